@@ -1,0 +1,63 @@
+# For GNU make.  With Python 3.11, 3.12 or 3.13, everything else is installed into .venv, from
+# the locks under requirements/.  `make ... PYTHON=...` names the Python to make .venv with.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help serve train test lint format lock bench clean install-serve install-train install-dev
+.DELETE_ON_ERROR:
+
+export PYTHON
+
+bin := .venv/bin
+specs := $(wildcard training/specs/*.toml)
+learned_from := $(wildcard training/*.py training/data/*) service/signature.py service/model.py
+
+# A variable given to make itself wins over the environment, which the service reads on its own.
+flag = $(if $(filter command,$(firstword $(origin $1))),$2 '$($1)')
+
+help: ## list what make can do
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+serve: install-serve ## serve the models of models/ on 127.0.0.1:8080 (PORT=, HOST=)
+	@exec $(bin)/triceps serve $(call flag,HOST,--host) $(call flag,PORT,--port)
+
+train: $(specs:training/specs/%.toml=build/trained/%) ## train the shipped specs into models/, where something changed
+	@echo "models/ has a version of each of: $(specs)"
+
+test: lint ## lint, then run the whole suite with its coverage
+	@$(bin)/python -m pytest --cov
+
+lint: install-dev ## check style, format and types
+	@$(bin)/ruff check
+	@$(bin)/ruff format --check
+	@$(bin)/mypy
+
+format: install-dev ## format, and mend what can be mended
+	@$(bin)/ruff format
+	@$(bin)/ruff check --fix
+
+# dev has everything, so it is resolved first, and the smaller sets are cut from it.
+compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--fork-strategy fewest --only-binary :all: --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+lock: install-dev ## write requirements/ anew from pyproject.toml (UPGRADE=1: with the newest releases)
+	@$(compile) --all-extras --group build -o requirements/dev.txt
+	@$(compile) --extra train -c requirements/dev.txt -o requirements/train.txt
+	@$(compile) -c requirements/dev.txt -o requirements/serve.txt
+	@$(compile:pyproject.toml=) --group build -c requirements/dev.txt -o requirements/build.txt
+
+# The peers have an environment of their own, so that their needs are not ours.
+bench: install-dev ## measure the service beside its peers (needs wrk; ARGS=--quick for a short run)
+	@[ -x build/bench/venv/bin/python ] || $(bin)/uv venv --quiet --python $(bin)/python build/bench/venv
+	@$(bin)/uv pip install --quiet --python build/bench/venv/bin/python -r benchmarks/peers/requirements.txt
+	@$(bin)/python -m benchmarks.bench $(or $(ARGS),--slow-sender --write)
+
+clean: ## remove .venv and everything else that make made, but no model
+	@rm -rf .venv build dist
+
+install-serve install-train install-dev: install-%:
+	@requirements/install $*
+
+build/trained/%: training/specs/%.toml $(learned_from) | install-train
+	@$(bin)/triceps train $<
+	@mkdir -p $(@D) && touch $@
