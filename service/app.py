@@ -1,0 +1,274 @@
+"""The Flask app: routes, and what is HTTP about a request.
+
+bytes ─ native.decode ─▶ arrays by tensor ─ model.predict ─▶ arrays by head ─ native.encode ─▶ bytes
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+)
+
+from service import __version__, describe, openapi
+from service import settings as all_settings
+from service.batcher import Run
+from service.errors import NotJSON, RequestError, TooLarge, nearest
+from service.life import Library
+from service.metrics import ASK_TIMING, Metrics, expose, server_timing
+from service.repository import known_names
+from service.wire import native
+from service.wire.body import wrong
+
+if TYPE_CHECKING:
+    from service.repository import Repository
+    from service.settings import Settings
+
+# Below this an answer is not worth compressing: it fits one packet either way.
+_SMALLEST_GZIP = 1024
+
+
+# Which dialect the predictions of an endpoint speak; what is not among them is no prediction.
+_DIALECTS = {"predict": "native"}
+
+
+def create_app(settings: Settings | None = None, metrics: Metrics | None = None) -> Flask:
+    """The service over the models of one repository, which are loaded here.
+
+    Args:
+        settings: by default, those of the environment.
+        metrics: what counts in this process; by default, for itself alone.
+
+    Raises:
+        SettingsError: a setting is wrong, or the repository is missing or unreadable.
+    """
+    settings = all_settings.load() if settings is None else settings
+    library = Library.of(settings)
+    app = Flask("service", static_folder=None)
+    app.extensions["triceps"] = library
+    metrics = app.extensions["triceps.metrics"] = Metrics() if metrics is None else metrics
+    # One more than is taken: of a body without a Content-Length, Werkzeug reads so much and then
+    # stops in silence, and only the byte too many tells a large body from one that just fits.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
+    # A trailing slash is a slip of the hand and names nothing else; a doubled one is not sent on,
+    # since a redirect's page is no JSON.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    _add_routes(app, library, metrics, settings.max_body)
+    _add_pages(app, library, settings.max_body)
+    _add_errors(app)
+    _add_metrics(app, library, metrics)
+    return app
+
+
+def _add_routes(app: Flask, library: Library, metrics: Metrics, max_body: int) -> None:
+    @app.post("/predict")
+    @app.post("/models/<name>/predict")
+    @app.post("/models/<name>/versions/<version>/predict")
+    @app.post("/models/<name>/aliases/<alias>/predict")
+    def predict(
+        name: str | None = None, version: str | None = None, alias: str | None = None
+    ) -> Response:
+        g.servable = servable = library.find(name, version, alias)
+        body = _body(max_body)
+        received = perf_counter()
+        asked = native.decode(body, servable.signature)
+        decoded = perf_counter()
+        outputs = servable.model.predict(asked.arrays, asked.heads)
+        run = Run(len(next(iter(outputs.values()))), decoded, perf_counter(), outputs)
+        answer = _answer(
+            native.encode(asked, servable.name, servable.version, servable.signature, outputs)
+        )
+        times = (received, decoded, run, run.ended, perf_counter())
+        metrics.meter(servable).answered(times, asked.imputed)
+        g.answered = True
+        if request.headers.get(ASK_TIMING) == "1":
+            answer.headers["Server-Timing"] = server_timing(times)
+        return answer
+
+
+def _add_pages(app: Flask, library: Library, max_body: int) -> None:
+    @app.get("/models")
+    def models() -> Response:
+        repository = library.current
+        return _json(
+            {
+                "default": repository.default,
+                "policy": repository.policy,
+                "models": [describe.summary(repository, name) for name in repository.names()],
+                "refused": [vars(entry) for entry in repository.refused],
+            }
+        )
+
+    @app.get("/models/<name>")
+    @app.get("/models/<name>/versions/<version>")
+    @app.get("/models/<name>/aliases/<alias>")
+    def model(name: str, version: str | None = None, alias: str | None = None) -> Response:
+        repository = library.having(name, version)
+        said = describe.describe(repository.find(name, version, alias))
+        return _json({**said, **describe.versions(repository, name)})
+
+    @app.get("/models/<name>/example")
+    def example(name: str) -> Response:
+        return _json(describe.example(library.current.find(name).signature))
+
+    @app.get("/")
+    def home() -> Response:
+        links = {
+            "models": "/models",
+            "openapi": "/openapi.json",
+            "live": "/livez",
+            "ready": "/readyz",
+        }
+        return _json(
+            {
+                "status": "alive",
+                "service": f"triceps {__version__}",
+                "models": sorted(library.current.serving),
+                "links": links,
+            }
+        )
+
+    @app.get("/livez")
+    def livez() -> Response:
+        return _json({"status": "alive"})
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        repository = library.current
+        reason = repository.reason_not_ready()
+        if reason is not None:
+            return _json({"status": "not ready", "reason": reason}, 503)
+        return _json({"status": "ready", "models": sorted(repository.serving)})
+
+    @app.get("/openapi.json")
+    def openapi_json() -> Response:
+        return _json(openapi.document(library.current, max_body))
+
+
+def _add_metrics(app: Flask, library: Library, metrics: Metrics) -> None:
+    @app.get("/metrics")
+    def tell() -> Response:
+        text, content_type = expose(metrics, library.current, request.headers.get("Accept", ""))
+        return Response(text, content_type=content_type)
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        if not g.get("answered"):
+            metrics.count(*_asked(library.current), response.status_code)
+        return response
+
+
+def _asked(repository: Repository) -> tuple[str, str, str]:
+    """Model, version and dialect of a request; a name that no model has is not among them."""
+    dialect = _DIALECTS.get(request.endpoint or "")
+    if dialect is None:
+        return "", "", "other"
+    servable = g.get("servable")
+    if servable is not None:
+        return servable.name, servable.version, dialect
+    name = (request.view_args or {}).get("name", repository.default)
+    return name if name in known_names(repository) else "", "", dialect
+
+
+def _body(max_body: int) -> bytes:
+    """The request's body, inflated where it came compressed.
+
+    Raises:
+        NotJSON: it is not said to be JSON, or is compressed in a way that is not read.
+        TooLarge: it has more than `max_body` bytes, or inflates to more.
+        BadRequest: it is not the whole of itself, or not the gzip it is said to be.
+    """
+    limit = f"body: expected at most {max_body} bytes (TRICEPS_MAX_BODY)"
+    try:
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise TooLarge(f"{limit}, received more") from error
+    except ClientDisconnected as error:
+        expected = f"the {request.content_length} bytes of its Content-Length"
+        raise wrong("body", expected, "fewer") from error
+    if len(body) > max_body:
+        raise TooLarge(f"{limit}, received more")
+    if not body:
+        return body
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if not request.is_json or charset not in ("utf-8", "utf8"):
+        received = request.headers.get("Content-Type", "none")
+        message = f"Content-Type: expected application/json, in UTF-8, received {received}"
+        raise NotJSON(message)
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        message = f"Content-Encoding: expected gzip or none, received {encoding}"
+        raise NotJSON(message)
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        inflated = inflater.decompress(body, max_body + 1)
+    except zlib.error as error:
+        raise wrong("body", "gzip, as Content-Encoding says", "bytes that are not") from error
+    if len(inflated) > max_body:
+        raise TooLarge(f"{limit}, received more once inflated")
+    if not inflater.eof:
+        raise wrong("body", "gzip, as Content-Encoding says", "only the beginning of it")
+    if inflater.unused_data:
+        received = f"{len(inflater.unused_data)} bytes after its end"
+        raise wrong("body", "gzip of one piece, as Content-Encoding says", received)
+    return inflated
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return _answer(orjson.dumps(value), status)
+
+
+def _answer(content: bytes, status: int = 200) -> Response:
+    """A JSON answer, compressed where the caller asks for that."""
+    answer = Response(content, status, content_type="application/json")
+    answer.vary.add("Accept-Encoding")
+    if len(content) >= _SMALLEST_GZIP and request.accept_encodings["gzip"] > 0:
+        answer.set_data(gzip.compress(content, compresslevel=1, mtime=0))
+        answer.content_encoding = "gzip"
+    return answer
+
+
+def _add_errors(app: Flask) -> None:
+    @app.errorhandler(RequestError)
+    def refuse(error: RequestError) -> Response:
+        return _answer(native.encode_error(error), error.status)
+
+    @app.errorhandler(HTTPException)
+    def fail(error: HTTPException) -> Response:
+        # What is raised and is none of ours reaches this as InternalServerError, after Flask has
+        # logged the traceback; its description says nothing of what happened inside.
+        code = error.code or 500
+        answer = _json({"error": _explain(app, error)}, code)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            answer.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return answer
+
+
+def _explain(app: Flask, error: HTTPException) -> str:
+    what = f"{request.method} {request.path}"
+    if isinstance(error, MethodNotAllowed):
+        # HEAD and OPTIONS are Flask's own, and nobody who comes here meant them.
+        methods = sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"})
+        return f"{what}: expected {' or '.join(methods)}"
+    if isinstance(error, InternalServerError):
+        return f"{what}: an error of the service; it is logged"
+    if isinstance(error, NotFound):
+        routes = sorted({rule.rule for rule in app.url_map.iter_rules()})
+        return (
+            f"{what}: no such route{nearest(request.path, routes)}. Available: {', '.join(routes)}"
+        )
+    return f"{what}: {error.description}"

@@ -1,0 +1,129 @@
+"""The one program, `triceps`: a group of commands that other modules offer.
+
+Commands join through the entry-point group `triceps.commands`, so that `service` and `training`
+(and any other package) offer theirs without importing one another.  Only the module of the
+command that was asked for is imported: starting to serve must not wait for the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from importlib import metadata
+from typing import Any, NoReturn
+
+import click
+
+from service import __version__
+from service.errors import TricepsError, nearest
+
+GROUP = "triceps.commands"
+DISTRIBUTION = "triceps"
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+
+
+class Commands(click.Group):
+    """The commands of the entry-point group, each imported when it is first looked at."""
+
+    @cached_property
+    def entry_points(self) -> dict[str, metadata.EntryPoint]:
+        """By command name; sorted, so that the help is in order."""
+        found = metadata.entry_points(group=GROUP)
+        return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name what there is; nothing is imported."""
+        return [*self.entry_points, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command, or stand in for it with the reason why it cannot be."""
+        entry = self.entry_points.get(cmd_name)
+        if entry is None:
+            return super().get_command(ctx, cmd_name)
+        try:
+            return _load(entry)
+        except (ImportError, AttributeError, TypeError) as error:
+            return _unavailable(cmd_name, error)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown command with the nearest right one."""
+        name, names = args[0], self.list_commands(ctx)
+        if name not in names and name.isidentifier():
+            ctx.fail(f"No such command {name!r}{nearest(name, names) or '.'}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what goes wrong on purpose is one line on stderr, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except TricepsError as error:
+            _fail(str(error), getattr(error, "exit_code", 1))
+        except ModuleNotFoundError as error:
+            if (extra := _extra_of(error)) is None:
+                raise
+            _fail(_missing(ctx.invoked_subcommand, error, extra))
+        except KeyboardInterrupt:
+            click.echo(err=True)  # the shell's ^C has no line of its own
+            raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def _fail(message: str, exit_code: int = 1) -> NoReturn:
+    """Leave with one line for the person who typed the command, and a code for their script."""
+    click.echo(f"{DISTRIBUTION}: {message}", err=True)
+    raise click.exceptions.Exit(exit_code)
+
+
+def _load(entry: metadata.EntryPoint) -> click.Command:
+    command = entry.load()
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{entry.value} is no click command")
+    return command
+
+
+def _unavailable(name: str, error: Exception) -> click.Command:
+    """A command that is listed, and says why it cannot run instead of running."""
+    if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error)) is not None:
+        hint, message = f"needs the {extra!r} extra", _missing(name, error, extra)
+    else:
+        hint, message = "cannot be loaded", f"{name!r} cannot be loaded: {error}"
+
+    def fail(**_: Any) -> NoReturn:
+        _fail(message)
+
+    return click.Command(
+        name,
+        callback=fail,
+        short_help=f"({hint})",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+        params=[click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)],
+    )
+
+
+def _extra_of(error: ModuleNotFoundError) -> str | None:
+    """The smallest extra of this distribution that would bring the module that was not found."""
+    missing = (error.name or "").partition(".")[0]
+    needs = "\n".join(metadata.requires(DISTRIBUTION) or ())
+    found = re.findall(r"^([\w-]+).*\bextra == ['\"]([\w-]+)['\"]$", needs, re.MULTILINE)
+    extras = [extra for _, extra in found]
+    return min((extra for name, extra in found if name == missing), key=extras.count, default=None)
+
+
+def _missing(command: str | None, error: ModuleNotFoundError, extra: str) -> str:
+    return (
+        f"{command!r} needs {error.name}, which is not installed: "
+        f"pip install '{DISTRIBUTION}[{extra}]'"
+    )
+
+
+@click.command(
+    cls=Commands,
+    name=DISTRIBUTION,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Each command has its own help, with an example: triceps serve --help",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s", prog_name=DISTRIBUTION)
+def main() -> None:
+    """Train, export, serve and score models with several inputs and several heads."""

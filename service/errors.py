@@ -1,0 +1,107 @@
+"""Everything that can go wrong, on one screen.
+
+TricepsError
+├── RequestError            the caller's fault; `status` is the HTTP status
+│   ├── BadRequest     400  the body is not what the model takes; carries `problems`
+│   ├── CannotRun      400  the values are of the right kind, and the model has no answer for them
+│   ├── NotFound       404  no such model, version or head
+│   ├── TooLarge       413  the body, or what it inflates to, is over the limit
+│   ├── NotJSON        415  the body says it is something else
+│   └── NotReady       503  nothing to answer with yet
+├── ModelRefused            a `model.onnx` that must not serve, and why
+└── SettingsError           a setting that is wrong, and the nearest right one
+
+Anything else that is raised is a bug: logged with its traceback, answered as a plain 500.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a body: where it is, what belongs there, what came."""
+
+    at: str
+    expected: str
+    received: str
+
+
+class TricepsError(Exception):
+    """The parent of every error that is raised on purpose.
+
+    `exit_code` is what `triceps` ends with: 1 when it ran and failed, 2 when it was asked for
+    something wrong.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+
+class RequestError(TricepsError):
+    """The request cannot be answered, and its sender can mend it."""
+
+    status: ClassVar[int] = 400
+
+
+class BadRequest(RequestError):
+    """The body does not fit the model; all its problems are found in one go."""
+
+    def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
+        """Keep the first `SHOWN` of `problems`; `count` is how many there are in all."""
+        self.problems = tuple(problems[:SHOWN])
+        self.count = len(problems) if count is None else count
+        first = self.problems[0]
+        more = f" (and {self.count - 1} more)" if self.count > 1 else ""
+        super().__init__(f"{first.at}: expected {first.expected}, received {first.received}{more}")
+
+
+class CannotRun(RequestError):
+    """The model's graph fails on these values, such as for a place past the end of a list."""
+
+
+class NotFound(RequestError):
+    """There is no such model, version or route; the message names those there are."""
+
+    status = 404
+
+
+class TooLarge(RequestError):
+    """The body is larger than `TRICEPS_MAX_BODY`, as sent or once inflated."""
+
+    status = 413
+
+
+class NotJSON(RequestError):
+    """The body's content type or encoding is one that this route does not read."""
+
+    status = 415
+
+
+class NotReady(RequestError):
+    """No version of the model is usable, now."""
+
+    status = 503
+
+
+class ModelRefused(TricepsError):
+    """The file is no model that can be served; the message says why."""
+
+
+class SettingsError(TricepsError):
+    """A setting is unknown or wrong; the message says which and what is right."""
+
+    exit_code = 2
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown `name`: the right one it is close to, if any."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,612 @@
+"""Numbers about the service, counted by each worker and told by any of them.
+
+    answered ─▶ a list of the worker ─ once a second ─▶ its region of shared memory ─┐
+                                       the regions of the other workers ─────────────┴▶ /metrics
+
+To note an answer is to append to a list; what it amounts to is worked out for hundreds of them at
+once.  A worker that is asked counts to the moment, and the others' counts are a second old at
+most.  The counts of one that died stay, but for its last second, and its successor adds to them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import re
+import threading
+from collections import deque
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from struct import Struct
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from service import __version__
+from service.wire.body import key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+
+    from numpy.typing import NDArray
+    from prometheus_client import Metric
+
+    from service.batcher import Run
+    from service.repository import Repository, Servable
+    from service.signature import Head, Signature
+    from service.wire.body import Imputed
+
+    # When a request was received, decoded, run (with whom), handed back and encoded.
+    Times = tuple[float, float, Run, float, float]
+
+log = getLogger(__name__)
+
+# nginx' status for a request whose sender hung up before it was answered.
+GONE = 499
+# Who sends this header with the value 1 gets Server-Timing.  A header, and no query: the hot
+# routes are found by the whole target, and the answer to one URL stays one answer.
+ASK_TIMING = "X-Server-Timing"
+
+STAGES = ("decode", "queue", "run", "encode")
+_SECONDS = (
+    *(50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3),
+    *(10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5),
+)
+_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+
+# How many answers are noted before they are counted: counting costs much for one, and little more
+# for hundreds.  Runs that are noted hold on to their outputs, so there is a bound to those too.
+_ANSWERS = 512
+_ROWS_AT_ONCE = 64
+_VALUES = 2**14
+# A head of more values a row is a picture, and no list of classes that anybody would chart.
+MAX_VALUES = 1000
+# The six moments of an answer; and of each stage, those that it ends and begins with.
+_pack = Struct("6d").pack
+_UNTIL, _SINCE = [1, 2, 3, 5], [0, 1, 2, 4]
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Series that differ in their labels' values alone."""
+
+    name: str
+    made_by: type[CounterMetricFamily | SummaryMetricFamily | HistogramMetricFamily]
+    about: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """How many numbers a series is: a histogram's runs by bucket, and their sum."""
+        if self.made_by is CounterMetricFamily:
+            return 1
+        return 2 if self.made_by is SummaryMetricFamily else len(self.bounds) + 2
+
+
+_FAMILIES = {
+    family.name: family
+    for family in (
+        _Family(
+            "requests",
+            CounterMetricFamily,
+            "Requests by what they were answered with; 499 is for those whose sender was gone "
+            'before.  What is no prediction has the dialect "other" and no model.  Other workers '
+            "than the one that is asked are seen as they were at most a second ago, here and in "
+            "all that follows.",
+            ("model", "version", "dialect", "status"),
+        ),
+        _Family("rows", CounterMetricFamily, "Rows that were run.", ("model", "version")),
+        _Family(
+            "batch_rows",
+            HistogramMetricFamily,
+            "Rows that ran together, of requests that were waiting together.",
+            ("model", "version"),
+            _ROWS,
+        ),
+        _Family(
+            "stage_seconds",
+            HistogramMetricFamily,
+            "Time that requests answered with 200 spent in decode, queue, run (that of all rows "
+            "that ran together) and encode.",
+            ("model", "version", "stage"),
+            _SECONDS,
+        ),
+        _Family(
+            "head_labels",
+            CounterMetricFamily,
+            "Rows that a head gave a label; several labels to a row, for a multilabel head.",
+            ("model", "version", "head", "label"),
+        ),
+        _Family(
+            "head_score",
+            SummaryMetricFamily,
+            "Scores of a head, one a row: that of the likeliest label for a multiclass head, the "
+            "mean of a row's values where there are several.  No NaN, no infinity.",
+            ("model", "version", "head"),
+        ),
+        _Family(
+            "imputed",
+            CounterMetricFamily,
+            "Missing values that the feature's default stood in for.",
+            ("model", "version", "feature"),
+        ),
+    )
+}
+
+_HEADER = 64
+_NAMES = 4 * 2**20
+_NUMBERS = 4 * 2**20
+_ATTEMPTS = 100
+_FORMER = 64
+# What the words of a header are.
+_SEQUENCE, _END, _USED, _PID, _STARTS, _CONNECTIONS = range(6)
+
+
+class Board:
+    """The shared memory of all workers, a region each; to be made before they are forked.
+
+    What is never touched of it takes no memory.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        """Make room for as many `workers`."""
+        size = _HEADER + _NAMES + _NUMBERS
+        memory = memoryview(mmap.mmap(-1, workers * size))
+        self.regions = [_Region(memory[i * size : (i + 1) * size]) for i in range(workers)]
+
+
+class _Region:
+    """One worker's numbers and their names: written by it alone, read by all.
+
+    A name is a line of JSON, [family, value of a label, …]; the names' order is the numbers'.
+    """
+
+    def __init__(self, memory: memoryview) -> None:
+        self.header = memory[:_HEADER].cast("q")
+        self._names = memory[_HEADER : _HEADER + _NAMES]
+        self._numbers: NDArray[np.float64] = np.frombuffer(memory[_HEADER + _NAMES :], np.float64)
+        # Where what no longer fits is counted, and not told.
+        self._spill = len(self._numbers) - max(family.width for family in _FAMILIES.values())
+        self._places: dict[tuple[str, ...], int] = {}
+        self._full = False
+        self._lock = threading.Lock()
+
+    def join(self) -> None:
+        """Become its writer, and go on from what the one before it has counted."""
+        self.header[_SEQUENCE] += self.header[_SEQUENCE] % 2
+        self.header[_PID] = os.getpid()
+        self.header[_STARTS] += 1
+        self.header[_CONNECTIONS] = -1
+        self.header[_USED] = 0
+        for name, place, width in self._directory():
+            self._places[name] = place
+            self.header[_USED] = place + width
+
+    @contextmanager
+    def writing(self) -> Iterator[NDArray[np.float64]]:
+        """The numbers, to add to; a reader sees all that is done to them here or nothing of it."""
+        with self._lock:
+            self.header[_SEQUENCE] += 1
+            try:
+                yield self._numbers
+            finally:
+                self.header[_SEQUENCE] += 1
+
+    def place(self, *name: str) -> int:
+        """Where the numbers of a series begin, which is made if need be; while `writing`."""
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = self._add(name)
+        return place
+
+    def _add(self, name: tuple[str, ...]) -> int:
+        # A folder's name need not be Unicode; Prometheus' text has to be.
+        line = orjson.dumps([part.encode(errors="replace").decode() for part in name]) + b"\n"
+        end = self.header[_END]
+        width = _FAMILIES[name[0]].width
+        if end + len(line) > _NAMES or self.header[_USED] + width > self._spill:
+            if not self._full:
+                log.warning(
+                    "/metrics has no room for more series: %r and others are not told", name
+                )
+            self._full = True
+            return self._spill
+        place = self.header[_USED]
+        self._names[end : end + len(line)] = line
+        # In this order, since others read what is before these ends.
+        self.header[_USED] = place + width
+        self.header[_END] = end + len(line)
+        return place
+
+    def read(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float64]]]:
+        """All series by name, as they were at one moment."""
+        for _ in range(_ATTEMPTS):
+            before, numbers, after = self._copy()
+            if before == after and before % 2 == 0:
+                break
+            # Its writer is at it, for some dozens of microseconds; or was killed while it was.
+            sleep(0.0002)
+        else:
+            _, numbers, _ = self._copy()
+        for name, place, width in self._directory():
+            if place + width <= len(numbers):
+                yield name, numbers[place : place + width]
+
+    def _copy(self) -> tuple[int, NDArray[np.float64], int]:
+        """The numbers in use, and the sequence before and after they were copied."""
+        # Threads of one process take turns: it might for ever be in the middle of a flush that
+        # another gets to run.
+        with self._lock:
+            before = self.header[_SEQUENCE]
+            return before, self._numbers[: self.header[_USED]].copy(), self.header[_SEQUENCE]
+
+    def _directory(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
+        """Name, place and width of every series, in order."""
+        place = 0
+        for line in bytes(self._names[: self.header[_END]]).splitlines():
+            name = tuple(orjson.loads(line))
+            width = _FAMILIES[name[0]].width
+            yield name, place, width
+            place += width
+
+
+class Metrics:
+    """What one process counts, and tells of all."""
+
+    def __init__(self, board: Board | None = None, slot: int = 0) -> None:
+        """Count in one region of `board`; without one, for this process alone."""
+        self._regions = (board or Board()).regions
+        self._region = self._regions[slot]
+        self._region.join()
+        self._meters: dict[tuple[str, str, str], Meter] = {}
+        # Some that were replaced: requests on their way may still hold the last of them.
+        self._former: deque[Meter] = deque(maxlen=_FORMER)
+        self._lock = threading.Lock()
+        self.connections: Sized | None = None
+
+    def meter(self, servable: Servable, dialect: str = "native") -> Meter:
+        """What counts the answers of a model's version in a dialect."""
+        found = self._meters.get((servable.name, servable.version, dialect))
+        if found is None or found.signature is not servable.signature:
+            return self._make(servable, dialect)
+        return found
+
+    def _make(self, servable: Servable, dialect: str) -> Meter:
+        name = (servable.name, servable.version, dialect)
+        with self._lock:
+            found = self._meters.get(name)
+            # Another thread may have been faster; a file may have changed and kept its version.
+            if found is None or found.signature is not servable.signature:
+                if found is not None:
+                    self._former.append(found)
+                found = self._meters[name] = Meter(self._region, servable, dialect)
+        return found
+
+    def count(self, model: str, version: str, dialect: str, status: int) -> None:
+        """Count a request that was not answered with 200, or was no prediction.
+
+        Args:
+            model: asked for, if there is one of that name; else empty.
+            version: of it that was to answer; empty if none was.
+            dialect: of a prediction; "other" for anything else.
+            status: of the answer.
+        """
+        with self._region.writing() as numbers:
+            numbers[self._region.place("requests", model, version, dialect, str(status))] += 1
+
+    def flush(self) -> None:
+        """Bring this worker's region up to date."""
+        if self.connections is not None:
+            self._region.header[_CONNECTIONS] = len(self.connections)
+        for meter in (*self._meters.values(), *self._former):
+            meter.flush()
+
+    def totals(self) -> dict[tuple[str, ...], NDArray[np.float64]]:
+        """Every series by name, summed over the workers."""
+        found: dict[tuple[str, ...], NDArray[np.float64]] = {}
+        for region in self._regions:
+            for name, numbers in region.read():
+                found[name] = found[name] + numbers if name in found else numbers
+        return found
+
+    def workers(self) -> Iterator[tuple[str, Sequence[int]]]:
+        """The number of each worker that was ever started, and the header of its region."""
+        for slot, region in enumerate(self._regions):
+            if region.header[_STARTS]:
+                yield str(slot), region.header.tolist()
+
+
+class Meter:
+    """Counts the answers of one version of a model in one dialect."""
+
+    def __init__(self, region: _Region, servable: Servable, dialect: str) -> None:
+        """Use `Metrics.meter`."""
+        self.signature = servable.signature
+        self._region = region
+        self._who = (servable.name, servable.version, dialect)
+        # Noted, and not counted yet.
+        self._moments: list[bytes] = []
+        self._runs: list[Run] = []
+        self._imputed: list[Imputed] = []
+        row = sum(head.tensor.size or _VALUES for head in self.signature.heads.values())
+        self._most_runs = max(1, min(_ANSWERS, _VALUES // row))
+        who = self._who[:2]
+        with region.writing():
+            self._requests = region.place("requests", *self._who, "200")
+            self._rows = region.place("rows", *who)
+            self._batches = _Histograms(_ROWS, [region.place("batch_rows", *who)])
+            stages = [region.place("stage_seconds", *who, stage) for stage in STAGES]
+            self._stages = _Histograms(_SECONDS, stages)
+            self._heads = [
+                _HeadCounts(region, who, head)
+                for head in self.signature.heads.values()
+                if head.tensor.dtype != "string" and 0 < (head.tensor.size or 0) <= MAX_VALUES
+            ]
+            self._features = {
+                path: region.place("imputed", *who, feature)
+                for path, feature in _feature_paths(self.signature)
+            }
+
+    def answered(self, times: Times, imputed: Sequence[Imputed]) -> None:
+        """Note an answer with 200."""
+        received, decoded, run, handed, encoded = times
+        noted = self._moments
+        noted.append(_pack(received, decoded, run.started, run.ended, handed, encoded))
+        if imputed:
+            self._imputed.extend(imputed)
+        if not run.counted:
+            run.counted = True
+            self._runs.append(run)
+            if run.rows > _ROWS_AT_ONCE or len(self._runs) >= self._most_runs:
+                self.flush()
+        elif len(noted) >= _ANSWERS:
+            self.flush()
+
+    def failed(self, status: int) -> None:
+        """Count a request that was answered otherwise, or not at all."""
+        with self._region.writing() as numbers:
+            numbers[self._region.place("requests", *self._who, str(status))] += 1
+
+    def flush(self) -> None:
+        """Count what has been noted."""
+        if not self._moments:
+            return
+        # Scores may be anything, and what comes of an infinity is left out.
+        with self._region.writing() as numbers, np.errstate(all="ignore"):
+            moments = np.frombuffer(b"".join(_take(self._moments))).reshape(-1, 6).T
+            runs = _take(self._runs)
+            rows = np.array([run.rows for run in runs], np.float64)
+            numbers[self._requests] += moments.shape[1]
+            numbers[self._rows] += rows.sum()
+            self._stages.add(numbers, moments[_UNTIL] - moments[_SINCE])
+            self._batches.add(numbers, rows[None])
+            for head in self._heads:
+                head.add(numbers, runs)
+            for entry in _take(self._imputed):
+                place = self._features.get(_without_row(entry.at))
+                if place is not None:
+                    numbers[place] += 1
+
+
+def _take(noted: list[Any]) -> list[Any]:
+    """Empty a list that other threads may append to meanwhile, and only this one takes from."""
+    taken = noted[:]
+    del noted[: len(taken)]
+    return taken
+
+
+class _HeadCounts:
+    """Counts the labels and scores of one head."""
+
+    def __init__(self, region: _Region, who: tuple[str, str], head: Head) -> None:
+        self._head = head
+        self._score = region.place("head_score", *who, head.name)
+        names = head.labels or ()
+        places = [region.place("head_labels", *who, head.name, name) for name in names]
+        self._labels = np.array(places, np.int64)
+
+    def add(self, numbers: NDArray[np.float64], runs: Iterable[Run]) -> None:
+        """Count what it answered in those runs that it had a part in."""
+        name = self._head.name
+        outputs = [run.outputs[name] for run in runs if name in run.outputs]
+        if not outputs:
+            return
+        counts, scores = _judge(self._head, _join(outputs).reshape(-1, self._head.tensor.size or 1))
+        if len(self._labels):
+            numbers[self._labels] += counts
+        scores = scores[np.isfinite(scores)]
+        numbers[self._score] += len(scores)
+        numbers[self._score + 1] += scores.sum(dtype=np.float64)
+
+
+def _join(outputs: Sequence[Any]) -> NDArray[Any]:
+    """The values of all, flat; joined as bytes, which takes a quarter of the time."""
+    try:
+        return np.frombuffer(b"".join(outputs), outputs[0].dtype)
+    except TypeError:  # one of them is not contiguous
+        return np.concatenate([output.reshape(-1) for output in outputs])
+
+
+def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """How many rows have each label, as `native.labels_of` gives them; and each row's score."""
+    threshold = 0.5 if head.threshold is None else head.threshold
+    if head.kind == "binary":
+        scores = rows[:, 0]
+        above = np.count_nonzero(scores > threshold)
+        return np.array([len(rows) - np.count_nonzero(np.isnan(scores)) - above, above]), scores
+    if head.kind == "multiclass":
+        best = rows.argmax(axis=1)
+        # Where there is a NaN, that is the largest.
+        scores = rows[np.arange(len(rows)), best]
+        return np.bincount(best[~np.isnan(scores)], minlength=rows.shape[1]), scores
+    scores = rows[:, 0] if rows.shape[1] == 1 else rows.mean(axis=1, dtype=np.float64)
+    if head.kind == "multilabel":
+        known = rows[~np.isnan(rows).any(axis=1)]
+        return np.count_nonzero(known > threshold, axis=0), scores
+    return np.zeros(0), scores
+
+
+class _Histograms:
+    """Histograms of the same bounds."""
+
+    def __init__(self, bounds: tuple[float, ...], places: list[int]) -> None:
+        self._bounds = np.array(bounds)
+        self._width = len(bounds) + 2
+        self._first = self._width * np.arange(len(places))[:, None]
+        self._places = np.array(places)[:, None] + np.arange(self._width)
+
+    def add(self, numbers: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+        """Add some values to each, a row of `values`."""
+        # A value belongs to the first bound that is not below it.
+        buckets = self._bounds.searchsorted(values) + self._first
+        counts = np.bincount(buckets.ravel(), minlength=self._places.size)
+        added = counts.reshape(-1, self._width).astype(np.float64)
+        added[:, -1] = values.sum(axis=1)
+        numbers[self._places] += added
+
+
+_ROW = re.compile(r"\[\d+\]")
+
+
+def _without_row(at: str) -> str:
+    return _ROW.sub("", at, count=1)
+
+
+def _feature_paths(signature: Signature) -> Iterator[tuple[str, str]]:
+    """The paths of every feature that has a default, without the row; and what it is called."""
+    single = len(signature.inputs) == 1
+    for entry in signature.inputs.values():
+        for i, feature in enumerate(entry.features):
+            if feature.default is not None:
+                for form in ("instances", "inputs"):
+                    for path in (form + key(entry.name), form)[: 1 + single]:
+                        for step in (key(feature.name), f"[{i}]"):
+                            yield path + step, f"{entry.name}.{feature.name}"
+
+
+def server_timing(times: Times) -> str:
+    """The value of a Server-Timing header, in its milliseconds."""
+    received, decoded, run, handed, encoded = times
+    spent = (decoded - received, run.started - decoded, run.ended - run.started, encoded - handed)
+    return ", ".join(
+        f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in zip(STAGES, spent, strict=True)
+    )
+
+
+def expose(metrics: Metrics, repository: Repository, accept: str) -> tuple[bytes, str]:
+    """The text of /metrics and its content type.
+
+    Args:
+        metrics: of this process.
+        repository: what it serves, now.
+        accept: the request's Accept header, which may ask for OpenMetrics.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(metrics, repository))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Collector(Collector):
+    """All there is to tell, in prometheus_client's words."""
+
+    def __init__(self, metrics: Metrics, repository: Repository) -> None:
+        self._metrics = metrics
+        self._repository = repository
+
+    def collect(self) -> Iterator[Metric]:
+        """As of now."""
+        served = [entry for entries in self._repository.served.values() for entry in entries]
+        for servable in served:
+            # So that its series are there, at zero, before its first request.
+            self._metrics.meter(servable)
+        self._metrics.flush()
+        yield _build()
+        loaded = [(entry.name, entry.version) for entry in served]
+        yield _gauge("model_loaded", "Versions that answer.", ("model", "version"), loaded)
+        refused = [(entry.name, entry.version or "") for entry in self._repository.refused]
+        about = "Versions that do not answer; /models says why."
+        yield _gauge("model_refused", about, ("model", "version"), refused)
+        yield from _counted(self._metrics.totals())
+        yield from _processes(self._metrics.workers())
+
+
+def _build() -> Metric:
+    # Which may only be imported after `service.model` has told it to send nothing anywhere.
+    import onnxruntime
+
+    build = InfoMetricFamily("triceps_build", "What is running.")
+    versions = {"version": __version__, "onnxruntime": onnxruntime.__version__}
+    build.add_metric((), {**versions, "python": platform.python_version()})
+    return build
+
+
+def _gauge(
+    name: str, about: str, labels: tuple[str, ...], ones: Iterable[tuple[str, ...]]
+) -> Metric:
+    gauge = GaugeMetricFamily(f"triceps_{name}", about, labels=labels)
+    for one in sorted(set(ones)):
+        gauge.add_metric(one, 1)
+    return gauge
+
+
+def _counted(totals: Mapping[tuple[str, ...], NDArray[np.float64]]) -> Iterator[Metric]:
+    for family in _FAMILIES.values():
+        made = family.made_by(f"triceps_{family.name}", family.about, labels=family.labels)
+        for name in sorted(name for name in totals if name[0] == family.name):
+            numbers = totals[name].tolist()
+            if isinstance(made, CounterMetricFamily):
+                made.add_metric(name[1:], numbers[0])
+            elif isinstance(made, SummaryMetricFamily):
+                made.add_metric(name[1:], *numbers)
+            else:
+                bounds = [*map(repr, family.bounds), "+Inf"]
+                below = np.cumsum(numbers[:-1]).tolist()
+                made.add_metric(name[1:], list(zip(bounds, below, strict=True)), numbers[-1])
+        yield made
+
+
+def _processes(workers: Iterable[tuple[str, Sequence[int]]]) -> Iterator[Metric]:
+    """The worker processes; what only Linux knows is there on Linux alone."""
+    labels = ("worker",)
+    starts = CounterMetricFamily("triceps_worker_starts", "Starts of a worker.", labels=labels)
+    connections = GaugeMetricFamily("triceps_connections", "Connections open.", labels=labels)
+    memory = GaugeMetricFamily(
+        "triceps_worker_resident_memory_bytes",
+        "Resident memory of a worker; what workers share is in each of them.",
+        labels=labels,
+    )
+    files = GaugeMetricFamily("triceps_worker_open_files", "Open descriptors.", labels=labels)
+    cpu = CounterMetricFamily(
+        "triceps_worker_cpu_seconds", "Processor time of a worker since its start.", labels=labels
+    )
+    for worker, header in workers:
+        starts.add_metric((worker,), header[_STARTS])
+        process = Path(f"/proc/{header[_PID]}")
+        with suppress(OSError):
+            # In this order, so that of one that ends meanwhile nothing is told.
+            count = len(os.listdir(process / "fd"))  # noqa: PTH208  only their number matters
+            pages = int((process / "statm").read_text().split()[1])
+            ticks = (process / "stat").read_text().rpartition(")")[2].split()[11:13]
+            files.add_metric((worker,), count)
+            memory.add_metric((worker,), pages * mmap.PAGESIZE)
+            cpu.add_metric((worker,), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
+        if header[_CONNECTIONS] >= 0:
+            connections.add_metric((worker,), header[_CONNECTIONS])
+    yield from (starts, connections, memory, files, cpu)

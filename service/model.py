@@ -1,0 +1,381 @@
+"""One loaded model: named arrays in, named arrays out.
+
+    {tensor: [rows, …]}  ── predict(arrays, heads) ──▶  {head: [rows, …]}
+
+A request for some heads runs a graph cut down to them; ONNX Runtime alone would compute
+the whole graph whatever it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime reads this when it is imported: left alone, it writes a device id under $HOME.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx.utils import Extractor
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from service import signature as signatures
+from service.errors import CannotRun, ModelRefused
+from service.signature import Signature, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+    _Ready = tuple[onnxruntime.InferenceSession, tuple[str, ...]]
+
+# What a model must reproduce of its golden rows to serve: processors differ a little in how they
+# add up float32, and never this much.
+SERVING_TOLERANCE = 1e-4
+
+# ONNX Runtime's names for the types that have a numpy equivalent; `signature.DTYPES` in its words.
+DTYPES = {
+    f"tensor({theirs})": ours
+    for ours in signatures.DTYPES
+    for theirs in [{"float32": "float", "float64": "double"}.get(ours, ours)]
+}
+
+
+# Every cut holds its own copy of the weights it needs; the least recently used goes first.
+MAX_CUTS = 16
+
+
+class Model:
+    """A file's session and signature, and the cuts of it that were asked for.
+
+    Holds the graph itself only where there is something to cut.  Safe to share between
+    threads, not across a fork.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        signature: Signature,
+        graph: onnx.ModelProto | None,
+        *,
+        whole: bool,
+    ) -> None:
+        """Use `Model.load`."""
+        self.signature = signature
+        self._whole = _ready(session) if whole else None
+        self._graph = graph
+        # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a model
+        # frees its memory at once.
+        self._cut = lru_cache(maxsize=MAX_CUTS)(partial(_make_cut, graph, signature))
+
+    @classmethod
+    def load(cls, source: Path | bytes) -> Model:
+        """Load a `model.onnx` by its path, or from its bytes, and hold it against its golden rows.
+
+        Raises:
+            ModelRefused: it is no ONNX file, cannot run here, has inputs or outputs that cannot be
+                served, or does not answer its own golden rows as it did when it was made.
+        """
+        try:
+            return cls._open(source)
+        except UnicodeDecodeError as error:
+            # Neither protobuf nor ONNX Runtime looks, and both hand on what they have.
+            message = f"a name in it is not UTF-8: {error.object!r}"
+            raise ModelRefused(message) from error
+
+    @classmethod
+    def _open(cls, source: Path | bytes) -> Model:
+        graph = _read(source)
+        session = _start(source if isinstance(source, bytes) else str(source))
+        inputs = [_tensor("input", value) for value in session.get_inputs()]
+        outputs = [_tensor("head", value) for value in session.get_outputs()]
+        batch = _batch(session)
+        cuttable = _cuttable(graph)
+        every = {tensor.name for tensor in inputs}
+        needs = {
+            tensor.name: every & _reachable(graph, tensor.name) if cuttable else every
+            for tensor in outputs
+        }
+        for head in [head for head, needed in needs.items() if not needed]:
+            message = f"head {head!r} needs no input, so it answers no rows"
+            raise ModelRefused(message)
+        metadata = {entry.key: entry.value for entry in graph.metadata_props}
+        text = metadata.get(signatures.METADATA_KEY)
+        signature = signatures.parse(text, inputs, outputs, needs, batch)
+        # An input that nothing reads has to be fed all the same, unless it is cut away.
+        idle = every - set().union(*needs.values())
+        cut = cuttable and (len(outputs) > 1 or bool(idle))
+        if cut and not isinstance(source, bytes):
+            _fetch_external_data(graph, source)
+        model = cls(session, signature, graph if cut else None, whole=not idle)
+        model._prove()
+        return model
+
+    def predict(self, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Compute `heads`, and nothing that they do not need.
+
+        Args:
+            arrays: by tensor, [rows, …] in the graph's dtype; those that no asked head needs may be
+                absent.
+            heads: names of heads, each once.
+
+        Returns:
+            By head in the order asked, [rows, …] in the graph's dtype.
+
+        Raises:
+            CannotRun: the graph has no answer for these values, such as a place past a list's end.
+        """
+        session, names = self._session_for(heads)
+        feeds = {name: arrays[name] for name in names}
+        try:
+            if self.signature.batch is None:
+                return dict(zip(heads, session.run(heads, feeds), strict=True))
+            rows = len(next(iter(feeds.values())))
+            single = [
+                session.run(heads, {name: array[i : i + 1] for name, array in feeds.items()})
+                for i in range(rows)
+            ]
+        except InvalidArgument as error:
+            reason = _first_line(error).rpartition("Status Message: ")[2]
+            raise CannotRun(f"the model has no answer for these values: {reason}") from error
+        return {
+            # A graph of one row may answer with a bare value for it.
+            head: np.concatenate([np.atleast_1d(part) for part in parts])
+            for head, parts in zip(heads, zip(*single, strict=True), strict=True)
+        }
+
+    def golden_arrays(self) -> dict[str, NDArray[Any]]:
+        """The golden rows as arrays, by tensor; empty without golden rows."""
+        golden = self.signature.golden
+        if golden is None:
+            return {}
+        tensors = {t.name: t for entry in self.signature.inputs.values() for t in entry.tensors}
+        return {name: as_array(rows, tensors[name]) for name, rows in golden.inputs.items()}
+
+    def check_golden(self, tolerance: float) -> float:
+        """Hold every head's answers to the golden rows against the recorded ones.
+
+        Args:
+            tolerance: how far they may differ, relative to the answer where that is above 1.
+
+        Returns:
+            The largest such difference; 0 where there are no golden rows.
+
+        Raises:
+            ModelRefused: a head differs by more, or its answers have another shape.
+        """
+        golden = self.signature.golden
+        if golden is None:
+            return 0.0
+        answers = self.predict(self.golden_arrays(), list(golden.outputs))
+        worst = 0.0
+        for head, rows in golden.outputs.items():
+            expected = as_array(rows, self.signature.heads[head].tensor)
+            if answers[head].shape != expected.shape:
+                message = (
+                    f"head {head!r} does not answer its golden rows as it did when it was made: "
+                    f"expected the shape {list(expected.shape)}, found {list(answers[head].shape)}"
+                )
+                raise ModelRefused(message)
+            found = difference(answers[head], expected)
+            if not found <= tolerance:
+                message = (
+                    f"head {head!r} does not answer its golden rows as it did when it was made: "
+                    f"expected a difference of at most {tolerance:g}, found {found:.2g}"
+                )
+                raise ModelRefused(message)
+            worst = max(worst, found)
+        return worst
+
+    def _prove(self) -> None:
+        """Run the model once before anybody waits for it, and see that rows come out as rows."""
+        try:
+            self.check_golden(SERVING_TOLERANCE)
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"its golden rows do not fit its graph: {error}"
+            raise ModelRefused(message) from error
+        except ModelRefused:
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions have no parent but Exception
+            message = f"it fails on its own golden rows: {_first_line(error)}"
+            raise ModelRefused(message) from error
+        # Two lengths, since a head that always answers with three values passes for one of them.
+        for rows in (1, 3):
+            self._try_zeros(rows)
+
+    def _try_zeros(self, rows: int) -> None:
+        """See whether as many rows come out of every head; for a foreign file that is all."""
+        zeros = {
+            tensor.name: np.full((rows, *(axis or 1 for axis in tensor.shape)), "", object)
+            if tensor.dtype == "string"
+            else np.zeros((rows, *(axis or 1 for axis in tensor.shape)), tensor.dtype)
+            for entry in self.signature.inputs.values()
+            for tensor in entry.tensors
+        }
+        try:
+            answers = self.predict(zeros, list(self.signature.heads))
+        except Exception:  # noqa: BLE001  zeros may be no valid input of this graph: that proves nothing
+            return
+        for head, answer in answers.items():
+            if np.ndim(answer) == 0 or len(answer) != rows:
+                message = (
+                    f"head {head!r} does not answer row by row: expected {rows} rows for {rows}, "
+                    f"received the shape {list(np.shape(answer))}"
+                )
+                raise ModelRefused(message)
+
+    def _session_for(self, heads: Sequence[str]) -> _Ready:
+        every = self._graph is None or len(heads) == len(self.signature.heads)
+        if every and self._whole is not None:
+            return self._whole
+        return self._cut(frozenset(heads))
+
+
+def _make_cut(graph: onnx.ModelProto | None, signature: Signature, heads: frozenset[str]) -> _Ready:
+    needed = signature.restrict(heads).inputs.values()
+    assert graph is not None  # noqa: S101  or there would be nothing to cut
+    cut = Extractor(graph).extract_model(
+        [tensor.name for entry in needed for tensor in entry.tensors], sorted(heads)
+    )
+    return _ready(_start(cut.SerializeToString()))
+
+
+def _ready(session: onnxruntime.InferenceSession) -> _Ready:
+    """A session and its inputs' names, which it would look up anew for every run."""
+    return session, tuple(value.name for value in session.get_inputs())
+
+
+def difference(answer: NDArray[Any], expected: NDArray[Any]) -> float:
+    """How far two arrays are apart: absolute below 1, relative above; infinite where shapes differ.
+
+    NaN is equal to NaN, and texts are equal or infinitely far apart.
+    """
+    if answer.shape != expected.shape:
+        return float("inf")
+    if answer.dtype == object:
+        return 0.0 if bool((answer == expected).all()) else float("inf")
+    got, want = answer.astype(np.float64), expected.astype(np.float64)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    with np.errstate(invalid="ignore"):  # infinities are no nearer to each other than to a number
+        apart = np.where(same, 0.0, np.abs(got - want) / np.maximum(1.0, np.abs(want)))
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
+
+
+def as_array(rows: list[Any], tensor: Tensor) -> NDArray[Any]:
+    """Lists that are known to be right as an array of the tensor's dtype."""
+    return np.array(rows, dtype=object if tensor.dtype == "string" else tensor.dtype)
+
+
+def _read(source: Path | bytes) -> onnx.ModelProto:
+    try:
+        if isinstance(source, bytes):
+            graph = onnx.load_from_string(source)
+        else:
+            # Left alone, onnx would take model.json or model.txt for what their names say.
+            graph = onnx.load(source, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        message = "it is not an ONNX file, or not the whole of one"
+        raise ModelRefused(message) from error
+    except OSError as error:
+        message = f"it cannot be read: {error.strerror}"
+        raise ModelRefused(message) from error
+    if not graph.graph.output:
+        message = "it is not an ONNX model: it has no outputs"
+        raise ModelRefused(message)
+    return graph
+
+
+def _start(source: str | bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        # The fallback would be the same provider once more, and prints to standard output.
+        return onnxruntime.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:  # ONNX Runtime's exceptions have no parent but Exception
+        message = f"ONNX Runtime {onnxruntime.__version__} cannot run it: {_first_line(error)}"
+        raise ModelRefused(message) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What ONNX Runtime says, without its code and its C++ signature in front."""
+    line = str(error).strip().split("\n", 1)[0]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", "", line)
+
+
+def _tensor(what: str, value: onnxruntime.NodeArg) -> Tensor:
+    dtype = DTYPES.get(value.type)
+    if dtype is None:
+        message = (
+            f"{what} {value.name!r} is a {value.type}: expected a tensor of one of "
+            f"{', '.join(signatures.DTYPES)}"
+        )
+        if value.type.startswith("seq(map("):
+            message += " (skl2onnx makes tensors of it with options={'zipmap': False})"
+        raise ModelRefused(message)
+    shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape[1:])
+    return Tensor(value.name, dtype, shape)
+
+
+def _batch(session: onnxruntime.InferenceSession) -> int | None:
+    """`None` for a graph that takes any number of rows, 1 for one that takes them one by one."""
+    values = session.get_inputs()
+    if not values:
+        message = "it has no inputs"
+        raise ModelRefused(message)
+    first = {}
+    for value in values:
+        if not value.shape:
+            message = f"input {value.name!r} has no axes: expected a first axis for the rows"
+            raise ModelRefused(message)
+        first[value.name] = value.shape[0] if isinstance(value.shape[0], int) else None
+    if set(first.values()) == {None}:
+        return None
+    if set(first.values()) == {1}:
+        return 1
+    said = ", ".join(f"{name!r} {axis or 'any'}" for name, axis in first.items())
+    message = f"its inputs: expected a first axis of any length, or of 1 in all, found {said}"
+    raise ModelRefused(message)
+
+
+def _cuttable(graph: onnx.ModelProto) -> bool:
+    """Whether `Extractor` can cut the graph: it does not look into the branches of an If."""
+    beyond_it = (
+        graph.graph.sparse_initializer,
+        graph.graph.quantization_annotation,
+        [function for function in graph.functions if function.overload],
+    )
+    return not any(beyond_it) and not any(
+        attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        for node in graph.graph.node
+        for attribute in node.attribute
+    )
+
+
+def _reachable(graph: onnx.ModelProto, output: str) -> set[str]:
+    """The values of the graph that one of its outputs depends on, inputs among them."""
+    # An input or output that is left out has the empty name, which joins nothing.
+    makers = {name: node for node in graph.graph.node for name in node.output if name}
+    seen: set[str] = set()
+    waiting = [output]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(makers[name].input if name in makers else ())
+    return seen
+
+
+def _fetch_external_data(graph: onnx.ModelProto, path: Path) -> None:
+    """A cut is made in memory, so the weights have to be there too."""
+    onnx.load_external_data_for_model(graph, str(path.parent))

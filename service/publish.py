@@ -1,0 +1,138 @@
+"""Put a new version into a model repository, whole or not at all.
+
+content ─▶ <models>/.new-…/model.onnx ─ fsync ─▶ rename ─▶ <models>/<name>/<version>/model.onnx
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import uuid
+from typing import TYPE_CHECKING
+
+from service.errors import TricepsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "model.onnx"
+# What a model may be called: a path segment of a URL, and a folder that every file system takes.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+class PublishError(TricepsError):
+    """The version could not be written; the repository is as it was."""
+
+
+class WrongName(TricepsError):
+    """It cannot be published under that name."""
+
+    exit_code = 2
+
+
+def versions(folder: Path) -> list[int]:
+    """The versions of one model's folder, oldest first; other entries are not ours to judge."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        int(entry.name)
+        for entry in folder.iterdir()
+        # Plain digits without leading zeros, so that a version has one spelling.
+        if re.fullmatch(r"0|[1-9][0-9]*", entry.name) and entry.is_dir()
+    )
+
+
+def publish(models: Path, name: str, content: bytes) -> str:
+    """Write `content` as the next version of `name` and return that version.
+
+    A reader sees the complete version or none, whenever this process is killed; two that publish
+    at once get two versions.
+
+    Raises:
+        WrongName: no model can be called that.
+        PublishError: the folder cannot be written, or the disk is full.
+    """
+    check_name(name)
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        # Not by mkdtemp, whose folders are their owner's alone: the service may be somebody else.
+        staged = models / f".new-{uuid.uuid4().hex}"
+        staged.mkdir()
+        try:
+            _write(staged / FILE, content)
+            return _move_to_next(staged, models / name)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        message = (
+            f"{models}: cannot publish {name!r}: {error.strerror or error}; nothing was changed"
+        )
+        raise PublishError(message) from error
+
+
+def check_name(name: str) -> None:
+    """See that a model can be called that.
+
+    Raises:
+        WrongName: it cannot.
+    """
+    if not NAME.fullmatch(name):
+        message = (
+            f"model name: expected letters, digits, '_', '.' and '-', and none of the last two "
+            f"first, received {name!r}"
+        )
+        raise WrongName(message)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole: until it is complete, what was there before stays.
+
+    Raises:
+        PublishError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        _write(part, content)
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise PublishError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+def _move_to_next(staged: Path, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    while True:
+        version = str(max(versions(folder), default=0) + 1)
+        try:
+            # Renaming onto a folder that holds something fails: somebody else took that version.
+            staged.rename(folder / version)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            continue
+        _sync_folder(folder)
+        _sync_folder(folder.parent)
+        return version
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,333 @@
+"""Rows of a file, one at a time: CSV columns or JSON values to instances that the wire reads.
+
+A CSV's columns are features (`age`, or `insurance.age`), values of an image or another tensor
+(`digit.0` … `digit.783`), such a row whole (`digit`, as JSON), or nothing of the model's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from service.errors import BadRequest, TricepsError
+from service.wire.body import DECODER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from service.signature import Input, Signature
+
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+READ_AT_ONCE = 1 << 20
+# An image whole in one cell is long; a quotation mark that is never closed is longer.
+LONGEST_CELL = 1 << 24
+# As the training data may spell a missing cell, and a boolean.
+MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
+TRUTH = {"true": True, "false": False}
+# -Infinity, the longest that may be cut off and then is no value, with room.
+_LONGEST_TOKEN = 16
+_BLANK = re.compile(r"[ \t\r\n]*")
+
+
+class RowsError(TricepsError):
+    """A file's rows cannot be read, or a row is not what the model takes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: where it stands in its file, what the model gets, and what is passed through."""
+
+    place: str
+    instance: Any
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A CSV column that is the model's: a feature, the n-th value of a row, or (-1) a whole row."""
+
+    position: int
+    entry: Input
+    step: str | int
+    dtype: str
+
+
+def read_csv(
+    path: Path, file: IO[str], signature: Signature, needed: set[str]
+) -> tuple[tuple[str, ...], Iterator[Row]]:
+    """A CSV's columns that are not the model's, and its rows.
+
+    Args:
+        path: for messages.
+        file: opened with `newline=""`.
+        signature: of the model they are for.
+        needed: the inputs that the asked heads need.
+
+    Raises:
+        RowsError: it is not CSV in UTF-8, or lacks the columns of an input that is needed.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    # As training reads: a blank after a comma is no part of the cell.
+    records = _records(path, csv.reader(file, strict=True, skipinitialspace=True))
+    _, cells = next(records, ("", []))
+    header = [name.strip() for name in cells]
+    columns = _columns(path, header, signature, needed)
+    taken = {column.position for column in columns}
+    others = [position for position in range(len(header)) if position not in taken]
+    rows = (
+        Row(place, _instance(cells, columns), tuple(cells[position] for position in others))
+        for place, cells in _of_length(len(header), records)
+    )
+    return tuple(header[position] for position in others), rows
+
+
+def _records(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
+    """Each record with its place; blank lines are none."""
+    try:
+        for cells in reader:
+            if cells:
+                yield f"{path}, line {reader.line_num}", cells
+    except csv.Error as error:
+        raise RowsError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+
+
+def _of_length(
+    length: int, records: Iterator[tuple[str, list[str]]]
+) -> Iterator[tuple[str, list[str]]]:
+    for place, cells in records:
+        if len(cells) != length:
+            raise RowsError(
+                f"{place}: expected {length} cells, as the header has, received {len(cells)}"
+            )
+        yield place, cells
+
+
+def _columns(
+    path: Path, header: list[str], signature: Signature, needed: set[str]
+) -> list[_Column]:
+    place = f"{path}, line 1"
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise RowsError(f"{place}: expected each column once, received {twice[0]!r} again")
+    known = _known(signature)
+    columns = []
+    for position, name in enumerate(header):
+        owners = known.get(name, [])
+        if len(owners) > 1:
+            clear = " or ".join(repr(f"{entry.name}.{name}") for entry, _, _ in owners)
+            raise RowsError(f"{place}: {name!r} is a feature of several inputs: say {clear}")
+        columns += [_Column(position, *owner) for owner in owners]
+    _check_once(place, header, columns)
+    given = {column.entry.name for column in columns}
+    for name, entry in signature.inputs.items():
+        imputed = entry.features and all(f.default is not None for f in entry.features)
+        if name in needed - given and not (imputed and header):
+            example = next(column for column, owners in known.items() if owners[0][0] is entry)
+            raise RowsError(
+                f"{place}: expected columns of the input {name!r}, such as {example!r}, "
+                f"received {', '.join(map(repr, header[:5])) or 'an empty file'}"
+            )
+    # The values of a tensor go in by their numbers, in whatever order their columns stand.
+    return sorted(columns, key=lambda c: c.step if isinstance(c.step, int) else 0)
+
+
+def _check_once(place: str, header: list[str], columns: list[_Column]) -> None:
+    """Refuse two columns for one value: `age` and `insurance.age`, `digit` and `digit.0`."""
+    seen: dict[str, dict[str | int, str]] = {}
+    for column in columns:
+        name = header[column.position]
+        steps = seen.setdefault(column.entry.name, {})
+        before = steps.get(column.step) or steps.get(-1)
+        if column.step == -1 and steps:
+            before = next(iter(steps.values()))
+        if before is not None:
+            raise RowsError(f"{place}: {before!r} and {name!r} are the same: expected one")
+        steps[column.step] = name
+
+
+def _known(signature: Signature) -> dict[str, list[tuple[Input, str | int, str]]]:
+    """What a column may be called, and what it is then: input, feature or place, dtype."""
+    known: dict[str, list[tuple[Input, str | int, str]]] = {}
+    bare: dict[str, list[tuple[Input, str | int, str]]] = {}
+    for entry in signature.inputs.values():
+        dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
+        for feature in entry.features:
+            owner = (entry, feature.name, dtypes[feature.tensor])
+            known[f"{entry.name}.{feature.name}"] = [owner]
+            bare.setdefault(feature.name, []).append(owner)
+        if not entry.features:
+            tensor = entry.tensors[0]
+            known[entry.name] = [(entry, -1, tensor.dtype)]
+            for step in range(tensor.size or 0) if tensor.shape else ():
+                known[f"{entry.name}.{step}"] = [(entry, step, tensor.dtype)]
+    # A name in full is what it says, whatever feature is called like it.
+    return known | {name: owners for name, owners in bare.items() if name not in known}
+
+
+def _instance(cells: list[str], columns: list[_Column]) -> dict[str, Any]:
+    instance: dict[str, Any] = {}
+    for column in columns:
+        name, step, cell = column.entry.name, column.step, cells[column.position].strip()
+        if isinstance(step, str):
+            instance.setdefault(name, {})[step] = _value(cell, column.dtype)
+        elif step >= 0:
+            instance.setdefault(name, []).append(_value(cell, column.dtype))
+        else:
+            instance[name] = _whole(cell, column)
+    return instance
+
+
+def _whole(cell: str, column: _Column) -> Any:
+    """A whole row in one cell: as JSON, or a value as it is where a row is one value."""
+    tensor = column.entry.tensors[0]
+    if tensor.shape and (tensor.size != 1 or cell.startswith("[")):
+        # What is no JSON stays text, for the wire to refuse by its place.
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(cell)
+        return cell or None
+    value = _value(cell, column.dtype)
+    return [value] if tensor.shape else value
+
+
+def _value(cell: str, dtype: str) -> Any:
+    """A cell as JSON would have it; what is no number stays text, for the wire to refuse."""
+    if cell in MISSING:
+        return None
+    if dtype == "string":
+        return cell
+    truth = TRUTH.get(cell.lower())
+    if dtype == "bool":
+        # A CSV has no booleans of its own, and half of the world writes them as numbers.
+        return {"1": True, "0": False}.get(cell, cell) if truth is None else truth
+    if truth is not None:
+        return int(truth)
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            # Python takes 1_000 for a number; nobody else does.
+            return cell if "_" in cell else kind(cell)
+    return cell
+
+
+def read_json(path: Path, file: IO[str]) -> Iterator[Row]:
+    """The instances of a file: one after another (JSON Lines), in a list, or in a request's body.
+
+    Raises:
+        RowsError: it is not JSON in UTF-8.
+    """
+    text = _Text(path, file)
+    try:
+        for place, value in _json_values(text):
+            if isinstance(value, dict) and isinstance(value.get("instances"), list):
+                for name in value:
+                    if name != "instances":
+                        raise RowsError(
+                            f"{place}: expected 'instances' alone, received {name!r} too"
+                            f"{': say --heads' if name == 'heads' else ''}"
+                        )
+                for i, instance in enumerate(value["instances"]):
+                    yield Row(f"{path}, instances[{i}]", instance)
+            else:
+                yield Row(place, value)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    except BadRequest as error:  # a key that stands twice in one object
+        raise RowsError(f"{path}, line {text.line}: {error}") from error
+
+
+def _json_values(text: _Text) -> Iterator[tuple[str, Any]]:
+    """The values of one list, or those that stand one after another; each with its place."""
+    if text.peek() != "[":
+        while text.peek():
+            place = f"{text.path}, line {text.line}"
+            yield place, text.value()
+        return
+    text.skip()
+    row = 0
+    while text.peek() != "]":
+        if row:
+            if text.peek() != ",":
+                text.fail("expected ',' or the end of the list")
+            text.skip()
+            text.peek()
+        row += 1
+        yield f"{text.path}, row {row}", text.value()
+    text.skip()
+    if text.peek():
+        text.fail("something follows the list of rows")
+
+
+class _Text:
+    """A file's text, in memory from where the reader stands to as far as it had to look."""
+
+    def __init__(self, path: Path, file: IO[str]) -> None:
+        self.path = path
+        self.line = 1
+        self._text = ""
+        self._position = 0
+        self._file = file
+        self._ended = False
+
+    def peek(self) -> str:
+        """The next character that is no white space; none at the end."""
+        while True:
+            blank = _BLANK.match(self._text, self._position)
+            self._go(blank.end() if blank else self._position)
+            if self._position < len(self._text) or self._ended:
+                return self._text[self._position : self._position + 1]
+            self._read()
+
+    def skip(self) -> None:
+        """Go past the character that `peek` saw."""
+        self._go(self._position + 1)
+
+    def value(self) -> Any:
+        """The JSON value that begins here."""
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._text, self._position)
+            except json.JSONDecodeError as error:
+                # What only lacks its end fails at the end; a string does where it began.
+                cut_off = len(self._text) - error.pos < _LONGEST_TOKEN or "Unterm" in error.msg
+                if self._ended or not cut_off:
+                    self._go(error.pos)
+                    self.fail(error.msg[:1].lower() + error.msg[1:])
+            except RecursionError:
+                self.fail("brackets are nested too deeply")
+            except ValueError:  # Python converts no longer ones
+                self.fail("a number has more than 4,300 digits")
+            else:
+                # A number that ends where the text does, or has no more than `e+` behind it, may
+                # go on in the next piece.
+                if self._ended or len(self._text) - end > len("e+"):
+                    self._go(end)
+                    return value
+            self._read()
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise what is wrong here."""
+        known = self.path.suffix.lower() in JSON_SUFFIXES
+        hint = "" if known else " (rows that are a CSV come in a file whose name ends in .csv)"
+        raise RowsError(f"{self.path}, line {self.line}: not JSON: {message}{hint}")
+
+    def _go(self, position: int) -> None:
+        self.line += self._text.count("\n", self._position, position)
+        self._position = position
+
+    def _read(self) -> None:
+        # Twice as much each time, so that one huge value is not parsed over and over.
+        piece = self._file.read(max(READ_AT_ONCE, len(self._text) - self._position))
+        self._ended = not piece
+        self._text, self._position = self._text[self._position :] + piece, 0
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> RowsError:
+    received = f"0x{error.object[error.start]:02x}"
+    return RowsError(f"{path}: expected UTF-8, received the byte {received}: save it as UTF-8")

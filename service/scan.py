@@ -1,0 +1,192 @@
+"""What files a model repository has, found by their names and stamps; none of them is read.
+
+A repository has these, and in place of one there may be a single model:
+
+    <models>/<name>/<version>/model.onnx        a repository
+    <models>/<name>/aliases.json                names for versions of a model
+    <models>/model.onnx                         one model, called like its folder
+    <models>  (a file.onnx)                     one model, called like the file
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from service.errors import SettingsError
+from service.publish import FILE, NAME, versions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALIASES = "aliases.json"
+NAMES = "letters, digits, '_', '.' and '-'"
+_CHOICE = "--models or TRICEPS_MODELS"
+
+# Of each file that belongs together: its name, and what changes when it does.  The time of its
+# last change of any kind is among them, since a file that could not be read may be opened up.
+Stamp = tuple[tuple[str | int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version's file, whether or not it is any good."""
+
+    name: str
+    version: str
+    path: str
+    """Of its file; no `Path`, which would take longer to make than all else of a look."""
+    stamp: Stamp
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is asked for by, whatever its file holds."""
+        return self.name, self.version
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """The file that has a model's aliases."""
+
+    name: str
+    file: Path
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A version, a view, a file of aliases or a folder that does not serve, and why."""
+
+    name: str
+    version: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All that is there: two that are equal say that nothing has changed in between."""
+
+    versions: tuple[Version, ...]
+    """By name, and oldest first."""
+    aliases: tuple[Aliases, ...]
+    refused: tuple[Refused, ...]
+    """Folders that hold no version."""
+
+    @cached_property
+    def by_name(self) -> dict[str, dict[str, Version]]:
+        """The versions of each model, oldest first."""
+        grouped = groupby(self.versions, lambda found: found.name)
+        return {name: {found.version: found for found in group} for name, group in grouped}
+
+
+def look(path: Path) -> Scan:
+    """Find every version there is, and the folders that hold none.
+
+    Raises:
+        SettingsError: there is nothing at `path`, or it cannot be read.
+    """
+    try:
+        return _look(path)
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror}; choose the models by {_CHOICE}"
+        raise SettingsError(message) from error
+
+
+def settled(now: Scan, before: Scan, known: Scan) -> Scan:
+    """What of `now` is done being written: in its place, what is not has what `known` has of it.
+
+    Args:
+        now: the repository.
+        before: the same a moment earlier; a file that differs from then is being written.
+        known: what was last taken for the repository.
+    """
+    still = {*before.versions, *before.aliases}
+    old = {found.key: found for found in known.versions}
+    lists = {entry.name: entry for entry in known.aliases}
+    found = [f if f in still else old.get(f.key) for f in now.versions]
+    aliases = [a if a in still else lists.get(a.name) for a in now.aliases]
+    return Scan(
+        tuple(f for f in found if f is not None),
+        tuple(a for a in aliases if a is not None),
+        now.refused,
+    )
+
+
+def _look(path: Path) -> Scan:
+    if path.is_file():
+        return _one(_as_name(path.stem), path)
+    if not path.is_dir():
+        message = (
+            f"{path}: there is nothing there; expected a folder of models "
+            f"(<name>/<version>/{FILE}), a folder with a {FILE} or an ONNX file, by {_CHOICE}"
+        )
+        raise SettingsError(message)
+    if (path / FILE).is_file():
+        return _one(_as_name(path.resolve().name), path / FILE)
+    found: list[Version] = []
+    aliases: list[Aliases] = []
+    refused: list[Refused] = []
+    for folder in _folders(path):
+        name = folder.name
+        if not NAME.fullmatch(name):
+            reason = f"its folder's name is no model name: expected {NAMES}"
+            refused.append(Refused(name, None, reason))
+            continue
+        if not os.access(folder, os.R_OK | os.X_OK):
+            refused.append(Refused(name, None, "its folder cannot be read"))
+            continue
+        try:
+            numbers = versions(folder)
+        except FileNotFoundError:  # it was removed while we looked
+            continue
+        if not numbers:
+            reason = f"it has no version: expected {name}/1/{FILE}"
+            if (folder / FILE).exists():
+                reason += f", and {FILE} is in {name} itself"
+            refused.append(Refused(name, None, reason))
+        for number in map(str, numbers):
+            place = f"{folder}/{number}"
+            found.append(Version(name, number, f"{place}/{FILE}", _stamp_folder(place)))
+        stamp = _stamp(folder / ALIASES)
+        if stamp is not None:
+            aliases.append(Aliases(name, folder / ALIASES, (stamp,)))
+    return Scan(tuple(found), tuple(aliases), tuple(refused))
+
+
+def _one(name: str, file: Path) -> Scan:
+    """A repository of one file; what else is beside it may be anybody's."""
+    stamp = _stamp(file)
+    return Scan((Version(name, "1", str(file), () if stamp is None else (stamp,)),), (), ())
+
+
+def _stamp_folder(folder: str) -> Stamp:
+    """The stamps of all files of a version: a graph may have its weights beside it."""
+    try:
+        with os.scandir(folder) as entries:
+            # What begins with a dot is some program's own: of a copy, an editor or a file system.
+            stamps = [_stamp(entry) for entry in entries if entry.name[0] != "."]
+    except OSError as error:
+        return (("", error.errno or 0),)
+    return tuple(sorted(stamp for stamp in stamps if stamp is not None))
+
+
+def _stamp(file: Path | os.DirEntry[str]) -> tuple[str | int, ...] | None:
+    try:
+        seen = file.stat()
+    except OSError:
+        return None
+    return (file.name, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
+
+
+def _as_name(text: str) -> str:
+    """A model name made of a file's or folder's, which may hold what no URL does."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".-")[:128] or "model"
+
+
+def _folders(path: Path) -> list[Path]:
+    # What begins with a dot is being published, or is nobody's model.
+    return sorted(e for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))

@@ -1,0 +1,212 @@
+"""What is loaded of a repository: which versions, why, and what came of loading the others.
+
+A version is loaded because the policy or an alias wants it; or it is kept: somebody asked for it
+by its number, or it has just been superseded, and it goes once nobody asks any more (`life`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service import aliases as files
+from service.errors import ModelRefused
+from service.model import Model
+from service.scan import Refused, Scan, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.signature import Signature
+
+log = logging.getLogger(__name__)
+
+# A model, or an alias, of a name.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Servable:
+    """What a request is answered by: a version of a model, or a view of some of its heads."""
+
+    name: str
+    version: str
+    model: Model
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that is loaded: under its own name, and by view."""
+
+    found: Version
+    servable: Servable
+    views: Mapping[str, Servable]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A version whose file, as it is now, cannot serve."""
+
+    found: Version
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What was found, and what was made of it."""
+
+    scan: Scan
+    models: Mapping[Key, Loaded]
+    """By model and version.  A file that has become worse is among the broken, too."""
+    broken: Mapping[Key, Broken]
+    kept: frozenset[Key] = frozenset()
+    """Those of the models that nothing but their having been asked for keeps loaded."""
+    declared: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By model and alias, the version, as the files say."""
+    aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The same as it serves: an alias of what cannot serve stays with what it named before."""
+    amiss: Mapping[Key, str] = field(default_factory=dict)
+    """By model and alias, why it does not serve what it names."""
+    damaged: tuple[Refused, ...] = ()
+    """Files of aliases that cannot be read."""
+
+
+EMPTY = Stock(Scan((), (), ()), {}, {})
+
+
+def load(found: Version) -> Loaded | Broken:
+    """Load a version and prove it, or say why it cannot serve."""
+    name, version = found.key
+    try:
+        model = Model.load(Path(found.path))
+        signature = model.signature
+        return Loaded(
+            found,
+            Servable(name, version, model, signature),
+            {
+                view: Servable(view, version, model, signature.restrict(heads))
+                for view, heads in signature.models.items()
+            },
+        )
+    except ModelRefused as error:
+        return Broken(found, str(error))
+    except Exception as error:
+        # A bug, of ours or of what we load with; the other models are to serve all the same.
+        log.exception("%s, version %s: loading it failed", name, version)
+        return Broken(found, f"loading it failed: {type(error).__name__}: {error}")
+
+
+def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
+    """Load what `policy` and aliases want of what was found, but for what is loaded already.
+
+    Args:
+        scan: what was found.
+        policy: "all" versions, or the "latest" of each model, or what is "pinned" by an alias.
+        before: what was loaded last; what has not changed since is taken over.
+    """
+    shelf = _Shelf(before)
+    declared, damaged = _declared(scan, before)
+    aliases: dict[str, dict[str, str]] = {}
+    amiss: dict[Key, str] = {}
+    for name, versions in scan.by_name.items():
+        former = before.aliases.get(name, {})
+        for alias, version in sorted(declared.get(name, {}).items()):
+            named = _resolve(shelf, versions, version, former.get(alias))
+            if named is not None:
+                aliases.setdefault(name, {})[alias] = named
+            if named != version:
+                amiss[name, alias] = _amiss(shelf, name, alias, version, named)
+        if policy == "latest":
+            # The newest that is any good.
+            next((found for found in reversed(versions.values()) if shelf.take(found)), None)
+        for found in versions.values():
+            if policy == "all":
+                shelf.take(found)
+            shelf.keep(found)
+    return Stock(
+        scan,
+        shelf.models,
+        shelf.broken,
+        frozenset(shelf.models.keys() - shelf.taken),
+        declared,
+        aliases,
+        amiss,
+        damaged,
+    )
+
+
+class _Shelf:
+    """What has been loaded so far, while a stock is made from the one before."""
+
+    def __init__(self, before: Stock) -> None:
+        self._before = before
+        self.models: dict[Key, Loaded] = {}
+        self.broken: dict[Key, Broken] = {}
+        self.taken: set[Key] = set()
+
+    def take(self, found: Version) -> bool:
+        """Have a version, which is loaded if it is not; whether there is one that serves."""
+        key = found.key
+        if key not in self.taken:
+            loaded, broken = self._before.models.get(key), self._before.broken.get(key)
+            made: Loaded | Broken | None = None
+            if broken is not None and broken.found == found:
+                made = broken
+            elif loaded is None or loaded.found != found:
+                made = load(found)
+            if isinstance(made, Broken):
+                self.broken[key] = made
+            # Its file may have become worse; what was loaded of it is as good as it was.
+            made = made if isinstance(made, Loaded) else loaded
+            if made is not None:
+                self.models[key] = made
+                self.taken.add(key)
+        return key in self.taken
+
+    def keep(self, found: Version) -> None:
+        """Keep what is known of a version that nothing wants, unless its file has changed."""
+        key = found.key
+        if key in self.models or key in self.broken:
+            return
+        loaded, broken = self._before.models.get(key), self._before.broken.get(key)
+        if loaded is not None and loaded.found == found:
+            self.models[key] = loaded
+        if broken is not None and broken.found == found:
+            self.broken[key] = broken
+
+
+def _declared(
+    scan: Scan, before: Stock
+) -> tuple[dict[str, Mapping[str, str]], tuple[Refused, ...]]:
+    """By model, what its file of aliases says; and the files that say nothing that makes sense."""
+    declared: dict[str, Mapping[str, str]] = {}
+    damaged = []
+    for entry in scan.aliases:
+        try:
+            declared[entry.name] = files.read(entry.file)
+        except files.AliasError as error:
+            declared[entry.name] = before.declared.get(entry.name, {})
+            stay = ", ".join(sorted(declared[entry.name])) or "none"
+            reason = f"{error}. The aliases of before stay: {stay}"
+            damaged.append(Refused(entry.name, None, reason))
+    return declared, tuple(damaged)
+
+
+def _resolve(
+    shelf: _Shelf, versions: Mapping[str, Version], wanted: str, former: str | None
+) -> str | None:
+    """The version that an alias serves: the one it names, or else the one it named before."""
+    for version in (wanted, former):
+        if version is not None and version in versions and shelf.take(versions[version]):
+            return version
+    return None
+
+
+def _amiss(shelf: _Shelf, name: str, alias: str, version: str, named: str | None) -> str:
+    broken = shelf.broken.get((name, version))
+    why = "which is not there" if broken is None else f"which is refused: {broken.reason}"
+    rest = "" if named is None else f"; version {named}, which it named before, serves on"
+    return f"alias {alias!r} names version {version}, {why}{rest}"

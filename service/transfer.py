@@ -1,0 +1,97 @@
+"""What HTTP does to a body on its way: its type, its compression, both ways."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from functools import lru_cache
+
+from werkzeug.datastructures import Accept
+from werkzeug.http import parse_accept_header, parse_options_header
+
+from service.errors import NotJSON, TooLarge
+from service.wire.body import wrong
+
+# Below this an answer is not worth compressing: it fits one packet either way.
+SMALLEST_GZIP = 1024
+
+
+def read(body: bytes, content_type: str, encoding: str, max_body: int) -> bytes:
+    """A request's body as JSON text, inflated where it came compressed.
+
+    Args:
+        body: as sent.
+        content_type: the header of that name; empty without one.
+        encoding: the Content-Encoding; empty without one.
+        max_body: the most bytes that are taken, as sent and once inflated.
+
+    Raises:
+        NotJSON: it is not said to be JSON, or is compressed in a way that is not read.
+        TooLarge: it has more than `max_body` bytes, or inflates to more.
+        BadRequest: it is not the gzip it is said to be.
+    """
+    if len(body) > max_body:
+        raise too_large(max_body)
+    if not body:
+        return body
+    if not _is_json(content_type):
+        received = content_type or "none"
+        raise NotJSON(f"Content-Type: expected application/json, in UTF-8, received {received}")
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding != "gzip":
+        raise NotJSON(f"Content-Encoding: expected gzip or none, received {encoding}")
+    return _inflate(body, max_body)
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    kind, options = parse_options_header(content_type)
+    charset = options.get("charset", "utf-8").lower()
+    # As application/json, or a type of one's own that is JSON: application/x+json (RFC 6839).
+    named = kind == "application/json" or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
+    return named and charset in ("utf-8", "utf8")
+
+
+def _inflate(body: bytes, max_body: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        inflated = inflater.decompress(body, max_body + 1)
+    except zlib.error as error:
+        raise wrong("body", "gzip, as Content-Encoding says", "bytes that are not") from error
+    if len(inflated) > max_body:
+        raise too_large(max_body, " once inflated")
+    if not inflater.eof:
+        raise wrong("body", "gzip, as Content-Encoding says", "only the beginning of it")
+    if inflater.unused_data:
+        received = f"{len(inflater.unused_data)} bytes after its end"
+        raise wrong("body", "gzip of one piece, as Content-Encoding says", received)
+    return inflated
+
+
+def too_large(max_body: int, when: str = "") -> TooLarge:
+    """The error for a body that is over the limit."""
+    limit = f"body: expected at most {max_body} bytes (TRICEPS_MAX_BODY)"
+    return TooLarge(f"{limit}, received more{when}")
+
+
+def compress(content: bytes, accepted: str) -> bytes | None:
+    """An answer as gzip, where its caller takes that and it is worth it; else `None`.
+
+    Args:
+        content: the answer.
+        accepted: the request's Accept-Encoding; empty without one.
+    """
+    if len(content) < SMALLEST_GZIP or not _takes_gzip(accepted):
+        return None
+    # Level 1: the service's time is dearer than the last few bytes.  No time stamp: the same
+    # answer is the same bytes.
+    return gzip.compress(content, compresslevel=1, mtime=0)
+
+
+@lru_cache(maxsize=64)
+def _takes_gzip(accepted: str) -> bool:
+    return parse_accept_header(accepted, Accept)["gzip"] > 0

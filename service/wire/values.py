@@ -1,0 +1,297 @@
+"""JSON values to arrays, checked value by value where anything is amiss.
+
+    one input's rows ─▶ lists of the right length ─▶ values of the right kind ─▶ arrays by tensor
+
+Nothing is converted that was not said: no text to a number, no true to 1, no 1.7 to 1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from service import signature as signatures
+from service.wire.body import Notes, count, key, listing, refuse_unknown, show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from service.signature import Feature, Input, Tensor
+
+MISSING: Any = object()
+"""Stands for a value that a row does not have; `null` is `None`."""
+
+
+# A lone surrogate is text to Python and to JSON, and has no UTF-8.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# Looked up once, since asking numpy takes longer than the comparison that follows.
+_LARGEST = {d: float(np.finfo(d).max) for d in signatures.DTYPES if d.startswith("float")}
+_RANGE = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in signatures.DTYPES if "int" in d}
+
+
+# What a message calls a value of a dtype, and the JSON types that are one.
+_NOUNS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "string": ("text", (str,)),
+    "bool": ("boolean", (bool,)),
+}
+_NUMBER: tuple[str, tuple[type, ...]] = ("number", (int, float))
+_DEEPEST = 8
+
+
+class Rows(NamedTuple):
+    """One input's rows: a JSON value each, or `MISSING`, and the path of the i-th in the body."""
+
+    values: Sequence[Any]
+    at: Callable[[int], str]
+
+
+def read(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
+    """One input's rows as arrays, by tensor.
+
+    Args:
+        entry: the input.
+        rows: at least one.
+        notes: takes what is wrong and what was imputed; once anything is wrong, what is returned
+            means nothing.
+    """
+    return _read_table(entry, rows, notes) if entry.features else _read_tensor(entry, rows, notes)
+
+
+def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
+    names = {feature.name: feature for feature in entry.features}
+    dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
+    columns: list[list[Any]] = [[] for _ in names]
+    for i, row in enumerate(rows.values):
+        values = _features_of(row, names, rows.at(i), notes)
+        for j, value in enumerate(values):
+            feature = entry.features[j]
+            dtype = dtypes[feature.tensor]
+            if not fits(value, dtype):
+                step = f"[{j}]" if isinstance(row, list) else key(feature.name)
+                value = _stand_in(feature, dtype, value, rows.at(i) + step, notes)  # noqa: PLW2901  it does replace it
+            columns[j].append(value)
+    if notes.count:
+        return {}
+    return {
+        tensor.name: np.array(
+            [
+                column
+                for feature, column in zip(entry.features, columns, strict=True)
+                if feature.tensor == tensor.name
+            ],
+            dtype=object if tensor.dtype == "string" else tensor.dtype,
+        ).T.copy()
+        for tensor in entry.tensors
+    }
+
+
+def _features_of(row: Any, names: dict[str, Feature], at: str, notes: Notes) -> list[Any]:
+    """A row's values in column order, whichever way it was written; none where it is no row."""
+    if row is MISSING:
+        return [MISSING] * len(names)
+    if isinstance(row, dict):
+        refuse_unknown(row, "feature", names, at, notes)
+        return [row.get(name, MISSING) for name in names]
+    if isinstance(row, list) and len(row) == len(names):
+        return row
+    received = count(len(row), "value") if isinstance(row, list) else show(row)
+    expected = f"{count(len(names), 'value')} ({listing(names)}), as a list or an object"
+    notes.add(at, expected, received)
+    return []
+
+
+def _stand_in(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -> Any:
+    """The default for a value that is missing; any other that does not fit is a problem."""
+    absent = value is MISSING or value is None
+    if absent and feature.default is not None:
+        notes.impute(at, feature.default)
+        return feature.default
+    if notes.full:
+        notes.count += 1
+        return value
+    expected = f"{expected_value(dtype, value)} for {feature.name}"
+    if absent:
+        expected += ", which has no default"
+    notes.add(at, expected, "nothing" if value is MISSING else show(value))
+    return value
+
+
+def _read_tensor(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
+    tensor = entry.tensors[0]
+    shapes = _shapes(entry, tensor)
+    flat: list[Any] = []
+    places: list[tuple[int, tuple[int, ...]]] = []
+    for i, row in enumerate(rows.values):
+        shape = _shape_of(row)
+        at = rows.at(i)
+        if row is MISSING:
+            notes.add(at, _expected_row(entry, tensor), "nothing")
+        elif not any(_matches(shape, wanted) for wanted in shapes):
+            notes.add(at, _expected_row(entry, tensor), _received_row(row, shape, tensor))
+        elif tensor.size is None and places and shape != places[0][1]:
+            expected = f"the shape of {rows.at(places[0][0])}, {_times(places[0][1])}"
+            notes.add(at, expected, _times(shape))
+        elif _flatten(row, shape, at, notes, flat):
+            places.append((i, shape))
+    array = _convert(flat, tensor.dtype)
+    if array is None:
+        _explain(flat, tensor.dtype, places, rows, notes)
+    if array is None or notes.count:
+        return {}
+    shape = places[0][1] if tensor.size is None else _fixed(tensor)
+    return {tensor.name: array.reshape(len(rows.values), *shape)}
+
+
+def _fixed(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(axis for axis in tensor.shape if axis is not None)
+
+
+def _shapes(entry: Input, tensor: Tensor) -> list[tuple[int | None, ...]]:
+    """The shapes that a row may come in: the graph's, an image's own, and flat."""
+    shapes: list[tuple[int | None, ...]] = [tensor.shape]
+    if entry.size is not None:
+        shapes.append(entry.size)
+    if tensor.size is not None and tensor.shape:
+        shapes.append((tensor.size,))
+    return shapes
+
+
+def _shape_of(row: Any) -> tuple[int, ...]:
+    """The shape a row has if it is regular: the lengths down its first elements."""
+    shape = []
+    while isinstance(row, list):
+        shape.append(len(row))
+        row = row[0] if row else None
+    return tuple(shape)
+
+
+def _matches(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        axis is None or axis == length for length, axis in zip(shape, wanted, strict=True)
+    )
+
+
+def _flatten(row: Any, shape: tuple[int, ...], at: str, notes: Notes, flat: list[Any]) -> bool:
+    """Add a row's values to `flat`; `False` where a list inside it is not as long as the first."""
+    if not shape:
+        flat.append(row)
+        return True
+    if len(shape) == 1:
+        flat.extend(row)
+        return True
+    level: list[tuple[str, Any]] = [(at, row)]
+    for length in shape[1:]:
+        level = [(f"{path}[{i}]", part) for path, value in level for i, part in enumerate(value)]
+        crooked = [
+            (path, part)
+            for path, part in level
+            if not isinstance(part, list) or len(part) != length
+        ]
+        for path, part in crooked:
+            notes.add(path, f"a list of {length}, as its neighbours are", show(part))
+        if crooked:
+            return False
+    for _, part in level:
+        flat.extend(part)
+    return True
+
+
+def _expected_row(entry: Input, tensor: Tensor) -> str:
+    noun, _ = _NOUNS.get(tensor.dtype, _NUMBER)
+    if not tensor.shape:
+        return expected_value(tensor.dtype)
+    if tensor.size is None:
+        return f"{noun}s in the shape {_times(tensor.shape)}"
+    shape = entry.size or tensor.shape
+    return count(tensor.size, noun) + (f", flat or as {_times(shape)}" if len(shape) > 1 else "")
+
+
+def _received_row(row: Any, shape: tuple[int, ...], tensor: Tensor) -> str:
+    if not shape:
+        alone = tensor.shape and isinstance(row, (bool, int, float, str))
+        return f"{show(row)}, not in a list" if alone else show(row)
+    if not shape[0]:
+        return "an empty list"
+    if len(shape) == 1:
+        noun, kinds = _NOUNS.get(tensor.dtype, _NUMBER)
+        return count(shape[0], noun if all(type(value) in kinds for value in row) else "value")
+    if len(shape) > _DEEPEST:
+        return f"a list nested {len(shape)} deep"
+    return f"a list in the shape {_times(shape)}"
+
+
+def _times(shape: tuple[int | None, ...]) -> str:
+    return " x ".join("any" if axis is None else str(axis) for axis in shape) or "one value"
+
+
+def _explain(
+    flat: list[Any],
+    dtype: str,
+    places: list[tuple[int, tuple[int, ...]]],
+    rows: Rows,
+    notes: Notes,
+) -> None:
+    """Name every value that does not fit, by its place in the body."""
+    values = iter(flat)
+    for i, shape in places:
+        for index in np.ndindex(shape):
+            value = next(values)
+            if not fits(value, dtype):
+                path = rows.at(i) + "".join(f"[{step}]" for step in index)
+                notes.add(path, expected_value(dtype, value), show(value))
+                if notes.full:
+                    notes.count += sum(not fits(value, dtype) for value in values)
+                    return
+
+
+def _convert(flat: list[Any], dtype: str) -> NDArray[Any] | None:
+    """All values at once; `None` where one of them does not fit."""
+    if dtype.startswith("float") and set(map(type, flat)) <= {int, float}:
+        try:
+            array = np.array(flat, dtype=np.float64)
+        except OverflowError:
+            return None
+        # A NaN compares false, so it fails here too.
+        fitting = bool((np.abs(array) <= _LARGEST[dtype]).all())
+        return array.astype(dtype) if fitting else None
+    if not all(fits(value, dtype) for value in flat):
+        return None
+    if dtype == "string":
+        return np.array(flat, dtype=object)
+    # int() because a whole 2.0 is welcome, and would make floats of its neighbours.
+    return np.array([int(value) for value in flat], dtype=dtype)
+
+
+def fits(value: Any, dtype: str) -> bool:
+    """Whether a JSON value is one of the dtype's, as it stands."""
+    kind = type(value)
+    if dtype == "bool":
+        return kind is bool
+    if dtype == "string":
+        return kind is str and (value.isascii() or not _SURROGATE.search(value))
+    if kind is not int and kind is not float:
+        return False
+    if dtype.startswith("float"):
+        # A whole number above float64's range compares as it is; a NaN compares false.
+        return bool(abs(value) <= _LARGEST[dtype])
+    lowest, highest = _RANGE[dtype]
+    # JSON does not tell 2.0 from 2, and some writers always write the first.
+    return bool(lowest <= value <= highest and (kind is int or value.is_integer()))
+
+
+def expected_value(dtype: str, received: Any = None) -> str:
+    """What a value of the dtype is, in a message; with its limits, for a number past them."""
+    if dtype == "bool":
+        return "true or false"
+    if dtype == "string":
+        return "text"
+    if dtype.startswith("float"):
+        past = type(received) in (int, float)
+        return f"a number within ±{_LARGEST[dtype]:.6g}" if past else "a number"
+    lowest, highest = _RANGE[dtype]
+    return f"a whole number from {lowest} to {highest}"

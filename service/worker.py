@@ -1,0 +1,76 @@
+"""One process that answers: its models, its event loop, and the connections it is handed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import numpy as np
+import uvloop
+
+from service.app import create_app
+from service.front import Connection, Front
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.metrics import Metrics
+    from service.settings import Settings
+
+# How long it may take to finish what it has accepted, once it is told to stop.
+STOP_SECONDS = 10
+
+
+def work(
+    settings: Settings, pair: socket.socket, on_closed: Callable[[], None], metrics: Metrics
+) -> int:
+    """Load the models and answer connections until SIGTERM; the exit code.
+
+    Args:
+        settings: of the service.
+        pair: where connections come from, a descriptor each (SCM_RIGHTS); its end is the end.
+        on_closed: called for each connection that was taken and has ended.
+        metrics: what counts in this process.
+
+    Raises:
+        SettingsError: the repository is missing or unreadable.
+    """
+    # `wire.fast` lets sums of squares overflow; to say so once costs nothing, and at each of them
+    # would cost microseconds.
+    np.seterr(over="ignore")
+    app = create_app(settings, metrics)
+    # In this process, and no earlier: no thread of the one that forked it is in it.
+    app.extensions["triceps"].watch(settings.watch)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_answer(Front(app, settings, runner.get_loop()), pair, on_closed))
+    return 0
+
+
+async def _answer(front: Front, pair: socket.socket, on_closed: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    pair.setblocking(False)
+    tasks = set()
+
+    def take() -> None:
+        with contextlib.suppress(BlockingIOError):
+            message, descriptors, _, _ = socket.recv_fds(pair, 1, 1)
+            if not message:
+                # The process that accepts is gone, and nothing will come any more.
+                loop.remove_reader(pair)
+                stop.set()
+                return
+            connection = socket.socket(fileno=descriptors[0])
+            connection.setblocking(False)
+            made = loop.connect_accepted_socket(lambda: Connection(front, on_closed), connection)
+            task = loop.create_task(made)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    loop.add_reader(pair, take)
+    await stop.wait()
+    await front.close(STOP_SECONDS)

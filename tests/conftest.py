@@ -1,0 +1,21 @@
+"""What holds for every test: the same surroundings on every machine."""
+
+import os
+
+import hypothesis
+
+# A developer's shell may set what the service reads; tests set what they mean to.
+for name in list(os.environ):
+    if name.startswith(("TRICEPS_", "FLASK_")) or name in {"HOST", "PORT", "PYTHONPATH"}:
+        del os.environ[name]
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = "build/hypothesis"
+
+# CI runs the same examples each time, so that its verdict is about the change; elsewhere new
+# examples are tried on every run.  Shared machines make no promise about one example's time.
+hypothesis.settings.register_profile("triceps", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("triceps")

@@ -1,0 +1,301 @@
+"""The OpenAPI document: valid, true to the models, and held by the answers."""
+
+import jsonschema
+import openapi_spec_validator
+import pytest
+import schemathesis.openapi
+import small
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import positive_data_acceptance
+
+from service import __version__, create_app
+from service.settings import Settings
+
+# What `brittle` answers depends on more than a schema can say.
+MODELS = {name: content for name, content in small.every().items() if name != "brittle"}
+NAMES = [*MODELS, "risky", "fruity"]
+
+
+@pytest.fixture(name="app", scope="module")
+def _app(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    for name, content in MODELS.items():
+        small.put(models, name, 1, content)
+    small.put(models, "three", 2, MODELS["three"])
+    return create_app(Settings(models=models, default_model="three"))
+
+
+@pytest.fixture(name="document", scope="module")
+def _document(app):
+    return app.test_client().get("/openapi.json").get_json()
+
+
+def _check(document, name, value):
+    """Hold a value against one of the document's schemas."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(value)
+
+
+def _fits(document, name, value):
+    try:
+        _check(document, name, value)
+    except jsonschema.ValidationError:
+        return False
+    return True
+
+
+def test_the_document_is_openapi_3_1(document):
+    """As a validator that others wrote sees it."""
+    openapi_spec_validator.validate(document)
+
+    assert document["openapi"] == "3.1.0"
+    assert document["info"]["version"] == __version__
+
+
+def test_every_model_version_and_view_has_its_paths(document):
+    """Beside those of the service itself."""
+    own = {"/", "/livez", "/readyz", "/models", "/openapi.json", "/predict"}
+    of_models = {
+        f"/models/{name}{end}"
+        for name in NAMES
+        for end in ("", "/example", "/predict", "/versions/1")
+    }
+    newest = {f"/models/{n}/versions/1/predict" for n in NAMES} | {
+        f"/models/{name}/versions/2{end}"
+        for name in ("three", "risky", "fruity")
+        for end in ("", "/predict")
+    }
+    older = {f"/models/{name}/versions/1/predict" for name in ("three", "risky", "fruity")}
+
+    assert set(document["paths"]) == (own | of_models | newest) - older
+
+
+def test_every_path_that_has_one_answer_is_answered(app, document):
+    """What the document says is here is here."""
+    client = app.test_client()
+
+    for path, operations in document["paths"].items():
+        if "get" in operations:
+            assert client.get(path).status_code == 200, path
+
+
+def test_no_two_operations_are_called_alike(tmp_path):
+    """Whatever the models are called."""
+    for name in ("default", "predict", "x", "x.1", "x.v1", "x.1.predict", "Error", "models"):
+        small.put(tmp_path, name, 1, MODELS["float"])
+
+    document = create_app(Settings(models=tmp_path, default_model="x")).test_client()
+    document = document.get("/openapi.json").get_json()
+
+    openapi_spec_validator.validate(document)
+    called = [o["operationId"] for path in document["paths"].values() for o in path.values()]
+    assert len(called) == len(set(called))
+
+
+def test_without_models_the_document_is_valid_too(tmp_path):
+    """It tells what can be asked already."""
+    document = create_app(Settings(models=tmp_path)).test_client().get("/openapi.json").get_json()
+
+    openapi_spec_validator.validate(document)
+    assert set(document["paths"]) == {"/", "/livez", "/readyz", "/models", "/openapi.json"}
+
+
+def test_the_schemas_have_the_real_names_labels_and_limits(document):
+    """Of features, of classes, of dtypes, and of the texts that training saw."""
+    by_row, by_column = document["components"]["schemas"]["three.Request"]["oneOf"]
+    row = by_row["properties"]["instances"]["items"]
+    insurance = row["properties"]["insurance"]["anyOf"][0]
+    largest = 3.4028234663852886e38
+
+    assert by_row["required"] == ["instances"]
+    assert by_column["required"] == ["inputs"]
+    assert by_row["properties"]["heads"]["items"] == {"enum": ["risk", "size", "digits", "tags"]}
+    assert insurance == {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["bmi"],
+        "properties": {
+            "age": {
+                "type": ["number", "null"],
+                "default": 38,
+                "minimum": -largest,
+                "maximum": largest,
+            },
+            "smoker": {"type": ["string", "null"], "default": "no", "examples": ["no", "yes"]},
+            "bmi": {"type": "number", "minimum": -largest, "maximum": largest},
+        },
+    }
+    answer = document["components"]["schemas"]["three.Answer"]["properties"]
+    assert answer["predictions"]["items"]["properties"]["risk"] == {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["value", "label"],
+        "properties": {
+            "value": {"type": ["number", "null"]},
+            "label": {"enum": ["low", "high", None]},
+        },
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_example_fits_its_schema_and_so_does_its_answer(app, document, name):
+    """The same body that works when posted."""
+    post = document["paths"][f"/models/{name}/predict"]["post"]
+    content = post["requestBody"]["content"]["application/json"]
+    response = app.test_client().post(f"/models/{name}/predict", json=content["example"])
+
+    assert content["schema"] == {"$ref": f"#/components/schemas/{name}.Request"}
+    assert response.status_code == 200
+    _check(document, f"{name}.Request", content["example"])
+    _check(document, f"{name}.Answer", response.get_json())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("three", {}, id="neither-form"),
+        pytest.param("three", {"instances": [], "heads": ["size"]}, id="no-rows"),
+        pytest.param("three", {"instances": [{}], "heads": []}, id="no-heads"),
+        pytest.param("three", {"instances": [{}], "heads": ["sizes"]}, id="unknown-head"),
+        pytest.param("three", {"instances": [{}], "heads": ["size"] * 2}, id="head-twice"),
+        pytest.param("three", {"instances": [{"fruits": [1, 2]}]}, id="unknown-input"),
+        pytest.param("three", {"instances": [{"fruit": [1]}]}, id="short-row"),
+        pytest.param("three", {"instances": [{"fruit": [1, 2, 3]}]}, id="long-row"),
+        pytest.param("three", {"instances": [{"digit": [1, 2, 3]}]}, id="short-image"),
+        pytest.param("three", {"instances": [{"insurance": {"age": 1}}]}, id="no-default"),
+        pytest.param("three", {"instances": [{"fruit": ["1", 2]}]}, id="text-for-a-number"),
+        pytest.param("three", {"instances": [[47, "yes", 20]]}, id="bare-row-of-three-inputs"),
+        pytest.param("int8", {"instances": [[1, 128]]}, id="out-of-range"),
+        pytest.param("int8", {"instances": [[1, 1.5]]}, id="no-whole-number"),
+        pytest.param("bool", {"instances": [[1, 0]]}, id="numbers-for-booleans"),
+    ],
+)
+def test_what_the_service_refuses_fits_no_schema(app, document, name, said):
+    """As far as a schema can tell."""
+    assert app.test_client().post(f"/models/{name}/predict", json=said).status_code == 400
+    assert not _fits(document, f"{name}.Request", said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("plant", {"instances": [[1, 2, "red"]]}, id="bare-rows"),
+        pytest.param("plant", {"inputs": [[None, 2, "red"]]}, id="bare-column"),
+        pytest.param("plant", {"instances": [{"plant": 2, "colour": "red"}]}, id="bare-features"),
+        pytest.param("scalar", {"instances": [5, {"x": 6}]}, id="values-of-rank-one"),
+        pytest.param("deep", {"inputs": {"x": [[1, 2, 3, 4, 5, 6]]}}, id="flat"),
+        pytest.param(
+            "three", {"inputs": {"digit": [[[0, 1], [2, 3]]]}, "heads": ["digits"]}, id="image"
+        ),
+        pytest.param("logs", {"instances": [[-1, 1]]}, id="NaN-by-row"),
+        pytest.param("logs", {"inputs": [[-1, 1]]}, id="NaN-by-column"),
+    ],
+)
+def test_every_way_to_write_a_row_fits_its_schema_and_so_does_the_answer(app, document, name, said):
+    """Bare, flat, nested; and null where an answer is no number."""
+    response = app.test_client().post(f"/models/{name}/predict", json=said)
+
+    assert response.status_code == 200
+    _check(document, f"{name}.Request", said)
+    _check(document, f"{name}.Answer", response.get_json())
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=5)
+
+
+def _like(schema, rows):
+    """Values that a schema describes, in which every list of a free length has `rows` items.
+
+    What may be left out is left out at times, where the schema names a default for it.
+    """
+    for several in ("anyOf", "oneOf"):
+        if several in schema:
+            return st.one_of(*(_like(one, rows) for one in schema[several]))
+    if schema.get("uniqueItems"):
+        return st.lists(st.sampled_from(schema["items"]["enum"]), min_size=1, unique=True)
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return st.one_of(*(_of_type(kind, schema, rows) for kind in kinds))
+
+
+def _of_type(kind, schema, rows):
+    if kind == "object":
+        values = {name: _like(one, rows) for name, one in schema["properties"].items()}
+        optional = {
+            name
+            for name, one in schema["properties"].items()
+            if "default" in one or name == "heads"
+        }
+        return st.fixed_dictionaries(
+            {name: value for name, value in values.items() if name not in optional},
+            optional={name: values[name] for name in optional},
+        )
+    if kind == "array" and "prefixItems" in schema:
+        return st.tuples(*(_like(one, rows) for one in schema["prefixItems"])).map(list)
+    if kind == "array":
+        length = schema.get("maxItems", rows)
+        return st.lists(_like(schema["items"], rows), min_size=length, max_size=length)
+    return {
+        "null": st.none(),
+        "string": TEXT,
+        "boolean": st.booleans(),
+        "integer": st.integers(schema.get("minimum"), schema.get("maximum")),
+        "number": st.floats(schema.get("minimum"), schema.get("maximum")) | st.integers(-9, 9),
+    }[kind]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, document, data):
+    """All inputs there, rows that line up: 200, with all rows and the heads that were asked for."""
+    name = data.draw(st.sampled_from(NAMES), "model")
+    rows = data.draw(st.integers(1, 3), "rows")
+    said = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], rows), "body")
+    _check(document, f"{name}.Request", said)
+
+    response = app.test_client().post(f"/models/{name}/predict", json=said)
+
+    answer = response.get_json()
+    assert response.status_code == 200, answer
+    _check(document, f"{name}.Answer", answer)
+    values = answer.get("predictions") or next(iter(answer["outputs"].values()))
+    assert len(values) == rows
+    heads = answer["predictions"][0] if "predictions" in answer else answer["outputs"]
+    assert list(heads) == said.get("heads", list(heads))
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(GenerationMode.POSITIVE, id="by-the-schema"),
+        pytest.param(GenerationMode.NEGATIVE, id="against-it"),
+    ],
+)
+def test_what_schemathesis_makes_up_is_answered_as_the_document_says(tmp_path, mode):
+    """Status, type, headers and schema of each answer; and never a fault of ours."""
+    for name in ("three", "plant", "ragged", "string"):
+        small.put(tmp_path, name, 1, MODELS[name])
+    app = create_app(Settings(models=tmp_path, default_model="three"))
+    document = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    operations = [found.ok() for found in document.get_all_operations()]
+    # Nothing goes into a GET here, so nothing wrong can.
+    chosen = [o for o in operations if mode is GenerationMode.POSITIVE or o.method == "post"]
+
+    for operation in chosen:
+
+        @settings(
+            max_examples=12,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def ask(case):
+            # Its WSGI client asks for gzip like a browser, and then does not inflate it.
+            response = case.call(headers={"Accept-Encoding": "identity"})
+            # A schema cannot say that rows line up, or which inputs the asked heads need.
+            case.validate_response(response, excluded_checks=[positive_data_acceptance])
+
+        ask()
+
+    assert {operation.method for operation in chosen} >= {"post"}

@@ -1,0 +1,303 @@
+"""Publishing: a version is there whole or not at all, and each publisher gets its own."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from service import publish as publishing
+from service.publish import PublishError, WrongName, publish, versions, write_file
+
+
+def tree(folder):
+    """All that lies below a folder, by path: a file's bytes, and None for a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_the_first_version_is_1(tmp_path):
+    """The repository is made where there is none, and nothing else is left in it."""
+    models = tmp_path / "not" / "yet"
+
+    assert publish(models, "m", b"content") == "1"
+    assert tree(models) == {"m": None, "m/1": None, "m/1/model.onnx": b"content"}
+
+
+@pytest.mark.parametrize(
+    ("there", "version"),
+    [
+        pytest.param(["1"], "2", id="after one"),
+        pytest.param(["2", "10", "9"], "11", id="by number"),
+        pytest.param(["3"], "4", id="gaps stay gaps"),
+        pytest.param(["0"], "1", id="after nought"),
+        pytest.param(["007", "latest", "1.5"], "1", id="what is no version does not count"),
+        pytest.param(["999999999999999999"], "1000000000000000000", id="eighteen digits"),
+        pytest.param(["1732540000000000000"], "1732540000000000001", id="a time stamp"),
+    ],
+)
+def test_the_next_version_is_one_more_than_the_newest(tmp_path, there, version):
+    """So that what is published last is what serves."""
+    for name in there:
+        (tmp_path / "m" / name).mkdir(parents=True)
+
+    assert publish(tmp_path, "m", b"new") == version
+    assert publish(tmp_path, "m", b"newer") == str(int(version) + 1)
+    assert (tmp_path / "m" / version / "model.onnx").read_bytes() == b"new"
+
+
+def test_a_model_that_is_not_there_has_no_versions(tmp_path):
+    """And asking does not make it."""
+    assert versions(tmp_path / "m") == []
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", ".m", "-m", "a/b", "a b", "ä", "a\n", "m" * 129, "../m"], ids=repr
+)
+def test_a_name_that_no_url_holds_is_refused(tmp_path, name):
+    """Before anything is written, and as a command that is wrong."""
+    with pytest.raises(WrongName) as raised:
+        publish(tmp_path, name, b"content")
+
+    assert str(raised.value) == (
+        "model name: expected letters, digits, '_', '.' and '-', and none of the last two first, "
+        f"received {name!r}"
+    )
+    assert raised.value.exit_code == 2
+    assert tree(tmp_path) == {}
+
+
+def _publish_many(models, times):
+    for _ in range(times):
+        publish(Path(models), "m", str(os.getpid()).encode())
+
+
+def test_publishers_at_once_get_versions_of_their_own(tmp_path):
+    """Nobody overwrites, nobody waits, and no number is left out."""
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_publish_many, args=[tmp_path, 15]) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert versions(tmp_path / "m") == list(range(1, 46))
+    assert len([path for path in tmp_path.iterdir() if path.name != "m"]) == 0
+    made = [path.read_bytes() for path in tmp_path.glob("m/*/model.onnx")]
+    assert sorted(made) == sorted(str(worker.pid).encode() for worker in workers for _ in range(15))
+
+
+def test_permissions_are_those_that_the_umask_leaves(tmp_path):
+    """The service that reads them may be another user than who trained."""
+    before = os.umask(0o027)
+    try:
+        publish(tmp_path, "m", b"content")
+    finally:
+        os.umask(before)
+
+    modes = [stat.S_IMODE((tmp_path / p).stat().st_mode) for p in ("m", "m/1", "m/1/model.onnx")]
+    assert [oct(mode) for mode in modes] == ["0o750", "0o750", "0o640"]
+
+
+# Writes slowly, and tells its parent before each step, so that it can be killed there.
+_SLOW = """
+    import os, sys, time
+    from pathlib import Path
+    from service import publish as p
+
+    for name in ("mkdir", "open", "rename", "write", "fsync"):
+        owner = os if name in ("write", "fsync") else Path
+        def slow(*args, _name=name, _real=getattr(owner, name), **more):
+            print(_name, flush=True)
+            time.sleep(0.02)
+            return _real(*args, **more)
+        setattr(owner, name, slow)
+    print(p.publish(Path(sys.argv[1]), "m", b"new" * 1000), flush=True)
+"""
+
+
+def test_killed_at_any_step_it_leaves_the_old_or_the_new(tmp_path):
+    """Never a version without its file, or with half of it; the next one publishes as usual."""
+    publish(tmp_path, "m", b"old")
+    seen = set()
+    step = 0
+    while True:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(_SLOW), tmp_path],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        said = [line for line, _ in zip(worker.stdout, range(step + 1), strict=False)]
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        worker.stdout.close()
+        found = {
+            path.parent.name: path.read_bytes() for path in (tmp_path / "m").glob("*/model.onnx")
+        }
+        assert found in ({"1": b"old"}, {"1": b"old", "2": b"new" * 1000})
+        assert versions(tmp_path / "m") == [int(version) for version in sorted(found)]
+        seen.add(len(found))
+        shutil.rmtree(tmp_path / "m" / "2", ignore_errors=True)
+        if said[-1] == "2\n" or step > 30:
+            break
+        step += 2
+
+    assert seen == {1, 2}
+    assert publish(tmp_path, "m", b"next") == "2"
+
+
+def test_a_write_that_fails_leaves_the_repository_as_it_was(tmp_path, monkeypatch):
+    """Not even an empty folder, which would be listed as a model without versions."""
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(PublishError) as raised:
+        publish(tmp_path, "m", b"content")
+
+    assert str(raised.value) == (
+        f"{tmp_path}: cannot publish 'm': No space left on device; nothing was changed"
+    )
+    assert tree(tmp_path) == {}
+
+
+def test_an_interrupt_leaves_the_repository_as_it_was(tmp_path, monkeypatch):
+    """Ctrl-C while it is written is no version."""
+
+    def interrupt(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(tmp_path, "m", b"content")
+
+    assert tree(tmp_path) == {}
+
+
+def test_a_full_disk_is_said(tmp_path):
+    """On a real one, where this machine lets us mount it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with pytest.raises(PublishError) as raised:
+            publish(disk, "m", bytes(1 << 20))
+        left = tree(disk)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+    assert str(raised.value) == (
+        f"{disk}: cannot publish 'm': No space left on device; nothing was changed"
+    )
+    assert left == {}
+
+
+@pytest.mark.parametrize(
+    ("blocked", "reason"),
+    [
+        pytest.param("models", "File exists", id="a file is where the repository would be"),
+        pytest.param("models/m", "File exists", id="a file is called like the model"),
+        pytest.param("models/m/1", "Not a directory", id="a file is called like the version"),
+    ],
+)
+def test_a_file_in_the_way_is_said(tmp_path, blocked, reason):
+    """It is somebody's, and is left alone."""
+    (tmp_path / blocked).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / blocked).write_text("somebody's")
+    before = tree(tmp_path)
+
+    with pytest.raises(PublishError) as raised:
+        publish(tmp_path / "models", "m", b"content")
+
+    assert str(raised.value) == (
+        f"{tmp_path}/models: cannot publish 'm': {reason}; nothing was changed"
+    )
+    assert tree(tmp_path) == before
+
+
+def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch):
+    """With the system's reason."""
+
+    def denied(path, *mode, **more):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+
+    with pytest.raises(PublishError, match="cannot publish 'm': Permission denied; nothing was"):
+        publish(tmp_path, "m", b"content")
+
+
+# ── one file ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_is_written_whole(tmp_path):
+    """Over the one that was there."""
+    path = tmp_path / "a.onnx"
+
+    write_file(path, b"one")
+    write_file(path, b"two")
+
+    assert tree(tmp_path) == {"a.onnx": b"two"}
+
+
+def test_a_file_that_was_left_half_written_is_no_hindrance(tmp_path):
+    """Whoever was killed before us."""
+    (tmp_path / ".a.onnx.part").write_bytes(b"half")
+
+    write_file(tmp_path / "a.onnx", b"whole")
+
+    assert tree(tmp_path) == {"a.onnx": b"whole"}
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    """And nothing beside it."""
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(publishing.os, "fsync", full)
+
+    with pytest.raises(PublishError) as raised:
+        write_file(path, b"new")
+
+    assert str(raised.value) == f"{path}: cannot be written: No space left on device"
+    assert tree(tmp_path) == {"a.onnx": b"old"}
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        pytest.param("absent/a.onnx", "No such file or directory", id="no such folder"),
+        pytest.param("file/a.onnx", "Not a directory", id="below a file"),
+        pytest.param("folder", "Is a directory", id="a folder"),
+    ],
+)
+def test_a_place_where_no_file_can_be_is_said(tmp_path, place, reason):
+    """With the system's reason."""
+    (tmp_path / "file").write_text("somebody's")
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(PublishError) as raised:
+        write_file(tmp_path / place, b"content")
+
+    assert str(raised.value) == f"{tmp_path / place}: cannot be written: {reason}"
+    assert tree(tmp_path) == {"file": b"somebody's", "folder": None}

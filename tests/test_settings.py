@@ -1,0 +1,190 @@
+"""Settings: where each comes from, which wins, and that none is misspelt in silence."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from service.errors import SettingsError
+from service.settings import Settings, flag, load, options, variable
+
+
+def test_defaults_are_those_of_the_page():
+    """What holds when nothing is said."""
+    assert load({}) == Settings(
+        models=Path("models"),
+        host="127.0.0.1",
+        port=8080,
+        default_model="",
+        max_body=67_108_864,
+        workers=Settings().workers,
+        threads=Settings().threads,
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "given", "port"),
+    [
+        pytest.param({}, {}, 8080, id="the default"),
+        pytest.param({"PORT": "1"}, {}, 1, id="PORT"),
+        pytest.param({"PORT": "1", "TRICEPS_PORT": "2"}, {}, 2, id="TRICEPS_PORT over PORT"),
+        pytest.param({"PORT": "1", "TRICEPS_PORT": "2"}, {"port": 3}, 3, id="a flag over both"),
+        pytest.param({"PORT": "1", "TRICEPS_PORT": ""}, {}, 1, id="empty is not set"),
+        pytest.param({"PORT": ""}, {}, 8080, id="empty PORT"),
+        pytest.param({"PORT": "x", "TRICEPS_PORT": "2"}, {}, 2, id="what is not used is not read"),
+        pytest.param({"TRICEPS_PORT": " 2 "}, {}, 2, id="blanks around it"),
+        pytest.param({"TRICEPS_PORT": "tcp://10.0.0.1:80"}, {}, 8080, id="Kubernetes' own"),
+        pytest.param({"TRICEPS_PORT": "tcp://10.0.0.1:80", "PORT": "1"}, {}, 1, id="then PORT"),
+        pytest.param({"PORT": "udp://10.0.0.1:80"}, {}, 8080, id="a Service called port"),
+    ],
+)
+def test_a_port_comes_from_the_nearest_place(environ, given, port):
+    """A flag, then ours, then a platform's, then the default."""
+    assert load(environ, **given).port == port
+
+
+@pytest.mark.parametrize(
+    ("environ", "given", "host"),
+    [
+        pytest.param({}, {}, "127.0.0.1", id="the default"),
+        pytest.param({"HOST": "a"}, {}, "a", id="HOST"),
+        pytest.param({"HOST": "a", "TRICEPS_HOST": "b"}, {}, "b", id="TRICEPS_HOST over HOST"),
+        pytest.param({"HOST": "a", "TRICEPS_HOST": "b"}, {"host": "c"}, "c", id="a flag over both"),
+        pytest.param({"HOST": "a"}, {"host": ""}, "a", id="an empty flag is not given"),
+        pytest.param({}, {"host": None}, "127.0.0.1", id="None is not given"),
+    ],
+)
+def test_a_host_comes_from_the_nearest_place(environ, given, host):
+    """An empty one would listen on every address there is."""
+    assert load(environ, **given).host == host
+
+
+def test_variables_of_others_are_theirs():
+    """Only what begins like ours is looked at."""
+    assert load({"MODELS": "x", "WORKERS": "x", "XTRICEPS_PORT": "x", "triceps_port": "x"}) == load(
+        {}
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TRICEPS_SERVICE_HOST",
+        "TRICEPS_SERVICE_PORT",
+        "TRICEPS_SERVICE_PORT_HTTP",
+        "TRICEPS_PORT_8080_TCP",
+        "TRICEPS_PORT_8080_TCP_PROTO",
+        "TRICEPS_PORT_8080_TCP_PORT",
+        "TRICEPS_PORT_8080_TCP_ADDR",
+        "TRICEPS_PORT_53_UDP",
+    ],
+)
+def test_what_kubernetes_injects_is_ignored(name):
+    """It does so for every Service of a namespace, one that is called triceps too."""
+    assert load({name: "10.0.0.1"}) == load({})
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        pytest.param("TRICEPS_PROT", " (did you mean 'TRICEPS_PORT'?)", id="a slip"),
+        pytest.param("TRICEPS_MODEL", " (did you mean 'TRICEPS_MODELS'?)", id="singular"),
+        pytest.param("TRICEPS_XYZ_UVW_QRS", "", id="like none"),
+    ],
+)
+def test_an_unknown_variable_stops_the_start(name, close):
+    """With the nearest right name, and all that there are."""
+    with pytest.raises(SettingsError) as raised:
+        load({name: "1"})
+
+    known = ", ".join(variable(entry) for entry in fields(Settings))
+    assert str(raised.value) == (
+        f"{name}: expected a setting, there is none of that name{close}. Available: {known}"
+    )
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("environ", "given", "said"),
+    [
+        pytest.param(
+            {"TRICEPS_POLICY": "newest"},
+            {},
+            "TRICEPS_POLICY: expected one of latest, all, pinned, received 'newest'. "
+            "Default: latest",
+            id="no policy",
+        ),
+        pytest.param(
+            {"TRICEPS_WATCH": "-1"},
+            {},
+            "TRICEPS_WATCH: expected a number from 0 to 3600, received '-1'. Default: 1",
+            id="before now",
+        ),
+        pytest.param(
+            {"TRICEPS_PORT": "http"},
+            {},
+            "TRICEPS_PORT: expected a whole number from 1 to 65535, received 'http'. Default: 8080",
+            id="text",
+        ),
+        pytest.param(
+            {"PORT": "80.5"},
+            {},
+            "PORT: expected a whole number from 1 to 65535, received '80.5'. Default: 8080",
+            id="a fraction, in PORT",
+        ),
+        pytest.param(
+            {"TRICEPS_PORT": "0"},
+            {},
+            "TRICEPS_PORT: expected a whole number from 1 to 65535, received '0'. Default: 8080",
+            id="no port",
+        ),
+        pytest.param(
+            {},
+            {"max_body": 1},
+            "--max-body: expected a whole number from 1024 to 2147483647, received 1. "
+            "Default: 67108864",
+            id="given, too small",
+        ),
+        pytest.param(
+            {"TRICEPS_WORKERS": "-1"},
+            {},
+            "TRICEPS_WORKERS: expected a whole number from ",
+            id="a negative number",
+        ),
+    ],
+)
+def test_a_wrong_value_stops_the_start(environ, given, said):
+    """With the variable or flag it came from, what it takes, what came, and the default."""
+    with pytest.raises(SettingsError) as raised:
+        load(environ, **given)
+
+    assert str(raised.value).startswith(said)
+
+
+def test_every_setting_is_a_flag_with_help():
+    """Named like its variable; the help says both, and the default."""
+
+    @click.command()
+    @options
+    def show(**given):
+        click.echo(given)
+
+    text = " ".join(CliRunner().invoke(show, ["--help"]).output.split())
+    for entry in fields(Settings):
+        assert f"{flag(entry)} " in text
+        assert f"[{variable(entry)}" in text
+    assert "[TRICEPS_PORT, PORT; default 8080]" in text
+
+
+def test_flags_arrive_by_the_names_of_the_settings():
+    """So that what a command was given goes to `load` as it is."""
+
+    @click.command()
+    @options
+    def show(**given):
+        click.echo(load({}, **given).max_body)
+
+    assert CliRunner().invoke(show, ["--max-body", "2048"]).output == "2048\n"
+    assert CliRunner().invoke(show, ["--max-body", "1"]).exit_code == 2
