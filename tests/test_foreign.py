@@ -1,0 +1,436 @@
+"""Keras models that somebody else built and saved, exported as they are or refused by name."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+keras = pytest.importorskip("keras", reason="needs the train extra")
+
+from service.model import Model  # noqa: E402  (after the check above)
+from training import cli, export, foreign  # noqa: E402
+from training.errors import ExportError, SpecError  # noqa: E402
+
+pytestmark = pytest.mark.keras
+
+layers = keras.layers
+
+
+def _dense(units, name, tensor, activation=None):
+    return layers.Dense(units, activation=activation, name=name)(tensor)
+
+
+def _export(folder, model, name="model.keras"):
+    path = folder / name
+    model.save(path)
+    exported = foreign.export_keras(path, "mine", folder / "models")
+    assert max(exported.differences.values()) <= 1e-4
+    return Model.load(exported.path)
+
+
+def test_many_inputs_of_many_kinds_and_every_kind_of_head(tmp_path):
+    """Dicts of floats, whole numbers, texts and pictures; heads by their activation and units."""
+    given = {
+        "a": keras.Input((4,), name="a"),
+        "tokens": keras.Input((5,), name="tokens", dtype="int32"),
+        "word": keras.Input((1,), name="word", dtype="string"),
+        "picture": keras.Input((6, 6, 3), name="picture", dtype="uint8"),
+    }
+    embedded = layers.Flatten()(layers.Embedding(7, 3)(given["tokens"]))
+    look_up = layers.StringLookup(vocabulary=["p", "q"], output_mode="one_hot")
+    pixels = layers.Flatten()(layers.Rescaling(1 / 255)(given["picture"]))
+    trunk = layers.Concatenate()([given["a"], embedded, look_up(given["word"]), pixels])
+    model = keras.Model(
+        given,
+        {
+            "yes": _dense(1, "d1", trunk, "sigmoid"),
+            "which": _dense(3, "d2", trunk, "softmax"),
+            "marks": _dense(4, "d3", trunk, "sigmoid"),
+            "size": _dense(2, "d4", trunk),
+        },
+    )
+
+    signature = _export(tmp_path, model).signature
+
+    assert [(i.name, i.kind, t.dtype, t.shape) for i in signature.inputs.values()
+            for t in i.tensors] == [
+        ("a", "tensor", "float32", (4,)),
+        ("picture", "tensor", "uint8", (6, 6, 3)),
+        ("tokens", "tensor", "int32", (5,)),
+        ("word", "tensor", "string", (1,)),
+    ]  # fmt: skip
+    assert {h.name: (h.kind, h.tensor.shape, h.threshold) for h in signature.heads.values()} == {
+        "yes": ("binary", (1,), 0.5),
+        "which": ("multiclass", (3,), None),
+        "marks": ("multilabel", (4,), 0.5),
+        "size": ("regression", (2,), None),
+    }
+    golden = signature.golden.inputs
+    assert {value for row in golden["tokens"] for value in row} <= set(range(7))
+    assert {value for [value] in golden["word"]} <= {"p", "q", *foreign.TEXTS}
+    assert signature.provenance["source"] == "model.keras"
+    assert len(signature.provenance["source_sha256"]) == 64
+
+
+def test_nested_inputs_and_outputs_are_flattened_by_name(tmp_path):
+    """Lists within dicts become plain names: those of inputs and of output layers."""
+    x, z = keras.Input((4,), name="x"), keras.Input((3,), name="z")
+    model = keras.Model({"p": [x, {"q": z}]}, [_dense(2, "d", x), [_dense(3, "e", z)]])
+
+    signature = _export(tmp_path, model).signature
+
+    assert list(signature.inputs) == ["x", "z"]
+    assert {name: head.inputs for name, head in signature.heads.items()} == {
+        "d": ("x",),
+        "e": ("z",),
+    }
+
+
+def test_names_that_would_be_there_twice_get_a_number(tmp_path):
+    """One layer with two outputs, and an input that is an output, give names of their own."""
+    x, z = keras.Input((4,), name="x"), keras.Input((4,), name="z")
+    shared = layers.Dense(2, name="d")
+    twice = keras.Model([x, z], [shared(x), shared(z)])
+    (tmp_path / "twice").mkdir()
+    (tmp_path / "through").mkdir()
+
+    assert list(_export(tmp_path / "twice", twice).signature.heads) == ["d", "d_2"]
+    y = keras.Input((4,), name="y")
+    through = keras.Model(y, {"y": y, "z": _dense(1, "e", y)})
+    assert list(_export(tmp_path / "through", through).signature.heads) == ["y_2", "z"]
+
+
+def _sequential():
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(2, 3),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10, name="digit", activation="softmax"),
+        ]
+    )
+
+
+def _inner_softmax():
+    given = keras.Input((4,), name="x")
+    inner = keras.Model(given, _dense(3, "s", given, "softmax"), name="inner")
+    outer = keras.Input((4,), name="w")
+    return keras.Model(outer, inner(outer))
+
+
+def _operation():
+    given = keras.Input((4,), name="x")
+    return keras.Model(given, keras.ops.sigmoid(_dense(1, "d", given)))
+
+
+def _sequence():
+    given = keras.Input((None,), name="tokens")  # floats, as keras.Input has them
+    embedded = layers.Embedding(50, 4)(given)
+    return keras.Model(given, _dense(3, "tags", layers.LSTM(4, return_sequences=True)(embedded)))
+
+
+def _words_and_tokens():
+    tokens = keras.Input((3,), name="tokens")
+    word = keras.Input((1,), name="word", dtype="string")
+    look_up = layers.StringLookup(vocabulary=["p"], output_mode="one_hot")(word)
+    embedded = layers.Flatten()(layers.Embedding(4, 2)(tokens))
+    return keras.Model([tokens, word], _dense(1, "y", layers.Concatenate()([embedded, look_up])))
+
+
+def _any_size():
+    given = keras.Input((None, None, 3), name="picture")
+    small = layers.Conv2D(2, 9, strides=2)(given)
+    return keras.Model(given, _dense(2, "y", layers.GlobalMaxPooling2D()(small)))
+
+
+def _attention():
+    given = keras.Input((6, 8), name="x")
+    looked = layers.LayerNormalization()(layers.MultiHeadAttention(2, 4)(given, given) + given)
+    return keras.Model(given, _dense(2, "y", layers.GlobalMaxPooling1D()(looked)))
+
+
+def _double():
+    given = keras.Input((4,), name="x", dtype="float64")
+    return keras.Model(given, layers.Dense(2, name="y", dtype="float64")(given))
+
+
+def _flags():
+    given = keras.Input((4,), name="x", dtype="bool")
+    return keras.Model(given, _dense(2, "y", keras.ops.cast(given, "float32")))
+
+
+def _fixed(rows):
+    given = keras.Input(batch_shape=(rows, 4), name="x")
+    return keras.Model(given, _dense(2, "y", given))
+
+
+def _one_at_a_time():
+    given = keras.Input(batch_shape=(1, 4, 2), name="x")
+    return keras.Model(given, _dense(2, "y", layers.GRU(2, stateful=False)(given)))
+
+
+@pytest.mark.parametrize(
+    ("make", "head", "kind"),
+    [
+        pytest.param(_sequential, "digit", "multiclass", id="sequential"),
+        pytest.param(_inner_softmax, "inner", "multiclass", id="a model as the last layer"),
+        pytest.param(_operation, "sigmoid", "binary", id="an operation as the last layer"),
+        pytest.param(_sequence, "tags", "tensor", id="sequences of any length"),
+        pytest.param(_words_and_tokens, "y", "regression", id="texts and embedded floats"),
+        pytest.param(_any_size, "y", "regression", id="pictures of any size"),
+        pytest.param(_attention, "y", "regression", id="attention"),
+        pytest.param(_double, "y", "regression", id="float64"),
+        pytest.param(_flags, "y", "regression", id="bool"),
+        pytest.param(lambda: _fixed(1), "y", "regression", id="a batch of 1"),
+        pytest.param(lambda: _fixed(32), "y", "regression", id="a batch of 32"),
+        pytest.param(_one_at_a_time, "y", "regression", id="a recurrent layer of batch 1"),
+    ],
+)
+def test_functional_models_of_every_kind_are_exported(tmp_path, make, head, kind):
+    """Whatever Keras builds functionally is served, in batches of any size."""
+    model = _export(tmp_path, make())
+
+    assert {name: found.kind for name, found in model.signature.heads.items()} == {head: kind}
+    assert model.signature.batch is None
+    assert model.check_golden(1e-5) <= 1e-5
+
+
+def test_half_precision_is_held_against_keras_loosely_and_itself_strictly(tmp_path):
+    """float16 agrees to three digits; its golden rows are the file's own answers."""
+    given = keras.Input((4,), name="x")
+    hidden = layers.Dense(8, dtype="mixed_float16")(given)
+
+    model = _export_half(tmp_path, keras.Model(given, layers.Dense(2, name="y")(hidden)))
+
+    assert model.check_golden(0) == 0
+
+
+def _export_half(folder, model):
+    path = folder / "half.keras"
+    model.save(path)
+    return Model.load(foreign.export_keras(path, "half", folder / "models").path)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras calls its older format old
+def test_the_older_file_format_is_read_too(tmp_path):
+    """A model saved as .h5 is exported as any other."""
+    assert list(_export(tmp_path, _fixed(1), "old.h5").signature.heads) == ["y"]
+
+
+def test_the_command_tells_the_difference_and_where_it_is(tmp_path):
+    """`triceps export` ends as `triceps train` does: a table and one line."""
+    _sequential().save(tmp_path / "my_model.keras")
+
+    done = CliRunner().invoke(
+        cli.export,
+        [str(tmp_path / "my_model.keras"), "--name", "mine", "--models", str(tmp_path / "models")],
+    )
+
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "│ digit │" in done.stdout
+    path = tmp_path / "models" / "mine" / "1" / "model.onnx"
+    assert done.stdout.splitlines()[-1] == f"published mine, version 1: {path}"
+    assert path.is_file()
+
+
+def _refused(path, name="mine"):
+    with pytest.raises((ExportError, SpecError)) as raised:
+        foreign.export_keras(path, name, path.parent / "models")
+    assert not (path.parent / "models").exists()
+    return str(raised.value).removeprefix(f"{path}: ")
+
+
+def _subclass():
+    @keras.saving.register_keras_serializable("tests")
+    class Own(keras.Model):
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+            self.dense = layers.Dense(2)
+
+        def call(self, tensor):
+            return self.dense(tensor)
+
+    model = Own()
+    model(np.zeros((1, 2)))
+    return model
+
+
+def _own_layer():
+    @keras.saving.register_keras_serializable("tests")
+    class Twice(layers.Layer):
+        def call(self, tensor):
+            return tensor * 2
+
+    given = keras.Input((4,), name="x")
+    return keras.Model(given, Twice()(given))
+
+
+def _lambda():
+    given = keras.Input((4,), name="x")
+    return keras.Model(given, layers.Lambda(lambda tensor: tensor * 2)(given))
+
+
+def _text_vectorization():
+    given = keras.Input((1,), name="x", dtype="string")
+    words = layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=4, name="words")
+    return keras.Model(given, _dense(1, "y", layers.Embedding(9, 2)(words(given))))
+
+
+def _logarithm():
+    given = keras.Input((4,), name="x")
+    return keras.Model(given, keras.ops.log(-keras.ops.abs(_dense(3, "d", given)) - 1.0))
+
+
+def _batch_of_four():
+    given = keras.Input(batch_shape=(4, 3), name="x")
+    return keras.Model(given, _dense(1, "y", keras.ops.reshape(given, (2, 6))))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        pytest.param(
+            _subclass,
+            "it needs 'Own', which is code of its author and not in the file; only Keras' own"
+            " layers can be exported",
+            id="subclass",
+        ),
+        pytest.param(
+            _own_layer,
+            "it needs 'Twice', which is code of its author and not in the file; only Keras' own"
+            " layers can be exported",
+            id="custom layer",
+        ),
+        pytest.param(
+            _lambda,
+            "it holds a Lambda layer, which is Python code that would run while loading;"
+            " replace it by Keras' own layers",
+            id="lambda",
+        ),
+        pytest.param(
+            _text_vectorization,
+            "layer 'words': ONNX has no counterpart of TensorFlow's StaticRegexReplace",
+            id="no counterpart in ONNX",
+        ),
+        pytest.param(
+            _logarithm,
+            "it does not answer random rows: its answers are not finite",
+            id="no finite answers",
+        ),
+        pytest.param(
+            lambda: keras.Sequential([layers.Dense(2)]),
+            "a Sequential that is not functional: its inputs are not known before it is called;"
+            " build it with keras.Input and keras.Model(inputs, outputs)",
+            id="no inputs",
+            marks=pytest.mark.filterwarnings("ignore:You are saving a model"),
+        ),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_by_name(tmp_path, make, expected):
+    """Code that is not in the file, layers without a counterpart, models without inputs."""
+    path = tmp_path / "model.keras"
+    make().save(path)
+    keras.saving.get_custom_objects().clear()
+
+    assert _refused(path) == expected
+
+
+def test_a_model_that_needs_its_batch_is_refused(tmp_path):
+    """A batch that is built into the graph, and is not 1, cannot be served row by row."""
+    path = tmp_path / "model.keras"
+    _batch_of_four().save(path)
+
+    assert _refused(path) == (
+        "made for batches of 4, it takes no others: its layers have the batch built in"
+    )
+
+
+def test_a_model_of_one_row_at_a_time_stays_so(tmp_path):
+    """Where a batch of 1 is built into the graph, the file takes one row, and says so."""
+    given = keras.Input(batch_shape=(1, 4), name="x")
+    pairs = layers.GRU(2)(keras.ops.reshape(given, (1, 2, 2)))
+
+    signature = _export(tmp_path, keras.Model(given, _dense(2, "y", pairs))).signature
+
+    assert signature.batch == 1
+
+
+def test_a_model_that_remembers_the_row_before_is_refused(tmp_path):
+    """A stateful layer answers by what came before, which no served row may depend on."""
+    path = tmp_path / "model.keras"
+    given = keras.Input(batch_shape=(1, 4, 2), name="x")
+    keras.Model(given, _dense(2, "y", layers.GRU(2, stateful=True)(given))).save(path)
+
+    assert "Keras does not answer new rows" in _refused(path)
+
+
+def test_a_model_that_takes_no_other_rows_is_refused_in_its_words(tmp_path):
+    """Layers that do not even take a symbolic batch are told with what they say of it."""
+
+    class Stubborn:
+        def __init__(self):
+            self.input = keras.Input(batch_shape=(2, 3), name="x")
+            self.inputs = [self.input]
+
+        def __call__(self, _):
+            raise ValueError("two rows,\nno more")
+
+    with pytest.raises(ExportError) as raised:
+        foreign._call(tmp_path, Stubborn())
+
+    expected = f"{tmp_path}: made for batches of 2, it takes no others: two rows, no more"
+    assert str(raised.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        pytest.param(
+            "none.keras", None, "no such file; expected a Keras model, as my_model.keras",
+            id="missing",
+        ),
+        pytest.param(
+            "model.txt", b"", "expected a file named .keras or .h5, received '.txt'", id="other"
+        ),
+        pytest.param(
+            "model.keras", b"hello", "not a Keras file, or not the whole of one", id="no zip"
+        ),
+        pytest.param("model.h5", b"hello", "Keras cannot load it: ", id="no hdf5"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_models_are_told(tmp_path, name, content, expected):
+    """A path that is wrong, and a file that is something else."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+
+    assert _refused(path).startswith(expected)
+
+
+def test_a_zip_of_something_else_and_a_folder_are_told(tmp_path):
+    """A .keras file has a configuration inside; a SavedModel is a folder."""
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("hello", "world")
+    (tmp_path / "saved").mkdir()
+
+    assert _refused(tmp_path / "model.keras").startswith("Keras cannot load it: ")
+    assert _refused(tmp_path / "saved").startswith("a folder; expected a .keras file")
+
+
+def test_a_name_that_no_folder_may_have_is_refused(tmp_path):
+    """The name is checked before anything is loaded."""
+    said = _refused(tmp_path / "model.keras", "../mine")
+
+    assert said == "--name: expected letters, digits, '_', '.' and '-', received '../mine'"
+
+
+def test_answers_that_differ_are_refused(tmp_path, monkeypatch):
+    """What Keras answers is what the file must answer, for foreign models too."""
+    path = tmp_path / "model.keras"
+    _fixed(1).save(path)
+    ask = export.ask
+    monkeypatch.setattr(export, "ask", lambda *given: {h: a + 1 for h, a in ask(*given).items()})
+
+    assert "head 'y' does not answer" in _refused(path)

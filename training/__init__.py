@@ -1,0 +1,6 @@
+"""The offline job: a spec and its CSVs become `models/<name>/<version>/model.onnx`.
+
+    spec.load + data.load ── build ── fit ── export (convert, sign, verify, publish)
+
+Needs the `train` extra (TensorFlow); `spec`, `errors` and `cli` import without it.
+"""

@@ -1,0 +1,198 @@
+"""The commands of the `train` extra: `triceps train` and `triceps export`.
+
+Imports nothing heavy, so that help, and what is wrong with a spec, take no time and need no
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from service.errors import TricepsError
+from training import spec as specs
+from training.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from training.export import Exported
+    from training.fit import Fitted
+    from training.spec import Spec
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+NARROWEST = 100  # what a table may use where nobody says how wide the terminal is
+EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
+
+_models = click.option(
+    "--models",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TRICEPS_MODELS",
+    default=Path("models"),
+    show_default=True,
+    show_envvar=True,
+    help="The model repository to publish into.",
+)
+
+
+@click.command(
+    short_help="Train a spec and publish its model.",
+    epilog="Example: triceps train training/specs/three_heads.toml --epochs 3",
+)
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Look for the CSV files here instead of where the spec says.",
+)
+@_models
+@click.option(
+    "--seed", type=click.IntRange(0, specs.SEEDS - 1), help="Instead of the spec's fit.seed."
+)
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the spec's fit.epochs.")
+def train(
+    spec: Path, folder: Path | None, models: Path, seed: int | None, epochs: int | None
+) -> None:
+    """Train what SPEC describes and publish it as the next version of its model.
+
+    Nothing is published unless the finished file answers as Keras does.
+    """
+    with _interruptible():
+        wanted = _override(specs.load(spec), seed, epochs)
+        _check_models(wanted, models)
+        fitted, exported = _run(wanted, folder, models)
+        _report(fitted, exported)
+        _tell_where(wanted.name, exported)
+
+
+@click.command(
+    short_help="Publish a Keras model that was saved.",
+    epilog="Example: triceps export my_model.keras --name mine",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="What the model is to be called.")
+@_models
+def export(file: Path, name: str, models: Path) -> None:
+    """Turn the Keras model saved in FILE into the next version of model NAME.
+
+    The model must be functional or sequential.  Its inputs keep their names; its heads get those
+    of its output layers.
+    """
+    with _interruptible():
+        with _needs_extra("export"):
+            from training.foreign import export_keras
+        exported = export_keras(file, name, models)
+        table = _table("head", "Keras ↔ ONNX")
+        for head, difference in exported.differences.items():
+            table.add_row(head, f"{difference:.1e}")
+        _print(table)
+        _tell_where(name, exported)
+
+
+def _run(spec: Spec, folder: Path | None, models: Path) -> tuple[Fitted, Exported]:
+    with _needs_extra("train"):
+        from training import data
+    rows = data.load(spec, folder)
+    for note in rows.notes:
+        click.echo(f"note: {note}", err=True)
+    with _needs_extra("train"), _waiting("starting TensorFlow"):
+        from training import build, export, fit
+    fit.seed(spec.fit.seed)
+    seen, held_out = data.split(rows, spec.fit.validation_split, spec.fit.seed)
+    built = build.build(spec, seen)
+    export.check(spec, built, seen)
+    fitted = fit.fit(spec, built, seen, held_out)
+    return fitted, export.export(spec, fitted, seen, models)
+
+
+def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
+    fit = spec.fit
+    if seed is not None:
+        fit = replace(fit, seed=seed)
+    if epochs is not None:
+        fit = replace(fit, epochs=epochs)
+    return replace(spec, fit=fit)
+
+
+def _check_models(spec: Spec, models: Path) -> None:
+    """See before the fit whether its result can be published."""
+    for view in spec.models:
+        # A view is served by its name, as a folder is: both at once cannot be.
+        if (models / view).exists():
+            raise SpecError(
+                f"{spec.path}: models.{view}: {models / view} is a model of its own already;"
+                " rename one of them"
+            )
+    there = next(folder for folder in (models, *models.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise TricepsError(f"{models}: cannot be written to: permission denied for {there}")
+
+
+@contextlib.contextmanager
+def _needs_extra(command: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        message = f"{command} needs TensorFlow: pip install 'triceps[train]'"
+        raise TricepsError(message) from error
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted; nothing was published", err=True)
+        sys.exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    """Show a person at a terminal that something is going on."""
+    with Console(stderr=True).status(what):
+        yield
+
+
+def _report(fitted: Fitted, exported: Exported) -> None:
+    columns = ("head", "rows", "metric", "training", "held out", "baseline", "Keras ↔ ONNX")
+    table = _table(*columns)
+    for name, score in fitted.scores.items():
+        held_out = f" + {score.held_out_rows}" if score.held_out_rows else ""
+        table.add_row(
+            name,
+            f"{score.rows}{held_out}",
+            score.metric,
+            f"{score.train:.4f}",
+            "–" if score.held_out is None else f"{score.held_out:.4f}",  # noqa: RUF001  (a dash)
+            f"{score.baseline:.4f}",
+            f"{exported.differences[name]:.1e}",
+        )
+    _print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("head", "metric") else "right")
+    return table
+
+
+def _print(table: Any) -> None:
+    found = Console()
+    width = found.width if found.is_terminal else max(found.width, NARROWEST)
+    Console(width=width).print(table)
+
+
+def _tell_where(name: str, exported: Exported) -> None:
+    click.echo(f"published {name}, version {exported.version}: {exported.path}")

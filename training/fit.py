@@ -1,0 +1,303 @@
+"""The fit: batches of rows that belong together, progress for a person, scores per head.
+
+training rows ──▶ Batches (paired anew each epoch) ──▶ keras fit ──▶ scores beside a baseline
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from training import build as builder
+from training import data as datasets
+from training.errors import FitError, SpecError
+from training.quiet import keras, tf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from training.build import Built
+    from training.data import Arrays, Data
+    from training.spec import Head, Spec
+
+SCORING_BATCH = 512
+EVEN = 0.5
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one head does, by its metric: on its training rows and on those that were held out.
+
+    `baseline` is what always saying the commonest class of the training rows scores (for a
+    regression: their mean) on the held-out rows, or on the training rows where none were.
+    """
+
+    metric: str
+    rows: int
+    held_out_rows: int
+    train: float
+    held_out: float | None
+    baseline: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model after its fit: how many epochs it ran, and each head's score."""
+
+    built: Built
+    epochs: int
+    scores: dict[str, Score]
+
+
+def seed(number: int) -> None:
+    """Make all that Keras and TensorFlow do from here on the same each time."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(number)
+    tf.config.experimental.enable_op_determinism()
+
+
+def fit(spec: Spec, built: Built, train: Data, held_out: Data | None) -> Fitted:
+    """Fit the model to `train`, watching `held_out`, and score every head.
+
+    Raises:
+        FitError: the loss stopped being a number, or Keras could not take a step.
+        SpecError: class weights for a label that the data do not have.
+    """
+    weights = {name: _weights(spec, head, train) for name, head in spec.heads.items()}
+    batches = Batches(spec, built, train, weights)
+    watched = None if held_out is None else _watched(spec, built, held_out, weights)
+    progress = _Progress(spec, len(batches))
+    callbacks = [progress]
+    if spec.fit.patience is not None:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(
+                monitor="val_loss", patience=spec.fit.patience, restore_best_weights=True
+            )
+        )
+    try:
+        with progress.bar:
+            history = built.model.fit(
+                batches,
+                epochs=spec.fit.epochs,
+                validation_data=watched,
+                validation_batch_size=SCORING_BATCH,
+                shuffle=False,
+                verbose=0,
+                callbacks=callbacks,
+            )
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        message = f"{spec.path}: Keras could not fit it: {builder.objection(error)}"
+        raise FitError(message) from error
+    if progress.diverged or not all(np.isfinite(array).all() for array in _weights_of(built)):
+        raise FitError(_diverged(spec, progress.diverged))
+    return Fitted(built, len(history.epoch), _scores(spec, built, train, held_out))
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
+    """The training rows in batches, shuffled each epoch; independent files are paired anew."""
+
+    def __init__(
+        self, spec: Spec, built: Built, data: Data, weights: Mapping[str, NDArray[Any] | None]
+    ) -> None:
+        super().__init__()
+        self._spec = spec
+        self._built = built
+        self._data = data
+        self._weights = weights
+        self._rng = np.random.default_rng(spec.fit.seed)
+        self._rows = max(source.rows for source in data.sources.values())
+        self._shuffle()  # Keras looks at a batch before it begins an epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self._rows / self._spec.fit.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        size = self._spec.fit.batch_size
+        rows = self._order[index * size : (index + 1) * size]
+        x = {name: array[rows] for name, array in self._x.items()}
+        y = {name: array[rows] for name, array in self._y.items()}
+        return _batch(self._built, x, y, self._weights)
+
+    def on_epoch_begin(self) -> None:
+        """Draw the epoch's pairs and their order."""
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._x, self._y = datasets.pairs(self._data, self._rng)
+        self._order = self._rng.permutation(self._rows)
+
+
+def _batch(
+    built: Built, x: Arrays, y: Arrays, weights: Mapping[str, NDArray[Any] | None]
+) -> tuple[Any, ...]:
+    """Rows as Keras' fit takes them: inputs, targets and, if any head has class weights, those."""
+    inputs = {name: builder.feed(x[tensor]) for name, tensor in built.tensors.items()}
+    targets = {name: _target(built, name, y[name]) for name in weights}
+    if all(weight is None for weight in weights.values()):
+        return inputs, targets
+    samples = {
+        name: np.ones(len(y[name]), np.float32)
+        if weight is None
+        else weight[y[name].astype(np.int64).reshape(-1)]
+        for name, weight in weights.items()
+    }
+    return inputs, targets, samples
+
+
+def _target(built: Built, head: str, target: NDArray[Any]) -> NDArray[Any]:
+    if head not in built.one_hot:
+        return target
+    classes = built.model.get_layer(head).units
+    return one_hot(target, classes)
+
+
+def one_hot(places: Any, classes: int) -> NDArray[Any]:
+    """One column per class, 1 in the row's own."""
+    columns: NDArray[Any] = np.eye(classes, dtype=np.float32)[places]
+    return columns
+
+
+def _watched(
+    spec: Spec, built: Built, data: Data, weights: Mapping[str, NDArray[Any] | None]
+) -> tuple[Any, ...]:
+    x, y = datasets.pairs(data, np.random.default_rng(spec.fit.seed))
+    return _batch(built, x, y, weights)
+
+
+def _weights(spec: Spec, head: Head, data: Data) -> NDArray[Any] | None:
+    """What a row counts, by its label's place; `None` where all count the same."""
+    if head.class_weights is None:
+        return None
+    source = next(source for source in data.sources.values() if head.name in source.targets)
+    labels = source.labels[head.name] or ()
+    if isinstance(head.class_weights, str):
+        places = source.targets[head.name].astype(np.int64).reshape(-1)
+        counts = np.maximum(np.bincount(places, minlength=len(labels)), 1)
+        return (len(places) / (len(labels) * counts)).astype(np.float32)
+    unknown = [label for label in head.class_weights if label not in labels]
+    if unknown:
+        at = f"{spec.path}: heads.{head.name}.class_weights.{unknown[0]}"
+        raise SpecError(f"{at}: no such label; labels: {', '.join(labels)}")
+    return np.array([head.class_weights.get(label, 1.0) for label in labels], np.float32)
+
+
+def _weights_of(built: Built) -> list[NDArray[Any]]:
+    return [array for array in built.model.get_weights() if np.issubdtype(array.dtype, np.floating)]
+
+
+def _diverged(spec: Spec, epoch: int | None) -> str:
+    when = "" if epoch is None else f" in epoch {epoch}"
+    return (
+        f"{spec.path}: the fit diverged: the loss is no number{when}; nothing is published. "
+        "A smaller fit.learning_rate, or a Normalization layer behind the inputs, usually helps"
+    )
+
+
+class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Tells how the fit goes: a bar while an epoch runs (on a terminal), a line when it is over."""
+
+    def __init__(self, spec: Spec, batches: int) -> None:
+        super().__init__()
+        self.diverged: int | None = None
+        self._spec = spec
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self.bar.add_task("", total=batches, losses="")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002  (Keras')
+        self._name = f"epoch {epoch + 1:>{len(str(self._spec.fit.epochs))}}/{self._spec.fit.epochs}"
+        self.bar.reset(self._task, description=self._name, losses="")
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if not self.bar.disable:
+            losses = _losses(self._spec, logs or {})
+            self.bar.update(self._task, completed=batch + 1, losses=losses)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        held_out = {
+            key.removeprefix("val_"): value for key, value in logs.items() if key[:4] == "val_"
+        }
+        line = f"{self._name}  {_losses(self._spec, logs)}"
+        if held_out:
+            line += f"  held out: {_losses(self._spec, held_out)}"
+        self.bar.console.print(line)
+        if not math.isfinite(logs.get("loss", math.nan)):
+            self.diverged = epoch + 1
+            self.model.stop_training = True
+
+
+def _losses(spec: Spec, logs: Mapping[str, float]) -> str:
+    """Loss and metric of each head, and the loss that is minimised where that is another."""
+    parts = []
+    for name, head in spec.heads.items():
+        metric = builder.metric_name(head)
+        loss = logs.get(f"{name}_loss", logs.get("loss", math.nan))
+        score = logs.get(f"{name}_{metric}", logs.get(metric, math.nan))
+        parts.append(f"{name} loss {loss:.4f} {metric} {score:.4f}")
+    if len(parts) > 1:
+        parts.insert(0, f"loss {logs.get('loss', math.nan):.4f}")
+    return "  ".join(parts)
+
+
+def _scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict[str, Score]:
+    seen_y, seen = _answer(spec, built, train)
+    held_y, held = (None, None) if held_out is None else _answer(spec, built, held_out)
+    scores = {}
+    for name, head in spec.heads.items():
+        always = _commonest(head, seen_y[name], seen[name])
+        last_y, last = (seen_y, seen) if held_y is None or held is None else (held_y, held)
+        scores[name] = Score(
+            metric=builder.metric_name(head),
+            rows=_rows(train, name),
+            held_out_rows=0 if held_out is None else _rows(held_out, name),
+            train=_measure(head, seen_y[name], seen[name]),
+            held_out=None if held_out is None else _measure(head, last_y[name], last[name]),
+            baseline=_measure(head, last_y[name], np.broadcast_to(always, last[name].shape)),
+        )
+    return scores
+
+
+def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
+    """The targets of a part of the data, and the model's answers, by head."""
+    x, y = datasets.pairs(data, np.random.default_rng(spec.fit.seed))
+    inputs, targets, *_ = _batch(built, x, y, dict.fromkeys(spec.heads))
+    answers = built.model.predict(inputs, batch_size=SCORING_BATCH, verbose=0)
+    return targets, {name: np.asarray(answers[name]) for name in spec.heads}
+
+
+def _rows(data: Data, head: str) -> int:
+    return next(source.rows for source in data.sources.values() if head in source.targets)
+
+
+def _measure(head: Head, targets: NDArray[Any], answers: NDArray[Any]) -> float:
+    metric = builder.metric(head)
+    metric.update_state(targets, answers)
+    return float(np.mean(metric.result()))
+
+
+def _commonest(head: Head, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
+    """The best answer that is always the same: the commonest class, or the mean."""
+    if head.kind == "regression":
+        return targets.mean(axis=0)
+    if head.kind == "multiclass":
+        classes = answers.shape[1]
+        places = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        return one_hot(np.bincount(places, minlength=classes).argmax(), classes)
+    return (targets.mean(axis=0) > EVEN).astype(np.float32)

@@ -1,0 +1,158 @@
+"""The converted graph in the form that every conversion of the same model comes to.
+
+tf2onnx numbers names as it goes and lets the order of sets decide what comes first, so two runs
+of one training would give two different files.  Here names and order follow from the graph alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PRODUCER = "triceps"
+BATCH = "batch"
+
+
+def tidy(
+    model: onnx.ModelProto, name: str, inputs: Mapping[str, str], outputs: Mapping[str, str]
+) -> onnx.ModelProto:
+    """The same computation under the right names, in an order of its own.
+
+    Args:
+        model: as it was converted.
+        name: of the graph.
+        inputs: their names, by what they were converted as; in the order they are to have.
+        outputs: likewise.
+    """
+    graph = model.graph
+    nodes, constants, names = _order(graph, list(outputs), {**inputs, **outputs}, "")
+    tidied = onnx.helper.make_graph(
+        nodes=nodes,
+        name=name,
+        inputs=[_edge(graph.input, old, names) for old in inputs],
+        outputs=[_edge(graph.output, old, names) for old in outputs],
+        initializer=constants,
+    )
+    opsets = sorted(model.opset_import, key=lambda entry: entry.domain)
+    return onnx.helper.make_model(
+        tidied, opset_imports=opsets, ir_version=model.ir_version, producer_name=PRODUCER
+    )
+
+
+def _order(
+    graph: onnx.GraphProto, outputs: list[str], outer: Mapping[str, str], prefix: str
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, str]]:
+    """Nodes, constants and new names of one graph, as met on the way back from its outputs.
+
+    Args:
+        graph: the model's graph, or a branch of an If or the body of a Loop.
+        outputs: where to begin.
+        outer: names that are given: those of the edge, and all that are known around a subgraph.
+        prefix: what the names made here begin with.
+    """
+    names = dict(outer)
+    makers = {output: node for node in graph.node for output in node.output if output}
+    constants = {constant.name: constant for constant in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    kept: list[onnx.TensorProto] = []
+    done: set[int] = set()
+    # Depth first, by hand: a graph may be deeper than Python recurses.
+    waiting = [(name, False) for name in reversed(outputs)]
+    while waiting:
+        value, ready = waiting.pop()
+        node = makers.get(value)
+        if node is None:
+            if value in constants:
+                constant = _copy(constants.pop(value))
+                constant.name = names.setdefault(value, f"{prefix}constant_{len(kept)}")
+                constant.doc_string = ""
+                kept.append(constant)
+        elif id(node) in done:
+            continue
+        elif not ready:
+            waiting.append((value, True))
+            waiting += [(name, False) for name in reversed(_reads(node))]
+        else:
+            done.add(id(node))
+            nodes.append(_renamed(node, names, f"{prefix}{node.op_type}_{len(nodes)}"))
+    return nodes, kept, names
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """What a node needs to be there: its inputs, and what its subgraphs use from around them."""
+    found = [name for name in node.input if name]
+    for subgraph in _subgraphs(node):
+        inside = {value.name for value in subgraph.input}
+        inside |= {constant.name for constant in subgraph.initializer}
+        inside |= {output for inner in subgraph.node for output in inner.output}
+        used = [name for inner in subgraph.node for name in _reads(inner)]
+        used += [value.name for value in subgraph.output]
+        found += [name for name in used if name not in inside]
+    return found
+
+
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+
+
+def _renamed(node: onnx.NodeProto, names: dict[str, str], name: str) -> onnx.NodeProto:
+    made = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=name)
+    made.input.extend(names.get(value, value) for value in node.input)
+    for position, value in enumerate(node.output):
+        suffix = f"_{position}" if position else ""
+        made.output.append(names.setdefault(value, f"{name}{suffix}") if value else "")
+    node = _sort_table(node)
+    for attribute in sorted(node.attribute, key=lambda entry: entry.name):
+        copied = made.attribute.add()
+        copied.CopyFrom(attribute)
+        copied.doc_string = ""
+        if attribute.HasField("g"):
+            copied.g.CopyFrom(_inner(attribute.g, names, f"{name}/{attribute.name}/"))
+    return made
+
+
+def _sort_table(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A look-up's table in the order of its numbers; it comes out of a hash table."""
+    if node.op_type != "CategoryMapper":
+        return node
+    node = _copy(node)
+    lists = {attribute.name: attribute for attribute in node.attribute}
+    texts, numbers = lists["cats_strings"].strings, lists["cats_int64s"].ints
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    texts[:], numbers[:] = [texts[i] for i in order], [numbers[i] for i in order]
+    return node
+
+
+def _inner(graph: onnx.GraphProto, outer: Mapping[str, str], prefix: str) -> onnx.GraphProto:
+    given = {value.name: f"{prefix}in_{n}" for n, value in enumerate(graph.input)}
+    nodes, constants, names = _order(
+        graph, [value.name for value in graph.output], {**outer, **given}, prefix
+    )
+    return onnx.helper.make_graph(
+        nodes=nodes,
+        name=prefix.rstrip("/"),
+        inputs=[_edge(graph.input, value.name, names) for value in graph.input],
+        outputs=[_edge(graph.output, value.name, names) for value in graph.output],
+        initializer=constants,
+    )
+
+
+def _edge(values: Any, old: str, names: Mapping[str, str]) -> onnx.ValueInfoProto:
+    """An input or output under its new name, its first free axis as the batch that all share."""
+    value: onnx.ValueInfoProto = _copy(next(value for value in values if value.name == old))
+    value.name = names.get(old, old)
+    value.doc_string = ""
+    for position, axis in enumerate(value.type.tensor_type.shape.dim):
+        if not axis.HasField("dim_value"):
+            axis.dim_param = f"{value.name}_{position}" if position else BATCH
+    return value
+
+
+def _copy(message: Any) -> Any:
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied

@@ -1,0 +1,406 @@
+"""A CSV file as a table of cells: found, inflated, decoded, and each row's fields counted.
+
+    file ── read ──▶ Table ── column ──▶ Column: its distinct texts, and which row has which
+
+Every cell is text until somebody asks what it looks like, so that nothing is coerced in
+silence and whatever is wrong can be told with file, line and column.  Spaces around a cell
+are no part of it.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import math
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from service.errors import nearest
+from training.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+    from typing import Never
+
+    from numpy.typing import NDArray
+
+MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
+COMPRESSED = (".gz", ".xz", ".bz2", ".zip")
+
+# What a message shows of a list, of one cell, and of a column.
+LISTED = 20
+WIDEST = 60
+SHOWN = 5
+
+NAMELESS = " (which has no name)"
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+TRUTH = {"true": 1.0, "false": 0.0}
+_TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?(Z| ?[+-]\d{2}:?\d{2})?)?"
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = re.compile(
+    rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.](\d{{4}}|\d{{2}})"
+    rf"|\d{{1,2}}[- ]{_MONTH},?[- ](\d{{4}}|\d{{2}})|{_MONTH} \d{{1,2}},? \d{{4}}){_TIME}",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file: text cells, save where `read` was sure of a number and was right.
+
+    The index holds each row's line in the file.
+    """
+
+    path: Path
+    header: bool
+    frame: pd.DataFrame
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, in the file's order."""
+        return [str(name) for name in self.frame.columns]
+
+    def column(self, name: str) -> Column:
+        """One column's cells."""
+        series = self.frame[name]
+        codes, found = pd.factorize(series.to_numpy(object))
+        texts = [str(text).strip() for text in found]
+        distinct = list(dict.fromkeys(texts))
+        place = {text: code for code, text in enumerate(distinct)}
+        merged = np.array([place[text] for text in texts], np.int64)[codes]
+        lines = self.frame.index.to_numpy(np.int64)
+        return Column(self.path, self.header, name, tuple(distinct), merged, lines)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its distinct cells (`texts`) and, row by row, which of them (`codes`)."""
+
+    path: Path
+    header: bool
+    name: str
+    texts: tuple[str, ...]
+    codes: NDArray[np.int64]
+    lines: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def mark(self, fits: Callable[[str], bool]) -> NDArray[np.bool_]:
+        """Which rows have a cell that `fits`."""
+        return np.array([fits(text) for text in self.texts], bool)[self.codes]
+
+    def values(self) -> NDArray[np.float64]:
+        """The cells as numbers; not-a-number where a cell is none."""
+        return np.array([number(text) for text in self.texts], np.float64)[self.codes]
+
+    def refuse(self, bad: NDArray[np.bool_], verb: str, way_out: str = "") -> None:
+        """Stop if any row is `bad`: where the first is, how many there are, what it says."""
+        count = int(bad.sum())
+        if not count:
+            return
+        row = int(bad.argmax())
+        line, text = int(self.lines[row]), self.texts[self.codes[row]]
+        first = f", first {show(text)}" if text else ""
+        if line == 1 and not self.header and not way_out:
+            way_out = "; if line 1 names the columns, leave header = false out"
+        raise DataError(
+            f"{self.path}: line {line}, column {self.name!r}: "
+            f"{count} of {len(self)} rows {verb}{first}{way_out}"
+        )
+
+    def stop(self, text: str) -> Never:
+        """Stop for what the column as a whole is."""
+        raise DataError(f"{self.path}: column {self.name!r}: {text}")
+
+    def some(self) -> str:
+        """The first few distinct cells."""
+        texts = [text for text in self.texts if not is_missing(text)]
+        shown = ", ".join(map(show, texts[:SHOWN]))
+        return f"{shown}, …" if len(texts) > SHOWN else shown
+
+
+def find(wanted: Path, at: str) -> Path:
+    """The file that is `wanted`; letter case and compression suffix do not matter.
+
+    Args:
+        wanted: the path as it was asked for.
+        at: who asked, for the message.
+    """
+    if wanted.is_file():
+        return wanted
+    try:
+        there = sorted(path for path in wanted.parent.iterdir() if path.is_file())
+    except OSError as error:
+        raise SpecError(f"{at}: no folder {str(wanted.parent)!r} to read") from error
+    same = [path for path in there if _plain(path.name) == _plain(wanted.name)]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        both = " and ".join(path.name for path in same)
+        raise SpecError(
+            f"{at}: {wanted.name!r} could be {both} in {str(wanted.parent)!r};"
+            " name one of them exactly"
+        )
+    files = [path.name for path in there if _plain(path.name).endswith(".csv")]
+    tail = nearest(wanted.name, files) or f"; CSV files there: {', '.join(files) or 'none'}"
+    raise SpecError(f"{at}: no file {wanted.name!r} in {str(wanted.parent)!r}{tail}")
+
+
+def _plain(name: str) -> str:
+    """A file's name without what does not matter in it."""
+    name = name.lower()
+    for suffix in COMPRESSED:
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _inflate(path: Path) -> bytes:
+    """The file's bytes, uncompressed."""
+    suffix = path.suffix.lower()
+    try:
+        content = path.read_bytes()
+        if suffix == ".gz":
+            return gzip.decompress(content)
+        if suffix == ".xz":
+            return lzma.decompress(content)
+        if suffix == ".bz2":
+            return bz2.decompress(content)
+        if suffix == ".zip":
+            return _unzip(path, content)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        what = f"a {suffix} file" if suffix in COMPRESSED else "a file"
+        raise DataError(f"{path}: cannot be read as {what}: {error}") from error
+    return content
+
+
+def _unzip(path: Path, content: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+        if len(names) != 1:
+            found = ", ".join(names) or "none"
+            raise DataError(f"{path}: expected one .csv file inside, received {found}")
+        return archive.read(names[0])
+
+
+def _text(path: Path) -> str:
+    content = _inflate(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at, what = error.start, f"not UTF-8 (byte 0x{content[error.start]:02x}"
+    else:
+        # A parser written in C would end the cell there, in silence.
+        at, what = content.find(b"\0"), "not text (byte 0x00"
+        if at < 0:
+            return text
+    line = content.count(b"\n", 0, at) + 1
+    raise DataError(
+        f"{path}: line {line}: {what}, number {at + 1} of the file); save it again as UTF-8"
+    )
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One row as it stands in the file; a quoted cell may run over several lines."""
+
+    line: int
+    fields: int
+    text: str
+
+
+def _records(path: Path, text: str) -> Iterator[_Record]:
+    """The file's rows, blank lines left out.
+
+    pandas pads short rows in silence, so the fields are counted before it sees them.
+    """
+    lines = io.StringIO(text, newline="")
+    if '"' not in text:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _Record(number, line.count(",") + 1, line)
+        return
+    whole = list(lines)
+    reader = csv.reader(whole, skipinitialspace=True, strict=True)
+    start = 0
+    try:
+        for row in reader:
+            record = "".join(whole[start : reader.line_num])
+            if record.strip():
+                yield _Record(start + 1, len(row), record)
+            start = reader.line_num
+    except csv.Error as error:
+        raise DataError(f"{path}: line {start + 1}: not CSV: {error}") from error
+
+
+def read(
+    path: Path,
+    *,
+    header: bool = True,
+    rows: int | None = None,
+    text: Callable[[list[str]], list[str]] | None = None,
+) -> Table:
+    """The rows of a CSV file (of `rows`, the first so many), each with as many fields as line 1.
+
+    Args:
+        path: of the file, compressed as its suffix says.
+        header: whether the first line names the columns; else they are "0", "1", ...
+        rows: how many are wanted; fewer are an error.
+        text: given the columns' names, those that are not certain to be numbers.  The others
+            are then read as float32 at once, which for thousands of columns saves seconds.
+    """
+    limit = None if rows is None else rows + header
+    records: list[_Record] = []
+    for record in _records(path, _text(path)):
+        if len(records) == limit:
+            break
+        records.append(record)
+    if not records:
+        raise DataError(f"{path}: the file is empty")
+    body = records[header:]
+    if not body:
+        raise DataError(f"{path}: no rows below the header")
+    _check_fields(path, records[0], body)
+    if rows is not None and len(body) < rows:
+        there = "1 row" if len(body) == 1 else f"{len(body)} rows"
+        raise DataError(f"{path}: {there}; fit.rows = {rows} needs {rows} or more")
+    names = _names(path, records[0]) if header else [str(n) for n in range(records[0].fields)]
+    unsure = names if text is None else text(names)
+    sure = [name for name in names if name not in unsure]
+    frame = _parse(body, names, sure)
+    frame.index = pd.Index([record.line for record in body])
+    return Table(path, header, frame)
+
+
+def _check_fields(path: Path, first: _Record, rows: list[_Record]) -> None:
+    ragged = [record for record in rows if record.fields != first.fields]
+    if ragged:
+        bad = ragged[0]
+        raise DataError(
+            f"{path}: line {bad.line}: {len(ragged)} of {len(rows)} rows have not the"
+            f" {first.fields} fields of line {first.line}, first one with {bad.fields}"
+        )
+
+
+def _names(path: Path, header: _Record) -> list[str]:
+    [cells] = _frame([header], header.fields, object).to_numpy(object).tolist()
+    names = [str(cell).strip() for cell in cells]
+    seen: set[str] = set()
+    for name in names:
+        if name and name in seen:
+            hint = "; if line 1 is data, set header = false" if _NUMBER.fullmatch(name) else ""
+            count = names.count(name)
+            raise DataError(
+                f"{path}: line {header.line}: {count} columns are named {show(name)}{hint}"
+            )
+        seen.add(name)
+    if len(names) == 1:
+        for separator in (";", "\t", "|"):
+            if separator in names[0]:
+                raise DataError(
+                    f"{path}: line {header.line}: one column, {show(names[0])}; expected commas"
+                    f" between the fields, received {separator!r}; save it comma-separated"
+                )
+    # It may be there as long as nothing uses it.
+    return [name or f"column {number}{NAMELESS}" for number, name in enumerate(names, 1)]
+
+
+def _parse(rows: list[_Record], names: list[str], sure: list[str]) -> pd.DataFrame:
+    if sure:
+        kinds = {n: np.float32 if name in sure else object for n, name in enumerate(names)}
+        try:
+            frame = _frame(rows, len(names), kinds)
+        except ValueError:
+            pass  # a cell is no number: the text cells below say which
+        else:
+            frame.columns = pd.Index(names)
+            if np.isfinite(frame[sure].to_numpy(np.float32)).all():
+                return frame
+    frame = _frame(rows, len(names), object)
+    frame.columns = pd.Index(names)
+    return frame
+
+
+def _frame(rows: list[_Record], width: int, kinds: object) -> pd.DataFrame:
+    text = "".join(record.text for record in rows)
+    with np.errstate(over="ignore"):  # becomes infinite, which is looked for
+        return pd.read_csv(  # type: ignore[call-overload,no-any-return]  # kinds is a valid dtype
+            io.StringIO(text),
+            header=None,
+            names=range(width),
+            dtype=kinds,
+            na_filter=False,
+            skipinitialspace=True,
+        )
+
+
+# What a cell looks like
+
+
+def number(text: str) -> float:
+    """The cell as a number; not-a-number where it is none, or says that it is missing."""
+    if _NUMBER.fullmatch(text) or _INFINITE.fullmatch(text):
+        return float(text)
+    return TRUTH.get(text.lower(), math.nan)
+
+
+def is_number(text: str) -> bool:
+    """Whether the cell is a number, a truth value or an infinity."""
+    return not math.isnan(number(text))
+
+
+def is_missing(text: str) -> bool:
+    """Whether the cell is empty or spells that it is."""
+    return text in MISSING
+
+
+def is_infinite(text: str) -> bool:
+    """Whether the cell spells an infinity; 1e999 does not."""
+    return _INFINITE.fullmatch(text) is not None
+
+
+def is_date(text: str) -> bool:
+    """Whether the cell looks like a date, with or without a time."""
+    return _DATE.fullmatch(text) is not None
+
+
+def is_whole(text: str) -> bool:
+    """Whether the cell's value is a whole number: 3, and 3.0 too."""
+    return _NUMBER.fullmatch(text) is not None and float(text).is_integer()
+
+
+def is_truth(texts: Iterable[str]) -> bool:
+    """Whether all cells are true or false, in any case."""
+    return all(text.lower() in TRUTH for text in texts)
+
+
+def is_counted(text: str) -> bool:
+    """Whether the text itself is that of a whole number or a truth value: 3, but not 3.0."""
+    return _WHOLE.fullmatch(text) is not None or text.lower() in TRUTH
+
+
+def whole(text: str) -> int:
+    """The value of a cell that `is_whole`."""
+    return int(text) if _WHOLE.fullmatch(text) else int(float(text))
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Some texts for a message: the first of them."""
+    return ", ".join(texts[:LISTED]) + (", …" if len(texts) > LISTED else "")
+
+
+def show(text: str) -> str:
+    """A cell for a message: quoted, and not endless."""
+    return repr(text if len(text) <= WIDEST else f"{text[:WIDEST]}…")
