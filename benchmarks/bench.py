@@ -1,0 +1,261 @@
+"""Triceps beside its peers: the same model, the same requests, the same machine, in turn.
+
+    python -m benchmarks.bench --quick --servers triceps,naive --cells W1,heavy-16
+
+Each round starts every server for each model, asks it once and holds the answer against ONNX
+Runtime's own, loads it cell by cell, and stops it; the rounds interleave the servers, so that what
+changes on the machine meanwhile meets all of them.  Needs wrk, and the packages of
+benchmarks/peers/requirements.txt for the peers, which may live in an environment of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmarks import floor, load, models, processes, report, results, servers
+from benchmarks.results import CELLS, Cell, Result, Sample, Start
+from benchmarks.servers import SERVERS, TRICEPS, NotReadyError, Running, Server
+from service.errors import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FOLDER = Path("build/bench")
+PEERS = FOLDER / "venv/bin/python"
+TOLERANCE = 1e-4
+SHIPPED = Path("models/triceps")
+
+console = report.console()
+
+
+class Names(click.ParamType[list[str]]):
+    """A list of names with commas between; the beginning of a name stands for all it begins."""
+
+    name = "NAMES"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        """Take some of `known`."""
+        self._known = known
+
+    def convert(self, value: Any, *_: Any) -> list[str]:
+        """The names, in their own order."""
+        if isinstance(value, list):
+            return value
+        asked = [part.strip() for part in value.split(",")]
+        for part in asked:
+            if not any(_begins(name, part) for name in self._known):
+                close = nearest(part, self._known)
+                self.fail(f"expected some of {', '.join(self._known)}, received {part!r}{close}")
+        return [name for name in self._known if any(_begins(name, part) for part in asked)]
+
+
+def _begins(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}-")
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="One round of 2 s a cell: whether it works at all.")
+@click.option("--servers", "names", type=Names(list(SERVERS)), default=list(SERVERS))
+@click.option("--cells", type=Names(list(CELLS)), default=list(CELLS))
+@click.option("--rounds", type=click.IntRange(1), help="Default 5.")
+@click.option("--seconds", type=click.IntRange(1), help="Of load, a cell and round.  Default 5.")
+@click.option("--slow-sender", is_flag=True, help="Keep one half-sent request open meanwhile.")
+@click.option(
+    "--python",
+    type=click.Path(exists=True),
+    help=f"An interpreter that has the peers' packages.  Default {PEERS}, if there is one.",
+)
+@click.option("--write", is_flag=True, help="Write benchmarks/RESULTS.md and its plot.")
+@click.option(
+    "--result",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show, and with --write document, an earlier result; measure nothing.",
+)
+def main(result: Path | None, *, write: bool, **options: Any) -> None:
+    """Measure, print the tables, and write what was measured under build/bench/."""
+    if result is not None:
+        measured = Result.read(result)
+    else:
+        try:
+            measured = _measure(Plan(**options))
+        except (load.NoLoadError, NotReadyError) as error:
+            raise click.ClickException(str(error)) from error
+    for table in report.tables(measured):
+        report.show(table, console)
+    for line in report.shortfalls(measured):
+        console.print(line, style="yellow")
+    if write:
+        report.write(measured, Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured: the options of the command, where it measures."""
+
+    quick: bool
+    names: list[str]
+    cells: list[str]
+    rounds: int | None
+    seconds: int | None
+    slow_sender: bool
+    python: str | None
+
+
+def _measure(plan: Plan) -> Result:
+    """Measure what was asked for, and write it after each round: an interrupted run is not lost."""
+    load.find()
+    servers.stop_when_told()
+    # Not resolved: a virtual environment is known by the link that its interpreter is.
+    python = str(Path(plan.python or (PEERS if PEERS.exists() else sys.executable)).absolute())
+    chosen = _available([SERVERS[name] for name in plan.names], python)
+    by_model: dict[str, list[Cell]] = {}
+    for name in plan.cells:
+        by_model.setdefault(CELLS[name].model, []).append(CELLS[name])
+    models.write(models.FOLDER, *by_model)
+    result = Result(
+        date=results.today(),
+        commit=results.commit(),
+        machine=results.machine(),
+        # Ours where both environments have a package: that is the one that Triceps ran with.
+        versions={
+            **results.versions(python, results.PACKAGES),
+            **results.versions(sys.executable, results.PACKAGES),
+        },
+        seconds=plan.seconds or (2 if plan.quick else 5),
+        rounds=plan.rounds or (1 if plan.quick else 5),
+        slow_sender=plan.slow_sender,
+        floor=floor.measure(),
+    )
+    path = FOLDER / f"result-{result.date.replace(' ', '-').replace(':', '')}.json"
+    for number in range(result.rounds):
+        # Each round begins with another server, so that none always follows the same one.
+        first = number % max(1, len(chosen))
+        for server in chosen[first:] + chosen[:first]:
+            bench = Bench(result, server, python)
+            for model, its in by_model.items():
+                bench.measure(model, its, number)
+            if server is TRICEPS and SHIPPED.is_dir():
+                bench.measure_shipped()
+        result.write(path)
+    console.print(f"written: {path}")
+    return result
+
+
+def _available(chosen: list[Server], python: str) -> list[Server]:
+    """Those that can run here; the others are named with what they lack.
+
+    Raises:
+        NotReadyError: none can.
+    """
+    needed = sorted({package for server in chosen for package in server.needs})
+    found = results.versions(python, needed)
+    able = []
+    for server in chosen:
+        missing = [package for package in server.needs if package not in found]
+        if missing:
+            console.print(
+                f"{server.name} is left out: {python} has no {', '.join(missing)}; "
+                "pip install -r benchmarks/peers/requirements.txt there, or choose it by --python"
+            )
+        else:
+            able.append(server)
+    if not able:
+        raise NotReadyError("there is no server left to measure")
+    return able
+
+
+class Bench:
+    """One server, and where its figures go."""
+
+    def __init__(self, result: Result, server: Server, python: str) -> None:
+        """Measure a server, run by `python`, into `result`."""
+        self._result = result
+        self._server = server
+        self._python = python
+
+    def measure(self, model: str, cells: list[Cell], number: int) -> None:
+        """Start the server with a model, load it cell by cell, and stop it."""
+        path = models.FOLDER / model / models.FILE
+        checks = {}
+        for body in {cell.body for cell in cells}:
+            expected = servers.reference(path, models.BODIES[body])
+            checks[body] = partial(_check, body=body, expected=expected)
+        with servers.run(self._server, self._python, path, checks[cells[0].body]) as running:
+            for cell in cells:
+                checks[cell.body](running)
+                sample = self._load(cell, number, running)
+                checks[cell.body](running)
+                self._result.samples.append(sample)
+                console.print(
+                    f"round {number + 1}: {sample.server}, {sample.cell}: {sample.rate:,.0f}/s, "
+                    f"p50 {sample.load.p50:,.2f} ms, p99 {sample.load.p99:,.2f} ms, "
+                    f"{sample.cpu:,.0f} µs of processor a request"
+                    + (f", {sample.errors} ERRORS" if sample.errors else "")
+                )
+            self._note_start(model, running)
+
+    def measure_shipped(self) -> None:
+        """Note start and memory with the model that the project ships, under its own example."""
+        address = f"/models/{SHIPPED.name}"
+        body = FOLDER / "shipped.json"
+
+        def check(running: Running) -> None:
+            body.write_bytes(servers.ask(running.url(f"{address}/example")))
+            servers.ask(running.url(f"{address}/predict"), body.read_bytes())
+
+        with servers.run(self._server, self._python, SHIPPED.parent, check) as running:
+            load.run(running.url(f"{address}/predict"), body, 16, 1)
+            self._note_start("shipped", running)
+
+    def _load(self, cell: Cell, number: int, running: Running) -> Sample:
+        body = models.FOLDER / f"{cell.body}.json"
+        url = running.url("/predict")
+        with ExitStack() as stack:
+            if self._result.slow_sender:
+                stack.enter_context(servers.slow_sender(running, body.read_bytes()))
+            load.run(url, body, cell.connections, 1)
+            before = processes.cpu_seconds(running.pid)
+            measured = load.run(url, body, cell.connections, self._result.seconds)
+            used = processes.cpu_seconds(running.pid) - before
+        cpu = 1e6 * used / max(1, measured.requests)
+        return Sample(self._server.name, cell.name, number, measured, cpu)
+
+    def _note_start(self, model: str, running: Running) -> None:
+        memory = processes.memory(running.pid)
+        start = Start(self._server.name, model, running.ready_seconds, memory)
+        self._result.starts.append(start)
+
+
+def _check(running: Running, *, body: str, expected: dict[str, list[list[float]]]) -> None:
+    """See that an answer is what ONNX Runtime answers.
+
+    Raises:
+        NotReadyError: it is not, or there is none.
+    """
+    content = servers.ask(running.url("/predict"), (models.FOLDER / f"{body}.json").read_bytes())
+    predictions = json.loads(content)["predictions"]
+    for head, rows in expected.items():
+        received = [row[head]["value"] for row in predictions]
+        wanted = rows if models.HEADS[head] > 1 else [row[0] for row in rows]
+        labels = [row[head]["label"] for row in predictions]
+        if not _close(received, wanted) or not set(labels) <= set(models.LABELS[head]):
+            raise NotReadyError(f"{body}: {head}: expected {wanted[:2]}, received {received[:2]}")
+
+
+def _close(received: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return len(received) == len(wanted) and all(map(_close, received, wanted))
+    return math.isclose(received, wanted, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+-- What wrk sends: the file BODY names, again and again.  At the end one line that bench.load reads.
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+
+local file = assert(io.open(os.getenv("BODY"), "rb"))
+wrk.body = file:read("*a")
+file:close()
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    "bench %d %d %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), errors.status,
+    errors.timeout, errors.connect + errors.read + errors.write))
+end

@@ -1,0 +1,124 @@
+"""Where the time of one request goes, in microseconds.
+
+decode, run and encode are the service's own functions, called in this process, the fastest of
+many calls.  queue is what the batcher adds to a run: from being handed a request to telling its
+answer, on an event loop, less the run.  rest is everything else: what one request costs the
+processors of a server with one worker that one connection asks, less those four, so sockets,
+HTTP, the event loop and waking up.  It needs wrk; without it that column stays empty.
+
+`python -m benchmarks.profile` prints it, `python -m benchmarks.profile heavy` for that model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from benchmarks import load, models, processes, report, servers
+from benchmarks.floor import best
+from service.batcher import Batcher
+from service.model import Model
+from service.wire import fast, native
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECONDS = 0.5
+LOAD_SECONDS = 2
+COLUMNS = ("decode", "queue", "run", "encode", "sum", "rest", "served")
+
+
+def parts(model: Model, body: bytes) -> dict[str, float]:
+    """Microseconds of each part of one request that lies in this process."""
+    signature = model.signature
+    asked = fast.decode(body, signature)
+    outputs = model.predict(asked.arrays, asked.heads)
+    run = best(lambda: model.predict(asked.arrays, asked.heads), SECONDS)
+    return {
+        "decode": best(lambda: fast.decode(body, signature), SECONDS),
+        "queue": max(0.0, _queued(model, asked) - run),
+        "run": run,
+        "encode": best(lambda: native.encode(asked, "seed", "1", signature, outputs), SECONDS),
+    }
+
+
+def _queued(model: Model, asked: native.Request) -> float:
+    """Microseconds from handing the batcher a request to its answer."""
+
+    async def ask_on() -> float:
+        loop = asyncio.get_running_loop()
+        batcher = Batcher(loop)
+        least = float("inf")
+        until = time.perf_counter() + SECONDS
+        answered: asyncio.Future[float] = loop.create_future()
+
+        def ask() -> None:
+            started = time.perf_counter()
+
+            def done(_: Any) -> None:
+                nonlocal least
+                now = time.perf_counter()
+                least = min(least, now - started)
+                if now < until:
+                    loop.call_soon(ask)
+                else:
+                    answered.set_result(least)
+
+            batcher.submit(model, asked.heads, asked.arrays, done, lambda: True)
+
+        ask()
+        return await answered
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(ask_on()) * 1e6
+
+
+def served(model: Path, name: str) -> float:
+    """Microseconds of processor that a request of one connection costs a server of one worker."""
+    body = models.FOLDER / f"{name}.json"
+
+    def check(running: servers.Running) -> None:
+        servers.ask(running.url("/predict"), body.read_bytes())
+
+    def command(python: str, model: str, port: str) -> list[str]:
+        return [*servers.TRICEPS.command(python, model, port), "--workers", "1"]
+
+    server = replace(servers.TRICEPS, command=command)
+    with servers.run(server, sys.executable, model, check) as running:
+        load.run(running.url("/predict"), body, 1, 1)
+        before = processes.cpu_seconds(running.pid)
+        measured = load.run(running.url("/predict"), body, 1, LOAD_SECONDS)
+        used = processes.cpu_seconds(running.pid) - before
+    return 1e6 * used / max(1, measured.requests)
+
+
+def main() -> None:
+    """Profile a request of each body."""
+    servers.stop_when_told()
+    name = sys.argv[1] if len(sys.argv) > 1 else "seed"
+    models.write(models.FOLDER, name)
+    path = models.FOLDER / name / models.FILE
+    model = Model.load(path)
+    console = report.console()
+    rows = []
+    for body, height in models.BODIES.items():
+        found = parts(model, models.body(height))
+        found["sum"] = sum(found.values())
+        try:
+            found["served"] = served(path, body)
+            found["rest"] = found["served"] - found["sum"]
+        except (load.NoLoadError, servers.NotReadyError) as error:
+            console.print(f"{body}: not served: {error}")
+        shown = [f"{found[name]:,.1f}" if name in found else report.NONE for name in COLUMNS]
+        rows.append([f"{body}: {height} rows", *shown])
+    title = f"Microseconds a request of the model {name!r}"
+    report.show(report.Table(title, ("body", *COLUMNS), rows), console)
+
+
+if __name__ == "__main__":
+    main()

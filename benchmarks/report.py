@@ -1,0 +1,201 @@
+"""A result as tables: for the terminal by rich, for the documentation as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from benchmarks import plot
+from benchmarks.models import BODIES
+from benchmarks.servers import SERVERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from benchmarks.results import Cell, Figures, Result
+
+NONE = "-"
+
+# The project's goals, beside those in requests/s that each cell has.
+P99_CONNECTIONS = 16
+CPU_GOAL = 50
+MEMORY_GOAL = 180
+READY_GOAL = 1.5
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text, cell by cell."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def tables(result: Result) -> list[Table]:
+    """All there is to say of a result."""
+    groups = result.groups
+
+    def by_cell(title: str, show: Callable[[Figures], str], *, ratios: bool = False) -> Table:
+        rows = []
+        for cell in result.cells:
+            row = [cell.name]
+            row += [_show(result.figures(group, cell), show) for group in groups]
+            rows.append([*row, *_ratios(result, cell)] if ratios else row)
+        more = ("x best other", "x naive") if ratios else ()
+        return Table(title, ("cell", *groups, *more), rows)
+
+    made = [
+        by_cell("Requests a second (median, and spread over the rounds)", _rate, ratios=True),
+        by_cell("Latency, p50 / p99, ms", lambda it: f"{it.p50:,.2f} / {it.p99:,.2f}"),
+        by_cell("Processor time of the server a request, µs", lambda it: f"{it.cpu:,.0f}"),
+        _starts(result),
+    ]
+    if "mosec" in groups:
+        made.append(_settings(result))
+    if result.floor:
+        rows = [
+            (f"{name}: {BODIES[name]} rows", f"{microseconds:,.1f}")
+            for name, microseconds in result.floor.items()
+        ]
+        made.append(
+            Table("The floor: parse, run and dump in one process", ("body", "µs a request"), rows)
+        )
+    return [table for table in made if table.rows]
+
+
+def console() -> Console:
+    """A console that is as wide as the tables, also where there is no terminal to ask."""
+    made = Console(soft_wrap=True)
+    return Console(width=max(made.width, 120), soft_wrap=True)
+
+
+def show(table: Table, on: Console) -> None:
+    """Print a table."""
+    rich = RichTable(title=table.title, title_justify="left")
+    for i, name in enumerate(table.header):
+        rich.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in table.rows:
+        rich.add_row(*row)
+    on.print(rich)
+
+
+def shortfalls(result: Result) -> Iterable[str]:
+    """What is below the project's goals, a line each, and the errors there were."""
+    for cell in result.cells:
+        figures = {group: result.figures(group, cell) for group in result.groups}
+        ours = figures.pop("triceps", None)
+        others = [other for other in figures.values() if other is not None]
+        if ours is not None:
+            yield from _shortfalls(cell, ours, others)
+        for it in filter(None, [ours, *others]):
+            if it.errors:
+                yield f"{cell.name}: {it.server}: {it.errors} requests without an answer"
+    for start in result.starts:
+        if start.model == "shipped" and (start.memory > MEMORY_GOAL or start.ready > READY_GOAL):
+            yield (
+                f"shipped model: {start.memory:,.0f} MB, ready after {start.ready:.2f} s; "
+                f"wanted {MEMORY_GOAL} and {READY_GOAL}"
+            )
+
+
+def _shortfalls(cell: Cell, ours: Figures, others: Sequence[Figures]) -> Iterable[str]:
+    best = max(others, key=lambda other: other.rate, default=None)
+    naive = next((other for other in others if other.server == "naive"), None)
+    for other, goal in ((best, cell.goal), (naive, cell.naive)):
+        if other is not None and ours.rate < goal * other.rate:
+            yield f"{cell.name}: {ours.rate / other.rate:.2f} x {other.server}, wanted {goal:g}"
+    soonest = min(others, key=lambda other: other.p99, default=None)
+    if cell.connections == P99_CONNECTIONS and soonest is not None and ours.p99 > soonest.p99:
+        least = f"{soonest.p99:.2f} as {soonest.server}"
+        yield f"{cell.name}: p99 {ours.p99:.2f} ms, wanted {least}"
+    if (cell.model, cell.body) == ("seed", "W1") and ours.cpu > CPU_GOAL:
+        yield f"{cell.name}: {ours.cpu:.0f} µs of processor a request, wanted {CPU_GOAL}"
+
+
+def write(result: Result, folder: Path) -> None:
+    """Write RESULTS.md and its plot, results.svg."""
+    (folder / "results.svg").write_text(plot.draw(result))
+    lines = [
+        "# Results",
+        "",
+        f"Measured {result.date} UTC at commit {result.commit} by `make bench`, which writes "
+        "this page. Each server has two workers, in turn on the machine that also makes the load "
+        f"(wrk; {result.rounds} x {result.seconds:g} s a cell, the servers interleaved)"
+        + (
+            ", while somebody who has sent half of a request holds a connection to it."
+            if result.slow_sender
+            else "."
+        ),
+        "",
+        f"{result.machine['cores']} cores of {result.machine['cpu']}, {result.machine['memory']}, "
+        f"{result.machine['system']}. "
+        + ", ".join(f"{name} {version}" for name, version in result.versions.items())
+        + ".",
+        "",
+        "A cell is a workload and the number of its connections: "
+        + "; ".join(f"{name} {about}" for name, about in _workloads(result).items())
+        + ".",
+        "",
+        "![Throughput, latency and cost](results.svg)",
+    ]
+    for table in tables(result):
+        lines += ["", f"## {table.title}", "", _markdown(table.header)]
+        lines.append("|---|" + "---:|" * (len(table.header) - 1))
+        lines += map(_markdown, table.rows)
+    (folder / "RESULTS.md").write_text("\n".join(lines) + "\n")
+
+
+def _workloads(result: Result) -> dict[str, str]:
+    return {cell.name.rpartition("-")[0]: cell.about for cell in result.cells}
+
+
+def _markdown(row: Sequence[str]) -> str:
+    return f"| {' | '.join(row)} |"
+
+
+def _show(figures: Figures | None, show: Callable[[Figures], str]) -> str:
+    return NONE if figures is None else show(figures)
+
+
+def _rate(figures: Figures) -> str:
+    # One round has no spread.
+    spread = (figures.high - figures.low) / 2 / max(1, figures.rate)
+    apart = f" ±{spread:.0%}" if figures.high > figures.low else ""
+    failed = f", {figures.errors} errors" if figures.errors else ""
+    return f"{figures.rate:,.0f}{apart}{failed}"
+
+
+def _ratios(result: Result, cell: Cell) -> tuple[str, str]:
+    ours, best = result.figures("triceps", cell), result.best_other(cell)
+    naive = result.figures("naive", cell)
+
+    def ratio(other: Figures | None) -> str:
+        return f"{ours.rate / other.rate:.2f}" if ours and other and other.rate else NONE
+
+    return (f"{ratio(best)} ({best.server})" if best else NONE, ratio(naive))
+
+
+def _starts(result: Result) -> Table:
+    rows = []
+    for name, model in sorted({(start.server, start.model) for start in result.starts}):
+        starts = [start for start in result.starts if (start.server, start.model) == (name, model)]
+        ready, memory = (median(getattr(s, what) for s in starts) for what in ("ready", "memory"))
+        rows.append((f"{SERVERS[name].about}; {model}", f"{ready:.2f}", f"{memory:,.0f}"))
+    header = ("server; model", "ready after, s", "memory after the load (PSS), MB")
+    return Table("Start and memory of all its processes", header, rows)
+
+
+def _settings(result: Result) -> Table:
+    """Which setting of mosec counts, in each cell."""
+    rows = [
+        (cell.name, SERVERS[figures.server].about)
+        for cell in result.cells
+        if (figures := result.figures("mosec", cell)) is not None
+    ]
+    return Table("The best setting of mosec, which is the one above", ("cell", "setting"), rows)

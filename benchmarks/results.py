@@ -1,0 +1,237 @@
+"""What was measured, on what, and what it comes to: medians over the rounds, and their spread."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.load import Load
+from benchmarks.servers import SERVERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+PACKAGES = (
+    *("triceps", "flask", "gunicorn", "fastapi", "uvicorn", "robyn", "mosec", "granian"),
+    *("uvloop", "httptools", "onnxruntime", "numpy", "orjson", "pysimdjson"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One workload: a body posted by some connections to a server of a model.
+
+    `goal` is how many times the requests/s of the best other server the project wants here, and
+    `naive` how many times those of the naive one.
+    """
+
+    name: str
+    about: str
+    model: str
+    body: str
+    connections: int
+    goal: float = 1.0
+    naive: float = 0.0
+
+
+_ONE, _SOME, _MANY = "posts one row", "32 rows", "512 rows"
+_HEAVY = "one row to the heavy model"
+CELLS = {
+    cell.name: cell
+    for cell in (
+        Cell("W1-1", _ONE, "seed", "W1", 1, 1.3),
+        Cell("W1-16", _ONE, "seed", "W1", 16, 1.5, 6),
+        Cell("W1-64", _ONE, "seed", "W1", 64, 1.5, 6),
+        Cell("W2-16", _SOME, "seed", "W2", 16, 2),
+        Cell("W3-8", _MANY, "seed", "W3", 8, 2),
+        Cell("heavy-1", _HEAVY, "heavy", "W1", 1),
+        Cell("heavy-16", _HEAVY, "heavy", "W1", 16),
+        Cell("heavy-64", _HEAVY, "heavy", "W1", 64),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One measurement of one cell; `cpu` is what a request cost the server, in microseconds."""
+
+    server: str
+    cell: str
+    round: int
+    load: Load
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.load.requests / self.load.seconds
+
+    @property
+    def errors(self) -> int:
+        """Requests that did not get their answer."""
+        return self.load.refused + self.load.late + self.load.broken
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a server: seconds to its first right answer, megabytes after the load."""
+
+    server: str
+    model: str
+    ready: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One server (in its best setting, if it has several) in one cell."""
+
+    server: str
+    rate: float
+    low: float
+    high: float
+    p50: float
+    p99: float
+    cpu: float
+    errors: int
+
+
+@dataclass
+class Result:
+    """One run of the benchmark."""
+
+    date: str
+    commit: str
+    machine: dict[str, str]
+    versions: dict[str, str]
+    seconds: float
+    rounds: int
+    slow_sender: bool
+    floor: dict[str, float]
+    samples: list[Sample] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read what `write` wrote."""
+        said: dict[str, Any] = json.loads(path.read_text())
+        samples = [
+            Sample(**{**sample, "load": Load(**sample["load"])}) for sample in said["samples"]
+        ]
+        starts = [Start(**start) for start in said["starts"]]
+        return cls(**{**said, "samples": samples, "starts": starts})
+
+    @property
+    def groups(self) -> list[str]:
+        """The programs that were measured, Triceps first."""
+        measured = {sample.server for sample in self.samples}
+        return list(dict.fromkeys(s.group for s in SERVERS.values() if s.name in measured))
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Those that were measured."""
+        measured = {sample.cell for sample in self.samples}
+        return [cell for cell in CELLS.values() if cell.name in measured]
+
+    def figures(self, group: str, cell: Cell) -> Figures | None:
+        """A program's figures in a cell, in the setting that answers most requests there."""
+        found = [
+            _figures(server.name, samples)
+            for server in SERVERS.values()
+            if server.group == group
+            and (
+                samples := [
+                    s for s in self.samples if (s.server, s.cell) == (server.name, cell.name)
+                ]
+            )
+        ]
+        return max(found, key=lambda figures: figures.rate, default=None)
+
+    def best_other(self, cell: Cell) -> Figures | None:
+        """The figures of the fastest program in a cell that is not Triceps."""
+        others = (self.figures(group, cell) for group in self.groups if group != "triceps")
+        return max(filter(None, others), key=lambda figures: figures.rate, default=None)
+
+
+def _figures(server: str, samples: list[Sample]) -> Figures:
+    def middle(of: Callable[[Sample], float]) -> float:
+        return median(map(of, samples))
+
+    return Figures(
+        server,
+        rate=middle(lambda sample: sample.rate),
+        low=min(sample.rate for sample in samples),
+        high=max(sample.rate for sample in samples),
+        p50=middle(lambda sample: sample.load.p50),
+        p99=middle(lambda sample: sample.load.p99),
+        cpu=middle(lambda sample: sample.cpu),
+        errors=sum(sample.errors for sample in samples),
+    )
+
+
+def today() -> str:
+    """The date and minute, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def machine() -> dict[str, str]:
+    """The processor and the system, and nothing that says whose they are."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": found[1] if found else platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory / 2**30:.0f} GB",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+    }
+
+
+def commit() -> str:
+    """The commit that was measured, and whether the files differ from it."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    return f"{head}{' and changes' if _git('status', '--porcelain') else ''}" if head else "none"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607  whichever git the developer uses
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def versions(python: str, packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that an interpreter has, and its own as `python`."""
+    program = (
+        "import importlib.metadata as m, json, platform, sys\n"
+        "found = {'python': platform.python_version()}\n"
+        "for name in sys.argv[1:]:\n"
+        "    try: found[name] = m.version(name)\n"
+        "    except m.PackageNotFoundError: pass\n"
+        "print(json.dumps(found))\n"
+    )
+    done = subprocess.run(
+        [python, "-c", program, *packages], capture_output=True, text=True, check=True
+    )
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
