@@ -14,25 +14,27 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from service.model import Model
 
     Arrays = Mapping[str, NDArray[Any]]
-    Done = Callable[["Arrays | Exception"], None]
+    # One request: whom to tell, its arrays, and how many rows they have.
+    _Waiting = tuple["Asker", Arrays, int]
     _Answer = tuple["Arrays | Exception", "Run"]
 
 # A run that takes longer than this has a thread; to hand over costs about a tenth of it.
 INLINE_SECONDS = 0.001
+# Shapes of rows that differ are queues of their own; past so many, those that are empty go.
+MAX_QUEUES = 64
 # What one run gathers at most: past some dozens of rows nothing is saved by more of them, and
 # the first of them waits for the last.
 ROWS_A_RUN = 64
@@ -52,158 +54,160 @@ class Run:
     counted: bool = False
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """One request: its arrays, and whom to tell."""
+class Asker(Protocol):
+    """Who waits for a run."""
 
-    arrays: Arrays
-    rows: int
-    done: Done
-    wanted: Callable[[], bool]
+    def wanted(self) -> bool:
+        """Whether it still does; asked just before the run, and if not, it is dropped."""
+
+    def done(self, outputs: Arrays | Exception, run: Run) -> None:
+        """Take the outputs by head, or the exception; called in the event loop."""
 
 
 class _Queue:
-    """What waits for one model, one set of heads, one set of shapes."""
+    """What waits for one set of heads, asked by one name, in one set of shapes."""
 
-    __slots__ = ("busy", "heads", "model", "waiting")
+    __slots__ = ("busy", "heads", "waiting")
 
-    def __init__(self, model: Model, heads: Sequence[str]) -> None:
-        self.model = model
+    def __init__(self, heads: Sequence[str]) -> None:
         self.heads = heads
         self.waiting: deque[_Waiting] = deque()
         self.busy = False
 
 
-class _Pace:
-    """How long a model's runs take of late, and its thread once that is too long for the loop."""
+class Lane:
+    """A model and what waits for it; how long its runs take of late; its thread, if it has one."""
 
-    def __init__(self) -> None:
+    __slots__ = ("free_shapes", "model", "queues", "seconds", "thread")
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.queues: dict[tuple[Any, ...], _Queue] = {}
         self.seconds = 0.0
         self.thread: ThreadPoolExecutor | None = None
+        inputs = model.signature.inputs.values()
+        self.free_shapes = any(t.size is None for entry in inputs for t in entry.tensors)
 
 
 class Batcher:
-    """All queues of one event loop, which is the only thread that calls it."""
+    """Runs models for one event loop, whose thread is the only one that calls it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, gather: bool = True) -> None:
         """Run models for `loop`; each request by itself unless `gather`."""
         self._loop = loop
         self._gather = gather
-        self._queues: dict[tuple[Any, ...], _Queue] = {}
-        self._paces: WeakKeyDictionary[Model, _Pace] = WeakKeyDictionary()
-        self.run = Run(0, 0.0, 0.0, {})
-        """While a `done` is called: the run that it hears of."""
 
-    def submit(  # noqa: PLR0913, PLR0917  to wrap them in an object would cost each request
-        self,
-        model: Model,
-        heads: Sequence[str],
-        arrays: Arrays,
-        done: Done,
-        wanted: Callable[[], bool],
-        name: str = "",
+    def submit(
+        self, lane: Lane, name: str, heads: Sequence[str], arrays: Arrays, asker: Asker
     ) -> None:
-        """Have `heads` computed, and `done` called with them by head, or with the exception.
+        """Have `heads` computed from `arrays`, and `asker` told.
 
         Args:
-            model: what to run.
-            heads: as for `model.predict`.
-            arrays: likewise.
-            done: called in the event loop.
-            wanted: asked just before the run; a request that nobody waits for is dropped.
+            lane: of the model.
             name: what was asked, the model or a view of it; each has runs of its own, which can be
                 told apart when they are counted.
+            heads: as for `model.predict`.
+            arrays: likewise.
+            asker: whom to tell.
         """
-        rows = len(next(iter(arrays.values())))
-        key = (id(model), name, heads, *(array.shape[1:] for array in arrays.values()))
-        queue = self._queues.get(key)
+        key: tuple[Any, ...] = (name, heads)
+        if lane.free_shapes:
+            key += tuple(array.shape[1:] for array in arrays.values())
+        queue = lane.queues.get(key)
         if queue is None:
-            queue = self._queues[key] = _Queue(model, heads)
-        queue.waiting.append(_Waiting(arrays, rows, done, wanted))
+            queue = _add_queue(lane, key, heads)
+        rows = len(next(iter(arrays.values())))
+        queue.waiting.append((asker, arrays, rows))
         if not queue.busy:
             queue.busy = True
             # After all sockets that are readable now: their requests join this run.
-            self._loop.call_soon(self._run_next, key, queue)
+            self._loop.call_soon(self._run_next, lane, queue)
 
-    def _run_next(self, key: tuple[Any, ...], queue: _Queue) -> None:
-        batch = self._take(queue)
+    def _run_next(self, lane: Lane, queue: _Queue) -> None:
+        batch = self._take(lane, queue)
         if not batch:
-            del self._queues[key]
-            return
-        pace = self._paces.setdefault(queue.model, _Pace())
-        if pace.seconds < INLINE_SECONDS:
-            self._finish(key, queue, batch, _run(queue, batch))
-            return
-        if pace.thread is None:
-            pace.thread = ThreadPoolExecutor(1, "model")
-        pace.thread.submit(self._run_in_thread, key, queue, batch)
+            queue.busy = False
+        elif lane.seconds < INLINE_SECONDS:
+            self._finish(lane, queue, batch, _run(lane.model, queue.heads, batch))
+        else:
+            if lane.thread is None:
+                lane.thread = ThreadPoolExecutor(1, "model")
+            lane.thread.submit(self._run_in_thread, lane, queue, batch)
 
-    def _take(self, queue: _Queue) -> list[_Waiting]:
+    def _take(self, lane: Lane, queue: _Queue) -> list[_Waiting]:
         """The next requests to run together; those that nobody waits for are dropped here."""
         batch: list[_Waiting] = []
         rows = 0
-        alone = not self._gather or queue.model.signature.batch is not None
-        while queue.waiting:
-            first = queue.waiting[0]
-            if batch and (alone or rows + first.rows > ROWS_A_RUN):
+        alone = not self._gather or lane.model.signature.batch is not None
+        waiting = queue.waiting
+        while waiting:
+            if batch and (alone or rows + waiting[0][2] > ROWS_A_RUN):
                 break
-            queue.waiting.popleft()
-            if first.wanted():
+            first = waiting.popleft()
+            if first[0].wanted():
                 batch.append(first)
-                rows += first.rows
+                rows += first[2]
         return batch
 
-    def _run_in_thread(self, key: tuple[Any, ...], queue: _Queue, batch: list[_Waiting]) -> None:
-        self._loop.call_soon_threadsafe(self._finish, key, queue, batch, _run(queue, batch))
+    def _run_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting]) -> None:
+        answers = _run(lane.model, queue.heads, batch)
+        self._loop.call_soon_threadsafe(self._finish, lane, queue, batch, answers)
 
     def _finish(
         self,
-        key: tuple[Any, ...],
+        lane: Lane,
         queue: _Queue,
         batch: list[_Waiting],
         answers: list[_Answer],
     ) -> None:
-        pace = self._paces[queue.model]
         # Half of what it was and half of what it is, so that it follows the load in a few runs.
-        pace.seconds = (pace.seconds + answers[-1][1].ended - answers[0][1].started) / 2
-        for waiting, (answer, self.run) in zip(batch, answers, strict=True):
-            waiting.done(answer)
+        lane.seconds = (lane.seconds + answers[-1][1].ended - answers[0][1].started) / 2
+        for (asker, _, _), (outputs, run) in zip(batch, answers, strict=True):
+            asker.done(outputs, run)
         if queue.waiting:
-            self._loop.call_soon(self._run_next, key, queue)
+            self._loop.call_soon(self._run_next, lane, queue)
         else:
-            del self._queues[key]
+            queue.busy = False
 
 
-def _run(queue: _Queue, batch: Sequence[_Waiting]) -> list[_Answer]:
+def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> _Queue:
+    if len(lane.queues) >= MAX_QUEUES:
+        lane.queues = {key: queue for key, queue in lane.queues.items() if queue.busy}
+    queue = lane.queues[key] = _Queue(heads)
+    return queue
+
+
+def _run(model: Model, heads: Sequence[str], batch: Sequence[_Waiting]) -> list[_Answer]:
     """Each request's answer, from one run if that is possible."""
     if len(batch) > 1:
         started = perf_counter()
-        arrays = {
-            name: np.concatenate([waiting.arrays[name] for waiting in batch])
-            for name in batch[0].arrays
+        joined = {
+            name: np.concatenate([arrays[name] for _, arrays, _ in batch]) for name in batch[0][1]
         }
-        outputs = _try(queue, arrays)
+        outputs = _try(model, heads, joined)
         if not isinstance(outputs, Exception):
-            ends = np.cumsum([waiting.rows for waiting in batch]).tolist()
-            run = Run(ends[-1], started, perf_counter(), outputs)
-            return [
-                ({head: output[end - waiting.rows : end] for head, output in outputs.items()}, run)
-                for end, waiting in zip(ends, batch, strict=True)
-            ]
+            answers: list[_Answer] = []
+            run = Run(sum(rows for _, _, rows in batch), started, perf_counter(), outputs)
+            start = 0
+            for _, _, rows in batch:
+                end = start + rows
+                own = {head: output[start:end] for head, output in outputs.items()}
+                answers.append((own, run))
+                start = end
+            return answers
         # One of them fails the run: alone, it fails only its own.
-    return [_run_alone(queue, waiting) for waiting in batch]
+    return [_run_alone(model, heads, arrays, rows) for _, arrays, rows in batch]
 
 
-def _run_alone(queue: _Queue, waiting: _Waiting) -> _Answer:
+def _run_alone(model: Model, heads: Sequence[str], arrays: Arrays, rows: int) -> _Answer:
     started = perf_counter()
-    outputs = _try(queue, waiting.arrays)
-    ended = perf_counter()
+    outputs = _try(model, heads, arrays)
     kept = {} if isinstance(outputs, Exception) else outputs
-    return outputs, Run(waiting.rows, started, ended, kept)
+    return outputs, Run(rows, started, perf_counter(), kept)
 
 
-def _try(queue: _Queue, arrays: Arrays) -> Arrays | Exception:
+def _try(model: Model, heads: Sequence[str], arrays: Arrays) -> Arrays | Exception:
     try:
-        return queue.model.predict(arrays, queue.heads)
+        return model.predict(arrays, heads)
     except Exception as error:  # noqa: BLE001  whatever it is, it is the caller's to hear
         return error

@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 
 log = getLogger(__name__)
 
-# nginx' status for a request whose sender hung up before it was answered.
-GONE = 499
 # Who sends this header with the value 1 gets Server-Timing.  A header, and no query: the hot
 # routes are found by the whole target, and the answer to one URL stays one answer.
 ASK_TIMING = "X-Server-Timing"

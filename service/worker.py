@@ -12,7 +12,8 @@ import numpy as np
 import uvloop
 
 from service.app import create_app
-from service.front import Connection, Front
+from service.connection import Connection
+from service.front import Front
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 import small
 
 from service import batcher as batchers
-from service.batcher import Batcher
+from service.batcher import Batcher, Lane
 from service.errors import CannotRun
 from service.model import Model
 
@@ -35,18 +35,37 @@ class Watched(Model):
         return super().predict(arrays, heads)
 
 
-def ask(batcher: Batcher, model: Model, *values: float, wanted: bool = True) -> asyncio.Future[Any]:
-    """Submit rows of `fruit` for `size`; the answers, or the error."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    arrays = {"fruit": np.array([[value, 1] for value in values], np.float32)}
+class Asked:
+    """A request that waits, as a future."""
 
-    def done(outputs: Any) -> None:
-        future.set_result(
-            outputs if isinstance(outputs, Exception) else outputs["size"][:, 0].tolist()
-        )
+    def __init__(self, *, wanted: bool = True) -> None:
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._wanted = wanted
 
-    batcher.submit(model, ("size",), arrays, done, lambda: wanted)
-    return future
+    def wanted(self) -> bool:
+        """Whether it still waits."""
+        return self._wanted
+
+    def done(self, outputs: Any, run: Any) -> None:
+        """Take the answer."""
+        assert run.started <= run.ended
+        self.future.set_result(outputs)
+
+
+def submit(
+    batcher: Batcher, lane: Lane, heads: tuple[str, ...], *, wanted: bool = True, **arrays: Any
+) -> asyncio.Future[Any]:
+    """Submit arrays; the outputs, or the error."""
+    asked = Asked(wanted=wanted)
+    batcher.submit(lane, "small", heads, arrays, asked)
+    return asked.future
+
+
+async def sizes(batcher: Batcher, lane: Lane, *values: float) -> list[float]:
+    """Submit rows of `fruit` for `size`; the answers."""
+    rows = np.array([[value, 1] for value in values], np.float32)
+    outputs = await submit(batcher, lane, ("size",), fruit=rows)
+    return outputs["size"][:, 0].tolist()
 
 
 def test_what_comes_together_runs_together():
@@ -54,9 +73,10 @@ def test_what_comes_together_runs_together():
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
+        lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop())
         answers = await asyncio.gather(
-            ask(batcher, model, 1), ask(batcher, model, 2, 3), ask(batcher, model, 4)
+            sizes(batcher, lane, 1), sizes(batcher, lane, 2, 3), sizes(batcher, lane, 4)
         )
         assert answers == [[2.0], [3.0, 4.0], [5.0]]
         assert model.runs == [4]
@@ -69,8 +89,9 @@ def test_without_gathering_each_runs_alone():
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
+        lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop(), gather=False)
-        answers = await asyncio.gather(*(ask(batcher, model, i) for i in range(4)))
+        answers = await asyncio.gather(*(sizes(batcher, lane, i) for i in range(4)))
         assert answers == [[1.0], [2.0], [3.0], [4.0]]
         assert model.runs == [1, 1, 1, 1]
 
@@ -82,10 +103,11 @@ def test_a_run_has_a_bound():
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
+        lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop())
         await asyncio.gather(
-            *(ask(batcher, model, i) for i in range(batchers.ROWS_A_RUN + 6)),
-            ask(batcher, model, *range(200)),
+            *(sizes(batcher, lane, i) for i in range(batchers.ROWS_A_RUN + 6)),
+            sizes(batcher, lane, *range(200)),
         )
         assert model.runs == [batchers.ROWS_A_RUN, 6, 200]
 
@@ -97,16 +119,19 @@ def test_a_dear_model_leaves_the_loop_free():
 
     async def main() -> None:
         model = Watched.load(small.three()).watch(seconds=0.05)
+        lane = Lane(model)
         other = Watched.load(small.three(2.0)).watch()
+        other_lane = Lane(other)
         batcher = Batcher(asyncio.get_running_loop())
-        await ask(batcher, model, 0)
+        await sizes(batcher, lane, 0)
         model.runs.clear()
 
-        first = ask(batcher, model, 1)
+        first = asyncio.ensure_future(sizes(batcher, lane, 1))
         await asyncio.sleep(0.01)
         started = time.monotonic()
-        later = [ask(batcher, model, i) for i in range(8)]
-        assert await ask(batcher, other, 1) == [4.0]
+        later = [asyncio.ensure_future(sizes(batcher, lane, i)) for i in range(8)]
+        await asyncio.sleep(0)
+        assert await sizes(batcher, other_lane, 1) == [4.0]
         assert time.monotonic() - started < 0.03
         assert await first == [2.0]
         assert await asyncio.gather(*later) == [[float(i + 1)] for i in range(8)]
@@ -121,13 +146,12 @@ def test_a_bad_row_fails_only_its_own_request(seconds):
 
     async def main() -> None:
         model = Watched.load(small.brittle()).watch(seconds)
+        lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop())
-        futures = []
-        for place in (0, 9, 2):
-            future = asyncio.get_running_loop().create_future()
-            arrays = {"place": np.array([place], np.int64)}
-            batcher.submit(model, ("wild",), arrays, future.set_result, lambda: True)
-            futures.append(future)
+        futures = [
+            submit(batcher, lane, ("wild",), place=np.array([place], np.int64))
+            for place in (0, 9, 2)
+        ]
         first, second, third = await asyncio.gather(*futures)
         assert first["wild"].tolist() == [10.0]
         assert isinstance(second, CannotRun)
@@ -142,15 +166,17 @@ def test_who_is_gone_is_dropped_before_the_run():
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
+        lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop())
-        gone = ask(batcher, model, 1, wanted=False)
-        assert await ask(batcher, model, 2) == [3.0]
-        also_gone = ask(batcher, model, 3, wanted=False)
+        rows = np.ones((1, 2), np.float32)
+        gone = submit(batcher, lane, ("size",), wanted=False, fruit=rows)
+        assert await sizes(batcher, lane, 2) == [3.0]
+        also_gone = submit(batcher, lane, ("size",), wanted=False, fruit=rows)
         await asyncio.sleep(0.01)
         assert model.runs == [1]
         assert not gone.done()
         assert not also_gone.done()
-        assert await ask(batcher, model, 4) == [5.0]
+        assert await sizes(batcher, lane, 4) == [5.0]
 
     asyncio.run(main())
 
@@ -160,13 +186,12 @@ def test_shapes_that_differ_do_not_meet():
 
     async def main() -> None:
         model = Watched.load(small.ragged()).watch()
+        lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop())
-        futures = []
-        for steps in (1, 3, 1):
-            future = asyncio.get_running_loop().create_future()
-            arrays = {"x": np.ones((1, steps, 2), np.float32)}
-            batcher.submit(model, ("y",), arrays, future.set_result, lambda: True)
-            futures.append(future)
+        futures = [
+            submit(batcher, lane, ("y",), x=np.ones((1, steps, 2), np.float32))
+            for steps in (1, 3, 1)
+        ]
         outputs = await asyncio.gather(*futures)
         assert [output["y"].tolist() for output in outputs] == [[[1, 1]], [[3, 3]], [[1, 1]]]
         assert model.runs == [2, 1]
@@ -179,15 +204,27 @@ def test_a_model_of_one_row_gathers_nothing():
 
     async def main() -> None:
         model = Watched.load(small.every()["alone"]).watch()
+        lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop())
-        futures = []
-        for i in range(3):
-            future = asyncio.get_running_loop().create_future()
-            arrays = {"x": np.full((1, 2), i, np.float32)}
-            batcher.submit(model, ("y",), arrays, future.set_result, lambda: True)
-            futures.append(future)
+        futures = [
+            submit(batcher, lane, ("y",), x=np.full((1, 2), i, np.float32)) for i in range(3)
+        ]
         outputs = await asyncio.gather(*futures)
         assert [output["y"].tolist() for output in outputs] == [[[i, i]] for i in range(3)]
         assert model.runs == [1, 1, 1]
+
+    asyncio.run(main())
+
+
+def test_queues_do_not_pile_up():
+    """Shapes that were asked once and never again are forgotten."""
+
+    async def main() -> None:
+        model = Watched.load(small.ragged()).watch()
+        lane = Lane(model)
+        batcher = Batcher(asyncio.get_running_loop())
+        for steps in range(1, batchers.MAX_QUEUES * 2):
+            await submit(batcher, lane, ("y",), x=np.ones((1, steps, 2), np.float32))
+        assert len(lane.queues) <= batchers.MAX_QUEUES
 
     asyncio.run(main())

@@ -17,10 +17,11 @@ import pytest
 import small
 import uvloop
 
-from service import front as fronts
+from service import connection as connections
 from service import settings as all_settings
 from service.app import create_app
-from service.front import Connection, Front
+from service.connection import Connection
+from service.front import Front
 from service.model import Model
 
 RIGHT = {"insurance": {"age": 47, "bmi": 20}, "fruit": [1, 2.5], "digit": [1, 2, 3, 4]}
@@ -350,8 +351,8 @@ def test_slow_senders_hold_nobody_up(served):
 
 def test_quiet_connections_are_closed(served, monkeypatch):
     """A request that never ends gets a 408; an idle connection just ends."""
-    monkeypatch.setattr(fronts, "REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(fronts, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.5)
 
     half = served.raw(post(BODY)[:-10])
     idle = served.raw(post(BODY))
@@ -367,7 +368,7 @@ def test_a_bug_is_a_plain_500_and_a_logged_traceback(served, monkeypatch, caplog
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("service.wire.fast.decode", fail)
+    monkeypatch.setattr("service.wire.fast.Decoder.decode", fail)
     status, _, content = served.ask("POST", "/predict", BODY, JSON)
 
     assert status == 500

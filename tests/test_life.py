@@ -946,6 +946,14 @@ def until(condition):
         time.sleep(0.005)
 
 
+@pytest.fixture
+def _nobody_watches():
+    """Apps that other tests have made are gone, and their threads with them."""
+    gc.collect()
+    until(lambda: not watchers())
+
+
+@pytest.mark.usefixtures("_nobody_watches")
 def test_a_thread_looks_until_its_library_is_gone(models):
     """There is one of it however often it is started, and none where it is to look never."""
     library = Library(models)
@@ -962,6 +970,7 @@ def test_a_thread_looks_until_its_library_is_gone(models):
     until(lambda: not watchers())
 
 
+@pytest.mark.usefixtures("_nobody_watches")
 def test_an_app_watches_from_its_first_request_on(models):
     """Not before: a server may load it and fork, and a thread would stay behind."""
     app = create_app(Settings(models=models, watch=0.01))
@@ -976,6 +985,7 @@ def test_an_app_watches_from_its_first_request_on(models):
     until(lambda: not watchers())
 
 
+@pytest.mark.usefixtures("_nobody_watches")
 def test_a_fork_of_an_app_watches_too(models):
     """As with a server that loads the app before it forks its workers."""
     app = create_app(Settings(models=models, watch=0.01))

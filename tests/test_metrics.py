@@ -28,7 +28,7 @@ from test_front import BODY, JSON, RIGHT, Served, post
 from test_serve import ROOT, Server, free_port
 
 from service import __version__, create_app, metrics
-from service.batcher import Batcher, Run
+from service.batcher import Batcher, Lane, Run
 from service.metrics import Board, Metrics, expose
 from service.model import Model
 from service.repository import open_repository
@@ -373,16 +373,26 @@ def test_a_run_is_counted_once_for_all_its_requests(models):
     """One that had to be taken apart is as many as it became."""
 
     async def main() -> list[tuple[int, bool]]:
-        model = open_repository(models).served["brittle"][0].model
+        lane = Lane(open_repository(models).served["brittle"][0].model)
         batcher = Batcher(asyncio.get_running_loop())
         seen: list[tuple[Any, Run]] = []
-        for places in ([0, 1], [9], [2]):
+
+        class Note:
+            def wanted(self) -> bool:
+                return True
+
+            def done(self, outputs: Any, run: Run) -> None:
+                seen.append((outputs, run))
+
+        def submit(*places: int) -> None:
             arrays = {"place": np.array(places, np.int64)}
-            note = lambda outputs: seen.append((outputs, batcher.run))  # noqa: E731
-            batcher.submit(model, ("wild",), arrays, note, lambda: True)
+            batcher.submit(lane, "brittle", ("wild",), arrays, Note())
+
+        for places in ((0, 1), (9,), (2,)):
+            submit(*places)
         await asyncio.sleep(0.1)
-        batcher.submit(model, ("wild",), {"place": np.array([0])}, note, lambda: True)
-        batcher.submit(model, ("wild",), {"place": np.array([1])}, note, lambda: True)
+        submit(0)
+        submit(1)
         await asyncio.sleep(0.1)
         assert seen[3][1] is seen[4][1]
         assert all(run.started <= run.ended for _, run in seen)

@@ -1,0 +1,307 @@
+"""One HTTP connection: bytes to requests and answers to bytes, on llhttp.
+
+    socket ─ llhttp ─▶ Request ─▶ whoever answers ─▶ respond ─▶ socket, in the order asked
+
+A request is handed on once it is complete, so a sender that is slow, or never ends, holds a
+socket and what it has sent, and nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_HEAD = 64 * 1024
+# Requests that one connection may send ahead of their answers.
+MAX_AHEAD = 8
+IDLE_SECONDS = 75
+REQUEST_SECONDS = 60
+LINGER_SECONDS = 2
+# nginx' status for a request whose sender hung up before it was answered.
+GONE = 499
+
+JSON = b"content-type: application/json\r\nvary: Accept-Encoding\r\n"
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+# What keeps a connection open after an answer goes without saying only since HTTP/1.1.
+_KEEP = {"1.1": b"", "1.0": b"connection: keep-alive\r\n"}
+
+
+@dataclass(slots=True)
+class Request:
+    """One complete request.
+
+    Header names are in lower case; the values of one that stands twice are joined.
+    """
+
+    method: bytes
+    version: str
+    target: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+    keep_alive: bool
+
+
+class Owner(Protocol):
+    """What a connection needs of whoever answers its requests."""
+
+    max_body: int
+    connections: set[Connection]
+    closing: bool
+    date: bytes
+    now: float
+
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Have a request answered, now or later, by `connection.respond`."""
+
+    def count_unanswered(self, target: bytes, status: int) -> None:
+        """Count what was refused here, or left by its sender."""
+
+
+class Connection(asyncio.Protocol):
+    """One socket: requests in, answers out in their order."""
+
+    def __init__(self, front: Owner, on_closed: Callable[[], None]) -> None:
+        """Serve one connection of `front`; `on_closed` is called when it has ended."""
+        self._front = front
+        self._on_closed = on_closed
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[Request] = deque()
+        self._answering = False
+        self._reading_head = False
+        self._in_request = False
+        self._deaf = False
+        self._last_words = b""
+        self._head_size = 0
+        self._since = front.now
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def is_open(self) -> bool:
+        """Whether anybody is still there for an answer.
+
+        Who has closed its end is taken to be gone, as most servers do: a client that only says
+        that it will ask no more looks just the same.
+        """
+        return self._transport is not None and not self._transport.is_closing()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        # uvloop's transports are asyncio's in all but their class.
+        self._transport = cast("asyncio.Transport", transport)
+        self._front.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
+        """Forget the connection; requests of it that have not run yet are dropped."""
+        self._transport = None
+        for request in self._waiting:
+            self._front.count_unanswered(request.target, GONE)
+        self._waiting.clear()
+        self._front.connections.discard(self)
+        self._on_closed()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on."""
+        if self._deaf or not data:
+            return
+        if self._reading_head or not self._in_request:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD and self._reading_head:
+                self._refuse(431, f"headers: expected at most {MAX_HEAD} bytes, received more")
+                return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Some clients offer HTTP/2 with their first request.  An offer may be passed over, and
+            # the parser, which would leave the rest to another protocol, reads it once more.
+            method = self._parser.get_method()
+            self._parser = httptools.HttpRequestParser(self)
+            self.data_received(self._without_upgrade(method) + data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._refuse(400, f"request: expected HTTP/1.1, received something else: {error}")
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Make room for a request."""
+        self._in_request = self._reading_head = True
+        self._since = self._front.now
+        self._target = b""
+        self._headers = {}
+        self._parts = []
+        self._size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        name = name.lower()
+        known = self._headers.get(name)
+        self._headers[name] = value if known is None else known + b"," + value
+
+    def on_headers_complete(self) -> None:
+        """Refuse a body that is announced as too large, before it is sent."""
+        self._reading_head = False
+        self._head_size = 0
+        length = self._headers.get(b"content-length")
+        if length is not None and int(length) > self._front.max_body:
+            self._too_large()
+        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._size += len(body)
+        if self._size > self._front.max_body:
+            self._parts = []
+            self._too_large()
+        elif not self._deaf:
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """Answer the request, after those before it."""
+        if self._parser.should_upgrade():
+            return
+        self._in_request = False
+        if self._deaf:
+            return
+        request = Request(
+            self._parser.get_method(),
+            self._parser.get_http_version(),
+            self._target,
+            self._headers,
+            self._parts[0] if len(self._parts) == 1 else b"".join(self._parts),
+            self._parser.should_keep_alive(),
+        )
+        self._parts = []
+        if self._answering:
+            self._waiting.append(request)
+            if len(self._waiting) == MAX_AHEAD and self._transport is not None:
+                self._transport.pause_reading()
+        else:
+            self._answering = True
+            self._front.answer(self, request)
+
+    def _without_upgrade(self, method: bytes) -> bytes:
+        """The head that has just been read, without the offer of another protocol."""
+        passed_over = (b"upgrade", b"connection", b"http2-settings")
+        lines = [b"%s %s HTTP/1.1" % (method, self._target)]
+        lines += [b"%s: %s" % h for h in self._headers.items() if h[0] not in passed_over]
+        return b"\r\n".join([*lines, b"", b""])
+
+    # What the front calls.
+
+    def respond(
+        self,
+        request: Request,
+        status: int,
+        content: bytes,
+        head: bytes = JSON,
+        length: int | None = None,
+    ) -> None:
+        """Answer the oldest request, and go on to the next.
+
+        Args:
+            request: that request.
+            status: of the answer.
+            content: its body.
+            head: its headers, but for those that every answer has.
+            length: of the body that a HEAD request is told of.
+        """
+        transport = self._transport
+        if transport is None:
+            return
+        keep = request.keep_alive and not self._front.closing
+        transport.write(
+            b"".join(
+                (
+                    _STATUS_LINES[status],
+                    head,
+                    self._front.date,
+                    _KEEP[request.version] if keep else b"connection: close\r\n",
+                    b"content-length: %d\r\n\r\n" % (len(content) if length is None else length),
+                    content,
+                )
+            )
+        )
+        self._since = self._front.now
+        if not keep:
+            transport.close()
+        elif self._waiting:
+            if len(self._waiting) == MAX_AHEAD:
+                transport.resume_reading()
+            self._front.answer(self, self._waiting.popleft())
+        else:
+            self._answering = False
+            if self._last_words:
+                self._say_last_words(transport)
+
+    def check(self, now: float) -> None:
+        """Close the connection if it has been quiet for too long."""
+        if self._answering or self._transport is None:
+            return
+        quiet = now - self._since
+        if self._deaf:
+            if quiet > LINGER_SECONDS:
+                self._transport.close()
+        elif self._in_request and quiet > REQUEST_SECONDS:
+            self._refuse(408, f"request: expected all of it within {REQUEST_SECONDS} s")
+        elif not self._in_request and (quiet > IDLE_SECONDS or self._front.closing):
+            self._transport.close()
+
+    def _too_large(self) -> None:
+        limit = self._front.max_body
+        self._refuse(413, f"body: expected at most {limit} bytes (TRICEPS_MAX_BODY), received more")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answer, after what is still being answered, and hear no more on this connection.
+
+        What follows on it makes no sense: where the next request begins is not known.
+        """
+        transport = self._transport
+        if transport is None or self._deaf:
+            return
+        self._deaf = True
+        # Between two requests, the target is still that of the one before.
+        self._front.count_unanswered(self._target if self._in_request else b"", status)
+        content = orjson.dumps({"error": message})
+        self._last_words = b"".join(
+            (
+                _STATUS_LINES[status],
+                JSON,
+                self._front.date,
+                b"connection: close\r\n",
+                b"content-length: %d\r\n\r\n" % len(content),
+                content,
+            )
+        )
+        if not self._answering:
+            self._say_last_words(transport)
+
+    def _say_last_words(self, transport: asyncio.Transport) -> None:
+        """Refuse, and close a little later.
+
+        To close with data unread sends a reset, which may overtake the answer.
+        """
+        transport.write(self._last_words)
+        self._last_words = b""
+        self._since = self._front.now
+        if transport.can_write_eof():
+            transport.write_eof()
