@@ -17,7 +17,16 @@ class CannotAliasError(TricepsError):
     """The alias would name nothing that can serve."""
 
 
-@click.command(short_help="Name versions: stable, canary, …")
+_EXAMPLE = (
+    "\b\n"
+    "Example:\n"
+    "  triceps alias triceps stable 3\n"
+    "  triceps alias triceps canary --remove\n"
+    "  triceps alias triceps\n"
+)
+
+
+@click.command(short_help="Name versions: stable, canary, …", epilog=_EXAMPLE)
 @click.argument("model")
 @click.argument("name", required=False)
 @click.argument("version", required=False)
@@ -26,17 +35,11 @@ class CannotAliasError(TricepsError):
 def alias(
     model: str, name: str | None, version: str | None, models: Path | None, *, remove: bool
 ) -> None:
-    r"""Let the alias NAME of MODEL name VERSION, which answers at /models/MODEL/aliases/NAME.
+    """Let the alias NAME of MODEL name VERSION, which answers at /models/MODEL/aliases/NAME.
 
     Without NAME, list the aliases of MODEL.  A version that does not answer its own golden rows
     is refused.  Where TRICEPS_POLICY is pinned, the alias stable is what serves as the model: to
     roll back is to let it name an older version.
-
-    Example:
-    \b
-      triceps alias triceps stable 3
-      triceps alias triceps canary --remove
-      triceps alias triceps
     """
     folder = open_folder(all_settings.load(models=models).models, model)
     if name is None:

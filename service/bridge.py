@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.test import run_wsgi_app
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from collections.abc import Callable, Iterable
 
     from service.connection import Request
 
@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     length: int
 
 
-def call(app: WSGIApplication, request: Request) -> Answer:
+def call(app: Callable[..., Iterable[bytes]], request: Request) -> Answer:
     """What `app` answers."""
     chunks, status, headers = run_wsgi_app(app, _environ(request), buffered=True)
     content = b"".join(chunks)

@@ -27,7 +27,12 @@ class PruneError(TricepsError):
     """A version cannot be removed; it is whole."""
 
 
-@click.command(short_help="Remove old versions of a model.")
+_EXAMPLE = (
+    "\b\nExample:\n  triceps prune triceps --keep 3\n  triceps prune triceps --keep 1 --dry-run\n"
+)
+
+
+@click.command(short_help="Remove old versions of a model.", epilog=_EXAMPLE)
 @click.argument("model")
 @click.option(
     "--keep",
@@ -39,15 +44,10 @@ class PruneError(TricepsError):
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
 def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
-    r"""Remove all versions of MODEL but the newest ones, and those that an alias names.
+    """Remove all versions of MODEL but the newest ones, and those that an alias names.
 
     The newest version that answers its own golden rows stays too, if all that are newer do not.
     Also removes what a publish that was killed left behind, if that is an hour old.
-
-    Example:
-    \b
-      triceps prune triceps --keep 3
-      triceps prune triceps --keep 1 --dry-run
     """
     repository = all_settings.load(models=models).models
     folder = open_folder(repository, model)

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 256
 
 
-@click.command(short_help="Score a CSV or JSON file offline.")
+_EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 --out answers.csv\n"
+
+
+@click.command(short_help="Score a CSV or JSON file offline.", epilog=_EXAMPLE)
 @click.argument("model")
 @click.option(
     "--in",
@@ -56,14 +59,10 @@ ROWS_AT_ONCE = 256
 def predict(
     model: str, source: Path, heads: str | None, out: Path | None, models: Path | None
 ) -> None:
-    r"""Score the rows of a file with MODEL: a name in the repository, or a path.
+    """Score the rows of a file with MODEL: a name in the repository, or a path.
 
     A CSV's columns are features (age, or insurance.age where two inputs have an age), values of
     an image or another tensor (digit.0 to digit.783), or are passed through to the answers.
-
-    Example:
-    \b
-      triceps predict triceps --in rows.csv --heads o1,o3 --out answers.csv
     """
     from service.open_model import open_model
 

@@ -22,17 +22,16 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-@click.command(short_help="Serve models over HTTP.")
+_EXAMPLE = (
+    "\b\nExample:\n  triceps serve --models models --port 8080\n  triceps serve my_model.onnx\n"
+)
+
+
+@click.command(short_help="Serve models over HTTP.", epilog=_EXAMPLE)
 @click.argument("file", required=False, type=click.Path())
 @all_settings.options
 def serve(file: str | None, **flags: Any) -> None:
-    r"""Serve every head of every model in a repository, or of one FILE.onnx.
-
-    Example:
-    \b
-      triceps serve --models models --port 8080
-      triceps serve my_model.onnx
-    """
+    """Serve every head of every model in a repository, or of one FILE.onnx."""
     if file is not None and flags["models"] is not None:
         message = "FILE and --models: expected one of them, received both"
         raise click.UsageError(message)

@@ -13,19 +13,17 @@ if TYPE_CHECKING:
     from service.repository import Servable
 
 
-@click.command(short_help="Print a model's signature.")
+_EXAMPLE = "\b\nExample:\n  triceps show triceps\n  triceps show my_model.onnx\n"
+
+
+@click.command(short_help="Print a model's signature.", epilog=_EXAMPLE)
 @click.argument("model")
 @click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
 def show(model: str, models: Path | None) -> None:
-    r"""Print what MODEL takes and answers: its inputs, features, heads and labels.
+    """Print what MODEL takes and answers: its inputs, features, heads and labels.
 
     MODEL is a name in the repository (triceps, triceps/2 for its version 2, triceps/stable for
     what an alias names) or a path.
-
-    Example:
-    \b
-      triceps show triceps
-      triceps show my_model.onnx
     """
     from rich.console import Console
 

@@ -46,7 +46,17 @@ def _pairs(flag: str, metavar: str, about: str) -> Callable[..., Any]:
     return click.option(flag, multiple=True, callback=_pair, metavar=metavar, help=about)
 
 
-@click.command(short_help="Give a foreign ONNX file its features, labels and defaults.")
+_EXAMPLE = (
+    "\b\n"
+    "Example:\n"
+    "  triceps sign churn.onnx --features customer=age,income --default customer.age=38 \\\n"
+    "    --labels churn=stays,leaves --name churn\n"
+)
+
+
+@click.command(
+    short_help="Give a foreign ONNX file its features, labels and defaults.", epilog=_EXAMPLE
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_pairs("--features", "INPUT=A,B,C", "Name an input's columns, in their order.")
 @_pairs("--default", "INPUT.FEATURE=VALUE", "What stands in for a missing value of a feature.")
@@ -65,14 +75,9 @@ def _pairs(flag: str, metavar: str, about: str) -> Callable[..., Any]:
 def sign(
     file: Path, out: Path | None, name: str | None, models: Path | None, **said: dict[str, str]
 ) -> None:
-    r"""Write FILE again with its features, labels and defaults inside.
+    """Write FILE again with its features, labels and defaults inside.
 
     What FILE's signature says already is kept, unless it is said anew.
-
-    Example:
-    \b
-      triceps sign churn.onnx --features customer=age,income --default customer.age=38 \
-        --labels churn=stays,leaves --name churn
     """
     if (out is None) == (name is None):
         raise click.UsageError("expected one of --out FILE and --name MODEL")
