@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import fields
@@ -107,3 +108,30 @@ def test_the_first_answer_is_on_the_second_screen_at_the_latest():
     """A screen is about 40 lines."""
     lines = README.splitlines()
     assert next(i for i, line in enumerate(lines) if '"predictions"' in line) < 80
+
+
+def test_the_answer_that_is_shown_is_the_answer():
+    """Of the shipped model to its own example, but for what processors differ in."""
+    client = create_app(all_settings.load({}, models=ROOT / "models")).test_client()
+    shown = json.loads(next(line for line in README.splitlines() if '"predictions":[{' in line))
+    [row] = shown.pop("predictions")
+
+    answer = client.post("/predict", json=client.get("/models/triceps/example").get_json())
+    said = answer.get_json()
+    [answered] = said.pop("predictions")
+
+    assert said == shown
+    for head, prediction in answered.items():
+        assert prediction["label"] == row[head]["label"]
+        assert prediction["value"] == pytest.approx(row[head]["value"], abs=1e-5)
+
+
+def test_the_problems_that_are_shown_are_those_of_the_body():
+    """Word for word."""
+    client = create_app(all_settings.load({}, models=ROOT / "models")).test_client()
+    body = re.search(r"-d '(\{\"instances\": \[\{\"insurence.*?)'\n(.*?)```", README, re.DOTALL)
+    assert body is not None
+
+    answer = client.post("/predict", json=json.loads(body[1]))
+
+    assert answer.get_json() == json.loads(body[2])
