@@ -43,8 +43,11 @@ def alias(
     """
     folder = open_folder(all_settings.load(models=models).models, model)
     if name is None:
-        for known, which in sorted(aliases.read(folder / ALIASES).items()):
-            click.echo(f"{known} {which}")
+        known = sorted(aliases.read(folder / ALIASES).items())
+        for label, which in known:
+            click.echo(f"{label} {which}")
+        if not known:
+            click.echo(f"{model} has no aliases", err=True)
         return
     if remove == (version is not None):
         raise click.UsageError("expected a VERSION for NAME, or --remove, and not both")

@@ -66,6 +66,8 @@ def predict(
     """
     from service.open_model import open_model
 
+    if out is not None and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
+        raise click.BadParameter(f"expected .csv or .json, received {out.name}", param_hint="--out")
     servable = open_model(model, models)
     asked = _heads(heads, servable.signature)
     as_csv = (out or source).suffix.lower() == ".csv"

@@ -36,6 +36,7 @@ def run(*arguments):
 
 def test_an_alias_is_set_moved_listed_and_removed(models):
     """And each time it says what it was before."""
+    assert run("m") == (0, "", "m has no aliases\n")
     assert run("m", "stable", "2") == (0, "m, stable: none → version 2\n", "")
     assert run("m", "stable", "10") == (0, "m, stable: version 2 → version 10\n", "")
     assert run("m", "canary", "1") == (0, "m, canary: none → version 1\n", "")

@@ -407,6 +407,14 @@ Bidirectional = { layer = { LSTM = { units = 3 } } }
             id="unknown argument",
         ),
         pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\nDense = { units = 2, activation = "rellu" }',
+                "after": "h",
+            },
+            "layers.h.Dense.activation: Keras has no activation 'rellu' (did you mean 'relu'?)",
+            id="unknown activation",
+        ),
+        pytest.param(
             {"layers": '[layers.h]\nafter = "a"\nFlatten = { zzz = 2 }', "after": "h"},
             "layers.h.Flatten.zzz: Flatten takes no such argument; it takes data_format,"
             " activity_regularizer, trainable, dtype, autocast",

@@ -103,7 +103,7 @@ def test_the_shipped_files_are_numbers_with_both_classes_in_the_first_14_rows(
     found = data.load(make(tmp_path, inputs, heads, rows=14), SHIPPED)
 
     insurance, fruit, digit = found.sources.values()
-    assert found.notes == ()
+    assert found.notes == ("only the first 14 rows of each file are used (fit.rows)",)
     assert [
         table.arrays[name].shape
         for table, name in ((insurance, "insurance"), (fruit, "fruit"), (digit, "digit"))
@@ -595,6 +595,8 @@ def test_an_absent_file_is_told_with_those_there(tmp_path: Path) -> None:
         data.load(make(tmp_path, [Input("a", "insurence.csv")]))
     with refused(SpecError, "no file 'zzz' in", "; CSV files there: insurance.csv"):
         data.load(make(tmp_path, [Input("a", "zzz")]))
+    with refused(SpecError, "no file 'zzz' in", "; --data has to hold every file of the spec"):
+        data.load(make(tmp_path, [Input("a", "zzz")]), tmp_path)
     with refused(SpecError, "inputs.a.csv: no folder", "nowhere' to read"):
         data.load(make(tmp_path, [Input("a", "a.csv")]), tmp_path / "nowhere")
 
@@ -892,3 +894,24 @@ def test_names_are_a_category_when_the_spec_says_so(tmp_path: Path) -> None:
     found = source(tmp_path, text, categorical=("who", "when"))
 
     assert len(found.inputs["a"].features[0].vocabulary) == 30
+
+
+def test_a_header_of_numbers_is_taken_for_data(tmp_path: Path) -> None:
+    """A file without a header would lose its first row, and have features called 33 and 22.7."""
+    (tmp_path / "a.csv").write_text("33,22.7,male,1\n19,27.9,female,0\n", "utf-8")
+
+    with refused(
+        DataError,
+        "a.csv: line 1: 3 of 4 columns are named by numbers, first '33';",
+        "if line 1 is data, set header = false",
+    ):
+        data.load(make(tmp_path, [Input("a", "a.csv")]))
+
+
+def test_rows_that_are_left_out_are_noted(tmp_path: Path) -> None:
+    """Who trains on 14 rows of 20,000 should know."""
+    (tmp_path / "insurance.csv").write_text(AGES, "utf-8")
+
+    found = data.load(make(tmp_path, [Input("a", "insurance.csv")], rows=2))
+
+    assert found.notes[0] == "only the first 2 rows of each file are used (fit.rows)"

@@ -310,14 +310,9 @@ def test_who_hung_up_is_counted_as_499(served, monkeypatch):
     time.sleep(0.3)
 
     found = requests(tell(served))
-    assert (
-        found
-        == {
-            ("native", "three", "200", "1"): 1,
-            ("native", "three", "499", "1"): 3,
-        }
-        or found[("native", "three", "200", "1")] + found[("native", "three", "499", "1")] == 4
-    )
+    # One of them may have been run before it was seen that nobody was there any more.
+    assert found["native", "three", "200", "1"] + found["native", "three", "499", "1"] == 4
+    assert found["native", "three", "499", "1"] >= 2
 
 
 def test_open_connections_are_told(served):

@@ -518,3 +518,11 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(file, command, name, 
         return usage.ru_maxrss
 
     assert kilobytes(many) < kilobytes(2_000) + 8_000
+
+
+def test_answers_go_to_csv_or_json(file, run, tmp_path):
+    """Anything else is a slip, and would hold JSON under another name."""
+    code, _, err = run(file("\n".join([HEADER, *ROWS])), "--out", str(tmp_path / "a.xlsx"))
+
+    assert code == 2
+    assert "expected .csv or .json, received a.xlsx" in err

@@ -810,7 +810,9 @@ def test_a_real_interrupt_ends_a_real_run(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param(SMALL, "train needs TensorFlow: pip install 'triceps[train]'", id="good spec"),
+        pytest.param(
+            SMALL, "train needs TensorFlow: pip install 'triceps[train]', or in", id="good spec"
+        ),
         pytest.param(
             SMALL.replace("[fit]", "[fitt]"), "no such key (did you mean 'fit'?)", id="wrong spec"
         ),

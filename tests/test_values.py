@@ -434,7 +434,7 @@ def test_a_missing_row_takes_every_default_there_is():
             [
                 ("x[0].age", "a number for age", '"47"'),
                 ("x[0].smoker", "text for smoker", "1"),
-                ("x[0].bmi", "a number for bmi", "true"),
+                ("x[0].bmi", "a number for bmi (1 for true, 0 for false)", "true"),
                 ("x[0].town", "text for town", "a list of 1"),
             ],
             id="wrong-types",

@@ -401,6 +401,8 @@ def _check_arguments(
         if name not in names:
             tail = nearest(name, names) or f"; it takes {', '.join(names)}"
             problems.append(f"{at}.{name}: {kind.__name__} takes no such argument{tail}")
+        if name.endswith("activation") and isinstance(value, str):
+            _check_word(problems, f"{at}.{name}", keras.activations, value)
         for inner, inner_arguments in _objects(value):
             found = _find_object(inner)
             if found is None:

@@ -144,7 +144,8 @@ def _needs_extra(command: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
-        message = f"{command} needs TensorFlow: pip install 'triceps[train]'"
+        way_out = "pip install 'triceps[train]', or in a checkout: make install-train"
+        message = f"{command} needs TensorFlow: {way_out}"
         raise TricepsError(message) from error
 
 

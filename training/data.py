@@ -95,6 +95,8 @@ def load(spec: specs.Spec, folder: Path | None = None) -> Data:
         if entry.csv not in files:
             files[entry.csv] = _read(spec, entry, folder)
     tables, notes = _align(spec, files)
+    if spec.fit.rows is not None:
+        notes.insert(0, f"only the first {spec.fit.rows} rows of each file are used (fit.rows)")
     sources = {}
     for name, table in tables.items():
         sources[name] = _source(spec, name, table, notes)
@@ -175,7 +177,8 @@ def _take(source: Source, rows: NDArray[np.int64]) -> Source:
 def _read(spec: specs.Spec, entry: specs.Input, folder: Path | None) -> Table:
     base = re.split(r"[/\\]", entry.csv)[-1]
     wanted = spec.path.parent / entry.csv if folder is None else folder / base
-    path = find(wanted, f"{spec.path}: inputs.{entry.name}.csv")
+    every = "" if folder is None else "; --data has to hold every file of the spec"
+    path = find(wanted, f"{spec.path}: inputs.{entry.name}.csv", every)
     users = [other for other in spec.inputs.values() if other.csv == entry.csv]
 
     def text(names: list[str]) -> list[str]:

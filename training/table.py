@@ -132,12 +132,13 @@ class Column:
         return f"{shown}, …" if len(texts) > SHOWN else shown
 
 
-def find(wanted: Path, at: str) -> Path:
+def find(wanted: Path, at: str, way_out: str = "") -> Path:
     """The file that is `wanted`; letter case and compression suffix do not matter.
 
     Args:
         wanted: the path as it was asked for.
         at: who asked, for the message.
+        way_out: what to do when it is not there, for the end of the message.
     """
     if wanted.is_file():
         return wanted
@@ -156,7 +157,7 @@ def find(wanted: Path, at: str) -> Path:
         )
     files = [path.name for path in there if _plain(path.name).endswith(".csv")]
     tail = nearest(wanted.name, files) or f"; CSV files there: {', '.join(files) or 'none'}"
-    raise SpecError(f"{at}: no file {wanted.name!r} in {str(wanted.parent)!r}{tail}")
+    raise SpecError(f"{at}: no file {wanted.name!r} in {str(wanted.parent)!r}{tail}{way_out}")
 
 
 def _plain(name: str) -> str:
@@ -306,6 +307,12 @@ def _names(path: Path, header: _Record) -> list[str]:
                 f"{path}: line {header.line}: {count} columns are named {show(name)}{hint}"
             )
         seen.add(name)
+    numbers = [name for name in names if _NUMBER.fullmatch(name)]
+    if len(numbers) * 2 > len(names):
+        raise DataError(
+            f"{path}: line {header.line}: {len(numbers)} of {len(names)} columns are named by"
+            f" numbers, first {show(numbers[0])}; if line 1 is data, set header = false"
+        )
     if len(names) == 1:
         for separator in (";", "\t", "|"):
             if separator in names[0]:

@@ -115,6 +115,8 @@ def _stand_in(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -
         notes.count += 1
         return value
     expected = f"{expected_value(dtype, value)} for {feature.name}"
+    if isinstance(value, bool) and dtype != "string":
+        expected += " (1 for true, 0 for false)"
     if absent:
         expected += ", which has no default"
     notes.add(at, expected, "nothing" if value is MISSING else show(value))
