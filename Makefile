@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help serve train test lint format lock bench clean install-serve install-train install-dev
+.PHONY: again help serve train test lint format lock bench clean install-serve install-train install-dev
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -58,6 +58,8 @@ clean: ## remove .venv and everything else that make made, but no model
 install-serve install-train install-dev: install-%:
 	@requirements/install $*
 
-build/trained/%: training/specs/%.toml $(learned_from) | install-train
+# A model that was removed is trained again, whatever the stamp says.
+.SECONDEXPANSION:
+build/trained/%: training/specs/%.toml $(learned_from) $$(if $$(wildcard models/$$*/*/model.onnx),,again) | install-train
 	@$(bin)/triceps train $<
 	@mkdir -p $(@D) && touch $@

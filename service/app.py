@@ -5,8 +5,6 @@ bytes ─ native.decode ─▶ arrays by tensor ─ model.predict ─▶ arrays 
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +19,10 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from service import __version__, describe, openapi
+from service import __version__, describe, openapi, transfer
 from service import settings as all_settings
 from service.batcher import Run
-from service.errors import NotJSON, RequestError, TooLarge, nearest
+from service.errors import RequestError, nearest
 from service.life import Library
 from service.metrics import ASK_TIMING, Metrics, expose, server_timing
 from service.repository import known_names
@@ -34,10 +32,6 @@ from service.wire.body import wrong
 if TYPE_CHECKING:
     from service.repository import Repository
     from service.settings import Settings
-
-# Below this an answer is not worth compressing: it fits one packet either way.
-_SMALLEST_GZIP = 1024
-
 
 # Which dialect the predictions of an endpoint speak; what is not among them is no prediction.
 _DIALECTS = {"predict": "native"}
@@ -186,46 +180,18 @@ def _body(max_body: int) -> bytes:
     """The request's body, inflated where it came compressed.
 
     Raises:
-        NotJSON: it is not said to be JSON, or is compressed in a way that is not read.
-        TooLarge: it has more than `max_body` bytes, or inflates to more.
-        BadRequest: it is not the whole of itself, or not the gzip it is said to be.
+        RequestError: as `transfer.read`, or it is not the whole of itself.
     """
-    limit = f"body: expected at most {max_body} bytes (TRICEPS_MAX_BODY)"
     try:
         body = request.get_data(cache=False)
     except RequestEntityTooLarge as error:
-        raise TooLarge(f"{limit}, received more") from error
+        raise transfer.too_large(max_body) from error
     except ClientDisconnected as error:
         expected = f"the {request.content_length} bytes of its Content-Length"
         raise wrong("body", expected, "fewer") from error
-    if len(body) > max_body:
-        raise TooLarge(f"{limit}, received more")
-    if not body:
-        return body
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    if not request.is_json or charset not in ("utf-8", "utf8"):
-        received = request.headers.get("Content-Type", "none")
-        message = f"Content-Type: expected application/json, in UTF-8, received {received}"
-        raise NotJSON(message)
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return body
-    if encoding != "gzip":
-        message = f"Content-Encoding: expected gzip or none, received {encoding}"
-        raise NotJSON(message)
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        inflated = inflater.decompress(body, max_body + 1)
-    except zlib.error as error:
-        raise wrong("body", "gzip, as Content-Encoding says", "bytes that are not") from error
-    if len(inflated) > max_body:
-        raise TooLarge(f"{limit}, received more once inflated")
-    if not inflater.eof:
-        raise wrong("body", "gzip, as Content-Encoding says", "only the beginning of it")
-    if inflater.unused_data:
-        received = f"{len(inflater.unused_data)} bytes after its end"
-        raise wrong("body", "gzip of one piece, as Content-Encoding says", received)
-    return inflated
+    headers = request.headers
+    kind, encoding = headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
+    return transfer.read(body, kind, encoding, max_body)
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -236,8 +202,9 @@ def _answer(content: bytes, status: int = 200) -> Response:
     """A JSON answer, compressed where the caller asks for that."""
     answer = Response(content, status, content_type="application/json")
     answer.vary.add("Accept-Encoding")
-    if len(content) >= _SMALLEST_GZIP and request.accept_encodings["gzip"] > 0:
-        answer.set_data(gzip.compress(content, compresslevel=1, mtime=0))
+    smaller = transfer.compress(content, request.headers.get("Accept-Encoding", ""))
+    if smaller is not None:
+        answer.set_data(smaller)
         answer.content_encoding = "gzip"
     return answer
 

@@ -7,6 +7,7 @@ command that was asked for is imported: starting to serve must not wait for the 
 
 from __future__ import annotations
 
+import errno
 import re
 from functools import cached_property
 from importlib import metadata
@@ -64,6 +65,10 @@ class Commands(click.Group):
             if (extra := _extra_of(error)) is None:
                 raise
             _fail(_missing(ctx.invoked_subcommand, error, extra))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            _fail(f"cannot write {error.filename or 'its output'}: {error.strerror}")
         except KeyboardInterrupt:
             click.echo(err=True)  # the shell's ^C has no line of its own
             raise click.exceptions.Exit(INTERRUPTED) from None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from service.errors import BadRequest, TricepsError
+from service.signature import MISSING_CELLS, TRUE_FALSE
 from service.wire.body import DECODER
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
 # An image whole in one cell is long; a quotation mark that is never closed is longer.
 LONGEST_CELL = 1 << 24
-# As the training data may spell a missing cell, and a boolean.
-MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
-TRUTH = {"true": True, "false": False}
 # -Infinity, the longest that may be cut off and then is no value, with room.
 _LONGEST_TOKEN = 16
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -199,14 +197,14 @@ def _whole(cell: str, column: _Column) -> Any:
 
 def _value(cell: str, dtype: str) -> Any:
     """A cell as JSON would have it; what is no number stays text, for the wire to refuse."""
-    if cell in MISSING:
+    if cell in MISSING_CELLS:
         return None
     if dtype == "string":
         return cell
-    truth = TRUTH.get(cell.lower())
+    truth = TRUE_FALSE.get(cell.lower())
     if dtype == "bool":
         # A CSV has no booleans of its own, and half of the world writes them as numbers.
-        return {"1": True, "0": False}.get(cell, cell) if truth is None else truth
+        return {"1": True, "0": False}.get(cell, cell) if truth is None else bool(truth)
     if truth is not None:
         return int(truth)
     for kind in (int, float):

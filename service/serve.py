@@ -45,7 +45,9 @@ def serve(file: str | None, **flags: Any) -> None:
     settings = replace(settings, workers=settings.workers or cpus.available())
     with listen(settings) as listener:
         _greet(settings, default_name(settings.default_model, names) or min(names, default=None))
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(
+            level=logging.INFO, format="%(levelname)s %(process)d %(name)s: %(message)s"
+        )
         code = Workers(settings, listener).run()
     if code:
         raise click.exceptions.Exit(code)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 METADATA_KEY = "triceps"
 FORMAT = 1
 
+# How a CSV's cell says that it is empty, and how it says yes and no: to training and to scoring.
+MISSING_CELLS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
+TRUE_FALSE = {"true": 1.0, "false": 0.0}
+
 INPUT_KINDS = ("tabular", "image", "tensor")
 HEAD_KINDS = ("binary", "multiclass", "multilabel", "regression", "tensor")
 DTYPES = (
@@ -64,7 +68,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What training saw of a feature, or of all values of an image."""
+    """What the data were, held-out rows included: a feature, or all values of an image."""
 
     min: float
     max: float

@@ -47,8 +47,8 @@ def read(body: bytes, content_type: str, encoding: str, max_body: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _is_json(content_type: str) -> bool:
-    kind, options = parse_options_header(content_type)
-    charset = options.get("charset", "utf-8").lower()
+    kind, options = parse_options_header(content_type.lower())
+    charset = options.get("charset", "utf-8")
     # As application/json, or a type of one's own that is JSON: application/x+json (RFC 6839).
     named = kind == "application/json" or (
         kind.startswith("application/") and kind.endswith("+json")

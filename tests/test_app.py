@@ -572,7 +572,7 @@ def test_json_goes_by_several_names(client, kind):
     ("kind", "received"),
     [
         pytest.param(None, "none", id="missing"),
-        pytest.param("", "", id="empty"),
+        pytest.param("", "none", id="empty"),
         pytest.param("text/plain", "text/plain", id="text"),
         pytest.param(
             "application/x-www-form-urlencoded", "application/x-www-form-urlencoded", id="form"

@@ -9,9 +9,9 @@ keras = pytest.importorskip("keras", reason="needs the train extra")
 
 import tiny  # noqa: E402  (after the check above)
 
-from training import build, data, fit  # noqa: E402
-from training import spec as specs  # noqa: E402
-from training.errors import SpecError  # noqa: E402
+from training import build, data, fit  # noqa: E402  (after the check above)
+from training import spec as specs  # noqa: E402  (after the check above)
+from training.errors import SpecError  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
 
@@ -620,3 +620,15 @@ def test_twelve_inputs_and_twelve_heads(tmp_path):
     assert list(made.tensors) == [f"i{n}" for n in numbers]
     assert sorted(made.model.output) == sorted(f"o{n}" for n in numbers)
     assert made.model.get_layer("h").kernel.shape == (36, 2)
+
+
+def test_a_chain_too_long_for_keras_is_told(tmp_path):
+    """Keras goes from layer to layer by calling itself; where that ends, the spec is named."""
+    chain = "".join(
+        f'[layers.n{n}]\nafter = "{f"n{n - 1}" if n else "a"}"\nFlatten = {{}}\n'
+        for n in range(1000)
+    )
+
+    [said] = _refused(tmp_path, _spec(chain, after="n999"))
+
+    assert said == "layers: a chain of 1000 is too long for Keras"

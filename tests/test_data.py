@@ -769,23 +769,6 @@ def test_bad_data_stop_with_file_place_and_count(
     ("text", "learner", "parts"),
     [
         pytest.param(
-            "x,y\n1,Apple\n2,Aple\n3,Pear\n", head(labels=("Apple", "Banana")),
-            (("line 3, column 'y': 2 of 3 rows have a label that is not one of Apple, Banana,"
-             " first 'Aple' (did you mean 'Apple'?)"),),
-            id="unknown label",
-        ),
-        pytest.param(
-            "x,y\n1,0\n2,2\n3,-1\n", head(labels=("no", "yes")),
-            (("line 3, column 'y': 2 of 3 rows are no index of a label: 0 to 1 for no, yes,"
-             " first '2'"),),
-            id="index too large",
-        ),
-        pytest.param(
-            "x,y\n1,1\n2,3\n", head(labels=("1", "2")),
-            ("line 3, column 'y': 1 of 2 rows have a label that is not one of 1, 2, first '3'",),
-            id="number that is no label",
-        ),
-        pytest.param(
             "x,p,q\n1,0,1\n2,1,2\n", head("multilabel", "p", "q"),
             ("line 3, column 'q': 1 of 2 rows are neither 0 nor 1, first '2'",), id="multilabel",
         ),
@@ -803,9 +786,68 @@ def test_bad_data_stop_with_file_place_and_count(
 def test_bad_targets_stop_with_file_place_and_count(
     text: str, learner: Head, parts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """A target is one of the labels, an index of one, or a number."""
+    """A target is a class, 0 or 1, or a number."""
     with refused(DataError, *parts):
         load(tmp_path, text, learner)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "said"),
+    [
+        pytest.param(
+            "x,y\n1,Apple\n2,Aple\n3,Pear\n", ("Apple", "Banana"),
+            ("2 of 3 rows have a label that is not one of Apple, Banana,"
+             " first 'Aple' (did you mean 'Apple'?)"),
+            id="unknown label",
+        ),
+        pytest.param(
+            "x,y\n1,0\n2,2\n3,-1\n", ("no", "yes"),
+            "2 of 3 rows are no index of a label: 0 to 1 for no, yes, first '2'",
+            id="index too large",
+        ),
+        pytest.param(
+            "x,y\n1,1\n2,3\n", ("1", "2"),
+            "1 of 2 rows have a label that is not one of 1, 2, first '3'",
+            id="number that is no label",
+        ),
+    ],
+)  # fmt: skip
+def test_labels_that_do_not_cover_the_data_are_the_specs_fault(
+    text: str, labels: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    """Where the labels stand is told first, then the file, the line and how many rows."""
+    with pytest.raises(SpecError) as raised:
+        load(tmp_path, text, head(labels=labels))
+
+    place = f"{tmp_path / 'a.csv'}: line 3, column 'y'"
+    assert str(raised.value) == f"{tmp_path / 'spec.toml'}: heads.o.labels: {place}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "accepted"),
+    [
+        pytest.param(14, 14, False, id="a name for each row"),
+        pytest.param(9, 10, False, id="nine of ten"),
+        pytest.param(8, 10, True, id="eight of ten"),
+        pytest.param(7, 7, True, id="too few to tell"),
+        pytest.param(8, 8, False, id="just enough to tell"),
+    ],
+)
+def test_a_text_with_nearly_as_many_values_as_rows_is_no_category(
+    names: int,
+    rows: int,
+    accepted: bool,
+    tmp_path: Path,
+) -> None:
+    """However few rows there are, names are refused unless they are said to be categories."""
+    text = "who,x,y\n" + "".join(f"name {n % names},{n},{n % 2}\n" for n in range(rows))
+    if accepted:
+        assert load(tmp_path, text).sources["a.csv"].rows == rows
+        return
+    said = f"column 'who': text with {names} different values in {rows} rows ('name 0', "
+    with refused(DataError, said, "inputs.a.categorical"):
+        load(tmp_path, text)
+    assert load(tmp_path, text, categorical=("who",)).sources["a.csv"].rows == rows
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import uvloop
 from service import connection as connections
 from service import settings as all_settings
 from service.app import create_app
+from service.batcher import Batcher
 from service.connection import Connection
 from service.front import Front
 from service.model import Model
@@ -85,13 +86,14 @@ class Served:
             return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
-@pytest.fixture(scope="module", name="served")
-def _served(tmp_path_factory):
-    """A front over one model of each sort."""
+@pytest.fixture(scope="module", name="served", params=[True, False], ids=["gathers", "alone"])
+def _served(request, tmp_path_factory):
+    """A front over one model of each sort, with requests run together and each by itself."""
     models = tmp_path_factory.mktemp("models")
     for name, content in small.every().items():
         small.put(models, name, 1, content)
     served = Served(models, default_model="three", max_body=100_000)
+    served.front.batcher = Batcher(served.loop, gather=request.param)
     yield served
     served.stop()
 

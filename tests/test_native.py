@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.errors import BadRequest
 from service.model import Model
 from service.signature import Head, Signature, Tensor
-from service.wire import native
+from service.wire import fast, native
 from service.wire.body import Imputed
 from service.wire.native import Request
 
@@ -31,8 +31,18 @@ EITHER = 'either "instances" (by row) or "inputs" (by column)'
 NO_BMI = "a number for bmi, which has no default"
 
 
+_PATHS = {"plain": native.decode, "fast": fast.decode}
+_path = {}
+
+
+@pytest.fixture(autouse=True, scope="module", params=_PATHS)
+def _either_path(request):
+    """Everything here holds for both ways to decode."""
+    _path["decode"] = _PATHS[request.param]
+
+
 def _decode(said, signature=THREE):
-    return native.decode(json.dumps(said).encode(), signature)
+    return _path["decode"](json.dumps(said).encode(), signature)
 
 
 def _problems(said, signature=THREE):
@@ -755,7 +765,7 @@ def test_any_json_is_a_request_or_its_problems(said):
     """Nothing else is ever raised, and every problem can be sent as JSON."""
     for signature in (THREE, PLANT):
         try:
-            request = native.decode(json.dumps(said).encode(), signature)
+            request = _path["decode"](json.dumps(said).encode(), signature)
         except BadRequest as error:
             assert orjson.dumps([vars(p) for p in error.problems])  # noqa: PT017  one of two good ends
         else:

@@ -778,3 +778,23 @@ def test_a_spec_is_checked_without_anything_heavy():
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("first", ["a", "n1999"])
+def test_a_chain_may_be_long(tmp_path, first):
+    """Two thousand layers in a row are read, and a circle of as many is found."""
+    after = [first, *(f"n{n}" for n in range(1999))]
+    chain = "".join(
+        f'[layers.n{n}]\nafter = "{name}"\nFlatten = {{}}\n' for n, name in enumerate(after)
+    )
+    path = tmp_path / "long.toml"
+    path.write_text(
+        f'name = "m"\n[inputs.a]\ncsv = "a.csv"\n{chain}'
+        '[heads.h]\nafter = "n1999"\nkind = "binary"\ntarget = "a"\n'
+    )
+
+    if first == "a":
+        assert len(specs.load(path).layers) == 2000
+    else:
+        with pytest.raises(SpecError, match=r"goes in a circle: n0 → n1 → .* → n1999 → n0"):
+            specs.load(path)

@@ -17,12 +17,14 @@ keras = pytest.importorskip("keras", reason="needs the train extra")
 
 import tiny  # noqa: E402  (after the check above)
 
-from service.cli import main  # noqa: E402
-from service.errors import TricepsError  # noqa: E402
-from service.model import Model  # noqa: E402
-from training import build, cli, data, export, fit  # noqa: E402
-from training import spec as specs  # noqa: E402
-from training.errors import ExportError, FitError, SpecError  # noqa: E402
+from service.app import create_app  # noqa: E402  (after the check above)
+from service.cli import main  # noqa: E402  (after the check above)
+from service.errors import CannotRun, SettingsError, TricepsError  # noqa: E402  (after the check above)
+from service.model import Model  # noqa: E402  (after the check above)
+from service.settings import Settings  # noqa: E402  (after the check above)
+from training import build, cli, data, export, fit  # noqa: E402  (after the check above)
+from training import spec as specs  # noqa: E402  (after the check above)
+from training.errors import ExportError, FitError, SpecError  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
 
@@ -151,6 +153,16 @@ target = "people"
 [fit]
 epochs = 2
 """
+
+
+# Ages go up to 59.
+EMBEDDED = """[layers.vectors]
+after = "people"
+Embedding = { input_dim = 5, output_dim = 2 }
+[layers.flat]
+after = "vectors"
+Flatten = {}
+[heads"""
 
 
 def _run(*arguments):
@@ -359,6 +371,12 @@ def test_data_are_looked_for_where_the_command_says(tmp_path):
     assert "note: People.csv: column 'smoker'" in done.stderr
 
 
+def _heads_of(answer):
+    """The heads in an answer by rows, or in one by head."""
+    rows = answer.get("predictions") or [answer["outputs"]]
+    return set().union(*rows)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "heads"),
     [
@@ -380,6 +398,14 @@ def test_the_shipped_specs_train_and_answer(tmp_path, name, arguments, heads):
         answers = model.predict(model.golden_arrays(), view)
         assert {len(answer) for answer in answers.values()} == {5}
     assert model.check_golden(1e-5) <= 1e-5
+    client = create_app(Settings(models=tmp_path)).test_client()
+    for view, expected in {name: heads, **model.signature.models}.items():
+        example = client.get(f"/models/{view}/example")
+        answer = client.post(f"/models/{view}/predict", json=example.json)
+        described = client.get(f"/models/{view}").json
+        assert (example.status_code, answer.status_code) == (200, 200)
+        assert set(described["heads"]) == set(expected)
+        assert _heads_of(answer.json) == set(expected)
     assert len((tmp_path / name / "1" / "model.onnx").read_bytes()) <= 1_000_000
 
 
@@ -706,6 +732,86 @@ def test_a_view_that_is_a_model_already_is_refused(tmp_path):
     assert str(done.exception) == (
         f"{path}: models.one: {folder} is a model of its own already; rename one of them"
     )
+
+
+def test_a_name_that_another_model_has_as_a_view_is_refused(tmp_path):
+    """Before the fit: two models cannot serve one name; a damaged file has no views."""
+    models = tmp_path / "models"
+    first = SMALL + '[models.one]\nheads = ["bought"]\n'
+    path = tiny.write(tmp_path, first, people=tiny.people())
+    assert _run("train", path, "--models", models, "--epochs", 1).exit_code == 0
+    file = models / "small" / "1" / "model.onnx"
+    said = {}
+    for key, text in {
+        "name": SMALL.replace('"small"', '"one"'),
+        "models.one": first.replace('"small"', '"other"'),
+    }.items():
+        path = tiny.write(tmp_path, text)
+        done = _run("train", path, "--models", models)
+        assert isinstance(done.exception, SpecError)
+        assert "epoch" not in done.stderr
+        said[key] = str(done.exception)
+    done = _run("export", tmp_path / "any.keras", "--name", "one", "--models", models)
+    said["export"] = str(done.exception)
+    (models / "damaged" / "1").mkdir(parents=True)
+    (models / "damaged" / "1" / "model.onnx").write_bytes(b"no model")
+    (models / "small" / "2").mkdir()
+    tiny.write(tmp_path, SMALL.replace('"small"', '"one"'))
+
+    tail = f"'one' is a view in {file} already; rename one of them"
+    assert said == {
+        "name": f"{path}: name: {tail}",
+        "models.one": f"{path}: models.one: {tail}",
+        "export": f"--name: {tail}",
+    }
+    cli._check_models(specs.load(path), models)
+
+
+def test_rows_that_the_graph_has_no_answer_for_are_told_before_the_fit(tmp_path):
+    """An Embedding too small for its column: the spec is named, and what ONNX Runtime says."""
+    text = re.sub(r"(?s)\[layers\.n\].*\[heads", EMBEDDED, SMALL)
+    path = tiny.write(tmp_path, text.replace('after = "h"', 'after = "flat"'), people=tiny.people())
+
+    done = _run("train", path, "--models", tmp_path / "models")
+
+    assert isinstance(done.exception, SpecError), (done.output, done.exception)
+    said = str(done.exception)
+    assert said.startswith(f"{path}: layers: one of them (which one, ONNX Runtime does not say)")
+    assert "the model has no answer for these values: " in said
+    assert "epoch" not in done.stderr
+
+
+def test_rows_that_the_finished_file_has_no_answer_for_are_refused(tmp_path, monkeypatch):
+    """What escapes the look before the fit is refused before it is published."""
+    loaded, seen, fitted = _fitted(tmp_path)
+
+    def fail(*_):
+        raise CannotRun("no answer for these values")
+
+    monkeypatch.setattr(Model, "predict", fail)
+
+    with pytest.raises(ExportError, match=r"no answer.*; nothing was published"):
+        export.export(loaded, fitted, seen, tmp_path / "models")
+
+
+@pytest.mark.parametrize("command", [("train", "spec.toml"), ("export", "a.keras", "--name", "a")])
+def test_the_environment_is_checked_as_by_the_service(tmp_path, monkeypatch, command):
+    """A variable that is no setting stops with the nearest name; one of them is the repository."""
+    monkeypatch.setenv("TRICEPS_MODEL", str(tmp_path))
+    done = _run(*command)
+    assert isinstance(done.exception, SettingsError)
+    assert "TRICEPS_MODEL: expected a setting" in str(done.exception)
+    assert "did you mean 'TRICEPS_MODELS'?" in str(done.exception)
+
+    monkeypatch.delenv("TRICEPS_MODEL")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRICEPS_MODELS", str(tmp_path / "file"))
+    done = _run(*command)
+    assert done.exception.exit_code == 2
+    assert str(done.exception).startswith("TRICEPS_MODELS: expected a folder")
+
+    shown = " ".join(_run(command[0], "--help").output.split())
+    assert "[TRICEPS_MODELS; default models]" in shown
 
 
 @pytest.fixture(name="program")

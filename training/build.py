@@ -78,6 +78,15 @@ def build(spec: Spec, data: Data) -> Built:
             one of them; the message names the key.
     """
     _check_words(spec)
+    try:
+        return _build(spec, data)
+    except RecursionError as error:
+        # Keras itself walks from the heads back to the inputs, one call inside another.
+        text = f"{spec.path}: layers: a chain of {len(spec.layers)} is too long for Keras"
+        raise SpecError(text) from error
+
+
+def _build(spec: Spec, data: Data) -> Built:
     graph = _Graph(spec, data)
     outputs = {name: graph.node(name) for name in spec.heads}
     graph.check_all_used()
@@ -221,12 +230,21 @@ class _Graph:
 
     def node(self, name: str) -> Any:
         """The tensor of a node, made with all that it follows when it is first asked for."""
-        if name not in self.nodes:
-            made = [self.node(text) for text in self.after[name]]
-            if name in self.spec.heads:
-                self.nodes[name] = self._head(self.spec.heads[name], made)
+        waiting = [name]
+        while waiting:
+            last = waiting[-1]
+            if last in self.nodes:
+                waiting.pop()
+                continue
+            before = [text for text in self.after[last] if text not in self.nodes]
+            if before:
+                waiting += reversed(before)  # so that the first is made first
+                continue
+            made = [self.nodes[text] for text in self.after[last]]
+            if last in self.spec.heads:
+                self.nodes[last] = self._head(self.spec.heads[last], made)
             else:
-                self.nodes[name] = self._layer(self.spec.layers[name], made)
+                self.nodes[last] = self._layer(self.spec.layers[last], made)
         return self.nodes[name]
 
     def _layer(self, layer: Layer, tensors: list[Any]) -> Any:

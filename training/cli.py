@@ -7,9 +7,10 @@ TensorFlow.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from service import settings as all_settings
 from service.errors import TricepsError
+from service.publish import FILE, versions
+from service.settings import Settings
+from service.signature import METADATA_KEY
 from training import spec as specs
 from training.errors import SpecError
 
@@ -32,14 +37,14 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 NARROWEST = 100  # what a table may use where nobody says how wide the terminal is
 EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
 
+_setting = next(entry for entry in fields(Settings) if entry.name == "models")
 _models = click.option(
     "--models",
     type=click.Path(path_type=Path, file_okay=False),
-    envvar="TRICEPS_MODELS",
-    default=Path("models"),
-    show_default=True,
-    show_envvar=True,
-    help="The model repository to publish into.",
+    help=(
+        "The model repository to publish into.  "
+        f"[{all_settings.variable(_setting)}; default {_setting.default}]"
+    ),
 )
 
 
@@ -60,16 +65,17 @@ _models = click.option(
 )
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the spec's fit.epochs.")
 def train(
-    spec: Path, folder: Path | None, models: Path, seed: int | None, epochs: int | None
+    spec: Path, folder: Path | None, models: Path | None, seed: int | None, epochs: int | None
 ) -> None:
     """Train what SPEC describes and publish it as the next version of its model.
 
     Nothing is published unless the finished file answers as Keras does.
     """
     with _interruptible():
+        repository = _repository(models)
         wanted = _override(specs.load(spec), seed, epochs)
-        _check_models(wanted, models)
-        fitted, exported = _run(wanted, folder, models)
+        _check_models(wanted, repository)
+        fitted, exported = _run(wanted, folder, repository)
         _report(fitted, exported)
         _tell_where(wanted.name, exported)
 
@@ -81,16 +87,18 @@ def train(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="What the model is to be called.")
 @_models
-def export(file: Path, name: str, models: Path) -> None:
+def export(file: Path, name: str, models: Path | None) -> None:
     """Turn the Keras model saved in FILE into the next version of model NAME.
 
     The model must be functional or sequential.  Its inputs keep their names; its heads get those
     of its output layers.
     """
     with _interruptible():
+        repository = _repository(models)
+        _check_free("--name", name, name, repository)
         with _needs_extra("export"):
             from training.foreign import export_keras
-        exported = export_keras(file, name, models)
+        exported = export_keras(file, name, repository)
         table = _table("head", "Keras ↔ ONNX")
         for head, difference in exported.differences.items():
             table.add_row(head, f"{difference:.1e}")
@@ -123,8 +131,18 @@ def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
     return replace(spec, fit=fit)
 
 
+def _repository(given: Path | None) -> Path:
+    """The repository: as given, else as the settings have it."""
+    models = all_settings.load(models=given).models
+    if models.is_file():
+        variable = all_settings.variable(_setting)
+        raise SpecError(f"{variable}: expected a folder to publish into, received {str(models)!r}")
+    return models
+
+
 def _check_models(spec: Spec, models: Path) -> None:
     """See before the fit whether its result can be published."""
+    _check_free(f"{spec.path}: name", spec.name, spec.name, models)
     for view in spec.models:
         # A view is served by its name, as a folder is: both at once cannot be.
         if (models / view).exists():
@@ -132,9 +150,34 @@ def _check_models(spec: Spec, models: Path) -> None:
                 f"{spec.path}: models.{view}: {models / view} is a model of its own already;"
                 " rename one of them"
             )
+        _check_free(f"{spec.path}: models.{view}", view, spec.name, models)
     there = next(folder for folder in (models, *models.absolute().parents) if folder.exists())
     if not os.access(there, os.W_OK | os.X_OK):
         raise TricepsError(f"{models}: cannot be written to: permission denied for {there}")
+
+
+def _check_free(at: str, name: str, model: str, models: Path) -> None:
+    """See that no other model than `model` has `name` as a view: the two cannot both be served."""
+    for folder in sorted(models.iterdir()) if models.is_dir() else ():
+        found = versions(folder)
+        if folder.name == model or not found:
+            continue
+        file = folder / str(found[-1]) / FILE
+        if name in _views(file):
+            raise SpecError(f"{at}: {name!r} is a view in {file} already; rename one of them")
+
+
+def _views(file: Path) -> list[str]:
+    """The views in a model's file; none where it cannot be read, or is not one of ours."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(file, load_external_data=False)
+        notes = {entry.key: entry.value for entry in graph.metadata_props}
+        return list(json.loads(notes[METADATA_KEY])["models"])
+    except (OSError, DecodeError, ValueError, KeyError, TypeError):
+        return []  # what is wrong with that one is the service's to say
 
 
 @contextlib.contextmanager

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.errors import nearest
-from service.signature import Feature, Input, Statistics, Tensor, tabular
+from service.signature import TRUE_FALSE, Feature, Input, Statistics, Tensor, tabular
 from training.errors import DataError, SpecError
 from training.table import (
     NAMELESS,
-    TRUTH,
     Column,
     find,
     is_counted,
@@ -47,8 +46,10 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
-# A text column with more distinct values than this, and than half its rows, is no category.
+# A text column with more distinct values than this, and than half its rows, is no category; nor is
+# one of at least so many rows in which nearly every value is another.
 MANY = 20
+FEW = 8
 NEARLY_ALL = 0.9
 LARGEST = float(np.finfo(np.float32).max)
 EXACT = 2**24  # up to here float32 has every whole number
@@ -301,7 +302,7 @@ def _source(spec: specs.Spec, name: str, table: Table, notes: list[str]) -> Sour
                 table.column(_target(spec.inputs[of], column, table.columns))
                 for of, column in head.targets
             ]
-            targets[head.name], labels[head.name] = _learn(head, columns)
+            targets[head.name], labels[head.name] = _learn(spec, head, columns)
     return Source(name, table.path, len(table.frame), inputs, arrays, targets, labels)
 
 
@@ -427,7 +428,8 @@ def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: specs.Input) 
             f"dates ({column.some()}); make them a number, as days since a day that means"
             f" something, leave them out with inputs.{entry.name}.columns, {named}"
         )
-    if distinct > MANY and 2 * distinct > cells:
+    nearly_all = cells >= FEW and distinct >= NEARLY_ALL * cells
+    if nearly_all or (distinct > MANY and 2 * distinct > cells):
         column.stop(
             f"text with {distinct} different values in {cells} rows ({column.some()}) is no"
             f" category; leave it out with inputs.{entry.name}.columns, {named}"
@@ -463,7 +465,9 @@ def _statistics(values: NDArray[np.floating]) -> Statistics:
 # Targets
 
 
-def _learn(head: specs.Head, columns: list[Column]) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _learn(
+    spec: specs.Spec, head: specs.Head, columns: list[Column]
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """What the head learns, and its labels."""
     for column in columns:
         missing = column.mark(is_missing)
@@ -482,18 +486,21 @@ def _learn(head: specs.Head, columns: list[Column]) -> tuple[np.ndarray, tuple[s
             column.refuse(~np.isin(values[:, place], (0, 1)), "are neither 0 nor 1")
         return values, head.labels or tuple(column.name for column in columns)
     [column] = columns
-    indices, labels = _classes(head, column)
+    indices, labels = _classes(spec, head, column)
     if head.kind == "binary":
         return indices.astype(np.float32).reshape(-1, 1), labels
     return indices, labels
 
 
-def _classes(head: specs.Head, column: Column) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def _classes(
+    spec: specs.Spec, head: specs.Head, column: Column
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Each row's place among the labels, and the labels."""
     if head.labels is None:
         labels, places = _own_labels(head, column)
     else:
-        labels, places = head.labels, _given_labels(head.labels, column)
+        key = f"{spec.path}: heads.{head.name}.labels"
+        labels, places = head.labels, _given_labels(key, head.labels, column)
     return np.array([places[text] for text in column.texts], np.int32)[column.codes], labels
 
 
@@ -515,8 +522,12 @@ def _own_labels(head: specs.Head, column: Column) -> tuple[tuple[str, ...], dict
     return labels, places
 
 
-def _given_labels(labels: tuple[str, ...], column: Column) -> dict[str, int]:
-    """Where each of the column's cells is among the labels: by its text, or as their index."""
+def _given_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str, int]:
+    """Where each of the column's cells is among the labels: by its text, or as their index.
+
+    Raises:
+        SpecError: some are not among them; the message begins with `key`, where the labels are.
+    """
     places = {text: labels.index(text) for text in column.texts if text in labels}
     # A label that is itself a number is met by value: 7.0 is "7", wherever that stands.
     values = {whole(label): place for place, label in enumerate(labels) if is_whole(label)}
@@ -528,15 +539,14 @@ def _given_labels(labels: tuple[str, ...], column: Column) -> dict[str, int]:
         return places
     if column.mark(is_whole).all() and len(values) < len(labels):
         outside = column.mark(lambda text: not 0 <= whole(text) < len(labels))
-        column.refuse(
-            outside, f"are no index of a label: 0 to {len(labels) - 1} for {listed(labels)}"
-        )
+        verb = f"are no index of a label: 0 to {len(labels) - 1} for {listed(labels)}"
+        column.refuse(outside, verb, key=key)
         return {text: whole(text) for text in column.texts}
-    if is_truth(column.texts) and len(labels) == len(TRUTH):
+    if is_truth(column.texts) and len(labels) == len(TRUE_FALSE):
         return {text: int(number(text)) for text in column.texts}
     first = column.texts[column.codes[int(unknown.argmax())]]
     verb = f"have a label that is not one of {listed(labels)}"
-    column.refuse(unknown, verb, nearest(first, labels))
+    column.refuse(unknown, verb, nearest(first, labels), key)
     return places
 
 
@@ -545,7 +555,7 @@ def _check_labels(head: specs.Head, column: Column, labels: tuple[str, ...]) -> 
     of = f"the {head.kind} head {head.name!r}"
     if count == 1:
         column.stop(f"every row is {show(labels[0])}, so {of} has nothing to learn")
-    if head.kind == "binary" and count > len(TRUTH):
+    if head.kind == "binary" and count > len(TRUE_FALSE):
         column.stop(f"{count} different values ({column.some()}); {of} needs 2")
     if count > MANY and 2 * count > len(column):
         column.stop(

@@ -23,7 +23,10 @@ class SpecError(TricepsError):
 
 
 class DataError(TricepsError):
-    """The data are wrong; the message names the file, the place and how many rows."""
+    """The data are wrong; the message names the file, and the column where it is one column's.
+
+    What single rows have wrong names the first one's line and how many they are.
+    """
 
 
 class FitError(TricepsError):

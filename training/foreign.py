@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.publish import NAME
+from service.publish import check_name
 from service.signature import Head, Input, Tensor
 from training import export
 from training.build import THRESHOLD, Built, objection
@@ -45,12 +45,12 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
     """Publish the Keras model saved at `path` as the next version of `name`.
 
     Raises:
-        SpecError: there is no such file, or a model cannot have that name.
+        WrongName: no model can be called that.
+        SpecError: there is no such file.
         ExportError: it is no functional Keras model, cannot be converted, or its file does not
             answer as Keras does; nothing is published.
     """
-    if not NAME.fullmatch(name):
-        raise SpecError(f"--name: expected letters, digits, '_', '.' and '-', received {name!r}")
+    check_name(name)
     model = _load(path)
     built, heads = _rebuild(path, model)
     inputs = {

@@ -654,20 +654,21 @@ def _check_graph(
 def _cycle(edges: dict[str, tuple[str, ...]]) -> list[str]:
     """A path along `edges` that ends where it began, or nothing."""
     done: set[str] = set()
-
-    def walk(node: str, path: list[str]) -> list[str]:
-        if node in path:
+    path: list[str] = []
+    # What is still to be looked at: of all nodes, and of each node of the path.
+    waiting = [iter(edges)]
+    while waiting:
+        node = next(waiting[-1], None)
+        if node is None:
+            waiting.pop()
+            done.update(path[-1:])
+            del path[-1:]
+        elif node in path:
             return [*path[path.index(node) :], node]
-        if node in done:
-            return []
-        for source in edges.get(node, ()):
-            found = walk(source, [*path, node])
-            if found:
-                return found
-        done.add(node)
-        return []
-
-    return next((found for node in edges if (found := walk(node, []))), [])
+        elif node not in done:
+            path.append(node)
+            waiting.append(iter(edges.get(node, ())))
+    return []
 
 
 def _check_dead_ends(

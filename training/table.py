@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from service.errors import nearest
+from service.signature import MISSING_CELLS, TRUE_FALSE
 from training.errors import DataError, SpecError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
 COMPRESSED = (".gz", ".xz", ".bz2", ".zip")
 
 # What a message shows of a list, of one cell, and of a column.
@@ -46,7 +46,6 @@ NAMELESS = " (which has no name)"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
-TRUTH = {"true": 1.0, "false": 0.0}
 _TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?(Z| ?[+-]\d{2}:?\d{2})?)?"
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = re.compile(
@@ -106,8 +105,13 @@ class Column:
         """The cells as numbers; not-a-number where a cell is none."""
         return np.array([number(text) for text in self.texts], np.float64)[self.codes]
 
-    def refuse(self, bad: NDArray[np.bool_], verb: str, way_out: str = "") -> None:
-        """Stop if any row is `bad`: where the first is, how many there are, what it says."""
+    def refuse(self, bad: NDArray[np.bool_], verb: str, way_out: str = "", key: str = "") -> None:
+        """Stop if any row is `bad`: where the first is, how many there are, what it says.
+
+        Raises:
+            SpecError: with `key`, a spec's file and key, as it is that which does not fit.
+            DataError: without.
+        """
         count = int(bad.sum())
         if not count:
             return
@@ -116,10 +120,13 @@ class Column:
         first = f", first {show(text)}" if text else ""
         if line == 1 and not self.header and not way_out:
             way_out = "; if line 1 names the columns, leave header = false out"
-        raise DataError(
+        message = (
             f"{self.path}: line {line}, column {self.name!r}: "
             f"{count} of {len(self)} rows {verb}{first}{way_out}"
         )
+        if key:
+            raise SpecError(f"{key}: {message}")
+        raise DataError(message)
 
     def stop(self, text: str) -> Never:
         """Stop for what the column as a whole is."""
@@ -360,7 +367,7 @@ def number(text: str) -> float:
     """The cell as a number; not-a-number where it is none, or says that it is missing."""
     if _NUMBER.fullmatch(text) or _INFINITE.fullmatch(text):
         return float(text)
-    return TRUTH.get(text.lower(), math.nan)
+    return TRUE_FALSE.get(text.lower(), math.nan)
 
 
 def is_number(text: str) -> bool:
@@ -370,7 +377,7 @@ def is_number(text: str) -> bool:
 
 def is_missing(text: str) -> bool:
     """Whether the cell is empty or spells that it is."""
-    return text in MISSING
+    return text in MISSING_CELLS
 
 
 def is_infinite(text: str) -> bool:
@@ -390,12 +397,12 @@ def is_whole(text: str) -> bool:
 
 def is_truth(texts: Iterable[str]) -> bool:
     """Whether all cells are true or false, in any case."""
-    return all(text.lower() in TRUTH for text in texts)
+    return all(text.lower() in TRUE_FALSE for text in texts)
 
 
 def is_counted(text: str) -> bool:
     """Whether the text itself is that of a whole number or a truth value: 3, but not 3.0."""
-    return _WHOLE.fullmatch(text) is not None or text.lower() in TRUTH
+    return _WHOLE.fullmatch(text) is not None or text.lower() in TRUE_FALSE
 
 
 def whole(text: str) -> int:

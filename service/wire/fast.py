@@ -16,6 +16,7 @@ import numpy as np
 import simdjson
 
 from service.wire import native
+from service.wire.values import LARGEST, RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
 
 _local = threading.local()
 _FEW = 4096
-_LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in ("float16", "float32")}
-_RANGES = {
-    dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
-    for dtype in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
-}
 
 
 class _UnsureError(Exception):
@@ -108,7 +104,7 @@ class Decoder:
         # list of two.  No bracket more than are accounted for means that there is none of that.
         if body.count(b"[") != brackets:
             raise _UnsureError
-        return native.Request(arrays, heads, by_row, ())
+        return native.Request(arrays, heads, by_row, [])
 
     def _heads(self, asked: Any) -> tuple[str, ...]:
         heads = tuple(asked)
@@ -246,10 +242,10 @@ def _nested(element: Any, shape: tuple[int, ...]) -> bool:
 def _narrower(dtype: str) -> Narrower:
     """What gives the same values in a dtype, if they all fit."""
     if dtype == "float64":
-        return partial(_narrow_not)
-    if dtype in _LARGEST:
-        return partial(_narrow, np.dtype(dtype), _LARGEST[dtype])
-    return partial(_narrow_whole, np.dtype(dtype), *_RANGES[dtype])
+        return partial(_narrow_not)  # every number that simdjson reads is one
+    if dtype in LARGEST:
+        return partial(_narrow, np.dtype(dtype), LARGEST[dtype])
+    return partial(_narrow_whole, np.dtype(dtype), *RANGES[dtype])
 
 
 def _narrow_not(array: NDArray[Any]) -> NDArray[Any]:

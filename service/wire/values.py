@@ -30,8 +30,8 @@ MISSING: Any = object()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Looked up once, since asking numpy takes longer than the comparison that follows.
-_LARGEST = {d: float(np.finfo(d).max) for d in signatures.DTYPES if d.startswith("float")}
-_RANGE = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in signatures.DTYPES if "int" in d}
+LARGEST = {d: float(np.finfo(d).max) for d in signatures.DTYPES if d.startswith("float")}
+RANGES = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in signatures.DTYPES if "int" in d}
 
 
 # What a message calls a value of a dtype, and the JSON types that are one.
@@ -145,12 +145,8 @@ def _read_tensor(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[An
         _explain(flat, tensor.dtype, places, rows, notes)
     if array is None or notes.count:
         return {}
-    shape = places[0][1] if tensor.size is None else _fixed(tensor)
+    shape = places[0][1] if tensor.size is None else tensor.fixed
     return {tensor.name: array.reshape(len(rows.values), *shape)}
-
-
-def _fixed(tensor: Tensor) -> tuple[int, ...]:
-    return tuple(axis for axis in tensor.shape if axis is not None)
 
 
 def _shapes(entry: Input, tensor: Tensor) -> list[tuple[int | None, ...]]:
@@ -259,7 +255,7 @@ def _convert(flat: list[Any], dtype: str) -> NDArray[Any] | None:
         except OverflowError:
             return None
         # A NaN compares false, so it fails here too.
-        fitting = bool((np.abs(array) <= _LARGEST[dtype]).all())
+        fitting = bool((np.abs(array) <= LARGEST[dtype]).all())
         return array.astype(dtype) if fitting else None
     if not all(fits(value, dtype) for value in flat):
         return None
@@ -280,8 +276,8 @@ def fits(value: Any, dtype: str) -> bool:
         return False
     if dtype.startswith("float"):
         # A whole number above float64's range compares as it is; a NaN compares false.
-        return bool(abs(value) <= _LARGEST[dtype])
-    lowest, highest = _RANGE[dtype]
+        return bool(abs(value) <= LARGEST[dtype])
+    lowest, highest = RANGES[dtype]
     # JSON does not tell 2.0 from 2, and some writers always write the first.
     return bool(lowest <= value <= highest and (kind is int or value.is_integer()))
 
@@ -294,6 +290,6 @@ def expected_value(dtype: str, received: Any = None) -> str:
         return "text"
     if dtype.startswith("float"):
         past = type(received) in (int, float)
-        return f"a number within ±{_LARGEST[dtype]:.6g}" if past else "a number"
-    lowest, highest = _RANGE[dtype]
+        return f"a number within ±{LARGEST[dtype]:.6g}" if past else "a number"
+    lowest, highest = RANGES[dtype]
     return f"a whole number from {lowest} to {highest}"
