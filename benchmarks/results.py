@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 PACKAGES = (
-    *("triceps", "flask", "gunicorn", "fastapi", "uvicorn", "robyn", "mosec", "granian"),
+    *("triceps", "flask", "gunicorn", "fastapi", "uvicorn", "robyn", "mosec"),
     *("uvloop", "httptools", "onnxruntime", "numpy", "orjson", "pysimdjson"),
 )
 

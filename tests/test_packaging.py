@@ -220,7 +220,7 @@ def test_one_command_imports_only_its_own_modules():
 
     loaded = set(_run([sys.executable, "-c", code], cwd=ROOT).stdout.split())
 
-    heavy = {"flask", "numpy", "onnx", "onnxruntime", "rich", "granian", "training", "tensorflow"}
+    heavy = {"flask", "numpy", "onnx", "onnxruntime", "rich", "uvloop", "training", "tensorflow"}
     assert not heavy & loaded
 
 

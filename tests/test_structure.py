@@ -106,7 +106,7 @@ def test_the_wire_is_free_of_the_web_and_of_the_model():
     for name, path in modules("service").items():
         if name.startswith("service.wire"):
             tops = {imported.partition(".")[0] for imported in imports(path)}
-            assert tops & {"flask", "werkzeug", "granian", "onnxruntime", "onnx"} == set(), name
+            assert tops & {"flask", "werkzeug", "uvloop", "onnxruntime", "onnx"} == set(), name
             assert needs(name, path) & {"app", "model", "repository", "serve", "settings"} == set()
 
 
