@@ -245,7 +245,7 @@ def cost(model: Model, rows: int, heads: Sequence[str] = tuple(HEADS)) -> float:
     given = arrays(rows)
     times: list[float] = []
     until = time.perf_counter() + 0.5
-    while time.perf_counter() < until or len(times) < 10:  # noqa: PLR2004
+    while time.perf_counter() < until or len(times) < 10:  # noqa: PLR2004  enough for a median
         started = time.perf_counter()
         model.predict(given, heads)
         times.append(time.perf_counter() - started)

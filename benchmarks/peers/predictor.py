@@ -65,7 +65,7 @@ def answer(outputs: list[NDArray[np.float32]]) -> dict[str, Any]:
         "predictions": [
             {
                 "o1": {"value": first, "label": LABELS["o1"][first > 0.5]},  # noqa: PLR2004  the threshold
-                "o2": {"value": second, "label": LABELS["o2"][second > 0.5]},  # noqa: PLR2004
+                "o2": {"value": second, "label": LABELS["o2"][second > 0.5]},  # noqa: PLR2004  likewise
                 "o3": {"value": third, "label": LABELS["o3"][best]},
             }
             for first, second, third, best in rows
