@@ -124,7 +124,8 @@ def write(result: Result, folder: Path) -> None:
     lines = [
         "# Results",
         "",
-        f"Measured {result.date} UTC at commit {result.commit} by `make bench`, which writes "
+        f"Measured {result.date} UTC at commit {result.commit} "
+        "by `python -m benchmarks.bench --write`, which writes "
         "this page. Each server has two workers, in turn on the machine that also makes the load "
         f"(wrk; {result.rounds} x {result.seconds:g} s a cell, the servers interleaved)"
         + (
