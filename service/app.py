@@ -19,22 +19,20 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from service import __version__, describe, openapi, transfer
+from service import __version__, describe, openapi, routes, transfer
 from service import settings as all_settings
 from service.batcher import Run
-from service.errors import RequestError, nearest
+from service.errors import HTTPError, RequestError, nearest
 from service.life import Library
 from service.metrics import ASK_TIMING, Metrics, expose, server_timing
 from service.repository import known_names
-from service.wire import native
 from service.wire.body import wrong
+from service.wire.dialect import Reply
 
 if TYPE_CHECKING:
     from service.repository import Repository
     from service.settings import Settings
-
-# Which dialect the predictions of an endpoint speak; what is not among them is no prediction.
-_DIALECTS = {"predict": "native"}
+    from service.wire.dialect import Dialect
 
 
 def create_app(settings: Settings | None = None, metrics: Metrics | None = None) -> Flask:
@@ -67,29 +65,30 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
 
 
 def _add_routes(app: Flask, library: Library, metrics: Metrics, max_body: int) -> None:
-    @app.post("/predict")
-    @app.post("/models/<name>/predict")
-    @app.post("/models/<name>/versions/<version>/predict")
-    @app.post("/models/<name>/aliases/<alias>/predict")
     def predict(
         name: str | None = None, version: str | None = None, alias: str | None = None
     ) -> Response:
+        dialect = dialects[request.endpoint or ""]
         g.servable = servable = library.find(name, version, alias)
-        body = _body(max_body)
+        body = _body(max_body, dialect)
         received = perf_counter()
-        asked = native.decode(body, servable.signature)
+        asked = dialect.reader(servable.signature)(body, _header)
         decoded = perf_counter()
         outputs = servable.model.predict(asked.arrays, asked.heads)
         run = Run(len(next(iter(outputs.values()))), decoded, perf_counter(), outputs)
         answer = _answer(
-            native.encode(asked, servable.name, servable.version, servable.signature, outputs)
+            dialect.encode(asked, servable.name, servable.version, servable.signature, outputs)
         )
         times = (received, decoded, run, run.ended, perf_counter())
-        metrics.meter(servable).answered(times, asked.imputed)
+        metrics.meter(servable, dialect.name).answered(times, asked.imputed)
         g.answered = True
         if request.headers.get(ASK_TIMING) == "1":
             answer.headers["Server-Timing"] = server_timing(times)
         return answer
+
+    dialects = dict(routes.PREDICTIONS)
+    for rule in dialects:
+        app.add_url_rule(rule, rule, predict, methods=["POST"])
 
 
 def _add_pages(app: Flask, library: Library, max_body: int) -> None:
@@ -166,17 +165,21 @@ def _add_metrics(app: Flask, library: Library, metrics: Metrics) -> None:
 
 def _asked(repository: Repository) -> tuple[str, str, str]:
     """Model, version and dialect of a request; a name that no model has is not among them."""
-    dialect = _DIALECTS.get(request.endpoint or "")
+    dialect = dict(routes.PREDICTIONS).get(request.endpoint or "")
     if dialect is None:
         return "", "", "other"
     servable = g.get("servable")
     if servable is not None:
-        return servable.name, servable.version, dialect
+        return servable.name, servable.version, dialect.name
     name = (request.view_args or {}).get("name", repository.default)
-    return name if name in known_names(repository) else "", "", dialect
+    return name if name in known_names(repository) else "", "", dialect.name
 
 
-def _body(max_body: int) -> bytes:
+def _header(name: str) -> str:
+    return request.headers.get(name, "")
+
+
+def _body(max_body: int, dialect: Dialect) -> bytes:
     """The request's body, inflated where it came compressed.
 
     Raises:
@@ -189,20 +192,19 @@ def _body(max_body: int) -> bytes:
     except ClientDisconnected as error:
         expected = f"the {request.content_length} bytes of its Content-Length"
         raise wrong("body", expected, "fewer") from error
-    headers = request.headers
-    kind, encoding = headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
-    return transfer.read(body, kind, encoding, max_body)
+    kind, encoding = _header("Content-Type"), _header("Content-Encoding")
+    return transfer.read(body, kind, encoding, max_body, dialect.reads)
 
 
 def _json(value: Any, status: int = 200) -> Response:
-    return _answer(orjson.dumps(value), status)
+    return _answer(Reply(orjson.dumps(value)), status)
 
 
-def _answer(content: bytes, status: int = 200) -> Response:
-    """A JSON answer, compressed where the caller asks for that."""
-    answer = Response(content, status, content_type="application/json")
+def _answer(reply: Reply, status: int = 200) -> Response:
+    """A reply, compressed where the caller asks for that."""
+    answer = Response(reply.content, status, reply.headers, content_type=reply.content_type)
     answer.vary.add("Accept-Encoding")
-    smaller = transfer.compress(content, request.headers.get("Accept-Encoding", ""))
+    smaller = transfer.compress(reply.content, _header("Accept-Encoding"))
     if smaller is not None:
         answer.set_data(smaller)
         answer.content_encoding = "gzip"
@@ -212,14 +214,14 @@ def _answer(content: bytes, status: int = 200) -> Response:
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(RequestError)
     def refuse(error: RequestError) -> Response:
-        return _answer(native.encode_error(error), error.status)
+        return _answer(routes.dialect_of(request.path).encode_error(error), error.status)
 
     @app.errorhandler(HTTPException)
     def fail(error: HTTPException) -> Response:
         # What is raised and is none of ours reaches this as InternalServerError, after Flask has
         # logged the traceback; its description says nothing of what happened inside.
         code = error.code or 500
-        answer = _json({"error": _explain(app, error)}, code)
+        answer = refuse(HTTPError(code, _explain(app, error)))
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             answer.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return answer

@@ -51,6 +51,11 @@ class Request:
     body: bytes
     keep_alive: bool
 
+    def header(self, name: str) -> str:
+        """A header's value, by its name in lower case; empty without one."""
+        value = self.headers.get(name.lower().encode())
+        return "" if value is None else value.decode("latin-1")
+
 
 class Owner(Protocol):
     """What a connection needs of whoever answers its requests."""

@@ -48,7 +48,7 @@ class TricepsError(Exception):
 class RequestError(TricepsError):
     """The request cannot be answered, and its sender can mend it."""
 
-    status: ClassVar[int] = 400
+    status: int = 400
 
 
 class BadRequest(RequestError):
@@ -89,6 +89,15 @@ class NotReady(RequestError):
     """No version of the model is usable, now."""
 
     status = 503
+
+
+class HTTPError(RequestError):
+    """What has a status of its own: no such route or method, or a bug of ours, which is logged."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Answer `message` with `status`."""
+        self.status = status
+        super().__init__(message)
 
 
 class ModelRefused(TricepsError):

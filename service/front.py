@@ -15,12 +15,10 @@ from email.utils import formatdate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import orjson
-
-from service import bridge, transfer
+from service import bridge, routes, transfer
 from service.batcher import Batcher, Lane
 from service.connection import GONE, JSON
-from service.errors import RequestError
+from service.errors import HTTPError, RequestError
 from service.metrics import ASK_TIMING, server_timing
 from service.wire import fast, native
 
@@ -37,10 +35,13 @@ if TYPE_CHECKING:
     from service.metrics import Meter, Metrics
     from service.repository import Repository, Servable
     from service.settings import Settings
+    from service.wire.dialect import Dialect, Reader, Reply
 
 log = logging.getLogger(__name__)
 
 _ASK_TIMING = ASK_TIMING.lower().encode()
+# What reads the same bodies to the same arrays and errors, in less time.
+_FASTER = {native.DIALECT: fast.DIALECT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class Route:
     """A path that predicts: by what, and all that is worked out once and not for each request."""
 
     servable: Servable
-    decoder: fast.Decoder
+    dialect: Dialect
+    read: Reader
     lane: Lane
     meter: Meter
 
@@ -88,15 +90,18 @@ class Front:
         """Answer the next request, and those after it, by another repository."""
         # What waits for a model that stays goes on waiting in its lane.
         lanes = {route.servable.model: route.lane for route in self.routes.values()}
-        made: dict[int, Route] = {}
-        routes = {}
-        for target, servable in _targets(repository).items():
-            if id(servable) not in made:
+        made: dict[tuple[int, Dialect], Route] = {}
+        found = {}
+        for target, (said, servable) in routes.targets(repository).items():
+            dialect = _FASTER.get(said, said)
+            key = id(servable), dialect
+            if key not in made:
                 lane = lanes.setdefault(servable.model, Lane(servable.model))
-                decoder = fast.Decoder(servable.signature)
-                made[id(servable)] = Route(servable, decoder, lane, self.metrics.meter(servable))
-            routes[target] = made[id(servable)]
-        self.routes = routes
+                read = dialect.reader(servable.signature)
+                meter = self.metrics.meter(servable, dialect.name)
+                made[key] = Route(servable, dialect, read, lane, meter)
+            found[target] = made[key]
+        self.routes = found
 
     def _use_soon(self, repository: Repository) -> None:
         """Use a repository, from another thread."""
@@ -166,17 +171,17 @@ class Prediction:
             RequestError: with everything that is wrong with the request.
         """
         self._received = perf_counter()
-        request = self._request
+        route, header = self._route, self._request.header
         body = transfer.read(
-            request.body,
-            request.headers.get(b"content-type", b"").decode("latin-1"),
-            request.headers.get(b"content-encoding", b"").decode("latin-1"),
+            self._request.body,
+            header("content-type"),
+            header("content-encoding"),
             self._front.max_body,
+            route.dialect.reads,
         )
-        asked = self._asked = self._route.decoder.decode(body)
+        asked = self._asked = route.read(body, header)
         self._decoded = perf_counter()
-        name = self._route.servable.name
-        self._front.batcher.submit(self._route.lane, name, asked.heads, asked.arrays, self)
+        self._front.batcher.submit(route.lane, route.servable.name, asked.heads, asked.arrays, self)
 
     def wanted(self) -> bool:
         """Whether anybody still waits for the answer."""
@@ -191,57 +196,44 @@ class Prediction:
         if isinstance(outputs, Exception):
             self.fail(outputs)
             return
-        servable, headers = self._route.servable, self._request.headers
+        route, headers = self._route, self._request.headers
+        servable = route.servable
         try:
-            content = native.encode(
+            reply = route.dialect.encode(
                 self._asked, servable.name, servable.version, servable.signature, outputs
             )
-            content, head = _compressed(content, headers)
+            content, head = _as_http(reply, headers)
         except Exception as error:  # noqa: BLE001  as in `answer`
             self.fail(error)
             return
         times = (self._received, self._decoded, run, handed, perf_counter())
-        self._route.meter.answered(times, self._asked.imputed)
+        route.meter.answered(times, self._asked.imputed)
         if headers.get(_ASK_TIMING) == b"1":
             head += b"server-timing: %s\r\n" % server_timing(times).encode()
         self._connection.respond(self._request, 200, content, head)
 
     def fail(self, error: Exception) -> None:
         """Answer with an error: the caller's, or a plain 500 for a bug, which is logged."""
-        if isinstance(error, RequestError):
-            status, content = error.status, native.encode_error(error)
-        else:
+        if not isinstance(error, RequestError):
             what = f"POST {self._request.target.decode('latin-1')}"
             log.error("%s failed", what, exc_info=error)
-            said = f"{what}: an error of the service; it is logged"
-            status, content = 500, orjson.dumps({"error": said})
-        self._route.meter.failed(status)
-        content, head = _compressed(content, self._request.headers)
-        self._connection.respond(self._request, status, content, head)
+            error = HTTPError(500, f"{what}: an error of the service; it is logged")
+        self._route.meter.failed(error.status)
+        reply = self._route.dialect.encode_error(error)
+        content, head = _as_http(reply, self._request.headers)
+        self._connection.respond(self._request, error.status, content, head)
 
 
-def _compressed(content: bytes, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
-    """A JSON answer's body and head, as small as its caller takes it."""
+def _as_http(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
+    """A reply's body and head, as small as its caller takes it."""
+    content, content_type, more = reply
+    head = JSON
+    if content_type != "application/json" or more:
+        lines = (("content-type", content_type), ("vary", "Accept-Encoding"), *more)
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
     accepted = headers.get(b"accept-encoding")
     if accepted is not None:
         smaller = transfer.compress(content, accepted.decode("latin-1"))
         if smaller is not None:
-            return smaller, JSON + b"content-encoding: gzip\r\n"
-    return content, JSON
-
-
-def _targets(repository: Repository) -> dict[bytes, Servable]:
-    """By path, what answers a prediction there."""
-    targets: dict[bytes, Servable] = {}
-    for name, servables in repository.served.items():
-        for servable in servables:
-            # What may be unloaded is asked for through the app, which notes that it was.
-            if repository.key(name, servable.version) not in repository.stock.kept:
-                targets[f"/models/{name}/versions/{servable.version}/predict".encode()] = servable
-        for alias, servable in repository.aliases.get(name, {}).items():
-            targets[f"/models/{name}/aliases/{alias}/predict".encode()] = servable
-    for name, servable in repository.serving.items():
-        targets[f"/models/{name}/predict".encode()] = servable
-        if name == repository.default:
-            targets[b"/predict"] = servable
-    return targets
+            return smaller, head + b"content-encoding: gzip\r\n"
+    return content, head

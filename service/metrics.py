@@ -442,7 +442,7 @@ def _join(outputs: Sequence[Any]) -> NDArray[Any]:
 
 
 def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """How many rows have each label, as `native.labels_of` gives them; and each row's score."""
+    """How many rows have each label, as `labels_of` gives them; and each row's score."""
     threshold = 0.5 if head.threshold is None else head.threshold
     if head.kind == "binary":
         scores = rows[:, 0]

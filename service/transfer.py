@@ -14,19 +14,24 @@ from service.wire.body import wrong
 
 # Below this an answer is not worth compressing: it fits one packet either way.
 SMALLEST_GZIP = 1024
+# zlib's word for each encoding that a body may come in; RFC 9110's deflate is what zlib calls zlib.
+_WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
-def read(body: bytes, content_type: str, encoding: str, max_body: int) -> bytes:
-    """A request's body as JSON text, inflated where it came compressed.
+def read(
+    body: bytes, content_type: str, encoding: str, max_body: int, kinds: tuple[str, ...]
+) -> bytes:
+    """A request's body, inflated where it came compressed.
 
     Args:
         body: as sent.
         content_type: the header of that name; empty without one.
         encoding: the Content-Encoding; empty without one.
         max_body: the most bytes that are taken, as sent and once inflated.
+        kinds: content types that are read; none: any is.
 
     Raises:
-        NotJSON: it is not said to be JSON, or is compressed in a way that is not read.
+        NotJSON: it is said to be of another kind, or is compressed in a way that is not read.
         TooLarge: it has more than `max_body` bytes, or inflates to more.
         BadRequest: it is not the gzip it is said to be.
     """
@@ -34,41 +39,40 @@ def read(body: bytes, content_type: str, encoding: str, max_body: int) -> bytes:
         raise too_large(max_body)
     if not body:
         return body
-    if not _is_json(content_type):
-        received = content_type or "none"
-        raise NotJSON(f"Content-Type: expected application/json, in UTF-8, received {received}")
+    if kinds and not _is_one_of(content_type, kinds):
+        expected, received = " or ".join(kinds), content_type or "none"
+        raise NotJSON(f"Content-Type: expected {expected}, in UTF-8, received {received}")
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
-    if encoding != "gzip":
-        raise NotJSON(f"Content-Encoding: expected gzip or none, received {encoding}")
-    return _inflate(body, max_body)
+    if encoding not in _WINDOWS:
+        raise NotJSON(f"Content-Encoding: expected gzip, deflate or none, received {encoding}")
+    return _inflate(body, encoding, max_body)
 
 
 @lru_cache(maxsize=64)
-def _is_json(content_type: str) -> bool:
+def _is_one_of(content_type: str, kinds: tuple[str, ...]) -> bool:
     kind, options = parse_options_header(content_type.lower())
-    charset = options.get("charset", "utf-8")
-    # As application/json, or a type of one's own that is JSON: application/x+json (RFC 6839).
-    named = kind == "application/json" or (
-        kind.startswith("application/") and kind.endswith("+json")
-    )
-    return named and charset in ("utf-8", "utf8")
+    if kind.startswith("application/") and kind.endswith("+json"):
+        # A type of one's own that is JSON (RFC 6839).
+        kind = "application/json"
+    return kind in kinds and options.get("charset", "utf-8") in ("utf-8", "utf8")
 
 
-def _inflate(body: bytes, max_body: int) -> bytes:
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+def _inflate(body: bytes, encoding: str, max_body: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=_WINDOWS[encoding])
+    said = "as Content-Encoding says"
     try:
         inflated = inflater.decompress(body, max_body + 1)
     except zlib.error as error:
-        raise wrong("body", "gzip, as Content-Encoding says", "bytes that are not") from error
+        raise wrong("body", f"{encoding}, {said}", "bytes that are not") from error
     if len(inflated) > max_body:
         raise too_large(max_body, " once inflated")
     if not inflater.eof:
-        raise wrong("body", "gzip, as Content-Encoding says", "only the beginning of it")
+        raise wrong("body", f"{encoding}, {said}", "only the beginning of it")
     if inflater.unused_data:
         received = f"{len(inflater.unused_data)} bytes after its end"
-        raise wrong("body", "gzip of one piece, as Content-Encoding says", received)
+        raise wrong("body", f"{encoding} of one piece, {said}", received)
     return inflated
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import tracemalloc
+import zlib
 
 import numpy as np
 import onnx
@@ -647,10 +648,11 @@ def _zipped(client, content, encoding="gzip"):
     return _post(client, content, headers={"Content-Encoding": encoding})
 
 
-def test_a_gzip_body_is_inflated(client):
+def test_a_compressed_body_is_inflated(client):
     """Up to the limit that any body has."""
     assert _zipped(client, gzip.compress(json.dumps(SIZE).encode())).get_json() == ANSWER
     assert _zipped(client, gzip.compress(_sized(LIMIT)), "GZIP").get_json() == ANSWER
+    assert _zipped(client, zlib.compress(_sized(LIMIT)), "deflate").get_json() == ANSWER
     assert _zipped(client, json.dumps(SIZE).encode(), "identity").get_json() == ANSWER
 
 
@@ -719,13 +721,31 @@ GZIP = "body: expected gzip, as Content-Encoding says, received "
             id="nothing",
         ),
         pytest.param(
-            b"x", "br", 415, "Content-Encoding: expected gzip or none, received br", id="brotli"
+            zlib.compress(b" " * 2**25),
+            "deflate",
+            413,
+            f"body: expected at most {LIMIT} bytes (TRICEPS_MAX_BODY), received more once inflated",
+            id="deflate-bomb",
+        ),
+        pytest.param(
+            zlib.compress(_sized(200))[2:-4],
+            "deflate",
+            400,
+            "body: expected deflate, as Content-Encoding says, received bytes that are not",
+            id="deflate-without-zlib",
+        ),
+        pytest.param(
+            b"x",
+            "br",
+            415,
+            "Content-Encoding: expected gzip, deflate or none, received br",
+            id="brotli",
         ),
         pytest.param(
             b"x",
             "gzip, gzip",
             415,
-            "Content-Encoding: expected gzip or none, received gzip, gzip",
+            "Content-Encoding: expected gzip, deflate or none, received gzip, gzip",
             id="twice",
         ),
     ],

@@ -34,7 +34,7 @@ from service.model import Model
 from service.repository import open_repository
 from service.settings import Settings
 from service.signature import Head, Tensor
-from service.wire import native
+from service.wire.labels import labels_of
 from service.workers import SOON_SECONDS
 
 # What the scores of `tags` are the sigmoids of: two rows of RIGHT, and one of defaults.
@@ -408,7 +408,7 @@ def test_labels_are_counted_as_they_are_answered(kind, dtype):
         values = [0, 0.25, 0.5, 1, -1, float("nan"), float("inf"), -float("inf")]
         rows = [[drawn.choice(values) for _ in range(width)] for _ in range(drawn.randint(1, 6))]
         array = np.array(rows, dtype)
-        told = native.labels_of(head, array)
+        told = labels_of(head, array)
         flat = [name for label in told for name in (label if isinstance(label, list) else [label])]
         expected = Counter(name for name in flat if name is not None)
         with np.errstate(all="ignore"):

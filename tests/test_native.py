@@ -14,6 +14,7 @@ from service.model import Model
 from service.signature import Head, Signature, Tensor
 from service.wire import fast, native
 from service.wire.body import Imputed
+from service.wire.labels import labels_of
 from service.wire.native import Request
 
 THREE = Model.load(small.three()).signature
@@ -688,7 +689,7 @@ def test_a_label_is_read_off_the_value(head, rows, labels):
     """As Keras' own metrics would: above the threshold, the likeliest, all that are above."""
     output = np.asarray(rows, None if isinstance(rows, np.ndarray) else np.float32)
 
-    assert native.labels_of(head, output) == labels
+    assert labels_of(head, output) == labels
 
 
 @pytest.mark.parametrize(
@@ -787,6 +788,6 @@ def test_rows_are_labelled_alike_alone_and_together(data, kind, threshold):
     output = np.array(rows, np.float32)
     head = Head("h", kind, Tensor("h", "float32", (width,)), labels, threshold)
 
-    together = native.labels_of(head, output)
+    together = labels_of(head, output)
 
-    assert [native.labels_of(head, row[None])[0] for row in output] == together
+    assert [labels_of(head, row[None])[0] for row in output] == together

@@ -9,6 +9,7 @@ a key too many) is left to the plain path, which knows every rule and every mess
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Input, Signature
+    from service.wire.dialect import Header
+    from service.wire.dialect import Reader as BodyReader
 
     Arrays = dict[str, NDArray[Any]]
     Reader = Callable[[list[Any]], tuple[Arrays, int]]
@@ -52,6 +55,20 @@ def decode(body: bytes, signature: Signature) -> native.Request:
         BadRequest: with everything that is wrong with the body.
     """
     return Decoder(signature).decode(body)
+
+
+def _body_reader(signature: Signature) -> BodyReader:
+    decoder = Decoder(signature)
+
+    def read(body: bytes, header: Header) -> native.Request:
+        del header
+        return decoder.decode(body)
+
+    return read
+
+
+DIALECT = replace(native.DIALECT, reader=_body_reader)
+"""The native dialect by this path."""
 
 
 class Decoder:

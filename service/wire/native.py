@@ -10,7 +10,6 @@ A row's missing values take the defaults that the signature records, and the ans
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ import orjson
 from service.errors import BadRequest, RequestError, nearest
 from service.wire import body as bodies
 from service.wire.body import Imputed, Notes, count, key, listing, refuse_unknown, show
+from service.wire.dialect import Dialect, Reply
+from service.wire.labels import labels_of
 from service.wire.values import MISSING, Rows, read
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Head, Signature
+    from service.wire.dialect import Header, Reader
 
-# Up to so many rows are labelled one by one.
-_FEW_ROWS = 4
 _KEYS = ("instances", "inputs", "heads")
 
 
@@ -268,39 +268,26 @@ def _values(head: Head, output: NDArray[Any]) -> Any:
     return np.ascontiguousarray(output)
 
 
-def labels_of(head: Head, output: NDArray[Any]) -> list[Any]:
-    """A head's labels, a row each: the likeliest, or for a multilabel head all above its threshold.
+def _reader(signature: Signature) -> Reader:
+    def read_body(body: bytes, header: Header) -> Request:
+        del header
+        return decode(body, signature)
 
-    As in Keras' own metrics, a score must be greater than the threshold, not equal to it.  A row
-    with a NaN has no label: numbers near the end of float32 bring a graph to that.
-    """
-    rows = output.reshape(len(output), -1)
-    # numpy takes some microseconds whatever the size, and the most frequent request has one row.
-    if len(rows) <= _FEW_ROWS:
-        return [_label(head, row) for row in rows.tolist()]
-    names = head.labels or ()
-    labels: list[Any]
-    if head.kind == "binary":
-        labels = [names[int(above)] for above in rows[:, 0] > head.cutoff]
-    elif head.kind == "multilabel":
-        labels = [
-            [name for name, above in zip(names, row, strict=True) if above]
-            for row in rows > head.cutoff
-        ]
-    else:
-        labels = [names[i] for i in rows.argmax(axis=1)]
-    for i in np.flatnonzero(np.isnan(rows).any(axis=1)):
-        labels[i] = None
-    return labels
+    return read_body
 
 
-def _label(head: Head, row: list[Any]) -> Any:
-    """`labels_of` one row."""
-    names = head.labels or ()
-    if any(map(math.isnan, row)):
-        return None
-    if head.kind == "binary":
-        return names[row[0] > head.cutoff]
-    if head.kind == "multilabel":
-        return [name for name, value in zip(names, row, strict=True) if value > head.cutoff]
-    return names[row.index(max(row))]
+def _reply(
+    asked: Request,
+    name: str,
+    version: str,
+    signature: Signature,
+    outputs: Mapping[str, NDArray[Any]],
+) -> Reply:
+    return Reply(encode(asked, name, version, signature, outputs))
+
+
+def _refusal(error: RequestError) -> Reply:
+    return Reply(encode_error(error))
+
+
+DIALECT = Dialect("native", ("application/json",), _reader, _reply, _refusal)
