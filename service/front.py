@@ -20,7 +20,9 @@ from service.batcher import Batcher, Lane
 from service.connection import GONE, JSON
 from service.errors import HTTPError, RequestError
 from service.metrics import ASK_TIMING, server_timing
+from service.vigil import Vigil
 from service.wire import fast, native
+from service.wire.answers import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,13 +37,12 @@ if TYPE_CHECKING:
     from service.metrics import Meter, Metrics
     from service.repository import Repository, Servable
     from service.settings import Settings
-    from service.wire.dialect import Dialect, Reader, Reply
+    from service.signature import Signature
+    from service.wire.dialect import Dialect, Encode, Reader, Reply
 
 log = logging.getLogger(__name__)
 
 _ASK_TIMING = ASK_TIMING.lower().encode()
-# What reads the same bodies to the same arrays and errors, in less time.
-_FASTER = {native.DIALECT: fast.DIALECT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Route:
     servable: Servable
     dialect: Dialect
     read: Reader
+    encode: Encode
     lane: Lane
     meter: Meter
 
@@ -68,6 +70,8 @@ class Front:
         self.date = b""
         self.now = 0.0
         self.batcher = Batcher(loop)
+        self.arrived: list[Prediction] = []
+        self.vigil = Vigil(loop)
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
         self.metrics: Metrics = app.extensions["triceps.metrics"]
         self.metrics.connections = self.connections
@@ -92,14 +96,13 @@ class Front:
         lanes = {route.servable.model: route.lane for route in self.routes.values()}
         made: dict[tuple[int, Dialect], Route] = {}
         found = {}
-        for target, (said, servable) in routes.targets(repository).items():
-            dialect = _FASTER.get(said, said)
+        for target, (dialect, servable) in routes.targets(repository).items():
             key = id(servable), dialect
             if key not in made:
                 lane = lanes.setdefault(servable.model, Lane(servable.model))
-                read = dialect.reader(servable.signature)
+                read, encode = _coder(dialect, servable.signature)
                 meter = self.metrics.meter(servable, dialect.name)
-                made[key] = Route(servable, dialect, read, lane, meter)
+                made[key] = Route(servable, dialect, read, encode, lane, meter)
             found[target] = made[key]
         self.routes = found
 
@@ -125,11 +128,19 @@ class Front:
         if route is None:
             self.threads.submit(self._call_app, connection, request)
             return
-        prediction = Prediction(self, route, connection, request)
-        try:
-            prediction.begin()
-        except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
-            prediction.fail(error)
+        if not self.arrived:
+            # After all sockets that are readable now.
+            self.loop.call_soon(self._begin)
+        self.arrived.append(Prediction(self, route, connection, request))
+
+    def _begin(self) -> None:
+        """Decode what has arrived, one after another."""
+        arrived, self.arrived = self.arrived, []
+        for prediction in arrived:
+            try:
+                prediction.begin()
+            except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
+                prediction.fail(error)
 
     def count_unanswered(self, target: bytes, status: int) -> None:
         """Count what neither a model nor the app answers: refused, or left by its sender."""
@@ -171,15 +182,16 @@ class Prediction:
             RequestError: with everything that is wrong with the request.
         """
         self._received = perf_counter()
-        route, header = self._route, self._request.header
+        self._front.vigil.asked(self._connection, self._received)
+        route, request = self._route, self._request
         body = transfer.read(
-            self._request.body,
-            header("content-type"),
-            header("content-encoding"),
+            request.body,
+            request.headers.get(b"content-type", b"").decode("latin-1"),
+            request.headers.get(b"content-encoding", b"").decode("latin-1"),
             self._front.max_body,
             route.dialect.reads,
         )
-        asked = self._asked = route.read(body, header)
+        asked = self._asked = route.read(body, request.header)
         self._decoded = perf_counter()
         self._front.batcher.submit(route.lane, route.servable.name, asked.heads, asked.arrays, self)
 
@@ -199,18 +211,20 @@ class Prediction:
         route, headers = self._route, self._request.headers
         servable = route.servable
         try:
-            reply = route.dialect.encode(
+            reply = route.encode(
                 self._asked, servable.name, servable.version, servable.signature, outputs
             )
             content, head = _as_http(reply, headers)
         except Exception as error:  # noqa: BLE001  as in `answer`
             self.fail(error)
             return
-        times = (self._received, self._decoded, run, handed, perf_counter())
+        encoded = perf_counter()
+        times = (self._received, self._decoded, run, handed, encoded)
         route.meter.answered(times, self._asked.imputed)
         if headers.get(_ASK_TIMING) == b"1":
             head += b"server-timing: %s\r\n" % server_timing(times).encode()
         self._connection.respond(self._request, 200, content, head)
+        self._front.vigil.answered(encoded)
 
     def fail(self, error: Exception) -> None:
         """Answer with an error: the caller's, or a plain 500 for a bug, which is logged."""
@@ -222,6 +236,13 @@ class Prediction:
         reply = self._route.dialect.encode_error(error)
         content, head = _as_http(reply, self._request.headers)
         self._connection.respond(self._request, error.status, content, head)
+
+
+def _coder(dialect: Dialect, signature: Signature) -> tuple[Reader, Encode]:
+    """What reads a dialect's bodies and writes its answers: the same as it does, and faster."""
+    if dialect is native.DIALECT:
+        return fast.Decoder(signature).read, Writer(signature).encode
+    return dialect.reader(signature), dialect.encode
 
 
 def _as_http(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:

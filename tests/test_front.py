@@ -385,7 +385,7 @@ def test_a_bug_while_encoding_is_answered_too(served, monkeypatch, caplog):
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("service.wire.native.encode", fail)
+    monkeypatch.setattr("service.wire.answers.labels_of", fail)
 
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 500
     assert "ZeroDivisionError" in caplog.text

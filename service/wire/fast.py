@@ -9,8 +9,7 @@ a key too many) is left to the plain path, which knows every rule and every mess
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,16 +23,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.signature import Input, Signature
+    from service.signature import Input, Signature, Tensor
     from service.wire.dialect import Header
-    from service.wire.dialect import Reader as BodyReader
 
     Arrays = dict[str, NDArray[Any]]
-    Reader = Callable[[list[Any]], tuple[Arrays, int]]
-    Narrower = partial[NDArray[Any]]
+    Reader = Callable[[list[Any], "_Found"], int]
 
+_LATER: NDArray[Any] = np.empty(0)
 _local = threading.local()
 _FEW = 4096
+# Looked up once: to make one of its name takes numpy longer than to convert a few numbers.
+_DTYPES = {name: np.dtype(name) for name in (*LARGEST, *RANGES)}
 
 
 class _UnsureError(Exception):
@@ -57,20 +57,6 @@ def decode(body: bytes, signature: Signature) -> native.Request:
     return Decoder(signature).decode(body)
 
 
-def _body_reader(signature: Signature) -> BodyReader:
-    decoder = Decoder(signature)
-
-    def read(body: bytes, header: Header) -> native.Request:
-        del header
-        return decoder.decode(body)
-
-    return read
-
-
-DIALECT = replace(native.DIALECT, reader=_body_reader)
-"""The native dialect by this path."""
-
-
 class Decoder:
     """`decode` for one signature, with what follows from it worked out beforehand."""
 
@@ -92,6 +78,11 @@ class Decoder:
             # What simdjson refuses, and what an element of another kind than hoped raises.
             return native.decode(body, self._signature)
 
+    def read(self, body: bytes, header: Header) -> native.Request:
+        """As `decode`; no header changes what a body says."""
+        del header
+        return self.decode(body)
+
     def _decode(self, body: bytes) -> native.Request:
         # A byte order mark is white space to simdjson, and an error to everybody else.
         if body[:1] != b"{":
@@ -111,12 +102,15 @@ class Decoder:
         else:
             found = self._columns(said["inputs"], needed)
             brackets += len(found)
-        arrays: Arrays = {}
+        made = _Found()
         for name, elements in found.items():
-            made, inside = self._readers[name](elements)
-            brackets += inside
-            if name in needed:
-                arrays.update(made)
+            brackets += self._readers[name](elements, made)
+        made.make()
+        arrays = made.arrays
+        if len(found) != len(needed):
+            # Nothing depends on the others: they were only checked.
+            entries = [self._signature.inputs[name] for name in needed]
+            arrays = {t.name: arrays[t.name] for entry in entries for t in entry.tensors}
         # simdjson flattens a list within a list of numbers, so [[1, 2], []] is two numbers in a
         # list of two.  No bracket more than are accounted for means that there is none of that.
         if body.count(b"[") != brackets:
@@ -176,21 +170,21 @@ def _parse(body: bytes) -> Any:
 
 
 def _reader(entry: Input) -> Reader:
-    """What makes one input's rows into arrays by tensor, and counts the brackets they have."""
+    """What takes up one input's rows, and counts the brackets they have."""
     if entry.features:
         return partial(_read_table, entry)
     tensor = entry.tensors[0]
     if tensor.size is None or not tensor.shape or tensor.dtype in ("bool", "string", "uint64"):
         return _leave
-    return partial(_read_tensor, entry, tensor.name, tensor.size, _narrower(tensor.dtype))
+    return partial(_read_tensor, entry, "d" if tensor.dtype in LARGEST else "i")
 
 
-def _leave(elements: list[Any]) -> tuple[Arrays, int]:
-    del elements
+def _leave(elements: list[Any], found: _Found) -> int:
+    del elements, found
     raise _UnsureError
 
 
-def _read_table(entry: Input, elements: list[Any]) -> tuple[Arrays, int]:
+def _read_table(entry: Input, elements: list[Any], found: _Found) -> int:
     names = entry.feature_names
     brackets = 0
     rows = []
@@ -202,38 +196,34 @@ def _read_table(entry: Input, elements: list[Any]) -> tuple[Arrays, int]:
             rows.append(list(element))
         else:
             rows.append([element[name] for name in names])
-    arrays: Arrays = {}
     for tensor in entry.tensors:
         places = entry.places[tensor.name]
         values = [row[i] for row in rows for i in places]
         kinds = set(map(type, values))
+        shape = (len(rows), len(places))
         if tensor.dtype == "string":
             if kinds != {str}:
                 raise _UnsureError
-            array = np.array(values, dtype=object)
-        elif kinds <= {int, float} and tensor.dtype.startswith("float"):
-            array = _narrower(tensor.dtype)(np.array(values, dtype=np.float64))
+            found.arrays[tensor.name] = np.array(values, dtype=object).reshape(shape)
+        elif kinds <= {int, float} and tensor.dtype in LARGEST:
+            found.add(tensor, shape, len(values), [np.array(values, dtype=np.float64)])
         else:
             raise _UnsureError
-        arrays[tensor.name] = array.reshape(len(rows), len(places))
-    return arrays, brackets
+    return brackets
 
 
-def _read_tensor(
-    entry: Input, name: str, size: int, narrow: Narrower, elements: list[Any]
-) -> tuple[Arrays, int]:
-    whole = narrow.func is _narrow_whole
-    kind: Any = "i" if whole else "d"
+def _read_tensor(entry: Input, kind: Any, elements: list[Any], found: _Found) -> int:
+    tensor = entry.tensors[0]
+    size = tensor.size or 0
     brackets = 0
     buffers = []
     for element in elements:
         flat = len(element) == size and type(element[0]) is not simdjson.Array
         brackets += 1 if flat else _brackets(element, entry)
         buffers.append(element.as_buffer(of_type=kind))
-    joined = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-    array = narrow(np.frombuffer(joined, np.int64 if whole else np.float64))
-    # Raises ValueError where there are more or fewer values than the rows should have.
-    return {name: array.reshape(len(elements), *entry.tensors[0].fixed)}, brackets
+    rows = len(elements)
+    found.add(tensor, (rows, *tensor.fixed), rows * size, buffers)
+    return brackets
 
 
 def _brackets(element: Any, entry: Input) -> int:
@@ -255,33 +245,66 @@ def _nested(element: Any, shape: tuple[int, ...]) -> bool:
     )
 
 
-@cache
-def _narrower(dtype: str) -> Narrower:
-    """What gives the same values in a dtype, if they all fit."""
+class _Found:
+    """What a body holds: whole arrays, and numbers that are yet to be made into some.
+
+    The numbers of one dtype are checked and converted together, since for the most frequent
+    request, of one row, each call of numpy costs more than its work.
+    """
+
+    __slots__ = ("arrays", "numbers")
+
+    def __init__(self) -> None:
+        self.arrays: Arrays = {}
+        self.numbers: dict[str, tuple[list[Any], list[tuple[str, tuple[int, ...], int]]]] = {}
+
+    def add(self, tensor: Tensor, shape: tuple[int, ...], size: int, buffers: list[Any]) -> None:
+        """Take up a tensor's numbers, float64 or int64, `size` in all."""
+        # Keeps its place among the arrays.
+        self.arrays[tensor.name] = _LATER
+        known = self.numbers.get(tensor.dtype)
+        if known is None:
+            self.numbers[tensor.dtype] = buffers, [(tensor.name, shape, size)]
+        else:
+            known[0].extend(buffers)
+            known[1].append((tensor.name, shape, size))
+
+    def make(self) -> None:
+        """Make arrays of all numbers."""
+        for dtype, (buffers, places) in self.numbers.items():
+            joined = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+            flat = _narrow(dtype, joined)
+            start = 0
+            for name, shape, size in places:
+                end = start + size
+                # Raises ValueError where there are fewer values than there should be.
+                self.arrays[name] = flat[start:end].reshape(shape)
+                start = end
+            if start != len(flat):
+                raise _UnsureError
+
+
+def _narrow(dtype: str, numbers: Any) -> NDArray[Any]:
+    """The same numbers in a dtype, if they all fit."""
+    largest = LARGEST.get(dtype)
+    if largest is None:
+        return _narrow_whole(dtype, np.frombuffer(numbers, np.int64))
+    wide = np.frombuffer(numbers, np.float64)
     if dtype == "float64":
-        return partial(_narrow_not)  # every number that simdjson reads is one
-    if dtype in LARGEST:
-        return partial(_narrow, np.dtype(dtype), LARGEST[dtype])
-    return partial(_narrow_whole, np.dtype(dtype), *RANGES[dtype])
-
-
-def _narrow_not(array: NDArray[Any]) -> NDArray[Any]:
-    return array
-
-
-def _narrow(dtype: np.dtype[Any], largest: float, array: NDArray[Any]) -> NDArray[Any]:
+        return wide  # every number that simdjson reads is one
     # No value is larger than the root of the sum of their squares, which for a few costs least;
     # over many, BLAS would call in its threads.
-    if len(array) <= _FEW:
-        fitting = array.dot(array) <= largest * largest
+    if len(wide) <= _FEW:
+        fitting = wide.dot(wide) <= largest * largest
     else:
-        fitting = -largest <= array.min() and array.max() <= largest
+        fitting = -largest <= wide.min() and wide.max() <= largest
     if not fitting:
         raise _UnsureError
-    return array.astype(dtype)
+    return wide.astype(_DTYPES[dtype])
 
 
-def _narrow_whole(dtype: np.dtype[Any], least: int, most: int, array: NDArray[Any]) -> NDArray[Any]:
-    if len(array) and not (least <= array.min() and array.max() <= most):
+def _narrow_whole(dtype: str, wide: NDArray[Any]) -> NDArray[Any]:
+    least, most = RANGES[dtype]
+    if not (least <= wide.min() and wide.max() <= most):
         raise _UnsureError
-    return array.astype(dtype)
+    return wide.astype(_DTYPES[dtype])

@@ -29,16 +29,18 @@ def labels_of(head: Head, output: NDArray[Any]) -> list[Any]:
     names = head.labels or ()
     labels: list[Any]
     if head.kind == "binary":
-        labels = [names[int(above)] for above in rows[:, 0] > head.cutoff]
+        labels = [names[above] for above in (rows[:, 0] > head.cutoff).tolist()]
     elif head.kind == "multilabel":
         labels = [
             [name for name, above in zip(names, row, strict=True) if above]
-            for row in rows > head.cutoff
+            for row in (rows > head.cutoff).tolist()
         ]
     else:
-        labels = [names[i] for i in rows.argmax(axis=1)]
-    for i in np.flatnonzero(np.isnan(rows).any(axis=1)):
-        labels[i] = None
+        labels = [names[i] for i in rows.argmax(axis=1).tolist()]
+    unknown = np.isnan(rows)
+    if unknown.any():
+        for i in np.flatnonzero(unknown.any(axis=1)):
+            labels[i] = None
     return labels
 
 

@@ -10,8 +10,7 @@ A row's missing values take the defaults that the signature records, and the ans
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 _KEYS = ("instances", "inputs", "heads")
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A decoded body: arrays by tensor, and how the answer is wanted."""
 
     arrays: Mapping[str, NDArray[Any]]

@@ -1,0 +1,105 @@
+"""A lone caller who asks again at once is waited for awake; nobody else is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service import vigil
+from service.vigil import SECONDS, STREAK, Vigil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Loop:
+    """An event loop whose next round is run by hand."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], Any]] = []
+
+    def call_soon(self, callback: Callable[[], Any]) -> None:
+        """Note what is to be called."""
+        self.soon.append(callback)
+
+    def round(self) -> None:
+        """Call what has been noted."""
+        soon, self.soon = self.soon, []
+        for callback in soon:
+            callback()
+
+
+@pytest.fixture
+def loop():
+    """A loop that nothing is to be called in yet."""
+    return Loop()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, in a list of one."""
+    now = [100.0]
+    monkeypatch.setattr(vigil, "perf_counter", lambda: now[0])
+    return now
+
+
+def ask(kept: Vigil, clock: list[float], *callers: str, gap: float = SECONDS / 2) -> None:
+    """Have each ask so long after the answer before, and answer at once."""
+    for caller in callers:
+        clock[0] += gap
+        kept.asked(caller, clock[0])
+        kept.answered(clock[0])
+
+
+def test_one_who_asks_again_at_once_is_waited_for_awake(loop, clock):
+    """Round after round, until it has not come for so long."""
+    kept = Vigil(loop)
+
+    ask(kept, clock, *["a"] * STREAK)
+    assert not loop.soon
+
+    ask(kept, clock, "a")
+    for _ in range(5):
+        assert len(loop.soon) == 1
+        loop.round()
+
+    clock[0] += SECONDS
+    loop.round()
+    assert not loop.soon
+
+
+def test_each_answer_starts_the_wait_anew(loop, clock):
+    """And one look at a time is enough."""
+    kept = Vigil(loop)
+    ask(kept, clock, *["a"] * (STREAK + 1))
+
+    for _ in range(5):
+        ask(kept, clock, "a", gap=SECONDS * 0.9)
+        loop.round()
+        assert len(loop.soon) == 1
+
+
+@pytest.mark.parametrize(
+    ("callers", "gap"),
+    [
+        pytest.param(["a", "b"] * STREAK, SECONDS / 2, id="side by side"),
+        pytest.param(["a"] * STREAK * 3, SECONDS * 2, id="now and then"),
+    ],
+)
+def test_others_are_waited_for_asleep(loop, clock, callers, gap):
+    """Looking for their next request would save nothing."""
+    ask(Vigil(loop), clock, *callers, gap=gap)
+
+    assert not loop.soon
+
+
+def test_a_second_caller_ends_the_wait(loop, clock):
+    """What was worth it for one is not for two."""
+    kept = Vigil(loop)
+    ask(kept, clock, *["a"] * (STREAK + 1))
+
+    ask(kept, clock, "b")
+    loop.round()
+
+    assert not loop.soon
