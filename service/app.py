@@ -25,11 +25,14 @@ from service.batcher import Run
 from service.errors import HTTPError, RequestError, nearest
 from service.life import Library
 from service.metrics import ASK_TIMING, Metrics, expose, server_timing
+from service.pages import oip, scoring, v1
 from service.repository import known_names
 from service.wire.body import wrong
 from service.wire.dialect import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from service.repository import Repository
     from service.settings import Settings
     from service.wire.dialect import Dialect
@@ -57,18 +60,26 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
     # since a redirect's page is no JSON.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    _add_routes(app, library, metrics, settings.max_body)
+    rules = routes.predictions(settings)
+    _add_predictions(app, rules, metrics, settings.max_body)
     _add_pages(app, library, settings.max_body)
-    _add_errors(app)
-    _add_metrics(app, library, metrics)
+    app.register_blueprint(oip.pages(library, metrics, allow_load=settings.admin))
+    app.register_blueprint(v1.pages(library))
+    app.register_blueprint(scoring.pages(library, settings.health_route))
+    _add_errors(app, rules)
+    _add_metrics(app, rules, metrics)
     return app
 
 
-def _add_routes(app: Flask, library: Library, metrics: Metrics, max_body: int) -> None:
+def _add_predictions(
+    app: Flask, rules: Mapping[str, Dialect], metrics: Metrics, max_body: int
+) -> None:
+    library: Library = app.extensions["triceps"]
+
     def predict(
         name: str | None = None, version: str | None = None, alias: str | None = None
     ) -> Response:
-        dialect = dialects[request.endpoint or ""]
+        dialect = rules[request.endpoint or ""]
         g.servable = servable = library.find(name, version, alias)
         body = _body(max_body, dialect)
         received = perf_counter()
@@ -86,8 +97,7 @@ def _add_routes(app: Flask, library: Library, metrics: Metrics, max_body: int) -
             answer.headers["Server-Timing"] = server_timing(times)
         return answer
 
-    dialects = dict(routes.PREDICTIONS)
-    for rule in dialects:
+    for rule in rules:
         app.add_url_rule(rule, rule, predict, methods=["POST"])
 
 
@@ -150,7 +160,9 @@ def _add_pages(app: Flask, library: Library, max_body: int) -> None:
         return _json(openapi.document(library.current, max_body))
 
 
-def _add_metrics(app: Flask, library: Library, metrics: Metrics) -> None:
+def _add_metrics(app: Flask, rules: Mapping[str, Dialect], metrics: Metrics) -> None:
+    library: Library = app.extensions["triceps"]
+
     @app.get("/metrics")
     def tell() -> Response:
         text, content_type = expose(metrics, library.current, request.headers.get("Accept", ""))
@@ -159,13 +171,13 @@ def _add_metrics(app: Flask, library: Library, metrics: Metrics) -> None:
     @app.after_request
     def count(response: Response) -> Response:
         if not g.get("answered"):
-            metrics.count(*_asked(library.current), response.status_code)
+            metrics.count(*_asked(library.current, rules), response.status_code)
         return response
 
 
-def _asked(repository: Repository) -> tuple[str, str, str]:
+def _asked(repository: Repository, rules: Mapping[str, Dialect]) -> tuple[str, str, str]:
     """Model, version and dialect of a request; a name that no model has is not among them."""
-    dialect = dict(routes.PREDICTIONS).get(request.endpoint or "")
+    dialect = rules.get(request.endpoint or "")
     if dialect is None:
         return "", "", "other"
     servable = g.get("servable")
@@ -211,23 +223,23 @@ def _answer(reply: Reply, status: int = 200) -> Response:
     return answer
 
 
-def _add_errors(app: Flask) -> None:
+def _add_errors(app: Flask, rules: Mapping[str, Dialect]) -> None:
     @app.errorhandler(RequestError)
     def refuse(error: RequestError) -> Response:
-        return _answer(routes.dialect_of(request.path).encode_error(error), error.status)
+        return _answer(routes.dialect_of(request.path, rules).encode_error(error), error.status)
 
     @app.errorhandler(HTTPException)
     def fail(error: HTTPException) -> Response:
         # What is raised and is none of ours reaches this as InternalServerError, after Flask has
         # logged the traceback; its description says nothing of what happened inside.
         code = error.code or 500
-        answer = refuse(HTTPError(code, _explain(app, error)))
+        answer = refuse(HTTPError(code, _explain(app, rules, error)))
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             answer.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return answer
 
 
-def _explain(app: Flask, error: HTTPException) -> str:
+def _explain(app: Flask, rules: Mapping[str, Dialect], error: HTTPException) -> str:
     what = f"{request.method} {request.path}"
     if isinstance(error, MethodNotAllowed):
         # HEAD and OPTIONS are Flask's own, and nobody who comes here meant them.
@@ -236,8 +248,10 @@ def _explain(app: Flask, error: HTTPException) -> str:
     if isinstance(error, InternalServerError):
         return f"{what}: an error of the service; it is logged"
     if isinstance(error, NotFound):
-        routes = sorted({rule.rule for rule in app.url_map.iter_rules()})
-        return (
-            f"{what}: no such route{nearest(request.path, routes)}. Available: {', '.join(routes)}"
-        )
+        # Those of the protocol that is spoken, which are few; of all, the nearest may be another's.
+        spoken = routes.dialect_of(request.path, rules)
+        every = sorted({rule.rule for rule in app.url_map.iter_rules()})
+        close = nearest(request.path, every)
+        found = ", ".join(r for r in every if routes.dialect_of(r, rules) is spoken)
+        return f"{what}: no such route{close}. Available: {found}"
     return f"{what}: {error.description}"

@@ -65,6 +65,7 @@ class Front:
         self.app = app
         self.loop = loop
         self.max_body = settings.max_body
+        self.rules = routes.predictions(settings)
         self.connections: set[Connection] = set()
         self.closing = False
         self.date = b""
@@ -96,7 +97,7 @@ class Front:
         lanes = {route.servable.model: route.lane for route in self.routes.values()}
         made: dict[tuple[int, Dialect], Route] = {}
         found = {}
-        for target, (dialect, servable) in routes.targets(repository).items():
+        for target, (dialect, servable) in routes.targets(self.rules, repository).items():
             key = id(servable), dialect
             if key not in made:
                 lane = lanes.setdefault(servable.model, Lane(servable.model))

@@ -4,38 +4,62 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.wire import native
+from service.wire import mlflow, native, oip, tfserving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from service.repository import Repository, Servable
+    from service.settings import Settings
     from service.wire.dialect import Dialect
 
 # A rule without a name asks the default model; one without a version, whichever serves.
-PREDICTIONS: tuple[tuple[str, Dialect], ...] = (
-    ("/predict", native.DIALECT),
-    ("/models/<name>/predict", native.DIALECT),
-    ("/models/<name>/versions/<version>/predict", native.DIALECT),
-    ("/models/<name>/aliases/<alias>/predict", native.DIALECT),
-)
+_PREDICTIONS = {
+    "/predict": native.DIALECT,
+    "/models/<name>/predict": native.DIALECT,
+    "/models/<name>/versions/<version>/predict": native.DIALECT,
+    "/models/<name>/aliases/<alias>/predict": native.DIALECT,
+    "/v2/models/<name>/infer": oip.DIALECT,
+    "/v2/models/<name>/versions/<version>/infer": oip.DIALECT,
+    **{
+        f"/v1/models/<name>{which}:{verb}": dialect
+        for verb, dialect in (
+            ("predict", tfserving.PREDICT),
+            ("classify", tfserving.CLASSIFY),
+            ("regress", tfserving.REGRESS),
+        )
+        for which in ("", "/versions/<version>", "/labels/<alias>")
+    },
+    "/invocations": mlflow.DIALECT,
+}
 
-# In whose words a path is refused that no rule is for.
-_PREFIXES: tuple[tuple[str, Dialect], ...] = ()
+# By the first step of a path, in whose words it is refused.
+_SPOKEN = {
+    "v1": tfserving.PREDICT,
+    "v2": oip.DIALECT,
+    **dict.fromkeys(("invocations", "ping", "health", "version"), mlflow.DIALECT),
+}
 
 
-def dialect_of(path: str) -> Dialect:
+def predictions(settings: Settings) -> dict[str, Dialect]:
+    """By rule, the dialect of every path that predicts."""
+    if not settings.predict_route:
+        return _PREDICTIONS
+    return {**_PREDICTIONS, settings.predict_route: tfserving.PREDICT}
+
+
+def dialect_of(path: str, rules: Mapping[str, Dialect]) -> Dialect:
     """The dialect that somebody speaks who asks for `path`, be it there or not."""
-    return next(
-        (dialect for prefix, dialect in _PREFIXES if path.startswith(prefix)), native.DIALECT
-    )
+    return rules.get(path) or _SPOKEN.get(path.split("/", 2)[1], native.DIALECT)
 
 
-def targets(repository: Repository) -> dict[bytes, tuple[Dialect, Servable]]:
+def targets(
+    rules: Mapping[str, Dialect], repository: Repository
+) -> dict[bytes, tuple[Dialect, Servable]]:
     """By path, what answers a prediction there and in what dialect."""
     return {
         path.encode(): (dialect, servable)
-        for rule, dialect in PREDICTIONS
+        for rule, dialect in rules.items()
         for path, servable in _paths(rule, repository)
     }
 

@@ -6,6 +6,7 @@ that over the default.  Types and their messages are click's.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import Field, dataclass, field, fields
@@ -30,8 +31,24 @@ _KUBERNETES = re.compile(
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 
-def _told(kind: click.ParamType[Any], about: str, also: str | None = None) -> dict[str, Any]:
+def _told(kind: click.ParamType[Any], about: str, *also: str) -> dict[str, Any]:
+    """A setting's type, what it is, and variables that platforms set and it takes as well."""
     return {"kind": kind, "about": about, "also": also}
+
+
+class _Route(click.ParamType[str]):
+    """A path of a URL."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The path."""
+        if not re.fullmatch(r"/[^<>?#\s]*", value):
+            self.fail("expected a path that begins with /", param, ctx)
+        return str(value)
+
+
+_ROUTE = _Route()
 
 
 @dataclass(frozen=True)
@@ -41,17 +58,23 @@ class Settings:
     models: Path = field(
         default=Path("models"),
         metadata=_told(
-            click.Path(path_type=Path),
-            "The model repository, a folder that holds a model.onnx, or such a file.",
+            # Whether it can be read is seen, and said with the way out, by who reads it.
+            click.Path(readable=False, path_type=Path),
+            "The model repository, a folder that holds a model.onnx, or such a file; the variable "
+            "may have several, with a colon between, and the first that there is counts.",
         ),
     )
     host: str = field(
         default="127.0.0.1",
-        metadata=_told(click.STRING, "The address to listen on.", also="HOST"),
+        metadata=_told(click.STRING, "The address to listen on.", "HOST"),
     )
     port: int = field(
         default=8080,
-        metadata=_told(click.IntRange(1, 65535), "The port to listen on.", also="PORT"),
+        metadata=_told(
+            click.IntRange(1, 65535),
+            "The port to listen on.",
+            *("PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"),
+        ),
     )
     default_model: str = field(
         default="",
@@ -95,6 +118,30 @@ class Settings:
             "The seconds between two looks for new versions and aliases; 0: never.",
         ),
     )
+    admin: bool = field(
+        default=False,
+        metadata=_told(
+            click.BOOL,
+            "Whether whoever may ask may also have models loaded, by /v2/repository.",
+        ),
+    )
+    predict_route: str = field(
+        default="",
+        metadata=_told(
+            _ROUTE,
+            "One more path that predicts by the default model, in TensorFlow Serving's form, as "
+            "Vertex AI names it.",
+            "AIP_PREDICT_ROUTE",
+        ),
+    )
+    health_route: str = field(
+        default="",
+        metadata=_told(
+            _ROUTE,
+            "One more path that says whether the default model is ready, as Vertex AI names it.",
+            "AIP_HEALTH_ROUTE",
+        ),
+    )
 
 
 def variable(entry: Field[Any]) -> str:
@@ -135,9 +182,10 @@ def load(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
         if given.get(entry.name) not in (None, ""):
             values[entry.name] = _convert(entry, flag(entry), given[entry.name])
             continue
-        for source in (name, entry.metadata["also"]):
-            text = environ.get(source or "", "")
+        for source in (name, *entry.metadata["also"]):
+            text = environ.get(source, "")
             if text and not (entry.name == "port" and _KUBERNETES_PORT.fullmatch(text)):
+                text = _first_there(text) if entry.name == "models" else text
                 values[entry.name] = _convert(entry, source, text)
                 break
     return Settings(**values)
@@ -154,6 +202,24 @@ def _convert(entry: Field[Any], source: str, value: Any) -> Any:
         raise SettingsError(message) from error
 
 
+def _first_there(text: str) -> str:
+    """Of several paths with a colon between, the first that there is; else the first.
+
+    An image has one default for all the places where platforms mount models.
+    """
+    paths = [path for path in text.split(os.pathsep) if path]
+    return next(filter(_is_there, [text, *paths]), paths[0] if paths else text)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        Path(path).stat()
+    except OSError as error:
+        # What may not be looked at is there, and an error: the next place has other models.
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+    return True
+
+
 def _expected(kind: Any) -> str:
     if isinstance(kind, click.Choice):
         return f"one of {', '.join(kind.choices)}"
@@ -166,7 +232,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     for entry in reversed(fields(Settings)):
         default = entry.default if entry.default != "" else None
         about = f"{entry.metadata['about']}  [{variable(entry)}"
-        about += f", {entry.metadata['also']}" if entry.metadata["also"] else ""
+        about += "".join(f", {name}" for name in entry.metadata["also"])
         about += f"; default {default}]" if default is not None else "]"
         kind = entry.metadata["kind"]
         command = click.option(flag(entry), entry.name, type=kind, help=about)(command)

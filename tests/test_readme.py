@@ -57,7 +57,7 @@ def test_every_setting_is_there(entry):
     also = entry.metadata["also"]
 
     assert f"`--{entry.name.replace('_', '-')}`" in row
-    assert also is None or f"`{also}`" in row
+    assert all(f"`{name}`" in row for name in also)
     assert entry.default == "" or f"`{entry.default}`" in row
 
 

@@ -1,5 +1,7 @@
 """Settings: where each comes from, which wins, and that none is misspelt in silence."""
 
+import errno
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -59,6 +61,63 @@ def test_a_port_comes_from_the_nearest_place(environ, given, port):
 def test_a_host_comes_from_the_nearest_place(environ, given, host):
     """An empty one would listen on every address there is."""
     assert load(environ, **given).host == host
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        pytest.param("{0}/a:{0}/b", "a", id="the first of several"),
+        pytest.param("{0}/none:{0}/b:{0}/a", "b", id="the first that is there"),
+        pytest.param("{0}/none:{0}/nothing", "none", id="none is there: the first is missed"),
+        pytest.param(":{0}/b:", "b", id="an empty one is none, and not this folder"),
+        pytest.param("{0}/empty:{0}/a", "empty", id="an empty one is waited for"),
+        pytest.param("{0}/file/in:{0}/b", "b", id="nothing is below a file"),
+        pytest.param("{0}/c:d", "c:d", id="a colon of its own"),
+        pytest.param("{0}/none", "none", id="one that is not there"),
+    ],
+)
+def test_of_several_places_the_first_that_is_there_has_the_models(tmp_path, text, first):
+    """One value for every platform's place, whichever of them is mounted."""
+    for name in ("a", "b", "empty", "c:d"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "m").mkdir()
+    (tmp_path / "file").touch()
+
+    found = load({"TRICEPS_MODELS": text.format(tmp_path)}).models
+
+    assert found == tmp_path / first
+
+
+def test_a_place_that_may_not_be_looked_at_is_not_passed_over(tmp_path, monkeypatch):
+    """Other models, without a word, are worse than an error."""
+
+    def stat(path, **_):
+        raise OSError(errno.EACCES if path == Path("/locked") else errno.ENOENT, "")
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+    assert load({"TRICEPS_MODELS": "/none:/locked:/b"}).models == Path("/locked")
+
+
+def test_a_place_that_cannot_be_read_is_for_its_reader_to_tell(tmp_path, monkeypatch):
+    """Who reads it knows what it is for, and the way out."""
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+
+    assert load({"TRICEPS_MODELS": str(tmp_path)}).models == tmp_path
+    assert load({}, models=str(tmp_path)).models == tmp_path
+
+
+@pytest.mark.parametrize("text", [":", "::"])
+def test_a_colon_alone_is_taken_for_a_name(text):
+    """It names nothing that is there, and the service will say so."""
+    assert load({"TRICEPS_MODELS": text}).models == Path(text)
+
+
+def test_a_flag_has_one_place(tmp_path):
+    """What is typed for one start is meant as it stands."""
+    (tmp_path / "b").mkdir()
+
+    assert load({}, models=Path(f"x:{tmp_path}/b")).models == Path(f"x:{tmp_path}/b")
 
 
 def test_variables_of_others_are_theirs():
@@ -175,7 +234,7 @@ def test_every_setting_is_a_flag_with_help():
     for entry in fields(Settings):
         assert f"{flag(entry)} " in text
         assert f"[{variable(entry)}" in text
-    assert "[TRICEPS_PORT, PORT; default 8080]" in text
+    assert "[TRICEPS_PORT, PORT, AIP_HTTP_PORT, SAGEMAKER_BIND_TO_PORT; default 8080]" in text
 
 
 def test_flags_arrive_by_the_names_of_the_settings():

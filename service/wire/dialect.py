@@ -36,7 +36,7 @@ class Asked(Protocol):
 
     @property
     def imputed(self) -> Sequence[Imputed]:
-        """Missing values that a default stands in for; only the native form has any."""
+        """Missing values that a default stands in for."""
 
 
 class Reply(NamedTuple):

@@ -1,0 +1,46 @@
+"""What those who run a container ask besides predictions: MLflow, SageMaker and Vertex AI.
+
+They ask for one model, the default one, so what is told here is whether that can answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response
+
+from service import __version__
+from service.errors import NotFound, NotReady
+from service.wire import mlflow
+
+if TYPE_CHECKING:
+    from service.life import Library
+
+
+def pages(library: Library, health: str = "") -> Blueprint:
+    """`/ping`, `/health` and `/version`.
+
+    Args:
+        library: what is asked whether it has a default model that serves.
+        health: one more path that says so, as `AIP_HEALTH_ROUTE` has it; none if empty.
+    """
+    blueprint = Blueprint("scoring", __name__)
+
+    def ping() -> Response:
+        try:
+            library.find()
+        except (NotFound, NotReady) as error:
+            # MLflow has 404 for this; but one who asks for a health wants to know when to come
+            # again, and a 404 would look like a path that is not there.
+            reply = mlflow.encode_error(NotReady(f"{error}"))
+            return Response(reply.content, NotReady.status, content_type=reply.content_type)
+        return Response("\n", mimetype="text/plain")
+
+    for path in dict.fromkeys(("/ping", "/health", *filter(None, [health]))):
+        blueprint.add_url_rule(path, view_func=ping)
+
+    @blueprint.get("/version")
+    def version() -> Response:
+        return Response(__version__, mimetype="text/plain")
+
+    return blueprint

@@ -1,0 +1,159 @@
+"""Triton's binary tensor data: tensors as bytes after the JSON, in requests and in answers.
+
+    Inference-Header-Content-Length: 213
+    {"inputs": [{…, "parameters": {"binary_data_size": 16}}, …]}‖16 bytes‖…
+
+Little-endian and row by row, with nothing in between.  A boolean is one byte, 0 or 1; a text is
+its length in four bytes, and then itself in UTF-8.  With a length of 0 there is no JSON at all:
+the body is one row of the model's only input.
+"""
+
+from __future__ import annotations
+
+import math
+from struct import Struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from service.wire.body import Notes, count, wrong
+from service.wire.values import LARGEST, RANGES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from service.signature import Tensor
+
+LENGTH = "Inference-Header-Content-Length"
+CONTENT_TYPE = "application/octet-stream"
+
+_LENGTH = Struct("<I")
+_ITEM = {dtype: np.dtype(dtype).itemsize for dtype in (*LARGEST, *RANGES, "bool")}
+# No body has so many bytes that their number has more digits; a longer one is not made a number.
+_DIGITS = 18
+
+
+class Piece(NamedTuple):
+    """A tensor among the bytes: what it is called and needed for, and what it must be."""
+
+    name: str
+    size: int
+    dtype: str
+    shape: tuple[int, ...]
+    at: str
+
+
+def split(body: bytes, length: str) -> int:
+    """Where the JSON of a body ends, as its header says.
+
+    Raises:
+        BadRequest: the header is no number, or one past the end of the body.
+    """
+    if length.isascii() and length.isdigit() and len(length) <= _DIGITS:
+        end = int(length)
+        if end <= len(body):
+            return end
+    expected = f"the bytes of the JSON, a number from 0 to the {len(body)} of the body"
+    raise wrong(LENGTH, expected, length[:40])
+
+
+def size_of(dtype: str, shape: Sequence[int]) -> int | None:
+    """The bytes of a tensor; `None` for texts, which have any length."""
+    return None if dtype == "string" else math.prod(shape) * _ITEM[dtype]
+
+
+def read(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
+    """A tensor of the bytes from `start` on; not copied, unless none of its dtype may lie there.
+
+    Args:
+        piece: what it is; its size is that of its dtype and shape, if these have one.
+        body: has the bytes.
+        start: where they begin.
+        notes: takes what is wrong; then what is returned means nothing.
+    """
+    if piece.dtype == "string":
+        return _read_texts(piece, body, start, notes)
+    if piece.size == 0:
+        return np.empty(piece.shape, piece.dtype)
+    if piece.dtype == "bool":
+        values = np.frombuffer(body, np.uint8, piece.size, start)
+        for i in np.flatnonzero(values > 1).tolist():
+            notes.add(f"{piece.at}[{i}]", "0 or 1 in a byte", str(values[i]))
+        return values.view(np.bool_).reshape(piece.shape)
+    array = np.frombuffer(body, piece.dtype, math.prod(piece.shape), start).reshape(piece.shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
+    texts: list[str] = []
+    end, number = start + piece.size, math.prod(piece.shape)
+    for i in range(number):
+        left = end - start - _LENGTH.size
+        length = _LENGTH.unpack_from(body, start)[0] if left >= 0 else 0
+        if length > left:
+            expected = f"a length in 4 bytes, and {count(length, 'byte')} of text"
+            notes.add(f"{piece.at}[{i}]", expected, f"{count(end - start, 'byte')} to the end")
+            return np.empty(0, object)
+        start += _LENGTH.size
+        text = body[start : start + length]
+        start += length
+        try:
+            texts.append(text.decode())
+        except UnicodeDecodeError as error:
+            received = f"the byte 0x{text[error.start]:02x} at offset {error.start}"
+            notes.add(f"{piece.at}[{i}]", "text in UTF-8", received)
+            texts.append("")
+    if start != end:
+        expected = f"{count(number, 'text')} and nothing else"
+        notes.add(piece.at, expected, f"{count(end - start, 'byte')} after them")
+    return np.array(texts, dtype=object).reshape(piece.shape)
+
+
+def read_alone(body: bytes, tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """One row of a model's only tensor, from a body that is nothing but its bytes.
+
+    Raises:
+        BadRequest: the model has more of them, its bytes alone do not say the shape, or they are
+            none of that.
+    """
+    need = "more than 0, for a JSON that says which bytes are what"
+    if len(tensors) != 1:
+        names = ", ".join(tensor.name for tensor in tensors)
+        raise wrong(LENGTH, f"{need}: the model has {len(tensors)} inputs ({names})", "0")
+    (tensor,) = tensors
+    if tensor.dtype == "string" and tensor.size == 1:
+        # The one text has no length in front of it either.
+        body = _LENGTH.pack(len(body)) + body
+        shape = tensor.fixed
+    elif tensor.dtype == "string" or len(tensor.shape) > len(tensor.fixed) + 1:
+        raise wrong(LENGTH, f"{need}: {tensor.name} is {tensor} a row", "0")
+    else:
+        shape = _only_shape(body, tensor)
+    notes = Notes()
+    array = read(Piece("", len(body), tensor.dtype, (1, *shape), "body"), body, 0, notes)
+    notes.stop()
+    return {tensor.name: array}
+
+
+def _only_shape(body: bytes, tensor: Tensor) -> tuple[int, ...]:
+    """The shape that a row of as many bytes has."""
+    step = size_of(tensor.dtype, tensor.fixed) or 1
+    rest = len(body) % step if tensor.size is None else len(body) - step
+    if rest or not body:
+        multiple = "a multiple of " if tensor.size is None else ""
+        expected = f"{multiple}{count(step, 'byte')}: {tensor.name} is {tensor} a row"
+        raise wrong("body", expected, str(len(body)))
+    return tuple(len(body) // step if axis is None else axis for axis in tensor.shape)
+
+
+def write(array: NDArray[Any]) -> bytes:
+    """A tensor as bytes."""
+    if array.dtype != object:
+        return array.tobytes()
+    parts: list[bytes] = []
+    for text in array.reshape(-1).tolist():
+        content = text.encode()
+        parts += (_LENGTH.pack(len(content)), content)
+    return b"".join(parts)

@@ -1,0 +1,151 @@
+"""KServe's own client, in both of its protocols, against a running `triceps serve`.
+
+Its SDK wants older protobuf and pandas than training does, so it has an environment of its own,
+where all else is skipped: CONTRIBUTING says how to make one.
+"""
+
+import asyncio
+
+import numpy as np
+import pytest
+import small
+from test_serve import Server, free_port
+
+kserve = pytest.importorskip("kserve", reason="the kserve SDK has an environment of its own")
+types = pytest.importorskip("kserve.protocol.infer_type")
+httpx = pytest.importorskip("httpx")
+
+ROWS = {
+    "insurance": np.float32([[30, 30], [40, 25]]),
+    "insurance.smoker": np.array([["no"], ["yes"]], object),
+    "fruit": np.float32([[1, 2], [0.1, 3]]),
+    "digit": np.float32([[0, 1, 2, 3], [3, 2, 1, 0]]),
+}
+ANSWERS = {
+    "risk": np.float32([[0.5], [1 / (1 + np.exp(-15))]]),
+    "size": np.float32([[3], [3.1]]),
+    "digits": np.float32([[0, 1, 2], [3, 2, 1]]),
+}
+
+
+@pytest.fixture(scope="module", name="url")
+def _url(tmp_path_factory):
+    """A server of two models, of which one cannot serve; it ends as it is told to."""
+    folder = tmp_path_factory.mktemp("served")
+    small.put(folder / "models", "three", 1, small.three())
+    small.put(folder / "models", "broken", 1, b"junk")
+    port = free_port()
+    server = Server(["--models", folder / "models", "--port", port], {}, cwd=folder)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        server.until_alive(url)
+        yield url
+        assert server.end()[0] == 0
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+@pytest.fixture(name="ask")
+def _ask(url):
+    """Call one of the client's methods, and wait for what it returns."""
+
+    def ask(protocol, method, *arguments, **more):
+        async def call():
+            client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol=protocol, timeout=10))
+            try:
+                return await getattr(client, method)(url, *arguments, **more)
+            finally:
+                await client.close()
+
+        return asyncio.run(call())
+
+    return ask
+
+
+def _by_row():
+    return [
+        {name: values[i].tolist() for name, values in ROWS.items()}
+        for i in range(len(ROWS["fruit"]))
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_it_finds_the_server_alive_and_the_model_ready(ask, protocol):
+    """And the one that cannot serve not ready."""
+    assert ask(protocol, "is_server_live") is True
+    assert ask(protocol, "is_model_ready", "three") is True
+    assert ask(protocol, "is_model_ready", "broken") is False
+
+
+def test_it_finds_the_server_ready(ask):
+    """Which only version 2 of the protocol asks."""
+    assert ask("v2", "is_server_ready") is True
+
+
+@pytest.mark.parametrize("form", ["instances", "inputs"])
+def test_v1_predicts(ask, form):
+    """Rows by name, and columns, which KServe passes on as they are."""
+    columns = {name: values.tolist() for name, values in ROWS.items()}
+    said = {"instances": _by_row()} if form == "instances" else {"inputs": columns}
+    answer = ask("v1", "infer", said, model_name="three")
+
+    if form == "instances":
+        found = {name: [row[name] for row in answer["predictions"]] for name in ANSWERS}
+    else:
+        found = answer["outputs"]
+    for name, expected in ANSWERS.items():
+        np.testing.assert_allclose(np.float32(found[name]), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "status", "message"),
+    [
+        pytest.param("infer", "nope", 404, "there is none of that name", id="name"),
+        pytest.param("infer", "broken", 503, "not an ONNX file", id="refused"),
+        pytest.param(
+            "infer",
+            "three",
+            400,
+            r"instances\[0\]: expected an object of inputs",
+            id="a bad row",
+        ),
+        pytest.param("explain", "three", 400, "Malformed request", id="explain"),
+    ],
+)
+def test_v1_errors_reach_the_caller_in_words(ask, method, model, status, message):
+    """The client takes them from the key of that name."""
+    with pytest.raises(httpx.HTTPStatusError, match=message) as caught:
+        ask("v1", method, data={"instances": [1]}, model_name=model)
+
+    assert caught.value.response.status_code == status
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["JSON", "binary"])
+def test_v2_predicts(ask, binary):
+    """Inputs as JSON or as bytes, some outputs of all, and the request's id."""
+    inputs = []
+    for name, values in ROWS.items():
+        datatype = "BYTES" if values.dtype == object else "FP32"
+        entry = kserve.InferInput(name, list(values.shape), datatype)
+        entry.set_data_from_numpy(values, binary_data=binary)
+        inputs.append(entry)
+    outputs = [types.RequestedOutput(name, {"binary_data": binary}) for name in ANSWERS]
+    request = kserve.InferRequest("three", inputs, request_id="7", request_outputs=outputs)
+    answer = ask("v2", "infer", request, model_name="three")
+
+    assert (answer.id, answer.model_name) == ("7", "three")
+    assert [output.name for output in answer.outputs] == list(ANSWERS)
+    for output in answer.outputs:
+        np.testing.assert_allclose(output.as_numpy(), ANSWERS[output.name], rtol=1e-6)
+
+
+def test_v2_errors_reach_the_caller_in_words(ask):
+    """As in version 1."""
+    entry = kserve.InferInput("fruit", [1, 2], "FP32", [1, 2])
+    request = kserve.InferRequest("three", [entry])
+    with pytest.raises(httpx.HTTPStatusError, match="insurance") as caught:
+        ask("v2", "infer", request, model_name="three")
+
+    assert caught.value.response.status_code == 400

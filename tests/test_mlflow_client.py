@@ -1,0 +1,153 @@
+"""MLflow's own scoring client, which nobody here wrote, against a service that runs."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+import small
+from test_serve import ROOT, TRICEPS, free_port
+
+# Before it is imported: it would tell its makers that it was.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it warns of itself
+    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
+    pytest.importorskip("scipy", reason="mlflow asks for it, and does not say so")
+    client = pytest.importorskip("mlflow.pyfunc.scoring_server.client")
+pandas = pytest.importorskip("pandas", reason="mlflow-skinny comes without it")
+
+from mlflow.utils.proto_json_utils import dump_input_data  # noqa: E402  (after the check above)
+
+from service import __version__  # noqa: E402  (after the check above)
+
+FRAME = pandas.DataFrame(
+    {
+        "insurance.age": [30, np.nan],
+        "insurance.smoker": ["no", None],
+        "insurance.bmi": [30.0, 22.0],
+        "fruit.weight": [1, 2],
+        "fruit.length": [1, 0.5],
+        "digit": [[0, 1, 0, 9], [3, 2, 1, 0]],
+    },
+    index=["first", "second"],
+)
+EXPECTED = [
+    {"risk": [0.5], "size": [2.0], "digits": [0.0, 1.0, 0.0], "tags": [0.5, 0.5]},
+    {"risk": [0.5], "size": [2.5], "digits": [3.0, 2.0, 1.0], "tags": [0.7310586, 0.3775407]},
+]
+
+
+class _Served:
+    """A `triceps serve` of one model, and MLflow's client of it."""
+
+    def __init__(self, folder: Path, content: bytes) -> None:
+        small.put(folder / "models", "model", 1, content)
+        port = free_port()
+        self.process = subprocess.Popen(
+            [*TRICEPS, "serve", "--models", folder / "models", "--port", f"{port}"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TRICEPS_WORKERS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=sys.stderr,
+        )
+        self.client = client.ScoringServerClient("127.0.0.1", port)
+
+    def __enter__(self) -> client.ScoringServerClient:
+        try:
+            self.client.wait_server_ready(timeout=20, scoring_server_proc=self.process)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self.client
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """A client of a model with three inputs and four heads."""
+    with _Served(tmp_path_factory.mktemp("three"), small.three()) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """A client of a model with one input and one head, which is that input."""
+    with _Served(tmp_path_factory.mktemp("image"), small.same(small.F, (4,))) as served:
+        yield served
+
+
+def test_a_frame_is_scored(three):
+    """What is missing in it arrives as NaN, and takes its default."""
+    assert "NaN" in dump_input_data(FRAME)
+    answer = three.invoke(FRAME)
+
+    assert answer == {"predictions": EXPECTED}
+    assert list(answer.get_predictions().columns) == ["risk", "size", "digits", "tags"]
+
+
+def test_a_frame_may_come_with_empty_params(three):
+    """Others are refused by their names."""
+    assert three.invoke(FRAME, params={}) == {"predictions": EXPECTED}
+    with pytest.raises(Exception, match=r"error code 400.*params\.temperature: expected no"):
+        three.invoke(FRAME, params={"temperature": 1})
+
+
+def test_a_list_of_records_is_scored(three):
+    """Which the client calls inputs, and SageMaker's instances."""
+    records = [
+        {"insurance": {"bmi": 30, "age": 30}, "fruit": [1, 1], "digit": [[0, 1], [0, 9]]},
+    ]
+
+    assert three.invoke(records) == {"predictions": EXPECTED[:1]}
+    body = dump_input_data(records, inputs_key="instances")
+    assert three.invoke(body) == {"predictions": EXPECTED[:1]}
+
+
+def test_the_records_of_a_frame_are_scored(three):
+    """The other form of a frame, which the client sends as it is told."""
+    records = FRAME.to_dict(orient="records")
+
+    assert three.invoke(json.dumps({"dataframe_records": records})) == {"predictions": EXPECTED}
+
+
+def test_a_frame_may_come_as_csv(three):
+    """As pandas writes it, lists in cells and all."""
+    text = FRAME.to_csv(index=False)
+    headers = {"Content-Type": "text/csv"}
+    answer = requests.post(f"{three.url_prefix}/invocations", text, headers=headers, timeout=10)
+
+    assert answer.json() == {"predictions": EXPECTED}
+
+
+def test_an_array_is_scored(image):
+    """By its rows, and as the frame that pandas makes of it."""
+    array = np.float32([[1, 2, 3, 4], [0.93, 6, 7, 8]])
+
+    for data in (array, pandas.DataFrame(array.astype(float))):
+        answer = image.invoke(data)
+
+        found = answer.get_predictions("ndarray", "float32")
+        assert np.array_equal(found, array)
+        assert answer.get_predictions("dataframe").shape == (2, 4)
+
+
+def test_its_other_questions_are_answered(three):
+    """Whether the service is well, and its version."""
+    three.ping()
+
+    assert three.get_version() == __version__
+
+
+def test_it_shows_what_is_wrong(three):
+    """The whole answer, as it is."""
+    with pytest.raises(Exception, match=r"error code 400.*BAD_REQUEST.*did you mean 'age'"):
+        three.invoke(FRAME.rename(columns={"insurance.age": "agee"}))

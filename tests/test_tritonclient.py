@@ -1,0 +1,275 @@
+"""Triton's own client against a server of ours, on a real socket."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import small
+from test_serve import PATIENCE, Server, free_port
+
+from service import __version__
+
+http = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
+utils = pytest.importorskip("tritonclient.utils")
+
+# Enough rows for an answer that is worth compressing.
+MANY = 400
+DATATYPES = ("float", "double", "float16", "bool", "string", "int8", "int64", "uint16", "uint64")
+
+
+@pytest.fixture(scope="module", name="url")
+def _url(tmp_path_factory):
+    """Where a service over one model of each sort listens; it ends as it is told to."""
+    folder = tmp_path_factory.mktemp("served")
+    for name, content in small.every().items():
+        small.put(folder / "models", name, 1, content)
+    small.put(folder / "models", "three", 2, small.three(2.0))
+    port = free_port()
+    server = Server(["--models", folder / "models", "--port", port], {}, cwd=folder)
+    try:
+        server.until_alive(f"http://127.0.0.1:{port}")
+        yield f"127.0.0.1:{port}"
+        assert server.end()[0] == 0
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+@pytest.fixture(name="client")
+def _client(url):
+    with http.InferenceServerClient(url, concurrency=4) as client:
+        yield client
+
+
+def _input(name, array, *, in_bytes=True):
+    entry = http.InferInput(name, array.shape, utils.np_to_triton_dtype(array.dtype))
+    return entry.set_data_from_numpy(array, binary_data=in_bytes)
+
+
+def _inputs(rows=2, *, in_bytes=True):
+    """For the model `three`, rows that differ."""
+    steps = np.arange(rows, dtype=np.float32)[:, None]
+    arrays = {
+        "insurance": np.hstack([20 + steps, 40 - 0.5 * steps]),
+        "insurance.smoker": np.where(steps % 2 == 0, "yes", "größe").astype(object),
+        "fruit": np.hstack([steps, 2 * steps]),
+        "digit": np.hstack([steps, -steps, 0 * steps, 1 + steps]),
+    }
+    return arrays, [_input(name, array, in_bytes=in_bytes) for name, array in arrays.items()]
+
+
+def _check(result, arrays, scale=2.0):
+    """All four outputs, computed in the head."""
+    smokes = np.where(arrays["insurance.smoker"] == "yes", 10, 5).astype(np.float32)
+    risky = arrays["insurance"].sum(1, keepdims=True) + smokes - 60
+    expected = {
+        "risk": 1 / (1 + np.exp(-risky)),
+        "size": scale * arrays["fruit"].sum(1, keepdims=True),
+        "digits": arrays["digit"][:, :3],
+        "tags": 1 / (1 + np.exp(1 - arrays["fruit"])),
+    }
+    for name, values in expected.items():
+        found = result.as_numpy(name)
+        assert found.dtype == np.float32
+        assert found.shape == values.shape
+        np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-30)
+
+
+def test_the_server(client):
+    """It is live and ready, and says what it is."""
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    about = client.get_server_metadata()
+    assert (about["name"], about["version"]) == ("triceps", __version__)
+    assert "binary_tensor_data" in about["extensions"]
+
+
+def test_a_model(client):
+    """Its readiness, metadata, configuration and place in the index."""
+    assert client.is_model_ready("three")
+    assert client.is_model_ready("three", "1")
+    assert not client.is_model_ready("four")
+    about = client.get_model_metadata("three", "2")
+    assert about["versions"] == ["1", "2"]
+    assert about["inputs"][1] == {
+        "name": "insurance.smoker",
+        "datatype": "BYTES",
+        "shape": [-1, 1],
+    }
+    assert client.get_model_config("three")["max_batch_size"] > MANY
+    index = client.get_model_repository_index()
+    states = {(entry["name"], entry["version"]): entry["state"] for entry in index}
+    assert states["three", "2"] == "READY"
+
+
+def test_what_is_not_there(client):
+    """The client's own exception, with our words and status."""
+    with pytest.raises(utils.InferenceServerException, match="did you mean 'three'") as caught:
+        client.get_model_metadata("thre")
+    assert caught.value.status() == "404"
+    with pytest.raises(utils.InferenceServerException, match=r"fruit, digit") as caught:
+        client.infer("three", _inputs()[1][:2])
+    assert caught.value.status() == "400"
+
+
+@pytest.mark.parametrize("in_bytes", [True, False], ids=["bytes", "json"])
+@pytest.mark.parametrize("out_bytes", [True, False], ids=["bytes", "json"])
+def test_infer(client, in_bytes, out_bytes):
+    """Tensors as bytes or in JSON, in either direction."""
+    arrays, inputs = _inputs(in_bytes=in_bytes)
+    names = ("risk", "size", "digits", "tags")
+    outputs = [http.InferRequestedOutput(name, binary_data=out_bytes) for name in names]
+
+    result = client.infer("three", inputs, outputs=outputs, request_id="42")
+
+    _check(result, arrays)
+    answer = result.get_response()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("three", "2", "42")
+    assert all(("data" in output) != out_bytes for output in answer["outputs"])
+
+
+def test_infer_some_of_each(client):
+    """One input in JSON, the others as bytes; and so the outputs, which come in the order asked."""
+    arrays, inputs = _inputs()
+    inputs[2].set_data_from_numpy(arrays["fruit"], binary_data=False)
+    outputs = [
+        http.InferRequestedOutput("size", binary_data=False),
+        http.InferRequestedOutput("digits"),
+    ]
+
+    result = client.infer("three", inputs, outputs=outputs)
+
+    assert [output["name"] for output in result.get_response()["outputs"]] == ["size", "digits"]
+    assert result.as_numpy("size").tolist() == [[0], [6]]
+    assert result.as_numpy("digits").tolist() == arrays["digit"][:, :3].tolist()
+    assert result.as_numpy("risk") is None
+
+
+def test_infer_without_what_is_not_needed(client):
+    """An output needs its own inputs, and all outputs come as bytes if none is named."""
+    arrays, inputs = _inputs()
+
+    result = client.infer("three", inputs[2:3], outputs=[http.InferRequestedOutput("size")])
+    assert result.as_numpy("size").tolist() == [[0], [6]]
+    _check(client.infer("three", inputs), arrays)
+    _check(client.infer("three", inputs, model_version="1"), arrays, scale=1.0)
+
+
+def test_parameters(client):
+    """A timeout and a priority are taken, and one's own."""
+    arrays, inputs = _inputs()
+    options = {"timeout": 10_000_000, "priority": 1, "parameters": {"mine": "x"}}
+
+    _check(client.infer("three", inputs, **options), arrays)
+    with pytest.raises(utils.InferenceServerException, match=r"parameters.timeout: expected"):
+        client.infer("three", inputs, timeout=0)
+
+
+@pytest.mark.parametrize("request_with", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("response_with", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("in_bytes", [True, False], ids=["bytes", "json"])
+def test_compression(client, request_with, response_with, in_bytes):
+    """Of requests as gzip or deflate, and of answers where the client takes what there is."""
+    arrays, inputs = _inputs(MANY, in_bytes=in_bytes)
+
+    result = client.infer(
+        "three",
+        inputs,
+        request_compression_algorithm=request_with,
+        response_compression_algorithm=response_with,
+    )
+
+    _check(result, arrays)
+
+
+def test_classification(client):
+    """The best classes, with our labels; as bytes or in JSON."""
+    _, inputs = _inputs()
+    outputs = [
+        http.InferRequestedOutput("digits", class_count=2),
+        http.InferRequestedOutput("risk", class_count=1, binary_data=False),
+    ]
+
+    result = client.infer("three", inputs, outputs=outputs)
+
+    assert result.as_numpy("digits").tolist() == [
+        [b"0.0:0:zero", b"-0.0:1:one"],
+        [b"1.0:0:zero", b"0.0:2:two"],
+    ]
+    (first,), (second,) = result.as_numpy("risk").tolist()
+    assert first.endswith(":0:high")
+    assert second.endswith(":0:high")
+
+
+@pytest.mark.parametrize("name", DATATYPES)
+def test_datatypes(client, name):
+    """Each comes back as it was sent."""
+    dtype = {"float": "float32", "double": "float64", "string": object}.get(name, name)
+    array = np.array([[1, 0], [0, 1]]).astype(str if name == "string" else dtype).astype(dtype)
+
+    found = client.infer(name, [_input("x", array)]).as_numpy("y")
+
+    if name == "string":
+        found = np.vectorize(bytes.decode, otypes=[object])(found)
+    assert found.dtype == array.dtype
+    assert found.tolist() == array.tolist()
+
+
+def test_infinities_in_json(client):
+    """The client reads the words for them as what they are."""
+    array = np.float32([[np.nan, np.inf], [-np.inf, 1]])
+    outputs = [http.InferRequestedOutput("y", binary_data=False)]
+
+    found = client.infer("float", [_input("x", array)], outputs=outputs).as_numpy("y")
+
+    assert np.array_equal(found, array, equal_nan=True)
+
+
+def test_async_infer(client):
+    """Several at once on connections of one client."""
+    arrays, inputs = _inputs()
+
+    waiting = [client.async_infer("three", inputs) for _ in range(8)]
+
+    for each in waiting:
+        _check(each.get_result(), arrays)
+
+
+def test_clients_in_threads(url):
+    """Which run together on the server, and get each its own rows."""
+
+    def ask(rows):
+        with http.InferenceServerClient(url) as client:
+            arrays, inputs = _inputs(rows)
+            for _ in range(5):
+                _check(client.infer("three", inputs), arrays)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(ask, [1, 2, 3, 4]))
+
+
+def test_statistics(client):
+    """They count the rows that were asked for."""
+    before = client.get_inference_statistics("ragged")["model_stats"][0]
+    array = np.float32([[[1, 2]], [[3, 4]], [[5, 6]]])
+    client.infer("ragged", [_input("x", array)])
+    until = time.monotonic() + PATIENCE
+    # Other workers than the one that is asked are seen as they were a second ago.
+    after = before
+    while after == before and time.monotonic() < until:
+        time.sleep(0.1)
+        after = client.get_inference_statistics("ragged", "1")["model_stats"][0]
+
+    assert after["inference_count"] - before["inference_count"] == 3
+    assert after["execution_count"] - before["execution_count"] == 1
+    assert after["inference_stats"]["success"]["count"] == 1
+
+
+def test_models_are_not_loaded_by_clients(client):
+    """Unless that is allowed."""
+    for change in (client.load_model, client.unload_model):
+        with pytest.raises(utils.InferenceServerException, match="TRICEPS_ADMIN=1") as caught:
+            change("three")
+        assert caught.value.status() == "403"
