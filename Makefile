@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test lint format lock bench clean install-serve install-train install-dev
+.PHONY: again help serve train test clients lint format lock bench image sbom clean install-serve install-train install-dev install-clients
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -26,17 +26,24 @@ train: $(specs:training/specs/%.toml=build/trained/%) ## train the shipped specs
 
 test: lint ## lint, then run the whole suite with its coverage
 	@$(bin)/python -m pytest --cov
+	@$(MAKE) clients
 
-lint: install-dev ## check style, format and types
+clients: install-clients ## run the tests with KServe's, MLflow's and Triton's own clients
+	@build/clients/bin/python -m pytest tests/clients
+
+lint: install-dev ## check style, format and types, and the Dockerfile
 	@$(bin)/ruff check
 	@$(bin)/ruff format --check
 	@$(bin)/mypy
+	@$(bin)/hadolint Dockerfile
 
 format: install-dev ## format, and mend what can be mended
 	@$(bin)/ruff format
 	@$(bin)/ruff check --fix
 
-# dev has everything, so it is resolved first, and the smaller sets are cut from it.
+# dev has everything, so it is resolved first, and the smaller sets are cut from it.  The clients'
+# has the same versions, but for these, of which the clients want older ones.
+held_back := ml-dtypes|pandas|protobuf|python-dateutil
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --only-binary :all: --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -45,6 +52,8 @@ lock: install-dev ## write requirements/ anew from pyproject.toml (UPGRADE=1: wi
 	@$(compile) --extra train -c requirements/dev.txt -o requirements/train.txt
 	@$(compile) -c requirements/dev.txt -o requirements/serve.txt
 	@$(compile:pyproject.toml=) --group build -c requirements/dev.txt -o requirements/build.txt
+	@sed -E '/^($(held_back))==/,/[^\\]$$/d' requirements/dev.txt | \
+		$(compile) --group clients -c - -o requirements/clients.txt
 
 # The peers have an environment of their own, so that their needs are not ours.
 bench: install-dev ## measure the service beside its peers (needs wrk; ARGS=--quick for a short run)
@@ -52,11 +61,29 @@ bench: install-dev ## measure the service beside its peers (needs wrk; ARGS=--qu
 	@$(bin)/uv pip install --quiet --python build/bench/venv/bin/python -r benchmarks/peers/requirements.txt
 	@$(bin)/python -m benchmarks.bench $(or $(ARGS),--slow-sender --write)
 
+# Needs no Python here.  IMAGE_ARGS is for the engine: --secret id=ca,src=certificates.pem, say.
+# buildah and podman drop the HEALTHCHECK, unless the format is docker's.
+ENGINE = $(shell for engine in docker podman buildah; do command -v $$engine && break; done)
+label = --label org.opencontainers.image.$1="$$($2)"
+image: ## build the image triceps, with docker, podman or buildah (TARGET=train: triceps-train)
+	@[ -n "$(ENGINE)" ] || { echo "triceps: expected docker, podman or buildah, found none" >&2; exit 1; }
+	@BUILDAH_FORMAT=docker $(ENGINE) build $(IMAGE_ARGS) $(if $(TARGET),--target $(TARGET)) \
+		$(call label,version,sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py) \
+		$(call label,revision,git rev-parse HEAD) \
+		--tag $(or $(TAG),triceps$(addprefix -,$(TARGET))) .
+
+sbom: install-dev ## write build/triceps.cdx.json: what the image has of Python, in CycloneDX's words
+	@$(bin)/uv venv --quiet --clear --python $(bin)/python build/sbom
+	@$(bin)/uv pip install --quiet --python build/sbom --require-hashes -r requirements/serve.txt
+	@$(bin)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/triceps.cdx.json build/sbom/bin/python
+
 clean: ## remove .venv and everything else that make made, but no model
 	@rm -rf .venv build dist
 
-install-serve install-train install-dev: install-%:
+install-serve install-train install-dev install-clients: install-%:
 	@requirements/install $*
+install-clients: install-dev
 
 # A model that was removed is trained again, whatever the stamp says.
 .SECONDEXPANSION:

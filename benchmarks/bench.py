@@ -33,6 +33,7 @@ FOLDER = Path("build/bench")
 PEERS = FOLDER / "venv/bin/python"
 TOLERANCE = 1e-4
 SHIPPED = Path("models/triceps")
+HEAD = "Inference-Header-Content-Length"
 
 console = report.console()
 
@@ -185,6 +186,8 @@ class Bench:
     def measure(self, model: str, cells: list[Cell], number: int) -> None:
         """Start the server with a model, load it cell by cell, and stop it."""
         path = models.FOLDER / model / models.FILE
+        if self._server is not TRICEPS:
+            cells = [cell for cell in cells if not cell.beside]
         checks = {}
         for body in {cell.body for cell in cells}:
             expected = servers.reference(path, models.BODIES[body])
@@ -217,14 +220,17 @@ class Bench:
             self._note_start("shipped", running)
 
     def _load(self, cell: Cell, number: int, running: Running) -> Sample:
-        body = models.FOLDER / f"{cell.body}.json"
-        url = running.url("/predict")
+        body, path, headers = models.FOLDER / f"{cell.body}.json", "/predict", load.JSON
+        if cell.beside:
+            body, path = body.with_suffix(".bin"), f"/v2/models/{Path(models.FILE).stem}/infer"
+            headers = {HEAD: str(models.binary(models.BODIES[cell.body])[1])}
         with ExitStack() as stack:
             if self._result.slow_sender:
                 stack.enter_context(servers.slow_sender(running, body.read_bytes()))
-            load.run(url, body, cell.connections, 1)
+            ask = partial(load.run, running.url(path), body, cell.connections, headers=headers)
+            ask(1)
             before = processes.cpu_seconds(running.pid)
-            measured = load.run(url, body, cell.connections, self._result.seconds)
+            measured = ask(self._result.seconds)
             used = processes.cpu_seconds(running.pid) - before
         cpu = 1e6 * used / max(1, measured.requests)
         return Sample(self._server.name, cell.name, number, measured, cpu)

@@ -8,8 +8,12 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-SCRIPT = Path(__file__).with_name("post.lua")
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER = Path(__file__).parent
 
 
 class NoLoadError(Exception):
@@ -49,17 +53,43 @@ def find() -> str:
     return found
 
 
-def run(url: str, body: Path, connections: int, seconds: float) -> Load:
+JSON = {"Content-Type": "application/json"}
+
+
+def run(  # noqa: PLR0913  wrk has as many
+    url: str,
+    body: Path,
+    connections: int,
+    seconds: float,
+    *,
+    delay: float = 0,
+    headers: Mapping[str, str] = JSON,
+) -> Load:
     """Post a file over and over by some keep-alive connections, each waiting for its answer.
+
+    Args:
+        url: where to.
+        body: the file.
+        connections: how many.
+        seconds: for how long; whole ones.
+        delay: how many seconds each connection waits after an answer; where that is much longer
+            than the answer takes, the load hardly depends on how fast the server is.
+        headers: of each request.
 
     Raises:
         NoLoadError: wrk is missing, or failed.
     """
     whole = max(1, round(seconds))
+    script = "paced.lua" if delay else "post.lua"
+    variables = {
+        "HERE": str(FOLDER),
+        "DELAY": str(1e3 * delay),
+        "HEADERS": "\n".join(f"{name}: {value}" for name, value in headers.items()),
+    }
     options = ["--threads", "1", "--connections", str(connections), "--duration", f"{whole}s"]
     done = subprocess.run(
-        [find(), *options, "--timeout", "10s", "--script", str(SCRIPT), url],
-        env={**os.environ, "BODY": str(body)},
+        [find(), *options, "--timeout", "10s", "--script", str(FOLDER / script), url],
+        env={**os.environ, "BODY": str(body), **variables},
         capture_output=True,
         text=True,
         timeout=whole + 30,

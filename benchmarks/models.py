@@ -176,6 +176,18 @@ def heavy() -> bytes:
     return _end(graph, dict.fromkeys(HEADS, trunk), 1400 + 48)
 
 
+def steady() -> bytes:
+    """The same heads upon convolutions alone: about 1 ms a row, and no less a row for many."""
+    graph = _begin()
+    shape = graph.constant("image.shape", np.array([-1, 1, _SIDE, _SIDE]))
+    image = graph.node("Reshape", ["digit", shape], "image")
+    for depth, channels in enumerate(((1, 32), (32, 64), (64, 160))):
+        image = graph.convolution(image, f"conv{depth}", channels)
+    pooled = graph.node("Flatten", [graph.node("GlobalAveragePool", [image], "average")], "pooled")
+    trunk = graph.node("Concat", [graph.dense(JOINED, "h1", (WIDTH, 8)), pooled], "trunk", axis=1)
+    return _end(graph, dict.fromkeys(HEADS, trunk), 8 + 160)
+
+
 def branches(heads: Sequence[str] = tuple(HEADS)) -> bytes:
     """A small shared trunk, and eight layers of 512 that belong to each head alone.
 
@@ -193,7 +205,7 @@ def branches(heads: Sequence[str] = tuple(HEADS)) -> bytes:
     return _end(graph, ends, 512)
 
 
-MODELS = {"seed": seed, "heavy": heavy, "branches": branches}
+MODELS = {"seed": seed, "heavy": heavy, "steady": steady, "branches": branches}
 
 
 def arrays(rows: int) -> Arrays:
@@ -230,6 +242,22 @@ def body(rows: int) -> bytes:
     return orjson.dumps({"instances": [dict(zip(columns, row, strict=True)) for row in by_row]})
 
 
+def binary(rows: int) -> tuple[bytes, int]:
+    """The same request as tensors (OIP's binary extension), and how long its JSON is."""
+    tensors = arrays(rows)
+    inputs = [
+        {
+            "name": name,
+            "datatype": "FP32",
+            "shape": list(array.shape),
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, array in tensors.items()
+    ]
+    head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})
+    return head + b"".join(array.tobytes() for array in tensors.values()), len(head)
+
+
 def write(folder: Path, *names: str) -> None:
     """Write the models of those names as FOLDER/<name>/model.onnx, and all bodies beside them."""
     for name in names:
@@ -238,6 +266,7 @@ def write(folder: Path, *names: str) -> None:
         path.write_bytes(MODELS[name]())
     for name, rows in BODIES.items():
         (folder / f"{name}.json").write_bytes(body(rows))
+        (folder / f"{name}.bin").write_bytes(binary(rows)[0])
 
 
 def cost(model: Model, rows: int, heads: Sequence[str] = tuple(HEADS)) -> float:

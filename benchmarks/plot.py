@@ -61,7 +61,9 @@ def draw(result: Result) -> str:
 
 
 def _plots(result: Result) -> Iterable[Plot]:
-    single = [cell for cell in result.cells if (cell.model, cell.body) == ("seed", "W1")]
+    single = [
+        cell for cell in result.cells if (cell.model, cell.body, cell.beside) == ("seed", "W1", "")
+    ]
     heavy = [cell for cell in result.cells if cell.model == "heavy"]
     for name, cells in (("W1", single), ("heavy model", heavy)):
         lines = [Line(group, _points(result, group, cells, "rate")) for group in result.groups]
@@ -90,7 +92,7 @@ def _costs(result: Result, group: str) -> list[tuple[float, float]]:
     points = {}
     for cell in result.cells:
         figures = result.figures(group, cell)
-        if cell.model == "seed" and cell.connections in (8, 16) and figures is not None:
+        if cell.model == "seed" and cell.connections in (8, 16) and figures and not cell.beside:
             rows = BODIES[cell.body]
             points[float(rows)] = figures.cpu / rows
     return sorted(points.items())

@@ -1,6 +1,9 @@
--- What wrk sends: the file BODY names, again and again.  At the end one line that bench.load reads.
+-- What wrk sends: the file BODY names, again and again, and the headers that HEADERS has, a line
+-- each.  At the end one line that bench.load reads.
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+for name, value in (os.getenv("HEADERS") or ""):gmatch("([^:\n]+): ([^\n]+)") do
+  wrk.headers[name] = value
+end
 
 local file = assert(io.open(os.getenv("BODY"), "rb"))
 wrk.body = file:read("*a")

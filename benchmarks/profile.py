@@ -14,19 +14,23 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from benchmarks import load, models, processes, report, servers
 from benchmarks.floor import best
-from service.batcher import Batcher
+from service.batcher import Batcher, Lane
 from service.model import Model
-from service.wire import fast, native
+from service.wire import fast
+from service.wire.answers import Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from service.wire.dialect import Asked
 
 SECONDS = 0.5
 LOAD_SECONDS = 2
@@ -38,21 +42,39 @@ def parts(model: Model, body: bytes) -> dict[str, float]:
     signature = model.signature
     asked = fast.decode(body, signature)
     outputs = model.predict(asked.arrays, asked.heads)
+    decode, encode = fast.Decoder(signature).decode, Writer(signature).encode
     run = best(lambda: model.predict(asked.arrays, asked.heads), SECONDS)
     return {
-        "decode": best(lambda: fast.decode(body, signature), SECONDS),
+        "decode": best(lambda: decode(body), SECONDS),
         "queue": max(0.0, _queued(model, asked) - run),
         "run": run,
-        "encode": best(lambda: native.encode(asked, "seed", "1", signature, outputs), SECONDS),
+        "encode": best(lambda: encode(asked, "seed", "1", signature, outputs), SECONDS),
     }
 
 
-def _queued(model: Model, asked: native.Request) -> float:
+@dataclass(frozen=True)
+class Asker:
+    """Who waits for a run, and since when."""
+
+    tell: Callable[[float], None]
+    since: float
+
+    def wanted(self) -> bool:
+        """Always."""
+        return True
+
+    def done(self, *_: Any) -> None:
+        """Take the outputs."""
+        self.tell(self.since)
+
+
+def _queued(model: Model, asked: Asked) -> float:
     """Microseconds from handing the batcher a request to its answer."""
 
     async def ask_on() -> float:
         loop = asyncio.get_running_loop()
         batcher = Batcher(loop)
+        lane = Lane(model)
         least = float("inf")
         until = time.perf_counter() + SECONDS
         answered: asyncio.Future[float] = loop.create_future()
@@ -60,16 +82,16 @@ def _queued(model: Model, asked: native.Request) -> float:
         def ask() -> None:
             started = time.perf_counter()
 
-            def done(_: Any) -> None:
-                nonlocal least
-                now = time.perf_counter()
-                least = min(least, now - started)
-                if now < until:
-                    loop.call_soon(ask)
-                else:
-                    answered.set_result(least)
+            batcher.submit(lane, "seed", asked.heads, asked.arrays, Asker(done, started))
 
-            batcher.submit(model, asked.heads, asked.arrays, done, lambda: True)
+        def done(started: float) -> None:
+            nonlocal least
+            now = time.perf_counter()
+            least = min(least, now - started)
+            if now < until:
+                loop.call_soon(ask)
+            else:
+                answered.set_result(least)
 
         ask()
         return await answered

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 
 from benchmarks import plot
 from benchmarks.models import BODIES
+from benchmarks.results import CELLS
 from benchmarks.servers import SERVERS
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def tables(result: Result) -> list[Table]:
     def by_cell(title: str, show: Callable[[Figures], str], *, ratios: bool = False) -> Table:
         rows = []
         for cell in result.cells:
+            if cell.beside:
+                continue
             row = [cell.name]
             row += [_show(result.figures(group, cell), show) for group in groups]
             rows.append([*row, *_ratios(result, cell)] if ratios else row)
@@ -54,6 +57,7 @@ def tables(result: Result) -> list[Table]:
         by_cell("Requests a second (median, and spread over the rounds)", _rate, ratios=True),
         by_cell("Latency, p50 / p99, ms", lambda it: f"{it.p50:,.2f} / {it.p99:,.2f}"),
         by_cell("Processor time of the server a request, µs", lambda it: f"{it.cpu:,.0f}"),
+        _binary(result),
         _starts(result),
     ]
     if "mosec" in groups:
@@ -96,6 +100,10 @@ def shortfalls(result: Result) -> Iterable[str]:
         for it in filter(None, [ours, *others]):
             if it.errors:
                 yield f"{cell.name}: {it.server}: {it.errors} requests without an answer"
+    for cell, binary, json in _beside(result):
+        if binary.rate < cell.goal * json.rate:
+            times = binary.rate / json.rate
+            yield f"{cell.name}: {times:.2f} x {cell.beside}, wanted {cell.goal:g}"
     for start in result.starts:
         if start.model == "shipped" and (start.memory > MEMORY_GOAL or start.ready > READY_GOAL):
             yield (
@@ -114,7 +122,7 @@ def _shortfalls(cell: Cell, ours: Figures, others: Sequence[Figures]) -> Iterabl
     if cell.connections == P99_CONNECTIONS and soonest is not None and ours.p99 > soonest.p99:
         least = f"{soonest.p99:.2f} as {soonest.server}"
         yield f"{cell.name}: p99 {ours.p99:.2f} ms, wanted {least}"
-    if (cell.model, cell.body) == ("seed", "W1") and ours.cpu > CPU_GOAL:
+    if (cell.model, cell.body, cell.beside) == ("seed", "W1", "") and ours.cpu > CPU_GOAL:
         yield f"{cell.name}: {ours.cpu:.0f} µs of processor a request, wanted {CPU_GOAL}"
 
 
@@ -180,6 +188,25 @@ def _ratios(result: Result, cell: Cell) -> tuple[str, str]:
         return f"{ours.rate / other.rate:.2f}" if ours and other and other.rate else NONE
 
     return (f"{ratio(best)} ({best.server})" if best else NONE, ratio(naive))
+
+
+def _binary(result: Result) -> Table:
+    """Binary tensors beside JSON."""
+    rows = []
+    for cell, ours, json in _beside(result):
+        times = f"{ours.rate / json.rate:.2f} ({cell.beside})"
+        rows.append((cell.name, _rate(ours), times, f"{ours.p99:,.2f}", f"{ours.cpu:,.0f}"))
+    header = ("cell", "requests/s", "x JSON", "p99, ms", "processor time a request, µs")
+    return Table("Triceps with binary tensors (Open Inference Protocol)", header, rows)
+
+
+def _beside(result: Result) -> Iterable[tuple[Cell, Figures, Figures]]:
+    """Cells that stand beside another one of ours, with the figures of both."""
+    for cell in result.cells:
+        ours = result.figures("triceps", cell)
+        other = result.figures("triceps", CELLS[cell.beside]) if cell.beside else None
+        if ours is not None and other is not None:
+            yield cell, ours, other
 
 
 def _starts(result: Result) -> Table:

@@ -30,7 +30,8 @@ class Cell:
     """One workload: a body posted by some connections to a server of a model.
 
     `goal` is how many times the requests/s of the best other server the project wants here, and
-    `naive` how many times those of the naive one.
+    `naive` how many times those of the naive one.  Where `beside` names another cell, the body
+    goes as binary tensors, to Triceps alone, and the goal is of that other cell.
     """
 
     name: str
@@ -40,10 +41,12 @@ class Cell:
     connections: int
     goal: float = 1.0
     naive: float = 0.0
+    beside: str = ""
 
 
 _ONE, _SOME, _MANY = "posts one row", "32 rows", "512 rows"
 _HEAVY = "one row to the heavy model"
+_BINARY = "as binary tensors"
 CELLS = {
     cell.name: cell
     for cell in (
@@ -52,6 +55,8 @@ CELLS = {
         Cell("W1-64", _ONE, "seed", "W1", 64, 1.5, 6),
         Cell("W2-16", _SOME, "seed", "W2", 16, 2),
         Cell("W3-8", _MANY, "seed", "W3", 8, 2),
+        Cell("binary-W1-16", f"{_ONE}, {_BINARY}", "seed", "W1", 16, 0.9, beside="W1-16"),
+        Cell("binary-W3-8", f"{_MANY}, {_BINARY}", "seed", "W3", 8, 5, beside="W3-8"),
         Cell("heavy-1", _HEAVY, "heavy", "W1", 1),
         Cell("heavy-16", _HEAVY, "heavy", "W1", 16),
         Cell("heavy-64", _HEAVY, "heavy", "W1", 64),

@@ -55,7 +55,8 @@ class Server:
 
 def _triceps(_: str, model: str, port: str) -> list[str]:
     command = str(Path(sys.executable).with_name("triceps"))
-    return [command, "serve", *("--models", model), *("--port", port), *("--workers", WORKERS)]
+    options = ["--models", model, "--port", port, "--workers", WORKERS, "--grace", "0"]
+    return [command, "serve", *options]
 
 
 def _naive(python: str, _: str, port: str) -> list[str]:

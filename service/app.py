@@ -150,7 +150,7 @@ def _add_pages(app: Flask, library: Library, max_body: int) -> None:
     @app.get("/readyz")
     def readyz() -> Response:
         repository = library.current
-        reason = repository.reason_not_ready()
+        reason = library.reason_not_ready()
         if reason is not None:
             return _json({"status": "not ready", "reason": reason}, 503)
         return _json({"status": "ready", "models": sorted(repository.serving)})

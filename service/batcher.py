@@ -38,6 +38,8 @@ MAX_QUEUES = 64
 # What one run gathers at most: past some dozens of rows nothing is saved by more of them, and
 # the first of them waits for the last.
 ROWS_A_RUN = 64
+# After so many runs of a model its pace is known.
+PACED_RUNS = 8
 
 
 @dataclass(slots=True)
@@ -78,15 +80,46 @@ class _Queue:
 class Lane:
     """A model and what waits for it; how long its runs take of late; its thread, if it has one."""
 
-    __slots__ = ("free_shapes", "model", "queues", "seconds", "thread")
+    __slots__ = (
+        *("_row_seconds", "_runs", "due", "free_shapes", "model", "queues", "rows", "running"),
+        *("seconds", "thread"),
+    )
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.queues: dict[tuple[Any, ...], _Queue] = {}
+        self.rows = 0
         self.seconds = 0.0
+        self._row_seconds = 0.0
+        self._runs = 0
         self.thread: ThreadPoolExecutor | None = None
+        # Whether the thread is at a run, and the queues that are to run after it.
+        self.running = False
+        self.due: deque[_Queue] = deque()
         inputs = model.signature.inputs.values()
         self.free_shapes = any(t.size is None for entry in inputs for t in entry.tensors)
+
+    @property
+    def wait(self) -> float:
+        """How many seconds of work wait, at the pace of late; 0 while that is not known yet."""
+        return self.rows * self._row_seconds if self._runs >= PACED_RUNS else 0.0
+
+    def is_cheap(self, rows: int) -> bool:
+        """Whether a run of as many rows may hold up the event loop for as long as it takes."""
+        return self.seconds < INLINE_SECONDS and rows * self._row_seconds < INLINE_SECONDS
+
+    def note(self, row_seconds: float) -> None:
+        """Note a run's pace.
+
+        A run may be slow for a reason of its own, such as a cut that was made for it: the least of
+        the first counts, and later ones make the pace slower only little by little.
+        """
+        self._runs += 1
+        known = self._row_seconds
+        if self._runs == 1 or row_seconds < known:
+            self._row_seconds = row_seconds
+        elif self._runs > PACED_RUNS:
+            self._row_seconds += min(row_seconds - known, known) / PACED_RUNS
 
 
 class Batcher:
@@ -118,21 +151,33 @@ class Batcher:
             queue = _add_queue(lane, key, heads)
         rows = len(next(iter(arrays.values())))
         queue.waiting.append((asker, arrays, rows))
+        lane.rows += rows
         if not queue.busy:
             queue.busy = True
             # After all sockets that are readable now: their requests join this run.
             self._loop.call_soon(self._run_next, lane, queue)
 
     def _run_next(self, lane: Lane, queue: _Queue) -> None:
+        if lane.running:
+            # It gathers on meanwhile, and what is too late by then is not run.
+            lane.due.append(queue)
+            return
         batch = self._take(lane, queue)
         if not batch:
             queue.busy = False
-        elif lane.seconds < INLINE_SECONDS:
+            self._run_due(lane)
+        elif lane.is_cheap(sum(rows for _, _, rows in batch)):
             self._finish(lane, queue, batch, _run(lane.model, queue.heads, batch))
         else:
             if lane.thread is None:
                 lane.thread = ThreadPoolExecutor(1, "model")
+            lane.running = True
             lane.thread.submit(self._run_in_thread, lane, queue, batch)
+
+    def _run_due(self, lane: Lane) -> None:
+        """Have the queue run whose turn it is, if there is one."""
+        if lane.due:
+            self._loop.call_soon(self._run_next, lane, lane.due.popleft())
 
     def _take(self, lane: Lane, queue: _Queue) -> list[_Waiting]:
         """The next requests to run together; those that nobody waits for are dropped here."""
@@ -144,6 +189,7 @@ class Batcher:
             if batch and (alone or rows + waiting[0][2] > ROWS_A_RUN):
                 break
             first = waiting.popleft()
+            lane.rows -= first[2]
             if first[0].wanted():
                 batch.append(first)
                 rows += first[2]
@@ -161,13 +207,17 @@ class Batcher:
         answers: list[_Answer],
     ) -> None:
         # Half of what it was and half of what it is, so that it follows the load in a few runs.
-        lane.seconds = (lane.seconds + answers[-1][1].ended - answers[0][1].started) / 2
+        lane.running = False
+        seconds = answers[-1][1].ended - answers[0][1].started
+        lane.seconds = (lane.seconds + seconds) / 2
+        lane.note(seconds / sum(rows for _, _, rows in batch))
         for (asker, _, _), (outputs, run) in zip(batch, answers, strict=True):
             asker.done(outputs, run)
         if queue.waiting:
-            self._loop.call_soon(self._run_next, lane, queue)
+            lane.due.append(queue)
         else:
             queue.busy = False
+        self._run_due(lane)
 
 
 def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> _Queue:

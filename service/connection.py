@@ -26,6 +26,8 @@ MAX_AHEAD = 8
 IDLE_SECONDS = 75
 REQUEST_SECONDS = 60
 LINGER_SECONDS = 2
+# How long who has connected may take to ask; `Owner.now`, by which it is told, may be 1 s old.
+FRESH_SECONDS = 2
 # nginx' status for a request whose sender hung up before it was answered.
 GONE = 499
 
@@ -61,8 +63,14 @@ class Owner(Protocol):
     """What a connection needs of whoever answers its requests."""
 
     max_body: int
+    max_in_flight: int
+    in_flight: int
+    """Bytes of bodies that are here, whole or in part, and not answered."""
     connections: set[Connection]
+    draining: bool
+    """Whether each answer is the last of its connection."""
     closing: bool
+    """Whether connections that nothing is asked on are closed, too."""
     date: bytes
     now: float
 
@@ -86,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._answering = False
         self._reading_head = False
         self._in_request = False
+        self._fresh = True
         self._deaf = False
         self._last_words = b""
         self._head_size = 0
@@ -94,6 +103,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
         self._size = 0
+        self._in_flight = 0
 
     def is_open(self) -> bool:
         """Whether anybody is still there for an answer.
@@ -114,6 +124,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         """Forget the connection; requests of it that have not run yet are dropped."""
         self._transport = None
+        self._let_go(self._in_flight)
         for request in self._waiting:
             self._front.count_unanswered(request.target, GONE)
         self._waiting.clear()
@@ -145,6 +156,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Make room for a request."""
         self._in_request = self._reading_head = True
+        self._fresh = False
         self._since = self._front.now
         self._target = b""
         self._headers = {}
@@ -168,17 +180,24 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._front.max_body:
             self._too_large()
+        elif length is not None and self._front.in_flight + int(length) > self._front.max_in_flight:
+            self._too_much()
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        self._size += len(body)
+        if self._deaf:
+            return
+        size = len(body)
+        self._size += size
+        self._in_flight += size
+        self._front.in_flight += size
+        self._parts.append(body)
         if self._size > self._front.max_body:
-            self._parts = []
             self._too_large()
-        elif not self._deaf:
-            self._parts.append(body)
+        elif self._front.in_flight > self._front.max_in_flight:
+            self._too_much()
 
     def on_message_complete(self) -> None:
         """Answer the request, after those before it."""
@@ -233,7 +252,8 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        keep = request.keep_alive and not self._front.closing
+        self._let_go(len(request.body))
+        keep = request.keep_alive and not self._front.draining
         transport.write(
             b"".join(
                 (
@@ -268,12 +288,28 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
         elif self._in_request and quiet > REQUEST_SECONDS:
             self._refuse(408, f"request: expected all of it within {REQUEST_SECONDS} s")
-        elif not self._in_request and (quiet > IDLE_SECONDS or self._front.closing):
-            self._transport.close()
+        elif not self._in_request:
+            # Who has only just come is about to ask.
+            closing = self._front.closing and (not self._fresh or quiet > FRESH_SECONDS)
+            if closing or quiet > IDLE_SECONDS:
+                self._transport.close()
 
     def _too_large(self) -> None:
         limit = self._front.max_body
         self._refuse(413, f"body: expected at most {limit} bytes (TRICEPS_MAX_BODY), received more")
+
+    def _too_much(self) -> None:
+        limit = self._front.max_in_flight
+        self._refuse(
+            429,
+            f"body: expected at most {limit} bytes in all bodies that a process holds "
+            "(TRICEPS_MAX_IN_FLIGHT), and others hold so many already; try again a little later",
+        )
+
+    def _let_go(self, size: int) -> None:
+        """Forget so many bytes of bodies."""
+        self._in_flight -= size
+        self._front.in_flight -= size
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer, after what is still being answered, and hear no more on this connection.
@@ -284,6 +320,8 @@ class Connection(asyncio.Protocol):
         if transport is None or self._deaf:
             return
         self._deaf = True
+        self._let_go(sum(map(len, self._parts)))
+        self._parts = []
         # Between two requests, the target is still that of the one before.
         self._front.count_unanswered(self._target if self._in_request else b"", status)
         content = orjson.dumps({"error": message})
@@ -292,6 +330,7 @@ class Connection(asyncio.Protocol):
                 _STATUS_LINES[status],
                 JSON,
                 self._front.date,
+                b"retry-after: 1\r\n" if status == 429 else b"",  # noqa: PLR2004  Too Many Requests
                 b"connection: close\r\n",
                 b"content-length: %d\r\n\r\n" % len(content),
                 content,

@@ -23,7 +23,7 @@ def _quota(root: Path) -> float:
     A quota of any group above this one holds too, so the least of them counts.
     """
     least = 1e6
-    for controllers, path in _groups(root):
+    for controllers, path in groups(root):
         if controllers == "":
             base, read = root / "sys/fs/cgroup", _read_v2
         elif "cpu" in controllers.split(","):
@@ -38,7 +38,8 @@ def _quota(root: Path) -> float:
     return least
 
 
-def _groups(root: Path) -> list[tuple[str, str]]:
+def groups(root: Path) -> list[tuple[str, str]]:
+    """The groups this process is in: their controllers ("" by v2) and their paths."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

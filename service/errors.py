@@ -4,6 +4,8 @@ TricepsError
 ├── RequestError            the caller's fault; `status` is the HTTP status
 │   ├── BadRequest     400  the body is not what the model takes; carries `problems`
 │   ├── CannotRun      400  the values are of the right kind, and the model has no answer for them
+│   ├── Unauthorized   401  no token came, or one that nobody knows
+│   ├── Forbidden      403  the token is for other things, or for other models
 │   ├── NotFound       404  no such model, version or head
 │   ├── TooLarge       413  the body, or what it inflates to, is over the limit
 │   ├── NotJSON        415  the body says it is something else
@@ -49,6 +51,8 @@ class RequestError(TricepsError):
     """The request cannot be answered, and its sender can mend it."""
 
     status: int = 400
+    headers: tuple[tuple[str, str], ...] = ()
+    """Of the answer, besides those that every answer has."""
 
 
 class BadRequest(RequestError):
@@ -65,6 +69,19 @@ class BadRequest(RequestError):
 
 class CannotRun(RequestError):
     """The model's graph fails on these values, such as for a place past the end of a list."""
+
+
+class Unauthorized(RequestError):
+    """No token came with the request, or one that is not known."""
+
+    status = 401
+    headers = (("WWW-Authenticate", 'Bearer realm="triceps"'),)
+
+
+class Forbidden(RequestError):
+    """The token is known, and is for other things or other models."""
+
+    status = 403
 
 
 class NotFound(RequestError):
@@ -89,6 +106,18 @@ class NotReady(RequestError):
     """No version of the model is usable, now."""
 
     status = 503
+
+
+class TooBusy(RequestError):
+    """More is asked than can be answered soon: nothing of this was computed."""
+
+    status = 429
+
+
+class TooLate(RequestError):
+    """The time that the request had is over, and it was not run."""
+
+    status = 504
 
 
 class HTTPError(RequestError):

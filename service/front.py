@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING
 from service import bridge, routes, transfer
 from service.batcher import Batcher, Lane
 from service.connection import GONE, JSON
-from service.errors import HTTPError, RequestError
+from service.errors import HTTPError, RequestError, TooBusy, TooLate
 from service.metrics import ASK_TIMING, server_timing
 from service.vigil import Vigil
 from service.wire import fast, native
 from service.wire.answers import Writer
+from service.wire.body import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +44,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What is asked to know whether all is well is answered even where all threads are busy.
+_AT_ONCE = (b"/livez", b"/readyz", b"/v2/health/live", b"/v2/health/ready", b"/ping", b"/health")
+_TIMEOUT = b"x-request-timeout"
+_RETRY = b"retry-after: 1\r\n"
+_COME_AGAIN = (429, 503)
 _ASK_TIMING = ASK_TIMING.lower().encode()
 
 
@@ -65,8 +72,13 @@ class Front:
         self.app = app
         self.loop = loop
         self.max_body = settings.max_body
+        self.max_in_flight = settings.max_in_flight
+        self.in_flight = 0
+        self.queue = settings.queue
+        self.timeout = settings.timeout
         self.rules = routes.predictions(settings)
         self.connections: set[Connection] = set()
+        self.draining = False
         self.closing = False
         self.date = b""
         self.now = 0.0
@@ -111,14 +123,21 @@ class Front:
         """Use a repository, from another thread."""
         self.loop.call_soon_threadsafe(self.use, repository)
 
+    def drain(self) -> None:
+        """Be ready no more: each answer is the last of its connection, and the others know."""
+        self.draining = True
+        self.library.stopping = True
+
     async def close(self, seconds: float) -> None:
         """Finish what has been asked, within a bound, and close every connection."""
+        self.drain()
         self.closing = True
         deadline = self.loop.time() + seconds
         while self.connections and self.loop.time() < deadline:
+            # First of all, what has been sent meanwhile is read.
+            await asyncio.sleep(0.02)
             for connection in list(self.connections):
                 connection.check(self.loop.time())
-            await asyncio.sleep(0.02)
         self.library.follow(None)
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.metrics.flush()
@@ -127,7 +146,14 @@ class Front:
         """Have a request answered, now or later."""
         route = self.routes.get(request.target) if request.method == b"POST" else None
         if route is None:
-            self.threads.submit(self._call_app, connection, request)
+            if request.target in _AT_ONCE:
+                self._call_app(connection, request)
+            else:
+                self.threads.submit(self._call_app, connection, request)
+            return
+        if route.lane.wait > self.queue:
+            # Before it is decoded: to refuse has to cost less than to answer.
+            self._refuse(route, connection, request)
             return
         if not self.arrived:
             # After all sockets that are readable now.
@@ -142,6 +168,13 @@ class Front:
                 prediction.begin()
             except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
                 prediction.fail(error)
+
+    def _refuse(self, route: Route, connection: Connection, request: Request) -> None:
+        """Answer that too much is asked already."""
+        error = _too_busy(route, 503 if self.draining else 429)
+        route.meter.failed(error.status)
+        content, head = _as_http(route.dialect.encode_error(error), request.headers)
+        connection.respond(request, error.status, content, head + _RETRY)
 
     def count_unanswered(self, target: bytes, status: int) -> None:
         """Count what neither a model nor the app answers: refused, or left by its sender."""
@@ -166,7 +199,10 @@ class Front:
 class Prediction:
     """One request for a prediction, from its bytes to its answer; what the batcher runs."""
 
-    __slots__ = ("_asked", "_connection", "_decoded", "_front", "_received", "_request", "_route")
+    __slots__ = (
+        *("_asked", "_connection", "_decoded", "_front", "_received", "_request", "_route"),
+        "_until",
+    )
 
     def __init__(
         self, front: Front, route: Route, connection: Connection, request: Request
@@ -194,14 +230,25 @@ class Prediction:
         )
         asked = self._asked = route.read(body, request.header)
         self._decoded = perf_counter()
+        seconds = _timeout(request.headers.get(_TIMEOUT), asked, route.dialect)
+        self._until = self._received + (self._front.timeout if seconds is None else seconds)
+        if route.lane.wait > self._front.queue:
+            # The queue has become so long since it was let in.
+            raise _too_busy(route, 429)
         self._front.batcher.submit(route.lane, route.servable.name, asked.heads, asked.arrays, self)
 
     def wanted(self) -> bool:
         """Whether anybody still waits for the answer."""
-        if self._connection.is_open():
-            return True
-        self._route.meter.failed(GONE)
-        return False
+        if not self._connection.is_open():
+            self._route.meter.failed(GONE)
+            return False
+        if perf_counter() > self._until:
+            had = self._until - self._received
+            self.fail(
+                TooLate(f"request: expected to be run within {had:g} s, and was not; dropped")
+            )
+            return False
+        return True
 
     def done(self, outputs: Mapping[str, NDArray[Any]] | Exception, run: Run) -> None:
         """Answer with `outputs`, or with what went wrong."""
@@ -236,7 +283,36 @@ class Prediction:
         self._route.meter.failed(error.status)
         reply = self._route.dialect.encode_error(error)
         content, head = _as_http(reply, self._request.headers)
+        if error.status in _COME_AGAIN:
+            head += _RETRY
         self._connection.respond(self._request, error.status, content, head)
+
+
+def _too_busy(route: Route, status: int) -> RequestError:
+    name, wait = route.servable.name, route.lane.wait
+    message = (
+        f"model {name!r}: its queue is full, {wait:.2g} s of work wait (TRICEPS_QUEUE); this "
+        "request was not run, try again a little later"
+    )
+    return TooBusy(message) if status == TooBusy.status else HTTPError(status, message)
+
+
+def _timeout(header: bytes | None, asked: Any, dialect: Dialect) -> float | None:
+    """The seconds that a request gives itself, if it says.
+
+    Raises:
+        BadRequest: it says so in another way.
+    """
+    if header is None:
+        return asked.timeout if dialect.timed else None
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = 0
+    if 0 < seconds < math.inf:
+        return seconds
+    received = header.decode("latin-1")
+    raise wrong("X-Request-Timeout", "a number of seconds above 0", repr(received))
 
 
 def _coder(dialect: Dialect, signature: Signature) -> tuple[Reader, Encode]:

@@ -18,10 +18,11 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from service.errors import SettingsError
+from service.errors import HTTPError, SettingsError
 from service.repository import assemble, make
-from service.scan import Version, look, settled
+from service.scan import UNLOADED, Version, is_one_file, look, settled
 from service.stock import Loaded, Stock, load
+from service.unloaded import mark, unmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,7 @@ class Library:
         self._follower: Follower | None = None
         self._watched_in: int | None = None
         self._trouble = ""
+        self.stopping = False
         self.current = make(look(path), default, policy)
         _tell(self.current, None)
 
@@ -89,6 +91,10 @@ class Library:
             self._used[key] = time.monotonic()
         return repository
 
+    def reason_not_ready(self) -> str | None:
+        """Why nothing should be asked now; `None` if all is well."""
+        return "it is stopping" if self.stopping else self.current.reason_not_ready()
+
     def follow(self, follower: Follower | None) -> None:
         """Tell `follower` of the current repository now, and of every other as it becomes that.
 
@@ -98,6 +104,49 @@ class Library:
             self._follower = follower
             if follower is not None:
                 follower(self.current)
+
+    def unload(self, name: str) -> None:
+        """Take a model out of service: here now, and elsewhere as soon as it is noticed.
+
+        Raises:
+            NotFound: there is no such model.
+            HTTPError: it cannot be taken out on its own, or the repository cannot be written.
+            SettingsError: as `refresh` does.
+        """
+        self.refresh()
+        repository = self.current
+        owner, _ = repository.key(name, "")
+        if owner != name:
+            message = (
+                f"unload {name!r}: it is a view of {owner!r}, and goes and comes with that: "
+                f"unload {owner!r}"
+            )
+            raise HTTPError(400, message)
+        if name not in repository.stock.scan.by_name:
+            # It says why.
+            repository.find(name)
+        if is_one_file(self._path):
+            message = (
+                f"unload {name!r}: {self._path} is one model and no repository of models, so "
+                "nothing else would be left: stop the service"
+            )
+            raise HTTPError(409, message)
+        mark(self._path / name)
+        self.refresh()
+
+    def load(self, name: str) -> None:
+        """Have a model back in service, and look for what is new.
+
+        Raises:
+            NotFound: there is no such model.
+            NotReady: there is, and it cannot serve.
+            HTTPError: the repository cannot be written, where it has to be.
+            SettingsError: as `refresh` does.
+        """
+        if name in look(self._path).unloaded:
+            unmark(self._path / name)
+        self.refresh()
+        self.current.find(name)
 
     def refresh(self) -> None:
         """Look for what has changed, and serve it; also let go of what nobody asks for.
@@ -161,8 +210,9 @@ class Library:
 
     def _with(self, now: Repository, found: Version, made: Loaded | Broken) -> Repository:
         stock = now.stock
-        if found not in stock.scan.by_name.get(found.name, {}).values():
-            return now  # it was removed, or has changed, while it was loaded
+        there = stock.scan.by_name.get(found.name, {}).values()
+        if found not in there or found.name in stock.scan.unloaded:
+            return now  # it was removed or unloaded, or has changed, while it was loaded
         if isinstance(made, Loaded):
             models = {**stock.models, found.key: made}
             return self._assemble(replace(stock, models=models, kept=stock.kept | {found.key}))
@@ -227,10 +277,13 @@ def _tell(now: Repository, former: Repository | None) -> None:
         if entry not in known:
             version = "" if entry.version is None else f", version {entry.version}"
             log.warning("refused %s%s: %s", entry.name, version, entry.reason)
+    before = frozenset() if former is None else former.stock.scan.unloaded
+    for name in sorted(now.stock.scan.unloaded - before):
+        log.warning("%s is out of service: the file %s/%s says so", name, name, UNLOADED)
     models = {} if former is None else former.stock.models
     for key, loaded in now.stock.models.items():
         if models.get(key) is not loaded:
             on_demand = " on demand" if key in now.stock.kept else ""
             log.info("serving %s, version %s%s", *key, on_demand)
-    for key in models.keys() - now.stock.models.keys():
+    for key in sorted(models.keys() - now.stock.models.keys()):
         log.info("unloaded %s, version %s", *key)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import mmap
 import os
 import platform
-import re
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -38,7 +37,6 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service import __version__
-from service.wire.body import key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
 
     from service.batcher import Run
     from service.repository import Repository, Servable
-    from service.signature import Head, Signature
+    from service.signature import Head
     from service.wire.body import Imputed
 
     # When a request was received, decoded, run (with whom), handed back and encoded.
@@ -356,10 +354,13 @@ class Meter:
                 for head in self.signature.heads.values()
                 if head.tensor.dtype != "string" and 0 < (head.tensor.size or 0) <= MAX_VALUES
             ]
-            self._features = {
-                path: region.place("imputed", *who, feature)
-                for path, feature in _feature_paths(self.signature)
-            }
+            features = [
+                f"{entry.name}.{feature.name}"
+                for entry in self.signature.inputs.values()
+                for feature in entry.features
+                if feature.default is not None
+            ]
+            self._features = {name: region.place("imputed", *who, name) for name in features}
 
     def answered(self, times: Times, imputed: Sequence[Imputed]) -> None:
         """Note an answer with 200."""
@@ -397,9 +398,7 @@ class Meter:
             for head in self._heads:
                 head.add(numbers, runs)
             for entry in _take(self._imputed):
-                place = self._features.get(_without_row(entry.at))
-                if place is not None:
-                    numbers[place] += 1
+                numbers[self._features[entry.feature]] += 1
 
 
 def _take(noted: list[Any]) -> list[Any]:
@@ -477,25 +476,6 @@ class _Histograms:
         added = counts.reshape(-1, self._width).astype(np.float64)
         added[:, -1] = values.sum(axis=1)
         numbers[self._places] += added
-
-
-_ROW = re.compile(r"\[\d+\]")
-
-
-def _without_row(at: str) -> str:
-    return _ROW.sub("", at, count=1)
-
-
-def _feature_paths(signature: Signature) -> Iterator[tuple[str, str]]:
-    """The paths of every feature that has a default, without the row; and what it is called."""
-    single = len(signature.inputs) == 1
-    for entry in signature.inputs.values():
-        for i, feature in enumerate(entry.features):
-            if feature.default is not None:
-                for form in ("instances", "inputs"):
-                    for path in (form + key(entry.name), form)[: 1 + single]:
-                        for step in (key(feature.name), f"[{i}]"):
-                            yield path + step, f"{entry.name}.{feature.name}"
 
 
 def server_timing(times: Times) -> str:

@@ -8,8 +8,10 @@ the whole graph whatever it is asked for.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx.utils import Extractor
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
@@ -28,12 +30,14 @@ from service.errors import CannotRun, ModelRefused
 from service.signature import Signature, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
+    # A tensor, and the file, offset and length of its values.
+    _Weights = tuple[onnx.TensorProto, Path, int, int]
     _Ready = tuple[onnxruntime.InferenceSession, tuple[str, ...]]
 
 # What a model must reproduce of its golden rows to serve: processors differ a little in how they
@@ -47,6 +51,32 @@ DTYPES = {
     for theirs in [{"float32": "float", "float64": "double"}.get(ours, ours)]
 }
 
+
+# What protobuf can hold; a graph with more weights than that has them beside it.
+MAX_FILE = 2**31 - 1
+NO_MEMORY = "it needs more memory than there is"
+NOT_WHOLE = "it is not an ONNX file, or not the whole of one"
+
+# How ONNX Runtime and protobuf say that they got no memory.
+_NO_ROOM = re.compile(r"bad_alloc|Failed to allocate memory|Arena alloc failed")
+# What ONNX Runtime says before it says what is wrong.
+_IN_FRONT = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
+    r"(Load model from .*? failed:)?(Exception during initialization: )?"
+    r"(/\S+:\d+ .*?\) (?=[A-Z]))?"
+)
+
+# The fields of an ONNX file, by name, below which there may be a tensor.
+_HOLDERS = frozenset(
+    {
+        *("graph", "functions", "training_info", "initialization", "algorithm"),
+        *("node", "initializer", "sparse_initializer", "values", "indices", "attribute"),
+        *("attribute_proto", "t", "g", "tensors", "graphs", "sparse_tensor", "sparse_tensors"),
+    }
+)
+
+# What is run at once: ONNX Runtime keeps the memory that the largest run took.
+MOST_ROWS = 256
 
 # Every cut holds its own copy of the weights it needs; the least recently used goes first.
 MAX_CUTS = 16
@@ -89,10 +119,13 @@ class Model:
             # Neither protobuf nor ONNX Runtime looks, and both hand on what they have.
             message = f"a name in it is not UTF-8: {error.object!r}"
             raise ModelRefused(message) from error
+        except MemoryError as error:
+            raise ModelRefused(NO_MEMORY) from error
 
     @classmethod
     def _open(cls, source: Path | bytes) -> Model:
         graph = _read(source)
+        weights = [] if isinstance(source, bytes) else _weights_beside(graph, source.parent)
         session = _start(source if isinstance(source, bytes) else str(source))
         inputs = [_tensor("input", value) for value in session.get_inputs()]
         outputs = [_tensor("head", value) for value in session.get_outputs()]
@@ -112,8 +145,8 @@ class Model:
         # An input that nothing reads has to be fed all the same, unless it is cut away.
         idle = every - set().union(*needs.values())
         cut = cuttable and (len(outputs) > 1 or bool(idle))
-        if cut and not isinstance(source, bytes):
-            _fetch_external_data(graph, source)
+        if cut:
+            _fetch(weights)
         model = cls(session, signature, graph if cut else None, whole=not idle)
         model._prove()
         return model
@@ -135,12 +168,12 @@ class Model:
         session, names = self._session_for(heads)
         feeds = {name: arrays[name] for name in names}
         try:
-            if self.signature.batch is None:
+            rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
+            if rows <= most and self.signature.batch is None:
                 return dict(zip(heads, session.run(heads, feeds), strict=True))
-            rows = len(next(iter(feeds.values())))
-            single = [
-                session.run(heads, {name: array[i : i + 1] for name, array in feeds.items()})
-                for i in range(rows)
+            runs = [
+                session.run(heads, {name: array[i : i + most] for name, array in feeds.items()})
+                for i in range(0, rows, most)
             ]
         except InvalidArgument as error:
             reason = _first_line(error).rpartition("Status Message: ")[2]
@@ -148,7 +181,7 @@ class Model:
         return {
             # A graph of one row may answer with a bare value for it.
             head: np.concatenate([np.atleast_1d(part) for part in parts])
-            for head, parts in zip(heads, zip(*single, strict=True), strict=True)
+            for head, parts in zip(heads, zip(*runs, strict=True), strict=True)
         }
 
     def golden_arrays(self) -> dict[str, NDArray[Any]]:
@@ -213,15 +246,17 @@ class Model:
     def _try_zeros(self, rows: int) -> None:
         """See whether as many rows come out of every head; for a foreign file that is all."""
         zeros = {
-            tensor.name: np.full((rows, *(axis or 1 for axis in tensor.shape)), "", object)
-            if tensor.dtype == "string"
-            else np.zeros((rows, *(axis or 1 for axis in tensor.shape)), tensor.dtype)
+            tensor.name: _zeros(tensor, rows)
             for entry in self.signature.inputs.values()
             for tensor in entry.tensors
         }
         try:
             answers = self.predict(zeros, list(self.signature.heads))
-        except Exception:  # noqa: BLE001  zeros may be no valid input of this graph: that proves nothing
+        except MemoryError:
+            raise
+        except Exception as error:  # zeros may be no valid input of this graph: that proves nothing
+            if _NO_ROOM.search(str(error)):
+                raise ModelRefused(NO_MEMORY) from error
             return
         for head, answer in answers.items():
             if np.ndim(answer) == 0 or len(answer) != rows:
@@ -270,19 +305,27 @@ def difference(answer: NDArray[Any], expected: NDArray[Any]) -> float:
 
 def as_array(rows: list[Any], tensor: Tensor) -> NDArray[Any]:
     """Lists that are known to be right as an array of the tensor's dtype."""
-    return np.array(rows, dtype=object if tensor.dtype == "string" else tensor.dtype)
+    with np.errstate(over="ignore"):  # what is more than float32 holds is infinite, and differs
+        return np.array(rows, dtype=object if tensor.dtype == "string" else tensor.dtype)
+
+
+def _zeros(tensor: Tensor, rows: int) -> NDArray[Any]:
+    shape = (rows, *(axis or 1 for axis in tensor.shape))
+    try:
+        if tensor.dtype == "string":
+            return np.full(shape, "", object)
+        return np.zeros(shape, tensor.dtype)
+    except (MemoryError, ValueError) as error:
+        message = f"input {tensor.name!r} is {tensor} a row: {rows} of them are more than memory"
+        raise ModelRefused(message) from error
 
 
 def _read(source: Path | bytes) -> onnx.ModelProto:
     try:
-        if isinstance(source, bytes):
-            graph = onnx.load_from_string(source)
-        else:
-            # Left alone, onnx would take model.json or model.txt for what their names say.
-            graph = onnx.load(source, format="protobuf", load_external_data=False)
+        content = source if isinstance(source, bytes) else _content(source)
+        graph = onnx.load_from_string(content)
     except DecodeError as error:
-        message = "it is not an ONNX file, or not the whole of one"
-        raise ModelRefused(message) from error
+        raise ModelRefused(NO_MEMORY if _NO_ROOM.search(str(error)) else NOT_WHOLE) from error
     except OSError as error:
         message = f"it cannot be read: {error.strerror}"
         raise ModelRefused(message) from error
@@ -290,6 +333,30 @@ def _read(source: Path | bytes) -> onnx.ModelProto:
         message = "it is not an ONNX model: it has no outputs"
         raise ModelRefused(message)
     return graph
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, of a size that it says before they are read.
+
+    Raises:
+        OSError: it cannot be read.
+        ModelRefused: it is no file, or none that protobuf could read.
+    """
+    # A pipe with nobody at its other end would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:  # noqa: PTH123  it is open already
+        seen = os.fstat(descriptor)
+        if stat.S_ISDIR(seen.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(seen.st_mode):
+            raise ModelRefused("it is no file: expected one, received a pipe or a device")
+        if seen.st_size > MAX_FILE:
+            message = (
+                f"it has {seen.st_size} bytes, and an ONNX file at most {MAX_FILE}: "
+                "larger weights lie beside it, as external data"
+            )
+            raise ModelRefused(message)
+        return file.read(seen.st_size)
 
 
 def _start(source: str | bytes) -> onnxruntime.InferenceSession:
@@ -303,14 +370,16 @@ def _start(source: str | bytes) -> onnxruntime.InferenceSession:
             source, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's exceptions have no parent but Exception
-        message = f"ONNX Runtime {onnxruntime.__version__} cannot run it: {_first_line(error)}"
+        reason = _first_line(error)
+        if _NO_ROOM.search(reason):
+            raise ModelRefused(NO_MEMORY) from error
+        message = f"ONNX Runtime {onnxruntime.__version__} cannot run it: {reason}"
         raise ModelRefused(message) from error
 
 
 def _first_line(error: Exception) -> str:
     """What ONNX Runtime says, without its code and its C++ signature in front."""
-    line = str(error).strip().split("\n", 1)[0]
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", "", line)
+    return _IN_FRONT.sub("", str(error).strip().split("\n", 1)[0])
 
 
 def _tensor(what: str, value: onnxruntime.NodeArg) -> Tensor:
@@ -376,6 +445,59 @@ def _reachable(graph: onnx.ModelProto, output: str) -> set[str]:
     return seen
 
 
-def _fetch_external_data(graph: onnx.ModelProto, path: Path) -> None:
-    """A cut is made in memory, so the weights have to be there too."""
-    onnx.load_external_data_for_model(graph, str(path.parent))
+def _weights_beside(graph: onnx.ModelProto, folder: Path) -> list[_Weights]:
+    """The weights that lie in other files of the model's folder, none of which is read yet.
+
+    Raises:
+        ModelRefused: there are none where the graph says, or they are not in the folder.
+    """
+    home = folder.resolve()
+    return [
+        _weights(tensor, home)
+        for tensor in _tensors(graph)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    ]
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a graph, wherever it stands: in a node, a branch or a function."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        # Only these have tensors somewhere inside; to look at every node's names takes long.
+        if field.name not in _HOLDERS:
+            continue
+        for part in (value,) if isinstance(value, Message) else value:
+            yield from _tensors(part)
+
+
+def _weights(tensor: onnx.TensorProto, home: Path) -> _Weights:
+    said = {entry.key: entry.value for entry in tensor.external_data}
+    where = f"its weights {tensor.name!r} are in {said.get('location', '')!r}"
+    try:
+        path = (home / said["location"]).resolve(strict=True)
+        if not path.is_relative_to(home):
+            raise ModelRefused(f"{where}, which is outside of its folder")
+        size = path.stat().st_size if path.is_file() else -1
+        offset = int(said.get("offset", "0"))
+        length = int(said.get("length", size - offset))
+    except OSError as error:
+        raise ModelRefused(f"{where}, which cannot be read: {error.strerror}") from error
+    except (KeyError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
+        raise ModelRefused(f"{where}, which says no place in a file: {error!r}") from error
+    if size < 0:
+        raise ModelRefused(f"{where}, which is no file")
+    if min(offset, length) < 0 or offset + length > size:
+        raise ModelRefused(f"{where}, bytes {offset} to {offset + length}, and that has {size}")
+    return tensor, path, offset, length
+
+
+def _fetch(weights: list[_Weights]) -> None:
+    """Read the weights into their graph: a cut is made in memory, so they have to be there too."""
+    for tensor, path, offset, length in weights:
+        with path.open("rb") as file:
+            file.seek(offset)
+            tensor.raw_data = file.read(length)
+        tensor.ClearField("external_data")
+        tensor.data_location = onnx.TensorProto.DEFAULT

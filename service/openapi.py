@@ -73,7 +73,7 @@ def document(repository: Repository, max_body: int) -> dict[str, Any]:
         paths[f"/models/{name}"] = _get(f"The signature of {name}.", f"{name}:signature")
         paths[f"/models/{name}/example"] = _get(f"A body that {name} takes.", f"{name}:example")
         paths[f"/models/{name}/predict"] = _predict(serving, f"{name}:predict", max_body)
-    for name in repository.names():
+    for name in repository.available():
         paths |= _of_versions(repository, name, max_body)
     return {
         "openapi": "3.1.0",

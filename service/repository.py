@@ -15,7 +15,7 @@ from service import stock as stocks
 from service.aliases import STABLE
 from service.errors import NotFound, NotReady, SettingsError, nearest
 from service.publish import NAME
-from service.scan import NAMES, Refused, look
+from service.scan import NAMES, UNLOADED, Refused, look
 from service.stock import EMPTY, Servable, Stock
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Repository:
         """The version that `find` has not got because nobody has asked for it yet."""
         owner, _ = self.key(name, version or "")
         found = self.stock.scan.by_name.get(owner, {}).get(version or "")
+        if owner in self.stock.scan.unloaded:
+            return None
         if found is None or found.key in self.stock.models or found.key in self.stock.broken:
             return None
         return found
@@ -95,7 +97,12 @@ class Repository:
         return self.owners.get(name, name), version
 
     def states(self, name: str) -> dict[str, str]:
-        """The versions of a model or view that are not refused: "loaded" or "on demand"."""
+        """The versions of a model or view that are not refused, each with its state.
+
+        It is "loaded" or "on demand", or of a model that is out of service "unloaded".
+        """
+        if name in self.stock.scan.unloaded:
+            return dict.fromkeys(self.stock.scan.by_name.get(name, ()), "unloaded")
         loaded = {servable.version for servable in self.served.get(name, ())}
         states = {}
         for found in self.stock.scan.by_name.get(self.owners.get(name, name), {}).values():
@@ -107,13 +114,20 @@ class Repository:
         return states
 
     def names(self) -> list[str]:
-        """The models and views that can be asked for by some version at least."""
+        """The models and views that are not refused in all their versions."""
         return sorted({*self.served, *filter(self.states, self.stock.scan.by_name)})
+
+    def available(self) -> list[str]:
+        """Those of them that can be asked for by some version at least."""
+        return [name for name in self.names() if name not in self.stock.scan.unloaded]
 
     def reason_not_ready(self) -> str | None:
         """Why nothing can be answered yet; `None` once something can."""
         if self.serving:
             return None
+        for name in self.names():
+            if name in self.stock.scan.unloaded:
+                return f"no model is usable: {name}: {_why_unloaded(name)}"
         if self.refused:
             first = self.refused[0]
             where = (
@@ -128,24 +142,26 @@ class Repository:
                 raise NotReady(reason)
             message = (
                 "no model was named, and none is the default: ask /models/<name>/predict, or set "
-                f"TRICEPS_DEFAULT_MODEL. Available: {', '.join(self.names())}"
+                f"TRICEPS_DEFAULT_MODEL. Available: {', '.join(self.available())}"
             )
             raise NotFound(message)
         if self.default not in known_names(self):
             # Nobody's fault but the setting's, and a trainer may yet make it right.
             message = (
                 f"the default model {self.default!r} (TRICEPS_DEFAULT_MODEL) is not there. "
-                f"Available: {', '.join(self.names())}"
+                f"Available: {', '.join(self.available())}"
             )
             raise NotReady(self.reason_not_ready() or message)
         return self.default
 
     def _why_not(self, name: str, version: str | None, alias: str | None) -> RequestError:
         if name not in known_names(self):
-            available = ", ".join(self.names()) or "none yet"
-            close = nearest(name, self.names())
+            available = ", ".join(self.available()) or "none yet"
+            close = nearest(name, self.available())
             message = f"model {name!r}: there is none of that name{close}. Available: {available}"
             return NotFound(message)
+        if name in self.stock.scan.unloaded and version in (None, *self.states(name)):
+            return NotReady(f"model {name!r}: {_why_unloaded(name)}")
         if alias is not None:
             return self._why_no_alias(name, alias)
         refused = [entry for entry in self.refused if entry.name == name]
@@ -174,6 +190,13 @@ class Repository:
         available = ", ".join(sorted(named)) or "none"
         message = f"model {name!r} has no alias {alias!r}{nearest(alias, named)}"
         return NotFound(f"{message}. Available: {available}")
+
+
+def _why_unloaded(name: str) -> str:
+    return (
+        f"it is unloaded. The file {name}/{UNLOADED} of the repository says so: "
+        f"POST /v2/repository/models/{name}/load, or remove the file"
+    )
 
 
 def known_names(repository: Repository) -> set[str]:
@@ -261,6 +284,8 @@ def assemble(stock: Stock, policy: str, default: str) -> Repository:
     }
     serving: dict[str, Servable] = {}
     for name in stock.scan.by_name:
+        if name in stock.scan.unloaded:
+            continue
         if policy == "pinned":
             answers = aliases.get(name, {}).get(STABLE)
             if answers is None and (name, STABLE) not in stock.amiss:

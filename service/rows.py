@@ -6,7 +6,6 @@ A CSV's columns are features (`age`, or `insurance.age`), values of an image or 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import re
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from service.errors import BadRequest, TricepsError
-from service.signature import MISSING_CELLS, TRUE_FALSE
+from service.wire import cells
 from service.wire.body import DECODER
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
-# An image whole in one cell is long; a quotation mark that is never closed is longer.
-LONGEST_CELL = 1 << 24
 # -Infinity, the longest that may be cut off and then is no value, with room.
 _LONGEST_TOKEN = 16
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -70,17 +67,15 @@ def read_csv(
     Raises:
         RowsError: it is not CSV in UTF-8, or lacks the columns of an input that is needed.
     """
-    csv.field_size_limit(LONGEST_CELL)
-    # As training reads: a blank after a comma is no part of the cell.
-    records = _records(path, csv.reader(file, strict=True, skipinitialspace=True))
-    _, cells = next(records, ("", []))
-    header = [name.strip() for name in cells]
+    records = _records(path, cells.reader(file))
+    _, names = next(records, ("", []))
+    header = [name.strip() for name in names]
     columns = _columns(path, header, signature, needed)
     taken = {column.position for column in columns}
     others = [position for position in range(len(header)) if position not in taken]
     rows = (
-        Row(place, _instance(cells, columns), tuple(cells[position] for position in others))
-        for place, cells in _of_length(len(header), records)
+        Row(place, _instance(record, columns), tuple(record[position] for position in others))
+        for place, record in _of_length(len(header), records)
     )
     return tuple(header[position] for position in others), rows
 
@@ -88,9 +83,9 @@ def read_csv(
 def _records(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
     """Each record with its place; blank lines are none."""
     try:
-        for cells in reader:
-            if cells:
-                yield f"{path}, line {reader.line_num}", cells
+        for record in reader:
+            if record:
+                yield f"{path}, line {reader.line_num}", record
     except csv.Error as error:
         raise RowsError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
     except UnicodeDecodeError as error:
@@ -100,12 +95,12 @@ def _records(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
 def _of_length(
     length: int, records: Iterator[tuple[str, list[str]]]
 ) -> Iterator[tuple[str, list[str]]]:
-    for place, cells in records:
-        if len(cells) != length:
+    for place, record in records:
+        if len(record) != length:
             raise RowsError(
-                f"{place}: expected {length} cells, as the header has, received {len(cells)}"
+                f"{place}: expected {length} cells, as the header has, received {len(record)}"
             )
-        yield place, cells
+        yield place, record
 
 
 def _columns(
@@ -170,48 +165,17 @@ def _known(signature: Signature) -> dict[str, list[tuple[Input, str | int, str]]
     return known | {name: owners for name, owners in bare.items() if name not in known}
 
 
-def _instance(cells: list[str], columns: list[_Column]) -> dict[str, Any]:
+def _instance(record: list[str], columns: list[_Column]) -> dict[str, Any]:
     instance: dict[str, Any] = {}
     for column in columns:
-        name, step, cell = column.entry.name, column.step, cells[column.position].strip()
+        name, step, cell = column.entry.name, column.step, record[column.position].strip()
         if isinstance(step, str):
-            instance.setdefault(name, {})[step] = _value(cell, column.dtype)
+            instance.setdefault(name, {})[step] = cells.value(cell, column.dtype)
         elif step >= 0:
-            instance.setdefault(name, []).append(_value(cell, column.dtype))
+            instance.setdefault(name, []).append(cells.value(cell, column.dtype))
         else:
-            instance[name] = _whole(cell, column)
+            instance[name] = cells.boxed(cells.row(cell, column.entry), column.entry)
     return instance
-
-
-def _whole(cell: str, column: _Column) -> Any:
-    """A whole row in one cell: as JSON, or a value as it is where a row is one value."""
-    tensor = column.entry.tensors[0]
-    if tensor.shape and (tensor.size != 1 or cell.startswith("[")):
-        # What is no JSON stays text, for the wire to refuse by its place.
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(cell)
-        return cell or None
-    value = _value(cell, column.dtype)
-    return [value] if tensor.shape else value
-
-
-def _value(cell: str, dtype: str) -> Any:
-    """A cell as JSON would have it; what is no number stays text, for the wire to refuse."""
-    if cell in MISSING_CELLS:
-        return None
-    if dtype == "string":
-        return cell
-    truth = TRUE_FALSE.get(cell.lower())
-    if dtype == "bool":
-        # A CSV has no booleans of its own, and half of the world writes them as numbers.
-        return {"1": True, "0": False}.get(cell, cell) if truth is None else bool(truth)
-    if truth is not None:
-        return int(truth)
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            # Python takes 1_000 for a number; nobody else does.
-            return cell if "_" in cell else kind(cell)
-    return cell
 
 
 def read_json(path: Path, file: IO[str]) -> Iterator[Row]:

@@ -4,6 +4,7 @@ A repository has these, and in place of one there may be a single model:
 
     <models>/<name>/<version>/model.onnx        a repository
     <models>/<name>/aliases.json                names for versions of a model
+    <models>/<name>/unloaded                    the model is out of service
     <models>/model.onnx                         one model, called like its folder
     <models>  (a file.onnx)                     one model, called like the file
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALIASES = "aliases.json"
+UNLOADED = "unloaded"
 NAMES = "letters, digits, '_', '.' and '-'"
 _CHOICE = "--models or TRICEPS_MODELS"
 
@@ -41,6 +43,8 @@ class Version:
     path: str
     """Of its file; no `Path`, which would take longer to make than all else of a look."""
     stamp: Stamp
+    root: str = ""
+    """The repository, which its files may not lead out of; empty where the file itself is named."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -75,6 +79,8 @@ class Scan:
     aliases: tuple[Aliases, ...]
     refused: tuple[Refused, ...]
     """Folders that hold no version."""
+    unloaded: frozenset[str] = frozenset()
+    """Models that are out of service, by a file that says so."""
 
     @cached_property
     def by_name(self) -> dict[str, dict[str, Version]]:
@@ -96,6 +102,11 @@ def look(path: Path) -> Scan:
         raise SettingsError(message) from error
 
 
+def is_one_file(path: Path) -> bool:
+    """Whether there is a single model in place of a repository."""
+    return path.is_file() or (path / FILE).is_file()
+
+
 def settled(now: Scan, before: Scan, known: Scan) -> Scan:
     """What of `now` is done being written: in its place, what is not has what `known` has of it.
 
@@ -113,6 +124,7 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
         tuple(f for f in found if f is not None),
         tuple(a for a in aliases if a is not None),
         now.refused,
+        now.unloaded,
     )
 
 
@@ -126,10 +138,11 @@ def _look(path: Path) -> Scan:
         )
         raise SettingsError(message)
     if (path / FILE).is_file():
-        return _one(_as_name(path.resolve().name), path / FILE)
+        return _one(_as_name(path.resolve().name), path / FILE, str(path))
     found: list[Version] = []
     aliases: list[Aliases] = []
     refused: list[Refused] = []
+    unloaded: list[str] = []
     for folder in _folders(path):
         name = folder.name
         if not NAME.fullmatch(name):
@@ -150,17 +163,19 @@ def _look(path: Path) -> Scan:
             refused.append(Refused(name, None, reason))
         for number in map(str, numbers):
             place = f"{folder}/{number}"
-            found.append(Version(name, number, f"{place}/{FILE}", _stamp_folder(place)))
+            found.append(Version(name, number, f"{place}/{FILE}", _stamp_folder(place), str(path)))
         stamp = _stamp(folder / ALIASES)
         if stamp is not None:
             aliases.append(Aliases(name, folder / ALIASES, (stamp,)))
-    return Scan(tuple(found), tuple(aliases), tuple(refused))
+        if _stamp(folder / UNLOADED) is not None:
+            unloaded.append(name)
+    return Scan(tuple(found), tuple(aliases), tuple(refused), frozenset(unloaded))
 
 
-def _one(name: str, file: Path) -> Scan:
+def _one(name: str, file: Path, root: str = "") -> Scan:
     """A repository of one file; what else is beside it may be anybody's."""
     stamp = _stamp(file)
-    return Scan((Version(name, "1", str(file), () if stamp is None else (stamp,)),), (), ())
+    return Scan((Version(name, "1", str(file), () if stamp is None else (stamp,), root),), (), ())
 
 
 def _stamp_folder(folder: str) -> Stamp:

@@ -13,7 +13,7 @@ import click
 # hold memory.  Read when numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from service import __version__, cpus
+from service import __version__, cpus, trial
 from service import settings as all_settings
 from service.repository import default_name, open_repository
 from service.scan import look
@@ -37,18 +37,22 @@ def serve(file: str | None, **flags: Any) -> None:
         raise click.UsageError(message)
     settings = all_settings.load(**{**flags, "models": file or flags["models"]})
     names = look(settings.models).by_name.keys()
-    if settings.default_model and settings.default_model not in names:
-        # A view, perhaps, which only its file knows of; or a slip, which is better said now.
-        open_repository(settings.models, settings.default_model, settings.policy)
     from service.workers import Workers, listen
 
     settings = replace(settings, workers=settings.workers or cpus.available())
-    with listen(settings) as listener:
-        _greet(settings, default_name(settings.default_model, names) or min(names, default=None))
-        logging.basicConfig(
-            level=logging.INFO, format="%(levelname)s %(process)d %(name)s: %(message)s"
-        )
-        code = Workers(settings, listener).run()
+    # No process loads a model that has not been tried in another.
+    with trial.kept(settings.workers):
+        if settings.default_model and settings.default_model not in names:
+            # A view, perhaps, which only its file knows of; or a slip, which is better said now.
+            open_repository(settings.models, settings.default_model, settings.policy)
+        with listen(settings) as listener:
+            _greet(
+                settings, default_name(settings.default_model, names) or min(names, default=None)
+            )
+            logging.basicConfig(
+                level=logging.INFO, format="%(levelname)s %(process)d %(name)s: %(message)s"
+            )
+            code = Workers(settings, listener).run()
     if code:
         raise click.exceptions.Exit(code)
 

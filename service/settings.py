@@ -90,6 +90,35 @@ class Settings:
             "The largest body taken, in bytes, as sent and once inflated.",
         ),
     )
+    max_in_flight: int = field(
+        default=128 * 2**20,
+        metadata=_told(
+            click.IntRange(1024, 2**40),
+            "The bytes of all bodies that a process holds at once; who brings more is refused.",
+        ),
+    )
+    queue: float = field(
+        default=0.1,
+        metadata=_told(
+            click.FloatRange(0, 3600),
+            "The longest queue of a model, in seconds of its work; who would wait longer is "
+            "refused.",
+        ),
+    )
+    timeout: float = field(
+        default=30,
+        metadata=_told(
+            click.FloatRange(0, 3600, min_open=True),
+            "The seconds after which a request is not run any more, unless it says so itself.",
+        ),
+    )
+    grace: float = field(
+        default=2,
+        metadata=_told(
+            click.FloatRange(0, 600),
+            "The seconds between SIGTERM, from when it is not ready, and the end of listening.",
+        ),
+    )
     workers: int = field(
         default=0,
         metadata=_told(
@@ -122,7 +151,7 @@ class Settings:
         default=False,
         metadata=_told(
             click.BOOL,
-            "Whether whoever may ask may also have models loaded, by /v2/repository.",
+            "Whether whoever may ask may also have models loaded and unloaded, by /v2/repository.",
         ),
     )
     predict_route: str = field(

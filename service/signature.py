@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import orjson
 
 from service.errors import ModelRefused
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "triceps"
 FORMAT = 1
+# Golden rows of large pictures and vocabularies of a language fit many times over.
+MAX_NOTE = 64 * 2**20
 
 # How a CSV's cell says that it is empty, and how it says yes and no: to training and to scoring.
 MISSING_CELLS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
@@ -307,7 +310,7 @@ def parse(
             provenance=dict(note.get("provenance", {})),
             batch=batch,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         message = f"its signature (metadata {METADATA_KEY!r}) is damaged: {error!r}"
         raise ModelRefused(message) from error
     _check_names(note, signature, tensors)
@@ -316,9 +319,15 @@ def parse(
 
 
 def _load_note(text: str) -> dict[str, Any]:
+    if len(text) > MAX_NOTE:
+        message = f"its metadata {METADATA_KEY!r} has {len(text)} characters, {MAX_NOTE} at most"
+        raise ModelRefused(message)
     try:
         note = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        # What no answer could hold, such as half a surrogate pair, would else be found by whoever
+        # asks for the signature; and there it stands some levels deeper.
+        orjson.dumps([[[[[[[[note]]]]]]]])
+    except (TypeError, ValueError, RecursionError) as error:
         message = f"its metadata {METADATA_KEY!r} is not JSON: {error}"
         raise ModelRefused(message) from error
     if not isinstance(note, dict) or not isinstance(note.get("format"), int):

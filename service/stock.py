@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import aliases as files
+from service import trial
 from service.errors import ModelRefused
 from service.model import Model
 from service.scan import Refused, Scan, Version
@@ -81,7 +82,9 @@ def load(found: Version) -> Loaded | Broken:
     """Load a version and prove it, or say why it cannot serve."""
     name, version = found.key
     try:
-        model = Model.load(Path(found.path))
+        _check_place(Path(found.path), found.root)
+        with trial.passed(found.path, found.stamp):
+            model = Model.load(Path(found.path))
         signature = model.signature
         return Loaded(
             found,
@@ -92,11 +95,29 @@ def load(found: Version) -> Loaded | Broken:
             },
         )
     except ModelRefused as error:
-        return Broken(found, str(error))
+        return Broken(found, trial.plain(str(error)))
     except Exception as error:
         # A bug, of ours or of what we load with; the other models are to serve all the same.
         log.exception("%s, version %s: loading it failed", name, version)
-        return Broken(found, f"loading it failed: {type(error).__name__}: {error}")
+        reason = f"loading it failed: {type(error).__name__}: {error}"
+        return Broken(found, trial.plain(reason))
+
+
+def _check_place(file: Path, root: str) -> None:
+    """Refuse a link out of the repository: who may write there need not be who may read here.
+
+    The repository itself may be a link, and links inside of it are followed.
+    """
+    try:
+        real = file.resolve(strict=True)
+    except (OSError, RuntimeError):  # what cannot be followed cannot be read, which says why
+        return
+    if root and not real.is_relative_to(Path(root).resolve()):
+        message = (
+            f"a link leads out of the repository, to {real}: expected the file, or a link inside; "
+            "the repository itself may be a link"
+        )
+        raise ModelRefused(message)
 
 
 def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
@@ -112,6 +133,8 @@ def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     for name, versions in scan.by_name.items():
+        if name in scan.unloaded:
+            continue
         former = before.aliases.get(name, {})
         for alias, version in sorted(declared.get(name, {}).items()):
             named = _resolve(shelf, versions, version, former.get(alias))

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 
 # How long it may take to finish what it has accepted, once it is told to stop.
 STOP_SECONDS = 10
+# How much longer than the grace a worker goes on that nobody tells when that is over.
+MARGIN_SECONDS = 1
 
 
 def work(
     settings: Settings, pair: socket.socket, on_closed: Callable[[], None], metrics: Metrics
 ) -> int:
-    """Load the models and answer connections until SIGTERM; the exit code.
+    """Load the models and answer connections until there is an end to them; the exit code.
+
+    SIGTERM is the beginning of that: the service is not ready any more, and answers on.
 
     Args:
         settings: of the service.
@@ -46,14 +50,23 @@ def work(
     # In this process, and no earlier: no thread of the one that forked it is in it.
     app.extensions["triceps"].watch(settings.watch)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_answer(Front(app, settings, runner.get_loop()), pair, on_closed))
+        front = Front(app, settings, runner.get_loop())
+        runner.run(_answer(front, pair, on_closed, settings.grace))
     return 0
 
 
-async def _answer(front: Front, pair: socket.socket, on_closed: Callable[[], None]) -> None:
+async def _answer(
+    front: Front, pair: socket.socket, on_closed: Callable[[], None], grace: float
+) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+    def drain() -> None:
+        front.drain()
+        # Whoever accepts ends this sooner, by closing its end of the pair.
+        loop.call_later(grace + MARGIN_SECONDS, stop.set)
+
+    loop.add_signal_handler(signal.SIGTERM, drain)
     pair.setblocking(False)
     tasks = set()
 

@@ -94,7 +94,7 @@ class Workers:
         self._closed = memoryview(mmap.mmap(-1, 8 * settings.workers)).cast("q")
         self._board = Board(settings.workers)
         self._selector = selectors.DefaultSelector()
-        self._stopping = False
+        self._stopping = 0
         self._deaths: list[float] = []
 
     def run(self) -> int:
@@ -113,20 +113,39 @@ class Workers:
                 self._spawn(slot)
             healthy = True
             while healthy and not self._stopping:
-                for key, _ in self._selector.select():
-                    if key.fileobj is wake:
-                        wake.recv(4096)
-                    else:
-                        self._accept()
+                self._listen(wake, None)
                 healthy = self._bury()
-            self._stopping = True
+            if healthy and self._stopping == signal.SIGTERM:
+                self._drain(wake)
+            self._stopping = self._stopping or signal.SIGTERM
             self._listener.close()
             self._end()
             signal.set_wakeup_fd(-1)
         return 0 if healthy else 1
 
-    def _stop(self, *_: object) -> None:
-        self._stopping = True
+    def _stop(self, number: int, _: object) -> None:
+        # A second one means what Ctrl-C does: now.
+        self._stopping = signal.SIGINT if self._stopping else number
+
+    def _listen(self, wake: socket.socket, seconds: float | None) -> None:
+        """Hand out the connections that come within so many seconds, until a signal does."""
+        for key, _ in self._selector.select(seconds):
+            if key.fileobj is wake:
+                wake.recv(4096)
+            else:
+                self._accept()
+
+    def _drain(self, wake: socket.socket) -> None:
+        """Be ready no more, and listen on for those who have not heard of it yet."""
+        self._signal(signal.SIGTERM)
+        until = time.monotonic() + self._settings.grace
+        while self._stopping == signal.SIGTERM and self._workers:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            self._listen(wake, left)
+            self._bury()
+        self._accept()
 
     def _spawn(self, slot: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -227,13 +246,12 @@ class Workers:
     def _end(self) -> None:
         """Tell all workers to stop, and see that they do."""
         deadline = time.monotonic() + workers.STOP_SECONDS + 1
-        self._signal(signal.SIGTERM)
+        for worker in self._workers.values():
+            worker.pair.close()
         while self._workers and time.monotonic() < deadline:
             self._bury()
             time.sleep(0.01)
         self._signal(signal.SIGKILL)
-        for worker in self._workers.values():
-            worker.pair.close()
 
     def _signal(self, number: int) -> None:
         for pid in self._workers:

@@ -50,7 +50,7 @@ def cases(draw: st.DrawFn) -> tuple[native.Request, dict[str, NDArray[Any]]]:
     """What was asked, and what came of it."""
     heads = draw(st.lists(st.sampled_from(HEADS), min_size=1, unique=True))
     rows = draw(st.integers(1, 7))
-    imputed = [Imputed("instances[0].x", 1.5)] * draw(st.integers(0, 2))
+    imputed = [Imputed("instances[0].x", 1.5, "t.x")] * draw(st.integers(0, 2))
     names = tuple(head.name for head in heads)
     asked = native.Request({}, names, draw(st.booleans()), imputed)
     return asked, {head.name: draw(outputs_of(head, rows)) for head in heads}

@@ -44,11 +44,37 @@ def test_a_nan_is_left_to_the_reader_that_knows_its_place():
     assert math.isnan(body.parse(b'{"a": NaN}')["a"])
 
 
+def test_what_a_body_spells_out_is_told_from_what_is_too_large():
+    """Some protocols have infinities, and none makes one of a number."""
+    spelled = body.parse(b"[NaN, Infinity, -Infinity]")
+    (large,) = body.parse(b"[1e400]")
+
+    assert [type(value) for value in spelled] == [body.Spelled] * 3
+    assert str(spelled) == "[nan, inf, -inf]"
+    assert (type(large), large) == (float, math.inf)
+
+
 @pytest.mark.parametrize(
     ("content", "expected", "received"),
     [
-        pytest.param(b"", 'a JSON object with "instances" or "inputs"', "no body", id="empty"),
-        pytest.param(b" \n", 'a JSON object with "instances" or "inputs"', "no body", id="blank"),
+        pytest.param(b"", 'a JSON object with "a"', "no body", id="empty"),
+        pytest.param(b"[]", 'an object with "a"', "an empty list", id="list"),
+        pytest.param(b"NaN", 'an object with "a"', "NaN", id="NaN"),
+    ],
+)
+def test_a_body_that_is_no_object_is_told_what_belongs_in_it(content, expected, received):
+    """In words of whoever reads it."""
+    with pytest.raises(BadRequest) as caught:
+        body.parse_object(content, '"a"')
+
+    assert caught.value.problems == (Problem("body", expected, received),)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "received"),
+    [
+        pytest.param(b"", "JSON", "no body", id="empty"),
+        pytest.param(b" \n", "JSON", "no body", id="blank"),
         pytest.param(
             b'{"instances": }',
             "JSON",
@@ -221,10 +247,10 @@ def test_notes_without_a_problem_let_the_request_pass():
     """What was imputed is no problem."""
     notes = Notes()
 
-    notes.impute("instances[0].age", 38)
+    notes.impute("instances[0].age", 38, "insurance.age")
     notes.stop()
 
-    assert notes.imputed == [Imputed("instances[0].age", 38)]
+    assert notes.imputed == [Imputed("instances[0].age", 38, "insurance.age")]
 
 
 def test_twenty_problems_are_told_and_all_are_counted():

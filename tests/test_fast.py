@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest
 from service.model import Model
-from service.wire import fast, native
+from service.wire import fast, native, quick
 
 if TYPE_CHECKING:
     from service.signature import Input, Signature
@@ -199,7 +199,7 @@ def test_a_byte_order_mark_is_refused_by_both():
 def test_an_error_that_is_kept_does_not_block_the_parser():
     """A traceback may hold a parsed document; the next body gets a parser all the same."""
     body = json.dumps({"instances": [RIGHT]}).encode()
-    held = fast._parse(body)
+    held = quick.parse(body)
 
     assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
     assert held is not None
@@ -213,3 +213,37 @@ def test_arrays_outlive_the_next_body():
 
     np.testing.assert_array_equal(first["digit"], np.array([[1, 2, 3, 4]], np.float32))
     np.testing.assert_array_equal(first["fruit"], np.array([[1, 2.5]], np.float32))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9])
+def test_large_bodies_are_read_in_pieces(rows, monkeypatch):
+    """To the same arrays, by a parser that is not kept."""
+    monkeypatch.setattr(fast, "_MANY", 8)
+    monkeypatch.setattr(quick, "LARGE", 10)
+    digits = [[i + j / 8 for j in range(4)] for i in range(rows)]
+    for shape in ((rows, 4), (rows, 2, 2)):
+        columns = {
+            "insurance": [[47, "yes", 20]] * rows,
+            "fruit": [[1, 2]] * rows,
+            "digit": np.reshape(digits, shape).tolist(),
+        }
+        body = json.dumps({"inputs": columns}).encode()
+
+        found = fast.Decoder(THREE)._decode(body)
+
+        expected = native.decode(body, THREE)
+        assert list(found.arrays) == list(expected.arrays)
+        for name, array in expected.arrays.items():
+            assert np.array_equal(found.arrays[name], array)
+            assert found.arrays[name].dtype == array.dtype
+
+
+def test_a_large_body_with_a_fault_is_left_to_the_plain_path(monkeypatch):
+    """In whatever piece the fault is."""
+    monkeypatch.setattr(fast, "_MANY", 8)
+    for place in (0, 5, 8):
+        digits: list[Any] = [[0, 1, 2, 3]] * 9
+        digits[place] = [0, 1e39, 2, 3]
+        body = json.dumps({"inputs": {"digit": digits}, "heads": ["digits"]}).encode()
+        with pytest.raises(BadRequest, match=rf"inputs.digit\[{place}\]\[1\]"):
+            fast.decode(body, THREE)

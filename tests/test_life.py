@@ -563,6 +563,80 @@ def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads, monkeyp
     assert states(library) == {"1": "on demand", "2": "loaded"}
 
 
+# ── unloading ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_model_is_unloaded_and_loaded_by_a_file(models, loads, caplog):
+    """In all its versions; whoever puts it there or takes it away, and at a start, too."""
+    put(models, 1)
+    put(models, 2)
+    put(models, 1, "other")
+    point(models, stable="1")
+    library = Library(models)
+    held = library.find("m", alias="stable")
+    mark = models / "m" / "unloaded"
+    mark.touch()
+    with caplog.at_level("INFO"):
+        library.refresh()
+    assert caplog.messages == [
+        "m is out of service: the file m/unloaded says so",
+        "unloaded m, version 1",
+        "unloaded m, version 2",
+    ]
+    assert size(held) == 2.0
+
+    for each in (library, Library(models), Library(models, policy="pinned")):
+        assert states(each) == {"1": "unloaded", "2": "unloaded"}
+        for ask in (["m"], ["m", "1"], ["m", None, "stable"]):
+            with pytest.raises(NotReady, match=r"model 'm': it is unloaded\. The file m/unloaded"):
+                each.find(*ask)
+    assert loads == [("m", "1"), ("m", "2"), ("other", "1"), ("other", "1")]
+    put(models, 3)
+    library.refresh()
+    assert states(library)["3"] == "unloaded"
+
+    mark.unlink()
+    library.refresh()
+
+    assert states(library) == {"1": "loaded", "2": "on demand", "3": "loaded"}
+    assert library.find("m", alias="stable").version == "1"
+
+
+def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models, monkeypatch):
+    """The load that began before does not put it back."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    real = stock.load
+
+    def load(found):
+        made = real(found)
+        library.unload("m")
+        return made
+
+    monkeypatch.setattr(life, "load", load)
+    with pytest.raises(NotReady, match="it is unloaded"):
+        library.find("m", "1")
+    assert library.current.stock.models == {}
+
+
+def test_what_is_loaded_on_demand_during_an_unload_is_dropped(models, monkeypatch):
+    """Nor does one that ends while the others are let go of."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    real = life.make
+
+    def make(*arguments):
+        library.find("m", "1")
+        return real(*arguments)
+
+    monkeypatch.setattr(life, "make", make)
+    library.unload("m")
+
+    assert library.current.stock.models == {}
+
+
 # ── policies and aliases ─────────────────────────────────────────────────────────────────────────
 
 
@@ -1083,6 +1157,49 @@ def test_thousands_of_requests_across_swaps(serve, models):
     assert answers.total() > 2000
     assert {version for path, version in answers if path == "/predict"} >= {1, 7}
     assert {version for path, version in answers if "aliases" in path} == {1, 3}
+
+
+def test_all_workers_follow_an_unload_and_a_load(serve, models):
+    """Whichever is told; and one that is started later, or again."""
+    put(models, 1)
+    put(models, 1, "other")
+    server, port = serve("--workers", "2", "--admin", "true")
+    with contextlib.ExitStack() as stack:
+        # Each worker has one of them, since they are handed to whoever has fewer.
+        both = [
+            stack.enter_context(
+                contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE))
+            )
+            for _ in range(2)
+        ]
+
+        def ask(connection, method, path, body=None):
+            connection.request(method, path, body, JSON)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+
+        def follow(status):
+            for connection in both:
+                until(lambda c=connection: ask(c, "GET", "/v2/models/m/ready") == status)
+                assert ask(connection, "POST", "/models/m/predict", json.dumps(FRUIT)) == status
+                assert ask(connection, "POST", "/models/other/predict", json.dumps(FRUIT)) == 200
+
+        follow(200)
+        for teller in both:
+            for verb, status in (("unload", 503), ("load", 200)):
+                assert ask(teller, "POST", f"/v2/repository/models/m/{verb}") == 200
+                # Who was told has done it before the answer.
+                assert ask(teller, "GET", "/v2/models/m/ready") == status
+                follow(status)
+        assert ask(both[0], "POST", "/v2/repository/models/m/unload") == 200
+    server.end()
+
+    _, port = serve("--workers", "1")
+
+    status, said = get(f"http://127.0.0.1:{port}/v2/models/m/ready")
+    assert (status, said["ready"]) == (503, False)
+    assert get(f"http://127.0.0.1:{port}/models/other")[0] == 200
 
 
 def big(scale):

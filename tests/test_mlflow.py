@@ -214,10 +214,10 @@ def test_missing_values_take_their_defaults_and_are_noted(missing):
     asked = _read(_split(["age", "bmi", "smoker", "digit"], [missing, 20, missing, [0, 1, 2, 3]]))
 
     assert asked.imputed == [
-        Imputed("instances[0].insurance.age", 38),
-        Imputed("instances[0].insurance.smoker", "no"),
-        Imputed("instances[0].fruit.weight", 1.5),
-        Imputed("instances[0].fruit.length", 2),
+        Imputed("dataframe_split.data[0].insurance.age", 38, "insurance.age"),
+        Imputed("dataframe_split.data[0].insurance.smoker", "no", "insurance.smoker"),
+        Imputed("dataframe_split.data[0].fruit.weight", 1.5, "fruit.weight"),
+        Imputed("dataframe_split.data[0].fruit.length", 2, "fruit.length"),
     ]
     assert asked.arrays["insurance"].tolist() == [[38, 20]]
     assert asked.arrays["insurance.smoker"].tolist() == [["no"]]
@@ -246,7 +246,7 @@ def test_what_was_imputed_is_noted_alike(body):
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
     asked = _read(body, PLANT, kind)
 
-    assert asked.imputed == [Imputed("instances[0].plant.height", 10)]
+    assert [(entry.feature, entry.value) for entry in asked.imputed] == [("plant.height", 10)]
     assert asked.arrays["plant"].tolist() == [[10, 1]]
 
 
@@ -289,6 +289,7 @@ def test_nan_elsewhere_and_infinity_are_refused(body, problem):
 @pytest.mark.parametrize(
     ("body", "problems"),
     [
+        pytest.param(b" ", [("body", f"a JSON object with exactly one of {FORMS}", "no body")]),
         pytest.param([], [("body", f"an object with exactly one of {FORMS}", "an empty list")]),
         pytest.param({}, [("body", f"exactly one of {FORMS}", "none of them")]),
         pytest.param(
@@ -475,6 +476,16 @@ def test_a_column_stands_once():
     ]
     assert _problems(_read, b'{"inputs": {"bmi": [1], "bmi": [2]}}') == [
         ("body", "each key of an object once", '"bmi" twice')
+    ]
+
+
+def test_long_names_of_columns_are_not_taken_for_one():
+    """Though a message shows only their beginning."""
+    columns = {"x" * 300 + end: [1] for end in "ab"}
+
+    assert [at for at, *_ in _problems(_read, {"inputs": columns}, IMAGE)] == [
+        *["inputs." + "x" * 199 + "…"] * 2,
+        "inputs",
     ]
 
 
@@ -773,7 +784,9 @@ def test_all_forms_are_one(rows, order):
         asked = _read(body)
 
         assert _same(asked.arrays, expected.arrays)
-        assert [entry.value for entry in asked.imputed] == [e.value for e in expected.imputed]
+        assert [(entry.feature, entry.value) for entry in asked.imputed] == [
+            (entry.feature, entry.value) for entry in expected.imputed
+        ]
 
 
 @pytest.mark.parametrize("name", small.every())
@@ -815,7 +828,7 @@ VALUES = st.recursive(
 )
 
 
-@given(st.sampled_from(mlflow._FORMS), VALUES, st.sampled_from([PLANT, IMAGE, THREE]))
+@given(st.sampled_from(mlflow.FORMS), VALUES, st.sampled_from([PLANT, IMAGE, THREE]))
 def test_whatever_comes_is_read_or_refused(form, value, signature):
     """And nothing else happens, be it nested as it may."""
     with contextlib.suppress(BadRequest):
@@ -872,7 +885,7 @@ def test_nan_and_infinity_are_written_as_mlflow_does():
     }
 
     assert _encode(THREE, outputs) == (
-        '{"predictions":[{"many":[0.93,NaN],"half":0.5,"whole":[2],"text":["\\u00fc"]},'
+        '{"predictions":[{"many":[0.93,NaN],"half":0.5,"whole":[2],"text":["ü"]},'
         '{"many":[Infinity,-Infinity],"half":NaN,"whole":[3],"text":["b"]}]}'
     )
 

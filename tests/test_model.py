@@ -839,7 +839,7 @@ def test_weights_outside_the_files_folder_are_refused(tmp_path, location):
     path = _external(tmp_path / "m", location.format(folder=tmp_path))
     (tmp_path / "m" / "link.bin").symlink_to(tmp_path / "secret.bin")
 
-    assert refusal(path).startswith("ONNX Runtime 1.")
+    assert refusal(path).startswith("its weights 'w' are in ")
 
 
 def test_weights_elsewhere_are_refused_in_memory_too(tmp_path, monkeypatch):
@@ -848,3 +848,26 @@ def test_weights_elsewhere_are_refused_in_memory_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     assert refusal(path.read_bytes()).startswith("ONNX Runtime 1.")
+
+
+@pytest.mark.parametrize("name", small.every())
+def test_many_rows_run_some_at_a_time(name, monkeypatch):
+    """With the answers of one run, whatever is left for the last of them."""
+    model = Model.load(small.every()[name])
+    heads = model.signature.head_names
+    row = {
+        tensor.name: np.full((1, *(axis or 2 for axis in tensor.shape)), "yes", object)
+        if tensor.dtype == "string"
+        else np.ones((1, *(axis or 2 for axis in tensor.shape)), tensor.dtype)
+        for entry in model.signature.inputs.values()
+        for tensor in entry.tensors
+    }
+    for rows in (3, 4, 5, 9):
+        arrays = {key: np.repeat(array, rows, axis=0) for key, array in row.items()}
+        monkeypatch.undo()
+        expected = model.predict(arrays, heads)
+        monkeypatch.setattr("service.model.MOST_ROWS", 4)
+        found = model.predict(arrays, heads)
+        for head in heads:
+            assert found[head].dtype == expected[head].dtype
+            assert difference(found[head], expected[head]) <= 1e-6

@@ -102,10 +102,10 @@ def test_defaults_stand_in_and_are_listed(said, at):
     request = _decode(said)
 
     assert request.imputed == [
-        Imputed(at("insurance") + ".age", 38),
-        Imputed(at("insurance") + ".smoker", "no"),
-        Imputed(at("fruit") + ".weight", 1.5),
-        Imputed(at("fruit") + ".length", 2),
+        Imputed(at("insurance") + ".age", 38, "insurance.age"),
+        Imputed(at("insurance") + ".smoker", "no", "insurance.smoker"),
+        Imputed(at("fruit") + ".weight", 1.5, "fruit.weight"),
+        Imputed(at("fruit") + ".length", 2, "fruit.length"),
     ]
     assert _same(
         request.arrays,
@@ -123,7 +123,7 @@ def test_a_null_in_a_list_takes_the_default_at_its_column(said, at):
     """And a text that training never saw is a text."""
     request = _decode(said)
 
-    assert request.imputed == [Imputed(at("insurance") + "[0]", 38)]
+    assert request.imputed == [Imputed(at("insurance") + "[0]", 38, "insurance.age")]
     assert request.arrays["insurance.smoker"].tolist() == [["maybe"]]
 
 
@@ -456,7 +456,7 @@ def test_a_single_input_takes_bare_rows(said, at):
 
     with_null = json.loads(json.dumps(said).replace("1,", "null,"))
     column = "[0]" if "[null" in json.dumps(with_null) else ".height"
-    assert _decode(with_null, PLANT).imputed == [Imputed(at + column, 10)]
+    assert _decode(with_null, PLANT).imputed == [Imputed(at + column, 10, "plant.height")]
 
 
 @pytest.mark.parametrize(
@@ -576,7 +576,7 @@ def test_answers_come_in_the_form_of_the_request():
         "size": np.float32([[7], [8]]),
         "where": np.float32([[1, 2], [3, 4]]),
     }
-    imputed = [Imputed("instances[0].age", 38)]
+    imputed = [Imputed("instances[0].age", 38, "x.age")]
 
     assert _encode(signature, outputs, by_row=True, imputed=imputed) == {
         "model": "m",

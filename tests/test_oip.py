@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest, NotFound
 from service.model import Model
+from service.signature import Head, Input, Signature, Tensor
 from service.wire import oip
-from service.wire.oip import Wanted
+from service.wire.oip import Wanted, quick
+from service.wire.oip.request import INPUT_KEYS, KEYS, Known
+from service.wire.quick import UnsureError
 
 MODELS = {name: Model.load(content) for name, content in small.every().items()}
 THREE = MODELS["three"].signature
@@ -40,14 +43,14 @@ def _nowhere(_name):
 
 
 def _unsure(*_):
-    raise oip._UnsureError
+    raise UnsureError
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "plain"], autouse=True)
 def _either_path(request, monkeypatch):
     """Everything here holds for both ways to read JSON."""
     if not request.param:
-        monkeypatch.setattr(oip, "_parse_fast", _unsure)
+        monkeypatch.setattr(quick, "parse", _unsure)
 
 
 def _read(said, signature=THREE):
@@ -269,6 +272,16 @@ def test_half_floats_have_no_json():
     assert [at for at, _, _ in _problems(named, half)] == ["outputs[0]", "inputs[0].data"]
 
 
+def test_half_floats_have_no_json_whatever_goes_out():
+    """Not even by the fast path, which could read them."""
+    entry = Input("x", "tensor", (Tensor("x", "float16", (2,)),))
+    head = Head("y", "tensor", Tensor("y", "float32", (2,)), inputs=("x",))
+
+    assert _problems(_one([1, 2], datatype="FP16"), Signature({"x": entry}, {"y": head})) == [
+        ("inputs[0].data", "binary data, since FP16 has no form in JSON", "a list of 2")
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "at", "expected", "received"),
     [
@@ -410,7 +423,7 @@ def _with(entry=INSURANCE, **changes):
             [
                 (
                     "output",
-                    f"one of {', '.join(oip._KEYS)} (did you mean 'outputs'?)",
+                    f"one of {', '.join(KEYS)} (did you mean 'outputs'?)",
                     'the unknown key "output"',
                 )
             ],
@@ -870,7 +883,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from([*oip._KEYS, *oip._INPUT_KEYS]), inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*KEYS, *INPUT_KEYS]), inner, max_size=4)
     ),
     max_leaves=8,
 )
@@ -910,7 +923,7 @@ def _bodies(draw):
     if draw(st.booleans()):
         said["outputs"] = [{"name": name} for name in draw(st.lists(st.sampled_from(HEADS)))]
     if kind == "bad":
-        said |= draw(st.dictionaries(st.sampled_from(oip._KEYS), JSON, max_size=1))
+        said |= draw(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=1))
     return said
 
 
@@ -934,7 +947,7 @@ def test_both_paths_agree(said):
         return
     fast = _outcome(body, THREE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(oip, "_parse_fast", _unsure)
+        patch.setattr(quick, "parse", _unsure)
         assert _outcome(body, THREE) == fast
 
 
@@ -959,12 +972,12 @@ def test_what_was_written_is_what_is_read(values, nested):
 
 def test_the_fast_path_is_taken():
     """Or none of it is fast: nested and flat, and with all that a request may say."""
-    known = oip._Known(THREE)
+    known = Known(THREE).tensors
     nested = [{**entry, "data": ARRAYS[entry["name"]].tolist()} for entry in INPUTS[2:]]
     said = {"id": "a", "inputs": INPUTS[:2] + nested, "outputs": SIZE, "parameters": {"timeout": 1}}
 
-    if oip._parse_fast is not _unsure:
-        found = oip._parse_fast(known, json.dumps(said).encode())
+    if quick.parse is not _unsure:
+        found = quick.parse(json.dumps(said).encode(), known)
         assert [type(entry["data"]) for entry in found["inputs"]] == [
             np.ndarray,
             list,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest
 from service.model import Model
-from service.wire import binary, oip
-from service.wire.oip import Wanted
+from service.wire import oip
+from service.wire.oip import Wanted, binary
 
 MODELS = {name: Model.load(content) for name, content in small.every().items()}
 THREE = MODELS["three"].signature

@@ -1,5 +1,6 @@
 """What KServe's and Triton's clients ask beside predictions."""
 
+import errno
 import json
 import shutil
 
@@ -294,11 +295,12 @@ def test_to_load_from_a_repository_that_is_gone(tmp_path):
     client = _allowing(models)
     shutil.rmtree(models)
 
-    answer = client.post("/v2/repository/models/one/load")
+    for verb in ("load", "unload"):
+        answer = client.post(f"/v2/repository/models/one/{verb}")
 
-    assert answer.status_code == 503
-    assert answer.json["error"].startswith("load 'one': ")
-    assert str(models) in answer.json["error"]
+        assert answer.status_code == 503
+        assert answer.json["error"].startswith(f"{verb} 'one': ")
+        assert str(models) in answer.json["error"]
     assert _loaded(client, "one", "1")
 
 
@@ -317,17 +319,234 @@ def test_a_model_comes_from_the_repository(models):
     )
 
 
-def test_nothing_is_unloaded(models):
-    """By a client: what is there is served."""
-    answer = _allowing(models).post("/v2/repository/models/three/unload", json={})
+@pytest.fixture(name="own")
+def _own(tmp_path):
+    """A repository to change, and a service of it where clients may do so."""
+    models = tmp_path / "models"
+    for version in (1, 2):
+        small.put(models, "three", version, small.three(version, models={"risky": ["risk"]}))
+    small.put(models, "other", 1, small.same(small.F))
+    return models, create_app(all_settings.load({}, models=models, admin=True)).test_client()
 
+
+UNLOADED = (
+    "model 'three': it is unloaded. The file three/unloaded of the repository says so: "
+    "POST /v2/repository/models/three/load, or remove the file"
+)
+
+
+def _unload(client, name, **body):
+    return client.post(f"/v2/repository/models/{name}/unload", **body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"json": {}},
+        {"json": {"parameters": None}},
+        {"json": {"parameters": {"unload_dependents": True}}},
+    ],
+    ids=["none", "empty", "no parameters", "Triton's"],
+)
+def test_to_unload_and_to_load(own, body):
+    """It is out of service at once, and back as it was; to do either twice is no mistake."""
+    models, client = own
+    for _ in range(2):
+        answer = _unload(client, "three", **body)
+        assert (answer.status_code, answer.json) == (200, {"name": "three", "unload": True})
+        assert (models / "three" / "unloaded").read_bytes() == b""
+
+    assert not _loaded(client, "three", "2")
+    for _ in range(2):
+        answer = client.post("/v2/repository/models/three/load")
+        assert (answer.status_code, answer.json) == (200, {"name": "three", "load": True})
+        assert not (models / "three" / "unloaded").exists()
+
+    assert _loaded(client, "three", "2")
+    assert _loaded(client, "risky", "2")
+
+
+def test_what_is_unloaded_says_so(own):
+    """Wherever it is asked for, by whatever version and in whoever's protocol, with the way out."""
+    _, client = own
+    _unload(client, "three")
+
+    for path in (
+        *("/models/three", "/models/three/versions/2", "/models/three/aliases/stable"),
+        *("/v2/models/three", "/v2/models/three/config", "/v2/models/three/versions/1/stats"),
+        *("/v1/models/three/metadata", "/v1/models/three/versions/1/metadata"),
+    ):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json["error"]) == (503, UNLOADED), path
+    for path in ("/models/three/predict", "/v2/models/three/infer", "/v1/models/three:predict"):
+        answer = client.post(path, json={})
+        assert (answer.status_code, answer.json["error"]) == (503, UNLOADED), path
+    for path in ("/v2/models/three/ready", "/v2/models/three/versions/1/ready"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert answer.json == {"name": "three", "ready": False, "error": UNLOADED}
+    assert client.get("/v2/models/three/versions/7").status_code == 404
+    assert client.get("/v2/models/risky").status_code == 404
+
+
+def test_what_is_unloaded_is_listed_as_that(own):
+    """By version; lists of what can be asked for are without it."""
+    _, client = own
+    _unload(client, "three")
+
+    assert client.get("/models").json["models"][1] == {
+        "name": "three",
+        "version": None,
+        "versions": {"1": "unloaded", "2": "unloaded"},
+        "aliases": {},
+        "heads": [],
+    }
+    assert client.get("/models").json["refused"] == []
+    assert client.post("/v2/repository/index").json == [
+        {"name": "other", "version": "1", "state": "READY", "reason": ""},
+        {"name": "three", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"},
+        {"name": "three", "version": "2", "state": "UNAVAILABLE", "reason": "unloaded"},
+    ]
+    status = client.get("/v1/models/three")
+    assert (status.status_code, status.json["ready"]) == (200, False)
+    assert [entry["state"] for entry in status.json["model_version_status"]] == ["END", "END"]
+    assert client.get("/v2/models").json == {"models": ["other"]}
+    assert client.get("/v1/models").json == {"models": ["other"]}
+    assert {entry["name"] for entry in _stats(client, "stats")} == {"other"}
+    assert not [path for path in client.get("/openapi.json").json["paths"] if "three" in path]
+    assert 'triceps_model_loaded{model="three"' not in client.get("/metrics").text
+
+
+def test_a_service_is_ready_while_any_model_serves(tmp_path):
+    """An unloaded default takes itself out of service alone; without any, there is nothing left."""
+    small.put(tmp_path, "three", 1, small.three())
+    small.put(tmp_path, "other", 1, small.same(small.F))
+    settings = all_settings.load({}, models=tmp_path, admin=True, default_model="three")
+    client = create_app(settings).test_client()
+
+    _unload(client, "three")
+    assert client.get("/readyz").json == {"status": "ready", "models": ["other"]}
+    assert client.get("/v2/health/ready").status_code == 200
+    # Whoever asks for no model asks for the default, and no other stands in for it.
+    assert client.get("/ping").status_code == 503
+    assert client.post("/predict", json={}).json == {"error": UNLOADED}
+    _unload(client, "other")
+    assert client.get("/v2/health/ready").status_code == 503
+    answer = client.get("/readyz")
     assert (answer.status_code, answer.json) == (
-        501,
+        503,
         {
-            "error": "unload 'three': what is in the repository is served. Take the folders of its "
-            "versions away"
+            "status": "not ready",
+            "reason": "no model is usable: other: it is unloaded. The file other/unloaded of the "
+            "repository says so: POST /v2/repository/models/other/load, or remove the file",
         },
     )
+    assert client.post("/v2/repository/models/three/load").status_code == 200
+    assert client.get("/ping").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "message"),
+    [
+        pytest.param(
+            "risky",
+            400,
+            "unload 'risky': it is a view of 'three', and goes and comes with that: unload 'three'",
+            id="a view",
+        ),
+        pytest.param("thre", 404, "did you mean 'three'", id="no model"),
+        pytest.param("..", 404, "model '..': there is none of that name", id="no name"),
+        pytest.param("empty", 503, "refused, it has no version", id="no version"),
+    ],
+)
+def test_what_cannot_be_unloaded(own, name, status, message):
+    """It says why, and nothing is written."""
+    models, client = own
+    (models / "empty").mkdir()
+
+    answer = _unload(client, name)
+
+    assert (answer.status_code, message in answer.json["error"]) == (status, True), answer.json
+    assert not [*models.parent.rglob("unloaded")]
+
+
+def test_a_model_that_cannot_serve_can_be_unloaded(own):
+    """And is then no model that is refused."""
+    models, client = own
+    small.put(models, "bad", 1, b"junk")
+
+    assert _unload(client, "bad").status_code == 200
+    assert client.get("/models").json["refused"] == []
+    assert client.post("/v2/repository/models/bad/load").status_code == 503
+    assert client.get("/models").json["refused"][0]["name"] == "bad"
+
+
+def test_parameters_that_are_not_spoken(own):
+    """Are refused, and nothing is unloaded."""
+    _, client = own
+    for given in ({"now": True}, ["now"]):
+        answer = _unload(client, "three", json={"parameters": given})
+        assert answer.status_code == 400
+        assert answer.json["error"].startswith("parameters: expected none but unload_dependents")
+
+    assert _loaded(client, "three", "2")
+
+
+@pytest.mark.parametrize("path", ["one", "one/model.onnx"])
+def test_one_file_cannot_be_unloaded(tmp_path, path):
+    """There is no folder that could say so, and nothing else to serve."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "model.onnx").write_bytes(small.same(small.F))
+    client = create_app(all_settings.load({}, models=tmp_path / path, admin=True)).test_client()
+    (name,) = client.get("/v2/models").json["models"]
+
+    answer = _unload(client, name)
+
+    assert (answer.status_code, answer.json) == (
+        409,
+        {
+            "error": f"unload {name!r}: {tmp_path / path} is one model and no repository of "
+            "models, so nothing else would be left: stop the service"
+        },
+    )
+    assert client.post(f"/v2/repository/models/{name}/load").status_code == 200
+
+
+def test_a_repository_that_may_not_be_written(own, monkeypatch):
+    """It says what the service may not do, and who can do it instead; all stays as it is."""
+    models, client = own
+    file = models / "three" / "unloaded"
+
+    def fail(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.publish._write", fail)
+        answer = _unload(client, "three")
+    assert (answer.status_code, answer.json) == (
+        409,
+        {
+            "error": f"unload 'three': {file}: cannot be written: Read-only file system. Let the "
+            "service write into its repository, or put an empty file of that name there yourself"
+        },
+    )
+    assert _loaded(client, "three", "2")
+
+    _unload(client, "three")
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", fail)
+        answer = client.post("/v2/repository/models/three/load")
+        # Where there is nothing to remove, nothing is.
+        assert client.post("/v2/repository/models/other/load").status_code == 200
+    assert (answer.status_code, answer.json) == (
+        409,
+        {
+            "error": f"load 'three': {file}: cannot be removed: Read-only file system. Let the "
+            "service write into its repository, or remove that file yourself"
+        },
+    )
+    assert not _loaded(client, "three", "2")
 
 
 def _stats(client, path):

@@ -226,10 +226,13 @@ def test_one_command_imports_only_its_own_modules():
 
 # --- the locks ---------------------------------------------------------------------------------
 
-LOCKS = {"serve": set(), "train": {"train"}, "dev": {"train", "dev"}}
+# By lock, the extras and the groups of pyproject.toml that it has; "build" is a group alone.
+EXTRAS = {"serve": set(), "train": {"train"}, "dev": {"train", "dev"}, "clients": set()}
+GROUPS = {"dev": {"build"}, "build": {"build"}, "clients": {"clients"}}
+ALL_LOCKS = ("serve", "train", "dev", "build", "clients")
 
 
-@pytest.fixture(scope="module", params=["serve", "train", "dev", "build"])
+@pytest.fixture(scope="module", params=ALL_LOCKS)
 def lock(request):
     """A lock's name, and its pins as requirements."""
     return request.param, _pins(request.param)
@@ -260,9 +263,16 @@ def test_lock_has_what_the_project_asks_for(lock):
     assert not missing, f"requirements/{name}.txt is stale: make lock"
 
 
-def test_lock_has_nothing_else(lock):
+# The clients' is looked at where they are installed: tests/clients/test_lock.py.
+@pytest.mark.parametrize("name", ["serve", "train", "dev", "build"])
+def test_lock_has_nothing_else(name):
     """What no longer is asked for is gone, followed through the installed packages' own needs."""
-    name, pins = lock
+    check_nothing_else(name)
+
+
+def check_nothing_else(name):
+    """Hold a lock against what is asked for, and what that needs; all of it is installed here."""
+    pins = _pins(name)
     environment = default_environment()
 
     needed = _closure(_asked(name))
@@ -274,14 +284,17 @@ def test_lock_has_nothing_else(lock):
 
 def test_locks_agree():
     """A package has one version in all the locks, so that one .venv serves them all."""
-    versions = {}
-    for name in ("serve", "train", "dev", "build"):
-        for pin in _pins(name).values():
-            versions.setdefault(pin.name, set()).add(str(pin.specifier))
-
-    assert not {name: found for name, found in versions.items() if len(found) > 1}
+    assert not _at_odds("serve", "train", "dev", "build")
     assert set(_pins("serve")) < set(_pins("train")) < set(_pins("dev"))
     assert set(_pins("build")) < set(_pins("dev"))
+
+
+def test_clients_are_tested_with_what_is_served():
+    """But for what the Makefile says they hold back, which is no longer than it has to be."""
+    said = re.search(r"^held_back := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert set(said[1].split("|")) == set(_at_odds("dev", "clients"))
+    assert set(_pins("serve")) < set(_pins("clients"))
 
 
 # --- the Makefile and requirements/install -----------------------------------------------------
@@ -322,13 +335,21 @@ def test_ci_runs_what_a_contributor_runs():
     assert script.read_text().splitlines()[-1] == "make test"
 
 
+def test_make_test_runs_the_clients_too():
+    """Last, in their own environment; the rest of the suite knows nothing of them."""
+    said = _make("--dry-run", "test").stdout.splitlines()
+
+    assert "requirements/install clients" in said
+    assert said[-1] == "build/clients/bin/python -m pytest tests/clients"
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout with empty locks, and on PATH only what a bare system has: no Python."""
     (tmp_path / "here" / "requirements").mkdir(parents=True)
     (tmp_path / "bin").mkdir()
     shutil.copy(ROOT / "requirements" / "install", tmp_path / "here" / "requirements")
-    for name in ("build", "serve", "train", "dev"):
+    for name in ALL_LOCKS:
         (tmp_path / "here" / "requirements" / f"{name}.txt").touch()
     (tmp_path / "here" / "pyproject.toml").touch()
     for tool in ("sh", "cat", "cksum", "dirname", "grep", "rm", "mkdir", "cp", "touch"):
@@ -336,13 +357,14 @@ def checkout(tmp_path):
     return tmp_path / "here"
 
 
-# Stands in for a Python: says its version, makes a .venv of itself, and notes what pip is told.
+# Stands in for a Python: says its version, makes an environment of itself, and notes what pip is
+# told.
 FAKE = """#!/bin/sh
 case "$1 $2" in
 "-c "*) echo {version}; exit {refused} ;;
 "-m venv")
-    mkdir -p .venv/bin && cp "$0" .venv/bin/python && touch .venv/bin/pip
-    echo "VIRTUAL_ENV=$PWD/.venv" >.venv/bin/activate ;;
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/bin/pip"
+    echo "VIRTUAL_ENV=$PWD/$3" >"$3/bin/activate" ;;
 "-m pip") echo "$*" >>pip.log ;;
 esac
 """
@@ -388,6 +410,45 @@ def test_installs_again_when_the_lock_changed(checkout):
     _, changed = _install(checkout)
 
     assert (first, touched, changed) == (2, 2, 4)
+
+
+def test_clients_have_an_environment_of_their_own(checkout):
+    """The Python of .venv makes it, the uv of .venv fills it, and .venv is left as it was."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _install(checkout, "dev")
+    uv = checkout / ".venv" / "bin" / "uv"
+    uv.write_text('#!/bin/sh\necho "$VIRTUAL_ENV: $*" >>uv.log\n')
+    uv.chmod(0o755)
+    before = (checkout / "pip.log").read_text()
+
+    said, _ = _install(checkout, "clients", PYTHON="python9")
+    _install(checkout, "clients")
+
+    packages, project = (checkout / "uv.log").read_text().splitlines()
+    assert said == (
+        "triceps: installing the packages of requirements/clients.txt into build/clients\n"
+    )
+    assert packages.startswith("build/clients: --quiet pip install --require-hashes ")
+    assert packages.endswith("-r requirements/build.txt -r requirements/clients.txt")
+    assert project.endswith(" --no-deps --no-build-isolation --editable .")
+    assert "echo 3.12.4" in (checkout / "build" / "clients" / "bin" / "python").read_text()
+    assert before == (checkout / "pip.log").read_text()
+
+
+def test_clients_follow_another_python(checkout):
+    """Their environment is of the Python that .venv is of."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _install(checkout, "dev")
+    (checkout / ".venv" / "bin" / "uv").symlink_to(shutil.which("true"))
+    _install(checkout, "clients")
+
+    _fake(checkout / ".venv" / "bin" / "python", "3.13.0")
+    said, _ = _install(checkout, "clients")
+
+    assert said.splitlines()[0] == (
+        "triceps: build/clients is of Python 3.12.4, not of PYTHON=.venv/bin/python: making it anew"
+    )
+    assert "echo 3.13.0" in (checkout / "build" / "clients" / "bin" / "python").read_text()
 
 
 def test_dev_holds_the_smaller_sets(checkout):
@@ -518,7 +579,7 @@ def test_project_files_name_no_place():
     """No index's host and no path of one machine stands in a file that builds or installs."""
     files = [
         *("Makefile", "Dockerfile", "pyproject.toml", ".ci/run", "requirements/install"),
-        *(f"requirements/{name}.txt" for name in ("serve", "train", "dev", "build")),
+        *(f"requirements/{name}.txt" for name in ALL_LOCKS),
     ]
     places = re.compile(r"https?://|\s--(?:extra-)?index-url|\s--find-links|/root/|/home/|\.pyenv")
 
@@ -602,10 +663,10 @@ def _name(text):
 def _asked(lock_name):
     """What pyproject.toml asks for, for one lock."""
     project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
-    texts = list(groups["build"]) if lock_name in {"build", "dev"} else []
-    if lock_name in LOCKS:
+    texts = [text for group in GROUPS.get(lock_name, ()) for text in groups[group]]
+    if lock_name in EXTRAS:
         texts += project["dependencies"]
-        for extra in LOCKS[lock_name]:
+        for extra in EXTRAS[lock_name]:
             texts += project["optional-dependencies"][extra]
     return [r for r in map(Requirement, texts) if r.name != "triceps"]
 
@@ -616,6 +677,15 @@ def _pins(lock_name):
         Requirement(line.rstrip(" \\")) for line in re.findall(r"^[a-z].*$", text, re.MULTILINE)
     ]
     return {canonicalize_name(pin.name): pin for pin in pins}
+
+
+def _at_odds(*lock_names):
+    """The packages that have several versions among these locks, with those."""
+    versions = {}
+    for lock_name in lock_names:
+        for name, pin in _pins(lock_name).items():
+            versions.setdefault(name, set()).add(str(pin.specifier))
+    return {name: found for name, found in versions.items() if len(found) > 1}
 
 
 def _environment(python, platform):

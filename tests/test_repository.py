@@ -76,18 +76,20 @@ def test_the_folder_one_stands_in_has_a_name_too(tmp_path, monkeypatch):
     assert served(open_repository(Path())) == {"churn": ["1"]}
 
 
-def test_links_are_followed(models, tmp_path):
-    """Folders of models often are links into a release."""
-    small.put(tmp_path, "release", 1, GOOD)
-    (models / "linked").symlink_to(tmp_path / "release")
+def test_links_inside_are_followed(models, tmp_path):
+    """The repository may be a link, and in it may be links from one of its folders to another."""
+    small.put(models, "release", 1, GOOD)
+    (models / "linked").symlink_to("release")
     (models / "half").mkdir()
-    (models / "half" / "3").symlink_to(tmp_path / "release" / "1")
+    (models / "half" / "3").symlink_to(models / "release" / "1")
     (models / "gone").symlink_to(tmp_path / "nowhere")
     (models / "loop").symlink_to(models / "loop")
+    (tmp_path / "current").symlink_to(models)
 
-    repository = open_repository(models)
+    repository = open_repository(tmp_path / "current")
 
-    assert (served(repository), refused(repository)) == ({"half": ["3"], "linked": ["1"]}, [])
+    assert served(repository) == {"half": ["3"], "linked": ["1"], "release": ["1"]}
+    assert refused(repository) == []
 
 
 def test_an_empty_repository_waits(models):

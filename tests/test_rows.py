@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service import rows as reading
 from service.rows import Row, RowsError, read_csv, read_json
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
+from service.wire import cells
 
 CSV, JSON = Path("rows.csv"), Path("rows.json")
 THREE = small.three_signature()
@@ -239,7 +240,7 @@ def test_a_file_that_is_no_csv_of_the_model_is_refused(text, reason):
 
 def test_a_quotation_that_swallows_the_file_is_refused_soon(monkeypatch):
     """Memory stays bounded; the cell of a large image is still none of these."""
-    monkeypatch.setattr(reading, "LONGEST_CELL", 1000)
+    monkeypatch.setattr(cells, "LONGEST", 1000)
 
     assert refusal(csv_of, 'age\n"' + "1\n" * 1000) == (
         "rows.csv, line 502: not CSV: field larger than field limit (1000)"

@@ -59,7 +59,14 @@ class Server:
         self.process = subprocess.Popen(
             [*command, *start, *map(str, arguments)],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUNBUFFERED": "1",
+                # Nobody here waits to be told that it ends; `tests/test_drain.py` has those who do.
+                "TRICEPS_GRACE": "0",
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

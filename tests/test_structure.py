@@ -80,12 +80,16 @@ def test_training_imports_the_contract_alone():
         ),
         pytest.param(
             "stock",
-            {"aliases", "errors", "model", "scan", "signature"},
+            {"aliases", "errors", "model", "scan", "signature", "trial"},
             id="the stock knows models",
         ),
+        pytest.param("trial", {"errors", "memory", "model"}, id="a trial knows the model alone"),
         pytest.param("scan", {"errors", "publish"}, id="looking reads nothing"),
+        pytest.param("unloaded", {"errors", "publish", "scan"}, id="a mark is a file"),
         pytest.param(
-            "life", {"errors", "repository", "scan", "settings", "stock"}, id="life knows no app"
+            "life",
+            {"errors", "repository", "scan", "settings", "stock", "unloaded"},
+            id="life knows no app",
         ),
     ],
 )
@@ -108,6 +112,50 @@ def test_the_wire_is_free_of_the_web_and_of_the_model():
             tops = {imported.partition(".")[0] for imported in imports(path)}
             assert tops & {"flask", "werkzeug", "uvloop", "onnxruntime", "onnx"} == set(), name
             assert needs(name, path) & {"app", "model", "repository", "serve", "settings"} == set()
+
+
+# The native dialect is three files; each of the others is a folder.
+DIALECTS = {
+    "native": ("native", "fast", "answers"),
+    **{name: (name,) for name in ("oip", "tfserving", "mlflow")},
+}
+# What they share, a floor at a time: each knows those below it.
+SHARED = [
+    {"body", "labels", "written"},
+    {"cells", "dialect", "tensors", "values"},
+    {"columns", "quick"},
+]
+
+
+def wire(*tops):
+    """The modules below `service.wire` that are files of these names, or in folders of them."""
+    return {
+        name: path
+        for name, path in modules("service").items()
+        if name.startswith("service.wire.") and name.split(".")[2] in tops
+    }
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_dialect_knows_another(dialect):
+    """Each imports its own parts, what is shared, signatures and errors: it could be deleted."""
+    own = wire(*DIALECTS[dialect])
+    allowed = {name.removeprefix("service.") for name in (*own, *wire(*set().union(*SHARED)))}
+
+    for name, path in own.items():
+        assert needs(name, path) <= {*allowed, "wire", "signature", "errors"}, name
+
+
+def test_what_dialects_share_knows_none_of_them():
+    """It is built floor upon floor, and there is nothing else."""
+    below = {"signature", "errors"}
+    for floor in SHARED:
+        for name, path in wire(*floor).items():
+            assert needs(name, path) <= {*below, "wire"}, name
+        below |= {f"wire.{name}" for name in floor}
+
+    known = wire(*set().union(*SHARED, *DIALECTS.values()))
+    assert {name for name in modules("service") if name.startswith("service.wire.")} == set(known)
 
 
 _BLOCKED = """

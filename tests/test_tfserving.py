@@ -456,15 +456,15 @@ def test_brackets_without_end_are_a_problem_like_others(depth):
 @pytest.mark.parametrize(
     ("dialect", "expected"),
     [
-        pytest.param(PREDICT, 'an object with "instances" or "inputs"', id="predict"),
-        pytest.param(CLASSIFY, 'an object with "examples"', id="classify"),
-        pytest.param(REGRESS, 'an object with "examples"', id="regress"),
+        pytest.param(PREDICT, 'object with "instances" or "inputs"', id="predict"),
+        pytest.param(CLASSIFY, 'object with "examples"', id="classify"),
+        pytest.param(REGRESS, 'object with "examples"', id="regress"),
     ],
 )
 def test_a_body_that_is_no_object(dialect, expected):
     """What is no JSON is refused as everywhere."""
-    assert _problems("", dialect=dialect) == [("body", f"JSON: {expected}", "no body")]
-    assert _problems([1], dialect=dialect) == [("body", expected, "a list of 1")]
+    assert _problems("", dialect=dialect) == [("body", f"a JSON {expected}", "no body")]
+    assert _problems([1], dialect=dialect) == [("body", f"an {expected}", "a list of 1")]
     assert _problems('{"a":}', dialect=dialect)[0][:2] == ("body", "JSON")
     assert _problems('{"a": 1, "a": 2}', dialect=dialect) == [
         ("body", "each key of an object once", '"a" twice')

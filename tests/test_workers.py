@@ -36,7 +36,7 @@ class Service:
         flags = ["--models", str(models), "--port", str(self.port), "--workers", str(count)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, "serve", *flags],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TRICEPS_GRACE": "0"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,7 +1,7 @@
 """What KServe's and Triton's clients ask besides predictions: server, health, models, statistics.
 
-Loading is off unless the service is told to allow it.  Unloading is not spoken: what is in the
-repository's folders is served, so whoever wants a version gone takes its folder away.
+Loading and unloading are off unless the service is told to allow them.  What is unloaded is so for
+all that serve the repository, until it is loaded: the repository says so (`service.unloaded`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ _MOST_ROWS = 2**31 - 1
 _STATES = {
     "loaded": ("READY", ""),
     "on demand": ("UNAVAILABLE", "it is loaded once it is asked for by its version"),
+    "unloaded": ("UNAVAILABLE", "unloaded"),
 }
 
 _NONE = np.zeros(2)
@@ -54,7 +55,7 @@ def pages(library: Library, metrics: Metrics, *, allow_load: bool) -> Blueprint:
     Args:
         library: what they tell of.
         metrics: what has been counted of it.
-        allow_load: whether a client may have a model loaded.
+        allow_load: whether a client may have a model loaded and unloaded.
     """
     blueprint = Blueprint("oip", __name__, url_prefix="/v2")
     _add_server(blueprint, library)
@@ -75,14 +76,14 @@ def _add_server(blueprint: Blueprint, library: Library) -> None:
 
     @blueprint.get("/health/ready")
     def ready() -> Response:
-        is_ready = library.current.reason_not_ready() is None
+        is_ready = library.reason_not_ready() is None
         return _json({"ready": is_ready}, 200 if is_ready else 503)
 
 
 def _add_models(blueprint: Blueprint, library: Library) -> None:
     @blueprint.get("/models")
     def models() -> Response:
-        return _json({"models": library.current.names()})
+        return _json({"models": library.current.available()})
 
     @blueprint.get("/models/<name>")
     @blueprint.get("/models/<name>/versions/<version>")
@@ -111,12 +112,12 @@ def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None
     @blueprint.get("/models/<name>/versions/<version>/stats")
     def stats(name: str | None = None, version: str | None = None) -> Response:
         repository = library.current
-        names = repository.names() if name is None else [name]
+        names = repository.available() if name is None else [name]
         wanted = [
             (each, known)
             for each in names
-            for known in repository.states(each)
-            if version in (None, known)
+            for known, state in repository.states(each).items()
+            if version in (None, known) and state != "unloaded"
         ]
         if name is not None and not wanted:
             # It says why.
@@ -145,17 +146,23 @@ def _add_repository(blueprint: Blueprint, library: Library, *, allow_load: bool)
             )
             raise HTTPError(501, f"{message}: expected none, received {show(given)}")
         try:
-            library.refresh()
+            library.load(name)
         except SettingsError as error:
             raise HTTPError(503, f"load {name!r}: {error}") from error
-        library.find(name)
         return _json({"name": name, "load": True})
 
     @blueprint.post("/repository/models/<name>/unload")
     def unload(name: str) -> Response:
         _check_allowed(f"unload {name!r}", allowed=allow_load)
-        message = "what is in the repository is served. Take the folders of its versions away"
-        raise HTTPError(501, f"unload {name!r}: {message}")
+        # Nothing depends on a model but its views, which are in its files and go with it.
+        given = _said().get("parameters") or {}
+        if not isinstance(given, dict) or given.keys() - {"unload_dependents"}:
+            raise wrong("parameters", "none but unload_dependents", show(given))
+        try:
+            library.unload(name)
+        except SettingsError as error:
+            raise HTTPError(503, f"unload {name!r}: {error}") from error
+        return _json({"name": name, "unload": True})
 
 
 def _check_allowed(what: str, *, allowed: bool) -> None:

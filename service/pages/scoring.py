@@ -29,10 +29,13 @@ def pages(library: Library, health: str = "") -> Blueprint:
     def ping() -> Response:
         try:
             library.find()
+            reason = library.reason_not_ready()
         except (NotFound, NotReady) as error:
             # MLflow has 404 for this; but one who asks for a health wants to know when to come
             # again, and a 404 would look like a path that is not there.
-            reply = mlflow.encode_error(NotReady(f"{error}"))
+            reason = f"{error}"
+        if reason is not None:
+            reply = mlflow.encode_error(NotReady(reason))
             return Response(reply.content, NotReady.status, content_type=reply.content_type)
         return Response("\n", mimetype="text/plain")
 

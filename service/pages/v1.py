@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _PREFIX = "/v1/models"
 # What TensorFlow Serving calls the states of a version here: it answers, it would once it is asked
-# for, and it was given up.
-_STATES = {"loaded": "AVAILABLE", "on demand": "START"}
+# for, it was unloaded, and it was given up.
+_STATES = {"loaded": "AVAILABLE", "on demand": "START", "unloaded": "END"}
 _GIVEN_UP = "END"
 _VERBS = ("predict", "classify", "regress")
 
@@ -32,7 +32,7 @@ def pages(library: Library) -> Blueprint:
 
     @blueprint.get("")
     def models() -> Response:
-        return _json({"models": library.current.names()})
+        return _json({"models": library.current.available()})
 
     @blueprint.get("/<name>")
     @blueprint.get("/<name>/versions/<version>")

@@ -66,7 +66,7 @@ class Writer:
         rows = b",".join([form.template % row for row in zip(*columns, strict=True)])
         imputed = b""
         if asked.imputed:
-            imputed = b',"imputed":' + orjson.dumps([vars(entry) for entry in asked.imputed])
+            imputed = b',"imputed":' + orjson.dumps(native.listed(asked.imputed))
         return Reply(
             b'{"model":%b,"version":%b,"predictions":[%b]%b}'
             % (orjson.dumps(name), orjson.dumps(version), rows, imputed)

@@ -23,10 +23,12 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Imputed:
-    """A missing value's place, and the default that stands in for it."""
+    """A missing value's place, the default that stands in for it, and of which feature it is."""
 
     at: str
     value: float | str
+    feature: str
+    """After its input: `insurance.age`."""
 
 
 class Notes:
@@ -49,9 +51,9 @@ class Notes:
         """Whether more need only be counted: no words of theirs would be shown."""
         return self.count >= SHOWN
 
-    def impute(self, at: str, value: float | str) -> None:
+    def impute(self, at: str, value: float | str, feature: str) -> None:
         """Note a default that stands in for a missing value."""
-        self.imputed.append(Imputed(at, value))
+        self.imputed.append(Imputed(at, value, feature))
 
     def stop(self) -> None:
         """Raise what is wrong.
@@ -73,21 +75,45 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_once)
-"""JSON as every reader here takes it: no key twice."""
+class Spelled(float):
+    """NaN or an infinity that a body spells out, told apart from a number too large for any."""
 
 
-def parse(body: bytes) -> Any:
+DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=Spelled)
+"""JSON as every reader here takes it: no key twice, and NaN and infinities as `Spelled`."""
+
+
+def parse_object(body: bytes, holding: str) -> dict[str, Any]:
+    """One JSON object, as `parse` reads it.
+
+    Args:
+        body: that.
+        holding: what it is to hold, for messages.
+
+    Raises:
+        BadRequest: as `parse`; or the body is JSON, and no object.
+    """
+    said = parse(body, f"a JSON object with {holding}")
+    if not isinstance(said, dict):
+        raise wrong("body", f"an object with {holding}", show(said))
+    return said
+
+
+def parse(body: bytes, expected: str = "JSON") -> Any:
     """One JSON value, as RFC 8259 has it, in UTF-8.
 
-    NaN and Infinity are let through as the floats they are: the reader that comes to one knows its
-    place, and refuses it there.
+    NaN, Infinity and -Infinity, which it has not, are let through as `Spelled`: the reader that
+    comes to one knows its place, and what its protocol says of it.
+
+    Args:
+        body: that.
+        expected: what the message for an empty one says.
 
     Raises:
         BadRequest: the body is empty, not UTF-8, not JSON, nested too deeply or repeats a key.
     """
     if not body.strip():
-        raise wrong("body", 'a JSON object with "instances" or "inputs"', "no body")
+        raise wrong("body", expected, "no body")
     if body.startswith(codecs.BOM_UTF8):
         raise wrong("body", "JSON in UTF-8 without a byte order mark", "one that begins with it")
     try:

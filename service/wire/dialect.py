@@ -83,6 +83,8 @@ class Dialect:
             the signature is worked out once.  A reader raises `RequestError`.
         encode: the reply.
         encode_error: the reply to a `RequestError`, whose `status` goes with it.
+        timed: whether a request may say how long it may take, as `timeout` in seconds of what the
+            reader returns; `None` where it does not.
     """
 
     name: str
@@ -90,3 +92,4 @@ class Dialect:
     reader: Callable[[Signature], Reader]
     encode: Encode
     encode_error: Callable[[RequestError], Reply]
+    timed: bool = False

@@ -10,24 +10,25 @@ A row's missing values take the defaults that the signature records, and the ans
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import orjson
-
-from service.errors import BadRequest, RequestError, nearest
-from service.wire import body as bodies
-from service.wire.body import Imputed, Notes, count, key, listing, refuse_unknown, show
+from service.errors import nearest
+from service.wire.body import Notes, count, listing, parse_object, refuse_unknown, show
+from service.wire.columns import EITHER, columns, instances
 from service.wire.dialect import Dialect, Reply
 from service.wire.labels import labels_of
-from service.wire.values import MISSING, Rows, read
+from service.wire.values import MISSING, read_inputs
+from service.wire.written import plain, problems, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from service.errors import RequestError
     from service.signature import Head, Signature
+    from service.wire.body import Imputed
     from service.wire.dialect import Header, Reader
 
 _KEYS = ("instances", "inputs", "heads")
@@ -48,32 +49,26 @@ def decode(body: bytes, signature: Signature) -> Request:
     Raises:
         BadRequest: with everything that is wrong with the body.
     """
-    return interpret(bodies.parse(body), signature)
+    return interpret(parse_object(body, '"instances" or "inputs"'), signature)
 
 
-def interpret(said: Any, signature: Signature) -> Request:
+def interpret(said: dict[str, Any], signature: Signature) -> Request:
     """As `decode`, of a body that is parsed already."""
-    if not isinstance(said, dict):
-        raise bodies.wrong("body", 'an object with "instances" or "inputs"', show(said))
     notes = Notes()
     refuse_unknown(said, "key", _KEYS, "", notes)
     heads = _read_heads(said.get("heads", MISSING), signature, notes)
     by_row = "instances" in said
     arrays: dict[str, NDArray[Any]] = {}
     if by_row == ("inputs" in said):
-        received = "both" if by_row else "neither"
-        notes.add("body", 'either "instances" (by row) or "inputs" (by column)', received)
+        notes.add("body", EITHER, "both" if by_row else "neither")
     else:
-        collect = _instances if by_row else _columns
-        needed = {name for head in heads for name in signature.heads[head].inputs}
-        for name, rows in collect(said, signature, needed, notes).items():
-            imputed = len(notes.imputed)
-            found = read(signature.inputs[name], rows, notes)
-            if name in needed:
-                arrays |= found
-            else:
-                # Nothing depends on it: it was only checked.
-                del notes.imputed[imputed:]
+        names, needed = tuple(signature.inputs), signature.needed(heads)
+        if by_row:
+            bare = partial(_is_bare, signature)
+            found = instances(said["instances"], names, needed, bare, notes)
+        else:
+            found = columns(said["inputs"], names, needed, partial(_wanted, signature), notes)
+        arrays = read_inputs(signature.inputs, found, needed, notes)
     notes.stop()
     return Request(arrays, heads, by_row, notes.imputed)
 
@@ -97,47 +92,7 @@ def _read_heads(asked: Any, signature: Signature, notes: Notes) -> tuple[str, ..
     return tuple(heads)
 
 
-def _instances(
-    said: dict[str, Any], signature: Signature, needed: set[str], notes: Notes
-) -> dict[str, Rows]:
-    """By input, its rows: all of them where a head needs it, else those that are there."""
-    instances = said["instances"]
-    if not isinstance(instances, list) or not instances:
-        notes.add("instances", "a list of at least one row", show(instances))
-        return {}
-    names = tuple(signature.inputs)
-    rows: list[dict[str, Any]] = []
-    bare: list[bool] = []
-    for i, instance in enumerate(instances):
-        bare.append(_is_bare(instance, signature))
-        if bare[i]:
-            rows.append({names[0]: instance})
-        elif isinstance(instance, dict):
-            rows.append(instance)
-            refuse_unknown(instance, "input", names, f"instances[{i}]", notes)
-        else:
-            # No row, so nothing of it can be missing either.
-            rows.append({})
-            expected = f"an object of inputs: {listing(names)}"
-            notes.add(f"instances[{i}]", expected, show(instance))
-
-    def path(i: int, name: str) -> str:
-        return f"instances[{i}]" + ("" if bare[i] else key(name))
-
-    found = {}
-    for name in names:
-        chosen = [
-            i
-            for i, row in enumerate(rows)
-            if name in row or (name in needed and isinstance(instances[i], dict))
-        ]
-        if chosen:
-            values = [rows[i].get(name, MISSING) for i in chosen]
-            found[name] = Rows(values, [path(i, name) for i in chosen].__getitem__)
-    return found
-
-
-def _is_bare(instance: Any, signature: Signature) -> bool:
+def _is_bare(signature: Signature, instance: Any) -> bool:
     """Whether a row of a single-input model is that input's value, without its name."""
     if len(signature.inputs) != 1:
         return False
@@ -151,45 +106,12 @@ def _is_bare(instance: Any, signature: Signature) -> bool:
     return bool(entry.features and instance)
 
 
-def _columns(
-    said: dict[str, Any], signature: Signature, needed: set[str], notes: Notes
-) -> dict[str, Rows]:
-    """By input, its rows; as many in each as in the first that is there."""
-    columns = said["inputs"]
-    names = tuple(signature.inputs)
-    bare = len(names) == 1 and isinstance(columns, list)
-    if bare:
-        columns = {names[0]: columns}
-    if not isinstance(columns, dict) or not columns:
-        notes.add("inputs", f"an object of inputs: {listing(names)}", show(columns))
-        return {}
-    refuse_unknown(columns, "input", names, "inputs", notes)
-    paths = {name: "inputs" + ("" if bare else key(name)) for name in names}
-    rows: dict[str, list[Any]] = {}
-    for name in names:
-        column = columns.get(name, MISSING)
-        if isinstance(column, list) and column:
-            rows[name] = column
-        elif column is not MISSING:
-            notes.add(paths[name], "a list of at least one row", show(column))
-    first, height = next(((name, len(column)) for name, column in rows.items()), ("", 0))
-    for name, column in rows.items():
-        if len(column) != height:
-            expected = f"{count(height, 'row')}, as {paths[first]} has"
-            notes.add(paths[name], expected, count(len(column), "row"))
-    for name in names:
-        if name in needed and name not in columns:
-            features = signature.inputs[name].features
-            if not features or any(feature.default is None for feature in features):
-                wanted = count(height, "row") if height else "a list of rows"
-                notes.add(paths[name], f"{wanted}, since it has no default", "nothing")
-            elif height:
-                rows[name] = [MISSING] * height
-    return {name: Rows(rows[name], _indexed(paths[name])) for name in names if name in rows}
-
-
-def _indexed(path: str) -> Callable[[int], str]:
-    return lambda i: f"{path}[{i}]"
+def _wanted(signature: Signature, name: str, height: int) -> str:
+    """What belongs where an input has no column; nothing where all of it has defaults."""
+    features = signature.inputs[name].features
+    if features and all(feature.default is not None for feature in features):
+        return ""
+    return f"{count(height, 'row') if height else 'a list of rows'}, since it has no default"
 
 
 def encode(
@@ -217,17 +139,18 @@ def encode(
         if labels:
             answer["labels"] = labels
     if request.imputed:
-        answer["imputed"] = [vars(entry) for entry in request.imputed]
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+        answer["imputed"] = listed(request.imputed)
+    return write(answer)
+
+
+def listed(imputed: Sequence[Imputed]) -> list[dict[str, Any]]:
+    """Missing values as an answer has them: where each is, and what stood in."""
+    return [{"at": entry.at, "value": entry.value} for entry in imputed]
 
 
 def encode_error(error: RequestError) -> bytes:
     """What is wrong with a request, all of it."""
-    said: dict[str, Any] = {"error": str(error)}
-    if isinstance(error, BadRequest):
-        said["problems"] = [vars(problem) for problem in error.problems]
-        said["count"] = error.count
-    return orjson.dumps(said)
+    return write({"error": str(error), **problems(error)})
 
 
 def predictions(
@@ -260,10 +183,7 @@ def _values(head: Head, output: NDArray[Any]) -> Any:
     """A head's output as JSON has it: a [rows, 1] head is a number a row."""
     if head.tensor.shape == (1,):
         output = output[:, 0]
-    if output.dtype == object:
-        return output.tolist()
-    # Slices of a Fortran-ordered or strided output are not contiguous, and orjson takes no other.
-    return np.ascontiguousarray(output)
+    return plain(output)
 
 
 def _reader(signature: Signature) -> Reader:

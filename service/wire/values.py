@@ -16,7 +16,7 @@ from service import signature as signatures
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MISSING: Any = object()
 """Stands for a value that a row does not have; `null` is `None`."""
-
 
 # A lone surrogate is text to Python and to JSON, and has no UTF-8.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -50,8 +49,33 @@ class Rows(NamedTuple):
     at: Callable[[int], str]
 
 
+def read_inputs(
+    inputs: Mapping[str, Input],
+    found: Mapping[str, Rows],
+    needed: Collection[str],
+    notes: Notes,
+) -> dict[str, NDArray[Any]]:
+    """Several inputs' rows as arrays, by tensor, [rows, …] in the graph's dtypes.
+
+    Args:
+        inputs: the model's, by name.
+        found: by input, its rows, as for `read`.
+        needed: the inputs that something depends on; others are only checked.
+        notes: as for `read`.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, rows in found.items():
+        imputed = len(notes.imputed)
+        made = read(inputs[name], rows, notes)
+        if name in needed:
+            arrays |= made
+        else:
+            del notes.imputed[imputed:]
+    return arrays
+
+
 def read(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
-    """One input's rows as arrays, by tensor.
+    """One input's rows as arrays, by tensor, [rows, …] in the graph's dtypes.
 
     Args:
         entry: the input.
@@ -59,7 +83,9 @@ def read(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
         notes: takes what is wrong and what was imputed; once anything is wrong, what is returned
             means nothing.
     """
-    return _read_table(entry, rows, notes) if entry.features else _read_tensor(entry, rows, notes)
+    if entry.features:
+        return _read_table(entry, rows, notes)
+    return read_tensor(entry.tensors[0], rows, notes, entry.size)
 
 
 def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
@@ -71,10 +97,15 @@ def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any
         for j, value in enumerate(values):
             feature = entry.features[j]
             dtype = dtypes[feature.tensor]
-            if not fits(value, dtype):
-                step = f"[{j}]" if isinstance(row, list) else key(feature.name)
-                value = _stand_in(feature, dtype, value, rows.at(i) + step, notes)  # noqa: PLW2901  it does replace it
-            columns[j].append(value)
+            if fits(value, dtype):
+                columns[j].append(value)
+                continue
+            at = rows.at(i) + (f"[{j}]" if isinstance(row, list) else key(feature.name))
+            if feature.default is not None and (value is MISSING or value is None):
+                notes.impute(at, feature.default, f"{entry.name}.{feature.name}")
+                columns[j].append(feature.default)
+            else:
+                _refuse(feature, dtype, value, at, notes)
     if notes.count:
         return {}
     return {
@@ -105,36 +136,40 @@ def _features_of(row: Any, names: dict[str, Feature], at: str, notes: Notes) -> 
     return []
 
 
-def _stand_in(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -> Any:
-    """The default for a value that is missing; any other that does not fit is a problem."""
-    absent = value is MISSING or value is None
-    if absent and feature.default is not None:
-        notes.impute(at, feature.default)
-        return feature.default
+def _refuse(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -> None:
+    """Note that a feature's value does not fit, or is missing."""
     if notes.full:
         notes.count += 1
-        return value
+        return
     expected = f"{expected_value(dtype, value)} for {feature.name}"
     if isinstance(value, bool) and dtype != "string":
         expected += " (1 for true, 0 for false)"
-    if absent:
+    if value is MISSING or value is None:
         expected += ", which has no default"
-    notes.add(at, expected, "nothing" if value is MISSING else show(value))
-    return value
+    notes.add(at, expected, shown(value))
 
 
-def _read_tensor(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
-    tensor = entry.tensors[0]
-    shapes = _shapes(entry, tensor)
+def read_tensor(
+    tensor: Tensor, rows: Rows, notes: Notes, size: tuple[int, ...] | None = None
+) -> dict[str, NDArray[Any]]:
+    """One tensor's rows as its array, [rows, …] in its dtype, under its name.
+
+    Args:
+        tensor: of the graph; its shape is that of a row, which may also come flat.
+        rows: as for `read`.
+        notes: as for `read`.
+        size: of an image, which a row may come in, too.
+    """
+    shapes = _shapes(tensor, size)
     flat: list[Any] = []
     places: list[tuple[int, tuple[int, ...]]] = []
     for i, row in enumerate(rows.values):
         shape = _shape_of(row)
         at = rows.at(i)
         if row is MISSING:
-            notes.add(at, _expected_row(entry, tensor), "nothing")
+            notes.add(at, _expected_row(tensor, size), "nothing")
         elif not any(_matches(shape, wanted) for wanted in shapes):
-            notes.add(at, _expected_row(entry, tensor), _received_row(row, shape, tensor))
+            notes.add(at, _expected_row(tensor, size), _received_row(row, shape, tensor))
         elif tensor.size is None and places and shape != places[0][1]:
             expected = f"the shape of {rows.at(places[0][0])}, {_times(places[0][1])}"
             notes.add(at, expected, _times(shape))
@@ -149,11 +184,11 @@ def _read_tensor(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[An
     return {tensor.name: array.reshape(len(rows.values), *shape)}
 
 
-def _shapes(entry: Input, tensor: Tensor) -> list[tuple[int | None, ...]]:
+def _shapes(tensor: Tensor, size: tuple[int, ...] | None) -> list[tuple[int | None, ...]]:
     """The shapes that a row may come in: the graph's, an image's own, and flat."""
     shapes: list[tuple[int | None, ...]] = [tensor.shape]
-    if entry.size is not None:
-        shapes.append(entry.size)
+    if size is not None:
+        shapes.append(size)
     if tensor.size is not None and tensor.shape:
         shapes.append((tensor.size,))
     return shapes
@@ -199,13 +234,13 @@ def _flatten(row: Any, shape: tuple[int, ...], at: str, notes: Notes, flat: list
     return True
 
 
-def _expected_row(entry: Input, tensor: Tensor) -> str:
+def _expected_row(tensor: Tensor, size: tuple[int, ...] | None) -> str:
     noun, _ = _NOUNS.get(tensor.dtype, _NUMBER)
     if not tensor.shape:
         return expected_value(tensor.dtype)
     if tensor.size is None:
         return f"{noun}s in the shape {_times(tensor.shape)}"
-    shape = entry.size or tensor.shape
+    shape = size or tensor.shape
     return count(tensor.size, noun) + (f", flat or as {_times(shape)}" if len(shape) > 1 else "")
 
 
@@ -282,6 +317,11 @@ def fits(value: Any, dtype: str) -> bool:
     return bool(lowest <= value <= highest and (kind is int or value.is_integer()))
 
 
+def shown(value: Any) -> str:
+    """What was received, in a message."""
+    return "nothing" if value is MISSING else show(value)
+
+
 def expected_value(dtype: str, received: Any = None) -> str:
     """What a value of the dtype is, in a message; with its limits, for a number past them."""
     if dtype == "bool":
@@ -289,7 +329,7 @@ def expected_value(dtype: str, received: Any = None) -> str:
     if dtype == "string":
         return "text"
     if dtype.startswith("float"):
-        past = type(received) in (int, float)
+        past = isinstance(received, (int, float)) and not isinstance(received, bool)
         return f"a number within ±{LARGEST[dtype]:.6g}" if past else "a number"
     lowest, highest = RANGES[dtype]
     return f"a whole number from {lowest} to {highest}"

@@ -8,25 +8,22 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import requests
 import small
 from test_serve import ROOT, TRICEPS, free_port
 
+from service import __version__
+
 # Before it is imported: it would tell its makers that it was.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of itself
-    pytest.importorskip("mlflow", reason="needs mlflow-skinny")
-    pytest.importorskip("scipy", reason="mlflow asks for it, and does not say so")
-    client = pytest.importorskip("mlflow.pyfunc.scoring_server.client")
-pandas = pytest.importorskip("pandas", reason="mlflow-skinny comes without it")
+    from mlflow.pyfunc.scoring_server import client
+    from mlflow.utils.proto_json_utils import dump_input_data
 
-from mlflow.utils.proto_json_utils import dump_input_data  # noqa: E402  (after the check above)
-
-from service import __version__  # noqa: E402  (after the check above)
-
-FRAME = pandas.DataFrame(
+FRAME = pd.DataFrame(
     {
         "insurance.age": [30, np.nan],
         "insurance.smoker": ["no", None],
@@ -132,7 +129,7 @@ def test_an_array_is_scored(image):
     """By its rows, and as the frame that pandas makes of it."""
     array = np.float32([[1, 2, 3, 4], [0.93, 6, 7, 8]])
 
-    for data in (array, pandas.DataFrame(array.astype(float))):
+    for data in (array, pd.DataFrame(array.astype(float))):
         answer = image.invoke(data)
 
         found = answer.get_predictions("ndarray", "float32")

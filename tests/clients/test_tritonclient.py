@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 import small
 from test_serve import PATIENCE, Server, free_port
+from tritonclient import http, utils
 
 from service import __version__
-
-http = pytest.importorskip("tritonclient.http", reason="tritonclient[http] is not installed")
-utils = pytest.importorskip("tritonclient.utils")
 
 # Enough rows for an answer that is worth compressing.
 MANY = 400
@@ -265,6 +263,42 @@ def test_statistics(client):
     assert after["inference_count"] - before["inference_count"] == 3
     assert after["execution_count"] - before["execution_count"] == 1
     assert after["inference_stats"]["success"]["count"] == 1
+
+
+def test_models_are_unloaded_and_loaded(tmp_path):
+    """Where that is allowed; the client sees it in the index, and in the model's readiness."""
+    for name in ("three", "other"):
+        small.put(tmp_path / "models", name, 1, small.three())
+    port = free_port()
+    arguments = ["--models", tmp_path / "models", "--port", port, "--workers", 1]
+    server = Server(arguments, {"TRICEPS_ADMIN": "1"}, cwd=tmp_path)
+    try:
+        server.until_alive(f"http://127.0.0.1:{port}")
+        with http.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            client.unload_model("three")
+            assert not client.is_model_ready("three")
+            assert client.is_server_ready()
+            assert client.get_model_repository_index()[1] == {
+                "name": "three",
+                "version": "1",
+                "state": "UNAVAILABLE",
+                "reason": "unloaded",
+            }
+            with pytest.raises(utils.InferenceServerException, match="it is unloaded") as caught:
+                client.infer("three", _inputs()[1])
+            assert caught.value.status() == "503"
+
+            client.load_model("three")
+            assert client.is_model_ready("three")
+            arrays, inputs = _inputs()
+            _check(client.infer("three", inputs), arrays, scale=1.0)
+            with pytest.raises(utils.InferenceServerException, match="no parameters change"):
+                client.load_model("three", config="{}")
+        assert server.end()[0] == 0
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
 
 
 def test_models_are_not_loaded_by_clients(client):

@@ -1,19 +1,14 @@
-"""KServe's own client, in both of its protocols, against a running `triceps serve`.
-
-Its SDK wants older protobuf and pandas than training does, so it has an environment of its own,
-where all else is skipped: CONTRIBUTING says how to make one.
-"""
+"""KServe's own client, in both of its protocols, against a running `triceps serve`."""
 
 import asyncio
 
+import httpx
+import kserve
 import numpy as np
 import pytest
 import small
+from kserve.protocol.infer_type import RequestedOutput
 from test_serve import Server, free_port
-
-kserve = pytest.importorskip("kserve", reason="the kserve SDK has an environment of its own")
-types = pytest.importorskip("kserve.protocol.infer_type")
-httpx = pytest.importorskip("httpx")
 
 ROWS = {
     "insurance": np.float32([[30, 30], [40, 25]]),
@@ -131,7 +126,7 @@ def test_v2_predicts(ask, binary):
         entry = kserve.InferInput(name, list(values.shape), datatype)
         entry.set_data_from_numpy(values, binary_data=binary)
         inputs.append(entry)
-    outputs = [types.RequestedOutput(name, {"binary_data": binary}) for name in ANSWERS]
+    outputs = [RequestedOutput(name, {"binary_data": binary}) for name in ANSWERS]
     request = kserve.InferRequest("three", inputs, request_id="7", request_outputs=outputs)
     answer = ask("v2", "infer", request, model_name="three")
 

@@ -1,0 +1,149 @@
+"""What becomes of requests when five times as many come as can be answered.
+
+    python -m benchmarks.overload [steady|seed] [SECONDS]
+
+Many connections ask at a pace of their own, so that more keeps coming whether or not the service
+keeps up.  Beside them a few callers ask now and then and take the time; so do two who ask whether
+all is well.  Prints a table: at half of the peak, at five times the peak, and right after.
+"""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks import load, models, processes, report, servers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PEAK_CONNECTIONS = 64
+PEAK_SECONDS = 4
+PACED_CONNECTIONS = 1000
+PROBES = 4
+PROBE_SECONDS = 0.02
+TIMES = 5.0
+
+
+@dataclass
+class Probe:
+    """Somebody who asks now and then; milliseconds of what was answered with 200."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    accepted: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+
+    def ask(self, port: int, ended: threading.Event) -> None:
+        """Ask until told to end."""
+        connection = http.client.HTTPConnection(servers.HOST, port, timeout=10)
+        while not ended.wait(PROBE_SECONDS):
+            started = time.perf_counter()
+            try:
+                headers = {"Content-Type": "application/json"}
+                connection.request(self.method, self.path, self.body, headers)
+                answer = connection.getresponse()
+                answer.read()
+                status = answer.status
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                status = 0
+            took = 1e3 * (time.perf_counter() - started)
+            (self.accepted if status == http.HTTPStatus.OK else self.others).append(took)
+        connection.close()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What came of one load: answers a second, and milliseconds."""
+
+    name: str
+    offered: float
+    answered: float
+    refused: float
+    probes: list[Probe]
+    memory: float
+
+    def p99(self, path: str) -> float:
+        """Of the answers there; of predictions, those that were accepted."""
+        times = [t for probe in self.probes if probe.path == path for t in probe.accepted]
+        return float(np.percentile(times, 99)) if times else float("nan")
+
+    def worst(self, path: str) -> float:
+        """Of the answers there, of any status."""
+        times = [
+            t for probe in self.probes if probe.path == path for t in probe.accepted + probe.others
+        ]
+        return max(times, default=float("nan"))
+
+    def row(self) -> list[str]:
+        """As the table has it."""
+        memory = f"{self.memory:,.0f}"
+        rates = [f"{rate:,.0f}" for rate in (self.offered, self.answered, self.refused)]
+        times = [self.p99("/predict"), self.worst("/livez"), self.worst("/readyz")]
+        return [self.name, *rates, *(f"{t:.1f}" for t in times), memory]
+
+
+def stage(running: servers.Running, name: str, body: Path, rate: float, seconds: float) -> Stage:
+    """Offer so many requests a second, and take the time of some."""
+    ended = threading.Event()
+    content = body.read_bytes()
+    probes = [Probe("POST", "/predict", content) for _ in range(PROBES)]
+    probes += [Probe("GET", "/livez"), Probe("GET", "/readyz")]
+    threads = [threading.Thread(target=probe.ask, args=(running.port, ended)) for probe in probes]
+    for thread in threads:
+        thread.start()
+    delay = PACED_CONNECTIONS / rate
+    done = load.run(running.url("/predict"), body, PACED_CONNECTIONS, seconds, delay=delay)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    offered, refused = done.requests / done.seconds, done.refused / done.seconds
+    memory = processes.memory(running.pid)
+    return Stage(name, offered, offered - refused, refused, probes, memory)
+
+
+def main() -> None:
+    """Measure, and print the table and the ratios that are promised."""
+    servers.stop_when_told()
+    name = sys.argv[1] if len(sys.argv) > 1 else "steady"
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 30.0  # noqa: PLR2004  the second argument
+    models.write(models.FOLDER, name)
+    body = models.FOLDER / "W1.json"
+    check = partial(_check, body)
+    with servers.run(servers.TRICEPS, sys.executable, models.FOLDER / name, check) as running:
+        peak = _peak(running, body, PEAK_SECONDS)
+        half = stage(running, "half of the peak", body, peak / 2, max(5.0, seconds / 3))
+        over = stage(running, f"{TIMES:g} x the peak", body, peak * TIMES, seconds)
+        after = _peak(running, body, 1)
+        again = _peak(running, body, PEAK_SECONDS)
+    header = ("load", "offered/s", "answered/s", "refused/s", "p99 ms", "/livez", "/readyz", "MB")
+    console = report.console()
+    title = f"{name}: peak {peak:,.0f}/s before, {again:,.0f}/s after"
+    report.show(report.Table(title, header, [half.row(), over.row()]), console)
+    peak = max(peak, again)
+    console.print(f"answered under load: {over.answered / peak:.2f} of the peak")
+    ratio = over.p99("/predict") / half.p99("/predict")
+    console.print(f"p99 of what is accepted: {ratio:.1f} x its value at half load")
+    console.print(f"memory: {over.memory / half.memory:.2f} x; second after: {after / peak:.2f}")
+
+
+def _peak(running: servers.Running, body: Path, seconds: float) -> float:
+    done = load.run(running.url("/predict"), body, PEAK_CONNECTIONS, seconds)
+    return (done.requests - done.refused) / done.seconds
+
+
+def _check(body: Path, running: servers.Running) -> None:
+    servers.ask(running.url("/predict"), body.read_bytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,313 @@
+"""Loading a file first where it can do no harm: in a process of its own, and within limits.
+
+    worker ─ path ─▶ keeper ─ fork ─▶ Model.load ─ what it took, or why not ─▶ worker ─▶ loads it
+
+A file may be no good and say so.  It may also take all memory there is, never come to an end, or
+end its process, and then whoever loads it does not serve on.  So one process is forked before
+there are any models or threads, and has every file tried once for all workers: in a child with
+limits, which the kernel kills first where memory runs out all the same.  What it took there is
+what it will take in each worker, and unless that is free, nobody loads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service import memory
+from service.errors import ModelRefused
+from service.model import NO_MEMORY, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+# How long a file may take to load and to answer its golden rows; and of that, busy.
+WALL_SECONDS = 60
+BUSY_SECONDS = 30
+# Of the memory that is free, what a new model may not take: requests need some, too.
+SPARED = 0.1
+# How long after its trial a version is expected to be loaded by all workers.
+LOADING_SECONDS = 60
+# Of versions that have been tried, how many are remembered.
+MOST_TRIED = 1000
+LONGEST = 400
+_MB = 2**20
+
+_keepers: list[socket.socket] = []
+
+
+@dataclass
+class _Verdict:
+    """What came of a trial: why the file is refused, or the bytes that loading it takes."""
+
+    stamp: str
+    since: float
+    reason: str | None = None
+    peak: int = 0
+    kept: int = 0
+    granted: int = 0
+    """How many workers have been told to load it."""
+
+
+def plain(text: str) -> str:
+    """A message that holds what a file says, for a log: of one line, and not too long."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:LONGEST])
+    return shown if len(text) <= LONGEST else f"{shown} …"
+
+
+@contextlib.contextmanager
+def kept(workers: int) -> Iterator[None]:
+    """Have a keeper while the block runs, for this process and all that it forks.
+
+    Args:
+        workers: how many processes will load each version.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    # By a child that ends at once, so that all children of this process are its workers.
+    between = os.fork()
+    if between == 0:
+        if os.fork() == 0:
+            _become_keeper(theirs, workers)
+        os._exit(0)
+    os.waitpid(between, 0)
+    theirs.close()
+    _keepers.append(ours)
+    try:
+        yield
+    finally:
+        _keepers.remove(ours)
+        ours.close()
+
+
+@contextlib.contextmanager
+def passed(path: str, stamp: object) -> Iterator[None]:
+    """Have a file tried, and load it in the block; without a keeper it is loaded at once.
+
+    Args:
+        path: of the file.
+        stamp: what changes when the file does: the same one is not tried again.
+
+    Raises:
+        ModelRefused: it is no good, or loading it takes more than there is.
+    """
+    if not _keepers:
+        yield
+        return
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Its end tells the keeper that the file has been loaded.
+    with ours:
+        digest = hashlib.blake2b(repr(stamp).encode()).hexdigest()
+        with theirs, contextlib.suppress(OSError):
+            asked = json.dumps([os.path.abspath(path), digest]).encode()  # noqa: PTH100  no link is followed
+            socket.send_fds(_keepers[-1], [asked], [theirs.fileno()])
+        answer = b""
+        with contextlib.suppress(OSError):
+            answer = ours.recv(65536)
+        if not answer:
+            log.error("%s is loaded untried: the process that tries models has ended", path)
+        elif (reason := json.loads(answer)) is not None:
+            raise ModelRefused(reason)
+        yield
+
+
+def _become_keeper(end: socket.socket, workers: int) -> None:
+    """In the child: try what is asked for until nobody is left to ask, and never return."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        # What is inherited is others' to close: a socket that is open here never ends there.
+        os.closerange(3, end.fileno())
+        os.closerange(end.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+        _Keeper(end, workers).run()
+        code = 0
+    except BaseException:
+        log.critical("models are not tried any more", exc_info=True)
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+class _Keeper:
+    """What has been tried, and who is loading."""
+
+    def __init__(self, end: socket.socket, workers: int) -> None:
+        self._end = end
+        self._workers = workers
+        self._tried: dict[str, _Verdict] = {}
+        self._loading: dict[socket.socket, int] = {}
+
+    def run(self) -> None:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self._end, 65536, 1)
+            if not message:
+                return
+            caller = socket.socket(fileno=descriptors[0])
+            try:
+                reason, takes = self._judge(*json.loads(message))
+            except OSError as error:
+                reason, takes = f"it cannot be tried: {error.strerror}", 0
+            if reason is None:
+                self._loading[caller] = takes
+            with contextlib.suppress(OSError):  # it may be gone
+                caller.send(json.dumps(reason).encode())
+            if reason is not None:
+                caller.close()
+
+    def _judge(self, path: str, stamp: str) -> tuple[str | None, int]:
+        """Why a file is not to be loaded now, or `None` and what loading it takes."""
+        verdict = self._tried.get(path)
+        if verdict is None or verdict.stamp != stamp:
+            verdict = self._try(path, stamp)
+            self._tried.pop(path, None)
+            self._tried[path] = verdict
+            if len(self._tried) > MOST_TRIED:
+                del self._tried[next(iter(self._tried))]
+        if verdict.reason is not None:
+            return verdict.reason, 0
+        free = self._free()
+        # Those who are loading take more meanwhile than they keep.
+        while free is not None and verdict.peak > free and self._wait():
+            free = self._free()
+        if free is not None and verdict.peak > free:
+            return _too_much(verdict, 1, free), 0
+        verdict.granted += 1
+        return None, verdict.peak
+
+    def _try(self, path: str, stamp: str) -> _Verdict:
+        free = self._free()
+        if free is not None:
+            now = time.monotonic()
+            free -= sum(
+                v.kept * max(0, self._workers - v.granted)
+                for v in self._tried.values()
+                if v.reason is None and now - v.since < LOADING_SECONDS
+            )
+        verdict = _try(path, stamp, None if free is None else max(0, free))
+        takes = verdict.peak + (self._workers - 1) * verdict.kept
+        if verdict.reason is None and free is not None and takes > free:
+            verdict.reason = _too_much(verdict, self._workers, free)
+        return verdict
+
+    def _free(self) -> int | None:
+        """What a model may take, if those that are being loaded do so without trouble."""
+        available = memory.available()
+        if available is None:
+            return None
+        self._let_go(0)
+        return int(available * (1 - SPARED)) - sum(self._loading.values())
+
+    def _wait(self) -> bool:
+        """Wait for one that is being loaded; `False` if there is none, or it does not end."""
+        return bool(self._loading) and self._let_go(WALL_SECONDS)
+
+    def _let_go(self, seconds: float) -> bool:
+        done = select.select(list(self._loading), [], [], seconds)[0]
+        for caller in done:
+            del self._loading[caller]
+            caller.close()
+        return bool(done)
+
+
+def _too_much(verdict: _Verdict, workers: int, free: int) -> str:
+    each = f", and {verdict.kept // _MB} MB in each of {workers} processes" if workers > 1 else ""
+    return (
+        f"loading it takes {verdict.peak // _MB} MB{each}: "
+        f"expected at most the {max(0, free) // _MB} MB of memory that are free for it"
+    )
+
+
+def _try(path: str, stamp: str, free: int | None) -> _Verdict:
+    """Load a file in a child that may take `free` bytes, and say what came of it."""
+    verdict = _Verdict(stamp, time.monotonic())
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _be_tried(path, writer, free)
+    os.close(writer)
+    said = bytearray()
+    end = verdict.since + WALL_SECONDS
+    with open(reader, "rb", buffering=0) as pipe:  # noqa: PTH123  it is open already
+        while select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
+            part = pipe.read(65536)
+            if not part:
+                break
+            said += part
+        else:
+            os.kill(pid, signal.SIGKILL)
+            verdict.reason = f"it was not loaded within {WALL_SECONDS} s"
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if said:
+        verdict.reason, verdict.peak, verdict.kept = json.loads(said)
+    elif code == -signal.SIGXCPU:
+        verdict.reason = f"it was not loaded within {BUSY_SECONDS} s of work"
+    elif code == -signal.SIGKILL and verdict.reason is None:
+        # By nobody but the kernel, which is short of memory.
+        verdict.reason = NO_MEMORY
+    elif verdict.reason is None:
+        verdict.reason = f"whoever loads it is ended, by {_ended_by(code)}"
+    if verdict.reason == NO_MEMORY and free is not None:
+        verdict.reason = (
+            f"loading it takes more than the {free // _MB} MB of memory that are free for it"
+        )
+    verdict.since = time.monotonic()
+    return verdict
+
+
+def _ended_by(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"its exit code {code}"
+
+
+def _be_tried(path: str, writer: int, free: int | None) -> None:
+    """In the child: load the file, say what that took, and never return."""
+    said: tuple[str | None, int, int] = ("loading it failed", 0, 0)
+    try:
+        _limit(free)
+        said = _load(path)
+    except MemoryError:
+        said = (NO_MEMORY, 0, 0)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told
+        said = (plain(f"loading it failed: {type(error).__name__}: {error}"), 0, 0)
+    finally:
+        os.write(writer, json.dumps(said).encode())
+        os._exit(0)
+
+
+def _load(path: str) -> tuple[str | None, int, int]:
+    before = memory.taken()
+    try:
+        model = Model.load(Path(path))
+    except ModelRefused as error:
+        return plain(str(error)), 0, 0
+    after = memory.taken()
+    del model
+    return None, max(0, after.most - before.now), max(0, after.now - before.now)
+
+
+def _limit(free: int | None) -> None:
+    """Let this process end before it does harm: it may be slow, large or wrong."""
+    limits = {resource.RLIMIT_CPU: BUSY_SECONDS, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0}
+    if free is not None:
+        limits[resource.RLIMIT_DATA] = memory.taken().data + free
+    for which, limit in limits.items():
+        hard = resource.getrlimit(which)[1]
+        most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(which, (most, hard))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")

@@ -1,0 +1,216 @@
+"""The forms that MLflow's bodies have, each to every input's rows.
+
+    dataframe_split    a table: a header, and rows of cells
+    inputs             a table by column, or rows
+    dataframe_records  rows, each of which names its own parts
+    instances          the same
+    text/csv           a table whose cells are texts
+
+What is named is the same in all of them (`names`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from service.wire import cells
+from service.wire.body import Notes, count, key, listing, refuse_unknown, show, wrong
+from service.wire.columns import A_ROW, lists
+from service.wire.mlflow.names import Columns
+from service.wire.values import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from service.wire.mlflow.names import Names
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Rows of cells under one header; a cell is text in a CSV, and a JSON value elsewhere."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    place: str
+    """Of the header."""
+    place_of: Callable[[int], str]
+    """Of the n-th name in the header."""
+    path: Callable[[int, str, Columns], str]
+    """Of an input's row, by the row's number and the input's name."""
+    text: bool = False
+
+
+def read_split(said: Any, names: Names, notes: Notes) -> dict[str, Rows]:
+    """By input, its rows of a `dataframe_split`; its index is nothing but checked."""
+    place = "dataframe_split"
+    if not isinstance(said, dict):
+        notes.add(place, 'an object with "columns" and "data"', show(said))
+        return {}
+    refuse_unknown(said, "key", ("columns", "data", "index"), place, notes)
+    rows, columns, index = said.get("data"), said.get("columns"), said.get("index")
+    if not isinstance(rows, list) or not rows:
+        received = show(rows) if "data" in said else "nothing"
+        notes.add(f"{place}.data", A_ROW, received)
+        return {}
+    if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
+        notes.add(f"{place}.index", f"a list of {len(rows)}, one for each row", show(index))
+    if columns is None and isinstance(rows[0], list):
+        columns = list(range(len(rows[0])))  # as pandas names them
+    if not isinstance(columns, list) or not columns:
+        notes.add(f"{place}.columns", "a list of names", show(columns))
+        return {}
+    before = notes.count
+    for i, column in enumerate(columns):
+        if type(column) not in (str, int):
+            notes.add(f"{place}.columns[{i}]", "a name", show(column))
+    for i, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(columns):
+            received = count(len(row), "value") if isinstance(row, list) else show(row)
+            expected = f"a list of {count(len(columns), 'value')}, one for each column"
+            notes.add(f"{place}.data[{i}]", expected, received)
+    if notes.count > before:
+        return {}
+    table = _Table(
+        [f"{column}" for column in columns],
+        rows,
+        f"{place}.columns",
+        lambda position: f"{place}.columns[{position}]",
+        lambda i, name, found: f"{place}.data[{i}]{found.suffix(name)}",
+    )
+    return _read_table(table, names, notes)
+
+
+def read_columns(columns: dict[str, Any], names: Names, notes: Notes) -> dict[str, Rows]:
+    """By input, its rows of `inputs` by column."""
+    if not columns:
+        notes.add("inputs", f"an object of {listing(names.shown)}", show(columns))
+        return {}
+    keys, before = tuple(columns), notes.count
+    paths = {name: f"inputs{key(name)}" for name in keys}
+    lists(columns, paths, notes)
+    even = notes.count == before
+
+    def path(i: int, name: str, found: Columns) -> str:
+        return f"{paths[name]}[{i}]" if found.whole(name) else f"inputs, row {i}, {name}"
+
+    table = _Table(
+        keys,
+        list(zip(*columns.values(), strict=True)) if even else [],
+        "inputs",
+        lambda position: paths[keys[position]],
+        path,
+    )
+    return _read_table(table, names, notes)
+
+
+def _read_table(table: _Table, names: Names, notes: Notes) -> dict[str, Rows]:
+    """By input, its rows of a table."""
+
+    def column(position: int) -> Iterable[Any]:
+        return (row[position] for row in table.rows)
+
+    columns = Columns(names, table.names, column, table.place_of, notes)
+    columns.note_missing(table.place)
+    rows = columns.values_of(table.rows) if table.text else table.rows
+    found = {}
+    for name in names.signature.inputs:
+        gather = columns.gather(name)
+        if gather is not None and rows:
+            places = [table.path(i, name, columns) for i in range(len(rows))]
+            found[name] = Rows([gather(row) for row in rows], places.__getitem__)
+    return found
+
+
+def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Rows]:
+    """By input, its rows of a list of rows, each of which names its own parts."""
+    if not isinstance(rows, list) or not rows:
+        notes.add(form, A_ROW + ", or an object of columns" * (form == "inputs"), show(rows))
+        return {}
+    inputs = names.signature.inputs
+    values: dict[str, list[Any]] = {name: [] for name in inputs}
+    places: dict[str, list[str]] = {name: [] for name in inputs}
+    known: dict[tuple[str, ...], Columns] = {}
+    for i, row in enumerate(rows):
+        place = f"{form}[{i}]"
+        if isinstance(row, dict):
+            keys = tuple(row)
+            columns = known.get(keys)
+            if columns is None:
+                columns = _keys_of(row, names, place, notes)
+                if columns.steady:
+                    known[keys] = columns
+            record = tuple(row.values())
+            for name in inputs:
+                gather = columns.gather(name)
+                if gather is not None:
+                    values[name].append(gather(record))
+                    places[name].append(place + columns.suffix(name))
+        elif names.single:
+            for name, entry in inputs.items():
+                values[name].append(cells.boxed(row, entry))
+                places[name].append(place)
+        else:
+            notes.add(place, f"an object of {listing(names.shown)}", show(row))
+    return {name: Rows(values[name], places[name].__getitem__) for name in inputs if values[name]}
+
+
+def _keys_of(row: dict[str, Any], names: Names, place: str, notes: Notes) -> Columns:
+    """What the keys of one row are."""
+    keys, record = tuple(row), tuple(row.values())
+    return Columns(
+        names,
+        keys,
+        lambda position: record[position : position + 1],
+        lambda position: f"{place}{key(keys[position])}",
+        notes,
+    )
+
+
+def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
+    """By input, its rows of a CSV.
+
+    Raises:
+        BadRequest: it is none in UTF-8, or has no rows.
+    """
+    records = _records(body)
+    _, first = next(records, (0, []))
+    header = [name.strip() for name in first]
+    rows, lines = [], []
+    for line, record in records:
+        if len(record) != len(header):
+            expected = f"{count(len(header), 'cell')}, as the header has"
+            notes.add(f"line {line}", expected, f"{len(record)}")
+        rows.append([cell.strip() for cell in record])
+        lines.append(f"line {line}")
+    if not rows:
+        received = "a header line alone" if header else "no body"
+        raise wrong("body", "CSV: a header line, and a line for each row", received)
+    if notes.count:
+        return {}
+    place = "line 1, the header"
+
+    def path(i: int, name: str, _: Columns) -> str:
+        return f"{lines[i]}, {name}"
+
+    table = _Table(header, rows, place, lambda _: place, path, text=True)
+    return _read_table(table, names, notes)
+
+
+def _records(body: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Each line's number and cells; blank lines are none."""
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark in front.
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        received = f"the byte 0x{body[error.start]:02x} at offset {error.start}"
+        raise wrong("body", "CSV in UTF-8", received) from error
+    found = cells.reader(io.StringIO(text, newline=""))
+    try:
+        for record in found:
+            if record:
+                yield found.line_num, record
+    except csv.Error as error:
+        raise wrong(f"line {found.line_num}", "CSV", f"none ({error})") from error

@@ -1,0 +1,127 @@
+"""The Open Inference Protocol, version 2, as KServe and Triton speak it over HTTP.
+
+    {"inputs": [{"name": "digit", "shape": [1, 4], "datatype": "FP32", "data": [0, 1, 2, 3]}, …],
+     "outputs": [{"name": "digits"}]?, "id"?, "parameters"?}
+        ─▶  {"model_name", "model_version", "id"?,
+             "outputs": [{"name": "digits", "datatype": "FP32", "shape": [1, 3], "data": […]}]}
+
+Its inputs and outputs are the graph's own tensors, in the graph's own shapes.  `data` comes flat
+or nested and goes out flat; either way it may follow the JSON as bytes instead (`binary`), and
+FP16, which has no form in JSON, has to.
+
+NaN and Infinity are no JSON, and are refused in `data`; as bytes they are values like any other.
+In an answer they are words (`answer`).
+
+Of the parameters that Triton reserves, `priority` and those of sequences are taken and change
+nothing: requests have no ranks here, and models keep nothing from one to the next.
+
+Source: kserve/open-inference-protocol specification/protocol/inference_rest.md, and Triton's
+docs/protocol/extension_binary_data.md, _classification.md, _parameters.md and _schedule_policy.md.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
+
+from service.errors import BadRequest
+from service.wire.body import Notes, count, parse_object, wrong
+from service.wire.dialect import Dialect, Reply
+from service.wire.oip import binary, quick
+from service.wire.oip.answer import encode
+from service.wire.oip.request import DATATYPES, Asked, Known, Plan, Wanted, plan
+from service.wire.quick import UNSURE
+from service.wire.written import problems, write
+
+if TYPE_CHECKING:
+    from service.errors import RequestError
+    from service.signature import Signature
+    from service.wire.dialect import Header, Reader
+
+__all__ = ["DATATYPES", "DIALECT", "Asked", "Wanted"]
+
+# The JSON in front of binary data is the same from one request of a client to the next, unless it
+# numbers them: what follows from so many of them is kept, if they have no more bytes than that.
+_KEPT = 64
+_SHORT = 4096
+
+# A problem is found once more by the plain way, which is sure of its words.
+_UNSURE = (*UNSURE, BadRequest)
+
+
+def reader(signature: Signature) -> Reader:
+    """What reads bodies for a signature: JSON, JSON and bytes, or bytes alone.
+
+    It raises `BadRequest`, with everything that is wrong with a body.
+    """
+    known = Known(signature)
+    plan_again = lru_cache(_KEPT)(partial(_plan_head, known))
+
+    def read_body(body: bytes, header: Header) -> Asked:
+        length = header(binary.LENGTH)
+        if not length:
+            return _read_json(known, body, header)
+        end = binary.split(body, length)
+        if end == 0:
+            return _read_alone(known, body)
+        head = body[:end]
+        found = plan_again(head) if end <= _SHORT else _plan_head(known, head)
+        return _fill(found, body, end)
+
+    return read_body
+
+
+def _read_alone(known: Known, body: bytes) -> Asked:
+    tensors = [known.tensors[name] for name in known.needed(known.every)]
+    wanted = tuple(Wanted(head, binary=True) for head in known.every)
+    return Asked(binary.read_alone(body, tensors), known.every, wanted)
+
+
+def _fill(found: Plan, body: bytes, start: int) -> Asked:
+    """What was asked, with the tensors that are bytes from `start` on."""
+    pieces, asked = found.pieces, found.asked
+    total = sum(piece.size for piece in pieces)
+    if total != len(body) - start:
+        expected = f"{count(total, 'byte')} after the JSON, the sum of binary_data_size"
+        raise wrong("body", expected, str(len(body) - start))
+    notes = Notes()
+    arrays = dict(asked.arrays)
+    for piece in pieces:
+        array = binary.read(piece, body, start, notes)
+        if piece.name:
+            arrays[piece.name] = array
+        start += piece.size
+    notes.stop()
+    return Asked(arrays, asked.heads, asked.wanted, asked.id, asked.timeout)
+
+
+def _plan_head(known: Known, head: bytes) -> Plan:
+    """The plan of a JSON that bytes may follow."""
+    try:
+        return plan(known, quick.parse_head(head), whole=False)
+    except _UNSURE:
+        return plan(known, parse_object(head, '"inputs"'), whole=False)
+
+
+def _read_json(known: Known, body: bytes, header: Header) -> Asked:
+    """What a body asks that is JSON to its end."""
+    try:
+        return plan(known, quick.parse(body, known.tensors), whole=True).asked
+    except _UNSURE:
+        pass
+    try:
+        said = parse_object(body, '"inputs"')
+    except BadRequest as error:
+        if header("Content-Type") == binary.CONTENT_TYPE:
+            # Most likely there are tensors after the JSON, and nothing says where.
+            raise wrong(binary.LENGTH, "the bytes of the JSON", "no such header") from error
+        raise
+    return plan(known, said, whole=True).asked
+
+
+def encode_error(error: RequestError) -> Reply:
+    """What is wrong with a request: in a sentence, and if it is its body, all of it."""
+    return Reply(write({"error": str(error), **problems(error)}))
+
+
+DIALECT = Dialect("oip", (), reader, encode, encode_error, timed=True)

@@ -1,0 +1,84 @@
+"""The answer to an inference request ($inference_response of inference_rest.md).
+
+NaN and Infinity are no JSON.  An answer that has some says NaN, Infinity and -Infinity, as Triton's
+does, and its client and Python's `json` read.  `null` would be JSON, and would make a NaN of every
+infinity unseen; a strict parser stops at the words, and whoever has one asks for binary data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.wire.dialect import Reply
+from service.wire.labels import labels_of
+from service.wire.oip import binary
+from service.wire.oip.request import DATATYPES
+from service.wire.written import plain, spelled, write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from service.signature import Head, Signature
+    from service.wire.oip.request import Asked
+
+
+def encode(
+    asked: Asked, name: str, version: str, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+) -> Reply:
+    """The answer, and whatever of it is to be bytes after its JSON (extension_binary_data.md)."""
+    parts: list[dict[str, Any]] = []
+    tail: list[bytes] = []
+    for wanted in asked.wanted:
+        head = signature.heads[wanted.head]
+        array, datatype = outputs[wanted.head], DATATYPES[head.tensor.dtype]
+        if wanted.classes:
+            array, datatype = _classify(array, head, wanted.classes), "BYTES"
+        part: dict[str, Any] = {"name": wanted.head, "datatype": datatype, "shape": array.shape}
+        if wanted.binary:
+            tail.append(binary.write(array))
+            part["parameters"] = {"binary_data_size": len(tail[-1])}
+        else:
+            part["data"] = plain(array.reshape(-1))
+        parts.append(part)
+    said: dict[str, Any] = {"model_name": name, "model_version": version}
+    if asked.id is not None:
+        said["id"] = asked.id
+    said["outputs"] = parts
+    content = write(said)
+    if b"null" in content:
+        for part in parts:
+            if isinstance(part.get("data"), np.ndarray) and part["data"].dtype.kind == "f":
+                part["data"] = spelled(part["data"])
+        content = write(said)
+    if not any(wanted.binary for wanted in asked.wanted):
+        return Reply(content)
+    headers = ((binary.LENGTH, str(len(content))),)
+    return Reply(b"".join((content, *tail)), binary.CONTENT_TYPE, headers)
+
+
+def _classify(array: NDArray[Any], head: Head, classes: int) -> NDArray[Any]:
+    """A row's highest values each, highest first and NaN last, as texts: value:index[:label].
+
+    Triton's extension_classification.md, [rows, classes].
+
+    The one value of a binary head has the label of its row: it is the score of one label, and what
+    that of the other would be is not known.
+    """
+    rows = array.reshape(len(array), -1)
+    # Of whole numbers and booleans the complement is in the opposite order, without an overflow.
+    order = np.argsort(-rows if rows.dtype.kind == "f" else ~rows, axis=1, kind="stable")
+    order = order[:, :classes]
+    best = np.take_along_axis(rows, order, axis=1)
+    # As text, a float has as many digits as its dtype needs.
+    values = (best.view(np.uint8) if best.dtype == np.bool_ else best).astype(str).tolist()
+    texts = np.empty(order.shape, object)
+    by_row = labels_of(head, array) if head.kind == "binary" and head.labels else None
+    for i, places in enumerate(order.tolist()):
+        for j, place in enumerate(places):
+            label = by_row[i] if by_row is not None else head.labels and head.labels[place]
+            texts[i, j] = f"{values[i][j]}:{place}" + (f":{label}" if label is not None else "")
+    return texts

@@ -1,0 +1,76 @@
+"""Requests in JSON that are as they should be, straight to arrays; see `service.wire.quick`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import simdjson
+
+from service.wire import quick
+from service.wire.quick import UnsureError, brackets, is_nested, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.signature import Tensor
+
+
+def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The object in a body, with the numbers of its inputs as flat arrays in the graph's dtypes.
+
+    Raises one of `quick.UNSURE` where it is in any way unusual.
+    """
+    parsed = quick.parse(body)
+    said = _but(parsed, "inputs")
+    said["inputs"] = inputs = []
+    opened = 1 + ("outputs" in said)
+    for each in parsed["inputs"]:
+        entry = _but(each, "data")
+        data, dtype = each["data"], tensors[entry["name"]].dtype
+        kind = kind_of(dtype)
+        if kind is None:
+            entry["data"] = data.as_list()
+            opened += 2
+        else:
+            opened += 1 + _brackets(data, entry["shape"])
+            entry["data"] = quick.narrow(dtype, data.as_buffer(of_type=kind))
+        inputs.append(entry)
+    if body.count(b":") != _keys_in(said) or body.count(b"[") != opened:
+        raise UnsureError
+    return said
+
+
+def parse_head(head: bytes) -> dict[str, Any]:
+    """The object that bytes follow, as `parse`; its values, if it has any, stay lists."""
+    said: dict[str, Any] = orjson.loads(head)
+    # orjson takes the last of two keys.
+    if head.count(b":") != _keys_in(said):
+        raise UnsureError
+    return said
+
+
+def _keys_in(said: dict[str, Any]) -> int:
+    """How many keys there are, in the objects that belong in a request; each has a colon."""
+    objects = [said, *said["inputs"], *said.get("outputs", ())]
+    return sum(len(entry) + len(entry.get("parameters", ())) for entry in objects)
+
+
+def _but(parsed: Any, left_out: str) -> dict[str, Any]:
+    """An object of simdjson's as Python has it, but for one key."""
+    said = {name: parsed[name] for name in list(parsed.keys()) if name != left_out}
+    for name, value in said.items():
+        if isinstance(value, simdjson.Object):
+            said[name] = value.as_dict()
+        elif isinstance(value, simdjson.Array):
+            said[name] = value.as_list()
+    return said
+
+
+def _brackets(data: Any, shape: list[int]) -> int:
+    """How many brackets numbers have that are flat, or nested in their shape."""
+    if type(data[0]) is not simdjson.Array:
+        return 1
+    if not is_nested(data, shape):
+        raise UnsureError
+    return brackets(shape)

@@ -1,0 +1,327 @@
+"""What the JSON of an inference request says ($inference_request of inference_rest.md).
+
+    an object ─▶ Plan: the heads, the tensors in the JSON, and the places of those that are bytes
+
+Everything that is wrong with it is noted, each by its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from service.errors import nearest
+from service.signature import Tensor
+from service.wire import tensors
+from service.wire.body import Notes, count, key, listing, refuse_unknown, show
+from service.wire.columns import as_many
+from service.wire.oip import binary
+from service.wire.values import MISSING, RANGES, Rows, fits, read_tensor, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from service.signature import Head, Signature
+    from service.wire.body import Imputed
+
+DATATYPES = {
+    "bool": "BOOL",
+    "string": "BYTES",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    **{dtype: dtype.upper() for dtype in RANGES},
+}
+"""By dtype, its name here (Tensor Data Types of the specification)."""
+
+# KServe's client and Triton's own examples repeat the model, which the path has named already.
+KEYS = ("id", "inputs", "outputs", "parameters", "model_name", "model_version")
+INPUT_KEYS = ("name", "shape", "datatype", "parameters", "data")
+_OUTPUT_KEYS = ("name", "parameters")
+_SHARED_MEMORY = "shared_memory_"
+_MOST = 2**63 - 1
+_SHOWN_AXES = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An output that was asked for: as bytes or as JSON, and as its best classes if any."""
+
+    head: str
+    binary: bool
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A decoded request; its `timeout` is in seconds."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    heads: tuple[str, ...]
+    wanted: tuple[Wanted, ...]
+    id: str | None = None
+    timeout: float | None = None
+    imputed: Sequence[Imputed] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a JSON says: what was asked, but for the tensors that are bytes, and those."""
+
+    asked: Asked
+    pieces: tuple[binary.Piece, ...]
+
+
+class Known:
+    """A signature, by tensor."""
+
+    def __init__(self, signature: Signature) -> None:
+        """Work out what is asked of it for each request."""
+        self.heads = signature.heads
+        self.every = signature.head_names
+        self.tensors = tensors.by_name(signature)
+        self._signature = signature
+        self._by_all = tensors.needed(signature, self.every)
+
+    def needed(self, heads: tuple[str, ...]) -> tuple[str, ...]:
+        """The tensors that at least one of some heads reads."""
+        return self._by_all if heads == self.every else tensors.needed(self._signature, heads)
+
+
+def plan(known: Known, said: dict[str, Any], *, whole: bool) -> Plan:
+    """What a JSON says.
+
+    Args:
+        known: the signature that it asks.
+        said: the JSON; numbers in it may be flat arrays already, in the graph's dtypes.
+        whole: whether it is all of the body, so that no tensor may follow as bytes.
+
+    Raises:
+        BadRequest: with everything that is wrong with it.
+        ValueError: an array has more or fewer numbers than its shape.
+    """
+    notes = Notes()
+    refuse_unknown(said, "key", KEYS, "", notes)
+    name = said.get("id")
+    if name is not None and not fits(name, "string"):
+        notes.add("id", "text", show(name))
+    parameters = _parameters(said, "", notes)
+    for reserved in parameters:
+        if reserved == "headers" or reserved.startswith("triton_"):
+            expected = "other names than headers and triton_…, which Triton keeps for itself"
+            notes.add(f"parameters{key(reserved)}", expected, "one of those")
+    timeout = parameters.get("timeout")
+    if timeout is not None and not _is_whole(timeout, 1):
+        notes.add("parameters.timeout", "a whole number of microseconds, from 1", show(timeout))
+    wanted = _read_outputs(known, said, parameters, notes)
+    heads = tuple(output.head for output in wanted)
+    arrays, pieces = _read_inputs(known, said, known.needed(heads), notes)
+    if whole and pieces:
+        at = f"{pieces[0].at.removesuffix('.data')}.parameters.binary_data_size"
+        notes.add(at, f"a header {binary.LENGTH} that says where the JSON ends", "none")
+    notes.stop()
+    seconds = None if timeout is None else timeout / 1e6
+    return Plan(Asked(arrays, heads, wanted, name, seconds), pieces)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value <= _MOST
+
+
+def _parameters(holder: Mapping[str, Any], at: str, notes: Notes) -> Mapping[str, Any]:
+    """The parameters of a request, an input or an output: texts, numbers and booleans."""
+    given = holder.get("parameters")
+    if given is None:
+        return {}
+    at = f"{at}.parameters".removeprefix(".")
+    if not isinstance(given, dict):
+        notes.add(at, "an object", show(given))
+        return {}
+    for name, value in given.items():
+        if not isinstance(value, (str, int)) and not (
+            type(value) is float and math.isfinite(value)
+        ):
+            notes.add(f"{at}{key(name)}", "text, a number, true or false", show(value))
+        elif name.startswith(_SHARED_MEMORY):
+            received = "shared memory, which is not served"
+            notes.add(f"{at}{key(name)}", "tensors in the bodies", received)
+    return given
+
+
+def _flag(parameters: Mapping[str, Any], name: str, at: str, notes: Notes) -> bool | None:
+    value = parameters.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    notes.add(f"{at}.parameters.{name}".removeprefix("."), "true or false", show(value))
+    return None
+
+
+def _name(
+    entry: Mapping[str, Any], names: Collection[str], seen: Collection[str], at: str, notes: Notes
+) -> str | None:
+    """The name of an input or an output; `None` where it is none, or stands there again."""
+    name = entry.get("name", MISSING)
+    if not isinstance(name, str) or name not in names:
+        close = nearest(name, names) if isinstance(name, str) and not notes.full else ""
+        notes.add(f"{at}.name", f"one of {listing(names)}{close}", shown(name))
+    elif name in seen:
+        notes.add(f"{at}.name", "each name once", f"{show(name)} again")
+    else:
+        return name
+    return None
+
+
+def _entries(
+    said: Mapping[str, Any], what: str, keys: Collection[str], known: Collection[str], notes: Notes
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """The objects in a list of inputs or outputs, with the path of each."""
+    listed = said.get(what, MISSING)
+    if not isinstance(listed, list):
+        notes.add(what, f"a list of {what}: {listing(known)}", shown(listed))
+        return []
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for i, entry in enumerate(listed):
+        at = f"{what}[{i}]"
+        if isinstance(entry, dict):
+            refuse_unknown(entry, "key", keys, at, notes)
+            found.append((at, entry))
+        else:
+            notes.add(at, f"an object of {', '.join(keys)}", show(entry))
+    return found
+
+
+def _read_outputs(
+    known: Known, said: Mapping[str, Any], parameters: Mapping[str, Any], notes: Notes
+) -> tuple[Wanted, ...]:
+    """The outputs that are asked for, or all where none is named."""
+    default = _flag(parameters, "binary_data_output", "", notes)
+    found: dict[str, tuple[str, Wanted]] = {}
+    if said.get("outputs") in (None, []):
+        found = {head: ("outputs", Wanted(head, bool(default))) for head in known.every}
+    else:
+        for at, entry in _entries(said, "outputs", _OUTPUT_KEYS, known.every, notes):
+            name = _name(entry, known.every, found, at, notes)
+            own = _parameters(entry, at, notes)
+            flag = _flag(own, "binary_data", at, notes)
+            classes = own.get("classification")
+            if name is None:
+                continue
+            if classes is not None:
+                _check_classes(classes, known.heads[name], at, notes)
+            in_bytes = bool(default if flag is None else flag)
+            found[name] = at, Wanted(name, in_bytes, classes or 0)
+    for at, output in found.values():
+        dtype = known.heads[output.head].tensor.dtype
+        if dtype == "float16" and not output.binary and not output.classes:
+            expected = f"binary_data for {output.head}, which is FP16 and has no form in JSON"
+            notes.add(at, expected, "no such parameter")
+    return tuple(output for _, output in found.values())
+
+
+def _check_classes(classes: Any, head: Head, at: str, notes: Notes) -> None:
+    at = f"{at}.parameters.classification"
+    if not _is_whole(classes, 1):
+        notes.add(at, "how many classes, a whole number from 1", show(classes))
+    elif head.tensor.dtype == "string":
+        notes.add(at, f"numbers to choose the highest of, and {head.name} is BYTES", show(classes))
+
+
+def _read_inputs(
+    known: Known, said: Mapping[str, Any], needed: tuple[str, ...], notes: Notes
+) -> tuple[dict[str, NDArray[Any]], tuple[binary.Piece, ...]]:
+    """The tensors in the JSON that are needed, and those that are to follow it."""
+    arrays: dict[str, NDArray[Any]] = {}
+    pieces = []
+    seen: dict[str, str] = {}
+    first: tuple[str, int] | None = None
+    for at, entry in _entries(said, "inputs", INPUT_KEYS, known.tensors, notes):
+        name = _name(entry, known.tensors, seen, at, notes)
+        parameters = _parameters(entry, at, notes)
+        if name is None:
+            continue
+        seen[name] = at
+        tensor = known.tensors[name]
+        if entry.get("datatype", MISSING) != DATATYPES[tensor.dtype]:
+            received = shown(entry.get("datatype", MISSING))
+            notes.add(f"{at}.datatype", DATATYPES[tensor.dtype], received)
+        shape = _shape(entry, tensor, at, notes)
+        if shape is None:
+            continue
+        if first is None:
+            first = at, shape[0]
+        elif shape[0] != first[1]:
+            expected = as_many(first[1], first[0])
+            notes.add(f"{at}.shape[0]", expected, count(shape[0], "row"))
+        wanted = Tensor(name, tensor.dtype, shape)
+        if parameters.get("binary_data_size") is not None:
+            size = _size(parameters["binary_data_size"], entry, wanted, at, notes)
+            kept = name if name in needed else ""
+            pieces.append(binary.Piece(kept, size, tensor.dtype, shape, f"{at}.data"))
+        else:
+            found = _values(entry, wanted, f"{at}.data", notes)
+            if name in needed and found is not None:
+                arrays[name] = found
+    missing = [name for name in needed if name not in seen]
+    if missing and isinstance(said.get("inputs"), list):
+        notes.add("inputs", f"all of {listing(needed)}", f"no {listing(missing)}")
+    return arrays, tuple(pieces)
+
+
+def _shape(
+    entry: Mapping[str, Any], tensor: Tensor, at: str, notes: Notes
+) -> tuple[int, ...] | None:
+    """An input's shape, if it is one of the tensor's."""
+    given = entry.get("shape", MISSING)
+    if (
+        isinstance(given, list)
+        and len(given) == len(tensor.shape) + 1
+        and _is_whole(given[0], 1)
+        and all(
+            _is_whole(length, 0) and axis in (None, length)
+            for length, axis in zip(given[1:], tensor.shape, strict=True)
+        )
+    ):
+        return tuple(given)
+    axes = ["rows", *("any" if axis is None else str(axis) for axis in tensor.shape)]
+    legible = isinstance(given, list) and len(given) <= _SHOWN_AXES
+    received = json.dumps(given)[:40] if legible else shown(given)
+    notes.add(f"{at}.shape", f"[{', '.join(axes)}], with 1 row at least", received)
+    return None
+
+
+def _size(size: Any, entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes) -> int:
+    """The bytes of an input that follows the JSON, which its dtype and shape must have."""
+    if entry.get("data") is not None:
+        expected = "no data in the JSON, since binary_data_size says that it follows"
+        notes.add(f"{at}.data", expected, show(entry["data"]))
+    right = binary.size_of(wanted.dtype, wanted.fixed)
+    least = 4 * (wanted.size or 0)
+    if _is_whole(size, 0) and (size >= least if right is None else size == right):
+        return int(size)
+    expected = f"at least {least}" if right is None else str(right)
+    expected = f"{expected}, the bytes of {wanted}"
+    notes.add(f"{at}.parameters.binary_data_size", expected, show(size))
+    return 0
+
+
+def _values(entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes) -> NDArray[Any] | None:
+    """An input's values from the JSON, flat or nested."""
+    data = entry.get("data", MISSING)
+    if wanted.dtype == "float16":
+        notes.add(at, "binary data, since FP16 has no form in JSON", shown(data))
+        return None
+    if isinstance(data, np.ndarray):
+        return data.reshape(wanted.fixed)
+    if data is MISSING or data is None:
+        expected = "the values, flat or nested, or the parameter binary_data_size"
+        notes.add(at, expected, shown(data))
+        return None
+    # All of it is one row of a tensor in just that shape: flat or nested, with the same words.
+    found = read_tensor(wanted, Rows([data], lambda _: at), notes)
+    return found[wanted.name][0] if found else None

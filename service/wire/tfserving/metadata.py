@@ -1,0 +1,35 @@
+"""A signature in TensorFlow Serving's words, as its metadata has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.wire import tensors
+
+if TYPE_CHECKING:
+    from service.signature import Signature, Tensor
+
+# TensorFlow's names for dtypes that are not its own in capitals (tensorflow/core/framework/types).
+_DTYPES = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE", "float16": "DT_HALF"}
+
+
+def signature_def(signature: Signature) -> dict[str, Any]:
+    """What TensorFlow Serving calls a signature (api_rest.md, Model Metadata API).
+
+    All tensors that go in and all that come out, with their dtypes, and shapes with the batch axis.
+    """
+    outputs = [head.tensor for head in signature.heads.values()]
+    return {
+        "inputs": {name: _info(tensor) for name, tensor in tensors.by_name(signature).items()},
+        "outputs": {tensor.name: _info(tensor) for tensor in outputs},
+        "method_name": "tensorflow/serving/predict",
+    }
+
+
+def _info(tensor: Tensor) -> dict[str, Any]:
+    axes = [{"size": str(-1 if axis is None else axis), "name": ""} for axis in tensor.shape]
+    return {
+        "dtype": _DTYPES.get(tensor.dtype, f"DT_{tensor.dtype.upper()}"),
+        "tensor_shape": {"dim": [{"size": "-1", "name": ""}, *axes], "unknown_rank": False},
+        "name": tensor.name,
+    }

@@ -1,0 +1,438 @@
+"""Who may ask: the file of tokens, what a request's token is good for, and changes of the file."""
+
+import logging
+import os
+import time
+from hashlib import sha256
+
+import pytest
+
+from service import access
+from service.access import ALL, Access, TokensError, parse, read, warning
+from service.errors import Forbidden, Unauthorized
+
+
+def hashed(token):
+    """As the file has it."""
+    return f"sha256:{sha256(token.encode()).hexdigest()}"
+
+
+FILE = f"""
+# Who may ask.
+
+[[tokens]]
+name = "shop"
+hash = "{hashed("s")}"
+scopes = ["predict"]
+models = ["triceps", "churn"]
+
+[[tokens]]
+name = "ops"
+hash = "{hashed("o")}"
+scopes = ["admin", "metrics"]
+
+[[tokens]]
+name = "all"
+hash = "{hashed("a")}"
+scopes = ["predict"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of three tokens that nobody else can read."""
+    path = tmp_path / "tokens.toml"
+    path.write_text(FILE)
+    path.chmod(0o600)
+    return path
+
+
+def later(opened, path, text):
+    """Replace the file, and let the time pass in which that may go unnoticed."""
+    fresh = path.with_name("fresh")
+    fresh.write_text(text)
+    fresh.chmod(0o600)
+    fresh.replace(path)
+    opened._next_look = 0
+
+
+@pytest.mark.parametrize(
+    ("header", "scope", "model", "name"),
+    [
+        pytest.param("Bearer a", "predict", "triceps", "all", id="for all models"),
+        pytest.param("Bearer a", "predict", ALL, "all", id="what tells of all of them"),
+        pytest.param("Bearer s", "predict", "churn", "shop", id="for this model"),
+        pytest.param("Bearer s", "predict", None, "shop", id="what tells of none"),
+        pytest.param("bearer o", "admin", "triceps", "ops", id="the scheme in any case"),
+        pytest.param("Bearer   o ", "metrics", None, "ops", id="blanks around it"),
+        pytest.param("", None, None, "", id="what is open"),
+        pytest.param("Bearer x", None, None, "", id="what is open, with any token"),
+    ],
+)
+def test_a_token_is_good_for_what_it_was_made_for(file, header, scope, model, name):
+    """And who it was made for is known, the first time and whenever it comes again."""
+    opened = Access.open(str(file))
+
+    assert opened.is_on
+    assert [opened.check(header, scope, model) for _ in range(2)] == [name, name]
+
+
+@pytest.mark.parametrize(
+    ("header", "received"),
+    [
+        pytest.param("", "a token, received none", id="none"),
+        pytest.param("Basic czpz", "a token, received another scheme", id="a password"),
+        pytest.param("s", "a token, received another scheme", id="no scheme"),
+        pytest.param("Bearer", "one that it does not know, or not any more", id="a scheme alone"),
+        pytest.param("Bearer S", "one that it does not know, or not any more", id="a guess"),
+        pytest.param("Bearer s,Bearer s", "one that it does not", id="the header twice"),
+        pytest.param("Bearer s a", "one that it does not", id="two tokens"),
+        pytest.param("Bearer \xff\udc80", "one that it does not", id="no ASCII"),
+    ],
+)
+def test_who_has_no_token_learns_nothing(file, header, received):
+    """Not even whether what they ask for is there; and no token is in what they are told."""
+    opened = Access.open(file)
+
+    for model in ("triceps", "nothing", ALL, None):
+        with pytest.raises(Unauthorized) as raised:
+            opened.check(header, "predict", model)
+
+        assert raised.value.status == 401
+        assert raised.value.headers == (("WWW-Authenticate", 'Bearer realm="triceps"'),)
+        assert str(raised.value).startswith("Authorization: expected ")
+        assert received in str(raised.value)
+        assert "S" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "scope", "model", "said"),
+    [
+        pytest.param(
+            "Bearer s",
+            "admin",
+            "triceps",
+            "token 'shop': expected one with the scope 'admin', received one with predict",
+            id="no admin",
+        ),
+        pytest.param(
+            "Bearer o",
+            "predict",
+            None,
+            "token 'ops': expected one with the scope 'predict', received one with admin, metrics",
+            id="an admin may not predict",
+        ),
+        pytest.param(
+            "Bearer s",
+            "predict",
+            "other",
+            "token 'shop': expected one for 'other', received one for churn, triceps",
+            id="another model",
+        ),
+        pytest.param(
+            "Bearer s",
+            "predict",
+            "tricep",
+            "token 'shop': expected one for 'tricep' (did you mean 'triceps'?), received one for "
+            "churn, triceps",
+            id="a slip",
+        ),
+        pytest.param(
+            "Bearer s",
+            "predict",
+            ALL,
+            "token 'shop': expected one for every model, received one for churn, triceps",
+            id="what tells of all",
+        ),
+    ],
+)
+def test_a_token_is_not_good_for_more(file, header, scope, model, said):
+    """What it is for is said, and of other models nothing."""
+    with pytest.raises(Forbidden) as raised:
+        Access.open(file).check(header, scope, model)
+
+    assert (raised.value.status, str(raised.value)) == (403, said)
+
+
+def test_without_a_file_all_may_do_what_is_no_admins():
+    """That is closed without a token, always."""
+    opened = Access.open("")
+
+    assert not opened.is_on
+    assert opened.check("", "predict", ALL) == opened.check("Bearer x", "metrics", None) == ""
+    with pytest.raises(Forbidden) as raised:
+        opened.check("Bearer x", "admin", "triceps")
+    assert str(raised.value) == (
+        "this needs a token with the scope 'admin', and this service has none: start it with "
+        "TRICEPS_TOKENS_FILE, and make one by triceps token"
+    )
+
+
+def test_whoever_has_a_token_is_known_whatever_it_is_for(file):
+    """So that a body need not be taken from strangers, before it is clear what is asked."""
+    opened = Access.open(file)
+
+    assert opened.identify("Bearer o").name == "ops"
+    assert Access.open("").identify("").name == ""
+    with pytest.raises(Unauthorized):
+        opened.identify("")
+
+
+def test_an_empty_file_lets_nobody_in(file):
+    """It is not as if there were none."""
+    file.write_text("")
+
+    with pytest.raises(Unauthorized):
+        Access.open(file).check("Bearer s", "predict", None)
+
+
+def test_a_change_is_followed(file, caplog):
+    """Who is new may ask within a second, who is gone may not, however often they came before."""
+    caplog.set_level(logging.INFO)
+    opened = Access.open(file)
+    assert opened.check("Bearer s", "predict", None) == "shop"
+    later(opened, file, FILE.replace(hashed("s"), hashed("new")))
+
+    assert opened.check("Bearer new", "predict", None) == "shop"
+    with pytest.raises(Unauthorized):
+        opened.check("Bearer s", "predict", None)
+    assert caplog.messages == [f"{file}: has changed, and has 3 tokens"]
+
+
+def test_the_file_is_looked_at_once_a_second(file, monkeypatch):
+    """However often somebody asks."""
+    looked = []
+    monkeypatch.setattr(access, "_look_at", lambda path: looked.append(path) or (0,) * 5)
+    opened = Access.open(file)
+    for _ in range(100):
+        opened.check("Bearer s", "predict", None)
+    at_once = len(looked)
+    monkeypatch.setattr(access, "LOOK_SECONDS", 0.01)
+    opened._next_look = time.monotonic()
+    for _ in range(3):
+        opened.check("Bearer s", "predict", None)
+
+    assert at_once == 1
+    assert len(looked) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda opened, path: later(opened, path, "[[tokens]"), id="no TOML"),
+        pytest.param(lambda opened, path: later(opened, path, "[[token]]"), id="a slip"),
+        pytest.param(
+            lambda opened, path: (path.unlink(), setattr(opened, "_next_look", 0)), id="gone"
+        ),
+    ],
+)
+def test_what_is_broken_changes_nothing_and_is_logged_once(file, damage, caplog):
+    """Nobody is let in by it and nobody is shut out; and when it is mended, it counts again."""
+    opened = Access.open(file)
+    damage(opened, file)
+    names = []
+    for _ in range(3):
+        names.append(opened.check("Bearer s", "predict", "churn"))
+        opened._next_look = 0
+    assert names == ["shop"] * 3
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert caplog.messages[0].startswith(f"{file}: ")
+    assert caplog.messages[0].endswith("; the tokens of before hold")
+
+    later(opened, file, FILE.replace('"shop"', '"store"'))
+
+    assert opened.check("Bearer s", "predict", "churn") == "store"
+
+
+def test_all_tokens_are_compared_wherever_the_right_one_stands(file, monkeypatch):
+    """How long that takes says nothing; and only the first time of one that is right."""
+    compared = []
+    monkeypatch.setattr(
+        access.hmac, "compare_digest", lambda ours, _: compared.append(ours) or ours == _
+    )
+    opened = Access.open(file)
+    for token in ("s", "a", "s"):
+        opened.check(f"Bearer {token}", "predict", "churn")
+    right = len(compared)
+    for _ in range(3):
+        with pytest.raises(Unauthorized):
+            opened.check("Bearer x", "predict", None)
+
+    assert right == 6
+    assert len(compared) == 6 + 9
+    assert len(opened._tokens.known) == 2
+
+
+def test_no_token_is_kept(file):
+    """Only what it is hashed to."""
+    opened = Access.open(file)
+    opened.check("Bearer s", "predict", None)
+
+    assert set(opened._tokens.known) == {sha256(b"s").digest()}
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o644])
+def test_a_file_that_all_can_read_is_warned_of(file, mode, caplog):
+    """Once for each state of it; for a group it may be readable."""
+    file.chmod(0o640)
+    Access.open(file)
+    assert caplog.messages == []
+    file.chmod(mode)
+    Access.open(file)
+
+    assert caplog.messages == [
+        f"{file}: expected a mode such as 0600, received {mode:04o}: all may read it"
+    ]
+
+
+def entry(**changes):
+    """A file of one token, on the second line, whose keys are changed; `None`: left out."""
+    keys = {"name": '"a"', "hash": f'"{hashed("a")}"', "scopes": '["predict"]', **changes}
+    return "\n[[tokens]]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items() if v is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            "tokens = 1", "t.toml: expected tables of [[tokens]], received another tokens", id="1"
+        ),
+        pytest.param(
+            "tokens = [1]", "t.toml: expected tables of [[tokens]], received another", id="[1]"
+        ),
+        pytest.param(
+            "[[token]]",
+            "t.toml: expected tables of [[tokens]], received the unknown key 'token' "
+            "(did you mean 'tokens'?)",
+            id="an unknown table",
+        ),
+        pytest.param(
+            "x = ", "t.toml: expected TOML, received something else: Invalid value (at", id="TOML"
+        ),
+        pytest.param(
+            entry(scope='["predict"]'),
+            "t.toml, line 6, scope: expected one of name, hash, scopes, models "
+            "(did you mean 'scopes'?), received an unknown key",
+            id="an unknown key",
+        ),
+        pytest.param(
+            entry(name=None),
+            "t.toml, line 2, name: expected a name of letters, digits, '_', '.' and '-', "
+            "received none",
+            id="no name",
+        ),
+        pytest.param(entry(name='"a b"'), "line 3, name: expected a name of", id="a blank"),
+        pytest.param(entry(name="1"), "line 3, name: expected a name of", id="a number"),
+        pytest.param(
+            entry(hash=None),
+            't.toml, line 2, hash: expected "sha256:" and 64 digits of 0-9a-f, received none',
+            id="no hash",
+        ),
+        pytest.param(
+            entry(hash='"triceps_secret"'),
+            't.toml, line 4, hash: expected "sha256:" and 64 digits of 0-9a-f, received something '
+            "else",
+            id="the token itself",
+        ),
+        pytest.param(
+            entry(scopes=None),
+            "t.toml, line 2, scopes: expected a list of one or more texts, received none",
+            id="no scopes",
+        ),
+        pytest.param(entry(scopes="[]"), "line 5, scopes: expected a list of one", id="no scope"),
+        pytest.param(
+            entry(scopes='"predict"'),
+            "line 5, scopes: expected a list of one or more texts, received 'predict'",
+            id="no list",
+        ),
+        pytest.param(
+            entry(scopes='[\n  "predict",\n  "metric",\n]'),
+            "t.toml, line 5, scopes[1]: expected one of predict, admin, metrics "
+            "(did you mean 'metrics'?), received 'metric'",
+            id="an unknown scope",
+        ),
+        pytest.param(
+            entry(models="[]"), "line 6, models: expected a list of one or more", id="no model"
+        ),
+        pytest.param(
+            entry(models='["a", "*"]'), "line 6, models[1]: expected a name of", id="a pattern"
+        ),
+        pytest.param(
+            entry(scopes='["predict", "metrics"]', models='["a"]'),
+            "t.toml, line 6, models: expected none beside the scope 'metrics', since metrics tell "
+            "of every model, received a",
+            id="metrics of some",
+        ),
+        pytest.param(
+            entry() + entry(hash=f'"{hashed("b")}"'),
+            "t.toml, line 8, name: expected names that differ, received 'a' twice",
+            id="a name twice",
+        ),
+        pytest.param(
+            entry() + entry(name='"b"'),
+            "t.toml, line 9, hash: expected tokens that differ, received the token of 'a' again",
+            id="a token twice",
+        ),
+        pytest.param(
+            'tokens = [{ name = "a", hash = "" }]',
+            "t.toml, tokens[0], hash: expected",
+            id="a list, which has no lines of its own",
+        ),
+    ],
+)
+def test_a_wrong_file_says_where_and_what(text, said):
+    """File, line and key, what belongs there and what came; but never a hash, or a token."""
+    with pytest.raises(TokensError) as raised:
+        parse(text, "t.toml")
+
+    assert said in str(raised.value)
+    assert raised.value.exit_code == 2
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path):
+    """As the system does."""
+    with pytest.raises(TokensError, match="cannot be read: No such file"):
+        Access.open(tmp_path / "tokens.toml")
+    with pytest.raises(TokensError, match="cannot be read: Is a directory"):
+        read(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(TokensError, match="binary: expected TOML, which is UTF-8, received other"):
+        read(tmp_path / "binary")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_one_may_not_read_says_so(file):
+    """As the system does."""
+    file.chmod(0)
+
+    with pytest.raises(TokensError, match="cannot be read: Permission denied"):
+        Access.open(file)
+
+
+@pytest.mark.parametrize(
+    ("host", "tokens", "warned"),
+    [
+        ("127.0.0.1", "", False),
+        ("127.1.2.3", "", False),
+        ("::1", "", False),
+        ("localhost", "", False),
+        ("app.localhost", "", False),
+        ("0.0.0.0", "", True),
+        ("::", "", True),
+        ("10.0.0.1", "", True),
+        ("fe80::1%eth0", "", True),
+        ("example.com", "", True),
+        ("0.0.0.0", "tokens.toml", False),
+    ],
+)
+def test_an_open_service_that_others_reach_is_warned_of(host, tokens, warned):
+    """In one sentence, with the two ways out."""
+    said = warning(host, tokens)
+
+    assert (said is not None) is warned
+    if said is not None:
+        assert host in said
+        assert "TRICEPS_TOKENS_FILE" in said
+        assert "127.0.0.1" in said
+        assert "\n" not in said

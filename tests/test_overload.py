@@ -1,0 +1,323 @@
+"""More than can be answered is refused at once, and what took too long is not run."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+from test_front import BODY, JSON, Served, post
+
+from service.batcher import PACED_RUNS, Lane
+from service.model import Model
+
+V2 = {
+    "inputs": [
+        {"name": "fruit", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]},
+    ],
+    "outputs": [{"name": "size"}],
+}
+FULL = (
+    "model 'three': its queue is full, 1e+02 s of work wait (TRICEPS_QUEUE); this request was not "
+    "run, try again a little later"
+)
+
+
+@pytest.fixture(name="served")
+def _served(tmp_path):
+    small.put(tmp_path, "three", 1, small.three())
+    served = Served(tmp_path, max_body=1_000_000, max_in_flight=2_000_000, threads=1)
+    yield served
+    served.stop()
+
+
+@pytest.fixture(name="full")
+def _full(served, monkeypatch):
+    """A service with 100 s of work before it; how to take that away again is in the list."""
+    waits = [100.0]
+    monkeypatch.setattr(Lane, "wait", property(lambda _: waits[0]))
+    monkeypatch.setattr("service.wire.fast.Decoder.decode", None)
+    return waits
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "answer"),
+    [
+        pytest.param("/predict", BODY, {"error": FULL}, id="native"),
+        pytest.param("/v2/models/three/infer", json.dumps(V2).encode(), {"error": FULL}, id="oip"),
+        pytest.param("/v1/models/three:predict", BODY, {"error": FULL}, id="tfserving"),
+        pytest.param(
+            "/invocations",
+            BODY,
+            {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": FULL},
+            id="mlflow",
+        ),
+    ],
+)
+def test_a_full_queue_refuses_before_it_decodes(served, full, path, body, answer):
+    """In each dialect's words, and with when to come again."""
+    status, headers, content = served.ask("POST", path, body, JSON)
+
+    assert (status, json.loads(content)) == (429, answer)
+    assert headers["retry-after"] == "1"
+    assert served.ask("GET", "/readyz")[0] == 200
+
+
+def test_it_answers_on_once_the_queue_is_shorter(served, full, monkeypatch):
+    """On the same connection."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)) as c:
+        statuses = []
+        for wait in (100.0, 0.0, 100.0, 0.05):
+            full[0] = wait
+            if wait < 1:
+                monkeypatch.undo()
+                monkeypatch.setattr(Lane, "wait", property(lambda _: full[0]))
+            c.request("POST", "/predict", BODY, JSON)
+            with c.getresponse() as answer:
+                answer.read()
+            statuses.append(answer.status)
+    assert statuses == [429, 200, 429, 200]
+
+
+def test_a_stopping_service_says_that_it_is_that(served, full):
+    """Who is refused then need not come again here."""
+    served.front.drain()
+
+    assert served.ask("POST", "/predict", BODY, JSON)[0] == 503
+    status, headers, content = served.ask("GET", "/readyz")
+    assert (status, json.loads(content)) == (
+        503,
+        {"status": "not ready", "reason": "it is stopping"},
+    )
+    assert headers["connection"] == "close"
+    for path in ("/v2/health/ready", "/ping"):
+        assert served.ask("GET", path)[0] == 503
+
+
+class Slow(Model):
+    """A model that takes its time, and notes what it ran."""
+
+    def predict(self, arrays: Any, heads: Any) -> Any:
+        """As a model."""
+        self.runs: list[int]
+        time.sleep(0.3)
+        self.runs.append(len(next(iter(arrays.values()))))
+        return super().predict(arrays, heads)
+
+
+@pytest.fixture(name="slow")
+def _slow(served, monkeypatch):
+    """The rows of each run of a service whose runs take 0.3 s, in a thread as slow models do."""
+    runs: list[int] = []
+    predict = Model.predict
+
+    def slowly(self: Model, arrays: Any, heads: Any) -> Any:
+        time.sleep(0.3)
+        runs.append(len(next(iter(arrays.values()))))
+        return predict(self, arrays, heads)
+
+    monkeypatch.setattr(Model, "predict", slowly)
+    for route in served.front.routes.values():
+        route.lane.seconds = 1.0
+    return runs
+
+
+def _while_busy(served: Served, ask: Any) -> Any:
+    """What comes of asking while another request runs."""
+    busy = threading.Thread(target=served.ask, args=("POST", "/predict", BODY, JSON))
+    busy.start()
+    time.sleep(0.1)
+    try:
+        return ask()
+    finally:
+        busy.join()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        pytest.param("/predict", BODY, {"X-Request-Timeout": "0.05"}, id="by header"),
+        pytest.param(
+            "/v2/models/three/infer",
+            json.dumps({**V2, "parameters": {"timeout": 50_000}}).encode(),
+            {},
+            id="by OIP, in microseconds",
+        ),
+        pytest.param(
+            "/v2/models/three/infer",
+            json.dumps({**V2, "parameters": {"timeout": 5_000_000}}).encode(),
+            {"X-Request-Timeout": "0.05"},
+            id="by header before OIP",
+        ),
+    ],
+)
+def test_what_has_expired_is_dropped_before_it_runs(served, slow, path, body, headers):
+    """And answered 504; who asks beside it is answered."""
+    status, _, content = _while_busy(
+        served, lambda: served.ask("POST", path, body, {**JSON, **headers})
+    )
+
+    assert (status, json.loads(content)) == (
+        504,
+        {"error": "request: expected to be run within 0.05 s, and was not; dropped"},
+    )
+    assert slow == [1]
+
+
+def test_there_is_a_time_for_those_who_name_none(served, slow):
+    """That of the settings."""
+    served.front.timeout = 0.05
+
+    status, _, _ = _while_busy(served, lambda: served.ask("POST", "/predict", BODY, JSON))
+
+    assert status == 504
+
+
+def test_who_has_time_enough_is_answered(served, slow):
+    """Though it waited."""
+    headers = {**JSON, "X-Request-Timeout": "5"}
+
+    status, _, _ = _while_busy(served, lambda: served.ask("POST", "/predict", BODY, headers))
+
+    assert status == 200
+    assert slow == [1, 1]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf", ""])
+def test_a_time_that_is_none_is_refused(served, seconds):
+    """It would be taken for another."""
+    status, _, content = served.ask(
+        "POST", "/predict", BODY, {**JSON, "X-Request-Timeout": seconds}
+    )
+
+    assert status == 400
+    assert json.loads(content)["error"] == (
+        f"X-Request-Timeout: expected a number of seconds above 0, received {seconds!r}"
+    )
+
+
+def _half(served: Served, size: int) -> socket.socket:
+    """Somebody who has sent nearly all of a body."""
+    sock = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+    sock.sendall(post(b" " * size)[:-1])
+    return sock
+
+
+def _until(true: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_bodies_in_flight_have_a_bound(served):
+    """Announced or not, what is over it is refused; and taken once there is room again."""
+    large = b" " * 500_000
+    with contextlib.closing(_half(served, 900_000)), contextlib.closing(_half(served, 900_000)):
+        _until(lambda: served.front.in_flight == 2 * 899_999)
+        announced = served.raw(post(large)[:200])
+        chunks = b"Transfer-Encoding: chunked\r\n\r\n" + b"7a120\r\n" + large + b"\r\n0\r\n\r\n"
+        chunked = served.raw(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + chunks)
+        small_one = served.ask("POST", "/predict", BODY, JSON)[0]
+    _until(lambda: served.front.in_flight == 0)
+
+    for answer in (announced, chunked):
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert b"expected at most 2000000 bytes in all bodies that a process holds" in answer
+    assert small_one == 200
+    assert served.ask("POST", "/predict", large, JSON)[0] == 400
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([post(BODY)], id="answered"),
+        pytest.param([post(BODY) * 3], id="one after another"),
+        pytest.param([post(b"{") * 2], id="refused"),
+        pytest.param([post(BODY) + b"nonsense\r\n\r\n"], id="and then nonsense"),
+        pytest.param([post(BODY, b"Content-Length: 9")], id="nonsense"),
+        pytest.param([post(b" " * 999_999)[:-1]], id="cut"),
+        pytest.param([post(b" " * 1_000_001)], id="too large"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"], id="for Flask"
+        ),
+    ],
+)
+def test_no_byte_is_counted_for_ever(served, pieces):
+    """However a request ends, what it held is let go."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as sock:
+        for piece in pieces:
+            with contextlib.suppress(OSError):
+                sock.sendall(piece)
+        time.sleep(0.1)
+    _until(lambda: not served.front.connections)
+
+    assert served.front.in_flight == 0
+    assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+
+
+def test_who_asks_for_its_health_waits_for_no_thread(served, monkeypatch):
+    """All of them may be busy, with loading on demand for example."""
+    release = threading.Event()
+    served.front.threads.submit(release.wait, 10)
+    try:
+        assert [
+            served.ask("GET", path)[0]
+            for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/ping")
+        ] == [200] * 5
+    finally:
+        release.set()
+
+
+def test_a_lane_knows_its_wait_once_it_knows_its_pace():
+    """One slow run among the first says nothing, and later ones little each."""
+    lane = Lane(Model.load(small.three()))
+    lane.rows = 100
+    for seconds in [0.5, *[0.001] * (PACED_RUNS - 2)]:
+        lane.note(seconds)
+        assert lane.wait == 0
+
+    lane.note(0.002)
+    assert lane.wait == pytest.approx(0.1)
+    lane.note(1.0)
+    assert lane.wait == pytest.approx(0.1 * (1 + 1 / PACED_RUNS))
+    for _ in range(100):
+        lane.note(0.01)
+    assert lane.wait == pytest.approx(1, rel=0.01)
+    lane.note(0.001)
+    assert lane.wait == pytest.approx(0.1)
+
+
+def test_rows_wait_until_they_run(served, slow):
+    """Those of each request, whatever becomes of it."""
+    lane = served.front.routes[b"/predict"].lane
+    bodies = [json.dumps({"instances": [[1, 2]] * n, "heads": ["size"]}) for n in (2, 3)]
+    assert lane.rows == 0
+
+    def look() -> int:
+        threads = [
+            threading.Thread(target=served.ask, args=("POST", "/predict", body.encode(), JSON))
+            for body in bodies
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+        waiting = lane.rows
+        for thread in threads:
+            thread.join()
+        return waiting
+
+    small_bodies = json.dumps({"instances": [{"fruit": [1, 2]}] * 2, "heads": ["size"]})
+    bodies[0] = small_bodies
+    bodies[1] = json.dumps({"instances": [{"fruit": [1, 2]}] * 3, "heads": ["size"]})
+    assert _while_busy(served, look) in (2, 3, 5)
+    assert lane.rows == 0
+    assert np.sum(slow) == 6

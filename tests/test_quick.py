@@ -1,0 +1,47 @@
+"""What the fast readers of JSON share; what it gives is tested where it is read."""
+
+import pytest
+import simdjson
+
+from service.wire import quick
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        pytest.param("[1, 2]", (2,), id="flat"),
+        pytest.param("[[1, 2, 3], [4, 5, 6]]", (2, 3), id="two axes"),
+        pytest.param("[[[1], [2], [3]], [[4], [5], [6]]]", (2, 3, 1), id="three uneven axes"),
+    ],
+)
+def test_a_list_has_the_brackets_of_its_shape(text, shape):
+    """Which is how one is told that is nested otherwise."""
+    assert quick.is_nested(simdjson.Parser().parse(text.encode()), shape)
+    assert quick.brackets(shape) == text.count("[")
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        pytest.param("[1, 2, 3]", (2,), id="too long"),
+        pytest.param("[[1, 2], [3]]", (2, 2), id="crooked"),
+        pytest.param("[[1, 2], 3]", (2, 2), id="a number among lists"),
+    ],
+)
+def test_a_list_in_another_shape_is_none(text, shape):
+    """However simdjson would flatten it."""
+    assert not quick.is_nested(simdjson.Parser().parse(text.encode()), shape)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint32", "int64"])
+def test_numbers_past_a_dtype_are_left(dtype):
+    """To the plain way, which says so."""
+    number = "1e39" if dtype.startswith("float") else str(2**32)
+    kind = quick.kind_of(dtype)
+    numbers = simdjson.Parser().parse(f"[{number}]".encode()).as_buffer(of_type=kind)
+
+    if dtype == "int64":
+        assert quick.narrow(dtype, numbers).tolist() == [2**32]
+    else:
+        with pytest.raises(quick.UnsureError):
+            quick.narrow(dtype, numbers)

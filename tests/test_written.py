@@ -1,0 +1,63 @@
+"""Arrays to JSON: the same numbers, and words or `null` for what is not finite."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from service.errors import BadRequest, NotFound, Problem
+from service.wire import written
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        pytest.param(np.float32([[0.1], [2]]), "[[0.1],[2.0]]", id="short decimals"),
+        pytest.param(np.float32([[1, 2], [3, 4]]).T, "[[1.0,3.0],[2.0,4.0]]", id="strided"),
+        pytest.param(np.array([["ü"], ["null"]], object), '[["ü"],["null"]]', id="texts"),
+        pytest.param(np.array([[True], [False]]), "[[true],[false]]", id="booleans"),
+        pytest.param(np.float16([0.5, 1]), "[0.5,1.0]", id="no axis"),
+    ],
+)
+def test_finite_values_are_the_same_either_way(output, text):
+    """As numpy has them, row by row."""
+    assert written.write(written.plain(output)).decode() == text
+    assert written.write(written.rows(output)).decode() == text
+
+
+def test_what_is_not_finite_is_null_or_a_word():
+    """Rows beside it stay as they are."""
+    output = np.float32([[[0.1], [math.nan]], [[1], [2]], [[math.inf], [-math.inf]]])
+
+    assert written.write(output) == b"[[[0.1],[null]],[[1.0],[2.0]],[[null],[null]]]"
+    assert written.write(written.rows(output)) == (
+        b"[[[0.1],[NaN]],[[1.0],[2.0]],[[Infinity],[-Infinity]]]"
+    )
+    assert written.write(written.spelled(output[0])) == b"[[0.1],[NaN]]"
+
+
+@given(
+    st.sampled_from([np.float16, np.float32, np.float64]).flatmap(
+        lambda dtype: arrays(dtype, array_shapes(max_dims=3, max_side=3))
+    )
+)
+def test_what_is_written_in_words_reads_back_the_same(output):
+    """By Python's reader: every number, NaN and infinity, whatever the shape."""
+    for made in (written.rows(output), written.spelled(output)):
+        back = np.array(json.loads(written.write(made)), output.dtype)
+        np.testing.assert_array_equal(back, output)
+
+
+def test_the_problems_of_a_body_are_told():
+    """Those that are shown, and how many there are; other errors have none."""
+    problem = Problem("a", "1", "2")
+
+    assert written.problems(BadRequest([problem], 3)) == {
+        "problems": [{"at": "a", "expected": "1", "received": "2"}],
+        "count": 3,
+    }
+    assert written.problems(NotFound("none")) == {}
