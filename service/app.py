@@ -27,7 +27,8 @@ from service.life import Library
 from service.metrics import ASK_TIMING, Metrics, expose, server_timing
 from service.pages import oip, scoring, v1
 from service.repository import known_names
-from service.wire.body import wrong
+from service.wire import native
+from service.wire.body import show, wrong
 from service.wire.dialect import Reply
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
     app.url_map.merge_slashes = False
     rules = routes.predictions(settings)
     _add_predictions(app, rules, metrics, settings.max_body)
-    _add_pages(app, library, settings.max_body)
+    _add_pages(app, rules, settings.max_body)
     app.register_blueprint(oip.pages(library, metrics, allow_load=settings.admin))
     app.register_blueprint(v1.pages(library))
     app.register_blueprint(scoring.pages(library, settings.health_route))
@@ -101,7 +102,9 @@ def _add_predictions(
         app.add_url_rule(rule, rule, predict, methods=["POST"])
 
 
-def _add_pages(app: Flask, library: Library, max_body: int) -> None:
+def _add_pages(app: Flask, rules: Mapping[str, Dialect], max_body: int) -> None:
+    library: Library = app.extensions["triceps"]
+
     @app.get("/models")
     def models() -> Response:
         repository = library.current
@@ -124,7 +127,15 @@ def _add_pages(app: Flask, library: Library, max_body: int) -> None:
 
     @app.get("/models/<name>/example")
     def example(name: str) -> Response:
-        return _json(describe.example(library.current.find(name).signature))
+        signature = library.current.find(name).signature
+        body = describe.example(signature)
+        spoken = {dialect.name: dialect for dialect in reversed([*rules.values()])}
+        asked = request.args.get("dialect", native.DIALECT.name)
+        if asked not in spoken:
+            names = ", ".join(sorted(spoken))
+            raise wrong("dialect", f"one of {names}{nearest(asked, spoken)}", show(asked))
+        in_that = spoken[asked].example
+        return _json(body if in_that is None else in_that(native.interpret(body, signature).arrays))
 
     @app.get("/")
     def home() -> Response:

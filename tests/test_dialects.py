@@ -16,6 +16,8 @@ import pytest
 import small
 from test_front import Served
 
+from service import settings
+from service.app import create_app
 from service.model import Model
 
 if TYPE_CHECKING:
@@ -340,3 +342,39 @@ def test_half_a_body_never_reaches_the_model(served, form, cut, way, monkeypatch
     assert headers["content-type"] == "application/json"
     assert json.loads(content).keys() >= ({"message"} if form.__name__[0] == "m" else {"error"})
     assert runs == []
+
+
+@pytest.mark.parametrize("name", small.every())
+@pytest.mark.parametrize(
+    ("dialect", "path"),
+    [
+        ("native", "/models/{}/predict"),
+        ("oip", "/v2/models/{}/infer"),
+        ("tfserving", "/v1/models/{}:predict"),
+        ("mlflow", "/invocations"),
+    ],
+)
+def test_the_example_of_every_dialect_works(tmp_path, name, dialect, path):
+    """Fetched and posted back as it is."""
+    small.put(tmp_path, name, 1, small.every()[name])
+    client = create_app(settings.load({}, models=tmp_path)).test_client()
+
+    example = client.get(f"/models/{name}/example?dialect={dialect}")
+    answer = client.post(path.format(name), data=example.data, content_type="application/json")
+
+    assert example.status_code == 200
+    if (dialect, name) == ("oip", "float16"):
+        assert b"FP16 and has no form in JSON" in answer.data
+    else:
+        assert answer.status_code == 200, answer.data
+
+
+def test_a_dialect_that_there_is_none_of_is_refused(served):
+    """With those there are."""
+    status, _, content = served.ask("GET", "/models/three/example?dialect=oipp")
+
+    assert status == 400
+    assert json.loads(content)["error"] == (
+        "dialect: expected one of mlflow, native, oip, tfserving (did you mean 'oip'?), "
+        'received "oipp"'
+    )

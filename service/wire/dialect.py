@@ -85,6 +85,7 @@ class Dialect:
         encode_error: the reply to a `RequestError`, whose `status` goes with it.
         timed: whether a request may say how long it may take, as `timeout` in seconds of what the
             reader returns; `None` where it does not.
+        example: a body that asks for the rows of arrays by tensor; without it, the native one does.
     """
 
     name: str
@@ -93,3 +94,4 @@ class Dialect:
     encode: Encode
     encode_error: Callable[[RequestError], Reply]
     timed: bool = False
+    example: Callable[[Mapping[str, NDArray[Any]]], Any] | None = None

@@ -22,7 +22,7 @@ docs/protocol/extension_binary_data.md, _classification.md, _parameters.md and _
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.errors import BadRequest
 from service.wire.body import Notes, count, parse_object, wrong
@@ -34,6 +34,10 @@ from service.wire.quick import UNSURE
 from service.wire.written import problems, write
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
     from service.errors import RequestError
     from service.signature import Signature
     from service.wire.dialect import Header, Reader
@@ -124,4 +128,19 @@ def encode_error(error: RequestError) -> Reply:
     return Reply(write({"error": str(error), **problems(error)}))
 
 
-DIALECT = Dialect("oip", (), reader, encode, encode_error, timed=True)
+def example(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """A body that asks for the rows of arrays by tensor."""
+    return {
+        "inputs": [
+            {
+                "name": name,
+                "shape": list(array.shape),
+                "datatype": DATATYPES["string" if array.dtype == object else str(array.dtype)],
+                "data": array.ravel().tolist(),
+            }
+            for name, array in arrays.items()
+        ]
+    }
+
+
+DIALECT = Dialect("oip", (), reader, encode, encode_error, timed=True, example=example)

@@ -57,7 +57,9 @@ def _refusal(error: RequestError) -> Reply:
     return Reply(write({"error": str(error)}))
 
 
-PREDICT = Dialect("tfserving", (), predict.reader, _encoder(predict.say), _refusal)
+PREDICT = Dialect(
+    "tfserving", (), predict.reader, _encoder(predict.say), _refusal, example=predict.example
+)
 """`:predict`; a body's content type says nothing, since curl's own is that of a form."""
 
 CLASSIFY = replace(

@@ -67,6 +67,12 @@ def reader(signature: Signature) -> Reader:
     return read_body
 
 
+def example(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """A body that asks for the rows of arrays by tensor."""
+    rows = zip(*(array.tolist() for array in arrays.values()), strict=True)
+    return {"instances": [dict(zip(arrays, row, strict=True)) for row in rows]}
+
+
 def say(
     asked: Request, signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
