@@ -5,15 +5,19 @@
 Many connections ask at a pace of their own, so that more keeps coming whether or not the service
 keeps up.  Beside them a few callers ask now and then and take the time; so do two who ask whether
 all is well.  Prints a table: at half of the peak, at five times the peak, and right after.
+
+The service has one processor to itself, and whoever asks has the others: what it takes to ask so
+often would otherwise be taken from the answers.  Needs taskset, and two processors.
 """
 
 from __future__ import annotations
 
 import http.client
+import os
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
 
 PEAK_CONNECTIONS = 64
 PEAK_SECONDS = 4
-PACED_CONNECTIONS = 1000
+# How long a caller waits in the mean, so that there are as many of them as the rate needs.
+PACE_SECONDS = 0.2
 PROBES = 4
 PROBE_SECONDS = 0.02
 TIMES = 5.0
@@ -101,8 +106,8 @@ def stage(running: servers.Running, name: str, body: Path, rate: float, seconds:
     threads = [threading.Thread(target=probe.ask, args=(running.port, ended)) for probe in probes]
     for thread in threads:
         thread.start()
-    delay = PACED_CONNECTIONS / rate
-    done = load.run(running.url("/predict"), body, PACED_CONNECTIONS, seconds, delay=delay)
+    callers = max(1, round(rate * PACE_SECONDS))
+    done = load.run(running.url("/predict"), body, callers, seconds, delay=PACE_SECONDS)
     ended.set()
     for thread in threads:
         thread.join()
@@ -119,7 +124,10 @@ def main() -> None:
     models.write(models.FOLDER, name)
     body = models.FOLDER / "W1.json"
     check = partial(_check, body)
-    with servers.run(servers.TRICEPS, sys.executable, models.FOLDER / name, check) as running:
+    own, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, others)
+    server = replace(servers.TRICEPS, command=partial(_pinned, own))
+    with servers.run(server, sys.executable, models.FOLDER / name, check) as running:
         peak = _peak(running, body, PEAK_SECONDS)
         half = stage(running, "half of the peak", body, peak / 2, max(5.0, seconds / 3))
         over = stage(running, f"{TIMES:g} x the peak", body, peak * TIMES, seconds)
@@ -139,6 +147,11 @@ def main() -> None:
 def _peak(running: servers.Running, body: Path, seconds: float) -> float:
     done = load.run(running.url("/predict"), body, PEAK_CONNECTIONS, seconds)
     return (done.requests - done.refused) / done.seconds
+
+
+def _pinned(processor: int, python: str, model: str, port: str) -> list[str]:
+    command = servers.TRICEPS.command(python, model, port)
+    return ["taskset", "--cpu-list", str(processor), *command, "--workers", "1"]
 
 
 def _check(body: Path, running: servers.Running) -> None:

@@ -38,6 +38,10 @@ MAX_QUEUES = 64
 # What one run gathers at most: past some dozens of rows nothing is saved by more of them, and
 # the first of them waits for the last.
 ROWS_A_RUN = 64
+# And how long it should take: who comes in its middle waits for its end.  Some rows run together
+# all the same, since only that shows what a model saves by them.
+RUN_SECONDS = 0.01
+FEW_ROWS = 16
 # After so many runs of a model its pace is known.
 PACED_RUNS = 8
 
@@ -103,6 +107,13 @@ class Lane:
     def wait(self) -> float:
         """How many seconds of work wait, at the pace of late; 0 while that is not known yet."""
         return self.rows * self._row_seconds if self._runs >= PACED_RUNS else 0.0
+
+    @property
+    def most(self) -> int:
+        """How many rows are run together, at most."""
+        if self._row_seconds * ROWS_A_RUN <= RUN_SECONDS:
+            return ROWS_A_RUN
+        return max(FEW_ROWS, int(RUN_SECONDS / self._row_seconds))
 
     def is_cheap(self, rows: int) -> bool:
         """Whether a run of as many rows may hold up the event loop for as long as it takes."""
@@ -185,8 +196,9 @@ class Batcher:
         rows = 0
         alone = not self._gather or lane.model.signature.batch is not None
         waiting = queue.waiting
+        most = lane.most
         while waiting:
-            if batch and (alone or rows + waiting[0][2] > ROWS_A_RUN):
+            if batch and (alone or rows + waiting[0][2] > most):
                 break
             first = waiting.popleft()
             lane.rows -= first[2]

@@ -1,11 +1,13 @@
 """The Flask app: every route and every way in which a request can be wrong, over HTTP."""
 
+import contextlib
 import gzip
 import io
 import json
 import logging
 import tracemalloc
 import zlib
+from http.client import HTTPConnection
 
 import numpy as np
 import onnx
@@ -14,7 +16,10 @@ import small
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from test_front import Served
 from werkzeug.exceptions import ImATeapot
+from werkzeug.test import Client, TestResponse
+from werkzeug.wrappers import Request
 
 from service import __version__, create_app
 from service.model import Model
@@ -38,7 +43,7 @@ def _app(models, **settings):
     return create_app(Settings(models=models, max_body=LIMIT, **settings))
 
 
-@pytest.fixture(name="app", scope="module")
+@pytest.fixture(name="models", scope="module")
 def _models(tmp_path_factory):
     """Every sort of model, `three` in two versions that serve and a third that does not."""
     models = tmp_path_factory.mktemp("models")
@@ -47,12 +52,44 @@ def _models(tmp_path_factory):
     views = {"risky": ["risk"], "fruity": ["tags", "size"]}
     small.put(models, "three", 2, small.three(2.0, models=views))
     small.put(models, "three", 3, b"no model")
+    return models
+
+
+@pytest.fixture(name="app", scope="module")
+def _flask(models):
     return _app(models, default_model="three")
 
 
-@pytest.fixture(name="client")
-def _client(app):
-    return app.test_client()
+def _over_http(port):
+    """A WSGI app that asks a server on this machine, and answers as that does."""
+
+    def proxy(environ, start_response):
+        asked = Request(environ)
+        chunked = "chunked" in asked.headers.get("Transfer-Encoding", "")
+        body = iter([asked.stream.read()]) if chunked else asked.get_data() or None
+        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+            target = environ["REQUEST_URI"]
+            headers = dict(asked.headers)
+            connection.request(asked.method, target, body, headers, encode_chunked=chunked)
+            answer = connection.getresponse()
+            content = answer.read()
+        start_response(f"{answer.status} {answer.reason}", answer.getheaders())
+        return [content]
+
+    return proxy
+
+
+@pytest.fixture(name="front", scope="module")
+def _front(models):
+    served = Served(models, max_body=LIMIT, default_model="three")
+    yield Client(_over_http(served.port), TestResponse)
+    served.stop()
+
+
+@pytest.fixture(name="client", params=["flask", "front"])
+def _client(request, app):
+    """Everything here holds for both ways in: the Flask app, and the front on a real socket."""
+    return app.test_client() if request.param == "flask" else request.getfixturevalue("front")
 
 
 def _post(client, said, path="/predict", **kwargs):
@@ -531,7 +568,7 @@ def test_a_refused_version_is_answered_503_with_its_reason(client):
             "DELETE /models/three/versions/1: expected GET",
             id="delete",
         ),
-        pytest.param("BREW", "/", "GET, HEAD, OPTIONS", "BREW /: expected GET", id="unknown"),
+        pytest.param("PROPFIND", "/", "GET, HEAD, OPTIONS", "PROPFIND /: expected GET", id="rare"),
     ],
 )
 def test_a_wrong_method_is_answered_405_with_the_right_ones(client, method, path, allowed, error):
@@ -629,9 +666,9 @@ def test_a_body_over_the_limit_is_answered_413(client, chunked):
         )
 
 
-def test_a_body_that_breaks_off_is_told_so(client):
+def test_a_body_that_breaks_off_is_told_so(app):
     """If its sender still listens."""
-    response = client.post(
+    response = app.test_client().post(
         "/predict",
         input_stream=io.BytesIO(json.dumps(SIZE).encode()),
         content_type="application/json",
@@ -823,7 +860,7 @@ def test_our_own_fault_is_a_plain_500_and_a_traceback_in_the_log(client, monkeyp
     assert _post(client, SIZE).get_json() == ANSWER
 
 
-def test_any_other_error_of_http_is_json_too(client, monkeypatch):
+def test_any_other_error_of_http_is_json_too(app, monkeypatch):
     """Whoever raises it."""
 
     def fail(self, arrays, heads):
@@ -831,7 +868,7 @@ def test_any_other_error_of_http_is_json_too(client, monkeypatch):
 
     monkeypatch.setattr(Model, "predict", fail)
 
-    assert _error(_post(client, SIZE)) == (418, "POST /predict: no coffee here")
+    assert _error(_post(app.test_client(), SIZE)) == (418, "POST /predict: no coffee here")
 
 
 # Repositories without a model that serves, and the default model.

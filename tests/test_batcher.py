@@ -11,7 +11,7 @@ import pytest
 import small
 
 from service import batcher as batchers
-from service.batcher import Batcher, Lane
+from service.batcher import FEW_ROWS, ROWS_A_RUN, Batcher, Lane
 from service.errors import CannotRun
 from service.model import Model
 
@@ -228,3 +228,58 @@ def test_queues_do_not_pile_up():
         assert len(lane.queues) <= batchers.MAX_QUEUES
 
     asyncio.run(main())
+
+
+def test_queues_of_one_model_take_turns_at_its_thread():
+    """What comes meanwhile, for other heads too, gathers until the thread is free."""
+
+    async def main() -> None:
+        model = Watched.load(small.three()).watch(0.05)
+        lane = Lane(model)
+        lane.seconds = 1.0
+        batcher = Batcher(asyncio.get_running_loop())
+        rows = np.array([[1, 1]], np.float32)
+        asked = [submit(batcher, lane, ("size",), fruit=rows)]
+        await asyncio.sleep(0.02)
+        for heads in (("tags",), ("size",), ("size", "tags")):
+            asked += [submit(batcher, lane, heads, fruit=rows) for _ in range(3)]
+        assert lane.rows == 9
+        await asyncio.gather(*asked)
+
+        assert model.runs == [1, 3, 3, 3]
+        assert lane.rows == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_queue_that_nobody_waits_in_holds_no_other_up(gone):
+    """It gives its turn away."""
+
+    async def main() -> None:
+        model = Watched.load(small.three()).watch(0.05)
+        lane = Lane(model)
+        lane.seconds = 1.0
+        batcher = Batcher(asyncio.get_running_loop())
+        rows = np.array([[1, 1]], np.float32)
+        asked = [submit(batcher, lane, ("size",), fruit=rows)]
+        await asyncio.sleep(0.02)
+        for i, heads in enumerate((("tags",), ("size", "tags"), ("tags", "size"))):
+            made = submit(batcher, lane, heads, wanted=i != gone, fruit=rows)
+            asked += [made] if i != gone else []
+        await asyncio.wait_for(asyncio.gather(*asked), 5)
+
+        assert model.runs == [1, 1, 1]
+
+    asyncio.run(main())
+
+
+def test_a_run_should_not_take_long():
+    """Fewer rows of a dear model, but never so few that nothing shows what more would save."""
+    lane = Lane(Model.load(small.three()))
+    found = []
+    for seconds in (0.01, 0.0005, 0.0001):
+        lane.note(seconds)
+        found.append(lane.most)
+
+    assert found == [FEW_ROWS, 20, ROWS_A_RUN]
