@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test clients lint format lock bench image sbom clean install-serve install-train install-dev install-clients
+.PHONY: again help serve train test clients lint format lock bench soak image sbom clean install-serve install-train install-dev install-clients
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -60,6 +60,9 @@ bench: install-dev ## measure the service beside its peers (needs wrk; ARGS=--qu
 	@[ -x build/bench/venv/bin/python ] || $(bin)/uv venv --quiet --python $(bin)/python build/bench/venv
 	@$(bin)/uv pip install --quiet --python build/bench/venv/bin/python -r benchmarks/peers/requirements.txt
 	@$(bin)/python -m benchmarks.bench $(or $(ARGS),--slow-sender --write)
+
+soak: install-dev ## ask a service everything for ten minutes, and see that it stays as it was (SECONDS=)
+	@$(bin)/python -m benchmarks.soak --write $(SECONDS)
 
 # Needs no Python here.  IMAGE_ARGS is for the engine: --secret id=ca,src=certificates.pem, say.
 # buildah and podman drop the HEALTHCHECK, unless the format is docker's.

@@ -154,9 +154,9 @@ def write(result: Result, folder: Path) -> None:
         "![Throughput, latency and cost](results.svg)",
     ]
     for table in tables(result):
-        lines += ["", f"## {table.title}", "", _markdown(table.header)]
+        lines += ["", f"## {table.title}", "", markdown(table.header)]
         lines.append("|---|" + "---:|" * (len(table.header) - 1))
-        lines += map(_markdown, table.rows)
+        lines += map(markdown, table.rows)
     (folder / "RESULTS.md").write_text("\n".join(lines) + "\n")
 
 
@@ -164,7 +164,8 @@ def _workloads(result: Result) -> dict[str, str]:
     return {cell.name.rpartition("-")[0]: cell.about for cell in result.cells}
 
 
-def _markdown(row: Sequence[str]) -> str:
+def markdown(row: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(row)} |"
 
 

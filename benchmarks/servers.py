@@ -28,7 +28,7 @@ LOGS = Path("build/bench/logs")
 HOST = "127.0.0.1"
 WORKERS = "2"
 # The longest that any server lives, should the harness itself be killed.
-LIFE_SECONDS = "1200"
+LIFE_SECONDS = 1200.0
 READY_SECONDS = 60
 STOP_SECONDS = 15
 
@@ -116,7 +116,12 @@ class Running:
 
 @contextlib.contextmanager
 def run(
-    server: Server, python: str, model: Path, check: Callable[[Running], None]
+    server: Server,
+    python: str,
+    model: Path,
+    check: Callable[[Running], None],
+    *,
+    life: float = LIFE_SECONDS,
 ) -> Iterator[Running]:
     """Start a server, wait until `check` raises nothing, and stop it in the end.
 
@@ -125,6 +130,7 @@ def run(
         python: the interpreter that has what the peers need.
         model: the file or folder to serve.
         check: raises `OSError` or `NotReadyError` until the server answers.
+        life: the most seconds that it lives.
 
     Raises:
         NotReadyError: it ended, or did not answer in time; with the end of what it said.
@@ -138,7 +144,7 @@ def run(
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
-            [*([timeout, "--kill-after=5", LIFE_SECONDS] if timeout else []), *command],
+            [*([timeout, "--kill-after=5", f"{life:.0f}"] if timeout else []), *command],
             cwd=ROOT,
             env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,

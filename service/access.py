@@ -152,8 +152,9 @@ class Access:
         if self._path is None:
             if scope not in ANYBODY.scopes:
                 message = (
-                    f"this needs a token with the scope {scope!r}, and this service has none: "
-                    "start it with TRICEPS_TOKENS_FILE, and make one by triceps token"
+                    f"this needs a token with the scope {scope!r}, and this service knows none: "
+                    f"make one by `triceps token NAME --scope {scope}`, and start the service with "
+                    "TRICEPS_TOKENS_FILE"
                 )
                 raise Forbidden(message)
             return ANYBODY
@@ -171,6 +172,14 @@ class Access:
                 f"{_listed(entry.models)}"
             )
         return entry
+
+    def allows(self, authorization: str, scope: str | None, model: str | None) -> bool:
+        """Whether `check` would pass, for what is told to some and answered to all."""
+        try:
+            self.admit(authorization, scope, model)
+        except (Unauthorized, Forbidden):
+            return False
+        return True
 
     def identify(self, authorization: str) -> Entry:
         """Whose token it is, whatever that is for; where none is asked for, everybody is nobody.

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 from typing import TYPE_CHECKING, Any
 
 from service.errors import TricepsError
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # The alias that serves as the model where the policy is "pinned".
 STABLE = "stable"
 _VERSION = re.compile(r"0|[1-9][0-9]*")
+# Ten thousand aliases; a file of another size is something else.
+MAX_FILE = 2**20
+# Of what stands there wrongly, how much is said again.
+SHOWN = 100
 
 
 class AliasError(TricepsError):
@@ -41,7 +46,7 @@ def read(file: Path) -> dict[str, str]:
         AliasError: the file is damaged, or cannot be read.
     """
     try:
-        said = json.loads(file.read_bytes(), object_pairs_hook=_once)
+        said = json.loads(_content(file), object_pairs_hook=_once)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -50,19 +55,31 @@ def read(file: Path) -> dict[str, str]:
         message = f'{ALIASES}: expected JSON like {{"{STABLE}": "3"}}, received something else: '
         raise AliasError(f"{message}{error}") from error
     if not isinstance(said, dict):
-        message = f'{ALIASES}: expected an object like {{"{STABLE}": "3"}}, received {said!r}'
+        kind = type(said).__name__
+        message = f'{ALIASES}: expected an object like {{"{STABLE}": "3"}}, received a {kind}'
         raise AliasError(message)
     for alias, version in said.items():
         if not is_alias(alias):
             message = (
                 f"{ALIASES}: expected aliases of {NAMES}, and not of digits alone, "
-                f"received {alias!r}"
+                f"received {repr(alias)[:SHOWN]}"
             )
             raise AliasError(message)
         if not (isinstance(version, str) and _VERSION.fullmatch(version)):
-            message = f'{ALIASES}, {alias}: expected a version like "3", received {version!r}'
+            received = repr(version)[:SHOWN]
+            message = f'{ALIASES}, {alias}: expected a version like "3", received {received}'
             raise AliasError(message)
     return said
+
+
+def _content(file: Path) -> bytes:
+    """The bytes of a file that is one, and small: others do not come to an end."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as opened:  # noqa: PTH123  it is open already
+        seen = os.fstat(descriptor)
+        if not stat.S_ISREG(seen.st_mode) or seen.st_size > MAX_FILE:
+            raise AliasError(f"{ALIASES}: expected a file of at most {MAX_FILE} bytes")
+        return opened.read(seen.st_size)
 
 
 @contextlib.contextmanager

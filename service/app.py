@@ -5,6 +5,7 @@ bytes ─ native.decode ─▶ arrays by tensor ─ model.predict ─▶ arrays 
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from service import __version__, describe, openapi, routes, transfer
+from service import __version__, cors, describe, gate, openapi, routes, transfer
 from service import settings as all_settings
+from service.access import Access
 from service.batcher import Run
 from service.errors import HTTPError, RequestError, nearest
 from service.life import Library
@@ -32,7 +34,7 @@ from service.wire.body import show, wrong
 from service.wire.dialect import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from service.repository import Repository
     from service.settings import Settings
@@ -61,12 +63,16 @@ def create_app(settings: Settings | None = None, metrics: Metrics | None = None)
     # since a redirect's page is no JSON.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    access = app.extensions["triceps.access"] = Access.open(settings.tokens_file)
+    gate.add(app, access, settings, cors.parse(settings.cors))
     rules = routes.predictions(settings)
     _add_predictions(app, rules, metrics, settings.max_body)
-    _add_pages(app, rules, settings.max_body)
-    app.register_blueprint(oip.pages(library, metrics, allow_load=settings.admin))
+    is_told_all = partial(gate.is_told_all, access)
+    _add_pages(app, rules)
+    _add_own(app, settings.max_body, is_told_all)
+    app.register_blueprint(oip.pages(library, metrics))
     app.register_blueprint(v1.pages(library))
-    app.register_blueprint(scoring.pages(library, settings.health_route))
+    app.register_blueprint(scoring.pages(library, settings.health_route, is_told_all))
     _add_errors(app, rules)
     _add_metrics(app, rules, metrics)
     return app
@@ -102,7 +108,7 @@ def _add_predictions(
         app.add_url_rule(rule, rule, predict, methods=["POST"])
 
 
-def _add_pages(app: Flask, rules: Mapping[str, Dialect], max_body: int) -> None:
+def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:
     library: Library = app.extensions["triceps"]
 
     @app.get("/models")
@@ -137,6 +143,11 @@ def _add_pages(app: Flask, rules: Mapping[str, Dialect], max_body: int) -> None:
         in_that = spoken[asked].example
         return _json(body if in_that is None else in_that(native.interpret(body, signature).arrays))
 
+
+def _add_own(app: Flask, max_body: int, is_told_all: Callable[[], bool]) -> None:
+    library: Library = app.extensions["triceps"]
+    access: Access = app.extensions["triceps.access"]
+
     @app.get("/")
     def home() -> Response:
         links = {
@@ -160,15 +171,17 @@ def _add_pages(app: Flask, rules: Mapping[str, Dialect], max_body: int) -> None:
 
     @app.get("/readyz")
     def readyz() -> Response:
-        repository = library.current
         reason = library.reason_not_ready()
+        told = is_told_all()
         if reason is not None:
-            return _json({"status": "not ready", "reason": reason}, 503)
-        return _json({"status": "ready", "models": sorted(repository.serving)})
+            said = reason if told else scoring.NOT_SAID
+            return _json({"status": "not ready", "reason": said}, 503)
+        models = {"models": sorted(library.current.serving)} if told else {}
+        return _json({"status": "ready", **models})
 
     @app.get("/openapi.json")
     def openapi_json() -> Response:
-        return _json(openapi.document(library.current, max_body))
+        return _json(openapi.document(library.current, max_body, closed=access.is_on))
 
 
 def _add_metrics(app: Flask, rules: Mapping[str, Dialect], metrics: Metrics) -> None:
@@ -237,7 +250,10 @@ def _answer(reply: Reply, status: int = 200) -> Response:
 def _add_errors(app: Flask, rules: Mapping[str, Dialect]) -> None:
     @app.errorhandler(RequestError)
     def refuse(error: RequestError) -> Response:
-        return _answer(routes.dialect_of(request.path, rules).encode_error(error), error.status)
+        reply = routes.dialect_of(request.path, rules).encode_error(error)
+        answer = _answer(reply, error.status)
+        answer.headers.extend(error.headers)
+        return answer
 
     @app.errorhandler(HTTPException)
     def fail(error: HTTPException) -> Response:

@@ -15,10 +15,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
-import orjson
+
+from service.errors import HTTPError, RequestError, TooBusy, TooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 MAX_HEAD = 64 * 1024
 # Requests that one connection may send ahead of their answers.
@@ -77,8 +78,16 @@ class Owner(Protocol):
     def answer(self, connection: Connection, request: Request) -> None:
         """Have a request answered, now or later, by `connection.respond`."""
 
+    def stranger(self, headers: Mapping[bytes, bytes]) -> RequestError | None:
+        """Why no body is taken from whoever sends these headers; `None` if it is."""
+
+    def refusal(
+        self, target: bytes, headers: Mapping[bytes, bytes], error: RequestError
+    ) -> tuple[bytes, bytes]:
+        """The body and the head that refuse what is not here whole; it is counted as answered."""
+
     def count_unanswered(self, target: bytes, status: int) -> None:
-        """Count what was refused here, or left by its sender."""
+        """Count what was left by its sender."""
 
 
 class Connection(asyncio.Protocol):
@@ -138,7 +147,8 @@ class Connection(asyncio.Protocol):
         if self._reading_head or not self._in_request:
             self._head_size += len(data)
             if self._head_size > MAX_HEAD and self._reading_head:
-                self._refuse(431, f"headers: expected at most {MAX_HEAD} bytes, received more")
+                message = f"headers: expected at most {MAX_HEAD} bytes, received more"
+                self._refuse(HTTPError(431, message))
                 return
         try:
             self._parser.feed_data(data)
@@ -149,7 +159,8 @@ class Connection(asyncio.Protocol):
             self._parser = httptools.HttpRequestParser(self)
             self.data_received(self._without_upgrade(method) + data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            self._refuse(400, f"request: expected HTTP/1.1, received something else: {error}")
+            message = f"request: expected HTTP/1.1, received something else: {error}"
+            self._refuse(HTTPError(400, message))
 
     # What the parser calls.
 
@@ -174,11 +185,13 @@ class Connection(asyncio.Protocol):
         self._headers[name] = value if known is None else known + b"," + value
 
     def on_headers_complete(self) -> None:
-        """Refuse a body that is announced as too large, before it is sent."""
+        """Refuse a body that nobody will read, before it is sent."""
         self._reading_head = False
         self._head_size = 0
         length = self._headers.get(b"content-length")
-        if length is not None and int(length) > self._front.max_body:
+        if self._brings_body() and (error := self._front.stranger(self._headers)) is not None:
+            self._refuse(error)
+        elif length is not None and int(length) > self._front.max_body:
             self._too_large()
         elif length is not None and self._front.in_flight + int(length) > self._front.max_in_flight:
             self._too_much()
@@ -287,31 +300,37 @@ class Connection(asyncio.Protocol):
             if quiet > LINGER_SECONDS:
                 self._transport.close()
         elif self._in_request and quiet > REQUEST_SECONDS:
-            self._refuse(408, f"request: expected all of it within {REQUEST_SECONDS} s")
+            message = f"request: expected all of it within {REQUEST_SECONDS} s"
+            self._refuse(HTTPError(408, message))
         elif not self._in_request:
             # Who has only just come is about to ask.
             closing = self._front.closing and (not self._fresh or quiet > FRESH_SECONDS)
             if closing or quiet > IDLE_SECONDS:
                 self._transport.close()
 
+    def _brings_body(self) -> bool:
+        length = self._headers.get(b"content-length")
+        return length not in (None, b"0") or b"transfer-encoding" in self._headers
+
     def _too_large(self) -> None:
         limit = self._front.max_body
-        self._refuse(413, f"body: expected at most {limit} bytes (TRICEPS_MAX_BODY), received more")
+        message = f"body: expected at most {limit} bytes (TRICEPS_MAX_BODY), received more"
+        self._refuse(TooLarge(message))
 
     def _too_much(self) -> None:
         limit = self._front.max_in_flight
-        self._refuse(
-            429,
+        message = (
             f"body: expected at most {limit} bytes in all bodies that a process holds "
-            "(TRICEPS_MAX_IN_FLIGHT), and others hold so many already; try again a little later",
+            "(TRICEPS_MAX_IN_FLIGHT), and others hold so many already; try again a little later"
         )
+        self._refuse(TooBusy(message))
 
     def _let_go(self, size: int) -> None:
         """Forget so many bytes of bodies."""
         self._in_flight -= size
         self._front.in_flight -= size
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse(self, error: RequestError) -> None:
         """Answer, after what is still being answered, and hear no more on this connection.
 
         What follows on it makes no sense: where the next request begins is not known.
@@ -322,15 +341,14 @@ class Connection(asyncio.Protocol):
         self._deaf = True
         self._let_go(sum(map(len, self._parts)))
         self._parts = []
-        # Between two requests, the target is still that of the one before.
-        self._front.count_unanswered(self._target if self._in_request else b"", status)
-        content = orjson.dumps({"error": message})
+        # Between two requests, target and headers are still those of the one before.
+        said = (self._target, self._headers) if self._in_request else (b"", {})
+        content, head = self._front.refusal(*said, error)
         self._last_words = b"".join(
             (
-                _STATUS_LINES[status],
-                JSON,
+                _STATUS_LINES[error.status],
+                head,
                 self._front.date,
-                b"retry-after: 1\r\n" if status == 429 else b"",  # noqa: PLR2004  Too Many Requests
                 b"connection: close\r\n",
                 b"content-length: %d\r\n\r\n" % len(content),
                 content,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SHOWN = 20
+# By difflib's own cut-off, of two names that are near 0.6 of their characters are in both.
+_LONGEST_NEAR = 2 / 0.6 - 1
 
 
 @dataclass(frozen=True)
@@ -141,5 +143,9 @@ class SettingsError(TricepsError):
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The end of a message about an unknown `name`: the right one it is close to, if any."""
-    close = difflib.get_close_matches(name, list(names), n=1)
+    names = list(names)
+    # What is longer can share too little with any of them, and takes some 40 bytes a character.
+    if len(name) > _LONGEST_NEAR * max(map(len, names), default=0):
+        return ""
+    close = difflib.get_close_matches(name, names, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

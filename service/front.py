@@ -16,10 +16,11 @@ from email.utils import formatdate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from service import bridge, routes, transfer
+from service import bridge, cors, gate, routes, trace, transfer
+from service.access import PREDICT
 from service.batcher import Batcher, Lane
 from service.connection import GONE, JSON
-from service.errors import HTTPError, RequestError, TooBusy, TooLate
+from service.errors import HTTPError, RequestError, TooBusy, TooLate, Unauthorized
 from service.metrics import ASK_TIMING, server_timing
 from service.vigil import Vigil
 from service.wire import fast, native
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from numpy.typing import NDArray
 
+    from service.access import Access
     from service.batcher import Run
     from service.connection import Connection, Request
     from service.life import Library
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What is asked to know whether all is well is answered even where all threads are busy.
-_AT_ONCE = (b"/livez", b"/readyz", b"/v2/health/live", b"/v2/health/ready", b"/ping", b"/health")
+_AT_ONCE = tuple(path.encode() for path in gate.OPEN)
 _TIMEOUT = b"x-request-timeout"
 _RETRY = b"retry-after: 1\r\n"
 _COME_AGAIN = (429, 503)
@@ -90,6 +92,8 @@ class Front:
         self.metrics.connections = self.connections
         self.routes: Mapping[bytes, Route] = {}
         self.library: Library = app.extensions["triceps"]
+        self.access: Access = app.extensions["triceps.access"]
+        self.origins = cors.parse(settings.cors)
         self.library.follow(self._use_soon)
         self.use(self.library.current)
         self._tick()
@@ -151,9 +155,13 @@ class Front:
             else:
                 self.threads.submit(self._call_app, connection, request)
             return
-        if route.lane.wait > self.queue:
-            # Before it is decoded: to refuse has to cost less than to answer.
-            self._refuse(route, connection, request)
+        try:
+            self.access.check(request.header("authorization"), PREDICT, route.servable.name)
+            if route.lane.wait > self.queue:
+                # Before it is decoded: to refuse has to cost less than to answer.
+                raise _too_busy(route, 503 if self.draining else 429)
+        except RequestError as error:
+            self.refuse(route, connection, request, error)
             return
         if not self.arrived:
             # After all sockets that are readable now.
@@ -169,12 +177,57 @@ class Front:
             except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
                 prediction.fail(error)
 
-    def _refuse(self, route: Route, connection: Connection, request: Request) -> None:
-        """Answer that too much is asked already."""
-        error = _too_busy(route, 503 if self.draining else 429)
+    def refuse(
+        self,
+        route: Route,
+        connection: Connection,
+        request: Request,
+        error: RequestError,
+        request_id: str | None = None,
+    ) -> None:
+        """Answer with an error."""
         route.meter.failed(error.status)
-        content, head = _as_http(route.dialect.encode_error(error), request.headers)
-        connection.respond(request, error.status, content, head + _RETRY)
+        content, head = self._explain(route.dialect, request.headers, error, request_id)
+        connection.respond(request, error.status, content, head)
+
+    def _explain(
+        self,
+        dialect: Dialect,
+        headers: Mapping[bytes, bytes],
+        error: RequestError,
+        request_id: str | None = None,
+    ) -> tuple[bytes, bytes]:
+        """The body and the head of an error, for who has sent these headers."""
+        content, head = _as_http(dialect.encode_error(error), headers)
+        head += "".join(f"{name}: {value}\r\n" for name, value in error.headers).encode()
+        if error.status in _COME_AGAIN:
+            head += _RETRY
+        return content, head + self.common(headers, request_id)
+
+    def common(self, headers: Mapping[bytes, bytes], request_id: str | None = None) -> bytes:
+        """The headers of every answer that is made here, for who has sent these."""
+        head = trace.line(request_id or trace.of(headers))
+        if self.origins:
+            head += cors.lines(headers.get(b"origin", b"").decode("latin-1"), self.origins)
+        return head
+
+    def stranger(self, headers: Mapping[bytes, bytes]) -> RequestError | None:
+        """Why no body is taken from whoever sends these headers; `None` if it is."""
+        try:
+            self.access.identify(headers.get(b"authorization", b"").decode("latin-1"))
+        except Unauthorized as error:
+            return error
+        return None
+
+    def refusal(
+        self, target: bytes, headers: Mapping[bytes, bytes], error: RequestError
+    ) -> tuple[bytes, bytes]:
+        """The body and the head that refuse what is not here whole; it is counted as answered."""
+        self.count_unanswered(target, error.status)
+        path = target.partition(b"?")[0].decode("latin-1")
+        # It may be half a target, or none at all.
+        spoken = routes.dialect_of(path, self.rules) if path.startswith("/") else native.DIALECT
+        return self._explain(spoken, headers, error)
 
     def count_unanswered(self, target: bytes, status: int) -> None:
         """Count what neither a model nor the app answers: refused, or left by its sender."""
@@ -190,9 +243,11 @@ class Front:
             answer = bridge.call(self.app.wsgi_app, request)
         except Exception:
             # Flask answers for its own errors; what reaches this is a bug of the bridge.
-            log.exception("%r failed", request.target)
+            request_id = trace.of(request.headers)
+            log.exception("%r failed", request.target, extra={"request_id": request_id})
             self.count_unanswered(request.target, 500)
-            answer = bridge.Answer(500, b"", JSON, 0)
+            head = JSON + self.common(request.headers, request_id)
+            answer = bridge.Answer(500, b"", head, 0)
         self.loop.call_soon_threadsafe(connection.respond, request, *answer)
 
 
@@ -271,21 +326,18 @@ class Prediction:
         route.meter.answered(times, self._asked.imputed)
         if headers.get(_ASK_TIMING) == b"1":
             head += b"server-timing: %s\r\n" % server_timing(times).encode()
+        head += self._front.common(headers)
         self._connection.respond(self._request, 200, content, head)
         self._front.vigil.answered(encoded)
 
     def fail(self, error: Exception) -> None:
         """Answer with an error: the caller's, or a plain 500 for a bug, which is logged."""
+        request_id = trace.of(self._request.headers)
         if not isinstance(error, RequestError):
             what = f"POST {self._request.target.decode('latin-1')}"
-            log.error("%s failed", what, exc_info=error)
+            log.error("%s failed", what, exc_info=error, extra={"request_id": request_id})
             error = HTTPError(500, f"{what}: an error of the service; it is logged")
-        self._route.meter.failed(error.status)
-        reply = self._route.dialect.encode_error(error)
-        content, head = _as_http(reply, self._request.headers)
-        if error.status in _COME_AGAIN:
-            head += _RETRY
-        self._connection.respond(self._request, error.status, content, head)
+        self._front.refuse(self._route, self._connection, self._request, error, request_id)
 
 
 def _too_busy(route: Route, status: int) -> RequestError:

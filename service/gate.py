@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from service.life import Library
     from service.settings import Settings
 
-# Whoever asks whether all is well, a load balancer or a container's probe, has no token.
+# Whoever asks whether all is well, a load balancer or a container's probe, has no token; why all is
+# not well is told to those who have one.
 OPEN = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/ping", "/health")
 # Whatever is put below it.
 _ADMIN = "/v2/repository/models/"
@@ -116,6 +117,11 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
     @app.teardown_request
     def forget(_: BaseException | None) -> None:
         trace.current.set("")
+
+
+def is_told_all(access: Access) -> bool:
+    """Whether who asks may know of every model: an open page tells others only how all is."""
+    return access.allows(_header("Authorization"), PREDICT, ALL)
 
 
 def _need(app: Flask, settings: Settings, method: str, path: str, default: str | None) -> Need:

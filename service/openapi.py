@@ -9,7 +9,7 @@ import numpy as np
 from service import __version__, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from service.repository import Repository, Servable
     from service.signature import Feature, Head, Input, Signature, Tensor
@@ -52,10 +52,49 @@ _STATUS = {
     "415": "NotJSON",
     "503": "NotReady",
 }
+# Where tokens are asked for, every operation has these answers too, but for those that are open.
+_CLOSED = {
+    "Unauthorized": "No token came, or one that nobody knows.",
+    "Forbidden": "The token is for other things, or for other models.",
+}
+_CLOSED_STATUS = {"401": "Unauthorized", "403": "Forbidden"}
+_OPEN = ("/livez", "/readyz")
+_SCHEME: Schema = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token with the scope `predict`, as `triceps token` makes it.",
+}
 
 
-def document(repository: Repository, max_body: int) -> dict[str, Any]:
-    """The whole document, made from the loaded models."""
+def document(repository: Repository, max_body: int, *, closed: bool = False) -> dict[str, Any]:
+    """The whole document, made from the loaded models.
+
+    Args:
+        repository: those.
+        max_body: the bytes that a body may have.
+        closed: whether tokens are asked for.
+    """
+    made = _open(repository, max_body)
+    if closed:
+        _close(made)
+    return made
+
+
+def _close(document: dict[str, Any]) -> None:
+    """Say of each operation that it needs a token, or that it does not."""
+    document["security"] = [{"token": []}]
+    document["components"]["securitySchemes"] = {"token": _SCHEME}
+    document["components"]["responses"] |= _responses(_CLOSED)
+    answers = {status: _refer(name) for status, name in _CLOSED_STATUS.items()}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in _OPEN:
+                operation["security"] = []
+            else:
+                operation["responses"] |= answers
+
+
+def _open(repository: Repository, max_body: int) -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/": _get("What is here.", "home"),
         "/livez": _get("The process is alive.", "livez"),
@@ -87,13 +126,7 @@ def document(repository: Repository, max_body: int) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "responses": {
-                name: {
-                    "description": about,
-                    "content": _content({"$ref": "#/components/schemas/Error"}),
-                }
-                for name, about in _ERRORS.items()
-            },
+            "responses": _responses(_ERRORS),
         },
     }
 
@@ -165,7 +198,17 @@ def _predict(servable: Servable, operation: str, max_body: int) -> dict[str, Any
 
 
 def _response(status: str) -> Schema:
-    return {"$ref": f"#/components/responses/{_STATUS[status]}"}
+    return _refer(_STATUS[status])
+
+
+def _refer(response: str) -> Schema:
+    return {"$ref": f"#/components/responses/{response}"}
+
+
+def _responses(errors: Mapping[str, str]) -> dict[str, Any]:
+    """By name, the answers that are errors, each with what it is about."""
+    content = _content({"$ref": "#/components/schemas/Error"})
+    return {name: {"description": about, "content": content} for name, about in errors.items()}
 
 
 def _content(schema: Schema) -> dict[str, Any]:

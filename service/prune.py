@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 import uuid
 from pathlib import Path
 
@@ -16,11 +15,7 @@ from service import aliases
 from service import settings as all_settings
 from service.alias import open_folder, why_refused
 from service.errors import TricepsError
-from service.publish import versions
-
-# A folder that is being published is renamed within moments of being written.
-LEFTOVER_SECONDS = 3600
-_LEFTOVERS = (".new-", ".old-")
+from service.publish import leftovers, versions
 
 
 class PruneError(TricepsError):
@@ -62,7 +57,7 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
             if not dry_run:
                 _remove(folder / version)
             click.echo(f"{remove} {model}, version {version}")
-    for leftover in [*_leftovers(repository), *_leftovers(folder)]:
+    for leftover in [*leftovers(repository), *leftovers(folder)]:
         if not dry_run:
             shutil.rmtree(leftover, ignore_errors=True)
         click.echo(f"{remove} {leftover.name}, left by a command that was interrupted")
@@ -84,13 +79,3 @@ def _remove(folder: Path) -> None:
             shutil.rmtree(hidden)
     except OSError as error:
         raise PruneError(f"{folder}: cannot be removed: {error.strerror or error}") from error
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    """Hidden folders in it, of publishing and pruning, that have not been touched for long."""
-    since = time.time() - LEFTOVER_SECONDS
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.name.startswith(_LEFTOVERS) and entry.lstat().st_mtime < since
-    )

@@ -1,6 +1,8 @@
 """Put a new version into a model repository, whole or not at all.
 
-content ─▶ <models>/.new-…/model.onnx ─ fsync ─▶ rename ─▶ <models>/<name>/<version>/model.onnx
+content ─▶ <models>/.new-…/1/model.onnx ─ fsync ─▶ rename ─▶ <models>/<name>/<version>/model.onnx
+
+The first version of a model is renamed with its folder, so that this is never there without one.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import errno
 import os
 import re
 import shutil
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 FILE = "model.onnx"
 # What a model may be called: a path segment of a URL, and a folder that every file system takes.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+# A folder that is being published is renamed within moments of being written.
+LEFTOVER_SECONDS = 3600
+_LEFTOVERS = (".new-", ".old-")
 
 
 class PublishError(TricepsError):
@@ -49,7 +56,7 @@ def publish(models: Path, name: str, content: bytes) -> str:
     """Write `content` as the next version of `name` and return that version.
 
     A reader sees the complete version or none, whenever this process is killed; two that publish
-    at once get two versions.
+    at once get two versions.  What an earlier one that was killed left behind is removed.
 
     Raises:
         WrongName: no model can be called that.
@@ -58,11 +65,15 @@ def publish(models: Path, name: str, content: bytes) -> str:
     check_name(name)
     try:
         models.mkdir(parents=True, exist_ok=True)
+        for leftover in leftovers(models):
+            shutil.rmtree(leftover, ignore_errors=True)
         # Not by mkdtemp, whose folders are their owner's alone: the service may be somebody else.
         staged = models / f".new-{uuid.uuid4().hex}"
         staged.mkdir()
         try:
-            _write(staged / FILE, content)
+            (staged / "1").mkdir()
+            _write(staged / "1" / FILE, content)
+            _sync_folder(staged)
             return _move_to_next(staged, models / name)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -71,6 +82,18 @@ def publish(models: Path, name: str, content: bytes) -> str:
             f"{models}: cannot publish {name!r}: {error.strerror or error}; nothing was changed"
         )
         raise PublishError(message) from error
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Hidden folders in it, of publishing and pruning, that have not been touched for long."""
+    since = time.time() - LEFTOVER_SECONDS
+    found = []
+    for entry in folder.iterdir():
+        # One that is at work may be done with its folder while we look.
+        with contextlib.suppress(FileNotFoundError):
+            if entry.name.startswith(_LEFTOVERS) and entry.lstat().st_mtime < since:
+                found.append(entry)
+    return sorted(found)
 
 
 def check_name(name: str) -> None:
@@ -115,18 +138,28 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _move_to_next(staged: Path, folder: Path) -> str:
-    folder.mkdir(exist_ok=True)
     while True:
-        version = str(max(versions(folder), default=0) + 1)
+        if folder.exists():
+            version = str(max(versions(folder), default=0) + 1)
+            source, target = staged / "1", folder / version
+        else:
+            version, source, target = "1", staged, folder
         try:
-            # Renaming onto a folder that holds something fails: somebody else took that version.
-            staged.rename(folder / version)
+            # Renaming onto a folder that holds something fails: somebody else was there before.
+            source.rename(target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             continue
-        _sync_folder(folder)
-        _sync_folder(folder.parent)
+        try:
+            _sync_folder(folder)
+            _sync_folder(folder.parent)
+        except OSError as error:
+            message = (
+                f"{folder / version}: is published, and may not be there after a power cut: "
+                f"{error.strerror or error}"
+            )
+            raise PublishError(message) from error
         return version
 
 

@@ -13,7 +13,7 @@ import click
 # hold memory.  Read when numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from service import __version__, cpus, trial
+from service import __version__, access, cpus, logs, tls, trial
 from service import settings as all_settings
 from service.repository import default_name, open_repository
 from service.scan import look
@@ -21,6 +21,8 @@ from service.scan import look
 if TYPE_CHECKING:
     from service.settings import Settings
 
+
+log = logging.getLogger(__name__)
 
 _EXAMPLE = (
     "\b\nExample:\n  triceps serve --models models --port 8080\n  triceps serve my_model.onnx\n"
@@ -39,6 +41,11 @@ def serve(file: str | None, **flags: Any) -> None:
     names = look(settings.models).by_name.keys()
     from service.workers import Workers, listen
 
+    # Before the first fork: whoever comes of it logs in the same way.
+    logs.set_up()
+    # Now, and in one line; each worker opens them again.
+    access.Access.open(settings.tokens_file)
+    tls.of(settings.tls_certificate, settings.tls_key)
     settings = replace(settings, workers=settings.workers or cpus.available())
     # No process loads a model that has not been tried in another.
     with trial.kept(settings.workers):
@@ -49,9 +56,8 @@ def serve(file: str | None, **flags: Any) -> None:
             _greet(
                 settings, default_name(settings.default_model, names) or min(names, default=None)
             )
-            logging.basicConfig(
-                level=logging.INFO, format="%(levelname)s %(process)d %(name)s: %(message)s"
-            )
+            if (warned := access.warning(settings.host, settings.tokens_file)) is not None:
+                log.warning("%s", warned)
             code = Workers(settings, listener).run()
     if code:
         raise click.exceptions.Exit(code)
@@ -59,11 +65,14 @@ def serve(file: str | None, **flags: Any) -> None:
 
 def _greet(settings: Settings, default: str | None) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{settings.port}"
+    scheme = "https" if settings.tls_certificate else "http"
+    url = f"{scheme}://{host}:{settings.port}"
     click.echo(f"Triceps {__version__} serves {settings.models} on {url}")
     if default is not None:
+        # The shell of whoever has a token puts it there; here it is known by its hash alone.
+        curl = "curl -s" + (' -H "Authorization: Bearer $TOKEN"' if settings.tokens_file else "")
         click.echo("Try it:")
         click.echo(
-            f"  curl -s {url}/models/{default}/example"
-            f" | curl -s -H 'Content-Type: application/json' -d @- {url}/models/{default}/predict"
+            f"  {curl} {url}/models/{default}/example"
+            f" | {curl} -H 'Content-Type: application/json' -d @- {url}/models/{default}/predict"
         )

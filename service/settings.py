@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service import cors
 from service.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
@@ -40,15 +41,31 @@ class _Route(click.ParamType[str]):
     """A path of a URL."""
 
     name = "path"
+    expected = "a path that begins with /"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """The path."""
         if not re.fullmatch(r"/[^<>?#\s]*", value):
-            self.fail("expected a path that begins with /", param, ctx)
+            self.fail(f"expected {self.expected}", param, ctx)
         return str(value)
 
 
 _ROUTE = _Route()
+
+
+class _Origins(click.ParamType[str]):
+    """A list of origins."""
+
+    name = "origins"
+    expected = cors.EXPECTED
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The list, as text."""
+        try:
+            cors.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 @dataclass(frozen=True)
@@ -147,11 +164,33 @@ class Settings:
             "The seconds between two looks for new versions and aliases; 0: never.",
         ),
     )
-    admin: bool = field(
-        default=False,
+    tokens_file: str = field(
+        default="",
         metadata=_told(
-            click.BOOL,
-            "Whether whoever may ask may also have models loaded and unloaded, by /v2/repository.",
+            click.Path(),
+            "The file of the tokens without which nobody is answered; `triceps token` writes it.",
+        ),
+    )
+    tls_certificate: str = field(
+        default="",
+        metadata=_told(
+            click.Path(),
+            "The certificate by which connections are encrypted (TLS 1.2 or later), in PEM.",
+        ),
+    )
+    tls_key: str = field(
+        default="",
+        metadata=_told(
+            click.Path(),
+            "The key of that certificate, in PEM; unless given, it is in the same file.",
+        ),
+    )
+    cors: str = field(
+        default="",
+        metadata=_told(
+            _Origins(),
+            "The origins whose pages may read answers in a browser, with commas in between; *: "
+            "all.",
         ),
     )
     predict_route: str = field(
@@ -252,6 +291,8 @@ def _is_there(path: str) -> bool:
 def _expected(kind: Any) -> str:
     if isinstance(kind, click.Choice):
         return f"one of {', '.join(kind.choices)}"
+    if isinstance(kind, _Route | _Origins):
+        return kind.expected
     whole = "whole " if isinstance(kind, click.IntRange) else ""
     return f"a {whole}number from {kind.min} to {kind.max}"
 

@@ -209,8 +209,9 @@ def _declared(
     damaged = []
     for entry in scan.aliases:
         try:
+            _check_place(entry.file, str(entry.file.parent.parent))
             declared[entry.name] = files.read(entry.file)
-        except files.AliasError as error:
+        except (files.AliasError, ModelRefused) as error:
             declared[entry.name] = before.declared.get(entry.name, {})
             stay = ", ".join(sorted(declared[entry.name])) or "none"
             reason = f"{error}. The aliases of before stay: {stay}"

@@ -154,11 +154,13 @@ class _Keeper:
         self._loading: dict[socket.socket, int] = {}
 
     def run(self) -> None:
+        """Answer all who ask, until nobody is left who could."""
         while True:
             message, descriptors, _, _ = socket.recv_fds(self._end, 65536, 1)
             if not message:
                 return
             caller = socket.socket(fileno=descriptors[0])
+            self._let_go(0)
             try:
                 reason, takes = self._judge(*json.loads(message))
             except OSError as error:
@@ -210,7 +212,6 @@ class _Keeper:
         available = memory.available()
         if available is None:
             return None
-        self._let_go(0)
         return int(available * (1 - SPARED)) - sum(self._loading.values())
 
     def _wait(self) -> bool:
@@ -302,7 +303,7 @@ def _load(path: str) -> tuple[str | None, int, int]:
 
 def _limit(free: int | None) -> None:
     """Let this process end before it does harm: it may be slow, large or wrong."""
-    limits = {resource.RLIMIT_CPU: BUSY_SECONDS, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0}
+    limits = {resource.RLIMIT_CPU: BUSY_SECONDS, resource.RLIMIT_CORE: 0}
     if free is not None:
         limits[resource.RLIMIT_DATA] = memory.taken().data + free
     for which, limit in limits.items():

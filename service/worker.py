@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import signal
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvloop
 
+from service import tls
 from service.app import create_app
 from service.connection import Connection
 from service.front import Front
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from service.metrics import Metrics
     from service.settings import Settings
+    from service.tls import Tls
 
 # How long it may take to finish what it has accepted, once it is told to stop.
 STOP_SECONDS = 10
@@ -49,14 +51,19 @@ def work(
     app = create_app(settings, metrics)
     # In this process, and no earlier: no thread of the one that forked it is in it.
     app.extensions["triceps"].watch(settings.watch)
+    pair_of_files = tls.of(settings.tls_certificate, settings.tls_key)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         front = Front(app, settings, runner.get_loop())
-        runner.run(_answer(front, pair, on_closed, settings.grace))
+        runner.run(_answer(front, pair, on_closed, settings.grace, pair_of_files))
     return 0
 
 
 async def _answer(
-    front: Front, pair: socket.socket, on_closed: Callable[[], None], grace: float
+    front: Front,
+    pair: socket.socket,
+    on_closed: Callable[[], None],
+    grace: float,
+    encrypted: Tls | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -70,6 +77,12 @@ async def _answer(
     pair.setblocking(False)
     tasks = set()
 
+    def taken(task: asyncio.Task[Any]) -> None:
+        tasks.discard(task)
+        # Who does not shake hands has never been a connection, which would have counted itself.
+        if not task.cancelled() and task.exception() is not None:
+            on_closed()
+
     def take() -> None:
         with contextlib.suppress(BlockingIOError):
             message, descriptors, _, _ = socket.recv_fds(pair, 1, 1)
@@ -80,10 +93,13 @@ async def _answer(
                 return
             connection = socket.socket(fileno=descriptors[0])
             connection.setblocking(False)
-            made = loop.connect_accepted_socket(lambda: Connection(front, on_closed), connection)
+            options = {} if encrypted is None else encrypted.options()
+            made = loop.connect_accepted_socket(
+                lambda: Connection(front, on_closed), connection, **options
+            )
             task = loop.create_task(made)
             tasks.add(task)
-            task.add_done_callback(tasks.discard)
+            task.add_done_callback(taken)
 
     loop.add_reader(pair, take)
     await stop.wait()

@@ -163,8 +163,8 @@ def test_without_a_file_all_may_do_what_is_no_admins():
     with pytest.raises(Forbidden) as raised:
         opened.check("Bearer x", "admin", "triceps")
     assert str(raised.value) == (
-        "this needs a token with the scope 'admin', and this service has none: start it with "
-        "TRICEPS_TOKENS_FILE, and make one by triceps token"
+        "this needs a token with the scope 'admin', and this service knows none: make one by "
+        "`triceps token NAME --scope admin`, and start the service with TRICEPS_TOKENS_FILE"
     )
 
 

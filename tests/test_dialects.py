@@ -5,15 +5,23 @@ Each case goes to the Flask app and through the front, on a real socket.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import small
+from forms import (
+    DATATYPES,
+    FORMS,
+    HEADS,
+    Sent,
+    mlflow_csv,
+    oip_binary,
+    oip_mixed,
+    outputs_of,
+    rows_of,
+)
 from test_front import Served
 
 from service import settings
@@ -21,229 +29,9 @@ from service.app import create_app
 from service.model import Model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from numpy.typing import NDArray
-
-    Arrays = dict[str, NDArray[Any]]
+    from collections.abc import Iterator
 
 MODEL = Model.load(small.three())
-HEADS = tuple(MODEL.signature.heads)
-DIGIT = [f"digit.{i}" for i in range(4)]
-
-
-def rows_of(seed: int, rows: int) -> Arrays:
-    """Random rows by tensor; their numbers are any that a float32 can hold near 0."""
-    random = np.random.default_rng(seed)
-    return {
-        "insurance": random.normal(40, 20, (rows, 2)).astype(np.float32),
-        "insurance.smoker": random.choice(np.array(["yes", "no"], object), (rows, 1)),
-        "fruit": random.normal(0, 3, (rows, 2)).astype(np.float32),
-        "digit": random.normal(0, 1, (rows, 4)).astype(np.float32),
-    }
-
-
-def _table(arrays: Arrays) -> list[dict[str, Any]]:
-    """By row, every feature under its input's name; the image whole."""
-    return [
-        {
-            "insurance": {
-                "age": float(arrays["insurance"][i, 0]),
-                "smoker": arrays["insurance.smoker"][i, 0],
-                "bmi": float(arrays["insurance"][i, 1]),
-            },
-            "fruit": {
-                "weight": float(arrays["fruit"][i, 0]),
-                "length": float(arrays["fruit"][i, 1]),
-            },
-            "digit": arrays["digit"][i].tolist(),
-        }
-        for i in range(len(arrays["fruit"]))
-    ]
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """One row's columns, as a table of all inputs has them."""
-    found = {
-        f"{entry}.{feature}": value
-        for entry in ("insurance", "fruit")
-        for feature, value in row[entry].items()
-    }
-    return {**found, "digit": row["digit"]}
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A request, as bytes."""
-
-    path: str
-    body: bytes
-    headers: Mapping[str, str]
-
-
-def _json(path: str, said: Any) -> Sent:
-    return Sent(path, json.dumps(said).encode(), {"Content-Type": "application/json"})
-
-
-def native_rows(arrays: Arrays) -> Sent:
-    """The native form by row."""
-    return _json("/models/three/predict", {"instances": _table(arrays)})
-
-
-def native_columns(arrays: Arrays) -> Sent:
-    """The native form by column."""
-    rows = _table(arrays)
-    columns = {
-        "insurance": [list(row["insurance"].values()) for row in rows],
-        "fruit": [list(row["fruit"].values()) for row in rows],
-        "digit": [row["digit"] for row in rows],
-    }
-    return _json("/models/three/predict", {"inputs": columns})
-
-
-DATATYPES = {"float32": "FP32", "object": "BYTES"}
-
-
-def _oip_input(name: str, array: NDArray[Any]) -> dict[str, Any]:
-    return {"name": name, "datatype": DATATYPES[str(array.dtype)], "shape": list(array.shape)}
-
-
-def oip_flat(arrays: Arrays) -> Sent:
-    """OIP with flat data."""
-    inputs = [{**_oip_input(n, a), "data": a.ravel().tolist()} for n, a in arrays.items()]
-    return _json("/v2/models/three/infer", {"inputs": inputs})
-
-
-def oip_nested(arrays: Arrays) -> Sent:
-    """OIP with nested data."""
-    inputs = [{**_oip_input(n, a), "data": a.tolist()} for n, a in arrays.items()]
-    return _json("/v2/models/three/versions/1/infer", {"inputs": inputs})
-
-
-def _raw(array: NDArray[Any]) -> bytes:
-    if array.dtype != object:
-        return array.tobytes()
-    texts = [text.encode() for text in array.ravel()]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-
-
-def _oip_binary(arrays: Arrays, *, mixed: bool) -> Sent:
-    inputs = []
-    raw = b""
-    for name, array in arrays.items():
-        entry = _oip_input(name, array)
-        if mixed and name == "fruit":
-            inputs.append({**entry, "data": array.ravel().tolist()})
-            continue
-        size = len(_raw(array))
-        inputs.append({**entry, "parameters": {"binary_data_size": size}})
-        raw += _raw(array)
-    said: dict[str, Any] = {"inputs": inputs, "parameters": {"binary_data_output": True}}
-    if mixed:
-        said["outputs"] = [
-            {"name": head, "parameters": {"binary_data": head != "size"}} for head in HEADS
-        ]
-    head = json.dumps(said).encode()
-    headers = {
-        "Content-Type": "application/octet-stream",
-        "Inference-Header-Content-Length": str(len(head)),
-    }
-    return Sent("/v2/models/three/infer", head + raw, headers)
-
-
-def oip_binary(arrays: Arrays) -> Sent:
-    """OIP with binary tensors both ways."""
-    return _oip_binary(arrays, mixed=False)
-
-
-def oip_mixed(arrays: Arrays) -> Sent:
-    """OIP with binary tensors and JSON side by side, both ways."""
-    return _oip_binary(arrays, mixed=True)
-
-
-def tfserving_rows(arrays: Arrays) -> Sent:
-    """TensorFlow Serving by row, and so KServe v1."""
-    names = list(arrays)
-    rows = zip(*(array.tolist() for array in arrays.values()), strict=True)
-    instances = [dict(zip(names, row, strict=True)) for row in rows]
-    return _json("/v1/models/three:predict", {"instances": instances})
-
-
-def tfserving_columns(arrays: Arrays) -> Sent:
-    """TensorFlow Serving by column."""
-    columns = {name: array.tolist() for name, array in arrays.items()}
-    return _json("/v1/models/three/versions/1:predict", {"inputs": columns})
-
-
-def mlflow_split(arrays: Arrays) -> Sent:
-    """MLflow's dataframe_split."""
-    rows = [_flat(row) for row in _table(arrays)]
-    said = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
-    return _json("/invocations", {"dataframe_split": said})
-
-
-def mlflow_records(arrays: Arrays) -> Sent:
-    """MLflow's dataframe_records."""
-    rows = [_flat(row) for row in _table(arrays)]
-    return _json("/invocations", {"dataframe_records": rows})
-
-
-def mlflow_instances(arrays: Arrays) -> Sent:
-    """MLflow's instances, nested as the native form is."""
-    return _json("/invocations", {"instances": _table(arrays)})
-
-
-def mlflow_inputs(arrays: Arrays) -> Sent:
-    """MLflow's inputs, by column."""
-    rows = [_flat(row) for row in _table(arrays)]
-    return _json(
-        "/invocations", {"inputs": {name: [row[name] for row in rows] for name in rows[0]}}
-    )
-
-
-def mlflow_csv(arrays: Arrays) -> Sent:
-    """MLflow's CSV; the image has a column a value."""
-    rows = [_flat(row) for row in _table(arrays)]
-    for row in rows:
-        row.update(zip(DIGIT, row.pop("digit"), strict=True))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return Sent("/invocations", text.getvalue().encode(), {"Content-Type": "text/csv"})
-
-
-FORMS: tuple[Callable[[Arrays], Sent], ...] = (
-    *(native_rows, native_columns, oip_flat, oip_nested, oip_binary, oip_mixed),
-    *(tfserving_rows, tfserving_columns),
-    *(mlflow_split, mlflow_records, mlflow_instances, mlflow_inputs, mlflow_csv),
-)
-
-
-def outputs_of(headers: Mapping[str, str], content: bytes) -> Arrays:
-    """The arrays by head that an answer has, whatever its form."""
-    length = headers.get("inference-header-content-length")
-    said = json.loads(content[: int(length)] if length else content)
-    raw = io.BytesIO(content[int(length) :] if length else b"")
-    found: dict[str, Any] = {}
-    if isinstance(said.get("outputs"), list):
-        for entry in said["outputs"]:
-            size = entry.get("parameters", {}).get("binary_data_size")
-            data = entry["data"] if size is None else np.frombuffer(raw.read(size), "<f4")
-            found[entry["name"]] = np.reshape(data, entry["shape"])
-    elif "outputs" in said:
-        found = said["outputs"]
-    else:
-        rows = said["predictions"]
-        found = {head: [row[head] for row in rows] for head in HEADS}
-        if isinstance(rows[0][HEADS[0]], dict):
-            found = {head: [value["value"] for value in values] for head, values in found.items()}
-    # The native form unwraps what has one value a row.
-    shapes = {head: MODEL.signature.heads[head].tensor.shape for head in HEADS}
-    return {
-        head: np.reshape(np.array(values, np.float32), (-1, *map(int, filter(None, shapes[head]))))
-        for head, values in found.items()
-    }
 
 
 @pytest.fixture(scope="module", name="served")
@@ -302,14 +90,14 @@ def test_faults_have_the_same_words_in_all_dialects(  # noqa: PLR0917
     arrays[tensor][1, place] = value
     kinds = {name: str(array.dtype) for name, array in rows_of(0, 1).items()}
     monkeypatch.setattr(
-        f"{__name__}._oip_input",
+        "forms._oip_input",
         lambda name, array: {
             "name": name,
             "datatype": DATATYPES[kinds[name]],
             "shape": list(array.shape),
         },
     )
-    monkeypatch.setattr(f"{__name__}.float", lambda number: number, raising=False)
+    monkeypatch.setattr("forms.float", lambda number: number, raising=False)
     runs: list[Any] = []
     monkeypatch.setattr(Model, "predict", lambda *given: runs.append(given))
 

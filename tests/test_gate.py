@@ -2,6 +2,7 @@
 
 import pytest
 import small
+import tokens
 from flask import Flask, Response
 
 from service import settings as all_settings
@@ -12,6 +13,7 @@ from service.errors import RequestError
 from service.gate import OPEN, add, scope_of
 from service.life import Library
 from service.pages import oip, v1
+from service.pages.scoring import NOT_SAID
 
 A_HASH = "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 B_HASH = "sha256:3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"
@@ -305,7 +307,7 @@ def test_pages_of_the_protocols_are_behind_the_gate(settings, access):
     library = app.extensions["triceps"] = Library.of(settings)
     add(app, access, settings)
     app.register_blueprint(v1.pages(library))
-    app.register_blueprint(oip.pages(library, None, allow_load=True))
+    app.register_blueprint(oip.pages(library, None))
 
     @app.errorhandler(RequestError)
     def refuse(error):
@@ -314,3 +316,47 @@ def test_pages_of_the_protocols_are_behind_the_gate(settings, access):
     answer = app.test_client().get("/v1/models/three:guess")
 
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        pytest.param(None, False, id="none"),
+        pytest.param("guess", False, id="unknown"),
+        pytest.param("some", False, id="for some models"),
+        pytest.param("metrics", False, id="for other things"),
+        pytest.param("predict", True, id="for all"),
+    ],
+)
+def test_health_names_models_to_who_may_know_of_all(tmp_path, token, told):
+    """To a stranger it says whether all is well, and where to learn why it is not."""
+    small.put(tmp_path / "models", "secret", 1, b"junk")
+    given = {"tokens_file": tokens.put(tmp_path), "health_route": "/my/health"}
+    settings = all_settings.load({}, models=tmp_path / "models", **given)
+    headers = {} if token is None else tokens.header(token)
+    client = create_app(settings).test_client()
+    why = "it is not an ONNX file, or not the whole of one"
+
+    answer = client.get("/readyz", headers=headers)
+    reason = f"no model is usable: secret, version 1: {why}" if told else NOT_SAID
+    assert (answer.status_code, answer.json) == (503, {"status": "not ready", "reason": reason})
+    for path in ("/ping", "/health", "/my/health"):
+        answer = client.get(path, headers=headers)
+        reason = f"model 'secret', version 1: refused, {why}" if told else NOT_SAID
+        assert (answer.status_code, answer.json["message"]) == (503, reason)
+    assert client.get("/v2/health/ready", headers=headers).json == {"ready": False}
+
+    small.put(tmp_path / "models", "secret", 2, small.three())
+    client = create_app(settings).test_client()
+    ready = {"status": "ready", **({"models": ["secret"]} if told else {})}
+    assert client.get("/readyz", headers=headers).json == ready
+    for path in ("/livez", "/readyz", "/ping", "/health", "/my/health", "/v2/health/ready"):
+        answer = client.get(path, headers=headers)
+        assert (answer.status_code, "secret" in answer.text) == (200, told and path == "/readyz")
+
+
+def test_without_tokens_health_names_models_to_all(settings):
+    """As on a machine of one's own."""
+    answer = create_app(settings).test_client().get("/readyz")
+
+    assert answer.json == {"status": "ready", "models": ["risky", "secret", "three"]}

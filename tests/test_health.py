@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import small
+import tokens
 from click.testing import CliRunner
 
 from service import health, settings
@@ -79,9 +80,9 @@ def listening(then=b""):
             connection.close()
 
 
-def page(models):
+def page(models, **more):
     """What the service's own page answers, over these models."""
-    answer = create_app(settings.load({}, models=models)).test_client().get(health.PATH)
+    answer = create_app(settings.load({}, models=models, **more)).test_client().get(health.PATH)
     return answer.status_code, answer.data
 
 
@@ -133,6 +134,16 @@ def test_another_program_on_that_port_is_one(status, body):
 
     reason = f"expected the page of `triceps serve`, received one with status {status}"
     assert said == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
+
+
+def test_a_service_behind_tokens_is_asked_without_one(tmp_path):
+    """It says whether it is ready to all, and why not to those who have a token."""
+    (tmp_path / "models").mkdir()
+    with serving(*page(tmp_path / "models", tokens_file=tokens.put(tmp_path))) as (port, _):
+        code, out, err = ask(PORT=port)
+
+    assert (code, out) == (1, "")
+    assert err.startswith(f"triceps: http://127.0.0.1:{port}/readyz: not ready: why is told to who")
 
 
 def test_nobody_there_is_one_with_a_way_out():

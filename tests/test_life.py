@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small
+import tokens
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 from test_front import Served
@@ -1163,7 +1164,8 @@ def test_all_workers_follow_an_unload_and_a_load(serve, models):
     """Whichever is told; and one that is started later, or again."""
     put(models, 1)
     put(models, 1, "other")
-    server, port = serve("--workers", "2", "--admin", "true")
+    closed = ("--tokens-file", tokens.put(models.parent))
+    server, port = serve("--workers", "2", *closed)
     with contextlib.ExitStack() as stack:
         # Each worker has one of them, since they are handed to whoever has fewer.
         both = [
@@ -1174,7 +1176,7 @@ def test_all_workers_follow_an_unload_and_a_load(serve, models):
         ]
 
         def ask(connection, method, path, body=None):
-            connection.request(method, path, body, JSON)
+            connection.request(method, path, body, {**JSON, **tokens.header("all")})
             answer = connection.getresponse()
             answer.read()
             return answer.status

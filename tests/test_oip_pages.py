@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import small
+import tokens
 from flask import Flask
 
 from service import __version__
@@ -52,16 +53,22 @@ def _client(models):
 
 
 def _allowing(models):
-    """The pages alone, where clients may load models."""
+    """The pages alone, without the gate: whoever asks may load models."""
     library = Library.of(all_settings.load({}, models=models))
     app = Flask(__name__)
-    app.register_blueprint(oip.pages(library, Metrics(), allow_load=True))
+    app.register_blueprint(oip.pages(library, Metrics()))
 
     @app.errorhandler(RequestError)
     def refuse(error):
         return json.loads(DIALECT.encode_error(error).content), error.status
 
     return app.test_client()
+
+
+def _of_an_admin(folder, models, **more):
+    """A service, and a client whose token is for everything; the file of tokens is in `folder`."""
+    settings = all_settings.load({}, models=models, tokens_file=tokens.put(folder), **more)
+    return tokens.bring(create_app(settings).test_client(), "all")
 
 
 def _loaded(client, name, version):
@@ -254,18 +261,28 @@ def test_an_index_request_that_is_none(client, body, message):
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
-def test_clients_do_not_say_what_is_loaded(client, verb):
-    """Unless they are allowed to."""
-    answer = client.post(f"/v2/repository/models/three/{verb}", json={})
+def test_clients_do_not_say_what_is_loaded(client, models, tmp_path, verb):
+    """Unless they have a token for that: where there are none, nobody has, and is told the way."""
+    path = f"/v2/repository/models/three/{verb}"
+    answer = client.post(path, json={})
+    other = tokens.bring(_of_an_admin(tmp_path, models), "predict").post(path, json={})
 
     assert (answer.status_code, answer.json) == (
         403,
         {
-            "error": f"{verb} 'three': clients of this service may not say what is loaded, unless "
-            "it is started with TRICEPS_ADMIN=1; what is new in its repository is served all the "
-            "same"
+            "error": "this needs a token with the scope 'admin', and this service knows none: make "
+            "one by `triceps token NAME --scope admin`, and start the service with "
+            "TRICEPS_TOKENS_FILE"
         },
     )
+    assert (other.status_code, other.json) == (
+        403,
+        {
+            "error": "token 'predict': expected one with the scope 'admin', received one with "
+            "predict"
+        },
+    )
+    assert not (models / "three" / "unloaded").exists()
 
 
 def test_to_load_is_to_look(tmp_path):
@@ -321,12 +338,12 @@ def test_a_model_comes_from_the_repository(models):
 
 @pytest.fixture(name="own")
 def _own(tmp_path):
-    """A repository to change, and a service of it where clients may do so."""
+    """A repository to change, and a client of a service of it who may do so."""
     models = tmp_path / "models"
     for version in (1, 2):
         small.put(models, "three", version, small.three(version, models={"risky": ["risk"]}))
     small.put(models, "other", 1, small.same(small.F))
-    return models, create_app(all_settings.load({}, models=models, admin=True)).test_client()
+    return models, _of_an_admin(tmp_path, models)
 
 
 UNLOADED = (
@@ -422,8 +439,7 @@ def test_a_service_is_ready_while_any_model_serves(tmp_path):
     """An unloaded default takes itself out of service alone; without any, there is nothing left."""
     small.put(tmp_path, "three", 1, small.three())
     small.put(tmp_path, "other", 1, small.same(small.F))
-    settings = all_settings.load({}, models=tmp_path, admin=True, default_model="three")
-    client = create_app(settings).test_client()
+    client = _of_an_admin(tmp_path, tmp_path, default_model="three")
 
     _unload(client, "three")
     assert client.get("/readyz").json == {"status": "ready", "models": ["other"]}
@@ -498,7 +514,7 @@ def test_one_file_cannot_be_unloaded(tmp_path, path):
     """There is no folder that could say so, and nothing else to serve."""
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "model.onnx").write_bytes(small.same(small.F))
-    client = create_app(all_settings.load({}, models=tmp_path / path, admin=True)).test_client()
+    client = _of_an_admin(tmp_path, tmp_path / path)
     (name,) = client.get("/v2/models").json["models"]
 
     answer = _unload(client, name)

@@ -213,7 +213,7 @@ def test_a_full_disk_is_said(tmp_path):
     ("blocked", "reason"),
     [
         pytest.param("models", "File exists", id="a file is where the repository would be"),
-        pytest.param("models/m", "File exists", id="a file is called like the model"),
+        pytest.param("models/m", "Not a directory", id="a file is called like the model"),
         pytest.param("models/m/1", "Not a directory", id="a file is called like the version"),
     ],
 )

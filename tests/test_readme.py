@@ -18,16 +18,17 @@ from service.model import Model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PROTOCOLS = (ROOT / "docs" / "protocols.md").read_text()
 
 
 def test_every_route_is_there():
-    """With its method, as a table or a request line has it."""
+    """With its method; those of other servers' protocols in a file of their own."""
     app = create_app(all_settings.load({}, models=ROOT / "models"))
     missing = [
         f"{method} {rule.rule}"
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if f"{method} {rule.rule}`" not in README
+        if f"`{method} {rule.rule}`" not in README + PROTOCOLS
     ]
     assert missing == []
 
@@ -36,7 +37,7 @@ def test_no_route_is_made_up():
     """What the table of routes names, the app has."""
     app = create_app(all_settings.load({}, models=ROOT / "models"))
     known = {rule.rule for rule in app.url_map.iter_rules()}
-    named = set(re.findall(r"`(?:GET|POST) (/[^`?]*)`", README))
+    named = set(re.findall(r"`(?:GET|POST) (/[^`?]*)`", README + PROTOCOLS))
     assert named - known == set()
 
 

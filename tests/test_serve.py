@@ -14,8 +14,10 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import certificates
 import pytest
 import small
+import tokens
 from click.testing import CliRunner
 
 from service.cli import main
@@ -160,6 +162,54 @@ def test_it_serves_and_greets_with_a_request_that_works(serve, models):
     assert ending < 3
     assert "Traceback" not in err
     assert [line for line in err.splitlines() if "three, version 1" not in line] == []
+
+
+def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
+    """With a token from the shell; a probe needs none; what is logged is JSON from the first."""
+    (tmp_path / "cert.pem").write_text(certificates.A + certificates.A_KEY)
+    (tmp_path / "cert.pem").chmod(0o600)
+    file = tokens.put(tmp_path)
+    file.chmod(0o644)
+    port = free_port()
+    encrypted = ("--tls-certificate", "cert.pem", "--tokens-file", file)
+    server = serve("--models", models, "--port", port, "--workers", "1", *encrypted)
+    greeting = [server.process.stdout.readline() for _ in range(3)]
+    pasted = None
+    if shutil.which("curl"):
+        pasted = subprocess.run(
+            ["bash", "-c", greeting[2]],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "TOKEN": "some", "CURL_CA_BUNDLE": str(tmp_path / "cert.pem")},
+        )
+    there = {"PORT": str(port), "TRICEPS_TLS_CERTIFICATE": "cert.pem"}
+    probed = CliRunner().invoke(main, ["health"], env=there)
+    code, _, _, err = server.end()
+
+    assert greeting[0].endswith(f" serves {models} on https://127.0.0.1:{port}\n")
+    bearer = '-H "Authorization: Bearer $TOKEN"'
+    assert greeting[2].startswith(f"  curl -s {bearer} https://127.0.0.1:{port}/models/three/")
+    assert greeting[2].count(bearer) == 2
+    assert (probed.exit_code, probed.stdout) == (0, "ready\n"), probed.stderr
+    assert pasted is None or json.loads(pasted.stdout)["model"] == "three", pasted
+    assert code == 0
+    said = [json.loads(line) for line in err.splitlines()]
+    assert "expected a mode such as 0600" in said[0]["message"]
+    assert "serving three, version 1" in {entry["message"] for entry in said}
+    assert not [entry for entry in said if "whoever reaches" in entry["message"]]
+
+
+def test_a_service_for_others_without_tokens_says_so(serve, models):
+    """Once, whatever the number of workers."""
+    port = free_port()
+    server = serve("--models", models, "--host", "0.0.0.0", "--port", port, "--workers", "2")
+    server.until_alive(f"http://127.0.0.1:{port}")
+    code, _, _, err = server.end()
+
+    warned = [json.loads(line) for line in err.splitlines() if "whoever reaches" in line]
+    assert (code, len(warned)) == (0, 1)
+    assert (warned[0]["level"], warned[0]["logger"]) == ("warning", "service.serve")
 
 
 def test_ctrl_c_ends_it_like_any_other_end(serve, models):
@@ -309,6 +359,34 @@ def test_a_port_that_is_taken_is_said_in_one_line(serve, models):
             1,
             "cannot listen on no.such.host.invalid:",
             id="an unknown host",
+        ),
+        pytest.param(
+            ["--tokens-file", "none.toml"],
+            {},
+            2,
+            "none.toml: cannot be read: No such file or directory",
+            id="no tokens",
+        ),
+        pytest.param(
+            ["--tls-certificate", "none.pem"],
+            {},
+            2,
+            "TRICEPS_TLS_CERTIFICATE: none.pem cannot be read: No such file or directory",
+            id="no certificate",
+        ),
+        pytest.param(
+            ["--tls-key", "none.pem"],
+            {},
+            2,
+            "TRICEPS_TLS_KEY: expected TRICEPS_TLS_CERTIFICATE beside it, received none",
+            id="a key alone",
+        ),
+        pytest.param(
+            [],
+            {"TRICEPS_CORS": "https://a.example/"},
+            2,
+            "TRICEPS_CORS: expected origins such as https://app.example.com",
+            id="a wrong origin",
         ),
     ],
 )

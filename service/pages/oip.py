@@ -1,7 +1,7 @@
 """What KServe's and Triton's clients ask besides predictions: server, health, models, statistics.
 
-Loading and unloading are off unless the service is told to allow them.  What is unloaded is so for
-all that serve the repository, until it is loaded: the repository says so (`service.unloaded`).
+Loading and unloading are an admin's (`service.gate`).  What is unloaded is so for all that serve
+the repository, until it is loaded: the repository says so (`service.unloaded`).
 """
 
 from __future__ import annotations
@@ -49,19 +49,18 @@ _STATES = {
 _NONE = np.zeros(2)
 
 
-def pages(library: Library, metrics: Metrics, *, allow_load: bool) -> Blueprint:
+def pages(library: Library, metrics: Metrics) -> Blueprint:
     """The pages below `/v2`.
 
     Args:
         library: what they tell of.
         metrics: what has been counted of it.
-        allow_load: whether a client may have a model loaded and unloaded.
     """
     blueprint = Blueprint("oip", __name__, url_prefix="/v2")
     _add_server(blueprint, library)
     _add_models(blueprint, library)
     _add_stats(blueprint, library, metrics)
-    _add_repository(blueprint, library, allow_load=allow_load)
+    _add_repository(blueprint, library)
     return blueprint
 
 
@@ -127,7 +126,7 @@ def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None
         return _json({"model_stats": [_stats(*each, totals) for each in wanted]})
 
 
-def _add_repository(blueprint: Blueprint, library: Library, *, allow_load: bool) -> None:
+def _add_repository(blueprint: Blueprint, library: Library) -> None:
     @blueprint.post("/repository/index")
     def index() -> Response:
         ready = _said().get("ready", False)
@@ -138,7 +137,6 @@ def _add_repository(blueprint: Blueprint, library: Library, *, allow_load: bool)
 
     @blueprint.post("/repository/models/<name>/load")
     def load(name: str) -> Response:
-        _check_allowed(f"load {name!r}", allowed=allow_load)
         given = _said().get("parameters")
         if given:
             message = (
@@ -153,7 +151,6 @@ def _add_repository(blueprint: Blueprint, library: Library, *, allow_load: bool)
 
     @blueprint.post("/repository/models/<name>/unload")
     def unload(name: str) -> Response:
-        _check_allowed(f"unload {name!r}", allowed=allow_load)
         # Nothing depends on a model but its views, which are in its files and go with it.
         given = _said().get("parameters") or {}
         if not isinstance(given, dict) or given.keys() - {"unload_dependents"}:
@@ -163,20 +160,6 @@ def _add_repository(blueprint: Blueprint, library: Library, *, allow_load: bool)
         except SettingsError as error:
             raise HTTPError(503, f"unload {name!r}: {error}") from error
         return _json({"name": name, "unload": True})
-
-
-def _check_allowed(what: str, *, allowed: bool) -> None:
-    """See that clients may say what is loaded.
-
-    Raises:
-        HTTPError: they may not.
-    """
-    if not allowed:
-        message = (
-            f"{what}: clients of this service may not say what is loaded, unless it is started "
-            "with TRICEPS_ADMIN=1; what is new in its repository is served all the same"
-        )
-        raise HTTPError(403, message)
 
 
 def _said() -> dict[str, Any]:

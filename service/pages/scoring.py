@@ -14,15 +14,24 @@ from service.errors import NotFound, NotReady
 from service.wire import mlflow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.life import Library
 
 
-def pages(library: Library, health: str = "") -> Blueprint:
+# What those read who are not to learn which models there are.
+NOT_SAID = "why is told to who has a token with the scope 'predict' for all models, and in the logs"
+
+
+def pages(
+    library: Library, health: str = "", is_told_all: Callable[[], bool] = lambda: True
+) -> Blueprint:
     """`/ping`, `/health` and `/version`.
 
     Args:
         library: what is asked whether it has a default model that serves.
         health: one more path that says so, as `AIP_HEALTH_ROUTE` has it; none if empty.
+        is_told_all: whether who asks may know of every model.
     """
     blueprint = Blueprint("scoring", __name__)
 
@@ -35,7 +44,7 @@ def pages(library: Library, health: str = "") -> Blueprint:
             # again, and a 404 would look like a path that is not there.
             reason = f"{error}"
         if reason is not None:
-            reply = mlflow.encode_error(NotReady(reason))
+            reply = mlflow.encode_error(NotReady(reason if is_told_all() else NOT_SAID))
             return Response(reply.content, NotReady.status, content_type=reply.content_type)
         return Response("\n", mimetype="text/plain")
 

@@ -21,7 +21,7 @@ _LONGEST_TEXT = 40
 _LONGEST_NAME = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Imputed:
     """A missing value's place, the default that stands in for it, and of which feature it is."""
 

@@ -125,6 +125,9 @@ class Decoder:
         if type(columns) is simdjson.Array and len(self._every) == 1:
             given = {self._every[0]: columns}
         else:
+            # Each look-up goes through the keys from the first: of a million, the square is hours.
+            if len(columns) > len(self._every):
+                raise UnsureError
             names = list(columns.keys())
             given = {name: columns[name] for name in names}
             if len(given) != len(names) or not given.keys() >= set(needed):

@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import small
+import tokens
 from test_serve import PATIENCE, Server, free_port
 from tritonclient import http, utils
+from tritonclient.http import InferenceServerClientPlugin
 
 from service import __version__
 
@@ -39,6 +41,16 @@ def _url(tmp_path_factory):
 def _client(url):
     with http.InferenceServerClient(url, concurrency=4) as client:
         yield client
+
+
+class _Token(InferenceServerClientPlugin):
+    """What brings a token with each request of a client."""
+
+    def __init__(self, name):
+        self._header = tokens.header(name)
+
+    def __call__(self, request):
+        request.headers.update(self._header)
 
 
 def _input(name, array, *, in_bytes=True):
@@ -266,15 +278,20 @@ def test_statistics(client):
 
 
 def test_models_are_unloaded_and_loaded(tmp_path):
-    """Where that is allowed; the client sees it in the index, and in the model's readiness."""
+    """By who has a token for that, and sees it in the index, and in the model's readiness."""
     for name in ("three", "other"):
         small.put(tmp_path / "models", name, 1, small.three())
     port = free_port()
     arguments = ["--models", tmp_path / "models", "--port", port, "--workers", 1]
-    server = Server(arguments, {"TRICEPS_ADMIN": "1"}, cwd=tmp_path)
+    server = Server(arguments, {"TRICEPS_TOKENS_FILE": tokens.put(tmp_path)}, cwd=tmp_path)
     try:
         server.until_alive(f"http://127.0.0.1:{port}")
         with http.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            with pytest.raises(utils.InferenceServerException, match="expected Bearer") as caught:
+                client.infer("three", _inputs()[1])
+            assert caught.value.status() == "401"
+
+            client.register_plugin(_Token("all"))
             client.unload_model("three")
             assert not client.is_model_ready("three")
             assert client.is_server_ready()
@@ -302,8 +319,8 @@ def test_models_are_unloaded_and_loaded(tmp_path):
 
 
 def test_models_are_not_loaded_by_clients(client):
-    """Unless that is allowed."""
+    """Who have no token for that."""
     for change in (client.load_model, client.unload_model):
-        with pytest.raises(utils.InferenceServerException, match="TRICEPS_ADMIN=1") as caught:
+        with pytest.raises(utils.InferenceServerException, match="the scope 'admin'") as caught:
             change("three")
         assert caught.value.status() == "403"

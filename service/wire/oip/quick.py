@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from service.signature import Tensor
 
+# More than an object of a request may have, other than of parameters.
+_MOST_KEYS = 16
+
 
 def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The object in a body, with the numbers of its inputs as flat arrays in the graph's dtypes.
@@ -58,6 +61,9 @@ def _keys_in(said: dict[str, Any]) -> int:
 
 def _but(parsed: Any, left_out: str) -> dict[str, Any]:
     """An object of simdjson's as Python has it, but for one key."""
+    # Each look-up goes through the keys from the first on: of a million, the square is hours.
+    if len(parsed) > _MOST_KEYS:
+        raise UnsureError
     said = {name: parsed[name] for name in list(parsed.keys()) if name != left_out}
     for name, value in said.items():
         if isinstance(value, simdjson.Object):

@@ -47,6 +47,8 @@ _OUTPUT_KEYS = ("name", "parameters")
 _SHARED_MEMORY = "shared_memory_"
 _MOST = 2**63 - 1
 _SHOWN_AXES = 8
+# Rows of nothing are as many as their sender likes, for no more bytes; their answers are not.
+_MOST_EMPTY = 1024
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,7 @@ def _shape(
 ) -> tuple[int, ...] | None:
     """An input's shape, if it is one of the tensor's."""
     given = entry.get("shape", MISSING)
+    more = ""
     if (
         isinstance(given, list)
         and len(given) == len(tensor.shape) + 1
@@ -287,11 +290,17 @@ def _shape(
             for length, axis in zip(given[1:], tensor.shape, strict=True)
         )
     ):
-        return tuple(given)
+        if all(given) or max(given) <= _MOST_EMPTY:
+            return tuple(given)
+        more = f", and no axis above {_MOST_EMPTY} beside one of 0"
     axes = ["rows", *("any" if axis is None else str(axis) for axis in tensor.shape)]
-    legible = isinstance(given, list) and len(given) <= _SHOWN_AXES
+    legible = (
+        isinstance(given, list)
+        and len(given) <= _SHOWN_AXES
+        and not any(isinstance(length, (dict, list)) for length in given)
+    )
     received = json.dumps(given)[:40] if legible else shown(given)
-    notes.add(f"{at}.shape", f"[{', '.join(axes)}], with 1 row at least", received)
+    notes.add(f"{at}.shape", f"[{', '.join(axes)}], with 1 row at least{more}", received)
     return None
 
 

@@ -1,0 +1,56 @@
+"""What the documents show in Python runs with the clients it is for, and prints what is said."""
+
+import os
+import warnings
+from pathlib import Path
+
+import documents
+import pytest
+from test_serve import Server, free_port
+
+# Before it is imported: mlflow would tell its makers that it was.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+ROOT = Path(__file__).parent.parent.parent
+SHOWN = [
+    pytest.param(code, id=f"{path.stem}-{i}")
+    for path in (ROOT / "README.md", ROOT / "docs" / "protocols.md")
+    for i, code in enumerate(
+        documents.blocks(documents.protocols(path.read_text(encoding="utf-8")), "python")
+    )
+]
+
+
+@pytest.fixture(scope="module", name="port")
+def _port(tmp_path_factory):
+    """Where the models that come with it are served; the service ends as it is told to."""
+    port = free_port()
+    folder = tmp_path_factory.mktemp("served")
+    server = Server(["--models", ROOT / "models", "--port", port], {}, cwd=folder)
+    try:
+        server.until_alive(f"http://127.0.0.1:{port}")
+        yield port
+        assert server.end()[0] == 0
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+@pytest.mark.parametrize("code", SHOWN)
+def test_what_is_shown_prints_what_is_said(code, port, capsys):
+    """Its last line is a comment that has it."""
+    said = code.rstrip().rpartition("\n# ")[2]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mlflow warns of itself
+        exec(code.replace("8080", f"{port}"), {})  # noqa: S102 - it is our own
+
+    documents.check_same(capsys.readouterr().out.strip(), said)
+
+
+def test_every_client_is_shown():
+    """Those that nobody here wrote, and which are tested here."""
+    text = "\n".join(parameter.values[0] for parameter in SHOWN)
+
+    assert all(f"from {client}" in text for client in ("tritonclient", "kserve", "mlflow"))
