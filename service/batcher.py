@@ -10,6 +10,7 @@ sockets are read and other models answer meanwhile.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     # One request: whom to tell, its arrays, and how many rows they have.
     _Waiting = tuple["Asker", Arrays, int]
     _Answer = tuple["Arrays | Exception", "Run"]
+
+log = logging.getLogger(__name__)
 
 # A run that takes longer than this has a thread; to hand over costs about a tenth of it.
 INLINE_SECONDS = 0.001
@@ -224,7 +227,11 @@ class Batcher:
         lane.seconds = (lane.seconds + seconds) / 2
         lane.note(seconds / sum(rows for _, _, rows in batch))
         for (asker, _, _), (outputs, run) in zip(batch, answers, strict=True):
-            asker.done(outputs, run)
+            try:
+                asker.done(outputs, run)
+            except Exception:
+                # A bug of one is not to keep the others, and all who come, waiting.
+                log.exception("an answer could not be handed on")
         if queue.waiting:
             lane.due.append(queue)
         else:

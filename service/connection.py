@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_HEAD = 64 * 1024
 # Requests that one connection may send ahead of their answers.
 MAX_AHEAD = 8
+# For a byte of a body, so many of what goes with its chunk: one of a byte has five.
+_MOST_AROUND = 8
 IDLE_SECONDS = 75
 REQUEST_SECONDS = 60
 LINGER_SECONDS = 2
@@ -65,6 +67,8 @@ class Owner(Protocol):
 
     max_body: int
     max_in_flight: int
+    guarded: bool
+    """Whether there are strangers: those without a token."""
     in_flight: int
     """Bytes of bodies that are here, whole or in part, and not answered."""
     connections: set[Connection]
@@ -108,10 +112,12 @@ class Connection(asyncio.Protocol):
         self._last_words = b""
         self._head_size = 0
         self._since = front.now
+        self._version = ""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._parts: list[bytes] = []
         self._size = 0
+        self._received = 0
         self._in_flight = 0
 
     def is_open(self) -> bool:
@@ -144,23 +150,32 @@ class Connection(asyncio.Protocol):
         """Read on."""
         if self._deaf or not data:
             return
+        if self._in_request:
+            self._received += len(data)
+            if self._received > len(data) + MAX_HEAD + _MOST_AROUND * self._size:
+                message = f"body: expected chunks of it, received over {MAX_HEAD} bytes around them"
+                self._refuse(HTTPError(400, message))
+                return
         if self._reading_head or not self._in_request:
             self._head_size += len(data)
-            if self._head_size > MAX_HEAD and self._reading_head:
-                message = f"headers: expected at most {MAX_HEAD} bytes, received more"
-                self._refuse(HTTPError(431, message))
-                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             # Some clients offer HTTP/2 with their first request.  An offer may be passed over, and
             # the parser, which would leave the rest to another protocol, reads it once more.
             method = self._parser.get_method()
+            if method == b"CONNECT":
+                self._refuse(HTTPError(400, "request: expected one for here, received a CONNECT"))
+                return
             self._parser = httptools.HttpRequestParser(self)
             self.data_received(self._without_upgrade(method) + data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             message = f"request: expected HTTP/1.1, received something else: {error}"
             self._refuse(HTTPError(400, message))
+        # Only now: the end of a head may come with a body that is longer.
+        if self._reading_head and self._head_size > MAX_HEAD:
+            message = f"headers: expected at most {MAX_HEAD} bytes, received more"
+            self._refuse(HTTPError(431, message))
 
     # What the parser calls.
 
@@ -172,14 +187,16 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers = {}
         self._parts = []
-        self._size = 0
+        self._size = self._received = 0
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Take a header; one that comes after the body changes nothing that was said before."""
+        if not self._reading_head:
+            return
         name = name.lower()
         known = self._headers.get(name)
         self._headers[name] = value if known is None else known + b"," + value
@@ -189,11 +206,18 @@ class Connection(asyncio.Protocol):
         self._reading_head = False
         self._head_size = 0
         length = self._headers.get(b"content-length")
-        if self._brings_body() and (error := self._front.stranger(self._headers)) is not None:
+        size = 0 if length is None else int(length)
+        front = self._front
+        self._version = self._parser.get_http_version()
+        if self._version not in _KEEP:
+            # The parser takes some others, too, to which this would be no answer.
+            message = f"request: expected HTTP/1.1, received HTTP/{self._version}"
+            self._refuse(HTTPError(400, message))
+        elif front.guarded and self._brings_body() and (error := front.stranger(self._headers)):
             self._refuse(error)
-        elif length is not None and int(length) > self._front.max_body:
+        elif size > front.max_body:
             self._too_large()
-        elif length is not None and self._front.in_flight + int(length) > self._front.max_in_flight:
+        elif front.in_flight + size > front.max_in_flight:
             self._too_much()
         elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -221,7 +245,7 @@ class Connection(asyncio.Protocol):
             return
         request = Request(
             self._parser.get_method(),
-            self._parser.get_http_version(),
+            self._version,
             self._target,
             self._headers,
             self._parts[0] if len(self._parts) == 1 else b"".join(self._parts),

@@ -93,6 +93,7 @@ class Front:
         self.routes: Mapping[bytes, Route] = {}
         self.library: Library = app.extensions["triceps"]
         self.access: Access = app.extensions["triceps.access"]
+        self.guarded = self.access.is_on
         self.origins = cors.parse(settings.cors)
         self.library.follow(self._use_soon)
         self.use(self.library.current)
@@ -156,7 +157,8 @@ class Front:
                 self.threads.submit(self._call_app, connection, request)
             return
         try:
-            self.access.check(request.header("authorization"), PREDICT, route.servable.name)
+            if self.guarded:
+                self.access.check(request.header("authorization"), PREDICT, route.servable.name)
             if route.lane.wait > self.queue:
                 # Before it is decoded: to refuse has to cost less than to answer.
                 raise _too_busy(route, 503 if self.draining else 429)
@@ -285,7 +287,10 @@ class Prediction:
         )
         asked = self._asked = route.read(body, request.header)
         self._decoded = perf_counter()
-        seconds = _timeout(request.headers.get(_TIMEOUT), asked, route.dialect)
+        said = request.headers.get(_TIMEOUT)
+        seconds = None
+        if said is not None or route.dialect.timed:
+            seconds = _timeout(said, asked)
         self._until = self._received + (self._front.timeout if seconds is None else seconds)
         if route.lane.wait > self._front.queue:
             # The queue has become so long since it was let in.
@@ -349,14 +354,15 @@ def _too_busy(route: Route, status: int) -> RequestError:
     return TooBusy(message) if status == TooBusy.status else HTTPError(status, message)
 
 
-def _timeout(header: bytes | None, asked: Any, dialect: Dialect) -> float | None:
+def _timeout(header: bytes | None, asked: Any) -> float | None:
     """The seconds that a request gives itself, if it says.
 
     Raises:
         BadRequest: it says so in another way.
     """
     if header is None:
-        return asked.timeout if dialect.timed else None
+        own: float | None = asked.timeout
+        return own
     try:
         seconds = float(header)
     except ValueError:

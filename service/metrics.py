@@ -14,9 +14,11 @@ import mmap
 import os
 import platform
 import threading
+import weakref
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from logging import getLogger
 from pathlib import Path
 from struct import Struct
@@ -39,7 +41,7 @@ from prometheus_client.registry import Collector
 from service import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Sized
 
     from numpy.typing import NDArray
     from prometheus_client import Metric
@@ -255,7 +257,8 @@ class _Region:
     def _directory(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
         """Name, place and width of every series, in order."""
         place = 0
-        for line in bytes(self._names[: self.header[_END]]).splitlines():
+        # Line by line: those of versions that are gone outnumber the others, in time.
+        for line in BytesIO(self._names[: self.header[_END]]):
             name = tuple(orjson.loads(line))
             width = _FAMILIES[name[0]].width
             yield name, place, width
@@ -279,7 +282,7 @@ class Metrics:
     def meter(self, servable: Servable, dialect: str = "native") -> Meter:
         """What counts the answers of a model's version in a dialect."""
         found = self._meters.get((servable.name, servable.version, dialect))
-        if found is None or found.signature is not servable.signature:
+        if found is None or found.signature() is not servable.signature:
             return self._make(servable, dialect)
         return found
 
@@ -288,11 +291,19 @@ class Metrics:
         with self._lock:
             found = self._meters.get(name)
             # Another thread may have been faster; a file may have changed and kept its version.
-            if found is None or found.signature is not servable.signature:
+            if found is None or found.signature() is not servable.signature:
                 if found is not None:
                     self._former.append(found)
+                self._let_go()
                 found = self._meters[name] = Meter(self._region, servable, dialect)
         return found
+
+    def _let_go(self) -> None:
+        """Forget what counts for versions that are unloaded, and that no request has any more."""
+        for name, meter in list(self._meters.items()):
+            if meter.signature() is None:
+                meter.flush()
+                del self._meters[name]
 
     def count(self, model: str, version: str, dialect: str, status: int) -> None:
         """Count a request that was not answered with 200, or was no prediction.
@@ -313,12 +324,20 @@ class Metrics:
         for meter in (*self._meters.values(), *self._former):
             meter.flush()
 
-    def totals(self) -> dict[tuple[str, ...], NDArray[np.float64]]:
-        """Every series by name, summed over the workers."""
+    def totals(
+        self, there: Container[tuple[str, ...]] | None = None
+    ) -> dict[tuple[str, ...], NDArray[np.float64]]:
+        """Series by name, summed over the workers.
+
+        Args:
+            there: models and versions that are wanted, beside what is of no version; by default,
+                all that were ever counted, which may be many more than there are.
+        """
         found: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for region in self._regions:
             for name, numbers in region.read():
-                found[name] = found[name] + numbers if name in found else numbers
+                if there is None or not name[2] or name[1:3] in there:
+                    found[name] = found[name] + numbers if name in found else numbers
         return found
 
     def workers(self) -> Iterator[tuple[str, Sequence[int]]]:
@@ -333,14 +352,16 @@ class Meter:
 
     def __init__(self, region: _Region, servable: Servable, dialect: str) -> None:
         """Use `Metrics.meter`."""
-        self.signature = servable.signature
+        # Weakly: whoever has a request to count has the version, too.
+        self.signature = weakref.ref(servable.signature)
         self._region = region
         self._who = (servable.name, servable.version, dialect)
         # Noted, and not counted yet.
         self._moments: list[bytes] = []
         self._runs: list[Run] = []
         self._imputed: list[Imputed] = []
-        row = sum(head.tensor.size or _VALUES for head in self.signature.heads.values())
+        signature = servable.signature
+        row = sum(head.tensor.size or _VALUES for head in signature.heads.values())
         self._most_runs = max(1, min(_ANSWERS, _VALUES // row))
         who = self._who[:2]
         with region.writing():
@@ -351,12 +372,12 @@ class Meter:
             self._stages = _Histograms(_SECONDS, stages)
             self._heads = [
                 _HeadCounts(region, who, head)
-                for head in self.signature.heads.values()
+                for head in signature.heads.values()
                 if head.tensor.dtype != "string" and 0 < (head.tensor.size or 0) <= MAX_VALUES
             ]
             features = [
                 f"{entry.name}.{feature.name}"
-                for entry in self.signature.inputs.values()
+                for entry in signature.inputs.values()
                 for feature in entry.features
                 if feature.default is not None
             ]
@@ -521,7 +542,11 @@ class _Collector(Collector):
         refused = [(entry.name, entry.version or "") for entry in self._repository.refused]
         about = "Versions that do not answer; /models says why."
         yield _gauge("model_refused", about, ("model", "version"), refused)
-        yield from _counted(self._metrics.totals())
+        # A version that was removed asks for no place in a page that others have to read.
+        there = {
+            (name, v) for name in self._repository.names() for v in self._repository.states(name)
+        }
+        yield from _counted(self._metrics.totals(there))
         yield from _processes(self._metrics.workers())
 
 

@@ -93,7 +93,8 @@ def native_columns(arrays: Arrays) -> Sent:
 
 
 DATATYPES = {
-    "bool": "BOOL", "object": "BYTES",
+    "bool": "BOOL",
+    "object": "BYTES",
     **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
     **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
     **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},

@@ -283,3 +283,21 @@ def test_a_run_should_not_take_long():
         found.append(lane.most)
 
     assert found == [FEW_ROWS, 20, ROWS_A_RUN]
+
+
+def test_who_fails_to_take_an_answer_keeps_nobody_waiting(caplog):
+    """Neither who ran with it nor who comes after; the bug is logged."""
+
+    async def main() -> None:
+        lane = Lane(Model.load(small.three()))
+        batcher = Batcher(asyncio.get_running_loop())
+        rows = np.array([[1, 1]], np.float32)
+        broken = Asked()
+        broken.future.set_result(None)
+        batcher.submit(lane, "small", ("size",), {"fruit": rows}, broken)
+        beside = submit(batcher, lane, ("size",), fruit=rows)
+        assert (await asyncio.wait_for(beside, 5))["size"].shape == (1, 1)
+        assert await asyncio.wait_for(sizes(batcher, lane, 1), 5)
+
+    asyncio.run(main())
+    assert "InvalidStateError" in caplog.text

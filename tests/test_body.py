@@ -1,10 +1,12 @@
 """Bytes to one JSON value, and the words for what is wrong with one."""
 
+import difflib
 import math
 import time
 
 import pytest
 
+from service import errors
 from service.errors import BadRequest, Problem
 from service.wire import body
 from service.wire.body import Imputed, Notes
@@ -265,3 +267,18 @@ def test_twenty_problems_are_told_and_all_are_counted():
     assert str(caught.value) == "x[0]: expected a number, received null (and 29 more)"
     assert caught.value.problems == tuple(Problem(f"x[{i}]", "a number", "null") for i in range(20))
     assert caught.value.count == 30
+
+
+@pytest.mark.parametrize("length", [6, 11, 12, 10_000_000])
+def test_names_longer_than_any_that_is_near_are_not_compared(length, monkeypatch):
+    """Difflib takes half a gigabyte to find that 10 MB are near to nothing."""
+    asked: list[str] = []
+    find = difflib.get_close_matches
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda w, p, n: asked.append(w) or find(w, p, n)
+    )
+
+    said = errors.nearest(("heads" * length)[:length], ["heads", "a"])
+
+    assert bool(asked) == (length <= 11)
+    assert said == (" (did you mean 'heads'?)" if length <= 11 else "")  # of 16, 10 are in both

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -187,6 +188,26 @@ def test_repeated_keys_are_refused_by_both(body):
 
     assert said == outcome(native.decode, body, THREE)
     assert "twice" in said[0]
+
+
+def test_a_text_is_no_list_of_heads():
+    """Though each of its letters were one, and a bracket elsewhere made up for its two."""
+    body = b'{"instances":[[1,[2]]],"heads":"y"}'
+    said = outcome(fast.decode, body, SIGNATURES["uint32"])
+
+    assert said == outcome(native.decode, body, SIGNATURES["uint32"])
+    assert said[0].startswith("heads: expected a list")
+
+
+@pytest.mark.parametrize("key", ["instances", "inputs"])
+def test_many_keys_are_not_looked_up_one_by_one(key):
+    """Simdjson goes through all of them for each, so half a million took hours."""
+    keys = ",".join(f'"k{i}":[1]' for i in range(100_000))
+    body = f'{{"{key}":{{{keys}}}}}'.encode()
+    started = time.thread_time()
+
+    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+    assert time.thread_time() - started < 5
 
 
 def test_a_byte_order_mark_is_refused_by_both():

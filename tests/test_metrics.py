@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -156,7 +158,10 @@ def test_what_is_loaded_and_running_is_told(client, models):
 
 
 def test_what_is_loaded_is_asked_for_each_time(models, tmp_path):
-    """Models come and go; the counts of one that went stay."""
+    """Models come and go, and what was counted of a version that was removed goes with it.
+
+    Whoever removes versions as they are superseded would have a page of all that ever were.
+    """
     small.put(tmp_path / "later", "three", 2, small.three())
     counted = Metrics()
     first, second = (open_repository(models), open_repository(tmp_path / "later"))
@@ -167,7 +172,30 @@ def test_what_is_loaded_is_asked_for_each_time(models, tmp_path):
     found = [samples(text) for text in texts]
     assert [("triceps_model_loaded", "three", "1") in each for each in found] == [True, False]
     assert found[1]["triceps_model_loaded", "three", "2"] == 1
-    assert requests(found[1]) == {("native", "three", "400", "1"): 1}
+    assert requests(found[0]) == {("native", "three", "400", "1"): 1}
+    assert requests(found[1]) == {}
+    assert not [key for key in found[1] if key[1:3] == ("three", "1")]
+
+
+def test_what_counts_for_a_version_goes_once_nobody_has_it(models, tmp_path):
+    """Its counts stay; whoever still has a request to count has the version, too."""
+    small.put(tmp_path / "later", "three", 2, small.three())
+    counted = Metrics()
+    first = open_repository(models)
+    servable = first.served["three"][0]
+    meter = counted.meter(servable)
+    meter.answered((0.0, 0.0, Run(1, 0.0, 0.0, {}), 0.0, 0.0), ())
+    later = open_repository(tmp_path / "later").served["three"][0]
+    counted.meter(later)
+    assert counted.meter(servable) is meter
+
+    there = weakref.ref(meter)
+    del first, servable, meter
+    gc.collect()
+    counted.meter(later, "oip")
+
+    assert there() is None
+    assert counted.totals()["requests", "three", "1", "native", "200"][0] == 1
 
 
 def test_openmetrics_is_told_to_who_asks_for_it(client):

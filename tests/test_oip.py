@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import orjson
@@ -133,6 +134,42 @@ def test_an_axis_of_any_length():
     for data in ([1, 2, 3, 4, 5, 6], rows.tolist()):
         assert _same(_read(_one(data, (1, 3, 2)), ragged).arrays, {"x": rows})
     assert _read(_one([], (1, 0, 2)), ragged).arrays["x"].shape == (1, 0, 2)
+
+
+def test_rows_of_nothing_are_not_as_many_as_one_likes():
+    """They are told by their number alone, and the answer has as many."""
+    ragged = MODELS["ragged"].signature
+
+    assert _read(_one([], (1024, 0, 2)), ragged).arrays["x"].shape == (1024, 0, 2)
+    expected = "[rows, any, 2], with 1 row at least, and no axis above 1024 beside one of 0"
+    assert _problems(_one([], (1025, 0, 2)), ragged) == [
+        ("inputs[0].shape", expected, "[1025, 0, 2]")
+    ]
+
+
+def test_lists_of_nothing_are_flat():
+    """However deep, since below an axis of 0 there is nothing to tell a shape by."""
+    ragged = MODELS["ragged"].signature
+
+    assert _problems(_one([[]], (1, 0, 2)), ragged) == [
+        (
+            "inputs[0].data",
+            "0 numbers, flat or as 1 x 0 x 2",
+            "a list in the shape 1 x 0",
+        )
+    ]
+
+
+def test_many_keys_are_not_looked_up_one_by_one():
+    """Simdjson goes through all of them for each, so half a million took hours."""
+    keys = {f"k{i}": 1 for i in range(100_000)}
+    started = time.thread_time()
+
+    for said in ({"inputs": [], **keys}, {"inputs": [{"name": "fruit", "data": [1], **keys}]}):
+        with pytest.raises(BadRequest, match="the unknown key"):
+            _read(said)
+
+    assert time.thread_time() - started < 5
 
 
 def test_named_outputs_need_only_their_inputs():

@@ -122,7 +122,7 @@ def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None
             # It says why.
             repository.find(name, version)
         metrics.flush()
-        totals = metrics.totals()
+        totals = metrics.totals(set(wanted))
         return _json({"model_stats": [_stats(*each, totals) for each in wanted]})
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_TEXT = 40
 _LONGEST_NAME = 200
+# A row of nothing is three bytes, and takes microseconds all the same: of a body of some megabytes
+# that would be seconds, in which nobody else is answered.
+MOST_ROWS = 2**17
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,14 @@ def parse(body: bytes, expected: str = "JSON") -> Any:
         raise wrong("body", "JSON of a few levels", "brackets nested too deeply") from error
     except ValueError as error:  # an integer of more digits than Python converts
         raise wrong("body", "numbers of at most 4,300 digits", "a longer one") from error
+
+
+def too_many(rows: int, at: str, notes: Notes) -> bool:
+    """Whether there are more rows than one request may have, which is noted if so."""
+    if rows <= MOST_ROWS:
+        return False
+    notes.add(at, f"at most {MOST_ROWS} rows in one request", count(rows, "row"))
+    return True
 
 
 def wrong(at: str, expected: str, received: str) -> BadRequest:

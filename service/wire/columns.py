@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.wire.body import Notes, count, key, listing, refuse_unknown, show
+from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
 from service.wire.values import MISSING, Rows
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def instances(
     """
     if not isinstance(listed, list) or not listed:
         notes.add("instances", A_ROW, show(listed))
+        return {}
+    if too_many(len(listed), "instances", notes):
         return {}
     rows: list[tuple[int, dict[str, Any]]] = []
     bare: set[int] = set()
@@ -107,7 +109,8 @@ def lists(given: Mapping[str, Any], paths: Mapping[str, str], notes: Notes) -> d
     found: dict[str, list[Any]] = {}
     for name, column in given.items():
         if isinstance(column, list) and column:
-            found[name] = column
+            if not too_many(len(column), paths[name], notes):
+                found[name] = column
         else:
             notes.add(paths[name], A_ROW, show(column))
     first = next(iter(found), "")

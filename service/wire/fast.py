@@ -15,6 +15,7 @@ import numpy as np
 import simdjson
 
 from service.wire import native
+from service.wire.body import MOST_ROWS
 from service.wire.quick import UNSURE, UnsureError, brackets, is_nested, kind_of, narrow, parse
 from service.wire.values import LARGEST
 
@@ -98,7 +99,10 @@ class Decoder:
         return native.Request(arrays, heads, by_row, [])
 
     def _heads(self, asked: Any) -> tuple[str, ...]:
-        heads = tuple(asked)
+        # A text is a row of letters, each of which may be the name of a head.
+        if type(asked) is not simdjson.Array:
+            raise UnsureError
+        heads: tuple[Any, ...] = tuple(asked)
         known = self._signature.heads.keys()
         if not heads or len(set(heads)) != len(heads) or not known >= set(heads):
             raise UnsureError
@@ -106,6 +110,8 @@ class Decoder:
 
     def _instances(self, rows: Any, needed: tuple[str, ...]) -> dict[str, list[Any]]:
         """By input, a value for each row."""
+        if len(rows) > MOST_ROWS:
+            raise UnsureError
         first = rows[0]
         if type(first) is simdjson.Array and len(self._every) == 1:
             return {self._every[0]: list(rows)}
@@ -133,6 +139,8 @@ class Decoder:
             if len(given) != len(names) or not given.keys() >= set(needed):
                 raise UnsureError
         if any(type(column) is not simdjson.Array for column in given.values()):
+            raise UnsureError
+        if any(len(column) > MOST_ROWS for column in given.values()):
             raise UnsureError
         found = {name: list(column) for name, column in given.items()}
         heights = {len(elements) for elements in found.values()}

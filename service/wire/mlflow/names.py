@@ -104,14 +104,13 @@ class Columns:
     ) -> None:
         """Note what is wrong with the names given; `column` has the cells under the n-th."""
         self.steady = True
-        """Whether rows of the same keys have nothing to say of their own about them."""
+        """Whether rows of the same keys have nothing to say of their own about what they are."""
         self._names = names
         self._given = given
         self._place_of = place_of
         self._notes = notes
         self._places: dict[str, dict[Step, int]] = {}
         self._amiss: set[str] = set()
-        before = notes.count
         for position, name in enumerate(given):
             parts = self._parts_of(name, column(position))
             if len(parts) == 1:
@@ -120,7 +119,6 @@ class Columns:
                 self._refuse(name, parts, position)
         for name in self._places:
             self._check_values(names.signature.inputs[name])
-        self.steady &= notes.count == before
 
     def _parts_of(self, name: str, column: Iterable[Any]) -> Sequence[Part]:
         entry = self._names.signature.inputs.get(name)

@@ -13,11 +13,23 @@ from __future__ import annotations
 
 import csv
 import io
+from array import array
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from service.wire import cells
-from service.wire.body import Notes, count, key, listing, refuse_unknown, show, wrong
+from service.wire.body import (
+    MOST_ROWS,
+    Notes,
+    count,
+    key,
+    listing,
+    refuse_unknown,
+    show,
+    too_many,
+    wrong,
+)
 from service.wire.columns import A_ROW, lists
 from service.wire.mlflow.names import Columns
 from service.wire.values import Rows
@@ -54,6 +66,8 @@ def read_split(said: Any, names: Names, notes: Notes) -> dict[str, Rows]:
     if not isinstance(rows, list) or not rows:
         received = show(rows) if "data" in said else "nothing"
         notes.add(f"{place}.data", A_ROW, received)
+        return {}
+    if too_many(len(rows), f"{place}.data", notes):
         return {}
     if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
         notes.add(f"{place}.index", f"a list of {len(rows)}, one for each row", show(index))
@@ -119,9 +133,12 @@ def _read_table(table: _Table, names: Names, notes: Notes) -> dict[str, Rows]:
     for name in names.signature.inputs:
         gather = columns.gather(name)
         if gather is not None and rows:
-            places = [table.path(i, name, columns) for i in range(len(rows))]
-            found[name] = Rows([gather(row) for row in rows], places.__getitem__)
+            found[name] = Rows([gather(row) for row in rows], partial(_place, table, name, columns))
     return found
+
+
+def _place(table: _Table, name: str, columns: Columns, i: int) -> str:
+    return table.path(i, name, columns)
 
 
 def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Rows]:
@@ -129,19 +146,25 @@ def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Row
     if not isinstance(rows, list) or not rows:
         notes.add(form, A_ROW + ", or an object of columns" * (form == "inputs"), show(rows))
         return {}
+    if too_many(len(rows), form, notes):
+        return {}
     inputs = names.signature.inputs
     values: dict[str, list[Any]] = {name: [] for name in inputs}
     places: dict[str, list[str]] = {name: [] for name in inputs}
-    known: dict[tuple[str, ...], Columns] = {}
+    # By their keys, with what is wrong with them: of a million rows, not each is worked out anew.
+    known: dict[tuple[str, ...], tuple[Columns | None, int]] = {}
     for i, row in enumerate(rows):
         place = f"{form}[{i}]"
         if isinstance(row, dict):
             keys = tuple(row)
-            columns = known.get(keys)
-            if columns is None:
+            columns, amiss = known.get(keys, (None, 0))
+            if columns is None or (amiss and not notes.full):
+                before = notes.count
                 columns = _keys_of(row, names, place, notes)
                 if columns.steady:
-                    known[keys] = columns
+                    known[keys] = columns, notes.count - before
+            else:
+                notes.count += amiss
             record = tuple(row.values())
             for name in inputs:
                 gather = columns.gather(name)
@@ -178,13 +201,17 @@ def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
     records = _records(body)
     _, first = next(records, (0, []))
     header = [name.strip() for name in first]
-    rows, lines = [], []
+    rows: list[list[str]] = []
+    lines = array("Q")
     for line, record in records:
+        if len(rows) == MOST_ROWS:
+            notes.add("body", f"at most {MOST_ROWS} rows in one request", "more")
+            break
         if len(record) != len(header):
             expected = f"{count(len(header), 'cell')}, as the header has"
             notes.add(f"line {line}", expected, f"{len(record)}")
         rows.append([cell.strip() for cell in record])
-        lines.append(f"line {line}")
+        lines.append(line)
     if not rows:
         received = "a header line alone" if header else "no body"
         raise wrong("body", "CSV: a header line, and a line for each row", received)
@@ -193,7 +220,7 @@ def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
     place = "line 1, the header"
 
     def path(i: int, name: str, _: Columns) -> str:
-        return f"{lines[i]}, {name}"
+        return f"line {lines[i]}, {name}"
 
     table = _Table(header, rows, place, lambda _: place, path, text=True)
     return _read_table(table, names, notes)

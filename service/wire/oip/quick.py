@@ -77,6 +77,7 @@ def _brackets(data: Any, shape: list[int]) -> int:
     """How many brackets numbers have that are flat, or nested in their shape."""
     if type(data[0]) is not simdjson.Array:
         return 1
-    if not is_nested(data, shape):
+    # Below an axis of 0 there is nothing to tell a shape by.
+    if 0 in shape or not is_nested(data, shape):
         raise UnsureError
     return brackets(shape)

@@ -17,7 +17,7 @@ import numpy as np
 from service.errors import nearest
 from service.signature import Tensor
 from service.wire import tensors
-from service.wire.body import Notes, count, key, listing, refuse_unknown, show
+from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
 from service.wire.columns import as_many
 from service.wire.oip import binary
 from service.wire.values import MISSING, RANGES, Rows, fits, read_tensor, shown
@@ -290,6 +290,8 @@ def _shape(
             for length, axis in zip(given[1:], tensor.shape, strict=True)
         )
     ):
+        if too_many(given[0], f"{at}.shape[0]", notes):
+            return None
         if all(given) or max(given) <= _MOST_EMPTY:
             return tuple(given)
         more = f", and no axis above {_MOST_EMPTY} beside one of 0"

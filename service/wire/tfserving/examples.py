@@ -18,7 +18,7 @@ import numpy as np
 
 from service.errors import nearest
 from service.wire import tensors
-from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show
+from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show, too_many
 from service.wire.tfserving.request import SIGNATURE, Request
 from service.wire.tfserving.values import is_spelled, read, spells, texts, written
 from service.wire.values import MISSING, Rows, expected_value, fits, shown
@@ -132,6 +132,8 @@ def _examples(said: dict[str, Any], names: Sequence[str], notes: Notes) -> list[
     examples = said.get("examples", MISSING)
     if not isinstance(examples, list) or not examples:
         notes.add("examples", "a list of at least one example", shown(examples))
+        return []
+    if too_many(len(examples), "examples", notes):
         return []
     found = []
     for i, example in enumerate(examples):

@@ -1,0 +1,338 @@
+"""Read mutated bodies, as many as are asked for, and hold what comes of each to what is promised.
+
+    python tests/fuzz.py 1000000 [--seed 0]     so many bodies
+    python tests/fuzz.py tests/corpus/found/…   one file of the corpus
+
+A body is decoded or refused with a 4xx, in bounded time, and by both paths alike where there are
+two; whatever is decoded runs on its model and is answered.  The same seed gives the same bodies,
+while the corpus and what is fuzzed stay the same.  One that fails is kept in the corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+import warnings
+import zlib
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import bodies
+import click
+import numpy as np
+import orjson
+import small
+from bodies import Body
+
+from service.errors import RequestError
+from service.model import Model
+from service.wire import fast, mlflow, native, oip, tfserving
+from service.wire.answers import Writer
+from service.wire.quick import UnsureError
+from service.wire.tensors import by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from service.wire.dialect import Dialect
+
+CORPUS = Path(__file__).parent / "corpus"
+DIALECTS: dict[str, Dialect] = {
+    "native": native.DIALECT,
+    "oip": oip.DIALECT,
+    "predict": tfserving.PREDICT,
+    "classify": tfserving.CLASSIFY,
+    "regress": tfserving.REGRESS,
+    "mlflow": mlflow.DIALECT,
+}
+# Of CPU, for a body of 128 KB at most and all that is done with it; the slowest there are take a
+# tenth of it, and what takes the square of a body's length takes more.
+MOST_SECONDS = 2.0
+MOST_MEMORY = 4 << 30
+_LONGEST_ERROR = 1 << 16
+
+
+class Fault(AssertionError):
+    """A promise that was not kept."""
+
+
+class Target:
+    """A model, and whatever reads and writes for it."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        """Load the model."""
+        self.name = name
+        self.model = Model.load(content)
+        self.signature = signature = self.model.signature
+        self.tensors = by_name(signature)
+        self.writer = Writer(signature)
+        self.readers = {form: d.reader(signature) for form, d in DIALECTS.items()}
+        # By form, another way to read the same, which has to come to the same.
+        self.others: dict[str, Any] = {
+            "native": fast.Decoder(signature).read,
+            "oip": oip.reader(signature),
+        }
+
+
+@cache
+def targets() -> dict[str, Target]:
+    """A model of each sort there is, by name."""
+    models = {**small.every(), "ragged_twice": small.same(small.F, (None, None))}
+    return {name: Target(name, content) for name, content in models.items()}
+
+
+@cache
+def seeds() -> tuple[Body, ...]:
+    """Right bodies of every form and model, and the corpus: what is mutated."""
+    right = [
+        body
+        for number in range(4)
+        for name, target in targets().items()
+        for _, body in bodies.every(name, target.signature, Random(f"{name} {number}"))
+    ]
+    kept = [bodies.unpack(path.read_bytes()) for path in corpus()]
+    return (*right, *kept * 3)
+
+
+def corpus() -> list[Path]:
+    """The files that are kept."""
+    return sorted(CORPUS.glob("*/*.body"))
+
+
+def body_of(seed: int, number: int) -> Body:
+    """The `number`-th body of a seed."""
+    random = Random(f"{seed} {number}")
+    every = seeds()
+    return bodies.mutate(random.choice(every), every, random)
+
+
+def check(body: Body) -> bool:
+    """Whether a body is decoded.
+
+    Raises:
+        Fault: something is not as promised.
+    """
+    target = targets()[body.model]
+    started = time.thread_time()
+    decoded = _check(body, target)
+    took = time.thread_time() - started
+    if took > MOST_SECONDS:
+        raise Fault(f"took {took:.1f} s of CPU for {len(body.content)} bytes")
+    return decoded
+
+
+def _check(body: Body, target: Target) -> bool:
+    dialect = DIALECTS[body.form]
+    plain = body.form == "oip"
+    asked = _read(target.readers[body.form], body, slowly=plain)
+    other = target.others.get(body.form)
+    if other is not None:
+        _compare(asked, _read(other, body), body.form)
+    if isinstance(asked, RequestError):
+        _check_error(dialect, asked)
+        return False
+    rows = _check_arrays(asked, target)
+    try:
+        outputs = target.model.predict(asked.arrays, asked.heads)
+    except RequestError as error:
+        _check_error(dialect, error)
+        return True
+    reply = dialect.encode(asked, "m", "1", target.signature, outputs)
+    if body.form == "native":
+        written = target.writer.encode(asked, "m", "1", target.signature, outputs)
+        if written != reply:
+            raise Fault(f"two answers: {written!r} and {reply!r}")
+    _check_reply(body, asked, reply, rows)
+    return True
+
+
+def _read(read: Callable[..., Any], body: Body, *, slowly: bool = False) -> Any:
+    """What is decoded, or the error that a sender is told."""
+    try:
+        if slowly:
+            with _plain():
+                return read(body.content, body.header)
+        return read(body.content, body.header)
+    except RequestError as error:
+        return error
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """OIP's plain path alone."""
+    parse, parse_head = oip.quick.parse, oip.quick.parse_head
+    oip.quick.parse = oip.quick.parse_head = _unsure
+    try:
+        yield
+    finally:
+        oip.quick.parse, oip.quick.parse_head = parse, parse_head
+
+
+def _unsure(*_: Any) -> Any:
+    raise UnsureError
+
+
+def _compare(plain: Any, quick: Any, form: str) -> None:
+    said, other = _told(plain), _told(quick)
+    deep = any("nested too deeply" in str(found) for found in (plain, quick))
+    if deep and isinstance(plain, RequestError) and isinstance(quick, RequestError):
+        # How deep that is depends on who calls, and one path calls the other.
+        return
+    if said != other:
+        raise Fault(f"the two paths of {form} differ: {said!r:.500} and {other!r:.500}")
+
+
+def _told(found: Any) -> Any:
+    """What was read, in a form that compares."""
+    if isinstance(found, RequestError):
+        # By their words, which have all that is told: where, expected, received and how many.
+        return type(found), str(found), getattr(found, "problems", ()), getattr(found, "count", 0)
+    arrays = {
+        name: (a.dtype, a.shape, a.tolist() if a.dtype == object else a.tobytes())
+        for name, a in found.arrays.items()
+    }
+    rest = (found.heads, list(found.imputed), getattr(found, "by_row", None))
+    return arrays, *rest, getattr(found, "wanted", None), getattr(found, "id", None)
+
+
+def _check_arrays(asked: Any, target: Target) -> int:
+    """The rows of what was decoded, which has to be what the graph takes."""
+    heights = set()
+    for name, array in asked.arrays.items():
+        tensor = target.tensors[name]
+        dtype = "object" if tensor.dtype == "string" else tensor.dtype
+        axes = zip(array.shape[1:], tensor.shape, strict=True)
+        if str(array.dtype) != dtype or any(b not in (None, a) for a, b in axes):
+            raise Fault(f"{name}: {tensor} is {array.dtype}{array.shape}")
+        heights.add(len(array))
+    if len(heights) != 1 or 0 in heights:
+        raise Fault(f"so many rows: {heights}")
+    return heights.pop()
+
+
+def _check_error(dialect: Dialect, error: RequestError) -> None:
+    if not 400 <= error.status < 500:
+        raise Fault(f"{error.status}: {error}")
+    content = dialect.encode_error(error).content
+    orjson.loads(content)
+    if len(content) > _LONGEST_ERROR:
+        raise Fault(f"an error of {len(content)} bytes")
+
+
+def _check_reply(body: Body, asked: Any, reply: Any, rows: int) -> None:
+    """See that an answer is JSON, and has the rows that were asked."""
+    content, _, headers = reply
+    length = dict(headers).get(bodies.LENGTH)
+    said = json.loads(content[: int(length)] if length else content)
+    if body.form == "native":
+        orjson.loads(content)
+    if body.form == "oip":
+        heights = {output["shape"][0] for output in said["outputs"]}
+    elif "outputs" in said:
+        outputs = said["outputs"]
+        columns = outputs.values() if isinstance(outputs, dict) else [outputs]
+        heights = {len(column) for column in columns}
+    else:
+        heights = {len(said.get("predictions", said.get("results")))}
+    if heights != {rows}:
+        raise Fault(f"{rows} rows were asked and {heights} answered")
+
+
+class Failed(Exception):
+    """A body that fails, kept in a file."""
+
+
+def keep(body: Body, seed: int, number: int, error: Exception) -> Failed:
+    """Write a body into the corpus, and say how to run it again."""
+    content = bodies.pack(body)
+    path = CORPUS / "found" / f"{body.form}-{body.model}-{zlib.crc32(content):08x}.body"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return Failed(
+        f"body {number} of seed {seed}: {type(error).__name__}: {error}\n"
+        f"    again: python tests/fuzz.py {path.relative_to(Path.cwd())}"
+    )
+
+
+@contextmanager
+def surroundings() -> Iterator[None]:
+    """What a worker sets, and every other warning an error."""
+    with np.errstate(over="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def run(seed: int, numbers: Iterator[int], on_failure: Callable[[Failed], None]) -> tuple[int, int]:
+    """Check bodies of a seed; how many there were, and how many of them were decoded."""
+    done = decoded = 0
+    with surroundings():
+        for number in numbers:
+            body = body_of(seed, number)
+            try:
+                decoded += check(body)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is a finding
+                on_failure(keep(body, seed, number, error))
+            done += 1
+    return done, decoded
+
+
+def _raise(failed: Failed) -> None:
+    raise failed
+
+
+def until(seconds: float) -> Iterator[int]:
+    """Numbers from 0, for so long."""
+    end = time.monotonic() + seconds
+    number = 0
+    while time.monotonic() < end:
+        yield number
+        number += 1
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description="Fuzz what reads bodies.")
+    parser.add_argument("what", nargs="+", help="how many bodies, or files of the corpus")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--skip", type=int, default=0, help="bodies of the seed to leave out")
+    given = parser.parse_args()
+    if not given.what[0].isdigit():
+        with surroundings():
+            for path in given.what:
+                decoded = check(bodies.unpack(Path(path).read_bytes()))
+                click.echo(f"{path}: {'decoded' if decoded else 'refused'}")
+        return
+    count, failures = int(given.what[0]), []
+
+    def tell(failed: Failed) -> None:
+        failures.append(failed)
+        click.echo(failed)
+
+    seeds()
+    before = _memory()
+    # What a few bytes make gigabytes of is to be found, and not to take the machine with it.
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    started = time.monotonic()
+    done, decoded = run(given.seed, iter(range(given.skip, given.skip + count)), tell)
+    took = time.monotonic() - started
+    click.echo(
+        f"seed {given.seed}: {done} bodies in {took:.0f} s ({done / took:.0f}/s), "
+        f"{decoded} decoded, {len(failures)} failed; "
+        f"at most {_memory() - before:.0f} MB more than at the start"
+    )
+    sys.exit(bool(failures))
+
+
+def _memory() -> float:
+    """The most MB that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
