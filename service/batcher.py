@@ -14,7 +14,7 @@ import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -85,7 +85,7 @@ class _Queue:
 
 
 class Lane:
-    """A model and what waits for it; how long its runs take of late; its thread, if it has one."""
+    """A model and what waits for it; what its runs take of late; its thread, if it has one."""
 
     __slots__ = (
         *("_row_seconds", "_runs", "due", "free_shapes", "model", "queues", "rows", "running"),
@@ -181,7 +181,9 @@ class Batcher:
             queue.busy = False
             self._run_due(lane)
         elif lane.is_cheap(sum(rows for _, _, rows in batch)):
-            self._finish(lane, queue, batch, _run(lane.model, queue.heads, batch))
+            began = thread_time()
+            answers = _run(lane.model, queue.heads, batch)
+            self._finish(lane, queue, batch, answers, thread_time() - began)
         else:
             if lane.thread is None:
                 lane.thread = ThreadPoolExecutor(1, "model")
@@ -211,8 +213,10 @@ class Batcher:
         return batch
 
     def _run_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting]) -> None:
+        began = thread_time()
         answers = _run(lane.model, queue.heads, batch)
-        self._loop.call_soon_threadsafe(self._finish, lane, queue, batch, answers)
+        took = thread_time() - began
+        self._loop.call_soon_threadsafe(self._finish, lane, queue, batch, answers, took)
 
     def _finish(
         self,
@@ -220,10 +224,12 @@ class Batcher:
         queue: _Queue,
         batch: list[_Waiting],
         answers: list[_Answer],
+        seconds: float,
     ) -> None:
         # Half of what it was and half of what it is, so that it follows the load in a few runs.
         lane.running = False
-        seconds = answers[-1][1].ended - answers[0][1].started
+        # Of the processor's time, and not of the clock's: a run that had to wait for others is no
+        # dearer, and to give it a thread for that would have it wait even more.
         lane.seconds = (lane.seconds + seconds) / 2
         lane.note(seconds / sum(rows for _, _, rows in batch))
         for (asker, _, _), (outputs, run) in zip(batch, answers, strict=True):

@@ -1,0 +1,812 @@
+"""Callers of every dialect, good and bad, who check each answer to the last number.
+
+Each is a thread that keeps a connection for a while, as clients do, and does one thing after
+another: asks, asks wrongly, looks at pages, hangs up in the middle.  Two more send slowly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import json
+import random
+import re
+import select
+import socket
+import struct
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import shelf as shelves
+from benchmarks.servers import HOST
+from tests import forms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+
+    from benchmarks.shelf import Shelf
+
+PREDICTING = {
+    "native": "/models/{}/predict",
+    "oip": "/v2/models/{}/infer",
+    "tfserving": "/v1/models/{}:predict",
+}
+VERSIONED = {
+    "native": "/models/{}/versions/{}/predict",
+    "oip": "/v2/models/{}/versions/{}/infer",
+    "tfserving": "/v1/models/{}/versions/{}:predict",
+}
+LABELLED = {
+    "native": "/models/{}/aliases/{}/predict",
+    "tfserving": "/v1/models/{}/labels/{}:predict",
+}
+PAGES = (
+    *("/", "/models", "/models/three", "/models/three/example", "/openapi.json"),
+    *("/livez", "/readyz", "/v2", "/v2/models", "/v2/models/three", "/v2/models/three/config"),
+    *("/v2/models/stats", "/v2/health/ready", "/v1/models/three", "/v1/models/three/metadata"),
+    *("/ping", "/health", "/version", "/metrics"),
+)
+# What a kernel may compute otherwise where a row stands otherwise in its batch.
+NEAR = {"risk": 1e-6, "tags": 1e-6, "weight": 1e-3}
+OTHER = "other"
+MOST_TOLD = 20
+# How long before a kill a worker has told what it has counted, at the latest.
+UNTOLD_SECONDS = 3.0
+# How soon after it nobody comes to the one that was killed any more.
+KILLED_SECONDS = 0.5
+TIMEOUT = 30.0
+# So many of a model's versions are not removed for a while yet.
+FRESH = 3
+HUGE = 2**31
+
+_VERSION = re.compile(rb'"(?:model_)?version": ?"(\d+)"')
+_DTYPES = {datatype: np.dtype(name) for name, datatype in forms.DATATYPES.items()}
+
+
+class WrongError(Exception):
+    """An answer that is not what it should be."""
+
+
+class Answer(NamedTuple):
+    """What came back, and whence."""
+
+    path: str
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass
+class Ledger:
+    """What was sent and what came of it, by all callers."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    asked: Counter[str] = field(default_factory=Counter)
+    """By what was done."""
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By dialect and status, as the service counts; other than 200, of all dialects together."""
+    unsure: Counter[str] = field(default_factory=Counter)
+    """By dialect, requests whose sender did not wait: answered or not, who knows."""
+    rows: int = 0
+    unsure_rows: int = 0
+    wrong: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    cut: int = 0
+    """Requests that were at a worker as it was killed."""
+    kills: list[float] = field(default_factory=list)
+    late: float = 0.0
+    recent: deque[tuple[float, tuple[str, str], int]] = field(default_factory=deque)
+    untold: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By dialect and status, answers that a killed worker may not have counted yet."""
+    untold_rows: int = 0
+    told: dict[tuple[Any, ...], float] = field(default_factory=dict)
+    """What the service has said that it has counted, by its labels."""
+
+    def note(self, dialect: str, status: int, rows: int = 0) -> None:
+        """Note an answer."""
+        key = dialect if status == http.HTTPStatus.OK else "", str(status)
+        now = time.monotonic()
+        with self.lock:
+            self.answered[key] += 1
+            self.rows += rows
+            self.recent.append((now, key, rows))
+            while self.recent[0][0] < now - UNTOLD_SECONDS:
+                self.recent.popleft()
+
+    def doubt(self, dialect: str, rows: int) -> None:
+        """Note a request that may or may not have been answered."""
+        with self.lock:
+            self.unsure[dialect] += 1
+            self.unsure_rows += rows
+
+    def kill(self) -> None:
+        """Note that a worker is killed now."""
+        with self.lock:
+            self.kills.append(time.monotonic())
+            self.untold.update(key for _, key, _ in self.recent)
+            self.untold_rows += sum(rows for _, _, rows in self.recent)
+
+    def fail(self, what: str, error: Exception, start: float, dialect: str, rows: int) -> None:
+        """Note what went wrong; who was at a worker that was killed may fail."""
+        end = time.monotonic()
+        kind = self.wrong if isinstance(error, WrongError) else self.failed
+        killed = any(start <= kill + KILLED_SECONDS and kill <= end for kill in self.kills)
+        if kind is self.failed and killed:
+            with self.lock:
+                self.cut += 1
+            self.doubt(dialect, rows)
+            return
+        with self.lock:
+            kind.append(f"{what}: {type(error).__name__}: {error}"[:600])
+
+
+class Gate:
+    """Where all callers come to rest now and then, with no connection open."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._closed = False
+        self._inside = 0
+        self._callers = 0
+        self.ended = False
+
+    def join(self) -> None:
+        """Be one of the callers."""
+        with self._changed:
+            self._callers += 1
+
+    def leave(self) -> None:
+        """Be none any more."""
+        with self._changed:
+            self._callers -= 1
+            self._changed.notify_all()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether callers go on."""
+        return not self._closed and not self.ended
+
+    def rest(self) -> None:
+        """Wait until it is open again."""
+        with self._changed:
+            self._inside += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._closed or self.ended)
+            self._inside -= 1
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Have all callers rest while the block runs."""
+        with self._changed:
+            self._closed = True
+            if not self._changed.wait_for(lambda: self._inside >= self._callers, 2 * TIMEOUT):
+                raise TimeoutError("callers do not come to rest")
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Have all callers end."""
+        with self._changed:
+            self.ended = True
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What all callers share: whom they ask, as whom, and what they know."""
+
+    port: int
+    tokens: Mapping[str, str]
+    shelf: Shelf
+    ledger: Ledger
+    gate: Gate
+
+
+class Caller(threading.Thread):
+    """Does one thing after another, at a pace."""
+
+    def __init__(self, target: Target, seed: int, pace: float) -> None:
+        """Ask `target` so many times a second."""
+        super().__init__(name=f"caller-{seed}", daemon=True)
+        self.to = target
+        self.random = random.Random(seed)
+        self.pace = pace
+        self.connection: http.client.HTTPConnection | None = None
+        self.left = 0
+        self.dialect, self.rows, self.begun = OTHER, 0, 0.0
+        target.gate.join()
+
+    def run(self) -> None:
+        """Until the end."""
+        doings = {
+            self.predict: 62,
+            self.predict_numbered: 8,
+            self.predict_labelled: 8,
+            self.predict_sort: 8,
+            self.ask_wrongly: 12,
+            self.look: 6,
+            self.hang_up: 5,
+            self.ask_ahead: 2,
+        }
+        choices, weights = list(doings), list(doings.values())
+        while not self.to.gate.ended:
+            if not self.to.gate.is_open:
+                self.close()
+                self.to.gate.rest()
+                continue
+            self.do(self.random.choices(choices, weights)[0])
+            time.sleep(self.random.expovariate(self.pace))
+        self.close()
+        self.to.gate.leave()
+
+    def do(self, doing: Callable[[], str]) -> None:
+        """Do one thing, and note what came of it."""
+        self.dialect, self.rows, self.begun = OTHER, 0, time.monotonic()
+        what = doing.__name__
+        try:
+            what = doing()
+        except WrongError as error:
+            self.close()
+            self.to.ledger.fail(what, error, self.begun, self.dialect, self.rows)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told at the end
+            self.close()
+            self.to.ledger.fail(what, error, self.begun, self.dialect, self.rows)
+        with self.to.ledger.lock:
+            self.to.ledger.asked[what] += 1
+
+    # What callers do; each returns what it was.
+
+    def predict(self) -> str:
+        """Ask for whichever version serves, by a model's name, or by none."""
+        form, dialect = self._form()
+        name = self.random.choice(("three", "other", "lent"))
+        path = "/invocations" if dialect == "mlflow" else PREDICTING[dialect].format(name)
+        if dialect == "mlflow":
+            name = "three"
+        elif dialect == "native" and self._chance(0.2):
+            name, path = "three", "/predict"
+        self._predict(form, dialect, path, name, "")
+        return form.__name__
+
+    def predict_labelled(self) -> str:
+        """Ask by an alias."""
+        form, dialect = self._form(LABELLED)
+        alias = self.random.choice(shelves.ALIASES)
+        self._predict(form, dialect, LABELLED[dialect].format("other", alias), "other", alias)
+        return f"{form.__name__}, by alias"
+
+    def predict_numbered(self) -> str:
+        """Ask for a version by its number: new or old, good or bad or gone."""
+        form, dialect = self._form(VERSIONED)
+        name = self.random.choice(("three", "other"))
+        version = self.random.choice(self.to.shelf.versions_of(name))
+        arrays = self._rows()
+        sent = form(arrays)
+        path = VERSIONED[dialect].format(name, version)
+        status, headers, content = self._post(path, sent.body, sent.headers, dialect)
+        end = time.monotonic()
+        allowed = self.to.shelf.statuses(name, version, self.begun, end)
+        if status not in allowed:
+            raise WrongError(f"{path}: expected one of {allowed}, received {status}: {content!r}")
+        if status != http.HTTPStatus.OK:
+            self.to.ledger.note(dialect, status)
+            return f"{form.__name__}, by version"
+        self._check(Answer(path, headers, content), arrays, name, [version])
+        if version in self.to.shelf.versions_of(name)[-FRESH:]:
+            self.to.ledger.note(dialect, status, self.rows)
+        else:
+            # It may be removed, and what it has answered with it, before anybody is told.
+            self.to.ledger.doubt(dialect, self.rows)
+        return f"{form.__name__}, by version"
+
+    def predict_sort(self) -> str:
+        """Ask a model of another sort: of any type and shape, by OIP."""
+        name = self.random.choice(list(self.to.shelf.sorts))
+        content = self.to.shelf.sorts[name]
+        self.rows = self.random.choice((1, 1, 3, 8))
+        arrays = {
+            tensor.name: self._any(tensor.dtype, [self.rows, *(s or 3 for s in tensor.shape)])
+            for entry in shelves.model_of(content).signature.inputs.values()
+            for tensor in entry.tensors
+        }
+        binary = name == "float16" or self._chance(0.5)
+        sent = (forms.oip_binary if binary else forms.oip_flat)(arrays)
+        path = PREDICTING["oip"].format(name)
+        status, headers, answer = self._post(path, sent.body, sent.headers, "oip")
+        if status != http.HTTPStatus.OK:
+            raise WrongError(f"{path}: expected 200, received {status}: {answer[:300]!r}")
+        found = _tensors(headers, answer)
+        for head, values in shelves.expected_of(content, arrays).items():
+            _compare(path, head, found.get(head), values)
+        self.to.ledger.note("oip", status, self.rows)
+        return "oip_binary, other sorts" if binary else "oip_flat, other sorts"
+
+    def ask_wrongly(self) -> str:
+        """Ask for what cannot be answered, and be told so."""
+        wrong = self.random.choice(WRONG)
+        arrays = self._rows()
+        what, method, path, body, headers, statuses = wrong(self, arrays)
+        self.dialect, self.rows = OTHER, 0
+        status, _, content = self._ask(method, path, body, headers)
+        if status not in statuses:
+            raise WrongError(f"{what}: expected {statuses}, received {status}: {content[:300]!r}")
+        said = json.loads(content)
+        if not (said.get("error") or said.get("message")):
+            raise WrongError(f"{what}: expected an error's words, received {content[:300]!r}")
+        self.to.ledger.note("", status)
+        return f"wrong: {what}"
+
+    def look(self) -> str:
+        """Look at a page."""
+        path = self.random.choice(PAGES)
+        token = self.to.tokens["reads" if path == "/metrics" else "asks"]
+        status, _, content = self._ask("GET", path, None, {"Authorization": f"Bearer {token}"})
+        if status != http.HTTPStatus.OK or not content:
+            raise WrongError(f"{path}: expected 200, received {status}: {content[:300]!r}")
+        self.to.ledger.note(OTHER, status)
+        return f"page {path}"
+
+    def hang_up(self) -> str:
+        """Send half of a request, or all of it, or hear half of the answer; then be gone."""
+        form, self.dialect = self._form(PREDICTING)
+        big = self._chance(1 / 3)
+        arrays = self._rows(300 if big else 1)
+        sent = form(arrays)
+        request = self._raw(PREDICTING[self.dialect].format("three"), sent.body, sent.headers)
+        half = not big and self._chance(0.5)
+        with socket.create_connection((HOST, self.to.port), TIMEOUT) as sock:
+            if self._chance(0.5):
+                # With a reset in place of an end.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if half:
+                sock.sendall(request[: self.random.randrange(1, len(request))])
+                time.sleep(self.random.uniform(0, 0.1))
+                return "hung up within the request"
+            sock.sendall(request)
+            if not big:
+                self.to.ledger.doubt(self.dialect, self.rows)
+                return "hung up before the answer"
+            start = sock.recv(12)
+            if start != b"HTTP/1.1 200":
+                raise WrongError(f"a large body: expected 200, received {start!r}")
+            self.to.ledger.note(self.dialect, 200, self.rows)
+        return "hung up within the answer"
+
+    def ask_ahead(self) -> str:
+        """Send three requests at once, and have three answers in their order."""
+        self.dialect = "native"
+        asked = [forms.rows_of(self.random.randrange(2**32), 1) for _ in range(3)]
+        self.rows = len(asked)
+        requests = [
+            self._raw(PREDICTING["native"].format("three"), sent.body, sent.headers)
+            for sent in map(forms.native_rows, asked)
+        ]
+        with socket.create_connection((HOST, self.to.port), TIMEOUT) as sock:
+            sock.sendall(b"".join(requests))
+            for arrays in asked:
+                status, headers, content = _read(sock)
+                if status != http.HTTPStatus.OK:
+                    raise WrongError(f"ahead: expected 200, received {status}: {content[:300]!r}")
+                self._check_current(Answer("ahead", headers, content), arrays, "three", "")
+                self.to.ledger.note("native", 200, 1)
+        return "three requests at once"
+
+    def say_nonsense(self) -> str:
+        """Send what is no request, or announce more than is ever taken."""
+        token = self.to.tokens["asks"]
+        huge = (
+            f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {HUGE}\r\n\r\n{{"
+        )
+        what, request, expected = self.random.choice(
+            (
+                ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+                (
+                    "two lengths",
+                    huge.replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\n").encode(),
+                    400,
+                ),
+                ("a huge head", b"GET / HTTP/1.1\r\nA: " + b"x" * 100_000, 431),
+                ("a huge body", huge.encode(), 413),
+            )
+        )
+        with socket.create_connection((HOST, self.to.port), TIMEOUT) as sock:
+            sock.sendall(request)
+            status, _, content = _read(sock)
+        if status != expected or not json.loads(content)["error"]:
+            raise WrongError(f"{what}: expected {expected}, received {status}: {content[:300]!r}")
+        self.to.ledger.note("", status)
+        return f"wrong: {what}"
+
+    # How they do it.
+
+    def _chance(self, share: float) -> bool:
+        return self.random.random() < share
+
+    def _form(self, of: Container[str] | None = None) -> tuple[Callable[..., forms.Sent], str]:
+        known = [f for f in forms.FORMS if of is None or _dialect(f) in of]
+        form = self.random.choice(known)
+        return form, _dialect(form)
+
+    def _rows(self, rows: int = 0) -> forms.Arrays:
+        self.rows = rows or self.random.choice((*(1,) * 8, 2, 5, 17, 64, 200))
+        return forms.rows_of(self.random.randrange(2**32), self.rows)
+
+    def _any(self, dtype: str, shape: list[int]) -> Any:
+        random = np.random.default_rng(self.random.randrange(2**32))
+        if dtype == "string":
+            return random.choice(np.array(["red", "green", "größe", ""], object), shape)
+        if dtype.startswith("float"):
+            return random.normal(0, 3, shape).astype(dtype)
+        return random.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
+
+    def _predict(
+        self, form: Callable[..., forms.Sent], dialect: str, path: str, name: str, alias: str
+    ) -> None:
+        arrays = self._rows()
+        sent = form(arrays)
+        status, headers, content = self._post(path, sent.body, sent.headers, dialect)
+        if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+            possible = self.to.shelf.possible(name, alias, self.begun, time.monotonic())
+            if None not in possible:
+                raise WrongError(f"{path}: expected {possible}, received 503: {content[:300]!r}")
+            self._note_late(name, alias, None)
+        elif status == http.HTTPStatus.OK:
+            self._check_current(Answer(path, headers, content), arrays, name, alias)
+        else:
+            raise WrongError(f"{path}: expected 200, received {status}: {content[:300]!r}")
+        self.to.ledger.note(dialect, status, self.rows if status == http.HTTPStatus.OK else 0)
+
+    def _check_current(self, answer: Answer, arrays: forms.Arrays, name: str, alias: str) -> None:
+        possible = self.to.shelf.possible(name, alias, self.begun, time.monotonic())
+        versions = [version for version in possible if version is not None]
+        self._note_late(name, alias, self._check(answer, arrays, name, versions))
+
+    def _note_late(self, name: str, alias: str, version: str | None) -> None:
+        late = self.to.shelf.late(name, alias, version, self.begun)
+        with self.to.ledger.lock:
+            self.to.ledger.late = max(self.to.ledger.late, late)
+
+    @staticmethod
+    def _check(answer: Answer, arrays: forms.Arrays, name: str, versions: list[str]) -> str:
+        """See that an answer is wholly one of those versions'; which one.
+
+        Raises:
+            WrongError: it is not.
+        """
+        path, headers, content = answer
+        found = forms.outputs_of(headers, content)
+        if (named := _VERSION.search(content)) is not None:
+            version = named[1].decode()
+            if version not in versions:
+                raise WrongError(f"{path}: expected one of {versions}, received {version}")
+            versions = [version]
+        said = ""
+        for version in reversed(versions):
+            try:
+                for head, values in shelves.expected(name, version, arrays).items():
+                    _compare(path, head, found.get(head), values)
+            except WrongError as error:
+                said = f"{said}\n  version {version}: {error}"
+                continue
+            _check_labels(path, content, found)
+            return version
+        raise WrongError(f"{path}: expected the answer of one of {versions}: {said}")
+
+    def _post(
+        self, path: str, body: bytes, headers: Mapping[str, str], dialect: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        self.dialect = dialect
+        head = {**headers, "Authorization": f"Bearer {self.to.tokens['asks']}"}
+        if self._chance(0.15) and "Inference-Header-Content-Length" not in headers:
+            head["Content-Encoding"] = "gzip"
+            body = gzip.compress(body, 1)
+        if self._chance(0.15):
+            head["Accept-Encoding"] = "gzip"
+        return self._ask("POST", path, body, head)
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = self._connected()
+        self.begun = time.monotonic()
+        connection.request(method, path, body, dict(headers))
+        answer = connection.getresponse()
+        content = answer.read()
+        found = {name.lower(): value for name, value in answer.headers.items()}
+        if found.get("content-encoding") == "gzip":
+            content = gzip.decompress(content)
+        return answer.status, found, content
+
+    def _connected(self) -> http.client.HTTPConnection:
+        """A connection that is up, as a client's pool gives it; a new one now and then."""
+        self.left -= 1
+        known = self.connection
+        sock = None if known is None else known.sock
+        if known is None or self.left < 0 or sock is None or select.select([sock], [], [], 0)[0]:
+            self.close()
+            known = self.connection = http.client.HTTPConnection(
+                HOST, self.to.port, timeout=TIMEOUT
+            )
+            self.left = self.random.randrange(1, 200)
+        return known
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def _raw(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        head = {
+            "Host": HOST,
+            "Authorization": f"Bearer {self.to.tokens['asks']}",
+            **headers,
+            "Content-Length": str(len(body)),
+        }
+        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class SlowCaller(Caller):
+    """Sends a request over seconds, and waits for its answer; or never sends the end of it."""
+
+    def __init__(self, target: Target, seed: int, *, ends: bool) -> None:
+        """Ask `target`; whole requests if it `ends` them."""
+        super().__init__(target, seed, 1.0)
+        self.ends = ends
+
+    def run(self) -> None:
+        """Until the end."""
+        while not self.to.gate.ended:
+            if not self.to.gate.is_open:
+                self.to.gate.rest()
+                continue
+            self.do(self.send_slowly if self.ends else self.send_half)
+        self.to.gate.leave()
+
+    def send_slowly(self) -> str:
+        """A request in twenty pieces, two seconds long; sometimes in chunks."""
+        self.dialect = "native"
+        arrays = self._rows(3)
+        sent = forms.native_rows(arrays)
+        request = self._raw(PREDICTING["native"].format("three"), sent.body, sent.headers)
+        if self._chance(0.5):
+            head, _, body = request.partition(b"\r\n\r\n")
+            head = re.sub(rb"Content-Length: \d+", b"Transfer-Encoding: chunked", head)
+            pieces = [body[i : i + 50] for i in range(0, len(body), 50)]
+            body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+            request = head + b"\r\n\r\n" + body + b"0\r\n\r\n"
+        size = len(request) // 20 + 1
+        with socket.create_connection((HOST, self.to.port), TIMEOUT) as sock:
+            for i in range(0, len(request), size):
+                sock.sendall(request[i : i + size])
+                time.sleep(0.1)
+            status, headers, content = _read(sock)
+        if status != http.HTTPStatus.OK:
+            raise WrongError(f"slowly: expected 200, received {status}: {content[:300]!r}")
+        self._check_current(Answer("slowly", headers, content), arrays, "three", "")
+        self.to.ledger.note("native", 200, self.rows)
+        return "sent slowly"
+
+    def send_half(self) -> str:
+        """Half of a request, until it is refused or all come to rest."""
+        self.dialect = "native"
+        sent = forms.native_rows(self._rows(1))
+        request = self._raw(PREDICTING["native"].format("three"), sent.body, sent.headers)
+        self.rows = 0
+        with socket.create_connection((HOST, self.to.port), TIMEOUT) as sock:
+            sock.sendall(request[: len(request) // 2])
+            while not select.select([sock], [], [], 0.2)[0]:
+                if not self.to.gate.is_open:
+                    return "never sent the rest"
+                if time.monotonic() - self.begun > 90:  # noqa: PLR2004  half a minute late
+                    raise WrongError("half a request: expected 408 within 60 s, received nothing")
+            status, _, content = _read(sock)
+        if status != http.HTTPStatus.REQUEST_TIMEOUT:
+            raise WrongError(f"half a request: expected 408, received {status}: {content!r}")
+        self.to.ledger.note("", status)
+        return "never sent the rest, until 408"
+
+
+def _read(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """One answer, and not a byte of the next."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        got = sock.recv(1)
+        if not got:
+            raise ConnectionResetError(f"closed after {head!r}")
+        head += got
+    lines = head.decode("latin-1").split("\r\n")
+    headers = {
+        name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])
+    }
+    content = b""
+    length = int(headers["content-length"])
+    while len(content) < length:
+        got = sock.recv(length - len(content))
+        if not got:
+            raise ConnectionResetError(f"closed within {content[:100]!r}")
+        content += got
+    return int(lines[0].split()[1]), headers, content
+
+
+def _dialect(form: Callable[..., forms.Sent]) -> str:
+    return form.__name__.partition("_")[0]
+
+
+def _compare(path: str, head: str, found: Any, values: Any) -> None:
+    """See that a head's values are as they should be, to the last bit where that is sure.
+
+    Raises:
+        WrongError: they are not.
+    """
+    near = NEAR.get(head, 0.0)
+    if found is not None and np.shape(found) == np.shape(values):
+        if near and np.allclose(found, values, rtol=near, atol=near):
+            return
+        if not near and np.array_equal(found, values):
+            return
+    received = None if found is None else np.asarray(found).tolist()
+    words = f"expected {np.asarray(values).tolist()!r:.200}, received {received!r:.200}"
+    raise WrongError(f"{path}, {head}: {words}")
+
+
+def _check_labels(path: str, content: bytes, found: Mapping[str, Any]) -> None:
+    """See that the labels of an answer of the native form are those of its values.
+
+    Raises:
+        WrongError: they are not.
+    """
+    if not content.startswith(b'{"model":'):
+        return
+    said = json.loads(content)
+    digits = ("zero", "one", "two")
+    right = {
+        "risk": [("low", "high")[int(value > 0.5)] for value in found["risk"][:, 0]],  # noqa: PLR2004  the threshold
+        "digits": [digits[i] for i in found["digits"].argmax(axis=1)],
+        "tags": [
+            [name for name, value in zip(("heavy", "long"), row, strict=True) if value > 0.5]  # noqa: PLR2004
+            for row in found["tags"]
+        ],
+    }
+    for head, labels in right.items():
+        given = said["labels"][head] if "labels" in said else None
+        given = given or [row[head]["label"] for row in said.get("predictions", ())]
+        if given != labels:
+            raise WrongError(f"{path}, {head}: expected {labels}, received {given}")
+
+
+def _tensors(headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
+    """The arrays of an OIP answer, of whatever type."""
+    length = int(headers.get("inference-header-content-length", len(content)))
+    said, raw = json.loads(content[:length]), content[length:]
+    found = {}
+    for entry in said["outputs"]:
+        dtype, data = _DTYPES[entry["datatype"]], entry.get("data")
+        size = entry.get("parameters", {}).get("binary_data_size")
+        if size is not None:
+            piece, raw = raw[:size], raw[size:]
+            data = _texts(piece) if dtype.kind == "O" else np.frombuffer(piece, dtype)
+        found[entry["name"]] = np.array(data, dtype).reshape(entry["shape"])
+    return found
+
+
+def _texts(raw: bytes) -> list[str]:
+    found = []
+    while raw:
+        size = int.from_bytes(raw[:4], "little")
+        found.append(raw[4 : 4 + size].decode())
+        raw = raw[4 + size :]
+    return found
+
+
+# ── what cannot be answered ──────────────────────────────────────────────────────────────────────
+
+_Wrong = tuple[str, str, str, "bytes | None", dict[str, str], set[int]]
+
+
+def _wrong(
+    what: str,
+    statuses: set[int],
+    change: Callable[[Caller, forms.Sent, dict[str, str], str], tuple[str, str, bytes | None]],
+    dialects: Sequence[str] = (*PREDICTING, "mlflow"),
+) -> Callable[[Caller, forms.Arrays], _Wrong]:
+    """A good request of any dialect, changed into a wrong one."""
+
+    def make(caller: Caller, arrays: forms.Arrays) -> _Wrong:
+        form, dialect = caller._form(dialects)  # noqa: SLF001  the same module
+        sent = form(arrays)
+        path = "/invocations" if dialect == "mlflow" else PREDICTING[dialect].format("three")
+        headers = {**sent.headers, "Authorization": f"Bearer {caller.to.tokens['asks']}"}
+        method, path, body = change(caller, sent, headers, path)
+        return what, method, path, body, headers, statuses
+
+    return make
+
+
+def _as(caller: Caller, headers: dict[str, str], token: str | None) -> None:
+    headers.pop("Authorization")
+    if token is not None:
+        headers["Authorization"] = f"Bearer {caller.to.tokens.get(token, token)}"
+
+
+def _set(headers: dict[str, str], name: str, value: str) -> None:
+    headers[name] = value
+
+
+def _instead(content: bytes) -> Callable[..., tuple[str, str, bytes]]:
+    def change(_: Caller, __: object, headers: dict[str, str], path: str) -> tuple[str, str, bytes]:
+        headers.pop("Inference-Header-Content-Length", None)
+        headers["Content-Type"] = "application/json"
+        return "POST", path, content
+
+    return change
+
+
+def _but(act: Callable[[Caller, dict[str, str]], None]) -> Callable[..., tuple[str, str, bytes]]:
+    """The same body, with other headers."""
+
+    def change(
+        caller: Caller, sent: forms.Sent, headers: dict[str, str], path: str
+    ) -> tuple[str, str, bytes]:
+        act(caller, headers)
+        return "POST", path, sent.body
+
+    return change
+
+
+WRONG = (
+    # A CSV that is cut short may still be a whole one.
+    _wrong("JSON cut short", {400}, _instead(b'{"instances":[{"fruit":[1,2]},{"fru')),
+    _wrong("nothing", {400}, _instead(b"")),
+    _wrong("an empty object", {400}, _instead(b"{}")),
+    _wrong("a list", {400}, _instead(b"[[1,2]]")),
+    _wrong("a hundred thousand brackets", {400}, _instead(b"[" * 100_000)),
+    _wrong("no UTF-8", {400}, _instead(b'{"instances":[{"fruit":"\xff\xfe"}]}')),
+    _wrong("a key twice", {400}, _instead(b'{"inputs":{},"inputs":{}}')),
+    _wrong(
+        *("a shape below zero", {400}),
+        _instead(
+            b'{"inputs":[{"name":"fruit","datatype":"FP32","shape":[-1,2],"data":[1,2]}],'
+            b'"instances":7}'
+        ),
+    ),
+    _wrong(
+        "half of the rows",
+        {400},
+        lambda _, sent, headers, path: (
+            ("POST", path, sent.body[:-30])
+            if headers["Content-Type"] != "text/csv"
+            else ("POST", path, b"fruit.weight\nmuch\n")
+        ),
+    ),
+    _wrong("no gzip", {400}, _but(lambda _, h: _set(h, "Content-Encoding", "gzip"))),
+    _wrong("brotli", {415}, _but(lambda _, h: _set(h, "Content-Encoding", "br"))),
+    # Of OIP's bodies a header says what they are; TensorFlow Serving does not look at types.
+    _wrong(
+        *("another type", {415}),
+        _but(lambda _, h: _set(h, "Content-Type", "image/png")),
+        ("native", "mlflow"),
+    ),
+    _wrong("no token", {401}, _but(lambda caller, h: _as(caller, h, None))),
+    _wrong("an unknown token", {401}, _but(lambda caller, h: _as(caller, h, "triceps_x"))),
+    _wrong("a token for metrics", {403}, _but(lambda caller, h: _as(caller, h, "reads"))),
+    _wrong("no such model", {404}, lambda _, s, __, ___: ("POST", "/models/thre/predict", s.body)),
+    _wrong("no such page", {404}, lambda _, s, __, ___: ("POST", "/models/three/guess", s.body)),
+    _wrong("not by POST", {405}, lambda _, __, ___, path: ("GET", path, None)),
+    _wrong(
+        "unload without the scope",
+        {403},
+        lambda _, __, ___, ____: ("POST", "/v2/repository/models/three/unload", b""),
+    ),
+)
