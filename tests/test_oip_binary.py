@@ -364,15 +364,14 @@ def test_data_come_once():
 
 
 def test_a_huge_shape_takes_no_memory():
-    """Its size is not that of the bytes, so none of it is made."""
-    head = _sized(8, shape=(2**40, 2))
+    """Its size is not that of the bytes, or its rows are too many, so none of it is made."""
+    head, more = _sized(8, shape=(2**17, 2)), _sized(8, shape=(2**40, 2))
 
     assert _problems(head + b"12345678", len(head), MODELS["float"].signature) == [
-        (
-            "inputs[0].parameters.binary_data_size",
-            "8796093022208, the bytes of float32[1099511627776 x 2]",
-            "8",
-        )
+        ("inputs[0].parameters.binary_data_size", "1048576, the bytes of float32[131072 x 2]", "8")
+    ]
+    assert _problems(more + b"12345678", len(more), MODELS["float"].signature) == [
+        ("inputs[0].shape[0]", "at most 131072 rows in one request", "1099511627776 rows")
     ]
 
 
