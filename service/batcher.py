@@ -226,9 +226,9 @@ class Batcher:
         answers: list[_Answer],
         seconds: float,
     ) -> None:
-        # Half of what it was and half of what it is, so that it follows the load in a few runs.
         lane.running = False
-        # Of the processor's time, and not of the clock's: a run that had to wait for others is no
+        # Half of what it was and half of what it is, so that it follows the load in a few runs.  Of
+        # the processor's time, and not of the clock's: a run that had to wait for others is no
         # dearer, and to give it a thread for that would have it wait even more.
         lane.seconds = (lane.seconds + seconds) / 2
         lane.note(seconds / sum(rows for _, _, rows in batch))

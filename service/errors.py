@@ -9,7 +9,10 @@ TricepsError
 │   ├── NotFound       404  no such model, version or head
 │   ├── TooLarge       413  the body, or what it inflates to, is over the limit
 │   ├── NotJSON        415  the body says it is something else
-│   └── NotReady       503  nothing to answer with yet
+│   ├── TooBusy        429  more is asked than can be answered soon
+│   ├── NotReady       503  nothing to answer with yet, or not any more
+│   ├── TooLate        504  its time was over before it could be run
+│   └── HTTPError           HTTP's own: no such route or method; or a bug of ours, to its sender
 ├── ModelRefused            a `model.onnx` that must not serve, and why
 └── SettingsError           a setting that is wrong, and the nearest right one
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SHOWN = 20
+# Seconds; what stands in the way may be gone by then.
+_COME_AGAIN = (("Retry-After", "1"),)
 # By difflib's own cut-off, of two names that are near 0.6 of their characters are in both.
 _LONGEST_NEAR = 2 / 0.6 - 1
 
@@ -108,12 +113,14 @@ class NotReady(RequestError):
     """No version of the model is usable, now."""
 
     status = 503
+    headers = _COME_AGAIN
 
 
 class TooBusy(RequestError):
     """More is asked than can be answered soon: nothing of this was computed."""
 
     status = 429
+    headers = _COME_AGAIN
 
 
 class TooLate(RequestError):

@@ -1,6 +1,6 @@
 """What a worker answers: predictions at once, all else through the Flask app.
 
-Request ─┬─ a prediction ─▶ wire.fast ─▶ batcher ─▶ native.encode ─▶ respond
+Request ─┬─ a prediction ─▶ its dialect's reader ─▶ batcher ─▶ its dialect's encode ─▶ respond
          └─ all else ─▶ the Flask app, in a thread ─▶ respond
 """
 
@@ -20,7 +20,7 @@ from service import bridge, cors, gate, routes, trace, transfer
 from service.access import PREDICT
 from service.batcher import Batcher, Lane
 from service.connection import GONE, JSON
-from service.errors import HTTPError, RequestError, TooBusy, TooLate, Unauthorized
+from service.errors import HTTPError, NotReady, RequestError, TooBusy, TooLate, Unauthorized
 from service.metrics import ASK_TIMING, server_timing
 from service.vigil import Vigil
 from service.wire import fast, native
@@ -49,8 +49,6 @@ log = logging.getLogger(__name__)
 # What is asked to know whether all is well is answered even where all threads are busy.
 _AT_ONCE = tuple(path.encode() for path in gate.OPEN)
 _TIMEOUT = b"x-request-timeout"
-_RETRY = b"retry-after: 1\r\n"
-_COME_AGAIN = (429, 503)
 _ASK_TIMING = ASK_TIMING.lower().encode()
 
 
@@ -161,7 +159,7 @@ class Front:
                 self.access.check(request.header("authorization"), PREDICT, route.servable.name)
             if route.lane.wait > self.queue:
                 # Before it is decoded: to refuse has to cost less than to answer.
-                raise _too_busy(route, 503 if self.draining else 429)
+                raise self.too_busy(route)
         except RequestError as error:
             self.refuse(route, connection, request, error)
             return
@@ -178,6 +176,15 @@ class Front:
                 prediction.begin()
             except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
                 prediction.fail(error)
+
+    def too_busy(self, route: Route) -> RequestError:
+        """The error for what would have to wait too long."""
+        name, wait = route.servable.name, route.lane.wait
+        message = (
+            f"model {name!r}: its queue is full, {wait:.2g} s of work wait (TRICEPS_QUEUE); this "
+            "request was not run, try again a little later"
+        )
+        return NotReady(message) if self.draining else TooBusy(message)
 
     def refuse(
         self,
@@ -202,8 +209,6 @@ class Front:
         """The body and the head of an error, for who has sent these headers."""
         content, head = _as_http(dialect.encode_error(error), headers)
         head += "".join(f"{name}: {value}\r\n" for name, value in error.headers).encode()
-        if error.status in _COME_AGAIN:
-            head += _RETRY
         return content, head + self.common(headers, request_id)
 
     def common(self, headers: Mapping[bytes, bytes], request_id: str | None = None) -> bytes:
@@ -240,7 +245,7 @@ class Front:
             route.meter.failed(status)
 
     def _call_app(self, connection: Connection, request: Request) -> None:
-        """Run the Flask app for a request, in a thread."""
+        """Have the Flask app answer a request, in whatever thread this is."""
         try:
             answer = bridge.call(self.app.wsgi_app, request)
         except Exception:
@@ -294,7 +299,7 @@ class Prediction:
         self._until = self._received + (self._front.timeout if seconds is None else seconds)
         if route.lane.wait > self._front.queue:
             # The queue has become so long since it was let in.
-            raise _too_busy(route, 429)
+            raise self._front.too_busy(route)
         self._front.batcher.submit(route.lane, route.servable.name, asked.heads, asked.arrays, self)
 
     def wanted(self) -> bool:
@@ -323,7 +328,7 @@ class Prediction:
                 self._asked, servable.name, servable.version, servable.signature, outputs
             )
             content, head = _as_http(reply, headers)
-        except Exception as error:  # noqa: BLE001  as in `answer`
+        except Exception as error:  # noqa: BLE001  as in `_begin`
             self.fail(error)
             return
         encoded = perf_counter()
@@ -343,15 +348,6 @@ class Prediction:
             log.error("%s failed", what, exc_info=error, extra={"request_id": request_id})
             error = HTTPError(500, f"{what}: an error of the service; it is logged")
         self._front.refuse(self._route, self._connection, self._request, error, request_id)
-
-
-def _too_busy(route: Route, status: int) -> RequestError:
-    name, wait = route.servable.name, route.lane.wait
-    message = (
-        f"model {name!r}: its queue is full, {wait:.2g} s of work wait (TRICEPS_QUEUE); this "
-        "request was not run, try again a little later"
-    )
-    return TooBusy(message) if status == TooBusy.status else HTTPError(status, message)
 
 
 def _timeout(header: bytes | None, asked: Any) -> float | None:

@@ -545,6 +545,8 @@ def test_a_refused_version_is_answered_503_with_its_reason(client):
         503,
         "model 'three', version 3: refused, it is not an ONNX file, or not the whole of one",
     )
+    again = _post(client, SIZE, "/models/three/versions/3/predict").headers["Retry-After"]
+    assert again == "1"
 
 
 @pytest.mark.parametrize(

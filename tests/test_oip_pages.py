@@ -185,7 +185,7 @@ def test_a_configuration(client, path):
         "name": "three",
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": 2**31 - 1,
+        "max_batch_size": 2**17,
         "input": [
             {"name": "insurance", "data_type": "TYPE_FP32", "dims": [2]},
             {"name": "insurance.smoker", "data_type": "TYPE_STRING", "dims": [1]},

@@ -230,7 +230,7 @@ def test_bodies_in_flight_have_a_bound(served):
 
     for answer in (announced, chunked):
         assert answer.startswith(b"HTTP/1.1 429 ")
-        assert b"\r\nretry-after: 1\r\n" in answer
+        assert b"\r\nRetry-After: 1\r\n" in answer
         assert b"expected at most 2000000 bytes in all bodies that a process holds" in answer
     assert small_one == 200
     assert served.ask("POST", "/predict", large, JSON)[0] == 400

@@ -795,7 +795,7 @@ def _(world: World) -> None:
     said, config = world.said("/v2/models/three"), world.said("/v2/models/three/config")
     assert [part["shape"] for part in said["outputs"]] == [[-1, 1], [-1, 1], [-1, 3], [-1, 2]]
     assert [part["dims"] for part in config["output"]] == [[1], [1], [3], [2]]
-    assert config["max_batch_size"] == 2147483647
+    assert config["max_batch_size"] == 131072
 
 
 @holds(OIP, "`GET /v2/models` lists names")

@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 from service import __version__
 from service.errors import HTTPError, NotReady, SettingsError
 from service.repository import known_names
-from service.wire.body import parse, show, wrong
+from service.wire.body import MOST_ROWS, parse, show, wrong
 from service.wire.oip import DATATYPES
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ EXTENSIONS = (
     "model_repository",
     "statistics",
 )
-# No number of rows is too large, but for the limit on the body; the field is 32 bits wide.
-_MOST_ROWS = 2**31 - 1
 _STATES = {
     "loaded": ("READY", ""),
     "on demand": ("UNAVAILABLE", "it is loaded once it is asked for by its version"),
@@ -206,7 +204,7 @@ def _config(servable: Servable) -> dict[str, Any]:
         "name": servable.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": _MOST_ROWS,
+        "max_batch_size": MOST_ROWS,
         "input": [_configured(tensor) for tensor in _inputs(signature)],
         "output": [_configured(head.tensor) for head in signature.heads.values()],
         "dynamic_batching": {},
