@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import small
+from decoded import problems, same
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -55,19 +56,7 @@ def _read_text(text, signature=THREE):
 
 def _problems(read, *arguments):
     """What is wrong with a body: (at, expected, received) each."""
-    with pytest.raises(BadRequest) as caught:
-        read(*arguments)
-    assert caught.value.count == len(caught.value.problems)
-    return [(problem.at, problem.expected, problem.received) for problem in caught.value.problems]
-
-
-def _same(found, expected):
-    """Whether two sets of arrays are one."""
-    assert list(found) == list(expected)
-    return all(
-        found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
-        for name in expected
-    )
+    return problems(read, *arguments)
 
 
 def _split(columns, *rows, **more):
@@ -100,7 +89,7 @@ def test_every_form_is_the_same_arrays(body):
     """With names in full, or inputs whole; all heads are asked for."""
     asked = _read(body)
 
-    assert _same(asked.arrays, ARRAYS)
+    assert same(asked.arrays, ARRAYS)
     assert asked.heads == ("risk", "size", "digits", "tags")
     assert asked.imputed == []
 
@@ -125,12 +114,12 @@ def test_every_form_is_the_same_arrays(body):
 )
 def test_a_csv_is_the_same_arrays(text):
     """By its header line, in whatever order its columns stand."""
-    assert _same(_read_text(text).arrays, ARRAYS)
+    assert same(_read_text(text).arrays, ARRAYS)
 
 
 def test_a_content_type_may_have_parameters():
     """And come in any case."""
-    assert _same(_read(CSV.encode(), THREE, "Text/CSV; charset=UTF-8").arrays, ARRAYS)
+    assert same(_read(CSV.encode(), THREE, "Text/CSV; charset=UTF-8").arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +135,7 @@ def test_a_content_type_may_have_parameters():
 )
 def test_columns_have_shorter_names_where_that_is_clear(body):
     """A feature that one input alone has; and an image may come a value a column."""
-    assert _same(_read(body).arrays, ARRAYS)
+    assert same(_read(body).arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +158,7 @@ def test_a_single_input_need_not_be_named(body):
     """Even where one of its features is called like it: no feature is a list or an object."""
     expected = {"plant": np.float32([[1, 2]]), "plant.colour": np.array([["red"]], object)}
 
-    assert _same(_read(body, PLANT).arrays, expected)
+    assert same(_read(body, PLANT).arrays, expected)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +177,7 @@ def test_the_values_of_a_single_tensor_are_called_by_their_places(body):
     """As pandas names the columns of an array, and writes them."""
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
 
-    assert _same(_read(body, IMAGE, kind).arrays, {"x": np.float32([[1, 2, 3, 4]])})
+    assert same(_read(body, IMAGE, kind).arrays, {"x": np.float32([[1, 2, 3, 4]])})
 
 
 @pytest.mark.parametrize(
@@ -204,8 +193,8 @@ def test_a_row_of_one_value_needs_no_brackets(shape, expected, body):
     """A column of a table is one number a row, and the graph may want [rows, 1]."""
     signature = Model.load(small.same(TensorProto.FLOAT, shape)).signature
 
-    assert _same(_read(body, signature).arrays, {"x": np.float32(expected)})
-    assert _same(_read_text("x\n5\n", signature).arrays, {"x": np.float32(expected)})
+    assert same(_read(body, signature).arrays, {"x": np.float32(expected)})
+    assert same(_read_text("x\n5\n", signature).arrays, {"x": np.float32(expected)})
 
 
 @pytest.mark.parametrize("missing", [pytest.param(None, id="null"), pytest.param(np.nan, id="NaN")])
@@ -503,7 +492,7 @@ def test_a_feature_that_two_inputs_have_must_be_told_apart():
         )
     ]
     asked = _read(_split(["owner.age", "dog.age"], [1, 2]), signature)
-    assert _same(asked.arrays, {"dog": np.float32([[2]]), "owner": np.float32([[1]])})
+    assert same(asked.arrays, {"dog": np.float32([[2]]), "owner": np.float32([[1]])})
 
 
 @pytest.mark.parametrize(
@@ -598,8 +587,8 @@ def test_what_no_head_needs_may_be_absent_and_is_checked():
     )
     asked = _read({"instances": [{"x": [1, 2, 3, 4], "plant": [None, 1, "red"]}]}, unread)
 
-    assert _same(_read(_split(["x"], [1]), signature).arrays, {"x": np.float32([[1]])})
-    assert _same(_read(_split(["x", "idle"], [1, 2]), signature).arrays, {"x": np.float32([[1]])})
+    assert same(_read(_split(["x"], [1]), signature).arrays, {"x": np.float32([[1]])})
+    assert same(_read(_split(["x", "idle"], [1, 2]), signature).arrays, {"x": np.float32([[1]])})
     assert _problems(_read, _split(["x", "idle"], [1, "2"]), signature) == [
         ("dataframe_split.data[0].idle[0]", "a number", '"2"')
     ]
@@ -783,7 +772,7 @@ def test_all_forms_are_one(rows, order):
     ):
         asked = _read(body)
 
-        assert _same(asked.arrays, expected.arrays)
+        assert same(asked.arrays, expected.arrays)
         assert [(entry.feature, entry.value) for entry in asked.imputed] == [
             (entry.feature, entry.value) for entry in expected.imputed
         ]
@@ -802,7 +791,7 @@ def test_any_models_example_is_a_body_here_too(name):
         {"inputs": {n: [v] for n, v in row.items()}},
         _split(list(row), [*row.values()]),
     ):
-        assert _same(_read(body, signature).arrays, expected)
+        assert same(_read(body, signature).arrays, expected)
 
 
 LEAVES = st.sampled_from([None, True, 0, 1.5, "", "yes", np.nan, np.inf, -1, "1"])

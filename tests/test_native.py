@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 import pytest
 import small
+from decoded import both, problems, same
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,29 +49,11 @@ def _decode(said, signature=THREE):
 
 def _problems(said, signature=THREE):
     """What is wrong with a body: (at, expected, received) each."""
-    with pytest.raises(BadRequest) as caught:
-        _decode(said, signature)
-    assert caught.value.count == len(caught.value.problems)
-    return [(problem.at, problem.expected, problem.received) for problem in caught.value.problems]
-
-
-def _same(found, expected):
-    """Whether two sets of arrays are one."""
-    assert list(found) == list(expected)
-    return all(
-        found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
-        for name in expected
-    )
+    return problems(_decode, said, signature)
 
 
 def _both(**parts):
-    """A request for one row of the three-input model with `parts` changed, in each form."""
-    row = {name: value for name, value in {**ROW, **parts}.items() if value is not ...}
-    by_column = {"inputs": {name: [value] for name, value in row.items()}}
-    return [
-        pytest.param({"instances": [row]}, lambda name: f"instances[0].{name}", id="by-row"),
-        pytest.param(by_column, lambda name: f"inputs.{name}[0]", id="by-column"),
-    ]
+    return both(ROW, **parts)
 
 
 @pytest.mark.parametrize(("said", "at"), _both())
@@ -78,7 +61,7 @@ def test_both_forms_are_the_same_arrays(said, at):
     """All inputs in, and all heads asked for unless some are named."""
     request = _decode(said)
 
-    assert _same(request.arrays, ARRAYS)
+    assert same(request.arrays, ARRAYS)
     assert request.heads == ("risk", "size", "digits", "tags")
     assert request.by_row == ("instances" in said)
     assert request.imputed == []
@@ -87,13 +70,13 @@ def test_both_forms_are_the_same_arrays(said, at):
 @pytest.mark.parametrize(("said", "at"), _both(insurance={"age": 47, "smoker": "yes", "bmi": 20}))
 def test_a_tabular_row_may_name_its_features(said, at):
     """In either form."""
-    assert _same(_decode(said).arrays, ARRAYS)
+    assert same(_decode(said).arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(("said", "at"), _both(digit=[[0, 1], [2, 3]]))
 def test_an_image_may_be_nested(said, at):
     """In either form."""
-    assert _same(_decode(said).arrays, ARRAYS)
+    assert same(_decode(said).arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(("said", "at"), _both(insurance={"smoker": None, "bmi": 20}, fruit=...))
@@ -107,7 +90,7 @@ def test_defaults_stand_in_and_are_listed(said, at):
         Imputed(at("fruit") + ".weight", 1.5, "fruit.weight"),
         Imputed(at("fruit") + ".length", 2, "fruit.length"),
     ]
-    assert _same(
+    assert same(
         request.arrays,
         {
             **ARRAYS,
@@ -199,7 +182,7 @@ def test_asked_heads_need_their_own_inputs_only(heads, inputs):
         request = _decode({**said, "heads": heads})
 
         assert request.heads == tuple(heads)
-        assert _same(request.arrays, {name: ARRAYS[name] for name in inputs})
+        assert same(request.arrays, {name: ARRAYS[name] for name in inputs})
         assert request.imputed == []
 
 
@@ -209,7 +192,7 @@ def test_an_unneeded_input_may_be_in_some_rows_and_imputes_nothing():
 
     request = _decode({"instances": rows, "heads": ["size"]})
 
-    assert _same(request.arrays, {"fruit": np.float32([[1, 2], [3, 4]])})
+    assert same(request.arrays, {"fruit": np.float32([[1, 2], [3, 4]])})
     assert request.imputed == []
 
 
@@ -449,7 +432,7 @@ def test_a_single_input_takes_bare_rows(said, at):
     """With its name or without, in either form; here a feature has the name of the input."""
     request = _decode(said, PLANT)
 
-    assert _same(
+    assert same(
         request.arrays,
         {"plant": np.float32([[1, 2]]), "plant.colour": np.array([["red"]], object)},
     )
@@ -525,8 +508,8 @@ def test_a_bare_row_of_a_rank_one_input_is_a_value(row, value):
     """There is nothing to put it into."""
     scalar = Model.load(small.same(small.F, ())).signature
 
-    assert _same(_decode({"instances": [row]}, scalar).arrays, {"x": np.float32(value)})
-    assert _same(_decode({"inputs": value}, scalar).arrays, {"x": np.float32(value)})
+    assert same(_decode({"instances": [row]}, scalar).arrays, {"x": np.float32(value)})
+    assert same(_decode({"inputs": value}, scalar).arrays, {"x": np.float32(value)})
 
 
 def test_odd_names_stand_in_brackets():

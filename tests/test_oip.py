@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 import pytest
 import small
+from decoded import problems, same
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,19 +62,7 @@ def _read(said, signature=THREE):
 
 def _problems(said, signature=THREE):
     """What is wrong with a body: (at, expected, received) each."""
-    with pytest.raises(BadRequest) as caught:
-        _read(said, signature)
-    assert caught.value.count == len(caught.value.problems)
-    return [(problem.at, problem.expected, problem.received) for problem in caught.value.problems]
-
-
-def _same(found, expected):
-    """Whether two sets of arrays are one, their dtypes included."""
-    assert list(found) == list(expected)
-    return all(
-        found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
-        for name in expected
-    )
+    return problems(_read, said, signature)
 
 
 def _one(data, shape=(1, 2), datatype="FP32", **more):
@@ -91,7 +80,7 @@ def test_all_inputs_in_and_all_outputs_asked():
     """Unless some are named; an empty list names none, as for Triton."""
     asked = _read({"inputs": INPUTS})
 
-    assert _same(asked.arrays, ARRAYS)
+    assert same(asked.arrays, ARRAYS)
     assert asked.heads == HEADS
     assert asked.wanted == tuple(Wanted(head, binary=False) for head in HEADS)
     assert (asked.id, asked.timeout, asked.imputed) == (None, None, ())
@@ -100,14 +89,14 @@ def test_all_inputs_in_and_all_outputs_asked():
 
 def test_inputs_come_in_any_order():
     """They are told apart by name."""
-    assert _same(_read({"inputs": INPUTS[::-1]}).arrays, dict(reversed(ARRAYS.items())))
+    assert same(_read({"inputs": INPUTS[::-1]}).arrays, dict(reversed(ARRAYS.items())))
 
 
 def test_data_may_be_nested():
     """In the shape that is said, for numbers and for texts."""
     nested = [{**entry, "data": ARRAYS[entry["name"]].tolist()} for entry in INPUTS]
 
-    assert _same(_read({"inputs": nested}).arrays, ARRAYS)
+    assert same(_read({"inputs": nested}).arrays, ARRAYS)
 
 
 def test_several_rows_of_several_axes():
@@ -116,14 +105,14 @@ def test_several_rows_of_several_axes():
     deep = MODELS["deep"].signature
 
     for data in (rows.reshape(-1).tolist(), rows.tolist()):
-        assert _same(_read(_one(data, (2, 2, 1, 3)), deep).arrays, {"x": rows})
+        assert same(_read(_one(data, (2, 2, 1, 3)), deep).arrays, {"x": rows})
 
 
 def test_one_value_a_row():
     """Its shape is the rows alone."""
     asked = _read(_one([1, 2, 3], (3,)), MODELS["scalar"].signature)
 
-    assert _same(asked.arrays, {"x": np.float32([1, 2, 3])})
+    assert same(asked.arrays, {"x": np.float32([1, 2, 3])})
 
 
 def test_an_axis_of_any_length():
@@ -132,7 +121,7 @@ def test_an_axis_of_any_length():
     rows = np.float32([[[1, 2], [3, 4], [5, 6]]])
 
     for data in ([1, 2, 3, 4, 5, 6], rows.tolist()):
-        assert _same(_read(_one(data, (1, 3, 2)), ragged).arrays, {"x": rows})
+        assert same(_read(_one(data, (1, 3, 2)), ragged).arrays, {"x": rows})
     assert _read(_one([], (1, 0, 2)), ragged).arrays["x"].shape == (1, 0, 2)
 
 
@@ -217,7 +206,7 @@ def test_every_datatype_there_and_back(name, datatype, data):
     reply = oip.DIALECT.encode(asked, name, "1", signature, outputs)
 
     dtype = signature.inputs["x"].tensors[0].dtype
-    assert _same(asked.arrays, {"x": np.array([data], object if dtype == "string" else dtype)})
+    assert same(asked.arrays, {"x": np.array([data], object if dtype == "string" else dtype)})
     (output,) = json.loads(reply.content)["outputs"]
     assert {key: output[key] for key in ("name", "datatype", "shape")} == {
         "name": "y",
@@ -697,7 +686,7 @@ def test_what_else_a_request_may_say():
     asked = _read({"inputs": INPUTS, **more})
 
     assert asked.id == "42"
-    assert _same(asked.arrays, ARRAYS)
+    assert same(asked.arrays, ARRAYS)
 
 
 def test_null_is_absence():
@@ -708,7 +697,7 @@ def test_null_is_absence():
     asked = _read({"inputs": inputs, **nothing})
 
     assert (asked.id, asked.heads) == (None, HEADS)
-    assert _same(asked.arrays, ARRAYS)
+    assert same(asked.arrays, ARRAYS)
 
 
 def test_a_timeout_is_in_microseconds():

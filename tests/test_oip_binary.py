@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 import small
+from decoded import problems
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,10 +66,7 @@ def _read(body, length, signature=THREE, content_type=""):
 
 
 def _problems(body, length, signature=THREE, content_type=""):
-    with pytest.raises(BadRequest) as caught:
-        _read(body, length, signature, content_type)
-    assert caught.value.count == len(caught.value.problems)
-    return [(problem.at, problem.expected, problem.received) for problem in caught.value.problems]
+    return problems(_read, body, length, signature, content_type)
 
 
 def _same(found, expected):

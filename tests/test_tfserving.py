@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import small
+from decoded import both, problems, same
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
@@ -58,10 +59,7 @@ def _decode(said, signature=THREE.signature, dialect=PREDICT):
 
 def _problems(said, signature=THREE.signature, dialect=PREDICT):
     """What is wrong with a body: (at, expected, received) each."""
-    with pytest.raises(BadRequest) as caught:
-        _decode(said, signature, dialect)
-    assert caught.value.count == len(caught.value.problems)
-    return [(problem.at, problem.expected, problem.received) for problem in caught.value.problems]
+    return problems(_decode, said, signature, dialect)
 
 
 def _answer(said, model=THREE, dialect=PREDICT):
@@ -79,23 +77,8 @@ def _encode(arrays, *, by_row=True):
     return PREDICT.encode(asked, "m", "1", None, arrays).content
 
 
-def _same(found, expected):
-    """Whether two sets of arrays are one."""
-    assert found.keys() == expected.keys()
-    return all(
-        found[name].dtype == value.dtype and found[name].tolist() == value.tolist()
-        for name, value in expected.items()
-    )
-
-
 def _both(**parts):
-    """A request for one row with `parts` changed, in each form."""
-    row = {name: value for name, value in {**ROW, **parts}.items() if value is not ...}
-    by_column = {"inputs": {name: [value] for name, value in row.items()}}
-    return [
-        pytest.param({"instances": [row]}, lambda name: f"instances[0].{name}", id="by-row"),
-        pytest.param(by_column, lambda name: f"inputs.{name}[0]", id="by-column"),
-    ]
+    return both(ROW, **parts)
 
 
 @pytest.mark.parametrize(("said", "at"), _both())
@@ -103,7 +86,7 @@ def test_both_forms_are_the_same_arrays(said, at):
     """All of the graph's inputs in, and all heads asked for."""
     request = _decode(said)
 
-    assert _same(request.arrays, ARRAYS)
+    assert same(request.arrays, ARRAYS)
     assert request.heads == ("risk", "size", "digits", "tags")
     assert request.by_row == ("instances" in said)
     assert request.imputed == ()
@@ -120,7 +103,7 @@ def test_both_forms_are_the_same_arrays(said, at):
 )
 def test_what_a_client_may_say_besides(more, signature):
     """The only signature's name; and what Vertex AI sends along when its caller gave nothing."""
-    assert _same(_decode({"instances": [ROW], **more}, signature).arrays, ARRAYS)
+    assert same(_decode({"instances": [ROW], **more}, signature).arrays, ARRAYS)
 
 
 def test_answers_are_in_the_graphs_own_shapes():
