@@ -16,22 +16,17 @@ import platform
 import threading
 import weakref
 from collections import deque
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from io import BytesIO
+from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
 from struct import Struct
-from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
-    HistogramMetricFamily,
     InfoMetricFamily,
     SummaryMetricFamily,
 )
@@ -39,6 +34,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service import __version__
+from service.board import CONNECTIONS, FAMILIES, PID, ROWS, SECONDS, STARTS, Board
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Sized
@@ -47,6 +43,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from service.batcher import Run
+    from service.board import Region
     from service.repository import Repository, Servable
     from service.signature import Head
     from service.wire.body import Imputed
@@ -61,11 +58,6 @@ log = getLogger(__name__)
 ASK_TIMING = "X-Server-Timing"
 
 STAGES = ("decode", "queue", "run", "encode")
-_SECONDS = (
-    *(50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3),
-    *(10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5),
-)
-_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 # How many answers are noted before they are counted: counting costs much for one, and little more
 # for hundreds.  Runs that are noted hold on to their outputs, so there is a bound to those too.
@@ -79,190 +71,7 @@ _pack = Struct("6d").pack
 _UNTIL, _SINCE = [1, 2, 3, 5], [0, 1, 2, 4]
 
 
-@dataclass(frozen=True)
-class _Family:
-    """Series that differ in their labels' values alone."""
-
-    name: str
-    made_by: type[CounterMetricFamily | SummaryMetricFamily | HistogramMetricFamily]
-    about: str
-    labels: tuple[str, ...]
-    bounds: tuple[float, ...] = ()
-
-    @property
-    def width(self) -> int:
-        """How many numbers a series is: a histogram's runs by bucket, and their sum."""
-        if self.made_by is CounterMetricFamily:
-            return 1
-        return 2 if self.made_by is SummaryMetricFamily else len(self.bounds) + 2
-
-
-_FAMILIES = {
-    family.name: family
-    for family in (
-        _Family(
-            "requests",
-            CounterMetricFamily,
-            "Requests by what they were answered with; 499 is for those whose sender was gone "
-            'before.  What is no prediction has the dialect "other" and no model.  Other workers '
-            "than the one that is asked are seen as they were at most a second ago, here and in "
-            "all that follows.",
-            ("model", "version", "dialect", "status"),
-        ),
-        _Family("rows", CounterMetricFamily, "Rows that were run.", ("model", "version")),
-        _Family(
-            "batch_rows",
-            HistogramMetricFamily,
-            "Rows that ran together, of requests that were waiting together.",
-            ("model", "version"),
-            _ROWS,
-        ),
-        _Family(
-            "stage_seconds",
-            HistogramMetricFamily,
-            "Time that requests answered with 200 spent in decode, queue, run (that of all rows "
-            "that ran together) and encode.",
-            ("model", "version", "stage"),
-            _SECONDS,
-        ),
-        _Family(
-            "head_labels",
-            CounterMetricFamily,
-            "Rows that a head gave a label; several labels to a row, for a multilabel head.",
-            ("model", "version", "head", "label"),
-        ),
-        _Family(
-            "head_score",
-            SummaryMetricFamily,
-            "Scores of a head, one a row: that of the likeliest label for a multiclass head, the "
-            "mean of a row's values where there are several.  No NaN, no infinity.",
-            ("model", "version", "head"),
-        ),
-        _Family(
-            "imputed",
-            CounterMetricFamily,
-            "Missing values that the feature's default stood in for.",
-            ("model", "version", "feature"),
-        ),
-    )
-}
-
-_HEADER = 64
-_NAMES = 4 * 2**20
-_NUMBERS = 4 * 2**20
-_ATTEMPTS = 100
 _FORMER = 64
-# What the words of a header are.
-_SEQUENCE, _END, _USED, _PID, _STARTS, _CONNECTIONS = range(6)
-
-
-class Board:
-    """The shared memory of all workers, a region each; to be made before they are forked.
-
-    What is never touched of it takes no memory.
-    """
-
-    def __init__(self, workers: int = 1) -> None:
-        """Make room for as many `workers`."""
-        size = _HEADER + _NAMES + _NUMBERS
-        memory = memoryview(mmap.mmap(-1, workers * size))
-        self.regions = [_Region(memory[i * size : (i + 1) * size]) for i in range(workers)]
-
-
-class _Region:
-    """One worker's numbers and their names: written by it alone, read by all.
-
-    A name is a line of JSON, [family, value of a label, …]; the names' order is the numbers'.
-    """
-
-    def __init__(self, memory: memoryview) -> None:
-        self.header = memory[:_HEADER].cast("q")
-        self._names = memory[_HEADER : _HEADER + _NAMES]
-        self._numbers: NDArray[np.float64] = np.frombuffer(memory[_HEADER + _NAMES :], np.float64)
-        # Where what no longer fits is counted, and not told.
-        self._spill = len(self._numbers) - max(family.width for family in _FAMILIES.values())
-        self._places: dict[tuple[str, ...], int] = {}
-        self._full = False
-        self._lock = threading.Lock()
-
-    def join(self) -> None:
-        """Become its writer, and go on from what the one before it has counted."""
-        self.header[_SEQUENCE] += self.header[_SEQUENCE] % 2
-        self.header[_PID] = os.getpid()
-        self.header[_STARTS] += 1
-        self.header[_CONNECTIONS] = -1
-        self.header[_USED] = 0
-        for name, place, width in self._directory():
-            self._places[name] = place
-            self.header[_USED] = place + width
-
-    @contextmanager
-    def writing(self) -> Iterator[NDArray[np.float64]]:
-        """The numbers, to add to; a reader sees all that is done to them here or nothing of it."""
-        with self._lock:
-            self.header[_SEQUENCE] += 1
-            try:
-                yield self._numbers
-            finally:
-                self.header[_SEQUENCE] += 1
-
-    def place(self, *name: str) -> int:
-        """Where the numbers of a series begin, which is made if need be; while `writing`."""
-        place = self._places.get(name)
-        if place is None:
-            place = self._places[name] = self._add(name)
-        return place
-
-    def _add(self, name: tuple[str, ...]) -> int:
-        # A folder's name need not be Unicode; Prometheus' text has to be.
-        line = orjson.dumps([part.encode(errors="replace").decode() for part in name]) + b"\n"
-        end = self.header[_END]
-        width = _FAMILIES[name[0]].width
-        if end + len(line) > _NAMES or self.header[_USED] + width > self._spill:
-            if not self._full:
-                log.warning(
-                    "/metrics has no room for more series: %r and others are not told", name
-                )
-            self._full = True
-            return self._spill
-        place = self.header[_USED]
-        self._names[end : end + len(line)] = line
-        # In this order, since others read what is before these ends.
-        self.header[_USED] = place + width
-        self.header[_END] = end + len(line)
-        return place
-
-    def read(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float64]]]:
-        """All series by name, as they were at one moment."""
-        for _ in range(_ATTEMPTS):
-            before, numbers, after = self._copy()
-            if before == after and before % 2 == 0:
-                break
-            # Its writer is at it, for some dozens of microseconds; or was killed while it was.
-            sleep(0.0002)
-        else:
-            _, numbers, _ = self._copy()
-        for name, place, width in self._directory():
-            if place + width <= len(numbers):
-                yield name, numbers[place : place + width]
-
-    def _copy(self) -> tuple[int, NDArray[np.float64], int]:
-        """The numbers in use, and the sequence before and after they were copied."""
-        # Threads of one process take turns: it might for ever be in the middle of a flush that
-        # another gets to run.
-        with self._lock:
-            before = self.header[_SEQUENCE]
-            return before, self._numbers[: self.header[_USED]].copy(), self.header[_SEQUENCE]
-
-    def _directory(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
-        """Name, place and width of every series, in order."""
-        place = 0
-        # Line by line: those of versions that are gone outnumber the others, in time.
-        for line in BytesIO(self._names[: self.header[_END]]):
-            name = tuple(orjson.loads(line))
-            width = _FAMILIES[name[0]].width
-            yield name, place, width
-            place += width
 
 
 class Metrics:
@@ -320,7 +129,7 @@ class Metrics:
     def flush(self) -> None:
         """Bring this worker's region up to date."""
         if self.connections is not None:
-            self._region.header[_CONNECTIONS] = len(self.connections)
+            self._region.header[CONNECTIONS] = len(self.connections)
         for meter in (*self._meters.values(), *self._former):
             meter.flush()
 
@@ -343,14 +152,14 @@ class Metrics:
     def workers(self) -> Iterator[tuple[str, Sequence[int]]]:
         """The number of each worker that was ever started, and the header of its region."""
         for slot, region in enumerate(self._regions):
-            if region.header[_STARTS]:
+            if region.header[STARTS]:
                 yield str(slot), region.header.tolist()
 
 
 class Meter:
     """Counts the answers of one version of a model in one dialect."""
 
-    def __init__(self, region: _Region, servable: Servable, dialect: str) -> None:
+    def __init__(self, region: Region, servable: Servable, dialect: str) -> None:
         """Use `Metrics.meter`."""
         # Weakly: whoever has a request to count has the version, too.
         self.signature = weakref.ref(servable.signature)
@@ -367,9 +176,9 @@ class Meter:
         with region.writing():
             self._requests = region.place("requests", *self._who, "200")
             self._rows = region.place("rows", *who)
-            self._batches = _Histograms(_ROWS, [region.place("batch_rows", *who)])
+            self._batches = _Histograms(ROWS, [region.place("batch_rows", *who)])
             stages = [region.place("stage_seconds", *who, stage) for stage in STAGES]
-            self._stages = _Histograms(_SECONDS, stages)
+            self._stages = _Histograms(SECONDS, stages)
             self._heads = [
                 _HeadCounts(region, who, head)
                 for head in signature.heads.values()
@@ -432,7 +241,7 @@ def _take(noted: list[Any]) -> list[Any]:
 class _HeadCounts:
     """Counts the labels and scores of one head."""
 
-    def __init__(self, region: _Region, who: tuple[str, str], head: Head) -> None:
+    def __init__(self, region: Region, who: tuple[str, str], head: Head) -> None:
         self._head = head
         self._score = region.place("head_score", *who, head.name)
         names = head.labels or ()
@@ -570,7 +379,7 @@ def _gauge(
 
 
 def _counted(totals: Mapping[tuple[str, ...], NDArray[np.float64]]) -> Iterator[Metric]:
-    for family in _FAMILIES.values():
+    for family in FAMILIES.values():
         made = family.made_by(f"triceps_{family.name}", family.about, labels=family.labels)
         for name in sorted(name for name in totals if name[0] == family.name):
             numbers = totals[name].tolist()
@@ -600,8 +409,8 @@ def _processes(workers: Iterable[tuple[str, Sequence[int]]]) -> Iterator[Metric]
         "triceps_worker_cpu_seconds", "Processor time of a worker since its start.", labels=labels
     )
     for worker, header in workers:
-        starts.add_metric((worker,), header[_STARTS])
-        process = Path(f"/proc/{header[_PID]}")
+        starts.add_metric((worker,), header[STARTS])
+        process = Path(f"/proc/{header[PID]}")
         with suppress(OSError):
             # In this order, so that of one that ends meanwhile nothing is told.
             count = len(os.listdir(process / "fd"))  # noqa: PTH208  only their number matters
@@ -610,6 +419,6 @@ def _processes(workers: Iterable[tuple[str, Sequence[int]]]) -> Iterator[Metric]
             files.add_metric((worker,), count)
             memory.add_metric((worker,), pages * mmap.PAGESIZE)
             cpu.add_metric((worker,), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
-        if header[_CONNECTIONS] >= 0:
-            connections.add_metric((worker,), header[_CONNECTIONS])
+        if header[CONNECTIONS] >= 0:
+            connections.add_metric((worker,), header[CONNECTIONS])
     yield from (starts, connections, memory, files, cpu)

@@ -24,8 +24,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service import worker as workers
+from service.board import Board
 from service.errors import TricepsError
-from service.metrics import Board, Metrics
+from service.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,9 +29,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_front import BODY, JSON, RIGHT, Served, post
 from test_serve import ROOT, Server, free_port
 
-from service import __version__, create_app, metrics
+from service import __version__, board, create_app, metrics
 from service.batcher import Batcher, Lane, Run
-from service.metrics import Board, Metrics, expose
+from service.board import Board
+from service.metrics import Metrics, expose
 from service.model import Model
 from service.repository import open_repository
 from service.settings import Settings
@@ -553,7 +554,8 @@ import os, sys, time
 import numpy as np
 from pathlib import Path
 from service.batcher import Run
-from service.metrics import Board, Metrics
+from service.board import Board
+from service.metrics import Metrics
 from service.repository import open_repository
 
 board = Board(2)
@@ -590,7 +592,7 @@ def test_a_reader_sees_all_of_a_flush_or_nothing(models):
 
 def test_a_full_region_says_so_once_and_counts_on(monkeypatch, caplog):
     """What has no room is not told, and nothing else is harmed."""
-    monkeypatch.setattr(metrics, "_NAMES", 200)
+    monkeypatch.setattr(board, "_NAMES", 200)
     counted = Metrics(Board())
     for i in range(20):
         counted.count("", "", "other", 400 + i)
