@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks import processes, report, results, servers, shelf
-from benchmarks.traffic import MOST_TOLD, OTHER, Caller, Gate, Ledger, SlowCaller, Target
+from benchmarks.ledger import Gate, Ledger, Target
+from benchmarks.traffic import MOST_TOLD, OTHER, Caller, SlowCaller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 SECONDS = 600.0
 # Until when all that is kept has been filled: versions that were asked for, buffers, heaps.
 WARM_SECONDS = 60.0
+# Whether each of them sends all of it in the end.
+SLOW_CALLERS = (True, True, False)
 CALLERS = 6
 RATE = 200.0
 CHANGE_SECONDS = 1.0
@@ -156,7 +159,9 @@ def soak(seconds: float, folder: Path, seed: int = 0) -> Soaked:
 
 def _soak(seconds: float, running: servers.Running, target: Target, seed: int) -> Soaked:
     callers: list[Caller] = [Caller(target, seed * 100 + i, RATE / CALLERS) for i in range(CALLERS)]
-    callers += [SlowCaller(target, seed * 100 + 50 + i, ends=i < 2) for i in range(3)]  # noqa: PLR2004  two end
+    callers += [
+        SlowCaller(target, seed * 100 + 50 + i, ends=ends) for i, ends in enumerate(SLOW_CALLERS)
+    ]
     changes: Counter[str] = Counter()
     changer = threading.Thread(target=_change, args=(target, changes), daemon=True)
     target.gate.join()

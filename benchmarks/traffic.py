@@ -6,7 +6,6 @@ another: asks, asks wrongly, looks at pages, hangs up in the middle.  Two more s
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import http.client
 import json
@@ -17,20 +16,20 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter, deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks import shelf as shelves
+from benchmarks.compare import check_labels, compare, tensors
+from benchmarks.ledger import TIMEOUT, Answer, WrongError
 from benchmarks.servers import HOST
 from tests import forms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
-    from benchmarks.shelf import Shelf
+    from benchmarks.ledger import Target
 
 PREDICTING = {
     "native": "/models/{}/predict",
@@ -52,163 +51,15 @@ PAGES = (
     *("/v2/models/stats", "/v2/health/ready", "/v1/models/three", "/v1/models/three/metadata"),
     *("/ping", "/health", "/version", "/metrics"),
 )
-# What a kernel may compute otherwise where a row stands otherwise in its batch.
-NEAR = {"risk": 1e-6, "tags": 1e-6, "weight": 1e-3}
 OTHER = "other"
 MOST_TOLD = 20
-# How long before a kill a worker has told what it has counted, at the latest.
-UNTOLD_SECONDS = 3.0
-# How soon after it nobody comes to the one that was killed any more.
-KILLED_SECONDS = 0.5
-TIMEOUT = 30.0
 # So many of a model's versions are not removed for a while yet.
 FRESH = 3
 HUGE = 2**31
+# Who sends half of a request is refused after 60 s, or this much later at the most.
+REFUSED_SECONDS = 90
 
 _VERSION = re.compile(rb'"(?:model_)?version": ?"(\d+)"')
-_DTYPES = {datatype: np.dtype(name) for name, datatype in forms.DATATYPES.items()}
-
-
-class WrongError(Exception):
-    """An answer that is not what it should be."""
-
-
-class Answer(NamedTuple):
-    """What came back, and whence."""
-
-    path: str
-    headers: Mapping[str, str]
-    content: bytes
-
-
-@dataclass
-class Ledger:
-    """What was sent and what came of it, by all callers."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    asked: Counter[str] = field(default_factory=Counter)
-    """By what was done."""
-    answered: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By dialect and status, as the service counts; other than 200, of all dialects together."""
-    unsure: Counter[str] = field(default_factory=Counter)
-    """By dialect, requests whose sender did not wait: answered or not, who knows."""
-    rows: int = 0
-    unsure_rows: int = 0
-    wrong: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    cut: int = 0
-    """Requests that were at a worker as it was killed."""
-    kills: list[float] = field(default_factory=list)
-    late: float = 0.0
-    recent: deque[tuple[float, tuple[str, str], int]] = field(default_factory=deque)
-    untold: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By dialect and status, answers that a killed worker may not have counted yet."""
-    untold_rows: int = 0
-    told: dict[tuple[Any, ...], float] = field(default_factory=dict)
-    """What the service has said that it has counted, by its labels."""
-
-    def note(self, dialect: str, status: int, rows: int = 0) -> None:
-        """Note an answer."""
-        key = dialect if status == http.HTTPStatus.OK else "", str(status)
-        now = time.monotonic()
-        with self.lock:
-            self.answered[key] += 1
-            self.rows += rows
-            self.recent.append((now, key, rows))
-            while self.recent[0][0] < now - UNTOLD_SECONDS:
-                self.recent.popleft()
-
-    def doubt(self, dialect: str, rows: int) -> None:
-        """Note a request that may or may not have been answered."""
-        with self.lock:
-            self.unsure[dialect] += 1
-            self.unsure_rows += rows
-
-    def kill(self) -> None:
-        """Note that a worker is killed now."""
-        with self.lock:
-            self.kills.append(time.monotonic())
-            self.untold.update(key for _, key, _ in self.recent)
-            self.untold_rows += sum(rows for _, _, rows in self.recent)
-
-    def fail(self, what: str, error: Exception, start: float, dialect: str, rows: int) -> None:
-        """Note what went wrong; who was at a worker that was killed may fail."""
-        end = time.monotonic()
-        kind = self.wrong if isinstance(error, WrongError) else self.failed
-        killed = any(start <= kill + KILLED_SECONDS and kill <= end for kill in self.kills)
-        if kind is self.failed and killed:
-            with self.lock:
-                self.cut += 1
-            self.doubt(dialect, rows)
-            return
-        with self.lock:
-            kind.append(f"{what}: {type(error).__name__}: {error}"[:600])
-
-
-class Gate:
-    """Where all callers come to rest now and then, with no connection open."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._closed = False
-        self._inside = 0
-        self._callers = 0
-        self.ended = False
-
-    def join(self) -> None:
-        """Be one of the callers."""
-        with self._changed:
-            self._callers += 1
-
-    def leave(self) -> None:
-        """Be none any more."""
-        with self._changed:
-            self._callers -= 1
-            self._changed.notify_all()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether callers go on."""
-        return not self._closed and not self.ended
-
-    def rest(self) -> None:
-        """Wait until it is open again."""
-        with self._changed:
-            self._inside += 1
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._closed or self.ended)
-            self._inside -= 1
-
-    @contextlib.contextmanager
-    def closed(self) -> Iterator[None]:
-        """Have all callers rest while the block runs."""
-        with self._changed:
-            self._closed = True
-            if not self._changed.wait_for(lambda: self._inside >= self._callers, 2 * TIMEOUT):
-                raise TimeoutError("callers do not come to rest")
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._closed = False
-                self._changed.notify_all()
-
-    def end(self) -> None:
-        """Have all callers end."""
-        with self._changed:
-            self.ended = True
-            self._changed.notify_all()
-
-
-@dataclass(frozen=True)
-class Target:
-    """What all callers share: whom they ask, as whom, and what they know."""
-
-    port: int
-    tokens: Mapping[str, str]
-    shelf: Shelf
-    ledger: Ledger
-    gate: Gate
 
 
 class Caller(threading.Thread):
@@ -324,9 +175,9 @@ class Caller(threading.Thread):
         status, headers, answer = self._post(path, sent.body, sent.headers, "oip")
         if status != http.HTTPStatus.OK:
             raise WrongError(f"{path}: expected 200, received {status}: {answer[:300]!r}")
-        found = _tensors(headers, answer)
+        found = tensors(headers, answer)
         for head, values in shelves.expected_of(content, arrays).items():
-            _compare(path, head, found.get(head), values)
+            compare(path, head, found.get(head), values)
         self.to.ledger.note("oip", status, self.rows)
         return "oip_binary, other sorts" if binary else "oip_flat, other sorts"
 
@@ -494,11 +345,11 @@ class Caller(threading.Thread):
         for version in reversed(versions):
             try:
                 for head, values in shelves.expected(name, version, arrays).items():
-                    _compare(path, head, found.get(head), values)
+                    compare(path, head, found.get(head), values)
             except WrongError as error:
                 said = f"{said}\n  version {version}: {error}"
                 continue
-            _check_labels(path, content, found)
+            check_labels(path, content, found)
             return version
         raise WrongError(f"{path}: expected the answer of one of {versions}: {said}")
 
@@ -609,7 +460,7 @@ class SlowCaller(Caller):
             while not select.select([sock], [], [], 0.2)[0]:
                 if not self.to.gate.is_open:
                     return "never sent the rest"
-                if time.monotonic() - self.begun > 90:  # noqa: PLR2004  half a minute late
+                if time.monotonic() - self.begun > REFUSED_SECONDS:
                     raise WrongError("half a request: expected 408 within 60 s, received nothing")
             status, _, content = _read(sock)
         if status != http.HTTPStatus.REQUEST_TIMEOUT:
@@ -642,72 +493,6 @@ def _read(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 def _dialect(form: Callable[..., forms.Sent]) -> str:
     return form.__name__.partition("_")[0]
-
-
-def _compare(path: str, head: str, found: Any, values: Any) -> None:
-    """See that a head's values are as they should be, to the last bit where that is sure.
-
-    Raises:
-        WrongError: they are not.
-    """
-    near = NEAR.get(head, 0.0)
-    if found is not None and np.shape(found) == np.shape(values):
-        if near and np.allclose(found, values, rtol=near, atol=near):
-            return
-        if not near and np.array_equal(found, values):
-            return
-    received = None if found is None else np.asarray(found).tolist()
-    words = f"expected {np.asarray(values).tolist()!r:.200}, received {received!r:.200}"
-    raise WrongError(f"{path}, {head}: {words}")
-
-
-def _check_labels(path: str, content: bytes, found: Mapping[str, Any]) -> None:
-    """See that the labels of an answer of the native form are those of its values.
-
-    Raises:
-        WrongError: they are not.
-    """
-    if not content.startswith(b'{"model":'):
-        return
-    said = json.loads(content)
-    digits = ("zero", "one", "two")
-    right = {
-        "risk": [("low", "high")[int(value > 0.5)] for value in found["risk"][:, 0]],  # noqa: PLR2004  the threshold
-        "digits": [digits[i] for i in found["digits"].argmax(axis=1)],
-        "tags": [
-            [name for name, value in zip(("heavy", "long"), row, strict=True) if value > 0.5]  # noqa: PLR2004
-            for row in found["tags"]
-        ],
-    }
-    for head, labels in right.items():
-        given = said["labels"][head] if "labels" in said else None
-        given = given or [row[head]["label"] for row in said.get("predictions", ())]
-        if given != labels:
-            raise WrongError(f"{path}, {head}: expected {labels}, received {given}")
-
-
-def _tensors(headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
-    """The arrays of an OIP answer, of whatever type."""
-    length = int(headers.get("inference-header-content-length", len(content)))
-    said, raw = json.loads(content[:length]), content[length:]
-    found = {}
-    for entry in said["outputs"]:
-        dtype, data = _DTYPES[entry["datatype"]], entry.get("data")
-        size = entry.get("parameters", {}).get("binary_data_size")
-        if size is not None:
-            piece, raw = raw[:size], raw[size:]
-            data = _texts(piece) if dtype.kind == "O" else np.frombuffer(piece, dtype)
-        found[entry["name"]] = np.array(data, dtype).reshape(entry["shape"])
-    return found
-
-
-def _texts(raw: bytes) -> list[str]:
-    found = []
-    while raw:
-        size = int.from_bytes(raw[:4], "little")
-        found.append(raw[4 : 4 + size].decode())
-        raw = raw[4 + size :]
-    return found
 
 
 # ── what cannot be answered ──────────────────────────────────────────────────────────────────────

@@ -1,0 +1,84 @@
+"""Whether an answer is what ONNX Runtime's own is, to the last bit where that is sure."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.ledger import WrongError
+from tests import forms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What a kernel may compute otherwise where a row stands otherwise in its batch.
+NEAR = {"risk": 1e-6, "tags": 1e-6, "weight": 1e-3}
+_DTYPES = {datatype: np.dtype(name) for name, datatype in forms.DATATYPES.items()}
+
+
+def compare(path: str, head: str, found: Any, values: Any) -> None:
+    """See that a head's values are as they should be, to the last bit where that is sure.
+
+    Raises:
+        WrongError: they are not.
+    """
+    near = NEAR.get(head, 0.0)
+    if found is not None and np.shape(found) == np.shape(values):
+        if near and np.allclose(found, values, rtol=near, atol=near):
+            return
+        if not near and np.array_equal(found, values):
+            return
+    received = None if found is None else np.asarray(found).tolist()
+    words = f"expected {np.asarray(values).tolist()!r:.200}, received {received!r:.200}"
+    raise WrongError(f"{path}, {head}: {words}")
+
+
+def check_labels(path: str, content: bytes, found: Mapping[str, Any]) -> None:
+    """See that the labels of an answer of the native form are those of its values.
+
+    Raises:
+        WrongError: they are not.
+    """
+    if not content.startswith(b'{"model":'):
+        return
+    said = json.loads(content)
+    digits = ("zero", "one", "two")
+    right = {
+        "risk": [("low", "high")[int(value > 0.5)] for value in found["risk"][:, 0]],  # noqa: PLR2004  the threshold
+        "digits": [digits[i] for i in found["digits"].argmax(axis=1)],
+        "tags": [
+            [name for name, value in zip(("heavy", "long"), row, strict=True) if value > 0.5]  # noqa: PLR2004
+            for row in found["tags"]
+        ],
+    }
+    for head, labels in right.items():
+        given = said["labels"][head] if "labels" in said else None
+        given = given or [row[head]["label"] for row in said.get("predictions", ())]
+        if given != labels:
+            raise WrongError(f"{path}, {head}: expected {labels}, received {given}")
+
+
+def tensors(headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
+    """The arrays of an OIP answer, of whatever type."""
+    length = int(headers.get("inference-header-content-length", len(content)))
+    said, raw = json.loads(content[:length]), content[length:]
+    found = {}
+    for entry in said["outputs"]:
+        dtype, data = _DTYPES[entry["datatype"]], entry.get("data")
+        size = entry.get("parameters", {}).get("binary_data_size")
+        if size is not None:
+            piece, raw = raw[:size], raw[size:]
+            data = _texts(piece) if dtype.kind == "O" else np.frombuffer(piece, dtype)
+        found[entry["name"]] = np.array(data, dtype).reshape(entry["shape"])
+    return found
+
+
+def _texts(raw: bytes) -> list[str]:
+    found = []
+    while raw:
+        size = int.from_bytes(raw[:4], "little")
+        found.append(raw[4 : 4 + size].decode())
+        raw = raw[4 + size :]
+    return found
