@@ -18,6 +18,7 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from service import heap
 from service.errors import HTTPError, SettingsError
 from service.repository import assemble, make
 from service.scan import UNLOADED, Version, is_one_file, look, settled
@@ -63,6 +64,8 @@ class Library:
         self._follower: Follower | None = None
         self._watched_in: int | None = None
         self._trouble = ""
+        # Whether models have gone, and the memory they had is still to be given back.
+        self._left = False
         self.stopping = False
         self.current = make(look(path), default, policy)
         _tell(self.current, None)
@@ -155,6 +158,10 @@ class Library:
             SettingsError: there is nothing any more, or it cannot be read; all goes on as before.
         """
         with self._refreshing:
+            if self._left:
+                # By now, nobody is being answered by them any more.
+                self._left = False
+                heap.give_back()
             self._unload(self._idle())
             known = self.current.stock.scan
             before = look(self._path)
@@ -234,6 +241,8 @@ class Library:
             used, now = self._used, time.monotonic()
             self._used = {key: used.get(key, now) for key in self.current.stock.kept}
             _tell(self.current, former)
+            models = self.current.stock.models
+            self._left |= any(models.get(key) is not m for key, m in former.stock.models.items())
             if self._follower is not None:
                 self._follower(self.current)
             return self.current

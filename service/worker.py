@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import uvloop
 
-from service import tls
+from service import heap, tls
 from service.app import create_app
 from service.connection import Connection
 from service.front import Front
@@ -48,6 +48,7 @@ def work(
     # `wire.fast` lets sums of squares overflow; to say so once costs nothing, and at each of them
     # would cost microseconds.
     np.seterr(over="ignore")
+    heap.share()
     app = create_app(settings, metrics)
     # In this process, and no earlier: no thread of the one that forked it is in it.
     app.extensions["triceps"].watch(settings.watch)
