@@ -23,12 +23,12 @@ from werkzeug.exceptions import (
 from service import __version__, cors, describe, gate, openapi, routes, transfer
 from service import settings as all_settings
 from service.access import Access
-from service.batcher import Run
 from service.errors import HTTPError, RequestError, nearest
 from service.life import Library
 from service.metrics import ASK_TIMING, Metrics, expose, server_timing
 from service.pages import oip, scoring, v1
 from service.repository import known_names
+from service.run import Run
 from service.wire import native
 from service.wire.body import show, wrong
 from service.wire.dialect import Reply

@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
+from service.run import Part, Run
+from service.wire.numbers import Numbers, join
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from service.model import Model
 
-    Arrays = Mapping[str, NDArray[Any]]
+    # By tensor, [rows, …].
+    Given = Mapping[str, NDArray[Any]] | Numbers
     # One request: whom to tell, its arrays, and how many rows they have.
-    _Waiting = tuple["Asker", Arrays, int]
-    _Answer = tuple["Arrays | Exception", "Run"]
+    _Waiting = tuple["Asker", Given, int]
 
 log = logging.getLogger(__name__)
 
@@ -49,28 +49,14 @@ FEW_ROWS = 16
 PACED_RUNS = 8
 
 
-@dataclass(slots=True)
-class Run:
-    """One run of a model: all its rows and what came of them, and its time by `perf_counter`.
-
-    `counted` is for whoever counts runs, and comes to the same one from each of its requests.
-    """
-
-    rows: int
-    started: float
-    ended: float
-    outputs: Arrays
-    counted: bool = False
-
-
 class Asker(Protocol):
     """Who waits for a run."""
 
     def wanted(self) -> bool:
         """Whether it still does; asked just before the run, and if not, it is dropped."""
 
-    def done(self, outputs: Arrays | Exception, run: Run) -> None:
-        """Take the outputs by head, or the exception; called in the event loop."""
+    def done(self, came: Part | Exception) -> None:
+        """Take its rows of a run, or what went wrong; called in the event loop."""
 
 
 class _Queue:
@@ -145,7 +131,7 @@ class Batcher:
         self._gather = gather
 
     def submit(
-        self, lane: Lane, name: str, heads: Sequence[str], arrays: Arrays, asker: Asker
+        self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
     ) -> None:
         """Have `heads` computed from `arrays`, and `asker` told.
 
@@ -158,12 +144,15 @@ class Batcher:
             asker: whom to tell.
         """
         key: tuple[Any, ...] = (name, heads)
-        if lane.free_shapes:
-            key += tuple(array.shape[1:] for array in arrays.values())
+        if isinstance(arrays, Numbers):
+            rows = arrays.rows
+        else:
+            rows = len(next(iter(arrays.values())))
+            if lane.free_shapes:
+                key += tuple(array.shape[1:] for array in arrays.values())
         queue = lane.queues.get(key)
         if queue is None:
             queue = _add_queue(lane, key, heads)
-        rows = len(next(iter(arrays.values())))
         queue.waiting.append((asker, arrays, rows))
         lane.rows += rows
         if not queue.busy:
@@ -176,27 +165,27 @@ class Batcher:
             # It gathers on meanwhile, and what is too late by then is not run.
             lane.due.append(queue)
             return
-        batch = self._take(lane, queue)
+        batch, rows = self._take(lane, queue)
         if not batch:
             queue.busy = False
             self._run_due(lane)
-        elif lane.is_cheap(sum(rows for _, _, rows in batch)):
+        elif lane.is_cheap(rows):
             began = thread_time()
-            answers = _run(lane.model, queue.heads, batch)
-            self._finish(lane, queue, batch, answers, thread_time() - began)
+            came = _run(lane.model, queue.heads, batch, rows)
+            self._finish(lane, queue, batch, came, (thread_time() - began, rows))
         else:
             if lane.thread is None:
                 lane.thread = ThreadPoolExecutor(1, "model")
             lane.running = True
-            lane.thread.submit(self._run_in_thread, lane, queue, batch)
+            lane.thread.submit(self._run_in_thread, lane, queue, batch, rows)
 
     def _run_due(self, lane: Lane) -> None:
         """Have the queue run whose turn it is, if there is one."""
         if lane.due:
             self._loop.call_soon(self._run_next, lane, lane.due.popleft())
 
-    def _take(self, lane: Lane, queue: _Queue) -> list[_Waiting]:
-        """The next requests to run together; those that nobody waits for are dropped here."""
+    def _take(self, lane: Lane, queue: _Queue) -> tuple[list[_Waiting], int]:
+        """The next requests to run together, and their rows; who waits no more is dropped here."""
         batch: list[_Waiting] = []
         rows = 0
         alone = not self._gather or lane.model.signature.batch is not None
@@ -210,31 +199,33 @@ class Batcher:
             if first[0].wanted():
                 batch.append(first)
                 rows += first[2]
-        return batch
+        return batch, rows
 
-    def _run_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting]) -> None:
+    def _run_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting], rows: int) -> None:
         began = thread_time()
-        answers = _run(lane.model, queue.heads, batch)
-        took = thread_time() - began
-        self._loop.call_soon_threadsafe(self._finish, lane, queue, batch, answers, took)
+        came = _run(lane.model, queue.heads, batch, rows)
+        pace = thread_time() - began, rows
+        self._loop.call_soon_threadsafe(self._finish, lane, queue, batch, came, pace)
 
     def _finish(
         self,
         lane: Lane,
         queue: _Queue,
         batch: list[_Waiting],
-        answers: list[_Answer],
-        seconds: float,
+        came: list[Part | Exception],
+        pace: tuple[float, int],
     ) -> None:
+        """Hand on what came, in so many seconds for so many rows."""
         lane.running = False
+        seconds, rows = pace
         # Half of what it was and half of what it is, so that it follows the load in a few runs.  Of
         # the processor's time, and not of the clock's: a run that had to wait for others is no
         # dearer, and to give it a thread for that would have it wait even more.
         lane.seconds = (lane.seconds + seconds) / 2
-        lane.note(seconds / sum(rows for _, _, rows in batch))
-        for (asker, _, _), (outputs, run) in zip(batch, answers, strict=True):
+        lane.note(seconds / rows)
+        for (asker, _, _), part in zip(batch, came, strict=True):
             try:
-                asker.done(outputs, run)
+                asker.done(part)
             except Exception:
                 # A bug of one is not to keep the others, and all who come, waiting.
                 log.exception("an answer could not be handed on")
@@ -252,37 +243,22 @@ def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> _Queue
     return queue
 
 
-def _run(model: Model, heads: Sequence[str], batch: Sequence[_Waiting]) -> list[_Answer]:
-    """Each request's answer, from one run if that is possible."""
-    if len(batch) > 1:
-        started = perf_counter()
-        joined = {
-            name: np.concatenate([arrays[name] for _, arrays, _ in batch]) for name in batch[0][1]
-        }
-        outputs = _try(model, heads, joined)
-        if not isinstance(outputs, Exception):
-            answers: list[_Answer] = []
-            run = Run(sum(rows for _, _, rows in batch), started, perf_counter(), outputs)
-            start = 0
-            for _, _, rows in batch:
-                end = start + rows
-                own = {head: output[start:end] for head, output in outputs.items()}
-                answers.append((own, run))
-                start = end
-            return answers
-        # One of them fails the run: alone, it fails only its own.
-    return [_run_alone(model, heads, arrays, rows) for _, arrays, rows in batch]
-
-
-def _run_alone(model: Model, heads: Sequence[str], arrays: Arrays, rows: int) -> _Answer:
+def _run(
+    model: Model, heads: Sequence[str], batch: Sequence[_Waiting], rows: int
+) -> list[Part | Exception]:
+    """What came for each request, from one run of all rows if that is possible."""
     started = perf_counter()
-    outputs = _try(model, heads, arrays)
-    kept = {} if isinstance(outputs, Exception) else outputs
-    return outputs, Run(rows, started, perf_counter(), kept)
-
-
-def _try(model: Model, heads: Sequence[str], arrays: Arrays) -> Arrays | Exception:
     try:
-        return model.predict(arrays, heads)
+        outputs = model.predict(join([given for _, given, _ in batch]), heads)
     except Exception as error:  # noqa: BLE001  whatever it is, it is the caller's to hear
-        return error
+        if len(batch) == 1:
+            return [error]
+        # One of them fails the run: alone, it fails only its own.
+        return [_run(model, heads, [request], request[2])[0] for request in batch]
+    run = Run(rows, started, perf_counter(), outputs)
+    came: list[Part | Exception] = []
+    start = 0
+    for _, _, own in batch:
+        came.append(Part(run, start, start + own))
+        start += own
+    return came

@@ -28,21 +28,21 @@ from service.wire.answers import Writer
 from service.wire.body import wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from flask import Flask
-    from numpy.typing import NDArray
 
     from service.access import Access
-    from service.batcher import Run
     from service.connection import Connection, Request
     from service.life import Library
     from service.metrics import Meter, Metrics
     from service.repository import Repository, Servable
+    from service.run import Part
     from service.settings import Settings
-    from service.signature import Signature
-    from service.wire.dialect import Dialect, Encode, Reader, Reply
+    from service.wire.dialect import Dialect, Reader, Reply
+
+    Write = Callable[[Any, Part], Reply]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Route:
     servable: Servable
     dialect: Dialect
     read: Reader
-    encode: Encode
+    write: Write
     lane: Lane
     meter: Meter
 
@@ -116,9 +116,9 @@ class Front:
             key = id(servable), dialect
             if key not in made:
                 lane = lanes.setdefault(servable.model, Lane(servable.model))
-                read, encode = _coder(dialect, servable.signature)
+                read, write = _coder(dialect, servable)
                 meter = self.metrics.meter(servable, dialect.name)
-                made[key] = Route(servable, dialect, read, encode, lane, meter)
+                made[key] = Route(servable, dialect, read, write, lane, meter)
             found[target] = made[key]
         self.routes = found
 
@@ -315,24 +315,20 @@ class Prediction:
             return False
         return True
 
-    def done(self, outputs: Mapping[str, NDArray[Any]] | Exception, run: Run) -> None:
-        """Answer with `outputs`, or with what went wrong."""
+    def done(self, came: Part | Exception) -> None:
+        """Answer with the rows that are its own, or with what went wrong."""
         handed = perf_counter()
-        if isinstance(outputs, Exception):
-            self.fail(outputs)
+        if isinstance(came, Exception):
+            self.fail(came)
             return
         route, headers = self._route, self._request.headers
-        servable = route.servable
         try:
-            reply = route.encode(
-                self._asked, servable.name, servable.version, servable.signature, outputs
-            )
-            content, head = _as_http(reply, headers)
+            content, head = _as_http(route.write(self._asked, came), headers)
         except Exception as error:  # noqa: BLE001  as in `_begin`
             self.fail(error)
             return
         encoded = perf_counter()
-        times = (self._received, self._decoded, run, handed, encoded)
+        times = (self._received, self._decoded, came.run, handed, encoded)
         route.meter.answered(times, self._asked.imputed)
         if headers.get(_ASK_TIMING) == b"1":
             head += b"server-timing: %s\r\n" % server_timing(times).encode()
@@ -369,11 +365,16 @@ def _timeout(header: bytes | None, asked: Any) -> float | None:
     raise wrong("X-Request-Timeout", "a number of seconds above 0", repr(received))
 
 
-def _coder(dialect: Dialect, signature: Signature) -> tuple[Reader, Encode]:
+def _coder(dialect: Dialect, servable: Servable) -> tuple[Reader, Write]:
     """What reads a dialect's bodies and writes its answers: the same as it does, and faster."""
+    name, version, signature = servable.name, servable.version, servable.signature
     if dialect is native.DIALECT:
-        return fast.Decoder(signature).read, Writer(signature).encode
-    return dialect.reader(signature), dialect.encode
+        return fast.Decoder(signature).read, Writer(name, version, signature).write
+
+    def write(asked: Any, part: Part) -> Reply:
+        return dialect.encode(asked, name, version, signature, part.outputs())
+
+    return dialect.reader(signature), write
 
 
 def _as_http(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from prometheus_client import Metric
 
-    from service.batcher import Run
     from service.board import Region
     from service.repository import Repository, Servable
+    from service.run import Run
     from service.signature import Head
     from service.wire.body import Imputed
 

@@ -32,6 +32,7 @@ from bodies import Body
 
 from service.errors import RequestError
 from service.model import Model
+from service.run import Part, Run
 from service.wire import fast, mlflow, native, oip, tfserving
 from service.wire.answers import Writer
 from service.wire.quick import UnsureError
@@ -71,11 +72,11 @@ class Target:
         self.model = Model.load(content)
         self.signature = signature = self.model.signature
         self.tensors = by_name(signature)
-        self.writer = Writer(signature)
+        self.writer = Writer("m", "1", signature)
         self.readers = {form: d.reader(signature) for form, d in DIALECTS.items()}
         # By form, another way to read the same, which has to come to the same.
         self.others: dict[str, Any] = {
-            "native": fast.Decoder(signature).read,
+            "native": lambda body, _: fast.decode(body, signature),
             "oip": oip.reader(signature),
         }
 
@@ -145,7 +146,7 @@ def _check(body: Body, target: Target) -> bool:
         return True
     reply = dialect.encode(asked, "m", "1", target.signature, outputs)
     if body.form == "native":
-        written = target.writer.encode(asked, "m", "1", target.signature, outputs)
+        written = target.writer.write(asked, Part(Run(rows, 0.0, 0.0, outputs), 0, rows))
         if written != reply:
             raise Fault(f"two answers: {written!r} and {reply!r}")
     _check_reply(body, asked, reply, rows)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from service.model import Model
+from service.run import Part, Run
 from service.signature import Head, Signature, Tensor
 from service.wire import native
 from service.wire.answers import Writer
@@ -59,13 +60,20 @@ def cases(draw: st.DrawFn) -> tuple[native.Request, dict[str, NDArray[Any]]]:
 @given(case=cases(), name=st.sampled_from(["a", 'a"b', "50%"]))
 @settings(max_examples=300, deadline=None)
 def test_both_write_the_same_bytes(case, name):
-    """Whatever the heads, their kinds, names and labels, and whatever they answer."""
+    """Whatever the heads, their kinds, names and labels, and whoever else is in the run."""
     asked, outputs = case
 
-    quick = Writer(SIGNATURE).encode(asked, name, "3", SIGNATURE, outputs)
+    writer = Writer(name, "3", SIGNATURE)
+    rows = len(next(iter(outputs.values())))
+    run = Run(rows, 0.0, 0.0, outputs)
+    first = rows // 2
+    for start, end in ((0, first), (first, rows)) if first else ((0, rows),):
+        part = Part(run, start, end)
 
-    assert quick.content == native.encode(asked, name, "3", SIGNATURE, outputs)
-    assert quick[1:] == ("application/json", ())
+        quick = writer.write(asked, part)
+
+        assert quick.content == native.encode(asked, name, "3", SIGNATURE, part.outputs())
+        assert quick[1:] == ("application/json", ())
 
 
 @pytest.mark.parametrize("content", small.every().values(), ids=small.every())
@@ -83,6 +91,7 @@ def test_what_models_answer_is_written_the_same(content):
     outputs = model.predict(zeros, signature.head_names)
     asked = native.Request(zeros, signature.head_names, by_row=True, imputed=[])
 
-    written = Writer(signature).encode(asked, "m", "1", signature, outputs).content
+    run = Run(3, 0.0, 0.0, outputs)
+    written = Writer("m", "1", signature).write(asked, Part(run, 0, 3)).content
 
     assert written == native.encode(asked, "m", "1", signature, outputs)

@@ -14,6 +14,7 @@ from service import batcher as batchers
 from service.batcher import FEW_ROWS, ROWS_A_RUN, Batcher, Lane
 from service.errors import CannotRun
 from service.model import Model
+from service.run import Part
 
 
 class Watched(Model):
@@ -46,10 +47,13 @@ class Asked:
         """Whether it still waits."""
         return self._wanted
 
-    def done(self, outputs: Any, run: Any) -> None:
+    def done(self, came: Part | Exception) -> None:
         """Take the answer."""
-        assert run.started <= run.ended
-        self.future.set_result(outputs)
+        if isinstance(came, Part):
+            assert came.run.started <= came.run.ended
+            self.future.set_result(came.outputs())
+        else:
+            self.future.set_result(came)
 
 
 def submit(

@@ -222,7 +222,7 @@ from service import cli, logs
 from service.model import Model
 from service.wire.answers import Writer
 
-def encode(*arguments):
+def write(*arguments):
     raise ValueError(repr(arguments))
 
 def summary(*arguments):
@@ -231,7 +231,7 @@ def summary(*arguments):
 
 from service import describe
 describe.summary = summary
-Writer.encode = encode
+Writer.write = write
 logs.set_up()
 cli.main()
 """
@@ -277,6 +277,6 @@ def test_bugs_under_requests_tell_nothing_of_them(tmp_path):
 
     assert statuses == [500, 500]
     assert [said["exception"].splitlines()[-1] for said in failed] == ["ValueError", "KeyError"]
-    assert all("in encode" in s["exception"] or "in summary" in s["exception"] for s in failed)
+    assert all("in write" in s["exception"] or "in summary" in s["exception"] for s in failed)
     assert "123456" not in err
     assert TOKEN not in err

@@ -33,6 +33,14 @@ def test_a_list_in_another_shape_is_none(text, shape):
     assert not quick.is_nested(simdjson.Parser().parse(text.encode()), shape)
 
 
+@pytest.mark.parametrize("size", [0, 10, quick.FEW - 1, quick.FEW, 10**6])
+def test_brackets_are_counted_in_bodies_of_any_size(size):
+    """Two ways to the same."""
+    body = (b'["[",{[' * size)[:size]
+
+    assert quick.count(body, b"[") == body.count(b"[")
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint32", "int64"])
 def test_numbers_past_a_dtype_are_left(dtype):
     """To the plain way, which says so."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from service.run import Part
     from service.signature import Head, Signature
 
 _MOST_FORMS = 64
@@ -37,40 +38,40 @@ class _Form(NamedTuple):
 
 
 class Writer:
-    """`native.encode` for one signature, with what follows from it worked out once."""
+    """`native.encode` for one version, with what follows from it worked out once."""
 
-    def __init__(self, signature: Signature) -> None:
-        """Prepare for answers of `signature`."""
+    def __init__(self, name: str, version: str, signature: Signature) -> None:
+        """Prepare for answers of `signature`, by a model or view of that name and version."""
+        self._who = name, version, signature
+        known = orjson.dumps(name), orjson.dumps(version)
+        self._begin = b'{"model":%b,"version":%b,"predictions":[' % known
         self._form = lru_cache(_MOST_FORMS)(partial(_form, signature))
 
-    def encode(
-        self,
-        asked: native.Request,
-        name: str,
-        version: str,
-        signature: Signature,
-        outputs: Mapping[str, NDArray[Any]],
-    ) -> Reply:
+    def write(self, asked: native.Request, part: Part) -> Reply:
         """As `native.encode`: the same bytes."""
         form = self._form(asked.heads) if asked.by_row else None
         if form is None:
-            return Reply(native.encode(asked, name, version, signature, outputs))
-        columns: list[list[bytes]] = []
-        for head in form.heads:
-            output = outputs[head.name]
-            columns.append(_texts(output))
-            known = form.labels.get(head.name)
-            if known is not None:
-                labels = labels_of(head, output)
-                columns.append([_label(label, known) for label in labels])
-        rows = b",".join([form.template % row for row in zip(*columns, strict=True)])
+            return Reply(native.encode(asked, *self._who, part.outputs()))
+        run, start, end = part
+        if run.texts is None:
+            # At once for all who have a part of it: a call costs more than some rows more.
+            run.texts = _rows(form, run.outputs)
         imputed = b""
         if asked.imputed:
             imputed = b',"imputed":' + orjson.dumps(native.listed(asked.imputed))
-        return Reply(
-            b'{"model":%b,"version":%b,"predictions":[%b]%b}'
-            % (orjson.dumps(name), orjson.dumps(version), rows, imputed)
-        )
+        return Reply(b"%b%b]%b}" % (self._begin, b",".join(run.texts[start:end]), imputed))
+
+
+def _rows(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    """A row's answer each."""
+    columns: list[list[bytes]] = []
+    for head in form.heads:
+        output = outputs[head.name]
+        columns.append(_texts(output))
+        known = form.labels.get(head.name)
+        if known is not None:
+            columns.append([_label(label, known) for label in labels_of(head, output)])
+    return [form.template % row for row in zip(*columns, strict=True)]
 
 
 def _form(signature: Signature, names: tuple[str, ...]) -> _Form | None:

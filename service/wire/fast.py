@@ -1,6 +1,6 @@
 """The native form once more, for bodies that are as they should be: bytes straight to arrays.
 
-    bytes ── simdjson ──▶ buffers of float64 ──▶ arrays        whatever is unusual ──▶ native.decode
+    bytes ── simdjson ──▶ Numbers ── join ──▶ arrays        whatever is unusual ──▶ native.decode
 
 It decides nothing.  A body that it is not sure of (a missing value, a text where a number goes,
 a key too many) is left to the plain path, which knows every rule and every message.
@@ -9,14 +9,23 @@ a key too many) is left to the plain path, which knows every rule and every mess
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import simdjson
 
 from service.wire import native
 from service.wire.body import MOST_ROWS
-from service.wire.quick import UNSURE, UnsureError, brackets, is_nested, kind_of, narrow, parse
+from service.wire.numbers import Numbers, group, join
+from service.wire.quick import (
+    UNSURE,
+    UnsureError,
+    brackets,
+    count,
+    is_nested,
+    kind_of,
+    parse,
+)
 from service.wire.values import LARGEST
 
 if TYPE_CHECKING:
@@ -28,11 +37,10 @@ if TYPE_CHECKING:
     from service.wire.dialect import Header
 
     Arrays = dict[str, NDArray[Any]]
-    Reader = Callable[[list[Any], "_Found"], int]
+    Reader = Callable[[list[Any], Numbers], int]
 
 # Numbers of a body that are converted at once, at most (unless a single row has more).
 _MANY = 2**19
-_LATER: NDArray[Any] = np.empty(0)
 
 
 def decode(body: bytes, signature: Signature) -> native.Request:
@@ -41,7 +49,10 @@ def decode(body: bytes, signature: Signature) -> native.Request:
     Raises:
         BadRequest: with everything that is wrong with the body.
     """
-    return Decoder(signature).decode(body)
+    asked = Decoder(signature).decode(body)
+    arrays = join([asked.arrays])
+    names = [tensor.name for entry in signature.inputs.values() for tensor in entry.tensors]
+    return asked._replace(arrays={name: arrays[name] for name in names if name in arrays})
 
 
 class Decoder:
@@ -51,10 +62,12 @@ class Decoder:
         """Prepare for bodies of `signature`."""
         self._signature = signature
         self._every = tuple(signature.inputs)
-        self._readers = {name: _reader(entry) for name, entry in signature.inputs.items()}
+        entries = signature.inputs
+        self._readers = {name: _reader(entry) for name, entry in entries.items()}
+        self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
 
     def decode(self, body: bytes) -> native.Request:
-        """As `native.decode`: the same arrays, the same errors.
+        """As `native.decode`, of arrays some of which are `Numbers` still.
 
         Raises:
             BadRequest: with everything that is wrong with the body.
@@ -85,18 +98,20 @@ class Decoder:
         else:
             found = self._columns(said["inputs"], needed)
             opened += len(found)
-        made = _Found()
+        made = Numbers(self._groups, len(next(iter(found.values()))))
         for name, elements in found.items():
             opened += self._readers[name](elements, made)
-        made.make()
-        arrays = made.arrays
+        made.check()
+        arrays: Arrays | Numbers = made
         if len(found) != len(needed):
             # Nothing depends on the others: they were only checked.
             entries = [self._signature.inputs[name] for name in needed]
-            arrays = {t.name: arrays[t.name] for entry in entries for t in entry.tensors}
-        if body.count(b"[") != opened:
+            whole = made.make()
+            arrays = {t.name: whole[t.name] for entry in entries for t in entry.tensors}
+        if count(body, b"[") != opened:
             raise UnsureError
-        return native.Request(arrays, heads, by_row, [])
+        # Until they run, the batcher takes the one for the other.
+        return native.Request(cast("Arrays", arrays), heads, by_row, [])
 
     def _heads(self, asked: Any) -> tuple[str, ...]:
         # A text is a row of letters, each of which may be the name of a head.
@@ -154,18 +169,17 @@ def _reader(entry: Input) -> Reader:
     if entry.features:
         return partial(_read_table, entry)
     tensor = entry.tensors[0]
-    kind = kind_of(tensor.dtype)
-    if tensor.size is None or not tensor.shape or kind is None:
+    if not tensor.size or not tensor.shape or kind_of(tensor.dtype) is None:
         return _leave
-    return partial(_read_tensor, entry, kind)
+    return partial(_read_many, entry, tensor, tensor.size)
 
 
-def _leave(elements: list[Any], found: _Found) -> int:
+def _leave(elements: list[Any], found: Numbers) -> int:
     del elements, found
     raise UnsureError
 
 
-def _read_table(entry: Input, elements: list[Any], found: _Found) -> int:
+def _read_table(entry: Input, elements: list[Any], found: Numbers) -> int:
     names = entry.feature_names
     opened = 0
     rows = []
@@ -181,45 +195,50 @@ def _read_table(entry: Input, elements: list[Any], found: _Found) -> int:
         places = entry.places[tensor.name]
         values = [row[i] for row in rows for i in places]
         kinds = set(map(type, values))
-        shape = (len(rows), len(places))
         if tensor.dtype == "string":
             if kinds != {str}:
                 raise UnsureError
-            found.arrays[tensor.name] = np.array(values, dtype=object).reshape(shape)
+            found.arrays[tensor.name] = np.array(values, dtype=object).reshape(
+                len(rows), len(places)
+            )
         elif kinds <= {int, float} and tensor.dtype in LARGEST:
-            found.add(tensor, shape, len(values), [np.array(values, dtype=np.float64)])
+            found.numbers[tensor.name] = [np.array(values, dtype=np.float64)]
         else:
             raise UnsureError
     return opened
 
 
-def _read_tensor(entry: Input, kind: Any, elements: list[Any], found: _Found) -> int:
-    tensor = entry.tensors[0]
-    size = tensor.size or 0
+def _texts(values: list[Any], rows: int) -> NDArray[Any]:
+    return np.array(values, dtype=object).reshape(rows, -1)
+
+
+def _read_tensor(
+    entry: Input, tensor: Tensor, size: int, elements: list[Any], found: Numbers
+) -> int:
+    kind = kind_of(tensor.dtype)
     opened = 0
     buffers = []
-    rows = len(elements)
-    if rows > 1 and rows * size > _MANY:
-        return _read_many(entry, kind, elements, found)
     for element in elements:
-        flat = len(element) == size and type(element[0]) is not simdjson.Array
-        opened += 1 if flat else _brackets(element, entry)
+        # One nested in a shape that begins with its size has more brackets than are counted here.
+        opened += 1 if len(element) == size else _brackets(element, entry)
         buffers.append(element.as_buffer(of_type=kind))
-    found.add(tensor, (rows, *tensor.fixed), rows * size, buffers)
+    found.numbers[tensor.name] = buffers
     return opened
 
 
-def _read_many(entry: Input, kind: Any, elements: list[Any], found: _Found) -> int:
+def _read_many(entry: Input, tensor: Tensor, size: int, elements: list[Any], found: Numbers) -> int:
     """As `_read_tensor`, some rows at a time: of all, float64 would take thrice the memory."""
-    tensor = entry.tensors[0]
-    most = max(1, _MANY // (tensor.size or 1))
+    most = max(1, _MANY // size)
+    if len(elements) <= most:
+        return _read_tensor(entry, tensor, size, elements, found)
     opened = 0
     pieces = []
     for start in range(0, len(elements), most):
-        piece = _Found()
-        opened += _read_tensor(entry, kind, elements[start : start + most], piece)
-        piece.make()
-        pieces.append(piece.arrays[tensor.name])
+        rows = elements[start : start + most]
+        piece = Numbers(group([tensor]), len(rows))
+        opened += _read_tensor(entry, tensor, size, rows, piece)
+        piece.check()
+        pieces.append(piece.make()[tensor.name])
     found.arrays[tensor.name] = np.concatenate(pieces)
     return opened
 
@@ -230,42 +249,3 @@ def _brackets(element: Any, entry: Input) -> int:
         if shape is not None and len(shape) > 1 and is_nested(element, shape):
             return brackets(shape)
     raise UnsureError
-
-
-class _Found:
-    """What a body holds: whole arrays, and numbers that are yet to be made into some.
-
-    The numbers of one dtype are checked and converted together, since for the most frequent
-    request, of one row, each call of numpy costs more than its work.
-    """
-
-    __slots__ = ("arrays", "numbers")
-
-    def __init__(self) -> None:
-        self.arrays: Arrays = {}
-        self.numbers: dict[str, tuple[list[Any], list[tuple[str, tuple[int, ...], int]]]] = {}
-
-    def add(self, tensor: Tensor, shape: tuple[int, ...], size: int, buffers: list[Any]) -> None:
-        """Take up a tensor's numbers, float64 or int64, `size` in all."""
-        # Keeps its place among the arrays.
-        self.arrays[tensor.name] = _LATER
-        known = self.numbers.get(tensor.dtype)
-        if known is None:
-            self.numbers[tensor.dtype] = buffers, [(tensor.name, shape, size)]
-        else:
-            known[0].extend(buffers)
-            known[1].append((tensor.name, shape, size))
-
-    def make(self) -> None:
-        """Make arrays of all numbers."""
-        for dtype, (buffers, places) in self.numbers.items():
-            joined = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-            flat = narrow(dtype, joined)
-            start = 0
-            for name, shape, size in places:
-                end = start + size
-                # Raises ValueError where there are fewer values than there should be.
-                self.arrays[name] = flat[start:end].reshape(shape)
-                start = end
-            if start != len(flat):
-                raise UnsureError

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _local = threading.local()
-_FEW = 4096
+FEW = 4096
+"""So many numbers cost less than a call of numpy, about."""
 LARGE = 4 * 2**20
 # Looked up once: to make one of its name takes numpy longer than to convert a few numbers.
 _DTYPES = {name: np.dtype(name) for name in (*LARGEST, *RANGES)}
@@ -80,6 +81,14 @@ def is_nested(element: Any, shape: Sequence[int]) -> bool:
     )
 
 
+def count(body: bytes, character: bytes) -> int:
+    """How often one character of ASCII is in a body."""
+    if len(body) < FEW:
+        return body.count(character)
+    # Which compares a byte at a time.
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8) == character[0]))
+
+
 def brackets(shape: Sequence[int]) -> int:
     """How many opening brackets a list in that shape has."""
     found = 1
@@ -88,27 +97,49 @@ def brackets(shape: Sequence[int]) -> int:
     return found
 
 
-def narrow(dtype: str, numbers: Any) -> NDArray[Any]:
-    """A buffer of what `kind_of` says as a flat array in a dtype, if all of it fits."""
+def check(dtype: str, numbers: Any) -> int:
+    """How many numbers there are in a buffer of what `kind_of` says, all of which fit a dtype.
+
+    Raises:
+        UnsureError: one does not.
+    """
     largest = LARGEST.get(dtype)
+    least: float
+    most: float
     if largest is None:
-        return _narrow_whole(dtype, np.frombuffer(numbers, np.int64))
-    wide = np.frombuffer(numbers, np.float64)
-    if dtype == "float64":
-        return wide  # every number that simdjson reads is one
-    # No value is larger than the root of the sum of their squares, which for a few costs least;
-    # over many, BLAS would call in its threads.
-    if len(wide) <= _FEW:
-        fitting = wide.dot(wide) <= largest * largest
+        wide: NDArray[Any] = np.frombuffer(numbers, np.int64)
+        least, most = RANGES[dtype]
     else:
-        fitting = -largest <= wide.min() and wide.max() <= largest
-    if not fitting:
-        raise UnsureError
-    return wide.astype(_DTYPES[dtype])
-
-
-def _narrow_whole(dtype: str, wide: NDArray[Any]) -> NDArray[Any]:
-    least, most = RANGES[dtype]
+        wide = np.frombuffer(numbers, np.float64)
+        # No value is larger than the root of the sum of their squares, which costs least.
+        if _squares(wide) <= largest * largest:
+            return len(wide)
+        least, most = -largest, largest
     if not (least <= wide.min() and wide.max() <= most):
         raise UnsureError
-    return wide.astype(_DTYPES[dtype])
+    return len(wide)
+
+
+def _squares(wide: NDArray[Any]) -> float:
+    """The sum of their squares, of some at a time: over many, BLAS would call in its threads."""
+    if len(wide) <= FEW:
+        return float(wide.dot(wide))
+    parts = [wide[i : i + FEW] for i in range(0, len(wide), FEW)]
+    return float(sum([part.dot(part) for part in parts]))
+
+
+def narrow(dtype: str, numbers: Any) -> NDArray[Any]:
+    """A buffer of what `kind_of` says as a flat array in a dtype, if all of it fits.
+
+    Raises:
+        UnsureError: it does not.
+    """
+    check(dtype, numbers)
+    return convert(dtype, numbers)
+
+
+def convert(dtype: str, numbers: Any) -> NDArray[Any]:
+    """As `narrow`, where it is known that all of it fits."""
+    wide = np.frombuffer(numbers, np.float64 if dtype in LARGEST else np.int64)
+    # Every number that simdjson reads as float64 is one.
+    return wide if dtype == "float64" else wide.astype(_DTYPES[dtype])

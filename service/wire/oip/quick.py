@@ -8,7 +8,7 @@ import orjson
 import simdjson
 
 from service.wire import quick
-from service.wire.quick import UnsureError, brackets, is_nested, kind_of
+from service.wire.quick import UnsureError, brackets, count, is_nested, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             opened += 1 + _brackets(data, entry["shape"])
             entry["data"] = quick.narrow(dtype, data.as_buffer(of_type=kind))
         inputs.append(entry)
-    if body.count(b":") != _keys_in(said) or body.count(b"[") != opened:
+    if count(body, b":") != _keys_in(said) or count(body, b"[") != opened:
         raise UnsureError
     return said
 
