@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import httptools
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_HEAD = 64 * 1024
 # Requests that one connection may send ahead of their answers.
 MAX_AHEAD = 8
+# Heads that are known again: how many, of how many bytes.
+MAX_KNOWN = 1024
+MAX_KNOWN_HEAD = 4096
 # For a byte of a body, so many of what goes with its chunk: one of a byte has five.
 _MOST_AROUND = 8
 IDLE_SECONDS = 75
@@ -38,6 +41,12 @@ JSON = b"content-type: application/json\r\nvary: Accept-Encoding\r\n"
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+# What a head has that is not known again: a body of another kind, a wish to be answered before it,
+# a secret, or a name that no other request has.
+_SPECIAL = (
+    *(b"transfer-encoding", b"expect", b"authorization", b"cookie"),
+    *(b"x-request-id", b"traceparent"),
+)
 # What keeps a connection open after an answer goes without saying only since HTTP/1.1.
 _KEEP = {"1.1": b"", "1.0": b"connection: keep-alive\r\n"}
 
@@ -62,8 +71,21 @@ class Request:
         return "" if value is None else value.decode("latin-1")
 
 
+class Head(NamedTuple):
+    """What the parser has made of a head, and of how many bytes the body after it was."""
+
+    method: bytes
+    version: str
+    target: bytes
+    headers: dict[bytes, bytes]
+    size: int
+
+
 class Owner(Protocol):
     """What a connection needs of whoever answers its requests."""
+
+    heads: dict[bytes, Head]
+    """Those that are known, by their bytes."""
 
     max_body: int
     max_in_flight: int
@@ -119,6 +141,8 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._received = 0
         self._in_flight = 0
+        # What begins with a request: its head, if that is all there, and how many bytes follow.
+        self._begun: tuple[bytes, int] = b"", 0
 
     def is_open(self) -> bool:
         """Whether anybody is still there for an answer.
@@ -150,7 +174,18 @@ class Connection(asyncio.Protocol):
         """Read on."""
         if self._deaf or not data:
             return
-        if self._in_request:
+        if not self._in_request:
+            end = data.find(b"\r\n\r\n") + 4
+            self._begun = data[:end], len(data) - end
+            # Most clients send the same head over and over; of the same bytes the parser, which is
+            # between two requests, would make the same.
+            known = self._front.heads.get(self._begun[0])
+            if known is not None and known.size == self._begun[1] and self._takes(known.size):
+                self._fresh = False
+                self._since = self._front.now
+                self._hand_on(Request(*known[:4], data[end:], keep_alive=True))
+                return
+        else:
             self._received += len(data)
             if self._received > len(data) + MAX_HEAD + _MOST_AROUND * self._size:
                 message = f"body: expected chunks of it, received over {MAX_HEAD} bytes around them"
@@ -252,6 +287,34 @@ class Connection(asyncio.Protocol):
             self._parser.should_keep_alive(),
         )
         self._parts = []
+        self._remember(request)
+        self._hand_on(request)
+
+    def _takes(self, size: int) -> bool:
+        """Take so many bytes of a body, if there is room."""
+        front = self._front
+        if front.in_flight + size > front.max_in_flight:
+            return False
+        self._in_flight += size
+        front.in_flight += size
+        return True
+
+    def _remember(self, request: Request) -> None:
+        """Know the head of a request again that came in one piece, and has nothing special."""
+        (head, size), self._begun = self._begun, (b"", 0)
+        heads, headers = self._front.heads, request.headers
+        if (
+            size == len(request.body)
+            and request.keep_alive
+            and 0 < len(head) <= MAX_KNOWN_HEAD
+            and not any(name in headers for name in _SPECIAL)
+        ):
+            if len(heads) >= MAX_KNOWN:
+                heads.clear()
+            heads[head] = Head(request.method, request.version, request.target, headers, size)
+
+    def _hand_on(self, request: Request) -> None:
+        """Have a request answered, after those before it."""
         if self._answering:
             self._waiting.append(request)
             if len(self._waiting) == MAX_AHEAD and self._transport is not None:

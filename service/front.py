@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from service.access import Access
-    from service.connection import Connection, Request
+    from service.connection import Connection, Head, Request
     from service.life import Library
     from service.metrics import Meter, Metrics
     from service.repository import Repository, Servable
@@ -74,6 +74,7 @@ class Front:
         self.max_body = settings.max_body
         self.max_in_flight = settings.max_in_flight
         self.in_flight = 0
+        self.heads: dict[bytes, Head] = {}
         self.queue = settings.queue
         self.timeout = settings.timeout
         self.rules = routes.predictions(settings)
@@ -213,7 +214,7 @@ class Front:
 
     def common(self, headers: Mapping[bytes, bytes], request_id: str | None = None) -> bytes:
         """The headers of every answer that is made here, for who has sent these."""
-        head = trace.line(request_id or trace.of(headers))
+        head = trace.line(request_id) if request_id else trace.line_of(headers)
         if self.origins:
             head += cors.lines(headers.get(b"origin", b"").decode("latin-1"), self.origins)
         return head

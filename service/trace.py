@@ -59,3 +59,10 @@ def make() -> str:
 def line(request_id: str) -> bytes:
     """The header that tells a caller the name, as it goes out."""
     return f"x-request-id: {request_id}\r\n".encode("latin-1")
+
+
+def line_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """`line` of what a request is called, by its headers as `of` takes them."""
+    if b"x-request-id" in headers or b"traceparent" in headers:
+        return line(of(headers))
+    return b"x-request-id: %032x\r\n" % getrandbits(128)

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -458,3 +459,94 @@ def test_closing_lets_requests_finish(tmp_path):
         answer = busy.recv(1000)
     assert answer.startswith(b"HTTP/1.1 200 OK")
     assert b"connection: close" in answer
+
+
+def size_of(value: int) -> bytes:
+    """A request for `size` of a row, whose head is that of all others with as many digits."""
+    row = {"instances": [{"fruit": [value, 0]}], "heads": ["size"]}
+    return post(json.dumps(row).encode())
+
+
+def sizes_in(answer: bytes) -> list[float]:
+    """What was answered, in order."""
+    return [float(value) for value in re.findall(rb'"size":\{"value":([\d.]+)', answer)]
+
+
+LAST = post(BODY, b"Connection: close")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([size_of(11), size_of(12), size_of(13), LAST], id="one by one"),
+        pytest.param([size_of(11) + size_of(12) + size_of(13) + LAST], id="all at once"),
+        pytest.param([size_of(11), size_of(12) + size_of(13), LAST], id="two at once"),
+        pytest.param(
+            [size_of(11), size_of(12)[:90], size_of(12)[90:], size_of(13), LAST], id="cut"
+        ),
+        pytest.param(
+            [size_of(11), *(b"%c" % byte for byte in size_of(12)), size_of(13), LAST], id="by byte"
+        ),
+        pytest.param(
+            [size_of(11), size_of(12) + size_of(13)[:50], size_of(13)[50:] + LAST], id="ahead"
+        ),
+        pytest.param([b"\r\n" + size_of(11), size_of(12), b"\r\n" + size_of(13), LAST], id="blank"),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+def test_a_head_that_is_known_changes_nothing(served, known, pieces):
+    """However the requests come, each gets its own answer."""
+    served.front.heads.clear()
+    if known:
+        served.raw(size_of(10), LAST, pause=0.05)
+    assert bool(served.front.heads) is known
+
+    answer = served.raw(*pieces, pause=0.01)
+
+    assert sizes_in(answer)[:3] == [11, 12, 13]
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
+
+
+@pytest.mark.parametrize(
+    ("sent", "learns"),
+    [
+        pytest.param(post(BODY), True, id="a prediction"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", True, id="no body"),
+        pytest.param(post(BODY, version=b"1.0"), False, id="the last of its connection"),
+        pytest.param(post(BODY, b"Connection: close"), False, id="as it says"),
+        pytest.param(post(BODY, b"Authorization: Bearer x"), False, id="a secret"),
+        pytest.param(post(BODY, b"X-Request-ID: x"), False, id="a name"),
+        pytest.param(post(BODY, b"Expect: 100-continue"), False, id="waits to be told"),
+        pytest.param(post(BODY, b"X: " + b"x" * 5000), False, id="a long one"),
+        pytest.param(
+            b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            False,
+            id="chunks",
+        ),
+    ],
+)
+def test_heads_that_are_known_again(served, sent, learns):
+    """Those whose request comes in one piece, and which say nothing that others would not."""
+    served.front.heads.clear()
+
+    served.raw(sent, LAST, pause=0.05)
+
+    assert served.front.heads.keys() == ({sent[: sent.find(b"\r\n\r\n") + 4]} if learns else set())
+
+
+def test_only_so_many_heads_are_known(served, monkeypatch):
+    """A caller who never sends the same one twice takes no memory."""
+    monkeypatch.setattr("service.connection.MAX_KNOWN", 8)
+    served.front.heads.clear()
+
+    served.raw(*(post(BODY, b"X: %d" % i) for i in range(30)), LAST, pause=0.005)
+
+    assert 0 < len(served.front.heads) <= 8
+
+
+def test_a_known_head_brings_no_more_than_there_is_room_for(served, monkeypatch):
+    """It is refused as any other."""
+    served.raw(post(BODY), LAST)
+    monkeypatch.setattr(served.front, "max_in_flight", 10)
+
+    assert served.raw(post(BODY)).startswith(b"HTTP/1.1 429 ")

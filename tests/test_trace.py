@@ -107,3 +107,8 @@ def test_names_that_are_made_differ():
 def test_a_caller_is_told_the_name():
     """As one header."""
     assert trace.line("a-1") == b"x-request-id: a-1\r\n"
+    assert trace.line_of({b"x-request-id": b"a-1"}) == b"x-request-id: a-1\r\n"
+    assert trace.line_of({b"traceparent": f"00-{TRACE}-{PARENT}-01".encode()}) == trace.line(TRACE)
+    made = trace.line_of({})
+    assert MADE.fullmatch(made.decode()[len("x-request-id: ") : -2])
+    assert made != trace.line_of({})
