@@ -13,9 +13,11 @@ from __future__ import annotations
 import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from service.bound import Bound
 from service.run import Part, Run
 from service.wire.numbers import Numbers, join
 
@@ -74,14 +76,17 @@ class Lane:
     """A model and what waits for it; what its runs take of late; its thread, if it has one."""
 
     __slots__ = (
-        *("_row_seconds", "_runs", "due", "free_shapes", "model", "queues", "rows", "running"),
-        *("seconds", "thread"),
+        *("_row_seconds", "_runs", "bound", "coming", "due", "free_shapes", "model", "queues"),
+        *("rows", "running", "seconds", "thread"),
     )
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.queues: dict[tuple[Any, ...], _Queue] = {}
         self.rows = 0
+        # Requests that have been let in, and are not decoded yet.
+        self.coming = 0
+        self.bound = Bound()
         self.seconds = 0.0
         self._row_seconds = 0.0
         self._runs = 0
@@ -95,7 +100,14 @@ class Lane:
     @property
     def wait(self) -> float:
         """How many seconds of work wait, at the pace of late; 0 while that is not known yet."""
-        return self.rows * self._row_seconds if self._runs >= PACED_RUNS else 0.0
+        if self._runs < PACED_RUNS:
+            return 0.0
+        # Whoever comes has one row at least.
+        return (self.rows + self.coming) * self._row_seconds
+
+    def is_full(self, limit: float, caller: object, now: float) -> bool:
+        """Whether who comes now is refused, where `limit` seconds of work may wait."""
+        return self.bound.is_full(self.wait, self._row_seconds, limit, caller, now)
 
     @property
     def most(self) -> int:
@@ -129,6 +141,9 @@ class Batcher:
         """Run models for `loop`; each request by itself unless `gather`."""
         self._loop = loop
         self._gather = gather
+        # Runs that a thread has done and the loop has not seen yet; and whether there are any.
+        self._over: deque[Lane] = deque()
+        self._is_over = Event()
 
     def submit(
         self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
@@ -159,6 +174,12 @@ class Batcher:
             queue.busy = True
             # After all sockets that are readable now: their requests join this run.
             self._loop.call_soon(self._run_next, lane, queue)
+
+    def wait_for_a_run(self, seconds: float) -> None:
+        """Hold the loop up until a thread has done a run, for so long at most."""
+        self._is_over.clear()
+        if not self._over:
+            self._is_over.wait(seconds)
 
     def _run_next(self, lane: Lane, queue: _Queue) -> None:
         if lane.running:
@@ -205,6 +226,8 @@ class Batcher:
         began = thread_time()
         came = _run(lane.model, queue.heads, batch, rows)
         pace = thread_time() - began, rows
+        self._over.append(lane)
+        self._is_over.set()
         self._loop.call_soon_threadsafe(self._finish, lane, queue, batch, came, pace)
 
     def _finish(
@@ -216,7 +239,9 @@ class Batcher:
         pace: tuple[float, int],
     ) -> None:
         """Hand on what came, in so many seconds for so many rows."""
-        lane.running = False
+        if lane.running:
+            lane.running = False
+            self._over.popleft()
         seconds, rows = pace
         # Half of what it was and half of what it is, so that it follows the load in a few runs.  Of
         # the processor's time, and not of the clock's: a run that had to wait for others is no

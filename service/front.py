@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from service.batcher import Batcher, Lane
 from service.connection import GONE, JSON
 from service.errors import HTTPError, NotReady, RequestError, TooBusy, TooLate, Unauthorized
 from service.metrics import ASK_TIMING, server_timing
+from service.rest import Rest
 from service.vigil import Vigil
 from service.wire import fast, native
 from service.wire.answers import Writer
@@ -48,11 +50,13 @@ log = logging.getLogger(__name__)
 
 # What is asked to know whether all is well is answered even where all threads are busy.
 _AT_ONCE = tuple(path.encode() for path in gate.OPEN)
+# Routes whose words for a full queue are kept.
+MOST_WORDS = 64
 _TIMEOUT = b"x-request-timeout"
 _ASK_TIMING = ASK_TIMING.lower().encode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """A path that predicts: by what, and all that is worked out once and not for each request."""
 
@@ -86,10 +90,12 @@ class Front:
         self.batcher = Batcher(loop)
         self.arrived: list[Prediction] = []
         self.vigil = Vigil(loop)
+        self.rest = Rest(loop)
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
         self.metrics: Metrics = app.extensions["triceps.metrics"]
         self.metrics.connections = self.connections
         self.routes: Mapping[bytes, Route] = {}
+        self._full = lru_cache(MOST_WORDS)(self._find_full)
         self.library: Library = app.extensions["triceps"]
         self.access: Access = app.extensions["triceps.access"]
         self.guarded = self.access.is_on
@@ -122,6 +128,7 @@ class Front:
                 made[key] = Route(servable, dialect, read, write, lane, meter)
             found[target] = made[key]
         self.routes = found
+        self._full.cache_clear()
 
     def _use_soon(self, repository: Repository) -> None:
         """Use a repository, from another thread."""
@@ -130,6 +137,7 @@ class Front:
     def drain(self) -> None:
         """Be ready no more: each answer is the last of its connection, and the others know."""
         self.draining = True
+        self._full.cache_clear()
         self.library.stopping = True
 
     async def close(self, seconds: float) -> None:
@@ -158,12 +166,16 @@ class Front:
         try:
             if self.guarded:
                 self.access.check(request.header("authorization"), PREDICT, route.servable.name)
-            if route.lane.wait > self.queue:
-                # Before it is decoded: to refuse has to cost less than to answer.
-                raise self.too_busy(route)
         except RequestError as error:
             self.refuse(route, connection, request, error)
             return
+        lane, now = route.lane, perf_counter()
+        self.rest.asked(lane, self.batcher, now)
+        if lane.is_full(self.queue, connection, now):
+            # Before it is decoded: to refuse has to cost less than to answer.
+            self._refuse_full(route, connection, request)
+            return
+        lane.coming += 1
         if not self.arrived:
             # After all sockets that are readable now.
             self.loop.call_soon(self._begin)
@@ -180,12 +192,22 @@ class Front:
 
     def too_busy(self, route: Route) -> RequestError:
         """The error for what would have to wait too long."""
-        name, wait = route.servable.name, route.lane.wait
         message = (
-            f"model {name!r}: its queue is full, {wait:.2g} s of work wait (TRICEPS_QUEUE); this "
-            "request was not run, try again a little later"
+            f"model {route.servable.name!r}: its queue is full (TRICEPS_QUEUE is {self.queue:g} s "
+            "of work); this request was not run, try again a little later"
         )
         return NotReady(message) if self.draining else TooBusy(message)
+
+    def _refuse_full(self, route: Route, connection: Connection, request: Request) -> None:
+        """Answer as `refuse` does with `too_busy`, in words that were found beforehand."""
+        status, content, head = self._full(route)
+        route.meter.failed(status)
+        connection.respond(request, status, content, head + self.common(request.headers))
+
+    def _find_full(self, route: Route) -> tuple[int, bytes, bytes]:
+        """The status, the body and the head for who comes while the queue is full."""
+        error = self.too_busy(route)
+        return error.status, *_words(route.dialect, error, {})
 
     def refuse(
         self,
@@ -208,8 +230,7 @@ class Front:
         request_id: str | None = None,
     ) -> tuple[bytes, bytes]:
         """The body and the head of an error, for who has sent these headers."""
-        content, head = _as_http(dialect.encode_error(error), headers)
-        head += "".join(f"{name}: {value}\r\n" for name, value in error.headers).encode()
+        content, head = _words(dialect, error, headers)
         return content, head + self.common(headers, request_id)
 
     def common(self, headers: Mapping[bytes, bytes], request_id: str | None = None) -> bytes:
@@ -281,6 +302,7 @@ class Prediction:
         Raises:
             RequestError: with everything that is wrong with the request.
         """
+        self._route.lane.coming -= 1
         self._received = perf_counter()
         self._front.vigil.asked(self._connection, self._received)
         route, request = self._route, self._request
@@ -376,6 +398,15 @@ def _coder(dialect: Dialect, servable: Servable) -> tuple[Reader, Write]:
         return dialect.encode(asked, name, version, signature, part.outputs())
 
     return dialect.reader(signature), write
+
+
+def _words(
+    dialect: Dialect, error: RequestError, headers: Mapping[bytes, bytes]
+) -> tuple[bytes, bytes]:
+    """The body of an error, and those headers that are its own."""
+    content, head = _as_http(dialect.encode_error(error), headers)
+    head += "".join(f"{name}: {value}\r\n" for name, value in error.headers).encode()
+    return content, head
 
 
 def _as_http(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -15,7 +15,7 @@ import os
 import platform
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
@@ -167,6 +167,7 @@ class Meter:
         self._who = (servable.name, servable.version, dialect)
         # Noted, and not counted yet.
         self._moments: list[bytes] = []
+        self._failures: list[int] = []
         self._runs: list[Run] = []
         self._imputed: list[Imputed] = []
         signature = servable.signature
@@ -209,11 +210,14 @@ class Meter:
 
     def failed(self, status: int) -> None:
         """Count a request that was answered otherwise, or not at all."""
-        with self._region.writing() as numbers:
-            numbers[self._region.place("requests", *self._who, str(status))] += 1
+        self._failures.append(status)
+        if len(self._failures) >= _ANSWERS:
+            self._count_failures()
 
     def flush(self) -> None:
         """Count what has been noted."""
+        if self._failures:
+            self._count_failures()
         if not self._moments:
             return
         # Scores may be anything, and what comes of an infinity is left out.
@@ -229,6 +233,12 @@ class Meter:
                 head.add(numbers, runs)
             for entry in _take(self._imputed):
                 numbers[self._features[entry.feature]] += 1
+
+    def _count_failures(self) -> None:
+        # Any thread may be here.
+        with self._region.writing() as numbers:
+            for status, times in Counter(_take(self._failures)).items():
+                numbers[self._region.place("requests", *self._who, str(status))] += times
 
 
 def _take(noted: list[Any]) -> list[Any]:

@@ -118,8 +118,8 @@ class Settings:
         default=0.1,
         metadata=_told(
             click.FloatRange(0, 3600),
-            "The longest queue of a model, in seconds of its work; who would wait longer is "
-            "refused.",
+            "The longest queue of a model, in seconds of its work, and a fifth of it while too "
+            "much keeps coming; who would wait longer is refused.",
         ),
     )
     timeout: float = field(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # How long it may take to finish what it has accepted, once it is told to stop.
 STOP_SECONDS = 10
+# Connections that are taken before what has been asked on others is answered.
+AT_ONCE = 64
 # How much longer than the grace a worker goes on that nobody tells when that is over.
 MARGIN_SECONDS = 1
 
@@ -85,22 +87,27 @@ async def _answer(
             on_closed()
 
     def take() -> None:
+        # Not one at each look: the next may be some time from now, when a model is overrun.
         with contextlib.suppress(BlockingIOError):
-            message, descriptors, _, _ = socket.recv_fds(pair, 1, 1)
-            if not message:
-                # The process that accepts is gone, and nothing will come any more.
-                loop.remove_reader(pair)
-                stop.set()
-                return
-            connection = socket.socket(fileno=descriptors[0])
-            connection.setblocking(False)
-            options = {} if encrypted is None else encrypted.options()
-            made = loop.connect_accepted_socket(
-                lambda: Connection(front, on_closed), connection, **options
-            )
-            task = loop.create_task(made)
-            tasks.add(task)
-            task.add_done_callback(taken)
+            for _ in range(AT_ONCE):
+                message, descriptors, _, _ = socket.recv_fds(pair, 1, 1)
+                if not message:
+                    # The process that accepts is gone, and nothing will come any more.
+                    loop.remove_reader(pair)
+                    stop.set()
+                    return
+                begin(descriptors[0])
+
+    def begin(descriptor: int) -> None:
+        connection = socket.socket(fileno=descriptor)
+        connection.setblocking(False)
+        options = {} if encrypted is None else encrypted.options()
+        made = loop.connect_accepted_socket(
+            lambda: Connection(front, on_closed), connection, **options
+        )
+        task = loop.create_task(made)
+        tasks.add(task)
+        task.add_done_callback(taken)
 
     loop.add_reader(pair, take)
     await stop.wait()

@@ -523,11 +523,13 @@ def test_regions_are_summed_and_a_successor_goes_on(models):
     for counted in both:
         counted.count("", "", "other", 404)
         counted.meter(repository.served["three"][0]).failed(400)
+        counted.flush()
     # As if it had been killed while it wrote.
     board.regions[1].header[0] += 1
     successor = Metrics(board, 1)
     successor.count("", "", "other", 404)
     successor.meter(repository.served["three"][0]).failed(503)
+    successor.flush()
 
     texts = [expose(each, repository, "")[0].decode() for each in (both[0], successor)]
 

@@ -16,6 +16,7 @@ import small
 from test_front import BODY, JSON, Served, post
 
 from service.batcher import PACED_RUNS, Lane
+from service.connection import Connection, Request
 from service.model import Model
 
 V2 = {
@@ -25,8 +26,8 @@ V2 = {
     "outputs": [{"name": "size"}],
 }
 FULL = (
-    "model 'three': its queue is full, 1e+02 s of work wait (TRICEPS_QUEUE); this request was not "
-    "run, try again a little later"
+    "model 'three': its queue is full (TRICEPS_QUEUE is 0.1 s of work); this request was not run, "
+    "try again a little later"
 )
 
 
@@ -84,6 +85,32 @@ def test_it_answers_on_once_the_queue_is_shorter(served, full, monkeypatch):
                 answer.read()
             statuses.append(answer.status)
     assert statuses == [429, 200, 429, 200]
+
+
+def test_what_comes_together_is_not_more_than_may_wait(served):
+    """Each counts from the moment it is let in: none is decoded only to be refused then."""
+    (lane,) = {route.lane for route in served.front.routes.values()}
+    let_in: list[int] = []
+
+    def ask() -> None:
+        lane._row_seconds, lane._runs = 0.03, PACED_RUNS
+        connection = Connection(served.front, lambda: None)
+        request = Request(b"POST", "1.1", b"/predict", {}, BODY, keep_alive=True)
+        for _ in range(20):
+            served.front.answer(connection, request)
+        let_in.append(len(served.front.arrived))
+        let_in.append(lane.coming)
+        served.loop.call_soon(decoded)
+
+    def decoded() -> None:
+        let_in.append(lane.coming)
+        done.set()
+
+    done = threading.Event()
+    served.loop.call_soon_threadsafe(ask)
+    assert done.wait(5)
+
+    assert let_in == [4, 4, 0]
 
 
 def test_a_stopping_service_says_that_it_is_that(served, full):

@@ -1,0 +1,74 @@
+"""How long a queue may be: long enough for a burst, and short where too much keeps coming.
+
+    a burst         ─▶ up to the limit, from which it drains again
+    still too much  ─▶ a fifth of that, until all who are refused would fit in it
+
+A queue that stays long has everybody wait, and nobody is answered who would not be otherwise.  Such
+a standing queue is told from a burst by how long it stands, as in Nichols and Jacobson, Controlling
+Queue Delay (2012).  Callers who each wait for an answer before they ask again can make it no longer
+than they are many, so for them it is as long as they need.
+"""
+
+from __future__ import annotations
+
+import math
+
+# A queue is long from this part of its limit on.
+SHORT = 0.2
+# It stands if it is long for so many times its limit: what is there could have been done twice.
+STANDING = 1.0
+# How long it is short before it is asked whether it still has to be.
+LOOK_SECONDS = 0.25
+
+
+class Bound:
+    """One queue's bound, which knows how the queue has been of late."""
+
+    __slots__ = ("_long_since", "_refused", "_short_until")
+
+    def __init__(self) -> None:
+        """Begin with an empty queue."""
+        self._long_since = math.inf
+        # While it is short, until when, and who has been refused meanwhile.
+        self._short_until = 0.0
+        self._refused: set[int] = set()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more keeps coming than can be answered."""
+        return self._short_until > 0
+
+    def is_full(self, wait: float, each: float, limit: float, caller: object, now: float) -> bool:
+        """Whether a request that comes now is refused.
+
+        Args:
+            wait: how many seconds of work wait already.
+            each: how many a request is, at least.
+            limit: how many may wait.
+            caller: whose request it is; who has one here waits for its answer.
+            now: in seconds by `perf_counter`.
+        """
+        short = limit * SHORT
+        if wait <= short:
+            self._long_since = now
+        if self._short_until and now >= self._short_until:
+            self._look(now, is_over=wait + len(self._refused) * each <= limit)
+        if self._short_until:
+            if wait <= short:
+                return False
+            self._refused.add(id(caller))
+            return True
+        if wait <= limit:
+            return False
+        if now - self._long_since > limit * STANDING:
+            self._short_until = now + LOOK_SECONDS
+        return True
+
+    def _look(self, now: float, *, is_over: bool) -> None:
+        """Go on being short, unless all would fit, or nobody has come for a while."""
+        if is_over or now >= self._short_until + LOOK_SECONDS:
+            self._short_until = 0.0
+            self._long_since = now
+        else:
+            self._short_until = now + LOOK_SECONDS
+        self._refused.clear()

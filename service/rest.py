@@ -1,0 +1,54 @@
+"""Looking at the sockets once a run, where one model alone is asked more than it can do.
+
+    refused ─▶ wait for the end of the model's run ─▶ all that has come meanwhile, at once
+
+Where processors have no time to spare, each look interrupts the model, and finds code and data that
+the model has driven out of the caches.  So requests that can only be refused wait for some
+milliseconds, and cost half as much.  As long as another model is asked too, nobody has to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from service.batcher import Batcher, Lane
+
+# A rest at most; also what the question whether all is well may have to wait.
+SECONDS = 0.02
+# For how long nothing else has been asked.
+ALONE_SECONDS = 1.0
+
+
+class Rest:
+    """When one event loop may rest."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have `loop` rest, where that is worth it."""
+        self._loop = loop
+        self._lane: Lane | None = None
+        self._since = 0.0
+        self._resting = False
+
+    def asked(self, lane: Lane, batcher: Batcher, now: float) -> None:
+        """Note a request, at a time by `perf_counter`, and rest if there is reason to."""
+        if lane is not self._lane:
+            self._lane = lane
+            self._since = now
+        elif (
+            lane.bound.is_short
+            and lane.running
+            and not self._resting
+            and now - self._since > ALONE_SECONDS
+        ):
+            self._resting = True
+            # After all that has come by now.
+            self._loop.call_soon(self._rest, lane, batcher)
+
+    def _rest(self, lane: Lane, batcher: Batcher) -> None:
+        self._resting = False
+        # By now, the next run may have to be begun first.
+        if lane.running:
+            batcher.wait_for_a_run(SECONDS)
