@@ -76,15 +76,16 @@ class Lane:
     """A model and what waits for it; what its runs take of late; its thread, if it has one."""
 
     __slots__ = (
-        *("_row_seconds", "_runs", "bound", "coming", "due", "free_shapes", "model", "queues"),
-        *("rows", "running", "seconds", "thread"),
+        *("_row_seconds", "_runs", "asked", "bound", "coming", "due", "free_shapes", "model"),
+        *("queues", "rows", "running", "seconds", "thread"),
     )
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.queues: dict[tuple[Any, ...], _Queue] = {}
         self.rows = 0
-        # Requests that have been let in, and are not decoded yet.
+        # When it was asked last, and requests that have been let in and are not decoded yet.
+        self.asked = 0.0
         self.coming = 0
         self.bound = Bound()
         self.seconds = 0.0
@@ -107,6 +108,7 @@ class Lane:
 
     def is_full(self, limit: float, caller: object, now: float) -> bool:
         """Whether who comes now is refused, where `limit` seconds of work may wait."""
+        self.asked = now
         return self.bound.is_full(self.wait, self._row_seconds, limit, caller, now)
 
     @property

@@ -24,19 +24,16 @@ LOOK_SECONDS = 0.25
 class Bound:
     """One queue's bound, which knows how the queue has been of late."""
 
-    __slots__ = ("_long_since", "_refused", "_short_until")
+    __slots__ = ("_long_since", "_refused", "_until", "is_short")
 
     def __init__(self) -> None:
         """Begin with an empty queue."""
         self._long_since = math.inf
-        # While it is short, until when, and who has been refused meanwhile.
-        self._short_until = 0.0
+        # Whether more keeps coming than can be answered.
+        self.is_short = False
+        # While it is short, when that is looked at, and who has been refused meanwhile.
+        self._until = 0.0
         self._refused: set[int] = set()
-
-    @property
-    def is_short(self) -> bool:
-        """Whether more keeps coming than can be answered."""
-        return self._short_until > 0
 
     def is_full(self, wait: float, each: float, limit: float, caller: object, now: float) -> bool:
         """Whether a request that comes now is refused.
@@ -51,9 +48,11 @@ class Bound:
         short = limit * SHORT
         if wait <= short:
             self._long_since = now
-        if self._short_until and now >= self._short_until:
+            if not self.is_short:
+                return False
+        if self.is_short and now >= self._until:
             self._look(now, is_over=wait + len(self._refused) * each <= limit)
-        if self._short_until:
+        if self.is_short:
             if wait <= short:
                 return False
             self._refused.add(id(caller))
@@ -61,14 +60,15 @@ class Bound:
         if wait <= limit:
             return False
         if now - self._long_since > limit * STANDING:
-            self._short_until = now + LOOK_SECONDS
+            self.is_short = True
+            self._until = now + LOOK_SECONDS
         return True
 
     def _look(self, now: float, *, is_over: bool) -> None:
         """Go on being short, unless all would fit, or nobody has come for a while."""
-        if is_over or now >= self._short_until + LOOK_SECONDS:
-            self._short_until = 0.0
+        if is_over or now >= self._until + LOOK_SECONDS:
+            self.is_short = False
             self._long_since = now
         else:
-            self._short_until = now + LOOK_SECONDS
+            self._until = now + LOOK_SECONDS
         self._refused.clear()

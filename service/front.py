@@ -95,6 +95,7 @@ class Front:
         self.metrics: Metrics = app.extensions["triceps.metrics"]
         self.metrics.connections = self.connections
         self.routes: Mapping[bytes, Route] = {}
+        self.lanes: set[Lane] = set()
         self._full = lru_cache(MOST_WORDS)(self._find_full)
         self.library: Library = app.extensions["triceps"]
         self.access: Access = app.extensions["triceps.access"]
@@ -128,6 +129,7 @@ class Front:
                 made[key] = Route(servable, dialect, read, write, lane, meter)
             found[target] = made[key]
         self.routes = found
+        self.lanes = {route.lane for route in found.values()}
         self._full.cache_clear()
 
     def _use_soon(self, repository: Repository) -> None:
@@ -170,16 +172,17 @@ class Front:
             self.refuse(route, connection, request, error)
             return
         lane, now = route.lane, perf_counter()
-        self.rest.asked(lane, self.batcher, now)
         if lane.is_full(self.queue, connection, now):
             # Before it is decoded: to refuse has to cost less than to answer.
             self._refuse_full(route, connection, request)
-            return
-        lane.coming += 1
-        if not self.arrived:
-            # After all sockets that are readable now.
-            self.loop.call_soon(self._begin)
-        self.arrived.append(Prediction(self, route, connection, request))
+        else:
+            lane.coming += 1
+            if not self.arrived:
+                # After all sockets that are readable now.
+                self.loop.call_soon(self._begin)
+            self.arrived.append(Prediction(self, route, connection, request))
+        if lane.bound.is_short:
+            self.rest.overrun(lane, self.lanes, self.batcher)
 
     def _begin(self) -> None:
         """Decode what has arrived, one after another."""
@@ -306,16 +309,19 @@ class Prediction:
         self._received = perf_counter()
         self._front.vigil.asked(self._connection, self._received)
         route, request = self._route, self._request
-        body = transfer.read(
-            request.body,
-            request.headers.get(b"content-type", b"").decode("latin-1"),
-            request.headers.get(b"content-encoding", b"").decode("latin-1"),
-            self._front.max_body,
-            route.dialect.reads,
-        )
+        headers, body = request.headers, request.body
+        # What nearly all bodies are, any dialect reads as it is.
+        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+            body = transfer.read(
+                body,
+                headers.get(b"content-type", b"").decode("latin-1"),
+                headers.get(b"content-encoding", b"").decode("latin-1"),
+                self._front.max_body,
+                route.dialect.reads,
+            )
         asked = self._asked = route.read(body, request.header)
         self._decoded = perf_counter()
-        said = request.headers.get(_TIMEOUT)
+        said = headers.get(_TIMEOUT)
         seconds = None
         if said is not None or route.dialect.timed:
             seconds = _timeout(said, asked)

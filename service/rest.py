@@ -4,7 +4,7 @@
 
 Where processors have no time to spare, each look interrupts the model, and finds code and data that
 the model has driven out of the caches.  So requests that can only be refused wait for some
-milliseconds, and cost half as much.  As long as another model is asked too, nobody has to.
+milliseconds, and cost less.  As long as another model is asked too, nobody has to.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
 
     from service.batcher import Batcher, Lane
 
@@ -28,21 +29,14 @@ class Rest:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have `loop` rest, where that is worth it."""
         self._loop = loop
-        self._lane: Lane | None = None
-        self._since = 0.0
         self._resting = False
 
-    def asked(self, lane: Lane, batcher: Batcher, now: float) -> None:
-        """Note a request, at a time by `perf_counter`, and rest if there is reason to."""
-        if lane is not self._lane:
-            self._lane = lane
-            self._since = now
-        elif (
-            lane.bound.is_short
-            and lane.running
-            and not self._resting
-            and now - self._since > ALONE_SECONDS
-        ):
+    def overrun(self, lane: Lane, lanes: Iterable[Lane], batcher: Batcher) -> None:
+        """Rest while `batcher` runs a model that is overrun, if no other of `lanes` is asked."""
+        if not lane.running or self._resting:
+            return
+        since = lane.asked - ALONE_SECONDS
+        if all(other is lane or other.asked < since for other in lanes):
             self._resting = True
             # After all that has come by now.
             self._loop.call_soon(self._rest, lane, batcher)

@@ -13,15 +13,8 @@ import small
 
 from service import rest as rests
 from service.batcher import Batcher, Lane
-from service.bound import Bound
 from service.model import Model
 from service.rest import ALONE_SECONDS, Rest
-
-
-class Short(Bound):
-    """That of a queue that is overrun."""
-
-    is_short = True
 
 
 class Calls:
@@ -47,9 +40,8 @@ class Calls:
 
 
 def overrun() -> Lane:
-    """A lane with a short queue, whose model runs."""
+    """A lane whose model runs."""
     lane = Lane(Model.load(small.three()))
-    lane.bound = Short()
     lane.running = True
     return lane
 
@@ -62,40 +54,36 @@ def _calls() -> Calls:
 def test_it_rests_once_for_all_that_come_together(calls):
     """And again for the next."""
     rest, lane = Rest(calls), overrun()
-    rest.asked(lane, calls, 0.0)
     for _ in range(3):
         for _ in range(5):
-            rest.asked(lane, calls, ALONE_SECONDS + 0.1)
+            rest.overrun(lane, {lane}, calls)
         calls.run()
 
     assert calls.waited == [rests.SECONDS] * 3
 
 
-def test_it_does_not_rest_where_there_is_no_need(calls):
-    """The queue is not short; or its model does not run, or no longer does."""
+def test_it_does_not_rest_while_the_model_does_not_run(calls):
+    """Nor once it no longer does."""
     rest, lane = Rest(calls), overrun()
-    rest.asked(lane, calls, 0.0)
     lane.running = False
-    rest.asked(lane, calls, 2.0)
-    lane.running, lane.bound = True, Bound()
-    rest.asked(lane, calls, 3.0)
-    lane.bound = Short()
-    rest.asked(lane, calls, 4.0)
+    rest.overrun(lane, {lane}, calls)
+    lane.running = True
+    rest.overrun(lane, {lane}, calls)
     lane.running = False
     calls.run()
 
     assert calls.waited == []
 
 
-def test_it_does_not_rest_while_others_are_asked(calls):
+@pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
+def test_it_does_not_rest_while_others_are_asked(calls, before, rests_then):
     """A slow model holds no fast one up."""
     rest, lane, other = Rest(calls), overrun(), overrun()
-    for at in range(20):
-        rest.asked(lane, calls, at / 2)
-        rest.asked(other, calls, at / 2 + 0.1)
+    lane.asked, other.asked = 100.0, 100.0 - before
+    rest.overrun(lane, {lane, other}, calls)
     calls.run()
 
-    assert calls.waited == []
+    assert bool(calls.waited) == rests_then
 
 
 class Slow(Model):

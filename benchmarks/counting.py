@@ -1,0 +1,85 @@
+"""What it costs to count: requests a second with the numbers of /metrics and without.
+
+    python -m benchmarks.counting [ROUNDS]
+
+The service is started with its counting, and with a meter that does nothing, by turns, and asked
+for one row of the smallest model, where counting is the largest part of the work.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks import load, models, report, servers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONNECTIONS = (1, 16, 64)
+ROUNDS = 5
+SECONDS = 2
+
+# What `triceps serve` is, but for the counting of answers.
+_SILENT = """
+import sys
+from service.cli import main
+from service.metrics import Meter
+Meter.answered = Meter.failed = lambda *_: None
+sys.argv[0] = "triceps"
+main()
+"""
+
+
+def _silent(python: str, model: str, port: str) -> list[str]:
+    _, *options = servers.TRICEPS.command(python, model, port)
+    return [sys.executable, "-c", _SILENT, *options]
+
+
+def rates(server: servers.Server, body: Path, model: Path) -> dict[int, float]:
+    """Requests a second, by connections."""
+    check = partial(_check, body)
+    found = {}
+    with servers.run(server, sys.executable, model, check) as running:
+        for connections in CONNECTIONS:
+            load.run(running.url("/predict"), body, connections, 1)
+            done = load.run(running.url("/predict"), body, connections, SECONDS)
+            found[connections] = done.requests / done.seconds
+    return found
+
+
+def _check(body: Path, running: servers.Running) -> None:
+    servers.ask(running.url("/predict"), body.read_bytes())
+
+
+def main() -> None:
+    """Measure by turns, and print the medians and the median of each round's ratio."""
+    servers.stop_when_told()
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    models.write(models.FOLDER, "seed")
+    body, model = models.FOLDER / "W1.json", models.FOLDER / "seed"
+    silent = replace(servers.TRICEPS, command=_silent)
+    counted: list[dict[int, float]] = []
+    bare: list[dict[int, float]] = []
+    for number in range(rounds):
+        turns = [(counted, servers.TRICEPS), (bare, silent)]
+        for into, server in turns if number % 2 else reversed(turns):
+            into.append(rates(server, body, model))
+    table = []
+    for connections in CONNECTIONS:
+        costs = [1 - a[connections] / b[connections] for a, b in zip(counted, bare, strict=True)]
+        medians = [
+            statistics.median(each[connections] for each in many) for many in (counted, bare)
+        ]
+        cost, least, most = statistics.median(costs), min(costs), max(costs)
+        spread = f"{cost:.1%} ({least:.1%} to {most:.1%})"
+        table.append([str(connections), *(f"{rate:,.0f}" for rate in medians), spread])
+    header = ("connections", "counted/s", "not counted/s", "counting costs")
+    report.show(report.Table(f"One row, {rounds} rounds", header, table), report.console())
+
+
+if __name__ == "__main__":
+    main()
