@@ -23,20 +23,24 @@ CONNECTIONS = (1, 16, 64)
 ROUNDS = 5
 SECONDS = 2
 
-# What `triceps serve` is, but for the counting of answers.
-_SILENT = """
+# What `triceps serve` is, with a line more.
+_SERVE = """
 import sys
 from service.cli import main
 from service.metrics import Meter
-Meter.answered = Meter.failed = lambda *_: None
+{line}
 sys.argv[0] = "triceps"
 main()
 """
+_SILENT = "Meter.answered = Meter.failed = lambda *_: None"
 
 
-def _silent(python: str, model: str, port: str) -> list[str]:
-    _, *options = servers.TRICEPS.command(python, model, port)
-    return [sys.executable, "-c", _SILENT, *options]
+def _with(line: str) -> servers.Server:
+    def command(python: str, model: str, port: str) -> list[str]:
+        _, *options = servers.TRICEPS.command(python, model, port)
+        return [sys.executable, "-c", _SERVE.format(line=line), *options]
+
+    return replace(servers.TRICEPS, command=command)
 
 
 def rates(server: servers.Server, body: Path, model: Path) -> dict[int, float]:
@@ -61,11 +65,10 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     models.write(models.FOLDER, "seed")
     body, model = models.FOLDER / "W1.json", models.FOLDER / "seed"
-    silent = replace(servers.TRICEPS, command=_silent)
     counted: list[dict[int, float]] = []
     bare: list[dict[int, float]] = []
     for number in range(rounds):
-        turns = [(counted, servers.TRICEPS), (bare, silent)]
+        turns = [(counted, _with("")), (bare, _with(_SILENT))]
         for into, server in turns if number % 2 else reversed(turns):
             into.append(rates(server, body, model))
     table = []

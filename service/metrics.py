@@ -60,7 +60,7 @@ ASK_TIMING = "X-Server-Timing"
 STAGES = ("decode", "queue", "run", "encode")
 
 # How many answers are noted before they are counted: counting costs much for one, and little more
-# for hundreds.  Runs that are noted hold on to their outputs, so there is a bound to those too.
+# for hundreds.  What runs have answered is noted too, so there is a bound to those as well.
 _ANSWERS = 512
 _ROWS_AT_ONCE = 64
 _VALUES = 2**14
@@ -168,7 +168,7 @@ class Meter:
         # Noted, and not counted yet.
         self._moments: list[bytes] = []
         self._failures: list[int] = []
-        self._runs: list[Run] = []
+        self._runs: list[int] = []
         self._imputed: list[Imputed] = []
         signature = servable.signature
         row = sum(head.tensor.size or _VALUES for head in signature.heads.values())
@@ -202,7 +202,9 @@ class Meter:
             self._imputed.extend(imputed)
         if not run.counted:
             run.counted = True
-            self._runs.append(run)
+            self._runs.append(run.rows)
+            for head in self._heads:
+                head.note(run.outputs)
             if run.rows > _ROWS_AT_ONCE or len(self._runs) >= self._most_runs:
                 self.flush()
         elif len(noted) >= _ANSWERS:
@@ -223,14 +225,13 @@ class Meter:
         # Scores may be anything, and what comes of an infinity is left out.
         with self._region.writing() as numbers, np.errstate(all="ignore"):
             moments = np.frombuffer(b"".join(_take(self._moments))).reshape(-1, 6).T
-            runs = _take(self._runs)
-            rows = np.array([run.rows for run in runs], np.float64)
+            rows = np.array(_take(self._runs), np.float64)
             numbers[self._requests] += moments.shape[1]
             numbers[self._rows] += rows.sum()
             self._stages.add(numbers, moments[_UNTIL] - moments[_SINCE])
             self._batches.add(numbers, rows[None])
             for head in self._heads:
-                head.add(numbers, runs)
+                head.add(numbers)
             for entry in _take(self._imputed):
                 numbers[self._features[entry.feature]] += 1
 
@@ -257,27 +258,29 @@ class _HeadCounts:
         names = head.labels or ()
         places = [region.place("head_labels", *who, head.name, name) for name in names]
         self._labels = np.array(places, np.int64)
+        self._name = head.name
+        # What it has answered, and is not counted yet: as bytes, so that no array is kept for it,
+        # whose memory the next run can use while it is in the cache.
+        self._noted: list[bytes] = []
 
-    def add(self, numbers: NDArray[np.float64], runs: Iterable[Run]) -> None:
-        """Count what it answered in those runs that it had a part in."""
-        name = self._head.name
-        outputs = [run.outputs[name] for run in runs if name in run.outputs]
-        if not outputs:
+    def note(self, outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Note what it answered in a run, if it had a part in that."""
+        output = outputs.get(self._name)
+        if output is not None:
+            self._noted.append(output.tobytes())
+
+    def add(self, numbers: NDArray[np.float64]) -> None:
+        """Count what has been noted."""
+        if not self._noted:
             return
-        counts, scores = _judge(self._head, _join(outputs).reshape(-1, self._head.tensor.size or 1))
+        tensor = self._head.tensor
+        values = np.frombuffer(b"".join(_take(self._noted)), tensor.dtype)
+        counts, scores = _judge(self._head, values.reshape(-1, tensor.size or 1))
         if len(self._labels):
             numbers[self._labels] += counts
         scores = scores[np.isfinite(scores)]
         numbers[self._score] += len(scores)
         numbers[self._score + 1] += scores.sum(dtype=np.float64)
-
-
-def _join(outputs: Sequence[Any]) -> NDArray[Any]:
-    """The values of all, flat; joined as bytes, which takes a quarter of the time."""
-    try:
-        return np.frombuffer(b"".join(outputs), outputs[0].dtype)
-    except TypeError:  # one of them is not contiguous
-        return np.concatenate([output.reshape(-1) for output in outputs])
 
 
 def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -435,7 +435,8 @@ def test_labels_are_counted_as_they_are_answered(kind, dtype):
     width = {"binary": 1}.get(kind, 3)
     names = ("no", "yes") if kind == "binary" else ("a", "b", "c")
     head = Head("h", kind, Tensor("h", dtype, (width,)), names, 0.25)
-    for _ in range(200):
+    region = Board(1).regions[0]
+    for number in range(200):
         values = [0, 0.25, 0.5, 1, -1, float("nan"), float("inf"), -float("inf")]
         rows = [[drawn.choice(values) for _ in range(width)] for _ in range(drawn.randint(1, 6))]
         array = np.array(rows, dtype)
@@ -444,8 +445,12 @@ def test_labels_are_counted_as_they_are_answered(kind, dtype):
         expected = Counter(name for name in flat if name is not None)
         with np.errstate(all="ignore"):
             counts, scores = metrics._judge(head, array)
-        parts = [array[:1], np.asfortranarray(array[1:])]
-        assert np.array_equal(metrics._join(parts), array.reshape(-1), equal_nan=True)
+        with region.writing() as numbers, np.errstate(all="ignore"):
+            noted = metrics._HeadCounts(region, ("m", str(number)), head)
+            for part in (array[:1], np.asfortranarray(array[1:])):
+                noted.note({"h": part})
+            noted.add(numbers)
+            assert numbers[noted._labels].tolist() == counts.tolist()
         assert dict(zip(names, counts.tolist(), strict=True)) == {n: expected[n] for n in names}
         assert len(scores) == len(rows)
 
