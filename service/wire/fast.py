@@ -171,7 +171,7 @@ def _reader(entry: Input) -> Reader:
     tensor = entry.tensors[0]
     if not tensor.size or not tensor.shape or kind_of(tensor.dtype) is None:
         return _leave
-    return partial(_read_many, entry, tensor, tensor.size)
+    return _tensor_reader(entry, tensor, tensor.size)
 
 
 def _leave(elements: list[Any], found: Numbers) -> int:
@@ -212,31 +212,32 @@ def _texts(values: list[Any], rows: int) -> NDArray[Any]:
     return np.array(values, dtype=object).reshape(rows, -1)
 
 
-def _read_tensor(
-    entry: Input, tensor: Tensor, size: int, elements: list[Any], found: Numbers
-) -> int:
-    kind = kind_of(tensor.dtype)
-    opened = 0
-    buffers = []
-    for element in elements:
-        # One nested in a shape that begins with its size has more brackets than are counted here.
-        opened += 1 if len(element) == size else _brackets(element, entry)
-        buffers.append(element.as_buffer(of_type=kind))
-    found.numbers[tensor.name] = buffers
-    return opened
+def _tensor_reader(entry: Input, tensor: Tensor, size: int) -> Reader:
+    name, kind, most = tensor.name, kind_of(tensor.dtype), max(1, _MANY // size)
+
+    def read(elements: list[Any], found: Numbers) -> int:
+        if len(elements) > most:
+            return _read_many(tensor, read, most, elements, found)
+        opened = 0
+        buffers = []
+        for element in elements:
+            # One nested in a shape that begins with its size has more brackets than counted here.
+            opened += 1 if len(element) == size else _brackets(element, entry)
+            buffers.append(element.as_buffer(of_type=kind))
+        found.numbers[name] = buffers
+        return opened
+
+    return read
 
 
-def _read_many(entry: Input, tensor: Tensor, size: int, elements: list[Any], found: Numbers) -> int:
-    """As `_read_tensor`, some rows at a time: of all, float64 would take thrice the memory."""
-    most = max(1, _MANY // size)
-    if len(elements) <= most:
-        return _read_tensor(entry, tensor, size, elements, found)
+def _read_many(tensor: Tensor, read: Reader, most: int, elements: list[Any], found: Numbers) -> int:
+    """As `read`, some rows at a time: of all, float64 would take thrice the memory."""
     opened = 0
     pieces = []
     for start in range(0, len(elements), most):
         rows = elements[start : start + most]
         piece = Numbers(group([tensor]), len(rows))
-        opened += _read_tensor(entry, tensor, size, rows, piece)
+        opened += read(rows, piece)
         piece.check()
         pieces.append(piece.make()[tensor.name])
     found.arrays[tensor.name] = np.concatenate(pieces)

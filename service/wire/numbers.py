@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
     # A tensor's name, and the length and the shape of a row of it.
     _Row = tuple[str, int, tuple[int, ...]]
-    _ByDtype = list[tuple[str, list[_Row]]]
+    _ByDtype = list[tuple[str, list[_Row], int]]
 
 
 class Groups(NamedTuple):
@@ -60,9 +60,9 @@ class Numbers:
         groups = self._groups.by_dtype
         if len(numbers) < self._groups.tensors:
             groups = _those_in(groups, numbers)
-        for dtype, tensors in groups:
+        for dtype, tensors, length in groups:
             buffers = [buffer for name, _, _ in tensors for buffer in numbers[name]]
-            size = rows * sum([length for _, length, _ in tensors])
+            size = rows * length
             whole = buffers[0] if len(buffers) == 1 else b"".join(buffers)
             if check(dtype, whole) != size:
                 raise UnsureError
@@ -99,12 +99,16 @@ def group(tensors: Iterable[Tensor]) -> Groups:
     for tensor in tensors:
         if tensor.size is not None and kind_of(tensor.dtype) is not None:
             found.setdefault(tensor.dtype, []).append((tensor.name, tensor.size, tensor.fixed))
-    return Groups(list(found.items()), sum(map(len, found.values())))
+    return Groups(_measured(found.items()), sum(map(len, found.values())))
 
 
 def _those_in(groups: _ByDtype, names: Container[str]) -> _ByDtype:
-    chosen = [(dtype, [row for row in rows if row[0] in names]) for dtype, rows in groups]
-    return [(dtype, rows) for dtype, rows in chosen if rows]
+    return _measured((dtype, [row for row in rows if row[0] in names]) for dtype, rows, _ in groups)
+
+
+def _measured(groups: Iterable[tuple[str, list[_Row]]]) -> _ByDtype:
+    """Those that are not empty, with how many numbers a row of all their tensors is."""
+    return [(dtype, rows, sum(length for _, length, _ in rows)) for dtype, rows in groups if rows]
 
 
 def join(parts: Sequence[Arrays | Numbers]) -> Arrays:
