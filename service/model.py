@@ -12,7 +12,7 @@ import errno
 import os
 import re
 import stat
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 # ONNX Runtime reads this when it is imported: left alone, it writes a device id under $HOME.
@@ -26,6 +26,7 @@ from onnx.utils import Extractor
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from service import signature as signatures
+from service.cuts import Cuts
 from service.errors import CannotRun, ModelRefused
 from service.signature import Signature, Tensor
 
@@ -78,9 +79,6 @@ _HOLDERS = frozenset(
 # What is run at once: ONNX Runtime keeps the memory that the largest run took.
 MOST_ROWS = 256
 
-# Every cut holds its own copy of the weights it needs; the least recently used goes first.
-MAX_CUTS = 16
-
 
 class Model:
     """A file's session and signature, and the cuts of it that were asked for.
@@ -99,11 +97,16 @@ class Model:
     ) -> None:
         """Use `Model.load`."""
         self.signature = signature
-        self._whole = _ready(session) if whole else None
         self._graph = graph
-        # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a model
-        # frees its memory at once.
-        self._cut = lru_cache(maxsize=MAX_CUTS)(partial(_make_cut, graph, signature))
+        self._whole = _ready(session)
+        self._cuts = None
+        if graph is not None:
+            # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a
+            # model frees its memory at once.
+            self._cuts = Cuts(partial(_cut, graph, signature), graph.ByteSize())
+            if not whole:
+                # There are inputs that nothing reads, and so no arrays of them.
+                self._whole, _ = _cut(graph, signature, frozenset(signature.heads))
 
     @classmethod
     def load(cls, source: Path | bytes) -> Model:
@@ -165,24 +168,45 @@ class Model:
         Raises:
             CannotRun: the graph has no answer for these values, such as a place past a list's end.
         """
-        session, names = self._session_for(heads)
-        feeds = {name: arrays[name] for name in names}
         try:
-            rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
-            if rows <= most and self.signature.batch is None:
-                return dict(zip(heads, session.run(heads, feeds), strict=True))
-            runs = [
-                session.run(heads, {name: array[i : i + most] for name, array in feeds.items()})
-                for i in range(0, rows, most)
-            ]
+            return self._run(self._session_for(heads), arrays, heads)
         except InvalidArgument as error:
             reason = _first_line(error).rpartition("Status Message: ")[2]
             raise CannotRun(f"the model has no answer for these values: {reason}") from error
+
+    def _run(self, ready: _Ready, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
+        session, names = ready
+        try:
+            feeds = {name: arrays[name] for name in names}
+        except KeyError:
+            return self._run_whole(names, arrays, heads)
+        rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
+        if rows <= most and self.signature.batch is None:
+            return dict(zip(heads, session.run(heads, feeds), strict=True))
+        runs = [
+            session.run(heads, {name: array[i : i + most] for name, array in feeds.items()})
+            for i in range(0, rows, most)
+        ]
         return {
             # A graph of one row may answer with a bare value for it.
             head: np.concatenate([np.atleast_1d(part) for part in parts])
             for head, parts in zip(heads, zip(*runs, strict=True), strict=True)
         }
+
+    def _run_whole(
+        self, names: Sequence[str], arrays: Arrays, heads: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """Run the whole graph for some heads, which do not depend on what is absent."""
+        rows = len(next(iter(arrays.values())))
+        tensors = {t.name: t for entry in self.signature.inputs.values() for t in entry.tensors}
+        zeros = {name: _zeros(tensors[name], rows) for name in names if name not in arrays}
+        try:
+            return self._run(self._whole, {**arrays, **zeros}, heads)
+        except InvalidArgument:
+            # To the rest of the graph zeros are no answerable row.
+            assert self._graph is not None  # noqa: S101  or nothing may be absent
+            part, _ = _cut(self._graph, self.signature, frozenset(heads))
+            return self._run(part, arrays, heads)
 
     def golden_arrays(self) -> dict[str, NDArray[Any]]:
         """The golden rows as arrays, by tensor; empty without golden rows."""
@@ -267,19 +291,19 @@ class Model:
                 raise ModelRefused(message)
 
     def _session_for(self, heads: Sequence[str]) -> _Ready:
-        every = self._graph is None or len(heads) == len(self.signature.heads)
-        if every and self._whole is not None:
+        if self._cuts is None or len(heads) == len(self.signature.heads):
             return self._whole
-        return self._cut(frozenset(heads))
+        return self._cuts.find(frozenset(heads)) or self._whole
 
 
-def _make_cut(graph: onnx.ModelProto | None, signature: Signature, heads: frozenset[str]) -> _Ready:
+def _cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) -> tuple[_Ready, int]:
+    """The part of a graph that some heads need, and its bytes."""
     needed = signature.restrict(heads).inputs.values()
-    assert graph is not None  # noqa: S101  or there would be nothing to cut
     cut = Extractor(graph).extract_model(
         [tensor.name for entry in needed for tensor in entry.tensors], sorted(heads)
     )
-    return _ready(_start(cut.SerializeToString()))
+    content = cut.SerializeToString()
+    return _ready(_start(content)), len(content)
 
 
 def _ready(session: onnxruntime.InferenceSession) -> _Ready:

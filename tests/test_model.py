@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from service.errors import ModelRefused
-from service.model import MAX_CUTS, Model, difference
+from service.cuts import MOST
+from service.errors import CannotRun, ModelRefused
+from service.model import Model, difference
 from service.signature import Golden
 
 F, I64, S = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
@@ -750,19 +751,55 @@ def test_the_cuts_that_are_kept_are_bounded():
 
     for bits in range(1, 2 ** len(heads)):
         asked = [head for i, head in enumerate(heads) if bits >> i & 1]
-        assert list(model.predict({"x": floats([1, 2])}, asked)) == asked
+        answers = model.predict({"x": floats([1, -2])}, asked)
+        assert list(answers) == asked
+        assert all(answer.tolist() == [[1, 0]] for answer in answers.values())
 
-    assert model._cut.cache_info().currsize == MAX_CUTS
+    assert len(model._cuts._parts) == MOST
 
 
-def test_a_cut_is_made_once_whatever_the_order(three, rows):
+def test_a_cut_is_made_once_whatever_the_order(rows):
     """The same heads in another order are the same part of the graph."""
-    three.predict(rows, ["digits", "tags"])
-    before = three._cut.cache_info().misses
+    three = Model.load(small.three())
+    before = set(three._cuts._parts)
 
+    three.predict(rows, ["digits", "tags"])
     three.predict(rows, ["tags", "digits"])
 
-    assert three._cut.cache_info().misses == before
+    assert set(three._cuts._parts) - before == {frozenset({"digits", "tags"})}
+
+
+def test_where_no_cut_is_kept_the_whole_graph_does_it(rows, monkeypatch):
+    """Whatever input is absent, since no head that was asked for depends on it."""
+    three = Model.load(small.three())
+    expected = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
+    monkeypatch.setattr(three._cuts, "find", lambda _: None)
+
+    found = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
+
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_a_graph_that_has_no_answer_to_zeros_is_cut_after_all(monkeypatch):
+    """The heads that were not asked for are no reason to refuse."""
+    model = Model.load(
+        built(
+            [
+                node("Relu", ["x"], ["y"]),
+                node("Sub", ["place", "ten"], ["near"]),
+                node("Gather", ["table", "near"], ["z"]),
+            ],
+            inputs=[X, ("place", I64, ["batch", 1])],
+            outputs=[Y, ("z", F, ["batch", 1])],
+            constants={"ten": np.int64([10]), "table": floats(1, 2, 3)},
+        )
+    )
+    monkeypatch.setattr(model._cuts, "find", lambda _: None)
+
+    assert model.predict({"x": floats([1, -2])}, ["y"])["y"].tolist() == [[1, 0]]
+    assert model.predict({"place": np.int64([[11]])}, ["z"])["z"].tolist() == [[2]]
+    with pytest.raises(CannotRun):
+        model.predict({"place": np.int64([[20]])}, ["z"])
 
 
 def test_threads_get_the_answers_to_their_own_rows():

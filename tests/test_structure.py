@@ -72,7 +72,7 @@ def test_training_imports_the_contract_alone():
         pytest.param("errors", set(), id="errors know nobody"),
         pytest.param("signature", {"errors"}, id="the signature knows errors alone"),
         pytest.param("publish", {"errors"}, id="publishing knows no model"),
-        pytest.param("model", {"errors", "signature"}, id="a model knows its signature"),
+        pytest.param("model", {"cuts", "errors", "signature"}, id="a model knows its signature"),
         pytest.param(
             "repository",
             {"aliases", "errors", "publish", "scan", "signature", "stock"},
@@ -93,6 +93,7 @@ def test_training_imports_the_contract_alone():
         ),
         pytest.param("heap", set(), id="the heap is the C library's"),
         pytest.param("run", set(), id="a run knows nobody"),
+        pytest.param("cuts", set(), id="cuts know no graph"),
         pytest.param("bound", set(), id="a bound knows no queue"),
         pytest.param(
             "batcher",

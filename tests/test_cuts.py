@@ -1,0 +1,123 @@
+"""Parts of a graph are kept where they are worth it, and there is a bound to them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from service import cuts
+from service.cuts import LEAST_BYTES, MORE, MOST, Cuts
+
+
+class Made:
+    """What makes parts of so many bytes, and notes them."""
+
+    def __init__(self, size: int = 10) -> None:
+        self.size = size
+        self.parts: list[Any] = []
+
+    def __call__(self, heads: Any) -> tuple[str, int]:
+        """A part."""
+        self.parts.append(heads)
+        return f"part {heads}", self.size
+
+
+def test_a_part_is_made_once():
+    """And is there from then on."""
+    make = Made()
+    kept = Cuts(make, 100)
+
+    assert [kept.find(heads) for heads in (1, 2, 1, 1)] == ["part 1", "part 2", "part 1", "part 1"]
+    assert make.parts == [1, 2]
+
+
+def test_what_is_asked_for_now_and_then_has_none():
+    """Past the bound the whole graph does it, however many sets there are."""
+    make = Made()
+    kept = Cuts(make, 10**9)
+
+    found = [kept.find(heads) for _ in range(5) for heads in range(1000)]
+
+    assert len(make.parts) == MOST
+    assert sum(part is not None for part in found) == 5 * MOST
+
+
+def test_what_is_asked_for_often_takes_a_place():
+    """That of the part that is asked for least."""
+    make = Made()
+    kept = Cuts(make, 10**9)
+    for heads in range(MOST):
+        for _ in range(3 if heads == 5 else 10):
+            kept.find(heads)
+
+    found = [kept.find("new") for _ in range(3 + MORE + 5)]
+
+    assert found == [None] * (3 + MORE) + ["part new"] * 5
+    assert kept.find(5) is None
+    assert all(kept.find(heads) for heads in range(MOST) if heads != 5)
+
+
+def test_parts_have_a_bound_in_bytes():
+    """What has no room is made once, used for that one, and then left to the whole graph."""
+    make = Made(size=LEAST_BYTES // 2)
+    kept = Cuts(make, 100)
+
+    found = [kept.find(heads) for heads in (1, 2, 3, 3, 1, 2)]
+
+    assert found == ["part 1", "part 2", "part 3", None, "part 1", "part 2"]
+    assert make.parts == [1, 2, 3]
+
+
+def test_only_so_many_sets_are_remembered(monkeypatch):
+    """What was asked for often stays so."""
+    monkeypatch.setattr(cuts, "REMEMBERED", 20)
+    kept = Cuts(Made(), 100)
+    for _ in range(100):
+        kept.find("often")
+    for heads in range(1000):
+        kept.find(heads)
+
+    assert len(kept._asked) <= 21
+    assert kept.find("often") == "part often"
+
+
+def test_a_part_that_cannot_be_made_is_tried_again():
+    """The next time; whoever asked hears of it."""
+    fails = [True]
+
+    def make(heads: Any) -> tuple[str, int]:
+        if fails[0]:
+            raise MemoryError
+        return f"part {heads}", 1
+
+    kept = Cuts(make, 100)
+    with pytest.raises(MemoryError):
+        kept.find(1)
+    fails[0] = False
+
+    assert kept.find(1) == "part 1"
+
+
+def test_nobody_waits_for_a_part_that_is_being_made():
+    """The whole graph answers meanwhile."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def make(heads: Any) -> tuple[str, int]:
+        begun.set()
+        go_on.wait(10)
+        return f"part {heads}", 1
+
+    kept = Cuts(make, 100)
+    first: list[Any] = []
+    thread = threading.Thread(target=lambda: first.append(kept.find(1)))
+    thread.start()
+    assert begun.wait(10)
+
+    assert kept.find(1) is None
+
+    go_on.set()
+    thread.join(10)
+    assert first == ["part 1"]
+    assert kept.find(1) == "part 1"
