@@ -175,8 +175,9 @@ class Connection(asyncio.Protocol):
         if self._deaf or not data:
             return
         if not self._in_request:
-            end = data.find(b"\r\n\r\n") + 4
-            self._begun = data[:end], len(data) - end
+            found = data.find(b"\r\n\r\n")
+            end = found + 4
+            self._begun = (b"", 0) if found < 0 else (data[:end], len(data) - end)
             # Most clients send the same head over and over; of the same bytes the parser, which is
             # between two requests, would make the same.
             known = self._front.heads.get(self._begun[0])
@@ -186,6 +187,8 @@ class Connection(asyncio.Protocol):
                 self._hand_on(Request(*known[:4], data[end:], keep_alive=True))
                 return
         else:
+            # It does not come in one piece.
+            self._begun = b"", 0
             self._received += len(data)
             if self._received > len(data) + MAX_HEAD + _MOST_AROUND * self._size:
                 message = f"body: expected chunks of it, received over {MAX_HEAD} bytes around them"

@@ -534,6 +534,31 @@ def test_heads_that_are_known_again(served, sent, learns):
     assert served.front.heads.keys() == ({sent[: sent.find(b"\r\n\r\n") + 4]} if learns else set())
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([b"GET", b" /livez HTTP/1.1\r\nHost: x\r\n\r\n"], id="cut in its first word"),
+        pytest.param(
+            [b"POST /predict HTTP/1.1\r\n", post(BODY).split(b"\r\n", 1)[1]], id="by line"
+        ),
+        pytest.param(
+            # As many bytes of a head after a blank line as its body has.
+            [b"\r\n\r\n" + post(BODY)[: len(BODY)], post(BODY)[len(BODY) :]],
+            id="after a blank line",
+        ),
+        pytest.param([post(BODY)[: -len(BODY)] + BODY[:5], BODY[5:]], id="cut in its body"),
+    ],
+)
+def test_a_head_that_comes_in_pieces_is_not_known_again(served, pieces):
+    """Whoever sends what one of them was would get another's answer."""
+    served.front.heads.clear()
+
+    answer = served.raw(*pieces, LAST, pause=0.05)
+
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert not served.front.heads
+
+
 def test_only_so_many_heads_are_known(served, monkeypatch):
     """A caller who never sends the same one twice takes no memory."""
     monkeypatch.setattr("service.connection.MAX_KNOWN", 8)
