@@ -44,45 +44,63 @@ class Cuts(Generic[P]):
         self._make = make
         self._room = max(LEAST_BYTES, TIMES * whole_bytes)
         self._lock = threading.Lock()
-        # A part that had no room has none, and keeps its place, so that it is not made again.
-        self._parts: dict[Hashable, tuple[P | None, int]] = {}
+        self._parts: dict[Hashable, P] = {}
+        self._making: set[Hashable] = set()
+        # How often sets have been asked for; and the bytes of parts that were ever made.
         self._asked: dict[Hashable, int] = {}
+        self._sizes: dict[Hashable, int] = {}
 
     def find(self, heads: Hashable) -> P | None:
-        """The part for a set of heads; `None` where there is to be none."""
+        """The part for a set of heads; `None` where the whole graph should do it."""
         with self._lock:
             self._count(heads)
             known = self._parts.get(heads)
             if known is not None:
-                return known[0]
-            if not self._has_earned(heads):
+                return known
+            # Whoever asks while it is being made is not to wait.
+            if heads in self._making or not self._has_earned(heads):
                 return None
-            # Others who ask for it meanwhile have the whole graph do it.
-            self._parts[heads] = None, 0
+            self._making.add(heads)
         try:
-            part, size = self._make(heads)
-        except BaseException:
+            return self._add(heads)
+        finally:
             with self._lock:
-                self._parts.pop(heads, None)
-            raise
+                self._making.discard(heads)
+
+    def insist(self, heads: Hashable) -> P:
+        """The part for a set of heads for which the whole graph cannot do it."""
         with self._lock:
-            if sum(taken for _, taken in self._parts.values()) + size > self._room:
-                return part
-            self._parts[heads] = part, size
+            known = self._parts.get(heads)
+        return self._add(heads, always=True) if known is None else known
+
+    def _add(self, heads: Hashable, *, always: bool = False) -> P:
+        part, size = self._make(heads)
+        with self._lock:
+            self._sizes[heads] = size
+            if always or self._has_earned(heads):
+                self._parts.pop(heads, None)
+                while self._parts and not self._is_room_for(size):
+                    del self._parts[self._least()]
+                self._parts[heads] = part
         return part
 
     def _count(self, heads: Hashable) -> None:
         if len(self._asked) > REMEMBERED:
             # What was long ago counts for less, and what was rare for nothing.
             self._asked = {asked: n // 2 for asked, n in self._asked.items() if n > 1}
+            kept = self._asked.keys() | self._parts.keys()
+            self._sizes = {asked: n for asked, n in self._sizes.items() if asked in kept}
         self._asked[heads] = self._asked.get(heads, 0) + 1
 
     def _has_earned(self, heads: Hashable) -> bool:
-        """Whether there is a place for one more, or one is given up for it."""
-        if len(self._parts) < MOST:
+        """Whether there is room for one more, or some is to be made."""
+        if not self._parts or self._is_room_for(self._sizes.get(heads, 0)):
             return True
-        least = min(self._parts, key=lambda kept: self._asked.get(kept, 0))
-        if self._asked[heads] <= self._asked.get(least, 0) + MORE:
-            return False
-        del self._parts[least]
-        return True
+        return self._asked.get(heads, 0) > self._asked.get(self._least(), 0) + MORE
+
+    def _is_room_for(self, size: int) -> bool:
+        taken = sum(self._sizes[heads] for heads in self._parts)
+        return len(self._parts) < MOST and taken + size <= self._room
+
+    def _least(self) -> Hashable:
+        return min(self._parts, key=lambda heads: self._asked.get(heads, 0))

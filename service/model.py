@@ -9,6 +9,7 @@ the whole graph whatever it is asked for.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import stat
@@ -97,13 +98,12 @@ class Model:
     ) -> None:
         """Use `Model.load`."""
         self.signature = signature
-        self._graph = graph
         self._whole = _ready(session)
         self._cuts = None
         if graph is not None:
             # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a
             # model frees its memory at once.
-            self._cuts = Cuts(partial(_cut, graph, signature), graph.ByteSize())
+            self._cuts = Cuts(partial(_cut, graph, signature), _weight(graph))
             if not whole:
                 # There are inputs that nothing reads, and so no arrays of them.
                 self._whole, _ = _cut(graph, signature, frozenset(signature.heads))
@@ -200,13 +200,12 @@ class Model:
         rows = len(next(iter(arrays.values())))
         tensors = {t.name: t for entry in self.signature.inputs.values() for t in entry.tensors}
         zeros = {name: _zeros(tensors[name], rows) for name in names if name not in arrays}
+        assert self._cuts is not None  # noqa: S101  or nothing may be absent
         try:
             return self._run(self._whole, {**arrays, **zeros}, heads)
-        except InvalidArgument:
-            # To the rest of the graph zeros are no answerable row.
-            assert self._graph is not None  # noqa: S101  or nothing may be absent
-            part, _ = _cut(self._graph, self.signature, frozenset(heads))
-            return self._run(part, arrays, heads)
+        except Exception:  # noqa: BLE001  if it is the asked heads' own, it comes again
+            # The rest of the graph may have no answer to zeros.
+            return self._run(self._cuts.insist(frozenset(heads)), arrays, heads)
 
     def golden_arrays(self) -> dict[str, NDArray[Any]]:
         """The golden rows as arrays, by tensor; empty without golden rows."""
@@ -304,6 +303,14 @@ def _cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) ->
     )
     content = cut.SerializeToString()
     return _ready(_start(content)), len(content)
+
+
+def _weight(graph: onnx.ModelProto) -> int:
+    """The bytes of all weights, about: as if each were a float32.
+
+    To ask protobuf would be to have it write them all.
+    """
+    return 4 * sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
 
 
 def _ready(session: onnxruntime.InferenceSession) -> _Ready:

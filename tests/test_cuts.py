@@ -60,14 +60,33 @@ def test_what_is_asked_for_often_takes_a_place():
 
 
 def test_parts_have_a_bound_in_bytes():
-    """What has no room is made once, used for that one, and then left to the whole graph."""
+    """What has no room is made once, used for that one, and has to earn it from then on."""
     make = Made(size=LEAST_BYTES // 2)
     kept = Cuts(make, 100)
 
-    found = [kept.find(heads) for heads in (1, 2, 3, 3, 1, 2)]
+    found = [kept.find(heads) for heads in (1, 2, 2, 3, 3, 1, 2)]
 
-    assert found == ["part 1", "part 2", "part 3", None, "part 1", "part 2"]
+    assert found == ["part 1", "part 2", "part 2", "part 3", None, "part 1", "part 2"]
     assert make.parts == [1, 2, 3]
+
+    assert [kept.find(3) for _ in range(MORE + 5)][-1] == "part 3"
+    assert make.parts == [1, 2, 3, 3]
+    assert (kept.find(1), kept.find(2)) == (None, "part 2")
+
+
+def test_what_only_a_part_can_do_has_one():
+    """In the place of the one that is asked for least; it is made once, as long as it is kept."""
+    make = Made()
+    kept = Cuts(make, 10**9)
+    for heads in range(MOST):
+        for _ in range(heads + 1):
+            kept.find(heads)
+
+    assert kept.find("new") is None
+    assert [kept.insist("new") for _ in range(3)] == ["part new"] * 3
+    assert kept.find("new") == "part new"
+    assert make.parts == [*range(MOST), "new"]
+    assert kept.find(0) is None
 
 
 def test_only_so_many_sets_are_remembered(monkeypatch):
