@@ -101,15 +101,15 @@ class Lane:
     @property
     def wait(self) -> float:
         """How many seconds of work wait, at the pace of late; 0 while that is not known yet."""
-        if self._runs < PACED_RUNS:
-            return 0.0
-        # Whoever comes has one row at least.
-        return (self.rows + self.coming) * self._row_seconds
+        return self.rows * self._row_seconds if self._runs >= PACED_RUNS else 0.0
 
     def is_full(self, limit: float, caller: object, now: float) -> bool:
         """Whether who comes now is refused, where `limit` seconds of work may wait."""
         self.asked = now
-        return self.bound.is_full(self.wait, self._row_seconds, limit, caller, now)
+        each = self._row_seconds if self._runs >= PACED_RUNS else 0.0
+        # Whoever comes has one row at least.
+        wait = self.wait + self.coming * each
+        return self.bound.is_full(wait, (each, self.most * each), limit, caller, now)
 
     @property
     def most(self) -> int:

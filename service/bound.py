@@ -1,7 +1,7 @@
 """How long a queue may be: long enough for a burst, and short where too much keeps coming.
 
     a burst         ─▶ up to the limit, from which it drains again
-    still too much  ─▶ a fifth of that, until all who are refused would fit in it
+    still too much  ─▶ a fifth of that, or one full run, until all who are refused would fit in it
 
 A queue that stays long has everybody wait, and nobody is answered who would not be otherwise.  Such
 a standing queue is told from a burst by how long it stands, as in Nichols and Jacobson, Controlling
@@ -33,19 +33,22 @@ class Bound:
         self.is_short = False
         # While it is short, when that is looked at, and who has been refused meanwhile.
         self._until = 0.0
-        self._refused: set[int] = set()
+        self._refused: set[object] = set()
 
-    def is_full(self, wait: float, each: float, limit: float, caller: object, now: float) -> bool:
+    def is_full(
+        self, wait: float, pace: tuple[float, float], limit: float, caller: object, now: float
+    ) -> bool:
         """Whether a request that comes now is refused.
 
         Args:
             wait: how many seconds of work wait already.
-            each: how many a request is, at least.
+            pace: how many a request is, at least; and a full run: what fills less costs the more.
             limit: how many may wait.
             caller: whose request it is; who has one here waits for its answer.
             now: in seconds by `perf_counter`.
         """
-        short = limit * SHORT
+        each, run = pace
+        short = min(limit, max(limit * SHORT, run))
         if wait <= short:
             self._long_since = now
             if not self.is_short:
@@ -55,7 +58,7 @@ class Bound:
         if self.is_short:
             if wait <= short:
                 return False
-            self._refused.add(id(caller))
+            self._refused.add(caller)
             return True
         if wait <= limit:
             return False
@@ -63,6 +66,11 @@ class Bound:
             self.is_short = True
             self._until = now + LOOK_SECONDS
         return True
+
+    def calm(self, now: float) -> None:
+        """Forget who was refused once nobody comes any more; to be called now and then."""
+        if self.is_short and now >= self._until + LOOK_SECONDS:
+            self._look(now, is_over=True)
 
     def _look(self, now: float, *, is_over: bool) -> None:
         """Go on being short, unless all would fit, or nobody has come for a while."""

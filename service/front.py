@@ -111,6 +111,8 @@ class Front:
         self.date = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
             connection.check(self.now)
+        for lane in self.lanes:
+            lane.bound.calm(perf_counter())
         self.metrics.flush()
         self.loop.call_later(1.0, self._tick)
 

@@ -159,7 +159,7 @@ class Library:
         """
         with self._refreshing:
             if self._left:
-                # By now, nobody is being answered by them any more.
+                # By now, hardly anybody is being answered by them any more.
                 self._left = False
                 heap.give_back()
             self._unload(self._idle())

@@ -4,7 +4,7 @@
 
 Where processors have no time to spare, each look interrupts the model, and finds code and data that
 the model has driven out of the caches.  So requests that can only be refused wait for some
-milliseconds, and cost less.  As long as another model is asked too, nobody has to.
+milliseconds, and cost less.  As long as another loaded model is asked too, nobody has to.
 """
 
 from __future__ import annotations

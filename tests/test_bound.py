@@ -19,6 +19,7 @@ class Queue:
     bound: Bound = field(default_factory=Bound)
     now: float = 100.0
     wait: float = 0.0
+    run: float = 16 * ROW
 
     def go_on(self, seconds: float) -> None:
         """Work for so long."""
@@ -27,7 +28,7 @@ class Queue:
 
     def ask(self, caller: object) -> bool:
         """Whether a request is let in."""
-        if self.bound.is_full(self.wait, ROW, LIMIT, caller, self.now):
+        if self.bound.is_full(self.wait, (ROW, self.run), LIMIT, caller, self.now):
             return False
         self.wait += ROW
         return True
@@ -67,6 +68,31 @@ def test_where_too_much_keeps_coming_it_is_short(many):
 
     assert max(waits) <= LIMIT * SHORT + ROW
     assert len(waits) == pytest.approx(2.0 / ROW, rel=0.01)
+
+
+@pytest.mark.parametrize(("run", "longest"), [(0.05, 0.05), (0.5, LIMIT)])
+def test_it_is_never_too_short_for_a_full_run(many, run, longest):
+    """Or runs would gather less and less, and each row cost more and more."""
+    queue = Queue(run=run)
+    queue.overrun(0.5, many)
+
+    waits = queue.overrun(2.0, many)
+
+    assert max(waits) == pytest.approx(longest, abs=2 * ROW)
+
+
+def test_who_was_refused_is_forgotten(many):
+    """A queue that nobody asks any more holds nobody."""
+    queue = Queue()
+    queue.overrun(2.0, many)
+    queue.bound.calm(queue.now)
+    assert queue.bound._refused
+    assert queue.bound.is_short
+
+    queue.bound.calm(queue.now + 1.0)
+
+    assert not queue.bound._refused
+    assert not queue.bound.is_short
 
 
 def test_it_is_long_again_once_all_fit(many):

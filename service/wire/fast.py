@@ -208,10 +208,6 @@ def _read_table(entry: Input, elements: list[Any], found: Numbers) -> int:
     return opened
 
 
-def _texts(values: list[Any], rows: int) -> NDArray[Any]:
-    return np.array(values, dtype=object).reshape(rows, -1)
-
-
 def _tensor_reader(entry: Input, tensor: Tensor, size: int) -> Reader:
     name, kind, most = tensor.name, kind_of(tensor.dtype), max(1, _MANY // size)
 
