@@ -113,6 +113,63 @@ def test_what_comes_together_is_not_more_than_may_wait(served):
     assert let_in == [4, 4, 0]
 
 
+class Caller:
+    """A connection that notes how it is answered."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+
+    def is_open(self) -> bool:
+        """Still."""
+        return True
+
+    def respond(self, request: Request, status: int, *_: Any) -> None:
+        """Take an answer."""
+        del request
+        self.statuses.append(status)
+
+
+def _in_loop(served: Served, function: Any) -> None:
+    """Call something in the loop, and wait until what it has begun is done."""
+    done = threading.Event()
+    served.loop.call_soon_threadsafe(function)
+    served.loop.call_soon_threadsafe(lambda: served.loop.call_later(0.1, done.set))
+    assert done.wait(5)
+
+
+def test_rows_are_known_once_they_are_decoded(served):
+    """Of two large requests that come together, the second is refused after all."""
+    (lane,) = {route.lane for route in served.front.routes.values()}
+    body = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 20}).encode()
+    caller = Caller()
+
+    def ask() -> None:
+        lane._row_seconds, lane._runs = 0.01, PACED_RUNS
+        for _ in range(2):
+            headers = {b"content-type": b"application/json"}
+            request = Request(b"POST", "1.1", b"/predict", headers, body, keep_alive=True)
+            served.front.answer(caller, request)
+        assert len(served.front.arrived) == 2
+
+    _in_loop(served, ask)
+
+    assert sorted(caller.statuses) == [200, 429]
+
+
+def test_where_too_much_keeps_coming_the_loop_rests(served, monkeypatch):
+    """Whoever is overrun is told to those who know when that helps."""
+    told: list[Any] = []
+    monkeypatch.setattr(served.front.rest, "overrun", lambda *a: told.append(a))
+    (lane,) = {route.lane for route in served.front.routes.values()}
+    served.ask("POST", "/predict", BODY, JSON)
+    assert not told
+
+    lane.bound.is_short, lane.bound._until = True, time.perf_counter() + 60
+    served.ask("POST", "/predict", BODY, JSON)
+
+    assert told == [(lane, {lane}, served.front.batcher)]
+
+
 def test_a_stopping_service_says_that_it_is_that(served, full):
     """Who is refused then need not come again here."""
     served.front.drain()
