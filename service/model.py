@@ -99,7 +99,7 @@ class Model:
         """Use `Model.load`."""
         self.signature = signature
         self._whole = _ready(session)
-        self._cuts = None
+        self._cuts: Cuts[_Ready] | None = None
         if graph is not None:
             # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a
             # model frees its memory at once.
@@ -168,18 +168,21 @@ class Model:
         Raises:
             CannotRun: the graph has no answer for these values, such as a place past a list's end.
         """
+        cuts, ready = self._cuts, self._whole
         try:
-            return self._run(self._session_for(heads), arrays, heads)
+            if cuts is not None and len(heads) < len(self.signature.heads):
+                cut = cuts.find(frozenset(heads))
+                if cut is None:
+                    return self._run_whole(cuts, arrays, heads)
+                ready = cut
+            return self._run(ready, arrays, heads)
         except InvalidArgument as error:
             reason = _first_line(error).rpartition("Status Message: ")[2]
             raise CannotRun(f"the model has no answer for these values: {reason}") from error
 
     def _run(self, ready: _Ready, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
         session, names = ready
-        try:
-            feeds = {name: arrays[name] for name in names}
-        except KeyError:
-            return self._run_whole(names, arrays, heads)
+        feeds = {name: arrays[name] for name in names}
         rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
         if rows <= most and self.signature.batch is None:
             return dict(zip(heads, session.run(heads, feeds), strict=True))
@@ -194,18 +197,22 @@ class Model:
         }
 
     def _run_whole(
-        self, names: Sequence[str], arrays: Arrays, heads: Sequence[str]
+        self, cuts: Cuts[_Ready], arrays: Arrays, heads: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        """Run the whole graph for some heads, which do not depend on what is absent."""
+        """Run the whole graph for some heads, with zeros for what none of them depends on."""
+        needed = set(self.signature.needed(tuple(heads)))
         rows = len(next(iter(arrays.values())))
-        tensors = {t.name: t for entry in self.signature.inputs.values() for t in entry.tensors}
-        zeros = {name: _zeros(tensors[name], rows) for name in names if name not in arrays}
-        assert self._cuts is not None  # noqa: S101  or nothing may be absent
+        zeros = {
+            tensor.name: _zeros(tensor, rows)
+            for entry in self.signature.inputs.values()
+            for tensor in entry.tensors
+            if entry.name not in needed
+        }
         try:
-            return self._run(self._whole, {**arrays, **zeros}, heads)
+            return self._run(self._whole, {**zeros, **arrays}, heads)
         except Exception:  # noqa: BLE001  if it is the asked heads' own, it comes again
             # The rest of the graph may have no answer to zeros.
-            return self._run(self._cuts.insist(frozenset(heads)), arrays, heads)
+            return self._run(cuts.insist(frozenset(heads)), arrays, heads)
 
     def golden_arrays(self) -> dict[str, NDArray[Any]]:
         """The golden rows as arrays, by tensor; empty without golden rows."""
@@ -289,14 +296,9 @@ class Model:
                 )
                 raise ModelRefused(message)
 
-    def _session_for(self, heads: Sequence[str]) -> _Ready:
-        if self._cuts is None or len(heads) == len(self.signature.heads):
-            return self._whole
-        return self._cuts.find(frozenset(heads)) or self._whole
-
 
 def _cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) -> tuple[_Ready, int]:
-    """The part of a graph that some heads need, and its bytes."""
+    """The session of what some heads need of a graph, and its bytes."""
     needed = signature.restrict(heads).inputs.values()
     cut = Extractor(graph).extract_model(
         [tensor.name for entry in needed for tensor in entry.tensors], sorted(heads)

@@ -1,4 +1,4 @@
-"""Parts of a graph are kept where they are worth it, and there is a bound to them."""
+"""Cuts of a graph are kept where they are worth it, and there is a bound to them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from service.cuts import LEAST_BYTES, MORE, MOST, Cuts
 
 
 class Made:
-    """What makes parts of so many bytes, and notes them."""
+    """What makes cuts of so many bytes, and notes them."""
 
     def __init__(self, size: int = 10) -> None:
         self.size = size
-        self.parts: list[Any] = []
+        self.cuts: list[Any] = []
 
     def __call__(self, heads: Any) -> tuple[str, int]:
-        """A part."""
-        self.parts.append(heads)
-        return f"part {heads}", self.size
+        """A cut."""
+        self.cuts.append(heads)
+        return f"cut {heads}", self.size
 
 
-def test_a_part_is_made_once():
+def test_a_cut_is_made_once():
     """And is there from then on."""
     make = Made()
     kept = Cuts(make, 100)
 
-    assert [kept.find(heads) for heads in (1, 2, 1, 1)] == ["part 1", "part 2", "part 1", "part 1"]
-    assert make.parts == [1, 2]
+    assert [kept.find(heads) for heads in (1, 2, 1, 1)] == ["cut 1", "cut 2", "cut 1", "cut 1"]
+    assert make.cuts == [1, 2]
 
 
 def test_what_is_asked_for_now_and_then_has_none():
@@ -40,12 +40,12 @@ def test_what_is_asked_for_now_and_then_has_none():
 
     found = [kept.find(heads) for _ in range(5) for heads in range(1000)]
 
-    assert len(make.parts) == MOST
-    assert sum(part is not None for part in found) == 5 * MOST
+    assert len(make.cuts) == MOST
+    assert sum(cut is not None for cut in found) == 5 * MOST
 
 
 def test_what_is_asked_for_often_takes_a_place():
-    """That of the part that is asked for least."""
+    """That of the cut that is asked for least."""
     make = Made()
     kept = Cuts(make, 10**9)
     for heads in range(MOST):
@@ -54,27 +54,27 @@ def test_what_is_asked_for_often_takes_a_place():
 
     found = [kept.find("new") for _ in range(3 + MORE + 5)]
 
-    assert found == [None] * (3 + MORE) + ["part new"] * 5
+    assert found == [None] * (3 + MORE) + ["cut new"] * 5
     assert kept.find(5) is None
     assert all(kept.find(heads) for heads in range(MOST) if heads != 5)
 
 
-def test_parts_have_a_bound_in_bytes():
+def test_cuts_have_a_bound_in_bytes():
     """What has no room is made once, used for that one, and has to earn it from then on."""
     make = Made(size=LEAST_BYTES // 2)
     kept = Cuts(make, 100)
 
     found = [kept.find(heads) for heads in (1, 2, 2, 3, 3, 1, 2)]
 
-    assert found == ["part 1", "part 2", "part 2", "part 3", None, "part 1", "part 2"]
-    assert make.parts == [1, 2, 3]
+    assert found == ["cut 1", "cut 2", "cut 2", "cut 3", None, "cut 1", "cut 2"]
+    assert make.cuts == [1, 2, 3]
 
-    assert [kept.find(3) for _ in range(MORE + 5)][-1] == "part 3"
-    assert make.parts == [1, 2, 3, 3]
-    assert (kept.find(1), kept.find(2)) == (None, "part 2")
+    assert [kept.find(3) for _ in range(MORE + 5)][-1] == "cut 3"
+    assert make.cuts == [1, 2, 3, 3]
+    assert (kept.find(1), kept.find(2)) == (None, "cut 2")
 
 
-def test_what_only_a_part_can_do_has_one():
+def test_what_only_a_cut_can_do_has_one():
     """In the place of the one that is asked for least; it is made once, as long as it is kept."""
     make = Made()
     kept = Cuts(make, 10**9)
@@ -83,9 +83,9 @@ def test_what_only_a_part_can_do_has_one():
             kept.find(heads)
 
     assert kept.find("new") is None
-    assert [kept.insist("new") for _ in range(3)] == ["part new"] * 3
-    assert kept.find("new") == "part new"
-    assert make.parts == [*range(MOST), "new"]
+    assert [kept.insist("new") for _ in range(3)] == ["cut new"] * 3
+    assert kept.find("new") == "cut new"
+    assert make.cuts == [*range(MOST), "new"]
     assert kept.find(0) is None
 
 
@@ -99,34 +99,34 @@ def test_only_so_many_sets_are_remembered(monkeypatch):
         kept.find(heads)
 
     assert len(kept._asked) <= 21
-    assert kept.find("often") == "part often"
+    assert kept.find("often") == "cut often"
 
 
-def test_a_part_that_cannot_be_made_is_tried_again():
+def test_a_cut_that_cannot_be_made_is_tried_again():
     """The next time; whoever asked hears of it."""
     fails = [True]
 
     def make(heads: Any) -> tuple[str, int]:
         if fails[0]:
             raise MemoryError
-        return f"part {heads}", 1
+        return f"cut {heads}", 1
 
     kept = Cuts(make, 100)
     with pytest.raises(MemoryError):
         kept.find(1)
     fails[0] = False
 
-    assert kept.find(1) == "part 1"
+    assert kept.find(1) == "cut 1"
 
 
-def test_nobody_waits_for_a_part_that_is_being_made():
+def test_nobody_waits_for_a_cut_that_is_being_made():
     """The whole graph answers meanwhile."""
     begun, go_on = threading.Event(), threading.Event()
 
     def make(heads: Any) -> tuple[str, int]:
         begun.set()
         go_on.wait(10)
-        return f"part {heads}", 1
+        return f"cut {heads}", 1
 
     kept = Cuts(make, 100)
     first: list[Any] = []
@@ -138,5 +138,5 @@ def test_nobody_waits_for_a_part_that_is_being_made():
 
     go_on.set()
     thread.join(10)
-    assert first == ["part 1"]
-    assert kept.find(1) == "part 1"
+    assert first == ["cut 1"]
+    assert kept.find(1) == "cut 1"
