@@ -14,7 +14,8 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from service.errors import TricepsError
-from service.publish import NAME, write_file
+from service.files import write_file
+from service.publish import NAME
 from service.scan import ALIASES, NAMES
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def changing(folder: Path) -> Iterator[dict[str, str]]:
 
     Raises:
         AliasError: as `locked` does.
-        PublishError: it cannot be written.
+        FileError: it cannot be written.
     """
     with locked(folder) as aliases:
         yield aliases

@@ -15,6 +15,7 @@ from service import aliases
 from service import settings as all_settings
 from service.alias import open_folder, why_refused
 from service.errors import TricepsError
+from service.files import leftovers as leftover_files
 from service.publish import leftovers, versions
 
 
@@ -61,6 +62,10 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
         if not dry_run:
             shutil.rmtree(leftover, ignore_errors=True)
         click.echo(f"{remove} {leftover.name}, left by a command that was interrupted")
+    for file in leftover_files(folder):
+        if not dry_run:
+            file.unlink(missing_ok=True)
+        click.echo(f"{remove} {file.name}, left by a command that was interrupted")
     click.echo(f"{model} keeps {', '.join(version for version in there if version in stay)}")
 
 

@@ -17,6 +17,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from service.errors import TricepsError
+from service.files import LEFTOVER_SECONDS, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,6 @@ FILE = "model.onnx"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 # A folder that is being published is renamed within moments of being written.
-LEFTOVER_SECONDS = 3600
 _LEFTOVERS = (".new-", ".old-")
 
 
@@ -73,7 +73,7 @@ def publish(models: Path, name: str, content: bytes) -> str:
         try:
             (staged / "1").mkdir()
             _write(staged / "1" / FILE, content)
-            _sync_folder(staged)
+            sync_folder(staged)
             return _move_to_next(staged, models / name)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -110,31 +110,12 @@ def check_name(name: str) -> None:
         raise WrongName(message)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole: until it is complete, what was there before stays.
-
-    Raises:
-        PublishError: it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.unlink(missing_ok=True)
-        _write(part, content)
-        part.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise PublishError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
 def _write(path: Path, content: bytes) -> None:
     with path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _move_to_next(staged: Path, folder: Path) -> str:
@@ -152,8 +133,8 @@ def _move_to_next(staged: Path, folder: Path) -> str:
                 raise
             continue
         try:
-            _sync_folder(folder)
-            _sync_folder(folder.parent)
+            sync_folder(folder)
+            sync_folder(folder.parent)
         except OSError as error:
             message = (
                 f"{folder / version}: is published, and may not be there after a power cut: "
@@ -161,11 +142,3 @@ def _move_to_next(staged: Path, folder: Path) -> str:
             )
             raise PublishError(message) from error
         return version
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,13 +7,10 @@ A few hundred rows are in memory at a time, whatever the file's length.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
-import os
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +19,7 @@ import click
 import orjson
 
 from service.errors import BadRequest, CannotRun, nearest
+from service.files import stream, writing
 from service.rows import Row, RowsError, read_csv, read_json
 from service.wire import native
 from service.wire.body import count, listing
@@ -53,12 +51,11 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the answers go, .csv or .json; by default standard output, as the rows came.",
+    default="-",
+    help="Where the answers go, .csv or .json; by default standard output (-), as the rows came.",
 )
 @click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
-def predict(
-    model: str, source: Path, heads: str | None, out: Path | None, models: Path | None
-) -> None:
+def predict(model: str, source: Path, heads: str | None, out: Path, models: Path | None) -> None:
     """Score the rows of a file with MODEL: a name in the repository, or a path.
 
     A CSV's columns are features (age, or insurance.age where two inputs have an age), values of
@@ -66,11 +63,12 @@ def predict(
     """
     from service.open_model import open_model
 
-    if out is not None and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
+    streamed = stream(out) is not None
+    if not streamed and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
         raise click.BadParameter(f"expected .csv or .json, received {out.name}", param_hint="--out")
     servable = open_model(model, models)
     asked = _heads(heads, servable.signature)
-    as_csv = (out or source).suffix.lower() == ".csv"
+    as_csv = (source if streamed else out).suffix.lower() == ".csv"
     write = _write_csv if as_csv else _write_json
     imputed: Counter[str] = Counter()
     # utf-8-sig: spreadsheets put a byte order mark in front.
@@ -81,7 +79,7 @@ def predict(
             if name in answers:
                 message = f"{source}, line 1: the column {name!r} is called like an answer"
                 raise RowsError(f"{message}: rename or remove it")
-        with _opened(out) as target:
+        with writing(out) as target:
             scored = _score(rows, servable, asked, imputed)
             total = write(scored, others, servable.signature, asked, target)
     scored_by = f"{servable.name}, version {servable.version}"
@@ -145,31 +143,6 @@ def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
     if error.count > len(lines):
         lines.append(f"and {error.count - len(lines)} more in these rows")
     return "\n".join(lines)
-
-
-@contextlib.contextmanager
-def _opened(out: Path | None) -> Iterator[IO[bytes]]:
-    """Standard output, or a file that appears under its name once it is complete.
-
-    Raises:
-        RowsError: it cannot be written.
-    """
-    if out is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()  # whoever reads may have gone, which is better found here
-        return
-    part = out.with_name(f".{out.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
-    except OSError as error:
-        raise RowsError(f"{out}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _answer_columns(signature: Signature, heads: Sequence[str]) -> list[str]:

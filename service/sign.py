@@ -65,7 +65,11 @@ _EXAMPLE = (
 @_pairs("--kind", "HEAD=KIND", "binary, multiclass, multilabel or regression; else by the labels.")
 @_pairs("--threshold", "HEAD=0.5", "Above what a binary or multilabel head says yes.")
 @_pairs("--view", "NAME=HEAD,HEAD", "Serve some heads under a name of their own, too.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; -: standard output.",
+)
 @click.option("--name", help="Publish it as the next version of this model instead.")
 @click.option(
     "--models",
@@ -82,7 +86,8 @@ def sign(
     if (out is None) == (name is None):
         raise click.UsageError("expected one of --out FILE and --name MODEL")
     from service import settings as all_settings
-    from service.publish import publish, write_file
+    from service.files import stream, writing
+    from service.publish import publish
 
     repository = all_settings.load(models=models).models
     if name is not None:
@@ -92,8 +97,9 @@ def sign(
         version = publish(repository, name, content)
         click.echo(f"published {repository / name / version}")
     elif out is not None:
-        write_file(out, content)
-        click.echo(f"wrote {out}")
+        with writing(out) as target:
+            target.write(content)
+        click.echo(f"wrote {out}", err=stream(out) is not None)
 
 
 def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> bytes:

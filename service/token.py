@@ -7,14 +7,13 @@ import fcntl
 import json
 import os
 import secrets
-import stat
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from service import access
+from service import access, files
 from service.access import HASHED, HEADER, METRICS, SCOPES, Entry, TokensError
 from service.errors import nearest
 from service.publish import NAME
@@ -162,40 +161,25 @@ def _change(file: Path, edit: Callable[[str], str]) -> None:
     Raises:
         TokensError: it cannot be read or written.
     """
-    # Where it is a link, what it leads to is replaced, and the link stays.
-    path = file.resolve()
     try:
+        # Where it is a link, what it leads to is replaced, and the link stays.
+        path = file.resolve()
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             # Some network file systems lock no folder: there, two at once may lose one change.
             with contextlib.suppress(OSError):
                 fcntl.flock(folder, fcntl.LOCK_EX)
-            _write(path, edit(path.read_text("utf-8") if path.exists() else ""))
-            os.fsync(folder)
+            before = path.read_text("utf-8") if files.replaceable(path) else ""
+            after = edit(before).encode()
+            with files.replacing(path, 0o600) as part:
+                part.write(after)
         finally:
             os.close(folder)
     except OSError as error:
         raise TokensError(f"{file}: cannot be changed: {error.strerror or error}") from error
+    except files.FileError as error:
+        raise TokensError(str(error)) from error
+    except RuntimeError as error:  # Python 3.11's word for it
+        raise TokensError(f"{file}: cannot be changed: links that lead in a circle") from error
     except UnicodeDecodeError as error:
         raise TokensError(f"{file}: expected TOML, which is UTF-8, received other bytes") from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole: until it is complete, what was there before stays."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            if path.exists():
-                # Who could read it can still: the service may run as another user than its admin.
-                before = path.stat()
-                with contextlib.suppress(PermissionError):
-                    os.fchown(descriptor, before.st_uid, before.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
-            file.write(text.encode())
-            file.flush()
-            os.fsync(descriptor)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -8,11 +8,10 @@ of the same repository.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from service.errors import HTTPError
-from service.publish import PublishError, write_file
+from service.files import FileError, sync_folder, write_file
 from service.scan import UNLOADED
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def mark(folder: Path) -> None:
     """
     try:
         write_file(folder / UNLOADED, b"")
-    except PublishError as error:
+    except FileError as error:
         message = (
             f"unload {folder.name!r}: {error}. Let the service write into its repository, or put "
             "an empty file of that name there yourself"
@@ -47,11 +46,7 @@ def unmark(folder: Path) -> None:
     try:
         (folder / UNLOADED).unlink(missing_ok=True)
         # Or it would be back after a power cut.
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
     except OSError as error:
         message = (
             f"load {folder.name!r}: {folder / UNLOADED}: cannot be removed: "

@@ -28,9 +28,10 @@ from service import create_app, life, scan, stock
 from service.app import create_app as create_worker_app
 from service.cli import main
 from service.errors import NotFound, NotReady, SettingsError
+from service.files import write_file
 from service.life import Library
 from service.model import Model
-from service.publish import publish, write_file
+from service.publish import publish
 from service.settings import Settings
 
 BAD = b"not a model"

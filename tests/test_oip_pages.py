@@ -538,7 +538,7 @@ def test_a_repository_that_may_not_be_written(own, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.publish._write", fail)
+        patch.setattr("os.fsync", fail)
         answer = _unload(client, "three")
     assert (answer.status_code, answer.json) == (
         409,

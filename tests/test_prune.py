@@ -101,11 +101,15 @@ def test_old_leftovers_go_and_young_ones_stay(models):
         (folder / "model.onnx").write_bytes(BAD)
         os.utime(folder, (old, old))
     (models / ".new-young").mkdir()
+    half = models / "m" / f".triceps-{'0' * 32}"
+    half.write_bytes(b"{")
+    os.utime(half, (old, old))
 
     run("m")
 
     assert sorted(e.name for e in models.iterdir()) == [".hidden", ".new-young", "m"]
     assert not (models / "m" / ".old-old").exists()
+    assert not half.exists()
 
 
 def test_a_reader_sees_a_version_whole_or_not_at_all(models, monkeypatch):

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service import publish as publishing
-from service.publish import PublishError, WrongName, publish, versions, write_file
+from service.publish import PublishError, WrongName, publish, versions
 
 
 def tree(folder):
@@ -242,62 +241,3 @@ def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch):
 
     with pytest.raises(PublishError, match="cannot publish 'm': Permission denied; nothing was"):
         publish(tmp_path, "m", b"content")
-
-
-# ── one file ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_file_is_written_whole(tmp_path):
-    """Over the one that was there."""
-    path = tmp_path / "a.onnx"
-
-    write_file(path, b"one")
-    write_file(path, b"two")
-
-    assert tree(tmp_path) == {"a.onnx": b"two"}
-
-
-def test_a_file_that_was_left_half_written_is_no_hindrance(tmp_path):
-    """Whoever was killed before us."""
-    (tmp_path / ".a.onnx.part").write_bytes(b"half")
-
-    write_file(tmp_path / "a.onnx", b"whole")
-
-    assert tree(tmp_path) == {"a.onnx": b"whole"}
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    """And nothing beside it."""
-    path = tmp_path / "a.onnx"
-    path.write_bytes(b"old")
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(publishing.os, "fsync", full)
-
-    with pytest.raises(PublishError) as raised:
-        write_file(path, b"new")
-
-    assert str(raised.value) == f"{path}: cannot be written: No space left on device"
-    assert tree(tmp_path) == {"a.onnx": b"old"}
-
-
-@pytest.mark.parametrize(
-    ("place", "reason"),
-    [
-        pytest.param("absent/a.onnx", "No such file or directory", id="no such folder"),
-        pytest.param("file/a.onnx", "Not a directory", id="below a file"),
-        pytest.param("folder", "Is a directory", id="a folder"),
-    ],
-)
-def test_a_place_where_no_file_can_be_is_said(tmp_path, place, reason):
-    """With the system's reason."""
-    (tmp_path / "file").write_text("somebody's")
-    (tmp_path / "folder").mkdir()
-
-    with pytest.raises(PublishError) as raised:
-        write_file(tmp_path / place, b"content")
-
-    assert str(raised.value) == f"{tmp_path / place}: cannot be written: {reason}"
-    assert tree(tmp_path) == {"file": b"somebody's", "folder": None}

@@ -221,7 +221,8 @@ def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch):
     code, out, err = run("b", "--scope", "predict")
 
     assert (code, out) == (2, "")
-    assert err == "triceps: t.toml: cannot be changed: No space left on device\n"
+    where = Path("t.toml").resolve()
+    assert err == f"triceps: {where}: cannot be written: No space left on device\n"
     assert Path("t.toml").read_bytes() == before
     assert os.listdir() == ["t.toml"]  # noqa: PTH208  names alone are compared
 
