@@ -68,8 +68,10 @@ def read_csv(
         RowsError: it is not CSV in UTF-8, or lacks the columns of an input that is needed.
     """
     records = _records(path, cells.reader(file))
-    _, names = next(records, ("", []))
+    place, names = next(records, ("", []))
     header = [name.strip() for name in names]
+    if header == [""]:
+        raise RowsError(f"{place}: expected the names of the columns, received a blank line")
     columns = _columns(path, header, signature, needed)
     taken = {column.position for column in columns}
     others = [position for position in range(len(header)) if position not in taken]
@@ -81,11 +83,10 @@ def read_csv(
 
 
 def _records(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
-    """Each record with its place; blank lines are none."""
+    """Each record with its place; a blank line is one empty cell."""
     try:
         for record in reader:
-            if record:
-                yield f"{path}, line {reader.line_num}", record
+            yield f"{path}, line {reader.line_num}", record or [""]
     except csv.Error as error:
         raise RowsError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
     except UnicodeDecodeError as error:
@@ -98,7 +99,8 @@ def _of_length(
     for place, record in records:
         if len(record) != length:
             raise RowsError(
-                f"{place}: expected {length} cells, as the header has, received {len(record)}"
+                f"{place}: expected {length} cells, as the header has, "
+                f"received {cells.said(record)}"
             )
         yield place, record
 

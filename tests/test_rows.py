@@ -85,21 +85,21 @@ def test_columns_are_features_places_and_others():
 
 def test_a_row_may_be_whole_in_a_cell():
     """As JSON; what is none goes on as it is, to be refused by its place."""
-    _, found = csv_of('digit\n"[0, 1, 2, 3]"\n"[[0, 1], [2, 3]]"\n\nwhat\n[\n')
+    _, found = csv_of('digit\n"[0, 1, 2, 3]"\n"[[0, 1], [2, 3]]"\nwhat\n[\n')
 
     assert [(row.place, row.instance["digit"]) for row in found] == [
         ("rows.csv, line 2", [0, 1, 2, 3]),
         ("rows.csv, line 3", [[0, 1], [2, 3]]),
-        ("rows.csv, line 5", "what"),
-        ("rows.csv, line 6", "["),
+        ("rows.csv, line 4", "what"),
+        ("rows.csv, line 5", "["),
     ]
 
 
 def test_a_place_is_the_line_that_a_person_sees():
-    """Blank lines and cells of several lines count."""
-    _, found = csv_of('note,age\n\n"one\ntwo",1\r\nx,2\n')
+    """Cells of several lines count."""
+    _, found = csv_of('note,age\n"one\ntwo",1\r\nx,2\n')
 
-    assert [row.place for row in found] == ["rows.csv, line 4", "rows.csv, line 5"]
+    assert [row.place for row in found] == ["rows.csv, line 3", "rows.csv, line 4"]
 
 
 @pytest.mark.parametrize(

@@ -230,15 +230,14 @@ class _Record:
 
 
 def _records(path: Path, text: str) -> Iterator[_Record]:
-    """The file's rows, blank lines left out.
+    """The file's rows; a blank line is one of a single empty cell.
 
     pandas pads short rows in silence, so the fields are counted before it sees them.
     """
     lines = io.StringIO(text, newline="")
     if '"' not in text:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _Record(number, line.count(",") + 1, line)
+            yield _Record(number, line.count(",") + 1, line)
         return
     whole = list(lines)
     reader = csv.reader(whole, skipinitialspace=True, strict=True)
@@ -246,8 +245,7 @@ def _records(path: Path, text: str) -> Iterator[_Record]:
     try:
         for row in reader:
             record = "".join(whole[start : reader.line_num])
-            if record.strip():
-                yield _Record(start + 1, len(row), record)
+            yield _Record(start + 1, len(row) or 1, record)
             start = reader.line_num
     except csv.Error as error:
         raise DataError(f"{path}: line {start + 1}: not CSV: {error}") from error
@@ -280,11 +278,11 @@ def read(
     body = records[header:]
     if not body:
         raise DataError(f"{path}: no rows below the header")
+    names = _names(path, records[0]) if header else [str(n) for n in range(records[0].fields)]
     _check_fields(path, records[0], body)
     if rows is not None and len(body) < rows:
         there = "1 row" if len(body) == 1 else f"{len(body)} rows"
         raise DataError(f"{path}: {there}; fit.rows = {rows} needs {rows} or more")
-    names = _names(path, records[0]) if header else [str(n) for n in range(records[0].fields)]
     unsure = names if text is None else text(names)
     sure = [name for name in names if name not in unsure]
     frame = _parse(body, names, sure)
@@ -296,15 +294,20 @@ def _check_fields(path: Path, first: _Record, rows: list[_Record]) -> None:
     ragged = [record for record in rows if record.fields != first.fields]
     if ragged:
         bad = ragged[0]
+        received = f"one with {bad.fields}" if bad.text.strip() else "a blank line"
         raise DataError(
             f"{path}: line {bad.line}: {len(ragged)} of {len(rows)} rows have not the"
-            f" {first.fields} fields of line {first.line}, first one with {bad.fields}"
+            f" {first.fields} fields of line {first.line}, first {received}"
         )
 
 
 def _names(path: Path, header: _Record) -> list[str]:
     [cells] = _frame([header], header.fields, object).to_numpy(object).tolist()
     names = [str(cell).strip() for cell in cells]
+    if names == [""]:
+        raise DataError(
+            f"{path}: line {header.line}: expected the names of the columns, received a blank line"
+        )
     seen: set[str] = set()
     for name in names:
         if name and name in seen:
@@ -357,6 +360,7 @@ def _frame(rows: list[_Record], width: int, kinds: object) -> pd.DataFrame:
             dtype=kinds,
             na_filter=False,
             skipinitialspace=True,
+            skip_blank_lines=False,
         )
 
 

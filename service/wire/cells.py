@@ -31,6 +31,11 @@ def reader(lines: Iterable[str]) -> Any:
     return csv.reader(lines, strict=True, skipinitialspace=True)
 
 
+def said(record: list[str]) -> str:
+    """What a record of a wrong length has, for a message."""
+    return str(len(record)) if any(record) or len(record) > 1 else "a blank line"
+
+
 def value(cell: str, dtype: str) -> Any:
     """A cell as JSON would have it; what is no number stays text, to be refused by its place."""
     if cell in MISSING_CELLS:

@@ -199,8 +199,10 @@ def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
         BadRequest: it is none in UTF-8, or has no rows.
     """
     records = _records(body)
-    _, first = next(records, (0, []))
+    line, first = next(records, (0, []))
     header = [name.strip() for name in first]
+    if header == [""]:
+        raise wrong(f"line {line}", "the names of the columns", "a blank line")
     rows: list[list[str]] = []
     lines = array("Q")
     for line, record in records:
@@ -209,7 +211,7 @@ def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
             break
         if len(record) != len(header):
             expected = f"{count(len(header), 'cell')}, as the header has"
-            notes.add(f"line {line}", expected, f"{len(record)}")
+            notes.add(f"line {line}", expected, cells.said(record))
         rows.append([cell.strip() for cell in record])
         lines.append(line)
     if not rows:
@@ -227,7 +229,7 @@ def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
 
 
 def _records(body: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Each line's number and cells; blank lines are none."""
+    """Each line's number and cells; a blank line has one, which is empty."""
     try:
         # utf-8-sig: spreadsheets put a byte order mark in front.
         text = body.decode("utf-8-sig")
@@ -237,7 +239,6 @@ def _records(body: bytes) -> Iterator[tuple[int, list[str]]]:
     found = cells.reader(io.StringIO(text, newline=""))
     try:
         for record in found:
-            if record:
-                yield found.line_num, record
+            yield found.line_num, record or [""]
     except csv.Error as error:
         raise wrong(f"line {found.line_num}", "CSV", f"none ({error})") from error

@@ -1,0 +1,153 @@
+"""The three readers of CSV (`triceps predict`, MLflow's text/csv, training) agree on its rows."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from service.errors import BadRequest
+from service.rows import RowsError, read_csv
+from service.signature import Feature, Head, Signature, Tensor, tabular
+from service.wire import mlflow
+from training import data, table
+from training.errors import DataError
+from training.spec import Fit, Input, Spec
+from training.spec import Head as SpecHead
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _signature(columns: Sequence[str]) -> Signature:
+    """A table of these columns, each of which may be missing."""
+    entry = tabular("x", [Feature(name, "", default=0) for name in columns])
+    head = Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=("x",))
+    return Signature({"x": entry}, {"y": head})
+
+
+def _predicted(text: str, columns: Sequence[str], folder: Path) -> list[list[object]] | None:
+    """The rows that `triceps predict` reads; `None` if it refuses the file."""
+    del folder
+    file = io.StringIO(text, newline="")
+    with contextlib.suppress(RowsError):
+        _, rows = read_csv(Path("a.csv"), file, _signature(columns), {"x"})
+        return [list(row.instance["x"].values()) for row in rows]
+    return None
+
+
+def _served(text: str, columns: Sequence[str], folder: Path) -> list[list[object]] | None:
+    """The same for a request in MLflow's form, in which no rows are an error."""
+    del folder
+    read = mlflow.DIALECT.reader(_signature(columns))
+    try:
+        asked = read(text.encode(), lambda name: "text/csv" if name == "Content-Type" else "")
+    except BadRequest as error:
+        return [] if "a header line alone" in str(error) else None
+    return asked.arrays["x"].tolist()  # type: ignore[no-any-return]
+
+
+def _trained(text: str, columns: Sequence[str], folder: Path) -> list[list[object]] | None:
+    """The same for a file of training."""
+    path = folder / "rows.csv"
+    path.write_bytes(text.encode())
+    try:
+        read = table.read(path)
+    except DataError as error:
+        return [] if "no rows below the header" in str(error) else None
+    assert read.columns == list(columns)
+    return [
+        [read.column(name).texts[read.column(name).codes[row]] for name in columns]
+        for row in range(len(read.frame))
+    ]
+
+
+CELLS = st.sampled_from(["", "", " ", '""', '" "', "1", " 2 ", '"3"', "-4.5"])
+
+
+@st.composite
+def _files(draw: st.DrawFn) -> tuple[str, tuple[str, ...]]:
+    """A CSV of one column or two, with blank lines here and there; and its columns."""
+    columns = draw(st.sampled_from([("a",), ("a", "b")]))
+    lines = draw(
+        st.lists(
+            st.one_of(
+                st.sampled_from(["", "", " "]),
+                st.lists(CELLS, min_size=len(columns), max_size=len(columns)).map(",".join),
+            ),
+            max_size=6,
+        )
+    )
+    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    last = draw(st.sampled_from(["", end]))
+    return end.join([",".join(columns), *lines]) + last, columns
+
+
+@given(file=_files())
+@example(file=("a\n1\n\n3\n", ("a",)))
+@example(file=("a\n1\n\n3", ("a",)))
+@example(file=('a\n""\n', ("a",)))
+@example(file=("a,b\n1,2\n\n3,4\n", ("a", "b")))
+@example(file=("\na\n1\n", ("a",)))
+@example(file=("a\n1\n\n", ("a",)))
+def test_all_readers_see_the_same_rows(
+    file: tuple[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As many, or all refuse the file: a row more or less would shift all that follow."""
+    text, columns = file
+
+    counts = {
+        read.__name__: None if rows is None else len(rows)
+        for read in (_predicted, _served, _trained)
+        for rows in [read(text, columns, tmp_path_factory.getbasetemp())]
+    }
+
+    assert len(set(counts.values())) == 1, counts
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        pytest.param("a\n1\n\n3\n", [1, None, 3], id="blank line"),
+        pytest.param("a\r\n1\r\n \r\n3\r\n", [1, None, 3], id="a line of spaces"),
+        pytest.param('a\n1\n""\n3\n', [1, None, 3], id="quoted"),
+        pytest.param("a\n\n2\n", [None, 2], id="the first"),
+        pytest.param("a\n1\n\n", [1, None], id="the last"),
+        pytest.param("a\n1\n", [1], id="a line end at the end is no line"),
+        pytest.param("a\n1", [1], id="nor is its absence"),
+    ],
+)
+def test_a_blank_line_in_a_file_of_one_column_is_a_missing_cell(
+    text: str, rows: list[int | None], tmp_path: Path
+) -> None:
+    """Where it stands, whoever reads it."""
+    assert _predicted(text, ["a"], tmp_path) == [[value] for value in rows]
+    assert _served(text, ["a"], tmp_path) == [[value or 0] for value in rows]
+    assert _trained(text, ["a"], tmp_path) == [[str(value or "")] for value in rows]
+
+
+def test_rows_that_are_aligned_by_position_stay_so(tmp_path: Path) -> None:
+    """A blank line in one file does not pair its next row with the target of the one before."""
+    (tmp_path / "x.csv").write_text("a,x\n1,0\n2,0\n3,0\n4,0\n")
+    (tmp_path / "y.csv").write_text("b\n10\n\n30\n40\n")
+    entries = [Input("p", "x.csv", columns=("a",)), Input("q", "y.csv", columns=("b",))]
+    spec = Spec(
+        path=tmp_path / "spec.toml",
+        digest="",
+        name="m",
+        inputs={entry.name: entry for entry in entries},
+        layers={},
+        heads={"o": SpecHead("o", ("p", "q"), "regression", (("p", "x"),))},
+        align="position",
+        fit=Fit(),
+    )
+
+    found = data.load(spec)
+
+    assert found.sources["x.csv"].arrays["p"].tolist() == [[1], [2], [3], [4]]
+    assert found.sources["y.csv"].arrays["q"].tolist() == [[10], [30], [30], [40]]
