@@ -122,6 +122,16 @@ class Lane:
         """Whether a run of as many rows may hold up the event loop for as long as it takes."""
         return self.seconds < INLINE_SECONDS and rows * self._row_seconds < INLINE_SECONDS
 
+    def note_run(self, seconds: float, rows: int) -> None:
+        """Note what a run took.
+
+        That is the processor's time and not the clock's: a run that had to wait for others is no
+        dearer, and to give it a thread for that would have it wait even more.
+        """
+        # Half of what it was and half of what it is, so that it follows the load in a few runs.
+        self.seconds = (self.seconds + seconds) / 2
+        self.note(seconds / rows)
+
     def note(self, row_seconds: float) -> None:
         """Note a run's pace.
 
@@ -170,12 +180,13 @@ class Batcher:
         queue = lane.queues.get(key)
         if queue is None:
             queue = _add_queue(lane, key, heads)
+        if not queue.busy:
+            # After all sockets that are readable now: their requests join this run.  First of all,
+            # since a request that is refused by an error here must not be waiting as well.
+            self._loop.call_soon(self._run_next, lane, queue)
+            queue.busy = True
         queue.waiting.append((asker, arrays, rows))
         lane.rows += rows
-        if not queue.busy:
-            queue.busy = True
-            # After all sockets that are readable now: their requests join this run.
-            self._loop.call_soon(self._run_next, lane, queue)
 
     def wait_for_a_run(self, seconds: float) -> None:
         """Hold the loop up until a thread has done a run, for so long at most."""
@@ -188,24 +199,35 @@ class Batcher:
             # It gathers on meanwhile, and what is too late by then is not run.
             lane.due.append(queue)
             return
-        batch, rows = self._take(lane, queue)
-        if not batch:
-            queue.busy = False
-            self._run_due(lane)
-        elif lane.is_cheap(rows):
-            began = thread_time()
-            came = _run(lane.model, queue.heads, batch, rows)
-            self._finish(lane, queue, batch, came, (thread_time() - began, rows))
-        else:
-            if lane.thread is None:
-                lane.thread = ThreadPoolExecutor(1, "model")
-            lane.running = True
-            lane.thread.submit(self._run_in_thread, lane, queue, batch, rows)
+        batch: list[_Waiting] = []
+        try:
+            batch, rows = self._take(lane, queue)
+            if not batch:
+                return
+            if lane.is_cheap(rows):
+                began = thread_time()
+                came = _run(lane.model, queue.heads, batch, rows)
+                lane.note_run(thread_time() - began, rows)
+                _hand_on(batch, came)
+            else:
+                self._start_in_thread(lane, queue, batch, rows)
+        except Exception as error:
+            log.exception("a run could not be made")
+            _hand_on(batch, [error] * len(batch))
+        finally:
+            # Whatever was raised: a queue left busy would never run again.
+            if not lane.running:
+                self._go_on(lane, queue)
 
-    def _run_due(self, lane: Lane) -> None:
-        """Have the queue run whose turn it is, if there is one."""
+    def _go_on(self, lane: Lane, queue: _Queue) -> None:
+        """End a queue's turn, and give the next one to the queue that has waited longest."""
+        if queue.waiting:
+            lane.due.append(queue)
+        else:
+            queue.busy = False
         if lane.due:
-            self._loop.call_soon(self._run_next, lane, lane.due.popleft())
+            self._loop.call_soon(self._run_next, lane, lane.due[0])
+            lane.due.popleft()
 
     def _take(self, lane: Lane, queue: _Queue) -> tuple[list[_Waiting], int]:
         """The next requests to run together, and their rows; who waits no more is dropped here."""
@@ -219,20 +241,48 @@ class Batcher:
                 break
             first = waiting.popleft()
             lane.rows -= first[2]
-            if first[0].wanted():
+            try:
+                is_wanted = first[0].wanted()
+            except Exception as error:
+                log.exception("a request that waits cannot be asked whether it still does")
+                _hand_on([first], [error])
+                continue
+            if is_wanted:
                 batch.append(first)
                 rows += first[2]
         return batch, rows
 
-    def _run_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting], rows: int) -> None:
-        began = thread_time()
-        came = _run(lane.model, queue.heads, batch, rows)
-        pace = thread_time() - began, rows
-        self._over.append(lane)
-        self._is_over.set()
-        self._loop.call_soon_threadsafe(self._finish, lane, queue, batch, came, pace)
+    def _start_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting], rows: int) -> None:
+        if lane.thread is None:
+            lane.thread = ThreadPoolExecutor(1, "model")
+        lane.running = True
+        try:
+            lane.thread.submit(self._run_in_thread, lane, queue, batch, rows)
+        except BaseException:
+            lane.running = False
+            # The executor queues the run before it starts its thread.  Where the system has none
+            # to give, another executor must not find there what is answered with an error now.
+            lane.thread = None
+            raise
 
-    def _finish(
+    def _run_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting], rows: int) -> None:
+        came: list[Part | Exception] = []
+        seconds = 0.0
+        try:
+            began = thread_time()
+            came = _run(lane.model, queue.heads, batch, rows)
+            seconds = thread_time() - began
+        except BaseException:
+            # Nobody looks at what ends a thread's work, so it is said here.
+            log.exception("a run ended without an answer")
+        finally:
+            self._over.append(lane)
+            self._is_over.set()
+            self._loop.call_soon_threadsafe(
+                self._end_in_thread, lane, queue, batch, came, (seconds, rows)
+            )
+
+    def _end_in_thread(
         self,
         lane: Lane,
         queue: _Queue,
@@ -240,27 +290,25 @@ class Batcher:
         came: list[Part | Exception],
         pace: tuple[float, int],
     ) -> None:
-        """Hand on what came, in so many seconds for so many rows."""
-        if lane.running:
-            lane.running = False
-            self._over.popleft()
-        seconds, rows = pace
-        # Half of what it was and half of what it is, so that it follows the load in a few runs.  Of
-        # the processor's time, and not of the clock's: a run that had to wait for others is no
-        # dearer, and to give it a thread for that would have it wait even more.
-        lane.seconds = (lane.seconds + seconds) / 2
-        lane.note(seconds / rows)
-        for (asker, _, _), part in zip(batch, came, strict=True):
-            try:
-                asker.done(part)
-            except Exception:
-                # A bug of one is not to keep the others, and all who come, waiting.
-                log.exception("an answer could not be handed on")
-        if queue.waiting:
-            lane.due.append(queue)
-        else:
-            queue.busy = False
-        self._run_due(lane)
+        lane.running = False
+        self._over.popleft()
+        try:
+            if came:
+                lane.note_run(*pace)
+            else:
+                came = [RuntimeError("a run ended without an answer")] * len(batch)
+        finally:
+            _hand_on(batch, came)
+            self._go_on(lane, queue)
+
+
+def _hand_on(batch: list[_Waiting], came: list[Part | Exception]) -> None:
+    """Hand on what came; a bug of one is not to keep the others, and all who come, waiting."""
+    for (asker, _, _), part in zip(batch, came, strict=True):
+        try:
+            asker.done(part)
+        except Exception:
+            log.exception("an answer could not be handed on")
 
 
 def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> _Queue:
@@ -277,15 +325,15 @@ def _run(
     started = perf_counter()
     try:
         outputs = model.predict(join([given for _, given, _ in batch]), heads)
+        run = Run(rows, started, perf_counter(), outputs)
+        came: list[Part | Exception] = []
+        start = 0
+        for _, _, own in batch:
+            came.append(Part(run, start, start + own))
+            start += own
     except Exception as error:  # noqa: BLE001  whatever it is, it is the caller's to hear
         if len(batch) == 1:
             return [error]
         # One of them fails the run: alone, it fails only its own.
         return [_run(model, heads, [request], request[2])[0] for request in batch]
-    run = Run(rows, started, perf_counter(), outputs)
-    came: list[Part | Exception] = []
-    start = 0
-    for _, _, own in batch:
-        came.append(Part(run, start, start + own))
-        start += own
     return came

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any, ClassVar
 
@@ -305,3 +306,121 @@ def test_who_fails_to_take_an_answer_keeps_nobody_waiting(caplog):
 
     asyncio.run(main())
     assert "InvalidStateError" in caplog.text
+
+
+class Faulty(Asked):
+    """A request that raises once, where it is told to."""
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        super().__init__()
+        self._where, self._error = where, error
+
+    def wanted(self) -> bool:
+        """Raise, or still wait."""
+        if self._where == "wanted":
+            raise self._error
+        return super().wanted()
+
+    def done(self, came: Part | Exception) -> None:
+        """Take the answer, and raise."""
+        super().done(came)
+        if self._where == "done":
+            raise self._error
+
+
+class Ended(BaseException):
+    """What ends a thread, and is no `Exception`."""
+
+
+def _once(monkeypatch: Any, owner: Any, name: str, error: BaseException) -> None:
+    """Have the next call of a function raise, and those after it do what it does."""
+    function = getattr(owner, name)
+
+    def faulty(*_: Any, **__: Any) -> Any:
+        monkeypatch.setattr(owner, name, function)
+        raise error
+
+    monkeypatch.setattr(owner, name, faulty)
+
+
+async def _idle(lane: Lane) -> None:
+    """Wait until nothing is left to be done, and see that all counters say so."""
+    for _ in range(5000):
+        if not (lane.running or any(queue.busy for queue in lane.queues.values())):
+            break
+        await asyncio.sleep(0.001)
+    assert not any(queue.busy for queue in lane.queues.values())
+    assert (lane.rows, lane.coming, len(lane.due)) == (0, 0, 0)
+    assert not any(queue.waiting for queue in lane.queues.values())
+
+
+@pytest.mark.parametrize("dear", [False, True], ids=["in the loop", "in a thread"])
+@pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError()], ids=repr)
+@pytest.mark.parametrize(
+    "where", ["wanted", "done", "predict", "join", "Part", "note_run", "start"]
+)
+def test_no_error_stops_a_model(monkeypatch, where, error, dear):
+    """Wherever it is raised: everybody is answered, and the model runs for who comes next."""
+
+    async def main() -> None:
+        model = Model.load(small.three())
+        lane = Lane(model)
+        batcher = Batcher(asyncio.get_running_loop())
+        lane.seconds = 1.0 if dear else 0.0
+        rows = np.array([[1, 1]], np.float32)
+        asked = [Asked(), Faulty(where, error), Asked()]
+        for asker in asked:
+            batcher.submit(lane, "small", ("size",), {"fruit": rows}, asker)
+        owners = {"predict": model, "join": batchers, "Part": batchers, "note_run": Lane}
+        # As where the system has no thread to give.
+        owners |= {"start": threading.Thread} if dear else {}
+        if where in owners:
+            _once(monkeypatch, owners[where], where, error)
+        came = await asyncio.wait_for(asyncio.gather(*(asker.future for asker in asked)), 5)
+        await _idle(lane)
+        # A run that failed is taken apart; what was answered by then stays answered.
+        refused = [one for one in came if isinstance(one, Exception)]
+        assert all(one is error for one in refused)
+        several = {"note_run": 0 if dear else 3, "start": 3 if dear else 0}
+        assert len(refused) == {"wanted": 1, **several}.get(where, 0)
+        lane.seconds = 1.0 if dear else 0.0
+        assert await asyncio.wait_for(sizes(batcher, lane, 1, 2), 5) == [2.0, 3.0]
+        await _idle(lane)
+
+    asyncio.run(main())
+
+
+def test_what_ends_the_thread_of_a_run_ends_nothing_else(monkeypatch, caplog):
+    """Even if it is no `Exception`: it is logged, and each request of the run hears of it."""
+
+    async def main() -> None:
+        model = Model.load(small.three())
+        lane = Lane(model)
+        lane.seconds = 1.0
+        batcher = Batcher(asyncio.get_running_loop())
+        rows = np.array([[1, 1]], np.float32)
+        _once(monkeypatch, model, "predict", Ended())
+        asked = [submit(batcher, lane, ("size",), fruit=rows) for _ in range(3)]
+        came = await asyncio.wait_for(asyncio.gather(*asked), 5)
+        assert [str(error) for error in came] == ["a run ended without an answer"] * 3
+        assert await asyncio.wait_for(sizes(batcher, lane, 1), 5) == [2.0]
+        await _idle(lane)
+
+    asyncio.run(main())
+    assert "Ended" in caplog.text
+
+
+def test_what_cannot_be_submitted_does_not_wait():
+    """Who hears of the error is not told a second time, by a run."""
+
+    class Loop:
+        def call_soon(self, *_: object) -> None:
+            raise MemoryError
+
+    lane = Lane(Model.load(small.three()))
+    arrays = {"fruit": np.ones((1, 2), np.float32)}
+    with pytest.raises(MemoryError):
+        Batcher(Loop()).submit(lane, "small", ("size",), arrays, None)
+
+    (queue,) = lane.queues.values()
+    assert (lane.rows, queue.busy, len(queue.waiting)) == (0, False, 0)
