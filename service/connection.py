@@ -381,6 +381,11 @@ class Connection(asyncio.Protocol):
             if self._last_words:
                 self._say_last_words(transport)
 
+    def abort(self) -> None:
+        """Hang up at once, where there is no answer to give."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def check(self, now: float) -> None:
         """Close the connection if it has been quiet for too long."""
         if self._answering or self._transport is None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 _AT_ONCE = tuple(path.encode() for path in gate.OPEN)
 # Routes whose words for a full queue are kept.
 MOST_WORDS = 64
+# The body of a 500 that no dialect has been able to write.
+_NO_WORDS = b'{"error":"an error of the service; it is logged"}'
 _TIMEOUT = b"x-request-timeout"
 _ASK_TIMING = ASK_TIMING.lower().encode()
 
@@ -107,14 +109,19 @@ class Front:
 
     def _tick(self) -> None:
         """Once a second: the date of answers, connections that have gone quiet, and numbers."""
+        # First of all, so that there is a next time whatever goes wrong in this one.
+        self.loop.call_later(1.0, self._tick)
         self.now = self.loop.time()
         self.date = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
-            connection.check(self.now)
+            try:
+                connection.check(self.now)
+            except Exception:
+                log.exception("a connection could not be checked, and is hung up on")
+                connection.abort()
         for lane in self.lanes:
             lane.bound.calm(perf_counter())
         self.metrics.flush()
-        self.loop.call_later(1.0, self._tick)
 
     def use(self, repository: Repository) -> None:
         """Answer the next request, and those after it, by another repository."""
@@ -161,28 +168,29 @@ class Front:
     def answer(self, connection: Connection, request: Request) -> None:
         """Have a request answered, now or later."""
         route = self.routes.get(request.target) if request.method == b"POST" else None
-        if route is None:
-            if request.target in _AT_ONCE:
-                self._call_app(connection, request)
-            else:
-                self.threads.submit(self._call_app, connection, request)
-            return
         try:
+            if route is None:
+                if request.target in _AT_ONCE:
+                    self._call_app(connection, request)
+                else:
+                    self._call_app_in_thread(connection, request)
+                return
             if self.guarded:
                 self.access.check(request.header("authorization"), PREDICT, route.servable.name)
-        except RequestError as error:
-            self.refuse(route, connection, request, error)
+            lane, now = route.lane, perf_counter()
+            if lane.is_full(self.queue, connection, now):
+                # Before it is decoded: to refuse has to cost less than to answer.
+                self._refuse_full(route, connection, request)
+            else:
+                prediction = Prediction(self, route, connection, request)
+                if not self.arrived:
+                    # After all sockets that are readable now.
+                    self.loop.call_soon(self._begin)
+                self.arrived.append(prediction)
+                lane.coming += 1
+        except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
+            self.fail(route, connection, request, error)
             return
-        lane, now = route.lane, perf_counter()
-        if lane.is_full(self.queue, connection, now):
-            # Before it is decoded: to refuse has to cost less than to answer.
-            self._refuse_full(route, connection, request)
-        else:
-            lane.coming += 1
-            if not self.arrived:
-                # After all sockets that are readable now.
-                self.loop.call_soon(self._begin)
-            self.arrived.append(Prediction(self, route, connection, request))
         if lane.bound.is_short:
             self.rest.overrun(lane, self.lanes, self.batcher)
 
@@ -192,7 +200,7 @@ class Front:
         for prediction in arrived:
             try:
                 prediction.begin()
-            except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
+            except Exception as error:  # noqa: BLE001  as in `answer`
                 prediction.fail(error)
 
     def too_busy(self, route: Route) -> RequestError:
@@ -214,18 +222,39 @@ class Front:
         error = self.too_busy(route)
         return error.status, *_words(route.dialect, error, {})
 
-    def refuse(
-        self,
-        route: Route,
-        connection: Connection,
-        request: Request,
-        error: RequestError,
-        request_id: str | None = None,
+    def fail(
+        self, route: Route | None, connection: Connection, request: Request, error: Exception
     ) -> None:
-        """Answer with an error."""
-        route.meter.failed(error.status)
-        content, head = self._explain(route.dialect, request.headers, error, request_id)
-        connection.respond(request, error.status, content, head)
+        """Answer with an error: the caller's, or a plain 500 for a bug, which is logged.
+
+        Raises nothing, since who calls it has others to answer.
+        """
+        try:
+            status, content, head = self._find_words(route, request, error)
+        except Exception:
+            log.exception("an error of %r could not be put into words", request.target)
+            status, content, head = 500, _NO_WORDS, JSON
+        try:
+            connection.respond(request, status, content, head)
+        except Exception:
+            log.exception("%r could not be answered, and is hung up on", request.target)
+            connection.abort()
+
+    def _find_words(
+        self, route: Route | None, request: Request, error: Exception
+    ) -> tuple[int, bytes, bytes]:
+        """The status, the body and the head for an error, which is counted."""
+        request_id = trace.of(request.headers)
+        if not isinstance(error, RequestError):
+            what = f"{request.method.decode('latin-1')} {request.target.decode('latin-1')}"
+            log.error("%s failed", what, exc_info=error, extra={"request_id": request_id})
+            error = HTTPError(500, f"{what}: an error of the service; it is logged")
+        if route is None:
+            self.metrics.count("", "", "other", error.status)
+        else:
+            route.meter.failed(error.status)
+        dialect = native.DIALECT if route is None else route.dialect
+        return error.status, *self._explain(dialect, request.headers, error, request_id)
 
     def _explain(
         self,
@@ -270,6 +299,20 @@ class Front:
             self.metrics.count("", "", "other", status)
         else:
             route.meter.failed(status)
+
+    def _call_app_in_thread(self, connection: Connection, request: Request) -> None:
+        # The executor queues what it is given before it starts a thread for it.  Where the system
+        # has none to give, what is queued is answered there or here, and not twice.
+        claim: Future[None] = Future()
+        try:
+            self.threads.submit(self._call_claimed, claim, connection, request)
+        except Exception:
+            if claim.cancel():
+                raise
+
+    def _call_claimed(self, claim: Future[None], connection: Connection, request: Request) -> None:
+        if claim.set_running_or_notify_cancel():
+            self._call_app(connection, request)
 
     def _call_app(self, connection: Connection, request: Request) -> None:
         """Have the Flask app answer a request, in whatever thread this is."""
@@ -355,26 +398,21 @@ class Prediction:
         route, headers = self._route, self._request.headers
         try:
             content, head = _as_http(route.write(self._asked, came), headers)
-        except Exception as error:  # noqa: BLE001  as in `_begin`
+            encoded = perf_counter()
+            times = (self._received, self._decoded, came.run, handed, encoded)
+            route.meter.answered(times, self._asked.imputed)
+            if headers.get(_ASK_TIMING) == b"1":
+                head += b"server-timing: %s\r\n" % server_timing(times).encode()
+            head += self._front.common(headers)
+            self._connection.respond(self._request, 200, content, head)
+        except Exception as error:  # noqa: BLE001  as in `answer`
             self.fail(error)
             return
-        encoded = perf_counter()
-        times = (self._received, self._decoded, came.run, handed, encoded)
-        route.meter.answered(times, self._asked.imputed)
-        if headers.get(_ASK_TIMING) == b"1":
-            head += b"server-timing: %s\r\n" % server_timing(times).encode()
-        head += self._front.common(headers)
-        self._connection.respond(self._request, 200, content, head)
         self._front.vigil.answered(encoded)
 
     def fail(self, error: Exception) -> None:
-        """Answer with an error: the caller's, or a plain 500 for a bug, which is logged."""
-        request_id = trace.of(self._request.headers)
-        if not isinstance(error, RequestError):
-            what = f"POST {self._request.target.decode('latin-1')}"
-            log.error("%s failed", what, exc_info=error, extra={"request_id": request_id})
-            error = HTTPError(500, f"{what}: an error of the service; it is logged")
-        self._front.refuse(self._route, self._connection, self._request, error, request_id)
+        """Answer with an error, as `Front.fail` does."""
+        self._front.fail(self._route, self._connection, self._request, error)
 
 
 def _timeout(header: bytes | None, asked: Any) -> float | None:

@@ -170,6 +170,7 @@ class Meter:
         self._failures: list[int] = []
         self._runs: list[int] = []
         self._imputed: list[Imputed] = []
+        self._has_failed = False
         signature = servable.signature
         row = sum(head.tensor.size or _VALUES for head in signature.heads.values())
         self._most_runs = max(1, min(_ANSWERS, _VALUES // row))
@@ -217,7 +218,25 @@ class Meter:
             self._count_failures()
 
     def flush(self) -> None:
-        """Count what has been noted."""
+        """Count what has been noted; what cannot be counted is dropped.
+
+        Raises nothing: the numbers of one model are not to cost those of others, nor a request.
+        """
+        try:
+            self._count()
+        except Exception as error:  # noqa: BLE001  it is logged, once
+            for noted in (self._moments, self._runs, self._imputed):
+                noted.clear()
+            self._log_once(error)
+
+    def _log_once(self, error: Exception) -> None:
+        """Log why not all is counted, unless that was done before."""
+        if not self._has_failed:
+            self._has_failed = True
+            what = "%s, version %s: not all answers are counted"
+            log.error(what, *self._who[:2], exc_info=error)
+
+    def _count(self) -> None:
         if self._failures:
             self._count_failures()
         if not self._moments:
@@ -230,10 +249,14 @@ class Meter:
             numbers[self._rows] += rows.sum()
             self._stages.add(numbers, moments[_UNTIL] - moments[_SINCE])
             self._batches.add(numbers, rows[None])
-            for head in self._heads:
-                head.add(numbers)
             for entry in _take(self._imputed):
                 numbers[self._features[entry.feature]] += 1
+            for head in self._heads:
+                try:
+                    head.add(numbers)
+                except Exception as error:  # noqa: BLE001  it is logged, once
+                    # A graph may answer in another shape than it declares.
+                    self._log_once(error)
 
     def _count_failures(self) -> None:
         # Any thread may be here.

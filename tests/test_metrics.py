@@ -612,6 +612,41 @@ def test_a_full_region_says_so_once_and_counts_on(monkeypatch, caplog):
     assert caplog.text.count("no room for more series") == 1
 
 
+def test_what_cannot_be_counted_costs_nothing_else_its_count(models, caplog):
+    """Neither another head, nor another model; it is logged once, and nothing piles up."""
+    counted, served = Metrics(), open_repository(models).served
+    wide, beside = (counted.meter(served[name][0]) for name in ("three", "brittle"))
+    for _ in range(3):
+        # Five scores where the graph declares three a row.
+        outputs = {"digits": np.zeros((1, 5), np.float32), "risk": np.float32([[1]])}
+        wide.answered((0, 0, Run(1, 0, 0, outputs), 0, 0), ())
+        beside.answered((0, 0, Run(1, 0, 0, {}), 0, 0), ())
+        counted.flush()
+
+    totals = counted.totals()
+    assert totals["requests", "three", "1", "native", "200"].tolist() == [3]
+    assert totals["requests", "brittle", "1", "native", "200"].tolist() == [3]
+    assert totals["head_score", "three", "1", "risk"].tolist() == [3, 3]
+    assert totals["head_score", "three", "1", "digits"].tolist() == [0, 0]
+    assert not any(head._noted for head in wide._heads)
+    assert caplog.text.count("three, version 1: not all answers are counted") == 1
+
+
+def test_a_meter_that_cannot_count_costs_no_other_its_count(models, caplog):
+    """Whatever is wrong with it."""
+    counted, served = Metrics(), open_repository(models).served
+    broken, beside = (counted.meter(served[name][0]) for name in ("three", "brittle"))
+    broken._stages = None
+    for _ in range(2):
+        for meter in (broken, beside):
+            meter.answered((0, 0, Run(1, 0, 0, {}), 0, 0), ())
+        counted.flush()
+
+    assert counted.totals()["requests", "brittle", "1", "native", "200"].tolist() == [2]
+    assert (broken._moments, broken._runs) == ([], [])
+    assert caplog.text.count("not all answers are counted") == 1
+
+
 def test_a_file_that_changed_and_kept_its_version_has_a_meter_of_its_own(models):
     """What is noted by the one before it is not lost."""
     counted = Metrics()

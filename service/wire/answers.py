@@ -55,7 +55,13 @@ class Writer:
         run, start, end = part
         if run.texts is None:
             # At once for all who have a part of it: a call costs more than some rows more.
-            run.texts = _rows(form, run.outputs)
+            try:
+                run.texts = _rows(form, run.outputs)
+            except Exception:
+                if end - start == run.rows:
+                    raise
+                # Rows of another request cannot be written; these may be all right.
+                return Reply(native.encode(asked, *self._who, part.outputs()))
         imputed = b""
         if asked.imputed:
             imputed = b',"imputed":' + orjson.dumps(native.listed(asked.imputed))
