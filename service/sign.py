@@ -32,6 +32,10 @@ def _pair(_: click.Context, option: click.Parameter, values: tuple[str, ...]) ->
     """`NAME=VALUE`, as often as it is given; a name may hold anything but an equals sign."""
     pairs: dict[str, str] = {}
     for text in values:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # a byte of the command line that is no text
+            raise click.BadParameter(f"expected UTF-8, received {text!r}") from error
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise click.BadParameter(f"expected NAME=VALUE, received {text!r}")

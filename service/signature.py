@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -495,7 +496,7 @@ def _check_names(note: dict[str, Any], signature: Signature, tensors: Mapping[st
     """Refuse a note that names what the graph has not, or one of its tensors twice."""
     named = [t.name for entry in signature.inputs.values() for t in entry.tensors]
     for what, unknown in (
-        ("input", {name for name in named if named.count(name) > 1}),
+        ("input", {name for name, times in Counter(named).items() if times > 1}),
         ("head", set(note.get("heads", {})) - set(signature.heads)),
         ("head", {h for heads in signature.models.values() for h in heads} - set(signature.heads)),
         ("input", set(signature.golden.inputs if signature.golden else tensors) ^ set(tensors)),

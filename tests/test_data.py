@@ -7,17 +7,25 @@ import gzip
 import lzma
 import re
 import runpy
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from service import memory
 from service.signature import Feature, Statistics, Tensor
-from training import data
+from training import data, table
+from training import spec as specs
 from training.errors import DataError, SpecError
 from training.spec import Fit, Head, Input, Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHIPPED = Path(__file__).parent.parent / "training" / "data"
 AGES = "age,bought\n20,0\n30,1\n40,1\n"
@@ -966,3 +974,112 @@ def test_rows_that_are_left_out_are_noted(tmp_path: Path) -> None:
     found = data.load(make(tmp_path, [Input("a", "insurance.csv")], rows=2))
 
     assert found.notes[0] == "only the first 2 rows of each file are used (fit.rows)"
+
+
+# ── what would fill the memory, or take for ever ─────────────────────────────────────────────────
+
+
+def _zip(path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.csv", content)
+
+
+COMPRESS: dict[str, Callable[[Path, bytes], Any]] = {
+    ".gz": lambda path, content: path.write_bytes(gzip.compress(content)),
+    ".xz": lambda path, content: path.write_bytes(lzma.compress(content)),
+    ".bz2": lambda path, content: path.write_bytes(bz2.compress(content)),
+    ".zip": _zip,
+    "": Path.write_bytes,
+}
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("what", ["long lines", "short lines"])
+def test_what_inflates_past_the_memory_that_is_free_is_refused(
+    suffix: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted as it comes, so that it is never there as a whole."""
+    path = tmp_path / f"a.csv{suffix}"
+    COMPRESS[suffix](path, {"long lines": b"0", "short lines": b"\n"}[what] * (64 << 20))
+    free = 32 << 20
+    monkeypatch.setattr(memory, "available", lambda: free)
+
+    tracemalloc.start()
+    try:
+        with refused(DataError, f"a.csv{suffix}: too large: its first "):
+            data.load(make(tmp_path, [Input("a", "a.csv")]))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < free
+
+
+def test_a_zip_that_is_encrypted_is_said(tmp_path: Path) -> None:
+    """As one that cannot be read, with zipfile's reason."""
+    path = tmp_path / "a.csv.zip"
+    _zip(path, AGES.encode())
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+
+    with refused(DataError, "a.csv.zip: cannot be read as a .zip file: ", "encrypted"):
+        data.load(make(tmp_path, [Input("a", "a.csv")]))
+
+
+MANY = 100_000
+
+
+def _read_a_header(folder: Path) -> None:
+    names = [f"c{i}" for i in range(MANY)]
+    (folder / "a.csv").write_text(f"{','.join(names)}\n{','.join('1' * MANY)}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        # pandas takes its time for each column, which grows with their number as well.
+        frame = pd.DataFrame(np.ones((1, MANY), np.float32))
+        patch.setattr(table, "_frame", lambda *_: frame)
+        assert table.read(folder / "a.csv").columns == names
+        assert table.read(folder / "a.csv", text=lambda names: names[-1:]).columns == names
+
+
+def _choose_columns(folder: Path) -> None:
+    names = tuple(f"c{i}" for i in range(MANY))
+    frame = pd.DataFrame(np.ones((1, MANY), np.float32), columns=pd.Index(names))
+    given = table.Table(folder / "a.csv", header=True, frame=frame)
+    entry = Input("a", "a.csv", columns=names, categorical=names)
+    heads = [Head("o", ("a",), "multilabel", tuple(("a", name) for name in names[: MANY // 2]))]
+    with refused(SpecError, "inputs.a.columns: 'c0' is a target"):
+        data._features(make(folder, [entry], heads), entry, given)
+
+
+def _number_the_labels(folder: Path) -> None:
+    texts = tuple(map(str, range(MANY)))
+    rows = np.arange(MANY)
+    column = table.Column(
+        folder / "a.csv", header=True, name="y", texts=texts, codes=rows, lines=rows
+    )
+    with refused(DataError, "are no classes for"):
+        data._own_labels(head("multiclass"), column)
+
+
+def _read_a_spec(folder: Path) -> None:
+    columns = ", ".join(f'"c{i}"' for i in range(MANY))
+    (folder / "a.toml").write_text(
+        f'name = "m"\n[inputs.a]\ncsv = "a.csv"\ncolumns = [{columns}]\n'
+    )
+    with refused(SpecError, "a.toml: "):
+        specs.load(folder / "a.toml")
+
+
+@pytest.mark.parametrize(
+    "work", [_read_a_header, _choose_columns, _number_the_labels, _read_a_spec]
+)
+def test_many_columns_and_labels_take_a_time_that_grows_with_their_number(
+    work: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """Each of these took a minute or more when every name was looked up in a list."""
+    started = time.process_time()
+
+    work(tmp_path)
+
+    assert time.process_time() - started < 10

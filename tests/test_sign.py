@@ -445,6 +445,11 @@ def test_a_default_that_the_vocabulary_has_not_is_refused(tmp_path):
             id="no value",
         ),
         pytest.param(
+            ["--features", "customer=age,\udcff", "--name", "a"],
+            r"expected UTF-8, received 'customer=age,\udcff'",
+            id="no UTF-8",
+        ),
+        pytest.param(
             ["--labels", "churn=a,b", "--labels", "churn=c,d", "--name", "a"],
             "expected each name once, received 'churn' again",
             id="one name twice",

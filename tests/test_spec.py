@@ -687,11 +687,53 @@ NODE = "the name of an input, layer or head"
             "at the end: not TOML: Invalid value",
             id="no end",
         ),
+        pytest.param(
+            'target = "b"\n',
+            f'target = "b"\nlabels = {"[" * 100_000}',
+            "brackets are nested too deeply",
+            id="brackets without end",
+        ),
+        pytest.param(
+            "[heads.y]",
+            f"[fit]\nseed = {'9' * 5000}\n[heads.y]",
+            "a number has more than 4,300 digits",
+            id="digits without end",
+        ),
+        pytest.param(
+            "[heads.y]",
+            f"#{'x' * specs.LARGEST}\n[heads.y]",
+            f"expected a spec of at most {specs.LARGEST:,} bytes, received more",
+            id="megabytes",
+        ),
     ],
 )
 def test_a_wrong_spec_is_told_where_and_what(told, old, new, expected):
     """Every mistake is named with its key, what was expected, what came and the way out."""
     assert told(_edit(old, new)) == expected.splitlines()
+
+
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf", "1" + "0" * 400, "1e999"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(X_KIND, f"{X_KIND}\n{{}} = VALUE", id="head"),
+        pytest.param("[heads.y]", "[fit]\n{} = VALUE\n[heads.y]", id="fit"),
+    ],
+)
+def test_no_number_of_a_spec_takes_what_is_no_finite_number(told, old, new, value):
+    """Whichever key it is: of these, NaN passes every comparison that is made the wrong way."""
+    keys = {
+        "head": ["threshold", "loss_weight"],
+        "fit": [
+            *("epochs", "batch_size", "rows", "validation_split", "patience", "seed"),
+            "learning_rate",
+        ],
+    }["head" if old == X_KIND else "fit"]
+    for key in keys:
+        if key in ("epochs", "batch_size", "patience", "rows") and value.isdigit():
+            continue  # many of a thing, and still a number of them
+        lines = told(_edit(old, new.format(key).replace("VALUE", value)))
+        assert any(f"{key}: expected a" in line for line in lines), (key, lines)
 
 
 def test_all_mistakes_are_told_in_one_go(told):

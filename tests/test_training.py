@@ -18,6 +18,7 @@ keras = pytest.importorskip("keras", reason="needs the train extra")
 
 import tiny  # noqa: E402  (after the check above)
 
+from service import publish as publishing  # noqa: E402  (after the check above)
 from service.app import create_app  # noqa: E402  (after the check above)
 from service.cli import main  # noqa: E402  (after the check above)
 from service.errors import CannotRun, SettingsError, TricepsError  # noqa: E402  (after the check above)
@@ -891,6 +892,27 @@ def test_an_interrupt_leaves_the_models_as_they_were(tmp_path, monkeypatch):
     assert done.exit_code == 130
     assert done.stderr == "\ninterrupted; nothing was published\n"
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("moment", ["publish", "report"])
+def test_an_interrupt_after_publishing_does_not_deny_it(moment, tmp_path, monkeypatch):
+    """Ctrl-C as soon as the version is in its place, or while its scores are printed."""
+    path = tiny.write(tmp_path, SMALL, people=tiny.people())
+    real = publishing._move_to_next
+
+    def interrupt(*arguments):
+        if moment == "publish":
+            real(*arguments)
+        raise KeyboardInterrupt
+
+    where = (publishing, "_move_to_next") if moment == "publish" else (cli, "_report")
+    monkeypatch.setattr(*where, interrupt)
+
+    done = _run("train", path, "--models", tmp_path / "models")
+
+    [name] = [folder.name for folder in (tmp_path / "models").iterdir() if folder.name[0] != "."]
+    assert done.exit_code == 130
+    assert done.stderr.endswith(f"\ninterrupted; {name}, version 1 had been published\n")
 
 
 def test_a_real_interrupt_ends_a_real_run(tmp_path):

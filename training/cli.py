@@ -20,7 +20,7 @@ from rich.table import Table
 
 from service import settings as all_settings
 from service.errors import TricepsError
-from service.publish import FILE, versions
+from service.publish import FILE, check_name, versions
 from service.settings import Settings
 from service.signature import METADATA_KEY
 from training import spec as specs
@@ -71,9 +71,10 @@ def train(
 
     Nothing is published unless the finished file answers as Keras does.
     """
-    with _interruptible():
+    with _interruptible() as watched:
         repository = _repository(models)
         wanted = _override(specs.load(spec), seed, epochs)
+        watched[repository / wanted.name] = versions(repository / wanted.name)
         _check_models(wanted, repository)
         fitted, exported = _run(wanted, folder, repository)
         _report(fitted, exported)
@@ -93,8 +94,10 @@ def export(file: Path, name: str, models: Path | None) -> None:
     The model must be functional or sequential.  Its inputs keep their names; its heads get those
     of its output layers.
     """
-    with _interruptible():
+    with _interruptible() as watched:
         repository = _repository(models)
+        check_name(name)
+        watched[repository / name] = versions(repository / name)
         _check_free("--name", name, name, repository)
         with _needs_extra("export"):
             from training.foreign import export_keras
@@ -193,11 +196,23 @@ def _needs_extra(command: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible() -> Iterator[dict[Path, list[int]]]:
+    """Have Ctrl-C end with one line that says what was published, if anything was.
+
+    The block enters the folder of its model, with the versions that were there before.  What is
+    there afterwards decides: an interrupt may come between the rename and whatever notes it.
+    """
+    before: dict[Path, list[int]] = {}
     try:
-        yield
+        yield before
     except KeyboardInterrupt:
-        click.echo("\ninterrupted; nothing was published", err=True)
+        made = [
+            f"{folder.name}, version {version}"
+            for folder, there in before.items()
+            for version in sorted({*versions(folder)} - {*there})
+        ]
+        outcome = f"{' and '.join(made)} had been published" if made else "nothing was published"
+        click.echo(f"\ninterrupted; {outcome}", err=True)
         sys.exit(INTERRUPTED)
 
 

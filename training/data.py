@@ -253,7 +253,7 @@ def _keys(column: Column) -> list[str]:
 
 
 def _known(spec: specs.Spec, at: str, name: str, table: Table) -> str:
-    if name in table.columns:
+    if name in table.frame.columns:
         return name
     tail = nearest(name, table.columns) or f"; columns: {listed(table.columns)}"
     raise SpecError(f"{spec.path}: {at}: no column {name!r} in {str(table.path)!r}{tail}")
@@ -280,7 +280,8 @@ def _target_names(spec: specs.Spec, name: str, names: list[str]) -> list[str]:
             entry = spec.inputs[owner]
             if entry.csv == name:
                 found.append(_target(entry, column, names))
-    return [column for column in dict.fromkeys(found) if column in names]
+    known = set(names)
+    return [column for column in dict.fromkeys(found) if column in known]
 
 
 def _source(spec: specs.Spec, name: str, table: Table, notes: list[str]) -> Source:
@@ -288,19 +289,20 @@ def _source(spec: specs.Spec, name: str, table: Table, notes: list[str]) -> Sour
     arrays: Arrays = {}
     targets: Arrays = {}
     labels: dict[str, tuple[str, ...] | None] = {}
+    names = table.columns
     _check_targets(spec, name, table)
     for entry in spec.inputs.values():
         if entry.csv == name:
             prepare = _image if entry.image else _tabular
             inputs[entry.name], tensors, told = prepare(spec, entry, table)
             arrays |= tensors
-            notes += [note for note in told if note not in notes]
+            noted = set(notes)
+            notes += [note for note in told if note not in noted]
     for head in spec.heads.values():
         owner = spec.inputs[head.targets[0][0]]
         if owner.csv == name:
             columns = [
-                table.column(_target(spec.inputs[of], column, table.columns))
-                for of, column in head.targets
+                table.column(_target(spec.inputs[of], column, names)) for of, column in head.targets
             ]
             targets[head.name], labels[head.name] = _learn(spec, head, columns)
     return Source(name, table.path, len(table.frame), inputs, arrays, targets, labels)
@@ -318,7 +320,7 @@ def _check_targets(spec: specs.Spec, name: str, table: Table) -> None:
 
 def _features(spec: specs.Spec, entry: specs.Input, table: Table) -> list[str]:
     """The columns that go in: those asked for, else all but targets and key."""
-    targets = _target_names(spec, entry.csv, table.columns)
+    targets = set(_target_names(spec, entry.csv, table.columns))
     at = f"inputs.{entry.name}"
     if entry.columns is None:
         names = [name for name in table.columns if name not in targets and name != entry.key]
@@ -339,9 +341,10 @@ def _features(spec: specs.Spec, entry: specs.Input, table: Table) -> list[str]:
                 f"{table.path}: {name.removesuffix(NAMELESS)} has no name in the header; name it,"
                 f" remove it, or say which columns go in with {at}.columns"
             )
+    features = set(names)
     for name in entry.categorical:
         _known(spec, f"{at}.categorical", name, table)
-        if name not in names:
+        if name not in features:
             raise SpecError(
                 f"{spec.path}: {at}.categorical: {name!r} is no feature of this input;"
                 f" they are {listed(names)}"
@@ -376,6 +379,7 @@ def _image(spec: specs.Spec, entry: specs.Input, table: Table) -> tuple[Input, A
 def _tabular(spec: specs.Spec, entry: specs.Input, table: Table) -> tuple[Input, Arrays, list[str]]:
     names = _features(spec, entry, table)
     features, numbers, texts, notes = [], [], {}, []
+    categorical = set(entry.categorical)
     for name in names:
         column = table.column(name)
         missing = column.mark(is_missing)
@@ -385,7 +389,7 @@ def _tabular(spec: specs.Spec, entry: specs.Input, table: Table) -> tuple[Input,
                 f" inputs.{entry.name}.columns"
             )
         default: float | str
-        if name not in entry.categorical and _is_numeric(column, missing, entry):
+        if name not in categorical and _is_numeric(column, missing, entry):
             values = _numbers(column, missing)
             default = _middle(column, values[~missing])
             values[missing] = default
@@ -514,7 +518,8 @@ def _own_labels(head: specs.Head, column: Column) -> tuple[tuple[str, ...], dict
         )
         order = sorted({whole(text) for text in column.texts})
         labels = tuple(map(str, order))
-        places = {text: order.index(whole(text)) for text in column.texts}
+        place_of = {value: place for place, value in enumerate(order)}
+        places = {text: place_of[whole(text)] for text in column.texts}
     else:
         labels = tuple(sorted(column.texts))
         places = {text: place for place, text in enumerate(labels)}
@@ -528,7 +533,8 @@ def _given_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str
     Raises:
         SpecError: some are not among them; the message begins with `key`, where the labels are.
     """
-    places = {text: labels.index(text) for text in column.texts if text in labels}
+    place_of = {label: place for place, label in enumerate(labels)}
+    places = {text: place_of[text] for text in column.texts if text in place_of}
     # A label that is itself a number is met by value: 7.0 is "7", wherever that stands.
     values = {whole(label): place for place, label in enumerate(labels) if is_whole(label)}
     for text in column.texts:

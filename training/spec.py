@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
+import sys
 import tomllib
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,7 @@ ALIGNS = ("position", "key", "sample")
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 OPTIMIZER = "adam"
 SEEDS = 2**32
+LARGEST = 4 * 2**20  # bytes of a file; the names of 100,000 columns have room
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _NAME_RULE = "a letter or underscore, then letters, digits, _ or -"
@@ -231,9 +233,10 @@ class _Table:
         return self.distinct(key, [value] if isinstance(value, str) else value)
 
     def distinct(self, key: str, values: list[str]) -> tuple[str, ...]:
-        twice = sorted({value for value in values if values.count(value) > 1})
+        counts = Counter(values)
+        twice = sorted(value for value, times in counts.items() if times > 1)
         if twice:
-            self.problem(key, f"{_show(twice[0])} is there {values.count(twice[0])} times")
+            self.problem(key, f"{_show(twice[0])} is there {counts[twice[0]]} times")
         return tuple(dict.fromkeys(values))
 
     def whole(self, key: str, default: int | None = None) -> int | None:
@@ -269,7 +272,8 @@ class _Table:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except FileNotFoundError as error:
         there = sorted(entry.name for entry in path.parent.glob("*.toml"))
         text = f"{path}: no such file{nearest(path.name, there)}"
@@ -277,6 +281,9 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         text = f"{path}: expected a spec (a TOML file), but: {error.strerror}"
         raise SpecError(text) from error
+    if len(content) > LARGEST:
+        raise SpecError(f"{path}: expected a spec of at most {LARGEST:,} bytes, received more")
+    return content
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
@@ -293,6 +300,10 @@ def _parse(path: Path, content: bytes) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: {_explain(str(error))}") from error
+    except RecursionError as error:
+        raise SpecError(f"{path}: brackets are nested too deeply") from error
+    except ValueError as error:  # Python converts no longer ones
+        raise SpecError(f"{path}: a number has more than 4,300 digits") from error
 
 
 def _explain(message: str) -> str:
@@ -719,7 +730,10 @@ def _is_whole(value: object, least: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # No float holds it, and `isfinite` raises for it.
+    return abs(value) <= sys.float_info.max
 
 
 def _is_image(value: object) -> bool:

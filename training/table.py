@@ -10,6 +10,7 @@ are no part of it.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from service import memory
 from service.errors import nearest
 from service.signature import MISSING_CELLS, TRUE_FALSE
 from training.errors import DataError, SpecError
@@ -31,11 +33,16 @@ from training.errors import DataError, SpecError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
-    from typing import Never
+    from typing import IO, Any, Never
 
     from numpy.typing import NDArray
 
 COMPRESSED = (".gz", ".xz", ".bz2", ".zip")
+
+# What a table takes at its largest, in bytes of memory, measured: for each byte of text, several
+# copies of it; for each line, an object and its cells.
+A_BYTE, A_LINE = 8, 300
+READ_AT_ONCE = 1 << 20
 
 # What a message shows of a list, of one cell, and of a column.
 LISTED = 20
@@ -175,32 +182,49 @@ def _plain(name: str) -> str:
     return name
 
 
-def _inflate(path: Path) -> bytes:
-    """The file's bytes, uncompressed."""
+def _inflate(path: Path) -> bytearray:
+    """The file's bytes, uncompressed: as many as there is memory for as a table.
+
+    A few kilobytes may hold gigabytes, so what is read is counted as it comes.
+    """
     suffix = path.suffix.lower()
+    free = memory.available()
+    content, lines = bytearray(), 0
     try:
-        content = path.read_bytes()
-        if suffix == ".gz":
-            return gzip.decompress(content)
-        if suffix == ".xz":
-            return lzma.decompress(content)
-        if suffix == ".bz2":
-            return bz2.decompress(content)
-        if suffix == ".zip":
-            return _unzip(path, content)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        with _open(path, suffix) as file:
+            while piece := file.read(READ_AT_ONCE):
+                content += piece
+                lines += max(piece.count(b"\n"), piece.count(b"\r"))
+                if free is not None and len(content) * A_BYTE + lines * A_LINE > free:
+                    raise DataError(
+                        f"{path}: too large: its first {len(content):,} bytes, in {lines:,} lines,"
+                        f" would take more than the {free:,} bytes of memory that are free"
+                    )
+    # Python raises RuntimeError for a zip that is encrypted, or compressed in an unknown way.
+    except (
+        *(OSError, EOFError, RuntimeError, ValueError),
+        *(zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+    ) as error:
         what = f"a {suffix} file" if suffix in COMPRESSED else "a file"
         raise DataError(f"{path}: cannot be read as {what}: {error}") from error
     return content
 
 
-def _unzip(path: Path, content: bytes) -> bytes:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
-        if len(names) != 1:
-            found = ", ".join(names) or "none"
-            raise DataError(f"{path}: expected one .csv file inside, received {found}")
-        return archive.read(names[0])
+@contextlib.contextmanager
+def _open(path: Path, suffix: str) -> Iterator[IO[bytes]]:
+    """Open a file so that it reads uncompressed, as its suffix says."""
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+            if len(names) != 1:
+                found = ", ".join(names[:LISTED]) or "none"
+                raise DataError(f"{path}: expected one .csv file inside, received {found}")
+            with archive.open(names[0]) as file:
+                yield file
+        return
+    openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+    with openers.get(suffix, open)(path, "rb") as file:
+        yield file
 
 
 def _text(path: Path) -> str:
@@ -283,9 +307,8 @@ def read(
     if rows is not None and len(body) < rows:
         there = "1 row" if len(body) == 1 else f"{len(body)} rows"
         raise DataError(f"{path}: {there}; fit.rows = {rows} needs {rows} or more")
-    unsure = names if text is None else text(names)
-    sure = [name for name in names if name not in unsure]
-    frame = _parse(body, names, sure)
+    unsure = set(names if text is None else text(names))
+    frame = _parse(body, names, [name for name in names if name not in unsure])
     frame.index = pd.Index([record.line for record in body])
     return Table(path, header, frame)
 
@@ -302,8 +325,12 @@ def _check_fields(path: Path, first: _Record, rows: list[_Record]) -> None:
 
 
 def _names(path: Path, header: _Record) -> list[str]:
-    [cells] = _frame([header], header.fields, object).to_numpy(object).tolist()
-    names = [str(cell).strip() for cell in cells]
+    try:
+        # Not by pandas, which makes an object of each column.
+        [cells] = csv.reader(io.StringIO(header.text, newline=""), skipinitialspace=True)
+    except csv.Error as error:
+        raise DataError(f"{path}: line {header.line}: not CSV: {error}") from error
+    names = [cell.strip() for cell in cells or [""]]
     if names == [""]:
         raise DataError(
             f"{path}: line {header.line}: expected the names of the columns, received a blank line"
@@ -336,7 +363,8 @@ def _names(path: Path, header: _Record) -> list[str]:
 
 def _parse(rows: list[_Record], names: list[str], sure: list[str]) -> pd.DataFrame:
     if sure:
-        kinds = {n: np.float32 if name in sure else object for n, name in enumerate(names)}
+        known = set(sure)
+        kinds = {n: np.float32 if name in known else object for n, name in enumerate(names)}
         try:
             frame = _frame(rows, len(names), kinds)
         except ValueError:
