@@ -7,6 +7,7 @@ that over the default.  Types and their messages are click's.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 from dataclasses import Field, dataclass, field, fields
@@ -35,6 +36,17 @@ _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 def _told(kind: click.ParamType[Any], about: str, *also: str) -> dict[str, Any]:
     """A setting's type, what it is, and variables that platforms set and it takes as well."""
     return {"kind": kind, "about": about, "also": also}
+
+
+class _Number(click.FloatRange):
+    """A number in a range; NaN, which no comparison finds outside of one, is in none."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range {self.min} to {self.max}", param, ctx)
+        return number
 
 
 class _Route(click.ParamType[str]):
@@ -117,7 +129,7 @@ class Settings:
     queue: float = field(
         default=0.1,
         metadata=_told(
-            click.FloatRange(0, 3600),
+            _Number(0, 3600),
             "The longest queue of a model, in seconds of its work, and a fifth of it while too "
             "much keeps coming; who would wait longer is refused.",
         ),
@@ -125,14 +137,14 @@ class Settings:
     timeout: float = field(
         default=30,
         metadata=_told(
-            click.FloatRange(0, 3600, min_open=True),
+            _Number(0, 3600, min_open=True),
             "The seconds after which a request is not run any more, unless it says so itself.",
         ),
     )
     grace: float = field(
         default=2,
         metadata=_told(
-            click.FloatRange(0, 600),
+            _Number(0, 600),
             "The seconds between SIGTERM, from when it is not ready, and the end of listening.",
         ),
     )
@@ -160,7 +172,7 @@ class Settings:
     watch: float = field(
         default=1,
         metadata=_told(
-            click.FloatRange(0, 3600),
+            _Number(0, 3600),
             "The seconds between two looks for new versions and aliases; 0: never.",
         ),
     )

@@ -9,6 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from service.cli import main
 from service.errors import SettingsError
 from service.settings import Settings, flag, load, options, variable
 
@@ -247,3 +248,40 @@ def test_flags_arrive_by_the_names_of_the_settings():
 
     assert CliRunner().invoke(show, ["--max-body", "2048"]).output == "2048\n"
     assert CliRunner().invoke(show, ["--max-body", "1"]).exit_code == 2
+
+
+# ── numbers ──────────────────────────────────────────────────────────────────────────────────────
+
+NUMERIC = (click.types.IntParamType, click.types.FloatParamType)
+NO_NUMBER = ["nan", "NaN", "-nan", "inf", "Infinity", "-inf", "1e999", "-1e999", "-1", "1e", "0x1"]
+
+
+def _numbers():
+    """Every option of every command that takes a number."""
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        for option in main.get_command(context, name).params:
+            if isinstance(option.type, NUMERIC):
+                yield pytest.param(option, id=f"{name} {option.opts[0]}")
+
+
+@pytest.mark.parametrize("option", list(_numbers()))
+@pytest.mark.parametrize("value", NO_NUMBER)
+def test_no_option_takes_what_is_no_finite_number_from_0(option, value):
+    """NaN passes a check of a range that asks whether it is outside of it."""
+    with pytest.raises(click.BadParameter):
+        option.type_cast_value(click.Context(click.Command("any")), value)
+
+
+@pytest.mark.parametrize(
+    "entry", [e for e in fields(Settings) if isinstance(e.default, int | float)], ids=flag
+)
+@pytest.mark.parametrize("value", NO_NUMBER)
+def test_no_variable_takes_what_is_no_finite_number_from_0(entry, value):
+    """It is refused before anything is served, with what is expected and the default."""
+    with pytest.raises(SettingsError) as raised:
+        load({variable(entry): value})
+
+    message = str(raised.value)
+    assert message.startswith(f"{variable(entry)}: expected a ")
+    assert f" received {value!r}. Default: {entry.default}" in message
