@@ -41,16 +41,31 @@ _ERROR: Schema = {
 _ERRORS = {
     "BadRequest": "The body does not fit the model; every problem is named.",
     "NotFound": "There is no such model, version or route.",
+    "TooSlow": "The request did not come within the time for one.",
     "TooLarge": "The body is larger than the service takes.",
     "NotJSON": "The body's type or encoding is one that is not read.",
+    "TooBusy": "More is asked than can be answered soon; nothing of this was computed.",
+    "TooLargeHead": "The request's line and headers are larger than the service takes.",
+    "ServiceError": "The service failed; the reason is logged.",
     "NotReady": "No version of the model is usable, now.",
+    "TooLate": "The time that the request had was over before it was run.",
 }
 _STATUS = {
     "400": "BadRequest",
     "404": "NotFound",
+    "408": "TooSlow",
     "413": "TooLarge",
     "415": "NotJSON",
+    "429": "TooBusy",
+    "431": "TooLargeHead",
+    "500": "ServiceError",
     "503": "NotReady",
+    "504": "TooLate",
+}
+# When to ask again goes with these.
+_COME_AGAIN = ("NotReady", "TooBusy")
+_RETRY_AFTER: Schema = {
+    "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}
 }
 # Where tokens are asked for, every operation has these answers too, but for those that are open.
 _CLOSED = {
@@ -208,7 +223,12 @@ def _refer(response: str) -> Schema:
 def _responses(errors: Mapping[str, str]) -> dict[str, Any]:
     """By name, the answers that are errors, each with what it is about."""
     content = _content({"$ref": "#/components/schemas/Error"})
-    return {name: {"description": about, "content": content} for name, about in errors.items()}
+    made: dict[str, Any] = {
+        name: {"description": about, "content": content} for name, about in errors.items()
+    }
+    for name in made.keys() & set(_COME_AGAIN):
+        made[name]["headers"] = _RETRY_AFTER
+    return made
 
 
 def _content(schema: Schema) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 """The OpenAPI document: valid, true to the models, and held by the answers."""
 
+import json
+import re
+from pathlib import Path
+
 import jsonschema
 import openapi_spec_validator
 import pytest
@@ -12,10 +16,13 @@ from schemathesis import GenerationMode
 from schemathesis.checks import ignored_auth, positive_data_acceptance
 
 from service import __version__, create_app
+from service.errors import BadRequest, HTTPError, Problem, RequestError
 from service.settings import Settings
+from service.wire import native
 
 # What `brittle` answers depends on more than a schema can say.
 MODELS = {name: content for name, content in small.every().items() if name != "brittle"}
+SERVICE = Path(__file__).parent.parent / "service"
 NAMES = [*MODELS, "risky", "fruity"]
 
 
@@ -154,6 +161,52 @@ def test_behind_tokens_each_path_answers_as_the_document_says(closed):
 
 def _example_of(operation):
     return operation["requestBody"]["content"]["application/json"]["example"]
+
+
+def _errors(kind=RequestError):
+    """Every error of a request that has a status of its own."""
+    for error in kind.__subclasses__():
+        if error.__module__ == kind.__module__:
+            yield error
+            yield from _errors(error)
+
+
+def _statuses_of_a_prediction():
+    """What the code can answer a prediction with: its errors', and those that it names itself."""
+    yield from (error.status for error in _errors() if error is not HTTPError)
+    for path in (SERVICE / "front.py", SERVICE / "connection.py"):
+        yield from map(int, re.findall(r"HTTPError\((\d+)", path.read_text("utf-8")))
+
+
+def test_every_status_of_a_prediction_is_in_the_document(closed, document):
+    """Too much, too late, too slow and a bug of ours are answers as well."""
+    behind_tokens = closed.test_client().get("/openapi.json", headers=tokens.header("predict"))
+    statuses = set(map(str, _statuses_of_a_prediction()))
+
+    assert statuses >= {"400", "401", "403", "404", "408", "429", "500", "503", "504"}
+    for found, also in ((behind_tokens.get_json(), set()), (document, {"401", "403"})):
+        for path, operations in found["paths"].items():
+            if "post" in operations:
+                responses = set(operations["post"]["responses"])
+                assert responses == ({"200"} | statuses) - also, path
+
+
+@pytest.mark.parametrize("kind", list(_errors()), ids=lambda kind: kind.__name__)
+def test_every_error_of_a_prediction_has_the_body_and_headers_of_the_document(document, kind):
+    """As the native dialect, of which the document tells, writes it."""
+    made = {
+        BadRequest: lambda: BadRequest([Problem("body", "an object", "null")]),
+        HTTPError: lambda: HTTPError(500, "a bug"),
+    }
+    error = made.get(kind, lambda: kind("why"))()
+    reply = native.DIALECT.encode_error(error)
+
+    _check(document, "Error", json.loads(reply.content))
+    posts = document["paths"]["/predict"]["post"]["responses"]
+    if (told := posts.get(str(error.status))) is not None:
+        name = told["$ref"].rpartition("/")[2]
+        headers = document["components"]["responses"][name].get("headers", {})
+        assert set(headers) == {name for name, _ in error.headers}
 
 
 def test_the_schemas_have_the_real_names_labels_and_limits(document):
