@@ -1,4 +1,4 @@
-"""The three readers of CSV (`triceps predict`, MLflow's text/csv, training) agree on its rows."""
+"""The readers of CSV (`triceps predict`, MLflow's text/csv, training) agree on rows and cells."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from service.errors import BadRequest
 from service.rows import RowsError, read_csv
 from service.signature import Feature, Head, Signature, Tensor, tabular
-from service.wire import mlflow
+from service.wire import cells, mlflow
 from training import data, table
 from training.errors import DataError
 from training.spec import Fit, Input, Spec
@@ -151,3 +152,43 @@ def test_rows_that_are_aligned_by_position_stay_so(tmp_path: Path) -> None:
 
     assert found.sources["x.csv"].arrays["p"].tolist() == [[1], [2], [3], [4]]
     assert found.sources["y.csv"].arrays["q"].tolist() == [[10], [30], [30], [40]]
+
+
+# ── numbers ──────────────────────────────────────────────────────────────────────────────────────
+
+LARGEST = float(np.finfo(np.float32).max)
+# What numbers are written with, and what Python or Unicode takes for it: digits of other scripts,
+# a dotless i, blanks that are none, Python's own notations.
+PIECES = [
+    *("0", "1", "23", "9" * 40, "0" * 400, ".", "-", "+", "e", "E", "e5", "inf", "nan", "infinity"),
+    *("true", "False", "NA", "null", "_", ",", "x", "j", "0x", "1d", " ", "\t", "\u00a0", "\u2003"),
+    *("\uff11", "\u0663", "\u00b2", "\u2460", "\u0131nf", "\u0130NF", "\u212a", "\u2212", "\uff0e"),
+]
+
+
+def _in_training(text: str) -> float | None:
+    """The finite number that training takes a cell for; `None` for all else."""
+    value = table.number(text)
+    return value if abs(value) <= LARGEST else None
+
+
+def _in_a_request(text: str) -> float | None:
+    """The same of a request, whose other values the wire refuses."""
+    value = cells.value(text, "float32")
+    is_number = isinstance(value, int | float) and abs(value) <= LARGEST
+    return float(value) if is_number else None
+
+
+@given(text=st.lists(st.sampled_from(PIECES), max_size=4).map(lambda found: "".join(found).strip()))
+@example(text="\uff11")
+@example(text="\u0131nf")
+@example(text="1_0")
+@example(text="9" * 5000)
+@example(text="0" * 5000)
+@example(text="nAn")
+def test_a_cell_is_the_same_number_in_training_and_in_a_request(text: str) -> None:
+    """Or is none in either; a model would else be trained on what it is never asked."""
+    assert _in_training(text) == _in_a_request(text)
+    assert table.is_missing(text) == (cells.value(text, "float32") is None)
+    if table.is_whole(text):
+        assert table.whole(text) == float(text)

@@ -251,6 +251,18 @@ def test_harmless_variants_are_the_same_data(text: str, tmp_path: Path) -> None:
     assert found.targets["o"].tolist() == [[0], [1]]
 
 
+def test_the_largest_float32_is_read_as_it_is_printed(tmp_path: Path) -> None:
+    """Its shortest text is a little more than it is; one step further is too large."""
+    largest = float(np.finfo(np.float32).max)
+
+    found = source(tmp_path, "age,y\n3.4028235e+38,0\n-3.4028235e+38,1\n1,0\n")
+
+    assert found.arrays["a"].tolist() == [[largest], [-largest], [1]]
+    assert found.inputs["a"].features[0].statistics.max == largest
+    with refused(DataError, "are too large for a float32, first '3.4028236e+38'"):
+        source(tmp_path, "age,y\n3.4028236e+38,0\n1,1\n")
+
+
 def test_an_image_is_its_pixels_without_a_header(tmp_path: Path) -> None:
     """A file without a header has columns by number; `target` is one of them."""
     found = source(

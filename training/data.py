@@ -447,9 +447,12 @@ def _numbers(column: Column, missing: NDArray[np.bool_] | None = None) -> NDArra
     present = np.ones(len(column), bool) if missing is None else ~missing
     column.refuse(present & ~column.mark(is_number), "are not a number")
     column.refuse(present & column.mark(is_infinite), "are infinite")
-    # Infinite also where the text is finite and too large even for float64.
-    column.refuse(present & (np.abs(values) > LARGEST), "are too large for a float32")
-    return values
+    # Infinite also where the text is finite and too large even for float64.  The largest float32
+    # is printed as 3.4028235e+38, which is a little more than it is, and rounds to it.
+    with np.errstate(over="ignore"):
+        too_large = np.isinf(values.astype(np.float32))
+    column.refuse(present & too_large, "are too large for a float32")
+    return np.clip(values, -LARGEST, LARGEST)
 
 
 def _middle(column: Column, values: NDArray[np.float64]) -> float:
