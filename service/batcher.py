@@ -47,6 +47,9 @@ ROWS_A_RUN = 64
 # all the same, since only that shows what a model saves by them.
 RUN_SECONDS = 0.01
 FEW_ROWS = 16
+# So many rows may always wait, however slow the model and however short its queue is to be: some
+# callers side by side, who each wait for their answer, are no overload.
+LEAST_WAITING = 8
 # After so many runs of a model its pace is known.
 PACED_RUNS = 8
 
@@ -107,6 +110,7 @@ class Lane:
         """Whether who comes now is refused, where `limit` seconds of work may wait."""
         self.asked = now
         each = self._row_seconds if self._runs >= PACED_RUNS else 0.0
+        limit = max(limit, LEAST_WAITING * each)
         # Whoever comes has one row at least.
         wait = self.wait + self.coming * each
         return self.bound.is_full(wait, (each, self.most * each), limit, caller, now)

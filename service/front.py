@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from service import bridge, cors, gate, routes, trace, transfer
 from service.access import PREDICT
-from service.batcher import Batcher, Lane
+from service.batcher import LEAST_WAITING, Batcher, Lane
 from service.connection import GONE, JSON
 from service.errors import HTTPError, NotReady, RequestError, TooBusy, TooLate, Unauthorized
 from service.metrics import ASK_TIMING, server_timing
@@ -371,7 +371,7 @@ class Prediction:
         if said is not None or route.dialect.timed:
             seconds = _timeout(said, asked)
         self._until = self._received + (self._front.timeout if seconds is None else seconds)
-        if route.lane.wait > self._front.queue:
+        if route.lane.wait > self._front.queue and route.lane.rows >= LEAST_WAITING:
             # The queue has become so long since it was let in.
             raise self._front.too_busy(route)
         self._front.batcher.submit(route.lane, route.servable.name, asked.heads, asked.arrays, self)

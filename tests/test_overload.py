@@ -93,7 +93,7 @@ def test_what_comes_together_is_not_more_than_may_wait(served):
     let_in: list[int] = []
 
     def ask() -> None:
-        lane._row_seconds, lane._runs = 0.03, PACED_RUNS
+        lane._row_seconds, lane._runs = 0.011, PACED_RUNS
         connection = Connection(served.front, lambda: None)
         request = Request(b"POST", "1.1", b"/predict", {}, BODY, keep_alive=True)
         for _ in range(20):
@@ -110,7 +110,7 @@ def test_what_comes_together_is_not_more_than_may_wait(served):
     served.loop.call_soon_threadsafe(ask)
     assert done.wait(5)
 
-    assert let_in == [4, 4, 0]
+    assert let_in == [10, 10, 0]
 
 
 class Caller:
@@ -135,6 +135,47 @@ def _in_loop(served: Served, function: Any) -> None:
     served.loop.call_soon_threadsafe(function)
     served.loop.call_soon_threadsafe(lambda: served.loop.call_later(0.1, done.set))
     assert done.wait(5)
+
+
+class Again(Caller):
+    """A connection that asks again as soon as it is answered, some times."""
+
+    def __init__(self, served: Served, times: int) -> None:
+        super().__init__()
+        self._served = served
+        self._times = times
+
+    def ask(self) -> None:
+        """Ask for one row."""
+        headers = {b"content-type": b"application/json"}
+        request = Request(b"POST", "1.1", b"/predict", headers, BODY, keep_alive=True)
+        self._served.front.answer(self, request)
+
+    def respond(self, request: Request, status: int, *more: Any) -> None:
+        """Take an answer, and ask again."""
+        super().respond(request, status, *more)
+        if len(self.statuses) < self._times:
+            self._served.loop.call_soon(self.ask)
+
+
+@pytest.mark.parametrize("pace", [0.1, 1.0])
+@pytest.mark.parametrize("is_short", [False, True])
+def test_eight_callers_side_by_side_are_never_refused(served, pace, is_short, monkeypatch):
+    """However slow the model is taken to be: they are no overload, and a pace may be wrong."""
+    monkeypatch.setattr(Lane, "note_run", lambda *_: None)
+    (lane,) = {route.lane for route in served.front.routes.values()}
+    callers = [Again(served, 5) for _ in range(8)]
+
+    def begin() -> None:
+        lane._row_seconds, lane._runs = pace, PACED_RUNS
+        lane.bound.is_short, lane.bound._until = is_short, time.perf_counter() + 60
+        for caller in callers:
+            caller.ask()
+
+    served.loop.call_soon_threadsafe(begin)
+    _until(lambda: all(len(caller.statuses) == 5 for caller in callers))
+
+    assert [caller.statuses for caller in callers] == [[200] * 5] * 8
 
 
 def test_rows_are_known_once_they_are_decoded(served):
