@@ -50,6 +50,8 @@ FEW_ROWS = 16
 # So many rows may always wait, however slow the model and however short its queue is to be: some
 # callers side by side, who each wait for their answer, are no overload.
 LEAST_WAITING = 8
+# So many requests are dropped at once: each is answered, and the loop has others to serve.
+DROPPED_AT_ONCE = 64
 # After so many runs of a model its pace is known.
 PACED_RUNS = 8
 
@@ -67,12 +69,16 @@ class Asker(Protocol):
 class _Queue:
     """What waits for one set of heads, asked by one name, in one set of shapes."""
 
-    __slots__ = ("busy", "heads", "waiting")
+    __slots__ = ("busy", "heads", "seen", "since", "turns", "waiting")
 
     def __init__(self, heads: Sequence[str]) -> None:
         self.heads = heads
         self.waiting: deque[_Waiting] = deque()
         self.busy = False
+        # Its runs so far; how many the watchdog has seen, and since when.
+        self.turns = 0
+        self.seen = -1
+        self.since = 0.0
 
 
 class Lane:
@@ -125,6 +131,11 @@ class Lane:
     def is_cheap(self, rows: int) -> bool:
         """Whether a run of as many rows may hold up the event loop for as long as it takes."""
         return self.seconds < INLINE_SECONDS and rows * self._row_seconds < INLINE_SECONDS
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anybody waits for a run."""
+        return self.running or self.coming > 0 or any(q.busy for q in self.queues.values())
 
     def note_run(self, seconds: float, rows: int) -> None:
         """Note what a run took.
@@ -208,6 +219,7 @@ class Batcher:
             batch, rows = self._take(lane, queue)
             if not batch:
                 return
+            queue.turns += 1
             if lane.is_cheap(rows):
                 began = thread_time()
                 came = _run(lane.model, queue.heads, batch, rows)
@@ -236,25 +248,45 @@ class Batcher:
     def _take(self, lane: Lane, queue: _Queue) -> tuple[list[_Waiting], int]:
         """The next requests to run together, and their rows; who waits no more is dropped here."""
         batch: list[_Waiting] = []
-        rows = 0
+        rows = dropped = 0
         alone = not self._gather or lane.model.signature.batch is not None
         waiting = queue.waiting
         most = lane.most
-        while waiting:
+        while waiting and dropped < DROPPED_AT_ONCE:
             if batch and (alone or rows + waiting[0][2] > most):
                 break
             first = waiting.popleft()
             lane.rows -= first[2]
-            try:
-                is_wanted = first[0].wanted()
-            except Exception as error:
-                log.exception("a request that waits cannot be asked whether it still does")
-                _hand_on([first], [error])
-                continue
-            if is_wanted:
+            if _is_wanted(first):
                 batch.append(first)
                 rows += first[2]
+            else:
+                dropped += 1
         return batch, rows
+
+    def drop_unwanted(self, lane: Lane) -> None:
+        """Drop who waits no more in the queues of a model, whose turn may never come."""
+        for queue in lane.queues.values():
+            kept: list[_Waiting] = []
+            waiting, dropped = queue.waiting, 0
+            while waiting and dropped < DROPPED_AT_ONCE:
+                first = waiting.popleft()
+                if _is_wanted(first):
+                    kept.append(first)
+                else:
+                    lane.rows -= first[2]
+                    dropped += 1
+            waiting.extendleft(reversed(kept))
+            if dropped == DROPPED_AT_ONCE:
+                self._loop.call_soon(self.drop_unwanted, lane)
+                return
+
+    def nudge(self, lane: Lane) -> None:
+        """Give each queue that has work a turn, in case that it was forgotten."""
+        if not lane.running:
+            for queue in lane.queues.values():
+                if queue.busy:
+                    self._loop.call_soon(self._run_next, lane, queue)
 
     def _start_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting], rows: int) -> None:
         if lane.thread is None:
@@ -304,6 +336,16 @@ class Batcher:
         finally:
             _hand_on(batch, came)
             self._go_on(lane, queue)
+
+
+def _is_wanted(waiting: _Waiting) -> bool:
+    """Whether a request still waits; one that cannot even tell hears of that."""
+    try:
+        return waiting[0].wanted()
+    except Exception as error:
+        log.exception("a request that waits cannot be asked whether it still does")
+        _hand_on([waiting], [error])
+        return False
 
 
 def _hand_on(batch: list[_Waiting], came: list[Part | Exception]) -> None:

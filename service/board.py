@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 from prometheus_client.core import (
     CounterMetricFamily,
+    GaugeMetricFamily,
     HistogramMetricFamily,
     SummaryMetricFamily,
 )
@@ -43,7 +44,9 @@ class Family:
     """Series that differ in their labels' values alone."""
 
     name: str
-    made_by: type[CounterMetricFamily | SummaryMetricFamily | HistogramMetricFamily]
+    made_by: type[
+        CounterMetricFamily | GaugeMetricFamily | SummaryMetricFamily | HistogramMetricFamily
+    ]
     about: str
     labels: tuple[str, ...]
     bounds: tuple[float, ...] = ()
@@ -51,7 +54,7 @@ class Family:
     @property
     def width(self) -> int:
         """How many numbers a series is: a histogram's runs by bucket, and their sum."""
-        if self.made_by is CounterMetricFamily:
+        if self.made_by in {CounterMetricFamily, GaugeMetricFamily}:
             return 1
         return 2 if self.made_by is SummaryMetricFamily else len(self.bounds) + 2
 
@@ -102,6 +105,13 @@ FAMILIES = {
             CounterMetricFamily,
             "Missing values that the feature's default stood in for.",
             ("model", "version", "feature"),
+        ),
+        Family(
+            "queue_seconds",
+            GaugeMetricFamily,
+            "Seconds of work that wait for a model, at its pace of late; or for how long requests "
+            "have waited without any run, if that is longer.  Of the workers, the most.",
+            ("model",),
         ),
     )
 }

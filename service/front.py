@@ -25,6 +25,7 @@ from service.errors import HTTPError, NotReady, RequestError, TooBusy, TooLate, 
 from service.metrics import ASK_TIMING, server_timing
 from service.rest import Rest
 from service.vigil import Vigil
+from service.watchdog import Watchdog
 from service.wire import fast, native
 from service.wire.answers import Writer
 from service.wire.body import wrong
@@ -90,6 +91,7 @@ class Front:
         self.date = b""
         self.now = 0.0
         self.batcher = Batcher(loop)
+        self.watchdog = Watchdog(self.batcher)
         self.arrived: list[Prediction] = []
         self.vigil = Vigil(loop)
         self.rest = Rest(loop)
@@ -98,6 +100,9 @@ class Front:
         self.metrics.connections = self.connections
         self.routes: Mapping[bytes, Route] = {}
         self.lanes: set[Lane] = set()
+        # Those whose requests are watched, by their models' names; also of models that are gone
+        # and still have requests to answer.
+        self.watched: dict[Lane, str] = {}
         self._full = lru_cache(MOST_WORDS)(self._find_full)
         self.library: Library = app.extensions["triceps"]
         self.access: Access = app.extensions["triceps.access"]
@@ -122,6 +127,11 @@ class Front:
         for lane in self.lanes:
             lane.bound.calm(perf_counter())
         self.metrics.flush()
+        self.metrics.note_waits(self.watchdog.look(self.watched.items(), self.now))
+        self.library.stalled = self.watchdog.reason
+        for lane in self.watched.keys() - self.lanes:
+            if not lane.has_work:
+                del self.watched[lane]
 
     def use(self, repository: Repository) -> None:
         """Answer the next request, and those after it, by another repository."""
@@ -139,6 +149,8 @@ class Front:
             found[target] = made[key]
         self.routes = found
         self.lanes = {route.lane for route in found.values()}
+        for route in found.values():
+            self.watched[route.lane], _ = repository.key(route.servable.name, "")
         self._full.cache_clear()
 
     def _use_soon(self, repository: Repository) -> None:

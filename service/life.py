@@ -67,6 +67,8 @@ class Library:
         # Whether models have gone, and the memory they had is still to be given back.
         self._left = False
         self.stopping = False
+        # Why no answers come though the models are there; empty if they do.
+        self.stalled = ""
         self.current = make(look(path), default, policy)
         _tell(self.current, None)
 
@@ -96,7 +98,9 @@ class Library:
 
     def reason_not_ready(self) -> str | None:
         """Why nothing should be asked now; `None` if all is well."""
-        return "it is stopping" if self.stopping else self.current.reason_not_ready()
+        if self.stopping:
+            return "it is stopping"
+        return self.stalled or self.current.reason_not_ready()
 
     def follow(self, follower: Follower | None) -> None:
         """Tell `follower` of the current repository now, and of every other as it becomes that.

@@ -126,6 +126,12 @@ class Metrics:
         with self._region.writing() as numbers:
             numbers[self._region.place("requests", model, version, dialect, str(status))] += 1
 
+    def note_waits(self, seconds: Mapping[str, float]) -> None:
+        """Note how many seconds of work wait for each model, by its name."""
+        with self._region.writing() as numbers:
+            for model, wait in seconds.items():
+                numbers[self._region.place("queue_seconds", model)] = wait
+
     def flush(self) -> None:
         """Bring this worker's region up to date."""
         if self.connections is not None:
@@ -136,17 +142,19 @@ class Metrics:
     def totals(
         self, there: Container[tuple[str, ...]] | None = None
     ) -> dict[tuple[str, ...], NDArray[np.float64]]:
-        """Series by name, summed over the workers.
+        """Series by name, summed over the workers; of a gauge, the largest.
 
         Args:
-            there: models and versions that are wanted, beside what is of no version; by default,
-                all that were ever counted, which may be many more than there are.
+            there: models, and their versions, that are wanted, beside what is of no version; by
+                default, all that were ever counted, which may be many more than there are.
         """
         found: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for region in self._regions:
             for name, numbers in region.read():
-                if there is None or not name[2] or name[1:3] in there:
-                    found[name] = found[name] + numbers if name in found else numbers
+                if there is None or name[2:3] == ("",) or name[1:3] in there:
+                    is_gauge = FAMILIES[name[0]].made_by is GaugeMetricFamily
+                    join = np.maximum if is_gauge else np.add
+                    found[name] = join(found[name], numbers) if name in found else numbers
         return found
 
     def workers(self) -> Iterator[tuple[str, Sequence[int]]]:
@@ -388,9 +396,9 @@ class _Collector(Collector):
         about = "Versions that do not answer; /models says why."
         yield _gauge("model_refused", about, ("model", "version"), refused)
         # A version that was removed asks for no place in a page that others have to read.
-        there = {
-            (name, v) for name in self._repository.names() for v in self._repository.states(name)
-        }
+        names = self._repository.names()
+        there: set[tuple[str, ...]] = {(name,) for name in names}
+        there.update((name, v) for name in names for v in self._repository.states(name))
         yield from _counted(self._metrics.totals(there))
         yield from _processes(self._metrics.workers())
 
@@ -419,7 +427,7 @@ def _counted(totals: Mapping[tuple[str, ...], NDArray[np.float64]]) -> Iterator[
         made = family.made_by(f"triceps_{family.name}", family.about, labels=family.labels)
         for name in sorted(name for name in totals if name[0] == family.name):
             numbers = totals[name].tolist()
-            if isinstance(made, CounterMetricFamily):
+            if isinstance(made, CounterMetricFamily | GaugeMetricFamily):
                 made.add_metric(name[1:], numbers[0])
             elif isinstance(made, SummaryMetricFamily):
                 made.add_metric(name[1:], *numbers)

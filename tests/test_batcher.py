@@ -12,7 +12,7 @@ import pytest
 import small
 
 from service import batcher as batchers
-from service.batcher import FEW_ROWS, ROWS_A_RUN, Batcher, Lane
+from service.batcher import DROPPED_AT_ONCE, FEW_ROWS, ROWS_A_RUN, Batcher, Lane
 from service.errors import CannotRun
 from service.model import Model
 from service.run import Part
@@ -424,3 +424,85 @@ def test_what_cannot_be_submitted_does_not_wait():
 
     (queue,) = lane.queues.values()
     assert (lane.rows, queue.busy, len(queue.waiting)) == (0, False, 0)
+
+
+async def _turns(lane: Lane) -> int:
+    """Let the loop go round until nothing waits; how many requests one round dropped at most."""
+    most = 0
+    for _ in range(10_000):
+        waiting = sum(len(queue.waiting) for queue in lane.queues.values())
+        if not waiting:
+            break
+        await asyncio.sleep(0)
+        left = sum(len(queue.waiting) for queue in lane.queues.values())
+        most = max(most, waiting - left)
+    assert lane.rows == 0
+    return most
+
+
+def test_who_waits_no_more_is_dropped_a_few_at_a_time():
+    """However many they are, the loop has others to serve in between."""
+
+    async def main() -> None:
+        lane = Lane(Model.load(small.three()))
+        batcher = Batcher(asyncio.get_running_loop())
+        gone, arrays = Asked(wanted=False), {"fruit": np.ones((1, 2), np.float32)}
+        for _ in range(100_000):
+            batcher.submit(lane, "small", ("size",), arrays, gone)
+        after = asyncio.ensure_future(sizes(batcher, lane, 1))
+        await asyncio.sleep(0)
+        # Both the loop's callbacks and the task that looks may go first in a round.
+        assert await _turns(lane) <= 2 * DROPPED_AT_ONCE
+        assert await asyncio.wait_for(after, 5) == [2.0]
+        await _idle(lane)
+
+    asyncio.run(main())
+
+
+def test_who_waits_no_more_need_not_wait_for_a_run_to_be_dropped():
+    """Those who do wait keep their places."""
+
+    async def main() -> None:
+        lane = Lane(Model.load(small.three()))
+        batcher = Batcher(asyncio.get_running_loop())
+        arrays = {"fruit": np.ones((1, 2), np.float32)}
+        # As if the model had been at a run for ever.
+        lane.running = True
+        asked = [Asked(wanted=i % 100 == 0) for i in range(1000)]
+        for asker in asked:
+            batcher.submit(lane, "small", ("size",), arrays, asker)
+        (queue,) = lane.queues.values()
+        before = len(queue.waiting)
+        batcher.drop_unwanted(lane)
+        assert before - len(queue.waiting) == DROPPED_AT_ONCE
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+        assert [waiting[0] for waiting in queue.waiting] == asked[::100]
+        assert lane.rows == 10
+
+    asyncio.run(main())
+
+
+def test_a_queue_that_was_forgotten_can_be_given_a_turn():
+    """Even if it was not forgotten."""
+
+    async def main() -> None:
+        lane = Lane(Model.load(small.three()))
+        batcher = Batcher(asyncio.get_running_loop())
+        asked = [asyncio.ensure_future(sizes(batcher, lane, i)) for i in range(3)]
+        await asyncio.sleep(0)
+        batcher.nudge(lane)
+        assert await asyncio.wait_for(asyncio.gather(*asked), 5) == [[1.0], [2.0], [3.0]]
+        (queue,) = lane.queues.values()
+        await _idle(lane)
+
+        queue.busy = True
+        forgotten = asyncio.ensure_future(sizes(batcher, lane, 4))
+        await asyncio.sleep(0.01)
+        assert not forgotten.done()
+        batcher.nudge(lane)
+        assert await asyncio.wait_for(forgotten, 5) == [5.0]
+        await _idle(lane)
+
+    asyncio.run(main())
