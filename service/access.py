@@ -8,6 +8,9 @@
     scopes = ["predict"]            of predict, admin and metrics
     models = ["triceps"]            all, if there is no such line
 
+In front of them may stand `count = 1`, which says how many tokens follow; `triceps token` writes
+it, and its tables end with what none may be without, so that a file that was cut off is noticed.
+
 No scope is in another: who may have models loaded need not see a prediction.  `models` limits
 whatever names a model, and closes what tells of all of them.
 """
@@ -42,6 +45,7 @@ HASHED = "sha256:"
 # How long a change of the file may go unnoticed.
 LOOK_SECONDS = 1.0
 
+COUNT = "count"
 _KEYS = ("name", "hash", "scopes", "models")
 HEADER = re.compile(r"^[ \t]*\[\[[ \t]*tokens[ \t]*\]\]", re.MULTILINE)
 _HASH = re.compile(HASHED + r"[0-9a-f]{64}")
@@ -165,8 +169,9 @@ class Access:
                 f"{_listed(entry.scopes)}"
             )
         if entry.models and model is not None and model not in entry.models:
-            # Of other models it says nothing, be they there or not.
-            what = "every model" if model == ALL else f"{model!r}{nearest(model, entry.models)}"
+            # Of other models it says nothing, be they there or not; nor which one is the default,
+            # whose name need not stand in the request.
+            what = "every model" if model == ALL else "the model that is asked"
             raise Forbidden(
                 f"token {entry.name!r}: expected one for {what}, received one for "
                 f"{_listed(entry.models)}"
@@ -204,6 +209,10 @@ class Access:
             )
         return entry
 
+    def look_again(self) -> None:
+        """Look at the file before the next request is answered."""
+        self._next_look = 0.0
+
     def _look(self, path: Path, now: float) -> None:
         """Take over what has changed; what is wrong with it is logged, once."""
         self._next_look = now + LOOK_SECONDS
@@ -212,8 +221,9 @@ class Access:
             stamp = _look_at(path)
             if stamp == self._stamp:
                 return
-            self._stamp = stamp
             self._tokens = _Tokens(read(path))
+            # Only now: what could not be read is read again, until it can be.
+            self._stamp = stamp
             log.info("%s: has changed, and has %d tokens", path, len(self._tokens.entries))
             _warn_of_readers(path, stamp)
         except TokensError as error:
@@ -227,7 +237,7 @@ def read(path: Path) -> tuple[Entry, ...]:
     """The entries of a file of tokens.
 
     Raises:
-        TokensError: it cannot be read, or is wrong.
+        TokensError: it cannot be read, or is wrong; or it is empty, as no file is on purpose.
     """
     try:
         text = path.read_text("utf-8")
@@ -235,7 +245,11 @@ def read(path: Path) -> tuple[Entry, ...]:
         raise TokensError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise TokensError(f"{path}: expected TOML, which is UTF-8, received other bytes") from error
-    return parse(text, str(path))
+    entries = parse(text, str(path))
+    if not entries and not re.search(rf"^[ \t]*{COUNT}[ \t]*=", text, re.MULTILINE):
+        expected = f"at least one table [[tokens]], or {COUNT} = 0 where nobody is to be let in"
+        raise TokensError(f"{path}: expected {expected}, received none: an emptied file?")
+    return entries
 
 
 def parse(text: str, path: str) -> tuple[Entry, ...]:
@@ -253,12 +267,19 @@ def parse(text: str, path: str) -> tuple[Entry, ...]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TokensError(f"{path}: expected TOML, received something else: {error}") from error
     for key in said:
-        if key != "tokens":
+        if key not in ("tokens", COUNT):
             message = f"expected tables of [[tokens]], received the unknown key {key!r}"
-            raise TokensError(f"{path}: {message}{nearest(key, ['tokens'])}")
+            raise TokensError(f"{path}: {message}{nearest(key, ['tokens', COUNT])}")
     tables = said.get("tokens", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TokensError(f"{path}: expected tables of [[tokens]], received another tokens")
+    count = said.get(COUNT, len(tables))
+    if type(count) is not int or count != len(tables):
+        raise TokensError(
+            f"{path}: {COUNT}: expected {len(tables)}, as many as there are tables [[tokens]], "
+            f"received {count!r}: a file that was cut off? Else write the right number, or remove "
+            "the line"
+        )
     place = _Place(text, path, len(tables))
     entries: dict[str, Entry] = {}
     owners: dict[bytes, str] = {}

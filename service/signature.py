@@ -26,6 +26,8 @@ from service.errors import ModelRefused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+# Of where a model comes from, what names it: a view does not tell whose it is.
+_NAMING = ("spec", "source")
 METADATA_KEY = "triceps"
 FORMAT = 1
 # Golden rows of large pictures and vocabularies of a language fit many times over.
@@ -189,7 +191,12 @@ class Signature:
         kept = {name: self.heads[name] for name in heads}
         needed = {name for head in kept.values() for name in head.inputs}
         inputs = {name: entry for name, entry in self.inputs.items() if name in needed}
-        return replace(self, inputs=inputs, heads=kept, models={})
+        scores = self.provenance.get("scores")
+        provenance = {
+            **{key: said for key, said in self.provenance.items() if key not in _NAMING},
+            **({"scores": {n: s for n, s in scores.items() if n in kept}} if scores else {}),
+        }
+        return replace(self, inputs=inputs, heads=kept, models={}, provenance=provenance)
 
 
 def tabular(name: str, features: Iterable[Feature], dtype: str = "float32") -> Input:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 PREFIX = "triceps_"
 VARIABLE = "TRICEPS_TOKENS_FILE"
 
-_HEAD = "# Who may ask: `triceps token` writes here, and a hash tells nobody the token.\n"
+_HEAD = (
+    "# Who may ask: `triceps token` writes here, and a hash tells nobody the token.\n"
+    f"{access.COUNT} = 0\n"
+)
+
+_COUNT = re.compile(rf"^[ \t]*{access.COUNT}[ \t]*=.*$", re.MULTILINE)
 
 _EXAMPLE = (
     "\b\n"
@@ -106,8 +112,9 @@ def _with(text: str, entry: Entry, file: Path) -> str:
         "[[tokens]]",
         f'name = "{entry.name}"',
         f'hash = "{HASHED}{entry.digest.hex()}"',
-        f"scopes = {json.dumps(sorted(entry.scopes))}",
         *([f"models = {json.dumps(sorted(entry.models))}"] if entry.models else []),
+        # Last, since no table may be without: one that was cut off has lost them.
+        f"scopes = {json.dumps(sorted(entry.scopes))}",
     ]
     made = (text.rstrip("\n") + "\n" if text else _HEAD) + "\n" + "\n".join(table) + "\n"
     return _holding(made, (*entries, entry), file)
@@ -134,6 +141,13 @@ def _without(text: str, name: str, file: Path) -> str:
     return _holding(text, entries[:index] + entries[index + 1 :], file)
 
 
+def _counted(text: str, count: int) -> str:
+    """The text with the number of its tokens in front."""
+    line = f"{access.COUNT} = {count}"
+    made, found = _COUNT.subn(line, text, count=1)
+    return made if found else f"{line}\n{text}"
+
+
 def _comments_at_end(table: str) -> str:
     lines = table.splitlines(keepends=True)
     own = len(lines)
@@ -148,6 +162,7 @@ def _holding(text: str, entries: tuple[Entry, ...], file: Path) -> str:
     Raises:
         TokensError: it does not; so it was written in an unusual way.
     """
+    text = _counted(text, len(entries))
     with contextlib.suppress(TokensError):
         if access.parse(text, str(file)) == entries:
             return text

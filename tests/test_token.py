@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from service import token as tokens
-from service.access import Access, Entry, read
+from service.access import Access, Entry, TokensError, read
 from service.cli import GROUP, Commands
 from service.errors import Unauthorized
 
@@ -54,12 +54,13 @@ def test_a_token_is_made_and_opens_what_it_was_made_for(run):
     assert made.removeprefix("triceps_") not in text
     assert text == (
         "# Who may ask: `triceps token` writes here, and a hash tells nobody the token.\n"
+        "count = 1\n"
         "\n"
         "[[tokens]]\n"
         'name = "shop"\n'
         f'hash = "sha256:{sha256(made.encode()).hexdigest()}"\n'
-        'scopes = ["predict"]\n'
         'models = ["triceps"]\n'
+        'scopes = ["predict"]\n'
     )
     assert mode("t.toml") == 0o600
     assert os.listdir() == ["t.toml"]  # noqa: PTH208  names alone are compared
@@ -85,12 +86,14 @@ def test_tokens_are_added_and_removed_around_what_stands_there(run):
     assert Path("t.toml").read_text() == before
     assert run("a", "--remove")[0] == 0
     text = Path("t.toml").read_text()
-    assert text.startswith("# ours\n\n# the next one collects metrics\n\n[[tokens]]\nname = ")
+    assert text.startswith(
+        "count = 1\n# ours\n\n# the next one collects metrics\n\n[[tokens]]\nname = "
+    )
     assert [entry.name for entry in read(Path("t.toml"))] == ["b"]
     with pytest.raises(Unauthorized):
         Access.open("t.toml").check(f"Bearer {first}", "predict", None)
     assert run("b", "--remove")[0] == 0
-    assert Path("t.toml").read_text() == "# ours\n\n# the next one collects metrics\n"
+    assert Path("t.toml").read_text() == "count = 0\n# ours\n\n# the next one collects metrics\n"
 
 
 @pytest.mark.parametrize(
@@ -255,6 +258,20 @@ def test_two_that_write_at_once_take_turns(tmp_path):
     }
 
 
+def test_wherever_a_file_is_cut_off_that_is_noticed(run):
+    """So that the tokens of before hold, and none is good for more than it was."""
+    for name in "abc":
+        run(name, "--scope", "predict", "--scope", "admin", "--model", "m")
+    content = Path("t.toml").read_bytes()
+    whole = read(Path("t.toml"))
+    assert len(whole) == 3
+    # Without its last character, a newline, it says the same.
+    for size in range(len(content) - 1):
+        Path("t.toml").write_bytes(content[:size])
+        with pytest.raises(TokensError):
+            read(Path("t.toml"))
+
+
 def test_a_running_service_follows(run):
     """Whoever is added may ask within a second, and who is removed may not."""
     first = run("a", "--scope", "predict")[1].strip()
@@ -281,4 +298,6 @@ def test_what_is_written_is_what_is_read():
     entry = Entry("a-b.c_1", b"\1" * 32, frozenset(("admin", "predict")), frozenset(("m", "n")))
     text = tokens._with("", entry, Path("t.toml"))
 
-    assert tokens._without(text, "a-b.c_1", Path("t.toml")) == text.split("\n\n")[0] + "\n"
+    assert tokens._without(text, "a-b.c_1", Path("t.toml")) == (
+        text.split("\n\n")[0].replace("count = 1", "count = 0") + "\n"
+    )
