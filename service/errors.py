@@ -14,6 +14,7 @@ TricepsError
 │   ├── TooLate        504  its time was over before it could be run
 │   └── HTTPError           HTTP's own: no such route or method; or a bug of ours, to its sender
 ├── ModelRefused            a `model.onnx` that must not serve, and why
+│   └── Shortage            one that may serve later: the machine is short of what loading takes
 └── SettingsError           a setting that is wrong, and the nearest right one
 
 Anything else that is raised is a bug: logged with its traceback, answered as a plain 500.
@@ -140,6 +141,10 @@ class HTTPError(RequestError):
 
 class ModelRefused(TricepsError):
     """The file is no model that can be served; the message says why."""
+
+
+class Shortage(ModelRefused):
+    """The machine is short of memory, descriptors or processes; the file may be as good as any."""
 
 
 class SettingsError(TricepsError):

@@ -22,7 +22,7 @@ from service import heap
 from service.errors import HTTPError, SettingsError
 from service.repository import assemble, make
 from service.scan import UNLOADED, Version, is_one_file, look, settled
-from service.stock import Loaded, Stock, load
+from service.stock import Loaded, Stock, later, load
 from service.unloaded import mark, unmark
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ class Library:
         owner, _ = repository.key(name, "")
         if owner != name:
             message = (
-                f"unload {name!r}: it is a view of {owner!r}, and goes and comes with that: "
-                f"unload {owner!r}"
+                f"unload {name!r}: it is a view of a model, and goes and comes with that: "
+                "unload the model"
             )
             raise HTTPError(400, message)
         if name not in repository.stock.scan.by_name:
@@ -167,13 +167,15 @@ class Library:
                 self._left = False
                 heap.give_back()
             self._unload(self._idle())
-            known = self.current.stock.scan
+            stock = self.current.stock
+            known = stock.scan
             before = look(self._path)
-            if before == known:
+            is_due = stock.is_due()
+            if before == known and not is_due:
                 return
             time.sleep(SETTLE_SECONDS)
             scan = settled(look(self._path), before, known)
-            if scan == known:
+            if scan == known and not is_due:
                 return
             previous = self.current
             made = make(scan, self._default, self._policy, previous)
@@ -212,7 +214,7 @@ class Library:
             repository = self.current
             if repository.on_demand(*found.key) is None:
                 return repository
-            made = load(found)
+            made = later(load(found), None)
             repository = self._swap(lambda now: self._with(now, found, made))
             with self._lock:
                 self._loading.pop(found.key, None)

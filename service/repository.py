@@ -174,9 +174,9 @@ class Repository:
                 return NotReady(f"model {name!r}{which}: refused, {entry.reason}")
         available = ", ".join(self.states(name)) or "none"
         if version is None:
-            owner = self.owners.get(name, name)
+            # Not of which model: a token for the view need not be one for that.
             message = (
-                f"model {name!r}: it is a view of {owner!r}, and the version of that which serves "
+                f"model {name!r}: it is a view of a model, and the version of that which serves "
                 f"has no such view. Available by version: {available}"
             )
             return NotReady(message)
@@ -327,8 +327,9 @@ def _owners(stock: Stock, models: Iterable[Loaded], refused: list[Refused]) -> d
             elif view in folders:
                 reason = "a folder has that name already"
             elif owners.setdefault(view, name) != name:
-                reason = f"a view of {owners[view]!r} has that name already"
+                reason = "a view of another model has that name already"
             if reason is not None:
-                reason = f"it is a view of {name!r}, and {reason}"
+                # Not of which, which is told to whoever asks for the view; its version is known.
+                reason = f"it is a view of a model, and {reason}"
                 refused.append(Refused(view, version, reason))
     return owners

@@ -11,6 +11,7 @@ A repository has these, and in place of one there may be a single model:
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class Scan:
     """Folders that hold no version."""
     unloaded: frozenset[str] = frozenset()
     """Models that are out of service, by a file that says so."""
+    unreadable: frozenset[str] = frozenset()
+    """Models whose folder is there and cannot be read: what is loaded of them serves on."""
 
     @cached_property
     def by_name(self) -> dict[str, dict[str, Version]]:
@@ -112,19 +115,23 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
 
     Args:
         now: the repository.
-        before: the same a moment earlier; a file that differs from then is being written.
+        before: the same a moment earlier; a version that differs from then is being written.
+            Aliases are not waited for: their file is small, is replaced by a rename, and one
+            that is replaced all the time would never be taken.
         known: what was last taken for the repository.
     """
-    still = {*before.versions, *before.aliases}
+    still = {*before.versions}
     old = {found.key: found for found in known.versions}
-    lists = {entry.name: entry for entry in known.aliases}
     found = [f if f in still else old.get(f.key) for f in now.versions]
-    aliases = [a if a in still else lists.get(a.name) for a in now.aliases]
+    # Of a folder that cannot be read nobody knows that anything has changed.
+    found += [f for f in known.versions if f.name in now.unreadable]
+    aliases = [*now.aliases, *(a for a in known.aliases if a.name in now.unreadable)]
     return Scan(
-        tuple(f for f in found if f is not None),
-        tuple(a for a in aliases if a is not None),
+        tuple(sorted((f for f in found if f is not None), key=lambda f: (f.name, int(f.version)))),
+        tuple(sorted(aliases, key=lambda a: a.name)),
         now.refused,
-        now.unloaded,
+        now.unloaded | (known.unloaded & now.unreadable),
+        now.unreadable,
     )
 
 
@@ -143,18 +150,20 @@ def _look(path: Path) -> Scan:
     aliases: list[Aliases] = []
     refused: list[Refused] = []
     unloaded: list[str] = []
-    for folder in _folders(path):
-        name = folder.name
+    unreadable: list[str] = []
+    for name in _folders(path):
         if not NAME.fullmatch(name):
             reason = f"its folder's name is no model name: expected {NAMES}"
-            refused.append(Refused(name, None, reason))
+            refused.append(Refused(_shown(name), None, reason))
             continue
-        if not os.access(folder, os.R_OK | os.X_OK):
-            refused.append(Refused(name, None, "its folder cannot be read"))
-            continue
+        folder = path / name
         try:
-            numbers = versions(folder)
+            numbers = _versions(folder)
         except FileNotFoundError:  # it was removed while we looked
+            continue
+        except OSError as error:
+            refused.append(Refused(name, None, f"its folder cannot be read: {error.strerror}"))
+            unreadable.append(name)
             continue
         if not numbers:
             reason = f"it has no version: expected {name}/1/{FILE}"
@@ -169,7 +178,30 @@ def _look(path: Path) -> Scan:
             aliases.append(Aliases(name, folder / ALIASES, (stamp,)))
         if _stamp(folder / UNLOADED) is not None:
             unloaded.append(name)
-    return Scan(tuple(found), tuple(aliases), tuple(refused), frozenset(unloaded))
+    return Scan(
+        tuple(found),
+        tuple(aliases),
+        tuple(refused),
+        frozenset(unloaded),
+        frozenset(unreadable),
+    )
+
+
+def _versions(folder: Path) -> list[int]:
+    """The versions in a folder.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not os.access(folder, os.R_OK | os.X_OK):
+        folder.stat()  # which says why, or that it is gone
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return versions(folder)
+
+
+def _shown(name: str) -> str:
+    """A folder's name as text: it may be any bytes, of which JSON takes only UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _one(name: str, file: Path, root: str = "") -> Scan:
@@ -202,6 +234,15 @@ def _as_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".-")[:128] or "model"
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Path) -> list[str]:
+    """The names of the folders of a repository, in order."""
     # What begins with a dot is being published, or is nobody's model.
-    return sorted(e for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))
+    with os.scandir(path) as entries:
+        return sorted(e.name for e in entries if not e.name.startswith(".") and _is_folder(e))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that may not be followed, which its reader is told of
+        return True

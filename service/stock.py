@@ -7,7 +7,9 @@ by its number, or it has just been superseded, and it goes once nobody asks any 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+import math
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from service.signature import Signature
 
 log = logging.getLogger(__name__)
+
+# When what the machine was short of is asked for again: twice as long after each try.
+AGAIN_SECONDS = 1.0
+MOST_AGAIN_SECONDS = 300.0
 
 # A model, or an alias, of a name.
 Key = tuple[str, str]
@@ -53,6 +59,11 @@ class Broken:
 
     found: Version
     reason: str
+    is_short: bool = False
+    """Whether the machine is at fault, which may have by now what loading it takes."""
+    tries: int = 0
+    again: float = math.inf
+    """When it is tried again, by the monotonic clock; what is the file's fault never is."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,13 @@ class Stock:
     """By model and alias, why it does not serve what it names."""
     damaged: tuple[Refused, ...] = ()
     """Files of aliases that cannot be read."""
+    again: float = math.inf
+    """When these are read again, where the machine is at fault."""
+
+    def is_due(self) -> bool:
+        """Whether something that the machine was short for is to be tried again."""
+        again = min([self.again, *(broken.again for broken in self.broken.values())])
+        return time.monotonic() >= again
 
 
 EMPTY = Stock(Scan((), (), ()), {}, {})
@@ -95,12 +113,28 @@ def load(found: Version) -> Loaded | Broken:
             },
         )
     except ModelRefused as error:
-        return Broken(found, trial.plain(str(error)))
+        return Broken(found, trial.plain(str(error)), trial.is_shortage(error))
     except Exception as error:
         # A bug, of ours or of what we load with; the other models are to serve all the same.
-        log.exception("%s, version %s: loading it failed", name, version)
+        is_short = trial.is_shortage(error)
+        if not is_short:
+            log.exception("%s, version %s: loading it failed", name, version)
         reason = f"loading it failed: {type(error).__name__}: {error}"
-        return Broken(found, trial.plain(reason))
+        return Broken(found, trial.plain(reason), is_short)
+
+
+def later(made: Loaded | Broken, before: Broken | None) -> Loaded | Broken:
+    """What came of a load, and when to try again if the machine is at fault.
+
+    Args:
+        made: that.
+        before: what came of the one before, if it failed.
+    """
+    if isinstance(made, Loaded) or not made.is_short:
+        return made
+    tries = before.tries + 1 if before is not None and before.found == made.found else 0
+    wait = min(MOST_AGAIN_SECONDS, AGAIN_SECONDS * 2**tries)
+    return replace(made, tries=tries, again=time.monotonic() + wait)
 
 
 def _check_place(file: Path, root: str) -> None:
@@ -129,7 +163,7 @@ def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
         before: what was loaded last; what has not changed since is taken over.
     """
     shelf = _Shelf(before)
-    declared, damaged = _declared(scan, before)
+    declared, damaged, again = _declared(scan, before)
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     for name, versions in scan.by_name.items():
@@ -158,6 +192,7 @@ def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
         aliases,
         amiss,
         damaged,
+        again,
     )
 
 
@@ -176,10 +211,10 @@ class _Shelf:
         if key not in self.taken:
             loaded, broken = self._before.models.get(key), self._before.broken.get(key)
             made: Loaded | Broken | None = None
-            if broken is not None and broken.found == found:
+            if broken is not None and broken.found == found and not _is_due(broken):
                 made = broken
             elif loaded is None or loaded.found != found:
-                made = load(found)
+                made = later(load(found), broken)
             if isinstance(made, Broken):
                 self.broken[key] = made
             # Its file may have become worse; what was loaded of it is as good as it was.
@@ -190,7 +225,10 @@ class _Shelf:
         return key in self.taken
 
     def keep(self, found: Version) -> None:
-        """Keep what is known of a version that nothing wants, unless its file has changed."""
+        """Keep what is known of a version that nothing wants, unless its file has changed.
+
+        One that was asked for, and that the machine was too short for, is tried again.
+        """
         key = found.key
         if key in self.models or key in self.broken:
             return
@@ -198,16 +236,31 @@ class _Shelf:
         if loaded is not None and loaded.found == found:
             self.models[key] = loaded
         if broken is not None and broken.found == found:
-            self.broken[key] = broken
+            made = later(load(found), broken) if _is_due(broken) else broken
+            if isinstance(made, Loaded):
+                self.models[key] = made
+            else:
+                self.broken[key] = made
+
+
+def _is_due(broken: Broken) -> bool:
+    return time.monotonic() >= broken.again
 
 
 def _declared(
     scan: Scan, before: Stock
-) -> tuple[dict[str, Mapping[str, str]], tuple[Refused, ...]]:
-    """By model, what its file of aliases says; and the files that say nothing that makes sense."""
+) -> tuple[dict[str, Mapping[str, str]], tuple[Refused, ...], float]:
+    """By model, what its file of aliases says; the files that are damaged; and when to read again.
+
+    Only what the machine was short for is read again before it has changed.
+    """
     declared: dict[str, Mapping[str, str]] = {}
     damaged = []
+    again = math.inf
     for entry in scan.aliases:
+        if entry.name in scan.unreadable:
+            declared[entry.name] = before.declared.get(entry.name, {})
+            continue
         try:
             _check_place(entry.file, str(entry.file.parent.parent))
             declared[entry.name] = files.read(entry.file)
@@ -216,7 +269,9 @@ def _declared(
             stay = ", ".join(sorted(declared[entry.name])) or "none"
             reason = f"{error}. The aliases of before stay: {stay}"
             damaged.append(Refused(entry.name, None, reason))
-    return declared, tuple(damaged)
+            if trial.is_shortage(error):
+                again = time.monotonic() + AGAIN_SECONDS
+    return declared, tuple(damaged), again
 
 
 def _resolve(

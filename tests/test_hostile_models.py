@@ -17,6 +17,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ from test_serve import Server, free_port, get
 
 from service import memory, model, trial
 from service.app import create_app
-from service.errors import ModelRefused
+from service.errors import ModelRefused, Shortage
 from service.life import Library
 from service.model import Model
 from service.repository import open_repository
@@ -712,19 +713,53 @@ def test_a_file_is_tried_once_for_all(tmp_path):
     assert done.stdout.split() == ["tried", "loaded", "loaded", "loaded"]
 
 
-def test_without_its_keeper_a_file_is_loaded_all_the_same(tmp_path):
-    """And it is said: to serve nothing would be worse than what might happen."""
+def test_without_its_keeper_no_file_is_loaded(tmp_path):
+    """What has not been tried might end whoever loads it."""
     before = """
-        import logging, signal
-        logging.basicConfig(stream=sys.stdout, format="%(message)s")
-        trial._become_keeper = lambda end, workers: os._exit(1)
+        trial.VERDICT_SECONDS = 1
+        trial._become_keeper = lambda *_: os._exit(1)
     """
     said, _ = tried(tmp_path, GOOD, before=before)
 
     assert said == [
-        f"{tmp_path}/0.onnx is loaded untried: the process that tries models has ended",
-        "loaded",
+        "it cannot be tried, now: the process that tries models does not answer",
     ]
+
+
+def test_a_keeper_that_is_killed_is_replaced(tmp_path):
+    """Whoever is waiting for it then is answered by the next one."""
+    before = """
+        become, path = trial._become_keeper, sys.argv[2]
+        def once(*given):
+            try:
+                os.mkdir(path + ".first")
+            except FileExistsError:
+                become(*given)
+            os._exit(1)
+        trial._become_keeper = once
+    """
+
+    assert tried(tmp_path, GOOD, before=before)[0] == ["loaded"]
+
+
+@pytest.mark.parametrize("error", ["OSError(24, 'Too many open files')", "OSError(12, 'memory')"])
+def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
+    """It is not remembered of it, and the next trial may go well."""
+    before = f"""
+        load, path = model.Model.load, sys.argv[2]
+        def short(source):
+            try:
+                os.mkdir(path + ".first")
+            except FileExistsError:
+                return load(source)
+            raise {error}
+        trial.Model.load = staticmethod(short)
+        sys.argv.append(sys.argv[2])
+    """
+    (refused, loaded), _ = tried(tmp_path, GOOD, before=before)
+
+    assert refused.startswith("loading it failed: OSError: ")
+    assert loaded == "loaded"
 
 
 def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
@@ -753,7 +788,7 @@ def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
     frees = []
 
-    def _try(path, stamp, free):
+    def _try(path, stamp, free, _):
         frees.append(free >> 20)
         return trial._Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
 
@@ -778,9 +813,8 @@ def test_what_was_loaded_once_needs_room_again(monkeypatch):
         assert keeper._judge("a", "s")[0] is None
         free[0] = 100 << 20
 
-        assert keeper._judge("a", "s")[0] == (
-            "loading it takes 300 MB: expected at most the 90 MB of memory that are free for it"
-        )
+        with pytest.raises(Shortage, match="takes 300 MB: expected at most the 90 MB of memory"):
+            keeper._judge("a", "s")
 
 
 def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
@@ -795,9 +829,8 @@ def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
     with end, other, loading, done:
         keeper._loading[loading] = 600 << 20
 
-        assert keeper._judge("a", "s")[0] == (
-            "loading it takes 500 MB: expected at most the 300 MB of memory that are free for it"
-        )
+        with pytest.raises(Shortage, match="takes 500 MB: expected at most the 300 MB of memory"):
+            keeper._judge("a", "s")
 
 
 def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
@@ -812,7 +845,8 @@ def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
         return said
 
     monkeypatch.setattr(keeper, "_judge", judge)
-    monkeypatch.setattr(trial, "_keepers", [ours])
+    asked = SimpleNamespace(asking=ours, look_after=lambda: None)
+    monkeypatch.setattr(trial, "_keepers", [asked])
     thread = threading.Thread(target=keeper.run)
     with theirs:
         thread.start()

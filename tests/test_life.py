@@ -1,6 +1,7 @@
 """The life of a repository: what changes while it is served, and that no request notices."""
 
 import contextlib
+import errno
 import gc
 import http.client
 import json
@@ -27,7 +28,7 @@ from test_serve import PATIENCE, Server, free_port, get
 from service import create_app, life, scan, stock
 from service.app import create_app as create_worker_app
 from service.cli import main
-from service.errors import NotFound, NotReady, SettingsError
+from service.errors import NotFound, NotReady, SettingsError, Shortage
 from service.files import write_file
 from service.life import Library
 from service.model import Model
@@ -318,6 +319,158 @@ def test_a_bug_while_looking_is_told_once_and_looking_goes_on(models, monkeypatc
 
 
 @pytest.mark.skipif(os.getresuid()[0] != 0, reason="only root can become somebody else")
+def test_a_model_whose_folder_cannot_be_read_serves_on(models, caplog):
+    """That is no reason to think that it has gone; it is said, and what else is new is served."""
+    put(models, 1)
+    put(models, 2)
+    point(models, stable="1")
+    put(models, 1, "other")
+    library = Library(models)
+    before = library.current
+    (models / "m").rename(models / ".m")
+    # As root, who may read everything: a folder that is a link to itself.
+    (models / "m").symlink_to("m")
+    put(models, 2, "other")
+    library.refresh()
+
+    assert refused(library) == [
+        ("m", None, "its folder cannot be read: Too many levels of symbolic links")
+    ]
+    assert library.find("m") is before.find("m")
+    assert library.find("m", alias="stable") is before.find("m", alias="stable")
+    assert library.find("other").version == "2"
+    same = library.current
+    library.refresh()
+    assert library.current is same
+
+    (models / "m").unlink()
+    (models / ".m").rename(models / "m")
+    library.refresh()
+
+    assert refused(library) == []
+    assert library.find("m") is before.find("m")
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_and_all_pages_answer(models):
+    """A file system takes any bytes; JSON and Prometheus do not."""
+    put(models, 1)
+    os.mkdir(os.fsencode(models) + b"/caf\xe9")  # noqa: PTH102  a Path would be no bytes
+    client = create_app(Settings(models=models)).test_client()
+
+    assert client.get("/models").json["refused"] == [
+        {
+            "name": "caf\\xe9",
+            "version": None,
+            "reason": "its folder's name is no model name: expected letters, digits, '_', '.' and "
+            "'-'",
+        }
+    ]
+    for page in ("/", "/readyz", "/metrics", "/openapi.json", "/ping", "/v1/models"):
+        assert client.get(page).status_code == 200, page
+    assert client.post("/v2/repository/index").status_code == 200
+    assert client.post("/predict", json=FRUIT).status_code == 200
+
+
+def test_only_a_folder_whose_name_is_no_text_says_so(models):
+    """Where nothing else is there, it is the reason why nothing is ready."""
+    os.mkdir(os.fsencode(models) + b"/\xff")  # noqa: PTH102
+    client = create_app(Settings(models=models)).test_client()
+
+    for answer in (client.get("/readyz"), client.post("/predict", json=FRUIT)):
+        assert answer.status_code == 503
+        assert "\\\\xff" in answer.text
+
+
+def test_aliases_that_are_renamed_all_the_time_are_taken(models, monkeypatch):
+    """Each look finds another file, and each of them is whole."""
+    put(models, 1)
+    put(models, 2)
+    point(models, stable="1")
+    library = Library(models)
+    assert library.find("m", alias="stable").version == "1"
+    monkeypatch.setattr(life, "SETTLE_SECONDS", 0.05)
+    ended = threading.Event()
+
+    def rename():
+        while not ended.wait(0.005):
+            point(models, stable="2")
+
+    point(models, stable="2")
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        library.refresh()
+    finally:
+        ended.set()
+        thread.join()
+
+    assert library.find("m", alias="stable").version == "2"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(errno.EMFILE, "Too many open files"), id="descriptors"),
+        pytest.param(OSError(errno.ENOMEM, "Cannot allocate memory"), id="memory"),
+        pytest.param(MemoryError(), id="memory of Python"),
+        pytest.param(RuntimeError("can't start new thread"), id="threads"),
+        pytest.param(Shortage("loading it takes 2 MB"), id="a trial"),
+    ],
+)
+@pytest.mark.parametrize("on_demand", [False, True])
+def test_what_the_machine_was_short_of_is_asked_for_again(models, monkeypatch, error, on_demand):
+    """Later and later, though no file changes; what is the file's fault is not."""
+    now = [1000.0]
+    monkeypatch.setattr(stock.time, "monotonic", lambda: now[0])
+    put(models, 1)
+    put(models, 2)
+    failures = [error, error]
+    tries = []
+    real = Model.load
+
+    def load(source):
+        number = source.parts[-2]
+        if number == ("1" if on_demand else "2"):
+            tries.append(now[0])
+            if failures:
+                raise failures.pop()
+        return real(source)
+
+    monkeypatch.setattr(Model, "load", load)
+    library = Library(models)
+    for _ in range(12):
+        if on_demand:
+            with contextlib.suppress(NotReady):
+                library.find("m", "1")
+        library.refresh()
+        now[0] += 0.5
+
+    assert [round(then - tries[0]) for then in tries] == [0, 1, 3]
+    assert refused(library) == []
+    assert library.find("m", "1").version == "1"
+    assert library.find("m").version == "2"
+
+
+def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(models, monkeypatch):
+    """Their file has not changed since; all that was missing was a descriptor."""
+    put(models, 1)
+    put(models, 2)
+    point(models, stable="1")
+    monkeypatch.setattr(stock, "AGAIN_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+
+        def fail(*_):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patch.setattr(stock.files, "_content", fail)
+        library = Library(models)
+        assert refused(library)[0][2].startswith("aliases.json: cannot be read: Too many open")
+    library.refresh()
+
+    assert refused(library) == []
+    assert library.find("m", alias="stable").version == "1"
+
+
 def test_what_may_be_read_again_is_served_again():
     """A folder and a file that are closed and opened up, whose contents never change."""
     with tempfile.TemporaryDirectory() as name:
@@ -342,7 +495,7 @@ def test_what_may_be_read_again_is_served_again():
             os.setresuid(*user)
 
     assert closed == [
-        ("m", None, "its folder cannot be read"),
+        ("m", None, "its folder cannot be read: Permission denied"),
         ("other", "1", "it cannot be read: Permission denied"),
     ]
     assert sorted(library.current.serving) == ["m", "other"]
@@ -831,8 +984,8 @@ def test_views_follow_the_versions_and_aliases_of_their_file(models):
     with pytest.raises(NotReady) as raised:
         library.find("v")
     assert str(raised.value) == (
-        "model 'v': it is a view of 'm', and the version of that which serves has no such view. "
-        "Available by version: 1, 2"
+        "model 'v': it is a view of a model, and the version of that which serves has no such "
+        "view. Available by version: 1, 2"
     )
     assert list(library.find("v", alias="stable").signature.heads) == ["risk", "size"]
     first = library.find("v", "1")

@@ -468,7 +468,8 @@ def test_a_service_is_ready_while_any_model_serves(tmp_path):
         pytest.param(
             "risky",
             400,
-            "unload 'risky': it is a view of 'three', and goes and comes with that: unload 'three'",
+            "unload 'risky': it is a view of a model, and goes and comes with that: unload the "
+            "model",
             id="a view",
         ),
         pytest.param("thre", 404, "did you mean 'three'", id="no model"),

@@ -89,7 +89,9 @@ def test_links_inside_are_followed(models, tmp_path):
     repository = open_repository(tmp_path / "current")
 
     assert served(repository) == {"half": ["3"], "linked": ["1"], "release": ["1"]}
-    assert refused(repository) == []
+    assert refused(repository) == [
+        ("loop", None, "its folder cannot be read: Too many levels of symbolic links")
+    ]
 
 
 def test_an_empty_repository_waits(models):
@@ -278,7 +280,7 @@ def test_what_may_not_be_read_is_refused_and_the_rest_serves(public):
 
     assert served(repository) == {"open": ["1"]}
     assert refused(repository) == [
-        ("closed", None, "its folder cannot be read"),
+        ("closed", None, "its folder cannot be read: Permission denied"),
         ("file", "1", "it cannot be read: Permission denied"),
         ("version", "1", "it cannot be read: Permission denied"),
     ]
@@ -345,7 +347,7 @@ def test_a_view_that_collides_with_a_folder_is_refused(models, other):
     repository = open_repository(models)
 
     assert (
-        Refused("taken", "1", "it is a view of 'm', and a folder has that name already")
+        Refused("taken", "1", "it is a view of a model, and a folder has that name already")
         in repository.refused
     )
     assert [s.signature.models for s in repository.served.get("taken", [])] in ([], [{}])
@@ -361,7 +363,7 @@ def test_a_view_called_like_its_own_model_is_refused(models):
     assert served(repository) == {"m": ["1"]}
     assert len(repository.find("m").signature.heads) == 4
     assert refused(repository) == [
-        ("m", "1", "it is a view of 'm', and a folder has that name already")
+        ("m", "1", "it is a view of a model, and a folder has that name already")
     ]
 
 
@@ -376,7 +378,7 @@ def test_a_view_that_two_models_have_belongs_to_the_first(models):
         ("2", ["risk"])
     ]
     assert refused(repository) == [
-        ("v", "1", "it is a view of 'b', and a view of 'a' has that name already")
+        ("v", "1", "it is a view of a model, and a view of another model has that name already")
     ]
 
 
@@ -389,7 +391,7 @@ def test_a_view_whose_name_is_none_is_refused(models):
             "two words",
             "1",
             (
-                "it is a view of 'm', and its name is no model name: "
+                "it is a view of a model, and its name is no model name: "
                 "expected letters, digits, '_', '.' and '-'"
             ),
         )

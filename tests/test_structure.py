@@ -84,7 +84,11 @@ def test_training_imports_the_contract_alone():
             {"aliases", "errors", "model", "scan", "signature", "trial"},
             id="the stock knows models",
         ),
-        pytest.param("trial", {"errors", "memory", "model"}, id="a trial knows the model alone"),
+        pytest.param(
+            "trial",
+            {"descriptors", "errors", "memory", "model"},
+            id="a trial knows the model alone",
+        ),
         pytest.param("scan", {"errors", "publish"}, id="looking reads nothing"),
         pytest.param("unloaded", {"errors", "files", "scan"}, id="a mark is a file"),
         pytest.param(
