@@ -13,7 +13,7 @@ import click
 # hold memory.  Read when numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from service import __version__, access, cpus, logs, tls, trial
+from service import __version__, access, cpus, descriptors, logs, tls, trial
 from service import settings as all_settings
 from service.repository import default_name, open_repository
 from service.scan import look
@@ -43,12 +43,13 @@ def serve(file: str | None, **flags: Any) -> None:
 
     # Before the first fork: whoever comes of it logs in the same way.
     logs.set_up()
+    descriptors.raise_limit()
     # Now, and in one line; each worker opens them again.
     access.Access.open(settings.tokens_file)
     tls.of(settings.tls_certificate, settings.tls_key)
     settings = replace(settings, workers=settings.workers or cpus.available())
     # No process loads a model that has not been tried in another.
-    with trial.kept(settings.workers):
+    with trial.kept(settings.workers) as keeper:
         if settings.default_model and settings.default_model not in names:
             # A view, perhaps, which only its file knows of; or a slip, which is better said now.
             open_repository(settings.models, settings.default_model, settings.policy)
@@ -58,7 +59,7 @@ def serve(file: str | None, **flags: Any) -> None:
             )
             if (warned := access.warning(settings.host, settings.tokens_file)) is not None:
                 log.warning("%s", warned)
-            code = Workers(settings, listener).run()
+            code = Workers(settings, listener, keeper).run()
     if code:
         raise click.exceptions.Exit(code)
 

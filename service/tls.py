@@ -61,6 +61,10 @@ class Tls:
             self._look()
         return self._context
 
+    def look_again(self) -> None:
+        """Look at the files before the next connection is greeted."""
+        self._next_look = 0.0
+
     def _look(self) -> None:
         """Take over what has changed; what is wrong with it is logged, once."""
         trouble = ""

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvloop
 
-from service import heap, tls
+from service import descriptors, heap, tls
 from service.app import create_app
 from service.connection import Connection
 from service.front import Front
+from service.status import BEAT, CLOSED, ROOM, TAKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from service.metrics import Metrics
     from service.settings import Settings
+    from service.status import Status
     from service.tls import Tls
+
+log = logging.getLogger(__name__)
 
 # How long it may take to finish what it has accepted, once it is told to stop.
 STOP_SECONDS = 10
@@ -29,24 +34,26 @@ STOP_SECONDS = 10
 AT_ONCE = 64
 # How much longer than the grace a worker goes on that nobody tells when that is over.
 MARGIN_SECONDS = 1
+# How often it shows that it runs.
+BEAT_SECONDS = 0.2
 
 
-def work(
-    settings: Settings, pair: socket.socket, on_closed: Callable[[], None], metrics: Metrics
-) -> int:
+def work(settings: Settings, pair: socket.socket, status: Status, metrics: Metrics) -> int:
     """Load the models and answer connections until there is an end to them; the exit code.
 
-    SIGTERM is the beginning of that: the service is not ready any more, and answers on.
+    SIGTERM is the beginning of that: the service is not ready any more, and answers on.  At SIGHUP
+    certificates, tokens and models are looked at again.
 
     Args:
         settings: of the service.
         pair: where connections come from, a descriptor each (SCM_RIGHTS); its end is the end.
-        on_closed: called for each connection that was taken and has ended.
+        status: what the supervisor is told of this worker.
         metrics: what counts in this process.
 
     Raises:
         SettingsError: the repository is missing or unreadable.
     """
+    threading.Thread(target=_beat, args=(status,), name="beat", daemon=True).start()
     # `wire.fast` lets sums of squares overflow; to say so once costs nothing, and at each of them
     # would cost microseconds.
     np.seterr(over="ignore")
@@ -57,14 +64,21 @@ def work(
     pair_of_files = tls.of(settings.tls_certificate, settings.tls_key)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         front = Front(app, settings, runner.get_loop())
-        runner.run(_answer(front, pair, on_closed, settings.grace, pair_of_files))
+        runner.run(_answer(front, pair, status, settings.grace, pair_of_files))
     return 0
+
+
+def _beat(status: Status) -> None:
+    # In a thread of its own: a run that takes long is no reason to be taken for dead.
+    while True:
+        status[BEAT] += 1
+        time.sleep(BEAT_SECONDS)
 
 
 async def _answer(
     front: Front,
     pair: socket.socket,
-    on_closed: Callable[[], None],
+    status: Status,
     grace: float,
     encrypted: Tls | None,
 ) -> None:
@@ -76,7 +90,17 @@ async def _answer(
         # Whoever accepts ends this sooner, by closing its end of the pair.
         loop.call_later(grace + MARGIN_SECONDS, stop.set)
 
+    def look_again() -> None:
+        front.access.look_again()
+        if encrypted is not None:
+            encrypted.look_again()
+        front.threads.submit(front.library.look_again)
+
+    def on_closed() -> None:
+        status[CLOSED] += 1
+
     loop.add_signal_handler(signal.SIGTERM, drain)
+    loop.add_signal_handler(signal.SIGHUP, look_again)
     pair.setblocking(False)
     tasks = set()
 
@@ -90,13 +114,19 @@ async def _answer(
         # Not one at each look: the next may be some time from now, when a model is overrun.
         with contextlib.suppress(BlockingIOError):
             for _ in range(AT_ONCE):
-                message, descriptors, _, _ = socket.recv_fds(pair, 1, 1)
+                message, received, _, _ = socket.recv_fds(pair, 1, 1)
                 if not message:
                     # The process that accepts is gone, and nothing will come any more.
                     loop.remove_reader(pair)
                     stop.set()
                     return
-                begin(descriptors[0])
+                status[TAKEN] += 1
+                if received:
+                    begin(received[0])
+                else:
+                    # The kernel has closed it: more files are open than were reckoned with.
+                    on_closed()
+                    log.error("a connection is lost, since no descriptor was free for it")
 
     def begin(descriptor: int) -> None:
         connection = socket.socket(fileno=descriptor)
@@ -110,5 +140,6 @@ async def _answer(
         task.add_done_callback(taken)
 
     loop.add_reader(pair, take)
+    status[ROOM] = descriptors.room()
     await stop.wait()
     await front.close(STOP_SECONDS)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small
@@ -25,18 +26,37 @@ BODY = json.dumps({"instances": [{"fruit": [1, 2]}], "heads": ["size"]})
 PATIENCE = 20
 
 
+PLAIN = "from service.cli import main; main()"
+# Kills a worker that is stopped after a second and a half.
+HASTY = "from service import cli, workers; workers.DEAD_TICKS = 3; cli.main()"
+# The second worker has to wait.
+SHORT = """
+import os
+from service import cli, workers
+fork, forks = os.fork, []
+def short():
+    forks.append(1)
+    if len(forks) in (3, 4):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+workers.os.fork = short
+cli.main()
+"""
+
+
 class Service:
     """A service of two workers, and what is known of it from outside."""
 
-    def __init__(self, models: Path, count: int = 2) -> None:
+    def __init__(
+        self, models: Path, count: int = 2, program: str = PLAIN, **environment: str
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        program = "from service.cli import main; main()"
         flags = ["--models", str(models), "--port", str(self.port), "--workers", str(count)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, "serve", *flags],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TRICEPS_GRACE": "0"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TRICEPS_GRACE": "0", **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -70,6 +90,24 @@ class Service:
         finally:
             if connection is None:
                 asked.close()
+
+    def answer(self) -> dict[str, Any]:
+        """What one prediction is answered with."""
+        with contextlib.closing(self.connect()) as asked:
+            asked.request("POST", "/predict", BODY, JSON)
+            return json.load(asked.getresponse())
+
+    def relatives(self) -> list[int]:
+        """The processes of the service that are no workers: its keeper."""
+        group = {self.process.pid, *self.workers()}
+        code = self.process.args[2].encode()
+        found = []
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                arguments = (process / "cmdline").read_bytes()
+                if code in arguments and f"\0{self.port}\0".encode() in arguments:
+                    found.append(int(process.name))
+        return [pid for pid in found if pid not in group]
 
     def workers(self) -> list[int]:
         """The processes that answer."""
@@ -151,6 +189,66 @@ def test_workers_end_with_the_one_that_accepts(service):
     while any(Path(f"/proc/{pid}/stat").exists() for pid in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_stopped_worker_is_given_nothing_more_and_is_replaced(tmp_path):
+    """All who ask once it has been noticed are answered; in the end it is killed."""
+    small.put(tmp_path, "three", 1, small.three())
+    service = Service(tmp_path, program=HASTY)
+    victim, _ = service.workers()
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        # Given to the other one as soon as it is known; until then, those it was given wait.
+        service._until(lambda: service.ask() == 200)
+        service._until(lambda: victim not in service.workers())
+        service._until(lambda: len(service.workers()) == 2)
+        statuses = [service.ask() for _ in range(50)]
+        code, said = service.end()
+    finally:
+        service.process.kill()
+
+    assert statuses == [200] * 50
+    assert code == 0
+    assert f"worker {victim} has not moved for " in said
+    assert f"worker {victim} ended, and is replaced" in said
+
+
+def test_a_killed_keeper_is_replaced(service, tmp_path):
+    """A version that comes then is tried by the next one."""
+    for pid in service.relatives():
+        os.kill(pid, signal.SIGKILL)
+    small.put(tmp_path, "three", 2, small.three(2.0))
+    service._until(lambda: service.answer()["version"] == "2")
+    code, said = service.end()
+
+    assert code == 0
+    assert "the process that tries models has ended, and is replaced" in said
+    assert "untried" not in said
+
+
+def test_at_sighup_everything_is_looked_at_again(tmp_path):
+    """The service goes on, where a process would end by it."""
+    small.put(tmp_path, "three", 1, small.three())
+    service = Service(tmp_path, TRICEPS_WATCH="0")
+    small.put(tmp_path, "three", 2, small.three(2.0))
+    assert service.answer()["version"] == "1"
+    before = service.workers()
+    service.process.send_signal(signal.SIGHUP)
+    service._until(lambda: [service.answer()["version"] for _ in range(8)] == ["2"] * 8)
+
+    assert service.workers() == before
+    assert service.end()[0] == 0
+
+
+def test_a_worker_that_cannot_be_started_now_is_started_later(tmp_path):
+    """There may be too many processes; that passes, and the others answer meanwhile."""
+    small.put(tmp_path, "three", 1, small.three())
+    service = Service(tmp_path, program=SHORT)
+    service._until(lambda: len(service.workers()) == 2)
+    code, said = service.end()
+
+    assert code == 0
+    assert said.count("no worker can be started, now: ") == 1
 
 
 def test_workers_that_die_at_once_end_the_service(tmp_path, monkeypatch, caplog):
