@@ -191,7 +191,7 @@ class Bench:
         checks = {}
         for body in {cell.body for cell in cells}:
             expected = servers.reference(path, models.BODIES[body])
-            checks[body] = partial(_check, body=body, expected=expected)
+            checks[body] = partial(check_answer, body=body, expected=expected)
         with servers.run(self._server, self._python, path, checks[cells[0].body]) as running:
             for cell in cells:
                 checks[cell.body](running)
@@ -241,7 +241,7 @@ class Bench:
         self._result.starts.append(start)
 
 
-def _check(running: Running, *, body: str, expected: dict[str, list[list[float]]]) -> None:
+def check_answer(running: Running, *, body: str, expected: dict[str, list[list[float]]]) -> None:
     """See that an answer is what ONNX Runtime answers.
 
     Raises:

@@ -1,0 +1,253 @@
+"""Two checkouts of Triceps side by side: how fast the one is, measured by the other.
+
+    python -m benchmarks.commits BEFORE AFTER [--rounds N] [--seconds N] [--cells W1,heavy-16]
+
+Each is a folder with a checkout that has its own `.venv`, in which it is installed.  Both serve
+the same model at the same time, and are loaded by turns, a second each: what changes on the
+machine meanwhile meets both.  Every answer is held against ONNX Runtime's own before and after.
+The ratio of a cell is the median over the rounds of the ratio within one; beside it stands what
+chance makes of it, the least and the most of the middle half of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import geometric_mean, median, quantiles
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmarks import load, models, report, results, servers
+from benchmarks.bench import Names, check_answer
+from benchmarks.results import CELLS, Cell
+from benchmarks.servers import NotReadyError, Running, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.load import Load
+
+MEASURED = ("W1-1", "W1-16", "W1-64", "W2-16", "W3-8", "heavy-16", "heavy-64")
+ROUNDS = 7
+SECONDS = 4
+# What a change may cost: in the geometric mean of all cells, and in any one of them.
+MEAN_GOAL = 0.97
+CELL_GOAL = 0.95
+FOLDER = Path("build/bench")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Both, loaded one after the other in one cell of one round: requests a second."""
+
+    cell: str
+    round: int
+    before: float
+    after: float
+    errors: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast the later one is."""
+        return self.after / self.before
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A cell: the median of its ratios, the middle half of them, and all of them."""
+
+    cell: str
+    before: float
+    after: float
+    middle: float
+    low: float
+    high: float
+    least: float
+    most: float
+    errors: int
+
+
+def ratio(turns: Sequence[Turn]) -> Ratio:
+    """Sum up the turns of one cell."""
+    ratios = [turn.ratio for turn in turns]
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else 3 * ratios
+    return Ratio(
+        turns[0].cell,
+        median(turn.before for turn in turns),
+        median(turn.after for turn in turns),
+        *(median(ratios), low, high, min(ratios), max(ratios)),
+        sum(turn.errors for turn in turns),
+    )
+
+
+def checkout(folder: Path, name: str) -> Server:
+    """The server of a checkout.
+
+    Raises:
+        NotReadyError: it has no `.venv`, or one that runs another checkout.
+    """
+    folder = folder.resolve()
+    program, python = folder / ".venv/bin/triceps", folder / ".venv/bin/python"
+    if not program.exists():
+        message = (
+            f"{folder}: expected a checkout that is installed into its own .venv, found no "
+            f"{program}; there: make install-serve"
+        )
+        raise NotReadyError(message)
+    found = subprocess.run(
+        [str(python), "-c", "import service; print(service.__file__)"],
+        cwd="/",
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    if not Path(found).resolve().is_relative_to(folder):
+        raise NotReadyError(f"{program}: expected to run the service of {folder}, runs {found}")
+
+    def command(peer: str, model: str, port: str) -> list[str]:
+        _, *options = servers.TRICEPS.command(peer, model, port)
+        return [str(program), *options]
+
+    return replace(servers.TRICEPS, name=name, about=str(folder), command=command)
+
+
+def measure(
+    pair: tuple[Server, Server], cells: Sequence[Cell], rounds: int, seconds: int
+) -> list[Turn]:
+    """Load both by turns, so many rounds of so many seconds a cell."""
+    turns = []
+    for number in range(rounds):
+        for model in dict.fromkeys(cell.model for cell in cells):
+            its = [cell for cell in cells if cell.model == model]
+            turns += _round(pair, model, its, number, seconds)
+    return turns
+
+
+def _round(
+    pair: tuple[Server, Server], model: str, cells: Sequence[Cell], number: int, seconds: int
+) -> list[Turn]:
+    """One round of the cells of one model; both are started for it anew."""
+    path = models.FOLDER / model / models.FILE
+    checks: dict[str, Callable[[Running], None]] = {
+        body: partial(
+            check_answer, body=body, expected=servers.reference(path, models.BODIES[body])
+        )
+        for body in {cell.body for cell in cells}
+    }
+    turns = []
+    with ExitStack() as stack:
+        up = [
+            stack.enter_context(servers.run(server, "", path, checks[cells[0].body]))
+            for server in pair
+        ]
+        for cell in cells:
+            asks = []
+            for running in up:
+                checks[cell.body](running)
+                body = models.FOLDER / f"{cell.body}.json"
+                asks.append(partial(load.run, running.url("/predict"), body, cell.connections, 1))
+                asks[-1]()
+            samples: tuple[list[Load], list[Load]] = [], []
+            for slice_ in range(seconds):
+                # a b b a, or b a a b: what grows or shrinks meanwhile meets both alike.
+                first = (number + slice_) % 2
+                for side in (first, 1 - first):
+                    samples[side].append(asks[side]())
+            for running in up:
+                checks[cell.body](running)
+            before, after = (
+                sum(sample.requests for sample in side) / sum(sample.seconds for sample in side)
+                for side in samples
+            )
+            errors = sum(s.refused + s.late + s.broken for side in samples for s in side)
+            turn = Turn(cell.name, number, before, after, errors)
+            turns.append(turn)
+            console.print(
+                f"round {number + 1}: {cell.name}: {turn.before:,.0f}/s, {turn.after:,.0f}/s, "
+                f"{turn.ratio:.3f}" + (f", {errors} ERRORS" if errors else "")
+            )
+    return turns
+
+
+def table(turns: Sequence[Turn]) -> report.Table:
+    """A line a cell, and one for all of them."""
+    by_cell: dict[str, list[Turn]] = {}
+    for turn in turns:
+        by_cell.setdefault(turn.cell, []).append(turn)
+    found = [ratio(its) for its in by_cell.values()]
+    rows = [
+        [
+            each.cell,
+            *(f"{each.before:,.0f}", f"{each.after:,.0f}", f"{each.middle:.3f}"),
+            *(f"{each.low:.3f} to {each.high:.3f}", f"{each.least:.3f} to {each.most:.3f}"),
+            f"{each.errors}",
+        ]
+        for each in found
+    ]
+    # The mean of each round is a measurement of its own: so they tell how sure the mean is.
+    rounds = {turn.round: [t.ratio for t in turns if t.round == turn.round] for turn in turns}
+    means = [geometric_mean(ratios) for ratios in rounds.values()]
+    mean = geometric_mean(each.middle for each in found)
+    spread = f"{min(means):.3f} to {max(means):.3f}"
+    rows.append(["geometric mean", "", "", f"{mean:.3f}", "", spread, ""])
+    header = ("cell", "before/s", "after/s", "ratio", "middle half", "of all rounds", "errors")
+    return report.Table(f"After by before, {len(rounds)} rounds", header, rows)
+
+
+def shortfalls(turns: Sequence[Turn]) -> list[str]:
+    """What became slower than it may."""
+    cells = dict.fromkeys(turn.cell for turn in turns)
+    found = [ratio([turn for turn in turns if turn.cell == cell]) for cell in cells]
+    mean = geometric_mean(each.middle for each in found)
+    lines = [
+        f"{each.cell}: {each.middle:.3f}, expected at least {CELL_GOAL:g}"
+        for each in found
+        if each.middle < CELL_GOAL
+    ]
+    if mean < MEAN_GOAL and not math.isclose(mean, MEAN_GOAL):
+        lines.append(f"geometric mean: {mean:.3f}, expected at least {MEAN_GOAL:g}")
+    return lines
+
+
+console = report.console()
+
+
+@click.command()
+@click.argument("before", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("after", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True)
+@click.option("--seconds", type=click.IntRange(1), default=SECONDS, show_default=True)
+@click.option("--cells", type=Names(MEASURED), default=list(MEASURED))
+def main(before: Path, after: Path, rounds: int, seconds: int, cells: list[str]) -> None:
+    """Measure the checkouts BEFORE and AFTER, and end with 1 if the later one is too slow."""
+    servers.stop_when_told()
+    chosen = [CELLS[name] for name in cells]
+    try:
+        load.find()
+        pair = checkout(before, "before"), checkout(after, "after")
+        models.write(models.FOLDER, *dict.fromkeys(cell.model for cell in chosen))
+        turns = measure(pair, chosen, rounds, seconds)
+    except (load.NoLoadError, NotReadyError) as error:
+        raise click.ClickException(str(error)) from error
+    name = f"commits-{results.today().replace(' ', '-').replace(':', '')}.json"
+    path = FOLDER / name
+    path.write_text(json.dumps([asdict(turn) for turn in turns], indent=1))
+    report.show(table(turns), console)
+    console.print(f"written: {path}")
+    lines = shortfalls(turns)
+    for line in lines:
+        console.print(line, style="yellow")
+    if lines:
+        raise click.exceptions.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Two checkouts side by side: what a difference comes to, and which checkout is measured."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import commits
+from benchmarks.servers import NotReadyError
+
+
+def _turns(cell, ratios):
+    return [commits.Turn(cell, number, 100.0, 100.0 * r, 0) for number, r in enumerate(ratios)]
+
+
+def test_a_cell_is_the_median_of_its_rounds():
+    """Beside it the middle half, and the extremes."""
+    found = commits.ratio(_turns("W1-1", [1.0, 0.9, 1.1, 0.98, 1.02]))
+
+    assert found == commits.Ratio("W1-1", 100.0, 100.0, 1.0, 0.98, 1.02, 0.9, 1.1, 0)
+    assert commits.ratio(_turns("W1-1", [0.9])).low == 0.9
+
+
+def test_what_became_too_slow_is_told():
+    """One cell by more than a twentieth, or all of them a little."""
+    well = _turns("W1-1", [1.0, 1.0]) + _turns("W2-16", [0.96, 0.97])
+    slow = _turns("W1-1", [0.94, 0.94]) + _turns("W2-16", [0.96, 0.96])
+
+    assert commits.shortfalls(well) == []
+    assert commits.shortfalls(slow) == [
+        "W1-1: 0.940, expected at least 0.95",
+        "geometric mean: 0.950, expected at least 0.97",
+    ]
+    *cells, mean = commits.table(slow).rows
+    assert [row[0] for row in cells] == ["W1-1", "W2-16"]
+    assert mean[3] == "0.950"
+
+
+def test_a_checkout_is_one_that_is_installed(tmp_path):
+    """Into its own .venv: otherwise one commit would be measured against itself."""
+    with pytest.raises(NotReadyError, match=r"installed into its own \.venv"):
+        commits.checkout(tmp_path, "after")
+    programs = tmp_path / ".venv/bin"
+    programs.mkdir(parents=True)
+    (programs / "triceps").touch()
+    (programs / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (programs / "python").chmod(0o755)
+
+    with pytest.raises(NotReadyError, match=f"expected to run the service of {tmp_path}"):
+        commits.checkout(tmp_path, "after")
+
+    root = Path(commits.__file__).parents[1]
+    if (root / ".venv/bin/triceps").exists():
+        command = commits.checkout(root, "before").command("", "model", "80")
+        assert command[0] == str(root / ".venv/bin/triceps")
