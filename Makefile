@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test clients lint format lock bench soak image sbom clean install-serve install-train install-dev install-clients
+.PHONY: again help serve train test attack clients lint format lock bench soak image sbom clean install-serve install-train install-dev install-clients
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -27,6 +27,9 @@ train: $(specs:training/specs/%.toml=build/trained/%) ## train the shipped specs
 test: lint ## lint, then run the whole suite with its coverage
 	@$(bin)/python -m pytest --cov
 	@$(MAKE) clients
+
+attack: install-dev ## attack a service in every way, beside a caller who is to notice nothing
+	@$(bin)/python -m pytest tests/attack --attack
 
 clients: install-clients ## run the tests with KServe's, MLflow's and Triton's own clients
 	@build/clients/bin/python -m pytest tests/clients

@@ -71,10 +71,10 @@ class Ledger:
             while self.recent[0][0] < now - UNTOLD_SECONDS:
                 self.recent.popleft()
 
-    def doubt(self, dialect: str, rows: int) -> None:
-        """Note a request that may or may not have been answered."""
+    def doubt(self, dialect: str, rows: int, requests: int = 1) -> None:
+        """Note requests that may or may not have been answered, and how many rows they had."""
         with self.lock:
-            self.unsure[dialect] += 1
+            self.unsure[dialect] += requests
             self.unsure_rows += rows
 
     def kill(self) -> None:

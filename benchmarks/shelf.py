@@ -22,6 +22,7 @@ from service import aliases
 from service.model import Model  # first, since it keeps ONNX Runtime from telling anybody
 from service.publish import publish, versions
 from tests import small
+from tests.attack import repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,7 @@ class Shelf:
         self.history: dict[tuple[str, str], list[Span]] = {}
         self.published: dict[tuple[str, str], Published] = {}
         self.sorts = {n: content for n, content in small.every().items() if n not in ASIDE}
+        self.sorts |= {name: repository.joint(name) for name in repository.JOINT}
         self.changes: dict[str, int] = {}
         for name, content in self.sorts.items():
             publish(models, name, content)

@@ -3,9 +3,9 @@
     python -m benchmarks.soak [SECONDS] [--write]
 
 Starts a service with tokens and two workers, and has it asked in every dialect and every form,
-well and wrongly, slowly and by who hangs up, while versions come and go, aliases move, a model is
-unloaded and loaded, and one worker is killed.  Every answer is compared with ONNX Runtime's own.
-Prints a table, and ends with 1 if a promise is broken.
+well and wrongly, slowly and by who hangs up, and attacked a little, while versions come and go,
+aliases move, a model is unloaded and loaded, and one worker is killed.  Every answer is compared
+with ONNX Runtime's own.  Prints a table, and ends with 1 if a promise is broken.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks import processes, report, results, servers, shelf
+from benchmarks import hostile, processes, report, results, servers, shelf
 from benchmarks.ledger import Gate, Ledger, Target
 from benchmarks.traffic import MOST_TOLD, OTHER, Caller, SlowCaller
 
@@ -42,6 +42,7 @@ WARM_SECONDS = 60.0
 # Whether each of them sends all of it in the end.
 SLOW_CALLERS = (True, True, False)
 CALLERS = 6
+HOSTILE_CALLERS = 2
 RATE = 200.0
 CHANGE_SECONDS = 1.0
 MEMORY_GOAL = 1.05
@@ -162,6 +163,7 @@ def _soak(seconds: float, running: servers.Running, target: Target, seed: int) -
     callers += [
         SlowCaller(target, seed * 100 + 50 + i, ends=ends) for i, ends in enumerate(SLOW_CALLERS)
     ]
+    callers += [hostile.HostileCaller(target, seed * 100 + 80 + i) for i in range(HOSTILE_CALLERS)]
     changes: Counter[str] = Counter()
     changer = threading.Thread(target=_change, args=(target, changes), daemon=True)
     target.gate.join()
@@ -460,10 +462,11 @@ def write(done: Soaked, path: Path) -> None:
     )
     about = (
         "A service with tokens and two workers is asked in every dialect and form by "
-        f"{CALLERS} callers, who also ask wrongly and hang up, and by three who send slowly, while "
-        "versions come and go, aliases move, a model is unloaded and loaded, and in the middle "
-        "one worker is killed. Every answer is compared with ONNX Runtime's own: to the last bit, "
-        "where a kernel's result does not depend on where in a batch a row stands, else within "
+        f"{CALLERS} callers, who also ask wrongly and hang up, by three who send slowly, and by "
+        f"{HOSTILE_CALLERS} who attack it a little and ask models that mix rows for extreme ones, "
+        "while versions come and go, aliases move, a model is unloaded and loaded, and in the "
+        "middle one worker is killed. Every answer is compared with ONNX Runtime's own: to the "
+        "last bit, where a kernel's result does not depend on where in a batch a row stands, else within "
         "1e-6. One that names a version has to be wholly that one's, and that one has to be one "
         "that served; one that names none has to be wholly one's that served."
     )

@@ -25,6 +25,7 @@ from benchmarks.compare import check_labels, compare, tensors
 from benchmarks.ledger import TIMEOUT, Answer, WrongError
 from benchmarks.servers import HOST
 from tests import forms
+from tests.attack.repository import JOINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -161,7 +162,9 @@ class Caller(threading.Thread):
 
     def predict_sort(self) -> str:
         """Ask a model of another sort: of any type and shape, by OIP."""
-        name = self.random.choice(list(self.to.shelf.sorts))
+        # More often one of those whose rows are not to meet anybody else's.
+        names = JOINT if self._chance(0.3) else list(self.to.shelf.sorts)
+        name = self.random.choice(names)
         content = self.to.shelf.sorts[name]
         self.rows = self.random.choice((1, 1, 3, 8))
         arrays = {

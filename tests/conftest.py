@@ -23,3 +23,17 @@ hypothesis.settings.load_profile("triceps")
 
 # Foreign clients have an environment of their own: make clients.
 collect_ignore = [] if find_spec("kserve") else ["clients"]
+
+
+def pytest_addoption(parser):
+    """Offer the attacks that take long."""
+    parser.addoption("--attack", action="store_true", help="attack in all combinations and in full")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what takes long, unless it is asked for."""
+    if config.getoption("--attack"):
+        return
+    slow = [item for item in items if item.get_closest_marker("attack")]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)

@@ -1,0 +1,179 @@
+"""The well-behaved caller, in a process of its own: asks known things, and checks every answer.
+
+Reads one line of JSON that says whom to ask for what, and then commands, a line each: `phase NAME`
+begins a phase, `report` prints all phases as a line of JSON, `end` prints them a last time.  Needs
+the standard library alone, so that it starts at once and nothing else runs beside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import math
+import ssl
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+# An answer that takes longer is lost.
+TIMEOUT = 10.0
+# Requests a connection, so that connections are made under attack, too.
+KEPT = 25
+NEAR = 1e-5
+MOST_TOLD = 10
+REFUSALS = (429, 503)
+
+
+@dataclass
+class Phase:
+    """What came of the requests that began in one phase."""
+
+    seconds: list[float] = field(default_factory=list)
+    """Of each answer that was right."""
+    threads: set[int] = field(default_factory=set)
+    """Those that were answered."""
+    names: set[str] = field(default_factory=set)
+    """What was answered, by its name."""
+    refused: int = 0
+    """Answers that said that a queue is full, where it may be."""
+    lost: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def told(self) -> dict[str, Any]:
+        """As JSON."""
+        seconds = sorted(self.seconds)
+        return {
+            "right": len(seconds),
+            "threads": len(self.threads),
+            "names": sorted(self.names),
+            "p99": seconds[int(0.99 * len(seconds))] if seconds else 0.0,
+            "longest": seconds[-1] if seconds else 0.0,
+            "refused": self.refused,
+            "lost": len(self.lost),
+            "wrong": len(self.wrong),
+            "examples": (self.lost + self.wrong)[:MOST_TOLD],
+        }
+
+
+class Caller:
+    """Some threads that ask in turn, each on a connection of its own."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.said = said
+        self.asks: list[dict[str, Any]] = said["asks"]
+        for ask in self.asks:
+            ask["body"] = base64.b64decode(ask["body"])
+            ask["answer"] = base64.b64decode(ask.get("answer", ""))
+        trusted = said["certificate"]
+        self.tls = ssl.create_default_context(cadata=trusted) if trusted else None
+        self.lock = threading.Lock()
+        self.phases = {"start": Phase()}
+        self.now = "start"
+        self.ended = threading.Event()
+        self.threads = [
+            threading.Thread(target=self.run, args=(number,)) for number in range(said["threads"])
+        ]
+
+    def run(self, number: int) -> None:
+        """Ask until the end."""
+        connection: http.client.HTTPConnection | None = None
+        asked = number
+        while not self.ended.wait(self.said["pace"]):
+            ask = self.asks[asked % len(self.asks)]
+            asked += 1
+            phase, started = self.phases[self.now], time.perf_counter()
+            try:
+                if connection is None:
+                    connection = self.connect()
+                connection.request(ask["method"], ask["path"], ask["body"], ask["headers"])
+                answer = connection.getresponse()
+                content = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                took = time.perf_counter() - started
+                why = f"{ask['name']}: {type(error).__name__}: {error} after {took:.2f} s"
+                with self.lock:
+                    phase.lost.append(why)
+                if connection is not None:
+                    connection.close()
+                    connection = None
+                continue
+            took = time.perf_counter() - started
+            if self.judge(phase, ask, answer, content):
+                with self.lock:
+                    phase.seconds.append(took)
+                    phase.threads.add(number)
+                    phase.names.add(ask["name"])
+            if asked % KEPT == 0:
+                connection.close()
+                connection = None
+        if connection is not None:
+            connection.close()
+
+    def judge(
+        self, phase: Phase, ask: dict[str, Any], answer: http.client.HTTPResponse, content: bytes
+    ) -> bool:
+        """Whether an answer is right; if not, it is noted."""
+        if answer.status == http.HTTPStatus.OK and is_right(ask, content):
+            return True
+        may_be = ask["may_be_refused"] and answer.headers["Retry-After"] is not None
+        with self.lock:
+            if answer.status in REFUSALS and may_be:
+                phase.refused += 1
+            else:
+                phase.wrong.append(f"{ask['name']}: {answer.status} {content[:150]!r}")
+        return False
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A new connection."""
+        host, port = "127.0.0.1", self.said["port"]
+        if self.tls is None:
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=self.tls)
+
+    def report(self) -> None:
+        """Print all phases."""
+        with self.lock:
+            told = {name: phase.told() for name, phase in self.phases.items()}
+        print(json.dumps(told), flush=True)  # noqa: T201  the harness reads it
+
+    def obey(self) -> None:
+        """Do as the commands say."""
+        for thread in self.threads:
+            thread.start()
+        try:
+            for line in sys.stdin:
+                command, _, name = line.strip().partition(" ")
+                if command == "phase":
+                    self.phases[name] = Phase()
+                    self.now = name
+                elif command == "report":
+                    self.report()
+                elif command == "end":
+                    break
+        finally:
+            self.ended.set()
+            for thread in self.threads:
+                thread.join()
+        self.report()
+
+
+def is_right(ask: dict[str, Any], content: bytes) -> bool:
+    """Whether an answer is what it has to be: to the last bit, or to what kernels differ by."""
+    if "values" not in ask:
+        return bool(content == ask["answer"])
+    try:
+        data = json.loads(content)["outputs"][0]["data"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
+    expected = ask["values"]
+    return len(data) == len(expected) and all(
+        math.isclose(one, other, rel_tol=NEAR, abs_tol=NEAR)
+        for one, other in zip(data, expected, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    Caller(json.loads(sys.stdin.readline())).obey()

@@ -1,0 +1,429 @@
+"""One attack from beginning to end: calm, the behaviour, and whether all is as it was before.
+
+calm ─▶ attack ─▶ after          the caller asks all the while, in a process of its own
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests import certificates, forms, tokens
+from tests.attack import behaviours, bodies, repository
+from tests.attack.hostile import ALL_TOKENS, TABLE, Behaviour, Hostile
+from tests.attack.pairs import pairwise
+from tests.harness.serving import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.harness.serving import Look
+
+__all__ = ["ALL_TOKENS", "behaviours", "bodies"]  # importing those fills the table
+
+THREADS = 4
+PACE = 0.02
+ENOUGH = 40
+# Until all is as it was: sockets are let go, the clock of a worker has ticked, metrics are told.
+SETTLE_SECONDS = 20.0
+# A behaviour takes no longer than this, whatever it meets.
+MOST_SECONDS = 120.0
+MEGABYTE = 1 << 20
+# What a worker may keep.
+KEPT_FILES = 16
+KEPT_CONNECTIONS = 2 * THREADS
+CALM_TIMES = 10
+P99_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Case:
+    """A behaviour, and all around it."""
+
+    behaviour: str
+    tokens: str
+    tls: bool
+    kind: str
+
+    @property
+    def row(self) -> Behaviour:
+        """The behaviour itself."""
+        return TABLE[self.behaviour]
+
+    @property
+    def service(self) -> tuple[bool, bool, int]:
+        """What service it meets: with tokens or not, with TLS or not, of how many descriptors."""
+        return self.tokens != "off", self.tls, self.row.files
+
+    def __str__(self) -> str:
+        """Its name as a test."""
+        tls = "TLS" if self.tls else "plain"
+        return f"{self.behaviour}, {self.kind}, tokens {self.tokens}, {tls}"
+
+
+def cases() -> list[Case]:
+    """Those few, and pairwise all others; the cases of one service are together."""
+
+    def allowed(chosen: tuple[Any, ...]) -> bool:
+        name, holder, tls, kind = chosen
+        row = TABLE[name]
+        return holder in row.tokens and tls in row.tls and kind in row.kinds
+
+    axes = list(TABLE), ("off", "holder", "stranger"), (False, True), tuple(repository.PATHS)
+    found = dict.fromkeys([*few(), *(Case(*chosen) for chosen in pairwise(axes, allowed))])
+    return sorted(found, key=lambda case: case.service)
+
+
+def few() -> list[Case]:
+    """One case of each behaviour, that with which it does most harm, by turns with TLS."""
+    found = []
+    for number, row in enumerate(TABLE.values()):
+        holder, kind = row.once
+        found.append(Case(row.name, holder, row.tls[number % len(row.tls)], kind))
+    return sorted(found, key=lambda case: case.service)
+
+
+@dataclass
+class Outcome:
+    """What an attack came to."""
+
+    case: Case
+    phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    before: int = 0
+    peak: int = 0
+    after: int = 0
+    """Bytes of the largest worker."""
+    seconds: float = 0.0
+    """That the attack took."""
+    kept_out: str = ""
+    """What ended the attack early, if anything did."""
+
+    @property
+    def calm_p99(self) -> float:
+        """Seconds."""
+        return float(self.phases["calm"]["p99"])
+
+    @property
+    def p99(self) -> float:
+        """Seconds, under attack."""
+        return float(self.phases["attack"]["p99"])
+
+    def count(self, what: str) -> int:
+        """How many were `lost`, say, in all phases."""
+        return sum(int(phase[what]) for phase in self.phases.values())
+
+    @property
+    def longest(self) -> float:
+        """The longest wait for an answer, in seconds."""
+        return max(float(self.phases[name]["longest"]) for name in ("attack", "after"))
+
+    def check_speed(self) -> None:
+        """Complain if the caller had to wait for much longer than it does in calm."""
+        most = max(CALM_TIMES * self.calm_p99, P99_SECONDS)
+        if self.p99 > most:
+            self.complaints.append(
+                f"p99: expected at most {most:.3f} s, received {self.p99:.3f} s "
+                f"({self.calm_p99:.3f} s in calm)"
+            )
+
+
+class Stage:
+    """The service that is attacked: one at a time, and another after it was broken."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+        self._key: tuple[bool, bool, int] | None = None
+        self._service: Service | None = None
+        self._models = folder / "models"
+        repository.publish(self._models)
+
+    def service(self, key: tuple[bool, bool, int]) -> Service:
+        """A service of that kind."""
+        if self._service is None or self._key != key:
+            self.clear()
+            folder = self._folder / str(self._number)
+            folder.mkdir()
+            self._number += 1
+            guarded, encrypted, files = key
+            self._service = Service(
+                *(folder, self._models),
+                guarded=guarded,
+                encrypted=encrypted,
+                files=files,
+                environment={"TRICEPS_DEFAULT_MODEL": repository.MAIN},
+                options=("--workers", "2"),
+            )
+            self._key = key
+        return self._service
+
+    def clear(self) -> None:
+        """Stop whatever runs."""
+        if self._service is not None:
+            self._service.stop()
+            self._service = None
+
+
+def attack(stage: Stage, case: Case, *, seconds: float, scale: float) -> Outcome:
+    """Attack a service while the caller asks; a service that came to harm is not used again."""
+    service = stage.service(case.service)
+    outcome = Outcome(case)
+    offset = service.log.stat().st_size
+    caller = _Caller(service, _asks(service, case.row))
+    try:
+        caller.phase("calm")
+        time.sleep(seconds)
+        before = service.look()
+        outcome.before = max(before.resident.values())
+        caller.phase("attack")
+        with _peak(service, outcome):
+            _act(service, case, outcome, seconds, scale)
+            caller.phase("after")
+            _settle(service, before, caller, outcome)
+    except (OSError, AssertionError) as error:
+        outcome.complaints.append(f"the service: {type(error).__name__}: {error}")
+    finally:
+        outcome.phases = caller.end()
+    _judge(outcome, case.row, service.logged(offset))
+    if outcome.complaints:
+        stage.clear()
+    return outcome
+
+
+def _act(service: Service, case: Case, outcome: Outcome, seconds: float, scale: float) -> None:
+    """Let the attacker do what it does, within a bound."""
+    token = "predict" if case.tokens == "holder" else ""
+    hostile = Hostile(service.port, service.tls, token, case.kind, seconds, scale)
+    began = time.monotonic()
+
+    def act() -> None:
+        try:
+            case.row.act(hostile)
+        except AssertionError as error:
+            outcome.complaints.append(f"the attacker: {error}")
+        except OSError as error:
+            # To be kept out is its lot; the caller tells whether others were.
+            outcome.kept_out = f"{type(error).__name__}: {error}"
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(MOST_SECONDS)
+    if thread.is_alive():
+        outcome.complaints.append(f"the attacker: still at it after {MOST_SECONDS:g} s")
+    outcome.seconds = time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _peak(service: Service, outcome: Outcome) -> Iterator[None]:
+    """Note the largest worker meanwhile."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            with contextlib.suppress(OSError):
+                outcome.peak = max(outcome.peak, *service.resident().values(), 0)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _settle(service: Service, before: Look, caller: _Caller, outcome: Outcome) -> None:
+    """Wait until all is as it was before the attack; complain of what is not in time."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        try:
+            complaints = _differences(service, before, caller, outcome)
+        except (OSError, AssertionError, http.client.HTTPException) as error:
+            complaints = [f"/metrics: {type(error).__name__}: {error}"]
+        if not complaints or time.monotonic() > deadline:
+            outcome.complaints += complaints
+            return
+        time.sleep(0.2)
+
+
+def _differences(service: Service, before: Look, caller: _Caller, outcome: Outcome) -> list[str]:
+    """What is not as it was."""
+    found = []
+    if (status := service.status("/readyz")) != http.HTTPStatus.OK:
+        found.append(f"/readyz: expected 200, received {status}")
+    after = caller.report()["after"]
+    if after["right"] < ENOUGH or after["threads"] < THREADS:
+        found.append(
+            f"after the attack: expected {ENOUGH} right answers to all {THREADS} callers, "
+            f"received {after['right']} to {after['threads']}"
+        )
+    if missing := caller.names - set(after["names"]):
+        found.append(f"after the attack: expected answers to {sorted(missing)}, received none")
+    now = service.look()
+    outcome.after = max(now.resident.values())
+    if now.resident.keys() != before.resident.keys():
+        found.append(f"workers: expected {[*before.resident]}, found {[*now.resident]}")
+    for pid, resident in before.resident.items():
+        if now.resident.get(pid, 0) > resident + outcome.case.row.kept * MEGABYTE:
+            had, has = resident / MEGABYTE, now.resident[pid] / MEGABYTE
+            found.append(f"memory of {pid}: {had:.0f} MB before, {has:.0f} MB after")
+        if now.files.get(pid, 0) > before.files[pid] + KEPT_FILES:
+            found.append(f"descriptors of {pid}: {before.files[pid]}, then {now.files[pid]}")
+    if now.connections > before.connections + KEPT_CONNECTIONS:
+        found.append(f"connections: {before.connections} before, {now.connections} after")
+    return found
+
+
+def _judge(outcome: Outcome, row: Behaviour, logged: list[str]) -> None:
+    """Complain of what came to the caller, of memory at its peak, and of errors of the service."""
+    for name, phase in outcome.phases.items():
+        for what in ("lost", "wrong"):
+            if phase[what]:
+                examples = "; ".join(phase["examples"][:3])
+                outcome.complaints.append(f"{phase[what]} {what} in {name}: {examples}")
+    grown = (outcome.peak - outcome.before) / MEGABYTE
+    if grown > row.peak:
+        outcome.complaints.append(
+            f"memory: expected a worker to grow by {row.peak} MB at most, it grew by {grown:.0f} MB"
+        )
+    logged = [line for line in logged if not row.faults or row.faults not in line]
+    if logged:
+        outcome.complaints.append(f"{len(logged)} errors logged, the first: {logged[0][-600:]}")
+
+
+# ── the caller ───────────────────────────────────────────────────────────────────────────────────
+
+
+class _Caller:
+    """The caller's process, and how it is told what to do."""
+
+    def __init__(self, service: Service, asks: list[dict[str, Any]]) -> None:
+        script = Path(__file__).with_name("caller.py")
+        # -I -S: the standard library alone, whatever else is installed here.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        said = {
+            "port": service.port,
+            "certificate": certificates.A if service.tls else "",
+            "threads": THREADS,
+            "pace": PACE,
+            "asks": asks,
+        }
+        self.names = {ask["name"] for ask in asks}
+        self._tell(json.dumps(said))
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+
+    def _hear(self) -> dict[str, dict[str, Any]]:
+        assert self._process.stdout is not None
+        told: dict[str, dict[str, Any]] = json.loads(self._process.stdout.readline())
+        return told
+
+    def phase(self, name: str) -> None:
+        """Begin a phase."""
+        self._tell(f"phase {name}")
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """All phases, so far."""
+        self._tell("report")
+        return self._hear()
+
+    def end(self) -> dict[str, dict[str, Any]]:
+        """Have it end, and hear all phases a last time."""
+        with self._process:
+            self._tell("end")
+            return self._hear()
+
+
+def _asks(service: Service, row: Behaviour) -> list[dict[str, Any]]:
+    """What the caller asks: three on every kind of path, and what the behaviour is about.
+
+    The answers about `three` are those that it gives now, while nobody else asks, once they have
+    been held against ONNX Runtime's own.
+    """
+    asks = []
+    for kind in repository.PATHS:
+        arrays = repository.rows_for(repository.MAIN, 2)
+        method, sent = repository.encode(kind, repository.MAIN, arrays)
+        status, headers, content = service.ask(method, sent.path, sent.body or None, sent.headers)
+        assert status == http.HTTPStatus.OK, content
+        if kind != "page":
+            received = forms.outputs_of(headers, content)
+            for head, values in repository.expected(repository.MAIN, arrays).items():
+                assert np.array_equal(received[head], values), (kind, head)
+        asks.append(_ask(service, kind, method, sent, answer=_text(content)))
+    for name in row.asks:
+        # Of joint models lone rows, and more than run together.
+        for count in (1, 300) if name in repository.JOINT else (1,):
+            arrays = repository.rows_for(name, count)
+            method, sent = repository.encode("oip", name, arrays)
+            [values] = repository.expected(name, arrays).values()
+            asks.append(
+                _ask(
+                    *(service, f"{name}, {count} rows", method, sent),
+                    values=values.ravel().tolist(),
+                    may_be_refused=row.fills,
+                )
+            )
+    return asks
+
+
+def _ask(
+    service: Service, name: str, method: str, sent: forms.Sent, **expected: Any
+) -> dict[str, Any]:
+    headers = {**sent.headers, **(tokens.header("predict") if service.guarded else {})}
+    said = {"name": name, "method": method, "path": sent.path, "headers": headers}
+    return {"may_be_refused": False, **said, "body": _text(sent.body), **expected}
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+# ── what is told ─────────────────────────────────────────────────────────────────────────────────
+
+OUTCOMES = pytest.StashKey[list[Outcome]]()
+_COLUMNS = (
+    *("behaviour", "calm p99 ms", "p99 ms", "longest ms", "lost", "wrong"),
+    *("MB before", "peak", "after", "seconds", ""),
+)
+
+
+def table(outcomes: list[Outcome]) -> Iterator[str]:
+    """What was measured, a line for each attack, as a table in Markdown."""
+    if not outcomes:
+        return
+    yield f"| {' | '.join(_COLUMNS)} |"
+    yield f"|{'---|' * len(_COLUMNS)}"
+    for outcome in outcomes:
+        times = (outcome.calm_p99, outcome.p99, outcome.longest)
+        sizes = (outcome.before, outcome.peak, outcome.after)
+        cells = [
+            str(outcome.case),
+            *(f"{1e3 * seconds:.0f}" for seconds in times),
+            *(str(outcome.count(what)) for what in ("lost", "wrong")),
+            *(f"{size / MEGABYTE:.0f}" for size in sizes),
+            f"{outcome.seconds:.1f}",
+            "FAILED" if outcome.complaints else "",
+        ]
+        yield f"| {' | '.join(cells)} |"
