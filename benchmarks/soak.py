@@ -466,9 +466,9 @@ def write(done: Soaked, path: Path) -> None:
         f"{HOSTILE_CALLERS} who attack it a little and ask models that mix rows for extreme ones, "
         "while versions come and go, aliases move, a model is unloaded and loaded, and in the "
         "middle one worker is killed. Every answer is compared with ONNX Runtime's own: to the "
-        "last bit, where a kernel's result does not depend on where in a batch a row stands, else within "
-        "1e-6. One that names a version has to be wholly that one's, and that one has to be one "
-        "that served; one that names none has to be wholly one's that served."
+        "last bit, where a kernel's result does not depend on where in a batch a row stands, else "
+        "within 1e-6. One that names a version has to be wholly that one's, and that one has to "
+        "be one that served; one that names none has to be wholly one's that served."
     )
     lines = ["# Soak", "", measured, "", about]
     for table in tables(done):
