@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PREDICTING = repository.PREDICTING
 EVERY = tuple(repository.PATHS)
+# One of each way to be answered, for what hardly depends on what is asked.
+WAYS = ("fast", "version", "page")
 GROWING_SECONDS = 4.0
 
 
@@ -86,7 +88,7 @@ def drips_large_bodies(hostile: Hostile) -> None:
             time.sleep(0.1)
 
 
-@behaviour(once=("stranger", "oip"), kinds=PREDICTING)
+@behaviour(once=("stranger", "fast"), kinds=WAYS[:2])
 def announces_bodies_that_never_come(hostile: Hostile) -> None:
     """Announce large bodies on many connections, and send none of them."""
     _hold(hostile, hostile.head("POST", _path(hostile), 3 << 20, _JSON), hostile.many(200))
@@ -105,7 +107,7 @@ def drips_heads(hostile: Hostile) -> None:
             time.sleep(0.01)
 
 
-@behaviour(once=("holder", "version"), kinds=PREDICTING)
+@behaviour(once=("holder", "version"), kinds=WAYS[:2])
 def expects_to_be_told_to_go_on(hostile: Hostile) -> None:
     """Ask whether to go on, on many connections, and never do."""
     head = hostile.head("POST", _path(hostile), 1000, {**_JSON, "Expect": "100-continue"})
@@ -141,7 +143,7 @@ def pipelines_into_a_full_queue(hostile: Hostile) -> None:
                 push([sock], asking + 600 * bare, 0.1, len(asking) + 600 * len(bare))
 
 
-@behaviour(kinds=PREDICTING)
+@behaviour(kinds=WAYS[:2])
 def pipelines_what_expires_at_once(hostile: Hostile) -> None:
     """Pipeline many good requests whose time is over before they are read."""
     expires = hostile.request(headers={"X-Request-Timeout": "0.000000001"})
@@ -176,7 +178,7 @@ def hangs_up_before_the_answer(hostile: Hostile) -> None:
             reset(sock) if number % 2 else sock.close()
 
 
-@behaviour(once=("off", "page"), kinds=EVERY)
+@behaviour(once=("off", "page"), kinds=WAYS)
 def floods_one_connection(hostile: Hostile) -> None:
     """Pipeline good requests as fast as they are taken, reading all answers."""
     asking = 50 * hostile.request()
@@ -194,7 +196,7 @@ def floods_one_connection(hostile: Hostile) -> None:
 # ── who comes and goes ───────────────────────────────────────────────────────────────────────────
 
 
-@behaviour(once=("holder", "query"), kinds=EVERY)
+@behaviour(once=("holder", "version"), kinds=WAYS)
 def half_closes(hostile: Hostile) -> None:
     """Ask, say that no more will come, and wait for the answer."""
     for _ in range(hostile.many(100)):
@@ -204,7 +206,7 @@ def half_closes(hostile: Hostile) -> None:
             hear(sock, 2)
 
 
-@behaviour(once=("holder", "binary"), kinds=EVERY)
+@behaviour(once=("holder", "page"), kinds=WAYS)
 def resets_in_each_state(hostile: Hostile) -> None:
     """Reset within the head, the body, before, within and after the answer."""
     asking = hostile.request("wide")
@@ -321,7 +323,7 @@ _CHUNKS = (
 )
 
 
-@behaviour(once=("off", "page"), kinds=EVERY)
+@behaviour(once=("off", "page"), kinds=WAYS)
 def lies_about_lengths(hostile: Hostile) -> None:
     """Send bodies and chunks that are longer or shorter than they say, or say nonsense."""
     _say_all(hostile, [line + b"\r\n\r\n" + _BODY for line in _LENGTHS])
@@ -348,7 +350,7 @@ _SMUGGLING = (
 )
 
 
-@behaviour(once=("holder", "oip"), kinds=EVERY)
+@behaviour(once=("holder", "version"), kinds=WAYS)
 def smuggles(hostile: Hostile) -> None:
     """Send one request that might be read as two, in every form."""
     _say_all(hostile, list(_SMUGGLING))
@@ -370,7 +372,7 @@ def sends_oversized_heads(hostile: Hostile) -> None:
             hear(sock, 0.05)
 
 
-@behaviour(once=("off", "query"), kinds=EVERY)
+@behaviour(once=("off", "version"), kinds=WAYS)
 def sends_ever_other_heads(hostile: Hostile) -> None:
     """Never send the same header, or query, twice."""
     with hostile.connect() as sock:

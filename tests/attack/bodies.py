@@ -56,8 +56,9 @@ def _bomb(name: str) -> Callable[[Hostile], None]:
     return act
 
 
-for _name in FILLINGS:
-    behaviour(name=f"inflates {_name}", kinds=BODIES)(_bomb(_name))
+for _number, _name in enumerate(FILLINGS):
+    _kind = BODIES[_number % len(BODIES)]
+    behaviour(name=f"inflates {_name}", kinds=BODIES, once=("off", _kind))(_bomb(_name))
 
 
 @behaviour(kinds=BODIES)

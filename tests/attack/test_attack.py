@@ -32,7 +32,7 @@ def test_the_caller_notices_nothing(stage, case, request):
     """No answer is lost or wrong, and memory, descriptors and connections are as they were."""
     full = request.config.getoption("--attack")
 
-    outcome = siege.attack(stage, case, seconds=2.0 if full else 0.5, scale=1.0 if full else 0.2)
+    outcome = siege.attack(stage, case, seconds=1.0 if full else 0.5, scale=1.0 if full else 0.2)
     if full:
         outcome.check_speed()
         request.config.stash[siege.OUTCOMES].append(outcome)
