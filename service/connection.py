@@ -9,6 +9,8 @@ socket and what it has sent, and nobody up.
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,14 +18,23 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import httptools
 
+from service import flow
 from service.errors import HTTPError, RequestError, TooBusy, TooLarge
+from service.flow import SMALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+log = logging.getLogger(__name__)
+
 MAX_HEAD = 64 * 1024
 # Requests that one connection may send ahead of their answers.
 MAX_AHEAD = 8
+# A chunk from the socket may hold thousands of requests: a larger one is parsed in pieces of this
+# size, and no further than to the next request.
+PIECE = 8 * 1024
+# A body in more parts than this is gathered in one buffer: each part costs more than a small chunk.
+MAX_PARTS = 64
 # Heads that are known again: how many, of how many bytes.
 MAX_KNOWN = 1024
 MAX_KNOWN_HEAD = 4096
@@ -36,6 +47,8 @@ LINGER_SECONDS = 2
 FRESH_SECONDS = 2
 # nginx' status for a request whose sender hung up before it was answered.
 GONE = 499
+# Every answer begins like this, so it may be sent before the rest is known.
+_FIRST_WORDS = b"HTTP/1.1 "
 
 JSON = b"content-type: application/json\r\nvary: Accept-Encoding\r\n"
 _STATUS_LINES = {
@@ -87,12 +100,14 @@ class Owner(Protocol):
     heads: dict[bytes, Head]
     """Those that are known, by their bytes."""
 
+    loop: asyncio.AbstractEventLoop
     max_body: int
     max_in_flight: int
     guarded: bool
     """Whether there are strangers: those without a token."""
     in_flight: int
     """Bytes of bodies that are here, whole or in part, and not answered."""
+    unread: flow.Unread
     connections: set[Connection]
     draining: bool
     """Whether each answer is the last of its connection."""
@@ -126,7 +141,20 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[Request] = deque()
+        # Whether a request is being answered, or the next one is about to be.
         self._answering = False
+        # What was received and is not parsed yet, since requests before it wait.
+        self._rest = b""
+        self._reading = True
+        # Whether the peer has too much to read, and whether a pipeline waits for that.
+        self._paused = False
+        self._parked = False
+        # Whether the peer has closed its end, and whether the first words of an answer are sent.
+        self._ended = False
+        self._probed = False
+        # The last moment at which it was seen to move, and how far it had got.
+        self._moved = front.now
+        self._reached = 0
         self._reading_head = False
         self._in_request = False
         self._fresh = True
@@ -137,7 +165,10 @@ class Connection(asyncio.Protocol):
         self._version = ""
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
-        self._parts: list[bytes] = []
+        # The bytes of a head so far, or of the chunk that it is in.
+        self._raw = b""
+        self._length = 0
+        self._parts: list[bytes | bytearray] = []
         self._size = 0
         self._received = 0
         self._in_flight = 0
@@ -147,32 +178,46 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether anybody is still there for an answer.
 
-        Who has closed its end is taken to be gone, as most servers do: a client that only says
-        that it will ask no more looks just the same.
+        A peer that has closed its end may have gone, or may only have nothing more to ask: TCP
+        tells neither from the other until something is sent to it.  So the first words of its
+        answer are, and if it has gone, its end of the connection says so within a round trip.
         """
-        return self._transport is not None and not self._transport.is_closing()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        return not self._ended or not self._is_gone(transport)
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         # uvloop's transports are asyncio's in all but their class.
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = transport = cast("asyncio.Transport", transport)
+        transport.set_write_buffer_limits(flow.HIGH_WATER)
+        connected = transport.get_extra_info("socket")
+        if connected.family != socket.AF_UNIX:
+            option = socket.TCP_NOTSENT_LOWAT
+            connected.setsockopt(socket.IPPROTO_TCP, option, flow.KERNEL_BYTES)
         self._front.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         """Forget the connection; requests of it that have not run yet are dropped."""
         self._transport = None
         self._let_go(self._in_flight)
+        self._front.unread.forget(self)
         for request in self._waiting:
             self._front.count_unanswered(request.target, GONE)
         self._waiting.clear()
+        self._rest = b""
         self._front.connections.discard(self)
         self._on_closed()
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
         if self._deaf or not data:
+            return
+        if self._rest:
+            self._rest += data
             return
         if not self._in_request:
             found = data.find(b"\r\n\r\n")
@@ -194,8 +239,79 @@ class Connection(asyncio.Protocol):
                 message = f"body: expected chunks of it, received over {MAX_HEAD} bytes around them"
                 self._refuse(HTTPError(400, message))
                 return
+        if len(data) <= PIECE or self._missing() >= len(data):
+            self._feed(data)
+        else:
+            self._feed_large(data)
+
+    def eof_received(self) -> bool:
+        """Answer what has been asked; the peer will ask no more, if it is still there.
+
+        TLS knows no end that is closed alone: whoever closes that has gone.
+        """
+        transport = self._transport
+        self._ended = True
+        if self._in_request:
+            self._in_request = False
+            self._drop_parts()
+        if transport is not None and self._answering and transport.can_write_eof():
+            self._probe(transport)
+            return True
+        self._moved = self._front.now
+        return False
+
+    def pause_writing(self) -> None:
+        """Neither read nor answer on: the peer has more to read than it should have."""
+        self._paused = True
+        if self._transport is not None:
+            self._moved = self._front.now
+            self._reached = self._transport.get_write_buffer_size()
+            self._front.unread.note(self, self._reached)
+            self._flow()
+
+    def resume_writing(self) -> None:
+        """Go on: the peer has read."""
+        self._paused = False
+        self._moved = self._front.now
+        self._reached = self._received
+        self._front.unread.forget(self)
+        if self._parked:
+            self._parked = False
+            self._front.loop.call_soon(self._go_on)
+        self._flow()
+
+    def _feed(self, data: bytes) -> None:
+        """Feed bytes to the parser."""
+        while data and not self._deaf:
+            data = self._parse(data)
+
+    def _feed_large(self, data: bytes) -> None:
+        """Feed a large chunk to the parser: one request as it is, and several one by one."""
+        head, _ = self._begun
+        if head and not self._answering:
+            self._feed(head)
+            data = data[len(head) :]
+            if self._missing() >= len(data):
+                self._feed(data)
+                return
+        if not self._deaf:
+            self._rest = data
+            if self._answering:
+                self._flow()
+            else:
+                self._answering = True
+                self._go_on()
+
+    def _missing(self) -> int:
+        """How many bytes of a body are still to come, as far as that was announced."""
+        return self._length - self._size if self._in_request and not self._reading_head else 0
+
+    def _parse(self, data: bytes) -> bytes:
+        """Feed bytes to the parser; what is to be fed to it after that."""
         if self._reading_head or not self._in_request:
             self._head_size += len(data)
+        self._raw = self._raw + data if self._reading_head else data
+        rest = b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -204,9 +320,9 @@ class Connection(asyncio.Protocol):
             method = self._parser.get_method()
             if method == b"CONNECT":
                 self._refuse(HTTPError(400, "request: expected one for here, received a CONNECT"))
-                return
-            self._parser = httptools.HttpRequestParser(self)
-            self.data_received(self._without_upgrade(method) + data[upgrade.args[0] :])
+            else:
+                self._parser = httptools.HttpRequestParser(self)
+                rest = self._without_upgrade(method) + data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             message = f"request: expected HTTP/1.1, received something else: {error}"
             self._refuse(HTTPError(400, message))
@@ -214,6 +330,9 @@ class Connection(asyncio.Protocol):
         if self._reading_head and self._head_size > MAX_HEAD:
             message = f"headers: expected at most {MAX_HEAD} bytes, received more"
             self._refuse(HTTPError(431, message))
+        if not self._reading_head:
+            self._raw = b""
+        return rest
 
     # What the parser calls.
 
@@ -225,7 +344,8 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers = {}
         self._parts = []
-        self._size = self._received = 0
+        self._size = self._received = self._reached = 0
+        self._moved = self._since
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the target."""
@@ -237,27 +357,41 @@ class Connection(asyncio.Protocol):
             return
         name = name.lower()
         known = self._headers.get(name)
+        if known is not None and name == b"host":
+            self._refuse(HTTPError(400, "Host: expected one, received several"))
         self._headers[name] = value if known is None else known + b"," + value
 
     def on_headers_complete(self) -> None:
         """Refuse a body that nobody will read, before it is sent."""
         self._reading_head = False
         self._head_size = 0
-        length = self._headers.get(b"content-length")
-        size = 0 if length is None else int(length)
+        headers = self._headers
+        length = headers.get(b"content-length")
+        self._length = size = 0 if length is None else int(length)
         front = self._front
         self._version = self._parser.get_http_version()
-        if self._version not in _KEEP:
-            # The parser takes some others, too, to which this would be no answer.
-            message = f"request: expected HTTP/1.1, received HTTP/{self._version}"
+        # The parser takes other versions, and other protocols that look like HTTP, to which this
+        # would be no answer.
+        if self._version not in _KEEP or self._target + b" HTTP/" not in self._raw:
+            message = "request: expected HTTP/1.1, received another protocol, or another version"
             self._refuse(HTTPError(400, message))
-        elif front.guarded and self._brings_body() and (error := front.stranger(self._headers)):
+        elif b"host" not in headers and self._version == "1.1":
+            self._refuse(HTTPError(400, "Host: expected one, received none"))
+        elif front.guarded and self._brings_body() and (error := front.stranger(headers)):
             self._refuse(error)
         elif size > front.max_body:
             self._too_large()
-        elif front.in_flight + size > front.max_in_flight:
+        elif not self._fits(size):
             self._too_much()
-        elif self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport:
+        elif (
+            headers.get(b"expect", b"").lower() == b"100-continue"
+            # A client of HTTP/1.0 knows no answer before the answer; and while others are still
+            # being answered, this would be taken for theirs.
+            and self._version == "1.1"
+            and not self._answering
+            and not self._deaf
+            and self._transport
+        ):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -268,10 +402,16 @@ class Connection(asyncio.Protocol):
         self._size += size
         self._in_flight += size
         self._front.in_flight += size
-        self._parts.append(body)
+        parts = self._parts
+        if len(parts) < MAX_PARTS:
+            parts.append(body)
+        else:
+            if len(parts) == MAX_PARTS:
+                parts.append(bytearray())
+            cast("bytearray", parts[-1]).extend(body)
         if self._size > self._front.max_body:
             self._too_large()
-        elif self._front.in_flight > self._front.max_in_flight:
+        elif not self._fits(0):
             self._too_much()
 
     def on_message_complete(self) -> None:
@@ -286,20 +426,26 @@ class Connection(asyncio.Protocol):
             self._version,
             self._target,
             self._headers,
-            self._parts[0] if len(self._parts) == 1 else b"".join(self._parts),
+            cast("bytes", self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts),
             self._parser.should_keep_alive(),
         )
         self._parts = []
         self._remember(request)
         self._hand_on(request)
 
-    def _takes(self, size: int) -> bool:
-        """Take so many bytes of a body, if there is room."""
-        front = self._front
+    def _fits(self, size: int) -> bool:
+        """Whether there is room for so many bytes of a body more."""
+        front, own = self._front, self._in_flight + size
         if front.in_flight + size > front.max_in_flight:
             return False
+        return own <= SMALL or flow.is_share(own, front.in_flight + size - own, front.max_in_flight)
+
+    def _takes(self, size: int) -> bool:
+        """Take so many bytes of a body, if there is room."""
+        if not self._fits(size):
+            return False
         self._in_flight += size
-        front.in_flight += size
+        self._front.in_flight += size
         return True
 
     def _remember(self, request: Request) -> None:
@@ -320,15 +466,73 @@ class Connection(asyncio.Protocol):
         """Have a request answered, after those before it."""
         if self._answering:
             self._waiting.append(request)
-            if len(self._waiting) == MAX_AHEAD and self._transport is not None:
-                self._transport.pause_reading()
-        else:
-            self._answering = True
+            if len(self._waiting) == MAX_AHEAD:
+                self._flow()
+            return
+        self._answering = True
+        try:
             self._front.answer(self, request)
+        except Exception:
+            # Whatever that was, nobody else may answer it, and its sender is not to wait for ever.
+            log.exception("%r could not be answered", request.target)
+            self.abort()
+
+    def _go_on(self) -> None:
+        """Have the next request of a pipeline answered, and read on until there is one.
+
+        Called by the event loop and never by the answer before: however many are refused at once,
+        the stack is no deeper, and others are answered in between.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._paused:
+            self._parked = True
+            return
+        while self._rest and not self._waiting and not self._deaf:
+            size = max(PIECE, self._missing())
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            self._feed(piece)
+        self._answering = False
+        if self._waiting:
+            self._hand_on(self._waiting.popleft())
+        elif self._last_words:
+            self._say_last_words(transport)
+        elif self._ended:
+            self._close(transport)
+        self._flow()
+
+    def _flow(self) -> None:
+        """Read on, or stop reading until what has been read is answered and has gone out."""
+        transport = self._transport
+        if transport is None or self._ended or transport.is_closing():
+            return
+        reads = self._deaf or not (self._paused or self._rest or len(self._waiting) >= MAX_AHEAD)
+        if reads is not self._reading:
+            self._reading = reads
+            if reads:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _probe(self, transport: asyncio.Transport) -> None:
+        """Begin the answer of a peer that may have gone; `is_open` looks at what comes of it."""
+        if not (self._probed or self._paused or self._rest):
+            self._probed = True
+            transport.write(_FIRST_WORDS)
+
+    def _is_gone(self, transport: asyncio.Transport) -> bool:
+        """Whether a peer that has closed its end has refused what was sent to it since."""
+        connected = transport.get_extra_info("socket")
+        gone = bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        if gone:
+            transport.abort()
+        return gone
 
     def _without_upgrade(self, method: bytes) -> bytes:
         """The head that has just been read, without the offer of another protocol."""
-        passed_over = (b"upgrade", b"connection", b"http2-settings")
+        # Whoever waits for 100 Continue has been told.
+        passed_over = (b"upgrade", b"connection", b"http2-settings", b"expect")
         lines = [b"%s %s HTTP/1.1" % (method, self._target)]
         lines += [b"%s: %s" % h for h in self._headers.items() if h[0] not in passed_over]
         return b"\r\n".join([*lines, b"", b""])
@@ -357,51 +561,88 @@ class Connection(asyncio.Protocol):
             return
         self._let_go(len(request.body))
         keep = request.keep_alive and not self._front.draining
-        transport.write(
-            b"".join(
-                (
-                    _STATUS_LINES[status],
-                    head,
-                    self._front.date,
-                    _KEEP[request.version] if keep else b"connection: close\r\n",
-                    b"content-length: %d\r\n\r\n" % (len(content) if length is None else length),
-                    content,
-                )
+        if self._ended:
+            keep = keep and bool(self._waiting or self._rest or self._last_words)
+        answer = b"".join(
+            (
+                _STATUS_LINES[status],
+                head,
+                self._front.date,
+                _KEEP[request.version] if keep else b"connection: close\r\n",
+                b"content-length: %d\r\n\r\n" % (len(content) if length is None else length),
+                content,
             )
         )
+        if self._probed:
+            answer = self._unsaid(answer)
+        transport.write(answer)
         self._since = self._front.now
         if not keep:
-            transport.close()
-        elif self._waiting:
-            if len(self._waiting) == MAX_AHEAD:
-                transport.resume_reading()
-            self._front.answer(self, self._waiting.popleft())
+            self._close(transport)
+        elif self._waiting or self._rest or self._paused:
+            self._front.loop.call_soon(self._go_on)
         else:
             self._answering = False
             if self._last_words:
                 self._say_last_words(transport)
 
     def abort(self) -> None:
-        """Hang up at once, where there is no answer to give."""
+        """Close at once, and drop what has not gone out."""
         if self._transport is not None:
             self._transport.abort()
 
     def check(self, now: float) -> None:
         """Close the connection if it has been quiet for too long."""
-        if self._answering or self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
         quiet = now - self._since
-        if self._deaf:
+        if self._paused or transport.is_closing():
+            self._check_reader(transport, now)
+        elif self._answering:
+            # Nobody reads on, or nobody has to send, before that is over.
+            self._moved, self._reached = now, self._received
+        elif self._deaf:
             if quiet > LINGER_SECONDS:
-                self._transport.close()
-        elif self._in_request and quiet > REQUEST_SECONDS:
-            message = f"request: expected all of it within {REQUEST_SECONDS} s"
-            self._refuse(HTTPError(408, message))
-        elif not self._in_request:
+                self._close(transport)
+        elif self._in_request:
+            self._check_sender(now)
+        else:
             # Who has only just come is about to ask.
             closing = self._front.closing and (not self._fresh or quiet > FRESH_SECONDS)
             if closing or quiet > IDLE_SECONDS:
-                self._transport.close()
+                self._close(transport)
+
+    def _check_reader(self, transport: asyncio.Transport, now: float) -> None:
+        """Cut off a peer that does not read what waits for it."""
+        left = transport.get_write_buffer_size()
+        if left != self._reached:
+            self._moved, self._reached = now, left
+            if self._paused:
+                self._front.unread.note(self, left)
+        elif now - self._moved > flow.STALLED_SECONDS:
+            self.abort()
+
+    def _check_sender(self, now: float) -> None:
+        """Refuse a request that takes too long to come."""
+        seconds = now - self._moved
+        if now - self._since > REQUEST_SECONDS:
+            message = f"request: expected all of it within {REQUEST_SECONDS} s"
+            self._refuse(HTTPError(408, message))
+        elif seconds >= flow.SLOW_SECONDS:
+            if self._received - self._reached < flow.SLOWEST * seconds:
+                message = (
+                    f"request: expected at least {flow.SLOWEST} bytes a second, received fewer "
+                    f"over {seconds:.0f} s"
+                )
+                self._refuse(HTTPError(408, message))
+            self._moved, self._reached = now, self._received
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Close once the answers have gone out; `check` cuts off a peer that does not read them."""
+        self._moved = self._front.now
+        self._reached = transport.get_write_buffer_size()
+        transport.close()
 
     def _brings_body(self) -> bool:
         length = self._headers.get(b"content-length")
@@ -416,7 +657,8 @@ class Connection(asyncio.Protocol):
         limit = self._front.max_in_flight
         message = (
             f"body: expected at most {limit} bytes in all bodies that a process holds "
-            "(TRICEPS_MAX_IN_FLIGHT), and others hold so many already; try again a little later"
+            "(TRICEPS_MAX_IN_FLIGHT), of which each connection has a share, and others hold too "
+            "many already; try again a little later"
         )
         self._refuse(TooBusy(message))
 
@@ -424,6 +666,11 @@ class Connection(asyncio.Protocol):
         """Forget so many bytes of bodies."""
         self._in_flight -= size
         self._front.in_flight -= size
+
+    def _drop_parts(self) -> None:
+        """Forget what is here of a body that will not be answered."""
+        self._let_go(sum(map(len, self._parts)))
+        self._parts = []
 
     def _refuse(self, error: RequestError) -> None:
         """Answer, after what is still being answered, and hear no more on this connection.
@@ -434,8 +681,8 @@ class Connection(asyncio.Protocol):
         if transport is None or self._deaf:
             return
         self._deaf = True
-        self._let_go(sum(map(len, self._parts)))
-        self._parts = []
+        self._drop_parts()
+        self._rest = b""
         # Between two requests, target and headers are still those of the one before.
         said = (self._target, self._headers) if self._in_request else (b"", {})
         content, head = self._front.refusal(*said, error)
@@ -451,14 +698,20 @@ class Connection(asyncio.Protocol):
         )
         if not self._answering:
             self._say_last_words(transport)
+        self._flow()
 
     def _say_last_words(self, transport: asyncio.Transport) -> None:
         """Refuse, and close a little later.
 
         To close with data unread sends a reset, which may overtake the answer.
         """
-        transport.write(self._last_words)
+        transport.write(self._unsaid(self._last_words))
         self._last_words = b""
         self._since = self._front.now
         if transport.can_write_eof():
             transport.write_eof()
+
+    def _unsaid(self, answer: bytes) -> bytes:
+        """What is to be sent of an answer, whose first words may have been."""
+        probed, self._probed = self._probed, False
+        return answer.removeprefix(_FIRST_WORDS) if probed else answer

@@ -17,7 +17,7 @@ from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from service import bridge, cors, gate, routes, trace, transfer
+from service import bridge, cors, flow, gate, routes, trace, transfer
 from service.access import PREDICT
 from service.batcher import LEAST_WAITING, Batcher, Lane
 from service.connection import GONE, JSON
@@ -81,6 +81,7 @@ class Front:
         self.max_body = settings.max_body
         self.max_in_flight = settings.max_in_flight
         self.in_flight = 0
+        self.unread = flow.Unread(settings.max_in_flight // 2)
         self.heads: dict[bytes, Head] = {}
         self.queue = settings.queue
         self.timeout = settings.timeout
@@ -173,6 +174,8 @@ class Front:
             await asyncio.sleep(0.02)
             for connection in list(self.connections):
                 connection.check(self.loop.time())
+        for connection in list(self.connections):
+            connection.abort()
         self.library.follow(None)
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.metrics.flush()

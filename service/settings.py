@@ -123,7 +123,8 @@ class Settings:
         default=128 * 2**20,
         metadata=_told(
             click.IntRange(1024, 2**40),
-            "The bytes of all bodies that a process holds at once; who brings more is refused.",
+            "The bytes of all bodies that a process holds at once, shared out between connections; "
+            "who brings more is refused. Answers that wait to be read may take half as many again.",
         ),
     )
     queue: float = field(

@@ -256,26 +256,26 @@ def test_a_body_may_come_in_chunks(served):
             id="length and chunks",
         ),
         pytest.param(
-            b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
             400,
             b"expected HTTP/1.1",
             id="a negative length",
         ),
         pytest.param(
-            b"GET / HTTP/1.1\r\nA: " + b"x" * 200_000,
+            b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 200_000,
             431,
             b"at most 65536 bytes",
             id="a huge header",
         ),
         pytest.param(b"GET /" + b"x" * 200_000, 431, b"at most 65536 bytes", id="a huge target"),
         pytest.param(
-            b"POST /predict HTTP/1.1\r\nContent-Length: 100001\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n",
             413,
             b"at most 100000 bytes",
             id="announced too large",
         ),
         pytest.param(
-            b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n30000\r\n"
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n30000\r\n"
             + b" " * 0x30000,
             413,
             b"at most 100000 bytes",
@@ -528,7 +528,7 @@ def test_a_head_that_is_known_changes_nothing(served, known, pieces):
         pytest.param(post(BODY, b"Expect: 100-continue"), False, id="waits to be told"),
         pytest.param(post(BODY, b"X: " + b"x" * 5000), False, id="a long one"),
         pytest.param(
-            b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             False,
             id="chunks",
         ),

@@ -275,13 +275,18 @@ NAMED = b"X-Request-ID: mine-3"
         pytest.param(post(b"", NAMED, b"Content-Length: 3"), 400, True, id="two lengths"),
         pytest.param(post(BODY, NAMED)[:-10], 408, True, id="half a body"),
         pytest.param(
-            b"POST /predict HTTP/1.1\r\n" + NAMED + b"\r\nContent-Length: 100001\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+            + NAMED
+            + b"\r\nContent-Length: 100001\r\n\r\n",
             413,
             True,
             id="too large",
         ),
         pytest.param(
-            b"GET / HTTP/1.1\r\n" + NAMED + b"\r\nA: " + b"x" * 200_000, 431, True, id="long head"
+            b"GET / HTTP/1.1\r\nHost: x\r\n" + NAMED + b"\r\nA: " + b"x" * 200_000,
+            431,
+            True,
+            id="long head",
         ),
         pytest.param(b"nonsense\r\n\r\n", 400, False, id="nonsense"),
         pytest.param(b"GET /" + b"x" * 200_000, 431, False, id="long target"),
@@ -321,7 +326,7 @@ def test_too_much_in_flight_has_a_name_too(open_, monkeypatch):
 )
 def test_what_is_too_large_is_refused_in_the_words_of_who_is_asked(open_, path, words):
     """Before its route is known to anybody else."""
-    head = f"POST {path} HTTP/1.1\r\nContent-Length: 100001\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n"
     answer = open_.raw(head.encode())
 
     assert answer.startswith(b"HTTP/1.1 413 ")

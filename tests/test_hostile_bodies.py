@@ -402,32 +402,34 @@ def test_hostile_paths_lead_nowhere(served, method, path):
 
 HEADS = {
     "no HTTP": b"\x00\xff" * 1000,
-    "a name with NUL": b"POST /predict HTTP/1.1\r\nA\x00B: c\r\n\r\n",
-    "a name with a control character": b"POST /predict HTTP/1.1\r\nA\x01: c\r\n\r\n",
-    "a name with a space": b"POST /predict HTTP/1.1\r\nA : c\r\n\r\n",
-    "no name": b"POST /predict HTTP/1.1\r\n: c\r\n\r\n",
-    "no colon": b"POST /predict HTTP/1.1\r\nA\r\n\r\n",
-    "a value with NUL": b"POST /predict HTTP/1.1\r\nA: c\x00d\r\n\r\n",
-    "a value with a control character": b"POST /predict HTTP/1.1\r\nA: c\x01\r\n\r\n",
-    "a value with a bare CR": b"POST /predict HTTP/1.1\r\nA: c\rX: d\r\n\r\n",
-    "a folded line": b"POST /predict HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
-    "two lengths": b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-    "two lengths in one": b"POST /predict HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\n",
-    "a signed length": b"POST /predict HTTP/1.1\r\nContent-Length: +5\r\n\r\n",
-    "a negative length": b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-    "a hexadecimal length": b"POST /predict HTTP/1.1\r\nContent-Length: 0x5\r\n\r\n",
-    "a length of many digits": b"POST /predict HTTP/1.1\r\nContent-Length: "
+    "a name with NUL": b"POST /predict HTTP/1.1\r\nHost: x\r\nA\x00B: c\r\n\r\n",
+    "a name with a control character": b"POST /predict HTTP/1.1\r\nHost: x\r\nA\x01: c\r\n\r\n",
+    "a name with a space": b"POST /predict HTTP/1.1\r\nHost: x\r\nA : c\r\n\r\n",
+    "no name": b"POST /predict HTTP/1.1\r\nHost: x\r\n: c\r\n\r\n",
+    "no colon": b"POST /predict HTTP/1.1\r\nHost: x\r\nA\r\n\r\n",
+    "a value with NUL": b"POST /predict HTTP/1.1\r\nHost: x\r\nA: c\x00d\r\n\r\n",
+    "a value with a control character": b"POST /predict HTTP/1.1\r\nHost: x\r\nA: c\x01\r\n\r\n",
+    "a value with a bare CR": b"POST /predict HTTP/1.1\r\nHost: x\r\nA: c\rX: d\r\n\r\n",
+    "a folded line": b"POST /predict HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
+    "two lengths": b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+    b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    "two lengths in one": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 6\r\n\r\n",
+    "a signed length": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n",
+    "a negative length": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+    "a hexadecimal length": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 0x5\r\n\r\n",
+    "a length of many digits": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: "
     + b"9" * 30
     + b"\r\n\r\n",
-    "an empty length": b"POST /predict HTTP/1.1\r\nContent-Length:\r\n\r\n",
-    "a length, and chunks": b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\n"
+    "an empty length": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length:\r\n\r\n",
+    "a length, and chunks": b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks, and a length": b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+    "chunks, and a length": b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
     b"Content-Length: 5\r\n\r\n0\r\n\r\n",
-    "chunks that are not the last coding": b"POST /predict HTTP/1.1\r\n"
+    "chunks that are not the last coding": b"POST /predict HTTP/1.1\r\nHost: x\r\n"
     b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-    "almost chunks": b"POST /predict HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "chunks behind a vertical tab": b"POST /predict HTTP/1.1\r\n"
+    "almost chunks": b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+    b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunks behind a vertical tab": b"POST /predict HTTP/1.1\r\nHost: x\r\n"
     b"Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
     "HTTP/0.9": b"GET /\r\n\r\n",
     "HTTP/0.9 by name": b"GET / HTTP/0.9\r\n\r\n",
@@ -463,8 +465,12 @@ def _pieces(piece: bytes, megabytes: int) -> list[bytes]:
 @pytest.mark.parametrize(
     ("pieces", "status"),
     [
-        pytest.param([b"GET / HTTP/1.1\r\n", *_pieces(b"a: b\r\n", 20)], 431, id="one header"),
-        pytest.param([b"GET / HTTP/1.1\r\na: ", *_pieces(b"x", 20)], 431, id="a long header"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nHost: x\r\n", *_pieces(b"a: b\r\n", 20)], 431, id="one header"
+        ),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nHost: x\r\na: ", *_pieces(b"x", 20)], 431, id="a long header"
+        ),
         pytest.param([b"GET /", *_pieces(b"x", 20)], 431, id="a long target"),
         pytest.param(_pieces(b"X", 20), 400, id="a long method"),
         pytest.param(

@@ -345,8 +345,8 @@ def _until(true: Any) -> None:
 def test_bodies_in_flight_have_a_bound(served):
     """Announced or not, what is over it is refused; and taken once there is room again."""
     large = b" " * 500_000
-    with contextlib.closing(_half(served, 900_000)), contextlib.closing(_half(served, 900_000)):
-        _until(lambda: served.front.in_flight == 2 * 899_999)
+    with contextlib.closing(_half(served, 900_000)), contextlib.closing(_half(served, 300_000)):
+        _until(lambda: served.front.in_flight == 1_199_998)
         announced = served.raw(post(large)[:200])
         chunks = b"Transfer-Encoding: chunked\r\n\r\n" + b"7a120\r\n" + large + b"\r\n0\r\n\r\n"
         chunked = served.raw(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + chunks)
