@@ -15,6 +15,7 @@ TricepsError
 │   └── HTTPError           HTTP's own: no such route or method; or a bug of ours, to its sender
 ├── ModelRefused            a `model.onnx` that must not serve, and why
 │   └── Shortage            one that may serve later: the machine is short of what loading takes
+├── UndeclaredAnswer        a run's answer has another shape or dtype than its graph declares
 └── SettingsError           a setting that is wrong, and the nearest right one
 
 Anything else that is raised is a bug: logged with its traceback, answered as a plain 500.
@@ -145,6 +146,24 @@ class ModelRefused(TricepsError):
 
 class Shortage(ModelRefused):
     """The machine is short of memory, descriptors or processes; the file may be as good as any."""
+
+
+class UndeclaredAnswer(TricepsError):
+    """A head answers with another shape or dtype than its graph declares.
+
+    No caller can mend that: it is answered as a plain 500, and this message goes to the log.
+    """
+
+    def __init__(
+        self, model: str, head: str, expected: str, received: str, shape: tuple[int, ...]
+    ) -> None:
+        """Say of which model and head it is, what its graph declares and what came."""
+        self.head = head
+        self.shape = shape
+        where = f"model {model}, head {head!r}" if model else f"head {head!r}"
+        super().__init__(
+            f"{where}: expected {expected}, as its graph declares, received {received}"
+        )
 
 
 class SettingsError(TricepsError):

@@ -28,7 +28,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from service import signature as signatures
 from service.cuts import Cuts
-from service.errors import CannotRun, ModelRefused
+from service.errors import CannotRun, ModelRefused, UndeclaredAnswer
 from service.signature import Signature, Tensor
 
 if TYPE_CHECKING:
@@ -95,9 +95,21 @@ class Model:
         graph: onnx.ModelProto | None,
         *,
         whole: bool,
+        unranked: frozenset[str] = frozenset(),
     ) -> None:
         """Use `Model.load`."""
         self.signature = signature
+        # What an error of one of its runs calls it, once its repository has named it.
+        self.name = ""
+        # By head, what each run's answer is held against: its dtype, and the shape of a row.
+        self._declared = {
+            head.name: (
+                _numpy(head.tensor.dtype),
+                # Of one whose graph says nothing of its axes, only the rows are known.
+                None if head.name in unranked else head.tensor.shape,
+            )
+            for head in signature.heads.values()
+        }
         self._whole = _ready(session)
         self._cuts: Cuts[_Ready] | None = None
         if graph is not None:
@@ -150,7 +162,13 @@ class Model:
         cut = cuttable and (len(outputs) > 1 or bool(idle))
         if cut:
             _fetch(weights)
-        model = cls(session, signature, graph if cut else None, whole=not idle)
+        model = cls(
+            session,
+            signature,
+            graph if cut else None,
+            whole=not idle,
+            unranked=_unranked(graph),
+        )
         model._prove()
         return model
 
@@ -167,6 +185,7 @@ class Model:
 
         Raises:
             CannotRun: the graph has no answer for these values, such as a place past a list's end.
+            UndeclaredAnswer: a head answers with another shape or dtype than the graph declares.
         """
         cuts, ready = self._cuts, self._whole
         try:
@@ -185,16 +204,49 @@ class Model:
         feeds = {name: arrays[name] for name in names}
         rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
         if rows <= most and self.signature.batch is None:
-            return dict(zip(heads, session.run(heads, feeds), strict=True))
+            return self._checked(heads, session.run(heads, feeds), rows)
         runs = [
             session.run(heads, {name: array[i : i + most] for name, array in feeds.items()})
             for i in range(0, rows, most)
         ]
-        return {
-            # A graph of one row may answer with a bare value for it.
-            head: np.concatenate([np.atleast_1d(part) for part in parts])
-            for head, parts in zip(heads, zip(*runs, strict=True), strict=True)
-        }
+        # A graph of one row may answer with a bare value for it.
+        joined = [
+            np.concatenate([np.atleast_1d(part) for part in parts])
+            for parts in zip(*runs, strict=True)
+        ]
+        return self._checked(heads, joined, rows)
+
+    def _checked(
+        self, heads: Sequence[str], outputs: Sequence[NDArray[Any]], rows: int
+    ) -> dict[str, NDArray[Any]]:
+        """Name a run's outputs by head, each of the dtype and the shape that the graph declares.
+
+        Whatever encodes, counts or cuts them relies on it, and the runtime does not see to it.
+        """
+        answers = {}
+        for head, output in zip(heads, outputs, strict=True):
+            dtype, axes = self._declared[head]
+            # Almost always it is this very object.
+            if output.dtype is not dtype:
+                output = self._as_declared(head, output, dtype)  # noqa: PLW2901  the same values
+            if axes is None:
+                axes = (None,) * (output.ndim - 1)
+            if output.shape != (rows, *axes) and not _matches(output.shape, (rows, *axes)):
+                declared = ", ".join("any" if axis is None else str(axis) for axis in (rows, *axes))
+                expected, received = f"the shape [{declared}]", f"the shape {list(output.shape)}"
+                raise UndeclaredAnswer(self.name, head, expected, received, output.shape)
+            answers[head] = output
+        return answers
+
+    def _as_declared(self, head: str, output: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """View an output as the dtype of its declaration.
+
+        ONNX Runtime returns int64 as C's `long long`, which numpy takes for equal and orjson, value
+        by value, for unknown.
+        """
+        if output.dtype != dtype:
+            raise UndeclaredAnswer(self.name, head, str(dtype), str(output.dtype), output.shape)
+        return output.view(dtype)
 
     def _run_whole(
         self, cuts: Cuts[_Ready], arrays: Arrays, heads: Sequence[str]
@@ -281,20 +333,19 @@ class Model:
             for tensor in entry.tensors
         }
         try:
-            answers = self.predict(zeros, list(self.signature.heads))
+            self.predict(zeros, list(self.signature.heads))
         except MemoryError:
             raise
+        except UndeclaredAnswer as error:
+            if error.shape[:1] != (rows,):
+                message = (
+                    f"head {error.head!r} does not answer row by row: expected {rows} rows for "
+                    f"{rows}, received the shape {list(error.shape)}"
+                )
+                raise ModelRefused(message) from error
         except Exception as error:  # zeros may be no valid input of this graph: that proves nothing
             if _NO_ROOM.search(str(error)):
                 raise ModelRefused(NO_MEMORY) from error
-            return
-        for head, answer in answers.items():
-            if np.ndim(answer) == 0 or len(answer) != rows:
-                message = (
-                    f"head {head!r} does not answer row by row: expected {rows} rows for {rows}, "
-                    f"received the shape {list(np.shape(answer))}"
-                )
-                raise ModelRefused(message)
 
 
 def _cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) -> tuple[_Ready, int]:
@@ -340,6 +391,23 @@ def as_array(rows: list[Any], tensor: Tensor) -> NDArray[Any]:
     """Lists that are known to be right as an array of the tensor's dtype."""
     with np.errstate(over="ignore"):  # what is more than float32 holds is infinite, and differs
         return np.array(rows, dtype=object if tensor.dtype == "string" else tensor.dtype)
+
+
+def _numpy(dtype: str) -> np.dtype[Any]:
+    return np.dtype(object if dtype == "string" else dtype)
+
+
+def _unranked(graph: onnx.ModelProto) -> frozenset[str]:
+    """The outputs that a graph does not even tell the number of axes of."""
+    return frozenset(
+        value.name for value in graph.graph.output if not value.type.tensor_type.HasField("shape")
+    )
+
+
+def _matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(declared) and all(
+        axis is None or axis == length for length, axis in zip(shape, declared, strict=True)
+    )
 
 
 def _zeros(tensor: Tensor, rows: int) -> NDArray[Any]:

@@ -103,6 +103,7 @@ def load(found: Version) -> Loaded | Broken:
         _check_place(Path(found.path), found.root)
         with trial.passed(found.path, found.stamp):
             model = Model.load(Path(found.path))
+        model.name = f"{name!r}, version {version}"
         signature = model.signature
         return Loaded(
             found,
