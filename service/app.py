@@ -128,7 +128,9 @@ def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:
     @app.get("/models/<name>/aliases/<alias>")
     def model(name: str, version: str | None = None, alias: str | None = None) -> Response:
         repository = library.having(name, version)
-        said = describe.describe(repository.find(name, version, alias))
+        servable = repository.find(name, version, alias)
+        batching = servable.model.batching.as_json()
+        said = {**describe.describe(servable), "batching": batching}
         return _json({**said, **describe.versions(repository, name)})
 
     @app.get("/models/<name>/example")

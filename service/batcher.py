@@ -249,7 +249,7 @@ class Batcher:
         """The next requests to run together, and their rows; who waits no more is dropped here."""
         batch: list[_Waiting] = []
         rows = dropped = 0
-        alone = not self._gather or lane.model.signature.batch is not None
+        alone = not self._gather or lane.model.runs_alone
         waiting = queue.waiting
         most = lane.most
         while waiting and dropped < DROPPED_AT_ONCE:

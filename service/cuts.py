@@ -31,6 +31,10 @@ REMEMBERED = 1024
 C = TypeVar("C")
 
 
+class Distrusted(Exception):
+    """A cut that does not answer as the whole graph does."""
+
+
 class Cuts(Generic[C]):
     """The cuts of one graph; safe to share between threads."""
 
@@ -38,7 +42,7 @@ class Cuts(Generic[C]):
         """Keep what `make` makes of a set of heads, which has so many bytes.
 
         Args:
-            make: the cut for a set, and its bytes.
+            make: the cut for a set, and its bytes; it raises `Distrusted` for one not to be used.
             whole_bytes: of the whole graph.
         """
         self._make = make
@@ -46,6 +50,7 @@ class Cuts(Generic[C]):
         self._lock = threading.Lock()
         self._kept: dict[Hashable, C] = {}
         self._making: set[Hashable] = set()
+        self._distrusted: set[Hashable] = set()
         # How often sets have been asked for; and the bytes of cuts that were ever made.
         self._asked: dict[Hashable, int] = {}
         self._sizes: dict[Hashable, int] = {}
@@ -60,9 +65,14 @@ class Cuts(Generic[C]):
             # Whoever asks while it is being made is not to wait.
             if heads in self._making or not self._has_earned(heads):
                 return None
+            if heads in self._distrusted:
+                return None
             self._making.add(heads)
         try:
             return self._add(heads)
+        except Distrusted:
+            self._distrusted.add(heads)
+            return None
         finally:
             with self._lock:
                 self._making.discard(heads)

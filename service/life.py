@@ -299,6 +299,7 @@ def _tell(now: Repository, former: Repository | None) -> None:
     for key, loaded in now.stock.models.items():
         if models.get(key) is not loaded:
             on_demand = " on demand" if key in now.stock.kept else ""
-            log.info("serving %s, version %s%s", *key, on_demand)
+            batching = {"batching": str(loaded.servable.model.batching)}
+            log.info("serving %s, version %s%s", *key, on_demand, extra=batching)
     for key in sorted(models.keys() - now.stock.models.keys()):
         log.info("unloaded %s, version %s", *key)

@@ -1,7 +1,7 @@
 """What the service logs: lines for a person at a terminal, and JSON for everything else.
 
     {"time": "2026-01-31T12:00:00.000Z", "level": "info", "process": 7, "logger": "service.life",
-     "message": "serving triceps, version 1"}
+     "message": "serving triceps, version 1", "batching": "rows (operators): …"}
 
 A record is one line there, whatever it is about, and at a terminal it drives nothing.  No token is
 in it and nothing of a body: an exception may quote what it was raised over, so its own words are
@@ -51,6 +51,8 @@ class Lines(logging.Formatter):
         }
         if request_id := _request_id(record):
             said["request_id"] = request_id
+        if batching := getattr(record, "batching", ""):
+            said["batching"] = batching
         if exception := _exception(record):
             said["exception"] = exception
         return json.dumps(said)
@@ -64,6 +66,8 @@ class Text(logging.Formatter):
         said = f"{record.levelname} {record.process} {record.name}: {_message(record)}"
         if request_id := _request_id(record):
             said += f" (request {request_id})"
+        if batching := getattr(record, "batching", ""):
+            said += f"; batching: {batching}"
         said = said.replace("\n", "\\n")
         if exception := _exception(record):
             said += f"\n{exception}"

@@ -392,6 +392,9 @@ class _Collector(Collector):
         yield _build()
         loaded = [(entry.name, entry.version) for entry in served]
         yield _gauge("model_loaded", "Versions that answer.", ("model", "version"), loaded)
+        modes = [(e.name, e.version, e.model.batching.mode) for e in served]
+        about = "How requests share runs of a version; /models/<name> says why, under batching."
+        yield _gauge("model_batching", about, ("model", "version", "mode"), modes)
         refused = [(entry.name, entry.version or "") for entry in self._repository.refused]
         about = "Versions that do not answer; /models says why."
         yield _gauge("model_refused", about, ("model", "version"), refused)

@@ -8,6 +8,7 @@ the whole graph whatever it is asked for.
 
 from __future__ import annotations
 
+import copy
 import errno
 import math
 import os
@@ -26,9 +27,11 @@ from google.protobuf.message import DecodeError, Message
 from onnx.utils import Extractor
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from service import row_independence, row_trial, training_mode
 from service import signature as signatures
-from service.cuts import Cuts
-from service.errors import CannotRun, ModelRefused, UndeclaredAnswer
+from service.batching import Batching
+from service.cuts import Cuts, Distrusted
+from service.errors import CannotRun, ModelRefused, TooLarge, UndeclaredAnswer
 from service.signature import Signature, Tensor
 
 if TYPE_CHECKING:
@@ -68,6 +71,10 @@ _IN_FRONT = re.compile(
     r"(/\S+:\d+ .*?\) (?=[A-Z]))?"
 )
 
+# Of a graph that takes one row a run; and of any other, until it is looked at.
+ONE_BY_ONE = Batching("alone", "operators", "its graph takes one row in a run")
+UNKNOWN = Batching("joint", "trial", "it has not been looked at yet")
+
 # The fields of an ONNX file, by name, below which there may be a tensor.
 _HOLDERS = frozenset(
     {
@@ -79,6 +86,8 @@ _HOLDERS = frozenset(
 
 # What is run at once: ONNX Runtime keeps the memory that the largest run took.
 MOST_ROWS = 256
+# And what is run at once where it must not be cut, since rows depend on each other.
+MOST_ROWS_WHOLE = 4096
 
 
 class Model:
@@ -110,12 +119,16 @@ class Model:
             )
             for head in signature.heads.values()
         }
+        self.batching = ONE_BY_ONE
         self._whole = _ready(session)
         self._cuts: Cuts[_Ready] | None = None
+        # What a trial has run, if one was needed: each cut is held against it.
+        tried: list[row_trial.Tried] = []
+        self._tried = tried
         if graph is not None:
             # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a
             # model frees its memory at once.
-            self._cuts = Cuts(partial(_cut, graph, signature), _weight(graph))
+            self._cuts = Cuts(partial(_proven_cut, graph, signature, tried), _weight(graph))
             if not whole:
                 # There are inputs that nothing reads, and so no arrays of them.
                 self._whole, _ = _cut(graph, signature, frozenset(signature.heads))
@@ -141,7 +154,10 @@ class Model:
     def _open(cls, source: Path | bytes) -> Model:
         graph = _read(source)
         weights = [] if isinstance(source, bytes) else _weights_beside(graph, source.parent)
-        session = _start(source if isinstance(source, bytes) else str(source))
+        if training_mode.separate(graph):
+            _fetch(weights)
+            source, weights = graph.SerializeToString(), []
+        session = _start(source if isinstance(source, bytes) else str(source), graph)
         inputs = [_tensor("input", value) for value in session.get_inputs()]
         outputs = [_tensor("head", value) for value in session.get_outputs()]
         batch = _batch(session)
@@ -169,8 +185,59 @@ class Model:
             whole=not idle,
             unranked=_unranked(graph),
         )
+        model._judge(graph)
         model._prove()
         return model
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether no other request may be in a run with one of this model."""
+        return self.batching.mode != "rows"
+
+    def alone(self) -> Model:
+        """Give the same model, of which each request runs by itself since a person wants it so."""
+        if self.runs_alone:
+            return self
+        model = copy.copy(self)
+        reason = "settings.toml of the model says alone = true"
+        model.batching = Batching("alone", "setting", reason)
+        return model
+
+    def _judge(self, graph: onnx.ModelProto) -> None:
+        """Establish whether rows may run together, before any do."""
+        if self.signature.batch is not None:
+            return
+        # Until it is known: whole, and in one run.
+        self.batching = UNKNOWN
+        try:
+            count = row_independence.prove(graph)
+        except row_independence.NoProof as refusal:
+            self.batching = self._try_rows(graph, refusal)
+        else:
+            operators = "operator handles" if count == 1 else "operators handle"
+            reason = f"{count} {operators} each row by itself"
+            self.batching = Batching("rows", "operators", reason)
+
+    def _try_rows(self, graph: onnx.ModelProto, refusal: row_independence.NoProof) -> Batching:
+        """Give the verdict on a graph whose operators do not prove it."""
+        if refusal.mixes:
+            return Batching("joint", "operators", str(refusal))
+        names = row_independence.axis_names(graph)
+        if len(names) > 1:
+            called = ", ".join(map(repr, names))
+            reason = f"its inputs' first axes have different names ({called}), and {refusal}"
+            return Batching("joint", "operators", reason)
+        heads = list(self.signature.heads)
+        try:
+            golden = self.golden_arrays()
+            tried = row_trial.attempt(
+                lambda arrays: self._run(self._whole, arrays, heads), self.signature, golden
+            )
+        except (KeyError, TypeError, ValueError, row_trial.Differs) as error:
+            return Batching("joint", "trial", f"{refusal}; tried, {error}")
+        self._tried.append(tried)
+        reason = f"rows had the same answers alone, together and beside extreme ones; {refusal}"
+        return Batching("rows", "trial", reason)
 
     def predict(self, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Compute `heads`, and nothing that they do not need.
@@ -204,6 +271,15 @@ class Model:
         feeds = {name: arrays[name] for name in names}
         rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
         if rows <= most and self.signature.batch is None:
+            return self._checked(heads, session.run(heads, feeds), rows)
+        if self.signature.batch is None and self.batching.mode != "rows":
+            if rows > MOST_ROWS_WHOLE:
+                message = (
+                    f"body: expected at most {MOST_ROWS_WHOLE} rows in one request, received "
+                    f"{rows}: this model runs each request whole ({self.batching.mode}), since "
+                    f"{self.batching.reason}"
+                )
+                raise TooLarge(message)
             return self._checked(heads, session.run(heads, feeds), rows)
         runs = [
             session.run(heads, {name: array[i : i + most] for name, array in feeds.items()})
@@ -348,6 +424,27 @@ class Model:
                 raise ModelRefused(NO_MEMORY) from error
 
 
+def _proven_cut(
+    graph: onnx.ModelProto,
+    signature: Signature,
+    tried: Sequence[row_trial.Tried],
+    heads: frozenset[str],
+) -> tuple[_Ready, int]:
+    """Make a cut, and hold it against what a trial of the whole graph has run.
+
+    Raises:
+        Distrusted: rows have other answers in it.
+    """
+    (session, names), size = _cut(graph, signature, heads)
+    for entry in tried:
+        asked = sorted(heads)
+        came = session.run(asked, {name: entry.arrays[name] for name in names})
+        expected = {head: entry.answers[head] for head in asked}
+        if row_trial.differs(dict(zip(asked, came, strict=True)), expected) is not None:
+            raise Distrusted
+    return (session, names), size
+
+
 def _cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) -> tuple[_Ready, int]:
     """The session of what some heads need of a graph, and its bytes."""
     needed = signature.restrict(heads).inputs.values()
@@ -355,7 +452,7 @@ def _cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) ->
         [tensor.name for entry in needed for tensor in entry.tensors], sorted(heads)
     )
     content = cut.SerializeToString()
-    return _ready(_start(content)), len(content)
+    return _ready(_start(content, cut)), len(content)
 
 
 def _weight(graph: onnx.ModelProto) -> int:
@@ -460,15 +557,16 @@ def _content(path: Path) -> bytes:
         return file.read(seen.st_size)
 
 
-def _start(source: str | bytes) -> onnxruntime.InferenceSession:
+def _start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    more = {"disabled_optimizers": training_mode.OPTIMIZERS} if training_mode.find(graph) else {}
     try:
         # The fallback would be the same provider once more, and prints to standard output.
         return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            source, options, providers=["CPUExecutionProvider"], enable_fallback=0, **more
         )
     except Exception as error:  # ONNX Runtime's exceptions have no parent but Exception
         reason = _first_line(error)

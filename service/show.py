@@ -36,6 +36,7 @@ def show(model: str, models: Path | None) -> None:
     console.print(_inputs(servable), _heads(servable), sep="\n")
     for view, heads in servable.signature.models.items():
         console.print(f"{view}: the heads {', '.join(heads)}, served by that name too")
+    console.print(f"batching: {servable.model.batching}", soft_wrap=True)
     if servable.signature.provenance:
         console.print(_provenance(dict(servable.signature.provenance)))
 

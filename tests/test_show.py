@@ -59,6 +59,7 @@ def test_a_signature_is_shown_whole(models):
             digits multiclass float32[3] zero, one, two digit
             tags multilabel float32[2] heavy, long fruit
             risky: the heads risk, served by that name too
+            batching: rows (operators): 10 operators handle each row by itself
         """.strip().splitlines()
     ]
 

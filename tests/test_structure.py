@@ -73,7 +73,21 @@ def test_training_imports_the_contract_alone():
         pytest.param("signature", {"errors"}, id="the signature knows errors alone"),
         pytest.param("files", {"errors"}, id="files know nothing of what they hold"),
         pytest.param("publish", {"errors", "files"}, id="publishing knows no model"),
-        pytest.param("model", {"cuts", "errors", "signature"}, id="a model knows its signature"),
+        pytest.param(
+            "model",
+            {
+                *("batching", "cuts", "errors", "signature"),
+                *("row_independence", "row_trial", "training_mode"),
+            },
+            id="a model knows its signature",
+        ),
+        pytest.param("batching", set(), id="a verdict is a fact"),
+        pytest.param(
+            "row_independence",
+            {"operators", "row_lengths", "row_rules", "row_values"},
+            id="a proof knows operators alone",
+        ),
+        pytest.param("row_trial", {"signature"}, id="a trial of rows runs what it is given"),
         pytest.param(
             "repository",
             {"aliases", "errors", "publish", "scan", "signature", "stock"},

@@ -1,0 +1,156 @@
+"""Shapes that a graph computes: the few operators that exporters make them with, on lengths.
+
+`Shape → Slice → Concat → Reshape` and its like: the numbers are followed where they are lengths,
+and whatever else is computed with them is not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import TensorProto
+
+from service.row_values import Size, UnfollowedError, product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from service.row_values import Node
+
+    Follow = Callable[..., NDArray[Any]]
+
+# What holds a length: a narrower type would cut it off.
+_WIDE = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
+_WHOLE = (TensorProto.INT32, TensorProto.INT64)
+
+
+def _as_is(node: Node, value: NDArray[Any]) -> NDArray[Any]:
+    del node
+    return value
+
+
+def _cast(node: Node, value: NDArray[Any]) -> NDArray[Any]:
+    to = node.attributes.get("to")
+    if to not in _WIDE:
+        raise UnfollowedError
+    return _each(lambda n: int(n) if to in _WHOLE and not isinstance(n, Size) else n, value)
+
+
+def _each(function: Callable[..., Any], *values: NDArray[Any]) -> NDArray[Any]:
+    made = np.frompyfunc(function, len(values), 1)(*values)
+    if isinstance(made, np.ndarray):
+        return made
+    alone = np.empty((), object)
+    alone[()] = made
+    return alone
+
+
+def _concat(node: Node, *values: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate(values, axis=node.attributes.get("axis", 1))
+
+
+def _slice(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
+    starts, ends = node.number(1, "starts") or [], node.number(2, "ends") or []
+    axes = node.number(3, "axes") or list(range(len(starts)))
+    steps = node.number(4, "steps") or [1] * len(starts)
+    place: list[Any] = [slice(None)] * value.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        if any(isinstance(number, Size) for number in (start, end, axis, step)):
+            raise UnfollowedError
+        place[int(axis)] = slice(int(start), int(end), int(step))  # type: ignore[arg-type]
+    return np.asarray(value[tuple(place)])
+
+
+def _gather(node: Node, value: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(value.take(places.astype(np.int64), axis=node.attributes.get("axis", 0)))
+
+
+def _squeeze(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
+    axes = node.number(1, "axes")
+    return np.squeeze(value, None if axes is None else tuple(map(int, axes)))  # type: ignore[arg-type]
+
+
+def _unsqueeze(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
+    return np.expand_dims(value, tuple(map(int, node.number(1, "axes") or [])))  # type: ignore[arg-type]
+
+
+def _reshape(node: Node, value: NDArray[Any], shape: NDArray[Any]) -> NDArray[Any]:
+    if 0 in shape or node.attributes.get("allowzero", 0):
+        raise UnfollowedError
+    return value.reshape([int(n) for n in shape])
+
+
+def _divide(one: Any, other: Any) -> Any:
+    if isinstance(one, float) or isinstance(other, float):
+        raise UnfollowedError
+    if isinstance(one, Size) or isinstance(other, Size):
+        return one // other
+    # ONNX rounds to zero, Python down.
+    return int(one / other)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    for length, number in ((one, other), (other, one)):
+        if isinstance(length, Size):
+            if isinstance(number, Size) or number > 0:
+                raise UnfollowedError
+            return False
+    return bool(one == other)
+
+
+def _plain(function: Callable[..., Any]) -> Follow:
+    """A computation place by place, of numbers or by the rules that lengths have."""
+
+    def follow(node: Node, *values: NDArray[Any]) -> NDArray[Any]:
+        del node
+        return _each(function, *values)
+
+    return follow
+
+
+def _where(node: Node, which: NDArray[Any], *both: NDArray[Any]) -> NDArray[Any]:
+    del node
+    return _each(lambda w, one, other: one if w else other, which, *both)
+
+
+def _fill(node: Node, shape: NDArray[Any]) -> NDArray[Any]:
+    from onnx import numpy_helper
+
+    value = node.attributes.get("value")
+    number = 0 if value is None else numpy_helper.to_array(value).item()
+    lengths = [int(n) for n in shape]
+    if np.prod(lengths, initial=1) > shape.size * 64 + 64:
+        raise UnfollowedError
+    return np.full(lengths, number, object)
+
+
+def _product(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
+    axes = node.number(1, "axes")
+    if value.ndim != 1 or axes not in (None, [0]):
+        raise UnfollowedError
+    made = np.empty(1 if node.attributes.get("keepdims", 1) else (), object)
+    made[...] = product(value)
+    return made
+
+
+FOLLOWED: dict[str, Follow] = {
+    "Add": _plain(lambda one, other: one + other),
+    "Cast": _cast,
+    "Concat": _concat,
+    "ConstantOfShape": _fill,
+    "Div": _plain(_divide),
+    "Equal": _plain(_equal),
+    "Gather": _gather,
+    "Identity": _as_is,
+    "Mul": _plain(lambda one, other: one * other),
+    "ReduceProd": _product,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Sub": _plain(lambda one, other: one - other),
+    "Unsqueeze": _unsqueeze,
+    "Where": _where,
+}
