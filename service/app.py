@@ -23,20 +23,22 @@ from werkzeug.exceptions import (
 from service import __version__, cors, describe, gate, openapi, routes, transfer
 from service import settings as all_settings
 from service.access import Access
-from service.errors import HTTPError, RequestError, nearest
+from service.errors import BadRequest, HTTPError, RequestError, nearest
+from service.errors import NotFound as NoExample
 from service.life import Library
 from service.metrics import ASK_TIMING, Metrics, expose, server_timing
 from service.pages import oip, scoring, v1
 from service.repository import known_names
 from service.run import Run
-from service.wire import native
+from service.wire import native, tensors
+from service.wire import oip as oip_wire
 from service.wire.body import show, wrong
 from service.wire.dialect import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from service.repository import Repository
+    from service.repository import Repository, Servable
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
@@ -93,7 +95,8 @@ def _add_predictions(
         asked = dialect.reader(servable.signature)(body, _header)
         decoded = perf_counter()
         outputs = servable.model.predict(asked.arrays, asked.heads)
-        run = Run(len(next(iter(outputs.values()))), decoded, perf_counter(), outputs)
+        rows = 1 if servable.signature.tensor else len(next(iter(outputs.values())))
+        run = Run(rows, decoded, perf_counter(), outputs)
         answer = _answer(
             dialect.encode(asked, servable.name, servable.version, servable.signature, outputs)
         )
@@ -135,15 +138,35 @@ def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:
 
     @app.get("/models/<name>/example")
     def example(name: str) -> Response:
-        signature = library.current.find(name).signature
-        body = describe.example(signature)
+        servable = library.current.find(name)
         spoken = {dialect.name: dialect for dialect in reversed([*rules.values()])}
         asked = request.args.get("dialect", native.DIALECT.name)
         if asked not in spoken:
             names = ", ".join(sorted(spoken))
             raise wrong("dialect", f"one of {names}{nearest(asked, spoken)}", show(asked))
-        in_that = spoken[asked].example
-        return _json(body if in_that is None else in_that(native.interpret(body, signature).arrays))
+        return _json(_example(servable, spoken[asked]))
+
+
+def _example(servable: Servable, dialect: Dialect) -> Any:
+    """A body in a dialect that the model answers.
+
+    Raises:
+        NoExample: none is known, or this dialect has none.
+    """
+    signature, proof = servable.signature, servable.proof
+    what = f"model {servable.name!r}: no example is known"
+    if proof.no_example:
+        raise NoExample(f"{what} that it answers: {proof.no_example}")
+    body = describe.example(signature, proof.shapes)
+    if signature.tensor and dialect not in (native.DIALECT, oip_wire.DIALECT):
+        raise NoExample(f"{what} in this protocol: it takes {tensors.WHOLE}")
+    if dialect.example is not None:
+        body = dialect.example(native.interpret(body, signature).arrays)
+    try:
+        dialect.reader(signature)(orjson.dumps(body), lambda _: "")
+    except BadRequest as error:
+        raise NoExample(f"{what} in this protocol: {error}") from error
+    return body
 
 
 def _add_own(app: Flask, max_body: int, is_told_all: Callable[[], bool]) -> None:

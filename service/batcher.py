@@ -86,7 +86,7 @@ class Lane:
 
     __slots__ = (
         *("_row_seconds", "_runs", "asked", "bound", "coming", "due", "free_shapes", "model"),
-        *("queues", "rows", "running", "seconds", "thread"),
+        *("queues", "rows", "running", "seconds", "thread", "whole"),
     )
 
     def __init__(self, model: Model) -> None:
@@ -105,6 +105,8 @@ class Lane:
         self.running = False
         self.due: deque[_Queue] = deque()
         inputs = model.signature.inputs.values()
+        # Whether a request is whole tensors, and not rows.
+        self.whole = bool(model.signature.tensor)
         self.free_shapes = any(t.size is None for entry in inputs for t in entry.tensors)
 
     @property
@@ -188,6 +190,8 @@ class Batcher:
         key: tuple[Any, ...] = (name, heads)
         if isinstance(arrays, Numbers):
             rows = arrays.rows
+        elif lane.whole:
+            rows = 1
         else:
             rows = len(next(iter(arrays.values())))
             if lane.free_shapes:

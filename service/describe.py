@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from service.repository import Repository, Servable
     from service.signature import Feature, Head, Input, Signature, Tensor
 
+NO_SHAPES: Mapping[str, tuple[int, ...]] = {}
 # What is nothing of a dtype; of every other it is 0.
 _ZEROS: dict[str, Any] = {"string": "", "bool": False}
 
@@ -19,15 +22,29 @@ def describe(servable: Servable) -> dict[str, Any]:
         "name": servable.name,
         "version": servable.version,
         "inputs": {name: describe_input(entry) for name, entry in signature.inputs.items()},
-        "heads": {name: describe_head(head) for name, head in signature.heads.items()},
+        "heads": {
+            name: describe_head(head, whole=bool(signature.tensor))
+            for name, head in signature.heads.items()
+        },
         **(
             {"models": {n: list(h) for n, h in signature.models.items()}}
             if signature.models
             else {}
         ),
         **({"provenance": dict(signature.provenance)} if signature.provenance else {}),
-        "example": example(signature),
+        **batching(servable),
+        **(
+            {}
+            if servable.proof.no_example
+            else {"example": example(signature, servable.proof.shapes)}
+        ),
     }
+
+
+def batching(servable: Servable) -> dict[str, Any]:
+    """How requests may share its runs, where that is known."""
+    known = servable.model.batching if servable.signature.tensor else None
+    return {} if known is None else {"batching": known.as_json()}
 
 
 def summary(repository: Repository, name: str) -> dict[str, Any]:
@@ -79,9 +96,10 @@ def dtype_of(feature: Feature, entry: Input) -> str:
     return next(tensor.dtype for tensor in entry.tensors if tensor.name == feature.tensor)
 
 
-def describe_head(head: Head) -> dict[str, Any]:
-    """One head: its values a row (an empty shape is a bare value), labels and needs."""
-    shape = [] if head.tensor.shape == (1,) else list(head.tensor.shape)
+def describe_head(head: Head, *, whole: bool = False) -> dict[str, Any]:
+    """One head: its values a row, or of the `whole` tensor; an empty shape is a bare value."""
+    bare = head.tensor.shape == (1,) and not whole
+    shape = [] if bare else list(head.tensor.shape)
     said: dict[str, Any] = {"kind": head.kind, "dtype": head.tensor.dtype, "shape": shape}
     if head.labels is not None:
         said["labels"] = list(head.labels)
@@ -90,13 +108,24 @@ def describe_head(head: Head) -> dict[str, Any]:
     return {**said, "inputs": list(head.inputs)}
 
 
-def example(signature: Signature) -> dict[str, Any]:
-    """A body that works when posted: a golden row, or else defaults, and zeros in their shapes."""
-    row = {name: _example_input(entry, signature) for name, entry in signature.inputs.items()}
-    return {"instances": [row]}
+def example(
+    signature: Signature, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+) -> dict[str, Any]:
+    """A body to post: a golden row, or else defaults, and zeros; whole tensors are zeros alone.
+
+    Args:
+        signature: whose inputs it has.
+        shapes: by tensor, that of its zeros; else free axes have the length 1.
+    """
+    said = {
+        name: _example_input(entry, signature, shapes) for name, entry in signature.inputs.items()
+    }
+    return {"inputs": said} if signature.tensor else {"instances": [said]}
 
 
-def _example_input(entry: Input, signature: Signature) -> Any:
+def _example_input(
+    entry: Input, signature: Signature, shapes: Mapping[str, tuple[int, ...]]
+) -> Any:
     if entry.features:
         return {
             feature.name: _example_feature(feature, dtype_of(feature, entry), signature)
@@ -104,7 +133,7 @@ def _example_input(entry: Input, signature: Signature) -> Any:
         }
     tensor = entry.tensors[0]
     row = _golden_row(tensor.name, signature)
-    return _zeros(tensor) if row is None else _plain(row)
+    return _zeros(tensor, shapes.get(tensor.name)) if row is None else _plain(row)
 
 
 def _example_feature(feature: Feature, dtype: str, signature: Signature) -> Any:
@@ -122,10 +151,11 @@ def _golden_row(tensor: str, signature: Signature) -> Any:
     return rows[0] if rows else None
 
 
-def _zeros(tensor: Tensor) -> Any:
+def _zeros(tensor: Tensor, shape: tuple[int, ...] | None) -> Any:
     value = _ZEROS.get(tensor.dtype, 0)
-    for axis in reversed(tensor.shape):
-        value = [value] * (1 if axis is None else axis)
+    axes = [1 if axis is None else axis for axis in tensor.shape] if shape is None else shape
+    for axis in reversed(axes):
+        value = [value] * axis
     return value
 
 

@@ -452,7 +452,8 @@ def _timeout(header: bytes | None, asked: Any) -> float | None:
 def _coder(dialect: Dialect, servable: Servable) -> tuple[Reader, Write]:
     """What reads a dialect's bodies and writes its answers: the same as it does, and faster."""
     name, version, signature = servable.name, servable.version, servable.signature
-    if dialect is native.DIALECT:
+    # The faster ways are for rows.
+    if dialect is native.DIALECT and not signature.tensor:
         return fast.Decoder(signature).read, Writer(name, version, signature).write
 
     def write(asked: Any, part: Part) -> Reply:

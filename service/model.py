@@ -14,6 +14,8 @@ import math
 import os
 import re
 import stat
+import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ from service import row_independence, row_trial, training_mode
 from service import signature as signatures
 from service.batching import Batching
 from service.cuts import Cuts, Distrusted
+from service.declared import Declared, free, matches, unranked, why_no_rows, why_tensors
 from service.errors import CannotRun, ModelRefused, TooLarge, UndeclaredAnswer
 from service.signature import Signature, Tensor
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from service.batching import Evidence
 
     Arrays = Mapping[str, NDArray[Any]]
     # A tensor, and the file, offset and length of its values.
@@ -63,7 +68,7 @@ NO_MEMORY = "it needs more memory than there is"
 NOT_WHOLE = "it is not an ONNX file, or not the whole of one"
 
 # How ONNX Runtime and protobuf say that they got no memory.
-_NO_ROOM = re.compile(r"bad_alloc|Failed to allocate memory|Arena alloc failed")
+NO_ROOM = re.compile(r"bad_alloc|Failed to allocate memory|Arena alloc failed")
 # What ONNX Runtime says before it says what is wrong.
 _IN_FRONT = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
@@ -89,6 +94,13 @@ MOST_ROWS = 256
 # And what is run at once where it must not be cut, since rows depend on each other.
 MOST_ROWS_WHOLE = 4096
 
+# How long trials of a graph may go on, in seconds, until the last of them begins.
+TRIED_SECONDS = 2.0
+
+
+class NotByRowError(ModelRefused):
+    """A head does not answer row by row: its graph can be served as whole tensors alone."""
+
 
 class Model:
     """A file's session and signature, and the cuts of it that were asked for.
@@ -102,21 +114,21 @@ class Model:
         session: onnxruntime.InferenceSession,
         signature: Signature,
         graph: onnx.ModelProto | None,
+        declared: Declared,
         *,
         whole: bool,
-        unranked: frozenset[str] = frozenset(),
     ) -> None:
         """Use `Model.load`."""
         self.signature = signature
+        self.declared = declared
+        # By tensor, a shape of zeros that the graph has answered, and else why it has not.
+        self.tried: dict[str, tuple[int, ...]] | None = None
+        self.fails = ""
         # What an error of one of its runs calls it, once its repository has named it.
         self.name = ""
-        # By head, what each run's answer is held against: its dtype, and the shape of a row.
-        self._declared = {
-            head.name: (
-                _numpy(head.tensor.dtype),
-                # Of one whose graph says nothing of its axes, only the rows are known.
-                None if head.name in unranked else head.tensor.shape,
-            )
+        # By head, what each run's answer is held against.
+        self._heads = {
+            head.name: (_numpy(head.tensor.dtype), declared.heads[head.name])
             for head in signature.heads.values()
         }
         self.batching = ONE_BY_ONE
@@ -158,21 +170,44 @@ class Model:
             _fetch(weights)
             source, weights = graph.SerializeToString(), []
         session = _start(source if isinstance(source, bytes) else str(source), graph)
-        inputs = [_tensor("input", value) for value in session.get_inputs()]
-        outputs = [_tensor("head", value) for value in session.get_outputs()]
-        batch = _batch(session)
+        text = {entry.key: entry.value for entry in graph.metadata_props}.get(
+            signatures.METADATA_KEY
+        )
+        evidence: Evidence = "operators"
+        why = _why_tensors(session, graph)
+        if not why:
+            try:
+                return cls._make(session, graph, weights, text, "")
+            except NotByRowError as error:
+                if text is not None:
+                    raise
+                evidence, why = "trial", str(error)
+        if text is not None:
+            message = f"its signature is of rows, and its graph takes none: {why}"
+            raise ModelRefused(message)
+        model = cls._make(session, graph, weights, None, why)
+        model.batching = Batching("tensor", evidence, why)
+        return model
+
+    @classmethod
+    def _make(
+        cls,
+        session: onnxruntime.InferenceSession,
+        graph: onnx.ModelProto,
+        weights: list[_Weights],
+        text: str | None,
+        tensor: str,
+    ) -> Model:
+        """Make the model of a session and prove it; `tensor` is as the signature has it."""
+        inputs = [_tensor("input", value, whole=bool(tensor)) for value in session.get_inputs()]
+        outputs = [_tensor("head", value, whole=bool(tensor)) for value in session.get_outputs()]
         cuttable = _cuttable(graph)
         every = {tensor.name for tensor in inputs}
-        needs = {
-            tensor.name: every & _reachable(graph, tensor.name) if cuttable else every
-            for tensor in outputs
-        }
-        for head in [head for head, needed in needs.items() if not needed]:
-            message = f"head {head!r} needs no input, so it answers no rows"
-            raise ModelRefused(message)
-        metadata = {entry.key: entry.value for entry in graph.metadata_props}
-        text = metadata.get(signatures.METADATA_KEY)
+        needs = _needs(graph, every, outputs, cuttable=cuttable)
+        batch = None if tensor or session.get_inputs()[0].shape[0] != 1 else 1
         signature = signatures.parse(text, inputs, outputs, needs, batch)
+        if tensor:
+            signature = replace(signature, tensor=tensor)
         # An input that nothing reads has to be fed all the same, unless it is cut away.
         idle = every - set().union(*needs.values())
         cut = cuttable and (len(outputs) > 1 or bool(idle))
@@ -182,10 +217,11 @@ class Model:
             session,
             signature,
             graph if cut else None,
+            Declared.of(session, graph, tensors=bool(tensor)),
             whole=not idle,
-            unranked=_unranked(graph),
         )
-        model._judge(graph)
+        if not tensor:
+            model._judge(graph)
         model._prove()
         return model
 
@@ -233,7 +269,7 @@ class Model:
             tried = row_trial.attempt(
                 lambda arrays: self._run(self._whole, arrays, heads), self.signature, golden
             )
-        except (KeyError, TypeError, ValueError, row_trial.Differs) as error:
+        except (KeyError, TypeError, ValueError, UndeclaredAnswer, row_trial.Differs) as error:
             return Batching("joint", "trial", f"{refusal}; tried, {error}")
         self._tried.append(tried)
         reason = f"rows had the same answers alone, together and beside extreme ones; {refusal}"
@@ -257,7 +293,11 @@ class Model:
         cuts, ready = self._cuts, self._whole
         try:
             if cuts is not None and len(heads) < len(self.signature.heads):
-                cut = cuts.find(frozenset(heads))
+                asked = frozenset(heads)
+                cut = cuts.find(asked)
+                if cut is None and self.signature.tensor:
+                    # Zeros for the other inputs would have to fit the shapes of these.
+                    cut = cuts.insist(asked)
                 if cut is None:
                     return self._run_whole(cuts, arrays, heads)
                 ready = cut
@@ -269,9 +309,11 @@ class Model:
     def _run(self, ready: _Ready, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
         session, names = ready
         feeds = {name: arrays[name] for name in names}
+        if self.signature.tensor:
+            return self._checked(heads, session.run(heads, feeds), ())
         rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
         if rows <= most and self.signature.batch is None:
-            return self._checked(heads, session.run(heads, feeds), rows)
+            return self._checked(heads, session.run(heads, feeds), (rows,))
         if self.signature.batch is None and self.batching.mode != "rows":
             if rows > MOST_ROWS_WHOLE:
                 message = (
@@ -280,7 +322,7 @@ class Model:
                     f"{self.batching.reason}"
                 )
                 raise TooLarge(message)
-            return self._checked(heads, session.run(heads, feeds), rows)
+            return self._checked(heads, session.run(heads, feeds), (rows,))
         runs = [
             session.run(heads, {name: array[i : i + most] for name, array in feeds.items()})
             for i in range(0, rows, most)
@@ -290,10 +332,10 @@ class Model:
             np.concatenate([np.atleast_1d(part) for part in parts])
             for parts in zip(*runs, strict=True)
         ]
-        return self._checked(heads, joined, rows)
+        return self._checked(heads, joined, (rows,))
 
     def _checked(
-        self, heads: Sequence[str], outputs: Sequence[NDArray[Any]], rows: int
+        self, heads: Sequence[str], outputs: Sequence[NDArray[Any]], rows: tuple[int, ...]
     ) -> dict[str, NDArray[Any]]:
         """Name a run's outputs by head, each of the dtype and the shape that the graph declares.
 
@@ -301,14 +343,16 @@ class Model:
         """
         answers = {}
         for head, output in zip(heads, outputs, strict=True):
-            dtype, axes = self._declared[head]
+            dtype, axes = self._heads[head]
             # Almost always it is this very object.
             if output.dtype is not dtype:
                 output = self._as_declared(head, output, dtype)  # noqa: PLW2901  the same values
             if axes is None:
-                axes = (None,) * (output.ndim - 1)
-            if output.shape != (rows, *axes) and not _matches(output.shape, (rows, *axes)):
-                declared = ", ".join("any" if axis is None else str(axis) for axis in (rows, *axes))
+                axes = (None,) * (output.ndim - len(rows))
+            if output.shape != (*rows, *axes) and not matches(output.shape, (*rows, *axes)):
+                declared = ", ".join(
+                    "any" if axis is None else str(axis) for axis in (*rows, *axes)
+                )
                 expected, received = f"the shape [{declared}]", f"the shape {list(output.shape)}"
                 raise UndeclaredAnswer(self.name, head, expected, received, output.shape)
             answers[head] = output
@@ -331,7 +375,7 @@ class Model:
         needed = set(self.signature.needed(tuple(heads)))
         rows = len(next(iter(arrays.values())))
         zeros = {
-            tensor.name: _zeros(tensor, rows)
+            tensor.name: _zeros(tensor, (rows, *(axis or 1 for axis in tensor.shape)))
             for entry in self.signature.inputs.values()
             for tensor in entry.tensors
             if entry.name not in needed
@@ -397,31 +441,60 @@ class Model:
         except Exception as error:  # ONNX Runtime's exceptions have no parent but Exception
             message = f"it fails on its own golden rows: {_first_line(error)}"
             raise ModelRefused(message) from error
-        # Two lengths, since a head that always answers with three values passes for one of them.
-        for rows in (1, 3):
-            self._try_zeros(rows)
+        self._try_shapes()
+        if self.tried is None and not self.signature.tensor and self.signature.golden is None:
+            one_row = self.signature.batch is not None
+            why = why_no_rows(self._whole[0], self.declared, one_row=one_row)
+            if why:
+                raise NotByRowError(why)
 
-    def _try_zeros(self, rows: int) -> None:
-        """See whether as many rows come out of every head; for a foreign file that is all."""
-        zeros = {
-            tensor.name: _zeros(tensor, rows)
+    def zeros(
+        self, shapes: Mapping[str, tuple[int, ...]], rows: tuple[int, ...]
+    ) -> dict[str, NDArray[Any]]:
+        """Zeros for every input, by tensor, in some shapes with `rows` in front of each."""
+        return {
+            tensor.name: _zeros(tensor, (*rows, *shapes[tensor.name]))
             for entry in self.signature.inputs.values()
             for tensor in entry.tensors
         }
+
+    def _try_shapes(self) -> None:
+        """Run zeros before anybody waits for it, of the first shapes that the graph answers."""
+        until = time.monotonic() + TRIED_SECONDS
+        for shapes in self.declared.shapes():
+            # Two numbers of rows, since a head that always answers three values passes for rows.
+            if self.signature.tensor:
+                answered = self._try_zeros(shapes, ())
+            else:
+                answered = self._try_zeros(shapes, (1,))
+                self._try_zeros(shapes, (3,))
+            if answered:
+                self.tried = shapes
+            if answered or time.monotonic() > until:
+                return
+
+    def _try_zeros(self, shapes: Mapping[str, tuple[int, ...]], rows: tuple[int, ...]) -> bool:
+        """See whether zeros are answered, and by as many rows; for a foreign file that is all."""
+        zeros = self.zeros(shapes, rows)
         try:
             self.predict(zeros, list(self.signature.heads))
         except MemoryError:
             raise
         except UndeclaredAnswer as error:
-            if error.shape[:1] != (rows,):
+            if error.shape[:1] != rows and rows:
                 message = (
-                    f"head {error.head!r} does not answer row by row: expected {rows} rows for "
-                    f"{rows}, received the shape {list(error.shape)}"
+                    f"head {error.head!r} does not answer row by row: expected {rows[0]} rows for "
+                    f"{rows[0]}, received the shape {list(error.shape)}"
                 )
-                raise ModelRefused(message) from error
+                raise NotByRowError(message) from error
+            self.fails = str(error)
+            return False
         except Exception as error:  # zeros may be no valid input of this graph: that proves nothing
-            if _NO_ROOM.search(str(error)):
+            if NO_ROOM.search(str(error)):
                 raise ModelRefused(NO_MEMORY) from error
+            self.fails = _first_line(error)
+            return False
+        return True
 
 
 def _proven_cut(
@@ -494,27 +567,15 @@ def _numpy(dtype: str) -> np.dtype[Any]:
     return np.dtype(object if dtype == "string" else dtype)
 
 
-def _unranked(graph: onnx.ModelProto) -> frozenset[str]:
-    """The outputs that a graph does not even tell the number of axes of."""
-    return frozenset(
-        value.name for value in graph.graph.output if not value.type.tensor_type.HasField("shape")
-    )
-
-
-def _matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(declared) and all(
-        axis is None or axis == length for length, axis in zip(shape, declared, strict=True)
-    )
-
-
-def _zeros(tensor: Tensor, rows: int) -> NDArray[Any]:
-    shape = (rows, *(axis or 1 for axis in tensor.shape))
+def _zeros(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
     try:
         if tensor.dtype == "string":
             return np.full(shape, "", object)
         return np.zeros(shape, tensor.dtype)
     except (MemoryError, ValueError) as error:
-        message = f"input {tensor.name!r} is {tensor} a row: {rows} of them are more than memory"
+        rows = len(shape) > len(tensor.shape)
+        what = f"a row: {shape[0]} of them are" if rows else "whole: that is"
+        message = f"input {tensor.name!r} is {tensor} {what} more than memory"
         raise ModelRefused(message) from error
 
 
@@ -523,7 +584,7 @@ def _read(source: Path | bytes) -> onnx.ModelProto:
         content = source if isinstance(source, bytes) else _content(source)
         graph = onnx.load_from_string(content)
     except DecodeError as error:
-        raise ModelRefused(NO_MEMORY if _NO_ROOM.search(str(error)) else NOT_WHOLE) from error
+        raise ModelRefused(NO_MEMORY if NO_ROOM.search(str(error)) else NOT_WHOLE) from error
     except OSError as error:
         message = f"it cannot be read: {error.strerror}"
         raise ModelRefused(message) from error
@@ -570,7 +631,7 @@ def _start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.Inference
         )
     except Exception as error:  # ONNX Runtime's exceptions have no parent but Exception
         reason = _first_line(error)
-        if _NO_ROOM.search(reason):
+        if NO_ROOM.search(reason):
             raise ModelRefused(NO_MEMORY) from error
         message = f"ONNX Runtime {onnxruntime.__version__} cannot run it: {reason}"
         raise ModelRefused(message) from error
@@ -581,7 +642,7 @@ def _first_line(error: Exception) -> str:
     return _IN_FRONT.sub("", str(error).strip().split("\n", 1)[0])
 
 
-def _tensor(what: str, value: onnxruntime.NodeArg) -> Tensor:
+def _tensor(what: str, value: onnxruntime.NodeArg, *, whole: bool) -> Tensor:
     dtype = DTYPES.get(value.type)
     if dtype is None:
         message = (
@@ -591,29 +652,39 @@ def _tensor(what: str, value: onnxruntime.NodeArg) -> Tensor:
         if value.type.startswith("seq(map("):
             message += " (skl2onnx makes tensors of it with options={'zipmap': False})"
         raise ModelRefused(message)
-    shape = tuple(axis if isinstance(axis, int) else None for axis in value.shape[1:])
-    return Tensor(value.name, dtype, shape)
+    axes = value.shape if whole else value.shape[1:]
+    return Tensor(value.name, dtype, free(axes))
 
 
-def _batch(session: onnxruntime.InferenceSession) -> int | None:
-    """`None` for a graph that takes any number of rows, 1 for one that takes them one by one."""
-    values = session.get_inputs()
-    if not values:
+def _why_tensors(session: onnxruntime.InferenceSession, graph: onnx.ModelProto) -> str:
+    """Say why a graph cannot be asked for rows; nothing where it may be.
+
+    Raises:
+        ModelRefused: it cannot be asked for anything.
+    """
+    values = [value for value in session.get_inputs() if value.type in DTYPES]
+    if not session.get_inputs():
         message = "it has no inputs"
         raise ModelRefused(message)
-    first = {}
-    for value in values:
-        if not value.shape:
-            message = f"input {value.name!r} has no axes: expected a first axis for the rows"
-            raise ModelRefused(message)
-        first[value.name] = value.shape[0] if isinstance(value.shape[0], int) else None
-    if set(first.values()) == {None}:
-        return None
-    if set(first.values()) == {1}:
-        return 1
-    said = ", ".join(f"{name!r} {axis or 'any'}" for name, axis in first.items())
-    message = f"its inputs: expected a first axis of any length, or of 1 in all, found {said}"
-    raise ModelRefused(message)
+    unsaid = unranked(graph.graph.input) & {value.name for value in values if not value.shape}
+    if unsaid:
+        message = f"input {min(unsaid)!r} does not say how many axes it has"
+        raise ModelRefused(message)
+    every = {value.name for value in values}
+    for output in session.get_outputs():
+        if _cuttable(graph) and not every & _reachable(graph, output.name):
+            return f"head {output.name!r} needs no input"
+    return why_tensors(session)
+
+
+def _needs(
+    graph: onnx.ModelProto, every: set[str], outputs: Sequence[Tensor], *, cuttable: bool
+) -> dict[str, set[str]]:
+    """By output, the inputs that it depends on: all of them, where nobody can tell."""
+    return {
+        tensor.name: every & _reachable(graph, tensor.name) if cuttable else every
+        for tensor in outputs
+    }
 
 
 def _cuttable(graph: onnx.ModelProto) -> bool:

@@ -125,7 +125,8 @@ def _open(repository: Repository, max_body: int) -> dict[str, Any]:
         schemas[f"{name}.Request"] = _request(serving.signature)
         schemas[f"{name}.Answer"] = _answer(serving.signature)
         paths[f"/models/{name}"] = _get(f"The signature of {name}.", f"{name}:signature")
-        paths[f"/models/{name}/example"] = _get(f"A body that {name} takes.", f"{name}:example")
+        if not serving.proof.no_example:
+            paths[f"/models/{name}/example"] = _get(f"A body that {name} takes.", f"{name}:example")
         paths[f"/models/{name}/predict"] = _predict(serving, f"{name}:predict", max_body)
     for name in repository.available():
         paths |= _of_versions(repository, name, max_body)
@@ -186,7 +187,10 @@ def _get(summary: str, operation: str, errors: Iterable[str] = ()) -> dict[str, 
 
 def _predict(servable: Servable, operation: str, max_body: int) -> dict[str, Any]:
     heads = ", ".join(servable.signature.heads)
-    example = describe.example(servable.signature)
+    schema = {"$ref": f"#/components/schemas/{servable.name}.Request"}
+    body: dict[str, Any] = {"schema": schema}
+    if not servable.proof.no_example:
+        body["example"] = describe.example(servable.signature, servable.proof.shapes)
     return {
         "post": {
             "summary": f"Answer {heads} of {servable.name}.",
@@ -194,12 +198,7 @@ def _predict(servable: Servable, operation: str, max_body: int) -> dict[str, Any
             "operationId": operation,
             "requestBody": {
                 "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": f"#/components/schemas/{servable.name}.Request"},
-                        "example": example,
-                    }
-                },
+                "content": {"application/json": body},
             },
             "responses": {
                 "200": {
@@ -243,6 +242,8 @@ def _request(signature: Signature) -> Schema:
         "items": {"enum": list(signature.heads)},
         "description": "Compute only these, and require only the inputs that they need.",
     }
+    if signature.tensor:
+        return _request_of_tensors(signature, heads)
     rows = {name: _input(entry) for name, entry in signature.inputs.items()}
     instance = _object(rows)
     columns = _object({name: {**_list_of(row), "minItems": 1} for name, row in rows.items()})
@@ -259,6 +260,33 @@ def _request(signature: Signature) -> Schema:
             {**_object({"inputs": columns, "heads": heads}), "required": ["inputs"]},
         ]
     }
+
+
+def _request_of_tensors(signature: Signature, heads: Schema) -> Schema:
+    """Whole tensors by name, in the graph's shapes; or the only one without its name."""
+    whole = {name: _whole(entry.tensors[0]) for name, entry in signature.inputs.items()}
+    inputs = _object(whole)
+    if len(whole) == 1:
+        inputs = {"anyOf": [inputs, *whole.values()]}
+    said = {**_object({"inputs": inputs, "heads": heads}), "required": ["inputs"]}
+    return {**said, "description": f"Whole tensors and no rows: {signature.tensor}."}
+
+
+def _whole(tensor: Tensor) -> Schema:
+    """A tensor in its graph's shape, or flat where that is known."""
+    value = _value(tensor.dtype)
+    nested = _nested(tensor.shape, value)
+    for_any = _least_one(nested)
+    if tensor.size is None or len(tensor.shape) < 2:  # noqa: PLR2004  flat is another form
+        return for_any
+    return {"anyOf": [for_any, _nested((tensor.size,), value)]}
+
+
+def _least_one(schema: Schema) -> Schema:
+    """A nested list, none of whose lists is empty."""
+    if schema.get("type") != "array":
+        return schema
+    return {"minItems": 1, **schema, "items": _least_one(schema["items"])}
 
 
 def _input(entry: Input) -> Schema:
@@ -324,6 +352,8 @@ def _object(properties: dict[str, Schema]) -> Schema:
 
 
 def _answer(signature: Signature) -> Schema:
+    if signature.tensor:
+        return _answer_of_tensors(signature)
     rows = _object({name: _head_row(head) for name, head in signature.heads.items()})
     outputs = _object({name: _list_of(_head_value(head)) for name, head in signature.heads.items()})
     labels = _object(
@@ -344,6 +374,20 @@ def _answer(signature: Signature) -> Schema:
             "outputs": outputs,
             "labels": labels,
             "imputed": {**_list_of(imputed), "description": "missing values, and what stood in"},
+        },
+    }
+
+
+def _answer_of_tensors(signature: Signature) -> Schema:
+    tensors = {name: head.tensor for name, head in signature.heads.items()}
+    outputs = _object({name: _nested(t.shape, _out(t)) for name, t in tensors.items()})
+    return {
+        "type": "object",
+        "required": ["model", "version", "outputs"],
+        "properties": {
+            "model": {"type": "string"},
+            "version": {"type": "string"},
+            "outputs": outputs,
         },
     }
 

@@ -23,6 +23,7 @@ from service.files import stream, writing
 from service.rows import Row, RowsError, read_csv, read_json
 from service.wire import native
 from service.wire.body import count, listing
+from service.wire.tensors import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -67,6 +68,12 @@ def predict(model: str, source: Path, heads: str | None, out: Path, models: Path
     if not streamed and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
         raise click.BadParameter(f"expected .csv or .json, received {out.name}", param_hint="--out")
     servable = open_model(model, models)
+    if servable.signature.tensor:
+        message = (
+            f"{model}: expected a model of rows, received one that takes {WHOLE}: "
+            f"{servable.signature.tensor}"
+        )
+        raise RowsError(message)
     asked = _heads(heads, servable.signature)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
     write = _write_csv if as_csv else _write_json

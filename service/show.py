@@ -33,6 +33,8 @@ def show(model: str, models: Path | None) -> None:
     # Names are no markup: a feature may well be called `weight [kg]`.
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(f"{servable.name}, version {servable.version}", style="bold")
+    if servable.signature.tensor:
+        console.print(f"whole tensors, and no rows: {servable.signature.tensor}")
     console.print(_inputs(servable), _heads(servable), sep="\n")
     for view, heads in servable.signature.models.items():
         console.print(f"{view}: the heads {', '.join(heads)}, served by that name too")
@@ -51,7 +53,8 @@ def _table(title: str, *columns: str) -> Table:
 def _inputs(servable: Servable) -> Table:
     from service.describe import dtype_of
 
-    table = _table("Inputs", "input", "feature", "kind", "a row", "default", "seen in training")
+    what = _what(servable)
+    table = _table("Inputs", "input", "feature", "kind", what, "default", "seen in training")
     for entry in servable.signature.inputs.values():
         for feature in entry.features:
             seen = ", ".join(feature.vocabulary or ()) or _seen(feature.statistics)
@@ -67,6 +70,11 @@ def _inputs(servable: Servable) -> Table:
     return table
 
 
+def _what(servable: Servable) -> str:
+    """What a tensor's shape is of."""
+    return "tensor" if servable.signature.tensor else "a row"
+
+
 def _seen(statistics: Any) -> str:
     if statistics is None:
         return ""
@@ -75,7 +83,7 @@ def _seen(statistics: Any) -> str:
 
 
 def _heads(servable: Servable) -> Table:
-    table = _table("Heads", "head", "kind", "a row", "labels", "needs")
+    table = _table("Heads", "head", "kind", _what(servable), "labels", "needs")
     for head in servable.signature.heads.values():
         labels = ", ".join(head.labels or ())
         table.add_row(head.name, head.kind, str(head.tensor), labels, ", ".join(head.inputs))

@@ -126,6 +126,12 @@ def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> bytes:
         signature = Model.load(file).signature
     except ModelRefused as error:
         raise ModelRefused(f"{file}: {error}") from error
+    if signature.tensor:
+        message = (
+            f"{file}: expected a model of rows, whose features, labels and defaults can be named; "
+            f"received one of whole tensors, which serves as it is: {signature.tensor}"
+        )
+        raise SignError(message)
     signature = _amend(signature, said)
     graph = onnx.load(file, format="protobuf")
     kept = [entry for entry in graph.metadata_props if entry.key != signatures.METADATA_KEY]

@@ -49,7 +49,8 @@ DTYPES = (
 class Tensor:
     """A named tensor at the edge of the graph.
 
-    `shape` is that of one row: the batch axis is left out, `None` marks an axis of any length.
+    `shape` is that of one row: the batch axis is left out, `None` marks an axis of any length.  Of
+    a graph that is served as whole tensors (`Signature.tensor`) it has every axis.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Tensor:
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
-        """What a row of it is, in a message: float32[28 x 28], string[any], or int64 alone."""
+        """Name dtype and shape in a message: float32[28 x 28], string[any], or int64 alone."""
         axes = " x ".join("any" if axis is None else str(axis) for axis in self.shape)
         return f"{self.dtype}[{axes}]" if axes else self.dtype
 
@@ -159,6 +160,8 @@ class Signature:
     """A model's inputs, heads, views over its heads (`models`), golden rows and provenance.
 
     `batch` is `None` when the graph takes any number of rows, 1 when it takes one at a time.
+    `tensor` says why it takes no rows at all, such as for a scalar among its inputs: it is served
+    as whole tensors, one run a request, and every shape is the graph's own.  Else it is empty.
     """
 
     inputs: Mapping[str, Input]
@@ -167,6 +170,7 @@ class Signature:
     golden: Golden | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     batch: int | None = None
+    tensor: str = ""
 
     @cached_property
     def head_names(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from service import aliases as files
 from service import trial
 from service.errors import ModelRefused
 from service.model import Model
+from service.proof import Proof, prove
 from service.scan import Refused, Scan, Version
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Servable:
     version: str
     model: Model
     signature: Signature
+    proof: Proof = field(default_factory=Proof)
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,14 @@ def load(found: Version) -> Loaded | Broken:
         _check_place(Path(found.path), found.root)
         with trial.passed(found.path, found.stamp):
             model = Model.load(Path(found.path))
-        model.name = f"{name!r}, version {version}"
-        signature = model.signature
+            model.name = f"{name!r}, version {version}"
+            signature = model.signature
+            proof = prove(model, signature)
         return Loaded(
             found,
-            Servable(name, version, model, signature),
+            Servable(name, version, model, signature, proof),
             {
-                view: Servable(view, version, model, signature.restrict(heads))
+                view: Servable(view, version, model, signature.restrict(heads), proof)
                 for view, heads in signature.models.items()
             },
         )

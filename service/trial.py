@@ -30,6 +30,7 @@ from service import memory
 from service.descriptors import SHORT
 from service.errors import ModelRefused, Shortage
 from service.model import NO_MEMORY, Model
+from service.proof import prove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -425,6 +426,7 @@ def _load(path: str) -> tuple[str | None, int, int, bool]:
     before = memory.taken()
     try:
         model = Model.load(Path(path))
+        prove(model, model.signature)
     except ModelRefused as error:
         return plain(str(error)), 0, 0, is_shortage(error)
     after = memory.taken()

@@ -200,6 +200,11 @@ def same(
     return model(nodes, [(name, dtype, axes)], [("y", dtype, axes)]).SerializeToString()
 
 
+def entry(name: str, shape: tuple[int | None, ...], dtype: str = "float32") -> Input:
+    """An input that is nothing but a tensor."""
+    return Input(name, "tensor", (Tensor(name, dtype, shape),))
+
+
 ODD_NAMES = ("a.b/c:0", 'say "x"', "größe", "two words")
 
 

@@ -163,7 +163,7 @@ def test_a_head_that_nobody_lies_about_is_answered_beside_one_that_is(served):
 def test_another_dtype_than_declared_is_no_answer(monkeypatch):
     """ONNX Runtime sees to that itself; whatever takes its place may not."""
     model = Model.load(small.same(F, (2,)))
-    monkeypatch.setitem(model._declared, "y", (np.dtype("float64"), (2,)))
+    monkeypatch.setitem(model._heads, "y", (np.dtype("float64"), (2,)))
 
     with pytest.raises(UndeclaredAnswer, match="expected float64, as its graph declares, received"):
         model.predict({"x": np.zeros((1, 2), np.float32)}, ["y"])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import documents
+import graphs
 import numpy as np
 import pytest
 import small
@@ -111,6 +112,7 @@ class World:
         small.put(self.models, "three", 2, small.three(2.0))
         (self.models / "three" / "aliases.json").write_text('{"old": "1"}')
         small.put(self.models, "broken", 1, b"junk")
+        small.put(self.models, "voice", 1, graphs.voice())
         small.put(self.models, "bytes", 1, _bytes())
         tokens = folder / "tokens.toml"
         digest = sha256(TOKEN.encode()).hexdigest()
@@ -389,6 +391,23 @@ def _(world: World) -> None:
     assert "expected 1 row, as inputs[0] has" in world.wrong(infer("three"), body)
     assert "at least one row" in world.wrong(predict("three"), {"instances": []})
     assert "at least one row" in world.wrong("/invocations", {"instances": []})
+
+
+@holds(ALL, "Graphs without rows take whole tensors")
+def _(world: World) -> None:
+    told = world.said("/models/voice")
+    assert told["batching"]["mode"] == "tensor"
+    assert world.said("/models/voice/predict", told["example"])
+    assert world.said(infer("voice"), world.example("oip", "voice"))
+    for path, body in (
+        (predict("voice"), {"instances": [1]}),
+        ("/models/voice/predict", {"instances": [1]}),
+        ("/v1/models/voice:classify", {"examples": [{"audio": 1}]}),
+    ):
+        error = world.wrong(path, body)
+        assert "/v2/models/<name>/infer" in error
+        assert "input 'sr' is a scalar" in error
+    assert world.said("/v2/models/voice/config")["max_batch_size"] == 0
 
 
 @holds(ALL, "Strict numbers")

@@ -76,12 +76,13 @@ def test_training_imports_the_contract_alone():
         pytest.param(
             "model",
             {
-                *("batching", "cuts", "errors", "signature"),
+                *("batching", "cuts", "declared", "errors", "signature"),
                 *("row_independence", "row_trial", "training_mode"),
             },
             id="a model knows its signature",
         ),
-        pytest.param("batching", set(), id="a verdict is a fact"),
+        pytest.param("batching", set(), id="a verdict is a record"),
+        pytest.param("declared", set(), id="what a graph declares needs none of ours"),
         pytest.param(
             "row_independence",
             {"operators", "row_lengths", "row_rules", "row_values"},
@@ -95,12 +96,12 @@ def test_training_imports_the_contract_alone():
         ),
         pytest.param(
             "stock",
-            {"aliases", "errors", "model", "scan", "signature", "trial"},
+            {"aliases", "errors", "model", "proof", "scan", "signature", "trial"},
             id="the stock knows models",
         ),
         pytest.param(
             "trial",
-            {"descriptors", "errors", "memory", "model"},
+            {"descriptors", "errors", "memory", "model", "proof"},
             id="a trial knows the model alone",
         ),
         pytest.param("scan", {"errors", "publish"}, id="looking reads nothing"),

@@ -175,12 +175,13 @@ def _said() -> dict[str, Any]:
 
 def _metadata(servable: Servable, versions: Iterable[str]) -> dict[str, Any]:
     signature = servable.signature
+    rows = [] if signature.tensor else [-1]
     return {
         "name": servable.name,
         "versions": list(versions),
         "platform": "onnx_onnxv1",
-        "inputs": [_tensor(tensor) for tensor in _inputs(signature)],
-        "outputs": [_tensor(head.tensor) for head in signature.heads.values()],
+        "inputs": [_tensor(tensor, rows) for tensor in _inputs(signature)],
+        "outputs": [_tensor(head.tensor, rows) for head in signature.heads.values()],
     }
 
 
@@ -188,8 +189,8 @@ def _inputs(signature: Signature) -> list[Tensor]:
     return [tensor for entry in signature.inputs.values() for tensor in entry.tensors]
 
 
-def _tensor(tensor: Tensor) -> dict[str, Any]:
-    shape = [-1, *_axes(tensor)]
+def _tensor(tensor: Tensor, rows: list[int]) -> dict[str, Any]:
+    shape = [*rows, *_axes(tensor)]
     return {"name": tensor.name, "datatype": DATATYPES[tensor.dtype], "shape": shape}
 
 
@@ -200,14 +201,16 @@ def _axes(tensor: Tensor) -> list[int]:
 def _config(servable: Servable) -> dict[str, Any]:
     """A model's configuration, as Triton would make it of the file; rows are no axis there."""
     signature = servable.signature
+    # Of whole tensors, Triton's own way to say that no axis is for a batch.
+    batching: dict[str, Any] = {} if signature.tensor else {"dynamic_batching": {}}
     return {
         "name": servable.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": MOST_ROWS,
+        "max_batch_size": 0 if signature.tensor else MOST_ROWS,
         "input": [_configured(tensor) for tensor in _inputs(signature)],
         "output": [_configured(head.tensor) for head in signature.heads.values()],
-        "dynamic_batching": {},
+        **batching,
     }
 
 

@@ -5,6 +5,10 @@
     {"inputs": {"insurance": [[47], …], "digit": [[…], …]}}
         ─▶  {"outputs": {"o1": [0.93, …]}, "labels": {"o1": ["yes", …]}}
 
+A graph that takes no rows is asked by `inputs` alone, for whole tensors in its own shapes:
+
+    {"inputs": {"audio": [[…]], "rate": 16000}}  ─▶  {"outputs": {"speech": [[0.93]]}}
+
 A row's missing values take the defaults that the signature records, and the answer says which.
 """
 
@@ -14,11 +18,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import nearest
-from service.wire.body import Notes, count, listing, parse_object, refuse_unknown, show
+from service.wire import tensors
+from service.wire.body import Notes, count, key, listing, parse_object, refuse_unknown, show
 from service.wire.columns import EITHER, columns, instances
 from service.wire.dialect import Dialect, Reply
 from service.wire.labels import labels_of
-from service.wire.values import MISSING, read_inputs
+from service.wire.values import MISSING, Rows, read_inputs, read_tensor, shown
 from service.wire.written import plain, problems, write
 
 if TYPE_CHECKING:
@@ -59,7 +64,9 @@ def interpret(said: dict[str, Any], signature: Signature) -> Request:
     heads = _read_heads(said.get("heads", MISSING), signature, notes)
     by_row = "instances" in said
     arrays: dict[str, NDArray[Any]] = {}
-    if by_row == ("inputs" in said):
+    if signature.tensor:
+        arrays = _read_whole(said, signature, heads, notes)
+    elif by_row == ("inputs" in said):
         notes.add("body", EITHER, "both" if by_row else "neither")
     else:
         names, needed = tuple(signature.inputs), signature.needed(heads)
@@ -71,6 +78,43 @@ def interpret(said: dict[str, Any], signature: Signature) -> Request:
         arrays = read_inputs(signature.inputs, found, needed, notes)
     notes.stop()
     return Request(arrays, heads, by_row, notes.imputed)
+
+
+def _read_whole(
+    said: dict[str, Any], signature: Signature, heads: tuple[str, ...], notes: Notes
+) -> dict[str, NDArray[Any]]:
+    """The tensors in `inputs`, each in its graph's shape."""
+    if "instances" in said:
+        expected = f"{tensors.WHOLE}, since this model takes no rows: {signature.tensor}"
+        notes.add("instances", expected, show(said["instances"]))
+        return {}
+    known, needed = tensors.by_name(signature), tensors.needed(signature, heads)
+    given = said.get("inputs", MISSING)
+    bare = len(known) == 1 and given is not MISSING and not isinstance(given, dict)
+    if bare:
+        given = dict.fromkeys(known, given)
+    if not isinstance(given, dict):
+        notes.add("inputs", f"an object of tensors: {listing(known)}", shown(given))
+        return {}
+    refuse_unknown(given, "input", known, "inputs", notes)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, tensor in known.items():
+        at = "inputs" + ("" if bare else key(name))
+        if name not in given and name not in needed:
+            continue
+        # A tensor is all of one row in just that shape, with the same words for what is wrong.
+        made = read_tensor(tensor, Rows([given.get(name, MISSING)], partial(_at, at)), notes)
+        for rows in made.values():
+            if 0 in rows.shape and 0 not in tensor.shape:
+                notes.add(at, "at least one value along each axis", show(given[name]))
+        if name in needed:
+            # Its row, as an array even where that is one value.
+            arrays |= {name: rows.reshape(rows.shape[1:]) for name, rows in made.items()}
+    return arrays
+
+
+def _at(path: str, _: int) -> str:
+    return path
 
 
 def _read_heads(asked: Any, signature: Signature, notes: Notes) -> tuple[str, ...]:
@@ -174,7 +218,8 @@ def _answers(
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """Values and labels by head."""
     chosen = [signature.heads[name] for name in heads]
-    values = {head.name: _values(head, outputs[head.name]) for head in chosen}
+    of_head = _whole if signature.tensor else _values
+    values = {head.name: of_head(head, outputs[head.name]) for head in chosen}
     labelled = [head for head in chosen if head.labels is not None]
     return values, {head.name: labels_of(head, outputs[head.name]) for head in labelled}
 
@@ -184,6 +229,13 @@ def _values(head: Head, output: NDArray[Any]) -> Any:
     if head.tensor.shape == (1,):
         output = output[:, 0]
     return plain(output)
+
+
+def _whole(_: Head, output: NDArray[Any]) -> Any:
+    """A whole tensor as JSON has it; one without axes is a bare value."""
+    if output.ndim:
+        return plain(output)
+    return output.item() if output.dtype == object else output[()]
 
 
 def _reader(signature: Signature) -> Reader:

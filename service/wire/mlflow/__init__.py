@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from service.wire import tensors
 from service.wire.body import Notes, key, parse_object, refuse_unknown, show
 from service.wire.dialect import Dialect, Reply
 from service.wire.mlflow import tables
@@ -66,6 +67,8 @@ class Request:
 
 def reader(signature: Signature) -> Reader:
     """What reads bodies for a model; it raises `BadRequest`, with everything wrong with a body."""
+    if signature.tensor:
+        return partial(tensors.refuse_rows, signature)
     return partial(_read_body, names_of(signature))
 
 

@@ -78,7 +78,8 @@ def reader(signature: Signature) -> Reader:
 def _read_alone(known: Known, body: bytes) -> Asked:
     tensors = [known.tensors[name] for name in known.needed(known.every)]
     wanted = tuple(Wanted(head, binary=True) for head in known.every)
-    return Asked(binary.read_alone(body, tensors), known.every, wanted)
+    rows = () if known.is_whole else (1,)
+    return Asked(binary.read_alone(body, tensors, rows), known.every, wanted)
 
 
 def _fill(found: Plan, body: bytes, start: int) -> Asked:

@@ -111,8 +111,15 @@ def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[
     return np.array(texts, dtype=object).reshape(piece.shape)
 
 
-def read_alone(body: bytes, tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
-    """One row of a model's only tensor, from a body that is nothing but its bytes.
+def read_alone(
+    body: bytes, tensors: Sequence[Tensor], rows: tuple[int, ...]
+) -> dict[str, NDArray[Any]]:
+    """One row of a model's only tensor, or the whole of it, from a body of nothing but its bytes.
+
+    Args:
+        body: those.
+        tensors: all that the model has.
+        rows: what stands in front of a row's shape.
 
     Raises:
         BadRequest: the model has more of them, its bytes alone do not say the shape, or they are
@@ -132,7 +139,7 @@ def read_alone(body: bytes, tensors: Sequence[Tensor]) -> dict[str, NDArray[Any]
     else:
         shape = _only_shape(body, tensor)
     notes = Notes()
-    array = read(Piece("", len(body), tensor.dtype, (1, *shape), "body"), body, 0, notes)
+    array = read(Piece("", len(body), tensor.dtype, (*rows, *shape), "body"), body, 0, notes)
     notes.stop()
     return {tensor.name: array}
 

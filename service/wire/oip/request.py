@@ -88,6 +88,7 @@ class Known:
         self.heads = signature.heads
         self.every = signature.head_names
         self.tensors = tensors.by_name(signature)
+        self.is_whole = bool(signature.tensor)
         self._signature = signature
         self._by_all = tensors.needed(signature, self.every)
 
@@ -214,7 +215,10 @@ def _read_outputs(
             classes = own.get("classification")
             if name is None:
                 continue
-            if classes is not None:
+            if classes is not None and known.is_whole:
+                received = "it, and this model has no rows to classify"
+                notes.add(f"{at}.parameters.classification", "no such parameter", received)
+            elif classes is not None:
                 _check_classes(classes, known.heads[name], at, notes)
             in_bytes = bool(default if flag is None else flag)
             found[name] = at, Wanted(name, in_bytes, classes or 0)
@@ -252,10 +256,13 @@ def _read_inputs(
         if entry.get("datatype", MISSING) != DATATYPES[tensor.dtype]:
             received = shown(entry.get("datatype", MISSING))
             notes.add(f"{at}.datatype", DATATYPES[tensor.dtype], received)
-        shape = _shape(entry, tensor, at, notes)
+        read_shape = _whole_shape if known.is_whole else _shape
+        shape = read_shape(entry, tensor, at, notes)
         if shape is None:
             continue
-        if first is None:
+        if known.is_whole:
+            pass
+        elif first is None:
             first = at, shape[0]
         elif shape[0] != first[1]:
             expected = as_many(first[1], first[0])
@@ -296,14 +303,38 @@ def _shape(
             return tuple(given)
         more = f", and no axis above {_MOST_EMPTY} beside one of 0"
     axes = ["rows", *("any" if axis is None else str(axis) for axis in tensor.shape)]
+    expected = f"[{', '.join(axes)}], with 1 row at least{more}"
+    notes.add(f"{at}.shape", expected, _shown_shape(given))
+    return None
+
+
+def _whole_shape(
+    entry: Mapping[str, Any], tensor: Tensor, at: str, notes: Notes
+) -> tuple[int, ...] | None:
+    """An input's shape, if it is one of the whole tensor's: no axis of its is for rows."""
+    given = entry.get("shape", MISSING)
+    if (
+        isinstance(given, list)
+        and len(given) == len(tensor.shape)
+        and all(
+            _is_whole(length, 1) if axis is None else type(length) is int and length == axis
+            for length, axis in zip(given, tensor.shape, strict=True)
+        )
+    ):
+        return tuple(given)
+    axes = ["1 or more" if axis is None else str(axis) for axis in tensor.shape]
+    notes.add(f"{at}.shape", f"[{', '.join(axes)}]", _shown_shape(given))
+    return None
+
+
+def _shown_shape(given: Any) -> str:
+    """What stands in the place of a shape, in a message."""
     legible = (
         isinstance(given, list)
         and len(given) <= _SHOWN_AXES
         and not any(isinstance(length, (dict, list)) for length in given)
     )
-    received = json.dumps(given)[:40] if legible else shown(given)
-    notes.add(f"{at}.shape", f"[{', '.join(axes)}], with 1 row at least{more}", received)
-    return None
+    return json.dumps(given)[:40] if legible else shown(given)
 
 
 def _size(size: Any, entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes) -> int:
@@ -333,6 +364,9 @@ def _values(entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes) -> 
         expected = "the values, flat or nested, or the parameter binary_data_size"
         notes.add(at, expected, shown(data))
         return None
+    if not wanted.shape and isinstance(data, list) and len(data) == 1:
+        # A scalar is the only one of its values.
+        data = data[0]
     # All of it is one row of a tensor in just that shape: flat or nested, with the same words.
     found = read_tensor(wanted, Rows([data], lambda _: at), notes)
-    return found[wanted.name][0] if found else None
+    return found[wanted.name].reshape(wanted.fixed) if found else None

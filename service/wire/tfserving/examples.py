@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -79,6 +80,8 @@ def reader(what: str, fit: Callable[[Head], bool], signature: Signature) -> Read
         fit: whether a head can.
         signature: whose heads they are.
     """
+    if signature.tensor:
+        return partial(tensors.refuse_rows, signature)
     layouts = _layouts(signature)
     names = list(dict.fromkeys(name for layout in layouts for name in layout.names))
     heads = tuple(name for name, head in signature.heads.items() if fit(head))

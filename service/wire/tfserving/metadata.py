@@ -18,18 +18,22 @@ def signature_def(signature: Signature) -> dict[str, Any]:
 
     All tensors that go in and all that come out, with their dtypes, and shapes with the batch axis.
     """
+    rows = () if signature.tensor else (None,)
     outputs = [head.tensor for head in signature.heads.values()]
     return {
-        "inputs": {name: _info(tensor) for name, tensor in tensors.by_name(signature).items()},
-        "outputs": {tensor.name: _info(tensor) for tensor in outputs},
+        "inputs": {
+            name: _info(tensor, rows) for name, tensor in tensors.by_name(signature).items()
+        },
+        "outputs": {tensor.name: _info(tensor, rows) for tensor in outputs},
         "method_name": "tensorflow/serving/predict",
     }
 
 
-def _info(tensor: Tensor) -> dict[str, Any]:
-    axes = [{"size": str(-1 if axis is None else axis), "name": ""} for axis in tensor.shape]
+def _info(tensor: Tensor, rows: tuple[None, ...]) -> dict[str, Any]:
+    axes = (*rows, *tensor.shape)
+    dims = [{"size": str(-1 if axis is None else axis), "name": ""} for axis in axes]
     return {
         "dtype": _DTYPES.get(tensor.dtype, f"DT_{tensor.dtype.upper()}"),
-        "tensor_shape": {"dim": [{"size": "-1", "name": ""}, *axes], "unknown_rank": False},
+        "tensor_shape": {"dim": dims, "unknown_rank": False},
         "name": tensor.name,
     }

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from service.wire import tensors
@@ -30,6 +31,8 @@ def reader(signature: Signature) -> Reader:
 
     It raises `BadRequest`, with everything that is wrong with a body.
     """
+    if signature.tensor:
+        return partial(tensors.refuse_rows, signature)
     known = tensors.by_name(signature)
     names = tuple(known)
     needed = tensors.needed(signature, signature.head_names)
