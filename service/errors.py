@@ -77,7 +77,7 @@ class BadRequest(RequestError):
 
 
 class CannotRun(RequestError):
-    """The model's graph fails on these values, such as for a place past the end of a list."""
+    """The model's graph fails on these shapes or values, such as a place past the end of a list."""
 
 
 class Unauthorized(RequestError):

@@ -35,6 +35,7 @@ from service.batching import Batching
 from service.cuts import Cuts, Distrusted
 from service.declared import Declared, free, matches, unranked, why_no_rows, why_tensors
 from service.errors import CannotRun, ModelRefused, TooLarge, UndeclaredAnswer
+from service.runtime import FAILURES, NO_ROOM, is_callers, reason
 from service.signature import Signature, Tensor
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ MAX_FILE = 2**31 - 1
 NO_MEMORY = "it needs more memory than there is"
 NOT_WHOLE = "it is not an ONNX file, or not the whole of one"
 
-# How ONNX Runtime and protobuf say that they got no memory.
-NO_ROOM = re.compile(r"bad_alloc|Failed to allocate memory|Arena alloc failed")
+# Of a text, in a message.
+_LONGEST_TEXT = 40
 # What ONNX Runtime says before it says what is wrong.
 _IN_FRONT = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
@@ -126,6 +127,13 @@ class Model:
         self.fails = ""
         # What an error of one of its runs calls it, once its repository has named it.
         self.name = ""
+        # Whether callers choose what a run may fail for: a length; or a place, a shape or a text,
+        # and floats are none of these.
+        self._has_choice = any(
+            tensor.size is None or not tensor.dtype.startswith("float")
+            for entry in signature.inputs.values()
+            for tensor in entry.tensors
+        )
         # By head, what each run's answer is held against.
         self._heads = {
             head.name: (_numpy(head.tensor.dtype), declared.heads[head.name])
@@ -287,7 +295,8 @@ class Model:
             By head in the order asked, [rows, …] in the graph's dtype.
 
         Raises:
-            CannotRun: the graph has no answer for these values, such as a place past a list's end.
+            CannotRun: the graph has no answer for these shapes or values, such as a place past a
+                list's end, or a picture that is too small.
             UndeclaredAnswer: a head answers with another shape or dtype than the graph declares.
         """
         cuts, ready = self._cuts, self._whole
@@ -302,9 +311,13 @@ class Model:
                     return self._run_whole(cuts, arrays, heads)
                 ready = cut
             return self._run(ready, arrays, heads)
-        except InvalidArgument as error:
-            reason = _first_line(error).rpartition("Status Message: ")[2]
-            raise CannotRun(f"the model has no answer for these values: {reason}") from error
+        except FAILURES as error:
+            # What a graph of fixed shapes has never answered is not the caller's to mend.
+            known = self.tried is not None or isinstance(error, InvalidArgument)
+            if not ((known or self._has_choice) and is_callers(error)):
+                raise
+            message = f"the model has no answer for these values: {reason(error, arrays)}"
+            raise CannotRun(message) from error
 
     def _run(self, ready: _Ready, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
         session, names = ready
@@ -480,6 +493,9 @@ class Model:
             self.predict(zeros, list(self.signature.heads))
         except MemoryError:
             raise
+        except UnicodeDecodeError as error:
+            message = f"a head answers text that is not UTF-8: {error.object[:_LONGEST_TEXT]!r}"
+            raise ModelRefused(message) from error
         except UndeclaredAnswer as error:
             if error.shape[:1] != rows and rows:
                 message = (

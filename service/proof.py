@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.describe import example
 from service.errors import ModelRefused
-from service.model import NO_ROOM, TRIED_SECONDS
+from service.model import TRIED_SECONDS
 from service.run import Part, Run
+from service.runtime import NO_ROOM
 from service.wire import mlflow, native, oip, tfserving
 from service.wire.answers import Writer
 from service.wire.tfserving import examples
@@ -43,16 +44,29 @@ class Proof:
     no_example: str = ""
 
 
-def prove(model: Model, signature: Signature) -> Proof:
+def prove(model: Model) -> tuple[Proof, dict[str, tuple[Signature, Proof]]]:
     """Find an example that a model answers, and say the answers in every dialect.
 
     Args:
         model: loaded, and held against its golden rows.
-        signature: its own, or that of a view.
+
+    Returns:
+        That of the model; and by view, its signature and the same.
 
     Raises:
         ModelRefused: some dialect cannot say them.
     """
+    signature = model.signature
+    whole = _prove(model, signature)
+    views = {view: signature.restrict(heads) for view, heads in signature.models.items()}
+    # What answers all heads answers some; a view may do without what the others fail for.
+    return whole, {
+        name: (view, _prove(model, view) if whole.no_example else whole)
+        for name, view in views.items()
+    }
+
+
+def _prove(model: Model, signature: Signature) -> Proof:
     until = time.monotonic() + TRIED_SECONDS
     reason = model.fails
     shapes_to_try = [model.tried] if model.tried is not None else model.declared.shapes()

@@ -107,13 +107,13 @@ def load(found: Version) -> Loaded | Broken:
             model = Model.load(Path(found.path))
             model.name = f"{name!r}, version {version}"
             signature = model.signature
-            proof = prove(model, signature)
+            proof, views = prove(model)
         return Loaded(
             found,
             Servable(name, version, model, signature, proof),
             {
-                view: Servable(view, version, model, signature.restrict(heads), proof)
-                for view, heads in signature.models.items()
+                view: Servable(view, version, model, restricted, own)
+                for view, (restricted, own) in views.items()
             },
         )
     except ModelRefused as error:

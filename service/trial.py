@@ -426,7 +426,7 @@ def _load(path: str) -> tuple[str | None, int, int, bool]:
     before = memory.taken()
     try:
         model = Model.load(Path(path))
-        prove(model, model.signature)
+        prove(model)
     except ModelRefused as error:
         return plain(str(error)), 0, 0, is_shortage(error)
     after = memory.taken()

@@ -76,12 +76,13 @@ def test_training_imports_the_contract_alone():
         pytest.param(
             "model",
             {
-                *("batching", "cuts", "declared", "errors", "signature"),
+                *("batching", "cuts", "declared", "errors", "runtime", "signature"),
                 *("row_independence", "row_trial", "training_mode"),
             },
             id="a model knows its signature",
         ),
         pytest.param("batching", set(), id="a verdict is a record"),
+        pytest.param("runtime", set(), id="what the runtime says needs none of ours"),
         pytest.param("declared", set(), id="what a graph declares needs none of ours"),
         pytest.param(
             "row_independence",
