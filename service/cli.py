@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from service import __version__
-from service.errors import TricepsError, nearest
+from service.errors import TricepsError, nearest, printable
 
 GROUP = "triceps.commands"
 DISTRIBUTION = "triceps"
@@ -76,7 +76,7 @@ class Commands(click.Group):
 
 def _fail(message: str, exit_code: int = 1) -> NoReturn:
     """Leave with one line for the person who typed the command, and a code for their script."""
-    click.echo(f"{DISTRIBUTION}: {message}", err=True)
+    click.echo(f"{DISTRIBUTION}: {printable(message)}", err=True)
     raise click.exceptions.Exit(exit_code)
 
 

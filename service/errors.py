@@ -172,6 +172,13 @@ class SettingsError(TricepsError):
     exit_code = 2
 
 
+def printable(text: str) -> str:
+    """A text that may hold names of files, for a terminal: what would drive it is escaped."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
+    )
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """The end of a message about an unknown `name`: the right one it is close to, if any."""
     names = list(names)

@@ -14,7 +14,7 @@ import click
 from service import aliases
 from service import settings as all_settings
 from service.alias import open_folder, why_refused
-from service.errors import TricepsError
+from service.errors import TricepsError, printable
 from service.files import leftovers as leftover_files
 from service.publish import leftovers, versions
 
@@ -61,7 +61,7 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
     for leftover in [*leftovers(repository), *leftovers(folder)]:
         if not dry_run:
             shutil.rmtree(leftover, ignore_errors=True)
-        click.echo(f"{remove} {leftover.name}, left by a command that was interrupted")
+        click.echo(printable(f"{remove} {leftover.name}, left by a command that was interrupted"))
     for file in leftover_files(folder):
         if not dry_run:
             file.unlink(missing_ok=True)

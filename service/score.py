@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import orjson
 
-from service.errors import BadRequest, CannotRun, nearest
+from service.errors import BadRequest, CannotRun, nearest, printable
 from service.files import stream, writing
 from service.rows import Row, RowsError, read_csv, read_json
 from service.wire import native
@@ -92,7 +92,7 @@ def predict(model: str, source: Path, heads: str | None, out: Path, models: Path
     scored_by = f"{servable.name}, version {servable.version}"
     click.echo(f"{count(total, 'row')} scored by {scored_by}", err=True)
     for feature, times in sorted(imputed.items()):
-        click.echo(f"{feature}: missing in {times} of them, took its default", err=True)
+        click.echo(printable(f"{feature}: missing in {times} of them, took its default"), err=True)
 
 
 def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from service import __version__, access, cpus, descriptors, logs, tls, trial
 from service import settings as all_settings
+from service.errors import printable
 from service.repository import default_name, open_repository
 from service.scan import look
 
@@ -68,7 +69,7 @@ def _greet(settings: Settings, default: str | None) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     scheme = "https" if settings.tls_certificate else "http"
     url = f"{scheme}://{host}:{settings.port}"
-    click.echo(f"Triceps {__version__} serves {settings.models} on {url}")
+    click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
     if default is not None:
         # The shell of whoever has a token puts it there; here it is known by its hash alone.
         curl = "curl -s" + (' -H "Authorization: Bearer $TOKEN"' if settings.tokens_file else "")

@@ -57,12 +57,28 @@ class _Route(click.ParamType[str]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """The path."""
-        if not re.fullmatch(r"/[^<>?#\s]*", value):
+        # Half a surrogate pair is how Python has a byte that is no UTF-8.
+        if not re.fullmatch(r"/[^<>?#\s\ud800-\udfff]*", value):
             self.fail(f"expected {self.expected}", param, ctx)
         return str(value)
 
 
 _ROUTE = _Route()
+
+
+class _Host(click.ParamType[str]):
+    """A host's name or address."""
+
+    name = "host"
+    expected = "the name or the address of a host"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The name."""
+        try:
+            value.encode("idna")
+        except UnicodeError:  # what the look-up of a name would end with
+            self.fail(f"expected {self.expected}", param, ctx)
+        return str(value)
 
 
 class _Origins(click.ParamType[str]):
@@ -95,7 +111,7 @@ class Settings:
     )
     host: str = field(
         default="127.0.0.1",
-        metadata=_told(click.STRING, "The address to listen on.", "HOST"),
+        metadata=_told(_Host(), "The address to listen on.", "HOST"),
     )
     port: int = field(
         default=8080,
@@ -304,7 +320,7 @@ def _is_there(path: str) -> bool:
 def _expected(kind: Any) -> str:
     if isinstance(kind, click.Choice):
         return f"one of {', '.join(kind.choices)}"
-    if isinstance(kind, _Route | _Origins):
+    if isinstance(kind, _Route | _Host | _Origins):
         return kind.expected
     whole = "whole " if isinstance(kind, click.IntRange) else ""
     return f"a {whole}number from {kind.min} to {kind.max}"

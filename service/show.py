@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.errors import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -34,11 +36,12 @@ def show(model: str, models: Path | None) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(f"{servable.name}, version {servable.version}", style="bold")
     if servable.signature.tensor:
-        console.print(f"whole tensors, and no rows: {servable.signature.tensor}")
+        console.print(printable(f"whole tensors, and no rows: {servable.signature.tensor}"))
     console.print(_inputs(servable), _heads(servable), sep="\n")
     for view, heads in servable.signature.models.items():
-        console.print(f"{view}: the heads {', '.join(heads)}, served by that name too")
-    console.print(f"batching: {servable.model.batching}", soft_wrap=True)
+        served = f"{view}: the heads {', '.join(heads)}, served by that name too"
+        console.print(printable(served))
+    console.print(printable(f"batching: {servable.model.batching}"), soft_wrap=True)
     if servable.signature.provenance:
         console.print(_provenance(dict(servable.signature.provenance)))
 
@@ -48,6 +51,11 @@ def _table(title: str, *columns: str) -> Table:
     from rich.table import Table
 
     return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD)
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of what a file says: whoever made it does not drive the reader's terminal."""
+    table.add_row(*map(printable, cells))
 
 
 def _inputs(servable: Servable) -> Table:
@@ -61,12 +69,12 @@ def _inputs(servable: Servable) -> Table:
             kind = "number" if feature.vocabulary is None else "categorical"
             default = "" if feature.default is None else str(feature.default)
             dtype = dtype_of(feature, entry)
-            table.add_row(entry.name, feature.name, kind, dtype, default, seen)
+            _add(table, entry.name, feature.name, kind, dtype, default, seen)
         if not entry.features:
             tensor = entry.tensors[0]
             size = " x ".join(map(str, entry.size or ()))
             kind = f"{entry.kind} {size}".strip()
-            table.add_row(entry.name, "", kind, str(tensor), "", _seen(entry.statistics))
+            _add(table, entry.name, "", kind, str(tensor), "", _seen(entry.statistics))
     return table
 
 
@@ -86,12 +94,12 @@ def _heads(servable: Servable) -> Table:
     table = _table("Heads", "head", "kind", _what(servable), "labels", "needs")
     for head in servable.signature.heads.values():
         labels = ", ".join(head.labels or ())
-        table.add_row(head.name, head.kind, str(head.tensor), labels, ", ".join(head.inputs))
+        _add(table, head.name, head.kind, str(head.tensor), labels, ", ".join(head.inputs))
     return table
 
 
 def _provenance(said: dict[str, Any]) -> Table:
     table = _table("Made from", "what", "value")
     for name, value in said.items():
-        table.add_row(name, str(value))
+        _add(table, name, str(value))
     return table

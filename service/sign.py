@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from service.errors import ModelRefused, TricepsError, nearest
+from service.errors import ModelRefused, TricepsError, nearest, printable
 from service.publish import check_name
 from service.wire.body import count
 
@@ -99,11 +99,11 @@ def sign(
     content = signed(file, said)
     if name is not None:
         version = publish(repository, name, content)
-        click.echo(f"published {repository / name / version}")
+        click.echo(printable(f"published {repository / name / version}"))
     elif out is not None:
         with writing(out) as target:
             target.write(content)
-        click.echo(f"wrote {out}", err=stream(out) is not None)
+        click.echo(printable(f"wrote {out}"), err=stream(out) is not None)
 
 
 def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> bytes:

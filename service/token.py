@@ -16,7 +16,7 @@ import click
 
 from service import access, files
 from service.access import HASHED, HEADER, METRICS, SCOPES, Entry, TokensError
-from service.errors import nearest
+from service.errors import nearest, printable
 from service.publish import NAME
 from service.scan import NAMES
 
@@ -83,12 +83,14 @@ def token(
         raise click.BadParameter(message, param_hint="--model")
     if remove:
         _change(file, lambda text: _without(text, name, file))
-        click.echo(f"{file}: {name} is removed", err=True)
+        click.echo(printable(f"{file}: {name} is removed"), err=True)
         return
     made = PREFIX + secrets.token_urlsafe(32)
     entry = Entry(name, sha256(made.encode()).digest(), frozenset(scopes), frozenset(models))
     _change(file, lambda text: _with(text, entry, file))
-    click.echo(f"{file}: {name} is added; its token, which is not shown again:", err=True)
+    click.echo(
+        printable(f"{file}: {name} is added; its token, which is not shown again:"), err=True
+    )
     click.echo(made)
 
 

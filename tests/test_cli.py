@@ -165,3 +165,14 @@ def test_listing_names_imports_nothing():
     group = _offering(broken="no_such_plugin:run")
 
     assert group.list_commands(click.Context(group)) == ["broken"]
+
+
+def test_a_message_does_not_drive_the_terminal():
+    """The name of a file may hold anything; a message of several lines stays one."""
+    error = TricepsError("a\x1b]0;owned\x07\udcff.csv, line 1: wrong\na.csv, line 2: wrong, too: ä")
+
+    done = CliRunner().invoke(_raising(error), ["do"])
+
+    assert done.stderr == (
+        "triceps: a\\x1b]0;owned\\x07\\udcff.csv, line 1: wrong\na.csv, line 2: wrong, too: ä\n"
+    )

@@ -208,6 +208,24 @@ def test_an_unknown_variable_stops_the_start(name, close):
             id="given, too small",
         ),
         pytest.param(
+            {"HOST": "\udcff"},
+            {},
+            r"HOST: expected the name or the address of a host, received '\udcff'. Default: 127",
+            id="a host that is no text",
+        ),
+        pytest.param(
+            {"TRICEPS_HOST": "a..b"},
+            {},
+            "TRICEPS_HOST: expected the name or the address of a host, received 'a..b'. Default: ",
+            id="a host with an empty label",
+        ),
+        pytest.param(
+            {"AIP_PREDICT_ROUTE": "/\udcff"},
+            {},
+            r"AIP_PREDICT_ROUTE: expected a path that begins with /, received '/\udcff'. Default: ",
+            id="a path that is no text",
+        ),
+        pytest.param(
             {"TRICEPS_WORKERS": "-1"},
             {},
             "TRICEPS_WORKERS: expected a whole number from ",

@@ -216,3 +216,26 @@ def test_a_wrong_setting_is_told_before_anything_else(models):
 
     assert done.exit_code == 2
     assert done.stderr.startswith("triceps: TRICEPS_MODLES: expected a setting")
+
+
+def test_a_file_does_not_drive_the_terminal_of_whoever_looks_at_it(tmp_path):
+    """Its names, labels and provenance are shown with what would do that escaped."""
+    evil = "\x1b]0;owned\x07\x9b2J"
+    signature = small.three_signature()
+    entry = tabular("fruit", [Feature(evil, "", default=1.5), Feature("length", "", default=2)])
+    head = replace(signature.heads["risk"], labels=(evil, "high"))
+    made = replace(
+        signature,
+        inputs={**signature.inputs, "fruit": entry},
+        heads={**signature.heads, "risk": head},
+        provenance={evil: evil},
+        golden=None,
+    )
+    file = tmp_path / "evil.onnx"
+    file.write_bytes(small.signed(onnx.load_from_string(small.three()), made))
+
+    code, out, err = run(file)
+
+    assert (code, err) == (0, "")
+    assert "\\x1b]0;owned\\x07\\x9b2J" in out
+    assert not set(out) & set("\x1b\x07\x9b")

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service import settings as all_settings
-from service.errors import TricepsError
+from service.errors import TricepsError, printable
 from service.publish import FILE, check_name, versions
 from service.settings import Settings
 from service.signature import METADATA_KEY
@@ -114,7 +114,7 @@ def _run(spec: Spec, folder: Path | None, models: Path) -> tuple[Fitted, Exporte
         from training import data
     rows = data.load(spec, folder)
     for note in rows.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(printable(f"note: {note}"), err=True)
     with _needs_extra("train"), _waiting("starting TensorFlow"):
         from training import build, export, fit
     fit.seed(spec.fit.seed)
@@ -254,4 +254,4 @@ def _print(table: Any) -> None:
 
 
 def _tell_where(name: str, exported: Exported) -> None:
-    click.echo(f"published {name}, version {exported.version}: {exported.path}")
+    click.echo(printable(f"published {name}, version {exported.version}: {exported.path}"))
