@@ -185,6 +185,7 @@ class Front:
         route = self.routes.get(request.target) if request.method == b"POST" else None
         try:
             if route is None:
+                self.rest.page_asked = perf_counter()
                 if request.target in _AT_ONCE:
                     self._call_app(connection, request)
                 else:

@@ -4,11 +4,14 @@
 
 Where processors have no time to spare, each look interrupts the model, and finds code and data that
 the model has driven out of the caches.  So requests that can only be refused wait for some
-milliseconds, and cost less.  As long as another loaded model is asked too, nobody has to.
+milliseconds, and cost less.  As long as anything else is asked too, another model or a page, nobody
+has to.  So a caller that overruns one model holds up the first request of another by a few rests,
+and those that follow by none.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,13 +33,15 @@ class Rest:
         """Have `loop` rest, where that is worth it."""
         self._loop = loop
         self._resting = False
+        # When something was asked last that is no prediction.
+        self.page_asked = -math.inf
 
     def overrun(self, lane: Lane, lanes: Iterable[Lane], batcher: Batcher) -> None:
         """Rest while `batcher` runs a model that is overrun, if no other of `lanes` is asked."""
         if not lane.running or self._resting:
             return
         since = lane.asked - ALONE_SECONDS
-        if all(other is lane or other.asked < since for other in lanes):
+        if self.page_asked < since and all(other is lane or other.asked < since for other in lanes):
             self._resting = True
             # After all that has come by now.
             self._loop.call_soon(self._rest, lane, batcher)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import socket
 import threading
 import time
 from typing import Any
@@ -10,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import small
+from test_front import BODY, JSON, Served, post
 
 from service import rest as rests
-from service.batcher import Batcher, Lane
+from service.batcher import PACED_RUNS, Batcher, Lane
 from service.model import Model
 from service.rest import ALONE_SECONDS, Rest
 
@@ -86,6 +89,17 @@ def test_it_does_not_rest_while_others_are_asked(calls, before, rests_then):
     assert bool(calls.waited) == rests_then
 
 
+@pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
+def test_it_does_not_rest_while_pages_are_asked(calls, before, rests_then):
+    """Whoever asks for one needs the loop several times."""
+    rest, lane = Rest(calls), overrun()
+    lane.asked, rest.page_asked = 100.0, 100.0 - before
+    rest.overrun(lane, {lane}, calls)
+    calls.run()
+
+    assert bool(calls.waited) == rests_then
+
+
 class Slow(Model):
     """A model that takes until it is told."""
 
@@ -142,3 +156,92 @@ def test_a_wait_is_over_with_the_run(ends):
 
     assert 0.03 < first < 1
     assert second < 1 if ends else second > 0.03
+
+
+def _attack(served: Served, stop: threading.Event) -> None:
+    """Ask for more than a model can do, all the time."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sock:
+        while not stop.is_set():
+            sock.sendall(post(BODY, path=b"/models/hung/predict"))
+            assert sock.recv(65536).startswith(b"HTTP/1.1 429 ")
+
+
+def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> float:
+    """How long an answer takes, where nothing of the sort was asked of late."""
+    for route in served.front.routes.values():
+        if route.servable.name == "other":
+            route.lane.asked = -math.inf
+    served.front.rest.page_asked = -math.inf
+    started = time.perf_counter()
+    assert served.ask(method, path, body, JSON)[0] == 200
+    return time.perf_counter() - started
+
+
+@pytest.fixture(name="attacked")
+def _attacked(tmp_path, monkeypatch):
+    """A front, one of whose models hangs and is asked for ever more; and its rests so far."""
+    for name in ("hung", "other"):
+        small.put(tmp_path, name, 1, small.three())
+    served = Served(tmp_path, watch=0)
+    hung = served.front.routes[b"/models/hung/predict"].lane
+    told, stop = threading.Event(), threading.Event()
+    waited: list[float] = []
+    predict, wait_for_a_run = Model.predict, served.front.batcher.wait_for_a_run
+
+    def hang(self: Model, arrays: Any, heads: Any) -> Any:
+        if self is hung.model:
+            told.wait(20)
+        return predict(self, arrays, heads)
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        wait_for_a_run(seconds)
+
+    def overrun_it() -> None:
+        hung.rows, hung._row_seconds, hung._runs = 1000, 1.0, PACED_RUNS
+        hung.bound.is_short, hung.bound._until = True, time.perf_counter() + 60
+
+    monkeypatch.setattr(Model, "predict", hang)
+    monkeypatch.setattr(served.front.batcher, "wait_for_a_run", wait)
+    hung.seconds = 1.0
+    threads = [threading.Thread(target=_ask, args=(served, "POST", "/models/hung/predict", BODY))]
+    threads[0].start()
+    _until(lambda: hung.running)
+    served.loop.call_soon_threadsafe(overrun_it)
+    threads += [threading.Thread(target=_attack, args=(served, stop)) for _ in range(4)]
+    for thread in threads[1:]:
+        thread.start()
+    _until(lambda: waited)
+    yield served, waited
+    stop.set()
+    told.set()
+    for thread in threads:
+        thread.join(10)
+    served.stop()
+
+
+def _until(true: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(("GET", "/livez"), id="health"),
+        pytest.param(("GET", "/models"), id="a page"),
+        pytest.param(("POST", "/models/other/predict", BODY), id="another model"),
+        pytest.param(("POST", "/models/other/predict", b" " * 4_000_000 + BODY), id="a large body"),
+    ],
+)
+def test_who_overruns_one_model_holds_up_no_others_for_long(attacked, asked):
+    """Though its model hangs, so that every rest takes as long as it may."""
+    served, waited = attacked
+    before = len(waited)
+    took = [_ask(served, *asked) for _ in range(5)]
+
+    assert len(waited) > before
+    # A rest for each time that the loop is needed: to be connected, to be read, to be answered.
+    assert min(took) < 25 * rests.SECONDS

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import small
+from test_front import BODY, JSON, Served, post
 
 from service import vigil
 from service.vigil import SECONDS, STREAK, Vigil
@@ -103,3 +107,35 @@ def test_a_second_caller_ends_the_wait(loop, clock):
     loop.round()
 
     assert not loop.soon
+
+
+def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
+    """The loop that looks for one caller looks for all, and threads get on as well."""
+    small.put(tmp_path, "three", 1, small.three())
+    served = Served(tmp_path, watch=0)
+    monkeypatch.setattr(vigil, "SECONDS", 60.0)
+    looks: list[int] = []
+    look = served.front.vigil._look
+
+    def note() -> None:
+        looks.append(1)
+        look()
+
+    monkeypatch.setattr(served.front.vigil, "_look", note)
+    try:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as lone:
+            for _ in range(2 * STREAK):
+                lone.sendall(post(BODY, path=b"/models/three/predict"))
+                assert lone.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert served.front.vigil._awake
+            for path in ("/livez", "/models"):
+                before = len(looks)
+                started = time.perf_counter()
+                assert served.ask("GET", path)[0] == 200
+                assert time.perf_counter() - started < 2
+                assert len(looks) > before
+            assert served.ask("POST", "/models/three/predict", BODY, JSON)[0] == 200
+            served.ask("GET", "/livez")
+            assert not served.front.vigil._awake
+    finally:
+        served.stop()
