@@ -614,6 +614,27 @@ def test_a_full_region_says_so_once_and_counts_on(monkeypatch, caplog):
     assert caplog.text.count("no room for more series") == 1
 
 
+def test_where_there_is_no_room_for_numbers_requests_are_answered_all_the_same(
+    models, monkeypatch, caplog
+):
+    """As after thousands of versions; what has had room before is still told."""
+    monkeypatch.setattr(board, "_NUMBERS", 8 * 100)
+    served = Served(models)
+    try:
+        for path in (PREDICT, "/v2/models/three/infer", "/models/brittle/predict"):
+            body = json.dumps({"instances": [RIGHT]}).encode()
+            status = served.ask("POST", path, body, {"Content-Type": "application/json"})[0]
+            assert status == (200 if path == PREDICT else 400)
+        found = tell(served)
+        assert served.ask("GET", "/readyz")[0] == 200
+    finally:
+        served.stop()
+
+    assert found["triceps_model_loaded", "three", "1"] == 1
+    assert 0 < len(requests(found)) < 3
+    assert caplog.text.count("no room for more series") == 1
+
+
 def test_what_cannot_be_counted_costs_nothing_else_its_count(models, caplog):
     """Neither another head, nor another model; it is logged once, and nothing piles up."""
     counted, served = Metrics(), open_repository(models).served
