@@ -20,6 +20,7 @@ from tests.attack.hostile import (
     CUT,
     all_closed,
     behaviour,
+    drain,
     first_line,
     hear,
     push,
@@ -36,6 +37,7 @@ EVERY = tuple(repository.PATHS)
 # One of each way to be answered, for what hardly depends on what is asked.
 WAYS = ("fast", "version", "page")
 GROWING_SECONDS = 4.0
+FILLING_SECONDS = 2.0
 
 
 # ── who does not read, or does not send ──────────────────────────────────────────────────────────
@@ -136,11 +138,14 @@ def pipelines_into_a_full_queue(hostile: Hostile) -> None:
     socks: list[socket.socket] = []
     with all_closed(socks):
         socks += [hostile.connect() for _ in range(200)]
-        for _ in hostile.until_over():
+        deadline = time.monotonic() + max(hostile.seconds, FILLING_SECONDS)
+        while time.monotonic() < deadline:
             # Each waits in the queue with its first, and is refused all others in a row.
             push(socks, asking, 0.3, len(asking))
             for sock in socks[::20]:
                 push([sock], asking + 600 * bare, 0.1, len(asking) + 600 * len(bare))
+            for sock in socks:
+                drain(sock)
 
 
 @behaviour(kinds=WAYS[:2])

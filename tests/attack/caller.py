@@ -32,7 +32,8 @@ class Phase:
     """What came of the requests that began in one phase."""
 
     seconds: list[float] = field(default_factory=list)
-    """Of each answer that was right."""
+    """Of each answer that was right, and could not have been refused."""
+    right: int = 0
     threads: set[int] = field(default_factory=set)
     """Those that were answered."""
     names: set[str] = field(default_factory=set)
@@ -46,7 +47,7 @@ class Phase:
         """As JSON."""
         seconds = sorted(self.seconds)
         return {
-            "right": len(seconds),
+            "right": self.right,
             "threads": len(self.threads),
             "names": sorted(self.names),
             "p99": seconds[int(0.99 * len(seconds))] if seconds else 0.0,
@@ -103,7 +104,9 @@ class Caller:
             took = time.perf_counter() - started
             if self.judge(phase, ask, answer, content):
                 with self.lock:
-                    phase.seconds.append(took)
+                    if not ask["may_be_refused"]:
+                        phase.seconds.append(took)
+                    phase.right += 1
                     phase.threads.add(number)
                     phase.names.add(ask["name"])
             if asked % KEPT == 0:

@@ -133,6 +133,14 @@ def answers(sock: socket.socket, count: int, seconds: float = 5) -> int:
     return heard.count(b"HTTP/1.1 ")
 
 
+def drain(sock: socket.socket) -> None:
+    """Read what is there, and wait for nothing."""
+    with contextlib.suppress(*CUT):
+        sock.setblocking(False)
+        while sock.recv(MAX_READ):
+            pass
+
+
 def reset(sock: socket.socket) -> None:
     """Close with a reset in place of an end."""
     with contextlib.suppress(*CUT):
