@@ -20,6 +20,12 @@ from service.errors import TricepsError, nearest, printable
 
 GROUP = "triceps.commands"
 DISTRIBUTION = "triceps"
+# What the machine says of a place to write to, and of the name of a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+_UNUSABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
+    *(errno.EMFILE, errno.ENFILE),
+)
 INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
@@ -66,9 +72,11 @@ class Commands(click.Group):
                 raise
             _fail(_missing(ctx.invoked_subcommand, error, extra))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            if error.errno in _FULL:
+                _fail(f"cannot write {error.filename or 'its output'}: {error.strerror}")
+            if error.errno not in _UNUSABLE or error.filename is None:
                 raise
-            _fail(f"cannot write {error.filename or 'its output'}: {error.strerror}")
+            _fail(f"{error.filename}: {error.strerror}")
         except KeyboardInterrupt:
             click.echo(err=True)  # the shell's ^C has no line of its own
             raise click.exceptions.Exit(INTERRUPTED) from None

@@ -131,10 +131,14 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     if descriptor is None:
         with replacing(path) as file:
             yield file
-    elif descriptor == _STREAMS["-"] and sys.stdout is not None:
+    elif descriptor == _STREAMS["-"] and sys.stdout is None:
+        # Its number may have gone to a file that was opened since.
+        raise FileError(f"{path}: cannot be written: standard output is closed")
+    elif descriptor == _STREAMS["-"] and not _has_descriptor(sys.stdout):
         yield sys.stdout.buffer
-        sys.stdout.buffer.flush()  # whoever reads may have gone, which is better found here
     else:
+        # Not by sys.stdout: what it could not write, it would try again when the program ends; and
+        # where PYTHONUNBUFFERED is set, it may write the beginning of something and raise nothing.
         try:
             own = os.dup(descriptor)
         except OSError as error:
@@ -142,6 +146,15 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             raise FileError(message) from error
         with open(own, "wb") as file:  # noqa: PTH123  a descriptor
             yield file
+
+
+def _has_descriptor(file: IO[str]) -> bool:
+    """Whether a file is one of the system's; a test may put another in its place."""
+    try:
+        file.fileno()
+    except OSError:
+        return False
+    return True
 
 
 def stream(path: Path) -> int | None:

@@ -1,5 +1,6 @@
 """The group of commands: what it lists, what it imports, and how it tells of failure."""
 
+import errno
 import sys
 from importlib import metadata
 from importlib.metadata import EntryPoint
@@ -176,3 +177,39 @@ def test_a_message_does_not_drive_the_terminal():
     assert done.stderr == (
         "triceps: a\\x1b]0;owned\\x07\\udcff.csv, line 1: wrong\na.csv, line 2: wrong, too: ä\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        pytest.param(
+            OSError(errno.EFBIG, "File too large"),
+            "cannot write its output: File too large",
+            id="a limit of size",
+        ),
+        pytest.param(
+            PermissionError(errno.EACCES, "Permission denied", "models/m"),
+            "models/m: Permission denied",
+            id="a folder of somebody else's",
+        ),
+        pytest.param(
+            OSError(errno.ENAMETOOLONG, "File name too long", "aaa"),
+            "aaa: File name too long",
+            id="a long name",
+        ),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(error, said):
+    """It is no bug of ours, and a traceback would hide what it is."""
+    done = CliRunner().invoke(_raising(error), ["do"])
+
+    assert (done.exit_code, done.stderr) == (1, f"triceps: {said}\n")
+
+
+@pytest.mark.parametrize("command", ["show", "prune", "alias", "train"])
+def test_a_name_that_is_too_long_is_said(command):
+    """Wherever it is first looked for."""
+    done = CliRunner().invoke(main, [command, "a" * 300, *(["--models", "b" * 300])])
+
+    assert done.exit_code in (1, 2)
+    assert isinstance(done.exception, SystemExit), done.exception

@@ -284,6 +284,48 @@ def test_a_command_writes_on_the_descriptor_that_it_was_given(models, rows):
     assert received.splitlines()[:2] == [b"before", b"y.0,y.1"]
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("name", ["sign", "predict"])
+def test_what_standard_output_takes_in_part_is_an_error(name, unbuffered, models, rows, tmp_path):
+    """A raw file, as PYTHONUNBUFFERED makes it, writes the beginning and raises nothing."""
+    run = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
+        "from service.cli import main; main()"
+    )
+    with (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", run, *_commands(models, rows)[name], "-"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "triceps: cannot write its output: File too large\n"
+
+
+def test_a_closed_standard_output_is_said(models, rows):
+    """Whatever file has taken its number since."""
+    for name in ("sign", "predict"):
+        done = subprocess.run(
+            [
+                *("/bin/sh", "-c", 'exec "$@" >&-', "sh"),
+                *(sys.executable, "-c", "from service.cli import main; main()"),
+                *(*_commands(models, rows)[name], "-"),
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert done.returncode == 1
+        assert done.stderr == "triceps: -: cannot be written: standard output is closed\n"
+
+
 def test_a_descriptor_that_is_not_open_is_said(models, rows):
     """With the system's reason."""
     done = CliRunner().invoke(main, [*_commands(models, rows)["predict"], "/dev/fd/987654"])

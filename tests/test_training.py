@@ -894,6 +894,21 @@ def test_an_interrupt_leaves_the_models_as_they_were(tmp_path, monkeypatch):
     assert not (tmp_path / "models").exists()
 
 
+def test_a_model_of_somebody_elses_does_not_stop_a_training(tmp_path, monkeypatch):
+    """A folder that cannot be looked into serves no view by the name that is wanted."""
+    (tmp_path / "theirs" / "1").mkdir(parents=True)
+    real = cli.versions
+
+    def look(folder):
+        if folder.name == "theirs":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(cli, "versions", look)
+
+    cli._check_free("name", "mine", "mine", tmp_path)
+
+
 @pytest.mark.parametrize("moment", ["publish", "report"])
 def test_an_interrupt_after_publishing_does_not_deny_it(moment, tmp_path, monkeypatch):
     """Ctrl-C as soon as the version is in its place, or while its scores are printed."""

@@ -162,7 +162,10 @@ def _check_models(spec: Spec, models: Path) -> None:
 def _check_free(at: str, name: str, model: str, models: Path) -> None:
     """See that no other model than `model` has `name` as a view: the two cannot both be served."""
     for folder in sorted(models.iterdir()) if models.is_dir() else ():
-        found = versions(folder)
+        try:
+            found = versions(folder)
+        except OSError:
+            continue  # what cannot be looked into serves no view either
         if folder.name == model or not found:
             continue
         file = folder / str(found[-1]) / FILE
