@@ -36,17 +36,22 @@ def call(app: Callable[..., Iterable[bytes]], request: Request) -> Answer:
     return Answer(int(status.split()[0]), content, head.encode("latin-1"), length)
 
 
-def _environ(request: Request) -> dict[str, Any]:
-    """PEP 3333's view of a request."""
-    target = request.target
+def split(target: bytes) -> tuple[bytes, bytes]:
+    """The path that a target asks for, percent-decoded once, and its query as it came."""
     if not target.startswith(b"/"):
         # The absolute form, as to a proxy: its path is what is meant.
         target = target[target.find(b"/", target.find(b"://") + 3) :]
     path, _, query = target.partition(b"?")
+    return unquote_to_bytes(path), query
+
+
+def _environ(request: Request) -> dict[str, Any]:
+    """PEP 3333's view of a request."""
+    path, query = split(request.target)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method.decode("latin-1"),
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "PATH_INFO": path.decode("latin-1"),
         "QUERY_STRING": query.decode("latin-1"),
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "0",

@@ -17,6 +17,8 @@ from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from werkzeug.exceptions import HTTPException
+
 from service import bridge, cors, flow, gate, routes, trace, transfer
 from service.access import PREDICT
 from service.batcher import LEAST_WAITING, Batcher, Lane
@@ -55,6 +57,9 @@ _AT_ONCE = tuple(path.encode() for path in gate.OPEN)
 MOST_WORDS = 64
 # The body of a 500 that no dialect has been able to write.
 _NO_WORDS = b'{"error":"an error of the service; it is logged"}'
+# Paths that are spelled as no route is, and whose rules are kept.
+MOST_PATHS = 256
+MOST_PATH = 512
 _TIMEOUT = b"x-request-timeout"
 _ASK_TIMING = ASK_TIMING.lower().encode()
 
@@ -69,6 +74,8 @@ class Route:
     write: Write
     lane: Lane
     meter: Meter
+    kept: bool
+    """Whether it is there only as long as it is asked for."""
 
 
 class Front:
@@ -100,11 +107,16 @@ class Front:
         self.metrics: Metrics = app.extensions["triceps.metrics"]
         self.metrics.connections = self.connections
         self.routes: Mapping[bytes, Route] = {}
+        # Those of versions that stay only as long as they are asked for; and who waits, since when,
+        # for one that is being loaded.
+        self.kept: Mapping[bytes, Route] = {}
+        self.loading: dict[tuple[str, str], list[tuple[Connection, Request, float]]] = {}
         self.lanes: set[Lane] = set()
         # Those whose requests are watched, by their models' names; also of models that are gone
         # and still have requests to answer.
         self.watched: dict[Lane, str] = {}
         self._full = lru_cache(MOST_WORDS)(self._find_full)
+        self._rule = lru_cache(MOST_PATHS)(self._find)
         self.library: Library = app.extensions["triceps"]
         self.access: Access = app.extensions["triceps.access"]
         self.guarded = self.access.is_on
@@ -137,20 +149,26 @@ class Front:
     def use(self, repository: Repository) -> None:
         """Answer the next request, and those after it, by another repository."""
         # What waits for a model that stays goes on waiting in its lane.
-        lanes = {route.servable.model: route.lane for route in self.routes.values()}
+        former = (*self.routes.values(), *self.kept.values())
+        lanes = {route.servable.model: route.lane for route in former}
         made: dict[tuple[int, Dialect], Route] = {}
-        found = {}
-        for target, (dialect, servable) in routes.targets(self.rules, repository).items():
-            key = id(servable), dialect
-            if key not in made:
-                lane = lanes.setdefault(servable.model, Lane(servable.model))
-                read, write = _coder(dialect, servable)
-                meter = self.metrics.meter(servable, dialect.name)
-                made[key] = Route(servable, dialect, read, write, lane, meter)
-            found[target] = made[key]
-        self.routes = found
-        self.lanes = {route.lane for route in found.values()}
-        for route in found.values():
+
+        def find(*, kept: bool) -> dict[bytes, Route]:
+            found = {}
+            targets = routes.targets(self.rules, repository, kept=kept)
+            for target, (dialect, servable) in targets.items():
+                key = id(servable), dialect
+                if key not in made:
+                    lane = lanes.setdefault(servable.model, Lane(servable.model))
+                    read, write = _coder(dialect, servable)
+                    meter = self.metrics.meter(servable, dialect.name)
+                    made[key] = Route(servable, dialect, read, write, lane, meter, kept)
+                found[target] = made[key]
+            return found
+
+        self.routes, self.kept = find(kept=False), find(kept=True)
+        self.lanes = {route.lane for route in made.values()}
+        for route in made.values():
             self.watched[route.lane], _ = repository.key(route.servable.name, "")
         self._full.cache_clear()
 
@@ -180,25 +198,34 @@ class Front:
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.metrics.flush()
 
-    def answer(self, connection: Connection, request: Request) -> None:
-        """Have a request answered, now or later."""
+    def answer(self, connection: Connection, request: Request, asked: float = 0.0) -> None:
+        """Have a request answered, now or later.
+
+        Args:
+            connection: whose request it is.
+            request: that.
+            asked: when it came, if it has waited since for a version to be loaded.
+        """
         route = self.routes.get(request.target) if request.method == b"POST" else None
         try:
             if route is None:
-                self.rest.page_asked = perf_counter()
-                if request.target in _AT_ONCE:
-                    self._call_app(connection, request)
-                else:
-                    self._call_app_in_thread(connection, request)
-                return
+                path, _ = bridge.split(request.target)
+                if request.method == b"POST":
+                    route = self._route(path)
+                if route is None:
+                    go_on = self._call_app_soon if asked else self._answer_elsewhere
+                    go_on(path, connection, request)
+                    return
             if self.guarded:
                 self.access.check(request.header("authorization"), PREDICT, route.servable.name)
+            if route.kept:
+                self.library.note(route.servable.name, route.servable.version)
             lane, now = route.lane, perf_counter()
             if lane.is_full(self.queue, connection, now):
                 # Before it is decoded: to refuse has to cost less than to answer.
                 self._refuse_full(route, connection, request)
             else:
-                prediction = Prediction(self, route, connection, request)
+                prediction = Prediction(self, route, connection, request, asked)
                 if not self.arrived:
                     # After all sockets that are readable now.
                     self.loop.call_soon(self._begin)
@@ -209,6 +236,75 @@ class Front:
             return
         if lane.bound.is_short:
             self.rest.overrun(lane, self.lanes, self.batcher)
+
+    def _find(self, path: bytes) -> tuple[str, Mapping[str, str]] | None:
+        """The rule of a path that predicts, by the app's own way to find one, and its names.
+
+        So no spelling leads past the queue that the app would take for a prediction.
+        """
+        try:
+            rule, names = self.app.url_map.bind("localhost").match(
+                path.decode("utf-8", "replace"), "POST", return_rule=True
+            )
+        except HTTPException:
+            return None
+        return (rule.rule, names) if rule.rule in self.rules else None
+
+    def _route(self, path: bytes) -> Route | None:
+        """The route of a path, however it is spelled."""
+        # What is longer is kept by nobody: a client could send any number of them.
+        found = self._rule(path) if len(path) < MOST_PATH else self._find(path)
+        if found is None:
+            return None
+        canonical = routes.path_of(*found)
+        return self.routes.get(canonical) or self.kept.get(canonical)
+
+    def _answer_elsewhere(self, path: bytes, connection: Connection, request: Request) -> None:
+        """Have a request answered that no route is for: by the app, or once there is a route.
+
+        That is so for a version that is loaded when it is asked for.  Whoever asks for it meanwhile
+        waits for the same load.  Where there is nothing to load, or not for this caller, the app
+        says so.
+        """
+        found = self._find(path) if request.method == b"POST" else None
+        if found is not None and "version" in found[1]:
+            which = found[1]["name"], found[1]["version"]
+            if self.library.current.on_demand(*which) is not None and self.access.allows(
+                request.header("authorization"), PREDICT, which[0]
+            ):
+                waiting = self.loading.get(which)
+                if waiting is None:
+                    self.threads.submit(self._load_version, which)
+                    waiting = self.loading[which] = []
+                waiting.append((connection, request, perf_counter()))
+                return
+        self._call_app_soon(path, connection, request)
+
+    def _call_app_soon(self, path: bytes, connection: Connection, request: Request) -> None:
+        self.rest.page_asked = perf_counter()
+        if path.rstrip(b"/") in _AT_ONCE:
+            self._call_app(connection, request)
+        else:
+            self._call_app_in_thread(connection, request)
+
+    def _load_version(self, which: tuple[str, str]) -> None:
+        """Load a version, in a thread, and go on with those who wait for it."""
+        try:
+            self.library.having(*which)
+        except Exception:
+            # Whoever waits is told by the app, which finds the same.
+            log.exception("loading %s, version %s, failed", *which)
+        # After `use`, which has been told of what was loaded.
+        self.loop.call_soon_threadsafe(self._loaded, which)
+
+    def _loaded(self, which: tuple[str, str]) -> None:
+        # There is nobody where the executor kept a load whose thread it could not start.
+        for connection, request, asked in self.loading.pop(which, ()):
+            try:
+                self.answer(connection, request, asked)
+            except Exception:
+                log.exception("%r could not be answered", request.target)
+                connection.abort()
 
     def _begin(self) -> None:
         """Decode what has arrived, one after another."""
@@ -303,14 +399,14 @@ class Front:
     ) -> tuple[bytes, bytes]:
         """The body and the head that refuse what is not here whole; it is counted as answered."""
         self.count_unanswered(target, error.status)
-        path = target.partition(b"?")[0].decode("latin-1")
+        path = bridge.split(target)[0].decode("latin-1")
         # It may be half a target, or none at all.
         spoken = routes.dialect_of(path, self.rules) if path.startswith("/") else native.DIALECT
         return self._explain(spoken, headers, error)
 
     def count_unanswered(self, target: bytes, status: int) -> None:
         """Count what neither a model nor the app answers: refused, or left by its sender."""
-        route = self.routes.get(target)
+        route = self.routes.get(target) or self._route(bridge.split(target)[0])
         if route is None:
             self.metrics.count("", "", "other", status)
         else:
@@ -348,14 +444,16 @@ class Prediction:
     """One request for a prediction, from its bytes to its answer; what the batcher runs."""
 
     __slots__ = (
-        *("_asked", "_connection", "_decoded", "_front", "_received", "_request", "_route"),
-        "_until",
+        *("_asked", "_came", "_connection", "_decoded", "_front", "_received", "_request"),
+        *("_route", "_until"),
     )
 
     def __init__(
-        self, front: Front, route: Route, connection: Connection, request: Request
+        self, front: Front, route: Route, connection: Connection, request: Request, came: float
     ) -> None:
         self._front = front
+        # When it came, if that was long before it could be read; else 0.
+        self._came = came
         self._route = route
         self._connection = connection
         self._request = request
@@ -386,7 +484,9 @@ class Prediction:
         seconds = None
         if said is not None or route.dialect.timed:
             seconds = _timeout(said, asked)
-        self._until = self._received + (self._front.timeout if seconds is None else seconds)
+        self._until = (self._came or self._received) + (
+            self._front.timeout if seconds is None else seconds
+        )
         if route.lane.wait > self._front.queue and route.lane.rows >= LEAST_WAITING:
             # The queue has become so long since it was let in.
             raise self._front.too_busy(route)
@@ -398,7 +498,7 @@ class Prediction:
             self._route.meter.failed(GONE)
             return False
         if perf_counter() > self._until:
-            had = self._until - self._received
+            had = self._until - (self._came or self._received)
             self.fail(
                 TooLate(f"request: expected to be run within {had:g} s, and was not; dropped")
             )

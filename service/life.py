@@ -91,10 +91,15 @@ class Library:
         found = repository.on_demand(name, version)
         if found is not None:
             repository = self._load(found)
+        self.note(name, version, repository)
+        return repository
+
+    def note(self, name: str | None, version: str, repository: Repository | None = None) -> None:
+        """Note that a version was asked for, so that it stays if that is all that keeps it."""
+        repository = repository or self.current
         key = repository.key(name, version)
         if key in repository.stock.kept:
             self._used[key] = time.monotonic()
-        return repository
 
     def reason_not_ready(self) -> str | None:
         """Why nothing should be asked now; `None` if all is well."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from service.wire import mlflow, native, oip, tfserving
@@ -50,21 +51,45 @@ def predictions(settings: Settings) -> dict[str, Dialect]:
 
 def dialect_of(path: str, rules: Mapping[str, Dialect]) -> Dialect:
     """The dialect that somebody speaks who asks for `path`, be it there or not."""
-    return rules.get(path) or _SPOKEN.get(path.split("/", 2)[1], native.DIALECT)
+    path = f"/{path.strip('/')}"
+    return (
+        rules.get(path)
+        or rules.get(f"{path}/")
+        or _SPOKEN.get(path.split("/", 2)[1], native.DIALECT)
+    )
 
 
 def targets(
-    rules: Mapping[str, Dialect], repository: Repository
+    rules: Mapping[str, Dialect], repository: Repository, *, kept: bool = False
 ) -> dict[bytes, tuple[Dialect, Servable]]:
-    """By path, what answers a prediction there and in what dialect."""
+    """By path, what answers a prediction there and in what dialect.
+
+    Args:
+        rules: by rule, the dialect that is spoken there.
+        repository: whose models answer.
+        kept: whether those versions are wanted that stay only as long as they are asked for, or
+            all else.
+    """
     return {
         path.encode(): (dialect, servable)
         for rule, dialect in rules.items()
-        for path, servable in _paths(rule, repository)
+        for path, servable in _paths(rule, repository, kept=kept)
     }
 
 
-def _paths(rule: str, repository: Repository) -> Iterator[tuple[str, Servable]]:
+def path_of(rule: str, names: Mapping[str, str]) -> bytes:
+    """The path of a rule, as `targets` spells it.
+
+    Args:
+        rule: of a path that predicts.
+        names: by variable of the rule, what stands there.
+    """
+    return re.sub("<(.*?)>", lambda found: names[found[1]], rule).encode()
+
+
+def _paths(rule: str, repository: Repository, *, kept: bool) -> Iterator[tuple[str, Servable]]:
+    if kept and "<version>" not in rule:
+        return
     if "<alias>" in rule:
         for name, aliases in repository.aliases.items():
             for alias, servable in aliases.items():
@@ -72,8 +97,7 @@ def _paths(rule: str, repository: Repository) -> Iterator[tuple[str, Servable]]:
     elif "<version>" in rule:
         for name, servables in repository.served.items():
             for servable in servables:
-                # What may be unloaded is asked for through the app, which notes that it was.
-                if repository.key(name, servable.version) not in repository.stock.kept:
+                if (repository.key(name, servable.version) in repository.stock.kept) is kept:
                     versioned = rule.replace("<version>", servable.version)
                     yield versioned.replace("<name>", name), servable
     elif "<name>" in rule:
