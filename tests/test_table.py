@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training import table
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CELLS = st.text(st.sampled_from("ab1.,;\"'\\#\n\t é\u2028\x0b\x1c\x85-"), max_size=6)
+CELLS = st.text(st.sampled_from("ab1.,;\"'\\#\n\t é\ufeff\u2028\x0b\x1c\x85-"), max_size=6)
 ROWS = st.integers(2, 4).flatmap(
     lambda width: st.lists(st.lists(CELLS, min_size=width, max_size=width), min_size=1, max_size=6)
 )
@@ -36,6 +37,16 @@ def test_every_cell_is_read_as_it_was_written(
     columns = [found.column(name) for name in found.columns]
     cells = [[column.texts[code] for code in column.codes] for column in columns]
     assert cells == [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+
+
+def test_a_byte_order_mark_in_the_middle_of_a_file_is_part_of_its_cell(tmp_path: Path) -> None:
+    """As where two files have been put together: it is told, and not taken away in silence."""
+    (tmp_path / "a.csv").write_text('x\n\ufeff"1,2"\n\ufeff\n', "utf-8")
+    with pytest.raises(DataError, match="line 2: 1 of 2 rows have not the 1 fields"):
+        table.read(tmp_path / "a.csv")
+
+    (tmp_path / "a.csv").write_text("x\n\ufeff1\n\ufeff\n", "utf-8")
+    assert table.read(tmp_path / "a.csv").column("x").texts == ("\ufeff1", "\ufeff")
 
 
 @pytest.mark.parametrize("cell", ["1", "nan", "", "true", "1e39", "inf", "0x1", "1_0", " 1 "])

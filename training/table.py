@@ -381,11 +381,14 @@ def _parse(rows: list[_Record], names: list[str], sure: list[str]) -> pd.DataFra
 
 
 def _frame(rows: list[_Record], width: int, kinds: object) -> pd.DataFrame:
-    text = "".join(record.text for record in rows)
+    # pandas takes a byte order mark at the beginning for none of a cell, even in the middle of a
+    # file, where two have been put together; so a line comes first that it skips.
+    text = "skipped\n" + "".join(record.text for record in rows)
     with np.errstate(over="ignore"):  # becomes infinite, which is looked for
         return pd.read_csv(  # type: ignore[call-overload,no-any-return]  # kinds is a valid dtype
             io.StringIO(text),
             header=None,
+            skiprows=1,
             names=range(width),
             dtype=kinds,
             na_filter=False,
