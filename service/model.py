@@ -360,12 +360,9 @@ class Model:
             # Almost always it is this very object.
             if output.dtype is not dtype:
                 output = self._as_declared(head, output, dtype)  # noqa: PLW2901  the same values
-            if axes is None:
-                axes = (None,) * (output.ndim - len(rows))
-            if output.shape != (*rows, *axes) and not matches(output.shape, (*rows, *axes)):
-                declared = ", ".join(
-                    "any" if axis is None else str(axis) for axis in (*rows, *axes)
-                )
+            wanted = rows + ((None,) * (output.ndim - len(rows)) if axes is None else axes)
+            if output.shape != wanted and not matches(output.shape, wanted):
+                declared = ", ".join("any" if axis is None else str(axis) for axis in wanted)
                 expected, received = f"the shape [{declared}]", f"the shape {list(output.shape)}"
                 raise UndeclaredAnswer(self.name, head, expected, received, output.shape)
             answers[head] = output

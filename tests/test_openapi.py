@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import graphs
 import jsonschema
 import openapi_spec_validator
 import pytest
@@ -12,6 +13,7 @@ import small
 import tokens
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 from schemathesis import GenerationMode
 from schemathesis.checks import ignored_auth, positive_data_acceptance
 
@@ -23,6 +25,8 @@ from service.wire import native
 # What `brittle` answers depends on more than a schema can say.
 MODELS = {name: content for name, content in small.every().items() if name != "brittle"}
 SERVICE = Path(__file__).parent.parent / "service"
+GRAPHS = {"fixed": graphs.fixed(), "typed": graphs.typed(TensorProto.INT32)}
+MODELS |= GRAPHS
 NAMES = [*MODELS, "risky", "fruity"]
 
 
@@ -356,7 +360,7 @@ def _of_type(kind, schema, rows):
 @given(data=st.data())
 def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, document, data):
     """All inputs there, rows that line up: 200, with all rows and the heads that were asked for."""
-    name = data.draw(st.sampled_from(NAMES), "model")
+    name = data.draw(st.sampled_from([name for name in NAMES if name not in GRAPHS]), "model")
     rows = data.draw(st.integers(1, 3), "rows")
     said = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], rows), "body")
     _check(document, f"{name}.Request", said)
@@ -370,6 +374,21 @@ def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, docum
     assert len(values) == rows
     heads = answer["predictions"][0] if "predictions" in answer else answer["outputs"]
     assert list(heads) == said.get("heads", list(heads))
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_whole_tensors_that_fit_the_schema_are_answered_as_the_schema_says(app, document, data):
+    """Of any length where the graph has an axis of any, and with no axis more or less."""
+    name = data.draw(st.sampled_from(sorted(GRAPHS)), "model")
+    length = data.draw(st.integers(1, 3), "length")
+    said = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], length), "body")
+    _check(document, f"{name}.Request", said)
+
+    response = app.test_client().post(f"/models/{name}/predict", json=said)
+
+    assert response.status_code == 200, response.get_json()
+    _check(document, f"{name}.Answer", response.get_json())
 
 
 @pytest.mark.parametrize(
