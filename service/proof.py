@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.describe import example
 from service.errors import ModelRefused
-from service.model import TRIED_SECONDS
+from service.model import NO_MEMORY, TRIED_SECONDS
 from service.run import Part, Run
 from service.runtime import NO_ROOM
 from service.wire import mlflow, native, oip, tfserving
@@ -74,11 +74,11 @@ def _prove(model: Model, signature: Signature) -> Proof:
         try:
             arrays = _arrays(model, signature, shapes)
             outputs = model.predict(arrays, signature.head_names)
-        except MemoryError:
-            raise
+        except MemoryError as error:
+            raise ModelRefused(NO_MEMORY) from error
         except Exception as error:
             if NO_ROOM.search(str(error)):
-                raise MemoryError from error
+                raise ModelRefused(NO_MEMORY) from error
             reason = f"{error}"
         else:
             _say(signature, arrays, outputs)

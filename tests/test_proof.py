@@ -146,6 +146,22 @@ def test_what_no_dialect_can_say_is_refused_by_the_heads_name(tmp_path, monkeypa
     assert repository.find("good")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("Failed to allocate memory for requested buffer")]
+)
+def test_a_lack_of_memory_is_told_as_such(monkeypatch, error):
+    """It is nothing that the graph would have to do with."""
+    model = Model.load(small.same(F))
+
+    def predict(*_):
+        raise error
+
+    monkeypatch.setattr(model, "predict", predict)
+
+    with pytest.raises(ModelRefused, match="it needs more memory than there is"):
+        proof.prove(model)
+
+
 def test_texts_that_are_not_utf_8_are_refused():
     """No dialect has a form for them."""
     made = small.model(
