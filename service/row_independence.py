@@ -19,17 +19,28 @@ from onnx import AttributeProto, helper, numpy_helper
 from service import row_rules
 from service.operators import MIXERS, RANDOM, RULES, VERSIONS
 from service.row_lengths import FOLLOWED
-from service.row_values import ROWS, Node, NoProof, Size, UnfollowedError, Value, broadcast, known
+from service.row_values import (
+    ALL_ROWS,
+    Node,
+    NoProof,
+    Size,
+    UnfollowedError,
+    Value,
+    broadcast,
+    known,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["NoProof", "axis_names", "find_mixer", "prove"]
+__all__ = ["NoProof", "axis_names", "find_mixer", "follow", "prove"]
 
 # Constants of more values are no shapes, and nobody looks at their numbers.
 SMALL = 64
 # A name in a message is cut after so many characters.
 LONGEST = 80
+# What takes a shape, or places along an axis, and may so take the number of rows.
+SHAPED = frozenset({"Expand", "Reshape", "Resize", "Slice", "Tile"})
 # Functions and branches in each other, deeper than any exporter nests them.
 DEEPEST = 16
 _GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
@@ -46,21 +57,30 @@ def prove(model: onnx.ModelProto) -> int:
     """
     if (mixer := find_mixer(model)) is not None:
         raise NoProof(mixer, mixes=True)
-    versions = {entry.domain or "": entry.version for entry in model.opset_import}
-    proof = _Proof(model, versions)
-    graph = model.graph
-    values = _constants(graph)
-    for entry in graph.input:
-        if entry.name not in values:
-            values[entry.name] = proof.enter(entry)
-    proof.follow(graph.node, values, [output.name for output in graph.output])
-    for output in graph.output:
+    values, followed = follow(model)
+    for output in model.graph.output:
         value = values.get(output.name)
         if value is None or value.shape is None or value.axis is None:
             raise NoProof(f"head {output.name!r} is not known to have rows", mixes=False)
-        if value.axis != 0 or value.shape[0] != Size(1, (ROWS,)):
+        if value.axis != 0 or value.shape[0] != ALL_ROWS:
             raise NoProof(f"head {output.name!r} does not have a row for each row", mixes=True)
-    return proof.followed
+    return followed
+
+
+def follow(model: onnx.ModelProto) -> tuple[dict[str, Value], int]:
+    """Give what is known of every tensor on the way to a head, and how many operators made them.
+
+    Raises:
+        NoProof: some operator does not handle each row by itself, or is not known to.
+    """
+    versions = {entry.domain or "": entry.version for entry in model.opset_import}
+    proof = _Proof(model, versions)
+    values = _constants(model.graph)
+    for entry in model.graph.input:
+        if entry.name not in values:
+            values[entry.name] = proof.enter(entry)
+    proof.follow(model.graph.node, values, [output.name for output in model.graph.output])
+    return values, proof.followed
 
 
 def find_mixer(model: onnx.ModelProto) -> str | None:
@@ -143,7 +163,7 @@ class _Proof:
             raise NoProof(f"input {entry.name!r} has no shape", mixes=False)
         if not tensor.shape.dim:
             raise NoProof(f"input {entry.name!r} has no axes", mixes=True)
-        shape: list[int | Size] = [Size(1, (ROWS,))]
+        shape: list[int | Size] = [ALL_ROWS]
         for place, dim in enumerate(tensor.shape.dim[1:], 1):
             if dim.dim_param and dim.dim_param in self._batch_names:
                 why = f"axis {place} of input {entry.name!r} is as long as the batch"
@@ -200,10 +220,16 @@ class _Proof:
         rule = RULES.get((domain, node.op_type))
         if rule is None:
             said.unknown("is not in the table of operators")
+        shaped = domain == "" and node.op_type in SHAPED
+        if any(v is not None and v.is_counted for v in (inputs[:1] if shaped else inputs)):
+            said.mixes("computes with the number of rows")
         try:
             return rule(said)
         except UnfollowedError:
             said.unknown("computes lengths that are not followed")
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            # Such as fewer ends than starts: whether ONNX Runtime takes it is not ours to say.
+            said.unknown("is not as its definition says")
 
     def _call(
         self, node: onnx.NodeProto, function: onnx.FunctionProto, inputs: Sequence[Value | None]

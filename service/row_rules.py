@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.row_values import (
+    ALL_ROWS,
     Node,
     Size,
     UnfollowedError,
@@ -222,7 +223,7 @@ def reshaped(node: Node, shape: Sequence[Length], axis: int, target: Sequence[Le
     """The value of another shape; in `target`, -1 stands for what is left."""
     before = product(shape[:axis])
     # The values of one row, in one piece where there are none before the batch axis.
-    block = divide(shape[axis], Size(1, ("rows",))) * product(shape[axis + 1 :])
+    block = divide(shape[axis], ALL_ROWS) * product(shape[axis + 1 :])
     ends = [n for n, length in enumerate(target) if length == -1 or is_of_rows(length)]
     if not ends:
         node.mixes("leaves no axis to the rows")
@@ -236,26 +237,21 @@ def reshaped(node: Node, shape: Sequence[Length], axis: int, target: Sequence[Le
     if any(map(is_of_rows, rest)):
         node.mixes("has two axes as long as the batch")
     if is_of_rows(length):
-        each = divide(length, Size(1, ("rows",)))
+        left = divide(block, divide(length, ALL_ROWS))
         if -1 in rest:
-            others = product(each_ for each_ in rest if each_ != -1)
-            rest[rest.index(-1)] = _left(node, block, each * others)
+            others = product(other for other in rest if other != -1)
+            rest[rest.index(-1)] = divide(left, others)
+        # ONNX Runtime's optimizer makes something of shapes that do not fit, instead of an error.
+        if product(rest) != left:
+            node.unknown("has a shape that may not fit")
         return Value((*target[:place], length, *rest), place)
     try:
         each = divide(block, product(rest))
     except UnfollowedError:
-        if isinstance(block, int) and all(isinstance(each_, int) for each_ in rest):
+        if isinstance(block, int) and all(isinstance(other, int) for other in rest):
             node.mixes("cuts rows in pieces of another length")
         node.unknown("may cut rows in pieces of another length")
-    return Value((*target[:place], each * Size(1, ("rows",)), *rest), place)
-
-
-def _left(node: Node, block: Length, others: Length) -> Length:
-    try:
-        return divide(block, others)
-    except UnfollowedError:
-        # It goes in, or ONNX Runtime refuses to run it.
-        return node.fresh()
+    return Value((*target[:place], each * ALL_ROWS, *rest), place)
 
 
 def squeeze(node: Node) -> list[Value]:

@@ -76,6 +76,9 @@ class Size:
         raise UnfollowedError
 
 
+ALL_ROWS = Size(1, (ROWS,))
+
+
 def _size(number: int, symbols: Iterable[str]) -> Length:
     symbols = tuple(sorted(symbols))
     return Size(number, symbols) if symbols and number else number
@@ -269,4 +272,6 @@ def windows(length: Length, kernel: int, stride: int, dilation: int, pads: int) 
     """How many windows of a convolution or pool fit into an axis; `None` if that is not known."""
     if isinstance(length, Size):
         return None
-    return math.floor((length + pads - dilation * (kernel - 1) - 1) / stride) + 1
+    fit = math.floor((length + pads - dilation * (kernel - 1) - 1) / stride) + 1
+    # ONNX Runtime makes something of a kernel that does not fit, or refuses to.
+    return fit if fit > 0 else None
