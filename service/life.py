@@ -22,7 +22,7 @@ from service import heap
 from service.errors import HTTPError, SettingsError
 from service.repository import assemble, make
 from service.scan import UNLOADED, Version, is_one_file, look, settled
-from service.stock import Loaded, Stock, later, load
+from service.stock import Loaded, Stock, later, load, set_up
 from service.unloaded import mark, unmark
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Library:
         if found not in there or found.name in stock.scan.unloaded:
             return now  # it was removed or unloaded, or has changed, while it was loaded
         if isinstance(made, Loaded):
-            models = {**stock.models, found.key: made}
+            models = {**stock.models, found.key: set_up(made, stock.settings)}
             return self._assemble(replace(stock, models=models, kept=stock.kept | {found.key}))
         return self._assemble(replace(stock, broken={**stock.broken, found.key: made}))
 

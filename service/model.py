@@ -80,6 +80,7 @@ _IN_FRONT = re.compile(
 # Of a graph that takes one row a run; and of any other, until it is looked at.
 ONE_BY_ONE = Batching("alone", "operators", "its graph takes one row in a run")
 UNKNOWN = Batching("joint", "trial", "it has not been looked at yet")
+SET = Batching("alone", "setting", "alone = true in the model's settings.toml")
 
 # The fields of an ONNX file, by name, below which there may be a tensor.
 _HOLDERS = frozenset(
@@ -139,7 +140,7 @@ class Model:
             head.name: (_numpy(head.tensor.dtype), declared.heads[head.name])
             for head in signature.heads.values()
         }
-        self.batching = ONE_BY_ONE
+        self.batching = self.established = ONE_BY_ONE
         self._whole = _ready(session)
         self._cuts: Cuts[_Ready] | None = None
         # What a trial has run, if one was needed: each cut is held against it.
@@ -230,6 +231,7 @@ class Model:
         )
         if not tensor:
             model._judge(graph)
+        model.established = model.batching
         model._prove()
         return model
 
@@ -238,13 +240,17 @@ class Model:
         """Whether no other request may be in a run with one of this model."""
         return self.batching.mode != "rows"
 
-    def alone(self) -> Model:
-        """Give the same model, of which each request runs by itself since a person wants it so."""
-        if self.runs_alone:
+    def set_up(self, *, alone: bool) -> Model:
+        """Give the same model as a person wants it: each request by itself, or as was established.
+
+        What runs already goes on as it began; so this is another object where there is a change.
+        """
+        established = self.established
+        wanted = SET if alone and established.mode in ("rows", "joint") else established
+        if wanted == self.batching:
             return self
         model = copy.copy(self)
-        reason = "settings.toml of the model says alone = true"
-        model.batching = Batching("alone", "setting", reason)
+        model.batching = wanted
         return model
 
     def _judge(self, graph: onnx.ModelProto) -> None:

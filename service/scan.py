@@ -4,6 +4,7 @@ A repository has these, and in place of one there may be a single model:
 
     <models>/<name>/<version>/model.onnx        a repository
     <models>/<name>/aliases.json                names for versions of a model
+    <models>/<name>/settings.toml               what is set for the model
     <models>/<name>/unloaded                    the model is out of service
     <models>/model.onnx                         one model, called like its folder
     <models>  (a file.onnx)                     one model, called like the file
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 ALIASES = "aliases.json"
 UNLOADED = "unloaded"
+SETTINGS = "settings.toml"
 NAMES = "letters, digits, '_', '.' and '-'"
 _CHOICE = "--models or TRICEPS_MODELS"
 
@@ -63,6 +65,15 @@ class Aliases:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """The file that has a model's settings."""
+
+    name: str
+    file: Path
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
 class Refused:
     """A version, a view, a file of aliases or a folder that does not serve, and why."""
 
@@ -84,6 +95,8 @@ class Scan:
     """Models that are out of service, by a file that says so."""
     unreadable: frozenset[str] = frozenset()
     """Models whose folder is there and cannot be read: what is loaded of them serves on."""
+    tuned: tuple[Tuned, ...] = ()
+    """Models with settings of their own."""
 
     @cached_property
     def by_name(self) -> dict[str, dict[str, Version]]:
@@ -120,18 +133,22 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
             that is replaced all the time would never be taken.
         known: what was last taken for the repository.
     """
-    still = {*before.versions}
+    still = {*before.versions, *before.tuned}
     old = {found.key: found for found in known.versions}
     found = [f if f in still else old.get(f.key) for f in now.versions]
     # Of a folder that cannot be read nobody knows that anything has changed.
     found += [f for f in known.versions if f.name in now.unreadable]
     aliases = [*now.aliases, *(a for a in known.aliases if a.name in now.unreadable)]
+    settings = {entry.name: entry for entry in known.tuned}
+    tuned = [t if t in still else settings.get(t.name) for t in now.tuned]
+    tuned += [t for t in known.tuned if t.name in now.unreadable]
     return Scan(
         tuple(sorted((f for f in found if f is not None), key=lambda f: (f.name, int(f.version)))),
         tuple(sorted(aliases, key=lambda a: a.name)),
         now.refused,
         now.unloaded | (known.unloaded & now.unreadable),
         now.unreadable,
+        tuple(t for t in tuned if t is not None),
     )
 
 
@@ -151,6 +168,7 @@ def _look(path: Path) -> Scan:
     refused: list[Refused] = []
     unloaded: list[str] = []
     unreadable: list[str] = []
+    tuned: list[Tuned] = []
     for name in _folders(path):
         if not NAME.fullmatch(name):
             reason = f"its folder's name is no model name: expected {NAMES}"
@@ -178,12 +196,14 @@ def _look(path: Path) -> Scan:
             aliases.append(Aliases(name, folder / ALIASES, (stamp,)))
         if _stamp(folder / UNLOADED) is not None:
             unloaded.append(name)
+        tuned.extend(_tuned(folder))
     return Scan(
         tuple(found),
         tuple(aliases),
         tuple(refused),
         frozenset(unloaded),
         frozenset(unreadable),
+        tuple(tuned),
     )
 
 
@@ -202,6 +222,12 @@ def _versions(folder: Path) -> list[int]:
 def _shown(name: str) -> str:
     """A folder's name as text: it may be any bytes, of which JSON takes only UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _tuned(folder: Path) -> list[Tuned]:
+    """The file of a model's settings, if there is one."""
+    stamp = _stamp(folder / SETTINGS)
+    return [] if stamp is None else [Tuned(folder.name, folder / SETTINGS, (stamp,))]
 
 
 def _one(name: str, file: Path, root: str = "") -> Scan:

@@ -17,6 +17,8 @@ from service import aliases as files
 from service import trial
 from service.errors import ModelRefused
 from service.model import Model
+from service.model_settings import CAREFUL, DEFAULTS, ModelSettings, ModelSettingsError
+from service.model_settings import read as read_settings
 from service.proof import Proof, prove
 from service.scan import Refused, Scan, Version
 
@@ -85,9 +87,11 @@ class Stock:
     amiss: Mapping[Key, str] = field(default_factory=dict)
     """By model and alias, why it does not serve what it names."""
     damaged: tuple[Refused, ...] = ()
-    """Files of aliases that cannot be read."""
+    """Files of aliases or settings that cannot be read."""
     again: float = math.inf
     """When these are read again, where the machine is at fault."""
+    settings: Mapping[str, ModelSettings] = field(default_factory=dict)
+    """By model, what is set for it."""
 
     def is_due(self) -> bool:
         """Whether something that the machine was short for is to be tried again."""
@@ -168,6 +172,7 @@ def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
     """
     shelf = _Shelf(before)
     declared, damaged, again = _declared(scan, before)
+    settings, unreadable, settings_again = _settings(scan, before)
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     for name, versions in scan.by_name.items():
@@ -187,17 +192,29 @@ def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
             if policy == "all":
                 shelf.take(found)
             shelf.keep(found)
+    models = {key: set_up(loaded, settings) for key, loaded in shelf.models.items()}
     return Stock(
         scan,
-        shelf.models,
+        models,
         shelf.broken,
         frozenset(shelf.models.keys() - shelf.taken),
         declared,
         aliases,
         amiss,
-        damaged,
-        again,
+        damaged + unreadable,
+        min(again, settings_again),
+        settings,
     )
+
+
+def set_up(loaded: Loaded, settings: Mapping[str, ModelSettings]) -> Loaded:
+    """Give a loaded version as it is set up; the same where nothing about that has changed."""
+    found = loaded.found
+    model = loaded.servable.model.set_up(alone=settings.get(found.name, DEFAULTS).alone)
+    if model is loaded.servable.model:
+        return loaded
+    views = {view: replace(servable, model=model) for view, servable in loaded.views.items()}
+    return replace(loaded, servable=replace(loaded.servable, model=model), views=views)
 
 
 class _Shelf:
@@ -276,6 +293,27 @@ def _declared(
             if trial.is_shortage(error):
                 again = time.monotonic() + AGAIN_SECONDS
     return declared, tuple(damaged), again
+
+
+def _settings(
+    scan: Scan, before: Stock
+) -> tuple[dict[str, ModelSettings], tuple[Refused, ...], float]:
+    """Read what is set by model; also the files that make no sense, and when to try again."""
+    settings: dict[str, ModelSettings] = {}
+    damaged = []
+    again = math.inf
+    for entry in scan.tuned:
+        try:
+            _check_place(entry.file, str(entry.file.parent.parent))
+            settings[entry.name] = read_settings(entry.file)
+        except (ModelSettingsError, ModelRefused) as error:
+            former = before.settings.get(entry.name)
+            settings[entry.name] = CAREFUL if former is None else former
+            stays = "each request runs alone" if former is None else "the settings of before stay"
+            damaged.append(Refused(entry.name, None, f"{error}; until it is mended, {stays}"))
+            if trial.is_shortage(error):
+                again = time.monotonic() + AGAIN_SECONDS
+    return settings, tuple(damaged), again
 
 
 def _resolve(
