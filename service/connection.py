@@ -60,6 +60,8 @@ _SPECIAL = (
     *(b"transfer-encoding", b"expect", b"authorization", b"cookie"),
     *(b"x-request-id", b"traceparent"),
 )
+_PROTOCOL = b" HTTP/"
+_BEFORE_TARGET = len(b"POST ")
 # What keeps a connection open after an answer goes without saying only since HTTP/1.1.
 _KEEP = {"1.1": b"", "1.0": b"connection: keep-alive\r\n"}
 
@@ -168,7 +170,7 @@ class Connection(asyncio.Protocol):
         # The bytes of a head so far, or of the chunk that it is in.
         self._raw = b""
         self._length = 0
-        self._parts: list[bytes | bytearray] = []
+        self._parts: list[bytes] = []
         self._size = 0
         self._received = 0
         self._in_flight = 0
@@ -280,11 +282,6 @@ class Connection(asyncio.Protocol):
             self._front.loop.call_soon(self._go_on)
         self._flow()
 
-    def _feed(self, data: bytes) -> None:
-        """Feed bytes to the parser."""
-        while data and not self._deaf:
-            data = self._parse(data)
-
     def _feed_large(self, data: bytes) -> None:
         """Feed a large chunk to the parser: one request as it is, and several one by one."""
         head, _ = self._begun
@@ -306,33 +303,40 @@ class Connection(asyncio.Protocol):
         """How many bytes of a body are still to come, as far as that was announced."""
         return self._length - self._size if self._in_request and not self._reading_head else 0
 
-    def _parse(self, data: bytes) -> bytes:
-        """Feed bytes to the parser; what is to be fed to it after that."""
-        if self._reading_head or not self._in_request:
-            self._head_size += len(data)
-        self._raw = self._raw + data if self._reading_head else data
-        rest = b""
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Some clients offer HTTP/2 with their first request.  An offer may be passed over, and
-            # the parser, which would leave the rest to another protocol, reads it once more.
-            method = self._parser.get_method()
-            if method == b"CONNECT":
-                self._refuse(HTTPError(400, "request: expected one for here, received a CONNECT"))
-            else:
-                self._parser = httptools.HttpRequestParser(self)
-                rest = self._without_upgrade(method) + data[upgrade.args[0] :]
-        except httptools.HttpParserError as error:
-            message = f"request: expected HTTP/1.1, received something else: {error}"
-            self._refuse(HTTPError(400, message))
-        # Only now: the end of a head may come with a body that is longer.
-        if self._reading_head and self._head_size > MAX_HEAD:
-            message = f"headers: expected at most {MAX_HEAD} bytes, received more"
-            self._refuse(HTTPError(431, message))
-        if not self._reading_head:
-            self._raw = b""
-        return rest
+    def _feed(self, data: bytes) -> None:
+        """Feed bytes to the parser."""
+        while data:
+            if self._reading_head or not self._in_request:
+                self._head_size += len(data)
+            self._raw = self._raw + data if self._reading_head else data
+            rest = b""
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = self._pass_over(data[upgrade.args[0] :])
+            except httptools.HttpParserError as error:
+                message = f"request: expected HTTP/1.1, received something else: {error}"
+                self._refuse(HTTPError(400, message))
+            # Only now: the end of a head may come with a body that is longer.
+            if self._reading_head and self._head_size > MAX_HEAD:
+                message = f"headers: expected at most {MAX_HEAD} bytes, received more"
+                self._refuse(HTTPError(431, message))
+            if not self._reading_head:
+                self._raw = b""
+            data = b"" if self._deaf else rest
+
+    def _pass_over(self, rest: bytes) -> bytes:
+        """Pass over the offer of another protocol, such as the one of HTTP/2 some clients make.
+
+        The parser would leave the rest to that protocol: it is fed the head once more, without the
+        offer.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(HTTPError(400, "request: expected one for here, received a CONNECT"))
+            return b""
+        self._parser = httptools.HttpRequestParser(self)
+        return self._without_upgrade(method) + rest
 
     # What the parser calls.
 
@@ -371,8 +375,11 @@ class Connection(asyncio.Protocol):
         front = self._front
         self._version = self._parser.get_http_version()
         # The parser takes other versions, and other protocols that look like HTTP, to which this
-        # would be no answer.
-        if self._version not in _KEEP or self._target + b" HTTP/" not in self._raw:
+        # would be no answer; what most send is looked at where it stands.
+        if self._version not in _KEEP or not (
+            self._raw.startswith(_PROTOCOL, len(self._target) + _BEFORE_TARGET)
+            or self._target + _PROTOCOL in self._raw
+        ):
             message = "request: expected HTTP/1.1, received another protocol, or another version"
             self._refuse(HTTPError(400, message))
         elif b"host" not in headers and self._version == "1.1":
@@ -381,10 +388,11 @@ class Connection(asyncio.Protocol):
             self._refuse(error)
         elif size > front.max_body:
             self._too_large()
-        elif not self._fits(size):
+        elif size and not self._fits(size):
             self._too_much()
         elif (
-            headers.get(b"expect", b"").lower() == b"100-continue"
+            b"expect" in headers
+            and headers[b"expect"].lower() == b"100-continue"
             # A client of HTTP/1.0 knows no answer before the answer; and while others are still
             # being answered, this would be taken for theirs.
             and self._version == "1.1"
@@ -399,19 +407,22 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         size = len(body)
+        front = self._front
         self._size += size
         self._in_flight += size
-        self._front.in_flight += size
+        front.in_flight += size
         parts = self._parts
         if len(parts) < MAX_PARTS:
             parts.append(body)
         else:
             if len(parts) == MAX_PARTS:
-                parts.append(bytearray())
+                parts.append(cast("bytes", bytearray()))
             cast("bytearray", parts[-1]).extend(body)
-        if self._size > self._front.max_body:
+        # Only then there may be too little room.
+        doubtful = self._in_flight > SMALL or front.in_flight > front.max_in_flight
+        if self._size > front.max_body:
             self._too_large()
-        elif not self._fits(0):
+        elif doubtful and not self._fits(0):
             self._too_much()
 
     def on_message_complete(self) -> None:
@@ -426,7 +437,7 @@ class Connection(asyncio.Protocol):
             self._version,
             self._target,
             self._headers,
-            cast("bytes", self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts),
+            self._parts[0] if len(self._parts) == 1 else b"".join(self._parts),
             self._parser.should_keep_alive(),
         )
         self._parts = []
@@ -442,10 +453,12 @@ class Connection(asyncio.Protocol):
 
     def _takes(self, size: int) -> bool:
         """Take so many bytes of a body, if there is room."""
-        if not self._fits(size):
+        front, own = self._front, self._in_flight + size
+        total = front.in_flight + size
+        if total > front.max_in_flight or (own > SMALL and not self._fits(size)):
             return False
-        self._in_flight += size
-        self._front.in_flight += size
+        self._in_flight = own
+        front.in_flight = total
         return True
 
     def _remember(self, request: Request) -> None:
@@ -573,7 +586,7 @@ class Connection(asyncio.Protocol):
                 content,
             )
         )
-        if self._probed:
+        if self._ended:
             answer = self._unsaid(answer)
         transport.write(answer)
         self._since = self._front.now
