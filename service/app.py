@@ -43,18 +43,23 @@ if TYPE_CHECKING:
     from service.wire.dialect import Dialect
 
 
-def create_app(settings: Settings | None = None, metrics: Metrics | None = None) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    metrics: Metrics | None = None,
+    library: Library | None = None,
+) -> Flask:
     """The service over the models of one repository, which are loaded here.
 
     Args:
         settings: by default, those of the environment.
         metrics: what counts in this process; by default, for itself alone.
+        library: that of the settings' repository, if it is open already.
 
     Raises:
         SettingsError: a setting is wrong, or the repository is missing or unreadable.
     """
     settings = all_settings.load() if settings is None else settings
-    library = Library.of(settings)
+    library = Library.of(settings) if library is None else library
     app = Flask("service", static_folder=None)
     app.extensions["triceps"] = library
     metrics = app.extensions["triceps.metrics"] = Metrics() if metrics is None else metrics

@@ -121,8 +121,11 @@ class Front:
         self.access: Access = app.extensions["triceps.access"]
         self.guarded = self.access.is_on
         self.origins = cors.parse(settings.cors)
+        # Which state of the repository all workers serve, and of which one the routes are.
+        self.generation = self.library.generation
+        self.used = 0
         self.library.follow(self._use_soon)
-        self.use(self.library.current)
+        self._use_current()
         self._tick()
 
     def _tick(self) -> None:
@@ -172,9 +175,14 @@ class Front:
             self.watched[route.lane], _ = repository.key(route.servable.name, "")
         self._full.cache_clear()
 
-    def _use_soon(self, repository: Repository) -> None:
-        """Use a repository, from another thread."""
-        self.loop.call_soon_threadsafe(self.use, repository)
+    def _use_current(self) -> None:
+        """Use the repository that is current now, whichever it was when this was asked for."""
+        self.used = self.generation[0]
+        self.use(self.library.current)
+
+    def _use_soon(self, _: Repository) -> None:
+        """Use the current repository, from another thread."""
+        self.loop.call_soon_threadsafe(self._use_current)
 
     def drain(self) -> None:
         """Be ready no more: each answer is the last of its connection, and the others know."""
@@ -206,6 +214,8 @@ class Front:
             request: that.
             asked: when it came, if it has waited since for a version to be loaded.
         """
+        if self.generation[0] != self.used:
+            self._use_current()
         route = self.routes.get(request.target) if request.method == b"POST" else None
         try:
             if route is None:

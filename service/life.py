@@ -22,11 +22,11 @@ from service import heap
 from service.errors import HTTPError, SettingsError
 from service.repository import assemble, make
 from service.scan import UNLOADED, Version, is_one_file, look, settled
-from service.stock import Loaded, Stock, later, load, set_up
+from service.stock import EMPTY, Loaded, Stock, later, load, set_up
 from service.unloaded import mark, unmark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from service.repository import Repository, Servable
@@ -69,13 +69,25 @@ class Library:
         self.stopping = False
         # Why no answers come though the models are there; empty if they do.
         self.stalled = ""
-        self.current = make(look(path), default, policy)
-        _tell(self.current, None)
+        self._current = assemble(EMPTY, policy, default)
+        # A number that changes with what is served, where others decide on that.
+        self.generation: Sequence[int] = (0,)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Load what there is."""
+        made = make(look(self._path), self._default, self._policy)
+        self._swap(lambda _: made)
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
         """That of a service's settings."""
         return cls(settings.models, settings.default_model, settings.policy)
+
+    @property
+    def current(self) -> Repository:
+        """What is served now."""
+        return self._current
 
     def find(
         self, name: str | None = None, version: str | None = None, alias: str | None = None
@@ -115,7 +127,7 @@ class Library:
         with self._lock:
             self._follower = follower
             if follower is not None:
-                follower(self.current)
+                follower(self._current)
 
     def unload(self, name: str) -> None:
         """Take a model out of service: here now, and elsewhere as soon as it is noticed.
@@ -172,7 +184,7 @@ class Library:
                 self._left = False
                 heap.give_back()
             self._unload(self._idle())
-            stock = self.current.stock
+            stock = self._current.stock
             known = stock.scan
             before = look(self._path)
             is_due = stock.is_due()
@@ -182,7 +194,7 @@ class Library:
             scan = settled(look(self._path), before, known)
             if scan == known and not is_due:
                 return
-            previous = self.current
+            previous = self._current
             made = make(scan, self._default, self._policy, previous)
             self._swap(lambda now: self._with_late(made, previous, now))
 
@@ -216,7 +228,7 @@ class Library:
         with self._lock:
             turn = self._loading.setdefault(found.key, threading.Lock())
         with turn:
-            repository = self.current
+            repository = self._current
             if repository.on_demand(*found.key) is None:
                 return repository
             made = later(load(found), None)
@@ -248,15 +260,15 @@ class Library:
 
     def _swap(self, change: Callable[[Repository], Repository]) -> Repository:
         with self._lock:
-            former, self.current = self.current, change(self.current)
+            former, self._current = self._current, change(self._current)
             used, now = self._used, time.monotonic()
-            self._used = {key: used.get(key, now) for key in self.current.stock.kept}
-            _tell(self.current, former)
-            models = self.current.stock.models
+            self._used = {key: used.get(key, now) for key in self._current.stock.kept}
+            _tell(self._current, former)
+            models = self._current.stock.models
             self._left |= any(models.get(key) is not m for key, m in former.stock.models.items())
             if self._follower is not None:
-                self._follower(self.current)
-            return self.current
+                self._follower(self._current)
+            return self._current
 
     def _idle(self) -> set[Key]:
         """What is loaded for nobody."""
@@ -290,17 +302,17 @@ def _watch(library: weakref.ref[Library], seconds: float) -> None:
         del there
 
 
-def _tell(now: Repository, former: Repository | None) -> None:
+def _tell(now: Repository, former: Repository) -> None:
     """Log what is different."""
-    known = set() if former is None else {*former.refused}
+    known = {*former.refused}
     for entry in now.refused:
         if entry not in known:
             version = "" if entry.version is None else f", version {entry.version}"
             log.warning("refused %s%s: %s", entry.name, version, entry.reason)
-    before = frozenset() if former is None else former.stock.scan.unloaded
+    before = former.stock.scan.unloaded
     for name in sorted(now.stock.scan.unloaded - before):
         log.warning("%s is out of service: the file %s/%s says so", name, name, UNLOADED)
-    models = {} if former is None else former.stock.models
+    models = former.stock.models
     for key, loaded in now.stock.models.items():
         if models.get(key) is not loaded:
             on_demand = " on demand" if key in now.stock.kept else ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from service.errors import RequestError
     from service.scan import Scan, Version
-    from service.stock import Loaded
+    from service.stock import Declared, Loaded
 
 __all__ = [
     "Refused",
@@ -231,11 +231,15 @@ def open_repository(
 
 
 def make(
-    scan: Scan, default: str = "", policy: str = "latest", previous: Repository | None = None
+    scan: Scan,
+    default: str = "",
+    policy: str = "latest",
+    previous: Repository | None = None,
+    declared: Declared | None = None,
 ) -> Repository:
     """As `open_repository` does, of what was found; and whatever the default is."""
     before = EMPTY if previous is None else previous.stock
-    return assemble(stocks.fill(scan, policy, before), policy, default)
+    return assemble(stocks.fill(scan, policy, before, declared), policy, default)
 
 
 def check_default(repository: Repository, default: str) -> None:

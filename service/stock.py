@@ -11,7 +11,7 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service import aliases as files
 from service import trial
@@ -99,6 +99,19 @@ class Stock:
         return time.monotonic() >= again
 
 
+class Declared(NamedTuple):
+    """What the small files beside the versions say."""
+
+    aliases: Mapping[str, Mapping[str, str]]
+    """By model and alias, the version."""
+    settings: Mapping[str, ModelSettings]
+    """By model, what is set for it."""
+    damaged: tuple[Refused, ...]
+    """Those files that cannot be read, or make no sense."""
+    again: float
+    """When they are read again, by the monotonic clock, if the machine was short of something."""
+
+
 EMPTY = Stock(Scan((), (), ()), {}, {})
 
 
@@ -162,24 +175,24 @@ def _check_place(file: Path, root: str) -> None:
         raise ModelRefused(message)
 
 
-def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
+def fill(scan: Scan, policy: str, before: Stock = EMPTY, declared: Declared | None = None) -> Stock:
     """Load what `policy` and aliases want of what was found, but for what is loaded already.
 
     Args:
         scan: what was found.
         policy: "all" versions, or the "latest" of each model, or what is "pinned" by an alias.
         before: what was loaded last; what has not changed since is taken over.
+        declared: what the files beside the versions say, where somebody has read them.
     """
     shelf = _Shelf(before)
-    declared, damaged, again = _declared(scan, before)
-    settings, unreadable, settings_again = _settings(scan, before)
+    said = declare(scan, before) if declared is None else declared
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     for name, versions in scan.by_name.items():
         if name in scan.unloaded:
             continue
         former = before.aliases.get(name, {})
-        for alias, version in sorted(declared.get(name, {}).items()):
+        for alias, version in sorted(said.aliases.get(name, {}).items()):
             named = _resolve(shelf, versions, version, former.get(alias))
             if named is not None:
                 aliases.setdefault(name, {})[alias] = named
@@ -192,18 +205,18 @@ def fill(scan: Scan, policy: str, before: Stock = EMPTY) -> Stock:
             if policy == "all":
                 shelf.take(found)
             shelf.keep(found)
-    models = {key: set_up(loaded, settings) for key, loaded in shelf.models.items()}
+    models = {key: set_up(loaded, said.settings) for key, loaded in shelf.models.items()}
     return Stock(
         scan,
         models,
         shelf.broken,
         frozenset(shelf.models.keys() - shelf.taken),
-        declared,
+        said.aliases,
         aliases,
         amiss,
-        damaged + unreadable,
-        min(again, settings_again),
-        settings,
+        said.damaged,
+        said.again,
+        said.settings,
     )
 
 
@@ -268,52 +281,41 @@ def _is_due(broken: Broken) -> bool:
     return time.monotonic() >= broken.again
 
 
-def _declared(
-    scan: Scan, before: Stock
-) -> tuple[dict[str, Mapping[str, str]], tuple[Refused, ...], float]:
-    """By model, what its file of aliases says; the files that are damaged; and when to read again.
+def declare(scan: Scan, before: Stock) -> Declared:
+    """Read the small files beside the versions; of one that is damaged, what it said before stays.
 
-    Only what the machine was short for is read again before it has changed.
+    A file that the machine was too short to read is read again before it has changed.
     """
-    declared: dict[str, Mapping[str, str]] = {}
-    damaged = []
-    again = math.inf
-    for entry in scan.aliases:
-        if entry.name in scan.unreadable:
-            declared[entry.name] = before.declared.get(entry.name, {})
-            continue
-        try:
-            _check_place(entry.file, str(entry.file.parent.parent))
-            declared[entry.name] = files.read(entry.file)
-        except (files.AliasError, ModelRefused) as error:
-            declared[entry.name] = before.declared.get(entry.name, {})
-            stay = ", ".join(sorted(declared[entry.name])) or "none"
-            reason = f"{error}. The aliases of before stay: {stay}"
-            damaged.append(Refused(entry.name, None, reason))
-            if trial.is_shortage(error):
-                again = time.monotonic() + AGAIN_SECONDS
-    return declared, tuple(damaged), again
-
-
-def _settings(
-    scan: Scan, before: Stock
-) -> tuple[dict[str, ModelSettings], tuple[Refused, ...], float]:
-    """Read what is set by model; also the files that make no sense, and when to try again."""
+    aliases: dict[str, Mapping[str, str]] = {}
     settings: dict[str, ModelSettings] = {}
-    damaged = []
-    again = math.inf
-    for entry in scan.tuned:
+    damaged: list[tuple[str, Exception, str]] = []
+    for entry in scan.aliases:
+        name = entry.name
         try:
-            _check_place(entry.file, str(entry.file.parent.parent))
-            settings[entry.name] = read_settings(entry.file)
+            if name not in scan.unreadable:
+                _check_place(entry.file, str(entry.file.parent.parent))
+                aliases[name] = files.read(entry.file)
+        except (files.AliasError, ModelRefused) as error:
+            stay = ", ".join(sorted(before.declared.get(name, {}))) or "none"
+            damaged.append((name, error, f". The aliases of before stay: {stay}"))
+        aliases.setdefault(name, before.declared.get(name, {}))
+    for tuned in scan.tuned:
+        name, former = tuned.name, before.settings.get(tuned.name)
+        try:
+            if name not in scan.unreadable:
+                _check_place(tuned.file, str(tuned.file.parent.parent))
+                settings[name] = read_settings(tuned.file)
         except (ModelSettingsError, ModelRefused) as error:
-            former = before.settings.get(entry.name)
-            settings[entry.name] = CAREFUL if former is None else former
             stays = "each request runs alone" if former is None else "the settings of before stay"
-            damaged.append(Refused(entry.name, None, f"{error}; until it is mended, {stays}"))
-            if trial.is_shortage(error):
-                again = time.monotonic() + AGAIN_SECONDS
-    return settings, tuple(damaged), again
+            damaged.append((name, error, f"; until it is mended, {stays}"))
+        settings.setdefault(name, CAREFUL if former is None else former)
+    is_short = any(trial.is_shortage(error) for _, error, _ in damaged)
+    return Declared(
+        aliases,
+        settings,
+        tuple(Refused(name, None, f"{error}{stays}") for name, error, stays in damaged),
+        time.monotonic() + AGAIN_SECONDS if is_short else math.inf,
+    )
 
 
 def _resolve(

@@ -18,9 +18,11 @@ from service import descriptors, heap, tls
 from service.app import create_app
 from service.connection import Connection
 from service.front import Front
+from service.shared_library import SharedLibrary
 from service.status import BEAT, CLOSED, ROOM, TAKEN
 
 if TYPE_CHECKING:
+    from service.generations import Member
     from service.metrics import Metrics
     from service.settings import Settings
     from service.status import Status
@@ -38,7 +40,13 @@ MARGIN_SECONDS = 1
 BEAT_SECONDS = 0.2
 
 
-def work(settings: Settings, pair: socket.socket, status: Status, metrics: Metrics) -> int:
+def work(
+    settings: Settings,
+    pair: socket.socket,
+    status: Status,
+    metrics: Metrics,
+    member: Member,
+) -> int:
     """Load the models and answer connections until there is an end to them; the exit code.
 
     SIGTERM is the beginning of that: the service is not ready any more, and answers on.  At SIGHUP
@@ -49,6 +57,7 @@ def work(settings: Settings, pair: socket.socket, status: Status, metrics: Metri
         pair: where connections come from, a descriptor each (SCM_RIGHTS); its end is the end.
         status: what the supervisor is told of this worker.
         metrics: what counts in this process.
+        member: its part in what all workers serve.
 
     Raises:
         SettingsError: the repository is missing or unreadable.
@@ -58,7 +67,7 @@ def work(settings: Settings, pair: socket.socket, status: Status, metrics: Metri
     # would cost microseconds.
     np.seterr(over="ignore")
     heap.share()
-    app = create_app(settings, metrics)
+    app = create_app(settings, metrics, SharedLibrary(settings, member))
     # In this process, and no earlier: no thread of the one that forked it is in it.
     app.extensions["triceps"].watch(settings.watch)
     pair_of_files = tls.of(settings.tls_certificate, settings.tls_key)

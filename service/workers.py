@@ -27,6 +27,7 @@ from service import worker as workers
 from service.board import Board
 from service.descriptors import SHORT
 from service.errors import TricepsError
+from service.generations import Generations, Member
 from service.metrics import Metrics
 from service.status import BEAT, CLOSED, ROOM, TAKEN
 
@@ -128,6 +129,7 @@ class Workers:
         self._keeper = keeper
         self._workers: dict[int, _Worker] = {}
         self._statuses = statuses.share(settings.workers)
+        self._generations = Generations(settings.workers)
         self._board = Board(settings.workers)
         self._selector = selectors.DefaultSelector()
         self._is_paused = False
@@ -200,6 +202,10 @@ class Workers:
         self._ticked = now
         for worker in self._workers.values():
             self._look_after(worker)
+            if self._generations.is_expelled(worker.slot) and not worker.is_gone:
+                # It answers what it has, and ends.
+                worker.is_gone = True
+                worker.pair.close()
         for slot in sorted(self._vacant):
             self._spawn(slot)
         if self._keeper is not None:
@@ -240,11 +246,13 @@ class Workers:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             statuses.clear(self._statuses[slot])
+            self._generations.start(slot)
             try:
                 pid = os.fork()
             except OSError:
                 ours.close()
                 theirs.close()
+                self._generations.end(slot)
                 raise
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
@@ -268,7 +276,8 @@ class Workers:
         try:
             self._forget()
             metrics = Metrics(self._board, slot)
-            code = workers.work(self._settings, pair, self._statuses[slot], metrics)
+            member = Member(self._generations, slot)
+            code = workers.work(self._settings, pair, self._statuses[slot], metrics, member)
         except TricepsError as error:
             log.critical("%s", error)
         except BaseException:
@@ -357,6 +366,7 @@ class Workers:
             if worker is None:
                 continue
             worker.pair.close()
+            self._generations.end(worker.slot)
             if self._stopping:
                 continue
             now = time.monotonic()
