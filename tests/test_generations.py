@@ -22,8 +22,18 @@ from service.settings import Settings
 from service.shared_library import SharedLibrary
 from service.stock import EMPTY, declare
 
-# Looks ten times a second, and does not wait long for a file to be whole.
-BRISK = "from service import cli, life; life.SETTLE_SECONDS = 0.01; cli.main()"
+# Does not wait long for a file to be whole; and each worker takes another time to load one.
+BRISK = """
+import os, random, time
+from service import cli, life, stock
+life.SETTLE_SECONDS = 0.01
+load = stock.Model.load
+def load_at_leisure(path):
+    time.sleep(random.Random(os.getpid() + time.time_ns()).uniform(0, 0.4))
+    return load(path)
+stock.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
+cli.main()
+"""
 # In the worker of the first slot, version 2 is loaded more slowly than elsewhere.
 SLOW = """
 import time
