@@ -68,7 +68,8 @@ FAMILIES = {
             "Requests by what they were answered with; 499 is for those whose sender was gone "
             'before.  What is no prediction has the dialect "other" and no model.  Other workers '
             "than the one that is asked are seen as they were at most a second ago, here and in "
-            "all that follows.",
+            "all that follows.  All workers of triceps serve are counted; under another WSGI "
+            "server each process counts its own requests, and tells of those alone.",
             ("model", "version", "dialect", "status"),
         ),
         Family("rows", CounterMetricFamily, "Rows that were run.", ("model", "version")),

@@ -770,3 +770,11 @@ def test_flask_run_has_them_too(serve):
     assert found["triceps_requests_total", "native", "three", "200", "1"] == 3
     assert found["triceps_stage_seconds_count", "three", "run", "1"] == 3
     assert ("triceps_connections", "0") not in found
+
+
+def test_the_page_says_whose_requests_it_counts(tmp_path):
+    """Under a WSGI server that is not ours no process sees what another has counted."""
+    small.put(tmp_path, "three", 1, small.three())
+    page = create_app(Settings(models=tmp_path)).test_client().get("/metrics").text
+
+    assert "under another WSGI server each process counts its own requests" in page
