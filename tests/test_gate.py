@@ -1,5 +1,9 @@
 """What each route of the app needs, and who passes: by real requests, on every rule there is."""
 
+from dataclasses import replace
+from hashlib import sha256
+
+import onnx
 import pytest
 import small
 import tokens
@@ -360,3 +364,55 @@ def test_without_tokens_health_names_models_to_all(settings):
     answer = create_app(settings).test_client().get("/readyz")
 
     assert answer.json == {"status": "ready", "models": ["risky", "secret", "three"]}
+
+
+@pytest.mark.parametrize("state", ["serving", "superseded", "unloaded", "broken"])
+def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, monkeypatch, state):
+    """By no rule that there is, whatever has become of the model."""
+    monkeypatch.setattr("service.life.SETTLE_SECONDS", 0.0)
+    models = tmp_path / "models"
+    provenance = {"spec": "hidden", "source": "hidden.onnx", "scores": {"risk": {}, "digits": {}}}
+    made = replace(
+        small.three_signature(models={"risky": ("risk",)}),
+        provenance=provenance,
+    )
+    graph = onnx.load_from_string(small.three())
+    small.put(models, "hidden", 1, small.signed(graph, made))
+    digest = sha256(b"t").hexdigest()
+    file = tmp_path / "tokens.toml"
+    file.write_text(
+        f'[[tokens]]\nname = "t"\nhash = "sha256:{digest}"\nscopes = ["predict", "admin"]\n'
+        'models = ["risky"]\n'
+    )
+    app = create_app(all_settings.load({}, models=models, tokens_file=str(file)))
+    library = app.extensions["triceps"]
+    if state == "superseded":
+        small.put(models, "hidden", 2, small.three())
+    if state == "broken":
+        small.put(models, "hidden", 2, b"")
+    if state == "unloaded":
+        (models / "hidden" / "unloaded").touch()
+    library.refresh()
+    client = tokens.bring(app.test_client(), "t")
+    told = []
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<name>", "risky").replace("<version>", "1")
+        path = path.replace("<alias>", "stable")
+        for method in sorted(rule.methods - {"OPTIONS", "HEAD"}):
+            for body in ({}, {"instances": [{"age": 1}]}):
+                answer = client.open(path, method=method, json=body if method == "POST" else None)
+                if "hidden" in answer.text or "digits" in answer.text:
+                    told.append((method, path, answer.text))
+
+    assert told == []
+
+
+def test_a_token_for_one_model_does_not_learn_which_is_the_default(tmp_path, access):
+    """Its name need not stand in the request."""
+    for name in ("three", "secret"):
+        small.put(tmp_path / "models", name, 1, small.three())
+    settings = all_settings.load({}, models=tmp_path / "models", default_model="secret")
+    answer = gated(settings, access).post("/predict", headers={"Authorization": SOME})
+
+    assert answer.status_code == 403
+    assert "secret" not in answer.text
