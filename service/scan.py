@@ -12,6 +12,7 @@ A repository has these, and in place of one there may be a single model:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -177,6 +178,7 @@ def _look(path: Path) -> Scan:
         folder = path / name
         try:
             numbers = _versions(folder)
+            listed, mark = _beside(folder / ALIASES), _beside(folder / UNLOADED)
         except FileNotFoundError:  # it was removed while we looked
             continue
         except OSError as error:
@@ -191,10 +193,9 @@ def _look(path: Path) -> Scan:
         for number in map(str, numbers):
             place = f"{folder}/{number}"
             found.append(Version(name, number, f"{place}/{FILE}", _stamp_folder(place), str(path)))
-        stamp = _stamp(folder / ALIASES)
-        if stamp is not None:
-            aliases.append(Aliases(name, folder / ALIASES, (stamp,)))
-        if _stamp(folder / UNLOADED) is not None:
+        if listed is not None:
+            aliases.append(Aliases(name, folder / ALIASES, (listed,)))
+        if mark is not None:
             unloaded.append(name)
         tuned.extend(_tuned(folder))
     return Scan(
@@ -245,6 +246,23 @@ def _stamp_folder(folder: str) -> Stamp:
     except OSError as error:
         return (("", error.errno or 0),)
     return tuple(sorted(stamp for stamp in stamps if stamp is not None))
+
+
+def _beside(file: Path) -> tuple[str | int, ...] | None:
+    """The stamp of a file that may be there; `None` only where it is known not to be.
+
+    Raises:
+        OSError: that cannot be said, now.
+    """
+    stamp = _stamp(file)
+    if stamp is None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                file.stat()
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+    return stamp
 
 
 def _stamp(file: Path | os.DirEntry[str]) -> tuple[str | int, ...] | None:

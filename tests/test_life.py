@@ -351,6 +351,33 @@ def test_a_model_whose_folder_cannot_be_read_serves_on(models, caplog):
     assert library.find("m") is before.find("m")
 
 
+@pytest.mark.parametrize("file", ["aliases.json", "unloaded"])
+def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(models, monkeypatch, file):
+    """A disk that fails for a moment neither removes aliases nor brings a model back."""
+    put(models, 1)
+    put(models, 2)
+    point(models, stable="1")
+    if file == "unloaded":
+        (models / "m" / file).touch()
+    library = Library(models)
+    before = library.current
+    put(models, 1, "other")
+    real = Path.stat
+
+    def stat(path, **more):
+        if path.name == file and path.parent.name == "m":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    library.refresh()
+
+    assert library.find("other").version == "1"
+    assert library.current.stock.scan.unloaded == before.stock.scan.unloaded
+    assert library.current.stock.declared == before.stock.declared
+    assert refused(library) == [("m", None, "its folder cannot be read: Input/output error")]
+
+
 def test_a_folder_whose_name_is_no_text_is_refused_and_all_pages_answer(models):
     """A file system takes any bytes; JSON and Prometheus do not."""
     put(models, 1)
