@@ -428,6 +428,6 @@ def table(outcomes: list[Outcome]) -> Iterator[str]:
             *(str(outcome.count(what)) for what in ("lost", "wrong")),
             *(f"{size / MEGABYTE:.0f}" for size in sizes),
             f"{outcome.seconds:.1f}",
-            "FAILED" if outcome.complaints else "",
+            "FAILED" if outcome.complaints else outcome.kept_out,
         ]
         yield f"| {' | '.join(cells)} |"
