@@ -572,7 +572,6 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        self._let_go(len(request.body))
         keep = request.keep_alive and not self._front.draining
         if self._ended:
             keep = keep and bool(self._waiting or self._rest or self._last_words)
@@ -588,16 +587,22 @@ class Connection(asyncio.Protocol):
         )
         if self._ended:
             answer = self._unsaid(answer)
+        self._let_go(len(request.body))
         transport.write(answer)
-        self._since = self._front.now
-        if not keep:
-            self._close(transport)
-        elif self._waiting or self._rest or self._paused:
-            self._front.loop.call_soon(self._go_on)
-        else:
-            self._answering = False
-            if self._last_words:
-                self._say_last_words(transport)
+        # What is raised up to here may be answered; from here on, that would be a second answer.
+        try:
+            self._since = self._front.now
+            if not keep:
+                self._close(transport)
+            elif self._waiting or self._rest or self._paused:
+                self._front.loop.call_soon(self._go_on)
+            else:
+                self._answering = False
+                if self._last_words:
+                    self._say_last_words(transport)
+        except Exception:
+            log.exception("a connection cannot go on after an answer, and is hung up on")
+            self.abort()
 
     def abort(self) -> None:
         """Close at once, and drop what has not gone out."""

@@ -334,7 +334,7 @@ class Front:
         return NotReady(message) if self.draining else TooBusy(message)
 
     def _refuse_full(self, route: Route, connection: Connection, request: Request) -> None:
-        """Answer as `refuse` does with `too_busy`, in words that were found beforehand."""
+        """Answer as `fail` does with `too_busy`, in words that were found beforehand."""
         status, content, head = self._full(route)
         route.meter.failed(status)
         connection.respond(request, status, content, head + self.common(request.headers))

@@ -178,6 +178,23 @@ def test_a_long_pipeline_leaves_others_their_turn(served):
     assert most <= connections.PIECE / len(HEALTH) + 1
 
 
+def test_an_error_in_an_answer_costs_one_connection(served, monkeypatch, caplog):
+    """It is hung up on and logged; what it left in the model's queue is nothing."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.front.Front.answer", fail)
+    with opened(served) as sock:
+        sock.sendall(post(BODY))
+        assert sock.recv(1000) == b""
+    monkeypatch.undo()
+
+    assert "b'/predict' could not be answered" in caplog.text
+    assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+    until(lambda: nothing_is_held(served))
+
+
 SECURE = pytest.mark.parametrize("by_tls", [False, True], ids=["plain", "TLS"])
 
 

@@ -218,6 +218,26 @@ def test_a_connection_that_cannot_be_answered_at_all_is_hung_up_on(served, monke
     assert "is hung up on" in caplog.text
 
 
+def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplog):
+    """An error that comes after the answer ends the connection, with nothing else on it."""
+    fault = Fault(monkeypatch, ValueError)
+    fault.at(Connection, "_close", lambda *_: True)
+
+    answer = served.raw(post(body(1), b"Connection: close"))
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200"]
+    assert (fault.times, "is hung up on" in caplog.text) == (1, True)
+
+
+def test_what_is_no_bytes_is_a_bug_that_is_answered(served, monkeypatch):
+    """And no byte of its request is let go twice."""
+    monkeypatch.setattr("service.front._as_http", lambda reply, _: (reply[0].decode(), b""))
+    with monkeypatch.context() as patch:
+        patch.setattr(Front, "_explain", lambda *_: (b"{}", b"content-type: application/json\r\n"))
+        assert served.ask("POST", "/predict", body(1), JSON)[0] == 500
+    _settle(served.front)
+
+
 def test_a_thread_that_cannot_be_started_costs_one_request(tmp_path, monkeypatch):
     """What the executor has queued nevertheless is not answered a second time."""
     served = Served(tmp_path)
