@@ -101,6 +101,18 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def _larger(one: Any, other: Any) -> Any:
+    # A length is above 0.
+    for length, number in ((one, other), (other, one)):
+        if isinstance(length, Size) and not isinstance(number, Size) and number <= 1:
+            return length
+    if isinstance(one, Size) or isinstance(other, Size):
+        if one != other:
+            raise UnfollowedError
+        return one
+    return max(one, other)
+
+
 def _plain(function: Callable[..., Any]) -> Follow:
     """A computation place by place, of numbers or by the rules that lengths have."""
 
@@ -145,6 +157,7 @@ FOLLOWED: dict[str, Follow] = {
     "Equal": _plain(_equal),
     "Gather": _gather,
     "Identity": _as_is,
+    "Max": _plain(_larger),
     "Mul": _plain(lambda one, other: one * other),
     "ReduceProd": _product,
     "Reshape": _reshape,

@@ -449,8 +449,13 @@ def pad(node: Node) -> list[Value]:
             continue
         if at == axis:
             node.mixes("adds rows of its own")
-        made[at] = node.fresh()
+        made[at] = _added(node, made[at], both)
     return [Value(tuple(made), axis)]
+
+
+def _added(node: Node, length: Length, both: Sequence[Length]) -> Length:
+    numbers = [number for number in (length, *both) if not isinstance(number, Size)]
+    return sum(numbers) if len(numbers) == len(both) + 1 else node.fresh()
 
 
 def one_hot(node: Node) -> list[Value]:
@@ -647,7 +652,20 @@ def resize(node: Node) -> list[Value]:
         kept = kept or (len(sizes) > at and sizes[at] == shape[axis])
         if not kept:
             node.unknown("may scale the batch axis")
-    return [Value(tuple(n if i == axis else node.fresh() for i, n in enumerate(shape)), axis)]
+    made = list(shape)
+    for at, place in enumerate(axes):
+        size = sizes[at] if len(sizes) > at else None
+        scale: Any = scales[at] if len(scales) > at else 0.5
+        length = shape[place]
+        if place == axis:
+            continue
+        if size is not None:
+            made[place] = size if isinstance(size, Size) else int(size)
+        elif isinstance(length, Size) or int(scale) != scale:
+            made[place] = node.fresh()
+        else:
+            made[place] = length * int(scale)
+    return [Value(tuple(made), axis)]
 
 
 def recurrent(node: Node) -> list[Value]:

@@ -16,6 +16,7 @@ from service.wire.body import count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from service.batching import Batching
     from service.signature import Feature, Head, Input, Signature
 
 
@@ -96,7 +97,8 @@ def sign(
     repository = all_settings.load(models=models).models
     if name is not None:
         check_name(name)
-    content = signed(file, said)
+    content, batching = signed(file, said)
+    click.echo(f"batching: {batching}")
     if name is not None:
         version = publish(repository, name, content)
         click.echo(printable(f"published {repository / name / version}"))
@@ -106,8 +108,10 @@ def sign(
         click.echo(printable(f"wrote {out}"), err=stream(out) is not None)
 
 
-def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> bytes:
+def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Batching]:
     """The bytes of `file` with its signature amended, once they have been loaded and tried.
+
+    With them comes whether requests may share runs of it, and why.
 
     Args:
         file: an ONNX file; data that lies beside it is taken into the one that is made.
@@ -140,10 +144,9 @@ def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> bytes:
     graph.metadata_props.add(key=signatures.METADATA_KEY, value=signatures.dump(signature))
     content = graph.SerializeToString()
     try:
-        Model.load(content)
+        return content, Model.load(content).batching
     except ModelRefused as error:
         raise SignError(f"{file}: what was said does not fit it: {error}") from error
-    return content
 
 
 def _amend(signature: Signature, said: Mapping[str, Mapping[str, str]]) -> Signature:

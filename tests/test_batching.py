@@ -170,12 +170,14 @@ def test_the_verdict_stands_wherever_a_model_is_described(served, caplog):
     assert Text().format(record).endswith(f"serving centred, version 1; batching: {told}")
 
 
-def test_show_prints_the_verdict(tmp_path):
+def test_show_and_sign_print_the_verdict(tmp_path):
     """Before anything is served."""
     file = tmp_path / "centred.onnx"
     file.write_bytes(mixers.centred().SerializeToString())
 
     shown = CliRunner().invoke(main, ["show", str(file)])
+    signed = CliRunner().invoke(main, ["sign", str(file), "--out", str(tmp_path / "signed.onnx")])
 
     line = "batching: joint (operators): ReduceMean 'mean' reduces axis 0, the batch axis"
     assert line in shown.stdout.splitlines()
+    assert signed.stdout.splitlines()[0] == line

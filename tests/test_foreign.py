@@ -434,3 +434,38 @@ def test_answers_that_differ_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "ask", lambda *given: {h: a + 1 for h, a in ask(*given).items()})
 
     assert "head 'y' does not answer" in _refused(path)
+
+
+def test_rows_of_usual_layers_are_proven_apart_by_their_operators(tmp_path):
+    """Convolutions, recurrences, look-ups, attention and normalizations: no trial is needed."""
+    picture = keras.Input((8, 8, 3), name="picture")
+    steps = keras.Input((6, 4), name="steps")
+    tokens = keras.Input((None,), name="tokens", dtype="int32")
+    seen = layers.Conv2D(4, 3, padding="same")(picture)
+    seen = layers.Flatten()(layers.MaxPooling2D()(layers.BatchNormalization()(seen)))
+    read = layers.GlobalAveragePooling1D()(layers.Embedding(10, 4)(tokens))
+    known = layers.LSTM(4)(layers.TimeDistributed(layers.Dense(4))(steps))
+    met = layers.MultiHeadAttention(2, 4)(steps, steps)
+    met = layers.Flatten()(layers.LayerNormalization()(met))
+    model = keras.Model(
+        [picture, steps, tokens],
+        [
+            layers.Dense(3, "softmax", name="a")(layers.Concatenate()([seen, read, known])),
+            layers.Dense(1, name="b")(layers.Dropout(0.5)(met)),
+        ],
+    )
+
+    batching = _export(tmp_path, model).batching
+
+    assert (batching.mode, batching.evidence) == ("rows", "operators")
+
+
+def test_a_model_whose_rows_depend_on_each_other_is_exported_and_says_so(tmp_path):
+    """It is held against Keras with the same rows together."""
+    given = keras.Input((4,), name="x")
+    centred = given - keras.ops.mean(given, axis=0, keepdims=True)
+
+    model = _export(tmp_path, keras.Model(given, layers.Dense(2, name="y")(centred)))
+
+    assert (model.batching.mode, model.batching.evidence) == ("joint", "operators")
+    assert "the batch axis" in model.batching.reason

@@ -68,7 +68,10 @@ def run(*arguments):
 def signed(file, *arguments):
     """The signature that FILE has after it was signed."""
     out = file.with_name("signed.onnx")
-    assert run(file, *arguments, "--out", out) == (0, f"wrote {out}\n", "")
+    code, said, complaint = run(file, *arguments, "--out", out)
+    first, *rest = said.splitlines()
+    assert (code, rest, complaint) == (0, [f"wrote {out}"], "")
+    assert first.startswith("batching: rows (operators): ")
     return Model.load(out).signature
 
 
@@ -136,7 +139,8 @@ def test_what_was_signed_serves_by_its_names(file, tmp_path):
     client = create_app(Settings(models=models)).test_client()
     answer = client.post("/models/risk/predict", json={"instances": [{"customer": {"income": 2}}]})
 
-    assert done == (0, f"published {models}/shop/1\n", "")
+    batching = "batching: rows (operators): 6 operators handle each row by itself"
+    assert done == (0, f"{batching}\npublished {models}/shop/1\n", "")
     assert (answer.status_code, answer.json) == (
         200,
         {

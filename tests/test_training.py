@@ -396,6 +396,8 @@ def test_the_shipped_specs_train_and_answer(tmp_path, name, arguments, heads):
     assert done.exit_code == 0, (done.output, done.exception)
     model = Model.load(tmp_path / name / "1" / "model.onnx")
     assert set(model.signature.heads) == heads
+    assert (model.batching.mode, model.batching.evidence) == ("rows", "operators")
+    assert done.stdout.splitlines()[-2] == f"batching: {model.batching}"
     views = {"all": tuple(model.signature.heads), **model.signature.models}
     for view in views.values():
         answers = model.predict(model.golden_arrays(), view)

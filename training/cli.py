@@ -257,4 +257,5 @@ def _print(table: Any) -> None:
 
 
 def _tell_where(name: str, exported: Exported) -> None:
+    click.echo(printable(f"batching: {exported.batching}"))
     click.echo(printable(f"published {name}, version {exported.version}: {exported.path}"))

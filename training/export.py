@@ -64,6 +64,8 @@ class Exported:
     version: str
     path: Path
     differences: dict[str, float]
+    batching: str
+    """Whether requests may share its runs, and why."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,9 @@ def ask(built: Built, arrays: Arrays) -> Arrays:
         ExportError: it answers with an exception, as a look-up without a place for unseen texts.
     """
     feeds = {name: feed(arrays[tensor]) for name, tensor in built.tensors.items()}
-    # None where the model takes any number of rows, else the one number that it takes.
+    # The one number of rows that the model takes; or all at once, as ONNX Runtime will have them.
     batch = next(iter(built.model.input.values())).shape[0]
+    batch = len(next(iter(feeds.values()))) if batch is None else batch
     try:
         answers = built.model.predict(feeds, batch_size=batch, verbose=0)
     except (ValueError, tf.errors.OpError) as error:
@@ -276,14 +279,15 @@ def publish_verified(candidate: Candidate, name: str, models: Path) -> Exported:
     if candidate.half:
         # Held against Keras loosely; later against itself, which is as strict as for any other.
         content = _sign(candidate, None)
-        differences = _verify(candidate, content)
+        _, differences = _verify(candidate, content)
         own = Model.load(content).predict(candidate.golden, list(candidate.heads))
         content = _sign(candidate, own)
+        batching = str(Model.load(content).batching)
     else:
         content = _sign(candidate, candidate.golden_answers)
-        differences = _verify(candidate, content)
+        batching, differences = _verify(candidate, content)
     version = publish(models, name, content)
-    return Exported(version, models / name / version / FILE, differences)
+    return Exported(version, models / name / version / FILE, differences, batching)
 
 
 def _sign(candidate: Candidate, answers: Arrays | None) -> bytes:
@@ -297,11 +301,11 @@ def _sign(candidate: Candidate, answers: Arrays | None) -> bytes:
     return candidate.graph.SerializeToString(deterministic=True)
 
 
-def _verify(candidate: Candidate, content: bytes) -> dict[str, float]:
+def _verify(candidate: Candidate, content: bytes) -> tuple[str, dict[str, float]]:
     """Hold the finished bytes against Keras: golden and random rows, every head alone and all.
 
     Returns:
-        By head, the largest difference found.
+        Whether requests may share its runs and why, and by head the largest difference found.
     """
     try:
         model = Model.load(content)
@@ -320,6 +324,8 @@ def _verify(candidate: Candidate, content: bytes) -> dict[str, float]:
                 max(half, RANDOM_TOLERANCE),
             )
             for rows in BATCHES
+            # Where rows depend on each other, fewer of them have other answers.
+            if rows == max(BATCHES) or model.batching.mode != "joint"
         ),
     ]
     for asked in dict.fromkeys([tuple(heads), *((head,) for head in heads)]):
@@ -332,7 +338,7 @@ def _verify(candidate: Candidate, content: bytes) -> dict[str, float]:
                         f"head {head!r} does not answer as Keras does: {what} differ by "
                         f"{found:.2g}, expected at most {tolerance:g}; nothing was published"
                     )
-    return worst
+    return str(model.batching), worst
 
 
 def _answers(model: Model, arrays: Arrays, heads: Sequence[str], what: str) -> Arrays:
