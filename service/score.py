@@ -18,8 +18,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import orjson
 
-from service.errors import BadRequest, CannotRun, nearest, printable
+from service.errors import BadRequest, CannotRun, TooLarge, nearest, printable
 from service.files import stream, writing
+from service.model import MOST_ROWS_WHOLE
 from service.rows import Row, RowsError, read_csv, read_json
 from service.wire import native
 from service.wire.body import count, listing
@@ -121,7 +122,10 @@ def _score(
     rows: Iterator[Row], servable: Servable, heads: Sequence[str], imputed: Counter[str]
 ) -> Scored:
     """Each row with its answer."""
-    while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
+    # Rows that depend on each other are one request, or too many for one.
+    whole = servable.model.batching.mode == "joint"
+    most = MOST_ROWS_WHOLE + 1 if whole else ROWS_AT_ONCE
+    while batch := list(itertools.islice(rows, most)):
         body = {"instances": [row.instance for row in batch], "heads": list(heads)}
         try:
             request = native.interpret(body, servable.signature)
@@ -130,6 +134,8 @@ def _score(
         imputed.update(re.sub(r"^instances\[\d+\]\.?", "", entry.at) for entry in request.imputed)
         try:
             outputs = servable.model.predict(request.arrays, heads)
+        except TooLarge as error:
+            raise RowsError(str(error)) from error
         except CannotRun as error:
             first, last = batch[0].place, batch[-1].place
             where = first if first == last else f"{first} to {last}"
