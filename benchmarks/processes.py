@@ -35,6 +35,12 @@ def cpu_seconds(root: int) -> float:
     return total / _TICKS
 
 
+def cpu_of(pid: int) -> float:
+    """Processor time that one process has used so far."""
+    fields = _fields(pid)
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 def memory(root: int) -> float:
     """Megabytes (10^6) that a server occupies: memory that processes share is counted once."""
     total = 0

@@ -20,7 +20,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from service import __version__, cors, describe, gate, openapi, routes, transfer
+from service import __version__, bulk, cors, describe, gate, openapi, routes, transfer
 from service import settings as all_settings
 from service.access import Access
 from service.errors import BadRequest, HTTPError, RequestError, nearest
@@ -37,6 +37,8 @@ from service.wire.dialect import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
 
     from service.repository import Repository, Servable
     from service.settings import Settings
@@ -97,14 +99,13 @@ def _add_predictions(
         g.servable = servable = library.find(name, version, alias)
         body = _body(max_body, dialect)
         received = perf_counter()
-        asked = dialect.reader(servable.signature)(body, _header)
+        asked = bulk.read(dialect.reader(servable.signature), body, _header)
+        bulk.check_rows(asked.arrays, asked.heads, servable.signature)
         decoded = perf_counter()
         outputs = servable.model.predict(asked.arrays, asked.heads)
         rows = 1 if servable.signature.tensor else len(next(iter(outputs.values())))
         run = Run(rows, decoded, perf_counter(), outputs)
-        answer = _answer(
-            dialect.encode(asked, servable.name, servable.version, servable.signature, outputs)
-        )
+        answer = _written(dialect, asked, servable, outputs)
         times = (received, decoded, run, run.ended, perf_counter())
         metrics.meter(servable, dialect.name).answered(times, asked.imputed)
         g.answered = True
@@ -114,6 +115,18 @@ def _add_predictions(
 
     for rule in rules:
         app.add_url_rule(rule, rule, predict, methods=["POST"])
+
+
+def _written(
+    dialect: Dialect, asked: Any, servable: Servable, outputs: Mapping[str, NDArray[Any]]
+) -> Response:
+    """The answer to a prediction; a large one is written once it is its turn."""
+    size = bulk.check_answer(outputs)
+    known = servable.name, servable.version, servable.signature
+    if size <= bulk.NUMBERS_AT_ONCE:
+        return _answer(dialect.encode(asked, *known, outputs))
+    with bulk.turn(size):
+        return _answer(dialect.encode(asked, *known, outputs))
 
 
 def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:

@@ -47,7 +47,7 @@ ROWS_A_RUN = 64
 # all the same, since only that shows what a model saves by them.
 RUN_SECONDS = 0.01
 FEW_ROWS = 16
-# So many rows may always wait, however slow the model and however short its queue is to be: some
+# So many requests may always wait, however slow the model and however many rows they have: some
 # callers side by side, who each wait for their answer, are no overload.
 LEAST_WAITING = 8
 # So many requests are dropped at once: each is answered, and the loop has others to serve.
@@ -86,12 +86,14 @@ class Lane:
 
     __slots__ = (
         *("_row_seconds", "_runs", "asked", "bound", "coming", "due", "free_shapes", "model"),
-        *("queues", "rows", "running", "seconds", "thread", "whole"),
+        *("queues", "requests", "rows", "running", "seconds", "thread", "whole"),
     )
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.queues: dict[tuple[Any, ...], _Queue] = {}
+        # What waits, in its queues.
+        self.requests = 0
         self.rows = 0
         # When it was asked last, and requests that have been let in and are not decoded yet.
         self.asked = 0.0
@@ -118,9 +120,11 @@ class Lane:
         """Whether who comes now is refused, where `limit` seconds of work may wait."""
         self.asked = now
         each = self._row_seconds if self._runs >= PACED_RUNS else 0.0
-        limit = max(limit, LEAST_WAITING * each)
         # Whoever comes has one row at least.
         wait = self.wait + self.coming * each
+        if self.requests + self.coming < LEAST_WAITING:
+            # Nobody is refused for the many rows of a few others.
+            wait = 0.0
         return self.bound.is_full(wait, (each, self.most * each), limit, caller, now)
 
     @property
@@ -205,6 +209,7 @@ class Batcher:
             self._loop.call_soon(self._run_next, lane, queue)
             queue.busy = True
         queue.waiting.append((asker, arrays, rows))
+        lane.requests += 1
         lane.rows += rows
 
     def wait_for_a_run(self, seconds: float) -> None:
@@ -260,6 +265,7 @@ class Batcher:
             if batch and (alone or rows + waiting[0][2] > most):
                 break
             first = waiting.popleft()
+            lane.requests -= 1
             lane.rows -= first[2]
             if _is_wanted(first):
                 batch.append(first)
@@ -278,6 +284,7 @@ class Batcher:
                 if _is_wanted(first):
                     kept.append(first)
                 else:
+                    lane.requests -= 1
                     lane.rows -= first[2]
                     dropped += 1
             waiting.extendleft(reversed(kept))

@@ -13,13 +13,13 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException
 
-from service import bridge, cors, flow, gate, routes, trace, transfer
+from service import bridge, bulk, cors, flow, gate, routes, trace, transfer
 from service.access import PREDICT
 from service.batcher import LEAST_WAITING, Batcher, Lane
 from service.connection import GONE, JSON
@@ -71,7 +71,13 @@ class Route:
     servable: Servable
     dialect: Dialect
     read: Reader
+    quick: Callable[[bytes], Any] | None
+    """Reads large bodies that are as they should be; `None` for one that is not, or not surely."""
     write: Write
+    safe_bytes: int
+    """A body of no more has no more rows than one answer may."""
+    rows_at_once: int
+    """So many rows' answers are written in the event loop."""
     lane: Lane
     meter: Meter
     kept: bool
@@ -88,6 +94,8 @@ class Front:
         self.max_body = settings.max_body
         self.max_in_flight = settings.max_in_flight
         self.in_flight = 0
+        # Bytes that were made of large bodies, and of large answers that are not written yet.
+        self.held = 0
         self.unread = flow.Unread(settings.max_in_flight // 2)
         self.heads: dict[bytes, Head] = {}
         self.queue = settings.queue
@@ -104,6 +112,7 @@ class Front:
         self.vigil = Vigil(loop)
         self.rest = Rest(loop)
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
+        self.bulk = (ThreadPoolExecutor(1, "large"), ThreadPoolExecutor(1, "huge"))
         self.metrics: Metrics = app.extensions["triceps.metrics"]
         self.metrics.connections = self.connections
         self.routes: Mapping[bytes, Route] = {}
@@ -163,9 +172,7 @@ class Front:
                 key = id(servable), dialect
                 if key not in made:
                     lane = lanes.setdefault(servable.model, Lane(servable.model))
-                    read, write = _coder(dialect, servable)
-                    meter = self.metrics.meter(servable, dialect.name)
-                    made[key] = Route(servable, dialect, read, write, lane, meter, kept)
+                    made[key] = self._make_route(servable, dialect, lane, kept=kept)
                 found[target] = made[key]
             return found
 
@@ -174,6 +181,23 @@ class Front:
         for route in made.values():
             self.watched[route.lane], _ = repository.key(route.servable.name, "")
         self._full.cache_clear()
+
+    def _make_route(self, servable: Servable, dialect: Dialect, lane: Lane, *, kept: bool) -> Route:
+        read, quick, write = _coder(dialect, servable)
+        signature = servable.signature
+        each = bulk.numbers_a_row(signature, signature.heads)
+        return Route(
+            servable,
+            dialect,
+            read,
+            quick,
+            write,
+            safe_bytes=bulk.MOST_NUMBERS // max(1, each),
+            rows_at_once=bulk.rows_at_once(signature),
+            lane=lane,
+            meter=self.metrics.meter(servable, dialect.name),
+            kept=kept,
+        )
 
     def _use_current(self) -> None:
         """Use the repository that is current now, whichever it was when this was asked for."""
@@ -203,7 +227,8 @@ class Front:
         for connection in list(self.connections):
             connection.abort()
         self.library.follow(None)
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self.threads, *self.bulk):
+            threads.shutdown(wait=False, cancel_futures=True)
         self.metrics.flush()
 
     def answer(self, connection: Connection, request: Request, asked: float = 0.0) -> None:
@@ -284,7 +309,7 @@ class Front:
             ):
                 waiting = self.loading.get(which)
                 if waiting is None:
-                    self.threads.submit(self._load_version, which)
+                    self.run_in(self.threads, partial(self._load_version, which))
                     waiting = self.loading[which] = []
                 waiting.append((connection, request, perf_counter()))
                 return
@@ -295,7 +320,7 @@ class Front:
         if path.rstrip(b"/") in _AT_ONCE:
             self._call_app(connection, request)
         else:
-            self._call_app_in_thread(connection, request)
+            self.run_in(self.threads, partial(self._call_app, connection, request))
 
     def _load_version(self, which: tuple[str, str]) -> None:
         """Load a version, in a thread, and go on with those who wait for it."""
@@ -308,8 +333,7 @@ class Front:
         self.loop.call_soon_threadsafe(self._loaded, which)
 
     def _loaded(self, which: tuple[str, str]) -> None:
-        # There is nobody where the executor kept a load whose thread it could not start.
-        for connection, request, asked in self.loading.pop(which, ()):
+        for connection, request, asked in self.loading.pop(which):
             try:
                 self.answer(connection, request, asked)
             except Exception:
@@ -422,19 +446,24 @@ class Front:
         else:
             route.meter.failed(status)
 
-    def _call_app_in_thread(self, connection: Connection, request: Request) -> None:
-        # The executor queues what it is given before it starts a thread for it.  Where the system
-        # has none to give, what is queued is answered there or here, and not twice.
+    def run_in(self, threads: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+        """Have something done in a thread.
+
+        An executor queues what it is given before it starts a thread for it.  Where the system has
+        none to give, that is an error here and is not done later on as well: its request would be
+        answered twice.
+        """
         claim: Future[None] = Future()
+
+        def run() -> None:
+            if claim.set_running_or_notify_cancel():
+                work()
+
         try:
-            self.threads.submit(self._call_claimed, claim, connection, request)
+            threads.submit(run)
         except Exception:
             if claim.cancel():
                 raise
-
-    def _call_claimed(self, claim: Future[None], connection: Connection, request: Request) -> None:
-        if claim.set_running_or_notify_cancel():
-            self._call_app(connection, request)
 
     def _call_app(self, connection: Connection, request: Request) -> None:
         """Have the Flask app answer a request, in whatever thread this is."""
@@ -454,8 +483,8 @@ class Prediction:
     """One request for a prediction, from its bytes to its answer; what the batcher runs."""
 
     __slots__ = (
-        *("_asked", "_came", "_connection", "_decoded", "_front", "_received", "_request"),
-        *("_route", "_until"),
+        *("_asked", "_came", "_connection", "_decoded", "_front", "_held", "_received"),
+        *("_request", "_route", "_until"),
     )
 
     def __init__(
@@ -467,6 +496,8 @@ class Prediction:
         self._route = route
         self._connection = connection
         self._request = request
+        # Bytes of what was made of the body, or of the answer, where that is large.
+        self._held = 0
 
     def begin(self) -> None:
         """Read the body, and wait for a run.
@@ -479,16 +510,107 @@ class Prediction:
         self._front.vigil.asked(self._connection, self._received)
         route, request = self._route, self._request
         headers, body = request.headers, request.body
+        if len(body) > bulk.AT_ONCE:
+            self._begin_large(body, headers)
+            return
         # What nearly all bodies are, any dialect reads as it is.
         if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
-            body = transfer.read(
-                body,
-                headers.get(b"content-type", b"").decode("latin-1"),
-                headers.get(b"content-encoding", b"").decode("latin-1"),
-                self._front.max_body,
-                route.dialect.reads,
+            if len(body) > bulk.ZIPPED_AT_ONCE and b"content-encoding" in headers:
+                self._read_apart()
+                return
+            body = self._plain_body()
+            if len(body) > bulk.AT_ONCE:
+                self._read_apart()
+                return
+        self._submit(route.read(body, request.header))
+
+    def _begin_large(self, body: bytes, headers: Mapping[bytes, bytes]) -> None:
+        """Read a large body here if that is quick, and else in a thread."""
+        quick = self._route.quick
+        if (
+            quick is not None
+            and len(body) <= bulk.QUICK
+            and headers.get(b"content-type") == b"application/json"
+            and b"content-encoding" not in headers
+        ):
+            asked = quick(body)
+            if asked is not None:
+                self._submit(asked)
+                return
+        self._read_apart()
+
+    def _read_apart(self) -> None:
+        """Read the body in a thread, and go on here."""
+        front = self._front
+        threads = front.bulk[bulk.is_huge(len(self._request.body))]
+
+        def read() -> None:
+            came: Any
+            try:
+                body = self._plain_body() if self._connection.is_open() else b""
+                came = bulk.read(self._route.read, body, self._request.header)
+                size = bulk.held(came.arrays)
+                if b"content-encoding" in self._request.headers:
+                    size += len(body)
+            except Exception as error:  # noqa: BLE001  as in `Front._begin`
+                came, size = error, 0
+            front.loop.call_soon_threadsafe(self._go_on, came, size)
+
+        front.run_in(threads, read)
+
+    def _go_on(self, came: Any, size: int) -> None:
+        """Wait for a run of what a thread has read, or answer with what is wrong with it."""
+        if isinstance(came, Exception):
+            self.fail(came)
+            return
+        try:
+            self._hold(size)
+            self._submit(came)
+        except Exception as error:  # noqa: BLE001  as in `Front._begin`
+            self.fail(error)
+
+    def _hold(self, size: int) -> None:
+        """Count so many bytes more as held until the answer is given.
+
+        They are counted apart from bodies, so that small requests are taken meanwhile.
+
+        Raises:
+            TooBusy: others hold so many that there is no room.
+        """
+        front = self._front
+        if front.held > self._held and front.held + size > front.max_in_flight:
+            raise TooBusy(
+                f"request: expected at most {front.max_in_flight} bytes in all large requests and "
+                "answers that a process works on (TRICEPS_MAX_IN_FLIGHT), and others hold so many "
+                "already; try again a little later"
             )
-        asked = self._asked = route.read(body, request.header)
+        self._held += size
+        front.held += size
+
+    def _let_go(self) -> None:
+        """Count none of them any more."""
+        self._front.held -= self._held
+        self._held = 0
+
+    def _plain_body(self) -> bytes:
+        """The body without its content encoding."""
+        headers = self._request.headers
+        return transfer.read(
+            self._request.body,
+            headers.get(b"content-type", b"").decode("latin-1"),
+            headers.get(b"content-encoding", b"").decode("latin-1"),
+            self._front.max_body,
+            self._route.dialect.reads,
+        )
+
+    def _submit(self, asked: Any) -> None:
+        """Wait for a run.
+
+        Raises:
+            RequestError: the request cannot be run, or not now.
+        """
+        route, headers = self._route, self._request.headers
+        self._asked = asked
         self._decoded = perf_counter()
         said = headers.get(_TIMEOUT)
         seconds = None
@@ -497,14 +619,19 @@ class Prediction:
         self._until = (self._came or self._received) + (
             self._front.timeout if seconds is None else seconds
         )
-        if route.lane.wait > self._front.queue and route.lane.rows >= LEAST_WAITING:
-            # The queue has become so long since it was let in.
+        if route.lane.wait > self._front.queue and (
+            route.lane.requests >= LEAST_WAITING or bulk.rows_of(asked.arrays) >= LEAST_WAITING
+        ):
+            # The queue has become so long since it was let in, or it has more rows than one.
             raise self._front.too_busy(route)
+        if len(self._request.body) > route.safe_bytes or self._held:
+            bulk.check_rows(asked.arrays, asked.heads, route.servable.signature)
         self._front.batcher.submit(route.lane, route.servable.name, asked.heads, asked.arrays, self)
 
     def wanted(self) -> bool:
         """Whether anybody still waits for the answer."""
         if not self._connection.is_open():
+            self._let_go()
             self._route.meter.failed(GONE)
             return False
         if perf_counter() > self._until:
@@ -523,21 +650,63 @@ class Prediction:
             return
         route, headers = self._route, self._request.headers
         try:
+            if came.end - came.start > route.rows_at_once:
+                self._write_apart(came, handed)
+                return
             content, head = _as_http(route.write(self._asked, came), headers)
-            encoded = perf_counter()
-            times = (self._received, self._decoded, came.run, handed, encoded)
-            route.meter.answered(times, self._asked.imputed)
-            if headers.get(_ASK_TIMING) == b"1":
-                head += b"server-timing: %s\r\n" % server_timing(times).encode()
-            head += self._front.common(headers)
-            self._connection.respond(self._request, 200, content, head)
+            encoded = self._answer(came, handed, content, head)
         except Exception as error:  # noqa: BLE001  as in `answer`
             self.fail(error)
             return
         self._front.vigil.answered(encoded)
 
+    def _write_apart(self, came: Part, handed: float) -> None:
+        """Write a large answer in a thread, and answer with it."""
+        front, outputs = self._front, came.outputs()
+        size = bulk.check_answer(outputs)
+        self._hold(bulk.held(outputs))
+
+        def write() -> None:
+            content: Any
+            head = b""
+            try:
+                with bulk.turn(size):
+                    content, head = _as_http(
+                        self._route.write(self._asked, came), self._request.headers
+                    )
+            except Exception as error:  # noqa: BLE001  as in `Front.answer`
+                content = error
+            front.loop.call_soon_threadsafe(self._written, came, handed, content, head)
+
+        front.run_in(front.bulk[bulk.is_huge(size)], write)
+
+    def _written(self, came: Part, handed: float, content: bytes | Exception, head: bytes) -> None:
+        """Answer with what a thread has written, or with what went wrong."""
+        if isinstance(content, Exception):
+            self.fail(content)
+            return
+        try:
+            self._answer(came, handed, content, head)
+        except Exception as error:  # noqa: BLE001  as in `Front.answer`
+            self.fail(error)
+
+    def _answer(self, came: Part, handed: float, content: bytes, head: bytes) -> float:
+        """Answer, and count it; the moment at which the answer was there."""
+        route, headers = self._route, self._request.headers
+        encoded = perf_counter()
+        times = (self._received, self._decoded, came.run, handed, encoded)
+        route.meter.answered(times, self._asked.imputed)
+        if headers.get(_ASK_TIMING) == b"1":
+            head += b"server-timing: %s\r\n" % server_timing(times).encode()
+        head += self._front.common(headers)
+        if self._held:
+            self._let_go()
+        self._connection.respond(self._request, 200, content, head)
+        return encoded
+
     def fail(self, error: Exception) -> None:
         """Answer with an error, as `Front.fail` does."""
+        self._let_go()
         self._front.fail(self._route, self._connection, self._request, error)
 
 
@@ -560,17 +729,20 @@ def _timeout(header: bytes | None, asked: Any) -> float | None:
     raise wrong("X-Request-Timeout", "a number of seconds above 0", repr(received))
 
 
-def _coder(dialect: Dialect, servable: Servable) -> tuple[Reader, Write]:
+def _coder(
+    dialect: Dialect, servable: Servable
+) -> tuple[Reader, Callable[[bytes], Any] | None, Write]:
     """What reads a dialect's bodies and writes its answers: the same as it does, and faster."""
     name, version, signature = servable.name, servable.version, servable.signature
     # The faster ways are for rows.
     if dialect is native.DIALECT and not signature.tensor:
-        return fast.Decoder(signature).read, Writer(name, version, signature).write
+        decoder = fast.Decoder(signature)
+        return decoder.read, decoder.attempt, Writer(name, version, signature).write
 
     def write(asked: Any, part: Part) -> Reply:
         return dialect.encode(asked, name, version, signature, part.outputs())
 
-    return dialect.reader(signature), write
+    return dialect.reader(signature), None, write
 
 
 def _words(

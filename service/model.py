@@ -195,7 +195,7 @@ class Model:
             message = f"its signature is of rows, and its graph takes none: {why}"
             raise ModelRefused(message)
         model = cls._make(session, graph, weights, None, why)
-        model.batching = Batching("tensor", evidence, why)
+        model.batching = model.established = Batching("tensor", evidence, why)
         return model
 
     @classmethod

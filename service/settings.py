@@ -129,7 +129,7 @@ class Settings:
         ),
     )
     max_body: int = field(
-        default=64 * 2**20,
+        default=16 * 2**20,
         metadata=_told(
             click.IntRange(1024, 2**31 - 1),
             "The largest body taken, in bytes, as sent and once inflated.",

@@ -350,7 +350,7 @@ async def _idle(lane: Lane) -> None:
             break
         await asyncio.sleep(0.001)
     assert not any(queue.busy for queue in lane.queues.values())
-    assert (lane.rows, lane.coming, len(lane.due)) == (0, 0, 0)
+    assert (lane.rows, lane.requests, lane.coming, len(lane.due)) == (0, 0, 0, 0)
     assert not any(queue.waiting for queue in lane.queues.values())
 
 

@@ -101,9 +101,14 @@ def until(true: Callable[[], Any]) -> None:
 def nothing_is_held(served: Served) -> bool:
     """Whether no byte, row or request is counted any more."""
     front = served.front
-    return (front.in_flight, front.unread.total, len(front.unread), len(front.arrived)) == (
-        *(0, 0, 0, 0),
-    ) and all((lane.coming, lane.rows) == (0, 0) for lane in front.lanes)
+    return (
+        front.in_flight + front.held,
+        front.unread.total,
+        len(front.unread),
+        len(front.arrived),
+    ) == (*(0, 0, 0, 0),) and all(
+        (lane.coming, lane.requests, lane.rows) == (0, 0, 0) for lane in front.lanes
+    )
 
 
 def send_until_stuck(sock: socket.socket, request: bytes, most: int = 64_000_000) -> int:

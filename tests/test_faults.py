@@ -154,10 +154,10 @@ def _settle(front: Front) -> None:
     while any(lane.running or any(q.busy for q in lane.queues.values()) for lane in lanes):
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    assert front.in_flight == 0
+    assert front.in_flight == front.held == 0
     assert not front.arrived
     for lane in lanes:
-        assert (lane.coming, lane.rows, len(lane.due)) == (0, 0, 0)
+        assert (lane.coming, lane.requests, lane.rows, len(lane.due)) == (0, 0, 0, 0)
         assert not any(queue.waiting for queue in lane.queues.values())
 
 

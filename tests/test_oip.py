@@ -151,7 +151,7 @@ def test_lists_of_nothing_are_flat():
 
 def test_many_keys_are_not_looked_up_one_by_one():
     """Simdjson goes through all of them for each, so half a million took hours."""
-    keys = {f"k{i}": 1 for i in range(100_000)}
+    keys = {f"k{i}": 1 for i in range(50_000)}
     started = time.thread_time()
 
     for said in ({"inputs": [], **keys}, {"inputs": [{"name": "fruit", "data": [1], **keys}]}):

@@ -15,7 +15,7 @@ import pytest
 import small
 from test_front import BODY, JSON, Served, post
 
-from service.batcher import PACED_RUNS, Lane
+from service.batcher import LEAST_WAITING, PACED_RUNS, Lane
 from service.connection import Connection, Request
 from service.model import Model
 
@@ -43,6 +43,8 @@ def _served(tmp_path):
 def _full(served, monkeypatch):
     """A service with 100 s of work before it; how to take that away again is in the list."""
     waits = [100.0]
+    for lane in served.front.lanes:
+        lane.requests = LEAST_WAITING
     monkeypatch.setattr(Lane, "wait", property(lambda _: waits[0]))
     monkeypatch.setattr("service.wire.fast.Decoder.decode", None)
     return waits
@@ -195,6 +197,24 @@ def test_rows_are_known_once_they_are_decoded(served):
     _in_loop(served, ask)
 
     assert sorted(caller.statuses) == [200, 429]
+
+
+def test_the_rows_of_one_caller_refuse_no_other(served):
+    """A large request makes the queue long; a small one beside it waits, and is answered."""
+    (lane,) = {route.lane for route in served.front.routes.values()}
+    large = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 200}).encode()
+    caller = Caller()
+
+    def ask() -> None:
+        lane._row_seconds, lane._runs = 0.01, PACED_RUNS
+        for body in (large, BODY, BODY):
+            headers = {b"content-type": b"application/json"}
+            request = Request(b"POST", "1.1", b"/predict", headers, body, keep_alive=True)
+            served.front.answer(caller, request)
+
+    _in_loop(served, ask)
+
+    assert caller.statuses == [200, 200, 200]
 
 
 def test_where_too_much_keeps_coming_the_loop_rests(served, monkeypatch):

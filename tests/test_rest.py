@@ -198,7 +198,8 @@ def _attacked(tmp_path, monkeypatch):
         wait_for_a_run(seconds)
 
     def overrun_it() -> None:
-        hung.rows, hung._row_seconds, hung._runs = 1000, 1.0, PACED_RUNS
+        hung.requests, hung.rows = 1000, 1000
+        hung._row_seconds, hung._runs = 1.0, PACED_RUNS
         hung.bound.is_short, hung.bound._until = True, time.perf_counter() + 60
 
     monkeypatch.setattr(Model, "predict", hang)

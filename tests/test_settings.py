@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_page():
         host="127.0.0.1",
         port=8080,
         default_model="",
-        max_body=67_108_864,
+        max_body=16_777_216,
         workers=Settings().workers,
         threads=Settings().threads,
     )
@@ -204,7 +204,7 @@ def test_an_unknown_variable_stops_the_start(name, close):
             {},
             {"max_body": 1},
             "--max-body: expected a whole number from 1024 to 2147483647, received 1. "
-            "Default: 67108864",
+            "Default: 16777216",
             id="given, too small",
         ),
         pytest.param(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service.errors import SHOWN, BadRequest, Problem, nearest
+from service.wire.pieces import MOST_KEYS, Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -22,6 +23,13 @@ _LONGEST_NAME = 200
 # A row of nothing is three bytes, and takes microseconds all the same: of a body of some megabytes
 # that would be seconds, in which nobody else is answered.
 MOST_ROWS = 2**17
+# Lists and objects of a body that is read value by value: a row may be a list, or an object of
+# some of them.
+MOST_OPENED = 5 * MOST_ROWS
+# Missing values of one body, each of which its answer names.
+MOST_IMPUTED = 2 * MOST_ROWS
+# Characters of JSON that are decoded in one go, which takes some milliseconds at most.
+AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Notes:
 
     def impute(self, at: str, value: float | str, feature: str) -> None:
         """Note a default that stands in for a missing value."""
+        if len(self.imputed) == MOST_IMPUTED:
+            raise wrong(at, f"at most {MOST_IMPUTED} missing values in one request", "one more")
         self.imputed.append(Imputed(at, value, feature))
 
     def stop(self) -> None:
@@ -81,8 +91,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class Spelled(float):
     """NaN or an infinity that a body spells out, told apart from a number too large for any."""
 
+    __slots__ = ()
 
-DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=Spelled)
+
+# A body may have millions of them.
+_spelled = {word: Spelled(word) for word in ("NaN", "Infinity", "-Infinity")}.__getitem__
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_spelled)
 """JSON as every reader here takes it: no key twice, and NaN and infinities as `Spelled`."""
 
 
@@ -120,7 +135,17 @@ def parse(body: bytes, expected: str = "JSON") -> Any:
     if body.startswith(codecs.BOM_UTF8):
         raise wrong("body", "JSON in UTF-8 without a byte order mark", "one that begins with it")
     try:
-        return DECODER.decode(body.decode())
+        text = body.decode()
+        if len(text) <= AT_ONCE:
+            return DECODER.decode(text)
+        # Before it is built: an empty list is three bytes of a body, and sixty of memory.
+        opened = text.count("[") + text.count("{")
+        if opened > MOST_OPENED:
+            raise wrong(
+                "body", f"at most {MOST_OPENED} lists and objects", count(opened, "bracket")
+            )
+        many = wrong("body", f"objects of at most {MOST_KEYS} keys", "one of more")
+        return Pieces(text, _once, _spelled, many).decode()
     except UnicodeDecodeError as error:
         received = f"the byte 0x{body[error.start]:02x} at offset {error.start}"
         raise wrong("body", "JSON in UTF-8", received) from error

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # Numbers of a body that are converted at once, at most (unless a single row has more).
 _MANY = 2**19
+# Rows that take some milliseconds, whatever they hold.
+FEW_ROWS = 2**12
 
 
 def decode(body: bytes, signature: Signature) -> native.Request:
@@ -77,13 +79,22 @@ class Decoder:
         except UNSURE:
             return native.decode(body, self._signature)
 
+    def attempt(self, body: bytes) -> native.Request | None:
+        """As `decode`, of a body of few rows that is as it should be; `None` of any other."""
+        try:
+            return self._decode(body, FEW_ROWS)
+        except UNSURE:
+            return None
+
     def read(self, body: bytes, header: Header) -> native.Request:
         """As `decode`; no header changes what a body says."""
         del header
         return self.decode(body)
 
-    def _decode(self, body: bytes) -> native.Request:
+    def _decode(self, body: bytes, most: int = MOST_ROWS) -> native.Request:
         said = parse(body)
+        if len(said) > 2:  # noqa: PLR2004  nor are they listed, of whom there may be a million
+            raise UnsureError
         keys = list(said.keys())
         heads, opened = self._signature.head_names, 0
         if len(keys) == 2:  # noqa: PLR2004  a form, and the heads
@@ -93,10 +104,10 @@ class Decoder:
         needed = self._signature.needed(heads)
         by_row = "instances" in keys
         if by_row:
-            found = self._instances(said["instances"], needed)
+            found = self._instances(said["instances"], needed, most)
             opened += 1
         else:
-            found = self._columns(said["inputs"], needed)
+            found = self._columns(said["inputs"], needed, most)
             opened += len(found)
         made = Numbers(self._groups, len(next(iter(found.values()))))
         for name, elements in found.items():
@@ -115,7 +126,7 @@ class Decoder:
 
     def _heads(self, asked: Any) -> tuple[str, ...]:
         # A text is a row of letters, each of which may be the name of a head.
-        if type(asked) is not simdjson.Array:
+        if type(asked) is not simdjson.Array or len(asked) > len(self._signature.heads):
             raise UnsureError
         heads: tuple[Any, ...] = tuple(asked)
         known = self._signature.heads.keys()
@@ -123,9 +134,9 @@ class Decoder:
             raise UnsureError
         return heads
 
-    def _instances(self, rows: Any, needed: tuple[str, ...]) -> dict[str, list[Any]]:
+    def _instances(self, rows: Any, needed: tuple[str, ...], most: int) -> dict[str, list[Any]]:
         """By input, a value for each row."""
-        if len(rows) > MOST_ROWS:
+        if len(rows) > most:
             raise UnsureError
         first = rows[0]
         if type(first) is simdjson.Array and len(self._every) == 1:
@@ -141,7 +152,7 @@ class Decoder:
                 found[name].append(row[name])
         return found
 
-    def _columns(self, columns: Any, needed: tuple[str, ...]) -> dict[str, list[Any]]:
+    def _columns(self, columns: Any, needed: tuple[str, ...], most: int) -> dict[str, list[Any]]:
         """By input, a value for each row: as many in all."""
         if type(columns) is simdjson.Array and len(self._every) == 1:
             given = {self._every[0]: columns}
@@ -155,7 +166,7 @@ class Decoder:
                 raise UnsureError
         if any(type(column) is not simdjson.Array for column in given.values()):
             raise UnsureError
-        if any(len(column) > MOST_ROWS for column in given.values()):
+        if any(len(column) > most for column in given.values()):
             raise UnsureError
         found = {name: list(column) for name, column in given.items()}
         heights = {len(elements) for elements in found.values()}

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from service.wire.dialect import Header, Reader
 
 _KEYS = ("instances", "inputs", "heads")
+# Past so many names for each head, they are not gone through.
+_MOST_NAMED = 64
 
 
 class Request(NamedTuple):
@@ -123,6 +125,9 @@ def _read_heads(asked: Any, signature: Signature, notes: Notes) -> tuple[str, ..
         return every
     if not isinstance(asked, list) or not asked:
         notes.add("heads", f"a list of some of {listing(every)}, or no such key", show(asked))
+        return ()
+    if len(asked) > _MOST_NAMED * len(every):
+        notes.add("heads", f"each head once: {listing(every)}", show(asked))
         return ()
     heads: list[str] = []
     for i, name in enumerate(asked):

@@ -40,6 +40,8 @@ _NOUNS: dict[str, tuple[str, tuple[type, ...]]] = {
 }
 _NUMBER: tuple[str, tuple[type, ...]] = ("number", (int, float))
 _DEEPEST = 8
+# Values that are made an array in one go.
+_AT_ONCE = 2**17
 
 
 class Rows(NamedTuple):
@@ -283,7 +285,20 @@ def _explain(
 
 
 def _convert(flat: list[Any], dtype: str) -> NDArray[Any] | None:
-    """All values at once; `None` where one of them does not fit."""
+    """All values; `None` where one of them does not fit."""
+    if len(flat) <= _AT_ONCE:
+        return _convert_some(flat, dtype)
+    # Some at a time, since no other thread runs while a list is made an array.
+    parts = []
+    for start in range(0, len(flat), _AT_ONCE):
+        part = _convert_some(flat[start : start + _AT_ONCE], dtype)
+        if part is None:
+            return None
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _convert_some(flat: list[Any], dtype: str) -> NDArray[Any] | None:
     if dtype.startswith("float") and set(map(type, flat)) <= {int, float}:
         try:
             array = np.array(flat, dtype=np.float64)

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from service.wire.mlflow.names import Names
 
+# Of a line; an image in one cell has a comma for each of its values, too.
+_MOST_CELLS = 2**19
+
 
 @dataclass(frozen=True)
 class _Table:
@@ -228,6 +231,18 @@ def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
     return _read_table(table, names, notes)
 
 
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a CSV, none of which has more cells than are made in a moment.
+
+    Raises:
+        BadRequest: one has.
+    """
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if len(line) > _MOST_CELLS and line.count(",") > _MOST_CELLS:
+            raise wrong(f"line {number}", f"at most {_MOST_CELLS} cells", "more")
+        yield line
+
+
 def _records(body: bytes) -> Iterator[tuple[int, list[str]]]:
     """Each line's number and cells; a blank line has one, which is empty."""
     try:
@@ -236,7 +251,7 @@ def _records(body: bytes) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         received = f"the byte 0x{body[error.start]:02x} at offset {error.start}"
         raise wrong("body", "CSV in UTF-8", received) from error
-    found = cells.reader(io.StringIO(text, newline=""))
+    found = cells.reader(_lines(text))
     try:
         for record in found:
             yield found.line_num, record or [""]

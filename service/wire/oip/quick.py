@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # More than an object of a request may have, other than of parameters.
 _MOST_KEYS = 16
+# Values that are made Python's at once: those of a list of texts, and those of any other list.
+_MOST_TEXTS = 2**14
+_MOST_VALUES = 2**10
 
 
 def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -33,6 +36,9 @@ def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         data, dtype = each["data"], tensors[entry["name"]].dtype
         kind = kind_of(dtype)
         if kind is None:
+            # To make Python's values of many is one long call; the plain way goes piece by piece.
+            if len(data) > _MOST_TEXTS:
+                raise UnsureError
             entry["data"] = data.as_list()
             opened += 2
         else:
@@ -66,6 +72,8 @@ def _but(parsed: Any, left_out: str) -> dict[str, Any]:
         raise UnsureError
     said = {name: parsed[name] for name in list(parsed.keys()) if name != left_out}
     for name, value in said.items():
+        if isinstance(value, (simdjson.Object, simdjson.Array)) and len(value) > _MOST_VALUES:
+            raise UnsureError
         if isinstance(value, simdjson.Object):
             said[name] = value.as_dict()
         elif isinstance(value, simdjson.Array):
