@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 MANY = 20
 FEW = 8
 NEARLY_ALL = 0.9
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = math.nextafter(2.0**128 - 2.0**103, 0)  # more is rounded to an infinite float32
 EXACT = 2**24  # up to here float32 has every whole number
 
 

@@ -48,8 +48,8 @@ def value(cell: str, dtype: str) -> Any:
         return {"1": True, "0": False}.get(cell, cell) if truth is None else bool(truth)
     if truth is not None:
         return int(truth)
-    # Python takes 1_000 for a number, and full-width digits; nobody else does.
-    for kind in (int, float) if cell.isascii() and "_" not in cell else ():
+    # Python takes 1_000 for a number, and digits of any script; nobody else does.
+    for kind in (int, float) if "_" not in cell and cell.isascii() else ():
         try:
             return kind(cell)
         except ValueError:

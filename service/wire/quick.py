@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import simdjson
 
-from service.wire.values import LARGEST, RANGES
+from service.wire.values import LARGEST, RANGES, ROUNDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,7 @@ def check(dtype: str, numbers: Any) -> int:
     Raises:
         UnsureError: one does not.
     """
-    largest = LARGEST.get(dtype)
+    largest = ROUNDED.get(dtype)
     least: float
     most: float
     if largest is None:

@@ -7,6 +7,7 @@ Nothing is converted that was not said: no text to a number, no true to 1, no 1.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +31,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Looked up once, since asking numpy takes longer than the comparison that follows.
 LARGEST = {d: float(np.finfo(d).max) for d in signatures.DTYPES if d.startswith("float")}
+# The last number that is rounded to a dtype's largest value, and not to infinity: less than half a
+# step past it.  Answers print float32's as 3.4028235e+38, which is past it, too.
+ROUNDED = {
+    d: math.nextafter(most + (most - float(np.nextafter(np.finfo(d).max, 0, dtype=d))) / 2, 0)
+    for d, most in LARGEST.items()
+}
+# From here on, a float may stand for several whole numbers: 9007199254740993.0 is read as …992.
+FIRST_INEXACT = 2.0**53
 RANGES = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in signatures.DTYPES if "int" in d}
 
 
@@ -305,7 +314,7 @@ def _convert_some(flat: list[Any], dtype: str) -> NDArray[Any] | None:
         except OverflowError:
             return None
         # A NaN compares false, so it fails here too.
-        fitting = bool((np.abs(array) <= LARGEST[dtype]).all())
+        fitting = bool((np.abs(array) <= ROUNDED[dtype]).all())
         return array.astype(dtype) if fitting else None
     if not all(fits(value, dtype) for value in flat):
         return None
@@ -326,10 +335,13 @@ def fits(value: Any, dtype: str) -> bool:
         return False
     if dtype.startswith("float"):
         # A whole number above float64's range compares as it is; a NaN compares false.
-        return bool(abs(value) <= LARGEST[dtype])
+        return bool(abs(value) <= ROUNDED[dtype])
     lowest, highest = RANGES[dtype]
+    if kind is int:
+        return bool(lowest <= value <= highest)
     # JSON does not tell 2.0 from 2, and some writers always write the first.
-    return bool(lowest <= value <= highest and (kind is int or value.is_integer()))
+    exact = abs(value) < FIRST_INEXACT and value.is_integer()
+    return bool(exact and lowest <= value <= highest)
 
 
 def shown(value: Any) -> str:
@@ -347,4 +359,10 @@ def expected_value(dtype: str, received: Any = None) -> str:
         past = isinstance(received, (int, float)) and not isinstance(received, bool)
         return f"a number within ±{LARGEST[dtype]:.6g}" if past else "a number"
     lowest, highest = RANGES[dtype]
-    return f"a whole number from {lowest} to {highest}"
+    inexact = (
+        isinstance(received, float)
+        and abs(received) >= FIRST_INEXACT
+        and lowest <= received <= highest
+    )
+    how = ", without a fraction or an exponent where it is past 2^53" if inexact else ""
+    return f"a whole number from {lowest} to {highest}{how}"
