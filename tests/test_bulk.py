@@ -140,6 +140,17 @@ def test_an_answer_of_unknown_width_has_one_too(served):
         assert f"at most {bulk.MOST_NUMBERS} values" in json.loads(content)["error"]
 
 
+def test_classes_have_a_bound_of_their_own(served):
+    """Each is a text, which takes fifty times a number's bytes."""
+    entry = {"name": "x", "datatype": "FP32", "shape": [200, 1], "data": [1] * 200}
+
+    for classes, expected in ((2000, 400), (1000, 200)):
+        output = {"name": "y", "parameters": {"classification": classes}}
+        body = json.dumps({"inputs": [entry], "outputs": [output]}).encode()
+        status, content = ask_patiently(served, "/v2/models/wide/infer", body, JSON)
+        assert status == expected, content[:300]
+
+
 def test_large_and_small_are_answered_alike(served):
     """Whoever reads a body, and writes its answer."""
     for rows in (1, bulk.ROWS_AT_ONCE + 1, bodies.MOST_ROWS):

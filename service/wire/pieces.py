@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Pairs = list[tuple[str, Any]]
 
-WINDOW = 2**16
+WINDOW = 2**18
 # Of an object that is longer than a window; no input, and no table, has so many.
 MOST_KEYS = 2**16
 # Typeshed does not know it: json's own reader of a text, from behind its quotation mark.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import simdjson
 
+from service.wire.body import MOST_OPENED
 from service.wire.values import LARGEST, RANGES, ROUNDED
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def parse(body: bytes) -> Any:
     if body[:1] != b"{":
         raise UnsureError
     if len(body) > LARGE:
+        # What the plain way refuses is not built first.
+        if count(body, b"[") + count(body, b"{") > MOST_OPENED:
+            raise UnsureError
         # A parser keeps ten times its largest body; one of its own takes that with it.
         return simdjson.Parser().parse(body)
     try:

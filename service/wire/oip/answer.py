@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.wire.body import count, wrong
 from service.wire.dialect import Reply
 from service.wire.labels import labels_of
 from service.wire.oip import binary
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Head, Signature
-    from service.wire.oip.request import Asked
+    from service.wire.oip.request import Asked, Wanted
+
+# Each is a text of its own, of some hundred bytes on the way.
+_MOST_CLASSES = 2**18
 
 
 def encode(
@@ -36,6 +40,7 @@ def encode(
         head = signature.heads[wanted.head]
         array, datatype = outputs[wanted.head], DATATYPES[head.tensor.dtype]
         if wanted.classes:
+            _check_classes(array, wanted)
             array, datatype = _classify(array, head, wanted.classes), "BYTES"
         part: dict[str, Any] = {"name": wanted.head, "datatype": datatype, "shape": array.shape}
         if wanted.binary:
@@ -58,6 +63,19 @@ def encode(
         return Reply(content)
     headers = ((binary.LENGTH, str(len(content))),)
     return Reply(b"".join((content, *tail)), binary.CONTENT_TYPE, headers)
+
+
+def _check_classes(array: NDArray[Any], wanted: Wanted) -> None:
+    """Refuse more classes than are made text in a moment.
+
+    Raises:
+        BadRequest: there are.
+    """
+    rows = max(1, len(array))
+    classes = rows * min(wanted.classes, array.size // rows)
+    if classes > _MOST_CLASSES:
+        expected = f"at most {_MOST_CLASSES} classes in one answer, of {count(rows, 'row')}"
+        raise wrong(f"outputs, {wanted.head}, classification", expected, str(classes))
 
 
 def _classify(array: NDArray[Any], head: Head, classes: int) -> NDArray[Any]:
