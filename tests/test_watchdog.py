@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import threading
 import time
@@ -186,6 +187,7 @@ def test_a_model_that_was_replaced_is_watched_while_it_has_work(hung, tmp_path):
     threads.append(_ask(served, came, **{"X-Request-Timeout": "0.1"}))
     _until(lambda: former.rows == 1)
     small.put(tmp_path, "three", 2, small.three(3.0))
+    shutil.rmtree(tmp_path / "three" / "1")
     served.app.extensions["triceps"].refresh()
     _until(lambda: served.front.routes[b"/predict"].lane is not former)
 
