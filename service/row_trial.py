@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     Run = Callable[[Arrays], Arrays]
 
 # How far an answer may be from the one alone, in parts of the row's largest value.  Where it was
-# measured (x86-64 with AVX-512, layers of up to 4,096 values) ONNX Runtime's float32 kernels gave the
-# same bits for 1 to 300 rows; other processors take other kernels for a few rows, which add up in
-# another order: some units of 1e-7.  Rows that meet differ by far more beside a thousand or a
+# measured (x86-64 with AVX-512, layers of up to 4,096 values) ONNX Runtime's float32 kernels gave
+# the same bits for 1 to 300 rows; other processors take other kernels for a few rows, which add up
+# in another order: some units of 1e-7.  Rows that meet differ by far more beside a thousand or a
 # million.
 TOLERANCES = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-5}
 # Below this part of the largest answer of all rows, a value is what is left of a difference.
