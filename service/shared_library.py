@@ -258,7 +258,7 @@ class SharedLibrary(Library):
     def _let_go(self) -> None:
         now = time.monotonic()
         if now >= self._next_idle:
-            self._next_idle = now + IDLE_LOOK_SECONDS
+            self._next_idle = now + min(IDLE_LOOK_SECONDS, self._seconds or IDLE_LOOK_SECONDS)
             if self._left:
                 self._left = False
                 heap.give_back()

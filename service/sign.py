@@ -98,14 +98,18 @@ def sign(
     if name is not None:
         check_name(name)
     content, batching = signed(file, said)
-    click.echo(f"batching: {batching}")
+    verdict = printable(f"batching: {batching}")
     if name is not None:
         version = publish(repository, name, content)
+        click.echo(verdict)
         click.echo(printable(f"published {repository / name / version}"))
     elif out is not None:
         with writing(out) as target:
             target.write(content)
-        click.echo(printable(f"wrote {out}"), err=stream(out) is not None)
+        # Not among the bytes of the file, where those go to standard output.
+        beside = stream(out) is not None
+        click.echo(verdict, err=beside)
+        click.echo(printable(f"wrote {out}"), err=beside)
 
 
 def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Batching]:

@@ -137,8 +137,8 @@ def test_a_pipeline_of_strangers_requests_stops_nobody(closed):
 
 def test_a_pipeline_for_a_full_queue_stops_nobody(served, monkeypatch):
     """Behind a request that had found room."""
-    waits = iter([0.0, 0.0])
-    monkeypatch.setattr(Lane, "wait", property(lambda _: next(waits, 100.0)))
+    waits = iter([False])
+    monkeypatch.setattr(Lane, "is_full", lambda *_: next(waits, True))
     with opened(served) as sock:
         sock.sendall(post(BODY) * 600 + LAST)
         answer = b"".join(iter(lambda: sock.recv(65536), b""))

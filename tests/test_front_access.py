@@ -176,7 +176,7 @@ def test_health_is_open_with_a_token_or_without(served):
 
 def test_a_full_queue_is_told_to_who_may_ask(served, monkeypatch):
     """And to nobody else: a stranger is one all the same."""
-    monkeypatch.setattr(Lane, "wait", property(lambda _: 100.0))
+    monkeypatch.setattr(Lane, "is_full", lambda *_: True)
     known = served.ask("POST", "/predict", BODY, {**JSON, **tokens.header("predict")})
     other = served.ask("POST", "/predict", BODY, {**JSON, **tokens.header("metrics")})
 

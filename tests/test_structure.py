@@ -152,6 +152,7 @@ DIALECTS = {
 }
 # What they share, a floor at a time: each knows those below it.
 SHARED = [
+    {"pieces"},
     {"body", "labels", "written"},
     {"cells", "dialect", "tensors", "values"},
     {"columns", "quick"},
