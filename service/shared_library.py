@@ -142,9 +142,11 @@ class SharedLibrary(Library):
             SettingsError: the repository cannot be looked at.
         """
         member = self._member
+        # In this order: whatever was committed before that was proposed is seen to be, and is
+        # served before what it had loaded of it makes way.
+        proposed = member.proposed()
         if member.committed() != self._number:
             self._adopt()
-        proposed = member.proposed()
         if proposed != self._tried:
             self._prepare(proposed)
         if member.is_leader():
