@@ -33,7 +33,7 @@ from service.row_values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["NoProof", "axis_names", "find_mixer", "follow", "prove"]
+__all__ = ["NoProof", "axis_names", "every_node", "find_mixer", "follow", "prove", "trains"]
 
 # Constants of more values are no shapes, and nobody looks at their numbers.
 SMALL = 64
@@ -89,16 +89,31 @@ def follow(model: onnx.ModelProto) -> tuple[dict[str, Value], int]:
 
 def find_mixer(model: onnx.ModelProto) -> str | None:
     """An operator that mixes rows wherever it stands, in a branch or a function too."""
-    functions = [node for function in model.functions for node in function.node]
-    for node in _every_node([*model.graph.node, *functions]):
+    for node in every_node(model):
         reason = MIXERS.get((_domain(node), node.op_type))
-        attributes = {entry.name: entry for entry in node.attribute}
-        trains = "training_mode" in attributes and attributes["training_mode"].i
-        if reason is None and node.op_type == "BatchNormalization" and trains:
+        if reason is None and trains(node):
             reason = "is in training mode: it normalizes by the statistics of the batch"
         if reason is not None:
             return f"{node.op_type} {_name(node)!r} {reason}"
     return None
+
+
+def trains(node: onnx.NodeProto) -> bool:
+    """Whether a node is a normalization that was left in training mode.
+
+    Before there was an attribute for it, one that gives the statistics of the batch was.
+    """
+    return node.op_type == "BatchNormalization" and (
+        any(node.output[1:])
+        or any(entry.name == "training_mode" and entry.i for entry in node.attribute)
+    )
+
+
+def every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a model, in branches and functions too."""
+    yield from _every_node(model.graph.node)
+    for function in model.functions:
+        yield from _every_node(function.node)
 
 
 def axis_names(model: onnx.ModelProto) -> list[str]:
