@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_READ = 1 << 16
 # What an attacker sees when it is cut off, which is as it should be.
 CUT = (OSError, ssl.SSLError)
+# What a socket that does not block says while there is nothing to read, or no room to write.
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def push(socks: Sequence[socket.socket], data: bytes, seconds: float, most: int)
                 end = start + most - taken[number]
                 try:
                     taken[number] += key.fileobj.send(data[start:end])  # type: ignore[union-attr]
-                except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                except WOULD_BLOCK:
                     continue
                 except CUT:
                     selector.unregister(key.fileobj)
