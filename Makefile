@@ -28,8 +28,8 @@ test: lint ## lint, then run the whole suite with its coverage
 	@$(bin)/python -m pytest --cov
 	@$(MAKE) clients
 
-attack: install-dev ## attack a service in every way, beside a caller who is to notice nothing
-	@$(bin)/python -m pytest tests/attack --attack
+attack: install-dev ## attack a service in every way, beside a caller who is to notice nothing (ARGS=--write: docs/attack.md)
+	@$(bin)/python -m pytest tests/attack --attack $(ARGS)
 
 clients: install-clients ## run the tests with KServe's, MLflow's and Triton's own clients
 	@build/clients/bin/python -m pytest tests/clients

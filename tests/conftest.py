@@ -28,6 +28,7 @@ collect_ignore = [] if find_spec("kserve") else ["clients"]
 def pytest_addoption(parser):
     """Offer the attacks that take long."""
     parser.addoption("--attack", action="store_true", help="attack in all combinations and in full")
+    parser.addoption("--write", action="store_true", help="write the results into docs/attack.md")
 
 
 def pytest_collection_modifyitems(config, items):

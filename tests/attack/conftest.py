@@ -1,16 +1,19 @@
-"""What `make attack` prints in the end."""
+"""What `make attack` prints in the end, and writes."""
 
 from __future__ import annotations
 
-from tests.attack import siege
+from tests.attack import page
 
 
 def pytest_configure(config):
-    """Have a place for what the attacks came to."""
-    config.stash[siege.OUTCOMES] = []
+    """Have a place for the results of the attacks."""
+    config.stash[page.OUTCOMES] = []
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Print the table, if anything was measured."""
-    for line in siege.table(config.stash[siege.OUTCOMES]):
+    """Print the table, and write the page where that is asked for, if anything was measured."""
+    outcomes = config.stash[page.OUTCOMES]
+    for line in page.lines(outcomes):
         terminalreporter.write_line(line)
+    if outcomes and config.getoption("--write"):
+        page.write(outcomes)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 
 from tests import certificates, forms, tokens
 from tests.attack import behaviours, bodies, repository
@@ -129,6 +128,16 @@ class Outcome:
     def longest(self) -> float:
         """The longest wait for an answer, in seconds."""
         return max(float(self.phases[name]["longest"]) for name in ("attack", "after"))
+
+    @property
+    def grown(self) -> float:
+        """Megabytes that the largest worker took for the attack."""
+        return (self.peak - self.before) / MEGABYTE
+
+    @property
+    def kept(self) -> float:
+        """Megabytes of those that it had not given back in the end."""
+        return (self.after - self.before) / MEGABYTE
 
     def check_speed(self) -> None:
         """Complain if the caller had to wait for much longer than it does in calm."""
@@ -298,10 +307,10 @@ def _judge(outcome: Outcome, row: Behaviour, logged: list[str]) -> None:
             if phase[what]:
                 examples = "; ".join(phase["examples"][:3])
                 outcome.complaints.append(f"{phase[what]} {what} in {name}: {examples}")
-    grown = (outcome.peak - outcome.before) / MEGABYTE
-    if grown > row.peak:
+    if outcome.grown > row.peak:
         outcome.complaints.append(
-            f"memory: expected a worker to grow by {row.peak} MB at most, it grew by {grown:.0f} MB"
+            f"memory: expected a worker to grow by {row.peak} MB at most, "
+            f"it grew by {outcome.grown:.0f} MB"
         )
     logged = [line for line in logged if not row.faults or row.faults not in line]
     if logged:
@@ -402,32 +411,3 @@ def _ask(
 
 def _text(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-# ── what is told ─────────────────────────────────────────────────────────────────────────────────
-
-OUTCOMES = pytest.StashKey[list[Outcome]]()
-_COLUMNS = (
-    *("behaviour", "calm p99 ms", "p99 ms", "longest ms", "lost", "wrong"),
-    *("MB before", "peak", "after", "seconds", ""),
-)
-
-
-def table(outcomes: list[Outcome]) -> Iterator[str]:
-    """What was measured, a line for each attack, as a table in Markdown."""
-    if not outcomes:
-        return
-    yield f"| {' | '.join(_COLUMNS)} |"
-    yield f"|{'---|' * len(_COLUMNS)}"
-    for outcome in outcomes:
-        times = (outcome.calm_p99, outcome.p99, outcome.longest)
-        sizes = (outcome.before, outcome.peak, outcome.after)
-        cells = [
-            str(outcome.case),
-            *(f"{1e3 * seconds:.0f}" for seconds in times),
-            *(str(outcome.count(what)) for what in ("lost", "wrong")),
-            *(f"{size / MEGABYTE:.0f}" for size in sizes),
-            f"{outcome.seconds:.1f}",
-            "FAILED" if outcome.complaints else outcome.kept_out,
-        ]
-        yield f"| {' | '.join(cells)} |"

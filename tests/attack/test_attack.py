@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.attack import siege
+from tests.attack import page, siege
 from tests.attack.pairs import pairwise
 
 FEW = siege.few()
@@ -35,7 +35,7 @@ def test_the_caller_notices_nothing(stage, case, request):
     outcome = siege.attack(stage, case, seconds=1.0 if full else 0.5, scale=1.0 if full else 0.2)
     if full:
         outcome.check_speed()
-        request.config.stash[siege.OUTCOMES].append(outcome)
+        request.config.stash[page.OUTCOMES].append(outcome)
 
     assert outcome.complaints == []
 
@@ -65,3 +65,26 @@ def test_every_two_values_meet():
     assert len(pairs) == 5 * 4 + 5 * 3 + 5 * 2 + 4 * 3 + 4 * 2 + 3 * 2 - 1
     assert len(found) <= 25
     assert found == pairwise(axes, lambda chosen: chosen[:2] != (0, 0))
+
+
+def test_the_page_of_an_attack_says_what_was_promised_and_found(tmp_path, monkeypatch):
+    """A row for each behaviour, with the worst that came of it."""
+    calm = {"p99": 0.002, "longest": 0.003, "lost": 0, "wrong": 0, "right": 100}
+    outcomes = []
+    for case, p99, lost in zip(FEW, (0.02, 0.2), (0, 1), strict=False):
+        attacked = {**calm, "p99": p99, "lost": lost}
+        phases = {"calm": calm, "attack": attacked, "after": calm}
+        sizes = {"before": 100 << 20, "peak": 150 << 20, "after": 110 << 20}
+        outcomes.append(siege.Outcome(case, phases, ["1 lost"] * lost, **sizes))
+    monkeypatch.setattr(page.results, "commit", lambda: "abc")
+
+    page.write(outcomes, tmp_path / "docs" / "attack.md")
+
+    text = (tmp_path / "docs" / "attack.md").read_text()
+    assert "at commit abc by `make attack ARGS=--write`" in text
+    assert "2 attacks, 600 right answers" in text
+    assert "| answers that were lost | 0 | 1 |" in text
+    assert f"| 200 ms ({FEW[1].behaviour}) |" in text
+    assert f"| {FEW[0].behaviour} | 1 | 20 | 3 | 0 | 0 | 50 | 10 |" in text
+    assert [*page.lines(outcomes)][-1].endswith("| FAILED |")
+    assert [*page.lines([])] == []
