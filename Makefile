@@ -49,7 +49,7 @@ format: install-dev ## format, and mend what can be mended
 held_back := ml-dtypes|pandas|protobuf|python-dateutil
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --only-binary :all: --generate-hashes --no-annotate \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+	--no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 lock: install-dev ## write requirements/ anew from pyproject.toml (UPGRADE=1: with the newest releases)
 	@$(compile) --all-extras --group build -o requirements/dev.txt
 	@$(compile) --extra train -c requirements/dev.txt -o requirements/train.txt

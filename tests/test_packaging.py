@@ -277,9 +277,11 @@ def check_nothing_else(name):
 
     needed = _closure(_asked(name))
 
-    assert needed == {n for n, pin in pins.items() if not pin.marker or pin.marker.evaluate()}, (
-        f"requirements/{name}.txt is stale on Python {environment['python_version']}: make lock"
-    )
+    # Extras are named too.  For what is asked for with an extra and pinned without one, pip takes
+    # the newest release there is, of which the lock has no hash.
+    assert needed == {
+        n: pin.extras for n, pin in pins.items() if not pin.marker or pin.marker.evaluate()
+    }, f"requirements/{name}.txt is stale on Python {environment['python_version']}: make lock"
 
 
 def test_locks_agree():
@@ -712,8 +714,8 @@ def _satisfied(requirement, pins, environment):
 
 
 def _closure(requirements):
-    """The names of all that these need here, by what the installed distributions say."""
-    seen, names = set(), set()
+    """The names and extras of all that these need here, as the installed distributions say."""
+    seen, extras_by_name = set(), {}
     queue = list(requirements)
     while queue:
         requirement = queue.pop()
@@ -721,10 +723,10 @@ def _closure(requirements):
         if (name, frozenset(requirement.extras)) in seen:
             continue
         seen.add((name, frozenset(requirement.extras)))
-        names.add(name)
+        extras_by_name.setdefault(name, set()).update(requirement.extras)
         for text in metadata.requires(name) or ():
             need = Requirement(text)
             extras = ["", *requirement.extras]
             if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in extras):
                 queue.append(need)
-    return names
+    return extras_by_name
