@@ -28,6 +28,7 @@ SEEDS = 10
 CHAINS = 300
 LONGEST = 4
 LARGE = 10_000
+NUDGES = 20
 SETTINGS = {"suppress_health_check": list(HealthCheck), "database": None}
 # ONNX Runtime 1.32 has no kernel for floats of these on processors, so that nothing is served.
 UNTRIED = {("", "CumProd"), ("", "Swish"), ("", "RMSNormalization"), ("", "BitCast")}
@@ -100,6 +101,28 @@ def equal(one, other):
     return np.allclose(one, other, rtol=1e-4, atol=1e-5 * size, equal_nan=True)
 
 
+def is_rounding(session, feeds, value, part):
+    """Whether a row's own answers, of inputs that differ in their last digits, reach to `part`.
+
+    The kernels round otherwise for more rows, and an operator behind them, such as `Floor` of what
+    is nearly whole, or `Div` by what is nearly nothing, makes that large.
+    """
+    random = np.random.default_rng(0)
+    came = []
+    for _ in range(NUDGES):
+        nudged = {n: a * (1 + 1e-6 * random.normal(size=a.shape)) for n, a in feeds.items()}
+        answer = run(session, {n: a.astype(np.float32) for n, a in nudged.items()})
+        own = None if answer is None else rows_of(answer, value, 0)
+        if own is not None and own.shape == part.shape:
+            came.append(own.astype(np.float64))
+    if not came or part.dtype.kind in "SUO":
+        return False
+    least, most = np.min(came, axis=0), np.max(came, axis=0)
+    spread = most - least
+    near = (least - spread <= part) & (part <= most + spread)
+    return bool((near | (np.isnan(part) & np.isnan(least))).all())
+
+
 def check(graph, output, proofs):
     """Hold rows together against the same rows alone, if there is a proof.
 
@@ -131,7 +154,8 @@ def check(graph, output, proofs):
         if together is None:
             continue
         for row in tried:
-            alone = run(session, {n: a[row : row + 1] for n, a in batch.items()})
+            feeds_alone = {n: a[row : row + 1] for n, a in batch.items()}
+            alone = run(session, feeds_alone)
             if alone is None:
                 continue
             part, whole = rows_of(together, value, row), rows_of(alone, value, 0)
@@ -141,7 +165,8 @@ def check(graph, output, proofs):
                 if isinstance(length, int):
                     assert together.shape[place] == length, (place, value.shape, together.shape)
             proofs["held"] += 1
-            assert equal(part, whole), (row, part, whole)
+            same = equal(part, whole) or is_rounding(session, feeds_alone, value, part)
+            assert same, (row, part, whole)
     together = run(session, feeds)
     return None if together is None else (together, value.axis)
 
