@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
     from service.row_values import Length
 
-# An end of a slice that is past every axis' end.
+# An end of a slice that is past every axis' end; and past the last row of every batch, since no
+# body has as many bytes.  The second is what tf2onnx writes for an end that is left out.
 PAST_THE_END = 2**31 - 1
+PAST_ALL_ROWS = 10**9
 # From this operator set on, a softmax is over one axis; before, over all from `axis` on.
 SOFTMAX_OF_ONE_AXIS = 13
 MATRIX = 2
@@ -340,7 +342,9 @@ def cut(node: Node) -> list[Value]:
 
 
 def _is_end(end: Any, length: Length) -> bool:
-    return bool(end == length if isinstance(end, Size) else end >= PAST_THE_END)
+    if isinstance(end, Size):
+        return bool(end == length)
+    return bool(end >= (PAST_ALL_ROWS if length == ALL_ROWS else PAST_THE_END))
 
 
 def gather(node: Node) -> list[Value]:

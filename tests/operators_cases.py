@@ -296,7 +296,7 @@ def cut(graph: Graph, op: str) -> str:
     count = len(axes)
     numbers = [
         graph.list_of(count, 0, 0, 1, -1),
-        graph.list_of(count, 2**63 - 1, 2**31 - 1, 4, 2, -1),
+        graph.list_of(count, 2**63 - 1, 2**31 - 1, 10**9, 4, 2, -1),
         axes,
         graph.list_of(count, 1, 1, 2, -1),
     ]

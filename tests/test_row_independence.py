@@ -110,6 +110,26 @@ def test_the_number_of_rows_is_no_number_to_compute_with():
     assert (reason, mixes) == ("Div 'y' computes with the number of rows", True)
 
 
+@pytest.mark.parametrize(
+    ("end", "whole"),
+    [(2**63 - 1, True), (2**31 - 1, True), (10**9, True), (10**9 - 1, False), (2, False)],
+)
+def test_an_end_past_every_batch_takes_all_rows(end, whole):
+    """tf2onnx writes 10^9 for an end that is left out, on every axis of a slice."""
+    constants = {
+        "starts": np.array([0, 1]),
+        "ends": np.array([end, 3]),
+        "axes": np.array([0, 1]),
+    }
+    nodes = [helper.make_node("Slice", ["x", "starts", "ends", "axes"], ["y"])]
+    graph = model(nodes, [X], [("y", F, ["n", 2])], constants)
+
+    if whole:
+        assert prove(graph) == 1
+    else:
+        assert refusal(graph) == ("Slice 'y' takes some of the rows alone", True)
+
+
 def test_a_cut_that_answers_otherwise_than_its_trial_is_not_used(monkeypatch):
     """The whole graph answers for it."""
     monkeypatch.setattr("service.model.row_independence.prove", _no_proof)
