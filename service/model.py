@@ -240,13 +240,19 @@ class Model:
         """Whether no other request may be in a run with one of this model."""
         return self.batching.mode != "rows"
 
+    @property
+    def runs_whole(self) -> bool:
+        """Whether a request's rows are one run, however many, and so at most `MOST_ROWS_WHOLE`."""
+        return self.signature.batch is None and self.batching.mode in ("joint", "alone")
+
     def set_up(self, *, alone: bool) -> Model:
         """Give the same model as a person wants it: each request by itself, or as was established.
 
         What runs already goes on as it began; so this is another object where there is a change.
         """
         established = self.established
-        wanted = SET if alone and established.mode in ("rows", "joint") else established
+        # Rows that depend on each other are alone with their request as it is.
+        wanted = SET if alone and established.mode == "rows" else established
         if wanted == self.batching:
             return self
         model = copy.copy(self)
@@ -333,7 +339,7 @@ class Model:
         rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
         if rows <= most and self.signature.batch is None:
             return self._checked(heads, session.run(heads, feeds), (rows,))
-        if self.signature.batch is None and self.batching.mode != "rows":
+        if self.runs_whole:
             if rows > MOST_ROWS_WHOLE:
                 message = (
                     f"body: expected at most {MOST_ROWS_WHOLE} rows in one request, received "

@@ -2,6 +2,7 @@
 
 import os
 
+import mixers
 import numpy as np
 import pytest
 import small
@@ -54,6 +55,14 @@ def test_nothing_forces_rows_together(models):
     (models / "three" / "settings.toml").write_text("alone = false\n")
 
     assert mode(Library(models)) == ("rows", "operators")
+
+
+def test_rows_that_depend_on_each_other_stay_so_whatever_is_set(tmp_path):
+    """Alone is less than that: what scores a file would cut it."""
+    small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
+    (tmp_path / "centred" / "settings.toml").write_text("alone = true\n")
+
+    assert mode(Library(tmp_path), "centred") == ("joint", "operators")
 
 
 def test_a_model_that_is_set_to_run_alone_runs_a_request_whole(models):

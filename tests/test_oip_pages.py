@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 
+import mixers
 import pytest
 import small
 import tokens
@@ -15,6 +16,7 @@ from service.app import create_app
 from service.errors import RequestError
 from service.life import Library
 from service.metrics import Metrics
+from service.model import MOST_ROWS_WHOLE
 from service.pages import oip
 from service.wire.oip import DIALECT
 
@@ -174,6 +176,14 @@ def test_a_model_is_not_ready(client, path, version):
         "ready": False,
         "error": f"model {name!r}{version}: refused, {BROKEN}",
     }
+
+
+def test_the_configuration_of_a_joint_model_has_its_own_bound(tmp_path):
+    """Of more rows than run at once, each request is refused."""
+    small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
+    client = create_app(all_settings.Settings(models=tmp_path)).test_client()
+
+    assert client.get("/v2/models/centred/config").json["max_batch_size"] == MOST_ROWS_WHOLE
 
 
 @pytest.mark.parametrize("path", ["three", "three/versions/1"])

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 
+import mixers
 import numpy as np
 import pytest
 import small
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 
 from service.app import create_app
 from service.cli import main
+from service.model import MOST_ROWS_WHOLE
 from service.settings import Settings
 
 HEADER = "id,age,smoker,bmi,fruit.weight,fruit.length,digit.0,digit.1,digit.2,digit.3"
@@ -75,6 +77,26 @@ def test_a_csv_comes_back_with_its_answers(file, run):
         ),
         "2 rows scored by three, version 2\nfruit.length: missing in 1 of them, took its default\n",
     )
+
+
+@pytest.mark.parametrize("settings", ["", "alone = true\n"], ids=["as it is", "alone"])
+def test_rows_that_depend_on_each_other_are_scored_together(tmp_path, file, settings):
+    """The file is one request, and refused where that would have too many rows."""
+    small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
+    (tmp_path / "centred" / "settings.toml").write_text(settings)
+    values = np.arange(MOST_ROWS_WHOLE, dtype=np.float32)
+    text = "x.0,x.1,x.2,x.3\n" + "".join(f"{value},0,0,0\n" for value in values)
+
+    def scored(name, text):
+        command = ["predict", "centred", "--in", str(file(text, name)), "--models", str(tmp_path)]
+        return CliRunner().invoke(main, command)
+
+    fits, too_many = scored("fits.csv", text), scored("more.csv", text + "1,0,0,0\n")
+
+    answers = [float(row["y.0"]) for row in csv.DictReader(io.StringIO(fits.stdout))]
+    assert np.allclose(answers, values - values.mean(), atol=1e-2)
+    assert (too_many.exit_code, too_many.stdout) == (1, "y.0,y.1,y.2,y.3\n")
+    assert f"expected at most {MOST_ROWS_WHOLE} rows in one request" in too_many.stderr
 
 
 def test_all_heads_are_answered_unless_some_are_named(file, run):

@@ -14,6 +14,7 @@ from flask import Blueprint, Response, request
 
 from service import __version__
 from service.errors import HTTPError, NotReady, SettingsError
+from service.model import MOST_ROWS_WHOLE
 from service.repository import known_names
 from service.wire.body import MOST_ROWS, parse, show, wrong
 from service.wire.oip import DATATYPES
@@ -203,11 +204,12 @@ def _config(servable: Servable) -> dict[str, Any]:
     signature = servable.signature
     # Of whole tensors, Triton's own way to say that no axis is for a batch.
     batching: dict[str, Any] = {} if signature.tensor else {"dynamic_batching": {}}
+    most = MOST_ROWS_WHOLE if servable.model.runs_whole else MOST_ROWS
     return {
         "name": servable.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
-        "max_batch_size": 0 if signature.tensor else MOST_ROWS,
+        "max_batch_size": 0 if signature.tensor else most,
         "input": [_configured(tensor) for tensor in _inputs(signature)],
         "output": [_configured(head.tensor) for head in signature.heads.values()],
         **batching,
