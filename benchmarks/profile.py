@@ -24,8 +24,8 @@ from benchmarks.floor import best
 from service.batcher import Batcher, Lane
 from service.model import Model
 from service.run import Part, Run
-from service.wire import fast
-from service.wire.answers import Writer
+from service.wire.native import fast
+from service.wire.native.answers import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

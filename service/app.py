@@ -1,12 +1,13 @@
-"""The Flask app: routes, and what is HTTP about a request.
+"""The Flask app: pages about the models, and predictions for any WSGI server.
 
-bytes ─ native.decode ─▶ arrays by tensor ─ model.predict ─▶ arrays by head ─ native.encode ─▶ bytes
+a prediction ─▶ the pipeline, whose executor runs it at once
+a page       ─▶ what it says of the repository, as JSON
+an error     ─▶ the words of the protocol that the path speaks
 """
 
 from __future__ import annotations
 
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,16 +21,18 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from service import __version__, bulk, cors, describe, gate, openapi, routes, transfer
+from service import __version__, cors, describe, gate, openapi, routes, trace, transfer
 from service import settings as all_settings
 from service.access import Access
+from service.batcher import Lane
+from service.direct import Direct
 from service.errors import BadRequest, HTTPError, RequestError, nearest
 from service.errors import NotFound as NoExample
 from service.life import Library
-from service.metrics import ASK_TIMING, Metrics, expose, server_timing
+from service.metrics import Metrics, expose
 from service.pages import oip, scoring, v1
+from service.prediction import Pipeline
 from service.repository import known_names
-from service.run import Run
 from service.wire import native, tensors
 from service.wire import oip as oip_wire
 from service.wire.body import show, wrong
@@ -37,8 +40,6 @@ from service.wire.dialect import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
 
     from service.repository import Repository, Servable
     from service.settings import Settings
@@ -75,7 +76,8 @@ def create_app(
     access = app.extensions["triceps.access"] = Access.open(settings.tokens_file)
     gate.add(app, access, settings, cors.parse(settings.cors))
     rules = routes.predictions(settings)
-    _add_predictions(app, rules, metrics, settings.max_body)
+    pipeline = Pipeline(settings, metrics, access, Direct())
+    _add_predictions(app, rules, pipeline)
     is_told_all = partial(gate.is_told_all, access)
     _add_pages(app, rules)
     _add_own(app, settings.max_body, is_told_all)
@@ -87,9 +89,7 @@ def create_app(
     return app
 
 
-def _add_predictions(
-    app: Flask, rules: Mapping[str, Dialect], metrics: Metrics, max_body: int
-) -> None:
+def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipeline) -> None:
     library: Library = app.extensions["triceps"]
 
     def predict(
@@ -97,36 +97,50 @@ def _add_predictions(
     ) -> Response:
         dialect = rules[request.endpoint or ""]
         g.servable = servable = library.find(name, version, alias)
-        body = _body(max_body, dialect)
-        received = perf_counter()
-        asked = bulk.read(dialect.reader(servable.signature), body, _header)
-        bulk.check_rows(asked.arrays, asked.heads, servable.signature)
-        decoded = perf_counter()
-        outputs = servable.model.predict(asked.arrays, asked.heads)
-        rows = 1 if servable.signature.tensor else len(next(iter(outputs.values())))
-        run = Run(rows, decoded, perf_counter(), outputs)
-        answer = _written(dialect, asked, servable, outputs)
-        times = (received, decoded, run, run.ended, perf_counter())
-        metrics.meter(servable, dialect.name).answered(times, asked.imputed)
+        exchange = _Exchange(_body(pipeline.max_body))
+        pipeline.predict(pipeline.route(servable, dialect, Lane(servable.model)), exchange)
+        # The pipeline has counted it.
         g.answered = True
-        if request.headers.get(ASK_TIMING) == "1":
-            answer.headers["Server-Timing"] = server_timing(times)
-        return answer
+        return exchange.response
 
     for rule in rules:
         app.add_url_rule(rule, rule, predict, methods=["POST"])
 
 
-def _written(
-    dialect: Dialect, asked: Any, servable: Servable, outputs: Mapping[str, NDArray[Any]]
-) -> Response:
-    """The answer to a prediction; a large one is written once it is its turn."""
-    size = bulk.check_answer(outputs)
-    known = servable.name, servable.version, servable.signature
-    if size <= bulk.NUMBERS_AT_ONCE:
-        return _answer(dialect.encode(asked, *known, outputs))
-    with bulk.turn(size):
-        return _answer(dialect.encode(asked, *known, outputs))
+class _Exchange:
+    """The request that Flask has, as the pipeline takes one; and the response that comes of it."""
+
+    caller = None
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.headers = {
+            name.lower().encode("latin-1"): value.encode("latin-1")
+            for name, value in request.headers
+        }
+        self.what = f"{request.method} {request.path}"
+        self.request_id = trace.current.get()
+        self.response: Response
+
+    def header(self, name: str) -> str:
+        return _header(name)
+
+    def is_open(self) -> bool:
+        # WSGI never tells.
+        return True
+
+    def common(self, request_id: str = "") -> bytes:
+        # The app adds them to every response.
+        del request_id
+        return b""
+
+    def respond(self, status: int, content: bytes, head: bytes) -> None:
+        lines = [line.partition(": ") for line in head.decode("latin-1").splitlines()]
+        headers = [(name, value) for name, _, value in lines]
+        self.response = Response(content, status, headers)
+
+    def abort(self) -> None:
+        """Leave it to Flask to answer for a view that has no response."""
 
 
 def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:
@@ -258,21 +272,19 @@ def _header(name: str) -> str:
     return request.headers.get(name, "")
 
 
-def _body(max_body: int, dialect: Dialect) -> bytes:
-    """The request's body, inflated where it came compressed.
+def _body(max_body: int) -> bytes:
+    """The request's body as it was sent.
 
     Raises:
-        RequestError: as `transfer.read`, or it is not the whole of itself.
+        RequestError: it is too large, or not the whole of itself.
     """
     try:
-        body = request.get_data(cache=False)
+        return request.get_data(cache=False)
     except RequestEntityTooLarge as error:
         raise transfer.too_large(max_body) from error
     except ClientDisconnected as error:
         expected = f"the {request.content_length} bytes of its Content-Length"
         raise wrong("body", expected, "fewer") from error
-    kind, encoding = _header("Content-Type"), _header("Content-Encoding")
-    return transfer.read(body, kind, encoding, max_body, dialect.reads)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -231,7 +231,7 @@ class Batcher:
             queue.turns += 1
             if lane.is_cheap(rows):
                 began = thread_time()
-                came = _run(lane.model, queue.heads, batch, rows)
+                came = run_batch(lane.model, queue.heads, batch, rows)
                 lane.note_run(thread_time() - began, rows)
                 _hand_on(batch, came)
             else:
@@ -317,7 +317,7 @@ class Batcher:
         seconds = 0.0
         try:
             began = thread_time()
-            came = _run(lane.model, queue.heads, batch, rows)
+            came = run_batch(lane.model, queue.heads, batch, rows)
             seconds = thread_time() - began
         except BaseException:
             # Nobody looks at what ends a thread's work, so it is said here.
@@ -375,7 +375,7 @@ def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> _Queue
     return queue
 
 
-def _run(
+def run_batch(
     model: Model, heads: Sequence[str], batch: Sequence[_Waiting], rows: int
 ) -> list[Part | Exception]:
     """What came for each request, from one run of all rows if that is possible."""
@@ -392,5 +392,5 @@ def _run(
         if len(batch) == 1:
             return [error]
         # One of them fails the run: alone, it fails only its own.
-        return [_run(model, heads, [request], request[2])[0] for request in batch]
+        return [run_batch(model, heads, [request], request[2])[0] for request in batch]
     return came

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import httptools
 
-from service import flow
-from service.errors import HTTPError, RequestError, TooBusy, TooLarge
+from service import flow, trace
+from service.errors import GONE, HTTPError, RequestError, TooBusy, TooLarge
 from service.flow import SMALL
+from service.transfer import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,12 +46,9 @@ REQUEST_SECONDS = 60
 LINGER_SECONDS = 2
 # How long who has connected may take to ask; `Owner.now`, by which it is told, may be 1 s old.
 FRESH_SECONDS = 2
-# nginx' status for a request whose sender hung up before it was answered.
-GONE = 499
 # Every answer begins like this, so it may be sent before the rest is known.
 _FIRST_WORDS = b"HTTP/1.1 "
 
-JSON = b"content-type: application/json\r\nvary: Accept-Encoding\r\n"
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -79,6 +77,33 @@ class Request:
     headers: dict[bytes, bytes]
     body: bytes
     keep_alive: bool
+    caller: Connection
+
+    @property
+    def what(self) -> str:
+        """The method and the target, for messages and the log."""
+        return f"{self.method.decode('latin-1')} {self.target.decode('latin-1')}"
+
+    @property
+    def request_id(self) -> str:
+        """The request's name; a new one at each call where it came without one."""
+        return trace.of(self.headers)
+
+    def is_open(self) -> bool:
+        """Whether the caller is still there for an answer."""
+        return self.caller.is_open()
+
+    def common(self, request_id: str = "") -> bytes:
+        """The header lines of every answer."""
+        return self.caller.common(self.headers, request_id)
+
+    def respond(self, status: int, content: bytes, head: bytes) -> None:
+        """Give the caller an answer, of which `head` has the header lines."""
+        self.caller.respond(self, status, content, head)
+
+    def abort(self) -> None:
+        """Hang up: no answer can be given."""
+        self.caller.abort()
 
     def header(self, name: str) -> str:
         """A header's value, by its name in lower case; empty without one."""
@@ -118,8 +143,11 @@ class Owner(Protocol):
     date: bytes
     now: float
 
-    def answer(self, connection: Connection, request: Request) -> None:
-        """Have a request answered, now or later, by `connection.respond`."""
+    def answer(self, request: Request) -> None:
+        """Have a request answered, now or later, by `Request.respond`."""
+
+    def common(self, headers: Mapping[bytes, bytes], request_id: str = "") -> bytes:
+        """The header lines of every answer, for the caller who sent `headers`."""
 
     def stranger(self, headers: Mapping[bytes, bytes]) -> RequestError | None:
         """Why no body is taken from whoever sends these headers; `None` if it is."""
@@ -231,7 +259,7 @@ class Connection(asyncio.Protocol):
             if known is not None and known.size == self._begun[1] and self._takes(known.size):
                 self._fresh = False
                 self._since = self._front.now
-                self._hand_on(Request(*known[:4], data[end:], keep_alive=True))
+                self._hand_on(Request(*known[:4], data[end:], True, self))
                 return
         else:
             # It does not come in one piece.
@@ -439,6 +467,7 @@ class Connection(asyncio.Protocol):
             self._headers,
             self._parts[0] if len(self._parts) == 1 else b"".join(self._parts),
             self._parser.should_keep_alive(),
+            self,
         )
         self._parts = []
         self._remember(request)
@@ -484,7 +513,7 @@ class Connection(asyncio.Protocol):
             return
         self._answering = True
         try:
-            self._front.answer(self, request)
+            self._front.answer(request)
         except Exception:
             # Whatever that was, nobody else may answer it, and its sender is not to wait for ever.
             log.exception("%r could not be answered", request.target)
@@ -550,7 +579,11 @@ class Connection(asyncio.Protocol):
         lines += [b"%s: %s" % h for h in self._headers.items() if h[0] not in passed_over]
         return b"\r\n".join([*lines, b"", b""])
 
-    # What the front calls.
+    # What the front and the pipeline call.
+
+    def common(self, headers: Mapping[bytes, bytes], request_id: str) -> bytes:
+        """The header lines of every answer to a request with these headers."""
+        return self._front.common(headers, request_id)
 
     def respond(
         self,

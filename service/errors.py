@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SHOWN = 20
+# nginx' status for a request whose sender hung up before it was answered.
+GONE = 499
 # Seconds; what stands in the way may be gone by then.
 _COME_AGAIN = (("Retry-After", "1"),)
 # By difflib's own cut-off, of two names that are near 0.6 of their characters are in both.

@@ -19,7 +19,7 @@ from service.model import NO_MEMORY, TRIED_SECONDS
 from service.run import Part, Run
 from service.runtime import NO_ROOM
 from service.wire import mlflow, native, oip, tfserving
-from service.wire.answers import Writer
+from service.wire.native.answers import Writer
 from service.wire.tfserving import examples
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from werkzeug.http import parse_accept_header, parse_options_header
 from service.errors import NotJSON, TooLarge
 from service.wire.body import wrong
 
+# The header lines of nearly every answer.
+JSON = b"content-type: application/json\r\nvary: Accept-Encoding\r\n"
 # Below this an answer is not worth compressing: it fits one packet either way.
 SMALLEST_GZIP = 1024
 # zlib's word for each encoding that a body may come in; RFC 9110's deflate is what zlib calls zlib.

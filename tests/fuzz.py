@@ -33,8 +33,9 @@ from bodies import Body
 from service.errors import RequestError
 from service.model import Model
 from service.run import Part, Run
-from service.wire import fast, mlflow, native, oip, tfserving
-from service.wire.answers import Writer
+from service.wire import mlflow, native, oip, tfserving
+from service.wire.native import fast
+from service.wire.native.answers import Writer
 from service.wire.quick import UnsureError
 from service.wire.tensors import by_name
 

@@ -15,8 +15,8 @@ from service.model import Model
 from service.run import Part, Run
 from service.signature import Head, Signature, Tensor
 from service.wire import native
-from service.wire.answers import Writer
 from service.wire.body import Imputed
+from service.wire.native.answers import Writer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

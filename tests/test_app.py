@@ -22,6 +22,7 @@ from werkzeug.test import Client, TestResponse
 from werkzeug.wrappers import Request
 
 from service import __version__, create_app
+from service.life import Library
 from service.model import Model
 from service.settings import Settings
 
@@ -865,10 +866,10 @@ def test_our_own_fault_is_a_plain_500_and_a_traceback_in_the_log(client, monkeyp
 def test_any_other_error_of_http_is_json_too(app, monkeypatch):
     """Whoever raises it."""
 
-    def fail(self, arrays, heads):
+    def fail(*_):
         raise ImATeapot("no coffee here")
 
-    monkeypatch.setattr(Model, "predict", fail)
+    monkeypatch.setattr(Library, "find", fail)
 
     assert _error(_post(app.test_client(), SIZE)) == (418, "POST /predict: no coffee here")
 

@@ -169,16 +169,16 @@ def test_what_is_inflated_has_a_bound_together(served, monkeypatch):
     body = gzip.compress(json.dumps({"instances": [[1, 2]] * rows}).encode())
     headers = {**JSON, "Content-Encoding": "gzip"}
     assert ask_patiently(served, "/predict", body, headers)[0] == 200
-    assert served.front.held == 0
-    monkeypatch.setattr(served.front, "max_in_flight", rows)
+    assert served.front.pipeline.room.held == 0
+    monkeypatch.setattr(served.front.pipeline.room, "_limit", rows)
     assert ask_patiently(served, "/predict", body, headers)[0] == 200
-    monkeypatch.setattr(served.front, "held", 1)
+    monkeypatch.setattr(served.front.pipeline.room, "held", 1)
 
     status, content = ask_patiently(served, "/predict", body, headers)
 
     assert status == 429
     assert "TRICEPS_MAX_IN_FLIGHT" in json.loads(content)["error"]
-    assert served.front.held == 1
+    assert served.front.pipeline.room.held == 1
     assert (
         ask_patiently(served, "/predict", json.dumps({"instances": [[1, 2]]}).encode(), JSON)[0]
         == 200

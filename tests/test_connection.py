@@ -102,12 +102,12 @@ def nothing_is_held(served: Served) -> bool:
     """Whether no byte, row or request is counted any more."""
     front = served.front
     return (
-        front.in_flight + front.held,
+        front.in_flight + front.pipeline.room.held,
         front.unread.total,
         len(front.unread),
         len(front.arrived),
     ) == (*(0, 0, 0, 0),) and all(
-        (lane.coming, lane.requests, lane.rows) == (0, 0, 0) for lane in front.lanes
+        (lane.coming, lane.requests, lane.rows) == (0, 0, 0) for lane in front.table.lanes
     )
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest
 from service.model import Model
-from service.wire import fast, native, quick
+from service.wire import native, quick
+from service.wire.native import fast
 from service.wire.numbers import join
 
 if TYPE_CHECKING:

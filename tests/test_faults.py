@@ -17,14 +17,16 @@ import small
 from test_front import JSON, Served, post
 
 from service import batcher as batchers
+from service import prediction
 from service.access import Access
 from service.batcher import Batcher, Lane
 from service.connection import Connection
-from service.front import Front, Prediction
+from service.front import Front
 from service.metrics import Meter
 from service.model import Model
-from service.wire import answers, native
-from service.wire.fast import Decoder
+from service.prediction import Prediction
+from service.wire.native import answers, reference
+from service.wire.native.fast import Decoder
 
 # The value that marks the request in which a step fails, and what the model makes of it.
 MARK = 6661
@@ -75,12 +77,12 @@ class Fault:
 
     def in_answer(self, owner: Any, name: str) -> None:
         """Have a function fail that is called while the marked request is let in."""
-        self.within(Front, "answer", lambda _, __, request: b"%d" % MARK in request.body)
+        self.within(Front, "answer", lambda _, request: b"%d" % MARK in request.body)
         self.at(owner, name)
 
     def in_done(self, owner: Any, name: str) -> None:
         """Have a function fail that is called while the marked request is answered."""
-        self.within(Prediction, "done", lambda asker, _: b"%d" % MARK in asker._request.body)
+        self.within(Prediction, "done", lambda asker, _: b"%d" % MARK in asker.exchange.body)
         self.at(owner, name)
 
 
@@ -90,13 +92,13 @@ def _has(outputs: Any) -> bool:
 
 def _encode(fault: Fault) -> None:
     fault.at(answers, "_rows", lambda _, outputs: _has(outputs))
-    fault.at(native, "encode", lambda *arguments: _has(arguments[-1]))
+    fault.at(reference, "encode", lambda *arguments: _has(arguments[-1]))
 
 
 def _words(fault: Fault) -> None:
     """An error, and no words for it."""
     fault.at(Model, "predict", lambda _, arrays, __: (arrays["fruit"] == MARK).any())
-    fault.at(Front, "_explain", lambda _, __, ___, error, *____: "POST /predict" in str(error))
+    fault.at(prediction, "explain", lambda _, error, __: "POST /predict" in str(error))
 
 
 STEPS = {
@@ -105,10 +107,10 @@ STEPS = {
     "make room": lambda fault: fault.in_answer(Prediction, "__init__"),
     "decode": lambda fault: fault.at(Decoder, "decode", lambda _, sent: b"%d" % MARK in sent),
     "submit": lambda fault: fault.at(
-        Batcher, "submit", lambda *arguments: b"%d" % MARK in arguments[-1]._request.body
+        Batcher, "submit", lambda *arguments: b"%d" % MARK in arguments[-1].exchange.body
     ),
     "ask whether it waits": lambda fault: fault.at(
-        Prediction, "wanted", lambda asker: b"%d" % MARK in asker._request.body
+        Prediction, "wanted", lambda asker: b"%d" % MARK in asker.exchange.body
     ),
     "run": lambda fault: fault.at(
         Model, "predict", lambda _, arrays, __: (arrays["fruit"] == MARK).any()
@@ -133,7 +135,7 @@ def _served(request, tmp_path_factory):
     small.put(models, "three", 1, small.three())
     served = Served(models)
     served.seconds = request.param
-    served.front.guarded = True
+    served.front.pipeline.guarded = True
     yield served
     served.stop()
 
@@ -149,12 +151,12 @@ def _ask_on(served: Served, values: list[int], came: dict[int, tuple[int, bytes]
 
 def _settle(front: Front) -> None:
     """Wait until all is answered, and see that every counter says so."""
-    lanes = [route.lane for route in front.routes.values()]
+    lanes = [route.lane for route in front.table.routes.values()]
     deadline = time.monotonic() + 5
     while any(lane.running or any(q.busy for q in lane.queues.values()) for lane in lanes):
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    assert front.in_flight == front.held == 0
+    assert front.in_flight == front.pipeline.room.held == 0
     assert not front.arrived
     for lane in lanes:
         assert (lane.coming, lane.requests, lane.rows, len(lane.due)) == (0, 0, 0, 0)
@@ -167,7 +169,7 @@ def test_an_error_costs_one_request_a_500(served, step, error, monkeypatch, capl
     """Others beside it, before it, and after it on the same connection, are answered in full."""
     fault = Fault(monkeypatch, error)
     STEPS[step](fault)
-    for route in served.front.routes.values():
+    for route in served.front.table.routes.values():
         route.lane.seconds = served.seconds
     # Each asks several times, so that some are there together with the marked one.
     asked = [[*range(n * 100, n * 100 + 20)] for n in range(1, 5)]
@@ -196,7 +198,7 @@ def test_an_error_costs_one_request_a_500(served, step, error, monkeypatch, capl
 def test_a_fault_beside_others_that_came_together(served, monkeypatch):
     """All of them in one run, on one connection each, with answers in order."""
     STEPS["run"](Fault(monkeypatch, ValueError))
-    for route in served.front.routes.values():
+    for route in served.front.table.routes.values():
         route.lane.seconds = served.seconds
     bodies = [body(value) for value in (1, MARK, 3)]
     answer = served.raw(
@@ -231,9 +233,10 @@ def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplo
 
 def test_what_is_no_bytes_is_a_bug_that_is_answered(served, monkeypatch):
     """And no byte of its request is let go twice."""
-    monkeypatch.setattr("service.front._as_http", lambda reply, _: (reply[0].decode(), b""))
+    monkeypatch.setattr("service.prediction.as_http", lambda reply, _: (reply[0].decode(), b""))
     with monkeypatch.context() as patch:
-        patch.setattr(Front, "_explain", lambda *_: (b"{}", b"content-type: application/json\r\n"))
+        words = b"{}", b"content-type: application/json\r\n"
+        patch.setattr("service.prediction.explain", lambda *_: words)
         assert served.ask("POST", "/predict", body(1), JSON)[0] == 500
     _settle(served.front)
 

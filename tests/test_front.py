@@ -21,7 +21,6 @@ import uvloop
 from service import connection as connections
 from service import settings as all_settings
 from service.app import create_app
-from service.batcher import Batcher
 from service.connection import Connection
 from service.front import Front
 from service.model import Model
@@ -103,7 +102,7 @@ def _served(request, tmp_path_factory):
     for name, content in small.every().items():
         small.put(models, name, 1, content)
     served = Served(models, default_model="three", max_body=100_000)
-    served.front.batcher = Batcher(served.loop, gather=request.param)
+    served.front.executor._gather = request.param
     yield served
     served.stop()
 
@@ -380,7 +379,7 @@ def test_a_bug_is_a_plain_500_and_a_logged_traceback(served, monkeypatch, caplog
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("service.wire.fast.Decoder.decode", fail)
+    monkeypatch.setattr("service.wire.native.fast.Decoder.decode", fail)
     status, _, content = served.ask("POST", "/predict", BODY, JSON)
 
     assert status == 500
@@ -395,7 +394,7 @@ def test_a_bug_while_encoding_is_answered_too(served, monkeypatch, caplog):
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("service.wire.answers.labels_of", fail)
+    monkeypatch.setattr("service.wire.native.answers.labels_of", fail)
 
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 500
     assert "ZeroDivisionError" in caplog.text
@@ -461,7 +460,7 @@ def test_closing_lets_requests_finish(tmp_path):
         idle = socket.create_connection(("127.0.0.1", served.port), timeout=5)
         busy = socket.create_connection(("127.0.0.1", served.port), timeout=5)
         # In a thread, as slow models run: the loop has to be told of the end meanwhile.
-        for lane in served.front.lanes:
+        for lane in served.front.table.lanes:
             lane.seconds = 1.0
         busy.sendall(post(BODY))
         time.sleep(0.2)

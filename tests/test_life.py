@@ -1176,7 +1176,7 @@ def test_the_front_follows(models):
         served.front.library.refresh()
         assert ask("/predict") == (200, "3")
         assert ask("/models/m/aliases/stable/predict") == (200, "2")
-        assert b"/models/m/versions/1/predict" not in served.front.routes
+        assert b"/models/m/versions/1/predict" not in served.front.table.routes
         assert ask("/models/m/versions/1/predict") == (200, "1")
         assert ask("/models/m/versions/9/predict") == (404, None)
         shutil.rmtree(models / "m")

@@ -221,7 +221,7 @@ _BUGGY = """
 from pathlib import Path
 from service import cli, logs
 from service.model import Model
-from service.wire.answers import Writer
+from service.wire.native.answers import Writer
 
 right = Writer.write
 

@@ -286,7 +286,7 @@ def test_what_never_became_a_request_is_counted_too(served, request_, status):
 
 def test_a_bug_is_counted_as_500(served, monkeypatch):
     """With the model that was asked."""
-    monkeypatch.setattr("service.wire.answers.labels_of", None)
+    monkeypatch.setattr("service.wire.native.answers.labels_of", None)
     served.ask("POST", PREDICT, BODY, JSON)
 
     assert requests(tell(served)) == {("native", "three", "500", "1"): 1}

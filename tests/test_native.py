@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from service.errors import BadRequest
 from service.model import Model
 from service.signature import Head, Signature, Tensor
-from service.wire import fast, native
+from service.wire import native
 from service.wire.body import Imputed
 from service.wire.labels import labels_of
-from service.wire.native import Request
+from service.wire.native import Request, fast
 
 THREE = Model.load(small.three()).signature
 PLANT = Model.load(small.plant()).signature

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.model import Model
-from service.wire import fast, native
+from service.wire import native
+from service.wire.native import fast
 from service.wire.numbers import Numbers, join
 from service.wire.quick import FEW, UnsureError
 

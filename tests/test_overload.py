@@ -43,10 +43,10 @@ def _served(tmp_path):
 def _full(served, monkeypatch):
     """A service with 100 s of work before it; how to take that away again is in the list."""
     waits = [100.0]
-    for lane in served.front.lanes:
+    for lane in served.front.table.lanes:
         lane.requests = LEAST_WAITING
     monkeypatch.setattr(Lane, "wait", property(lambda _: waits[0]))
-    monkeypatch.setattr("service.wire.fast.Decoder.decode", None)
+    monkeypatch.setattr("service.wire.native.fast.Decoder.decode", None)
     return waits
 
 
@@ -91,15 +91,15 @@ def test_it_answers_on_once_the_queue_is_shorter(served, full, monkeypatch):
 
 def test_what_comes_together_is_not_more_than_may_wait(served):
     """Each counts from the moment it is let in: none is decoded only to be refused then."""
-    (lane,) = {route.lane for route in served.front.routes.values()}
+    (lane,) = {route.lane for route in served.front.table.routes.values()}
     let_in: list[int] = []
 
     def ask() -> None:
         lane._row_seconds, lane._runs = 0.011, PACED_RUNS
         connection = Connection(served.front, lambda: None)
-        request = Request(b"POST", "1.1", b"/predict", {}, BODY, keep_alive=True)
+        request = Request(b"POST", "1.1", b"/predict", {}, BODY, True, connection)
         for _ in range(20):
-            served.front.answer(connection, request)
+            served.front.answer(request)
         let_in.append(len(served.front.arrived))
         let_in.append(lane.coming)
         served.loop.call_soon(decoded)
@@ -124,6 +124,10 @@ class Caller:
     def is_open(self) -> bool:
         """Still."""
         return True
+
+    def common(self, *_: Any) -> bytes:
+        """No header lines."""
+        return b""
 
     def respond(self, request: Request, status: int, *_: Any) -> None:
         """Take an answer."""
@@ -150,8 +154,7 @@ class Again(Caller):
     def ask(self) -> None:
         """Ask for one row."""
         headers = {b"content-type": b"application/json"}
-        request = Request(b"POST", "1.1", b"/predict", headers, BODY, keep_alive=True)
-        self._served.front.answer(self, request)
+        self._served.front.answer(Request(b"POST", "1.1", b"/predict", headers, BODY, True, self))
 
     def respond(self, request: Request, status: int, *more: Any) -> None:
         """Take an answer, and ask again."""
@@ -165,7 +168,7 @@ class Again(Caller):
 def test_eight_callers_side_by_side_are_never_refused(served, pace, is_short, monkeypatch):
     """However slow the model is taken to be: they are no overload, and a pace may be wrong."""
     monkeypatch.setattr(Lane, "note_run", lambda *_: None)
-    (lane,) = {route.lane for route in served.front.routes.values()}
+    (lane,) = {route.lane for route in served.front.table.routes.values()}
     callers = [Again(served, 5) for _ in range(8)]
 
     def begin() -> None:
@@ -182,7 +185,7 @@ def test_eight_callers_side_by_side_are_never_refused(served, pace, is_short, mo
 
 def test_rows_are_known_once_they_are_decoded(served):
     """Of two large requests that come together, the second is refused after all."""
-    (lane,) = {route.lane for route in served.front.routes.values()}
+    (lane,) = {route.lane for route in served.front.table.routes.values()}
     body = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 20}).encode()
     caller = Caller()
 
@@ -190,8 +193,8 @@ def test_rows_are_known_once_they_are_decoded(served):
         lane._row_seconds, lane._runs = 0.01, PACED_RUNS
         for _ in range(2):
             headers = {b"content-type": b"application/json"}
-            request = Request(b"POST", "1.1", b"/predict", headers, body, keep_alive=True)
-            served.front.answer(caller, request)
+            request = Request(b"POST", "1.1", b"/predict", headers, body, True, caller)
+            served.front.answer(request)
         assert len(served.front.arrived) == 2
 
     _in_loop(served, ask)
@@ -201,7 +204,7 @@ def test_rows_are_known_once_they_are_decoded(served):
 
 def test_the_rows_of_one_caller_refuse_no_other(served):
     """A large request makes the queue long; a small one beside it waits, and is answered."""
-    (lane,) = {route.lane for route in served.front.routes.values()}
+    (lane,) = {route.lane for route in served.front.table.routes.values()}
     large = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 200}).encode()
     caller = Caller()
 
@@ -209,8 +212,8 @@ def test_the_rows_of_one_caller_refuse_no_other(served):
         lane._row_seconds, lane._runs = 0.01, PACED_RUNS
         for body in (large, BODY, BODY):
             headers = {b"content-type": b"application/json"}
-            request = Request(b"POST", "1.1", b"/predict", headers, body, keep_alive=True)
-            served.front.answer(caller, request)
+            request = Request(b"POST", "1.1", b"/predict", headers, body, True, caller)
+            served.front.answer(request)
 
     _in_loop(served, ask)
 
@@ -221,14 +224,14 @@ def test_where_too_much_keeps_coming_the_loop_rests(served, monkeypatch):
     """Whoever is overrun is told to those who know when that helps."""
     told: list[Any] = []
     monkeypatch.setattr(served.front.rest, "overrun", lambda *a: told.append(a))
-    (lane,) = {route.lane for route in served.front.routes.values()}
+    (lane,) = {route.lane for route in served.front.table.routes.values()}
     served.ask("POST", "/predict", BODY, JSON)
     assert not told
 
     lane.bound.is_short, lane.bound._until = True, time.perf_counter() + 60
     served.ask("POST", "/predict", BODY, JSON)
 
-    assert told == [(lane, {lane}, served.front.batcher)]
+    assert told == [(lane, {lane}, served.front.executor)]
 
 
 def test_a_stopping_service_says_that_it_is_that(served, full):
@@ -269,7 +272,7 @@ def _slow(served, monkeypatch):
         return predict(self, arrays, heads)
 
     monkeypatch.setattr(Model, "predict", slowly)
-    for route in served.front.routes.values():
+    for route in served.front.table.routes.values():
         route.lane.seconds = 1.0
     return runs
 
@@ -318,7 +321,7 @@ def test_what_has_expired_is_dropped_before_it_runs(served, slow, path, body, he
 
 def test_there_is_a_time_for_those_who_name_none(served, slow):
     """That of the settings."""
-    served.front.timeout = 0.05
+    served.front.pipeline.timeout = 0.05
 
     status, _, _ = _while_busy(served, lambda: served.ask("POST", "/predict", BODY, JSON))
 
@@ -443,7 +446,7 @@ def test_a_lane_knows_its_wait_once_it_knows_its_pace():
 
 def test_rows_wait_until_they_run(served, slow):
     """Those of each request, whatever becomes of it."""
-    lane = served.front.routes[b"/predict"].lane
+    lane = served.front.table.routes[b"/predict"].lane
     bodies = [json.dumps({"instances": [[1, 2]] * n, "heads": ["size"]}) for n in (2, 3)]
     assert lane.rows == 0
 

@@ -17,6 +17,7 @@ from service.errors import ModelRefused
 from service.model import Model
 from service.repository import open_repository
 from service.signature import Signature
+from service.wire.native import reference
 
 F, I64, S = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 node = helper.make_node
@@ -126,14 +127,14 @@ def test_what_no_dialect_can_say_is_refused_by_the_heads_name(tmp_path, monkeypa
     """At load, and by nobody's request: the other models serve."""
     small.put(tmp_path, "good", 1, small.same(F))
     small.put(tmp_path, "bad", 1, small.same(TensorProto.FLOAT16))
-    real = proof.native.plain
+    real = reference.plain
 
     def plain(output):
         if output.dtype == np.float16:
             raise TypeError("Type is not JSON serializable: float16")
         return real(output)
 
-    monkeypatch.setattr(proof.native, "plain", plain)
+    monkeypatch.setattr(reference, "plain", plain)
 
     repository = open_repository(tmp_path)
 

@@ -168,7 +168,7 @@ def _attack(served: Served, stop: threading.Event) -> None:
 
 def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> float:
     """How long an answer takes, where nothing of the sort was asked of late."""
-    for route in served.front.routes.values():
+    for route in served.front.table.routes.values():
         if route.servable.name == "other":
             route.lane.asked = -math.inf
     served.front.rest.page_asked = -math.inf
@@ -183,10 +183,10 @@ def _attacked(tmp_path, monkeypatch):
     for name in ("hung", "other"):
         small.put(tmp_path, name, 1, small.three())
     served = Served(tmp_path, watch=0)
-    hung = served.front.routes[b"/models/hung/predict"].lane
+    hung = served.front.table.routes[b"/models/hung/predict"].lane
     told, stop = threading.Event(), threading.Event()
     waited: list[float] = []
-    predict, wait_for_a_run = Model.predict, served.front.batcher.wait_for_a_run
+    predict, wait_for_a_run = Model.predict, served.front.executor.wait_for_a_run
 
     def hang(self: Model, arrays: Any, heads: Any) -> Any:
         if self is hung.model:
@@ -203,7 +203,7 @@ def _attacked(tmp_path, monkeypatch):
         hung.bound.is_short, hung.bound._until = True, time.perf_counter() + 60
 
     monkeypatch.setattr(Model, "predict", hang)
-    monkeypatch.setattr(served.front.batcher, "wait_for_a_run", wait)
+    monkeypatch.setattr(served.front.executor, "wait_for_a_run", wait)
     hung.seconds = 1.0
     threads = [threading.Thread(target=_ask, args=(served, "POST", "/models/hung/predict", BODY))]
     threads[0].start()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from service.model import Model
-from service.wire import fast, mlflow, native, oip, tfserving
+from service.wire import mlflow, native, oip, tfserving
+from service.wire.native import fast
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -112,7 +112,7 @@ def ask_app(served: Served, path: str, body: bytes) -> tuple[int, bytes]:
     """As `ask`, of the Flask app."""
     lines = {**JSON, **tokens.header("some")}.items()
     headers = {name.lower().encode(): value.encode() for name, value in lines}
-    request = Request(b"POST", "1.1", path.encode(), headers, body, keep_alive=True)
+    request = Request(b"POST", "1.1", path.encode(), headers, body, True, None)
     answer = bridge.call(served.app.wsgi_app, request)
     return answer.status, answer.content
 
@@ -184,7 +184,7 @@ def _slow(tmp_path, monkeypatch):
         """Have a row take 20 ms, in a thread, as far as the queue knows."""
         monkeypatch.setattr(Model, "predict", slowly)
         monkeypatch.setattr(Lane, "note", lambda *_: None)
-        for lane in served.front.lanes:
+        for lane in served.front.table.lanes:
             lane._runs, lane._row_seconds, lane.seconds = PACED_RUNS, 0.02, 0.02
 
     yield served, runs, slow_down, release
@@ -220,7 +220,11 @@ def test_every_spelling_has_the_same_bounds(slow, path, app_calls):
     callers = [threading.Thread(target=call) for _ in range(100)]
     for caller in callers:
         caller.start()
-    until(lambda: len(statuses) + sum(lane.rows for lane in served.front.lanes) + len(runs) == 100)
+    until(
+        lambda: (
+            len(statuses) + sum(lane.rows for lane in served.front.table.lanes) + len(runs) == 100
+        )
+    )
     assert len(statuses) > 90
     assert set(statuses) == {429}
     time.sleep(0.3)
@@ -262,7 +266,7 @@ def test_who_has_hung_up_costs_no_run_however_it_asked(slow, path):
             c = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
             stack.enter_context(contextlib.closing(c))
             c.request("POST", path, body, JSON)
-            until(lambda: sum(lane.rows for lane in served.front.lanes) + len(runs) == count)  # noqa: B023
+            until(lambda: sum(lane.rows for lane in served.front.table.lanes) + len(runs) == count)  # noqa: B023
     until(lambda: all(connection._ended for connection in [*served.front.connections]))
     release.set()
     assert served.ask("POST", path, body, JSON)[0] == 200
@@ -305,7 +309,7 @@ def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
     assert sorted(answers) == [200] * 10 + [504] * 5
     assert loads == [("three", "1")]
     assert served.front.loading == {}
-    assert b"/models/three/versions/1/predict" in served.front.kept
+    assert "1" in {route.servable.version for route in served.front.table.on_demand}
 
 
 def test_a_load_that_fails_is_told_to_who_waits(slow, monkeypatch, caplog):
@@ -338,7 +342,7 @@ def test_a_kept_version_stays_while_it_is_asked_for(slow, monkeypatch):
     assert all(used > before for used in library._used.values())
     monkeypatch.setattr("service.life.IDLE_SECONDS", 0.0)
     library.refresh()
-    until(lambda: not served.front.kept)
+    until(lambda: not served.front.table.on_demand)
     assert served.ask("POST", path, BODY, JSON)[0] == 200
 
 
@@ -347,10 +351,10 @@ def test_a_bug_behind_a_load_costs_one_connection(slow, monkeypatch, caplog):
     served, *_ = slow
     answer = Front.answer
 
-    def fail(self: Front, connection: Any, request: Any, asked: float = 0.0) -> None:
+    def fail(self: Front, request: Any, asked: float = 0.0) -> None:
         if asked:
             raise ZeroDivisionError
-        answer(self, connection, request)
+        answer(self, request)
 
     monkeypatch.setattr(Front, "answer", fail)
     with pytest.raises(http.client.RemoteDisconnected):
@@ -359,4 +363,4 @@ def test_a_bug_behind_a_load_costs_one_connection(slow, monkeypatch, caplog):
 
     assert "could not be answered" in caplog.text
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
-    assert all(isinstance(lane, Lane) and lane.coming == 0 for lane in served.front.lanes)
+    assert all(isinstance(lane, Lane) and lane.coming == 0 for lane in served.front.table.lanes)

@@ -115,19 +115,19 @@ def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
     served = Served(tmp_path, watch=0)
     monkeypatch.setattr(vigil, "SECONDS", 60.0)
     looks: list[int] = []
-    look = served.front.vigil._look
+    look = served.front.executor.vigil._look
 
     def note() -> None:
         looks.append(1)
         look()
 
-    monkeypatch.setattr(served.front.vigil, "_look", note)
+    monkeypatch.setattr(served.front.executor.vigil, "_look", note)
     try:
         with socket.create_connection(("127.0.0.1", served.port), timeout=10) as lone:
             for _ in range(2 * STREAK):
                 lone.sendall(post(BODY, path=b"/models/three/predict"))
                 assert lone.recv(65536).startswith(b"HTTP/1.1 200 ")
-            assert served.front.vigil._awake
+            assert served.front.executor.vigil._awake
             for path in ("/livez", "/models"):
                 before = len(looks)
                 started = time.perf_counter()
@@ -136,6 +136,6 @@ def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
                 assert len(looks) > before
             assert served.ask("POST", "/models/three/predict", BODY, JSON)[0] == 200
             served.ask("GET", "/livez")
-            assert not served.front.vigil._awake
+            assert not served.front.executor.vigil._awake
     finally:
         served.stop()

@@ -100,7 +100,7 @@ def _hung(tmp_path, monkeypatch):
     told = threading.Event()
     monkeypatch.setattr(watchdog, "RUNNING_SECONDS", 0.5)
     served = Served(tmp_path, default_model="three", watch=0)
-    route = served.front.routes[b"/models/three/predict"]
+    route = served.front.table.routes[b"/models/three/predict"]
     predict = Model.predict
 
     def wait(self: Model, arrays: Any, heads: Any) -> Any:
@@ -144,7 +144,7 @@ def test_a_model_that_hangs_is_not_ready_until_it_goes_on(hung, caplog):
     """Its callers are let go at their deadlines, others are answered, and it mends itself."""
     served, told = hung
     came: list[int] = []
-    lane = served.front.routes[b"/predict"].lane
+    lane = served.front.table.routes[b"/predict"].lane
     threads = [_ask(served, came)]
     _until(lambda: lane.running)
     late: list[int] = []
@@ -181,7 +181,7 @@ def test_a_model_that_was_replaced_is_watched_while_it_has_work(hung, tmp_path):
     """And no longer: its memory is another's."""
     served, told = hung
     came: list[int] = []
-    former = served.front.routes[b"/predict"].lane
+    former = served.front.table.routes[b"/predict"].lane
     threads = [_ask(served, came)]
     _until(lambda: former.running)
     threads.append(_ask(served, came, **{"X-Request-Timeout": "0.1"}))
@@ -189,13 +189,13 @@ def test_a_model_that_was_replaced_is_watched_while_it_has_work(hung, tmp_path):
     small.put(tmp_path, "three", 2, small.three(3.0))
     shutil.rmtree(tmp_path / "three" / "1")
     served.app.extensions["triceps"].refresh()
-    _until(lambda: served.front.routes[b"/predict"].lane is not former)
+    _until(lambda: served.front.table.routes[b"/predict"].lane is not former)
 
     _until(lambda: came == [504])
-    assert former in served.front.watched
+    assert former in served.front.table.watched
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
     told.set()
     for thread in threads:
         thread.join(10)
-    _until(lambda: former not in served.front.watched)
+    _until(lambda: former not in served.front.table.watched)
     assert came == [504, 200]

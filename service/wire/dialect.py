@@ -2,6 +2,8 @@
 
     bytes ─ reader(signature) ─▶ Asked ─ (the model) ─▶ arrays by head ─ encode ─▶ Reply
 
+A `Codec` is both ways for one version of a model, by the fastest way that there is.
+
 A dialect knows signatures and arrays; it knows no other dialect, no model, and of HTTP only the
 bytes of a body and the headers beside it.
 """
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.errors import RequestError
+    from service.run import Part
     from service.signature import Signature
     from service.wire.body import Imputed
 
@@ -72,6 +75,16 @@ class Encode(Protocol):
         """
 
 
+class Codec(NamedTuple):
+    """A dialect's way to read bodies and to write answers, for one version of a model."""
+
+    decode: Reader
+    encode: Callable[[Any, Part], Reply]
+    """The reply to what `decode` returned, made of its rows of a run."""
+    attempt: Callable[[bytes], Asked | None] | None = None
+    """Decodes a large body in a millisecond or two, if it is as it should be; else `None`."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """One way to ask for a prediction.
@@ -86,6 +99,8 @@ class Dialect:
         timed: whether a request may say how long it may take, as `timeout` in seconds of what the
             reader returns; `None` where it does not.
         example: a body that asks for the rows of arrays by tensor; without it, the native one does.
+        fast: a codec for a name, a version and a signature that does the same as `reader` and
+            `encode`, and faster; `None` where it does not.
     """
 
     name: str
@@ -95,3 +110,21 @@ class Dialect:
     encode_error: Callable[[RequestError], Reply]
     timed: bool = False
     example: Callable[[Mapping[str, NDArray[Any]]], Any] | None = None
+    fast: Callable[[str, str, Signature], Codec | None] | None = None
+
+    def codec(self, name: str, version: str, signature: Signature) -> Codec:
+        """The codec of a version: the fast one, or one of `reader` and `encode`.
+
+        Args:
+            name: of the model or view that answers.
+            version: of that model.
+            signature: its signature.
+        """
+        made = None if self.fast is None else self.fast(name, version, signature)
+        if made is not None:
+            return made
+
+        def encode(asked: Any, part: Part) -> Reply:
+            return self.encode(asked, name, version, signature, part.outputs())
+
+        return Codec(self.reader(signature), encode)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from service.wire import native
 from service.wire.dialect import Reply
 from service.wire.labels import labels_of
+from service.wire.native import reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,11 +47,11 @@ class Writer:
         self._begin = b'{"model":%b,"version":%b,"predictions":[' % known
         self._form = lru_cache(_MOST_FORMS)(partial(_form, signature))
 
-    def write(self, asked: native.Request, part: Part) -> Reply:
+    def write(self, asked: reference.Request, part: Part) -> Reply:
         """As `native.encode`: the same bytes."""
         form = self._form(asked.heads) if asked.by_row else None
         if form is None:
-            return Reply(native.encode(asked, *self._who, part.outputs()))
+            return Reply(reference.encode(asked, *self._who, part.outputs()))
         run, start, end = part
         if run.texts is None:
             # At once for all who have a part of it: a call costs more than some rows more.
@@ -61,10 +61,10 @@ class Writer:
                 if end - start == run.rows:
                     raise
                 # Rows of another request cannot be written; these may be all right.
-                return Reply(native.encode(asked, *self._who, part.outputs()))
+                return Reply(reference.encode(asked, *self._who, part.outputs()))
         imputed = b""
         if asked.imputed:
-            imputed = b',"imputed":' + orjson.dumps(native.listed(asked.imputed))
+            imputed = b',"imputed":' + orjson.dumps(reference.listed(asked.imputed))
         return Reply(b"%b%b]%b}" % (self._begin, b",".join(run.texts[start:end]), imputed))
 
 

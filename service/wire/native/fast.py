@@ -1,6 +1,6 @@
 """The native form once more, for bodies that are as they should be: bytes straight to arrays.
 
-    bytes ── simdjson ──▶ Numbers ── join ──▶ arrays        whatever is unusual ──▶ native.decode
+    bytes ── simdjson ──▶ Numbers ── join ──▶ arrays        whatever is unusual ──▶ reference.decode
 
 It decides nothing.  A body that it is not sure of (a missing value, a text where a number goes,
 a key too many) is left to the plain path, which knows every rule and every message.
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import simdjson
 
-from service.wire import native
 from service.wire.body import MOST_ROWS
+from service.wire.native import reference
 from service.wire.numbers import Numbers, group, join
 from service.wire.quick import (
     UNSURE,
@@ -45,7 +45,7 @@ _MANY = 2**19
 FEW_ROWS = 2**12
 
 
-def decode(body: bytes, signature: Signature) -> native.Request:
+def decode(body: bytes, signature: Signature) -> reference.Request:
     """As `native.decode`: the same arrays, the same errors.
 
     Raises:
@@ -68,7 +68,7 @@ class Decoder:
         self._readers = {name: _reader(entry) for name, entry in entries.items()}
         self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
 
-    def decode(self, body: bytes) -> native.Request:
+    def decode(self, body: bytes) -> reference.Request:
         """As `native.decode`, of arrays some of which are `Numbers` still.
 
         Raises:
@@ -77,21 +77,21 @@ class Decoder:
         try:
             return self._decode(body)
         except UNSURE:
-            return native.decode(body, self._signature)
+            return reference.decode(body, self._signature)
 
-    def attempt(self, body: bytes) -> native.Request | None:
+    def attempt(self, body: bytes) -> reference.Request | None:
         """As `decode`, of a body of few rows that is as it should be; `None` of any other."""
         try:
             return self._decode(body, FEW_ROWS)
         except UNSURE:
             return None
 
-    def read(self, body: bytes, header: Header) -> native.Request:
+    def read(self, body: bytes, header: Header) -> reference.Request:
         """As `decode`; no header changes what a body says."""
         del header
         return self.decode(body)
 
-    def _decode(self, body: bytes, most: int = MOST_ROWS) -> native.Request:
+    def _decode(self, body: bytes, most: int = MOST_ROWS) -> reference.Request:
         said = parse(body)
         if len(said) > 2:  # noqa: PLR2004  nor are they listed, of whom there may be a million
             raise UnsureError
@@ -122,7 +122,7 @@ class Decoder:
         if count(body, b"[") != opened:
             raise UnsureError
         # Until they run, the batcher takes the one for the other.
-        return native.Request(cast("Arrays", arrays), heads, by_row, [])
+        return reference.Request(cast("Arrays", arrays), heads, by_row, [])
 
     def _heads(self, asked: Any) -> tuple[str, ...]:
         # A text is a row of letters, each of which may be the name of a head.

@@ -21,7 +21,6 @@ from service.errors import nearest
 from service.wire import tensors
 from service.wire.body import Notes, count, key, listing, parse_object, refuse_unknown, show
 from service.wire.columns import EITHER, columns, instances
-from service.wire.dialect import Dialect, Reply
 from service.wire.labels import labels_of
 from service.wire.values import MISSING, Rows, read_inputs, read_tensor, shown
 from service.wire.written import plain, problems, write
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from service.errors import RequestError
     from service.signature import Head, Signature
     from service.wire.body import Imputed
-    from service.wire.dialect import Header, Reader
 
 _KEYS = ("instances", "inputs", "heads")
 # Past so many names for each head, they are not gone through.
@@ -241,28 +239,3 @@ def _whole(_: Head, output: NDArray[Any]) -> Any:
     if output.ndim:
         return plain(output)
     return output.item() if output.dtype == object else output[()]
-
-
-def _reader(signature: Signature) -> Reader:
-    def read_body(body: bytes, header: Header) -> Request:
-        del header
-        return decode(body, signature)
-
-    return read_body
-
-
-def _reply(
-    asked: Request,
-    name: str,
-    version: str,
-    signature: Signature,
-    outputs: Mapping[str, NDArray[Any]],
-) -> Reply:
-    return Reply(encode(asked, name, version, signature, outputs))
-
-
-def _refusal(error: RequestError) -> Reply:
-    return Reply(encode_error(error))
-
-
-DIALECT = Dialect("native", ("application/json",), _reader, _reply, _refusal)
