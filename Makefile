@@ -24,8 +24,9 @@ serve: install-serve ## serve the models of models/ on 127.0.0.1:8080 (PORT=, HO
 train: $(specs:training/specs/%.toml=build/trained/%) ## train the shipped specs into models/, where something changed
 	@echo "models/ has a version of each of: $(specs)"
 
-test: lint ## lint, then run the whole suite with its coverage
-	@$(bin)/python -m pytest --cov
+# A file's tests stay together, since they share servers and models.
+test: lint ## lint, then run the whole suite with its coverage, on all processors (ARGS=)
+	@$(bin)/python -m pytest --cov --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 	@$(MAKE) clients
 
 attack: install-dev ## attack a service in every way, beside a caller who is to notice nothing (ARGS=--write: docs/attack.md)
