@@ -41,6 +41,8 @@ SMALL = 64
 LONGEST = 80
 # What takes a shape, or places along an axis, and may so take the number of rows.
 SHAPED = frozenset({"Expand", "Reshape", "Resize", "Slice", "Tile"})
+# Domains in which ONNX Runtime has operators of its own.
+RUNTIMES = ("ai.onnx", "com.microsoft", "com.ms.", "org.pytorch.aten")
 # Functions and branches in each other, deeper than any exporter nests them.
 DEEPEST = 16
 _GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
@@ -77,8 +79,7 @@ def follow(model: onnx.ModelProto) -> tuple[dict[str, Value], int]:
     Raises:
         NoProof: some operator does not handle each row by itself, or is not known to.
     """
-    versions = {entry.domain or "": entry.version for entry in model.opset_import}
-    proof = _Proof(model, versions)
+    proof = _Proof(model, _versions(model.opset_import))
     values = _constants(model.graph)
     for entry in model.graph.input:
         if entry.name not in values:
@@ -138,8 +139,18 @@ def _every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
                     waiting.extend(graph.node)
 
 
-def _domain(node: onnx.NodeProto) -> str:
-    return "" if node.domain == "ai.onnx" else node.domain
+def _domain(entry: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
+    return "" if entry.domain == "ai.onnx" else entry.domain
+
+
+def _versions(imported: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    """The operator set of each domain; 0, which is none, where two are named."""
+    versions: dict[str, int] = {}
+    for entry in imported:
+        domain = _domain(entry)
+        one = versions.setdefault(domain, entry.version) == entry.version
+        versions[domain] = entry.version if one else 0
+    return versions
 
 
 def _name(node: onnx.NodeProto) -> str:
@@ -254,13 +265,22 @@ class _Proof:
         self, node: onnx.NodeProto, function: onnx.FunctionProto, inputs: Sequence[Value | None]
     ) -> list[Value]:
         """Follow the body of a function of the model."""
-        if self._depth == DEEPEST or any(e.ref_attr_name for e in _inner_attributes(function)):
+        versions = _versions(function.opset_import)
+        if (
+            self._depth == DEEPEST
+            or any(entry.ref_attr_name for entry in _inner_attributes(function))
+            # ONNX Runtime runs its own operator of that name instead,
+            or node.domain.startswith(RUNTIMES)
+            or not node.domain
+            # and any operator as the model's own operator set has it.
+            or any(self._versions.get(domain, n) != n for domain, n in versions.items())
+        ):
             why = f"{node.op_type} {_name(node)!r} is a function that is not followed"
             raise NoProof(why, mixes=False)
         known_inputs = zip(function.input, inputs, strict=False)
         inside = {name: value for name, value in known_inputs if value is not None}
         outer = self._versions
-        self._versions = {entry.domain or "": entry.version for entry in function.opset_import}
+        self._versions = versions
         self._depth += 1
         self.follow(function.node, inside, list(function.output))
         self._depth -= 1
@@ -287,6 +307,8 @@ class _Proof:
         self._depth -= 1
         made = []
         for one, other in zip(*both, strict=True):
+            if one.is_counted or other.is_counted:
+                raise NoProof(f"If {_name(node)!r} hands on the number of rows", mixes=False)
             if one.axis != other.axis or one.shape is None or other.shape is None:
                 why = f"If {_name(node)!r} has branches that differ in their rows"
                 raise NoProof(why, mixes=False)
@@ -359,7 +381,8 @@ def _fold(node: Node, domain: str) -> list[Value]:
     if any(value.is_counted for value in values):
         repeats = node.op in ("Expand", "Tile") and not values[0].is_counted
         if domain == "" and (repeats or node.op == "ConstantOfShape"):
-            return RULES[domain, node.op](node)
+            with contextlib.suppress(UnfollowedError):
+                return RULES[domain, node.op](node)
         node.mixes("computes with the number of rows")
     return [Value(_shape(node, domain))] * node.outputs
 

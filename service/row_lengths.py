@@ -27,6 +27,10 @@ _WIDE = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.I
 _WHOLE = (TensorProto.INT32, TensorProto.INT64)
 
 
+# Whole numbers up to here are the same in all types that hold a length.
+_LARGEST = 2**31 - 1
+
+
 def _as_is(node: Node, value: NDArray[Any]) -> NDArray[Any]:
     del node
     return value
@@ -36,7 +40,20 @@ def _cast(node: Node, value: NDArray[Any]) -> NDArray[Any]:
     to = node.attributes.get("to")
     if to not in _WIDE:
         raise UnfollowedError
-    return _each(lambda n: int(n) if to in _WHOLE and not isinstance(n, Size) else n, value)
+    # As what it is from now on: `7 / 2` is another number of floats than of whole ones.
+    as_type = int if to in _WHOLE else float
+    return _each(lambda n: n if isinstance(n, Size) else as_type(n), value)
+
+
+def _exact(made: Any) -> Any:
+    """What a computation made, if no type would have rounded it, or have cut it off."""
+    if isinstance(made, Size | bool):
+        return made
+    is_float = isinstance(made, float)
+    exact = float(np.float32(made)) == made if is_float else abs(made) <= _LARGEST
+    if not exact:
+        raise UnfollowedError
+    return made
 
 
 def _each(function: Callable[..., Any], *values: NDArray[Any]) -> NDArray[Any]:
@@ -57,10 +74,14 @@ def _slice(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
     axes = node.number(3, "axes") or list(range(len(starts)))
     steps = node.number(4, "steps") or [1] * len(starts)
     place: list[Any] = [slice(None)] * value.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if any(isinstance(number, Size) for number in (start, end, axis, step)):
+    for numbers in zip(starts, ends, axes, steps, strict=True):
+        if any(isinstance(number, Size) for number in numbers):
             raise UnfollowedError
-        place[int(axis)] = slice(int(start), int(end), int(step))  # type: ignore[arg-type]
+        start, end, axis, step = (int(number) for number in numbers)  # type: ignore[arg-type]
+        if step < 0:
+            # Before the first value ONNX begins at it, where Python would find none.
+            start = max(start, -value.shape[axis])
+        place[axis] = slice(start, end, step)
     return np.asarray(value[tuple(place)])
 
 
@@ -70,7 +91,8 @@ def _gather(node: Node, value: NDArray[Any], places: NDArray[Any]) -> NDArray[An
 
 def _squeeze(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
     axes = node.number(1, "axes")
-    return np.squeeze(value, None if axes is None else tuple(map(int, axes)))  # type: ignore[arg-type]
+    # No axes are all of length 1, whether they are left out or an empty list.
+    return np.squeeze(value, tuple(map(int, axes)) if axes else None)  # type: ignore[arg-type]
 
 
 def _unsqueeze(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
@@ -118,7 +140,7 @@ def _plain(function: Callable[..., Any]) -> Follow:
 
     def follow(node: Node, *values: NDArray[Any]) -> NDArray[Any]:
         del node
-        return _each(function, *values)
+        return _each(lambda *numbers: _exact(function(*numbers)), *values)
 
     return follow
 
@@ -141,10 +163,10 @@ def _fill(node: Node, shape: NDArray[Any]) -> NDArray[Any]:
 
 def _product(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
     axes = node.number(1, "axes")
-    if value.ndim != 1 or axes not in (None, [0]):
+    if value.ndim != 1 or axes not in (None, [0]) or node.attributes.get("noop_with_empty_axes", 0):
         raise UnfollowedError
     made = np.empty(1 if node.attributes.get("keepdims", 1) else (), object)
-    made[...] = product(value)
+    made[...] = _exact(product(value))
     return made
 
 

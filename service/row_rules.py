@@ -37,6 +37,8 @@ PAST_ALL_ROWS = 10**9
 # From this operator set on, a softmax is over one axis; before, over all from `axis` on.
 SOFTMAX_OF_ONE_AXIS = 13
 MATRIX = 2
+# The axes of pictures: rows, channels, heights and widths.
+PICTURES = 4
 
 
 def each_place(node: Node) -> list[Value]:
@@ -260,7 +262,8 @@ def squeeze(node: Node) -> list[Value]:
     """Leave out axes of length 1."""
     _, shape, axis = node.first()
     axes = node.number(1, "axes")
-    if axes is None:
+    if not axes:
+        # An empty list is none too.
         node.mixes("leaves out the batch axis where there is one row")
     gone = {node.place(each, len(shape)) for each in axes}
     if axis in gone:
@@ -521,6 +524,10 @@ def integer_matmul(node: Node) -> list[Value]:
     """Multiply integers, with one zero point for all rows."""
     _one_scale(node, 2)
     node.constant(3)
+    right = node.input(1)
+    if right is not None and right.axis is not None:
+        # A zero point for each column would be one for each row.
+        _one_scale(node, 3)
     return matmul(node)
 
 
@@ -644,6 +651,9 @@ def resize(node: Node) -> list[Value]:
         node.unknown("crops by a box")
     if said.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         node.unknown("scales one axis by another")
+    if said.get("mode", "nearest") != "nearest" and (axis != 0 or len(shape) < PICTURES):
+        # Scaled by 1 it is interpolated all the same: 0 times a neighbour that is NaN is NaN.
+        node.unknown("may interpolate along the batch axis")
     axes = [node.place(each, len(shape)) for each in said.get("axes", range(len(shape)))]
     scales_at, sizes_at = (1, 9) if node.op == "Upsample" else (2, 3)
     scales = node.number(scales_at, "scales") or []

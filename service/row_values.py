@@ -81,6 +81,9 @@ ALL_ROWS = Size(1, (ROWS,))
 
 def _size(number: int, symbols: Iterable[str]) -> Length:
     symbols = tuple(sorted(symbols))
+    # No axis is below 0 long; and one as long as all rows times all rows has a row meet each other.
+    if symbols and (number < 0 or symbols.count(ROWS) > 1):
+        raise UnfollowedError
     return Size(number, symbols) if symbols and number else number
 
 

@@ -486,10 +486,10 @@ def resize(graph: Graph, op: str) -> str:
     """By 1 or 2, along any axes."""
     name, shape, _ = graph.rows(graph.one_of(2, 3, 4))
     scales = graph.constant(np.float32(graph.list_of(len(shape), 1, 1, 2)))
-    mode = {"mode": graph.one_of("nearest", "linear")}
     if op == "Upsample":
         graph.version = 9
-        return graph.add(op, [name, scales], **mode)
+        return graph.add(op, [name, scales], mode=graph.one_of("nearest", "linear"))
+    mode = {"mode": graph.one_of("nearest", "linear", "cubic")}
     if graph.flag():
         return graph.add(op, [name, "", scales], **mode)
     return graph.add(op, [name, "", "", graph.add("Shape", [name])], **mode)

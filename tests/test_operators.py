@@ -149,7 +149,19 @@ def check(graph, output, proofs):
         name: np.concatenate([array[:1], 1e3 * array[1:2], array[2:3], -1e4 * array[3:]])
         for name, array in feeds.items()
     }
-    for batch, tried in ((feeds, range(ROWS)), (extreme, (0, 2))):
+    # 0 times such a neighbour is no number either.
+    infinite = {
+        name: np.concatenate(
+            [
+                array[:1],
+                np.full_like(array[1:2], np.nan),
+                array[2:3],
+                np.full_like(array[3:], np.inf),
+            ]
+        )
+        for name, array in feeds.items()
+    }
+    for batch, tried in ((feeds, range(ROWS)), (extreme, (0, 2)), (infinite, (0, 2))):
         together = run(session, batch)
         if together is None:
             continue
