@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
-from service.row_values import Size, UnfollowedError, product
+from service.row_values import ROWS, Size, UnfollowedError, product
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,19 +114,23 @@ def _divide(one: Any, other: Any) -> Any:
     return int(one / other)
 
 
+def _least(length: Size) -> int:
+    """The shortest that it may be: a request has a row, and perhaps nothing along another axis."""
+    return length.number if set(length.symbols) == {ROWS} else 0
+
+
 def _equal(one: Any, other: Any) -> bool:
     for length, number in ((one, other), (other, one)):
         if isinstance(length, Size):
-            if isinstance(number, Size) or number > 0:
+            if isinstance(number, Size) or number >= _least(length):
                 raise UnfollowedError
             return False
     return bool(one == other)
 
 
 def _larger(one: Any, other: Any) -> Any:
-    # A length is above 0.
     for length, number in ((one, other), (other, one)):
-        if isinstance(length, Size) and not isinstance(number, Size) and number <= 1:
+        if isinstance(length, Size) and not isinstance(number, Size) and number <= _least(length):
             return length
     if isinstance(one, Size) or isinstance(other, Size):
         if one != other:

@@ -40,7 +40,7 @@ class UnfollowedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A length: a number times symbols, each of which stands for some number above 0."""
+    """A length: a number times symbols, each for some number, `ROWS` for one above 0."""
 
     number: int
     symbols: tuple[str, ...]

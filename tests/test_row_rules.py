@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from small import F, model
 
 from service.model import Model
+from service.row_independence import NoProof, prove
 
 X, Y = ("x", F, ["n", 4]), ("y", F, ["n", 4])
 I64 = TensorProto.INT64
@@ -249,3 +250,25 @@ def test_pictures_of_channels_are_interpolated_row_by_row(mode):
     batching = Model.load(made.SerializeToString()).batching
 
     assert (batching.mode, batching.evidence) == ("rows", "operators")
+
+
+@pytest.mark.parametrize(("op", "number"), [("Equal", 0), ("Max", 1)])
+def test_an_axis_that_may_be_empty_proves_no_choice(op, number):
+    """A free axis may be 0 long; of rows there is one at least."""
+
+    def chosen_by(length):
+        looked = {
+            "Equal": [node("Equal", ["k", "number"], ["yes"])],
+            "Max": [
+                node("Max", ["k", "number"], ["longer"]),
+                node("Equal", ["k", "longer"], ["yes"]),
+            ],
+        }[op]
+        nodes = [length, *looked, node("Where", ["yes", "one", "zero"], ["axis"]), *along([])]
+        constants = {"number": np.array([number]), "zero": np.array([0]), "one": np.array([1])}
+        return model(nodes, [X, ("free", F, ["n", "k"])], [Y], constants)
+
+    with pytest.raises(NoProof):
+        prove(chosen_by(node("Shape", ["free"], ["k"], start=1)))
+    if op == "Equal":
+        assert prove(chosen_by(node("Shape", ["free"], ["k"], end=1)))
