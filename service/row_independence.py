@@ -18,7 +18,7 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from service import row_rules
 from service.operators import MIXERS, RANDOM, RULES, VERSIONS
-from service.row_lengths import FOLLOWED
+from service.row_lengths import FOLLOWED, WIDE
 from service.row_values import (
     ALL_ROWS,
     Node,
@@ -37,6 +37,8 @@ __all__ = ["NoProof", "axis_names", "every_node", "find_mixer", "follow", "prove
 
 # Constants of more values are no shapes, and nobody looks at their numbers.
 SMALL = 64
+# The types of those that anybody looks at: narrower ones are cut off when they are added up.
+NUMBERS = frozenset((*WIDE, onnx.TensorProto.BOOL))
 # A name in a message is cut after so many characters.
 LONGEST = 80
 # What takes a shape, or places along an axis, and may so take the number of rows.
@@ -170,7 +172,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, Value]:
 def _constant(tensor: onnx.TensorProto) -> Value:
     shape = tuple(tensor.dims)
     here = tensor.data_location != onnx.TensorProto.EXTERNAL
-    if here and np.prod(shape, initial=1) <= SMALL and tensor.data_type != onnx.TensorProto.STRING:
+    if here and np.prod(shape, initial=1) <= SMALL and tensor.data_type in NUMBERS:
         return known(numpy_helper.to_array(tensor))
     return Value(shape)
 

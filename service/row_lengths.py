@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Follow = Callable[..., NDArray[Any]]
 
 # What holds a length: a narrower type would cut it off.
-_WIDE = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
+WIDE = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
 _WHOLE = (TensorProto.INT32, TensorProto.INT64)
 
 
@@ -38,7 +38,7 @@ def _as_is(node: Node, value: NDArray[Any]) -> NDArray[Any]:
 
 def _cast(node: Node, value: NDArray[Any]) -> NDArray[Any]:
     to = node.attributes.get("to")
-    if to not in _WIDE:
+    if to not in WIDE:
         raise UnfollowedError
     # As what it is from now on: `7 / 2` is another number of floats than of whole ones.
     as_type = int if to in _WHOLE else float

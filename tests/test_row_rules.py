@@ -120,6 +120,18 @@ def rounded():
     return model(along(nodes), [X], [Y], constants)
 
 
+def cut_off():
+    """An axis that is 1 - (255 + 2) / 257, and of that sum a byte holds 1."""
+    nodes = [
+        node("Add", ["a", "b"], ["byte"]),
+        node("Cast", ["byte"], ["number"], to=I64),
+        node("Div", ["number", "by"], ["other"]),
+    ]
+    nodes = [*nodes, node("Sub", ["one", "other"], ["axis"])]
+    constants = {"a": np.uint8([255]), "b": np.uint8([2]), "by": np.array([257])}
+    return model(along(nodes), [X], [Y], constants | {"one": np.array([1])})
+
+
 def no_product():
     """A product of no axes, which leaves as many numbers as there were."""
     nodes = [
@@ -197,7 +209,7 @@ def interpolated(mode, wide):
 
 
 GRAPHS = [
-    *(negative, squared, branched, squeezed, halved, rounded, no_product, clamped),
+    *(negative, squared, branched, squeezed, halved, rounded, cut_off, no_product, clamped),
     *(renamed, older, shadowed),
     *(pytest.param(lambda: interpolated("linear", [4]), id="a height"),),
     *(pytest.param(lambda: interpolated("cubic", [4]), id="a cubic height"),),
