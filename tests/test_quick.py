@@ -53,3 +53,14 @@ def test_numbers_past_a_dtype_are_left(dtype):
     else:
         with pytest.raises(quick.UnsureError):
             quick.narrow(dtype, numbers)
+
+
+def test_a_body_of_too_many_values_is_left():
+    """To the plain way, which takes it in pieces: to parse it is one call, and nobody else runs."""
+    for number, piece in ((quick.MOST_VALUES, b"1,"), (2**20, b"1.25,")):
+        body = b'{"a":[' + piece * (number - 1) + b"1]}"
+
+        assert len(quick.parse(body + b" " * quick.LARGE)["a"]) == number
+
+    with pytest.raises(quick.UnsureError):
+        quick.parse(b'{"a":[' + b"1," * quick.MOST_VALUES + b"1]}" + b" " * quick.LARGE)
