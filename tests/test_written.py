@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,3 +62,42 @@ def test_the_problems_of_a_body_are_told():
         "count": 3,
     }
     assert written.problems(NotFound("none")) == {}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(np.float32([[0.1, math.nan, -math.inf]] * 7), id="rows"),
+        pytest.param(np.arange(70.0).reshape(1, 70), id="one long row"),
+        pytest.param(np.float16([[[1, math.inf]] * 40, [[2, 3]] * 40]), id="two deep rows"),
+        pytest.param(np.arange(60, dtype=np.int64), id="no axis"),
+        pytest.param(np.zeros((0, 3), np.float32), id="no rows"),
+        pytest.param(np.array([["a", "null"]] * 700, object), id="texts"),
+    ],
+)
+def test_what_is_large_is_written_in_pieces_to_the_same(output, monkeypatch):
+    """The same bytes as in one call."""
+    nulls = written.write(written.plain(output))
+    words = written.write(written.rows(output))
+    monkeypatch.setattr(written, "AT_ONCE", 5)
+
+    assert written.write(written.in_pieces(written.plain(output))) == nulls
+    assert written.write(written.whole(output)) == words
+    assert written.write(written.rows(output)) == words
+
+
+def test_a_large_output_is_written_in_short_calls(monkeypatch):
+    """Of one call of orjson nobody else sees the end before it is there."""
+    sizes = []
+    dumps = orjson.dumps
+
+    def noted(said, option):
+        sizes.append(said.size if isinstance(said, np.ndarray) else 0)
+        return dumps(said, option=option)
+
+    monkeypatch.setattr(written.orjson, "dumps", noted)
+    for output in (np.zeros((2**11, 2**8)), np.full((1, 2**19), math.nan)):
+        written.write({"y": written.whole(output)})
+
+    assert max(sizes) <= written.AT_ONCE
+    assert sum(sizes) == 2**20

@@ -7,8 +7,8 @@ theirs take, and a strict parser stops at.
 
 from __future__ import annotations
 
-import json
-import re
+import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +17,18 @@ import orjson
 from service.errors import BadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from service.errors import RequestError
+
+# Values of an array that are written in one call, which takes some milliseconds.
+AT_ONCE = 2**16
+# A list of no more is; a longer one in so many calls at least, each for so many items at most.
+_FEW_ITEMS = 2**8
+_PIECES = 2**6
+_MOST_ITEMS = 2**11
 
 
 def write(said: Any) -> bytes:
@@ -46,11 +53,59 @@ def rows(output: NDArray[Any]) -> Sequence[Any]:
     return [row if ok else spelled(row) for row, ok in zip(made, finite, strict=True)]
 
 
+def whole(output: NDArray[Any]) -> Any:
+    """All of `rows` at once, which of many is sooner written."""
+    made = plain(output)
+    if output.dtype.kind != "f" or np.isfinite(output).all():
+        return in_pieces(made)
+    return spelled(made)
+
+
+def in_pieces(values: Any) -> Any:
+    """A value as it is; of a large array or list its text, written in calls that are short.
+
+    While orjson writes, nobody else runs.
+    """
+    if isinstance(values, np.ndarray):
+        return values if values.size <= AT_ONCE else orjson.Fragment(_joined(values, write))
+    if not isinstance(values, list) or len(values) <= _FEW_ITEMS:
+        return values
+    step = min(len(values) // _PIECES, _MOST_ITEMS)
+    parts = (write(values[i : i + step])[1:-1] for i in range(0, len(values), step))
+    return orjson.Fragment(b"[%b]" % b",".join(parts))
+
+
 def spelled(numbers: Any) -> orjson.Fragment:
     """A contiguous array, or one number of one, with words for what is not finite."""
-    array = np.asarray(numbers)
-    words = iter([json.dumps(number).encode() for number in array[~np.isfinite(array)].tolist()])
-    return orjson.Fragment(re.sub(b"null", lambda _: next(words), write(numbers)))
+    if not np.ndim(numbers):
+        return orjson.Fragment(write(numbers) if np.isfinite(numbers) else _word(numbers))
+    return orjson.Fragment(_joined(numbers, _in_words))
+
+
+def _joined(array: NDArray[Any], text_of: Callable[[NDArray[Any]], bytes]) -> bytes:
+    """The text of an array, a part after another."""
+    if array.size <= AT_ONCE:
+        return text_of(array)
+    step = AT_ONCE * len(array) // array.size
+    if step:
+        parts = [text_of(array[i : i + step])[1:-1] for i in range(0, len(array), step)]
+    else:
+        parts = [_joined(part, text_of) for part in array]
+    return b"[%b]" % b",".join(parts)
+
+
+def _in_words(array: NDArray[Any]) -> bytes:
+    texts = write(array).split(b"null")
+    if len(texts) == 1:
+        return texts[0]
+    words = [_word(number) for number in array[~np.isfinite(array)].tolist()]
+    return b"".join(itertools.chain.from_iterable(zip(texts, [*words, b""], strict=True)))
+
+
+def _word(number: float) -> bytes:
+    if math.isnan(number):
+        return b"NaN"
+    return b"Infinity" if number > 0 else b"-Infinity"
 
 
 def problems(error: RequestError) -> dict[str, Any]:

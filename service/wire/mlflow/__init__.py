@@ -28,7 +28,7 @@ from service.wire.dialect import Dialect, Reply
 from service.wire.mlflow import tables
 from service.wire.mlflow.names import names_of
 from service.wire.values import read_inputs
-from service.wire.written import problems, rows, write
+from service.wire.written import in_pieces, problems, rows, whole, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,11 +148,11 @@ def encode(
         outputs: by head, [rows, …].
     """
     del name, version, signature
+    if len(asked.heads) == 1:
+        return Reply(write({"predictions": whole(outputs[asked.heads[0]])}))
     columns = [rows(outputs[head]) for head in asked.heads]
-    if len(columns) == 1:
-        return Reply(write({"predictions": columns[0]}))
     records = [dict(zip(asked.heads, row, strict=True)) for row in zip(*columns, strict=True)]
-    return Reply(write({"predictions": records}))
+    return Reply(write({"predictions": in_pieces(records)}))
 
 
 def encode_error(error: RequestError) -> Reply:

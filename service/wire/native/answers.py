@@ -16,6 +16,7 @@ import orjson
 from service.wire.dialect import Reply
 from service.wire.labels import labels_of
 from service.wire.native import reference
+from service.wire.written import AT_ONCE, in_pieces, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,8 @@ class Writer:
                 return Reply(reference.encode(asked, *self._who, part.outputs()))
         imputed = b""
         if asked.imputed:
-            imputed = b',"imputed":' + orjson.dumps(reference.listed(asked.imputed))
+            listed = in_pieces(reference.listed(asked.imputed))
+            imputed = b',"imputed":' + write(listed)
         return Reply(b"%b%b]%b}" % (self._begin, b",".join(run.texts[start:end]), imputed))
 
 
@@ -111,8 +113,14 @@ def _texts(output: NDArray[Any]) -> list[bytes]:
         between, outside = b"],[", 2
     if not output.flags.c_contiguous:
         output = output.copy()
-    text = orjson.dumps(output, option=orjson.OPT_SERIALIZE_NUMPY)
-    return text[outside:-outside].split(between)
+    if output.size <= AT_ONCE:
+        return write(output)[outside:-outside].split(between)
+    # Some rows at a time, since nobody else runs while orjson writes.
+    step = max(1, AT_ONCE * len(output) // output.size)
+    texts: list[bytes] = []
+    for start in range(0, len(output), step):
+        texts += write(output[start : start + step])[outside:-outside].split(between)
+    return texts
 
 
 def _label(label: Any, known: dict[str | None, bytes]) -> bytes:

@@ -23,7 +23,7 @@ from service.wire.body import Notes, count, key, listing, parse_object, refuse_u
 from service.wire.columns import EITHER, columns, instances
 from service.wire.labels import labels_of
 from service.wire.values import MISSING, Rows, read_inputs, read_tensor, shown
-from service.wire.written import plain, problems, write
+from service.wire.written import in_pieces, plain, problems, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -179,14 +179,14 @@ def encode(
     """
     answer: dict[str, Any] = {"model": name, "version": version}
     if request.by_row:
-        answer["predictions"] = predictions(request.heads, signature, outputs)
+        answer["predictions"] = in_pieces(predictions(request.heads, signature, outputs))
     else:
         values, labels = _answers(request.heads, signature, outputs)
-        answer["outputs"] = values
+        answer["outputs"] = {head: in_pieces(value) for head, value in values.items()}
         if labels:
-            answer["labels"] = labels
+            answer["labels"] = {head: in_pieces(value) for head, value in labels.items()}
     if request.imputed:
-        answer["imputed"] = listed(request.imputed)
+        answer["imputed"] = in_pieces(listed(request.imputed))
     return write(answer)
 
 

@@ -16,7 +16,7 @@ from service.wire.dialect import Reply
 from service.wire.labels import labels_of
 from service.wire.oip import binary
 from service.wire.oip.request import DATATYPES
-from service.wire.written import plain, spelled, write
+from service.wire.written import AT_ONCE, plain, spelled, whole, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,8 @@ def encode(
             tail.append(binary.write(array))
             part["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
-            part["data"] = plain(array.reshape(-1))
+            flat = array.reshape(-1)
+            part["data"] = plain(flat) if flat.size <= AT_ONCE else whole(flat)
         parts.append(part)
     said: dict[str, Any] = {"model_name": name, "model_version": version}
     if asked.id is not None:

@@ -23,6 +23,7 @@ from service.wire.body import Notes, key, listing, parse_object, refuse_unknown,
 from service.wire.tfserving.request import SIGNATURE, Request
 from service.wire.tfserving.values import is_spelled, read, spells, texts, written
 from service.wire.values import MISSING, Rows, expected_value, fits, shown
+from service.wire.written import in_pieces, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -216,7 +217,8 @@ def say_classes(
     numbers = written(head.name, _floats(scores).reshape(-1))
     labels = head.labels or ()
     each = range(0, len(numbers), len(labels))
-    return {"results": [list(zip(labels, numbers[i : i + len(labels)], strict=True)) for i in each]}
+    found = [list(zip(labels, numbers[i : i + len(labels)], strict=True)) for i in each]
+    return {"results": in_pieces(found)}
 
 
 def say_numbers(
@@ -225,7 +227,7 @@ def say_numbers(
     """By example, the head's number."""
     del signature
     numbers = outputs[asked.heads[0]].reshape(-1)
-    return {"results": written(asked.heads[0], _floats(numbers))}
+    return {"results": whole(_floats(numbers))}
 
 
 def _floats(array: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,8 @@ from service.wire import tensors
 from service.wire.body import Notes, parse_object, refuse_unknown, show
 from service.wire.columns import A_ROW, EITHER, columns, instances
 from service.wire.tfserving.request import SIGNATURE, Request
-from service.wire.tfserving.values import is_base64, read, spells, written
+from service.wire.tfserving.values import is_base64, read, spells, written, written_whole
+from service.wire.written import in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,11 +82,13 @@ def say(
 ) -> dict[str, Any]:
     """The answer in the form that was asked in; of a single head its values alone."""
     del signature
-    values = {head: written(head, outputs[head]) for head in asked.heads}
-    said: Any = values
-    if len(values) == 1:
-        said = values[asked.heads[0]]
-    elif asked.by_row:
+    said: Any
+    if asked.by_row and len(asked.heads) > 1:
+        values = {head: written(head, outputs[head]) for head in asked.heads}
         rows = zip(*values.values(), strict=True)
-        said = [dict(zip(values, row, strict=True)) for row in rows]
+        said = in_pieces([dict(zip(values, row, strict=True)) for row in rows])
+    else:
+        said = {head: written_whole(head, outputs[head]) for head in asked.heads}
+        if len(said) == 1:
+            said = said[asked.heads[0]]
     return {"predictions" if asked.by_row else "outputs": said}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.wire.body import Notes, Spelled, show
 from service.wire.values import Rows, read_tensor
-from service.wire.written import plain, rows
+from service.wire.written import in_pieces, plain, rows, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +87,13 @@ def written(name: str, output: NDArray[Any]) -> Sequence[Any]:
     if output.dtype == object and name.endswith("_bytes"):
         return [_as_base64(value) for value in plain(output)]
     return rows(output)
+
+
+def written_whole(name: str, output: NDArray[Any]) -> Any:
+    """All of `written` at once."""
+    if output.dtype == object:
+        return in_pieces(written(name, output))
+    return whole(output)
 
 
 def _as_base64(value: Any) -> Any:
