@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from service.errors import BadRequest
 from service.model import Model
 from service.wire import oip
+from service.wire.body import MOST_OPENED
 from service.wire.oip import Wanted, binary
 
 MODELS = {name: Model.load(content) for name, content in small.every().items()}
@@ -371,6 +372,52 @@ def test_a_huge_shape_takes_no_memory():
     assert _problems(more + b"12345678", len(more), MODELS["float"].signature) == [
         ("inputs[0].shape[0]", "at most 131072 rows in one request", "1099511627776 rows")
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        pytest.param("bool", np.full((1000, 2), 2, np.uint8), id="booleans"),
+        pytest.param("string", np.full((1000, 2), b"\xff", object), id="texts"),
+    ],
+)
+def test_of_many_that_are_wrong_the_first_are_told(name, array):
+    """And how many there are: to make words of millions took 11 s, and 760 MB."""
+    content = array.tobytes() if name == "bool" else struct.pack("<I", 1) + b"\xff"
+    content *= 1 if name == "bool" else array.size
+    entry = {
+        "name": "x",
+        "datatype": {"bool": "BOOL", "string": "BYTES"}[name],
+        "shape": list(array.shape),
+        "parameters": {"binary_data_size": len(content)},
+    }
+    head = json.dumps({"inputs": [entry]}).encode()
+
+    with pytest.raises(BadRequest) as caught:
+        _read(head + content, len(head), MODELS[name].signature)
+
+    assert caught.value.count == array.size
+    assert [problem.at for problem in caught.value.problems] == [
+        f"inputs[0].data[{i}]" for i in range(len(caught.value.problems))
+    ]
+
+
+def test_a_long_head_is_counted_before_it_is_built():
+    """As a body that is JSON alone: of 16 MB of brackets it was half a gigabyte, in one call."""
+    head = b'{"inputs":[' + b"[]," * MOST_OPENED + b"[]]}"
+
+    assert "lists and objects" in str(_problems(head, len(head)))
+
+
+def test_entries_past_all_names_are_not_gone_through():
+    """Millions took 45 s."""
+    head = json.dumps({"inputs": [1] * 1000}).encode()
+
+    assert _problems(head, len(head))[0] == (
+        "inputs",
+        "each of insurance, insurance.smoker, fruit, digit once",
+        "a list of 1000",
+    )
 
 
 def test_a_boolean_is_0_or_1():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from service.errors import SHOWN
 from service.wire.body import Notes, count, wrong
 from service.wire.values import LARGEST, RANGES
 
@@ -79,11 +80,20 @@ def read(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
         return np.empty(piece.shape, piece.dtype)
     if piece.dtype == "bool":
         values = np.frombuffer(body, np.uint8, piece.size, start)
-        for i in np.flatnonzero(values > 1).tolist():
-            notes.add(f"{piece.at}[{i}]", "0 or 1 in a byte", str(values[i]))
+        _note_bytes(piece, values, notes)
         return values.view(np.bool_).reshape(piece.shape)
     array = np.frombuffer(body, piece.dtype, math.prod(piece.shape), start).reshape(piece.shape)
     return array if array.flags.aligned else array.copy()
+
+
+def _note_bytes(piece: Piece, values: NDArray[Any], notes: Notes) -> None:
+    """Note each byte that is no boolean; of millions, the first ones, and how many there are."""
+    wrong_ones = values > 1
+    number, i = int(np.count_nonzero(wrong_ones)), -1
+    for _ in range(min(number, SHOWN)):
+        i += 1 + int(wrong_ones[i + 1 :].argmax())
+        notes.add(f"{piece.at}[{i}]", "0 or 1 in a byte", str(values[i]))
+    notes.count += max(0, number - SHOWN)
 
 
 def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
@@ -102,9 +112,12 @@ def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[
         try:
             texts.append(text.decode())
         except UnicodeDecodeError as error:
+            texts.append("")
+            if notes.full:
+                notes.count += 1
+                continue
             received = f"the byte 0x{text[error.start]:02x} at offset {error.start}"
             notes.add(f"{piece.at}[{i}]", "text in UTF-8", received)
-            texts.append("")
     if start != end:
         expected = f"{count(number, 'text')} and nothing else"
         notes.add(piece.at, expected, f"{count(end - start, 'byte')} after them")

@@ -49,6 +49,8 @@ _MOST = 2**63 - 1
 _SHOWN_AXES = 8
 # Rows of nothing are as many as their sender likes, for no more bytes; their answers are not.
 _MOST_EMPTY = 1024
+# Past so many inputs or outputs for each that there is, they are not gone through.
+_MOST_NAMED = 64
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,9 @@ def _entries(
     listed = said.get(what, MISSING)
     if not isinstance(listed, list):
         notes.add(what, f"a list of {what}: {listing(known)}", shown(listed))
+        return []
+    if len(listed) > _MOST_NAMED * len(known):
+        notes.add(what, f"each of {listing(known)} once", show(listed))
         return []
     found: list[tuple[str, Mapping[str, Any]]] = []
     for i, entry in enumerate(listed):
