@@ -254,3 +254,21 @@ def test_brackets_are_counted_before_they_are_lists():
     """Since a list takes twenty times their bytes."""
     with pytest.raises(bodies.BadRequest, match="expected at most 655360 lists and objects"):
         bodies.parse(b"[" + b"[]," * bodies.MOST_OPENED + b"[]]")
+
+
+def test_texts_among_numbers_are_read_many_at_a_time(monkeypatch):
+    """One by one, 16 MB of them took half a minute."""
+    decoded = []
+    decode = json.JSONDecoder.decode
+
+    def noted(self, text):
+        decoded.append(text)
+        return decode(self, text)
+
+    monkeypatch.setattr(json.JSONDecoder, "decode", noted)
+    number = 2**17
+
+    said = bodies.parse(b'{"a":[' + b'1, "b,]", ' * number + b"1]}")
+
+    assert said == {"a": [1, "b,]"] * number + [1]}
+    assert len(decoded) < 50
