@@ -63,6 +63,7 @@ def _write_models(folder: Path) -> None:
     _write(folder, "texts", _identity(text, [2]))
     _write(folder, "wholes", _identity(whole, [2]))
     _write(folder, "steps", _identity(TensorProto.FLOAT, ["steps"]))
+    _write(folder, "truths", _identity(TensorProto.BOOL, ["steps"]))
     _write(folder, "deep", _identity(TensorProto.FLOAT, [2, 1, 3]))
 
 
@@ -110,6 +111,7 @@ PIECES = {
     "long fractions": b"1.2345678901234567,",
     "texts": b'"a",',
     "longer texts": b'"some text",',
+    "texts and digits": b'"a",1,',
     "escapes": rb'"\u00e9\n",',
     "nulls": b"null,",
     "NaN": b"NaN,",
@@ -190,21 +192,30 @@ def _structures(size: int) -> Iterator[Body]:
         yield Body(f"{dialect}: one row of any length", path, steps, JSON)
     rows = _filled(size, b'{"instances":[', b"[[[1,2,3]],[[4,5,6]]],", b"]}")
     yield Body("native: nested rows", "/models/deep/predict", rows, JSON)
-    bytes_of = _binary(size)
-    yield bytes_of
+    yield from _binary(size)
     broken = _filled(size, b'{"instances":[', b"[1,2],", b"]!")
     yield Body("native: broken at its end", "/models/small/predict", broken, JSON)
     yield Body("tfserving: broken at its end", "/v1/models/small:predict", broken, JSON)
 
 
-def _binary(size: int) -> Body:
+def _binary(size: int) -> Iterator[Body]:
     rows = min((size - ROOM) // 8, 2**17)
     entry = {"name": "x", "datatype": "FP32", "shape": [rows, 2]}
     said = json.dumps(
         {"inputs": [{**entry, "parameters": {"binary_data_size": 8 * rows}}]}
     ).encode()
     headers = {"Inference-Header-Content-Length": str(len(said))}
-    return Body("oip binary: rows", "/v2/models/small/infer", said + bytes(8 * rows), headers)
+    yield Body("oip binary: rows", "/v2/models/small/infer", said + bytes(8 * rows), headers)
+    for what in ("empty lists", "empty objects", "digits"):
+        head = _filled(size, b'{"inputs":[', PIECES[what], b"]}")
+        headers = {"Inference-Header-Content-Length": str(len(head))}
+        yield Body(f"oip binary: head of {what}", "/v2/models/small/infer", head, headers)
+    shape = [2**17, (size - ROOM) >> 17]
+    entry = {"name": "x", "datatype": "BOOL", "shape": shape}
+    number = shape[0] * shape[1]
+    said = json.dumps({"inputs": [{**entry, "parameters": {"binary_data_size": number}}]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(said))}
+    yield Body("oip binary: no booleans", "/v2/models/truths/infer", said + b"2" * number, headers)
 
 
 def _tables(size: int) -> Iterator[Body]:
