@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx.utils import Extractor
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from service import row_independence, row_trial, training_mode
+from service import integer_division, row_independence, row_trial, training_mode
 from service import signature as signatures
 from service.batching import Batching
 from service.cuts import Cuts, Distrusted
@@ -175,7 +175,8 @@ class Model:
     def _open(cls, source: Path | bytes) -> Model:
         graph = _read(source)
         weights = [] if isinstance(source, bytes) else _weights_beside(graph, source.parent)
-        if training_mode.separate(graph):
+        # Both rewrite the graph where they must.
+        if training_mode.separate(graph) | integer_division.make_safe(graph):
             _fetch(weights)
             source, weights = graph.SerializeToString(), []
         session = _start(source if isinstance(source, bytes) else str(source), graph)

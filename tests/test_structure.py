@@ -77,7 +77,7 @@ def test_training_imports_the_contract_alone():
             "model",
             {
                 *("batching", "cuts", "declared", "errors", "runtime", "signature"),
-                *("row_independence", "row_trial", "training_mode"),
+                *("integer_division", "row_independence", "row_trial", "training_mode"),
             },
             id="a model knows its signature",
         ),
