@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import Forbidden, TricepsError, Unauthorized, nearest
+from service.files import read_file
 from service.publish import NAME
 from service.scan import NAMES
 
@@ -44,6 +45,8 @@ ALL = "*"
 HASHED = "sha256:"
 # How long a change of the file may go unnoticed.
 LOOK_SECONDS = 1.0
+# A hundred thousand tokens; a file of another size is something else.
+MAX_FILE = 2**24
 
 COUNT = "count"
 _KEYS = ("name", "hash", "scopes", "models")
@@ -240,7 +243,7 @@ def read(path: Path) -> tuple[Entry, ...]:
         TokensError: it cannot be read, or is wrong; or it is empty, as no file is on purpose.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_file(path, MAX_FILE).decode()
     except OSError as error:
         raise TokensError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -10,11 +10,10 @@ import fcntl
 import json
 import os
 import re
-import stat
 from typing import TYPE_CHECKING, Any
 
 from service.errors import TricepsError
-from service.files import write_file
+from service.files import read_file, write_file
 from service.publish import NAME
 from service.scan import ALIASES, NAMES
 
@@ -47,7 +46,7 @@ def read(file: Path) -> dict[str, str]:
         AliasError: the file is damaged, or cannot be read.
     """
     try:
-        said = json.loads(_content(file), object_pairs_hook=_once)
+        said = json.loads(read_file(file, MAX_FILE), object_pairs_hook=_once)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -71,16 +70,6 @@ def read(file: Path) -> dict[str, str]:
             message = f'{ALIASES}, {alias}: expected a version like "3", received {received}'
             raise AliasError(message)
     return said
-
-
-def _content(file: Path) -> bytes:
-    """The bytes of a file that is one, and small: others do not come to an end."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as opened:  # noqa: PTH123  it is open already
-        seen = os.fstat(descriptor)
-        if not stat.S_ISREG(seen.st_mode) or seen.st_size > MAX_FILE:
-            raise AliasError(f"{ALIASES}: expected a file of at most {MAX_FILE} bytes")
-        return opened.read(seen.st_size)
 
 
 @contextlib.contextmanager

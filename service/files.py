@@ -8,6 +8,7 @@ Every temporary name is new, so two writers of one name do not meet: the last to
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -40,6 +41,24 @@ _KINDS = (
 
 class FileError(TricepsError):
     """The file cannot be written; what was there before is there still."""
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Read a regular file of at most so many bytes; anything else may have no end.
+
+    Raises:
+        OSError: it cannot be read, or something else stands there.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        seen = os.fstat(file.fileno())
+        if not stat.S_ISREG(seen.st_mode) or seen.st_size > most:
+            raise OSError(errno.EINVAL, f"expected a file of at most {most} bytes")
+        return file.read(seen.st_size)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe with nobody at its other end would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_file(path: Path, content: bytes) -> None:

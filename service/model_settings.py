@@ -5,13 +5,12 @@ alone = true        # each request runs by itself, whatever the graph would allo
 
 from __future__ import annotations
 
-import os
-import stat
 import tomllib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from service.errors import TricepsError, nearest
+from service.files import read_file
 from service.scan import SETTINGS
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def read(file: Path) -> ModelSettings:
         ModelSettingsError: the file cannot be read, or has a key or a value that is none.
     """
     try:
-        said = tomllib.loads(_content(file))
+        said = tomllib.loads(read_file(file, MAX_FILE).decode())
     except OSError as error:
         raise ModelSettingsError(f"{SETTINGS}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -65,14 +64,3 @@ def read(file: Path) -> ModelSettings:
             message = f"{SETTINGS}, {key}: expected true or false, received {received}"
             raise ModelSettingsError(message)
     return ModelSettings(**said)
-
-
-def _content(file: Path) -> str:
-    # A pipe with nobody at its other end would be waited for.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as opened:  # noqa: PTH123  it is open already
-        seen = os.fstat(descriptor)
-        if not stat.S_ISREG(seen.st_mode) or seen.st_size > MAX_FILE:
-            message = f"{SETTINGS}: expected a file of at most {MAX_FILE} bytes"
-            raise ModelSettingsError(message)
-        return opened.read(seen.st_size).decode()

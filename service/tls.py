@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from service.errors import SettingsError
+from service.files import read_file
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ LOOK_SECONDS = 1.0
 # How long a client may take to begin, and to say that it has heard of the end.
 HANDSHAKE_SECONDS = 10
 SHUTDOWN_SECONDS = 1
+# Some hundreds of certificates; a file of another size is something else.
+MAX_FILE = 2**20
 
 CERTIFICATE = "TRICEPS_TLS_CERTIFICATE"
 KEY = "TRICEPS_TLS_KEY"
@@ -143,7 +146,7 @@ def _refuse_to_ask() -> NoReturn:
 
 def _read(path: Path, setting: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, MAX_FILE)
     except OSError as error:
         raise SettingsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
 

@@ -198,7 +198,7 @@ def test_a_token_that_is_removed_goes_though_the_file_cannot_be_read_at_once(fil
     assert opened.check("Bearer s", "predict", None) == "shop"
     later(opened, file, FILE.replace(hashed("s"), hashed("new")))
     with monkeypatch.context() as patch:
-        patch.setattr(access.Path, "read_text", _fail)
+        patch.setattr(access, "read_file", _fail)
         assert opened.check("Bearer s", "predict", None) == "shop"
     opened._next_look = 0
 
@@ -250,6 +250,18 @@ def test_the_file_is_looked_at_once_a_second(file, monkeypatch):
         ),
         pytest.param(
             lambda opened, path: (path.unlink(), setattr(opened, "_next_look", 0)), id="gone"
+        ),
+        pytest.param(
+            lambda opened, path: (path.unlink(), os.mkfifo(path), setattr(opened, "_next_look", 0)),
+            id="a pipe",
+        ),
+        pytest.param(
+            lambda opened, path: (
+                path.unlink(),
+                path.symlink_to("/dev/zero"),
+                setattr(opened, "_next_look", 0),
+            ),
+            id="a device that has no end",
         ),
     ],
 )

@@ -493,11 +493,13 @@ def test_a_version_that_may_not_outlast_a_power_cut_is_said(tmp_path, monkeypatc
     ("make", "reason"),
     [
         pytest.param(
-            os.mkfifo, "aliases.json: expected a file of at most 1048576 bytes", id="a pipe"
+            os.mkfifo,
+            "aliases.json: cannot be read: expected a file of at most 1048576 bytes",
+            id="a pipe",
         ),
         pytest.param(
             lambda path: (path.touch(), os.truncate(path, 2**40)),
-            "aliases.json: expected a file of at most 1048576 bytes",
+            "aliases.json: cannot be read: expected a file of at most 1048576 bytes",
             id="a terabyte",
         ),
         pytest.param(Path.mkdir, "aliases.json: cannot be read: Is a directory", id="a folder"),

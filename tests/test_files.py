@@ -27,6 +27,26 @@ def tree(folder):
     }
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(Path.mkdir, "Is a directory", id="a folder"),
+        pytest.param(os.mkfifo, "expected a file of at most 5 bytes", id="a pipe"),
+        pytest.param(lambda path: path.write_text("123456"), "expected a file", id="too large"),
+        pytest.param(lambda path: path.symlink_to("/dev/zero"), "expected a file", id="a device"),
+    ],
+)
+def test_what_is_no_small_file_is_not_read(tmp_path, make, reason):
+    """Nor is its descriptor kept, however often it is looked at."""
+    make(tmp_path / "f")
+    before = sorted(Path("/dev/fd").iterdir())
+    for _ in range(3):
+        with pytest.raises(OSError, match=reason):
+            files.read_file(tmp_path / "f", 5)
+
+    assert sorted(Path("/dev/fd").iterdir()) == before
+
+
 def test_a_file_is_written_whole(tmp_path):
     """Over the one that was there."""
     path = tmp_path / "a.onnx"

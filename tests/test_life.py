@@ -489,7 +489,7 @@ def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(m
         def fail(*_):
             raise OSError(errno.EMFILE, "Too many open files")
 
-        patch.setattr(stock.files, "_content", fail)
+        patch.setattr(stock.files, "read_file", fail)
         library = Library(models)
         assert refused(library)[0][2].startswith("aliases.json: cannot be read: Too many open")
     library.refresh()

@@ -100,7 +100,11 @@ def test_a_model_that_is_set_to_run_alone_runs_a_request_whole(models):
             "alone = 1", "settings.toml, alone: expected true or false, received 1", id="a number"
         ),
         pytest.param("alone", "settings.toml: expected TOML like alone = true: ", id="no TOML"),
-        pytest.param("#" * 2**17, "settings.toml: expected a file of at most 65536", id="large"),
+        pytest.param(
+            "#" * 2**17,
+            "settings.toml: cannot be read: expected a file of at most 65536",
+            id="large",
+        ),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused_by_name(models, text, message):

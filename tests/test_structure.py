@@ -84,7 +84,9 @@ def test_training_imports_the_contract_alone():
         pytest.param("batching", set(), id="a verdict is a record"),
         pytest.param("runtime", set(), id="what the runtime says needs none of ours"),
         pytest.param("declared", set(), id="what a graph declares needs none of ours"),
-        pytest.param("model_settings", {"errors", "scan"}, id="settings of a model are a file"),
+        pytest.param(
+            "model_settings", {"errors", "files", "scan"}, id="settings of a model are a file"
+        ),
         pytest.param(
             "row_independence",
             {"operators", "row_lengths", "row_rules", "row_values"},

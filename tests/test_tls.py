@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -213,6 +214,19 @@ def test_files_that_are_gone_change_nothing(files, serve, caplog):
             "the certificate of before is used"
         )
     ]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["certificate", "key"])
+def test_a_pipe_in_place_of_a_file_changes_nothing(files, serve, caplog, which):
+    """Nobody waits for somebody to write into it."""
+    pair = Tls(*files)
+    served = serve(pair.options)
+    files[which].unlink()
+    os.mkfifo(files[which])
+    pair._next_look = 0
+
+    assert greet(served, trusting(certificates.A))
+    assert "cannot be read: expected a file of at most 1048576 bytes" in caplog.text
 
 
 def test_files_are_looked_at_once_a_second(files, monkeypatch):
