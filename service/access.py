@@ -212,6 +212,12 @@ class Access:
             )
         return entry
 
+    def keep_up(self) -> None:
+        """Take over what has changed, where nobody asks."""
+        now = time.monotonic()
+        if self._path is not None and now >= self._next_look:
+            self._look(self._path, now)
+
     def look_again(self) -> None:
         """Look at the file before the next request is answered."""
         self._next_look = 0.0

@@ -50,6 +50,7 @@ def create_app(
     settings: Settings | None = None,
     metrics: Metrics | None = None,
     library: Library | None = None,
+    access: Access | None = None,
 ) -> Flask:
     """The service over the models of one repository, which are loaded here.
 
@@ -57,6 +58,7 @@ def create_app(
         settings: by default, those of the environment.
         metrics: what counts in this process; by default, for itself alone.
         library: that of the settings' repository, if it is open already.
+        access: that of the settings' tokens, if they have been read already.
 
     Raises:
         SettingsError: a setting is wrong, or the repository is missing or unreadable.
@@ -73,7 +75,9 @@ def create_app(
     # since a redirect's page is no JSON.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    access = app.extensions["triceps.access"] = Access.open(settings.tokens_file)
+    if access is None:
+        access = Access.open(settings.tokens_file)
+    app.extensions["triceps.access"] = access
     gate.add(app, access, settings, cors.parse(settings.cors))
     rules = routes.predictions(settings)
     pipeline = Pipeline(settings, metrics, access, Direct())

@@ -45,9 +45,9 @@ def serve(file: str | None, **flags: Any) -> None:
     # Before the first fork: whoever comes of it logs in the same way.
     logs.set_up()
     descriptors.raise_limit()
-    # Now, and in one line; each worker opens them again.
-    access.Access.open(settings.tokens_file)
-    tls.of(settings.tls_certificate, settings.tls_key)
+    # Now, so that an error is one line; each worker begins with what is read of them.
+    accessible = access.Access.open(settings.tokens_file)
+    encrypted = tls.of(settings.tls_certificate, settings.tls_key)
     settings = replace(settings, workers=settings.workers or cpus.available())
     # No process loads a model that has not been tried in another.
     with trial.kept(settings.workers) as keeper:
@@ -60,7 +60,7 @@ def serve(file: str | None, **flags: Any) -> None:
             )
             if (warned := access.warning(settings.host, settings.tokens_file)) is not None:
                 log.warning("%s", warned)
-            code = Workers(settings, listener, keeper).run()
+            code = Workers(settings, listener, keeper, accessible, encrypted).run()
     if code:
         raise click.exceptions.Exit(code)
 

@@ -9,12 +9,12 @@ import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import uvloop
 
-from service import descriptors, heap, tls
+from service import descriptors, heap
 from service.app import create_app
 from service.connection import Connection
 from service.front import Front
@@ -22,6 +22,7 @@ from service.shared_library import SharedLibrary
 from service.status import BEAT, CLOSED, ROOM, TAKEN
 
 if TYPE_CHECKING:
+    from service.access import Access
     from service.generations import Member
     from service.metrics import Metrics
     from service.settings import Settings
@@ -40,9 +41,19 @@ MARGIN_SECONDS = 1
 BEAT_SECONDS = 0.2
 
 
+class Entrance(NamedTuple):
+    """Where a worker's connections come from, and what they have to pass."""
+
+    pair: socket.socket
+    """A descriptor comes for each (SCM_RIGHTS); its end is the end."""
+    access: Access
+    encrypted: Tls | None
+    """As the process that accepts has read them: their files may be broken by now."""
+
+
 def work(
     settings: Settings,
-    pair: socket.socket,
+    entrance: Entrance,
     status: Status,
     metrics: Metrics,
     member: Member,
@@ -54,7 +65,7 @@ def work(
 
     Args:
         settings: of the service.
-        pair: where connections come from, a descriptor each (SCM_RIGHTS); its end is the end.
+        entrance: where connections come from, and what they have to pass.
         status: what the supervisor is told of this worker.
         metrics: what counts in this process.
         member: its part in what all workers serve.
@@ -67,13 +78,12 @@ def work(
     # would cost microseconds.
     np.seterr(over="ignore")
     heap.share()
-    app = create_app(settings, metrics, SharedLibrary(settings, member))
+    app = create_app(settings, metrics, SharedLibrary(settings, member), entrance.access)
     # In this process, and no earlier: no thread of the one that forked it is in it.
     app.extensions["triceps"].watch(settings.watch)
-    pair_of_files = tls.of(settings.tls_certificate, settings.tls_key)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         front = Front(app, settings, runner.get_loop())
-        runner.run(_answer(front, pair, status, settings.grace, pair_of_files))
+        runner.run(_answer(front, entrance, status, settings.grace))
     return 0
 
 
@@ -84,13 +94,8 @@ def _beat(status: Status) -> None:
         time.sleep(BEAT_SECONDS)
 
 
-async def _answer(
-    front: Front,
-    pair: socket.socket,
-    status: Status,
-    grace: float,
-    encrypted: Tls | None,
-) -> None:
+async def _answer(front: Front, entrance: Entrance, status: Status, grace: float) -> None:
+    pair, encrypted = entrance.pair, entrance.encrypted
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from service import status as statuses
 from service import worker as workers
+from service.access import Access
 from service.board import Board
 from service.descriptors import SHORT
 from service.errors import TricepsError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
     from service.status import Status
+    from service.tls import Tls
     from service.trial import Keeper
 
 log = logging.getLogger(__name__)
@@ -121,12 +123,23 @@ class Workers:
     """All processes of one service; `run` returns when it is told to stop."""
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, keeper: Keeper | None = None
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        keeper: Keeper | None = None,
+        access: Access | None = None,
+        encrypted: Tls | None = None,
     ) -> None:
-        """Answer what comes to `listener`, and look after the `keeper` that tries models."""
+        """Answer what comes to `listener`, and look after the `keeper` that tries models.
+
+        Tokens and certificates are read here too as they change: a worker that is replaced while
+        their files are broken begins with what they said before, as the others go on with it.
+        """
         self._settings = settings
         self._listener = listener
         self._keeper = keeper
+        self._access = access or Access.open(settings.tokens_file)
+        self._encrypted = encrypted
         self._workers: dict[int, _Worker] = {}
         self._statuses = statuses.share(settings.workers)
         self._generations = Generations(settings.workers)
@@ -195,11 +208,17 @@ class Workers:
         if self._is_to_look:
             self._is_to_look = False
             log.info("SIGHUP: certificates, tokens and models are looked at again")
+            self._access.look_again()
+            if self._encrypted is not None:
+                self._encrypted.look_again()
             self._signal(signal.SIGHUP)
         now = time.monotonic()
         if now - self._ticked < TICK_SECONDS:
             return
         self._ticked = now
+        self._access.keep_up()
+        if self._encrypted is not None:
+            self._encrypted.context()
         for worker in self._workers.values():
             self._look_after(worker)
             if self._generations.is_expelled(worker.slot) and not worker.is_gone:
@@ -277,7 +296,8 @@ class Workers:
             self._forget()
             metrics = Metrics(self._board, slot)
             member = Member(self._generations, slot)
-            code = workers.work(self._settings, pair, self._statuses[slot], metrics, member)
+            entrance = workers.Entrance(pair, self._access, self._encrypted)
+            code = workers.work(self._settings, entrance, self._statuses[slot], metrics, member)
         except TricepsError as error:
             log.critical("%s", error)
         except BaseException:

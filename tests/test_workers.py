@@ -19,6 +19,8 @@ import small
 
 from service import workers as all_workers
 from service.errors import TricepsError
+from tests import certificates, tokens
+from tests.harness import serving
 
 ROOT = Path(__file__).parent.parent
 JSON = {"Content-Type": "application/json"}
@@ -224,6 +226,48 @@ def test_a_killed_keeper_is_replaced(service, tmp_path):
     assert code == 0
     assert "the process that tries models has ended, and is replaced" in said
     assert "untried" not in said
+
+
+@pytest.mark.parametrize("broken", ["tokens", "certificate"])
+def test_a_worker_is_replaced_though_tokens_or_certificates_are_broken(tmp_path, broken):
+    """The successor begins with what the others have: not with what held at the start either."""
+    models = tmp_path / "models"
+    small.put(models, "three", 1, small.three())
+    guarded = broken == "tokens"
+    service = serving.Service(
+        tmp_path, models, guarded=guarded, encrypted=not guarded, options=("--workers", "2")
+    )
+    try:
+        if guarded:
+            file = tmp_path / "tokens.toml"
+            tables = file.read_text().split("[[tokens]]")
+            file.write_text("[[tokens]]".join(tables[:2] + tables[3:]))
+            serving.until(lambda: "has 4 tokens" in service.log.read_text())
+            time.sleep(1.5)
+            file.write_text("")
+        else:
+            (tmp_path / "certificate.pem").write_text(certificates.B)
+        time.sleep(1.5)
+        victims = service.workers()
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+            serving.until(lambda: len(service.workers()) == 2)
+            time.sleep(1)
+
+        assert not {*victims} & {*service.workers()}
+        for _ in range(8):
+            assert service.ask("POST", "/predict", BODY.encode(), JSON)[0] == 200
+        if guarded:
+            service.guarded = False
+            for _ in range(8):
+                assert (
+                    service.ask("POST", "/predict", BODY.encode(), JSON | tokens.header("predict"))[
+                        0
+                    ]
+                    == 401
+                )
+    finally:
+        service.stop()
 
 
 def test_at_sighup_everything_is_looked_at_again(tmp_path):
