@@ -151,8 +151,8 @@ class Workers:
         self._opens = math.inf
         # Accepted, when the worker that it was for had no room for it after all.
         self._held: socket.socket | None = None
-        # Slots whose worker could not be started, and is tried again.
-        self._vacant: set[int] = set()
+        # Slots whose worker could not be started, and when it is tried again.
+        self._vacant: dict[int, float] = {}
         self._ticked = time.monotonic()
         self._stopping = 0
         self._is_to_look = False
@@ -225,8 +225,9 @@ class Workers:
                 # It answers what it has, and ends.
                 worker.is_gone = True
                 worker.pair.close()
-        for slot in sorted(self._vacant):
-            self._spawn(slot)
+        for slot, again in sorted(self._vacant.items()):
+            if now >= again:
+                self._spawn(slot)
         if self._keeper is not None:
             self._keeper.look_after()
 
@@ -277,7 +278,7 @@ class Workers:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             if slot not in self._vacant:
                 log.error("no worker can be started, now: %s", error.strerror)  # noqa: TRY400
-            self._vacant.add(slot)
+            self._vacant[slot] = 0.0
             return
         if pid == 0:
             # Its own end too: a worker that holds that open never sees it close.
@@ -286,7 +287,7 @@ class Workers:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         theirs.close()
         ours.setblocking(False)
-        self._vacant.discard(slot)
+        self._vacant.pop(slot, None)
         self._workers[pid] = _Worker(pid, ours, slot, time.monotonic(), self._statuses[slot])
 
     def _become_worker(self, pair: socket.socket, slot: int) -> None:
@@ -390,10 +391,15 @@ class Workers:
             if self._stopping:
                 continue
             now = time.monotonic()
-            # An error of its own, so early, is one that every successor would have too.
             if code > 0 and now - worker.started < SOON_SECONDS:
-                log.critical("worker %d ended as soon as it had started", pid)
-                return False
+                # An error of its own, so early, is one that every successor would have too; where
+                # others serve, it is the machine's, which may be short of threads for a moment.
+                if not any(other.status[ROOM] > 0 for other in self._workers.values()):
+                    log.critical("worker %d ended as soon as it had started", pid)
+                    return False
+                log.error("worker %d ended as soon as it had started; one is tried later", pid)
+                self._vacant[worker.slot] = now + SOON_SECONDS
+                continue
             self._deaths = [then for then in self._deaths if now - then < RECENT_SECONDS] + [now]
             if len(self._deaths) > MAX_DEATHS:
                 log.critical("%d workers ended within %d s", len(self._deaths), RECENT_SECONDS)

@@ -44,6 +44,23 @@ def short():
 workers.os.fork = short
 cli.main()
 """
+# Those that replace a worker cannot start their threads, twice.
+THREADLESS = """
+import os
+from service import cli, worker, workers
+fork, forks = os.fork, []
+def counted():
+    forks.append(1)
+    return fork()
+class Thread(worker.threading.Thread):
+    def start(self):
+        if len(forks) in (4, 5):
+            raise RuntimeError("can't start new thread")
+        super().start()
+workers.os.fork = counted
+worker.threading.Thread = Thread
+cli.main()
+"""
 
 
 class Service:
@@ -293,6 +310,23 @@ def test_a_worker_that_cannot_be_started_now_is_started_later(tmp_path):
 
     assert code == 0
     assert said.count("no worker can be started, now: ") == 1
+
+
+def test_a_worker_that_cannot_begin_now_is_tried_again_while_others_serve(tmp_path):
+    """No memory or thread may be free for it; those who serve go on."""
+    small.put(tmp_path, "three", 1, small.three())
+    service = Service(tmp_path, program=THREADLESS)
+    victim, other = service.workers()
+    os.kill(victim, signal.SIGKILL)
+    for _ in range(60):
+        time.sleep(0.1)
+        assert service.ask() == 200
+    assert len(service.workers()) == 2
+    assert other in service.workers()
+    code, said = service.end()
+
+    assert code == 0
+    assert said.count("ended as soon as it had started; one is tried later") == 2
 
 
 def test_workers_that_die_at_once_end_the_service(tmp_path, monkeypatch, caplog):
