@@ -156,7 +156,7 @@ class SharedLibrary(Library):
 
     def follow_on(self) -> bool:
         """As `step`; what is in the way of it is logged, once."""
-        trouble, soon = "", False
+        before = self._next_look, self._tried
         try:
             soon = self.step()
         except Exception as error:
@@ -165,7 +165,11 @@ class SharedLibrary(Library):
                 log.exception("%s", trouble, exc_info=not isinstance(error, TricepsError))
             # Else a folder that is gone would be looked for as fast as can be.
             self._next_look = time.monotonic() + (self._seconds or 1.0)
-        self._trouble = trouble
+            self._trouble = trouble
+            return False
+        # Most steps do nothing; only by a look or a load is it known that all is well again.
+        if (self._next_look, self._tried) != before:
+            self._trouble = ""
         return soon
 
     def _prepare(self, number: int) -> None:

@@ -320,6 +320,29 @@ def test_a_proposal_is_what_was_found(tmp_path):
     assert shared_library._load(shared_library._dump(scan, declared)) == (scan, declared)
 
 
+def test_a_repository_that_is_gone_is_told_once(tmp_path, caplog):
+    """Though most looks of a worker at what there is to do come between two at the files."""
+    models = tmp_path / "models"
+    small.put(models, "three", 1, small.three())
+    generations = Generations(1)
+    generations.start(0)
+    library = SharedLibrary(Settings(models=models, watch=0.02), Member(generations, 0))
+    library._seconds = 0.02
+    for times in (1, 2):
+        models.rename(tmp_path / "away")
+        for _ in range(20):
+            library.follow_on()
+            time.sleep(0.005)
+        said = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert len(said) == times
+        assert said[-1].message.endswith("; what is loaded serves on")
+
+        (tmp_path / "away").rename(models)
+        for _ in range(20):
+            library.follow_on()
+            time.sleep(0.005)
+
+
 def test_two_libraries_serve_as_one(tmp_path):
     """In one process, as two would be."""
     small.put(tmp_path, "three", 1, small.three())
