@@ -11,6 +11,7 @@ sockets are read and other models answer meanwhile.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -69,10 +70,12 @@ class Asker(Protocol):
 class _Queue:
     """What waits for one set of heads, asked by one name, in one set of shapes."""
 
-    __slots__ = ("busy", "heads", "seen", "since", "turns", "waiting")
+    __slots__ = ("busy", "heads", "row_seconds", "seen", "since", "turns", "waiting")
 
-    def __init__(self, heads: Sequence[str]) -> None:
+    def __init__(self, heads: Sequence[str], row_seconds: float = 0.0) -> None:
         self.heads = heads
+        # What a row of its shapes took in the last run, where rows may be of any shape.
+        self.row_seconds = row_seconds
         self.waiting: deque[_Waiting] = deque()
         self.busy = False
         # Its runs so far; how many the watchdog has seen, and since when.
@@ -194,12 +197,11 @@ class Batcher:
         key: tuple[Any, ...] = (name, heads)
         if isinstance(arrays, Numbers):
             rows = arrays.rows
-        elif lane.whole:
-            rows = 1
         else:
-            rows = len(next(iter(arrays.values())))
+            rows = 1 if lane.whole else len(next(iter(arrays.values())))
             if lane.free_shapes:
-                key += tuple(array.shape[1:] for array in arrays.values())
+                start = 0 if lane.whole else 1
+                key += tuple(array.shape[start:] for array in arrays.values())
         queue = lane.queues.get(key)
         if queue is None:
             queue = _add_queue(lane, key, heads)
@@ -229,10 +231,10 @@ class Batcher:
             if not batch:
                 return
             queue.turns += 1
-            if lane.is_cheap(rows):
+            if lane.is_cheap(rows) and rows * queue.row_seconds < INLINE_SECONDS:
                 began = thread_time()
                 came = run_batch(lane.model, queue.heads, batch, rows)
-                lane.note_run(thread_time() - began, rows)
+                _note(lane, queue, thread_time() - began, rows)
                 _hand_on(batch, came)
             else:
                 self._start_in_thread(lane, queue, batch, rows)
@@ -341,7 +343,7 @@ class Batcher:
         self._over.popleft()
         try:
             if came:
-                lane.note_run(*pace)
+                _note(lane, queue, *pace)
             else:
                 came = [RuntimeError("a run ended without an answer")] * len(batch)
         finally:
@@ -371,8 +373,15 @@ def _hand_on(batch: list[_Waiting], came: list[Part | Exception]) -> None:
 def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> _Queue:
     if len(lane.queues) >= MAX_QUEUES:
         lane.queues = {key: queue for key, queue in lane.queues.items() if queue.busy}
-    queue = lane.queues[key] = _Queue(heads)
+    # A row of another shape may take any time, and is run in a thread until that is known.
+    queue = lane.queues[key] = _Queue(heads, math.inf if lane.free_shapes else 0.0)
     return queue
+
+
+def _note(lane: Lane, queue: _Queue, seconds: float, rows: int) -> None:
+    lane.note_run(seconds, rows)
+    if lane.free_shapes:
+        queue.row_seconds = seconds / rows
 
 
 def run_batch(

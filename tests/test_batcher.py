@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import small
+from onnx import helper
 
 from service import batcher as batchers
 from service.batcher import DROPPED_AT_ONCE, FEW_ROWS, ROWS_A_RUN, Batcher, Lane
@@ -117,6 +118,36 @@ def test_a_run_has_a_bound():
         assert model.runs == [batchers.ROWS_A_RUN, 6, 200]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", ["batch", 3], ids=["rows", "whole tensors"])
+def test_a_shape_that_has_not_been_run_does_not_hold_the_loop_up(first):
+    """Small ones are cheap; what a large one takes is not known from them."""
+    total = [helper.make_node("ReduceSum", ["x", "last"], ["y"], keepdims=0)]
+    made = small.model(
+        total,
+        [("x", small.F, [first, "n"])],
+        [("y", small.F, [first])],
+        {"last": np.array([1])},
+    )
+    places: list[bool] = []
+
+    class Placed(Model):
+        def predict(self, arrays: Any, heads: Any) -> Any:
+            places.append(threading.current_thread() is threading.main_thread())
+            return super().predict(arrays, heads)
+
+    async def main() -> None:
+        lane = Lane(Placed.load(made.SerializeToString()))
+        places.clear()
+        batcher = Batcher(asyncio.get_running_loop())
+        for length in (2, 2, 2, 50, 50, 2):
+            outputs = await submit(batcher, lane, ("y",), x=np.ones((3, length), np.float32))
+            assert outputs["y"].tolist() == [length] * 3
+
+    asyncio.run(main())
+
+    assert places == [False, True, True, False, True, True]
 
 
 def test_a_dear_model_leaves_the_loop_free():
