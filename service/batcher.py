@@ -139,6 +139,8 @@ class Lane:
 
     def is_cheap(self, rows: int) -> bool:
         """Whether a run of as many rows may hold up the event loop for as long as it takes."""
+        if self.model.loops:
+            return False
         return self.seconds < INLINE_SECONDS and rows * self._row_seconds < INLINE_SECONDS
 
     @property

@@ -140,6 +140,8 @@ class Model:
             head.name: (_numpy(head.tensor.dtype), declared.heads[head.name])
             for head in signature.heads.values()
         }
+        # Whether what a run takes hangs on the values of a request, and not on its shapes alone.
+        self.loops = False
         self.batching = self.established = ONE_BY_ONE
         self._whole = _ready(session)
         self._cuts: Cuts[_Ready] | None = None
@@ -230,6 +232,7 @@ class Model:
             Declared.of(session, graph, tensors=bool(tensor)),
             whole=not idle,
         )
+        model.loops = any(node.op_type == "Loop" for node in row_independence.every_node(graph))
         if not tensor:
             model._judge(graph)
         model.established = model.batching

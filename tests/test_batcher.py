@@ -150,6 +150,49 @@ def test_a_shape_that_has_not_been_run_does_not_hold_the_loop_up(first):
     assert places == [False, True, True, False, True, True]
 
 
+def test_a_graph_that_loops_does_not_hold_the_loop_up():
+    """How often it does may be what a request says: nothing is known of the next one's time."""
+    value = helper.make_tensor_value_info
+    turn = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Cos", ["a"], ["b"]),
+        ],
+        "turn",
+        [value("i", 7, []), value("go", 9, []), value("a", small.F, [1])],
+        [value("on", 9, []), value("b", small.F, [1])],
+    )
+    made = small.model(
+        [
+            helper.make_node("ReduceMax", ["n"], ["times"], keepdims=0),
+            helper.make_node("Loop", ["times", "true", "zero"], ["r"], body=turn),
+            helper.make_node("Cast", ["n"], ["f"], to=small.F),
+            helper.make_node("Mul", ["f", "r"], ["y"]),
+        ],
+        [("n", 7, ["batch", 1])],
+        [("y", small.F, ["batch", 1])],
+        {"true": np.array(True), "zero": np.zeros(1, np.float32)},
+    )
+    places: list[bool] = []
+
+    class Placed(Model):
+        def predict(self, arrays: Any, heads: Any) -> Any:
+            places.append(threading.current_thread() is threading.main_thread())
+            return super().predict(arrays, heads)
+
+    async def main() -> None:
+        lane = Lane(Placed.load(made.SerializeToString()))
+        places.clear()
+        batcher = Batcher(asyncio.get_running_loop())
+        for _ in range(3):
+            outputs = await submit(batcher, lane, ("y",), n=np.array([[1]]))
+            assert outputs["y"].tolist() == [[1.0]]
+
+    asyncio.run(main())
+
+    assert places == [False] * 3
+
+
 def test_a_dear_model_leaves_the_loop_free():
     """Once its runs are seen to be long they go to a thread, and the next one gathers meanwhile."""
 
