@@ -182,6 +182,8 @@ class Connection(asyncio.Protocol):
         # Whether the peer has closed its end, and whether the first words of an answer are sent.
         self._ended = False
         self._probed = False
+        # Whether it is known to have gone.
+        self._gone = False
         # The last moment at which it was seen to move, and how far it had got.
         self._moved = front.now
         self._reached = 0
@@ -566,10 +568,12 @@ class Connection(asyncio.Protocol):
     def _is_gone(self, transport: asyncio.Transport) -> bool:
         """Whether a peer that has closed its end has refused what was sent to it since."""
         connected = transport.get_extra_info("socket")
-        gone = bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        if gone:
-            transport.abort()
-        return gone
+        # The system tells it once.
+        if not self._gone and connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._gone = True
+            # Threads that decode ask this, too, and a transport is for the loop's thread alone.
+            self._front.loop.call_soon_threadsafe(self.abort)
+        return self._gone
 
     def _without_upgrade(self, method: bytes) -> bytes:
         """The head that has just been read, without the offer of another protocol."""

@@ -18,8 +18,8 @@ import small
 import tokens
 from test_front import BODY, JSON, LAST, Served, post
 
+from service import bulk, flow, tls
 from service import connection as connections
-from service import flow, tls
 from service.batcher import Lane
 from service.connection import Connection
 from service.flow import Unread
@@ -599,3 +599,36 @@ def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, monkeypatch, *
         until(lambda: not served.front.connections)
     assert nothing_is_held(served)
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+
+
+def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
+    """It may find that its caller has gone; what is to be done about that is for the loop."""
+    touched: set[str] = set()
+    made = Connection.connection_made
+
+    class Watched:
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("is_closing", "get_extra_info"):
+                touched.add(threading.current_thread().name)
+            return getattr(self.transport, name)
+
+    monkeypatch.setattr(
+        Connection, "connection_made", lambda self, transport: made(self, Watched(transport))
+    )
+    # What is large, and not as it should be, is read in a thread.
+    body = BODY[:-1] + b" " * bulk.AT_ONCE
+    busy = threading.Event()
+    served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
+    with opened(served) as sock:
+        sock.sendall(post(body))
+        until(lambda: served.front.in_flight == len(body))
+    # Its end, the first words that are sent to it, and that it refuses them.
+    time.sleep(0.2)
+    busy.set()
+
+    until(lambda: not served.front.connections)
+    assert nothing_is_held(served)
+    assert touched == {served.thread.name}
