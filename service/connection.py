@@ -390,6 +390,8 @@ class Connection(asyncio.Protocol):
         if not self._reading_head:
             return
         name = name.lower()
+        # The parser leaves the blanks at the end, which are none of the value (RFC 9110, 5.5).
+        value = value.rstrip(b" \t")
         known = self._headers.get(name)
         if known is not None and name == b"host":
             self._refuse(HTTPError(400, "Host: expected one, received several"))

@@ -232,6 +232,19 @@ def test_a_request_may_come_byte_by_byte(served):
     assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
+def test_blanks_after_a_value_are_none_of_it(served):
+    """As under every other server."""
+    lines = [b"X-Request-ID: mine \t", b"X-Request-Timeout: a ", b"Connection: close"]
+
+    head, _, content = served.raw(post(BODY, *lines)).partition(b"\r\n\r\n")
+
+    assert b"\r\nx-request-id: mine\r\n" in head
+    assert json.loads(content)["problems"][0]["received"] == "'a'"
+    # Said to whoever waits for it.
+    head = post(BODY, b"Expect: 100-continue ")[: -len(BODY)]
+    assert served.turns(head, BODY).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+
+
 def test_a_body_may_come_in_chunks(served):
     """Its length need not be known beforehand."""
     head = post(b"").split(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
