@@ -324,10 +324,13 @@ class Prediction:
 
     def _go_on(self, came: Any) -> None:
         """Submit a large body that has been decoded, or answer with what is wrong with it."""
-        if isinstance(came, Exception):
-            self._fail(came)
-            return
         try:
+            # First of all: where the caller had gone before its body was read, none was.
+            if self._is_over():
+                return
+            if isinstance(came, Exception):
+                self._fail(came)
+                return
             asked, size = came
             self._hold(size)
             self._submit(asked)
@@ -373,15 +376,21 @@ class Prediction:
 
     def wanted(self) -> bool:
         """Whether the caller still waits, and in time; if not, the request is over."""
-        if not self.exchange.is_open():
-            self._let_go()
-            self.route.meter.failed(GONE)
+        if self._is_over():
             return False
         if perf_counter() > self._until:
             had = self._until - (self._came or self._received)
             message = f"request: expected to be run within {had:g} s, and was not; dropped"
             self._fail(TooLate(message))
             return False
+        return True
+
+    def _is_over(self) -> bool:
+        """Whether the caller has gone; the request is counted as left then."""
+        if self.exchange.is_open():
+            return False
+        self._let_go()
+        self.route.meter.failed(GONE)
         return True
 
     def done(self, came: Part | Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import ssl
 import struct
@@ -632,3 +633,27 @@ def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
     until(lambda: not served.front.connections)
     assert nothing_is_held(served)
     assert touched == {served.thread.name}
+
+
+@pytest.mark.parametrize("ending", [b"", b"]}"], ids=["wrong", "right"])
+def test_who_has_gone_before_a_large_body_is_read_is_counted_as_499(served, ending):
+    """And not as one who sent a wrong body, whatever it was."""
+    body = b'{"instances":[{"fruit":[1,2]}' + b" " * bulk.AT_ONCE + ending
+    busy = threading.Event()
+    served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
+    with opened(served) as sock:
+        # In a type that is not read at once.
+        sock.sendall(post(body).replace(b"application/json", b"application/json;charset=utf-8"))
+        until(lambda: served.front.in_flight == len(body))
+        reset(sock)
+    until(lambda: not served.front.in_flight)
+    busy.set()
+
+    until(lambda: counted(served))
+    assert counted(served) == {b"499"}
+
+
+def counted(served: Served) -> set[bytes]:
+    """The statuses of a model's requests so far."""
+    text = served.ask("GET", "/metrics")[2]
+    return set(re.findall(rb'triceps_requests_total\{.*model="three",status="(\d+)".* [1-9]', text))
