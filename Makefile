@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test attack clients lint format lock bench soak image sbom clean install-serve install-train install-dev install-clients
+.PHONY: again help serve train test coverage attack clients lint format lock bench soak image sbom clean install-serve install-train install-dev install-clients
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -25,9 +25,13 @@ train: $(specs:training/specs/%.toml=build/trained/%) ## train the shipped specs
 	@echo "models/ has a version of each of: $(specs)"
 
 # A file's tests stay together, since they share servers and models.
-test: lint ## lint, then run the whole suite with its coverage, on all processors (ARGS=)
-	@$(bin)/python -m pytest --cov --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+parallel := --numprocesses auto --maxprocesses 4 --dist loadfile
+test: lint ## lint, then run the whole suite on all processors (ARGS=)
+	@$(bin)/python -m pytest $(parallel) $(ARGS)
 	@$(MAKE) clients
+
+coverage: install-dev ## run the suite once more, and see that the code is covered (ARGS=)
+	@$(bin)/python -m pytest $(parallel) --cov $(ARGS)
 
 attack: install-dev ## attack a service in every way, beside a caller who is to notice nothing (ARGS=--write: docs/attack.md)
 	@$(bin)/python -m pytest tests/attack --attack $(ARGS)

@@ -16,9 +16,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from time import perf_counter, thread_time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from service.bound import Bound
+from service.bound import SHORT, Bound
 from service.run import Part, Run
 from service.wire.numbers import Numbers, join
 
@@ -128,7 +128,12 @@ class Lane:
         if self.requests + self.coming < LEAST_WAITING:
             # Nobody is refused for the many rows of a few others.
             wait = 0.0
-        return self.bound.is_full(wait, (each, self.most * each), limit, caller, now)
+        bound = self.bound
+        if wait <= limit * SHORT and not bound.is_short:
+            # As nearly always; the bound would say so too.
+            bound.long_since = now
+            return False
+        return bound.is_full(wait, (each, self.most * each), limit, caller, now)
 
     @property
     def most(self) -> int:
@@ -271,7 +276,11 @@ class Batcher:
             first = waiting.popleft()
             lane.requests -= 1
             lane.rows -= first[2]
-            if _is_wanted(first):
+            try:
+                is_wanted = first[0].wanted()
+            except Exception as error:  # noqa: BLE001  it is logged, and the request hears of it
+                is_wanted = _is_lost(first, error)
+            if is_wanted:
                 batch.append(first)
                 rows += first[2]
             else:
@@ -285,7 +294,11 @@ class Batcher:
             waiting, dropped = queue.waiting, 0
             while waiting and dropped < DROPPED_AT_ONCE:
                 first = waiting.popleft()
-                if _is_wanted(first):
+                try:
+                    is_wanted = first[0].wanted()
+                except Exception as error:  # noqa: BLE001  as in `_take`
+                    is_wanted = _is_lost(first, error)
+                if is_wanted:
                     kept.append(first)
                 else:
                     lane.requests -= 1
@@ -353,14 +366,11 @@ class Batcher:
             self._go_on(lane, queue)
 
 
-def _is_wanted(waiting: _Waiting) -> bool:
-    """Whether a request still waits; one that cannot even tell hears of that."""
-    try:
-        return waiting[0].wanted()
-    except Exception as error:
-        log.exception("a request that waits cannot be asked whether it still does")
-        _hand_on([waiting], [error])
-        return False
+def _is_lost(waiting: _Waiting, error: Exception) -> Literal[False]:
+    """Tell a request that could not say whether it still waits; it does not, from then on."""
+    log.error("a request that waits cannot be asked whether it still does", exc_info=error)
+    _hand_on([waiting], [error])
+    return False
 
 
 def _hand_on(batch: list[_Waiting], came: list[Part | Exception]) -> None:

@@ -24,11 +24,11 @@ LOOK_SECONDS = 0.25
 class Bound:
     """One queue's bound, which knows how the queue has been of late."""
 
-    __slots__ = ("_long_since", "_refused", "_until", "is_short")
+    __slots__ = ("_refused", "_until", "is_short", "long_since")
 
     def __init__(self) -> None:
         """Begin with an empty queue."""
-        self._long_since = math.inf
+        self.long_since = math.inf
         # Whether more keeps coming than can be answered.
         self.is_short = False
         # While it is short, when that is looked at, and who has been refused meanwhile.
@@ -50,7 +50,7 @@ class Bound:
         each, run = pace
         short = min(limit, max(limit * SHORT, run))
         if wait <= short:
-            self._long_since = now
+            self.long_since = now
             if not self.is_short:
                 return False
         if self.is_short and now >= self._until:
@@ -62,7 +62,7 @@ class Bound:
             return True
         if wait <= limit:
             return False
-        if now - self._long_since > limit * STANDING:
+        if now - self.long_since > limit * STANDING:
             self.is_short = True
             self._until = now + LOOK_SECONDS
         return True
@@ -76,7 +76,7 @@ class Bound:
         """Go on being short, unless all would fit, or nobody has come for a while."""
         if is_over or now >= self._until + LOOK_SECONDS:
             self.is_short = False
-            self._long_since = now
+            self.long_since = now
         else:
             self._until = now + LOOK_SECONDS
         self._refused.clear()

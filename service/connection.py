@@ -167,6 +167,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, front: Owner, on_closed: Callable[[], None]) -> None:
         """Serve one connection of `front`; `on_closed` is called when it has ended."""
         self._front = front
+        # The header lines of every answer to a request with some headers.
+        self.common = front.common
         self._on_closed = on_closed
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -586,10 +588,6 @@ class Connection(asyncio.Protocol):
         return b"\r\n".join([*lines, b"", b""])
 
     # What the front and the pipeline call.
-
-    def common(self, headers: Mapping[bytes, bytes], request_id: str) -> bytes:
-        """The header lines of every answer to a request with these headers."""
-        return self._front.common(headers, request_id)
 
     def respond(
         self,

@@ -154,7 +154,8 @@ class Front:
         route = None
         try:
             if request.method == b"POST":
-                route = self.table.find(request.target)
+                # Nearly always it is spelled as the table has it.
+                route = self.table.routes.get(request.target) or self.table.find(request.target)
             if route is None:
                 self._answer_elsewhere(request, may_load=not asked)
                 return

@@ -146,6 +146,7 @@ class Pipeline:
         self.queue = settings.queue
         self.timeout = settings.timeout
         self.max_body = settings.max_body
+        self.at_once = min(settings.max_body, bulk.AT_ONCE)
         self.room = Room(settings.max_in_flight)
         self.access = access
         self.guarded = access.is_on
@@ -274,39 +275,47 @@ class Prediction:
             now: the moment, by `perf_counter`.
         """
         self._received = now
+        exchange = self.exchange
+        headers, body = exchange.headers, exchange.body
         try:
-            self._decode()
+            # What nearly all bodies are, any dialect decodes as it is.
+            if (
+                len(body) <= self._pipeline.at_once
+                and headers.get(b"content-type") == b"application/json"
+                and b"content-encoding" not in headers
+            ):
+                self._submit(self.route.codec.decode(body, exchange.header))
+            else:
+                self._decode_others(body, headers)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
             self._fail(error)
 
-    def _decode(self) -> None:
-        exchange, codec = self.exchange, self.route.codec
-        headers, body = exchange.headers, exchange.body
+    def _decode_others(self, body: bytes, headers: Mapping[bytes, bytes]) -> None:
+        """Decode a body that is large, or compressed, or of another type.
+
+        Raises:
+            RequestError: with everything that is wrong with it.
+        """
         if len(body) > self._pipeline.max_body:
             raise transfer.too_large(self._pipeline.max_body)
-        plain = (
-            headers.get(b"content-type") == b"application/json"
-            and b"content-encoding" not in headers
-        )
-        if len(body) > bulk.AT_ONCE:
-            # Here, if it is as it should be: then it takes a millisecond or two.
-            if plain and codec.attempt is not None and len(body) <= bulk.QUICK:
-                asked = codec.attempt(body)
-                if asked is not None:
-                    self._submit(asked)
-                    return
-            self._decode_apart()
-            return
-        # What nearly all bodies are, any dialect reads as it is.
-        if not plain:
-            if len(body) > bulk.ZIPPED_AT_ONCE and b"content-encoding" in headers:
-                self._decode_apart()
-                return
+        codec, zipped = self.route.codec, b"content-encoding" in headers
+        if len(body) <= (bulk.ZIPPED_AT_ONCE if zipped else bulk.AT_ONCE):
             body = self._plain_body()
-            if len(body) > bulk.AT_ONCE:
-                self._decode_apart()
+            if len(body) <= bulk.AT_ONCE:
+                self._submit(codec.decode(body, self.exchange.header))
                 return
-        self._submit(codec.decode(body, exchange.header))
+        # Here, if it is as it should be: then it takes a millisecond or two.
+        elif (
+            codec.attempt is not None
+            and len(body) <= bulk.QUICK
+            and not zipped
+            and headers.get(b"content-type") == b"application/json"
+        ):
+            asked = codec.attempt(body)
+            if asked is not None:
+                self._submit(asked)
+                return
+        self._decode_apart()
 
     def _decode_apart(self) -> None:
         """Decode a large body where that holds nobody up, and go on."""
@@ -400,11 +409,12 @@ class Prediction:
             self._fail(came)
             return
         try:
-            if came.end - came.start > self.route.rows_at_once:
+            route = self.route
+            if came.end - came.start > route.rows_at_once:
                 self._encode_apart(came, handed)
                 return
-            reply = self.route.codec.encode(self._asked, came)
-            encoded = self._answer(came, handed, *as_http(reply, self.exchange.headers))
+            content, head = as_http(route.codec.encode(self._asked, came), self.exchange.headers)
+            encoded = self._answer(came, handed, content, head)
         except Exception as error:  # noqa: BLE001  as in `begin`
             self._fail(error)
             return
@@ -434,15 +444,15 @@ class Prediction:
 
     def _answer(self, came: Part, handed: float, content: bytes, head: bytes) -> float:
         """Answer, and count it; the moment at which the answer was there."""
-        encoded = perf_counter()
+        encoded, exchange = perf_counter(), self.exchange
         times = (self._received, self._decoded, came.run, handed, encoded)
         self.route.meter.answered(times, self._asked.imputed)
-        if self.exchange.headers.get(_ASK_TIMING) == b"1":
+        if exchange.headers.get(_ASK_TIMING) == b"1":
             head += b"server-timing: %s\r\n" % server_timing(times).encode()
-        head += self.exchange.common()
+        head += exchange.common()
         if self._held:
             self._let_go()
-        self.exchange.respond(200, content, head)
+        exchange.respond(200, content, head)
         return encoded
 
     def _fail(self, error: Exception) -> None:

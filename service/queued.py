@@ -26,6 +26,7 @@ class Queued(Batcher):
         """Run for `loop`, whose thread is the only one that calls this."""
         super().__init__(loop)
         self.vigil = Vigil(loop)
+        self.answered = self.vigil.answered
         self._threads = (ThreadPoolExecutor(1, "large"), ThreadPoolExecutor(1, "huge"))
 
     def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
@@ -39,10 +40,6 @@ class Queued(Batcher):
             self._loop.call_soon_threadsafe(then, came)
 
         start_in(self._threads[bulk.is_huge(size)], run)
-
-    def answered(self, now: float) -> None:
-        """Note that an answer was given, and stay awake for the next request if that helps."""
-        self.vigil.answered(now)
 
     def shut_down(self) -> None:
         """Begin no more work."""

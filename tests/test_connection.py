@@ -124,7 +124,11 @@ def send_until_stuck(sock: socket.socket, request: bytes, most: int = 64_000_000
 
 def test_a_pipeline_of_strangers_requests_stops_nobody(closed):
     """Each is refused at once: answers go out one after another, and not from within each other."""
-    first = post(BODY, b"Authorization: Bearer predict", b"X-Request-Timeout: 0.000000001")
+    first = post(
+        BODY,
+        b"Authorization: Bearer " + tokens.secret("predict").encode(),
+        b"X-Request-Timeout: 0.000000001",
+    )
     refused = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     last = refused.replace(b"Host: x", b"Host: x\r\nConnection: close")
 
@@ -569,8 +573,8 @@ HOSTILE = {
 def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, monkeypatch, *, by_tls):
     """Whatever it sent, and however it ended, all that is counted comes back to nothing."""
     monkeypatch.setattr(flow, "STALLED_SECONDS", 0.5)
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 1)
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 3)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 3)
 
     def be_hostile(sock: socket.socket, sent: bytes) -> None:
         sock.settimeout(0.5)

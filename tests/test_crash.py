@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -353,9 +354,9 @@ def shared(tmp_path_factory):
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         pytest.skip("there is nobody here")
-    folder = tmp_path_factory.mktemp("shared")
+    folder, temporary = tmp_path_factory.mktemp("shared"), Path(tempfile.gettempdir())
     for place in (folder, *folder.parents):
-        if place.stat().st_uid == 0 and place.is_relative_to(tmp_path_factory.getbasetemp().parent):
+        if place.stat().st_uid == 0 and place.is_relative_to(temporary) and place != temporary:
             place.chmod(place.stat().st_mode | 0o055)
     publish(folder, "m", OLD)
     with aliases.changing(folder / "m") as named:

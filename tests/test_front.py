@@ -71,7 +71,7 @@ class Served:
     ) -> tuple[int, dict[str, str], bytes]:
         """One request on a connection of its own: status, headers in lower case, body."""
         with contextlib.closing(
-            http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         ) as c:
             c.request(method, path, body, dict(headers))
             answer = c.getresponse()
@@ -80,7 +80,7 @@ class Served:
     def turns(self, *requests: bytes) -> bytes:
         """What comes back for requests, each sent once the one before it is answered."""
         answers = b""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock:
             for request in requests:
                 sock.sendall(request)
                 answers += sock.recv(65536)
@@ -88,7 +88,7 @@ class Served:
 
     def raw(self, *pieces: bytes, pause: float = 0.0) -> bytes:
         """All that comes back for bytes sent as they are."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock:
             for piece in pieces:
                 sock.sendall(piece)
                 time.sleep(pause)

@@ -140,7 +140,7 @@ def test_a_token_for_some_models_is_for_those(served, path, status):
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
 def test_a_token_opens_predictions(served, scheme):
     """Whichever way the scheme is written."""
-    headers = {**JSON, "Authorization": f"{scheme} predict"}
+    headers = {**JSON, "Authorization": f"{scheme} {tokens.secret('predict')}"}
 
     assert served.ask("POST", "/predict", BODY, headers)[0] == 200
 
