@@ -220,22 +220,17 @@ def test_every_spelling_has_the_same_bounds(slow, path, app_calls):
     callers = [threading.Thread(target=call) for _ in range(100)]
     for caller in callers:
         caller.start()
-    until(
-        lambda: (
-            len(statuses) + sum(lane.rows for lane in served.front.table.lanes) + len(runs) == 100
-        )
-    )
-    # On a busy machine, some of those who were let in may be too late by now.
-    assert statuses.count(429) > 90
+    # On a busy machine, some of those who were let in may be too late already.
+    until(lambda: statuses.count(429) > 80)
     assert set(statuses) <= {429, 504}
     time.sleep(0.3)
     release.set()
     for caller in callers:
         caller.join()
 
-    assert statuses.count(200) == 1
+    assert len(runs) == 1
+    assert statuses.count(200) == sum(runs) < 10
     assert set(statuses) == {200, 429, 504}
-    assert runs == [1]
     assert app_calls == []
 
 
