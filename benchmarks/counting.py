@@ -26,8 +26,8 @@ SECONDS = 2
 # What `triceps serve` is, with a line more.
 _SERVE = """
 import sys
-from service.cli import main
-from service.metrics import Meter
+from service.commands.main import main
+from service.observability.metrics import Meter
 {line}
 sys.argv[0] = "triceps"
 main()

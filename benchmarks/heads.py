@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import models, report
-from service.model import Model
+from service.inference.model import Model
 
 ROWS = (1, 16)
 ROUNDS = 3

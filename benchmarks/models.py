@@ -19,7 +19,7 @@ import orjson
 from onnx import TensorProto, helper, numpy_helper
 
 from service import signature as signatures
-from service.model import Model
+from service.inference.model import Model
 from service.signature import Feature, Golden, Head, Input, Signature, Tensor, tabular
 
 if TYPE_CHECKING:

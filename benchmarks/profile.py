@@ -21,8 +21,8 @@ import uvloop
 
 from benchmarks import load, models, processes, report, servers
 from benchmarks.floor import best
-from service.batcher import Batcher, Lane
-from service.model import Model
+from service.inference.batcher import Batcher, Lane
+from service.inference.model import Model
 from service.run import Part, Run
 from service.wire.native import fast
 from service.wire.native.answers import Writer

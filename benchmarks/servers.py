@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import models
 from benchmarks.peers import predictor
-from service.model import Model
+from service.inference.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

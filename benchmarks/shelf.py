@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import servers
-from service import aliases
-from service.model import Model  # first, since it keeps ONNX Runtime from telling anybody
-from service.publish import publish, versions
+from service.inference.model import Model  # first, since it keeps ONNX Runtime from telling anybody
+from service.repository import aliases
+from service.repository.publish import publish, versions
 from tests import small
 from tests.attack import repository
 

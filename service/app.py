@@ -21,27 +21,29 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from service import __version__, cors, describe, gate, openapi, routes, trace, transfer
+from service import __version__
 from service import settings as all_settings
-from service.access import Access
-from service.batcher import Lane
-from service.direct import Direct
+from service.api import authorization, descriptions, oip, openapi, routes, scoring, v1
 from service.errors import BadRequest, HTTPError, RequestError, nearest
 from service.errors import NotFound as NoExample
-from service.life import Library
-from service.metrics import Metrics, expose
-from service.pages import oip, scoring, v1
+from service.http import content_encoding, cors, request_ids
+from service.http.tokens import Access
+from service.inference.batcher import Lane
+from service.inference.direct import Direct
+from service.observability.metrics import Metrics, expose
 from service.prediction import Pipeline
-from service.repository import known_names
+from service.repository.reloader import Library
+from service.repository.repository import known_names
 from service.wire import native, tensors
 from service.wire import oip as oip_wire
 from service.wire.body import show, wrong
 from service.wire.dialect import Reply
+from service.wire.native import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from service.repository import Repository, Servable
+    from service.repository.repository import Repository, Servable
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
@@ -78,11 +80,11 @@ def create_app(
     if access is None:
         access = Access.open(settings.tokens_file)
     app.extensions["triceps.access"] = access
-    gate.add(app, access, settings, cors.parse(settings.cors))
+    authorization.add(app, access, settings, cors.parse(settings.cors))
     rules = routes.predictions(settings)
     pipeline = Pipeline(settings, metrics, access, Direct())
     _add_predictions(app, rules, pipeline)
-    is_told_all = partial(gate.is_told_all, access)
+    is_told_all = partial(authorization.is_told_all, access)
     _add_pages(app, rules)
     _add_own(app, settings.max_body, is_told_all)
     app.register_blueprint(oip.pages(library, metrics))
@@ -123,7 +125,7 @@ class _Exchange:
             for name, value in request.headers
         }
         self.what = f"{request.method} {request.path}"
-        self.request_id = trace.current.get()
+        self.request_id = request_ids.current.get()
         self.response: Response
 
     def header(self, name: str) -> str:
@@ -157,7 +159,7 @@ def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:
             {
                 "default": repository.default,
                 "policy": repository.policy,
-                "models": [describe.summary(repository, name) for name in repository.names()],
+                "models": [descriptions.summary(repository, name) for name in repository.names()],
                 "refused": [vars(entry) for entry in repository.refused],
             }
         )
@@ -169,8 +171,8 @@ def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:
         repository = library.having(name, version)
         servable = repository.find(name, version, alias)
         batching = servable.model.batching.as_json()
-        said = {**describe.describe(servable), "batching": batching}
-        return _json({**said, **describe.versions(repository, name)})
+        said = {**descriptions.describe(servable), "batching": batching}
+        return _json({**said, **descriptions.versions(repository, name)})
 
     @app.get("/models/<name>/example")
     def example(name: str) -> Response:
@@ -193,7 +195,7 @@ def _example(servable: Servable, dialect: Dialect) -> Any:
     what = f"model {servable.name!r}: no example is known"
     if proof.no_example:
         raise NoExample(f"{what} that it answers: {proof.no_example}")
-    body = describe.example(signature, proof.shapes)
+    body = examples.example(signature, proof.shapes)
     if signature.tensor and dialect not in (native.DIALECT, oip_wire.DIALECT):
         raise NoExample(f"{what} in this protocol: it takes {tensors.WHOLE}")
     if dialect.example is not None:
@@ -285,7 +287,7 @@ def _body(max_body: int) -> bytes:
     try:
         return request.get_data(cache=False)
     except RequestEntityTooLarge as error:
-        raise transfer.too_large(max_body) from error
+        raise content_encoding.too_large(max_body) from error
     except ClientDisconnected as error:
         expected = f"the {request.content_length} bytes of its Content-Length"
         raise wrong("body", expected, "fewer") from error
@@ -299,7 +301,7 @@ def _answer(reply: Reply, status: int = 200) -> Response:
     """A reply, compressed where the caller asks for that."""
     answer = Response(reply.content, status, reply.headers, content_type=reply.content_type)
     answer.vary.add("Accept-Encoding")
-    smaller = transfer.compress(reply.content, _header("Accept-Encoding"))
+    smaller = content_encoding.compress(reply.content, _header("Accept-Encoding"))
     if smaller is not None:
         answer.set_data(smaller)
         answer.content_encoding = "gzip"

@@ -18,23 +18,23 @@ from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from service import bulk, transfer
-from service.access import PREDICT
-from service.batcher import LEAST_WAITING
 from service.errors import GONE, HTTPError, NotReady, RequestError, TooBusy, TooLate
-from service.metrics import ASK_TIMING, server_timing
-from service.transfer import JSON
-from service.wire import native
+from service.http import content_encoding
+from service.http.content_encoding import JSON
+from service.http.tokens import PREDICT
+from service.inference.batcher import LEAST_WAITING
+from service.observability.metrics import ASK_TIMING, server_timing
+from service.wire import limits, native
 from service.wire.body import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from service.access import Access
-    from service.batcher import Asker, Given, Lane
-    from service.metrics import Meter, Metrics
-    from service.repository import Servable
+    from service.http.tokens import Access
+    from service.inference.batcher import Asker, Given, Lane
+    from service.observability.metrics import Meter, Metrics
+    from service.repository.repository import Servable
     from service.run import Part
     from service.settings import Settings
     from service.wire.dialect import Asked, Codec, Dialect, Reply
@@ -146,7 +146,7 @@ class Pipeline:
         self.queue = settings.queue
         self.timeout = settings.timeout
         self.max_body = settings.max_body
-        self.at_once = min(settings.max_body, bulk.AT_ONCE)
+        self.at_once = min(settings.max_body, limits.AT_ONCE)
         self.room = Room(settings.max_in_flight)
         self.access = access
         self.guarded = access.is_on
@@ -167,15 +167,15 @@ class Pipeline:
     def route(self, servable: Servable, dialect: Dialect, lane: Lane) -> Route:
         """The route to a version in a dialect, whose requests wait in `lane`."""
         signature = servable.signature
-        each = bulk.numbers_a_row(signature, signature.heads)
+        each = limits.numbers_a_row(signature, signature.heads)
         return Route(
             servable,
             dialect,
             dialect.codec(servable.name, servable.version, signature),
             lane,
             self._metrics.meter(servable, dialect.name),
-            safe_bytes=bulk.MOST_NUMBERS // max(1, each),
-            rows_at_once=bulk.rows_at_once(signature),
+            safe_bytes=limits.MOST_NUMBERS // max(1, each),
+            rows_at_once=limits.rows_at_once(signature),
         )
 
     def admit(self, route: Route, exchange: Exchange, came: float = 0.0) -> Prediction | None:
@@ -297,17 +297,17 @@ class Prediction:
             RequestError: with everything that is wrong with it.
         """
         if len(body) > self._pipeline.max_body:
-            raise transfer.too_large(self._pipeline.max_body)
+            raise content_encoding.too_large(self._pipeline.max_body)
         codec, zipped = self.route.codec, b"content-encoding" in headers
-        if len(body) <= (bulk.ZIPPED_AT_ONCE if zipped else bulk.AT_ONCE):
+        if len(body) <= (limits.ZIPPED_AT_ONCE if zipped else limits.AT_ONCE):
             body = self._plain_body()
-            if len(body) <= bulk.AT_ONCE:
+            if len(body) <= limits.AT_ONCE:
                 self._submit(codec.decode(body, self.exchange.header))
                 return
         # Here, if it is as it should be: then it takes a millisecond or two.
         elif (
             codec.attempt is not None
-            and len(body) <= bulk.QUICK
+            and len(body) <= limits.QUICK
             and not zipped
             and headers.get(b"content-type") == b"application/json"
         ):
@@ -323,8 +323,8 @@ class Prediction:
 
         def decode() -> tuple[Any, int]:
             body = self._plain_body() if exchange.is_open() else b""
-            asked = bulk.read(self.route.codec.decode, body, exchange.header)
-            size = bulk.held(asked.arrays)
+            asked = limits.read(self.route.codec.decode, body, exchange.header)
+            size = limits.held(asked.arrays)
             if b"content-encoding" in exchange.headers:
                 size += len(body)
             return asked, size
@@ -349,7 +349,7 @@ class Prediction:
     def _plain_body(self) -> bytes:
         """The body without its content encoding."""
         headers = self.exchange.headers
-        return transfer.read(
+        return content_encoding.read(
             self.exchange.body,
             headers.get(b"content-type", b"").decode("latin-1"),
             headers.get(b"content-encoding", b"").decode("latin-1"),
@@ -375,12 +375,12 @@ class Prediction:
             pipeline.timeout if seconds is None else seconds
         )
         if lane.wait > pipeline.queue and (
-            lane.requests >= LEAST_WAITING or bulk.rows_of(arrays) >= LEAST_WAITING
+            lane.requests >= LEAST_WAITING or limits.rows_of(arrays) >= LEAST_WAITING
         ):
             # The queue has become so long since it was let in, or it has more rows than one.
             raise pipeline.too_busy(route)
         if len(exchange.body) > route.safe_bytes or self._held:
-            bulk.check_rows(arrays, asked.heads, route.servable.signature)
+            limits.check_rows(arrays, asked.heads, route.servable.signature)
         pipeline.executor.submit(lane, route.servable.name, asked.heads, arrays, self)
 
     def wanted(self) -> bool:
@@ -423,11 +423,11 @@ class Prediction:
     def _encode_apart(self, came: Part, handed: float) -> None:
         """Encode a large answer where that holds nobody up, and answer with it."""
         outputs = came.outputs()
-        size = bulk.check_answer(outputs)
-        self._hold(bulk.held(outputs))
+        size = limits.check_answer(outputs)
+        self._hold(limits.held(outputs))
 
         def encode() -> tuple[bytes, bytes]:
-            with bulk.turn(size):
+            with limits.turn(size):
                 reply = self.route.codec.encode(self._asked, came)
                 return as_http(reply, self.exchange.headers)
 
@@ -544,7 +544,7 @@ def as_http(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]
         head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
     accepted = headers.get(b"accept-encoding")
     if accepted is not None:
-        smaller = transfer.compress(content, accepted.decode("latin-1"))
+        smaller = content_encoding.compress(content, accepted.decode("latin-1"))
         if smaller is not None:
             return smaller, head + b"content-encoding: gzip\r\n"
     return content, head

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import cors
 from service.errors import SettingsError, nearest
+from service.http import cors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

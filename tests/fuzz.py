@@ -31,7 +31,7 @@ import small
 from bodies import Body
 
 from service.errors import RequestError
-from service.model import Model
+from service.inference.model import Model
 from service.run import Part, Run
 from service.wire import mlflow, native, oip, tfserving
 from service.wire.native import fast

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from service.operators import MICROSOFT, ML
+from service.inference.independence.operators import MICROSOFT, ML
 
 if TYPE_CHECKING:
     from collections.abc import Callable

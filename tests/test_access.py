@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import pytest
 
-from service import access
-from service.access import ALL, Access, TokensError, parse, read, warning
 from service.errors import Forbidden, Unauthorized
+from service.http import tokens
+from service.http.tokens import ALL, Access, TokensError, parse, read, warning
 
 
 def hashed(token):
@@ -198,7 +198,7 @@ def test_a_token_that_is_removed_goes_though_the_file_cannot_be_read_at_once(fil
     assert opened.check("Bearer s", "predict", None) == "shop"
     later(opened, file, FILE.replace(hashed("s"), hashed("new")))
     with monkeypatch.context() as patch:
-        patch.setattr(access, "read_file", _fail)
+        patch.setattr(tokens, "read_file", _fail)
         assert opened.check("Bearer s", "predict", None) == "shop"
     opened._next_look = 0
 
@@ -226,12 +226,12 @@ def test_a_change_is_followed(file, caplog):
 def test_the_file_is_looked_at_once_a_second(file, monkeypatch):
     """However often somebody asks."""
     looked = []
-    monkeypatch.setattr(access, "_look_at", lambda path: looked.append(path) or (0,) * 5)
+    monkeypatch.setattr(tokens, "_look_at", lambda path: looked.append(path) or (0,) * 5)
     opened = Access.open(file)
     for _ in range(100):
         opened.check("Bearer s", "predict", None)
     at_once = len(looked)
-    monkeypatch.setattr(access, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(tokens, "LOOK_SECONDS", 0.01)
     opened._next_look = time.monotonic()
     for _ in range(3):
         opened.check("Bearer s", "predict", None)
@@ -287,7 +287,7 @@ def test_all_tokens_are_compared_wherever_the_right_one_stands(file, monkeypatch
     """How long that takes says nothing; and only the first time of one that is right."""
     compared = []
     monkeypatch.setattr(
-        access.hmac, "compare_digest", lambda ours, _: compared.append(ours) or ours == _
+        tokens.hmac, "compare_digest", lambda ours, _: compared.append(ours) or ours == _
     )
     opened = Access.open(file)
     for token in ("s", "a", "s"):

@@ -12,8 +12,8 @@ import pytest
 import small
 from click.testing import CliRunner
 
-from service import aliases
-from service.cli import main
+from service.commands.main import main
+from service.repository import aliases
 
 ROOT = Path(__file__).parent.parent
 BAD = b"not a model"
@@ -141,7 +141,7 @@ def test_a_folder_that_is_gone_cannot_be_locked(tmp_path):
 _WRITER = """
 import sys
 from pathlib import Path
-from service import aliases
+from service.repository import aliases
 
 for number in range(10**9):
     with aliases.changing(Path(sys.argv[1])) as named:
@@ -181,7 +181,7 @@ def test_two_writers_at_once_lose_nothing(models):
     """They take turns."""
     folder = models / "m"
     code = (
-        "import sys; from pathlib import Path; from service import aliases\n"
+        "import sys; from pathlib import Path; from service.repository import aliases\n"
         "for number in range(20):\n"
         "    with aliases.changing(Path(sys.argv[1])) as named:\n"
         "        named[f'{sys.argv[2]}{number}'] = '1'\n"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.model import Model
+from service.inference.model import Model
 from service.run import Part, Run
 from service.signature import Head, Signature, Tensor
 from service.wire import native

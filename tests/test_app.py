@@ -22,8 +22,8 @@ from werkzeug.test import Client, TestResponse
 from werkzeug.wrappers import Request
 
 from service import __version__, create_app
-from service.life import Library
-from service.model import Model
+from service.inference.model import Model
+from service.repository.reloader import Library
 from service.settings import Settings
 
 LIMIT = 64 * 1024

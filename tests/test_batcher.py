@@ -12,10 +12,10 @@ import pytest
 import small
 from onnx import helper
 
-from service import batcher as batchers
-from service.batcher import DROPPED_AT_ONCE, FEW_ROWS, ROWS_A_RUN, Batcher, Lane
 from service.errors import CannotRun
-from service.model import Model
+from service.inference import batcher as batchers
+from service.inference.batcher import DROPPED_AT_ONCE, FEW_ROWS, ROWS_A_RUN, Batcher, Lane
+from service.inference.model import Model
 from service.run import Part
 
 

@@ -15,10 +15,10 @@ import small
 from click.testing import CliRunner
 from test_front import JSON, Served
 
-from service.cli import main
-from service.life import Library
-from service.logs import Lines, Text
-from service.model import MOST_ROWS, MOST_ROWS_WHOLE, Model
+from service.commands.main import main
+from service.inference.model import MOST_ROWS, MOST_ROWS_WHOLE, Model
+from service.observability.logs import Lines, Text
+from service.repository.reloader import Library
 
 CALLERS = 8
 ROUNDS = 3

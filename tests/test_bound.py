@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.bound import LOOK_SECONDS, SHORT, Bound
+from service.inference.admission import LOOK_SECONDS, SHORT, Bound
 
 LIMIT = 0.1
 ROW = 0.001

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from test_front import JSON, Served
 
-from service import bulk
 from service.wire import body as bodies
-from service.wire import pieces
+from service.wire import limits, pieces
 
 MB = 2**20
 # On a machine that is not busy it is a tenth of a second.
@@ -116,7 +115,7 @@ def test_nobody_waits_for_one_row_that_is_taken(served):
 )
 def test_an_answer_has_a_bound(served, path, form, query):
     """It is worked out before anything is run."""
-    rows = bulk.MOST_NUMBERS // 2000 + 1
+    rows = limits.MOST_NUMBERS // 2000 + 1
     body = json.dumps({form: [[1]] * rows}).encode()
 
     status, _, content = served.ask("POST", path + query, body, JSON)
@@ -131,13 +130,13 @@ def test_an_answer_has_a_bound(served, path, form, query):
 
 def test_an_answer_of_unknown_width_has_one_too(served):
     """Once it is there, and before it is text."""
-    body = b'{"instances":[[' + b"1," * bulk.MOST_NUMBERS + b"1]]}"
+    body = b'{"instances":[[' + b"1," * limits.MOST_NUMBERS + b"1]]}"
 
     for query in ("", "?x=1"):
         status, content = ask_patiently(served, "/models/steps/predict" + query, body, JSON)
 
         assert status == 400
-        assert f"at most {bulk.MOST_NUMBERS} values" in json.loads(content)["error"]
+        assert f"at most {limits.MOST_NUMBERS} values" in json.loads(content)["error"]
 
 
 def test_classes_have_a_bound_of_their_own(served):
@@ -153,7 +152,7 @@ def test_classes_have_a_bound_of_their_own(served):
 
 def test_large_and_small_are_answered_alike(served):
     """Whoever reads a body, and writes its answer."""
-    for rows in (1, bulk.ROWS_AT_ONCE + 1, bodies.MOST_ROWS):
+    for rows in (1, limits.ROWS_AT_ONCE + 1, bodies.MOST_ROWS):
         body = json.dumps({"instances": [[i, -i] for i in range(rows)]}).encode()
 
         status, content = ask_patiently(served, "/predict", body, JSON)

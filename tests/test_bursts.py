@@ -16,7 +16,7 @@ import pytest
 import small
 from test_serve import PATIENCE, Server, free_port, get
 
-from service import descriptors
+from service.host import descriptors
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 SECONDS = 60
@@ -32,7 +32,7 @@ def _models(tmp_path):
 def serving(models, *, limit=None):
     """A service of two workers; it may open `limit` descriptors a process."""
     port = free_port()
-    code = "from service.cli import main; main()"
+    code = "from service.commands.main import main; main()"
     if limit is not None:
         limits = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
         code = f"import resource; {limits}; {code}"

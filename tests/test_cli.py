@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from service.cli import GROUP, Commands, main
+from service.commands.main import GROUP, Commands, main
 from service.errors import SettingsError, TricepsError
 
 
@@ -148,7 +148,7 @@ def test_a_module_that_no_extra_brings_is_a_bug():
 )
 def test_a_broken_plugin_does_not_break_the_others(value, reason):
     """It is listed as broken, says why when it is called, and the rest works."""
-    group = _offering(broken=value, serve="service.serve:serve")
+    group = _offering(broken=value, serve="service.commands.serve:serve")
 
     listed = CliRunner().invoke(group, ["--help"])
     done = CliRunner().invoke(group, ["broken"])

@@ -19,11 +19,12 @@ import small
 import tokens
 from test_front import BODY, JSON, LAST, Served, post
 
-from service import bulk, flow, tls
-from service import connection as connections
-from service.batcher import Lane
-from service.connection import Connection
-from service.flow import Unread
+from service.http import connection as connections
+from service.http import flow_control, tls
+from service.http.connection import Connection
+from service.http.flow_control import Unread
+from service.inference.batcher import Lane
+from service.wire import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -194,7 +195,7 @@ def test_an_error_in_an_answer_costs_one_connection(served, monkeypatch, caplog)
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("service.front.Front.answer", fail)
+    monkeypatch.setattr("service.server.front.Front.answer", fail)
     with opened(served) as sock:
         sock.sendall(post(BODY))
         assert sock.recv(1000) == b""
@@ -224,7 +225,7 @@ def test_who_never_reads_is_neither_read_nor_answered_on(
         assert len(connection._rest) < 600_000
         assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
 
-        monkeypatch.setattr(flow, "STALLED_SECONDS", 0.5)
+        monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
         until(lambda: not served.front.connections)
         assert nothing_is_held(served)
 
@@ -300,7 +301,7 @@ def test_the_one_that_stalls_longest_goes_first():
 )
 def test_closing_ends_though_nobody_reads(served, secure, sent, idle, monkeypatch, *, by_tls):
     """No peer keeps a connection by not reading what is left of its answers."""
-    monkeypatch.setattr(flow, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
     monkeypatch.setattr(connections, "IDLE_SECONDS", idle)
     with opened(served, secure if by_tls else None) as sock:
         sock.settimeout(1)
@@ -336,7 +337,7 @@ def test_slow_senders_of_large_bodies_leave_room_for_others(served):
         for size in [
             LIMIT // 2,
             *(LIMIT >> shift for shift in range(2, 6)),
-            *[flow.SMALL * 2] * 12,
+            *[flow_control.SMALL * 2] * 12,
         ]:
             sock = stack.enter_context(opened(served))
             before = served.front.in_flight
@@ -349,8 +350,8 @@ def test_slow_senders_of_large_bodies_leave_room_for_others(served):
         assert LIMIT // 2 < served.front.in_flight <= LIMIT * 3 // 4
         for _ in range(20):
             assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
-        for _ in range(LIMIT // 4 // flow.SMALL - 1):
-            stack.enter_context(contextlib.closing(half(served, flow.SMALL)))
+        for _ in range(LIMIT // 4 // flow_control.SMALL - 1):
+            stack.enter_context(contextlib.closing(half(served, flow_control.SMALL)))
         assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
     until(lambda: nothing_is_held(served))
     assert served.ask("POST", "/predict", b" " * (LIMIT // 2), JSON)[0] == 400
@@ -384,8 +385,8 @@ def test_what_is_announced_and_not_sent_takes_no_room(served):
 @SECURE
 def test_a_body_that_comes_too_slowly_is_refused(served, secure, monkeypatch, *, by_tls):
     """Though it never stops for long; and who is fast enough may take longer than that."""
-    monkeypatch.setattr(flow, "SLOW_SECONDS", 1)
-    monkeypatch.setattr(flow, "SLOWEST", 10_000)
+    monkeypatch.setattr(flow_control, "SLOW_SECONDS", 1)
+    monkeypatch.setattr(flow_control, "SLOWEST", 10_000)
     with opened(served, secure if by_tls else None) as slow, opened(served) as fast:
         for sock in (slow, fast):
             sock.sendall(post(b" " * 200_000, b"Connection: close")[:-199_000])
@@ -409,7 +410,7 @@ def test_a_body_that_comes_too_slowly_is_refused(served, secure, monkeypatch, *,
 
 def test_who_waits_for_an_answer_is_no_slow_sender(served, monkeypatch):
     """What it has begun to send meanwhile is measured from when it is read on."""
-    monkeypatch.setattr(flow, "SLOW_SECONDS", 1)
+    monkeypatch.setattr(flow_control, "SLOW_SECONDS", 1)
     release = threading.Event()
     with opened(served) as sock:
         hold = [served.front.threads.submit(release.wait, 10) for _ in range(4)]
@@ -572,7 +573,7 @@ HOSTILE = {
 @pytest.mark.parametrize("ends", ["resets", "closes", "reads a little", "reads all", "waits"])
 def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, monkeypatch, *, by_tls):
     """Whatever it sent, and however it ended, all that is counted comes back to nothing."""
-    monkeypatch.setattr(flow, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 3)
     monkeypatch.setattr(connections, "IDLE_SECONDS", 3)
 
@@ -624,7 +625,7 @@ def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
         Connection, "connection_made", lambda self, transport: made(self, Watched(transport))
     )
     # What is large, and not as it should be, is read in a thread.
-    body = BODY[:-1] + b" " * bulk.AT_ONCE
+    body = BODY[:-1] + b" " * limits.AT_ONCE
     busy = threading.Event()
     served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
     with opened(served) as sock:
@@ -642,7 +643,7 @@ def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
 @pytest.mark.parametrize("ending", [b"", b"]}"], ids=["wrong", "right"])
 def test_who_has_gone_before_a_large_body_is_read_is_counted_as_499(served, ending):
     """And not as one who sent a wrong body, whatever it was."""
-    body = b'{"instances":[{"fruit":[1,2]}' + b" " * bulk.AT_ONCE + ending
+    body = b'{"instances":[{"fruit":[1,2]}' + b" " * limits.AT_ONCE + ending
     busy = threading.Event()
     served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
     with opened(served) as sock:

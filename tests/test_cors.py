@@ -2,7 +2,7 @@
 
 import pytest
 
-from service import cors
+from service.http import cors
 
 ORIGIN = "https://app.example.com"
 

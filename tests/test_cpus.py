@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from service import cpus
+from service.host import processors
 
 
 def _lay(root, files):
@@ -76,4 +76,4 @@ def test_the_quota_of_the_container_counts(files, expected, tmp_path, monkeypatc
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     _lay(tmp_path, files)
 
-    assert cpus.available(tmp_path) == expected
+    assert processors.available(tmp_path) == expected

@@ -22,11 +22,11 @@ import pytest
 import small
 from test_serve import Server, free_port, get
 
-from service import aliases
-from service.files import write_file
-from service.publish import PublishError, leftovers, publish, versions
-from service.repository import open_repository
-from service.scan import look
+from service.host.files import write_file
+from service.repository import aliases
+from service.repository.publish import PublishError, leftovers, publish, versions
+from service.repository.repository import open_repository
+from service.repository.scan import look
 
 ROOT = Path(__file__).parent.parent
 OLD, NEW = small.three(), small.three(2.0)
@@ -36,7 +36,8 @@ OLD, NEW = small.three(), small.three(2.0)
 _KILLS = """
 import json, os, shutil, signal, sys
 from pathlib import Path
-from service import aliases, prune, publish
+from service.commands import prune
+from service.repository import aliases, publish
 
 models = Path(sys.argv[1])
 new = Path(sys.argv[2]).read_bytes()
@@ -193,7 +194,7 @@ def test_a_write_that_is_cut_short_by_the_kernel_leaves_the_old(tmp_path, most):
         named["stable"] = "1"
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from service import aliases, files, publish\n"
+        "from service.host import files; from service.repository import aliases, publish\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))\n"
         "models = Path(sys.argv[1])\n"
@@ -216,7 +217,8 @@ def test_two_trainers_that_publish_at_once_get_two_versions(tmp_path):
     """Of a model that neither of them has published before: one brings its folder."""
     go = time.time() + 0.5
     code = (
-        "import sys, time; from pathlib import Path; from service.publish import publish\n"
+        "import sys, time; from pathlib import Path\n"
+        "from service.repository.publish import publish\n"
         "for _ in range(20):\n"
         "    publish(Path(sys.argv[1]), 'm', sys.argv[2].encode())\n"
     )
@@ -307,7 +309,7 @@ def test_an_alias_that_does_not_fit_stays_what_it_was(disk):
     _fill(disk)
     done = subprocess.run(
         [
-            *(sys.executable, "-c", "from service.cli import main; main()"),
+            *(sys.executable, "-c", "from service.commands.main import main; main()"),
             *("alias", "m", "stable", "2", "--models", disk),
         ],
         cwd=ROOT,
@@ -327,9 +329,9 @@ def test_an_alias_that_does_not_fit_stays_what_it_was(disk):
 _AS = """
 import os, sys
 from pathlib import Path
-from service import aliases
+from service.repository import aliases
 from service.errors import TricepsError
-from service.publish import publish
+from service.repository.publish import publish
 os.setgroups([])
 os.setresgid(*[int(sys.argv[3])] * 3)
 os.setresuid(*[int(sys.argv[2])] * 3)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.commands.row_files import RowsError, read_csv
 from service.errors import BadRequest
-from service.rows import RowsError, read_csv
 from service.signature import Feature, Head, Signature, Tensor, tabular
 from service.wire import cells, mlflow
 from training import data, table

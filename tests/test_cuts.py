@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service import cuts
-from service.cuts import LEAST_BYTES, MORE, MOST, Cuts
+from service.inference import subgraphs
+from service.inference.subgraphs import LEAST_BYTES, MORE, MOST, Cuts
 
 
 class Made:
@@ -91,7 +91,7 @@ def test_what_only_a_cut_can_do_has_one():
 
 def test_only_so_many_sets_are_remembered(monkeypatch):
     """What was asked for often stays so."""
-    monkeypatch.setattr(cuts, "REMEMBERED", 20)
+    monkeypatch.setattr(subgraphs, "REMEMBERED", 20)
     kept = Cuts(Made(), 100)
     for _ in range(100):
         kept.find("often")

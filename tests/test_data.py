@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from service import memory
+from service.host import memory
 from service.signature import Feature, Statistics, Tensor
 from training import data, table
 from training import spec as specs

@@ -9,7 +9,7 @@ from both_ways import BothWays
 from onnx import TensorProto, helper
 
 from service.errors import UndeclaredAnswer
-from service.model import Model
+from service.inference.model import Model
 
 F, I64, U64 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT64
 node = helper.make_node

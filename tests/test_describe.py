@@ -5,10 +5,11 @@ import json
 import pytest
 import small
 
-from service import describe
-from service.model import Model
-from service.repository import Servable
+from service.api import descriptions
+from service.inference.model import Model
+from service.repository.repository import Servable
 from service.signature import Feature, Golden, Head, Input, Signature, Statistics, Tensor, tabular
+from service.wire.native import examples
 
 
 def _servable(content, name="m"):
@@ -18,7 +19,7 @@ def _servable(content, name="m"):
 
 def test_a_signed_model_tells_all_it_knows():
     """Features with defaults, vocabularies and statistics; heads with labels and needs."""
-    described = describe.describe(_servable(small.three(models={"risky": ["risk"]})))
+    described = descriptions.describe(_servable(small.three(models={"risky": ["risk"]})))
 
     assert described == {
         "name": "m",
@@ -104,13 +105,13 @@ def test_whole_numbers_of_an_example_have_no_point():
     """As a person would write them."""
     signature = Model.load(small.three()).signature
 
-    assert json.dumps(describe.example(signature)["instances"][0]["digit"]) == "[0, 1, 0, 9]"
-    assert json.dumps(describe._plain([1.5, 2.0, "a", True])) == '[1.5, 2, "a", true]'
+    assert json.dumps(examples.example(signature)["instances"][0]["digit"]) == "[0, 1, 0, 9]"
+    assert json.dumps(examples._plain([1.5, 2.0, "a", True])) == '[1.5, 2, "a", true]'
 
 
 def test_a_foreign_model_tells_what_its_graph_does():
     """Names, dtypes and shapes; an axis of any length is null."""
-    assert describe.describe(_servable(small.ragged())) == {
+    assert descriptions.describe(_servable(small.ragged())) == {
         "name": "m",
         "version": "7",
         "inputs": {"x": {"kind": "tensor", "dtype": "float32", "shape": [None, 2]}},
@@ -124,7 +125,7 @@ def test_an_image_tells_its_statistics():
     tensor = Tensor("digit", "float32", (4,))
     entry = Input("digit", "image", (tensor,), (), (2, 2), Statistics(0, 255, 33.0, 78.0))
 
-    assert describe.describe_input(entry) == {
+    assert descriptions.describe_input(entry) == {
         "kind": "image",
         "dtype": "float32",
         "shape": [4],
@@ -144,7 +145,7 @@ def test_provenance_is_passed_on():
         {"x": Input("x", "tensor", (tensor,))}, heads, provenance={"rows": 14, "seed": 7}
     )
 
-    described = describe.describe(Servable("m", "1", None, signature))
+    described = descriptions.describe(Servable("m", "1", None, signature))
 
     assert described["provenance"] == {"rows": 14, "seed": 7}
 
@@ -163,7 +164,7 @@ def test_without_golden_rows_the_example_is_zeros(dtype, shape, row):
     """Of the graph's own shape and dtype."""
     entry = Input("x", "tensor", (Tensor("x", dtype, shape),))
 
-    assert describe.example(Signature({"x": entry}, {})) == {"instances": [{"x": row}]}
+    assert examples.example(Signature({"x": entry}, {})) == {"instances": [{"x": row}]}
 
 
 def test_without_golden_rows_a_feature_is_its_default_or_its_first_category():
@@ -177,7 +178,7 @@ def test_without_golden_rows_a_feature_is_its_default_or_its_first_category():
     ]
     signature = Signature({"person": tabular("person", features)}, {})
 
-    assert describe.example(signature) == {
+    assert examples.example(signature) == {
         "instances": [{"person": {"age": 38, "bmi": 0, "smoker": "no", "town": "Ulm", "note": ""}}]
     }
 
@@ -193,6 +194,6 @@ def test_golden_rows_need_not_hold_every_input(golden):
     """They may answer for some heads alone."""
     inputs = {n: Input(n, "tensor", (Tensor(n, "float32", (1,)),)) for n in ("a", "b")}
 
-    assert describe.example(Signature(inputs, {}, golden=golden)) == {
+    assert examples.example(Signature(inputs, {}, golden=golden)) == {
         "instances": [{"a": [1.5], "b": [0]}]
     }

@@ -26,7 +26,7 @@ from test_front import Served
 
 from service import settings
 from service.app import create_app
-from service.model import Model
+from service.inference.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,11 +24,11 @@ GRACE = 1.0
 # Each run takes so long that a stop comes in the middle of it.
 SLOW = [
     "import sys, time",
-    "from service import cli, model",
+    "from service.commands import main; from service.inference import model",
     "predict = model.Model.predict",
     "def slowly(*args): time.sleep(0.5); return predict(*args)",
     "model.Model.predict = slowly",
-    "cli.main()",
+    "main.main()",
 ]
 
 
@@ -44,7 +44,7 @@ def serving(
     port: int,
     *,
     grace: float = GRACE,
-    program: str = "from service.cli import main; main()",
+    program: str = "from service.commands.main import main; main()",
 ) -> Iterator[Server]:
     """A service of two workers, which is gone in the end in any case."""
     import sys

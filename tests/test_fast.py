@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.model import Model
+from service.inference.model import Model
 from service.wire import native, quick
 from service.wire.native import fast
 from service.wire.numbers import join

@@ -16,15 +16,15 @@ import pytest
 import small
 from test_front import JSON, Served, post
 
-from service import batcher as batchers
 from service import prediction
-from service.access import Access
-from service.batcher import Batcher, Lane
-from service.connection import Connection
-from service.front import Front
-from service.metrics import Meter
-from service.model import Model
+from service.http.connection import Connection
+from service.http.tokens import Access
+from service.inference import batcher as batchers
+from service.inference.batcher import Batcher, Lane
+from service.inference.model import Model
+from service.observability.metrics import Meter
 from service.prediction import Prediction
+from service.server.front import Front
 from service.wire.native import answers, reference
 from service.wire.native.fast import Decoder
 
@@ -282,7 +282,7 @@ def test_a_connection_that_cannot_be_checked_costs_no_other_its_check(tmp_path, 
     """It is hung up on, and those that are quiet for too long are closed all the same."""
     served = Served(tmp_path)
     check = Connection.check
-    monkeypatch.setattr("service.connection.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("service.http.connection.IDLE_SECONDS", 0.1)
     try:
         with contextlib.ExitStack() as stack:
             quiet = [

@@ -12,9 +12,9 @@ import pytest
 import small
 from click.testing import CliRunner
 
-from service import files
-from service.cli import main
-from service.files import FileError, replacing, write_file
+from service.commands.main import main
+from service.host import files
+from service.host.files import FileError, replacing, write_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -288,7 +288,7 @@ def test_a_command_writes_on_the_descriptor_that_it_was_given(models, rows):
     os.write(writer, b"before\n")
     done = subprocess.run(
         [
-            *(sys.executable, "-c", "from service.cli import main; main()"),
+            *(sys.executable, "-c", "from service.commands.main import main; main()"),
             *(*_commands(models, rows)["predict"], f"/dev/fd/{writer}"),
         ],
         cwd=ROOT,
@@ -310,7 +310,7 @@ def test_what_standard_output_takes_in_part_is_an_error(name, unbuffered, models
     """A raw file, as PYTHONUNBUFFERED makes it, writes the beginning and raises nothing."""
     run = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
-        "from service.cli import main; main()"
+        "from service.commands.main import main; main()"
     )
     # Coverage could not write what it has found either.
     uncovered = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
@@ -335,7 +335,7 @@ def test_a_closed_standard_output_is_said(models, rows):
         done = subprocess.run(
             [
                 *("/bin/sh", "-c", 'exec "$@" >&-', "sh"),
-                *(sys.executable, "-c", "from service.cli import main; main()"),
+                *(sys.executable, "-c", "from service.commands.main import main; main()"),
                 *(*_commands(models, rows)[name], "-"),
             ],
             cwd=ROOT,
@@ -373,9 +373,9 @@ def test_a_token_is_not_written_into_a_pipe(tmp_path):
 WRITES = {"write_text", "write_bytes", "mkstemp", "NamedTemporaryFile", "symlink_to", "link_to"}
 # Who writes, and why not by `replacing`.
 ALLOWED = {
-    ("service/files.py", "O_CREAT"): "it is the one function",
-    ("service/publish.py", "open"): "into a folder of its own, which is renamed whole",
-    ("service/trial.py", "write_text"): "to the kernel, below /proc",
+    ("service/host/files.py", "O_CREAT"): "it is the one function",
+    ("service/repository/publish.py", "open"): "into a folder of its own, which is renamed whole",
+    ("service/repository/sandbox.py", "write_text"): "to the kernel, below /proc",
 }
 
 

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 keras = pytest.importorskip("keras", reason="needs the train extra")
 
-from service.model import Model  # noqa: E402  (after the check above)
-from service.publish import WrongName  # noqa: E402  (after the check above)
+from service.inference.model import Model  # noqa: E402  (after the check above)
+from service.repository.publish import WrongName  # noqa: E402  (after the check above)
 from training import cli, export, foreign  # noqa: E402  (after the check above)
 from training.errors import ExportError, SpecError  # noqa: E402  (after the check above)
 

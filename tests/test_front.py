@@ -18,12 +18,12 @@ import pytest
 import small
 import uvloop
 
-from service import connection as connections
 from service import settings as all_settings
 from service.app import create_app
-from service.connection import Connection
-from service.front import Front
-from service.model import Model
+from service.http import connection as connections
+from service.http.connection import Connection
+from service.inference.model import Model
+from service.server.front import Front
 
 RIGHT = {"insurance": {"age": 47, "bmi": 20}, "fruit": [1, 2.5], "digit": [1, 2, 3, 4]}
 BODY = json.dumps({"instances": [RIGHT]}).encode()
@@ -585,7 +585,7 @@ def test_a_head_that_comes_in_pieces_is_not_known_again(served, pieces):
 
 def test_only_so_many_heads_are_known(served, monkeypatch):
     """A caller who never sends the same one twice takes no memory."""
-    monkeypatch.setattr("service.connection.MAX_KNOWN", 8)
+    monkeypatch.setattr("service.http.connection.MAX_KNOWN", 8)
     served.front.heads.clear()
 
     served.turns(*(post(BODY, b"X: %d" % i) for i in range(30)))

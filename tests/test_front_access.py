@@ -12,8 +12,8 @@ import small
 import tokens
 from test_front import BODY, JSON, Served, post
 
-from service import connection as connections
-from service.batcher import Lane
+from service.http import connection as connections
+from service.inference.batcher import Lane
 
 ORIGIN = "https://app.example.com"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -257,7 +257,7 @@ def test_a_bug_of_ours_has_the_name_of_its_request(open_, monkeypatch, caplog):
         raise ZeroDivisionError
 
     monkeypatch.setattr("service.wire.native.fast.Decoder.decode", fail)
-    monkeypatch.setattr("service.bridge.call", fail)
+    monkeypatch.setattr("service.server.wsgi.call", fail)
     for path in ("/predict", "/models"):
         status, headers, _ = open_.ask("POST", path, BODY, {**JSON, "X-Request-ID": "mine-5"})
 
@@ -378,7 +378,7 @@ def test_by_default_no_page_reads_anything(open_):
 
 def test_a_token_that_is_taken_back_opens_no_more(tmp_path, monkeypatch):
     """On a connection that is open, too."""
-    monkeypatch.setattr("service.access.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.http.tokens.LOOK_SECONDS", 0.0)
     small.put(tmp_path / "models", "three", 1, small.three())
     file = tokens.put(tmp_path)
     served = Served(tmp_path / "models", tokens_file=file)

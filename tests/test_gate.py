@@ -10,14 +10,14 @@ import tokens
 from flask import Flask, Response
 
 from service import settings as all_settings
-from service import trace
-from service.access import Access
+from service.api import oip, v1
+from service.api.authorization import OPEN, add, scope_of
+from service.api.scoring import NOT_SAID
 from service.app import create_app
 from service.errors import RequestError
-from service.gate import OPEN, add, scope_of
-from service.life import Library
-from service.pages import oip, v1
-from service.pages.scoring import NOT_SAID
+from service.http import request_ids
+from service.http.tokens import Access
+from service.repository.reloader import Library
 
 A_HASH = "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 B_HASH = "sha256:3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"
@@ -130,7 +130,7 @@ def gated(settings, access, origins=()):
     @app.get("/metrics")
     def answer(name=""):
         library.find(*filter(None, [name]))
-        return trace.current.get()
+        return request_ids.current.get()
 
     return app.test_client()
 
@@ -274,7 +274,7 @@ def test_a_request_keeps_its_name(client):
     assert passed.text == passed.headers["X-Request-ID"] == "mine-1"
     assert refused.headers["X-Request-ID"] == "mine-1"
     assert len(client.get("/livez").headers["X-Request-ID"]) == 32
-    assert trace.current.get() == ""
+    assert request_ids.current.get() == ""
 
 
 def test_a_page_of_an_allowed_origin_may_ask(settings, access):
@@ -369,7 +369,7 @@ def test_without_tokens_health_names_models_to_all(settings):
 @pytest.mark.parametrize("state", ["serving", "superseded", "unloaded", "broken"])
 def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, monkeypatch, state):
     """By no rule that there is, whatever has become of the model."""
-    monkeypatch.setattr("service.life.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("service.repository.reloader.SETTLE_SECONDS", 0.0)
     models = tmp_path / "models"
     provenance = {"spec": "hidden", "source": "hidden.onnx", "scores": {"risk": {}, "digits": {}}}
     made = replace(

@@ -14,62 +14,67 @@ import pytest
 import small
 from test_workers import PATIENCE, Service
 
-from service import shared_library
-from service.generations import COMMITTED, DIFFER, GENERATION, WAIT, Generations, Member
-from service.publish import publish
-from service.scan import look
+from service.repository.catalog import EMPTY, declare
+from service.repository.publish import publish
+from service.repository.scan import look
+from service.server import shared_library
+from service.server.generations import COMMITTED, DIFFER, GENERATION, WAIT, Generations, Member
+from service.server.shared_library import SharedLibrary
 from service.settings import Settings
-from service.shared_library import SharedLibrary
-from service.stock import EMPTY, declare
 
 # Does not wait long for a file to be whole; and each worker takes another time to load one.
 BRISK = """
 import os, random, time
-from service import cli, life, stock
-life.SETTLE_SECONDS = 0.01
-load = stock.Model.load
+from service.commands import main
+from service.repository import catalog, reloader
+reloader.SETTLE_SECONDS = 0.01
+load = catalog.Model.load
 def load_at_leisure(path):
     time.sleep(random.Random(os.getpid() + time.time_ns()).uniform(0, 0.4))
     return load(path)
-stock.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
-cli.main()
+catalog.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
+main.main()
 """
 # In the worker of the first slot, version 2 is loaded more slowly than elsewhere.
 SLOW = """
 import time
-from service import cli, life, stock, workers
-life.SETTLE_SECONDS = 0.01
-work = workers.workers.work
+from service.commands import main
+from service.repository import catalog, reloader
+from service.server import supervisor
+reloader.SETTLE_SECONDS = 0.01
+work = supervisor.workers.work
 def work_slowly(settings, pair, status, metrics, member):
-    load = stock.Model.load
+    load = catalog.Model.load
     def slowly(path):
         if path.parent.name == "2":
             time.sleep(2)
         return load(path)
     if member._slot == 1:
-        stock.Model.load = staticmethod(slowly)
+        catalog.Model.load = staticmethod(slowly)
     return work(settings, pair, status, metrics, member)
-workers.workers.work = work_slowly
-cli.main()
+supervisor.workers.work = work_slowly
+main.main()
 """
 # Only there it fails, as long as that is the worker which was started first in that slot.
 FAILING = """
 import os
-from service import cli, life, shared_library, stock, workers
-life.SETTLE_SECONDS, shared_library.AGAIN_SECONDS = 0.01, 0.01
-work, first = workers.workers.work, os.getpid()
+from service.commands import main
+from service.repository import catalog, reloader
+from service.server import shared_library, supervisor
+reloader.SETTLE_SECONDS, shared_library.AGAIN_SECONDS = 0.01, 0.01
+work, first = supervisor.workers.work, os.getpid()
 def work_badly(settings, pair, status, metrics, member):
-    load = stock.Model.load
+    load = catalog.Model.load
     def badly(path):
         if path.parent.name == "2":
             raise MemoryError
         return load(path)
     if member._slot == 1 and not os.path.exists(str(settings.models) + "/.failed"):
         open(str(settings.models) + "/.failed", "w").close()
-        stock.Model.load = staticmethod(badly)
+        catalog.Model.load = staticmethod(badly)
     return work(settings, pair, status, metrics, member)
-workers.workers.work = work_badly
-cli.main()
+supervisor.workers.work = work_badly
+main.main()
 """
 
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from forms import DATATYPES, _raw
 from onnx import TensorProto
 
-from service.cli import main
-from service.model import Model
+from service.commands.main import main
+from service.inference.model import Model
 
 KINDS = {
     "voice": graphs.voice,

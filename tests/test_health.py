@@ -15,9 +15,10 @@ import small
 import tokens
 from click.testing import CliRunner
 
-from service import health, settings
+from service import settings
 from service.app import create_app
-from service.cli import main
+from service.commands import health
+from service.commands.main import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -199,7 +200,7 @@ def test_a_wrong_setting_is_two():
 
 _IMPORTED = """
 import sys
-from service.cli import main
+from service.commands.main import main
 sys.argv = ["triceps", "health"]
 try:
     main()

@@ -9,13 +9,13 @@ import sys
 
 import small
 
-from service import heap
-from service.life import Library
+from service.host import allocator
+from service.repository.reloader import Library
 
 _THREADS = """
 import ctypes, re, threading
-from service import heap
-heap.share()
+from service.host import allocator
+allocator.share()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
@@ -48,14 +48,14 @@ def test_what_the_library_has_not_is_not_asked(monkeypatch):
     """Neither macOS nor Alpine has these functions."""
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
 
-    heap.share()
-    heap.give_back()
+    allocator.share()
+    allocator.give_back()
 
 
 def test_memory_is_given_back_after_a_model_has_gone(tmp_path, monkeypatch):
     """At the next look, when those it was answering have their answers; and only then."""
     given = []
-    monkeypatch.setattr(heap, "give_back", lambda: given.append(1))
+    monkeypatch.setattr(allocator, "give_back", lambda: given.append(1))
     small.put(tmp_path, "three", 1, small.three())
     library = Library(tmp_path)
     library.refresh()

@@ -15,7 +15,7 @@ import pytest
 import small
 from test_front import BODY, JSON, Served, post
 
-from service import connection as connections
+from service.http import connection as connections
 
 MB = 2**20
 MAX_BODY = 12 * MB

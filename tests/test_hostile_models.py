@@ -28,12 +28,14 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from test_serve import Server, free_port, get
 
-from service import memory, model, trial
 from service.app import create_app
 from service.errors import ModelRefused, Shortage
-from service.life import Library
-from service.model import Model
-from service.repository import open_repository
+from service.host import memory
+from service.inference import model
+from service.inference.model import Model
+from service.repository import sandbox
+from service.repository.reloader import Library
+from service.repository.repository import open_repository
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -569,16 +571,18 @@ def large(megabytes):
 # Tries files with the limits given: prints why each is refused, and what the worst of it took.
 _TRY = """
 import os, sys, time
-from service import memory, model, stock, trial
-from service.scan import Version
+from service.host import memory
+from service.inference import model
+from service.repository import catalog, sandbox
+from service.repository.scan import Version
 
-trial.BUSY_SECONDS, trial.WALL_SECONDS = 1, 4
+sandbox.BUSY_SECONDS, sandbox.WALL_SECONDS = 1, 4
 free = int(sys.argv[1]) << 20
 memory.available = lambda: free
 {before}
-with trial.kept({workers}):
+with sandbox.kept({workers}):
     for path in sys.argv[2:]:
-        made = stock.load(Version("m", "1", path, ((path,),)))
+        made = catalog.load(Version("m", "1", path, ((path,),)))
         print(getattr(made, "reason", "loaded"), flush=True)
 """
 
@@ -627,7 +631,7 @@ def test_a_file_that_waits_is_refused(tmp_path):
     before = """
         load = model.Model.load
         waits = lambda path: time.sleep(60) if path.name == "0.onnx" else load(path)
-        trial.Model.load = staticmethod(waits)
+        sandbox.Model.load = staticmethod(waits)
     """
 
     assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
@@ -646,7 +650,7 @@ def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
             if path.name == "0.onnx":
                 os.kill(os.getpid(), signal.{how})
             return load(path)
-        trial.Model.load = staticmethod(ends)
+        sandbox.Model.load = staticmethod(ends)
     """
 
     assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
@@ -660,7 +664,7 @@ def test_a_bug_in_a_trial_is_told(tmp_path):
     before = """
         def fails(path):
             raise ZeroDivisionError("by nought")
-        trial.Model.load = staticmethod(fails)
+        sandbox.Model.load = staticmethod(fails)
     """
 
     assert tried(tmp_path, GOOD, before=before)[0] == [
@@ -696,8 +700,8 @@ def test_a_file_is_tried_once_for_all(tmp_path):
         def counts(path):
             print("tried", flush=True)
             return load(path)
-        trial.Model.load = staticmethod(counts)
-        stock.Model = type("Other", (), {"load": staticmethod(load)})
+        sandbox.Model.load = staticmethod(counts)
+        catalog.Model = type("Other", (), {"load": staticmethod(load)})
     """
     (tmp_path / "0.onnx").write_bytes(GOOD)
     code = _TRY.format(before=textwrap.dedent(before), workers=2)
@@ -716,8 +720,8 @@ def test_a_file_is_tried_once_for_all(tmp_path):
 def test_without_its_keeper_no_file_is_loaded(tmp_path):
     """What has not been tried might end whoever loads it."""
     before = """
-        trial.VERDICT_SECONDS = 1
-        trial._become_keeper = lambda *_: os._exit(1)
+        sandbox.VERDICT_SECONDS = 1
+        sandbox._become_keeper = lambda *_: os._exit(1)
     """
     said, _ = tried(tmp_path, GOOD, before=before)
 
@@ -729,14 +733,14 @@ def test_without_its_keeper_no_file_is_loaded(tmp_path):
 def test_a_keeper_that_is_killed_is_replaced(tmp_path):
     """Whoever is waiting for it then is answered by the next one."""
     before = """
-        become, path = trial._become_keeper, sys.argv[2]
+        become, path = sandbox._become_keeper, sys.argv[2]
         def once(*given):
             try:
                 os.mkdir(path + ".first")
             except FileExistsError:
                 become(*given)
             os._exit(1)
-        trial._become_keeper = once
+        sandbox._become_keeper = once
     """
 
     assert tried(tmp_path, GOOD, before=before)[0] == ["loaded"]
@@ -753,7 +757,7 @@ def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
             except FileExistsError:
                 return load(source)
             raise {error}
-        trial.Model.load = staticmethod(short)
+        sandbox.Model.load = staticmethod(short)
         sys.argv.append(sys.argv[2])
     """
     (refused, loaded), _ = tried(tmp_path, GOOD, before=before)
@@ -765,10 +769,10 @@ def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
 def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
     """Who loads takes more than it will keep: another that finds too little waits until it has."""
     end, other = socket.socketpair()
-    keeper = trial._Keeper(end, 2)
+    keeper = sandbox._Keeper(end, 2)
     monkeypatch.setattr(memory, "available", lambda: 1000)
     monkeypatch.setattr(
-        trial, "_try", lambda *_: trial._Verdict("s", time.monotonic(), None, 500, 9)
+        sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic(), None, 500, 9)
     )
     loading, done = socket.socketpair()
     with end, other, loading:
@@ -784,15 +788,15 @@ def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
 def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
     """Two workers are about to load one model; a second one finds less by that."""
     end, other = socket.socketpair()
-    keeper = trial._Keeper(end, 2)
+    keeper = sandbox._Keeper(end, 2)
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
     frees = []
 
     def _try(path, stamp, free, _):
         frees.append(free >> 20)
-        return trial._Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
+        return sandbox._Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
 
-    monkeypatch.setattr(trial, "_try", _try)
+    monkeypatch.setattr(sandbox, "_try", _try)
     with end, other:
         first = [keeper._judge("a", "s")[0] for _ in range(1)]
         second = keeper._judge("b", "s")[0]
@@ -804,11 +808,11 @@ def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
 def test_what_was_loaded_once_needs_room_again(monkeypatch):
     """A version that went and is asked for again is not tried again, and may find none."""
     end, other = socket.socketpair()
-    keeper = trial._Keeper(end, 1)
+    keeper = sandbox._Keeper(end, 1)
     free = [1000 << 20]
     monkeypatch.setattr(memory, "available", lambda: free[0])
-    verdict = trial._Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
-    monkeypatch.setattr(trial, "_try", lambda *_: verdict)
+    verdict = sandbox._Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
+    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
     with end, other:
         assert keeper._judge("a", "s")[0] is None
         free[0] = 100 << 20
@@ -820,11 +824,11 @@ def test_what_was_loaded_once_needs_room_again(monkeypatch):
 def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
     """It is not waited for longer than any load takes."""
     end, other = socket.socketpair()
-    keeper = trial._Keeper(end, 1)
+    keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
-    monkeypatch.setattr(trial, "WALL_SECONDS", 0.05)
-    verdict = trial._Verdict("s", time.monotonic(), None, 500 << 20, 1)
-    monkeypatch.setattr(trial, "_try", lambda *_: verdict)
+    monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.05)
+    verdict = sandbox._Verdict("s", time.monotonic(), None, 500 << 20, 1)
+    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
     loading, done = socket.socketpair()
     with end, other, loading, done:
         keeper._loading[loading] = 600 << 20
@@ -836,7 +840,7 @@ def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
 def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
     """Such as where no more processes are allowed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    keeper = trial._Keeper(theirs, 1)
+    keeper = sandbox._Keeper(theirs, 1)
     judged = iter([OSError(11, "Resource temporarily unavailable"), (None, 7)])
 
     def judge(path, stamp):
@@ -846,16 +850,16 @@ def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
 
     monkeypatch.setattr(keeper, "_judge", judge)
     asked = SimpleNamespace(asking=ours, look_after=lambda: None)
-    monkeypatch.setattr(trial, "_keepers", [asked])
+    monkeypatch.setattr(sandbox, "_keepers", [asked])
     thread = threading.Thread(target=keeper.run)
     with theirs:
         thread.start()
         with (
             pytest.raises(ModelRefused, match="it cannot be tried: Resource temporarily unava"),
-            trial.passed("a", "s"),
+            sandbox.passed("a", "s"),
         ):
             pass
-        with trial.passed("a", "s"):
+        with sandbox.passed("a", "s"):
             assert list(keeper._loading.values()) == [7]
         ours.close()
         thread.join()
@@ -865,17 +869,17 @@ def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
 
 def test_who_asks_from_outside_a_service_is_not_kept_waiting():
     """Commands load one file, for themselves: there is no keeper, nor a trial."""
-    with trial.passed("absent", "s"):
-        assert trial._keepers == []
+    with sandbox.passed("absent", "s"):
+        assert sandbox._keepers == []
 
 
 def test_what_is_remembered_is_bounded(monkeypatch):
     """A repository that is published into for years does not fill the keeper."""
     end, other = socket.socketpair()
-    keeper = trial._Keeper(end, 1)
+    keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: None)
-    monkeypatch.setattr(trial, "MOST_TRIED", 3)
-    monkeypatch.setattr(trial, "_try", lambda *_: trial._Verdict("s", time.monotonic()))
+    monkeypatch.setattr(sandbox, "MOST_TRIED", 3)
+    monkeypatch.setattr(sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic()))
     with end, other:
         for number in range(10):
             assert keeper._judge(str(number), "s") == (None, 0)
@@ -949,10 +953,11 @@ def test_where_nobody_says_nothing_is_taken(tmp_path):
 # Whose processes may have only so much each, as the kernel sees to; and that is not patient.
 _LIMITED = """
 import resource
-from service import cli, life, trial
-life.SETTLE_SECONDS, trial.BUSY_SECONDS = 0.01, 2
+from service.commands import main
+from service.repository import reloader, sandbox
+reloader.SETTLE_SECONDS, sandbox.BUSY_SECONDS = 0.01, 2
 resource.setrlimit(resource.RLIMIT_DATA, (300 << 20,) * 2)
-cli.main()
+main.main()
 """
 
 

@@ -226,7 +226,7 @@ def test_all_three_heads_are_answered_at_once_and_in_little_memory(start):
 
 def test_nothing_is_left_to_compile_at_a_start(engine, image):
     """All bytecode is there, and fits: a probe of a read-only container would pay for the lack."""
-    code = "import service.health, service.serve, service.workers"
+    code = "import service.commands.health, service.commands.serve, service.server.supervisor"
     flags = ("--rm", *LOCKED_DOWN, "--entrypoint", "python")
 
     said = run(engine, "run", *flags, image, "-P", "-v", "-c", code).stderr

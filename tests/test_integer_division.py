@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 from small import model
 
-from service.integer_division import make_safe
-from service.model import Model
+from service.inference.integer_division import make_safe
+from service.inference.model import Model
 
 DTYPES = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}
 

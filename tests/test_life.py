@@ -25,14 +25,15 @@ from onnx import TensorProto, helper
 from test_front import Served
 from test_serve import PATIENCE, Server, free_port, get
 
-from service import create_app, life, scan, stock
+from service import create_app
 from service.app import create_app as create_worker_app
-from service.cli import main
+from service.commands.main import main
 from service.errors import NotFound, NotReady, SettingsError, Shortage
-from service.files import write_file
-from service.life import Library
-from service.model import Model
-from service.publish import publish
+from service.host.files import write_file
+from service.inference.model import Model
+from service.repository import catalog, reloader, scan
+from service.repository.publish import publish
+from service.repository.reloader import Library
 from service.settings import Settings
 
 BAD = b"not a model"
@@ -43,13 +44,16 @@ JSON = {"Content-Type": "application/json"}
 BRISK = [
     sys.executable,
     "-c",
-    "from service import cli, life; life.SETTLE_SECONDS, life.IDLE_SECONDS = 0.01, 0.1; cli.main()",
+    (
+        "from service.commands import main; from service.repository import reloader; "
+        "reloader.SETTLE_SECONDS, reloader.IDLE_SECONDS = 0.01, 0.1; main.main()"
+    ),
 ]
 
 
 @pytest.fixture(autouse=True)
 def _brisk(monkeypatch):
-    monkeypatch.setattr(life, "SETTLE_SECONDS", 0.001)
+    monkeypatch.setattr(reloader, "SETTLE_SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -306,7 +310,7 @@ def test_a_repository_that_is_gone_is_told_once_and_what_is_loaded_serves_on(mod
 def test_a_bug_while_looking_is_told_once_and_looking_goes_on(models, monkeypatch, caplog):
     """With its traceback."""
     library = Library(models)
-    monkeypatch.setattr(life, "look", lambda _: 1 / 0)
+    monkeypatch.setattr(reloader, "look", lambda _: 1 / 0)
     for _ in range(3):
         library.look_again()
 
@@ -415,7 +419,7 @@ def test_aliases_that_are_renamed_all_the_time_are_taken(models, monkeypatch):
     point(models, stable="1")
     library = Library(models)
     assert library.find("m", alias="stable").version == "1"
-    monkeypatch.setattr(life, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(reloader, "SETTLE_SECONDS", 0.05)
     ended = threading.Event()
 
     def rename():
@@ -448,7 +452,7 @@ def test_aliases_that_are_renamed_all_the_time_are_taken(models, monkeypatch):
 def test_what_the_machine_was_short_of_is_asked_for_again(models, monkeypatch, error, on_demand):
     """Later and later, though no file changes; what is the file's fault is not."""
     now = [1000.0]
-    monkeypatch.setattr(stock.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(catalog.time, "monotonic", lambda: now[0])
     put(models, 1)
     put(models, 2)
     failures = [error, error]
@@ -483,13 +487,13 @@ def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(m
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
-    monkeypatch.setattr(stock, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(catalog, "AGAIN_SECONDS", 0.0)
     with monkeypatch.context() as patch:
 
         def fail(*_):
             raise OSError(errno.EMFILE, "Too many open files")
 
-        patch.setattr(stock.files, "read_file", fail)
+        patch.setattr(catalog.files, "read_file", fail)
         library = Library(models)
         assert refused(library)[0][2].startswith("aliases.json: cannot be read: Too many open")
     library.refresh()
@@ -581,7 +585,7 @@ def test_an_older_version_is_unloaded_once_nobody_asks(models, monkeypatch):
     put(models, 2)
     library = Library(models)
     held = library.find("m", "1")
-    monkeypatch.setattr(life, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(reloader, "IDLE_SECONDS", 0.05)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and states(library)["1"] == "loaded":
         library.refresh()
@@ -604,9 +608,9 @@ def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    monkeypatch.setattr(life, "IDLE_SECONDS", 5)
+    monkeypatch.setattr(reloader, "IDLE_SECONDS", 5)
     now = [0.0]
-    monkeypatch.setattr(life.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(reloader.time, "monotonic", lambda: now[0])
     for second in (0, 4, 8, 12):
         now[0] = second
         library.find("m", "1")
@@ -621,7 +625,7 @@ def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
 
 def test_only_so_many_are_kept_at_once(models, monkeypatch):
     """Those asked for last: who asks for all there are does not fill the memory."""
-    monkeypatch.setattr(life, "MOST_KEPT", 2)
+    monkeypatch.setattr(reloader, "MOST_KEPT", 2)
     for version in range(1, 7):
         put(models, version)
     library = Library(models)
@@ -695,7 +699,7 @@ def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monke
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    real = stock.load
+    real = catalog.load
 
     def load(found):
         made = real(found)
@@ -703,7 +707,7 @@ def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monke
         library.refresh()
         return made
 
-    monkeypatch.setattr(life, "load", load)
+    monkeypatch.setattr(reloader, "load", load)
     with pytest.raises(NotFound, match=r"model 'm' has no version '1'\. Available: 2"):
         library.find("m", "1")
 
@@ -714,7 +718,7 @@ def test_what_is_loaded_on_demand_during_a_refresh_is_not_lost(models, monkeypat
     put(models, 2)
     library = Library(models)
     put(models, 3)
-    real = stock.load
+    real = catalog.load
     asked = []
 
     def load(found):
@@ -722,7 +726,7 @@ def test_what_is_loaded_on_demand_during_a_refresh_is_not_lost(models, monkeypat
             asked.append(library.find("m", "1").version)
         return real(found)
 
-    monkeypatch.setattr(stock, "load", load)
+    monkeypatch.setattr(catalog, "load", load)
     library.refresh()
 
     assert asked == ["1"]
@@ -739,7 +743,7 @@ def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads, monkeyp
     assert library.find("m", "1").version == "1"
     assert loads == [("m", "1"), ("m", "2")]
 
-    monkeypatch.setattr(life, "IDLE_SECONDS", -1)
+    monkeypatch.setattr(reloader, "IDLE_SECONDS", -1)
     library.refresh()
 
     assert states(library) == {"1": "on demand", "2": "loaded"}
@@ -789,14 +793,14 @@ def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models,
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    real = stock.load
+    real = catalog.load
 
     def load(found):
         made = real(found)
         library.unload("m")
         return made
 
-    monkeypatch.setattr(life, "load", load)
+    monkeypatch.setattr(reloader, "load", load)
     with pytest.raises(NotReady, match="it is unloaded"):
         library.find("m", "1")
     assert library.current.stock.models == {}
@@ -807,13 +811,13 @@ def test_what_is_loaded_on_demand_during_an_unload_is_dropped(models, monkeypatc
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    real = life.make
+    real = reloader.make
 
     def make(*arguments):
         library.find("m", "1")
         return real(*arguments)
 
-    monkeypatch.setattr(life, "make", make)
+    monkeypatch.setattr(reloader, "make", make)
     library.unload("m")
 
     assert library.current.stock.models == {}

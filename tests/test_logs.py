@@ -21,8 +21,9 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import logs, trace
 from service.errors import TricepsError
+from service.http import request_ids
+from service.observability import logs
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "triceps_" + "Ab1_-" * 8 + "Ab1"
@@ -33,7 +34,9 @@ PATIENCE = 20
 def say():
     """Log something by a formatter; what is written."""
 
-    def log(formatter, message, *arguments, name="service.front", error=None, request_id=None):
+    def log(
+        formatter, message, *arguments, name="service.server.front", error=None, request_id=None
+    ):
         info = None if error is None else (type(error), error, error.__traceback__)
         record = logging.LogRecord(name, logging.WARNING, "", 0, message, arguments, info)
         if request_id is not None:
@@ -61,7 +64,7 @@ def raised(error, cause=None):
 def test_a_record_is_an_object_on_one_line(say):
     """With its time as RFC 3339 has it."""
     before = time.time()
-    line = say(logs.Lines(), "serving %s, version %s", "a", 1, name="service.life")
+    line = say(logs.Lines(), "serving %s, version %s", "a", 1, name="service.repository.reloader")
     said = json.loads(line)
     moment = said.pop("time")
 
@@ -72,24 +75,24 @@ def test_a_record_is_an_object_on_one_line(say):
     assert said == {
         "level": "warning",
         "process": os.getpid(),
-        "logger": "service.life",
+        "logger": "service.repository.reloader",
         "message": "serving a, version 1",
     }
 
 
 def test_a_request_has_its_name_in_what_is_said_of_it(say):
     """As whoever logs has it, or as is known of what is being answered."""
-    trace.current.set("known")
+    request_ids.current.set("known")
     try:
         known = say(logs.Lines(), "x")
         told = say(logs.Lines(), "x", request_id="told")
         text = say(logs.Text(), "x")
     finally:
-        trace.current.set("")
+        request_ids.current.set("")
 
     assert json.loads(known)["request_id"] == "known"
     assert json.loads(told)["request_id"] == "told"
-    assert text.endswith(" service.front: x (request known)\n")
+    assert text.endswith(" service.server.front: x (request known)\n")
 
 
 @given(st.text())
@@ -119,13 +122,13 @@ def test_no_text_is_more_than_one_line(text):
 )
 def test_a_terminal_is_driven_by_nobody(say, forged, shown):
     """What would is shown as what it is."""
-    assert say(logs.Text(), "%s", forged).endswith(f" service.front: {shown}\n")
+    assert say(logs.Text(), "%s", forged).endswith(f" service.server.front: {shown}\n")
 
 
 def test_an_exception_is_one_text_with_what_led_to_it(say):
     """Oldest first, each with where it was raised."""
     error = raised(TricepsError("second"), raised(OSError(2, "No such file")))
-    line = say(logs.Lines(), "failed", name="service.life", error=error)
+    line = say(logs.Lines(), "failed", name="service.repository.reloader", error=error)
     exception = json.loads(line)["exception"]
 
     assert line.count("\n") == 1
@@ -159,7 +162,7 @@ def test_what_an_exception_quotes_is_not_told(say, formatter):
     error = raised(ValueError("could not read 'payload'"), raised(KeyError("payload")))
 
     told = say(formatter, "failed", error=error)
-    of_files = say(formatter, "failed", error=error, name="service.stock")
+    of_files = say(formatter, "failed", error=error, name="service.repository.catalog")
 
     assert "payload" not in told
     assert "ValueError" in told
@@ -183,7 +186,9 @@ def test_of_the_event_loops_objects_nothing_is_told(say, formatter):
 def test_a_token_is_hidden_wherever_it_comes_from(say, formatter, text):
     """In a message, or in an exception."""
     told = say(formatter, "got %s", text)
-    told += say(formatter, "failed", name="service.life", error=raised(ValueError(text)))
+    told += say(
+        formatter, "failed", name="service.repository.reloader", error=raised(ValueError(text))
+    )
 
     assert TOKEN not in told
     assert TOKEN[8:] not in told
@@ -219,8 +224,9 @@ def test_a_terminal_gets_lines_and_all_else_json(monkeypatch):
 
 _BUGGY = """
 from pathlib import Path
-from service import cli, logs
-from service.model import Model
+from service.commands import main
+from service.observability import logs
+from service.inference.model import Model
 from service.wire.native.answers import Writer
 
 right = Writer.write
@@ -235,11 +241,11 @@ def summary(*arguments):
     from flask import request
     raise KeyError(repr((arguments, request.headers)))
 
-from service import describe
-describe.summary = summary
+from service.api import descriptions
+descriptions.summary = summary
 Writer.write = write
 logs.set_up()
-cli.main()
+main.main()
 """
 
 

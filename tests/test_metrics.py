@@ -29,17 +29,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_front import BODY, JSON, RIGHT, Served, post
 from test_serve import ROOT, Server, free_port
 
-from service import __version__, board, create_app, metrics
-from service.batcher import Batcher, Lane
-from service.board import Board
-from service.metrics import Metrics, expose
-from service.model import Model
-from service.repository import open_repository
+from service import __version__, create_app
+from service.inference.batcher import Batcher, Lane
+from service.inference.model import Model
+from service.observability import metrics, shared_memory
+from service.observability.metrics import Metrics, expose
+from service.observability.shared_memory import Board
+from service.repository.repository import open_repository
 from service.run import Part, Run
+from service.server.supervisor import SOON_SECONDS
 from service.settings import Settings
 from service.signature import Head, Tensor
 from service.wire.labels import labels_of
-from service.workers import SOON_SECONDS
 
 # What the scores of `tags` are the sigmoids of: two rows of RIGHT, and one of defaults.
 TAGGED = [0, 1.5, 0, 1.5, 0.5, 1]
@@ -524,16 +525,16 @@ def test_defaults_are_counted_by_feature(tmp_path, name, body, expected):
 
 def test_regions_are_summed_and_a_successor_goes_on(models):
     """Whoever is asked tells the same; a slot's counts outlive its worker, even one cut short."""
-    board = Board(2)
+    shared_memory = Board(2)
     repository = open_repository(models)
-    both = [Metrics(board, slot) for slot in (0, 1)]
+    both = [Metrics(shared_memory, slot) for slot in (0, 1)]
     for counted in both:
         counted.count("", "", "other", 404)
         counted.meter(repository.served["three"][0]).failed(400)
         counted.flush()
     # As if it had been killed while it wrote.
-    board.regions[1].header[0] += 1
-    successor = Metrics(board, 1)
+    shared_memory.regions[1].header[0] += 1
+    successor = Metrics(shared_memory, 1)
     successor.count("", "", "other", 404)
     successor.meter(repository.served["three"][0]).failed(503)
     successor.flush()
@@ -553,11 +554,11 @@ def test_regions_are_summed_and_a_successor_goes_on(models):
 
 def test_a_region_whose_writer_was_killed_is_told_all_the_same(models):
     """After a moment of waiting for it."""
-    board = Board(2)
-    Metrics(board, 0).count("", "", "other", 404)
-    board.regions[0].header[0] += 1
+    shared_memory = Board(2)
+    Metrics(shared_memory, 0).count("", "", "other", 404)
+    shared_memory.regions[0].header[0] += 1
 
-    assert Metrics(board, 1).totals()["requests", "", "", "other", "404"].tolist() == [1]
+    assert Metrics(shared_memory, 1).totals()["requests", "", "", "other", "404"].tolist() == [1]
 
 
 _TORN = """
@@ -565,9 +566,9 @@ import os, sys, time
 import numpy as np
 from pathlib import Path
 from service.run import Run
-from service.board import Board
-from service.metrics import Metrics
-from service.repository import open_repository
+from service.observability.shared_memory import Board
+from service.observability.metrics import Metrics
+from service.repository.repository import open_repository
 
 board = Board(2)
 servable = open_repository(Path(sys.argv[1])).served["three"][0]
@@ -603,7 +604,7 @@ def test_a_reader_sees_all_of_a_flush_or_nothing(models):
 
 def test_a_full_region_says_so_once_and_counts_on(monkeypatch, caplog):
     """What has no room is not told, and nothing else is harmed."""
-    monkeypatch.setattr(board, "_NAMES", 200)
+    monkeypatch.setattr(shared_memory, "_NAMES", 200)
     counted = Metrics(Board())
     for i in range(20):
         counted.count("", "", "other", 400 + i)
@@ -618,7 +619,7 @@ def test_where_there_is_no_room_for_numbers_requests_are_answered_all_the_same(
     models, monkeypatch, caplog
 ):
     """As after thousands of versions; what has had room before is still told."""
-    monkeypatch.setattr(board, "_NUMBERS", 8 * 100)
+    monkeypatch.setattr(shared_memory, "_NUMBERS", 8 * 100)
     served = Served(models)
     try:
         for path in (PREDICT, "/v2/models/three/infer", "/models/brittle/predict"):

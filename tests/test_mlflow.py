@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from service import describe
+from service.commands.row_files import read_csv
 from service.errors import BadRequest, HTTPError, NotFound, NotJSON, NotReady, TooLarge
-from service.model import Model
-from service.rows import read_csv
+from service.inference.model import Model
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
 from service.wire import mlflow, native
 from service.wire.body import Imputed
+from service.wire.native import examples
 
 THREE = Model.load(small.three()).signature
 PLANT = Model.load(small.plant()).signature
@@ -792,7 +792,7 @@ def test_all_forms_are_one(rows, order):
 def test_any_models_example_is_a_body_here_too(name):
     """By row, by column and as a table: what native takes, in the same words."""
     signature = Model.load(small.every()[name]).signature
-    said = describe.example(signature)
+    said = examples.example(signature)
     [row] = said["instances"]
     expected = native.interpret(said, signature).arrays
 

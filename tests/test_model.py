@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from service.cuts import MOST
 from service.errors import CannotRun, ModelRefused
-from service.model import Model, difference
+from service.inference.model import Model, difference
+from service.inference.subgraphs import MOST
 from service.signature import Golden, Signature
 
 F, I64, S = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
@@ -873,7 +873,7 @@ def test_many_rows_run_some_at_a_time(name, monkeypatch):
         arrays = {key: np.repeat(array, rows, axis=0) for key, array in row.items()}
         monkeypatch.undo()
         expected = model.predict(arrays, heads)
-        monkeypatch.setattr("service.model.MOST_ROWS", 4)
+        monkeypatch.setattr("service.inference.model.MOST_ROWS", 4)
         found = model.predict(arrays, heads)
         for head in heads:
             assert found[head].dtype == expected[head].dtype

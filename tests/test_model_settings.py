@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import small
 
-from service import scan
-from service.life import Library
-from service.model_settings import ModelSettings, ModelSettingsError, read
+from service.repository import scan
+from service.repository.model_settings import ModelSettings, ModelSettingsError, read
+from service.repository.reloader import Library
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """Nothing is being written here while somebody looks."""
-    monkeypatch.setattr("service.life.SETTLE_SECONDS", 0)
+    monkeypatch.setattr("service.repository.reloader.SETTLE_SECONDS", 0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.model import Model
+from service.inference.model import Model
 from service.signature import Head, Signature, Tensor
 from service.wire import native
 from service.wire.body import Imputed

@@ -11,7 +11,7 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.model import Model
+from service.inference.model import Model
 from service.wire import native
 from service.wire.native import fast
 from service.wire.numbers import Numbers, join

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, NotFound
-from service.model import Model
+from service.inference.model import Model
 from service.signature import Head, Input, Signature, Tensor
 from service.wire import oip
 from service.wire.oip import Wanted, quick

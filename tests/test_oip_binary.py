@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.model import Model
+from service.inference.model import Model
 from service.wire import oip
 from service.wire.body import MOST_OPENED
 from service.wire.oip import Wanted, binary

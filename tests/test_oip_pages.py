@@ -12,12 +12,12 @@ from flask import Flask
 
 from service import __version__
 from service import settings as all_settings
+from service.api import oip
 from service.app import create_app
 from service.errors import RequestError
-from service.life import Library
-from service.metrics import Metrics
-from service.model import MOST_ROWS_WHOLE
-from service.pages import oip
+from service.inference.model import MOST_ROWS_WHOLE
+from service.observability.metrics import Metrics
+from service.repository.reloader import Library
 from service.wire.oip import DIALECT
 
 BROKEN = "it is not an ONNX file, or not the whole of one"

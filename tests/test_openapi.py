@@ -178,7 +178,7 @@ def _errors(kind=RequestError):
 def _statuses_of_a_prediction():
     """What the code can answer a prediction with: its errors', and those that it names itself."""
     yield from (error.status for error in _errors() if error is not HTTPError)
-    for path in (SERVICE / "prediction.py", SERVICE / "connection.py"):
+    for path in (SERVICE / "prediction.py", SERVICE / "http" / "connection.py"):
         yield from map(int, re.findall(r"HTTPError\((\d+)", path.read_text("utf-8")))
 
 

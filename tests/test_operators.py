@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from operators_cases import ROWS, Graph
 
-from service.operators import MICROSOFT, ML, RULES
-from service.row_independence import NoProof, follow
-from service.row_values import Size, divide
+from service.inference.independence.operators import MICROSOFT, ML, RULES
+from service.inference.independence.proof import NoProof, follow
+from service.inference.independence.values import Size, divide
 
 onnxruntime.set_default_logger_severity(4)
 

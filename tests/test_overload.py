@@ -15,9 +15,9 @@ import pytest
 import small
 from test_front import BODY, JSON, Served, post
 
-from service.batcher import LEAST_WAITING, PACED_RUNS, Lane
-from service.connection import Connection, Request
-from service.model import Model
+from service.http.connection import Connection, Request
+from service.inference.batcher import LEAST_WAITING, PACED_RUNS, Lane
+from service.inference.model import Model
 
 V2 = {
     "inputs": [

@@ -26,7 +26,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from service.cli import GROUP, main
+from service.commands.main import GROUP, main
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -180,7 +180,12 @@ for module in pkgutil.walk_packages(service.__path__, "service."):
 
     imported = _run([sys.executable, "-W", "error", "-c", code], cwd=ROOT).stdout.split()
 
-    assert {"service.cli", "service.app", "service.model", "service.wire.native"} <= set(imported)
+    assert {
+        "service.commands.main",
+        "service.app",
+        "service.inference.model",
+        "service.wire.native",
+    } <= set(imported)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +218,7 @@ def test_declared_is_imported(package, extra):
 def test_one_command_imports_only_its_own_modules():
     """Start-up time: asking for the version imports neither a server, nor a model, nor Keras."""
     code = (
-        "import sys; sys.argv = ['triceps', '--version']; from service.cli import main\n"
+        "import sys; sys.argv = ['triceps', '--version']; from service.commands.main import main\n"
         "try: main()\n"
         "except SystemExit: print(*sys.modules)"
     )

@@ -11,11 +11,11 @@ import small
 from both_ways import BothWays
 from onnx import TensorProto, helper
 
-from service import proof
-from service.declared import LENGTHS, Declared
 from service.errors import ModelRefused
-from service.model import Model
-from service.repository import open_repository
+from service.inference.declared import LENGTHS, Declared
+from service.inference.model import Model
+from service.repository import proof
+from service.repository.repository import open_repository
 from service.signature import Signature
 from service.wire.native import reference
 
@@ -199,8 +199,8 @@ def test_shapes_of_too_many_values_are_not_tried():
 
 def test_a_search_ends_in_time(monkeypatch):
     """However many lengths there are: the last trial has begun by then."""
-    monkeypatch.setattr("service.model.TRIED_SECONDS", -1.0)
-    monkeypatch.setattr("service.proof.TRIED_SECONDS", -1.0)
+    monkeypatch.setattr("service.inference.model.TRIED_SECONDS", -1.0)
+    monkeypatch.setattr("service.repository.proof.TRIED_SECONDS", -1.0)
 
     model = Model.load(pooled(8))
 

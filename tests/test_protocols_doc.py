@@ -28,8 +28,8 @@ from test_front import Served
 from service import __version__
 from service import settings as all_settings
 from service.app import create_app
-from service.cli import main
-from service.model import Model
+from service.commands.main import main
+from service.inference.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,9 @@ import pytest
 import small
 from click.testing import CliRunner
 
-from service import prune
-from service.cli import main
-from service.publish import versions
+from service.commands import prune
+from service.commands.main import main
+from service.repository.publish import versions
 
 BAD = b"not a model"
 SIX = [1, 2, 3, 4, 5, 10]

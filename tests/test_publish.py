@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.publish import PublishError, WrongName, publish, versions
+from service.repository.publish import PublishError, WrongName, publish, versions
 
 
 def tree(folder):
@@ -112,7 +112,7 @@ def test_permissions_are_those_that_the_umask_leaves(tmp_path):
 _SLOW = """
     import os, sys, time
     from pathlib import Path
-    from service import publish as p
+    from service.repository import publish as p
 
     for name in ("mkdir", "open", "rename", "write", "fsync"):
         owner = os if name in ("write", "fsync") else Path

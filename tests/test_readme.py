@@ -14,7 +14,7 @@ import pytest
 
 from service import settings as all_settings
 from service.app import create_app
-from service.model import Model
+from service.inference.model import Model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -8,8 +8,8 @@ import pytest
 import small
 
 from service.errors import NotFound, NotReady, SettingsError
-from service.life import Library
-from service.repository import Refused, default_name, open_repository
+from service.repository.reloader import Library
+from service.repository.repository import Refused, default_name, open_repository
 
 GOOD, BAD = small.three(), b"not a model"
 NO_FILE = "it is not an ONNX file, or not the whole of one"

@@ -14,10 +14,10 @@ import pytest
 import small
 from test_front import BODY, JSON, Served, post
 
-from service import rest as rests
-from service.batcher import PACED_RUNS, Batcher, Lane
-from service.model import Model
-from service.rest import ALONE_SECONDS, Rest
+from service.inference.batcher import PACED_RUNS, Batcher, Lane
+from service.inference.model import Model
+from service.server import poll_coalescing as rests
+from service.server.poll_coalescing import ALONE_SECONDS, Rest
 
 
 class Calls:

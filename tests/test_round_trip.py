@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from service.model import Model
+from service.inference.model import Model
 from service.wire import mlflow, native, oip, tfserving
 from service.wire.native import fast
 

@@ -9,9 +9,9 @@ import small
 from onnx import helper
 from small import F, model
 
-from service import row_trial
-from service.model import Model
-from service.row_independence import NoProof, prove
+from service.inference.independence import trial
+from service.inference.independence.proof import NoProof, prove
+from service.inference.model import Model
 
 X, Y = ("x", F, ["n", 4]), ("y", F, ["n", 4])
 MINE = helper.make_opsetid("mine", 1)
@@ -132,13 +132,13 @@ def test_an_end_past_every_batch_takes_all_rows(end, whole):
 
 def test_a_cut_that_answers_otherwise_than_its_trial_is_not_used(monkeypatch):
     """The whole graph answers for it."""
-    monkeypatch.setattr("service.model.row_independence.prove", _no_proof)
+    monkeypatch.setattr("service.inference.model.row_independence.prove", _no_proof)
     model_ = Model.load(small.three())
     assert (model_.batching.mode, model_.batching.evidence) == ("rows", "trial")
     rows = {"fruit": np.float32([[1, 2], [3, 4]])}
 
     trusted = model_.predict(rows, ["size"])
-    monkeypatch.setattr(row_trial, "differs", lambda *_: "tags")
+    monkeypatch.setattr(trial, "differs", lambda *_: "tags")
     distrusted = model_.predict(rows, ["tags"])
 
     assert trusted["size"].ravel().tolist() == [3.0, 7.0]

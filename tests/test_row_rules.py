@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from small import F, model
 
-from service.model import Model
-from service.row_independence import NoProof, prove
+from service.inference.independence.proof import NoProof, prove
+from service.inference.model import Model
 
 X, Y = ("x", F, ["n", 4]), ("y", F, ["n", 4])
 I64 = TensorProto.INT64

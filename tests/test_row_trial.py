@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from onnx import helper
 from small import F, model
 
-from service.cli import main
-from service.model import Model
+from service.commands.main import main
+from service.inference.model import Model
 
 X, Y = ("x", F, ["n", 4]), ("y", F, ["n", 4])
 

@@ -10,8 +10,8 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import rows as reading
-from service.rows import Row, RowsError, read_csv, read_json
+from service.commands import row_files as reading
+from service.commands.row_files import Row, RowsError, read_csv, read_json
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
 from service.wire import cells
 

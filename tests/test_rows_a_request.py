@@ -11,7 +11,7 @@ import pytest
 import small
 
 from service import create_app
-from service.model import Model
+from service.inference.model import Model
 from service.settings import Settings
 from service.wire.body import MOST_ROWS
 

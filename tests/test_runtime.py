@@ -8,8 +8,8 @@ import small
 from both_ways import BothWays
 from onnx import TensorProto, helper
 
-from service import runtime
-from service.model import Model
+from service.inference import runtime
+from service.inference.model import Model
 
 F, I64, S = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
 node = helper.make_node

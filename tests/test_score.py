@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from service.app import create_app
-from service.cli import main
-from service.model import MOST_ROWS_WHOLE
+from service.commands.main import main
+from service.inference.model import MOST_ROWS_WHOLE
 from service.settings import Settings
 
 HEADER = "id,age,smoker,bmi,fruit.weight,fruit.length,digit.0,digit.1,digit.2,digit.3"
@@ -460,7 +460,7 @@ def test_a_file_may_be_replaced_by_its_answers(file, run):
 @pytest.fixture
 def command(models):
     """The command line that scores with `three`."""
-    run = "from service.cli import main; main()"
+    run = "from service.commands.main import main; main()"
     return [sys.executable, "-c", run, "predict", "three", "--models", str(models)]
 
 

@@ -9,9 +9,9 @@ from flask import Flask
 
 from service import __version__
 from service import settings as all_settings
+from service.api import scoring
 from service.app import create_app
-from service.life import Library
-from service.pages import scoring
+from service.repository.reloader import Library
 
 BODY = {
     "dataframe_split": {

@@ -20,15 +20,18 @@ import small
 import tokens
 from click.testing import CliRunner
 
-from service.cli import main
+from service.commands.main import main
 
 ROOT = Path(__file__).parent.parent
-TRICEPS = [sys.executable, "-c", "from service.cli import main; main()"]
+TRICEPS = [sys.executable, "-c", "from service.commands.main import main; main()"]
 # One that does not wait ten seconds for what never ends.
 HASTY = [
     sys.executable,
     "-c",
-    "from service import cli, worker; worker.STOP_SECONDS = 1; cli.main()",
+    (
+        "from service.commands import main; from service.server import worker; "
+        "worker.STOP_SECONDS = 1; main.main()"
+    ),
 ]
 # Longer than it ever takes on a machine that is busy with other things.
 PATIENCE = 20
@@ -209,7 +212,7 @@ def test_a_service_for_others_without_tokens_says_so(serve, models):
 
     warned = [json.loads(line) for line in err.splitlines() if "whoever reaches" in line]
     assert (code, len(warned)) == (0, 1)
-    assert (warned[0]["level"], warned[0]["logger"]) == ("warning", "service.serve")
+    assert (warned[0]["level"], warned[0]["logger"]) == ("warning", "service.commands.serve")
 
 
 def test_ctrl_c_ends_it_like_any_other_end(serve, models):

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from service.cli import main
+from service.commands.main import main
 from service.errors import SettingsError
 from service.settings import Settings, flag, load, options, variable
 

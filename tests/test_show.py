@@ -9,7 +9,7 @@ import pytest
 import small
 from click.testing import CliRunner
 
-from service.cli import main
+from service.commands.main import main
 from service.signature import Feature, tabular
 
 
@@ -151,7 +151,7 @@ def test_nothing_is_logged_beside_the_answer(models):
     small.put(models, "bad", 1, b"bad")
 
     done = subprocess.run(
-        [sys.executable, "-c", "from service.cli import main; main()", "show", "three"],
+        [sys.executable, "-c", "from service.commands.main import main; main()", "show", "three"],
         capture_output=True,
         text=True,
         check=False,

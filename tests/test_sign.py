@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from service.app import create_app
-from service.cli import main
-from service.model import Model
+from service.commands.main import main
+from service.inference.model import Model
 from service.settings import Settings
 from service.signature import Feature, Golden, Head, Input, Tensor, tabular
 

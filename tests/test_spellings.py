@@ -15,11 +15,11 @@ import tokens
 from test_connection import until
 from test_front import BODY, JSON, Served, post
 
-from service import bridge
-from service.batcher import PACED_RUNS, Lane
-from service.connection import Request
-from service.front import Front
-from service.model import Model
+from service.http.connection import Request
+from service.inference.batcher import PACED_RUNS, Lane
+from service.inference.model import Model
+from service.server import wsgi
+from service.server.front import Front
 
 SPELLINGS = [
     pytest.param(lambda path: path, id="as it is"),
@@ -90,13 +90,13 @@ def _served(request, tmp_path_factory):
 def _app_calls(monkeypatch):
     """What went through the Flask app."""
     calls: list[bytes] = []
-    call = bridge.call
+    call = wsgi.call
 
     def counted(app: Any, request: Any) -> Any:
         calls.append(request.target)
         return call(app, request)
 
-    monkeypatch.setattr(bridge, "call", counted)
+    monkeypatch.setattr(wsgi, "call", counted)
     return calls
 
 
@@ -113,7 +113,7 @@ def ask_app(served: Served, path: str, body: bytes) -> tuple[int, bytes]:
     lines = {**JSON, **tokens.header("some")}.items()
     headers = {name.lower().encode(): value.encode() for name, value in lines}
     request = Request(b"POST", "1.1", path.encode(), headers, body, True, None)
-    answer = bridge.call(served.app.wsgi_app, request)
+    answer = wsgi.call(served.app.wsgi_app, request)
     return answer.status, answer.content
 
 
@@ -336,7 +336,7 @@ def test_a_kept_version_stays_while_it_is_asked_for(slow, monkeypatch):
     assert served.ask("POST", path, BODY, JSON)[0] == 200
 
     assert all(used > before for used in library._used.values())
-    monkeypatch.setattr("service.life.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("service.repository.reloader.IDLE_SECONDS", 0.0)
     library.refresh()
     until(lambda: not served.front.table.on_demand)
     assert served.ask("POST", path, BODY, JSON)[0] == 200

@@ -1,4 +1,4 @@
-"""Who may import whom: the arrows of the design, held by reading every import there is."""
+"""Which module may import which: the layers of the design, held by reading every import."""
 
 import ast
 import subprocess
@@ -9,8 +9,28 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"training", "tensorflow", "keras", "tf2onnx", "pandas"}
-# What training needs of the service: the contract, and to load and publish what it made.
-OFFERED = {"errors", "memory", "model", "publish", "settings", "signature"}
+WEB = {"asyncio", "flask", "httptools", "socket", "uvloop", "werkzeug"}
+# The layers of the service, the lowest first; a module imports its own layer and those below.
+LAYERS = (
+    {"errors", "names", "run", "signature"},
+    {"host"},
+    {"wire"},
+    {"http"},
+    {"settings"},
+    {"inference"},
+    {"repository"},
+    {"observability"},
+    {"prediction"},
+    {"api", "app"},
+    {"server"},
+    {"commands"},
+)
+# Training needs these of the service: the contract, and to load and publish what it made.
+OFFERED = {
+    *("errors", "settings", "signature"),
+    *("host.memory", "inference.model", "repository.publish"),
+}
+PACKAGES = {"", "host", "inference", "repository", "service"}
 
 
 def imports(path):
@@ -55,87 +75,38 @@ def test_the_service_imports_nothing_of_training():
 
 
 def test_training_imports_the_contract_alone():
-    """What it needs of the service is the signature, the model, publishing, errors and settings."""
-    used = {
-        (name, imported.split(".")[1])
-        for name, path in modules("training").items()
-        for imported in imports(path)
-        if imported.startswith("service.")
+    """It needs the signature, the model, publishing, memory, errors and settings."""
+    used = {imported for path in modules("training").values() for imported in imports(path)}
+    ours = modules("service")
+
+    assert {name.removeprefix("service.") for name in used if name in ours} <= OFFERED | PACKAGES
+
+
+def test_the_service_is_built_in_layers():
+    """A module imports its own layer and those below, also where only types are checked."""
+    floors = {top: floor for floor, tops in enumerate(LAYERS) for top in tops}
+    found = {
+        name.removeprefix("service."): needs(name, path)
+        for name, path in modules("service").items()
+        if name != "service"
+    }
+    assert {name.partition(".")[0] for name in found} == set(floors)
+
+    wrong = {
+        f"{name} imports {other}"
+        for name, others in found.items()
+        for other in others
+        if floors[other.partition(".")[0]] > floors[name.partition(".")[0]]
     }
 
-    assert {pair for pair in used if pair[1] not in OFFERED} == set()
+    assert wrong == set()
 
 
-@pytest.mark.parametrize(
-    ("module", "allowed"),
-    [
-        pytest.param("errors", set(), id="errors know nobody"),
-        pytest.param("signature", {"errors"}, id="the signature knows errors alone"),
-        pytest.param("files", {"errors"}, id="files know nothing of what they hold"),
-        pytest.param("publish", {"errors", "files"}, id="publishing knows no model"),
-        pytest.param(
-            "model",
-            {
-                *("batching", "cuts", "declared", "errors", "runtime", "signature"),
-                *("integer_division", "row_independence", "row_trial", "training_mode"),
-            },
-            id="a model knows its signature",
-        ),
-        pytest.param("batching", set(), id="a verdict is a record"),
-        pytest.param("runtime", set(), id="what the runtime says needs none of ours"),
-        pytest.param("declared", set(), id="what a graph declares needs none of ours"),
-        pytest.param(
-            "model_settings", {"errors", "files", "scan"}, id="settings of a model are a file"
-        ),
-        pytest.param(
-            "row_independence",
-            {"operators", "row_lengths", "row_rules", "row_values"},
-            id="a proof knows operators alone",
-        ),
-        pytest.param("row_trial", {"signature"}, id="a trial of rows runs what it is given"),
-        pytest.param(
-            "repository",
-            {"aliases", "errors", "publish", "scan", "signature", "stock"},
-            id="the repository knows what is in stock",
-        ),
-        pytest.param(
-            "stock",
-            {"aliases", "errors", "model", "model_settings", "proof", "scan", "signature", "trial"},
-            id="the stock knows models",
-        ),
-        pytest.param(
-            "trial",
-            {"descriptors", "errors", "memory", "model", "proof"},
-            id="a trial knows the model alone",
-        ),
-        pytest.param("scan", {"errors", "publish"}, id="looking reads nothing"),
-        pytest.param("unloaded", {"errors", "files", "scan"}, id="a mark is a file"),
-        pytest.param(
-            "life",
-            {"errors", "heap", "repository", "scan", "settings", "stock", "unloaded"},
-            id="life knows no app",
-        ),
-        pytest.param("heap", set(), id="the heap is the C library's"),
-        pytest.param("run", set(), id="a run knows nobody"),
-        pytest.param("cuts", set(), id="cuts know no graph"),
-        pytest.param("bound", set(), id="a bound knows no queue"),
-        pytest.param(
-            "batcher",
-            {"bound", "model", "run", "wire.numbers"},
-            id="the batcher knows models and no request",
-        ),
-    ],
-)
-def test_the_arrows_point_one_way(module, allowed):
-    """From the app to the repository to the model to the signature, and never back."""
-    assert needs(f"service.{module}", modules("service")[f"service.{module}"]) <= allowed
+def test_a_pipeline_knows_neither_flask_nor_sockets():
+    """Whoever carries requests adapts to it."""
+    known = set(imports(modules("service")["service.prediction"]))
 
-
-def test_settings_know_no_part_of_what_they_set():
-    """They are read before anything is loaded."""
-    known = needs("service.settings", modules("service")["service.settings"])
-
-    assert known & {"app", "model", "repository", "signature", "serve", "wire"} == set()
+    assert {name.partition(".")[0] for name in known} & WEB == set()
 
 
 def test_the_wire_is_free_of_the_web_and_of_the_model():
@@ -159,6 +130,7 @@ SHARED = [
     {"cells", "dialect", "tensors", "values"},
     {"columns", "quick"},
     {"numbers"},
+    {"limits"},
 ]
 
 

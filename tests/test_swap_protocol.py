@@ -7,12 +7,12 @@ import threading
 import pytest
 import small
 
-from service.generations import COMMITTED, Generations, Member
-from service.repository import make
-from service.scan import look
+from service.repository.catalog import EMPTY, declare
+from service.repository.repository import make
+from service.repository.scan import look
+from service.server.generations import COMMITTED, Generations, Member
+from service.server.shared_library import SharedLibrary, _dump, _outcome
 from service.settings import Settings
-from service.shared_library import SharedLibrary, _dump, _outcome
-from service.stock import EMPTY, declare
 
 
 class Leader:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from service.errors import BadRequest, NotFound
-from service.model import Model
+from service.inference.model import Model
 from service.signature import Head, Input, Signature, Tensor
 from service.wire import tfserving
 from service.wire.tfserving import CLASSIFY, PREDICT, REGRESS

@@ -13,9 +13,9 @@ import certificates
 import pytest
 import uvloop
 
-from service import tls
 from service.errors import SettingsError
-from service.tls import Tls
+from service.http import tls
+from service.http.tls import Tls
 
 
 @pytest.fixture

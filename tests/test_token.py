@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from service import token as tokens
-from service.access import Access, Entry, TokensError, read
-from service.cli import GROUP, Commands
+from service.commands import token as tokens
+from service.commands.main import GROUP, Commands
 from service.errors import Unauthorized
+from service.http.tokens import Access, Entry, TokensError, read
 
 ROOT = Path(__file__).parent.parent
 MADE = re.compile(r"triceps_[A-Za-z0-9_-]{43}")
@@ -27,7 +27,9 @@ def run(tmp_path, monkeypatch):
     """Run the command in a folder of its own: exit code, standard output and error."""
     monkeypatch.chdir(tmp_path)
     group = Commands("triceps")
-    group.__dict__["entry_points"] = {"token": EntryPoint("token", "service.token:token", GROUP)}
+    group.__dict__["entry_points"] = {
+        "token": EntryPoint("token", "service.commands.token:token", GROUP)
+    }
 
     def command(*arguments, file="t.toml"):
         environment = {"TRICEPS_TOKENS_FILE": file}
@@ -233,7 +235,7 @@ def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch):
 def test_two_that_write_at_once_take_turns(tmp_path):
     """Every token that was printed is in the file."""
     program = (
-        "import sys; from service.token import token; "
+        "import sys; from service.commands.token import token; "
         "token([sys.argv[1], '--scope', 'predict'], standalone_mode=False)"
     )
     environment = {

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from service import trace
+from service.http import request_ids
 
 MADE = re.compile(r"[0-9a-f]{32}")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -24,9 +24,9 @@ PARENT = "b7ad6b7169203331"
 )
 def test_a_name_that_is_well_formed_is_kept(given):
     """As it came, whatever else came with it."""
-    assert trace.name(given, "") == given
-    assert trace.name(given, f"00-{TRACE}-{PARENT}-01") == given
-    assert trace.of({b"x-request-id": given.encode()}) == given
+    assert request_ids.name(given, "") == given
+    assert request_ids.name(given, f"00-{TRACE}-{PARENT}-01") == given
+    assert request_ids.of({b"x-request-id": given.encode()}) == given
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_a_name_that_is_well_formed_is_kept(given):
 )
 def test_a_name_that_is_not_safe_is_replaced(given):
     """By one that was made, or that of the trace."""
-    assert MADE.fullmatch(trace.name(given, ""))
-    assert trace.name(given, f"00-{TRACE}-{PARENT}-01") == TRACE
-    assert MADE.fullmatch(trace.of({b"x-request-id": given.encode()}))
+    assert MADE.fullmatch(request_ids.name(given, ""))
+    assert request_ids.name(given, f"00-{TRACE}-{PARENT}-01") == TRACE
+    assert MADE.fullmatch(request_ids.of({b"x-request-id": given.encode()}))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_name_that_is_not_safe_is_replaced(given):
 )
 def test_a_trace_names_its_requests(given):
     """So that what is logged here is found beside what others did for it."""
-    assert trace.name("", given) == trace.of({b"traceparent": given.encode()}) == TRACE
+    assert request_ids.name("", given) == request_ids.of({b"traceparent": given.encode()}) == TRACE
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_trace_names_its_requests(given):
 )
 def test_a_trace_that_is_not_one_names_nothing(given):
     """As the recommendation has it: it is passed over."""
-    made = trace.name("", given)
+    made = request_ids.name("", given)
 
     assert MADE.fullmatch(made)
     assert made != TRACE
@@ -92,13 +92,13 @@ def test_names_that_are_made_differ():
     """Here, and in what is forked from here."""
     read, write = os.pipe()
     if (pid := os.fork()) == 0:
-        os.write(write, trace.make().encode())
+        os.write(write, request_ids.make().encode())
         os._exit(0)
     os.close(write)
     forked = os.read(read, 100).decode()
     os.close(read)
     os.waitpid(pid, 0)
-    made = [trace.of({}) for _ in range(1000)]
+    made = [request_ids.of({}) for _ in range(1000)]
 
     assert all(MADE.fullmatch(name) for name in made)
     assert len({*made, forked}) == 1001
@@ -106,9 +106,11 @@ def test_names_that_are_made_differ():
 
 def test_a_caller_is_told_the_name():
     """As one header."""
-    assert trace.line("a-1") == b"x-request-id: a-1\r\n"
-    assert trace.line_of({b"x-request-id": b"a-1"}) == b"x-request-id: a-1\r\n"
-    assert trace.line_of({b"traceparent": f"00-{TRACE}-{PARENT}-01".encode()}) == trace.line(TRACE)
-    made = trace.line_of({})
+    assert request_ids.line("a-1") == b"x-request-id: a-1\r\n"
+    assert request_ids.line_of({b"x-request-id": b"a-1"}) == b"x-request-id: a-1\r\n"
+    assert request_ids.line_of(
+        {b"traceparent": f"00-{TRACE}-{PARENT}-01".encode()}
+    ) == request_ids.line(TRACE)
+    made = request_ids.line_of({})
     assert MADE.fullmatch(made.decode()[len("x-request-id: ") : -2])
-    assert made != trace.line_of({})
+    assert made != request_ids.line_of({})

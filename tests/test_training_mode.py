@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 from small import F, model
 
 from service.errors import ModelRefused
-from service.model import Model
+from service.inference.model import Model
 
 X, Y = ("x", F, ["n", 4]), ("y", F, ["n", 4])
 ZEROS, ONES = np.zeros(4, np.float32), np.ones(4, np.float32)

@@ -10,8 +10,8 @@ import pytest
 import small
 from test_front import BODY, JSON, Served, post
 
-from service import vigil
-from service.vigil import SECONDS, STREAK, Vigil
+from service.server import busy_polling
+from service.server.busy_polling import SECONDS, STREAK, Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def loop():
 def clock(monkeypatch):
     """The time, in a list of one."""
     now = [100.0]
-    monkeypatch.setattr(vigil, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(busy_polling, "perf_counter", lambda: now[0])
     return now
 
 
@@ -113,7 +113,7 @@ def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
     """The loop that looks for one caller looks for all, and threads get on as well."""
     small.put(tmp_path, "three", 1, small.three())
     served = Served(tmp_path, watch=0)
-    monkeypatch.setattr(vigil, "SECONDS", 60.0)
+    monkeypatch.setattr(busy_polling, "SECONDS", 60.0)
     looks: list[int] = []
     look = served.front.executor.vigil._look
 

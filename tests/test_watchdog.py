@@ -15,10 +15,10 @@ import small
 from test_front import BODY, JSON, Served, post
 from test_metrics import samples
 
-from service import watchdog
-from service.batcher import Lane, _Queue
-from service.model import Model
-from service.watchdog import IDLE_SECONDS, RUNNING_SECONDS, USUAL_RUNS, Watchdog
+from service.inference.batcher import Lane, _Queue
+from service.inference.model import Model
+from service.server import watchdog
+from service.server.watchdog import IDLE_SECONDS, RUNNING_SECONDS, USUAL_RUNS, Watchdog
 
 
 class Calls:

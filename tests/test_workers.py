@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import small
 
-from service import workers as all_workers
 from service.errors import TricepsError
+from service.server import supervisor as all_workers
 from tests import certificates, tokens
 from tests.harness import serving
 
@@ -28,26 +28,31 @@ BODY = json.dumps({"instances": [{"fruit": [1, 2]}], "heads": ["size"]})
 PATIENCE = 20
 
 
-PLAIN = "from service.cli import main; main()"
+PLAIN = "from service.commands.main import main; main()"
 # Kills a worker that is stopped after a second and a half.
-HASTY = "from service import cli, workers; workers.DEAD_TICKS = 3; cli.main()"
+HASTY = (
+    "from service.commands import main; from service.server import supervisor; "
+    "supervisor.DEAD_TICKS = 3; main.main()"
+)
 # The second worker has to wait.
 SHORT = """
 import os
-from service import cli, workers
+from service.commands import main
+from service.server import supervisor
 fork, forks = os.fork, []
 def short():
     forks.append(1)
     if len(forks) in (3, 4):
         raise BlockingIOError(11, "Resource temporarily unavailable")
     return fork()
-workers.os.fork = short
-cli.main()
+supervisor.os.fork = short
+main.main()
 """
 # Those that replace a worker cannot start their threads, twice.
 THREADLESS = """
 import os
-from service import cli, worker, workers
+from service.commands import main
+from service.server import supervisor, worker
 fork, forks = os.fork, []
 def counted():
     forks.append(1)
@@ -57,9 +62,9 @@ class Thread(worker.threading.Thread):
         if len(forks) in (4, 5):
             raise RuntimeError("can't start new thread")
         super().start()
-workers.os.fork = counted
+supervisor.os.fork = counted
 worker.threading.Thread = Thread
-cli.main()
+main.main()
 """
 
 

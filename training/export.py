@@ -1,6 +1,6 @@
 """A fitted model becomes one `model.onnx` that answers as Keras does, or nothing at all.
 
-    convert ─▶ name the batch axis ─▶ sign ─▶ verify (through service.model) ─▶ publish
+    convert ─▶ name the batch axis ─▶ sign ─▶ verify (through service.inference.model) ─▶ publish
 
 The last step of training is the first of serving: the bytes are loaded and asked by the very
 code that will answer requests.
@@ -20,8 +20,8 @@ import onnx
 
 from service import signature as signatures
 from service.errors import CannotRun, ModelRefused
-from service.model import Model, difference
-from service.publish import FILE, publish
+from service.inference.model import Model, difference
+from service.repository.publish import FILE, publish
 from service.signature import Golden, Head, Input, Signature, Tensor
 from training import data as datasets
 from training.build import THRESHOLD, feed, objection

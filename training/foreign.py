@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.publish import check_name
+from service.repository.publish import check_name
 from service.signature import Head, Input, Tensor
 from training import export
 from training.build import THRESHOLD, Built, objection

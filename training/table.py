@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from service import memory
 from service.errors import nearest
+from service.host import memory
 from service.signature import MISSING_CELLS, TRUE_FALSE
 from training.errors import DataError, SpecError
 

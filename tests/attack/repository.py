@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from service.model import Model  # first, since it keeps ONNX Runtime from telling anybody
+from service.inference.model import Model  # first, since it keeps ONNX Runtime from telling anybody
 from tests import forms, small
 
 if TYPE_CHECKING:

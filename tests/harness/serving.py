@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 # The longest that a service lives, should the tests themselves be killed.
 LIFE_SECONDS = 1800
 PATIENCE = 30.0
-PROGRAM = "from service.cli import main; main()"
+PROGRAM = "from service.commands.main import main; main()"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Pages about the models, by protocol, and who may ask for them."""

@@ -1,0 +1,287 @@
+"""What KServe's and Triton's clients ask besides predictions: server, health, models, statistics.
+
+Loading and unloading are an admin's (`service.api.authorization`).  What is unloaded is so for all
+that serve the repository, until it is loaded: the repository says so
+(`service.repository.unloaded`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from flask import Blueprint, Response, request
+
+from service import __version__
+from service.errors import HTTPError, NotReady, SettingsError
+from service.inference.model import MOST_ROWS_WHOLE
+from service.repository.repository import known_names
+from service.wire.body import MOST_ROWS, parse, show, wrong
+from service.wire.oip import DATATYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from service.observability.metrics import Metrics
+    from service.repository.reloader import Library
+    from service.repository.repository import Repository, Servable
+    from service.signature import Signature, Tensor
+
+    Totals = Mapping[tuple[str, ...], NDArray[Any]]
+
+# Triton's names for those of its extensions that there are here.
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+)
+_STATES = {
+    "loaded": ("READY", ""),
+    "on demand": ("UNAVAILABLE", "it is loaded once it is asked for by its version"),
+    "unloaded": ("UNAVAILABLE", "unloaded"),
+}
+
+_NONE = np.zeros(2)
+
+
+def pages(library: Library, metrics: Metrics) -> Blueprint:
+    """The pages below `/v2`.
+
+    Args:
+        library: what they tell of.
+        metrics: what has been counted of it.
+    """
+    blueprint = Blueprint("oip", __name__, url_prefix="/v2")
+    _add_server(blueprint, library)
+    _add_models(blueprint, library)
+    _add_stats(blueprint, library, metrics)
+    _add_repository(blueprint, library)
+    return blueprint
+
+
+def _add_server(blueprint: Blueprint, library: Library) -> None:
+    @blueprint.get("")
+    def server() -> Response:
+        return _json({"name": "triceps", "version": __version__, "extensions": EXTENSIONS})
+
+    @blueprint.get("/health/live")
+    def live() -> Response:
+        return _json({"live": True})
+
+    @blueprint.get("/health/ready")
+    def ready() -> Response:
+        is_ready = library.reason_not_ready() is None
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
+
+
+def _add_models(blueprint: Blueprint, library: Library) -> None:
+    @blueprint.get("/models")
+    def models() -> Response:
+        return _json({"models": library.current.available()})
+
+    @blueprint.get("/models/<name>")
+    @blueprint.get("/models/<name>/versions/<version>")
+    def metadata(name: str, version: str | None = None) -> Response:
+        servable = library.find(name, version)
+        return _json(_metadata(servable, library.current.states(name)))
+
+    @blueprint.get("/models/<name>/ready")
+    @blueprint.get("/models/<name>/versions/<version>/ready")
+    def model_ready(name: str, version: str | None = None) -> Response:
+        try:
+            library.find(name, version)
+        except NotReady as error:
+            return _json({"name": name, "ready": False, "error": str(error)}, error.status)
+        return _json({"name": name, "ready": True})
+
+    @blueprint.get("/models/<name>/config")
+    @blueprint.get("/models/<name>/versions/<version>/config")
+    def config(name: str, version: str | None = None) -> Response:
+        return _json(_config(library.find(name, version)))
+
+
+def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None:
+    @blueprint.get("/models/stats")
+    @blueprint.get("/models/<name>/stats")
+    @blueprint.get("/models/<name>/versions/<version>/stats")
+    def stats(name: str | None = None, version: str | None = None) -> Response:
+        repository = library.current
+        names = repository.available() if name is None else [name]
+        wanted = [
+            (each, known)
+            for each in names
+            for known, state in repository.states(each).items()
+            if version in (None, known) and state != "unloaded"
+        ]
+        if name is not None and not wanted:
+            # It says why.
+            repository.find(name, version)
+        metrics.flush()
+        totals = metrics.totals(set(wanted))
+        return _json({"model_stats": [_stats(*each, totals) for each in wanted]})
+
+
+def _add_repository(blueprint: Blueprint, library: Library) -> None:
+    @blueprint.post("/repository/index")
+    def index() -> Response:
+        ready = _said().get("ready", False)
+        if not isinstance(ready, bool):
+            raise wrong("ready", "true or false", show(ready))
+        entries = _index(library.current)
+        return _json([entry for entry in entries if not ready or entry["state"] == "READY"])
+
+    @blueprint.post("/repository/models/<name>/load")
+    def load(name: str) -> Response:
+        given = _said().get("parameters")
+        if given:
+            message = (
+                f"load {name!r}: its files are the repository's, and no parameters change them"
+            )
+            raise HTTPError(501, f"{message}: expected none, received {show(given)}")
+        try:
+            library.load(name)
+        except SettingsError as error:
+            raise HTTPError(503, f"load {name!r}: {error}") from error
+        return _json({"name": name, "load": True})
+
+    @blueprint.post("/repository/models/<name>/unload")
+    def unload(name: str) -> Response:
+        # Nothing depends on a model but its views, which are in its files and go with it.
+        given = _said().get("parameters") or {}
+        if not isinstance(given, dict) or given.keys() - {"unload_dependents"}:
+            raise wrong("parameters", "none but unload_dependents", show(given))
+        try:
+            library.unload(name)
+        except SettingsError as error:
+            raise HTTPError(503, f"unload {name!r}: {error}") from error
+        return _json({"name": name, "unload": True})
+
+
+def _said() -> dict[str, Any]:
+    """The object in the request's body; empty where there is no body.
+
+    Raises:
+        BadRequest: there is something else.
+    """
+    body = request.get_data(cache=False)
+    said = parse(body) if body.strip() else {}
+    if not isinstance(said, dict):
+        raise wrong("body", "an object, or no body", show(said))
+    return said
+
+
+def _metadata(servable: Servable, versions: Iterable[str]) -> dict[str, Any]:
+    signature = servable.signature
+    rows = [] if signature.tensor else [-1]
+    return {
+        "name": servable.name,
+        "versions": list(versions),
+        "platform": "onnx_onnxv1",
+        "inputs": [_tensor(tensor, rows) for tensor in _inputs(signature)],
+        "outputs": [_tensor(head.tensor, rows) for head in signature.heads.values()],
+    }
+
+
+def _inputs(signature: Signature) -> list[Tensor]:
+    return [tensor for entry in signature.inputs.values() for tensor in entry.tensors]
+
+
+def _tensor(tensor: Tensor, rows: list[int]) -> dict[str, Any]:
+    shape = [*rows, *_axes(tensor)]
+    return {"name": tensor.name, "datatype": DATATYPES[tensor.dtype], "shape": shape}
+
+
+def _axes(tensor: Tensor) -> list[int]:
+    return [-1 if axis is None else axis for axis in tensor.shape]
+
+
+def _config(servable: Servable) -> dict[str, Any]:
+    """A model's configuration, as Triton would make it of the file; rows are no axis there."""
+    signature = servable.signature
+    # Of whole tensors, Triton's own way to say that no axis is for a batch.
+    batching: dict[str, Any] = {} if signature.tensor else {"dynamic_batching": {}}
+    most = MOST_ROWS_WHOLE if servable.model.runs_whole else MOST_ROWS
+    return {
+        "name": servable.name,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": 0 if signature.tensor else most,
+        "input": [_configured(tensor) for tensor in _inputs(signature)],
+        "output": [_configured(head.tensor) for head in signature.heads.values()],
+        **batching,
+    }
+
+
+def _configured(tensor: Tensor) -> dict[str, Any]:
+    datatype = "STRING" if tensor.dtype == "string" else DATATYPES[tensor.dtype]
+    return {"name": tensor.name, "data_type": f"TYPE_{datatype}", "dims": _axes(tensor)}
+
+
+def _index(repository: Repository) -> list[dict[str, str]]:
+    """Every version, and every model or file of which there is something to say."""
+    listed: dict[tuple[str, str], tuple[str, str]] = {}
+    for name in sorted(known_names(repository)):
+        for version, state in repository.states(name).items():
+            listed[name, version] = _STATES[state]
+    for entry in repository.refused:
+        # What is loaded of a file that has become worse serves on.
+        at = entry.name, entry.version or ""
+        state, _ = listed.get(at, ("UNAVAILABLE", ""))
+        listed[at] = state, entry.reason
+    return [
+        {
+            "name": name,
+            **({"version": version} if version else {}),
+            "state": state,
+            "reason": reason,
+        }
+        for (name, version), (state, reason) in sorted(listed.items())
+    ]
+
+
+def _stats(name: str, version: str, totals: Totals) -> dict[str, Any]:
+    """What has been counted of a version since the service was started.
+
+    Of failures the time is not measured, and stands as 0; when the last request came, and what
+    took how long by the size of a batch, is not known, and is left out.
+    """
+
+    def spent(stage: str) -> dict[str, int]:
+        numbers = totals.get(("stage_seconds", name, version, stage), _NONE)
+        return {"count": int(numbers[:-1].sum()), "ns": round(numbers[-1] * 1e9)}
+
+    answered = failed = 0
+    for (family, *labels), numbers in totals.items():
+        if family == "requests" and labels[:2] == [name, version]:
+            answered += int(numbers[0]) * (labels[-1] == "200")
+            failed += int(numbers[0]) * (labels[-1] != "200")
+    stages = {
+        "queue": spent("queue"),
+        "compute_input": spent("decode"),
+        "compute_infer": spent("run"),
+        "compute_output": spent("encode"),
+    }
+    nothing = {"count": 0, "ns": 0}
+    return {
+        "name": name,
+        "version": version,
+        "inference_count": int(totals.get(("rows", name, version), _NONE)[0]),
+        "execution_count": int(totals.get(("batch_rows", name, version), _NONE)[:-1].sum()),
+        "inference_stats": {
+            "success": {"count": answered, "ns": sum(stage["ns"] for stage in stages.values())},
+            "fail": {"count": failed, "ns": 0},
+            **stages,
+            "cache_hit": nothing,
+            "cache_miss": nothing,
+        },
+        "batch_stats": [],
+    }
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, content_type="application/json")

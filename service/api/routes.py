@@ -1,0 +1,107 @@
+"""Every path that predicts, and the dialect that is spoken there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from service.wire import mlflow, native, oip, tfserving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from service.repository.repository import Repository, Servable
+    from service.settings import Settings
+    from service.wire.dialect import Dialect
+
+# A rule without a name asks the default model; one without a version, whichever serves.
+_PREDICTIONS = {
+    "/predict": native.DIALECT,
+    "/models/<name>/predict": native.DIALECT,
+    "/models/<name>/versions/<version>/predict": native.DIALECT,
+    "/models/<name>/aliases/<alias>/predict": native.DIALECT,
+    "/v2/models/<name>/infer": oip.DIALECT,
+    "/v2/models/<name>/versions/<version>/infer": oip.DIALECT,
+    **{
+        f"/v1/models/<name>{which}:{verb}": dialect
+        for verb, dialect in (
+            ("predict", tfserving.PREDICT),
+            ("classify", tfserving.CLASSIFY),
+            ("regress", tfserving.REGRESS),
+        )
+        for which in ("", "/versions/<version>", "/labels/<alias>")
+    },
+    "/invocations": mlflow.DIALECT,
+}
+
+# By the first step of a path, in whose words it is refused.
+_SPOKEN = {
+    "v1": tfserving.PREDICT,
+    "v2": oip.DIALECT,
+    **dict.fromkeys(("invocations", "ping", "health", "version"), mlflow.DIALECT),
+}
+
+
+def predictions(settings: Settings) -> dict[str, Dialect]:
+    """By rule, the dialect of every path that predicts."""
+    if not settings.predict_route:
+        return _PREDICTIONS
+    return {**_PREDICTIONS, settings.predict_route: tfserving.PREDICT}
+
+
+def dialect_of(path: str, rules: Mapping[str, Dialect]) -> Dialect:
+    """The dialect that somebody speaks who asks for `path`, be it there or not."""
+    path = f"/{path.strip('/')}"
+    return (
+        rules.get(path)
+        or rules.get(f"{path}/")
+        or _SPOKEN.get(path.split("/", 2)[1], native.DIALECT)
+    )
+
+
+def targets(
+    rules: Mapping[str, Dialect], repository: Repository, *, kept: bool = False
+) -> dict[bytes, tuple[Dialect, Servable]]:
+    """By path, what answers a prediction there and in what dialect.
+
+    Args:
+        rules: by rule, the dialect that is spoken there.
+        repository: whose models answer.
+        kept: whether those versions are wanted that stay only as long as they are asked for, or
+            all else.
+    """
+    return {
+        path.encode(): (dialect, servable)
+        for rule, dialect in rules.items()
+        for path, servable in _paths(rule, repository, kept=kept)
+    }
+
+
+def path_of(rule: str, names: Mapping[str, str]) -> bytes:
+    """The path of a rule, as `targets` spells it.
+
+    Args:
+        rule: of a path that predicts.
+        names: by variable of the rule, what stands there.
+    """
+    return re.sub("<(.*?)>", lambda found: names[found[1]], rule).encode()
+
+
+def _paths(rule: str, repository: Repository, *, kept: bool) -> Iterator[tuple[str, Servable]]:
+    if kept and "<version>" not in rule:
+        return
+    if "<alias>" in rule:
+        for name, aliases in repository.aliases.items():
+            for alias, servable in aliases.items():
+                yield rule.replace("<name>", name).replace("<alias>", alias), servable
+    elif "<version>" in rule:
+        for name, servables in repository.served.items():
+            for servable in servables:
+                if (repository.key(name, servable.version) in repository.stock.kept) is kept:
+                    versioned = rule.replace("<version>", servable.version)
+                    yield versioned.replace("<name>", name), servable
+    elif "<name>" in rule:
+        for name, servable in repository.serving.items():
+            yield rule.replace("<name>", name), servable
+    elif repository.default is not None and repository.default in repository.serving:
+        yield rule, repository.serving[repository.default]

@@ -1,0 +1,118 @@
+"""TensorFlow Serving's and KServe v1's pages: which models there are, their states and tensors.
+
+Both ask for /v1/models/<name>, each for keys of its own, and are answered with one object.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import MethodNotAllowed
+
+from service.errors import HTTPError, nearest
+from service.wire import tfserving
+
+if TYPE_CHECKING:
+    from service.repository.reloader import Library
+    from service.repository.repository import Repository
+
+_PREFIX = "/v1/models"
+# What TensorFlow Serving calls the states of a version here: it answers, it would once it is asked
+# for, it was unloaded, and it was given up.
+_STATES = {"loaded": "AVAILABLE", "on demand": "START", "unloaded": "END"}
+_GIVEN_UP = "END"
+_VERBS = ("predict", "classify", "regress")
+
+
+def pages(library: Library) -> Blueprint:
+    """The pages about the models of `library`."""
+    blueprint = Blueprint("v1", __name__, url_prefix=_PREFIX)
+
+    @blueprint.get("")
+    def models() -> Response:
+        return _json({"models": library.current.available()})
+
+    @blueprint.get("/<name>")
+    @blueprint.get("/<name>/versions/<version>")
+    @blueprint.get("/<name>/labels/<alias>")
+    def status(name: str, version: str | None = None, alias: str | None = None) -> Response:
+        repository = library.having(name, version)
+        if alias is not None:
+            version = repository.find(name, alias=alias).version
+        listed = _listed(repository, name)
+        if version is not None:
+            listed = [entry for entry in listed if entry["version"] == version]
+        if not listed:
+            # It says why.
+            repository.find(name, version)
+        if version is None:
+            ready = name in repository.serving
+        else:
+            ready = any(entry["state"] == _STATES["loaded"] for entry in listed)
+        return _json({"model_version_status": listed, "name": name, "ready": ready})
+
+    @blueprint.get("/<name>/metadata")
+    @blueprint.get("/<name>/versions/<version>/metadata")
+    @blueprint.get("/<name>/labels/<alias>/metadata")
+    def metadata(name: str, version: str | None = None, alias: str | None = None) -> Response:
+        servable = library.find(name, version, alias)
+        signatures = {tfserving.SIGNATURE: tfserving.signature_def(servable.signature)}
+        return _json(
+            {
+                "model_spec": {
+                    "name": servable.name,
+                    "signature_name": "",
+                    "version": servable.version,
+                },
+                "metadata": {"signature_def": {"signature_def": signatures}},
+            }
+        )
+
+    # No rule is for a verb that there is none of, or for a method that it does not go with; the
+    # rule for a model's page would take such a path for the name of a model.
+    blueprint.before_app_request(_check_verb)
+    return blueprint
+
+
+def _check_verb() -> None:
+    """See that a path that ends with a verb is a prediction.
+
+    Raises:
+        HTTPError: there is no such verb.
+        MethodNotAllowed: there is, and it is asked for by POST.
+    """
+    _, colon, verb = request.path.rpartition("/")[2].partition(":")
+    if not colon or not request.path.startswith(_PREFIX):
+        return
+    if verb in _VERBS:
+        if request.method in ("POST", "OPTIONS"):
+            return
+        raise MethodNotAllowed(["POST"])
+    known = ", ".join(f":{verb}" for verb in _VERBS)
+    what = f"Malformed request: {request.method} {request.path}"
+    raise HTTPError(400, f"{what}: expected one of {known} at its end{nearest(verb, _VERBS)}")
+
+
+def _listed(repository: Repository, name: str) -> list[dict[str, Any]]:
+    """The states of a model's or view's versions, the newest first."""
+    listed = {
+        version: _entry(version, _STATES[state], "OK", "")
+        for version, state in repository.states(name).items()
+    }
+    for refused in repository.refused:
+        if refused.name == name and refused.version is not None:
+            # What is loaded of a file that has become worse answers on.
+            entry = _entry(refused.version, _GIVEN_UP, "FAILED_PRECONDITION", refused.reason)
+            listed.setdefault(refused.version, entry)
+    return [listed[version] for version in sorted(listed, key=int, reverse=True)]
+
+
+def _entry(version: str, state: str, code: str, message: str) -> dict[str, Any]:
+    status = {"error_code": code, "error_message": message}
+    return {"version": version, "state": state, "status": status}
+
+
+def _json(value: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(value), content_type="application/json")

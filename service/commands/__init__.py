@@ -1,0 +1,1 @@
+"""The commands of `triceps`, one file each."""

@@ -1,0 +1,112 @@
+"""`triceps alias`: names for versions, which a running service follows within moments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from service import settings as all_settings
+from service.errors import ModelRefused, TricepsError, nearest
+from service.names import NAME, NAMES
+from service.repository import aliases
+from service.repository.publish import FILE, versions
+from service.repository.scan import ALIASES
+
+
+class CannotAliasError(TricepsError):
+    """The alias would name nothing that can serve."""
+
+
+_EXAMPLE = (
+    "\b\n"
+    "Example:\n"
+    "  triceps alias triceps stable 3\n"
+    "  triceps alias triceps canary --remove\n"
+    "  triceps alias triceps\n"
+)
+
+
+@click.command(short_help="Name versions: stable, canary, …", epilog=_EXAMPLE)
+@click.argument("model")
+@click.argument("name", required=False)
+@click.argument("version", required=False)
+@click.option("--remove", is_flag=True, help="Remove the alias NAME.")
+@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+def alias(
+    model: str, name: str | None, version: str | None, models: Path | None, *, remove: bool
+) -> None:
+    """Let the alias NAME of MODEL name VERSION, which answers at /models/MODEL/aliases/NAME.
+
+    Without NAME, list the aliases of MODEL.  A version that does not answer its own golden rows
+    is refused.  Where TRICEPS_POLICY is pinned, the alias stable is what serves as the model: to
+    roll back is to let it name an older version.
+    """
+    folder = open_folder(all_settings.load(models=models).models, model)
+    if name is None:
+        known = sorted(aliases.read(folder / ALIASES).items())
+        for label, which in known:
+            click.echo(f"{label} {which}")
+        if not known:
+            click.echo(f"{model} has no aliases", err=True)
+        return
+    if remove == (version is not None):
+        raise click.UsageError("expected a VERSION for NAME, or --remove, and not both")
+    if not aliases.is_alias(name):
+        message = f"expected {NAMES}, and not digits alone, received {name!r}"
+        raise click.BadParameter(message, param_hint="NAME")
+    if version is not None:
+        _prove(folder, version)
+    with aliases.changing(folder) as named:
+        before = named.pop(name, None)
+        if version is not None:
+            named[name] = version
+        elif before is None:
+            message = f"{model} has no alias {name!r}{nearest(name, named)}. Available: "
+            raise CannotAliasError(message + (", ".join(sorted(named)) or "none"))
+    click.echo(f"{model}, {name}: {_said(before)} → {_said(version)}")
+
+
+def open_folder(models: Path, model: str) -> Path:
+    """The folder of a model in a repository.
+
+    Raises:
+        CannotAliasError: there is no such model.
+    """
+    folder = models / model
+    if not NAME.fullmatch(model) or not versions(folder):
+        there = models.iterdir() if models.is_dir() else ()
+        known = sorted(e.name for e in there if NAME.fullmatch(e.name) and versions(e))
+        message = f"{models}: there is no model {model!r}{nearest(model, known)}. Available: "
+        raise CannotAliasError(message + (", ".join(known) or "none"))
+    return folder
+
+
+def _prove(folder: Path, version: str) -> None:
+    """See that a version is there, and would serve.
+
+    Raises:
+        CannotAliasError: it is not, or would not.
+    """
+    there = [str(number) for number in versions(folder)]
+    if version not in there:
+        message = f"{folder.name} has no version {version!r}. Available: {', '.join(there)}"
+        raise CannotAliasError(message)
+    if (reason := why_refused(folder / version)) is not None:
+        message = f"{folder.name}, version {version}: refused, {reason}"
+        raise CannotAliasError(message)
+
+
+def why_refused(folder: Path) -> str | None:
+    """Why a version would not serve; `None` if it would."""
+    from service.inference.model import Model
+
+    try:
+        Model.load(folder / FILE)
+    except ModelRefused as error:
+        return str(error)
+    return None
+
+
+def _said(version: str | None) -> str:
+    return "none" if version is None else f"version {version}"

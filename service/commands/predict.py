@@ -1,0 +1,228 @@
+"""`triceps predict`: score a file offline, through the code that serves.
+
+    rows.csv | rows.json ─▶ instances ─ native.interpret ─▶ model.predict ─▶ answers.csv | .json
+
+A few hundred rows are in memory at a time, whatever the file's length.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from collections import Counter
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+import orjson
+
+from service.commands.row_files import Row, RowsError, read_csv, read_json
+from service.errors import BadRequest, CannotRun, TooLarge, nearest, printable
+from service.host.files import stream, writing
+from service.inference.model import MOST_ROWS_WHOLE
+from service.wire import native
+from service.wire.body import count, listing
+from service.wire.tensors import WHOLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from service.repository.repository import Servable
+    from service.signature import Head, Signature
+
+    Scored = Iterator[tuple[Row, dict[str, dict[str, Any]]]]
+
+ROWS_AT_ONCE = 256
+
+
+_EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 --out answers.csv\n"
+
+
+@click.command(short_help="Score a CSV or JSON file offline.", epilog=_EXAMPLE)
+@click.argument("model")
+@click.option(
+    "--in",
+    "source",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The rows: .csv with a header, or .json (instances, one after another or in a list).",
+)
+@click.option("--heads", help="The heads to compute, as o1,o3; all by default.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="-",
+    help="Where the answers go, .csv or .json; by default standard output (-), as the rows came.",
+)
+@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+def predict(model: str, source: Path, heads: str | None, out: Path, models: Path | None) -> None:
+    """Score the rows of a file with MODEL: a name in the repository, or a path.
+
+    A CSV's columns are features (age, or insurance.age where two inputs have an age), values of
+    an image or another tensor (digit.0 to digit.783), or are passed through to the answers.
+    """
+    from service.repository.loader import open_model
+
+    streamed = stream(out) is not None
+    if not streamed and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
+        raise click.BadParameter(f"expected .csv or .json, received {out.name}", param_hint="--out")
+    servable = open_model(model, models)
+    if servable.signature.tensor:
+        message = (
+            f"{model}: expected a model of rows, received one that takes {WHOLE}: "
+            f"{servable.signature.tensor}"
+        )
+        raise RowsError(message)
+    asked = _heads(heads, servable.signature)
+    as_csv = (source if streamed else out).suffix.lower() == ".csv"
+    write = _write_csv if as_csv else _write_json
+    imputed: Counter[str] = Counter()
+    # utf-8-sig: spreadsheets put a byte order mark in front.
+    with source.open(encoding="utf-8-sig", newline="") as file:
+        others, rows = _read(source, file, servable.signature, asked)
+        answers = _answer_columns(servable.signature, asked) if as_csv else asked
+        for name in others:
+            if name in answers:
+                message = f"{source}, line 1: the column {name!r} is called like an answer"
+                raise RowsError(f"{message}: rename or remove it")
+        with writing(out) as target:
+            scored = _score(rows, servable, asked, imputed)
+            total = write(scored, others, servable.signature, asked, target)
+    scored_by = f"{servable.name}, version {servable.version}"
+    click.echo(f"{count(total, 'row')} scored by {scored_by}", err=True)
+    for feature, times in sorted(imputed.items()):
+        click.echo(printable(f"{feature}: missing in {times} of them, took its default"), err=True)
+
+
+def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:
+    every = tuple(signature.heads)
+    heads = every
+    if text is not None:
+        heads = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for head in heads:
+        if head not in every:
+            message = f"expected some of {listing(every)}, received {head!r}{nearest(head, every)}"
+            raise click.BadParameter(message, param_hint="--heads")
+    return heads
+
+
+def _read(
+    source: Path, file: IO[str], signature: Signature, heads: Sequence[str]
+) -> tuple[tuple[str, ...], Iterator[Row]]:
+    """The columns that are passed through, and the rows."""
+    if source.suffix.lower() != ".csv":
+        return (), read_json(source, file)
+    needed = {name for head in heads for name in signature.heads[head].inputs}
+    return read_csv(source, file, signature, needed)
+
+
+def _score(
+    rows: Iterator[Row], servable: Servable, heads: Sequence[str], imputed: Counter[str]
+) -> Scored:
+    """Each row with its answer."""
+    # Rows that depend on each other are one request, or too many for one.
+    whole = servable.model.batching.mode == "joint"
+    most = MOST_ROWS_WHOLE + 1 if whole else ROWS_AT_ONCE
+    while batch := list(itertools.islice(rows, most)):
+        body = {"instances": [row.instance for row in batch], "heads": list(heads)}
+        try:
+            request = native.interpret(body, servable.signature)
+        except BadRequest as error:
+            raise RowsError(_relocate(error, batch)) from error
+        imputed.update(re.sub(r"^instances\[\d+\]\.?", "", entry.at) for entry in request.imputed)
+        try:
+            outputs = servable.model.predict(request.arrays, heads)
+        except TooLarge as error:
+            raise RowsError(str(error)) from error
+        except CannotRun as error:
+            first, last = batch[0].place, batch[-1].place
+            where = first if first == last else f"{first} to {last}"
+            raise RowsError(f"{where}: {error}") from error
+        yield from zip(batch, native.predictions(heads, servable.signature, outputs), strict=True)
+
+
+def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
+    """A batch's problems, each with its row's place in the file."""
+    found = []
+    for problem in error.problems:
+        index, inside = re.fullmatch(r"instances\[(\d+)\]\.?(.*)", problem.at).groups()  # type: ignore[union-attr]
+        where = f"{batch[int(index)].place}, {inside}".removesuffix(", ")
+        said = f"{where}: expected {problem.expected}, received {problem.received}"
+        found.append((int(index), said))
+    # The wire goes input by input; a person goes through the file.
+    lines = [said for _, said in sorted(found, key=lambda entry: entry[0])]
+    if error.count > len(lines):
+        lines.append(f"and {error.count - len(lines)} more in these rows")
+    return "\n".join(lines)
+
+
+def _answer_columns(signature: Signature, heads: Sequence[str]) -> list[str]:
+    return [name for head in heads for name in _columns(signature.heads[head])]
+
+
+def _write_csv(
+    scored: Scored,
+    others: Sequence[str],
+    signature: Signature,
+    heads: Sequence[str],
+    target: IO[bytes],
+) -> int:
+    text = io.TextIOWrapper(target, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    total = 0
+    try:
+        writer.writerow([*others, *_answer_columns(signature, heads)])
+        for row, answer in scored:
+            cells = [cell for head in heads for cell in _cells(signature.heads[head], answer[head])]
+            writer.writerow([*row.others, *cells])
+            total += 1
+    finally:
+        text.detach()  # or it would close what it wraps, standard output too
+    return total
+
+
+def _columns(head: Head) -> Iterator[str]:
+    """A head's columns: one a value, and its label."""
+    size = head.tensor.size
+    if head.tensor.shape in ((), (1,)) or size is None:
+        yield head.name
+    else:
+        yield from (f"{head.name}.{i}" for i in range(size))
+    if head.labels is not None:
+        yield f"{head.name}.label"
+
+
+def _cells(head: Head, answer: dict[str, Any]) -> Iterator[Any]:
+    value = answer["value"]
+    if head.tensor.shape in ((), (1,)):
+        yield value
+    elif head.tensor.size is None:
+        yield orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    else:
+        yield from value.ravel() if hasattr(value, "ravel") else _flat(value)
+    if head.labels is not None:
+        label = answer["label"]
+        yield "|".join(label) if isinstance(label, list) else label
+
+
+def _flat(value: Any) -> Iterable[Any]:
+    """A nested list of texts, value by value."""
+    return itertools.chain.from_iterable(map(_flat, value)) if isinstance(value, list) else (value,)
+
+
+def _write_json(
+    scored: Scored,
+    others: Sequence[str],
+    signature: Signature,
+    heads: Sequence[str],
+    target: IO[bytes],
+) -> int:
+    del signature, heads  # a row's answer says its heads itself
+    total = 0
+    for row, answer in scored:
+        passed = dict(zip(others, row.others, strict=True))
+        target.write(orjson.dumps(passed | answer, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        total += 1
+    return total

@@ -1,0 +1,86 @@
+"""`triceps prune`: remove old versions of a model, but for those that an alias names.
+
+<models>/<name>/<version> ─ rename ─▶ <models>/<name>/.old-… ─▶ removed, where no reader looks
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+
+import click
+
+from service import settings as all_settings
+from service.commands.alias import open_folder, why_refused
+from service.errors import TricepsError, printable
+from service.host.files import leftovers as leftover_files
+from service.repository import aliases
+from service.repository.publish import leftovers, versions
+
+
+class PruneError(TricepsError):
+    """A version cannot be removed; it is whole."""
+
+
+_EXAMPLE = (
+    "\b\nExample:\n  triceps prune triceps --keep 3\n  triceps prune triceps --keep 1 --dry-run\n"
+)
+
+
+@click.command(short_help="Remove old versions of a model.", epilog=_EXAMPLE)
+@click.argument("model")
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How many of the newest versions stay.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
+    """Remove all versions of MODEL but the newest ones, and those that an alias names.
+
+    The newest version that answers its own golden rows stays too, if all that are newer do not.
+    Also removes what a publish that was killed left behind, if that is an hour old.
+    """
+    repository = all_settings.load(models=models).models
+    folder = open_folder(repository, model)
+    remove = "would remove" if dry_run else "removed"
+    # Nobody may point an alias at a version between the look at the aliases and its end.
+    with aliases.locked(folder) as named:
+        there = [str(number) for number in versions(folder)]
+        serves = (version for version in reversed(there) if why_refused(folder / version) is None)
+        stay = {*there[-keep:], *named.values(), next(serves, None)}
+        old = [version for version in there if version not in stay]
+        for version in old:
+            if not dry_run:
+                _remove(folder / version)
+            click.echo(f"{remove} {model}, version {version}")
+    for leftover in [*leftovers(repository), *leftovers(folder)]:
+        if not dry_run:
+            shutil.rmtree(leftover, ignore_errors=True)
+        click.echo(printable(f"{remove} {leftover.name}, left by a command that was interrupted"))
+    for file in leftover_files(folder):
+        if not dry_run:
+            file.unlink(missing_ok=True)
+        click.echo(f"{remove} {file.name}, left by a command that was interrupted")
+    click.echo(f"{model} keeps {', '.join(version for version in there if version in stay)}")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a version, which is there as a whole until it is not there at all.
+
+    Raises:
+        PruneError: it is not ours to remove.
+    """
+    hidden = folder.with_name(f".old-{uuid.uuid4().hex}")
+    try:
+        folder.rename(hidden)
+        if hidden.is_symlink():
+            hidden.unlink()
+        else:
+            shutil.rmtree(hidden)
+    except OSError as error:
+        raise PruneError(f"{folder}: cannot be removed: {error.strerror or error}") from error

@@ -1,0 +1,84 @@
+"""`triceps serve`: the service on its own HTTP front, a process for each processor."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+# A worker computes in one thread, and rows of JSON are no work for BLAS: its threads would only
+# hold memory.  Read when numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from service import __version__
+from service import settings as all_settings
+from service.errors import printable
+from service.host import descriptors, processors
+from service.http import tls, tokens
+from service.observability import logs
+from service.repository import sandbox
+from service.repository.repository import default_name, open_repository
+from service.repository.scan import look
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+log = logging.getLogger(__name__)
+
+_EXAMPLE = (
+    "\b\nExample:\n  triceps serve --models models --port 8080\n  triceps serve my_model.onnx\n"
+)
+
+
+@click.command(short_help="Serve models over HTTP.", epilog=_EXAMPLE)
+@click.argument("file", required=False, type=click.Path())
+@all_settings.options
+def serve(file: str | None, **flags: Any) -> None:
+    """Serve every head of every model in a repository, or of one FILE.onnx."""
+    if file is not None and flags["models"] is not None:
+        message = "FILE and --models: expected one of them, received both"
+        raise click.UsageError(message)
+    settings = all_settings.load(**{**flags, "models": file or flags["models"]})
+    names = look(settings.models).by_name.keys()
+    from service.server.supervisor import Workers, listen
+
+    # Before the first fork: whoever comes of it logs in the same way.
+    logs.set_up()
+    descriptors.raise_limit()
+    # Now, so that an error is one line; each worker begins with what is read of them.
+    accessible = tokens.Access.open(settings.tokens_file)
+    encrypted = tls.of(settings.tls_certificate, settings.tls_key)
+    settings = replace(settings, workers=settings.workers or processors.available())
+    # No process loads a model that has not been tried in another.
+    with sandbox.kept(settings.workers) as keeper:
+        if settings.default_model and settings.default_model not in names:
+            # A view, perhaps, which only its file knows of; or a slip, which is better said now.
+            open_repository(settings.models, settings.default_model, settings.policy)
+        with listen(settings) as listener:
+            _greet(
+                settings, default_name(settings.default_model, names) or min(names, default=None)
+            )
+            if (warned := tokens.warning(settings.host, settings.tokens_file)) is not None:
+                log.warning("%s", warned)
+            code = Workers(settings, listener, keeper, accessible, encrypted).run()
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _greet(settings: Settings, default: str | None) -> None:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    scheme = "https" if settings.tls_certificate else "http"
+    url = f"{scheme}://{host}:{settings.port}"
+    click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
+    if default is not None:
+        # The shell of whoever has a token puts it there; here it is known by its hash alone.
+        curl = "curl -s" + (' -H "Authorization: Bearer $TOKEN"' if settings.tokens_file else "")
+        click.echo("Try it:")
+        click.echo(
+            f"  {curl} {url}/models/{default}/example"
+            f" | {curl} -H 'Content-Type: application/json' -d @- {url}/models/{default}/predict"
+        )

@@ -1,0 +1,105 @@
+"""`triceps show`: a model's signature, for a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.errors import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from service.repository.repository import Servable
+
+
+_EXAMPLE = "\b\nExample:\n  triceps show triceps\n  triceps show my_model.onnx\n"
+
+
+@click.command(short_help="Print a model's signature.", epilog=_EXAMPLE)
+@click.argument("model")
+@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+def show(model: str, models: Path | None) -> None:
+    """Print what MODEL takes and answers: its inputs, features, heads and labels.
+
+    MODEL is a name in the repository (triceps, triceps/2 for its version 2, triceps/stable for
+    what an alias names) or a path.
+    """
+    from rich.console import Console
+
+    from service.repository.loader import open_model
+
+    servable = open_model(model, models)
+    # Names are no markup: a feature may well be called `weight [kg]`.
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(f"{servable.name}, version {servable.version}", style="bold")
+    if servable.signature.tensor:
+        console.print(printable(f"whole tensors, and no rows: {servable.signature.tensor}"))
+    console.print(_inputs(servable), _heads(servable), sep="\n")
+    for view, heads in servable.signature.models.items():
+        served = f"{view}: the heads {', '.join(heads)}, served by that name too"
+        console.print(printable(served))
+    console.print(printable(f"batching: {servable.model.batching}"), soft_wrap=True)
+    if servable.signature.provenance:
+        console.print(_provenance(dict(servable.signature.provenance)))
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    return Table(*columns, title=title, title_justify="left", box=SIMPLE_HEAD)
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row of what a file says: whoever made it does not drive the reader's terminal."""
+    table.add_row(*map(printable, cells))
+
+
+def _inputs(servable: Servable) -> Table:
+    from service.wire.native.examples import dtype_of
+
+    what = _what(servable)
+    table = _table("Inputs", "input", "feature", "kind", what, "default", "seen in training")
+    for entry in servable.signature.inputs.values():
+        for feature in entry.features:
+            seen = ", ".join(feature.vocabulary or ()) or _seen(feature.statistics)
+            kind = "number" if feature.vocabulary is None else "categorical"
+            default = "" if feature.default is None else str(feature.default)
+            dtype = dtype_of(feature, entry)
+            _add(table, entry.name, feature.name, kind, dtype, default, seen)
+        if not entry.features:
+            tensor = entry.tensors[0]
+            size = " x ".join(map(str, entry.size or ()))
+            kind = f"{entry.kind} {size}".strip()
+            _add(table, entry.name, "", kind, str(tensor), "", _seen(entry.statistics))
+    return table
+
+
+def _what(servable: Servable) -> str:
+    """What a tensor's shape is of."""
+    return "tensor" if servable.signature.tensor else "a row"
+
+
+def _seen(statistics: Any) -> str:
+    if statistics is None:
+        return ""
+    said = vars(statistics).items()
+    return ", ".join(f"{name} {value:.4g}" for name, value in said)
+
+
+def _heads(servable: Servable) -> Table:
+    table = _table("Heads", "head", "kind", _what(servable), "labels", "needs")
+    for head in servable.signature.heads.values():
+        labels = ", ".join(head.labels or ())
+        _add(table, head.name, head.kind, str(head.tensor), labels, ", ".join(head.inputs))
+    return table
+
+
+def _provenance(said: dict[str, Any]) -> Table:
+    table = _table("Made from", "what", "value")
+    for name, value in said.items():
+        _add(table, name, str(value))
+    return table

@@ -1,0 +1,304 @@
+"""`triceps sign`: give a foreign `model.onnx` the names that its graph cannot hold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from service.errors import ModelRefused, TricepsError, nearest, printable
+from service.repository.publish import check_name
+from service.wire.body import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from service.inference.batching import Batching
+    from service.signature import Feature, Head, Input, Signature
+
+
+_LABELLED = ("binary", "multiclass", "multilabel")
+
+
+class SignError(TricepsError):
+    """What was asked does not fit the model."""
+
+    exit_code = 2
+
+
+def _pair(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """`NAME=VALUE`, as often as it is given; a name may hold anything but an equals sign."""
+    pairs: dict[str, str] = {}
+    for text in values:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # a byte of the command line that is no text
+            raise click.BadParameter(f"expected UTF-8, received {text!r}") from error
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise click.BadParameter(f"expected NAME=VALUE, received {text!r}")
+        if name in pairs:
+            raise click.BadParameter(f"expected each name once, received {name!r} again")
+        pairs[name] = value
+    del option
+    return pairs
+
+
+def _pairs(flag: str, metavar: str, about: str) -> Callable[..., Any]:
+    return click.option(flag, multiple=True, callback=_pair, metavar=metavar, help=about)
+
+
+_EXAMPLE = (
+    "\b\n"
+    "Example:\n"
+    "  triceps sign churn.onnx --features customer=age,income --default customer.age=38 \\\n"
+    "    --labels churn=stays,leaves --name churn\n"
+)
+
+
+@click.command(
+    short_help="Give a foreign ONNX file its features, labels and defaults.", epilog=_EXAMPLE
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_pairs("--features", "INPUT=A,B,C", "Name an input's columns, in their order.")
+@_pairs("--default", "INPUT.FEATURE=VALUE", "What stands in for a missing value of a feature.")
+@_pairs("--size", "INPUT=28x28", "An input is an image of this height and width (and channels).")
+@_pairs("--labels", "HEAD=NO,YES", "Name a head's classes, in their order.")
+@_pairs("--kind", "HEAD=KIND", "binary, multiclass, multilabel or regression; else by the labels.")
+@_pairs("--threshold", "HEAD=0.5", "Above what a binary or multilabel head says yes.")
+@_pairs("--view", "NAME=HEAD,HEAD", "Serve some heads under a name of their own, too.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; -: standard output.",
+)
+@click.option("--name", help="Publish it as the next version of this model instead.")
+@click.option(
+    "--models",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The repository to publish into [TRICEPS_MODELS].",
+)
+def sign(
+    file: Path, out: Path | None, name: str | None, models: Path | None, **said: dict[str, str]
+) -> None:
+    """Write FILE again with its features, labels and defaults inside.
+
+    What FILE's signature says already is kept, unless it is said anew.
+    """
+    if (out is None) == (name is None):
+        raise click.UsageError("expected one of --out FILE and --name MODEL")
+    from service import settings as all_settings
+    from service.host.files import stream, writing
+    from service.repository.publish import publish
+
+    repository = all_settings.load(models=models).models
+    if name is not None:
+        check_name(name)
+    content, batching = signed(file, said)
+    verdict = printable(f"batching: {batching}")
+    if name is not None:
+        version = publish(repository, name, content)
+        click.echo(verdict)
+        click.echo(printable(f"published {repository / name / version}"))
+    elif out is not None:
+        with writing(out) as target:
+            target.write(content)
+        # Not among the bytes of the file, where those go to standard output.
+        beside = stream(out) is not None
+        click.echo(verdict, err=beside)
+        click.echo(printable(f"wrote {out}"), err=beside)
+
+
+def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Batching]:
+    """The bytes of `file` with its signature amended, once they have been loaded and tried.
+
+    With them comes whether requests may share runs of it, and why.
+
+    Args:
+        file: an ONNX file; data that lies beside it is taken into the one that is made.
+        said: by option (`features`, `labels`, …), what was said by name.
+
+    Raises:
+        SignError: what was said does not fit the model.
+        ModelRefused: the file cannot be served as it is.
+    """
+    import onnx
+
+    from service import signature as signatures
+    from service.inference.model import Model
+
+    try:
+        signature = Model.load(file).signature
+    except ModelRefused as error:
+        raise ModelRefused(f"{file}: {error}") from error
+    if signature.tensor:
+        message = (
+            f"{file}: expected a model of rows, whose features, labels and defaults can be named; "
+            f"received one of whole tensors, which serves as it is: {signature.tensor}"
+        )
+        raise SignError(message)
+    signature = _amend(signature, said)
+    graph = onnx.load(file, format="protobuf")
+    kept = [entry for entry in graph.metadata_props if entry.key != signatures.METADATA_KEY]
+    del graph.metadata_props[:]
+    graph.metadata_props.extend(kept)
+    graph.metadata_props.add(key=signatures.METADATA_KEY, value=signatures.dump(signature))
+    content = graph.SerializeToString()
+    try:
+        return content, Model.load(content).batching
+    except ModelRefused as error:
+        raise SignError(f"{file}: what was said does not fit it: {error}") from error
+
+
+def _amend(signature: Signature, said: Mapping[str, Mapping[str, str]]) -> Signature:
+    inputs = dict(signature.inputs)
+    for name, text in said["features"].items():
+        inputs[name] = _with_features(_known(inputs, name, "--features", "input"), text)
+    for name, text in said["size"].items():
+        inputs[name] = _with_size(_known(inputs, name, "--size", "input"), text)
+    for place, text in said["default"].items():
+        entry = _owner(inputs, place)
+        inputs[entry.name] = _with_default(entry, place, text)
+    heads = dict(signature.heads)
+    for name, text in said["labels"].items():
+        head = _known(heads, name, "--labels", "head")
+        heads[name] = _with_labels(head, text, said["kind"].get(name))
+    for name, kind in said["kind"].items():
+        head = _known(heads, name, "--kind", "head")
+        heads[name] = replace(head, kind=_choice("--kind", kind))
+        if name not in said["labels"] and kind not in _LABELLED:
+            heads[name] = replace(heads[name], labels=None, threshold=None)
+    for name, text in said["threshold"].items():
+        head = _known(heads, name, "--threshold", "head")
+        if head.kind not in ("binary", "multilabel"):
+            _wrong("--threshold", f"a binary or multilabel head, and {name!r} is {head.kind}", text)
+        heads[name] = replace(head, threshold=_number("--threshold", text))
+    views = dict(signature.models)
+    for view, text in said["view"].items():
+        check_name(view)
+        chosen = _names("--view", text)
+        for name in chosen:
+            _known(heads, name, "--view", "head")
+        views[view] = chosen
+    return replace(signature, inputs=inputs, heads=heads, models=views)
+
+
+def _with_features(entry: Input, text: str) -> Input:
+    from service.signature import Feature, tabular
+
+    names = _names("--features", text)
+    tensor = entry.tensors[0]
+    if len(entry.tensors) > 1 or len(tensor.shape) != 1 or tensor.size is None:
+        received = f"{entry.name!r}, {_shapes(entry)} a row"
+        _wrong("--features", "an input that is one list of a fixed length", received)
+    if len(names) != tensor.size:
+        _wrong("--features", f"{count(tensor.size, 'name')} for {entry.name!r}", text)
+    return tabular(entry.name, [Feature(name, entry.name) for name in names], tensor.dtype)
+
+
+def _with_size(entry: Input, text: str) -> Input:
+    tensor = entry.tensors[0]
+    if len(entry.tensors) > 1 or tensor.size is None or tensor.dtype == "string":
+        received = f"{entry.name!r}, {_shapes(entry)} a row"
+        _wrong("--size", "an input of numbers, of a fixed length", received)
+    size = tuple(int(axis) for axis in text.split("x") if axis.isdecimal())
+    if "x".join(map(str, size)) != text or math.prod(size) != tensor.size or "x" not in text:
+        _wrong("--size", f"axes like 28x28, of {tensor.size} values in all", text)
+    return replace(entry, kind="image", size=size, features=())
+
+
+def _shapes(entry: Input) -> str:
+    return " and ".join(map(str, entry.tensors))
+
+
+def _owner(inputs: Mapping[str, Input], place: str) -> Input:
+    """The input of an `input.feature`; both may hold dots of their own."""
+    places = {
+        f"{entry.name}.{feature.name}": entry
+        for entry in inputs.values()
+        for feature in entry.features
+    }
+    if place not in places:
+        _wrong("--default", f"one of {', '.join(places) or 'no feature'}", place, places)
+    return places[place]
+
+
+def _with_default(entry: Input, place: str, text: str) -> Input:
+    def changed(feature: Feature) -> Feature:
+        if f"{entry.name}.{feature.name}" != place:
+            return feature
+        return replace(feature, default=_default_of(feature, entry, text))
+
+    return replace(entry, features=tuple(map(changed, entry.features)))
+
+
+def _default_of(feature: Feature, entry: Input, text: str) -> float | str:
+    """A default as the feature's tensor takes it."""
+    from service.signature import holds
+
+    dtype = next(tensor.dtype for tensor in entry.tensors if tensor.name == feature.tensor)
+    if feature.vocabulary is not None and text not in feature.vocabulary:
+        expected = f"one of {', '.join(feature.vocabulary)} for {entry.name}.{feature.name}"
+        _wrong("--default", expected, text, feature.vocabulary)
+    if dtype == "string":
+        return text
+    if dtype == "bool" and text in ("true", "false"):
+        return text == "true"
+    if dtype == "bool":
+        _wrong("--default", "true or false", text)
+    value = _number("--default", text)
+    if not holds(dtype, value):
+        _wrong("--default", f"a number that {dtype} holds", text)
+    return value
+
+
+def _with_labels(head: Head, text: str, kind: str | None) -> Head:
+    labels = _names("--labels", text)
+    kind = kind or (head.kind if head.kind not in ("tensor", "regression") else None)
+    kind = kind or ("binary" if head.tensor.size == 1 else "multiclass")
+    wanted = 2 if kind == "binary" else head.tensor.size
+    if wanted is None:
+        _wrong("--labels", f"a head of a fixed length, and {head.name!r} is not", text)
+    if len(labels) != wanted:
+        _wrong("--labels", f"{count(wanted, 'label')} for the {kind} head {head.name!r}", text)
+    return replace(head, kind=kind, labels=labels)
+
+
+def _choice(flag: str, text: str) -> str:
+    from service.signature import HEAD_KINDS
+
+    if text not in HEAD_KINDS:
+        _wrong(flag, f"one of {', '.join(HEAD_KINDS)}", text, HEAD_KINDS)
+    return text
+
+
+def _number(flag: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    # Python takes 1_000 for a number; nobody else does.
+    if not math.isfinite(value) or "_" in text:
+        _wrong(flag, "a number", text)
+    return int(text) if text.lstrip("+-").isdecimal() else value
+
+
+def _names(flag: str, text: str) -> tuple[str, ...]:
+    """Names between commas; blanks around them are none of theirs."""
+    names = tuple(name.strip() for name in text.split(","))
+    if "" in names or len(set(names)) != len(names):
+        _wrong(flag, "different names between commas", text)
+    return names
+
+
+def _known(entries: Mapping[str, Any], name: str, flag: str, what: str) -> Any:
+    if name not in entries:
+        _wrong(flag, f"one of the {what}s {', '.join(entries)}", name, entries)
+    return entries[name]
+
+
+def _wrong(flag: str, expected: str, received: str, names: Iterable[str] = ()) -> NoReturn:
+    raise SignError(f"{flag}: expected {expected}; received {received}{nearest(received, names)}")

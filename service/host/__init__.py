@@ -1,0 +1,1 @@
+"""What the machine, or the container, has: processors, memory, descriptors and files."""

@@ -1,0 +1,1 @@
+"""Models and their runs: sessions, sub-graphs, queues and batches."""

@@ -1,0 +1,1 @@
+"""Whether each row of a batch goes through a graph by itself."""

@@ -1,0 +1,66 @@
+"""The settings of one model: a small file beside its versions, watched like them.
+
+alone = true        # each request runs by itself, whatever the graph would allow
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from service.errors import TricepsError, nearest
+from service.host.files import read_file
+from service.repository.scan import SETTINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_FILE = 2**16
+# Of what stands there wrongly, how much is said again.
+SHOWN = 100
+
+
+class ModelSettingsError(TricepsError):
+    """The settings of a model are not what they should be, or cannot be read."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a person has set for one model; by default, nothing."""
+
+    alone: bool = False
+    """Whether each request runs by itself."""
+
+
+DEFAULTS = ModelSettings()
+# What holds for a model whose first settings cannot be read: what costs speed alone.
+CAREFUL = ModelSettings(alone=True)
+KEYS = tuple(field.name for field in fields(ModelSettings))
+
+
+def read(file: Path) -> ModelSettings:
+    """Read a model's settings.
+
+    Raises:
+        ModelSettingsError: the file cannot be read, or has a key or a value that is none.
+    """
+    try:
+        said = tomllib.loads(read_file(file, MAX_FILE).decode())
+    except OSError as error:
+        raise ModelSettingsError(f"{SETTINGS}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        message = f"{SETTINGS}: expected TOML like alone = true: {error}"
+        raise ModelSettingsError(message) from error
+    for key, value in said.items():
+        if key not in KEYS:
+            message = (
+                f"{SETTINGS}: expected keys out of {', '.join(KEYS)}, "
+                f"received {key[:SHOWN]!r}{nearest(key, KEYS)}"
+            )
+            raise ModelSettingsError(message)
+        if not isinstance(value, bool):
+            received = repr(value)[:SHOWN]
+            message = f"{SETTINGS}, {key}: expected true or false, received {received}"
+            raise ModelSettingsError(message)
+    return ModelSettings(**said)

@@ -1,0 +1,339 @@
+"""The model repository at one moment: which versions there are, and which of them serve.
+
+    path ─ scan.look ─▶ files ─ stock.fill ─▶ loaded models ─ assemble ─▶ Repository
+
+A repository never changes; what changes is which one is asked (`reloader`).  So whatever is decided
+about one request on one of them fits together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from service.errors import NotFound, NotReady, SettingsError, nearest
+from service.names import NAME, NAMES
+from service.repository import catalog as stocks
+from service.repository.aliases import STABLE
+from service.repository.catalog import EMPTY, Servable, Stock
+from service.repository.scan import UNLOADED, Refused, look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from service.errors import RequestError
+    from service.repository.catalog import Declared, Loaded
+    from service.repository.scan import Scan, Version
+
+__all__ = [
+    "Refused",
+    "Repository",
+    "Servable",
+    "assemble",
+    "check_default",
+    "default_name",
+    "known_names",
+    "make",
+    "open_repository",
+]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """All that was found: by name, its versions that are loaded, oldest first; and the rest."""
+
+    served: Mapping[str, Sequence[Servable]]
+    refused: Sequence[Refused]
+    default: str | None
+    serving: Mapping[str, Servable] = field(default_factory=dict)
+    """By name, the version that answers when none is asked for."""
+    aliases: Mapping[str, Mapping[str, Servable]] = field(default_factory=dict)
+    """By name and alias, the version that answers for it."""
+    policy: str = "latest"
+    stock: Stock = EMPTY
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """By view, the model whose files have it."""
+
+    def find(
+        self, name: str | None = None, version: str | None = None, alias: str | None = None
+    ) -> Servable:
+        """What answers for a model: the version that serves, or the one asked for.
+
+        Args:
+            name: of the model or view; the default model when not given.
+            version: its version, as the folder has it; one that is loaded (see `on_demand`).
+            alias: in place of a version, a name for it.
+
+        Raises:
+            NotFound: there is no such model, version or alias.
+            NotReady: there is, and it does not serve.
+        """
+        if name is None:
+            name = self._default_name()
+        if version is not None:
+            found = next((s for s in self.served.get(name, ()) if s.version == version), None)
+        elif alias is not None:
+            found = self.aliases.get(name, {}).get(alias)
+        else:
+            found = self.serving.get(name)
+        if found is None:
+            raise self._why_not(name, version, alias)
+        return found
+
+    def on_demand(self, name: str | None, version: str | None) -> Version | None:
+        """The version that `find` has not got because nobody has asked for it yet."""
+        owner, _ = self.key(name, version or "")
+        found = self.stock.scan.by_name.get(owner, {}).get(version or "")
+        if owner in self.stock.scan.unloaded:
+            return None
+        if found is None or found.key in self.stock.models or found.key in self.stock.broken:
+            return None
+        return found
+
+    def key(self, name: str | None, version: str) -> tuple[str, str]:
+        """The model that a name is of, or is a view of, and the version."""
+        name = self.default or "" if name is None else name
+        return self.owners.get(name, name), version
+
+    def states(self, name: str) -> dict[str, str]:
+        """The versions of a model or view that are not refused, each with its state.
+
+        It is "loaded" or "on demand", or of a model that is out of service "unloaded".
+        """
+        if name in self.stock.scan.unloaded:
+            return dict.fromkeys(self.stock.scan.by_name.get(name, ()), "unloaded")
+        loaded = {servable.version for servable in self.served.get(name, ())}
+        states = {}
+        for found in self.stock.scan.by_name.get(self.owners.get(name, name), {}).values():
+            if found.version in loaded:
+                states[found.version] = "loaded"
+            # Only who has looked into a file knows its views; those of a loaded one are known.
+            elif found.key not in self.stock.models and found.key not in self.stock.broken:
+                states[found.version] = "on demand"
+        return states
+
+    def names(self) -> list[str]:
+        """The models and views that are not refused in all their versions."""
+        return sorted({*self.served, *filter(self.states, self.stock.scan.by_name)})
+
+    def available(self) -> list[str]:
+        """Those of them that can be asked for by some version at least."""
+        return [name for name in self.names() if name not in self.stock.scan.unloaded]
+
+    def reason_not_ready(self) -> str | None:
+        """Why nothing can be answered yet; `None` once something can."""
+        if self.serving:
+            return None
+        for name in self.names():
+            if name in self.stock.scan.unloaded:
+                return f"no model is usable: {name}: {_why_unloaded(name)}"
+        if self.refused:
+            first = self.refused[0]
+            where = (
+                first.name if first.version is None else f"{first.name}, version {first.version}"
+            )
+            return f"no model is usable: {where}: {first.reason}"
+        return "the model repository is empty: train or publish a model into it"
+
+    def _default_name(self) -> str:
+        if self.default is None:
+            if (reason := self.reason_not_ready()) is not None:
+                raise NotReady(reason)
+            message = (
+                "no model was named, and none is the default: ask /models/<name>/predict, or set "
+                f"TRICEPS_DEFAULT_MODEL. Available: {', '.join(self.available())}"
+            )
+            raise NotFound(message)
+        if self.default not in known_names(self):
+            # Nobody's fault but the setting's, and a trainer may yet make it right.
+            message = (
+                f"the default model {self.default!r} (TRICEPS_DEFAULT_MODEL) is not there. "
+                f"Available: {', '.join(self.available())}"
+            )
+            raise NotReady(self.reason_not_ready() or message)
+        return self.default
+
+    def _why_not(self, name: str, version: str | None, alias: str | None) -> RequestError:
+        if name not in known_names(self):
+            available = ", ".join(self.available()) or "none yet"
+            close = nearest(name, self.available())
+            message = f"model {name!r}: there is none of that name{close}. Available: {available}"
+            return NotFound(message)
+        if name in self.stock.scan.unloaded and version in (None, *self.states(name)):
+            return NotReady(f"model {name!r}: {_why_unloaded(name)}")
+        if alias is not None:
+            return self._why_no_alias(name, alias)
+        refused = [entry for entry in self.refused if entry.name == name]
+        if version is None:
+            # What is said of the whole model comes first.
+            refused.sort(key=lambda entry: entry.version is not None)
+        for entry in refused:
+            if version in (None, entry.version):
+                which = "" if entry.version is None else f", version {entry.version}"
+                return NotReady(f"model {name!r}{which}: refused, {entry.reason}")
+        available = ", ".join(self.states(name)) or "none"
+        if version is None:
+            # Not of which model: a token for the view need not be one for that.
+            message = (
+                f"model {name!r}: it is a view of a model, and the version of that which serves "
+                f"has no such view. Available by version: {available}"
+            )
+            return NotReady(message)
+        return NotFound(f"model {name!r} has no version {version!r}. Available: {available}")
+
+    def _why_no_alias(self, name: str, alias: str) -> RequestError:
+        owner, _ = self.key(name, "")
+        if (amiss := self.stock.amiss.get((owner, alias))) is not None:
+            return NotReady(f"model {name!r}: {amiss}")
+        named = self.aliases.get(name, {})
+        available = ", ".join(sorted(named)) or "none"
+        message = f"model {name!r} has no alias {alias!r}{nearest(alias, named)}"
+        return NotFound(f"{message}. Available: {available}")
+
+
+def _why_unloaded(name: str) -> str:
+    return (
+        f"it is unloaded. The file {name}/{UNLOADED} of the repository says so: "
+        f"POST /v2/repository/models/{name}/load, or remove the file"
+    )
+
+
+def known_names(repository: Repository) -> set[str]:
+    """Every name that is not nobody's: of models and views, also of such as do not serve."""
+    return {
+        *repository.served,
+        *repository.owners,
+        *repository.stock.scan.by_name,
+        *(entry.name for entry in repository.refused),
+    }
+
+
+def open_repository(
+    path: Path, default: str = "", policy: str = "latest", previous: Repository | None = None
+) -> Repository:
+    """Load what `policy` wants of `path`; what cannot serve is refused by name, the rest serves.
+
+    Args:
+        path: a repository, a model's folder or a file.
+        default: the model to answer when none is named, if it is not obvious.
+        policy: "latest", "all" or "pinned".
+        previous: the repository before; what has not changed since is taken over.
+
+    Raises:
+        SettingsError: there is nothing at `path`, or it cannot be read; or, at the start, it holds
+            models and `default` is none of them.
+    """
+    repository = make(look(path), default, policy, previous)
+    if previous is None:
+        check_default(repository, default)
+    return repository
+
+
+def make(
+    scan: Scan,
+    default: str = "",
+    policy: str = "latest",
+    previous: Repository | None = None,
+    declared: Declared | None = None,
+) -> Repository:
+    """As `open_repository` does, of what was found; and whatever the default is."""
+    before = EMPTY if previous is None else previous.stock
+    return assemble(stocks.fill(scan, policy, before, declared), policy, default)
+
+
+def check_default(repository: Repository, default: str) -> None:
+    """See that the default model is there, where there are any: at the start, not later on.
+
+    Later it may go, as any model may; to stop for it then would take the others with it.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    known = known_names(repository)
+    if default and known and default not in known:
+        message = (
+            f"TRICEPS_DEFAULT_MODEL: expected the name of a model, received {default!r}"
+            f"{nearest(default, known)}. Available: {', '.join(sorted(known))}"
+        )
+        raise SettingsError(message)
+
+
+def default_name(wanted: str, names: Iterable[str]) -> str | None:
+    """The model that answers when none is named: the one wanted, the only one, or `triceps`."""
+    names = set(names)
+    if wanted or len(names) == 1:
+        return wanted or names.pop()
+    return "triceps" if "triceps" in names else None
+
+
+def assemble(stock: Stock, policy: str, default: str) -> Repository:
+    """The repository that serves what is in stock; nothing is read or loaded."""
+    models = [stock.models[f.key] for f in stock.scan.versions if f.key in stock.models]
+    broken = [stock.broken[f.key] for f in stock.scan.versions if f.key in stock.broken]
+    refused = [*stock.scan.refused]
+    refused += [Refused(*entry.found.key, entry.reason) for entry in broken]
+    refused += [*stock.damaged, *(Refused(n, None, why) for (n, _), why in stock.amiss.items())]
+    owners = _owners(stock, models, refused)
+    served: dict[str, list[Servable]] = {}
+    for loaded in models:
+        served.setdefault(loaded.found.name, []).append(loaded.servable)
+        for view, servable in loaded.views.items():
+            if owners.get(view) == loaded.found.name:
+                served.setdefault(view, []).append(servable)
+    aliases = {
+        name: {a: found for a, v in named.items() if (found := _of_version(served[name], v))}
+        for name in served
+        if (named := stock.aliases.get(owners.get(name, name)))
+    }
+    serving: dict[str, Servable] = {}
+    for name in stock.scan.by_name:
+        if name in stock.scan.unloaded:
+            continue
+        if policy == "pinned":
+            answers = aliases.get(name, {}).get(STABLE)
+            if answers is None and (name, STABLE) not in stock.amiss:
+                reason = (
+                    f"the policy is pinned, and it has no alias {STABLE!r}: "
+                    f"triceps alias {name} {STABLE} VERSION"
+                )
+                refused.append(Refused(name, None, reason))
+        else:
+            answers = served[name][-1] if name in served else None
+        if answers is not None:
+            serving[name] = answers
+    for view, owner in owners.items():
+        # A view is of the version that serves as its model, or it is not served.
+        answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
+        if answers is not None:
+            serving[view] = answers
+    default_ = default_name(default, stock.scan.by_name)
+    return Repository(served, refused, default_, serving, aliases, policy, stock, owners)
+
+
+def _of_version(servables: Iterable[Servable], version: str) -> Servable | None:
+    return next((servable for servable in servables if servable.version == version), None)
+
+
+def _owners(stock: Stock, models: Iterable[Loaded], refused: list[Refused]) -> dict[str, str]:
+    """By view, the model whose files have it; those that cannot be served are refused."""
+    folders = {*stock.scan.by_name, *(entry.name for entry in stock.scan.refused)}
+    owners: dict[str, str] = {}
+    for loaded in models:
+        name, version = loaded.found.key
+        if loaded.found.key in stock.kept:
+            # It may be gone in a minute, and with it whatever it alone would bring.
+            continue
+        for view in loaded.views:
+            reason = None
+            if not NAME.fullmatch(view):
+                reason = f"its name is no model name: expected {NAMES}"
+            elif view in folders:
+                reason = "a folder has that name already"
+            elif owners.setdefault(view, name) != name:
+                reason = "a view of another model has that name already"
+            if reason is not None:
+                # Not of which, which is told to whoever asks for the view; its version is known.
+                reason = f"it is a view of a model, and {reason}"
+                refused.append(Refused(view, version, reason))
+    return owners

@@ -1,0 +1,447 @@
+"""Loading a file first where it can do no harm: in a process of its own, and within limits.
+
+    worker ─ path ─▶ keeper ─ fork ─▶ Model.load ─ what it took, or why not ─▶ worker ─▶ loads it
+
+A file may be no good and say so.  It may also take all memory there is, never come to an end, or
+end its process, and then whoever loads it does not serve on.  So one process is forked before
+there are any models or threads, and has every file tried once for all workers: in a child with
+limits, which the kernel kills first where memory runs out all the same.  What it took there is
+what it will take in each worker, and unless that is free, nobody loads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.errors import ModelRefused, Shortage
+from service.host import memory
+from service.host.descriptors import SHORT
+from service.inference.model import NO_MEMORY, Model
+from service.repository.proof import prove
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+# How long a file may take to load and to answer its golden rows; and of that, busy.
+WALL_SECONDS = 60
+BUSY_SECONDS = 30
+# Of the memory that is free, what a new model may not take: requests need some, too.
+SPARED = 0.1
+# How long after its trial a version is expected to be loaded by all workers.
+LOADING_SECONDS = 60
+# How long a worker waits for a verdict: others' files may have to be tried before.
+VERDICT_SECONDS = 5 * WALL_SECONDS
+# Of versions that have been tried, how many are remembered.
+MOST_TRIED = 1000
+LONGEST = 400
+_MB = 2**20
+
+# A trial that found too little memory is worth another once there is so much more.
+MORE = 1.05
+
+_keepers: list[Keeper] = []
+
+
+@dataclass
+class _Verdict:
+    """What came of a trial: why the file is refused, or the bytes that loading it takes."""
+
+    stamp: str
+    since: float
+    reason: str | None = None
+    peak: int = 0
+    kept: int = 0
+    granted: int = 0
+    """How many workers have been told to load it."""
+    needs: int | None = None
+    """Where the machine is to blame: the free bytes from which on it is worth another trial."""
+
+
+def plain(text: str) -> str:
+    """A message that holds what a file says, for a log: of one line, and not too long."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:LONGEST])
+    return shown if len(text) <= LONGEST else f"{shown} …"
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, is the machine's fault and not the file's."""
+    while error is not None:
+        if isinstance(error, MemoryError | Shortage) or str(error) == NO_MEMORY:
+            return True
+        if isinstance(error, OSError) and error.errno in SHORT:
+            return True
+        if isinstance(error, RuntimeError) and "start new thread" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+class Keeper:
+    """The process that tries models, as the process that forked it sees it, which replaces it.
+
+    Both ends of the socket that files are named to it by stay open there: what is asked while
+    there is no keeper is answered by the next one.
+    """
+
+    def __init__(self, workers: int) -> None:
+        """Start it; `workers` processes will load each version."""
+        self._workers = workers
+        self._owner = os.getpid()
+        self.asking, self._asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Whose other end the keeper alone has: it ends with it.
+        self._alive: socket.socket | None = None
+        self._start()
+
+    def look_after(self) -> None:
+        """Replace the process if it has ended; in another process than its parent, do nothing."""
+        if self._owner != os.getpid():
+            return
+        if self._alive is not None:
+            try:
+                self._alive.recv(1)
+            except BlockingIOError:
+                return
+            except OSError:
+                log.debug("the keeper was killed")
+            self._alive.close()
+            self._alive = None
+            log.error("the process that tries models has ended, and is replaced")
+        try:
+            self._start()
+        except OSError as error:
+            log.error("the process that tries models cannot be started: %s", error.strerror)  # noqa: TRY400
+
+    def forget(self) -> None:
+        """In a worker: let go of what is the parent's alone."""
+        self._asked.close()
+        if self._alive is not None:
+            self._alive.close()
+
+    def close(self) -> None:
+        """Let the process end, as soon as no worker can ask it any more."""
+        self.forget()
+        self.asking.close()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        # By a child that ends at once, so that all children of this process are its workers.
+        try:
+            between = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if between == 0:
+            try:
+                if os.fork() == 0:
+                    _become_keeper(self._asked, theirs, self._workers)
+            finally:
+                os._exit(0)
+        os.waitpid(between, 0)
+        theirs.close()
+        ours.setblocking(False)
+        self._alive = ours
+
+
+@contextlib.contextmanager
+def kept(workers: int) -> Iterator[Keeper]:
+    """Have a keeper while the block runs, for this process and all that it forks.
+
+    Args:
+        workers: how many processes will load each version.
+    """
+    keeper = Keeper(workers)
+    _keepers.append(keeper)
+    try:
+        yield keeper
+    finally:
+        _keepers.remove(keeper)
+        keeper.close()
+
+
+@contextlib.contextmanager
+def passed(path: str, stamp: object) -> Iterator[None]:
+    """Have a file tried, and load it in the block; without a keeper it is loaded at once.
+
+    Args:
+        path: of the file.
+        stamp: what changes when the file does: the same one is not tried again.
+
+    Raises:
+        ModelRefused: it is no good.
+        Shortage: loading it takes more than there is, or it cannot be tried now: what has not
+            been tried is not loaded.
+    """
+    if not _keepers:
+        yield
+        return
+    keeper = _keepers[-1]
+    keeper.look_after()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Its end tells the keeper that the file has been loaded.
+    with ours:
+        digest = hashlib.blake2b(repr(stamp).encode()).hexdigest()
+        with theirs, contextlib.suppress(OSError):
+            asked = json.dumps([os.path.abspath(path), digest]).encode()  # noqa: PTH100  no link is followed
+            socket.send_fds(keeper.asking, [asked], [theirs.fileno()])
+        answer = _await(ours, keeper)
+        if not answer:
+            raise Shortage("it cannot be tried, now: the process that tries models does not answer")
+        reason, is_short = json.loads(answer)
+        if reason is not None:
+            raise (Shortage if is_short else ModelRefused)(reason)
+        yield
+
+
+def _await(ours: socket.socket, keeper: Keeper) -> bytes:
+    """What the keeper answers; nothing if it ends meanwhile, or has too much to do."""
+    ours.settimeout(1)
+    until = time.monotonic() + VERDICT_SECONDS
+    while time.monotonic() < until:
+        try:
+            return ours.recv(65536)
+        except TimeoutError:
+            keeper.look_after()
+        except OSError:
+            break
+    return b""
+
+
+def _become_keeper(end: socket.socket, alive: socket.socket, workers: int) -> None:
+    """In the child: try what is asked for until nobody is left to ask, and never return."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # What is inherited is others' to close: a socket that is open here never ends there.
+        first, second = sorted((end.fileno(), alive.fileno()))
+        os.closerange(3, first)
+        os.closerange(first + 1, second)
+        os.closerange(second + 1, os.sysconf("SC_OPEN_MAX"))
+        _Keeper(end, workers, alive).run()
+        code = 0
+    except BaseException:
+        log.critical("models are not tried any more", exc_info=True)
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+class _Keeper:
+    """What has been tried, and who is loading."""
+
+    def __init__(
+        self, end: socket.socket, workers: int, alive: socket.socket | None = None
+    ) -> None:
+        self._end = end
+        self._alive = alive
+        self._workers = workers
+        self._tried: dict[str, _Verdict] = {}
+        self._loading: dict[socket.socket, int] = {}
+
+    def run(self) -> None:
+        """Answer all who ask, until nobody is left who could."""
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self._end, 65536, 1)
+            if not message:
+                return
+            caller = socket.socket(fileno=descriptors[0])
+            self._let_go(0)
+            reason: str | None
+            is_short = False
+            try:
+                reason, takes = self._judge(*json.loads(message))
+            except Shortage as error:
+                reason, takes, is_short = str(error), 0, True
+            except OSError as error:
+                reason, takes = f"it cannot be tried: {error.strerror}", 0
+                is_short = error.errno in SHORT
+            if reason is None:
+                self._loading[caller] = takes
+            with contextlib.suppress(OSError):  # it may be gone
+                caller.send(json.dumps([reason, is_short]).encode())
+            if reason is not None:
+                caller.close()
+
+    def _judge(self, path: str, stamp: str) -> tuple[str | None, int]:
+        """Why a file is not to be loaded, or `None` and what loading it takes.
+
+        Raises:
+            Shortage: it may be loaded later.
+        """
+        verdict = self._tried.get(path)
+        if verdict is None or verdict.stamp != stamp or self._is_worth_another(verdict):
+            verdict = self._try(path, stamp)
+            self._tried.pop(path, None)
+            self._tried[path] = verdict
+            if len(self._tried) > MOST_TRIED:
+                del self._tried[next(iter(self._tried))]
+        if verdict.reason is not None:
+            if verdict.needs is not None:
+                raise Shortage(verdict.reason)
+            return verdict.reason, 0
+        free = self._free()
+        # Those who are loading take more meanwhile than they keep.
+        while free is not None and verdict.peak > free and self._wait():
+            free = self._free()
+        if free is not None and verdict.peak > free:
+            raise Shortage(_too_much(verdict, 1, free))
+        verdict.granted += 1
+        return None, verdict.peak
+
+    def _is_worth_another(self, verdict: _Verdict) -> bool:
+        """Whether what the machine was short of may be there, now."""
+        if verdict.reason is None or verdict.needs is None:
+            return False
+        free = self._free()
+        return free is None or free >= verdict.needs
+
+    def _try(self, path: str, stamp: str) -> _Verdict:
+        free = self._free()
+        if free is not None:
+            now = time.monotonic()
+            free -= sum(
+                v.kept * max(0, self._workers - v.granted)
+                for v in self._tried.values()
+                if v.reason is None and now - v.since < LOADING_SECONDS
+            )
+        verdict = _try(path, stamp, None if free is None else max(0, free), self._alive)
+        takes = verdict.peak + (self._workers - 1) * verdict.kept
+        if verdict.reason is None and free is not None and takes > free:
+            verdict.reason = _too_much(verdict, self._workers, free)
+            verdict.needs = takes
+        return verdict
+
+    def _free(self) -> int | None:
+        """What a model may take, if those that are being loaded do so without trouble."""
+        available = memory.available()
+        if available is None:
+            return None
+        return int(available * (1 - SPARED)) - sum(self._loading.values())
+
+    def _wait(self) -> bool:
+        """Wait for one that is being loaded; `False` if there is none, or it does not end."""
+        return bool(self._loading) and self._let_go(WALL_SECONDS)
+
+    def _let_go(self, seconds: float) -> bool:
+        done = select.select(list(self._loading), [], [], seconds)[0]
+        for caller in done:
+            del self._loading[caller]
+            caller.close()
+        return bool(done)
+
+
+def _too_much(verdict: _Verdict, workers: int, free: int) -> str:
+    each = f", and {verdict.kept // _MB} MB in each of {workers} processes" if workers > 1 else ""
+    return (
+        f"loading it takes {verdict.peak // _MB} MB{each}: "
+        f"expected at most the {max(0, free) // _MB} MB of memory that are free for it"
+    )
+
+
+def _try(path: str, stamp: str, free: int | None, alive: socket.socket | None = None) -> _Verdict:
+    """Load a file in a child that may take `free` bytes, and say what came of it."""
+    verdict = _Verdict(stamp, time.monotonic())
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if alive is not None:
+            alive.close()
+        _be_tried(path, writer, free)
+    os.close(writer)
+    said = bytearray()
+    end = verdict.since + WALL_SECONDS
+    with open(reader, "rb", buffering=0) as pipe:  # noqa: PTH123  it is open already
+        while select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
+            part = pipe.read(65536)
+            if not part:
+                break
+            said += part
+        else:
+            os.kill(pid, signal.SIGKILL)
+            verdict.reason = f"it was not loaded within {WALL_SECONDS} s"
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if said:
+        verdict.reason, verdict.peak, verdict.kept, is_short = json.loads(said)
+        verdict.needs = 0 if is_short else None
+    elif code == -signal.SIGXCPU:
+        verdict.reason = f"it was not loaded within {BUSY_SECONDS} s of work"
+    elif code == -signal.SIGKILL and verdict.reason is None:
+        # By nobody but the kernel, which is short of memory.
+        verdict.reason, verdict.needs = NO_MEMORY, 0
+    elif verdict.reason is None:
+        verdict.reason = f"whoever loads it is ended, by {_ended_by(code)}"
+    if verdict.reason == NO_MEMORY and free is not None:
+        verdict.reason = (
+            f"loading it takes more than the {free // _MB} MB of memory that are free for it"
+        )
+        # Unless the kernel has ended it, who knows for whom, it had all of that.
+        verdict.needs = int(free * MORE) if said else 0
+    verdict.since = time.monotonic()
+    return verdict
+
+
+def _ended_by(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"its exit code {code}"
+
+
+def _be_tried(path: str, writer: int, free: int | None) -> None:
+    """In the child: load the file, say what that took, and never return."""
+    said: tuple[str | None, int, int, bool] = ("loading it failed", 0, 0, False)
+    # Should its keeper be killed, nobody else ends it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(WALL_SECONDS + 1)
+    try:
+        _limit(free)
+        said = _load(path)
+    except MemoryError:
+        said = (NO_MEMORY, 0, 0, True)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told
+        reason = plain(f"loading it failed: {type(error).__name__}: {error}")
+        said = (reason, 0, 0, is_shortage(error))
+    finally:
+        os.write(writer, json.dumps(said).encode())
+        os._exit(0)
+
+
+def _load(path: str) -> tuple[str | None, int, int, bool]:
+    before = memory.taken()
+    try:
+        model = Model.load(Path(path))
+        prove(model)
+    except ModelRefused as error:
+        return plain(str(error)), 0, 0, is_shortage(error)
+    after = memory.taken()
+    del model
+    return None, max(0, after.most - before.now), max(0, after.now - before.now), False
+
+
+def _limit(free: int | None) -> None:
+    """Let this process end before it does harm: it may be slow, large or wrong."""
+    limits = {resource.RLIMIT_CPU: BUSY_SECONDS, resource.RLIMIT_CORE: 0}
+    if free is not None:
+        limits[resource.RLIMIT_DATA] = memory.taken().data + free
+    for which, limit in limits.items():
+        hard = resource.getrlimit(which)[1]
+        most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(which, (most, hard))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")

@@ -1,0 +1,1 @@
+"""Processes and sockets: what `triceps serve` is made of."""

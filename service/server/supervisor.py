@@ -1,0 +1,436 @@
+"""The processes of a service: one that accepts, and those that answer.
+
+    clients ─▶ accept ─ the worker with the fewest open connections ─▶ its socket pair ─▶ Front
+
+One listener, so that a port that is taken is an error and not a silent share of it; connections
+handed out by count, so that the few that keep-alive clients open do not crowd into one worker;
+and a worker that dies takes only its own with it.  A connection is accepted only once a worker has
+room for it: until then it waits in the kernel's backlog, and nobody closes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.errors import TricepsError
+from service.host.descriptors import SHORT
+from service.http.tokens import Access
+from service.observability.metrics import Metrics
+from service.observability.shared_memory import Board
+from service.server import worker as workers
+from service.server import worker_status as statuses
+from service.server.generations import Generations, Member
+from service.server.worker_status import BEAT, CLOSED, ROOM, TAKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.http.tls import Tls
+    from service.repository.sandbox import Keeper
+    from service.server.worker_status import Status
+    from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_HANDLED = (*_STOPPING, signal.SIGHUP)
+# Connections that a worker has been given and has not taken yet: fewer than a socket pair holds.
+MAX_WAITING = 64
+# How long accepting pauses when no worker has room, and how often the processes are looked after.
+PAUSE_SECONDS = 0.01
+TICK_SECONDS = 0.5
+# A worker that has not moved for so many ticks is given connections last of all; and one that goes
+# on like that is killed.  By ticks and not by the clock: the whole machine may have been asleep.
+SILENT_TICKS = 2
+DEAD_TICKS = 60
+# A worker that dies this soon after its start has something wrong that another try will not mend.
+SOON_SECONDS = 2
+# Workers are killed now and then, by whoever is short of memory; not so many in so short a time.
+MAX_DEATHS = 10
+RECENT_SECONDS = 10
+# How long the first worker that has loaded its models waits for the others: else it alone would get
+# all connections that are kept from then on.
+OPEN_SECONDS = 5
+# How long room is waited for, after the grace, for those who are in the backlog.
+LAST_SECONDS = 1
+
+
+class CannotListenError(TricepsError):
+    """The address is taken, or not ours to listen on."""
+
+
+@dataclass
+class _Worker:
+    """A worker process, as the one that accepts sees it."""
+
+    pid: int
+    pair: socket.socket
+    slot: int
+    started: float
+    status: Status
+    given: int = 0
+    is_gone: bool = False
+    """Whether its end of the pair is closed: it has just died, or is about to."""
+    beat: int = 0
+    silent: int = 0
+    """For how many ticks it has not moved."""
+
+    def has_room(self) -> bool:
+        """Whether it can be given one more connection."""
+        waiting = self.given - self.status[TAKEN]
+        return not self.is_gone and waiting < MAX_WAITING and self.open() < self.status[ROOM]
+
+    def open(self) -> int:
+        """How many connections it has, those among them that it has not taken yet."""
+        return self.given - self.status[CLOSED]
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket.
+
+    Raises:
+        CannotListenError: the port is taken, or the address is none of this machine's.
+    """
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise CannotListenError(
+            f"cannot listen on {where}: {error.strerror}; choose another with --port or --host"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+class Workers:
+    """All processes of one service; `run` returns when it is told to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        keeper: Keeper | None = None,
+        access: Access | None = None,
+        encrypted: Tls | None = None,
+    ) -> None:
+        """Answer what comes to `listener`, and look after the `keeper` that tries models.
+
+        Tokens and certificates are read here too as they change: a worker that is replaced while
+        their files are broken begins with what they said before, as the others go on with it.
+        """
+        self._settings = settings
+        self._listener = listener
+        self._keeper = keeper
+        self._access = access or Access.open(settings.tokens_file)
+        self._encrypted = encrypted
+        self._workers: dict[int, _Worker] = {}
+        self._statuses = statuses.share(settings.workers)
+        self._generations = Generations(settings.workers)
+        self._board = Board(settings.workers)
+        self._selector = selectors.DefaultSelector()
+        self._is_paused = False
+        # Whether connections are handed out; and by when they are, once a worker is ready.
+        self._is_open = False
+        self._opens = math.inf
+        # Accepted, when the worker that it was for had no room for it after all.
+        self._held: socket.socket | None = None
+        # Slots whose worker could not be started, and when it is tried again.
+        self._vacant: dict[int, float] = {}
+        self._ticked = time.monotonic()
+        self._stopping = 0
+        self._is_to_look = False
+        self._deaths: list[float] = []
+
+    def run(self) -> int:
+        """Accept until SIGTERM or SIGINT; the exit code."""
+        wake, woken = socket.socketpair()
+        with self._selector, wake, woken:
+            for end in (wake, woken):
+                end.setblocking(False)
+            signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+            for number in _STOPPING:
+                signal.signal(number, self._stop)
+            signal.signal(signal.SIGHUP, self._look_again)
+            signal.signal(signal.SIGCHLD, lambda *_: None)
+            self._selector.register(wake, selectors.EVENT_READ)
+            self._selector.register(self._listener, selectors.EVENT_READ)
+            for slot in range(self._settings.workers):
+                self._spawn(slot)
+            healthy = True
+            while healthy and not self._stopping:
+                self._listen(wake, TICK_SECONDS)
+                healthy = self._bury()
+                self._tick()
+            if healthy and self._stopping == signal.SIGTERM:
+                self._drain(wake)
+            self._stopping = self._stopping or signal.SIGTERM
+            self._listener.close()
+            self._end()
+            signal.set_wakeup_fd(-1)
+        return 0 if healthy else 1
+
+    def _stop(self, number: int, _: object) -> None:
+        # A second one means what Ctrl-C does: now.
+        self._stopping = signal.SIGINT if self._stopping else number
+
+    def _look_again(self, *_: object) -> None:
+        self._is_to_look = True
+
+    def _listen(self, wake: socket.socket, seconds: float) -> None:
+        """Hand out the connections that come within so many seconds, until a signal does."""
+        for key, _ in self._selector.select(PAUSE_SECONDS if self._is_paused else seconds):
+            if key.fileobj is wake:
+                wake.recv(4096)
+            else:
+                self._hand_out()
+        if self._is_paused:
+            self._hand_out()
+
+    def _tick(self) -> None:
+        """Look after the processes, every now and then."""
+        if self._is_to_look:
+            self._is_to_look = False
+            log.info("SIGHUP: certificates, tokens and models are looked at again")
+            self._access.look_again()
+            if self._encrypted is not None:
+                self._encrypted.look_again()
+            self._signal(signal.SIGHUP)
+        now = time.monotonic()
+        if now - self._ticked < TICK_SECONDS:
+            return
+        self._ticked = now
+        self._access.keep_up()
+        if self._encrypted is not None:
+            self._encrypted.context()
+        for worker in self._workers.values():
+            self._look_after(worker)
+            if self._generations.is_expelled(worker.slot) and not worker.is_gone:
+                # It answers what it has, and ends.
+                worker.is_gone = True
+                worker.pair.close()
+        for slot, again in sorted(self._vacant.items()):
+            if now >= again:
+                self._spawn(slot)
+        if self._keeper is not None:
+            self._keeper.look_after()
+
+    def _look_after(self, worker: _Worker) -> None:
+        """Notice a worker that does not move, and kill it when it never does again."""
+        beat = worker.status[BEAT]
+        worker.silent = 0 if beat != worker.beat else worker.silent + 1
+        worker.beat = beat
+        if worker.silent == DEAD_TICKS:
+            seconds = DEAD_TICKS * TICK_SECONDS
+            log.error("worker %d has not moved for %g s, and is killed", worker.pid, seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+
+    def _drain(self, wake: socket.socket) -> None:
+        """Be ready no more, and listen on for those who have not heard of it yet."""
+        self._signal(signal.SIGTERM)
+        until = time.monotonic() + self._settings.grace
+        while self._stopping == signal.SIGTERM and self._workers:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            self._listen(wake, left)
+            self._bury()
+        # Whoever is in the backlog has connected, and is answered if there is room.
+        until = time.monotonic() + LAST_SECONDS
+        while not self._hand_out() and self._workers and time.monotonic() < until:
+            time.sleep(PAUSE_SECONDS)
+            self._bury()
+
+    def _spawn(self, slot: int) -> None:
+        """Start the worker of a slot, or have it tried again soon where the machine is short."""
+        sys.stdout.flush()
+        # A signal between the fork and the child's own handlers would go to its parent's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            statuses.clear(self._statuses[slot])
+            self._generations.start(slot)
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                theirs.close()
+                self._generations.end(slot)
+                raise
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            if slot not in self._vacant:
+                log.error("no worker can be started, now: %s", error.strerror)  # noqa: TRY400
+            self._vacant[slot] = 0.0
+            return
+        if pid == 0:
+            # Its own end too: a worker that holds that open never sees it close.
+            ours.close()
+            self._become_worker(theirs, slot)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        theirs.close()
+        ours.setblocking(False)
+        self._vacant.pop(slot, None)
+        self._workers[pid] = _Worker(pid, ours, slot, time.monotonic(), self._statuses[slot])
+
+    def _become_worker(self, pair: socket.socket, slot: int) -> None:
+        """In the child: answer until told to stop, and never return."""
+        code = 1
+        try:
+            self._forget()
+            metrics = Metrics(self._board, slot)
+            member = Member(self._generations, slot)
+            entrance = workers.Entrance(pair, self._access, self._encrypted)
+            code = workers.work(self._settings, entrance, self._statuses[slot], metrics, member)
+        except TricepsError as error:
+            log.critical("%s", error)
+        except BaseException:
+            log.critical("a worker cannot go on", exc_info=True)
+        finally:
+            logging.shutdown()
+            # Not sys.exit: the parent's clean-up is the parent's.
+            os._exit(code)
+
+    def _forget(self) -> None:
+        """In the child: let go of what is the parent's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # A terminal sends Ctrl-C to all of its processes; the parent passes on what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        self._listener.close()
+        self._selector.close()
+        if self._held is not None:
+            self._held.close()
+        if self._keeper is not None:
+            self._keeper.forget()
+        for other in self._workers.values():
+            other.pair.close()
+
+    def _hand_out(self) -> bool:
+        """Give connections to workers that have room; `True` if none is left in the backlog."""
+        while (worker := self._choose()) is not None:
+            try:
+                connection = self._held or self._listener.accept()[0]
+            except BlockingIOError:
+                self._pause(on=False)
+                return True
+            except OSError as error:
+                if error.errno in SHORT:
+                    break
+                continue  # its client has gone meanwhile
+            self._held = None
+            try:
+                socket.send_fds(worker.pair, [b"c"], [connection.fileno()])
+            except OSError as error:
+                self._held = connection
+                if error.errno in SHORT:
+                    break
+                worker.is_gone = True
+                continue
+            worker.given += 1
+            connection.close()
+        self._pause(on=True)
+        return False
+
+    def _choose(self) -> _Worker | None:
+        """The worker that is given the next connection; `None` where none has room."""
+        if not self._is_open:
+            self._open()
+        return min(
+            (w for w in self._workers.values() if self._is_open and w.has_room()),
+            key=lambda worker: (worker.silent >= SILENT_TICKS, worker.open()),
+            default=None,
+        )
+
+    def _open(self) -> None:
+        """Hand out connections once all workers are ready, or the first of them has waited."""
+        ready = [worker.status[ROOM] > 0 for worker in self._workers.values()]
+        now = time.monotonic()
+        if any(ready):
+            self._opens = min(self._opens, now + OPEN_SECONDS)
+        self._is_open = all(ready) or now >= self._opens
+
+    def _pause(self, *, on: bool) -> None:
+        """Have the kernel keep the connections that come, or listen again."""
+        if on == self._is_paused:
+            return
+        self._is_paused = on
+        if on:
+            self._selector.unregister(self._listener)
+        else:
+            self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def _bury(self) -> bool:
+        """Replace workers that have died; `False` if that has no end."""
+        for pid, code in _ended():
+            worker = self._workers.pop(pid, None)
+            if worker is None:
+                continue
+            worker.pair.close()
+            self._generations.end(worker.slot)
+            if self._stopping:
+                continue
+            now = time.monotonic()
+            if code > 0 and now - worker.started < SOON_SECONDS:
+                # An error of its own, so early, is one that every successor would have too; where
+                # others serve, it is the machine's, which may be short of threads for a moment.
+                if not any(other.status[ROOM] > 0 for other in self._workers.values()):
+                    log.critical("worker %d ended as soon as it had started", pid)
+                    return False
+                log.error("worker %d ended as soon as it had started; one is tried later", pid)
+                self._vacant[worker.slot] = now + SOON_SECONDS
+                continue
+            self._deaths = [then for then in self._deaths if now - then < RECENT_SECONDS] + [now]
+            if len(self._deaths) > MAX_DEATHS:
+                log.critical("%d workers ended within %d s", len(self._deaths), RECENT_SECONDS)
+                return False
+            log.error("worker %d ended, and is replaced", pid)
+            self._spawn(worker.slot)
+        return True
+
+    def _end(self) -> None:
+        """Tell all workers to stop, and see that they do."""
+        deadline = time.monotonic() + workers.STOP_SECONDS + 1
+        for worker in self._workers.values():
+            worker.pair.close()
+        while self._workers and time.monotonic() < deadline:
+            self._bury()
+            time.sleep(0.01)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        for pid in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    """Children that have ended since the last look, and how: an exit code, or minus a signal."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)

@@ -1,0 +1,75 @@
+"""A request through the Flask app: WSGI's view of it, and its answer as HTTP."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from werkzeug.test import run_wsgi_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from service.http.connection import Request
+
+
+class Answer(NamedTuple):
+    """As `Connection.respond` takes it."""
+
+    status: int
+    content: bytes
+    head: bytes
+    length: int
+
+
+def call(app: Callable[..., Iterable[bytes]], request: Request) -> Answer:
+    """What `app` answers."""
+    chunks, status, headers = run_wsgi_app(app, _environ(request), buffered=True)
+    content = b"".join(chunks)
+    head = "".join(
+        f"{name}: {value}\r\n"
+        for name, value in headers.items()
+        if name.lower() not in ("content-length", "date", "connection")
+    )
+    length = int(headers.get("Content-Length", len(content)))
+    return Answer(int(status.split()[0]), content, head.encode("latin-1"), length)
+
+
+def split(target: bytes) -> tuple[bytes, bytes]:
+    """The path that a target asks for, percent-decoded once, and its query as it came."""
+    if not target.startswith(b"/"):
+        # The absolute form, as to a proxy: its path is what is meant.
+        target = target[target.find(b"/", target.find(b"://") + 3) :]
+    path, _, query = target.partition(b"?")
+    return unquote_to_bytes(path), query
+
+
+def _environ(request: Request) -> dict[str, Any]:
+    """PEP 3333's view of a request."""
+    path, query = split(request.target)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method.decode("latin-1"),
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path.decode("latin-1"),
+        "QUERY_STRING": query.decode("latin-1"),
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "0",
+        "SERVER_PROTOCOL": f"HTTP/{request.version}",
+        "CONTENT_LENGTH": str(len(request.body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(request.body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in request.headers.items():
+        key = name.decode("latin-1").upper().replace("-", "_")
+        if key == "CONTENT_TYPE":
+            environ[key] = value.decode("latin-1")
+        # The body is here whole, whatever way its length was told.
+        elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING") and b"_" not in name:
+            environ[f"HTTP_{key}"] = value.decode("latin-1")
+    return environ

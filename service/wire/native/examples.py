@@ -1,0 +1,77 @@
+"""A native body that works: golden rows, or else defaults and zeros."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.signature import Feature, Input, Signature, Tensor
+
+NO_SHAPES: Mapping[str, tuple[int, ...]] = {}
+# What is nothing of a dtype; of every other it is 0.
+_ZEROS: dict[str, Any] = {"string": "", "bool": False}
+
+
+def example(
+    signature: Signature, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+) -> dict[str, Any]:
+    """A body to post: a golden row, or else defaults, and zeros; whole tensors are zeros alone.
+
+    Args:
+        signature: whose inputs it has.
+        shapes: by tensor, that of its zeros; else free axes have the length 1.
+    """
+    said = {
+        name: _example_input(entry, signature, shapes) for name, entry in signature.inputs.items()
+    }
+    return {"inputs": said} if signature.tensor else {"instances": [said]}
+
+
+def _example_input(
+    entry: Input, signature: Signature, shapes: Mapping[str, tuple[int, ...]]
+) -> Any:
+    if entry.features:
+        return {
+            feature.name: _example_feature(feature, dtype_of(feature, entry), signature)
+            for feature in entry.features
+        }
+    tensor = entry.tensors[0]
+    row = _golden_row(tensor.name, signature)
+    return _zeros(tensor, shapes.get(tensor.name)) if row is None else _plain(row)
+
+
+def _example_feature(feature: Feature, dtype: str, signature: Signature) -> Any:
+    row = _golden_row(feature.tensor, signature)
+    if row is not None:
+        return _plain(row[feature.column])
+    if feature.default is not None:
+        return _plain(feature.default)
+    return feature.vocabulary[0] if feature.vocabulary else _ZEROS.get(dtype, 0)
+
+
+def _golden_row(tensor: str, signature: Signature) -> Any:
+    """What the first golden row has for a tensor: `None` where it answers for other heads alone."""
+    rows = signature.golden.inputs.get(tensor) if signature.golden else None
+    return rows[0] if rows else None
+
+
+def _zeros(tensor: Tensor, shape: tuple[int, ...] | None) -> Any:
+    value = _ZEROS.get(tensor.dtype, 0)
+    axes = [1 if axis is None else axis for axis in tensor.shape] if shape is None else shape
+    for axis in reversed(axes):
+        value = [value] * axis
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers without their `.0`, as a person would write them."""
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def dtype_of(feature: Feature, entry: Input) -> str:
+    """The dtype of the tensor that carries a feature."""
+    return next(tensor.dtype for tensor in entry.tensors if tensor.name == feature.tensor)
