@@ -170,12 +170,12 @@ class _Class:
 
     def __init__(self, text: str) -> None:
         """Take it apart."""
-        self.value, self.rest = CLASS.fullmatch(text).groups()
+        self.value, self.poll_coalescing = CLASS.fullmatch(text).groups()
 
     def __eq__(self, other: object) -> bool:
         found = CLASS.fullmatch(other) if isinstance(other, str) else None
         return found is not None and (found[2], float(found[1])) == (
-            self.rest,
+            self.poll_coalescing,
             near(float(self.value)),
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.inference.admission import LOOK_SECONDS, SHORT, Bound
+from service.inference.admission import LOOK_SECONDS, SHORT, AdmissionControl
 
 LIMIT = 0.1
 ROW = 0.001
@@ -16,7 +16,7 @@ ROW = 0.001
 class Queue:
     """A model that takes 1 ms a row, and those who ask it, at times that the test tells."""
 
-    bound: Bound = field(default_factory=Bound)
+    bound: AdmissionControl = field(default_factory=AdmissionControl)
     now: float = 100.0
     wait: float = 0.0
     run: float = 16 * ROW
@@ -28,7 +28,7 @@ class Queue:
 
     def ask(self, caller: object) -> bool:
         """Whether a request is let in."""
-        if self.bound.is_full(self.wait, (ROW, self.run), LIMIT, caller, self.now):
+        if self.admission.is_full(self.wait, (ROW, self.run), LIMIT, caller, self.now):
             return False
         self.wait += ROW
         return True

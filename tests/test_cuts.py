@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.inference import subgraphs
-from service.inference.subgraphs import LEAST_BYTES, MORE, MOST, Cuts
+from service.inference.subgraphs import LEAST_BYTES, MORE, MOST, SubgraphCache
 
 
 class Made:
@@ -27,7 +27,7 @@ class Made:
 def test_a_cut_is_made_once():
     """And is there from then on."""
     make = Made()
-    kept = Cuts(make, 100)
+    kept = SubgraphCache(make, 100)
 
     assert [kept.find(heads) for heads in (1, 2, 1, 1)] == ["cut 1", "cut 2", "cut 1", "cut 1"]
     assert make.cuts == [1, 2]
@@ -36,7 +36,7 @@ def test_a_cut_is_made_once():
 def test_what_is_asked_for_now_and_then_has_none():
     """Past the bound the whole graph does it, however many sets there are."""
     make = Made()
-    kept = Cuts(make, 10**9)
+    kept = SubgraphCache(make, 10**9)
 
     found = [kept.find(heads) for _ in range(5) for heads in range(1000)]
 
@@ -47,7 +47,7 @@ def test_what_is_asked_for_now_and_then_has_none():
 def test_what_is_asked_for_often_takes_a_place():
     """That of the cut that is asked for least."""
     make = Made()
-    kept = Cuts(make, 10**9)
+    kept = SubgraphCache(make, 10**9)
     for heads in range(MOST):
         for _ in range(3 if heads == 5 else 10):
             kept.find(heads)
@@ -62,7 +62,7 @@ def test_what_is_asked_for_often_takes_a_place():
 def test_cuts_have_a_bound_in_bytes():
     """What has no room is made once, used for that one, and has to earn it from then on."""
     make = Made(size=LEAST_BYTES // 2)
-    kept = Cuts(make, 100)
+    kept = SubgraphCache(make, 100)
 
     found = [kept.find(heads) for heads in (1, 2, 2, 3, 3, 1, 2)]
 
@@ -77,7 +77,7 @@ def test_cuts_have_a_bound_in_bytes():
 def test_what_only_a_cut_can_do_has_one():
     """In the place of the one that is asked for least; it is made once, as long as it is kept."""
     make = Made()
-    kept = Cuts(make, 10**9)
+    kept = SubgraphCache(make, 10**9)
     for heads in range(MOST):
         for _ in range(heads + 1):
             kept.find(heads)
@@ -92,7 +92,7 @@ def test_what_only_a_cut_can_do_has_one():
 def test_only_so_many_sets_are_remembered(monkeypatch):
     """What was asked for often stays so."""
     monkeypatch.setattr(subgraphs, "REMEMBERED", 20)
-    kept = Cuts(Made(), 100)
+    kept = SubgraphCache(Made(), 100)
     for _ in range(100):
         kept.find("often")
     for heads in range(1000):
@@ -111,7 +111,7 @@ def test_a_cut_that_cannot_be_made_is_tried_again():
             raise MemoryError
         return f"cut {heads}", 1
 
-    kept = Cuts(make, 100)
+    kept = SubgraphCache(make, 100)
     with pytest.raises(MemoryError):
         kept.find(1)
     fails[0] = False
@@ -128,7 +128,7 @@ def test_nobody_waits_for_a_cut_that_is_being_made():
         go_on.wait(10)
         return f"cut {heads}", 1
 
-    kept = Cuts(make, 100)
+    kept = SubgraphCache(make, 100)
     first: list[Any] = []
     thread = threading.Thread(target=lambda: first.append(kept.find(1)))
     thread.start()

@@ -377,8 +377,8 @@ def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(models, monkeypat
     library.refresh()
 
     assert library.find("other").version == "1"
-    assert library.current.stock.scan.unloaded == before.stock.scan.unloaded
-    assert library.current.stock.declared == before.stock.declared
+    assert library.current.catalog.scan.unloaded == before.catalog.scan.unloaded
+    assert library.current.catalog.declared == before.catalog.declared
     assert refused(library) == [("m", None, "its folder cannot be read: Input/output error")]
 
 
@@ -803,7 +803,7 @@ def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models,
     monkeypatch.setattr(reloader, "load", load)
     with pytest.raises(NotReady, match="it is unloaded"):
         library.find("m", "1")
-    assert library.current.stock.models == {}
+    assert library.current.catalog.models == {}
 
 
 def test_what_is_loaded_on_demand_during_an_unload_is_dropped(models, monkeypatch):
@@ -820,7 +820,7 @@ def test_what_is_loaded_on_demand_during_an_unload_is_dropped(models, monkeypatc
     monkeypatch.setattr(reloader, "make", make)
     library.unload("m")
 
-    assert library.current.stock.models == {}
+    assert library.current.catalog.models == {}
 
 
 # ── policies and aliases ─────────────────────────────────────────────────────────────────────────
@@ -835,7 +835,7 @@ def test_all_loads_every_version(models):
     library.refresh()
 
     assert states(library) == {"1": "loaded", "2": "loaded", "3": "loaded"}
-    assert library.current.stock.kept == frozenset()
+    assert library.current.catalog.kept == frozenset()
 
 
 def test_an_alias_answers_by_the_version_it_names(models):

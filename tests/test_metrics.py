@@ -34,7 +34,7 @@ from service.inference.batcher import Batcher, Lane
 from service.inference.model import Model
 from service.observability import metrics, shared_memory
 from service.observability.metrics import Metrics, expose
-from service.observability.shared_memory import Board
+from service.observability.shared_memory import SharedNumbers
 from service.repository.repository import open_repository
 from service.run import Part, Run
 from service.server.supervisor import SOON_SECONDS
@@ -438,7 +438,7 @@ def test_labels_are_counted_as_they_are_answered(kind, dtype):
     width = {"binary": 1}.get(kind, 3)
     names = ("no", "yes") if kind == "binary" else ("a", "b", "c")
     head = Head("h", kind, Tensor("h", dtype, (width,)), names, 0.25)
-    region = Board(1).regions[0]
+    region = SharedNumbers(1).regions[0]
     for number in range(200):
         values = [0, 0.25, 0.5, 1, -1, float("nan"), float("inf"), -float("inf")]
         rows = [[drawn.choice(values) for _ in range(width)] for _ in range(drawn.randint(1, 6))]
@@ -525,7 +525,7 @@ def test_defaults_are_counted_by_feature(tmp_path, name, body, expected):
 
 def test_regions_are_summed_and_a_successor_goes_on(models):
     """Whoever is asked tells the same; a slot's counts outlive its worker, even one cut short."""
-    shared_memory = Board(2)
+    shared_memory = SharedNumbers(2)
     repository = open_repository(models)
     both = [Metrics(shared_memory, slot) for slot in (0, 1)]
     for counted in both:
@@ -554,7 +554,7 @@ def test_regions_are_summed_and_a_successor_goes_on(models):
 
 def test_a_region_whose_writer_was_killed_is_told_all_the_same(models):
     """After a moment of waiting for it."""
-    shared_memory = Board(2)
+    shared_memory = SharedNumbers(2)
     Metrics(shared_memory, 0).count("", "", "other", 404)
     shared_memory.regions[0].header[0] += 1
 
@@ -605,7 +605,7 @@ def test_a_reader_sees_all_of_a_flush_or_nothing(models):
 def test_a_full_region_says_so_once_and_counts_on(monkeypatch, caplog):
     """What has no room is not told, and nothing else is harmed."""
     monkeypatch.setattr(shared_memory, "_NAMES", 200)
-    counted = Metrics(Board())
+    counted = Metrics(SharedNumbers())
     for i in range(20):
         counted.count("", "", "other", 400 + i)
 

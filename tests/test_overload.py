@@ -173,7 +173,7 @@ def test_eight_callers_side_by_side_are_never_refused(served, pace, is_short, mo
 
     def begin() -> None:
         lane._row_seconds, lane._runs = pace, PACED_RUNS
-        lane.bound.is_short, lane.bound._until = is_short, time.perf_counter() + 60
+        lane.admission.is_short, lane.admission._until = is_short, time.perf_counter() + 60
         for caller in callers:
             caller.ask()
 
@@ -223,12 +223,12 @@ def test_the_rows_of_one_caller_refuse_no_other(served):
 def test_where_too_much_keeps_coming_the_loop_rests(served, monkeypatch):
     """Whoever is overrun is told to those who know when that helps."""
     told: list[Any] = []
-    monkeypatch.setattr(served.front.rest, "overrun", lambda *a: told.append(a))
+    monkeypatch.setattr(served.front.poll_coalescing, "overrun", lambda *a: told.append(a))
     (lane,) = {route.lane for route in served.front.table.routes.values()}
     served.ask("POST", "/predict", BODY, JSON)
     assert not told
 
-    lane.bound.is_short, lane.bound._until = True, time.perf_counter() + 60
+    lane.admission.is_short, lane.admission._until = True, time.perf_counter() + 60
     served.ask("POST", "/predict", BODY, JSON)
 
     assert told == [(lane, {lane}, served.front.executor)]

@@ -17,7 +17,7 @@ from test_front import BODY, JSON, Served, post
 from service.inference.batcher import PACED_RUNS, Batcher, Lane
 from service.inference.model import Model
 from service.server import poll_coalescing as rests
-from service.server.poll_coalescing import ALONE_SECONDS, Rest
+from service.server.poll_coalescing import ALONE_SECONDS, PollCoalescing
 
 
 class Calls:
@@ -56,7 +56,7 @@ def _calls() -> Calls:
 
 def test_it_rests_once_for_all_that_come_together(calls):
     """And again for the next."""
-    rest, lane = Rest(calls), overrun()
+    rest, lane = PollCoalescing(calls), overrun()
     for _ in range(3):
         for _ in range(5):
             rest.overrun(lane, {lane}, calls)
@@ -67,7 +67,7 @@ def test_it_rests_once_for_all_that_come_together(calls):
 
 def test_it_does_not_rest_while_the_model_does_not_run(calls):
     """Nor once it no longer does."""
-    rest, lane = Rest(calls), overrun()
+    rest, lane = PollCoalescing(calls), overrun()
     lane.running = False
     rest.overrun(lane, {lane}, calls)
     lane.running = True
@@ -81,7 +81,7 @@ def test_it_does_not_rest_while_the_model_does_not_run(calls):
 @pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
 def test_it_does_not_rest_while_others_are_asked(calls, before, rests_then):
     """A slow model holds no fast one up."""
-    rest, lane, other = Rest(calls), overrun(), overrun()
+    rest, lane, other = PollCoalescing(calls), overrun(), overrun()
     lane.asked, other.asked = 100.0, 100.0 - before
     rest.overrun(lane, {lane, other}, calls)
     calls.run()
@@ -92,7 +92,7 @@ def test_it_does_not_rest_while_others_are_asked(calls, before, rests_then):
 @pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
 def test_it_does_not_rest_while_pages_are_asked(calls, before, rests_then):
     """Whoever asks for one needs the loop several times."""
-    rest, lane = Rest(calls), overrun()
+    rest, lane = PollCoalescing(calls), overrun()
     lane.asked, rest.page_asked = 100.0, 100.0 - before
     rest.overrun(lane, {lane}, calls)
     calls.run()
@@ -171,7 +171,7 @@ def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> f
     for route in served.front.table.routes.values():
         if route.servable.name == "other":
             route.lane.asked = -math.inf
-    served.front.rest.page_asked = -math.inf
+    served.front.poll_coalescing.page_asked = -math.inf
     started = time.perf_counter()
     assert served.ask(method, path, body, JSON)[0] == 200
     return time.perf_counter() - started

@@ -11,7 +11,7 @@ import small
 from test_front import BODY, JSON, Served, post
 
 from service.server import busy_polling
-from service.server.busy_polling import SECONDS, STREAK, Vigil
+from service.server.busy_polling import SECONDS, STREAK, BusyPolling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def clock(monkeypatch):
     return now
 
 
-def ask(kept: Vigil, clock: list[float], *callers: str, gap: float = SECONDS / 2) -> None:
+def ask(kept: BusyPolling, clock: list[float], *callers: str, gap: float = SECONDS / 2) -> None:
     """Have each ask so long after the answer before, and answer at once."""
     for caller in callers:
         clock[0] += gap
@@ -58,7 +58,7 @@ def ask(kept: Vigil, clock: list[float], *callers: str, gap: float = SECONDS / 2
 
 def test_one_who_asks_again_at_once_is_waited_for_awake(loop, clock):
     """Round after round, until it has not come for so long."""
-    kept = Vigil(loop)
+    kept = BusyPolling(loop)
 
     ask(kept, clock, *["a"] * STREAK)
     assert not loop.soon
@@ -75,7 +75,7 @@ def test_one_who_asks_again_at_once_is_waited_for_awake(loop, clock):
 
 def test_each_answer_starts_the_wait_anew(loop, clock):
     """And one look at a time is enough."""
-    kept = Vigil(loop)
+    kept = BusyPolling(loop)
     ask(kept, clock, *["a"] * (STREAK + 1))
 
     for _ in range(5):
@@ -93,14 +93,14 @@ def test_each_answer_starts_the_wait_anew(loop, clock):
 )
 def test_others_are_waited_for_asleep(loop, clock, callers, gap):
     """Looking for their next request would save nothing."""
-    ask(Vigil(loop), clock, *callers, gap=gap)
+    ask(BusyPolling(loop), clock, *callers, gap=gap)
 
     assert not loop.soon
 
 
 def test_a_second_caller_ends_the_wait(loop, clock):
     """What was worth it for one is not for two."""
-    kept = Vigil(loop)
+    kept = BusyPolling(loop)
     ask(kept, clock, *["a"] * (STREAK + 1))
 
     ask(kept, clock, "b")
@@ -115,19 +115,19 @@ def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
     served = Served(tmp_path, watch=0)
     monkeypatch.setattr(busy_polling, "SECONDS", 60.0)
     looks: list[int] = []
-    look = served.front.executor.vigil._look
+    look = served.front.executor.busy_polling._look
 
     def note() -> None:
         looks.append(1)
         look()
 
-    monkeypatch.setattr(served.front.executor.vigil, "_look", note)
+    monkeypatch.setattr(served.front.executor.busy_polling, "_look", note)
     try:
         with socket.create_connection(("127.0.0.1", served.port), timeout=10) as lone:
             for _ in range(2 * STREAK):
                 lone.sendall(post(BODY, path=b"/models/three/predict"))
                 assert lone.recv(65536).startswith(b"HTTP/1.1 200 ")
-            assert served.front.executor.vigil._awake
+            assert served.front.executor.busy_polling._awake
             for path in ("/livez", "/models"):
                 before = len(looks)
                 started = time.perf_counter()
@@ -136,6 +136,6 @@ def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
                 assert len(looks) > before
             assert served.ask("POST", "/models/three/predict", BODY, JSON)[0] == 200
             served.ask("GET", "/livez")
-            assert not served.front.executor.vigil._awake
+            assert not served.front.executor.busy_polling._awake
     finally:
         served.stop()

@@ -97,7 +97,7 @@ def _paths(rule: str, repository: Repository, *, kept: bool) -> Iterator[tuple[s
     elif "<version>" in rule:
         for name, servables in repository.served.items():
             for servable in servables:
-                if (repository.key(name, servable.version) in repository.stock.kept) is kept:
+                if (repository.key(name, servable.version) in repository.catalog.kept) is kept:
                     versioned = rule.replace("<version>", servable.version)
                     yield versioned.replace("<name>", name), servable
     elif "<name>" in rule:

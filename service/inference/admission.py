@@ -21,7 +21,7 @@ STANDING = 1.0
 LOOK_SECONDS = 0.25
 
 
-class Bound:
+class AdmissionControl:
     """One queue's bound, which knows how the queue has been of late."""
 
     __slots__ = ("_refused", "_until", "is_short", "long_since")

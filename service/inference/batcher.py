@@ -18,7 +18,7 @@ from threading import Event
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from service.inference.admission import SHORT, Bound
+from service.inference.admission import SHORT, AdmissionControl
 from service.run import Part, Run
 from service.wire.numbers import Numbers, join
 
@@ -88,7 +88,7 @@ class Lane:
     """A model and what waits for it; what its runs take of late; its thread, if it has one."""
 
     __slots__ = (
-        *("_row_seconds", "_runs", "asked", "bound", "coming", "due", "free_shapes", "model"),
+        *("_row_seconds", "_runs", "admission", "asked", "coming", "due", "free_shapes", "model"),
         *("queues", "requests", "rows", "running", "seconds", "thread", "whole"),
     )
 
@@ -101,7 +101,7 @@ class Lane:
         # When it was asked last, and requests that have been let in and are not decoded yet.
         self.asked = 0.0
         self.coming = 0
-        self.bound = Bound()
+        self.admission = AdmissionControl()
         self.seconds = 0.0
         self._row_seconds = 0.0
         self._runs = 0
@@ -128,7 +128,7 @@ class Lane:
         if self.requests + self.coming < LEAST_WAITING:
             # Nobody is refused for the many rows of a few others.
             wait = 0.0
-        bound = self.bound
+        bound = self.admission
         if wait <= limit * SHORT and not bound.is_short:
             # As nearly always; the bound would say so too.
             bound.long_since = now

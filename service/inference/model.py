@@ -36,7 +36,7 @@ from service.inference.batching import Batching
 from service.inference.declared import Declared, free, matches, unranked, why_no_rows, why_tensors
 from service.inference.independence import proof, trial
 from service.inference.runtime import FAILURES, NO_ROOM, is_callers, reason
-from service.inference.subgraphs import Cuts, Distrusted
+from service.inference.subgraphs import Distrusted, SubgraphCache
 from service.signature import Signature, Tensor
 
 if TYPE_CHECKING:
@@ -145,14 +145,16 @@ class Model:
         self.loops = False
         self.batching = self.established = ONE_BY_ONE
         self._whole = _ready(session)
-        self._cuts: Cuts[_Ready] | None = None
+        self._subgraphs: SubgraphCache[_Ready] | None = None
         # What a trial has run, if one was needed: each cut is held against it.
         tried: list[trial.Tried] = []
         self._tried = tried
         if graph is not None:
             # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a
             # model frees its memory at once.
-            self._cuts = Cuts(partial(_proven_cut, graph, signature, tried), _weight(graph))
+            self._subgraphs = SubgraphCache(
+                partial(_proven_cut, graph, signature, tried), _weight(graph)
+            )
             if not whole:
                 # There are inputs that nothing reads, and so no arrays of them.
                 self._whole, _ = _cut(graph, signature, frozenset(signature.heads))
@@ -316,7 +318,7 @@ class Model:
                 list's end, or a picture that is too small.
             UndeclaredAnswer: a head answers with another shape or dtype than the graph declares.
         """
-        cuts, ready = self._cuts, self._whole
+        cuts, ready = self._subgraphs, self._whole
         try:
             if cuts is not None and len(heads) < len(self.signature.heads):
                 asked = frozenset(heads)
@@ -396,7 +398,7 @@ class Model:
         return output.view(dtype)
 
     def _run_whole(
-        self, cuts: Cuts[_Ready], arrays: Arrays, heads: Sequence[str]
+        self, cuts: SubgraphCache[_Ready], arrays: Arrays, heads: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
         """Run the whole graph for some heads, with zeros for what none of them depends on."""
         needed = set(self.signature.needed(tuple(heads)))

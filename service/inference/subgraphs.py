@@ -35,7 +35,7 @@ class Distrusted(Exception):
     """A cut that does not answer as the whole graph does."""
 
 
-class Cuts(Generic[C]):
+class SubgraphCache(Generic[C]):
     """The cuts of one graph; safe to share between threads."""
 
     def __init__(self, make: Callable[[Hashable], tuple[C, int]], whole_bytes: int) -> None:

@@ -41,7 +41,7 @@ from service.observability.shared_memory import (
     ROWS,
     SECONDS,
     STARTS,
-    Board,
+    SharedNumbers,
 )
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ _FORMER = 64
 class Metrics:
     """What one process counts, and tells of all."""
 
-    def __init__(self, board: Board | None = None, slot: int = 0) -> None:
+    def __init__(self, board: SharedNumbers | None = None, slot: int = 0) -> None:
         """Count in one region of `shared_memory`; without one, for this process alone."""
-        self._regions = (board or Board()).regions
+        self._regions = (board or SharedNumbers()).regions
         self._region = self._regions[slot]
         self._region.join()
         self._meters: dict[tuple[str, str, str], Meter] = {}

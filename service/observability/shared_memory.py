@@ -125,7 +125,7 @@ _ATTEMPTS = 100
 _SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS = range(6)
 
 
-class Board:
+class SharedNumbers:
     """The shared memory of all workers, a region each; to be made before they are forked.
 
     What is never touched of it takes no memory.

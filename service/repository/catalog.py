@@ -71,7 +71,7 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Stock:
+class Catalog:
     """What was found, and what was made of it."""
 
     scan: Scan
@@ -112,7 +112,7 @@ class Declared(NamedTuple):
     """When they are read again, by the monotonic clock, if the machine was short of something."""
 
 
-EMPTY = Stock(Scan((), (), ()), {}, {})
+EMPTY = Catalog(Scan((), (), ()), {}, {})
 
 
 def load(found: Version) -> Loaded | Broken:
@@ -175,7 +175,9 @@ def _check_place(file: Path, root: str) -> None:
         raise ModelRefused(message)
 
 
-def fill(scan: Scan, policy: str, before: Stock = EMPTY, declared: Declared | None = None) -> Stock:
+def fill(
+    scan: Scan, policy: str, before: Catalog = EMPTY, declared: Declared | None = None
+) -> Catalog:
     """Load what `policy` and aliases want of what was found, but for what is loaded already.
 
     Args:
@@ -206,7 +208,7 @@ def fill(scan: Scan, policy: str, before: Stock = EMPTY, declared: Declared | No
                 shelf.take(found)
             shelf.keep(found)
     models = {key: set_up(loaded, said.settings) for key, loaded in shelf.models.items()}
-    return Stock(
+    return Catalog(
         scan,
         models,
         shelf.broken,
@@ -231,9 +233,9 @@ def set_up(loaded: Loaded, settings: Mapping[str, ModelSettings]) -> Loaded:
 
 
 class _Shelf:
-    """What has been loaded so far, while a stock is made from the one before."""
+    """What has been loaded so far, while a catalog is made from the one before."""
 
-    def __init__(self, before: Stock) -> None:
+    def __init__(self, before: Catalog) -> None:
         self._before = before
         self.models: dict[Key, Loaded] = {}
         self.broken: dict[Key, Broken] = {}
@@ -281,7 +283,7 @@ def _is_due(broken: Broken) -> bool:
     return time.monotonic() >= broken.again
 
 
-def declare(scan: Scan, before: Stock) -> Declared:
+def declare(scan: Scan, before: Catalog) -> Declared:
     """Read the small files beside the versions; of one that is damaged, what it said before stays.
 
     A file that the machine was too short to read is read again before it has changed.

@@ -1,4 +1,4 @@
-"""The life of a model repository: what changes in it is noticed, proven, and then swapped in.
+"""The reloader of a model repository: what changes in it is noticed, proven, and then swapped in.
 
     a look ─▶ the same as before? ─▶ a second look ─▶ load and prove ─▶ swap ─▶ who follows is told
                                                                          ▲
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import HTTPError, SettingsError
 from service.host import allocator
-from service.repository.catalog import EMPTY, Loaded, Stock, later, load, set_up
+from service.repository.catalog import EMPTY, Catalog, Loaded, later, load, set_up
 from service.repository.repository import assemble, make
 from service.repository.scan import UNLOADED, Version, is_one_file, look, settled
 from service.repository.unloaded import mark, unmark
@@ -110,7 +110,7 @@ class Library:
         """Note that a version was asked for, so that it stays if that is all that keeps it."""
         repository = repository or self.current
         key = repository.key(name, version)
-        if key in repository.stock.kept:
+        if key in repository.catalog.kept:
             self._used[key] = time.monotonic()
 
     def reason_not_ready(self) -> str | None:
@@ -146,7 +146,7 @@ class Library:
                 "unload the model"
             )
             raise HTTPError(400, message)
-        if name not in repository.stock.scan.by_name:
+        if name not in repository.catalog.scan.by_name:
             # It says why.
             repository.find(name)
         if is_one_file(self._path):
@@ -184,10 +184,10 @@ class Library:
                 self._left = False
                 allocator.give_back()
             self._unload(self._idle())
-            stock = self._current.stock
-            known = stock.scan
+            catalog = self._current.catalog
+            known = catalog.scan
             before = look(self._path)
-            is_due = stock.is_due()
+            is_due = catalog.is_due()
             if before == known and not is_due:
                 return
             time.sleep(SETTLE_SECONDS)
@@ -239,33 +239,33 @@ class Library:
         return repository
 
     def _with(self, now: Repository, found: Version, made: Loaded | Broken) -> Repository:
-        stock = now.stock
-        there = stock.scan.by_name.get(found.name, {}).values()
-        if found not in there or found.name in stock.scan.unloaded:
+        catalog = now.catalog
+        there = catalog.scan.by_name.get(found.name, {}).values()
+        if found not in there or found.name in catalog.scan.unloaded:
             return now  # it was removed or unloaded, or has changed, while it was loaded
         if isinstance(made, Loaded):
-            models = {**stock.models, found.key: set_up(made, stock.settings)}
-            return self._assemble(replace(stock, models=models, kept=stock.kept | {found.key}))
-        return self._assemble(replace(stock, broken={**stock.broken, found.key: made}))
+            models = {**catalog.models, found.key: set_up(made, catalog.settings)}
+            return self._assemble(replace(catalog, models=models, kept=catalog.kept | {found.key}))
+        return self._assemble(replace(catalog, broken={**catalog.broken, found.key: made}))
 
     def _with_late(self, made: Repository, before: Repository, now: Repository) -> Repository:
         """What was made of `before`, and whatever has been loaded on demand since that was it."""
-        for key in now.stock.kept - before.stock.kept - made.stock.models.keys():
-            loaded = now.stock.models[key]
+        for key in now.catalog.kept - before.catalog.kept - made.catalog.models.keys():
+            loaded = now.catalog.models[key]
             made = self._with(made, loaded.found, loaded)
         return made
 
-    def _assemble(self, stock: Stock) -> Repository:
-        return assemble(stock, self._policy, self._default)
+    def _assemble(self, catalog: Catalog) -> Repository:
+        return assemble(catalog, self._policy, self._default)
 
     def _swap(self, change: Callable[[Repository], Repository]) -> Repository:
         with self._lock:
             former, self._current = self._current, change(self._current)
             used, now = self._used, time.monotonic()
-            self._used = {key: used.get(key, now) for key in self._current.stock.kept}
+            self._used = {key: used.get(key, now) for key in self._current.catalog.kept}
             _tell(self._current, former)
-            models = self._current.stock.models
-            self._left |= any(models.get(key) is not m for key, m in former.stock.models.items())
+            models = self._current.catalog.models
+            self._left |= any(models.get(key) is not m for key, m in former.catalog.models.items())
             if self._follower is not None:
                 self._follower(self._current)
             return self._current
@@ -286,10 +286,10 @@ class Library:
             self._swap(lambda now: self._without(now, keys))
 
     def _without(self, now: Repository, keys: set[Key]) -> Repository:
-        stock = now.stock
-        keys = keys & stock.kept
-        models = {key: loaded for key, loaded in stock.models.items() if key not in keys}
-        return self._assemble(replace(stock, models=models, kept=stock.kept - keys))
+        catalog = now.catalog
+        keys = keys & catalog.kept
+        models = {key: loaded for key, loaded in catalog.models.items() if key not in keys}
+        return self._assemble(replace(catalog, models=models, kept=catalog.kept - keys))
 
 
 def _watch(library: weakref.ref[Library], seconds: float) -> None:
@@ -309,14 +309,14 @@ def _tell(now: Repository, former: Repository) -> None:
         if entry not in known:
             version = "" if entry.version is None else f", version {entry.version}"
             log.warning("refused %s%s: %s", entry.name, version, entry.reason)
-    before = former.stock.scan.unloaded
-    for name in sorted(now.stock.scan.unloaded - before):
+    before = former.catalog.scan.unloaded
+    for name in sorted(now.catalog.scan.unloaded - before):
         log.warning("%s is out of service: the file %s/%s says so", name, name, UNLOADED)
-    models = former.stock.models
-    for key, loaded in now.stock.models.items():
+    models = former.catalog.models
+    for key, loaded in now.catalog.models.items():
         if models.get(key) is not loaded:
-            on_demand = " on demand" if key in now.stock.kept else ""
+            on_demand = " on demand" if key in now.catalog.kept else ""
             batching = {"batching": str(loaded.servable.model.batching)}
             log.info("serving %s, version %s%s", *key, on_demand, extra=batching)
-    for key in sorted(models.keys() - now.stock.models.keys()):
+    for key in sorted(models.keys() - now.catalog.models.keys()):
         log.info("unloaded %s, version %s", *key)

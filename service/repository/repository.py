@@ -1,6 +1,6 @@
 """The model repository at one moment: which versions there are, and which of them serve.
 
-    path ─ scan.look ─▶ files ─ stock.fill ─▶ loaded models ─ assemble ─▶ Repository
+    path ─ scan.look ─▶ files ─ catalog.fill ─▶ loaded models ─ assemble ─▶ Repository
 
 A repository never changes; what changes is which one is asked (`reloader`).  So whatever is decided
 about one request on one of them fits together.
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from service.errors import NotFound, NotReady, SettingsError, nearest
 from service.names import NAME, NAMES
-from service.repository import catalog as stocks
+from service.repository import catalog as catalogs
 from service.repository.aliases import STABLE
-from service.repository.catalog import EMPTY, Servable, Stock
+from service.repository.catalog import EMPTY, Catalog, Servable
 from service.repository.scan import UNLOADED, Refused, look
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Repository:
     aliases: Mapping[str, Mapping[str, Servable]] = field(default_factory=dict)
     """By name and alias, the version that answers for it."""
     policy: str = "latest"
-    stock: Stock = EMPTY
+    catalog: Catalog = EMPTY
     owners: Mapping[str, str] = field(default_factory=dict)
     """By view, the model whose files have it."""
 
@@ -84,10 +84,10 @@ class Repository:
     def on_demand(self, name: str | None, version: str | None) -> Version | None:
         """The version that `find` has not got because nobody has asked for it yet."""
         owner, _ = self.key(name, version or "")
-        found = self.stock.scan.by_name.get(owner, {}).get(version or "")
-        if owner in self.stock.scan.unloaded:
+        found = self.catalog.scan.by_name.get(owner, {}).get(version or "")
+        if owner in self.catalog.scan.unloaded:
             return None
-        if found is None or found.key in self.stock.models or found.key in self.stock.broken:
+        if found is None or found.key in self.catalog.models or found.key in self.catalog.broken:
             return None
         return found
 
@@ -101,32 +101,32 @@ class Repository:
 
         It is "loaded" or "on demand", or of a model that is out of service "unloaded".
         """
-        if name in self.stock.scan.unloaded:
-            return dict.fromkeys(self.stock.scan.by_name.get(name, ()), "unloaded")
+        if name in self.catalog.scan.unloaded:
+            return dict.fromkeys(self.catalog.scan.by_name.get(name, ()), "unloaded")
         loaded = {servable.version for servable in self.served.get(name, ())}
         states = {}
-        for found in self.stock.scan.by_name.get(self.owners.get(name, name), {}).values():
+        for found in self.catalog.scan.by_name.get(self.owners.get(name, name), {}).values():
             if found.version in loaded:
                 states[found.version] = "loaded"
             # Only who has looked into a file knows its views; those of a loaded one are known.
-            elif found.key not in self.stock.models and found.key not in self.stock.broken:
+            elif found.key not in self.catalog.models and found.key not in self.catalog.broken:
                 states[found.version] = "on demand"
         return states
 
     def names(self) -> list[str]:
         """The models and views that are not refused in all their versions."""
-        return sorted({*self.served, *filter(self.states, self.stock.scan.by_name)})
+        return sorted({*self.served, *filter(self.states, self.catalog.scan.by_name)})
 
     def available(self) -> list[str]:
         """Those of them that can be asked for by some version at least."""
-        return [name for name in self.names() if name not in self.stock.scan.unloaded]
+        return [name for name in self.names() if name not in self.catalog.scan.unloaded]
 
     def reason_not_ready(self) -> str | None:
         """Why nothing can be answered yet; `None` once something can."""
         if self.serving:
             return None
         for name in self.names():
-            if name in self.stock.scan.unloaded:
+            if name in self.catalog.scan.unloaded:
                 return f"no model is usable: {name}: {_why_unloaded(name)}"
         if self.refused:
             first = self.refused[0]
@@ -160,7 +160,7 @@ class Repository:
             close = nearest(name, self.available())
             message = f"model {name!r}: there is none of that name{close}. Available: {available}"
             return NotFound(message)
-        if name in self.stock.scan.unloaded and version in (None, *self.states(name)):
+        if name in self.catalog.scan.unloaded and version in (None, *self.states(name)):
             return NotReady(f"model {name!r}: {_why_unloaded(name)}")
         if alias is not None:
             return self._why_no_alias(name, alias)
@@ -184,7 +184,7 @@ class Repository:
 
     def _why_no_alias(self, name: str, alias: str) -> RequestError:
         owner, _ = self.key(name, "")
-        if (amiss := self.stock.amiss.get((owner, alias))) is not None:
+        if (amiss := self.catalog.amiss.get((owner, alias))) is not None:
             return NotReady(f"model {name!r}: {amiss}")
         named = self.aliases.get(name, {})
         available = ", ".join(sorted(named)) or "none"
@@ -204,7 +204,7 @@ def known_names(repository: Repository) -> set[str]:
     return {
         *repository.served,
         *repository.owners,
-        *repository.stock.scan.by_name,
+        *repository.catalog.scan.by_name,
         *(entry.name for entry in repository.refused),
     }
 
@@ -238,8 +238,8 @@ def make(
     declared: Declared | None = None,
 ) -> Repository:
     """As `open_repository` does, of what was found; and whatever the default is."""
-    before = EMPTY if previous is None else previous.stock
-    return assemble(stocks.fill(scan, policy, before, declared), policy, default)
+    before = EMPTY if previous is None else previous.catalog
+    return assemble(catalogs.fill(scan, policy, before, declared), policy, default)
 
 
 def check_default(repository: Repository, default: str) -> None:
@@ -267,14 +267,14 @@ def default_name(wanted: str, names: Iterable[str]) -> str | None:
     return "triceps" if "triceps" in names else None
 
 
-def assemble(stock: Stock, policy: str, default: str) -> Repository:
-    """The repository that serves what is in stock; nothing is read or loaded."""
-    models = [stock.models[f.key] for f in stock.scan.versions if f.key in stock.models]
-    broken = [stock.broken[f.key] for f in stock.scan.versions if f.key in stock.broken]
-    refused = [*stock.scan.refused]
+def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
+    """The repository that serves what is in the catalog; nothing is read or loaded."""
+    models = [catalog.models[f.key] for f in catalog.scan.versions if f.key in catalog.models]
+    broken = [catalog.broken[f.key] for f in catalog.scan.versions if f.key in catalog.broken]
+    refused = [*catalog.scan.refused]
     refused += [Refused(*entry.found.key, entry.reason) for entry in broken]
-    refused += [*stock.damaged, *(Refused(n, None, why) for (n, _), why in stock.amiss.items())]
-    owners = _owners(stock, models, refused)
+    refused += [*catalog.damaged, *(Refused(n, None, why) for (n, _), why in catalog.amiss.items())]
+    owners = _owners(catalog, models, refused)
     served: dict[str, list[Servable]] = {}
     for loaded in models:
         served.setdefault(loaded.found.name, []).append(loaded.servable)
@@ -284,15 +284,15 @@ def assemble(stock: Stock, policy: str, default: str) -> Repository:
     aliases = {
         name: {a: found for a, v in named.items() if (found := _of_version(served[name], v))}
         for name in served
-        if (named := stock.aliases.get(owners.get(name, name)))
+        if (named := catalog.aliases.get(owners.get(name, name)))
     }
     serving: dict[str, Servable] = {}
-    for name in stock.scan.by_name:
-        if name in stock.scan.unloaded:
+    for name in catalog.scan.by_name:
+        if name in catalog.scan.unloaded:
             continue
         if policy == "pinned":
             answers = aliases.get(name, {}).get(STABLE)
-            if answers is None and (name, STABLE) not in stock.amiss:
+            if answers is None and (name, STABLE) not in catalog.amiss:
                 reason = (
                     f"the policy is pinned, and it has no alias {STABLE!r}: "
                     f"triceps alias {name} {STABLE} VERSION"
@@ -307,21 +307,21 @@ def assemble(stock: Stock, policy: str, default: str) -> Repository:
         answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
         if answers is not None:
             serving[view] = answers
-    default_ = default_name(default, stock.scan.by_name)
-    return Repository(served, refused, default_, serving, aliases, policy, stock, owners)
+    default_ = default_name(default, catalog.scan.by_name)
+    return Repository(served, refused, default_, serving, aliases, policy, catalog, owners)
 
 
 def _of_version(servables: Iterable[Servable], version: str) -> Servable | None:
     return next((servable for servable in servables if servable.version == version), None)
 
 
-def _owners(stock: Stock, models: Iterable[Loaded], refused: list[Refused]) -> dict[str, str]:
+def _owners(catalog: Catalog, models: Iterable[Loaded], refused: list[Refused]) -> dict[str, str]:
     """By view, the model whose files have it; those that cannot be served are refused."""
-    folders = {*stock.scan.by_name, *(entry.name for entry in stock.scan.refused)}
+    folders = {*catalog.scan.by_name, *(entry.name for entry in catalog.scan.refused)}
     owners: dict[str, str] = {}
     for loaded in models:
         name, version = loaded.found.key
-        if loaded.found.key in stock.kept:
+        if loaded.found.key in catalog.kept:
             # It may be gone in a minute, and with it whatever it alone would bring.
             continue
         for view in loaded.views:

@@ -22,7 +22,7 @@ SECONDS = 200e-6
 STREAK = 8
 
 
-class Vigil:
+class BusyPolling:
     """Who asked last, and how often it has asked again at once; for one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

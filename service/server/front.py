@@ -23,7 +23,7 @@ from service.http.content_encoding import JSON
 from service.http.tokens import PREDICT
 from service.prediction import Pipeline, explain
 from service.server import wsgi
-from service.server.poll_coalescing import Rest
+from service.server.poll_coalescing import PollCoalescing
 from service.server.queued import Queued, start_in
 from service.server.routing_table import RoutingTable
 from service.server.watchdog import Watchdog
@@ -69,7 +69,7 @@ class Front:
         self.executor = Queued(loop)
         self.watchdog = Watchdog(self.executor)
         self.arrived: list[Prediction] = []
-        self.rest = Rest(loop)
+        self.poll_coalescing = PollCoalescing(loop)
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
         self.metrics: Metrics = app.extensions["triceps.metrics"]
         self.metrics.connections = self.connections
@@ -101,7 +101,7 @@ class Front:
                 log.exception("a connection could not be checked, and is hung up on")
                 connection.abort()
         for lane in self.table.lanes:
-            lane.bound.calm(perf_counter())
+            lane.admission.calm(perf_counter())
         self.metrics.flush()
         self.metrics.note_waits(self.watchdog.look(self.table.watched.items(), self.now))
         self.library.stalled = self.watchdog.reason
@@ -174,8 +174,8 @@ class Front:
         except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
             self.pipeline.fail(route, request, error)
             return
-        if lane.bound.is_short:
-            self.rest.overrun(lane, self.table.lanes, self.executor)
+        if lane.admission.is_short:
+            self.poll_coalescing.overrun(lane, self.table.lanes, self.executor)
 
     def _begin(self) -> None:
         """Begin what has arrived, one after another."""
@@ -183,7 +183,7 @@ class Front:
         for prediction in arrived:
             prediction.route.lane.coming -= 1
             now = perf_counter()
-            self.executor.vigil.asked(prediction.exchange.caller, now)
+            self.executor.busy_polling.asked(prediction.exchange.caller, now)
             prediction.begin(now)
 
     def _answer_elsewhere(self, request: Request, *, may_load: bool) -> None:
@@ -206,7 +206,7 @@ class Front:
                     waiting = self.loading[which] = []
                 waiting.append((request, perf_counter()))
                 return
-        self.rest.page_asked = perf_counter()
+        self.poll_coalescing.page_asked = perf_counter()
         if path.rstrip(b"/") in _AT_ONCE:
             self._call_app(request)
         else:

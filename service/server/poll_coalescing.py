@@ -26,7 +26,7 @@ SECONDS = 0.02
 ALONE_SECONDS = 1.0
 
 
-class Rest:
+class PollCoalescing:
     """When one event loop may rest."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from service.inference.batcher import Batcher
-from service.server.busy_polling import Vigil
+from service.server.busy_polling import BusyPolling
 from service.wire import limits
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Queued(Batcher):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run for `loop`, whose thread is the only one that calls this."""
         super().__init__(loop)
-        self.vigil = Vigil(loop)
-        self.answered = self.vigil.answered
+        self.busy_polling = BusyPolling(loop)
+        self.answered = self.busy_polling.answered
         self._threads = (ThreadPoolExecutor(1, "large"), ThreadPoolExecutor(1, "huge"))
 
     def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:

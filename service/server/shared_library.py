@@ -243,23 +243,23 @@ class SharedLibrary(Library):
 
     def _look(self, now: float, *, is_new: bool) -> None:
         """Look, and propose what is found if it is another state, or if `is_new`."""
-        stock = self._current.stock
+        catalog = self._current.catalog
         if is_new:
             self._again = now + min(MOST_AGAIN_SECONDS, AGAIN_SECONDS * 2**self._tries)
         self._next_look = now + self._seconds
         asked = self._member.asked()
-        is_new = is_new or stock.is_due()
+        is_new = is_new or catalog.is_due()
         scan = look(self._path)
         if self._number:
-            if scan == stock.scan and not is_new:
+            if scan == catalog.scan and not is_new:
                 self._member.answer(asked)
                 return
             time.sleep(reloader.SETTLE_SECONDS)
-            scan = settled(look(self._path), scan, stock.scan)
-            if scan == stock.scan and not is_new:
+            scan = settled(look(self._path), scan, catalog.scan)
+            if scan == catalog.scan and not is_new:
                 self._member.answer(asked)
                 return
-        self._member.propose(_dump(scan, declare(scan, stock)))
+        self._member.propose(_dump(scan, declare(scan, catalog)))
         self._asked = asked
 
     def _let_go(self) -> None:
@@ -285,9 +285,11 @@ def _follow(library: weakref.ref[SharedLibrary]) -> None:
 
 def _outcome(made: Repository) -> int:
     """A number for what a repository answers by, which others that load the same come to."""
-    stock = made.stock
+    catalog = made.catalog
     wanted = sorted(
-        (key, loaded.found.stamp) for key, loaded in stock.models.items() if key not in stock.kept
+        (key, loaded.found.stamp)
+        for key, loaded in catalog.models.items()
+        if key not in catalog.kept
     )
     serving = sorted((name, servable.version) for name, servable in made.serving.items())
     aliases = sorted(

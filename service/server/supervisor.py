@@ -26,7 +26,7 @@ from service.errors import TricepsError
 from service.host.descriptors import SHORT
 from service.http.tokens import Access
 from service.observability.metrics import Metrics
-from service.observability.shared_memory import Board
+from service.observability.shared_memory import SharedNumbers
 from service.server import worker as workers
 from service.server import worker_status as statuses
 from service.server.generations import Generations, Member
@@ -143,7 +143,7 @@ class Workers:
         self._workers: dict[int, _Worker] = {}
         self._statuses = statuses.share(settings.workers)
         self._generations = Generations(settings.workers)
-        self._board = Board(settings.workers)
+        self._board = SharedNumbers(settings.workers)
         self._selector = selectors.DefaultSelector()
         self._is_paused = False
         # Whether connections are handed out; and by when they are, once a worker is ready.
