@@ -28,7 +28,7 @@ class Queue:
 
     def ask(self, caller: object) -> bool:
         """Whether a request is let in."""
-        if self.admission.is_full(self.wait, (ROW, self.run), LIMIT, caller, self.now):
+        if self.bound.is_full(self.wait, (ROW, self.run), LIMIT, caller, self.now):
             return False
         self.wait += ROW
         return True

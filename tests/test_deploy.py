@@ -116,7 +116,7 @@ def test_bytecode_is_of_what_the_service_imports_and_knows_no_time(tmp_path):
 
     found = {path.name.partition(".")[0]: path for path in tmp_path.rglob("*.pyc")}
     by_hash_unchecked = (1).to_bytes(4, "little")
-    assert {"health", "workers", "onnxruntime_inference_collection", "selectors"} <= found.keys()
+    assert {"health", "supervisor", "onnxruntime_inference_collection", "selectors"} <= found.keys()
     assert {p.read_bytes()[4:8] for p in tmp_path.rglob("*.pyc")} == {by_hash_unchecked}
     assert not [name for name in found if name.startswith("test_")]
 

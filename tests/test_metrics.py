@@ -566,11 +566,11 @@ import os, sys, time
 import numpy as np
 from pathlib import Path
 from service.run import Run
-from service.observability.shared_memory import Board
+from service.observability.shared_memory import SharedNumbers
 from service.observability.metrics import Metrics
 from service.repository.repository import open_repository
 
-board = Board(2)
+board = SharedNumbers(2)
 servable = open_repository(Path(sys.argv[1])).served["three"][0]
 writer = os.fork()
 if writer == 0:

@@ -184,7 +184,11 @@ def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
             capture_output=True,
             text=True,
             check=True,
-            env={**os.environ, "TOKEN": "some", "CURL_CA_BUNDLE": str(tmp_path / "cert.pem")},
+            env={
+                **os.environ,
+                "TOKEN": tokens.secret("some"),
+                "CURL_CA_BUNDLE": str(tmp_path / "cert.pem"),
+            },
         )
     there = {"PORT": str(port), "TRICEPS_TLS_CERTIFICATE": "cert.pem"}
     probed = CliRunner().invoke(main, ["health"], env=there)

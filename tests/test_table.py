@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from training import table
@@ -31,6 +31,9 @@ def test_every_cell_is_read_as_it_was_written(
     path = tmp_path_factory.getbasetemp() / "cells.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator=end, quoting=quoting).writerows(rows)
+
+    # At the beginning of a file it is no part of the first cell.
+    assume(not path.read_text(encoding="utf-8").startswith("\ufeff"))
 
     found = table.read(path, header=False)
 

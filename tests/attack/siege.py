@@ -215,7 +215,7 @@ def attack(stage: Stage, case: Case, *, seconds: float, scale: float) -> Outcome
 def _act(service: Service, case: Case, outcome: Outcome, seconds: float, scale: float) -> None:
     """Let the attacker do what it does, within a bound."""
     token = "predict" if case.tokens == "holder" else ""
-    hostile = Hostile(service.port, service.http.tls, token, case.kind, seconds, scale)
+    hostile = Hostile(service.port, service.tls, token, case.kind, seconds, scale)
     began = time.monotonic()
 
     def act() -> None:
@@ -335,7 +335,7 @@ class _Caller:
         )
         said = {
             "port": service.port,
-            "certificate": certificates.A if service.http.tls else "",
+            "certificate": certificates.A if service.tls else "",
             "threads": THREADS,
             "pace": PACE,
             "asks": asks,
