@@ -41,18 +41,26 @@ def lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
                 *(str(outcome.count(what)) for what in ("lost", "wrong")),
                 *(f"{size / MEGABYTE:.0f}" for size in sizes),
                 f"{outcome.seconds:.1f}",
-                "FAILED" if outcome.complaints else outcome.kept_out,
+                _verdict(outcome),
             ]
         )
+
+
+def _verdict(outcome: Outcome) -> str:
+    if outcome.complaints:
+        return "FAILED"
+    return "over the goal" if outcome.p99 > outcome.goal else outcome.kept_out
 
 
 def tables(outcomes: Sequence[Outcome]) -> list[report.Table]:
     """Return what was promised and found, and the worst of each behaviour."""
     broken = sum(bool(outcome.complaints) for outcome in outcomes)
+    slow = sum(outcome.p99 > outcome.goal for outcome in outcomes)
     slowest = max(outcomes, key=lambda outcome: outcome.p99)
     largest = max(outcomes, key=lambda outcome: outcome.grown)
     promises = [
         ["attacks after which a promise was broken", "0", f"{broken}"],
+        ["attacks in which the caller's p99 was over its goal", "0", f"{slow}"],
         ["answers that were lost", "0", f"{_sum(outcomes, 'lost'):,}"],
         ["answers that were wrong", "0", f"{_sum(outcomes, 'wrong'):,}"],
         [
