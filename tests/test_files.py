@@ -39,12 +39,13 @@ def tree(folder):
 def test_what_is_no_small_file_is_not_read(tmp_path, make, reason):
     """Nor is its descriptor kept, however often it is looked at."""
     make(tmp_path / "f")
-    before = sorted(Path("/dev/fd").iterdir())
+    before = len([*Path("/dev/fd").iterdir()])
     for _ in range(3):
         with pytest.raises(OSError, match=reason):
             files.read_file(tmp_path / "f", 5)
 
-    assert sorted(Path("/dev/fd").iterdir()) == before
+    # Which numbers they have may change meanwhile.
+    assert len([*Path("/dev/fd").iterdir()]) <= before
 
 
 def test_a_file_is_written_whole(tmp_path):

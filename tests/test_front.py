@@ -370,7 +370,7 @@ def test_slow_senders_hold_nobody_up(served):
         for _ in range(20):
             started = time.monotonic()
             assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 5
 
 
 def test_quiet_connections_are_closed(served, monkeypatch):

@@ -162,7 +162,7 @@ def test_of_a_stranger_no_body_is_read(served, path, announced):
 
     assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
     assert b"connection: close\r\n" in answer
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     assert held == 0
 
 

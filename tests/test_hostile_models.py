@@ -104,7 +104,7 @@ def test_what_stands_in_place_of_a_file_is_refused(models, monkeypatch, make, re
     started = time.monotonic()
 
     assert refusals(models)["bad", "1"].startswith(reason)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_device_that_is_named_itself_is_refused():
@@ -408,7 +408,7 @@ def test_a_file_that_is_no_model_for_us_is_refused(models, content, reason):
     assert said.startswith(reason)
     assert said.isprintable()
     assert len(said) < 500
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 # ── metadata ─────────────────────────────────────────────────────────────────────────────────────
