@@ -40,9 +40,9 @@ def make_safe(graph: onnx.ModelProto) -> bool:
 
 
 def _divides(node: onnx.NodeProto) -> bool:
-    if node.domain in ("", "ai.onnx") and node.op_type in _DIVIDE:
-        return True
-    return any(_divides(inner) for body in _bodies(node) for inner in body.node)
+    return _is_division(node) or any(
+        _divides(inner) for body in _bodies(node) for inner in body.node
+    )
 
 
 def _bodies(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
