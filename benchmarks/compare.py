@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.ledger import WrongError
-from tests import forms
+from tests.harness import forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

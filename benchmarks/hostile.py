@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.ledger import Target, WrongError
 from benchmarks.traffic import PREDICTING, Caller
-from tests import forms
 from tests.attack import behaviours, bodies, repository
 from tests.attack.hostile import TABLE, Hostile
+from tests.harness import forms
 
 __all__ = ["behaviours", "bodies"]  # importing them fills the table
 

@@ -21,8 +21,8 @@ from benchmarks import servers
 from service.inference.model import Model  # first, since it keeps ONNX Runtime from telling anybody
 from service.repository import aliases
 from service.repository.publish import publish, versions
-from tests import small
 from tests.attack import repository
+from tests.harness import small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

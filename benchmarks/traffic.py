@@ -24,8 +24,8 @@ from benchmarks import shelf as shelves
 from benchmarks.compare import check_labels, compare, tensors
 from benchmarks.ledger import TIMEOUT, Answer, WrongError
 from benchmarks.servers import HOST
-from tests import forms
 from tests.attack.repository import JOINT
+from tests.harness import forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence

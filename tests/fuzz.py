@@ -1,7 +1,7 @@
 """Read mutated bodies, as many as are asked for, and hold what comes of each to what is promised.
 
-    python tests/fuzz.py 1000000 [--seed 0]     so many bodies
-    python tests/fuzz.py tests/corpus/found/…   one file of the corpus
+    python -m tests.fuzz 1000000 [--seed 0]     so many bodies
+    python -m tests.fuzz tests/corpus/found/…   one file of the corpus
 
 A body is decoded or refused with a 4xx, in bounded time, and by both paths alike where there are
 two; whatever is decoded runs on its model and is answered.  The same seed gives the same bodies,
@@ -23,12 +23,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import bodies
 import click
 import numpy as np
 import orjson
-import small
-from bodies import Body
 
 from service.errors import RequestError
 from service.inference.model import Model
@@ -38,11 +35,13 @@ from service.wire.native import fast
 from service.wire.native.answers import Writer
 from service.wire.quick import UnsureError
 from service.wire.tensors import by_name
+from tests.harness import bodies, small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from service.wire.dialect import Dialect
+    from tests.harness.bodies import Body
 
 CORPUS = Path(__file__).parent / "corpus"
 DIALECTS: dict[str, Dialect] = {
@@ -258,7 +257,7 @@ def keep(body: Body, seed: int, number: int, error: Exception) -> Failed:
     path.write_bytes(content)
     return Failed(
         f"body {number} of seed {seed}: {type(error).__name__}: {error}\n"
-        f"    again: python tests/fuzz.py {path.relative_to(Path.cwd())}"
+        f"    again: python -m tests.fuzz {path.relative_to(Path.cwd())}"
     )
 
 

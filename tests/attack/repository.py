@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from service.inference.model import Model  # first, since it keeps ONNX Runtime from telling anybody
-from tests import forms, small
+from tests.harness import forms, small
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests import certificates, forms, tokens
 from tests.attack import behaviours, bodies, repository
 from tests.attack.hostile import ALL_TOKENS, TABLE, Behaviour, Hostile
 from tests.attack.pairs import pairwise
+from tests.harness import certificates, forms, tokens
 from tests.harness.serving import Service
 
 if TYPE_CHECKING:

@@ -4,14 +4,15 @@ import os
 import warnings
 from pathlib import Path
 
-import documents
 import pytest
-from test_serve import Server, free_port
+
+from tests.harness import documents
+from tests.service.commands.test_serve import Server, free_port
 
 # Before it is imported: mlflow would tell its makers that it was.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SHOWN = [
     pytest.param(code, id=f"{path.stem}-{i}")
     for path in (ROOT / "README.md", ROOT / "docs" / "protocols.md")

@@ -6,9 +6,10 @@ import httpx
 import kserve
 import numpy as np
 import pytest
-import small
 from kserve.protocol.infer_type import RequestedOutput
-from test_serve import Server, free_port
+
+from tests.harness import small
+from tests.service.commands.test_serve import Server, free_port
 
 ROWS = {
     "insurance": np.float32([[30, 30], [40, 25]]),

@@ -3,7 +3,8 @@
 from importlib import metadata
 
 from packaging.requirements import Requirement
-from test_packaging import _pins, check_nothing_else
+
+from tests.project.test_packaging import _pins, check_nothing_else
 
 
 def test_lock_has_nothing_else():

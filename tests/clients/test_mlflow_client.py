@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-import small
-from test_serve import ROOT, TRICEPS, free_port
 
 from service import __version__
+from tests.harness import small
+from tests.service.commands.test_serve import ROOT, TRICEPS, free_port
 
 # Before it is imported: it would tell its makers that it was.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

@@ -5,13 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import small
-import tokens
-from test_serve import PATIENCE, Server, free_port
 from tritonclient import http, utils
 from tritonclient.http import InferenceServerClientPlugin
 
 from service import __version__
+from tests.harness import small, tokens
+from tests.service.commands.test_serve import PATIENCE, Server, free_port
 
 # Enough rows for an answer that is worth compressing.
 MANY = 400

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests import certificates, tokens
+from tests.harness import certificates, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,8 +59,8 @@ class Service:
         Args:
             folder: where its log, tokens and certificates go.
             models: its repository.
-            guarded: whether it asks for the tokens of `tests/tokens.py`.
-            encrypted: whether it speaks TLS, by the certificate A of `tests/certificates.py`.
+            guarded: whether it asks for the tokens of `tokens.py`.
+            encrypted: whether it speaks TLS, by the certificate A of `certificates.py`.
             files: the descriptors that each of its processes may have open; 0: as many as we may.
             environment: variables of it beside our own.
             options: flags of `triceps serve`.

@@ -2,7 +2,7 @@
 
 An operator stands here with the rule that follows the batch axis through it (`rules`), and the
 rule with its reason.  What does not stand here is not known, which is no proof of anything.  An
-entry that is wrong would let one caller's rows into another's answer: `tests/test_operators.py`
+entry that is wrong would let one caller's rows into another's answer: `test_operators.py`
 runs random graphs of all of them.
 """
 

@@ -1,0 +1,51 @@
+"""One request asked of the front of `triceps serve` and of the Flask app: the same answer."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.service.server.test_front import Served
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JSON = {"Content-Type": "application/json"}
+
+
+class Asked:
+    """A status, and the JSON or the bytes that came with it."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self.content = content
+
+    @property
+    def said(self) -> Any:
+        """The JSON of it."""
+        return json.loads(self.content)
+
+
+class BothWays:
+    """A front in a thread, and the app that it has."""
+
+    def __init__(self, models: Any, **settings: Any) -> None:
+        self.served = Served(models, **settings)
+        self._client = self.served.app.test_client()
+
+    def post(self, path: str, body: Any, headers: Mapping[str, str] = JSON) -> Asked:
+        """Ask for a prediction; see that both answer alike."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        front = Asked(*self.served.ask("POST", path, content, headers))
+        answer = self._client.post(path, data=content, headers=headers)
+        assert (front.status, front.content) == (answer.status_code, answer.data)
+        return front
+
+    def get(self, path: str) -> Asked:
+        """Ask for a page."""
+        return Asked(*self.served.ask("GET", path))
+
+    def stop(self) -> None:
+        """End the front."""
+        self.served.stop()

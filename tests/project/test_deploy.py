@@ -1,0 +1,282 @@
+"""What an image is built of and runs among, read as text: it holds where nothing can be built."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from service import settings as all_settings
+from service.app import create_app
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+DEPLOY = ROOT / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana" / "triceps.json").read_text())
+
+
+# --- the Dockerfile ----------------------------------------------------------------------------
+
+
+def stages():
+    """By name and in order, the instructions of each stage, a line each."""
+    joined = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE))
+    found = re.findall(r"^FROM (\S+) AS (\w[\w-]*)\n((?:(?!FROM ).*\n)*)", joined, re.MULTILINE)
+    return {name: (base, body) for base, name, body in found}
+
+
+def environment(stage):
+    """What a stage sets for the programs in it."""
+    return dict(re.findall(r"(?:^ENV |\s)([A-Z_]+)=(\S+)", stages()[stage][1], re.MULTILINE))
+
+
+def test_a_plain_build_makes_the_service():
+    """Its stage is the last, and TensorFlow is in none that it is made of."""
+    names = list(stages())
+    made_of, left = set(), ["serve"]
+    while left:
+        made_of.add(name := left.pop())
+        base, body = stages()[name]
+        left += [n for n in (base, *re.findall(r"--from=(\S+)", body)) if n in names]
+
+    assert names[-1] == "serve"
+    assert made_of == {"locked", "packages", "code", "serve"}
+
+
+def test_every_stage_begins_with_the_python_that_is_asked_for():
+    """Or with one that does."""
+    outside = {base for base, _ in stages().values()} - stages().keys()
+
+    assert outside == {"python:${PYTHON_VERSION}-slim"}
+
+
+def test_packages_come_from_the_locks_alone():
+    """Each with its hash; and what is ours, from its wheel."""
+    installs = re.findall(r"pip (?:--python \S+ )?install ([^&\n]*)", str(stages()))
+    locks = [text for text in installs if "--require-hashes" in text]
+
+    assert len(locks) == 3
+    assert [text for text in installs if text not in locks and "--no-index" not in text] == []
+
+
+@pytest.mark.parametrize("stage", ["serve", "train"])
+def test_an_image_runs_a_command_as_nobody_in_particular(stage):
+    """No shell, no root, and a stop that the service hears."""
+    _, body = stages()[stage]
+
+    assert re.findall(r"^USER (.*)$", body, re.MULTILINE) == ["10001:10001"]
+    assert re.findall(r"^STOPSIGNAL (.*)$", body, re.MULTILINE) == ["SIGTERM"]
+    assert re.findall(r"^ENTRYPOINT (.*)$", body, re.MULTILINE) == ['["triceps"]']
+    assert environment(stage)["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_settings_that_are_baked_in_are_settings():
+    """The address, and where models are; with those that come with the image in the last place."""
+    found = {k: v for k, v in environment("serve").items() if k in {"HOST", "PORT"} or "TRIC" in k}
+
+    assert found == {
+        "HOST": "0.0.0.0",
+        "TRICEPS_MODELS": "/models:/mnt/models:/opt/ml/model:/opt/triceps/models",
+    }
+    assert all_settings.load(found).host == "0.0.0.0"
+
+
+def test_the_context_is_what_is_named():
+    """All that is copied is let in, and all that is let in is there."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    named = [line[1:] for line in lines if line.startswith("!")]
+    copied = {
+        path
+        for _, body in stages().values()
+        for line in re.findall(r"^COPY (?!--from)(.*)$", body, re.MULTILINE)
+        for path in line.split()[:-1]
+    }
+
+    assert "*" in lines
+    assert [name for name in named if not list(ROOT.glob(name))] == []
+    assert [path for path in copied if not any(Path(path).match(n) for n in named)] == []
+
+
+def test_bytecode_is_of_what_the_service_imports_and_knows_no_time(tmp_path):
+    """A layer that is taken from a cache has files of another time than those compiled."""
+    subprocess.run(
+        [sys.executable, "-P", DEPLOY / "bytecode.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path)},
+        check=True,
+    )
+
+    found = {path.name.partition(".")[0]: path for path in tmp_path.rglob("*.pyc")}
+    by_hash_unchecked = (1).to_bytes(4, "little")
+    assert {"health", "supervisor", "onnxruntime_inference_collection", "selectors"} <= found.keys()
+    assert {p.read_bytes()[4:8] for p in tmp_path.rglob("*.pyc")} == {by_hash_unchecked}
+    assert not [name for name in found if name.startswith("test_")]
+
+
+# --- compose.yaml and what it starts -----------------------------------------------------------
+
+
+def mounts(name):
+    """By source, where a container has it, and how."""
+    return {
+        source: (place, mode)
+        for source, place, mode in (
+            [*text.split(":"), "rw"][:3] for text in SERVICES[name].get("volumes", [])
+        )
+    }
+
+
+@pytest.mark.parametrize("name", ["train", "serve"])
+def test_our_containers_are_locked_down(name):
+    """Read-only but for /tmp, and with no rights that they do not need."""
+    service = SERVICES[name]
+
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108  in the container
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_both_are_built_here():
+    """Each from its stage of the Dockerfile."""
+    targets = {
+        name: build.get("target", "serve") if isinstance(build, dict) else "serve"
+        for name, service in SERVICES.items()
+        if (build := service.get("build"))
+    }
+
+    assert targets == {"train": "train", "serve": "serve"}
+    assert set(targets.values()) <= stages().keys()
+
+
+def test_the_job_writes_what_the_service_reads():
+    """On one volume, whose owner is the job's user: it starts first."""
+    trained, served = mounts("train")["models"], mounts("serve")["models"]
+
+    assert trained == (environment("train")["TRICEPS_MODELS"], "rw")
+    assert served == (environment("serve")["TRICEPS_MODELS"].split(":")[0], "ro")
+    assert SERVICES["serve"]["depends_on"] == ["train"]
+
+
+def test_settings_in_compose_are_settings():
+    """A name that is none would stop the start."""
+    given = {k: str(v) for k, v in SERVICES["serve"]["environment"].items()}
+
+    assert given.keys() <= {all_settings.variable(entry) for entry in fields(all_settings.Settings)}
+    assert all_settings.load(given)
+
+
+def test_nothing_is_published_to_the_network():
+    """Neither the service nor what watches it asks for a password."""
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert len(ports) == 3
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_what_is_mounted_is_there():
+    """Compose would make an empty folder of a name that is wrong."""
+    files = [source for name in SERVICES for source in mounts(name) if source.startswith(".")]
+
+    assert len(files) == 4
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_images_of_others_are_pinned():
+    """By a version, so that a start tomorrow is the start of today."""
+    images = [service["image"] for service in SERVICES.values() if "build" not in service]
+
+    assert [image for image in images if not re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", image)] == []
+
+
+def test_prometheus_asks_the_service_and_grafana_asks_prometheus():
+    """By the names and ports that they have in compose.yaml."""
+    scraped = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
+    [source] = yaml.safe_load((DEPLOY / "grafana" / "datasource.yaml").read_text())["datasources"]
+    asked = [t.split(":") for s in scraped for c in s["static_configs"] for t in c["targets"]]
+
+    assert asked == [["serve", str(all_settings.Settings().port)]]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in SERVICES
+
+
+def test_grafana_finds_the_dashboard():
+    """Where its provider looks, and as the first page."""
+    [provider] = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text())["providers"]
+    place, _ = mounts("grafana")["./deploy/grafana/triceps.json"]
+    first = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+
+    assert place == first
+    assert Path(place).parent == Path(provider["options"]["path"])
+
+
+# --- the dashboard -----------------------------------------------------------------------------
+
+
+def exposed():
+    """The names of the series that the service tells of, but for its build."""
+    client = create_app(all_settings.load({}, models=ROOT / "models")).test_client()
+    client.post("/predict", json=client.get("/models/triceps/example").get_json())
+    text = client.get("/metrics").text
+    names = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    del names["triceps_build_info"]
+    return names
+
+
+def asked():
+    """The names of the series in the dashboard's queries and variables."""
+    queries = [t["expr"] for panel in DASHBOARD["panels"] for t in panel.get("targets", [])]
+    queries += [entry["query"] for entry in DASHBOARD["templating"]["list"]]
+    return set(re.findall(r"\btriceps_\w+", " ".join(queries)))
+
+
+def test_the_dashboard_shows_all_that_the_service_tells_and_nothing_else():
+    """A metric that is renamed, or new, is so here too."""
+    whole = {name: re.sub(r"_(bucket|sum|count)$", "", name) for name in asked()}
+
+    assert set(whole.values()) == exposed().keys()
+
+
+def test_every_panel_has_a_place_of_its_own():
+    """None lies upon another, and each has a name of its own."""
+    taken = [
+        (x, y)
+        for panel in DASHBOARD["panels"]
+        for at in [panel["gridPos"]]
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) < 24
+    assert len(ids) == len(set(ids))
+
+
+# --- the bill of materials ---------------------------------------------------------------------
+
+
+def test_the_bill_has_what_the_serving_lock_has():
+    """`make sbom`: each package by its version, and none that is not shipped."""
+    inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
+    subprocess.run(["make", "sbom"], cwd=ROOT, env=inherited, check=True, capture_output=True)
+    bill = json.loads((ROOT / "build" / "triceps.cdx.json").read_text())
+    lock = (ROOT / "requirements" / "serve.txt").read_text()
+    pins = [Requirement(line) for line in re.findall(r"^([a-z].*?) \\$", lock, re.MULTILINE)]
+
+    told = {canonicalize_name(c["name"]): c["version"] for c in bill["components"]}
+    pinned = {
+        canonicalize_name(pin.name): next(iter(pin.specifier)).version
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate()
+    }
+    assert bill["bomFormat"] == "CycloneDX"
+    assert told == pinned

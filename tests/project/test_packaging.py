@@ -1,0 +1,737 @@
+"""What is shipped and how it is installed: the wheel, the locks, the Makefile, the imports."""
+
+import ast
+import email
+import functools
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from service.commands.main import GROUP, main
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+COMMANDS = PYPROJECT["project"]["entry-points"][GROUP]
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+# --- the wheel ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout, built by the locked backend: nothing is fetched."""
+    folder = tmp_path_factory.mktemp("wheel")
+    _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT)
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(wheel, tmp_path_factory):
+    """A virtual environment with the wheel and the serving lock alone, outside the checkout."""
+    folder = tmp_path_factory.mktemp("installed")
+    uv = Path(sys.executable).parent / "uv"
+    _run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], cwd=folder)
+    install = [uv, "pip", "install", "--quiet", "--python", folder / "venv", "--link-mode", "copy"]
+    locked = [*install, "--require-hashes", "-r", ROOT / "requirements" / "serve.txt"]
+    # What this machine has fetched before is not asked for again.
+    if _run([*locked, "--offline"], cwd=folder, code=None).returncode:
+        _run(locked, cwd=folder)
+    _run([*install, "--no-deps", wheel], cwd=folder)
+    return folder / "venv" / "bin"
+
+
+def test_wheel_holds_code_alone(wheel):
+    """Every module is in it, and no spec, data, model or test."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("service", "training")
+        for path in [*(ROOT / package).rglob("*.py"), ROOT / package / "py.typed"]
+    }
+    assert expected == names
+
+
+def test_wheel_tells_what_it_needs(wheel):
+    """Its metadata ask for serving alone, offer the extras, and carry the licence."""
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        told = email.message_from_bytes(archive.read(path))
+        licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
+
+    needs = [Requirement(text) for text in told.get_all("Requires-Dist")]
+    always = {canonicalize_name(need.name) for need in needs if need.marker is None}
+    assert {_name(text) for text in PYPROJECT["project"]["dependencies"]} == always
+    assert set(told.get_all("Provides-Extra")) == {"train", "dev"}
+    assert len(licences) == 1
+
+
+def test_installed_wheel_runs_outside_the_checkout(installed, tmp_path):
+    """`pip install` of the wheel gives the command, and neither TensorFlow nor pandas."""
+    version = _run([installed / "triceps", "--version"], cwd=tmp_path).stdout
+    find = "from importlib.util import find_spec as f; print(f('tensorflow'), f('pandas'))"
+    found = _run([installed / "python", "-c", find], cwd=tmp_path).stdout
+
+    assert f"triceps {metadata.version('triceps')}\n" == version
+    assert found == "None None\n"
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_training_without_its_extra_says_how_to_get_it(installed, tmp_path, command):
+    """A command that needs TensorFlow is one clear line where there is none."""
+    argument = {"train": ROOT / "training" / "specs" / "functional.toml", "export": "m.keras"}
+    (tmp_path / "m.keras").touch()
+    extra = ["--name", "m"] if command == "export" else []
+
+    done = _run([installed / "triceps", command, argument[command], *extra], cwd=tmp_path, code=1)
+
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "pip install 'triceps[train]'" in done.stderr
+
+
+def test_installed_wheel_serves_a_model(installed, tmp_path):
+    """The committed model, copied elsewhere, answers the example that its page gives."""
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    url = f"http://127.0.0.1:{_free_port()}"
+    command = [installed / "triceps", "serve", "--port", url.rpartition(":")[2]]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(f"{url}/readyz", server)
+            about = json.load(urllib.request.urlopen(f"{url}/models/triceps"))
+            body = json.dumps(about["example"]).encode()
+            ask = urllib.request.Request(
+                f"{url}/predict", body, {"Content-Type": "application/json"}
+            )
+            answer = json.load(urllib.request.urlopen(ask))
+        finally:
+            server.terminate()
+
+    assert {"o1", "o2", "o3"} == set(answer["predictions"][0])
+
+
+# --- the commands ------------------------------------------------------------------------------
+
+
+def test_installed_commands_are_those_of_the_project():
+    """The installed entry points are pyproject.toml's own; else `make install-dev` is due."""
+    assert {entry.name: entry.value for entry in metadata.entry_points(group=GROUP)} == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name):
+    """A command tells what it does in one line of the list, and shows itself in use."""
+    command = main.get_command(click.Context(main), name)
+
+    told = CliRunner().invoke(main, [name, "--help"])
+
+    assert told.exit_code == 0, told.output
+    assert f"triceps {name} " in told.output.partition("\n")[2], "no example"
+    assert not command.get_short_help_str(limit=1000).startswith("(")
+
+
+def test_list_of_commands_fits_the_screen():
+    """`triceps --help` names every command, each with a whole sentence on one line."""
+    told = CliRunner().invoke(main, ["--help"], terminal_width=80)
+
+    listed = dict(
+        re.findall(r"^  (\w+)  +(.+)$", told.output.partition("Commands:")[2], re.MULTILINE)
+    )
+    assert set(COMMANDS) == set(listed)
+    assert not [line for line in listed.values() if line.endswith("...")]
+
+
+# --- the imports -------------------------------------------------------------------------------
+
+TRAINING_ONLY = ("training", "tensorflow", "keras", "tf2onnx", "pandas")
+
+
+def test_service_imports_without_training():
+    """Every module of the service imports where the training packages are not to be had."""
+    code = f"""
+import importlib, pkgutil, sys
+sys.modules.update(dict.fromkeys({TRAINING_ONLY!r}))
+import service
+for module in pkgutil.walk_packages(service.__path__, "service."):
+    importlib.import_module(module.name)
+    print(module.name)
+"""
+
+    imported = _run([sys.executable, "-W", "error", "-c", code], cwd=ROOT).stdout.split()
+
+    assert {
+        "service.commands.main",
+        "service.app",
+        "service.inference.model",
+        "service.wire.native",
+    } <= set(imported)
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "own"),
+    [
+        pytest.param("service", None, {"service"}, id="service"),
+        pytest.param("training", "train", {"service", "training"}, id="training"),
+    ],
+)
+def test_imports_are_declared(package, extra, own):
+    """A package imports, anywhere in its code, only what its install brings."""
+    brought = {_name(text) for text in [*_declared(None), *_declared(extra)]}
+
+    wrong = {
+        f"{path}: {module}"
+        for path, module in _foreign(package)
+        if module.partition(".")[0] not in own and not brought & _owners(module)
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(("package", "extra"), [("service", None), ("training", "train")])
+def test_declared_is_imported(package, extra):
+    """An install brings only what the package imports."""
+    used = {owner for _, module in _foreign(package) for owner in _owners(module)}
+
+    assert not {_name(text) for text in _declared(extra)} - used
+
+
+def test_one_command_imports_only_its_own_modules():
+    """Start-up time: asking for the version imports neither a server, nor a model, nor Keras."""
+    code = (
+        "import sys; sys.argv = ['triceps', '--version']; from service.commands.main import main\n"
+        "try: main()\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+
+    loaded = set(_run([sys.executable, "-c", code], cwd=ROOT).stdout.split())
+
+    heavy = {"flask", "numpy", "onnx", "onnxruntime", "rich", "uvloop", "training", "tensorflow"}
+    assert not heavy & loaded
+
+
+# --- the locks ---------------------------------------------------------------------------------
+
+# By lock, the extras and the groups of pyproject.toml that it has; "build" is a group alone.
+EXTRAS = {"serve": set(), "train": {"train"}, "dev": {"train", "dev"}, "clients": set()}
+GROUPS = {"dev": {"build"}, "build": {"build"}, "clients": {"clients"}}
+ALL_LOCKS = ("serve", "train", "dev", "build", "clients")
+
+
+@pytest.fixture(scope="module", params=ALL_LOCKS)
+def lock(request):
+    """A lock's name, and its pins as requirements."""
+    return request.param, _pins(request.param)
+
+
+def test_lock_is_pinned_hashed_and_names_no_host(lock):
+    """Every line is one version with its hashes, from whatever index the reader has."""
+    name, pins = lock
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+
+    entries = re.split(r"\n(?=\S)", text.strip())
+    unhashed = [e for e in entries if not e.startswith("#") and "--hash=sha256:" not in e]
+    assert pins
+    assert not unhashed
+    assert not re.search(r"://|--index|--find-links|@ ", text)
+
+
+def test_lock_has_what_the_project_asks_for(lock):
+    """Each requirement of pyproject.toml is satisfied on every Python; else `make lock` is due."""
+    name, pins = lock
+    missing = [
+        f"{requirement} on Python {python}, {platform}"
+        for python in PYTHONS
+        for platform in ("linux", "darwin")
+        for requirement in _asked(name)
+        if not _satisfied(requirement, pins, _environment(python, platform))
+    ]
+    assert not missing, f"requirements/{name}.txt is stale: make lock"
+
+
+# The clients' is looked at where they are installed: tests/clients/test_lock.py.
+@pytest.mark.parametrize("name", ["serve", "train", "dev", "build"])
+def test_lock_has_nothing_else(name):
+    """What no longer is asked for is gone, followed through the installed packages' own needs."""
+    check_nothing_else(name)
+
+
+def check_nothing_else(name):
+    """Hold a lock against what is asked for, and what that needs; all of it is installed here."""
+    pins = _pins(name)
+    environment = default_environment()
+
+    needed = _closure(_asked(name))
+
+    # Extras are named too.  For what is asked for with an extra and pinned without one, pip takes
+    # the newest release there is, of which the lock has no hash.
+    assert needed == {
+        n: pin.extras for n, pin in pins.items() if not pin.marker or pin.marker.evaluate()
+    }, f"requirements/{name}.txt is stale on Python {environment['python_version']}: make lock"
+
+
+def test_locks_agree():
+    """A package has one version in all the locks, so that one .venv serves them all."""
+    assert not _at_odds("serve", "train", "dev", "build")
+    assert set(_pins("serve")) < set(_pins("train")) < set(_pins("dev"))
+    assert set(_pins("build")) < set(_pins("dev"))
+
+
+def test_clients_are_tested_with_what_is_served():
+    """But for what the Makefile says they hold back, which is no longer than it has to be."""
+    said = re.search(r"^held_back := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert set(said[1].split("|")) == set(_at_odds("dev", "clients"))
+    assert set(_pins("serve")) < set(_pins("clients"))
+
+
+# --- the Makefile and requirements/install -----------------------------------------------------
+
+
+def test_bare_make_lists_every_target():
+    """One line each, in words; nothing is done."""
+    listed = dict(re.findall(r"^(\w+) +(\S.*)$", _make().stdout, re.MULTILINE))
+
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets == set(listed)
+    assert {"serve", "train", "test", "lint", "lock"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "flags"),
+    [
+        pytest.param([], {}, "", id="none"),
+        pytest.param(["PORT=9000"], {}, " --port '9000'", id="port"),
+        pytest.param(
+            ["HOST=0.0.0.0", "PORT=1"], {}, " --host '0.0.0.0' --port '1'", id="host and port"
+        ),
+        pytest.param([], {"PORT": "9000"}, "", id="the environment is the service's to read"),
+    ],
+)
+def test_make_serve_passes_host_and_port_on(arguments, environment, flags):
+    """`make serve PORT=9000` beats the environment, which the service reads by itself."""
+    said = _make("--dry-run", "serve", *arguments, **environment).stdout
+
+    assert f"triceps serve{flags}" == " ".join(said.splitlines()[-1].rpartition("bin/")[2].split())
+
+
+def test_ci_runs_what_a_contributor_runs():
+    """.ci/run is `make test`, then what takes longer, each bounded: 70 minutes at most."""
+    script = ROOT / ".ci" / "run"
+
+    assert os.access(script, os.X_OK)
+    steps = [line.rpartition(" make ") for line in script.read_text().splitlines()]
+    bounds = {what: bound for bound, made, what in steps if made}
+    assert list(bounds) == ["test", "coverage", "attack"]
+    seconds = [re.fullmatch(r"timeout --signal=INT (\d+)", bound) for bound in bounds.values()]
+    assert sum(int(found[1]) for found in seconds) <= 4200
+
+
+def test_make_test_runs_the_clients_too():
+    """Last, in their own environment; the rest of the suite knows nothing of them."""
+    said = _make("--dry-run", "test").stdout.splitlines()
+
+    assert "requirements/install clients" in said
+    assert said[-1] == "build/clients/bin/python -m pytest tests/clients"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with empty locks, and on PATH only what a bare system has: no Python."""
+    (tmp_path / "here" / "requirements").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    shutil.copy(ROOT / "requirements" / "install", tmp_path / "here" / "requirements")
+    for name in ALL_LOCKS:
+        (tmp_path / "here" / "requirements" / f"{name}.txt").touch()
+    (tmp_path / "here" / "pyproject.toml").touch()
+    for tool in ("sh", "cat", "cksum", "dirname", "grep", "rm", "mkdir", "cp", "touch"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    return tmp_path / "here"
+
+
+# Stands in for a Python: says its version, makes an environment of itself, and notes what pip is
+# told.
+FAKE = """#!/bin/sh
+case "$1 $2" in
+"-c "*) echo {version}; exit {refused} ;;
+"-m venv")
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/bin/pip"
+    echo "VIRTUAL_ENV=$PWD/$3" >"$3/bin/activate" ;;
+"-m pip") echo "$*" >>pip.log ;;
+esac
+"""
+
+
+def _fake(path, version):
+    suitable = version.rpartition(".")[0] in PYTHONS
+    path.write_text(FAKE.format(version=version, refused=int(not suitable)))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def _install(checkout, set_name="serve", *, code=0, **environment):
+    """Run `requirements/install`; give what it said, and how often it has called pip."""
+    command = [checkout / "requirements" / "install", set_name]
+    path = {"PATH": str(checkout.parent / "bin")}
+    said = _run(command, cwd=checkout, code=code, environment=path | environment).stderr
+    log = checkout / "pip.log"
+    return said, len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_installs_once(checkout):
+    """The first run makes .venv and installs with hashes; the second does nothing."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+
+    said, first = _install(checkout)
+    again, second = _install(checkout)
+
+    packages, project = (checkout / "pip.log").read_text().splitlines()
+    assert said == "triceps: installing the packages of requirements/serve.txt into .venv\n"
+    assert "--require-hashes" in packages
+    assert "--no-deps" in project
+    assert ("", first) == (again, second)
+
+
+def test_installs_again_when_the_lock_changed(checkout):
+    """By its content: a lock that is merely newer is the same lock."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _, first = _install(checkout)
+
+    (checkout / "requirements" / "serve.txt").touch()
+    _, touched = _install(checkout)
+    (checkout / "requirements" / "serve.txt").write_text("flask==3.1.3")
+    _, changed = _install(checkout)
+
+    assert (first, touched, changed) == (2, 2, 4)
+
+
+def test_clients_have_an_environment_of_their_own(checkout):
+    """The Python of .venv makes it, the uv of .venv fills it, and .venv is left as it was."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _install(checkout, "dev")
+    uv = checkout / ".venv" / "bin" / "uv"
+    uv.write_text('#!/bin/sh\necho "$VIRTUAL_ENV: $*" >>uv.log\n')
+    uv.chmod(0o755)
+    before = (checkout / "pip.log").read_text()
+
+    said, _ = _install(checkout, "clients", PYTHON="python9")
+    _install(checkout, "clients")
+
+    packages, project = (checkout / "uv.log").read_text().splitlines()
+    assert said == (
+        "triceps: installing the packages of requirements/clients.txt into build/clients\n"
+    )
+    assert packages.startswith("build/clients: --quiet pip install --require-hashes ")
+    assert packages.endswith("-r requirements/build.txt -r requirements/clients.txt")
+    assert project.endswith(" --no-deps --no-build-isolation --editable .")
+    assert "echo 3.12.4" in (checkout / "build" / "clients" / "bin" / "python").read_text()
+    assert before == (checkout / "pip.log").read_text()
+
+
+def test_clients_follow_another_python(checkout):
+    """Their environment is of the Python that .venv is of."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _install(checkout, "dev")
+    (checkout / ".venv" / "bin" / "uv").symlink_to(shutil.which("true"))
+    _install(checkout, "clients")
+
+    _fake(checkout / ".venv" / "bin" / "python", "3.13.0")
+    said, _ = _install(checkout, "clients")
+
+    assert said.splitlines()[0] == (
+        "triceps: build/clients is of Python 3.12.4, not of PYTHON=.venv/bin/python: making it anew"
+    )
+    assert "echo 3.13.0" in (checkout / "build" / "clients" / "bin" / "python").read_text()
+
+
+def test_dev_holds_the_smaller_sets(checkout):
+    """Serving from a .venv that has everything installs nothing, and training neither."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _, first = _install(checkout, "dev")
+
+    assert ("", first) == _install(checkout, "train")
+    assert ("", first) == _install(checkout, "serve")
+
+
+@pytest.mark.parametrize(
+    ("pythons", "environment", "said"),
+    [
+        pytest.param(
+            {"python3": "3.14.0"},
+            {},
+            "triceps: Expected Python 3.11, 3.12 or 3.13. python3 is Python 3.14.0. If one is "
+            "elsewhere, name it: make ... PYTHON=/path/to/python3.13\n",
+            id="too new",
+        ),
+        pytest.param(
+            {},
+            {},
+            "triceps: Expected Python 3.11, 3.12 or 3.13. None was found. If one is elsewhere, "
+            "name it: make ... PYTHON=/path/to/python3.13\n",
+            id="none",
+        ),
+        pytest.param(
+            {"python3": "3.12.4", "python3.10": "3.10.13"},
+            {"PYTHON": "python3.10"},
+            "triceps: PYTHON=python3.10 is Python 3.10.13. Expected Python 3.11, 3.12 or 3.13.\n",
+            id="too old, and asked for",
+        ),
+        pytest.param(
+            {"python3": "3.12.4"},
+            {"PYTHON": "python9"},
+            "triceps: PYTHON=python9 is no Python. Expected Python 3.11, 3.12 or 3.13.\n",
+            id="not there, and asked for",
+        ),
+    ],
+)
+def test_another_python_is_refused_with_a_sentence(checkout, pythons, environment, said):
+    """What was expected, what there is, and the way out; nothing is made."""
+    for name, version in pythons.items():
+        _fake(checkout.parent / "bin" / name, version)
+
+    assert (said, 0) == _install(checkout, code=1, **environment)
+    assert not (checkout / ".venv").exists()
+
+
+def test_passes_over_pythons_that_do_not_run(checkout):
+    """A version manager's shim of that name is no Python; the next name is tried."""
+    shim = checkout.parent / "bin" / "python3.13"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    _fake(checkout.parent / "bin" / "python3", "3.9.2")
+    _fake(checkout.parent / "bin" / "python3.12", "3.12.1")
+
+    _install(checkout)
+
+    assert "echo 3.12.1" in (checkout / ".venv" / "bin" / "python").read_text()
+
+
+def _lose_python(checkout):
+    (checkout / ".venv" / "bin" / "python").unlink()
+
+
+def _lose_pip(checkout):
+    (checkout / ".venv" / "bin" / "pip").unlink()
+
+
+def _grow_old(checkout):
+    _fake(checkout / ".venv" / "bin" / "python", "3.10.1")
+
+
+def _move(checkout):
+    activate = checkout / ".venv" / "bin" / "activate"
+    activate.write_text("VIRTUAL_ENV=/elsewhere/.venv")
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        pytest.param(_lose_python, "has no Python that runs", id="its Python is gone"),
+        pytest.param(_lose_pip, "has no pip", id="made without pip"),
+        pytest.param(_grow_old, "is of Python 3.10.1", id="made by an unsuitable Python"),
+        pytest.param(_move, "was made in another place", id="the checkout was moved"),
+    ],
+)
+def test_makes_a_broken_environment_anew(checkout, harm, why):
+    """It says why, and installs into the new one."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _, first = _install(checkout)
+
+    harm(checkout)
+    said, second = _install(checkout)
+
+    assert f"triceps: .venv {why}: making it anew" == said.splitlines()[0]
+    assert 2 * first == second
+
+
+def test_another_suitable_python_makes_the_environment_anew(checkout):
+    """Asked for by name, it replaces the one that .venv was made with."""
+    _fake(checkout.parent / "bin" / "python3", "3.12.4")
+    _fake(checkout.parent / "bin" / "python3.13", "3.13.0")
+    _install(checkout)
+
+    said, _ = _install(checkout, PYTHON="python3.13")
+
+    assert "triceps: .venv is of Python 3.12.4, not of PYTHON=python3.13: making it anew" in said
+    assert "echo 3.13.0" in (checkout / ".venv" / "bin" / "python").read_text()
+
+
+def test_supported_pythons_are_said_once_and_repeated_right():
+    """The bounds in the installer's own check are those of pyproject.toml."""
+    low, high = re.findall(r"3\.\d+", PYPROJECT["project"]["requires-python"])
+    script = (ROOT / "requirements" / "install").read_text()
+
+    assert ">=3.11,<3.14" == f">={low},<{high}" == PYPROJECT["project"]["requires-python"]
+    assert f"({low.replace('.', ', ')}) <= sys.version_info[:2] < ({high.replace('.', ', ')})" in (
+        script
+    )
+    assert "Expected Python 3.11, 3.12 or 3.13." in script
+
+
+def test_project_files_name_no_place():
+    """No index's host and no path of one machine stands in a file that builds or installs."""
+    files = [
+        *("Makefile", "Dockerfile", "pyproject.toml", ".ci/run", "requirements/install"),
+        *(f"requirements/{name}.txt" for name in ALL_LOCKS),
+    ]
+    places = re.compile(r"https?://|\s--(?:extra-)?index-url|\s--find-links|/root/|/home/|\.pyenv")
+
+    found = {name: places.findall((ROOT / name).read_text()) for name in files}
+    assert not {name: places for name, places in found.items() if places}
+
+
+# --- what the tests above are made of ----------------------------------------------------------
+
+
+def _run(command, *, cwd, code=0, environment=None):
+    """Run to the end; what it said is shown when it ends otherwise than expected (None: any)."""
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env=environment
+    )
+    assert code in {None, done.returncode}, done.stdout + done.stderr
+    return done
+
+
+def _make(*arguments, **environment):
+    # This make is not the one that may be running the suite.
+    inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
+    return _run(["make", *arguments], cwd=ROOT, environment=inherited | environment)
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(url, process, seconds=30):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert process.poll() is None, "the server has ended"
+        try:
+            return urllib.request.urlopen(url, timeout=seconds)
+        except urllib.error.URLError:
+            time.sleep(0.05)
+    return pytest.fail(f"{url} did not answer within {seconds} s")
+
+
+def _declared(extra):
+    """What pyproject.toml asks for: always, or with an extra."""
+    project = PYPROJECT["project"]
+    return project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+
+
+def _foreign(package):
+    """Each module from outside the standard library that a file of the package imports."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module]
+            else:
+                continue
+            for module in modules:
+                if module.partition(".")[0] not in sys.stdlib_module_names:
+                    yield path.relative_to(ROOT), module
+
+
+@functools.cache
+def _distributions():
+    return metadata.packages_distributions()
+
+
+def _owners(module):
+    """The distributions a module may come from; a shared top level is told by its next part."""
+    top, *rest = module.split(".")
+    if top == "google":  # a namespace that many distributions share
+        return set(rest[:1])
+    return {canonicalize_name(name) for name in _distributions().get(top, [])}
+
+
+def _name(text):
+    return canonicalize_name(Requirement(text).name)
+
+
+def _asked(lock_name):
+    """What pyproject.toml asks for, for one lock."""
+    project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
+    texts = [text for group in GROUPS.get(lock_name, ()) for text in groups[group]]
+    if lock_name in EXTRAS:
+        texts += project["dependencies"]
+        for extra in EXTRAS[lock_name]:
+            texts += project["optional-dependencies"][extra]
+    return [r for r in map(Requirement, texts) if r.name != "triceps"]
+
+
+def _pins(lock_name):
+    text = (ROOT / "requirements" / f"{lock_name}.txt").read_text()
+    pins = [
+        Requirement(line.rstrip(" \\")) for line in re.findall(r"^[a-z].*$", text, re.MULTILINE)
+    ]
+    return {canonicalize_name(pin.name): pin for pin in pins}
+
+
+def _at_odds(*lock_names):
+    """The packages that have several versions among these locks, with those."""
+    versions = {}
+    for lock_name in lock_names:
+        for name, pin in _pins(lock_name).items():
+            versions.setdefault(name, set()).add(str(pin.specifier))
+    return {name: found for name, found in versions.items() if len(found) > 1}
+
+
+def _environment(python, platform):
+    return default_environment() | {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": platform,
+        "platform_system": platform.capitalize(),
+    }
+
+
+def _satisfied(requirement, pins, environment):
+    if requirement.marker and not requirement.marker.evaluate(environment):
+        return True
+    pin = pins.get(canonicalize_name(requirement.name))
+    if pin is None or (pin.marker and not pin.marker.evaluate(environment)):
+        return False
+    (version,) = pin.specifier
+    return requirement.specifier.contains(version.version)
+
+
+def _closure(requirements):
+    """The names and extras of all that these need here, as the installed distributions say."""
+    seen, extras_by_name = set(), {}
+    queue = list(requirements)
+    while queue:
+        requirement = queue.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, frozenset(requirement.extras)) in seen:
+            continue
+        seen.add((name, frozenset(requirement.extras)))
+        extras_by_name.setdefault(name, set()).update(requirement.extras)
+        for text in metadata.requires(name) or ():
+            need = Requirement(text)
+            extras = ["", *requirement.extras]
+            if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in extras):
+                queue.append(need)
+    return extras_by_name

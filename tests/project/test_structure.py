@@ -1,0 +1,199 @@
+"""Which module may import which: the layers of the design, held by reading every import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"training", "tensorflow", "keras", "tf2onnx", "pandas"}
+WEB = {"asyncio", "flask", "httptools", "socket", "uvloop", "werkzeug"}
+# The layers of the service, the lowest first; a module imports its own layer and those below.
+LAYERS = (
+    {"errors", "names", "run", "signature"},
+    {"host"},
+    {"wire"},
+    {"http"},
+    {"settings"},
+    {"inference"},
+    {"repository"},
+    {"observability"},
+    {"prediction"},
+    {"api", "app"},
+    {"server"},
+    {"commands"},
+)
+# Training needs these of the service: the contract, and to load and publish what it made.
+OFFERED = {
+    *("errors", "settings", "signature"),
+    *("host.memory", "inference.model", "repository.publish"),
+}
+PACKAGES = {"", "host", "inference", "repository", "service"}
+
+
+def imports(path):
+    """The full names that a file imports anywhere in its code, type-checking blocks included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def modules(package):
+    """By dotted name, the files of a package."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def needs(name, path):
+    """The modules of our own that a module imports, by their names in the service."""
+    ours = modules("service")
+    return {
+        imported.removeprefix("service.")
+        for imported in imports(path)
+        if imported in ours and imported not in ("service", name)
+    }
+
+
+def test_the_service_imports_nothing_of_training():
+    """Not even where it would only be needed sometimes: it serves where none of it is."""
+    wrong = {
+        f"{name}: {imported}"
+        for name, path in modules("service").items()
+        for imported in imports(path)
+        if imported.partition(".")[0] in HEAVY
+    }
+
+    assert wrong == set()
+
+
+def test_training_imports_the_contract_alone():
+    """It needs the signature, the model, publishing, memory, errors and settings."""
+    used = {imported for path in modules("training").values() for imported in imports(path)}
+    ours = modules("service")
+
+    assert {name.removeprefix("service.") for name in used if name in ours} <= OFFERED | PACKAGES
+
+
+def test_the_service_is_built_in_layers():
+    """A module imports its own layer and those below, also where only types are checked."""
+    floors = {top: floor for floor, tops in enumerate(LAYERS) for top in tops}
+    found = {
+        name.removeprefix("service."): needs(name, path)
+        for name, path in modules("service").items()
+        if name != "service"
+    }
+    assert {name.partition(".")[0] for name in found} == set(floors)
+
+    wrong = {
+        f"{name} imports {other}"
+        for name, others in found.items()
+        for other in others
+        if floors[other.partition(".")[0]] > floors[name.partition(".")[0]]
+    }
+
+    assert wrong == set()
+
+
+def test_a_pipeline_knows_neither_flask_nor_sockets():
+    """Whoever carries requests adapts to it."""
+    known = set(imports(modules("service")["service.prediction"]))
+
+    assert {name.partition(".")[0] for name in known} & WEB == set()
+
+
+def test_the_wire_is_free_of_the_web_and_of_the_model():
+    """Bytes to arrays and back: a dialect can be read, and tested, on its own."""
+    for name, path in modules("service").items():
+        if name.startswith("service.wire"):
+            tops = {imported.partition(".")[0] for imported in imports(path)}
+            assert tops & {"flask", "werkzeug", "uvloop", "onnxruntime", "onnx"} == set(), name
+
+
+# Each is a folder.
+DIALECTS = ("native", "oip", "tfserving", "mlflow")
+# What they share, a floor at a time: each knows those below it.
+SHARED = [
+    {"pieces"},
+    {"body", "labels", "written"},
+    {"cells", "dialect", "tensors", "values"},
+    {"columns", "quick"},
+    {"numbers"},
+    {"limits"},
+]
+
+
+def wire(*tops):
+    """The modules below `service.wire` that are files of these names, or in folders of them."""
+    return {
+        name: path
+        for name, path in modules("service").items()
+        if name.startswith("service.wire.") and name.split(".")[2] in tops
+    }
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_dialect_knows_another(dialect):
+    """Each imports its own parts, what is shared, signatures, runs and errors, and may go."""
+    own = wire(dialect)
+    allowed = {name.removeprefix("service.") for name in (*own, *wire(*set().union(*SHARED)))}
+
+    for name, path in own.items():
+        assert needs(name, path) <= {*allowed, "wire", "signature", "errors", "run"}, name
+
+
+def test_what_dialects_share_knows_none_of_them():
+    """It is built floor upon floor, and there is nothing else."""
+    below = {"signature", "errors", "run"}
+    for floor in SHARED:
+        for name, path in wire(*floor).items():
+            assert needs(name, path) <= {*below, "wire"}, name
+        below |= {f"wire.{name}" for name in floor}
+
+    known = wire(*set().union(*SHARED, DIALECTS))
+    assert {name for name in modules("service") if name.startswith("service.wire.")} == set(known)
+
+
+_BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[2].split(","):
+            raise ModuleNotFoundError(f"{name} is not here", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from pathlib import Path
+from service.app import create_app
+from service.settings import Settings
+
+client = create_app(Settings(models=Path(sys.argv[1]))).test_client()
+example = client.get("/models/three/example").json
+answer = client.post("/models/three/predict", json=example)
+print(answer.status_code, sorted(answer.json["predictions"][0]))
+print(sorted(set(sys.argv[2].split(",")) & set(sys.modules)))
+"""
+
+
+def test_the_service_answers_where_training_is_not_installed(tmp_path):
+    """In a process in which none of it can be imported, nor was before."""
+    from tests.harness import small
+
+    small.put(tmp_path, "three", 1, small.three())
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _BLOCKED, tmp_path, ",".join(HEAVY)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.stdout, done.stderr) == ("200 ['digits', 'risk', 'size', 'tags']\n[]\n", "")

@@ -1,0 +1,199 @@
+"""What a model says of itself: its inputs, its heads, and a request that works."""
+
+import json
+
+import pytest
+
+from service.api import descriptions
+from service.inference.model import Model
+from service.repository.repository import Servable
+from service.signature import Feature, Golden, Head, Input, Signature, Statistics, Tensor, tabular
+from service.wire.native import examples
+from tests.harness import small
+
+
+def _servable(content, name="m"):
+    model = Model.load(content)
+    return Servable(name, "7", model, model.signature)
+
+
+def test_a_signed_model_tells_all_it_knows():
+    """Features with defaults, vocabularies and statistics; heads with labels and needs."""
+    described = descriptions.describe(_servable(small.three(models={"risky": ["risk"]})))
+
+    assert described == {
+        "name": "m",
+        "version": "7",
+        "inputs": {
+            "insurance": {
+                "kind": "tabular",
+                "features": [
+                    {
+                        "name": "age",
+                        "dtype": "float32",
+                        "default": 38,
+                        "min": 18.0,
+                        "max": 70.0,
+                        "mean": 40.0,
+                        "std": 12.0,
+                    },
+                    {
+                        "name": "smoker",
+                        "dtype": "string",
+                        "default": "no",
+                        "vocabulary": ["no", "yes"],
+                    },
+                    {
+                        "name": "bmi",
+                        "dtype": "float32",
+                        "min": 17.0,
+                        "max": 50.0,
+                        "mean": 30.0,
+                        "std": 6.0,
+                    },
+                ],
+            },
+            "fruit": {
+                "kind": "tabular",
+                "features": [
+                    {"name": "weight", "dtype": "float32", "default": 1.5},
+                    {"name": "length", "dtype": "float32", "default": 2},
+                ],
+            },
+            "digit": {"kind": "image", "dtype": "float32", "shape": [4], "size": [2, 2]},
+        },
+        "heads": {
+            "risk": {
+                "kind": "binary",
+                "dtype": "float32",
+                "shape": [],
+                "labels": ["low", "high"],
+                "threshold": 0.5,
+                "inputs": ["insurance"],
+            },
+            "size": {"kind": "regression", "dtype": "float32", "shape": [], "inputs": ["fruit"]},
+            "digits": {
+                "kind": "multiclass",
+                "dtype": "float32",
+                "shape": [3],
+                "labels": ["zero", "one", "two"],
+                "inputs": ["digit"],
+            },
+            "tags": {
+                "kind": "multilabel",
+                "dtype": "float32",
+                "shape": [2],
+                "labels": ["heavy", "long"],
+                "threshold": 0.5,
+                "inputs": ["fruit"],
+            },
+        },
+        "models": {"risky": ["risk"]},
+        "example": {
+            "instances": [
+                {
+                    "insurance": {"age": 30, "smoker": "no", "bmi": 30},
+                    "fruit": {"weight": 1, "length": 1},
+                    "digit": [0, 1, 0, 9],
+                }
+            ]
+        },
+    }
+
+
+def test_whole_numbers_of_an_example_have_no_point():
+    """As a person would write them."""
+    signature = Model.load(small.three()).signature
+
+    assert json.dumps(examples.example(signature)["instances"][0]["digit"]) == "[0, 1, 0, 9]"
+    assert json.dumps(examples._plain([1.5, 2.0, "a", True])) == '[1.5, 2, "a", true]'
+
+
+def test_a_foreign_model_tells_what_its_graph_does():
+    """Names, dtypes and shapes; an axis of any length is null."""
+    assert descriptions.describe(_servable(small.ragged())) == {
+        "name": "m",
+        "version": "7",
+        "inputs": {"x": {"kind": "tensor", "dtype": "float32", "shape": [None, 2]}},
+        "heads": {"y": {"kind": "tensor", "dtype": "float32", "shape": [2], "inputs": ["x"]}},
+        "example": {"instances": [{"x": [[0, 0]]}]},
+    }
+
+
+def test_an_image_tells_its_statistics():
+    """All of its values have one range."""
+    tensor = Tensor("digit", "float32", (4,))
+    entry = Input("digit", "image", (tensor,), (), (2, 2), Statistics(0, 255, 33.0, 78.0))
+
+    assert descriptions.describe_input(entry) == {
+        "kind": "image",
+        "dtype": "float32",
+        "shape": [4],
+        "size": [2, 2],
+        "min": 0,
+        "max": 255,
+        "mean": 33.0,
+        "std": 78.0,
+    }
+
+
+def test_provenance_is_passed_on():
+    """As training wrote it."""
+    tensor = Tensor("x", "float32", (1,))
+    heads = {"y": Head("y", "regression", tensor)}
+    signature = Signature(
+        {"x": Input("x", "tensor", (tensor,))}, heads, provenance={"rows": 14, "seed": 7}
+    )
+
+    described = descriptions.describe(Servable("m", "1", None, signature))
+
+    assert described["provenance"] == {"rows": 14, "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "row"),
+    [
+        pytest.param("float32", (), 0, id="rank-one"),
+        pytest.param("float32", (2, 3), [[0, 0, 0], [0, 0, 0]], id="nested"),
+        pytest.param("int64", (None, 2), [[0, 0]], id="any-length"),
+        pytest.param("bool", (2,), [False, False], id="bool"),
+        pytest.param("string", (1,), [""], id="string"),
+    ],
+)
+def test_without_golden_rows_the_example_is_zeros(dtype, shape, row):
+    """Of the graph's own shape and dtype."""
+    entry = Input("x", "tensor", (Tensor("x", dtype, shape),))
+
+    assert examples.example(Signature({"x": entry}, {})) == {"instances": [{"x": row}]}
+
+
+def test_without_golden_rows_a_feature_is_its_default_or_its_first_category():
+    """Which says more than a zero would."""
+    features = [
+        Feature("age", "", default=38.0),
+        Feature("bmi", ""),
+        Feature("smoker", "", default="no", vocabulary=("no", "yes")),
+        Feature("town", "", vocabulary=("Ulm",)),
+        Feature("note", "", vocabulary=()),
+    ]
+    signature = Signature({"person": tabular("person", features)}, {})
+
+    assert examples.example(signature) == {
+        "instances": [{"person": {"age": 38, "bmi": 0, "smoker": "no", "town": "Ulm", "note": ""}}]
+    }
+
+
+@pytest.mark.parametrize(
+    "golden",
+    [
+        pytest.param(Golden({"a": [[1.5]]}, {}), id="of-some-inputs"),
+        pytest.param(Golden({"a": [[1.5], [2]], "b": []}, {}), id="with-none-of-one"),
+    ],
+)
+def test_golden_rows_need_not_hold_every_input(golden):
+    """They may answer for some heads alone."""
+    inputs = {n: Input(n, "tensor", (Tensor(n, "float32", (1,)),)) for n in ("a", "b")}
+
+    assert examples.example(Signature(inputs, {}, golden=golden)) == {
+        "instances": [{"a": [1.5], "b": [0]}]
+    }

@@ -1,0 +1,196 @@
+"""`triceps alias`, and the file that it writes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from service.commands.main import main
+from service.repository import aliases
+from tests.harness import small
+
+ROOT = Path(__file__).parents[3]
+BAD = b"not a model"
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """The repository `models` of the folder one stands in, of a model with three versions."""
+    monkeypatch.chdir(tmp_path)
+    for version in (1, 2, 10):
+        small.put(tmp_path / "models", "m", version, small.three())
+    return tmp_path / "models"
+
+
+def run(*arguments):
+    """Exit code, standard output and error."""
+    done = CliRunner().invoke(main, ["alias", *map(str, arguments)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_an_alias_is_set_moved_listed_and_removed(models):
+    """And each time it says what it was before."""
+    assert run("m") == (0, "", "m has no aliases\n")
+    assert run("m", "stable", "2") == (0, "m, stable: none → version 2\n", "")
+    assert run("m", "stable", "10") == (0, "m, stable: version 2 → version 10\n", "")
+    assert run("m", "canary", "1") == (0, "m, canary: none → version 1\n", "")
+    assert run("m") == (0, "canary 1\nstable 10\n", "")
+    content = (models / "m" / "aliases.json").read_text()
+    assert json.loads(content) == {"canary": "1", "stable": "10"}
+    assert run("m", "stable", "--remove") == (0, "m, stable: version 10 → none\n", "")
+    assert run("m") == (0, "canary 1\n", "")
+    assert sorted(e.name for e in (models / "m").iterdir()) == ["1", "10", "2", "aliases.json"]
+
+
+def test_another_repository_may_be_named(models, tmp_path):
+    """As for every command."""
+    models.rename(tmp_path / "others")
+
+    assert run("m", "stable", "2", "--models", "others")[0] == 0
+    assert (tmp_path / "others" / "m" / "aliases.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        pytest.param(
+            ["m", "stable", "3"], 1, "m has no version '3'. Available: 1, 2, 10", id="no version"
+        ),
+        pytest.param(
+            ["m", "stable", "01"], 1, "m has no version '01'. Available: 1, 2, 10", id="zeros"
+        ),
+        pytest.param(
+            ["n", "stable", "1"],
+            1,
+            "models: there is no model 'n'. Available: m",
+            id="no model",
+        ),
+        pytest.param(["..", "stable", "1"], 1, "models: there is no model '..'", id="no name"),
+        pytest.param(["m", "7", "1"], 2, "not digits alone, received '7'", id="a version's name"),
+        pytest.param(["m", "-x", "1"], 2, "No such option", id="an option"),
+        pytest.param(["m", "a/b", "1"], 2, "received 'a/b'", id="a path"),
+        pytest.param(["m", "stable"], 2, "expected a VERSION for NAME, or --remove", id="neither"),
+        pytest.param(["m", "stable", "1", "--remove"], 2, "and not both", id="both"),
+        pytest.param(
+            ["m", "stabel", "--remove"],
+            1,
+            "m has no alias 'stabel' (did you mean 'stable'?). Available: stable",
+            id="no alias",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(models, arguments, code, said):
+    """With what there is."""
+    file = models / "m" / "aliases.json"
+    file.write_text('{"stable": "1"}')
+
+    exit_code, out, err = run(*arguments)
+
+    assert (exit_code, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+    assert file.read_text() == '{"stable": "1"}'
+
+
+def test_a_version_that_would_be_refused_gets_no_alias(models):
+    """It is better said to who types it than in a log."""
+    small.put(models, "m", 11, BAD)
+
+    assert run("m", "stable", "11") == (
+        1,
+        "",
+        "triceps: m, version 11: refused, it is not an ONNX file, or not the whole of one\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [["m"], ["m", "stable", "1"]], ids=["list", "set"])
+def test_damaged_aliases_are_not_written_over(models, arguments):
+    """Somebody may still mend them."""
+    file = models / "m" / "aliases.json"
+    file.write_text("{")
+
+    code, _, err = run(*arguments)
+
+    assert code == 1
+    assert err.startswith("triceps: aliases.json: expected JSON like")
+    assert file.read_text() == "{"
+
+
+def test_a_repository_that_is_not_there_has_no_models(tmp_path, monkeypatch):
+    """One line, and no traceback."""
+    monkeypatch.chdir(tmp_path)
+
+    assert run("m") == (1, "", "triceps: models: there is no model 'm'. Available: none\n")
+
+
+def test_a_folder_that_is_gone_cannot_be_locked(tmp_path):
+    """It is told as that."""
+    with (
+        pytest.raises(aliases.AliasError, match="cannot be read: No such file"),
+        aliases.locked(tmp_path / "gone"),
+    ):
+        pass
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from service.repository import aliases
+
+for number in range(10**9):
+    with aliases.changing(Path(sys.argv[1])) as named:
+        named["stable"] = str(number)
+        named["long"] = "1" * 50_000
+    if number == 3:
+        print(flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_the_old_or_the_new(models):
+    """Never half of one, and the next writer goes on from there."""
+    folder = models / "m"
+    for pause in (0.0, 0.003, 0.01):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, folder],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        )
+        process.stdout.readline()
+        for _ in range(20):
+            assert len(aliases.read(folder / "aliases.json")["long"]) == 50_000
+        time.sleep(pause)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+        assert int(aliases.read(folder / "aliases.json")["stable"]) >= 3
+        assert run("m", "stable", "2")[0] == 0
+    left = [path for path in folder.iterdir() if path.name.startswith(".triceps-")]
+    for path in left:
+        os.utime(path, (0, 0))
+    assert run("m", "stable", "1")[0] == 0
+    assert not [path for path in left if path.exists()]
+
+
+def test_two_writers_at_once_lose_nothing(models):
+    """They take turns."""
+    folder = models / "m"
+    code = (
+        "import sys; from pathlib import Path; from service.repository import aliases\n"
+        "for number in range(20):\n"
+        "    with aliases.changing(Path(sys.argv[1])) as named:\n"
+        "        named[f'{sys.argv[2]}{number}'] = '1'\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, folder, name], env=environment)
+        for name in "ab"
+    ]
+
+    assert [writer.wait(30) for writer in writers] == [0, 0]
+    assert len(aliases.read(folder / "aliases.json")) == 40

@@ -1,0 +1,549 @@
+"""`triceps predict`: files scored offline give what the service answers, row by row."""
+
+import csv
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+
+from service.app import create_app
+from service.commands.main import main
+from service.inference.model import MOST_ROWS_WHOLE
+from service.settings import Settings
+from tests.harness import mixers, small
+
+HEADER = "id,age,smoker,bmi,fruit.weight,fruit.length,digit.0,digit.1,digit.2,digit.3"
+ROWS = ["a,30,no,30,1,2,0,1,0,9", "b,,yes,20,3,,5,4,3,2"]
+ANSWERS = "risk,risk.label,size,digits.0,digits.1,digits.2,digits.label,tags.0,tags.1,tags.label"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A repository of `three`, with a view of it."""
+    folder = tmp_path_factory.mktemp("models")
+    small.put(folder, "three", 1, small.three())
+    small.put(folder, "three", 2, small.three(10.0, models={"fruity": ["size", "tags"]}))
+    return folder
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write a file of rows and say where it is."""
+
+    def write(text, name="rows.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def run(models):
+    """What the command ends with: exit code, standard output, standard error."""
+
+    def command(path, *arguments, model="three"):
+        done = CliRunner().invoke(
+            main, ["predict", model, "--in", str(path), "--models", str(models), *arguments]
+        )
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stdout, done.stderr
+
+    return command
+
+
+# ── CSV ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_csv_comes_back_with_its_answers(file, run):
+    """Other columns first, as they were; each head's values and label; what was missing, told."""
+    done = run(file("\n".join([HEADER, *ROWS])), "--heads", "digits, size")
+
+    assert done == (
+        0,
+        (
+            "id,digits.0,digits.1,digits.2,digits.label,size\n"
+            "a,0.0,1.0,0.0,one,30.0\n"
+            "b,5.0,4.0,3.0,zero,50.0\n"
+        ),
+        "2 rows scored by three, version 2\nfruit.length: missing in 1 of them, took its default\n",
+    )
+
+
+@pytest.mark.parametrize("settings", ["", "alone = true\n"], ids=["as it is", "alone"])
+def test_rows_that_depend_on_each_other_are_scored_together(tmp_path, file, settings):
+    """The file is one request, and refused where that would have too many rows."""
+    small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
+    (tmp_path / "centred" / "settings.toml").write_text(settings)
+    values = np.arange(MOST_ROWS_WHOLE, dtype=np.float32)
+    text = "x.0,x.1,x.2,x.3\n" + "".join(f"{value},0,0,0\n" for value in values)
+
+    def scored(name, text):
+        command = ["predict", "centred", "--in", str(file(text, name)), "--models", str(tmp_path)]
+        return CliRunner().invoke(main, command)
+
+    fits, too_many = scored("fits.csv", text), scored("more.csv", text + "1,0,0,0\n")
+
+    answers = [float(row["y.0"]) for row in csv.DictReader(io.StringIO(fits.stdout))]
+    assert np.allclose(answers, values - values.mean(), atol=1e-2)
+    assert (too_many.exit_code, too_many.stdout) == (1, "y.0,y.1,y.2,y.3\n")
+    assert f"expected at most {MOST_ROWS_WHOLE} rows in one request" in too_many.stderr
+
+
+def test_all_heads_are_answered_unless_some_are_named(file, run):
+    """A column a value, and one for the label; a multilabel head's are joined."""
+    _, out, _ = run(file("\n".join([HEADER, *ROWS])))
+
+    header, *rows = csv.reader(io.StringIO(out))
+    assert header == ["id", *ANSWERS.split(",")]
+    assert [(row[0], row[2], *row[3:8], row[-1]) for row in rows] == [
+        ("a", "low", "30.0", "0.0", "1.0", "0.0", "one", "long"),
+        ("b", "high", "50.0", "5.0", "4.0", "3.0", "zero", "heavy|long"),
+    ]
+
+
+def test_scores_are_what_the_service_answers(file, run, models):
+    """The same numbers to the last digit, in CSV and in JSON, and the same labels."""
+    random.seed(3)
+    lines = [
+        ",".join(
+            [
+                str(i),
+                random.choice(["", str(random.randint(18, 90))]),
+                random.choice(["no", "yes", "perhaps", ""]),
+                f"{random.uniform(15, 45):.3f}",
+                *(f"{random.uniform(-3, 3):.4f}" for _ in range(2)),
+                *(str(random.randint(0, 255)) for _ in range(4)),
+            ]
+        )
+        for i in range(600)
+    ]
+    path = file("\n".join([HEADER, *lines]))
+    instances = [
+        {
+            "insurance": {
+                "age": int(age) if age else None,
+                "smoker": smoker or None,
+                "bmi": float(bmi),
+            },
+            "fruit": [float(weight), float(length)],
+            "digit": [int(pixel) for pixel in pixels],
+        }
+        for _, age, smoker, bmi, weight, length, *pixels in (line.split(",") for line in lines)
+    ]
+
+    client = create_app(Settings(models=models)).test_client()
+    answer = client.post("/models/three/predict", json={"instances": instances})
+    wanted = answer.json["predictions"]
+    _, as_csv, _ = run(path)
+    _, as_json, _ = run(file("\n".join(map(json.dumps, instances)), "rows.json"))
+
+    assert [json.loads(line) for line in as_json.splitlines()] == wanted
+    for row, want in zip(csv.DictReader(io.StringIO(as_csv)), wanted, strict=True):
+        assert row.pop("id")
+        assert row == {
+            "risk": str(np.float32(want["risk"]["value"])),
+            "risk.label": want["risk"]["label"],
+            "size": str(np.float32(want["size"]["value"])),
+            **{f"digits.{i}": str(v) for i, v in enumerate(want["digits"]["value"])},
+            "digits.label": want["digits"]["label"],
+            **{
+                f"tags.{i}": str(np.float32(value)) for i, value in enumerate(want["tags"]["value"])
+            },
+            "tags.label": "|".join(want["tags"]["label"]),
+        }
+
+
+def test_a_csv_may_become_json_and_keeps_its_columns(file, run, tmp_path):
+    """By the name of what is written."""
+    out = tmp_path / "answers.json"
+
+    code, said, _ = run(file("id,weight,length\n007,1,2\n"), "--heads", "size", "--out", str(out))
+
+    assert (code, said) == (0, "")
+    assert out.read_text() == '{"id":"007","size":{"value":30.0}}\n'
+
+
+def test_json_may_become_csv(file, run, tmp_path):
+    """By the name of what is written."""
+    out = tmp_path / "answers.csv"
+
+    run(file('{"fruit": [1, 2]}', "rows.jsonl"), "--heads", "size", "--out", str(out))
+
+    assert out.read_text() == "size\n30.0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("rows.jsonl", '{"fruit": [1, 2]}\n{"fruit": {"length": 3}}\n', id="lines"),
+        pytest.param("rows.json", '[{"fruit": [1, 2]}, {"fruit": {"length": 3}}]', id="list"),
+        pytest.param(
+            "rows.json", '{"instances": [{"fruit": [1, 2]}, {"fruit": {"length": 3}}]}', id="body"
+        ),
+        pytest.param("ROWS.CSV", "length,weight\n2,1\n3,\n", id="capitals"),
+        pytest.param("rows.csv", "\ufefflength,weight\r\n2,1\r\n3,\r\n", id="a spreadsheet's"),
+    ],
+)
+def test_rows_come_in_any_of_these_forms(file, run, name, text):
+    """And give the same."""
+    code, out, err = run(file(text, name), "--heads", "size")
+
+    sizes = [30.0, 45.0]
+    assert code == 0
+    assert out in (
+        "size\n30.0\n45.0\n",
+        "".join(f'{{"size":{{"value":{size}}}}}\n' for size in sizes),
+    )
+    assert err == (
+        "2 rows scored by three, version 2\nfruit.weight: missing in 1 of them, took its default\n"
+    )
+
+
+def test_a_version_and_a_view_can_be_scored_by(file, run):
+    """As they can be asked over HTTP."""
+    path = file("weight,length\n1,2\n")
+
+    assert run(path, "--heads", "size", model="three/1")[1] == "size\n3.0\n"
+    assert run(path, "--heads", "size", model="fruity")[1] == "size\n30.0\n"
+    assert run(path, model="fruity")[1].startswith("size,tags.0,tags.1,tags.label\n30.0,")
+
+
+def test_no_rows_are_no_answers(file, run):
+    """A header without rows comes back as one, so that what reads it next finds its columns."""
+    assert run(file("id,weight\n"), "--heads", "size") == (
+        0,
+        "id,size\n",
+        "0 rows scored by three, version 2\n",
+    )
+    assert run(file("", "rows.json"), "--heads", "size")[:2] == (0, "")
+
+
+def test_a_single_row_is_counted_as_one(file, run):
+    """Words are for people."""
+    _, _, err = run(file("weight,length\n1,2\n"), "--heads", "size")
+
+    assert err == "1 row scored by three, version 2\n"
+
+
+# ── other tensors ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_foreign_tensors_hold_goes_in_and_out_of_cells(tmp_path, file):
+    """Booleans, texts, bare values, a head of any length, and one of texts."""
+    kinds = {"b": TensorProto.BOOL, "s": TensorProto.STRING, "i": TensorProto.INT64}
+    made = small.model(
+        [helper.make_node("Identity", [name], [f"{name}/out"]) for name in [*kinds, "v", "t"]],
+        [
+            *[(name, kind, ["N", 1] if name != "i" else ["N"]) for name, kind in kinds.items()],
+            ("v", TensorProto.FLOAT, ["N", None]),
+            ("t", TensorProto.STRING, ["N", 2]),
+        ],
+        [
+            *[
+                (f"{name}/out", kind, ["N", 1] if name != "i" else ["N"])
+                for name, kind in kinds.items()
+            ],
+            ("v/out", TensorProto.FLOAT, ["N", None]),
+            ("t/out", TensorProto.STRING, ["N", 2]),
+        ],
+    )
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(made.SerializeToString())
+    rows = file('b,s,i,v,t.1,t.0\nTrue,x y,7,"[1.5, 2]","a, b",c\n')
+
+    done = CliRunner().invoke(main, ["predict", str(path), "--in", str(rows)])
+
+    assert done.stdout == (
+        'b/out,s/out,i/out,v/out,t/out.0,t/out.1\nTrue,x y,7,"[1.5,2.0]",c,"a, b"\n'
+    )
+
+
+# ── what is wrong ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        pytest.param(
+            "weight,length\n1,2\n1,two\nx,\n",
+            "rows.csv",
+            ["line 3, fruit.length: expected a number", "line 4, fruit.weight: expected a number"],
+            id="text for numbers",
+        ),
+        pytest.param(
+            "weight,length\n1,2\n1\n",
+            "rows.csv",
+            ["line 3: expected 2 cells, as the header has, received 1"],
+            id="ragged",
+        ),
+        pytest.param(
+            '{"fruit": [1, 2]}\n\n{"fruit": [1]}\n5\n',
+            "rows.jsonl",
+            ["line 3, fruit: expected 2 values", "line 4: expected an object"],
+            id="lines, in their order",
+        ),
+        pytest.param(
+            '[{"fruit": [1, 2]},\n {"friut": [1, 2]}]',
+            "rows.json",
+            ["row 2, friut: expected one of insurance, fruit, digit (did you mean 'fruit'?)"],
+            id="an unknown input",
+        ),
+        pytest.param(
+            '{"fruit": [1, 2]}\n{"fruit": [1, 2',
+            "rows.json",
+            ["line 2: not JSON: expecting ',' delimiter"],
+            id="cut off",
+        ),
+        pytest.param(
+            '{"fruit": [NaN, 1e999]}',
+            "rows.json",
+            ["line 1, fruit[0]: expected a number", "line 1, fruit[1]: expected a number"],
+            id="no numbers",
+        ),
+        pytest.param(
+            "",
+            "rows.csv",
+            ["line 1: expected columns of the input 'fruit', such as 'fruit.weight', received an"],
+            id="empty",
+        ),
+    ],
+)
+def test_wrong_rows_are_told_with_file_and_line(file, run, text, name, said):
+    """All of them that were read together; nothing is written, and nothing is left behind."""
+    path = file(text, name)
+    out = path.with_name("answers.csv")
+
+    code, stdout, err = run(path, "--heads", "size", "--out", str(out))
+
+    lines = err.removeprefix("triceps: ").splitlines()
+    assert (code, stdout, len(lines)) == (1, "", len(said))
+    for line, words in zip(lines, said, strict=True):
+        assert line.startswith(f"{path}, {words}")
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_encoding_is_told(file, run):
+    """Old spreadsheets write one."""
+    path = file(b"weight\n\xff\n")
+
+    assert run(path, "--heads", "size") == (
+        1,
+        "",
+        f"triceps: {path}: expected UTF-8, received the byte 0xff: save it as UTF-8\n",
+    )
+
+
+def test_values_that_the_model_has_no_answer_for_are_told(tmp_path, file):
+    """They are numbers as any, so nothing before the model itself can tell."""
+    made = small.model(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        [("x", TensorProto.INT64, ["N"])],
+        [("y", TensorProto.FLOAT, ["N"])],
+        {"table": np.float32([5, 6])},
+    )
+    path = tmp_path / "table.onnx"
+    path.write_bytes(made.SerializeToString())
+    rows = file("x\n0\n1\n2\n")
+
+    done = CliRunner().invoke(main, ["predict", str(path), "--in", str(rows)])
+
+    assert (done.exit_code, done.stdout) == (1, "y\n")
+    assert done.stderr.startswith(
+        f"triceps: {rows}, line 2 to {rows}, line 4: the model has no answer for these values: "
+    )
+
+
+def test_more_than_twenty_problems_are_counted(file, run):
+    """The first ones are enough to see what is wrong."""
+    code, _, err = run(file("weight,length\n" + "x,1\n" * 30), "--heads", "size")
+
+    assert code == 1
+    assert len(err.splitlines()) == 21
+    assert err.splitlines()[-1] == "and 10 more in these rows"
+
+
+def test_a_column_that_is_called_like_an_answer_is_refused(file, run):
+    """Which of the two is which, nobody could say."""
+    path = file("size,weight,length\n1,1,2\n")
+
+    assert run(path, "--heads", "size") == (
+        1,
+        "",
+        (
+            f"triceps: {path}, line 1: the column 'size' is called like an answer: "
+            "rename or remove it\n"
+        ),
+    )
+    assert run(path, "--heads", "tags")[1].splitlines()[0] == "size,tags.0,tags.1,tags.label"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        pytest.param(
+            ["--heads", "sise"],
+            2,
+            "expected some of risk, size, digits, tags, received 'sise' (did you mean 'size'?)",
+            id="an unknown head",
+        ),
+        pytest.param(["--heads", ""], 2, "received ''", id="no head"),
+        pytest.param(
+            ["--out", "/nowhere/a.csv"],
+            1,
+            "triceps: /nowhere/a.csv: cannot be written: No such file or directory",
+            id="no such folder",
+        ),
+        pytest.param(
+            ["--out", "/dev/null/a.csv"],
+            1,
+            "triceps: /dev/null/a.csv: cannot be written: Not a directory",
+            id="below a file",
+        ),
+    ],
+)
+def test_wrong_arguments_are_told(file, run, arguments, code, words):
+    """2 where the command is wrong, 1 where it ran and failed."""
+    done = run(file("\n".join([HEADER, *ROWS])), *arguments)
+
+    assert done[:2] == (code, "")
+    assert words in " ".join(done[2].replace("│", " ").split())
+
+
+def test_a_model_that_is_not_there_is_told_from_those_there_are(file, run):
+    """With the nearest."""
+    code, _, err = run(file("weight\n1\n"), model="tree")
+
+    assert (code, err) == (
+        1,
+        (
+            "triceps: tree: model 'tree': there is none of that name (did you mean 'three'?). "
+            "Available: fruity, three\n"
+        ),
+    )
+
+
+def test_an_old_answer_stays_until_the_new_one_is_whole(file, run, tmp_path):
+    """Also where the last row is the one that is wrong."""
+    out = tmp_path / "answers.csv"
+    out.write_text("old")
+
+    code, _, _ = run(
+        file("weight,length\n" + "1,2\n" * 600 + "x,2\n"), "--heads", "size", "--out", str(out)
+    )
+
+    assert code == 1
+    assert out.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.csv", "rows.csv"]
+
+
+def test_a_file_may_be_replaced_by_its_answers(file, run):
+    """It is read to the end before its name is taken."""
+    path = file("id,weight,length\na,1,2\n")
+
+    assert run(path, "--heads", "size", "--out", str(path))[0] == 0
+    assert path.read_text() == "id,size\na,30.0\n"
+
+
+# ── real processes ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def command(models):
+    """The command line that scores with `three`."""
+    run = "from service.commands.main import main; main()"
+    return [sys.executable, "-c", run, "predict", "three", "--models", str(models)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "first"),
+    [
+        pytest.param(
+            "rows.csv",
+            "weight,length\n" + "1,2\n" * 30_000,
+            "size\n",
+            id="head -1, with more behind it than a pipe holds",
+        ),
+        pytest.param(
+            "rows.json", '{"fruit": [1, 2]}', None, id="nobody, and so little that it comes last"
+        ),
+    ],
+)
+def test_a_reader_that_leaves_early_is_no_error_to_explain(file, command, name, text, first):
+    """As in `triceps predict … | head -1`."""
+    path = file(text, name)
+    worker = subprocess.Popen(
+        [*command, "--in", path, "--heads", "size"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    read = worker.stdout.readline() if first else None
+    worker.stdout.close()
+    err = worker.stderr.read()
+    worker.stderr.close()
+
+    assert read == first
+    assert (worker.wait(timeout=20), err) == (1, "")
+
+
+def test_rows_may_come_through_a_pipe(command):
+    """Of JSON, since a pipe has no name that says more."""
+    done = subprocess.run(
+        [*command, "--in", "/dev/stdin", "--heads", "size"],
+        input='{"fruit": [1, 2]}\n',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        '{"size":{"value":30.0}}\n',
+        "1 row scored by three, version 2\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param(
+            "rows.csv", ("note,weight,length\n", "something that stays,1,2\n", 200_000), id="csv"
+        ),
+        pytest.param("rows.jsonl", ("", '{"fruit": [1.5, 2.25]}\n', 100_000), id="json lines"),
+    ],
+)
+def test_a_long_file_takes_no_more_memory_than_a_short_one(file, command, name, text):
+    """As many rows cost what 2,000 do: the largest size of either process is compared."""
+    header, row, many = text
+
+    def kilobytes(rows):
+        path = file(header + row * rows, name)
+        worker = subprocess.Popen(
+            [*command, "--in", path, "--heads", "size"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(worker.pid, 0)
+        worker.returncode = os.waitstatus_to_exitcode(status)
+        assert worker.returncode == 0
+        return usage.ru_maxrss
+
+    assert kilobytes(many) < kilobytes(2_000) + 8_000
+
+
+def test_answers_go_to_csv_or_json(file, run, tmp_path):
+    """Anything else is a slip, and would hold JSON under another name."""
+    code, _, err = run(file("\n".join([HEADER, *ROWS])), "--out", str(tmp_path / "a.xlsx"))
+
+    assert code == 2
+    assert "expected .csv or .json, received a.xlsx" in err

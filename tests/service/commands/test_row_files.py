@@ -1,0 +1,471 @@
+"""Rows of a file: what a column is taken for, and where each row and each error stands."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.commands import row_files as reading
+from service.commands.row_files import Row, RowsError, read_csv, read_json
+from service.signature import Feature, Head, Input, Signature, Tensor, tabular
+from service.wire import cells
+from tests.harness import small
+
+CSV, JSON = Path("rows.csv"), Path("rows.json")
+THREE = small.three_signature()
+ALL = {"insurance", "fruit", "digit"}
+
+
+def tensor(name, dtype="float32", shape=(1,)):
+    """An input that is a tensor, as a foreign file has them."""
+    return Input(name, "tensor", (Tensor(name, dtype, shape),))
+
+
+def signature(*entries):
+    """A model of those inputs, all of which its one head needs."""
+    head = Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=tuple(e.name for e in entries))
+    return Signature({entry.name: entry for entry in entries}, {"y": head})
+
+
+def csv_of(text, model=THREE, needed=frozenset()):
+    """Other columns and rows of a CSV."""
+    others, found = read_csv(CSV, io.StringIO(text, newline=""), model, set(needed))
+    return others, list(found)
+
+
+def only(text, *entries):
+    """The instance that a CSV's one row is, for a model of those inputs."""
+    _, [row] = csv_of(text, signature(*entries))
+    return row.instance
+
+
+def csv_of_file(path, file):
+    """The rows of an open CSV."""
+    return read_csv(path, file, THREE, set())[1]
+
+
+def json_of(text):
+    """The rows of a JSON file."""
+    return list(read_json(JSON, io.StringIO(text)))
+
+
+def refusal(read, *args):
+    """Why a file is refused."""
+    with pytest.raises(RowsError) as refused:
+        read(*args)
+    return str(refused.value)
+
+
+# ── CSV ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_columns_are_features_places_and_others():
+    """By bare name, by full name and by number in any order; what is nobody's is passed through."""
+    others, found = csv_of(
+        "id,age,digit.3,digit.0,insurance.smoker,digit.1,bmi,note,digit.2\n"
+        'a,30,3,0,yes,1,21.5,"x, y",2\n'
+    )
+
+    assert others == ("id", "note")
+    assert found == [
+        Row(
+            "rows.csv, line 2",
+            {
+                "insurance": {"age": 30, "smoker": "yes", "bmi": 21.5},
+                "digit": [0, 1, 2, 3],
+            },
+            ("a", "x, y"),
+        )
+    ]
+
+
+def test_a_row_may_be_whole_in_a_cell():
+    """As JSON; what is none goes on as it is, to be refused by its place."""
+    _, found = csv_of('digit\n"[0, 1, 2, 3]"\n"[[0, 1], [2, 3]]"\nwhat\n[\n')
+
+    assert [(row.place, row.instance["digit"]) for row in found] == [
+        ("rows.csv, line 2", [0, 1, 2, 3]),
+        ("rows.csv, line 3", [[0, 1], [2, 3]]),
+        ("rows.csv, line 4", "what"),
+        ("rows.csv, line 5", "["),
+    ]
+
+
+def test_a_place_is_the_line_that_a_person_sees():
+    """Cells of several lines count."""
+    _, found = csv_of('note,age\n"one\ntwo",1\r\nx,2\n')
+
+    assert [row.place for row in found] == ["rows.csv, line 3", "rows.csv, line 4"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        pytest.param("47", 47, id="whole"),
+        pytest.param(" 4.5 ", 4.5, id="blanks around it"),
+        pytest.param("1e3", 1000.0, id="exponent"),
+        pytest.param("true", 1, id="true"),
+        pytest.param("FALSE", 0, id="false, in any case"),
+        pytest.param("", None, id="empty"),
+        pytest.param("NA", None, id="NA"),
+        pytest.param("nan", None, id="nan"),
+        pytest.param("null", None, id="null"),
+        pytest.param("1_000", "1_000", id="Python's own notation"),
+        pytest.param("forty", "forty", id="text"),
+        pytest.param("1,5", "1,5", id="a decimal comma"),
+    ],
+)
+def test_a_cell_of_numbers_is_a_number_or_stays_text(cell, value):
+    """Text goes on as it is, for the one reader that refuses it with its place."""
+    instance = only(f'x.a\n"{cell}"\n', tabular("x", [Feature("a", "")]))
+
+    assert instance == {"x": {"a": value}}
+    assert type(instance["x"]["a"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        pytest.param("yes", "yes", id="word"),
+        pytest.param(" yes ", "yes", id="blanks around it"),
+        pytest.param("1", "1", id="digits"),
+        pytest.param("true", "true", id="true"),
+        pytest.param("", None, id="empty"),
+        pytest.param("N/A", None, id="N/A"),
+    ],
+)
+def test_a_cell_of_text_stays_text(cell, value):
+    """As training reads a categorical column."""
+    assert only(f"smoker\n{cell},\n".replace("smoker", "smoker,z"), THREE.inputs["insurance"]) == {
+        "insurance": {"smoker": value}
+    }
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        pytest.param("True", True, id="True"),
+        pytest.param("false", False, id="false"),
+        pytest.param("1", True, id="1"),
+        pytest.param("0", False, id="0"),
+        pytest.param("2", "2", id="2"),
+        pytest.param("yes", "yes", id="yes"),
+    ],
+)
+def test_a_cell_of_a_boolean_tensor_is_a_boolean(cell, value):
+    """A CSV has none of its own, and 0 and 1 are what half of the world writes."""
+    assert only(f"x\n{cell}\n", tensor("x", "bool")) == {"x": [value]}
+
+
+@pytest.mark.parametrize(
+    ("text", "entry", "value"),
+    [
+        pytest.param("x\n5\n", tensor("x"), [5], id="a row of one value"),
+        pytest.param("x\n[5]\n", tensor("x"), [5], id="as a list"),
+        pytest.param("x.0\n5\n", tensor("x"), [5], id="by its place"),
+        pytest.param("x\n5\n", tensor("x", "string"), ["5"], id="a row of one text"),
+        pytest.param("x\n5\n", tensor("x", "int64", ()), 5, id="a bare value"),
+        pytest.param(
+            'x\n"[[1], [2]]"\n', tensor("x", shape=(None, 1)), [[1], [2]], id="any length"
+        ),
+        pytest.param("x,z\n,1\n", tensor("x", shape=(2,)), None, id="an empty cell"),
+        pytest.param("a:0/b\n5\n", tensor("a:0/b"), [5], id="a foreign name"),
+    ],
+)
+def test_a_tensor_may_come_whole(text, entry, value):
+    """In the column that is called like it."""
+    assert only(text, entry) == {entry.name: value}
+
+
+def test_a_name_in_full_is_what_it_says():
+    """Whatever feature of another input is called like it."""
+    table = tabular("t", [Feature("x", "")])
+
+    assert only("x,t.x\n1,2\n", tensor("x"), table) == {"x": [1], "t": {"x": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param(
+            "age,age\n1,2\n",
+            "rows.csv, line 1: expected each column once, received 'age' again",
+            id="a column twice",
+        ),
+        pytest.param(
+            "age,insurance.age\n1,2\n",
+            "rows.csv, line 1: 'age' and 'insurance.age' are the same: expected one",
+            id="a feature twice",
+        ),
+        pytest.param(
+            "digit.0,digit\n1,[1]\n",
+            "rows.csv, line 1: 'digit.0' and 'digit' are the same: expected one",
+            id="a place, and all places",
+        ),
+        pytest.param(
+            "digit,digit.0\n,1\n",
+            "rows.csv, line 1: 'digit' and 'digit.0' are the same: expected one",
+            id="all places, and one of them",
+        ),
+        pytest.param(
+            "age,bmi\n1,2\n3\n",
+            "rows.csv, line 3: expected 2 cells, as the header has, received 1",
+            id="too few cells",
+        ),
+        pytest.param(
+            "age,bmi\n1,2,3\n",
+            "rows.csv, line 2: expected 2 cells, as the header has, received 3",
+            id="too many cells",
+        ),
+        pytest.param(
+            'age,bmi\n1,"2\n',
+            "rows.csv, line 2: not CSV: unexpected end of data",
+            id="a quotation that never ends",
+        ),
+        pytest.param(
+            'age,bmi\n1,"2"3\n',
+            "rows.csv, line 2: not CSV: ',' expected after '\"'",
+            id="text after a quotation",
+        ),
+    ],
+)
+def test_a_file_that_is_no_csv_of_the_model_is_refused(text, reason):
+    """With the file, the line and what was expected there."""
+    assert refusal(csv_of, text) == reason
+
+
+def test_a_quotation_that_swallows_the_file_is_refused_soon(monkeypatch):
+    """Memory stays bounded; the cell of a large image is still none of these."""
+    monkeypatch.setattr(cells, "LONGEST", 1000)
+
+    assert refusal(csv_of, 'age\n"' + "1\n" * 1000) == (
+        "rows.csv, line 502: not CSV: field larger than field limit (1000)"
+    )
+
+
+def test_a_cell_may_be_long():
+    """An image of 200 x 200 is longer than what Python's reader takes by itself."""
+    pixels = list(range(40_000))
+
+    assert only(f'x\n"{pixels}"\n', tensor("x", shape=(40_000,))) == {"x": pixels}
+
+
+@pytest.mark.parametrize(
+    ("text", "needed", "reason"),
+    [
+        pytest.param(
+            "age,bmi,digit_0\n",
+            ALL,
+            "rows.csv, line 1: expected columns of the input 'digit', such as 'digit', "
+            "received 'age', 'bmi', 'digit_0'",
+            id="an input without a column",
+        ),
+        pytest.param(
+            "a,b,c,d,e,f,g\n",
+            {"insurance"},
+            "rows.csv, line 1: expected columns of the input 'insurance', such as "
+            "'insurance.age', received 'a', 'b', 'c', 'd', 'e'",
+            id="a table without a column",
+        ),
+        pytest.param(
+            "",
+            {"fruit"},
+            "rows.csv, line 1: expected columns of the input 'fruit', such as 'fruit.weight', "
+            "received an empty file",
+            id="an empty file, even where all may be imputed",
+        ),
+    ],
+)
+def test_an_input_that_no_column_is_of_is_refused(text, needed, reason):
+    """Before any row is read, with a name that would do."""
+    assert refusal(csv_of, text, THREE, needed) == reason
+
+
+def test_an_input_whose_features_all_have_defaults_needs_no_column():
+    """They are all imputed, and said to be."""
+    assert csv_of("note\nx\n", THREE, {"fruit"}) == (
+        ("note",),
+        [Row("rows.csv, line 2", {}, ("x",))],
+    )
+
+
+def test_an_input_that_is_not_needed_needs_no_column():
+    """As in a request."""
+    assert csv_of("age\n", THREE, {"insurance"}) == ((), [])
+
+
+def test_a_feature_that_two_inputs_have_must_be_told_apart():
+    """Both full names are offered."""
+    two = replace(THREE, inputs={**THREE.inputs, "car": tabular("car", [Feature("age", "")])})
+
+    assert refusal(csv_of, "age\n1\n", two) == (
+        "rows.csv, line 1: 'age' is a feature of several inputs: say 'insurance.age' or 'car.age'"
+    )
+    assert csv_of("car.age\n1\n", two)[1][0].instance == {"car": {"age": 1}}
+
+
+@pytest.mark.parametrize("read", [read_json, csv_of_file])
+def test_another_encoding_is_refused(read):
+    """With the byte, and what to do."""
+    file = io.TextIOWrapper(io.BytesIO("age,näme\n1,2\n".encode("latin-1")), encoding="utf-8")
+
+    assert refusal(lambda: list(read(CSV, file))) == (
+        "rows.csv: expected UTF-8, received the byte 0xe4: save it as UTF-8"
+    )
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param(
+            '{"a": 1}\n{"a": 2}\n',
+            [("line 1", {"a": 1}), ("line 2", {"a": 2})],
+            id="one a line",
+        ),
+        pytest.param(
+            '\n\n{"a":\n1}\r\n\r\n {"a": 2} {"a": 3}',
+            [("line 3", {"a": 1}), ("line 6", {"a": 2}), ("line 6", {"a": 3})],
+            id="one after another",
+        ),
+        pytest.param(
+            '[{"a": 1},\n {"a": 2}\n]\n', [("row 1", {"a": 1}), ("row 2", {"a": 2})], id="a list"
+        ),
+        pytest.param("[[1, 2], [3]]", [("row 1", [1, 2]), ("row 2", [3])], id="bare rows"),
+        pytest.param(
+            '{"instances": [{"a": 1}, {"a": 2}]}',
+            [("instances[0]", {"a": 1}), ("instances[1]", {"a": 2})],
+            id="a request's body",
+        ),
+        pytest.param("[]", [], id="an empty list"),
+        pytest.param(" \n", [], id="nothing"),
+        pytest.param("1 23 4", [("line 1", 1), ("line 1", 23), ("line 1", 4)], id="numbers"),
+    ],
+)
+def test_json_comes_in_three_forms(text, found):
+    """Each row with its place in the file."""
+    assert json_of(text) == [Row(f"rows.json, {place}", value) for place, value in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("{'a': 1}", "line 1: not JSON: expecting property name enc", id="quotes"),
+        pytest.param('{"a": 1}\n{"a": }\n', "line 2: not JSON: expecting value", id="no value"),
+        pytest.param(
+            '{"a": 1}\n\n{"a": [1,\n2', "line 4: not JSON: expecting ',' delimiter", id="cut"
+        ),
+        pytest.param('{"a": 1}\n{"a": "xy\n', "line 2: not JSON: ", id="text that never ends"),
+        pytest.param(
+            '[{"a": 1}\n{"a": 2}]',
+            "line 2: not JSON: expected ',' or the end of the list",
+            id="no comma",
+        ),
+        pytest.param("[1, 2", "line 1: not JSON: expected ',' or the end of the list", id="no end"),
+        pytest.param("[1,]", "line 1: not JSON: expecting value", id="a comma too many"),
+        pytest.param(
+            "[1]\n[2]", "line 2: not JSON: something follows the list of rows", id="two lists"
+        ),
+        pytest.param(
+            "[" * 200_000, "line 1: not JSON: brackets are nested too deeply", id="nested"
+        ),
+        pytest.param(
+            "9" * 5000, "line 1: not JSON: a number has more than 4,300 digits", id="digits"
+        ),
+        pytest.param(
+            '\n{"a": 1, "a": 2}',
+            'line 2: body: expected each key of an object once, received "a" twice',
+            id="a key twice",
+        ),
+        pytest.param(
+            '{"instances": [1], "heads": ["o1"]}',
+            "line 1: expected 'instances' alone, received 'heads' too: say --heads",
+            id="a request for some heads",
+        ),
+        pytest.param(
+            '{"instances": [1], "inputs": {}}',
+            "line 1: expected 'instances' alone, received 'inputs' too",
+            id="a request of two forms",
+        ),
+    ],
+)
+def test_what_is_no_json_is_refused_with_its_line(text, reason):
+    """And not as an exception of some library's."""
+    assert refusal(json_of, text).startswith(f"rows.json, {reason}")
+
+
+def test_a_csv_of_another_name_is_told_how_it_would_be_read():
+    """The name decides, and who did not know that needs to be told."""
+    assert refusal(lambda: list(read_json(Path("rows.txt"), io.StringIO("age\n1\n")))) == (
+        "rows.txt, line 1: not JSON: expecting value "
+        "(rows that are a CSV come in a file whose name ends in .csv)"
+    )
+
+
+class _Counted(io.StringIO):
+    """A file that knows how much of it was read."""
+
+    taken = 0
+
+    def read(self, size=-1):
+        """As a file does."""
+        piece = super().read(size)
+        self.taken += len(piece)
+        return piece
+
+
+@pytest.mark.parametrize(
+    "text",
+    [pytest.param('{"a": oops}\n', id="a row"), pytest.param('[{"a": 1}, oops', id="a list")],
+)
+def test_an_early_error_is_found_early(monkeypatch, text):
+    """Not after all of a file of gigabytes was taken into memory to look for a better end."""
+    monkeypatch.setattr(reading, "READ_AT_ONCE", 100)
+    file = _Counted(text + "1" * 10_000)
+
+    with pytest.raises(RowsError, match="line 1: not JSON: expecting value"):
+        list(read_json(JSON, file))
+    assert file.taken <= 200
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            max_leaves=5,
+        ).filter(lambda value: not isinstance(value, dict) or "instances" not in value),
+        max_size=5,
+    ),
+    st.integers(1, 9),
+    st.sampled_from(["list", "lines", "ascii"]),
+)
+def test_rows_are_the_same_wherever_a_piece_of_the_file_ends(values, piece, form):
+    """In the middle of a number, an escape or a text too."""
+    text = json.dumps(values, ensure_ascii=form == "ascii")
+    if form == "lines":
+        # A list on the first line would be all rows, so what comes first is none.
+        values = [0, *values]
+        text = "\n".join(json.dumps(value) for value in values)
+    before = reading.READ_AT_ONCE
+    reading.READ_AT_ONCE = piece
+    try:
+        found = json_of(text)
+    finally:
+        reading.READ_AT_ONCE = before
+
+    assert [row.instance for row in found] == values
+
+
+@pytest.mark.parametrize("piece", range(1, 9))
+def test_a_number_is_not_cut_where_a_piece_of_the_file_ends(monkeypatch, piece):
+    """1.5e+3 begins with 1, which is a number too."""
+    monkeypatch.setattr(reading, "READ_AT_ONCE", piece)
+
+    assert [row.instance for row in json_of("[1.5e+3, 12e-1, 3]")] == [1500, 1.2, 3]

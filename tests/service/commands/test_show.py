@@ -1,0 +1,241 @@
+"""`triceps show`: a model's signature for a person, by any of the ways to name a model."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from service.commands.main import main
+from service.signature import Feature, tabular
+from tests.harness import small
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """The repository `models` of the folder one stands in."""
+    monkeypatch.chdir(tmp_path)
+    small.put(tmp_path / "models", "three", 1, small.three())
+    small.put(tmp_path / "models", "three", 2, small.three(2.0, models={"risky": ["risk"]}))
+    return tmp_path / "models"
+
+
+def run(*arguments):
+    """What the command ends with: exit code, standard output, standard error."""
+    done = CliRunner().invoke(main, ["show", *map(str, arguments)], env={"COLUMNS": "120"})
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def rows(text):
+    """The lines of tables, each as its cells."""
+    return [tuple(line.split()) for line in text.splitlines() if line.strip(" ─")]
+
+
+def test_a_signature_is_shown_whole(models):
+    """Inputs with their features, heads with their labels and needs, and views."""
+    code, out, err = run("three")
+
+    assert (code, err) == (0, "")
+    assert rows(out) == [
+        tuple(line.split())
+        for line in """
+            three, version 2
+            Inputs
+            input feature kind a row default seen in training
+            insurance age number float32 38 min 18, max 70, mean 40, std 12
+            insurance smoker categorical string no no, yes
+            insurance bmi number float32 min 17, max 50, mean 30, std 6
+            fruit weight number float32 1.5
+            fruit length number float32 2
+            digit image 2 x 2 float32[4]
+            Heads
+            head kind a row labels needs
+            risk binary float32[1] low, high insurance
+            size regression float32[1] fruit
+            digits multiclass float32[3] zero, one, two digit
+            tags multilabel float32[2] heavy, long fruit
+            risky: the heads risk, served by that name too
+            batching: rows (operators): 10 operators handle each row by itself
+        """.strip().splitlines()
+    ]
+
+
+def test_where_it_comes_from_is_shown(tmp_path):
+    """What the trainer noted, as it noted it."""
+    signature = replace(small.three_signature(), provenance={"rows": 14, "spec": "[abc]"})
+    path = tmp_path / "m.onnx"
+    path.write_bytes(small.signed(onnx.load_from_string(small.three()), signature))
+
+    assert rows(run(path)[1])[-4:] == [
+        ("Made", "from"),
+        ("what", "value"),
+        ("rows", "14"),
+        ("spec", "[abc]"),
+    ]
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    """Brackets and colons mean nothing to us, whatever they mean to what draws the tables."""
+    signature = small.three_signature()
+    fruit = tabular("fruit", [Feature("weight [kg]", ""), Feature(":apple: [red]", "")])
+    named = replace(signature, inputs={**signature.inputs, "fruit": fruit})
+    path = tmp_path / "m.onnx"
+    path.write_bytes(small.signed(onnx.load_from_string(small.three()), named))
+
+    out = run(path)[1]
+
+    assert "weight [kg]" in out
+    assert ":apple: [red]" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        pytest.param("three", "three, version 2", id="its newest version"),
+        pytest.param("three/1", "three, version 1", id="a version"),
+        pytest.param("risky", "risky, version 2", id="a view"),
+        pytest.param("models/three/1/model.onnx", "model, version 1", id="a file"),
+        pytest.param("./models/three/1/model.onnx", "model, version 1", id="a file from here"),
+        pytest.param("models/three/2", "2, version 1", id="a folder that holds model.onnx"),
+        pytest.param("{models}/three/2/model.onnx", "model, version 1", id="a whole path"),
+        pytest.param("../{here}/models/three/1/model.onnx", "model, version 1", id="from above"),
+    ],
+)
+def test_a_model_is_named_in_any_of_these_ways(models, name, title):
+    """By its name in the repository, or by a path."""
+    code, out, _ = run(name.format(models=models, here=models.parent.name))
+
+    assert (code, out.splitlines()[0]) == (0, title)
+
+
+def test_a_model_of_the_repository_wins_over_a_path(models):
+    """A file that happens to be called like it does not stand in for it; its path does."""
+    (models.parent / "three").write_bytes(small.three())
+
+    assert run("three")[1].startswith("three, version 2\n")
+    assert run("./three")[1].startswith("three, version 1\n")
+
+
+def test_another_repository_may_be_named(models, tmp_path):
+    """As for every command; an environment variable does as well."""
+    small.put(tmp_path / "others", "four", 4, small.three())
+
+    by_flag = run("four", "--models", tmp_path / "others")
+    by_variable = CliRunner().invoke(main, ["show", "four"], env={"TRICEPS_MODELS": "others"})
+
+    assert by_flag[1].startswith("four, version 4\n")
+    assert by_variable.stdout.startswith("four, version 4\n")
+
+
+def test_what_others_are_refused_for_is_not_told(models):
+    """Who asks for one model did not ask for the state of the rest."""
+    small.put(models, "bad", 1, b"bad")
+
+    assert run("three")[2] == ""
+    assert run("bad") == (
+        1,
+        "",
+        (
+            "triceps: bad: model 'bad', version 1: refused, it is not an ONNX file, or not the "
+            "whole of one\n"
+        ),
+    )
+
+
+def test_nothing_is_logged_beside_the_answer(models):
+    """In a process of its own, since tests catch what is logged."""
+    small.put(models, "bad", 1, b"bad")
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from service.commands.main import main; main()", "show", "three"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("three, version 2\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        pytest.param(
+            ["tree"],
+            1,
+            "tree: model 'tree': there is none of that name (did you mean 'three'?). "
+            "Available: risky, three",
+            id="an unknown model",
+        ),
+        pytest.param(
+            ["three/3"],
+            1,
+            "three/3: model 'three' has no version '3'. Available: 1, 2",
+            id="an unknown version",
+        ),
+        pytest.param(
+            ["notes.txt"],
+            1,
+            "notes.txt: model 'notes', version 1: refused, it is not an ONNX file, or not the "
+            "whole of one",
+            id="a file that is no model",
+        ),
+        pytest.param(
+            ["three", "--models", "nowhere"],
+            2,
+            "nowhere: there is nothing there; expected a folder of models "
+            "(<name>/<version>/model.onnx), a folder with a model.onnx or an ONNX file, "
+            "by --models or TRICEPS_MODELS",
+            id="no repository",
+        ),
+    ],
+)
+def test_what_is_not_there_is_told(models, arguments, code, said):
+    """In one line, with what is there."""
+    (models.parent / "notes.txt").write_text("shopping list")
+
+    assert run(*arguments) == (code, "", f"triceps: {said}\n")
+
+
+def test_an_empty_repository_says_how_to_fill_it(tmp_path):
+    """It is no mistake to have one."""
+    assert run("three", "--models", tmp_path) == (
+        1,
+        "",
+        "triceps: three: model 'three': there is none of that name. Available: none yet\n",
+    )
+
+
+def test_a_wrong_setting_is_told_before_anything_else(models):
+    """Also by commands that need but one of them."""
+    done = CliRunner().invoke(main, ["show", "three"], env={"TRICEPS_MODLES": "x"})
+
+    assert done.exit_code == 2
+    assert done.stderr.startswith("triceps: TRICEPS_MODLES: expected a setting")
+
+
+def test_a_file_does_not_drive_the_terminal_of_whoever_looks_at_it(tmp_path):
+    """Its names, labels and provenance are shown with what would do that escaped."""
+    evil = "\x1b]0;owned\x07\x9b2J"
+    signature = small.three_signature()
+    entry = tabular("fruit", [Feature(evil, "", default=1.5), Feature("length", "", default=2)])
+    head = replace(signature.heads["risk"], labels=(evil, "high"))
+    made = replace(
+        signature,
+        inputs={**signature.inputs, "fruit": entry},
+        heads={**signature.heads, "risk": head},
+        provenance={evil: evil},
+        golden=None,
+    )
+    file = tmp_path / "evil.onnx"
+    file.write_bytes(small.signed(onnx.load_from_string(small.three()), made))
+
+    code, out, err = run(file)
+
+    assert (code, err) == (0, "")
+    assert "\\x1b]0;owned\\x07\\x9b2J" in out
+    assert not set(out) & set("\x1b\x07\x9b")

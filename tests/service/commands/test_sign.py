@@ -1,0 +1,527 @@
+"""`triceps sign`: a foreign file is given its names, and then serves by them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+
+from service.app import create_app
+from service.commands.main import main
+from service.inference.model import Model
+from service.settings import Settings
+from service.signature import Feature, Golden, Head, Input, Tensor, tabular
+from tests.harness import small
+
+F, S = TensorProto.FLOAT, TensorProto.STRING
+
+
+def foreign():
+    """A file of somebody else's: a table, pixels, words and a count in; four heads out."""
+    return small.model(
+        [
+            helper.make_node("ReduceSum", ["customer", "last"], ["churn/logit"], keepdims=1),
+            helper.make_node("Sigmoid", ["churn/logit"], ["churn"]),
+            helper.make_node("Mul", ["pixels", "two"], ["digit"]),
+            helper.make_node("Identity", ["word"], ["echo"]),
+            helper.make_node("Cast", ["count"], ["counted"], to=F),
+            helper.make_node("Relu", ["any"], ["anything"]),
+        ],
+        [
+            ("customer", F, ["N", 2]),
+            ("pixels", F, ["N", 4]),
+            ("word", S, ["N", 2]),
+            ("count", TensorProto.INT8, ["N", 1]),
+            ("any", F, ["N", None]),
+            ("flag", TensorProto.BOOL, ["N", 1]),
+        ],
+        [
+            ("anything", F, ["N", None]),
+            ("churn", F, ["N", 1]),
+            ("digit", F, ["N", 4]),
+            ("echo", S, ["N", 2]),
+            ("counted", F, ["N", 1]),
+        ],
+        {"last": np.array([1]), "two": np.float32([2, 2, 2, 2])},
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Where that file is."""
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(foreign().SerializeToString())
+    return path
+
+
+def run(*arguments):
+    """What the command ends with: exit code, standard output, standard error."""
+    done = CliRunner().invoke(main, ["sign", *map(str, arguments)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def signed(file, *arguments):
+    """The signature that FILE has after it was signed."""
+    out = file.with_name("signed.onnx")
+    code, said, complaint = run(file, *arguments, "--out", out)
+    first, *rest = said.splitlines()
+    assert (code, rest, complaint) == (0, [f"wrote {out}"], "")
+    assert first.startswith("batching: rows (operators): ")
+    return Model.load(out).signature
+
+
+def test_all_that_can_be_said_is_in_the_file(file):
+    """Features, defaults, a size, labels, kinds, thresholds and views; the rest stays."""
+    signature = signed(
+        file,
+        *("--features", "customer=age, income"),
+        *("--features", "word=first,last"),
+        *("--default", "customer.age=38"),
+        *("--default", "customer.income=1.5e3"),
+        *("--default", "word.first=none"),
+        *("--size", "pixels=2x2"),
+        *("--labels", "churn=stays, leaves"),
+        *("--labels", "digit=a,b,c,d"),
+        *("--kind", "digit=multilabel"),
+        *("--kind", "counted=regression"),
+        *("--threshold", "digit=0.25"),
+        *("--view", "two=churn,digit"),
+    )
+
+    before = Model.load(file).signature
+    words = tabular(
+        "word", [Feature("first", "word", 0, "none"), Feature("last", "word")], "string"
+    )
+    assert signature == replace(
+        before,
+        inputs={
+            **before.inputs,
+            "customer": tabular(
+                "customer", [Feature("age", "", default=38), Feature("income", "", default=1500.0)]
+            ),
+            "word": words,
+            "pixels": Input("pixels", "image", (Tensor("pixels", "float32", (4,)),), size=(2, 2)),
+        },
+        heads={
+            **before.heads,
+            "churn": replace(before.heads["churn"], kind="binary", labels=("stays", "leaves")),
+            "digit": Head(
+                "digit",
+                "multilabel",
+                Tensor("digit", "float32", (4,)),
+                ("a", "b", "c", "d"),
+                0.25,
+                ("pixels",),
+            ),
+            "counted": replace(before.heads["counted"], kind="regression"),
+        },
+        models={"two": ("churn", "digit")},
+    )
+
+
+def test_what_was_signed_serves_by_its_names(file, tmp_path):
+    """From the file to an answer with a label and an imputed value."""
+    models = tmp_path / "models"
+
+    done = run(
+        file,
+        *("--features", "customer=age,income"),
+        *("--default", "customer.age=-2"),
+        *("--labels", "churn=stays,leaves"),
+        *("--view", "risk=churn"),
+        *("--name", "shop", "--models", models),
+    )
+    client = create_app(Settings(models=models)).test_client()
+    answer = client.post("/models/risk/predict", json={"instances": [{"customer": {"income": 2}}]})
+
+    batching = "batching: rows (operators): 6 operators handle each row by itself"
+    assert done == (0, f"{batching}\npublished {models}/shop/1\n", "")
+    assert (answer.status_code, answer.json) == (
+        200,
+        {
+            "model": "risk",
+            "version": "1",
+            "predictions": [{"churn": {"value": 0.5, "label": "stays"}}],
+            "imputed": [{"at": "instances[0].customer.age", "value": -2}],
+        },
+    )
+
+
+def test_what_was_said_before_is_kept_unless_said_anew(file, tmp_path):
+    """So that a default can be added to a model that was trained here, and its golden rows stay."""
+    before = small.three_signature(models={"v": ["risk"]})
+    path = tmp_path / "three.onnx"
+    path.write_bytes(small.three(models={"v": ["risk"]}))
+
+    after = signed(path, "--default", "insurance.bmi=25", "--labels", "risk=no,yes")
+
+    insurance = after.inputs["insurance"]
+    assert [feature.default for feature in insurance.features] == [38, "no", 25]
+    assert insurance.features[0].statistics == before.inputs["insurance"].features[0].statistics
+    assert after.golden == before.golden
+    assert after.models == {"v": ("risk",)}
+    assert (after.heads["risk"].labels, after.heads["risk"].threshold) == (("no", "yes"), 0.5)
+    assert after.heads["digits"].labels == ("zero", "one", "two")
+
+
+def test_another_kind_leaves_the_labels_of_the_old_behind(tmp_path):
+    """A number has none."""
+    path = tmp_path / "three.onnx"
+    path.write_bytes(small.three())
+
+    head = signed(path, "--kind", "risk=regression").heads["risk"]
+
+    assert (head.kind, head.labels, head.threshold) == ("regression", None, None)
+
+
+def test_an_image_is_no_table_any_more(tmp_path):
+    """The two are different ways to write the same numbers."""
+    path = tmp_path / "three.onnx"
+    path.write_bytes(small.three())
+
+    fruit = signed(path, "--size", "fruit=1x2").inputs["fruit"]
+
+    assert (fruit.kind, fruit.size, fruit.features) == ("image", (1, 2), ())
+
+
+def test_a_boolean_has_a_boolean_default(file):
+    """As JSON has them."""
+    flag = signed(file, "--features", "flag=f", "--default", "flag.f=true").inputs["flag"]
+
+    assert [feature.default for feature in flag.features] == [True]
+
+
+def test_weights_that_lie_beside_the_file_come_along(tmp_path):
+    """The file that is made needs nothing beside it."""
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "model.onnx"
+    # In bytes as Python counts them, of which an empty string has 33; the axes stay inside, since
+    # ONNX Runtime would not look for them elsewhere.
+    onnx.save(foreign(), path, save_as_external_data=True, location="w.bin", size_threshold=45)
+    out = tmp_path / "alone.onnx"
+
+    assert run(path, "--labels", "churn=no,yes", "--out", out)[0] == 0
+    assert Model.load(out).signature.heads["churn"].labels == ("no", "yes")
+    assert (tmp_path / "a" / "w.bin").stat().st_size == 16
+
+
+def test_metadata_of_others_is_kept(file):
+    """It is the file's, and none of ours."""
+    made = foreign()
+    made.metadata_props.add(key="author", value="somebody")
+    file.write_bytes(made.SerializeToString())
+
+    signed(file)
+    again = onnx.load(file.with_name("signed.onnx"))
+
+    assert {entry.key: entry.value for entry in again.metadata_props} == {
+        "author": "somebody",
+        "triceps": json.dumps(
+            {
+                "format": 1,
+                "inputs": {
+                    name: {"kind": "tensor"}
+                    for name in ("customer", "pixels", "word", "count", "any", "flag")
+                },
+                "heads": {
+                    name: {"kind": "tensor"}
+                    for name in ("anything", "churn", "digit", "echo", "counted")
+                },
+                "models": {},
+                "provenance": {},
+            },
+            separators=(",", ":"),
+        ),
+    }
+
+
+def test_signing_twice_alike_makes_the_same_bytes(file):
+    """Nothing of the time or the machine gets in."""
+    signed(file, "--labels", "churn=a,b")
+    first = file.with_name("signed.onnx").read_bytes()
+
+    signed(file, "--labels", "churn=a,b")
+
+    assert file.with_name("signed.onnx").read_bytes() == first
+
+
+def test_a_file_may_be_signed_in_place(file):
+    """It was read whole before it is written."""
+    assert run(file, "--labels", "churn=a,b", "--out", file)[0] == 0
+    assert Model.load(file).signature.heads["churn"].labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(
+            ["--features", "custmer=a,b"],
+            "--features: expected one of the inputs customer, pixels, word, count, any, flag; "
+            "received custmer (did you mean 'customer'?)",
+            id="an unknown input",
+        ),
+        pytest.param(
+            ["--labels", "chrun=a,b"],
+            "--labels: expected one of the heads anything, churn, digit, echo, counted; "
+            "received chrun (did you mean 'churn'?)",
+            id="an unknown head",
+        ),
+        pytest.param(
+            ["--view", "v=churn,digits"],
+            "--view: expected one of the heads anything, churn, digit, echo, counted; "
+            "received digits (did you mean 'digit'?)",
+            id="a view of an unknown head",
+        ),
+        pytest.param(
+            ["--view", "a/b=churn"],
+            "model name: expected letters, digits, '_', '.' and '-', and none of the last two "
+            "first, received 'a/b'",
+            id="a view that no URL can name",
+        ),
+        pytest.param(
+            ["--features", "customer=a"],
+            "--features: expected 2 names for 'customer'; received a",
+            id="too few features",
+        ),
+        pytest.param(
+            ["--features", "customer=a,a"],
+            "--features: expected different names between commas; received a,a",
+            id="a feature twice",
+        ),
+        pytest.param(
+            ["--features", "customer=a,"],
+            "--features: expected different names between commas; received a,",
+            id="a feature without a name",
+        ),
+        pytest.param(
+            ["--features", "any=a,b"],
+            "--features: expected an input that is one list of a fixed length; "
+            "received 'any', float32[any] a row",
+            id="features of any number",
+        ),
+        pytest.param(
+            ["--default", "customer.age=1"],
+            "--default: expected one of no feature; received customer.age",
+            id="a default without features",
+        ),
+        pytest.param(
+            ["--features", "customer=age,income", "--default", "customer.agee=1"],
+            "--default: expected one of customer.age, customer.income; "
+            "received customer.agee (did you mean 'customer.age'?)",
+            id="a default of an unknown feature",
+        ),
+        pytest.param(
+            ["--features", "customer=age,income", "--default", "customer.age=old"],
+            "--default: expected a number; received old",
+            id="text for a number",
+        ),
+        pytest.param(
+            ["--features", "customer=age,income", "--default", "customer.age=nan"],
+            "--default: expected a number; received nan",
+            id="NaN",
+        ),
+        pytest.param(
+            ["--features", "customer=age,income", "--default", "customer.age=1e999"],
+            "--default: expected a number; received 1e999",
+            id="infinity",
+        ),
+        pytest.param(
+            ["--features", "count=n", "--default", "count.n=1.5"],
+            "--default: expected a number that int8 holds; received 1.5",
+            id="half a whole number",
+        ),
+        pytest.param(
+            ["--features", "count=n", "--default", "count.n=200"],
+            "--default: expected a number that int8 holds; received 200",
+            id="a number past its dtype",
+        ),
+        pytest.param(
+            ["--features", "flag=f", "--default", "flag.f=1"],
+            "--default: expected true or false; received 1",
+            id="a number for a boolean",
+        ),
+        pytest.param(
+            ["--labels", "anything=a,b"],
+            "--labels: expected a head of a fixed length, and 'anything' is not; received a,b",
+            id="labels of any number",
+        ),
+        pytest.param(
+            ["--size", "pixels=2x3"],
+            "--size: expected axes like 28x28, of 4 values in all; received 2x3",
+            id="another size",
+        ),
+        pytest.param(
+            ["--size", "pixels=2xtwo"],
+            "--size: expected axes like 28x28, of 4 values in all; received 2xtwo",
+            id="a size that is none",
+        ),
+        pytest.param(
+            ["--size", "any=2x2"],
+            "--size: expected an input of numbers, of a fixed length; "
+            "received 'any', float32[any] a row",
+            id="a size of any length",
+        ),
+        pytest.param(
+            ["--labels", "churn=a,b,c"],
+            "--labels: expected 2 labels for the binary head 'churn'; received a,b,c",
+            id="too many labels",
+        ),
+        pytest.param(
+            ["--labels", "digit=a,b,c,a"],
+            "--labels: expected different names between commas; received a,b,c,a",
+            id="a label twice",
+        ),
+        pytest.param(
+            ["--kind", "churn=binry"],
+            "--kind: expected one of binary, multiclass, multilabel, regression, tensor; "
+            "received binry (did you mean 'binary'?)",
+            id="an unknown kind",
+        ),
+        pytest.param(
+            ["--kind", "digit=binary"],
+            "{file}: what was said does not fit it: head 'digit' is binary, and not one value but "
+            "float32[4] a row",
+            id="a kind that is not its head's",
+        ),
+        pytest.param(
+            ["--labels", "echo=a,b"],
+            "{file}: what was said does not fit it: head 'echo' is multiclass, and its values are "
+            "texts",
+            id="labels of texts",
+        ),
+        pytest.param(
+            ["--threshold", "churn=0.5"],
+            "--threshold: expected a binary or multilabel head, and 'churn' is tensor; "
+            "received 0.5",
+            id="a threshold of no class",
+        ),
+        pytest.param(
+            ["--labels", "churn=a,b", "--threshold", "churn=half"],
+            "--threshold: expected a number; received half",
+            id="a threshold that is none",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(file, arguments, said):
+    """As a wrong command, with what was expected and the nearest name; nothing is written."""
+    out = file.with_name("out.onnx")
+
+    done = run(file, *arguments, "--out", out)
+
+    assert done == (2, "", f"triceps: {said.format(file=file)}\n")
+    assert not out.exists()
+
+
+def test_a_default_that_the_vocabulary_has_not_is_refused(tmp_path):
+    """It would be looked up and not found, each time."""
+    path = tmp_path / "three.onnx"
+    path.write_bytes(small.three())
+
+    done = run(path, "--default", "insurance.smoker=yess", "--out", tmp_path / "out.onnx")
+
+    assert done == (
+        2,
+        "",
+        (
+            "triceps: --default: expected one of no, yes for insurance.smoker; "
+            "received yess (did you mean 'yes'?)\n"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param([], "expected one of --out FILE and --name MODEL", id="no place"),
+        pytest.param(
+            ["--out", "a.onnx", "--name", "a"],
+            "expected one of --out FILE and --name MODEL",
+            id="two places",
+        ),
+        pytest.param(
+            ["--labels", "churn", "--name", "a"],
+            "expected NAME=VALUE, received 'churn'",
+            id="no value",
+        ),
+        pytest.param(
+            ["--features", "customer=age,\udcff", "--name", "a"],
+            r"expected UTF-8, received 'customer=age,\udcff'",
+            id="no UTF-8",
+        ),
+        pytest.param(
+            ["--labels", "churn=a,b", "--labels", "churn=c,d", "--name", "a"],
+            "expected each name once, received 'churn' again",
+            id="one name twice",
+        ),
+    ],
+)
+def test_a_command_that_is_wrong_says_so(file, arguments, words):
+    """With exit code 2, as click's own complaints."""
+    code, out, err = run(file, *arguments)
+
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_a_model_name_is_checked_before_the_work(file, tmp_path):
+    """And nothing is made of it."""
+    code, _, err = run(file, "--name", "a b", "--models", tmp_path / "models")
+
+    assert (code, err) == (
+        2,
+        (
+            "triceps: model name: expected letters, digits, '_', '.' and '-', and none of the last "
+            "two first, received 'a b'\n"
+        ),
+    )
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_file_that_cannot_be_served_is_not_signed(tmp_path):
+    """It ran and failed: the command was right, the file is not."""
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"bad")
+
+    assert run(path, "--out", tmp_path / "out.onnx") == (
+        1,
+        "",
+        f"triceps: {path}: it is not an ONNX file, or not the whole of one\n",
+    )
+
+
+def test_signing_does_not_repair_a_damaged_signature(tmp_path):
+    """What is kept of it would be unknown."""
+    made = foreign()
+    made.metadata_props.add(key="triceps", value="{")
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(made.SerializeToString())
+
+    code, _, err = run(path, "--out", tmp_path / "out.onnx")
+
+    assert code == 1
+    assert err.startswith(f"triceps: {path}: its metadata 'triceps' is not JSON: ")
+
+
+def test_golden_rows_of_a_foreign_file_are_none(file):
+    """Nobody knows what it should answer."""
+    assert signed(file).golden is None
+
+
+def test_golden_rows_are_held_to_after_signing(tmp_path):
+    """A file whose rows do not fit is refused before it is signed."""
+    signature = small.three_signature()
+    wrong = Golden(signature.golden.inputs, {"size": [[1.0], [1.0]]})
+    path = tmp_path / "wrong.onnx"
+    path.write_bytes(
+        small.signed(onnx.load_from_string(small.three()), replace(signature, golden=wrong))
+    )
+
+    code, _, err = run(path, "--out", tmp_path / "out.onnx")
+
+    assert code == 1
+    assert "head 'size' does not answer its golden rows" in err

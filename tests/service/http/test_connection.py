@@ -1,0 +1,662 @@
+"""Connections of hostile clients: what one of them holds has a bound, and is let go in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import ssl
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.http import connection as connections
+from service.http import flow_control, tls
+from service.http.connection import Connection
+from service.http.flow_control import Unread
+from service.inference.batcher import Lane
+from service.wire import limits
+from tests.harness import certificates, small, tokens
+from tests.service.server.test_front import BODY, JSON, LAST, Served, post
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LIMIT = 4_000_000
+PAGE = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+HEALTH = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+OFFER = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
+# Its answer is larger than the kernel takes for one connection.
+MANY = json.dumps(
+    {"instances": [{"fruit": [i, 1], "digit": [1, 2, 3, 4]} for i in range(20_000)]}
+    | {"heads": ["size", "digits", "tags"]}
+).encode()
+
+
+@pytest.fixture(name="served")
+def _served(tmp_path):
+    small.put(tmp_path, "three", 1, small.three())
+    served = Served(tmp_path, max_body=LIMIT // 2, max_in_flight=LIMIT)
+    yield served
+    served.stop()
+
+
+@pytest.fixture(name="closed")
+def _closed(tmp_path):
+    """The same behind tokens."""
+    small.put(tmp_path / "models", "three", 1, small.three())
+    served = Served(tmp_path / "models", tokens_file=tokens.put(tmp_path))
+    yield served
+    served.stop()
+
+
+@pytest.fixture(name="secure", scope="module")
+def _secure(tmp_path_factory):
+    """How to open a front's connections by TLS: the server's context and the client's."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "tls.crt", folder / "tls.key"
+    for path, text in zip(files, (certificates.A, certificates.A_KEY), strict=True):
+        path.write_text(text)
+        path.chmod(0o600)
+    return tls.context(*files), ssl.create_default_context(cadata=certificates.A)
+
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+@contextlib.contextmanager
+def opened(served: Served, secure: Contexts | None = None) -> Iterator[socket.socket]:
+    """A connection, by TLS if contexts are given for it."""
+    port, server = served.port, None
+    if secure is not None:
+        made = served.loop.create_server(
+            lambda: Connection(served.front, served._count), "127.0.0.1", 0, ssl=secure[0]
+        )
+        server = asyncio.run_coroutine_threadsafe(made, served.loop).result(10)
+        port = server.sockets[0].getsockname()[1]
+    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    if secure is not None:
+        sock = secure[1].wrap_socket(sock, server_hostname="localhost")
+    try:
+        yield sock
+    finally:
+        sock.close()
+        if server is not None:
+            served.loop.call_soon_threadsafe(server.close)
+
+
+def until(true: Callable[[], Any]) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def nothing_is_held(served: Served) -> bool:
+    """Whether no byte, row or request is counted any more."""
+    front = served.front
+    return (
+        front.in_flight + front.pipeline.room.held,
+        front.unread.total,
+        len(front.unread),
+        len(front.arrived),
+    ) == (*(0, 0, 0, 0),) and all(
+        (lane.coming, lane.requests, lane.rows) == (0, 0, 0) for lane in front.table.lanes
+    )
+
+
+def send_until_stuck(sock: socket.socket, request: bytes, most: int = 64_000_000) -> int:
+    """Send a request again and again, and read nothing; how many bytes were taken."""
+    sock.settimeout(0.5)
+    taken = 0
+    with contextlib.suppress(TimeoutError, ssl.SSLWantWriteError):
+        while taken < most:
+            taken += sock.send(request * (1 + 60_000 // len(request)))
+    return taken
+
+
+def test_a_pipeline_of_strangers_requests_stops_nobody(closed):
+    """Each is refused at once: answers go out one after another, and not from within each other."""
+    first = post(
+        BODY,
+        b"Authorization: Bearer " + tokens.secret("predict").encode(),
+        b"X-Request-Timeout: 0.000000001",
+    )
+    refused = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    last = refused.replace(b"Host: x", b"Host: x\r\nConnection: close")
+
+    answer = closed.raw(first + refused * 600 + last)
+
+    assert answer.count(b"HTTP/1.1 504 ") == 1
+    assert answer.count(b"HTTP/1.1 401 ") == 601
+    assert closed.ask("POST", "/predict", BODY, {**JSON, **tokens.header("predict")})[0] == 200
+    until(lambda: nothing_is_held(closed))
+
+
+def test_a_pipeline_for_a_full_queue_stops_nobody(served, monkeypatch):
+    """Behind a request that had found room."""
+    waits = iter([False])
+    monkeypatch.setattr(Lane, "is_full", lambda *_: next(waits, True))
+    with opened(served) as sock:
+        sock.sendall(post(BODY) * 600 + LAST)
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    monkeypatch.undo()
+
+    assert (answer.count(b"HTTP/1.1 200 "), answer.count(b"HTTP/1.1 429 ")) == (1, 600)
+    assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+    until(lambda: nothing_is_held(served))
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 100, 3000])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_pipeline_of_any_length_is_answered_in_order(served, count, *, together):
+    """Whatever its requests are, and however they come."""
+    kinds = [post(BODY), HEALTH, post(b"{"), post(BODY, *OFFER), post(BODY, path=b"/no"), PAGE]
+    kinds += [b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", post(BODY, path=b"/predict/")]
+    marks = [b"200", b"200", b"400", b"200", b"404", b"200", b"200", b"200"]
+    order = [(i * i + i // 5) % len(kinds) for i in range(count)]
+    sent = b"".join(kinds[kind] for kind in order) + LAST
+    with opened(served) as sock:
+        pieces = [sent] if together else [sent[i : i + 5003] for i in range(0, len(sent), 5003)]
+        sender = threading.Thread(target=lambda: [sock.sendall(piece) for piece in pieces])
+        sender.start()
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        sender.join(10)
+
+    found = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
+    assert found == [*(marks[kind] for kind in order), b"200"]
+    until(lambda: nothing_is_held(served))
+
+
+def test_a_long_pipeline_leaves_others_their_turn(served):
+    """Few of its requests are parsed ahead of their answers."""
+    most = 0
+    with opened(served) as sock:
+        sock.sendall(HEALTH * 4000)
+        answered = 0
+        while answered < 4000:
+            answered += sock.recv(65536).count(b"HTTP/1.1 200")
+            waiting = [len(c._waiting) for c in [*served.front.connections]]
+            most = max(most, *waiting)
+    assert most <= connections.PIECE / len(HEALTH) + 1
+
+
+def test_an_error_in_an_answer_costs_one_connection(served, monkeypatch, caplog):
+    """It is hung up on and logged; what it left in the model's queue is nothing."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.server.front.Front.answer", fail)
+    with opened(served) as sock:
+        sock.sendall(post(BODY))
+        assert sock.recv(1000) == b""
+    monkeypatch.undo()
+
+    assert "b'/predict' could not be answered" in caplog.text
+    assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+    until(lambda: nothing_is_held(served))
+
+
+SECURE = pytest.mark.parametrize("by_tls", [False, True], ids=["plain", "TLS"])
+
+
+@SECURE
+@pytest.mark.parametrize("request_", [PAGE, post(MANY), HEALTH], ids=["pages", "rows", "health"])
+def test_who_never_reads_is_neither_read_nor_answered_on(
+    served, secure, request_, monkeypatch, *, by_tls
+):
+    """Above a mark; and is cut off after a while, though it still holds its end open."""
+    with opened(served, secure if by_tls else None) as sock:
+        send_until_stuck(sock, request_)
+        (connection,) = served.front.connections
+        until(lambda: connection._paused and not connection._reading)
+        unread = served.front.unread
+        assert (len(unread), unread.total) == (1, connection._transport.get_write_buffer_size())
+        assert unread.total < 3_000_000
+        assert len(connection._rest) < 600_000
+        assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+
+        monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
+        until(lambda: not served.front.connections)
+        assert nothing_is_held(served)
+
+
+@SECURE
+def test_who_reads_slowly_gets_all(served, secure, *, by_tls):
+    """Every byte, in order, and later requests as well."""
+    count = 400
+    with opened(served, secure if by_tls else None) as sock:
+        sender = threading.Thread(target=sock.sendall, args=(PAGE * count + LAST,))
+        sender.start()
+        until(lambda: any(c._paused for c in [*served.front.connections]))
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+        sender.join(10)
+
+    pages = answer.split(b"HTTP/1.1 200 OK")[1:]
+    assert len(pages) == count + 1
+    assert len({page.split(b"\r\n\r\n", 1)[1] for page in pages[:-1]}) == 1
+    until(lambda: nothing_is_held(served))
+
+
+def test_unread_answers_have_a_bound_together(served):
+    """Past it, those that have not moved for longest are cut off, and who reads is not."""
+    served.front.unread.limit = 100_000
+    with contextlib.ExitStack() as stack:
+        socks = []
+        for _ in range(8):
+            socks.append(stack.enter_context(opened(served)))
+            send_until_stuck(socks[-1], PAGE)
+            assert served.front.unread.total <= 100_000
+        assert len(served.front.connections) < 8
+        assert served.ask("POST", "/predict", MANY, JSON)[0] == 200
+        with contextlib.suppress(ConnectionError):
+            while socks[0].recv(1_000_000):
+                pass
+        assert len(socks[-1].recv(1000)) == 1000
+    until(lambda: not served.front.connections)
+    assert nothing_is_held(served)
+
+
+def test_the_one_that_stalls_longest_goes_first():
+    """One alone may be over the bound: nobody else is harmed by it."""
+
+    class Peer:
+        gone = False
+
+        def abort(self) -> None:
+            """Note it."""
+            self.gone = True
+
+    unread, peers = Unread(100), [Peer() for _ in range(4)]
+    unread.note(peers[0], 60)
+    unread.note(peers[1], 40)
+    unread.note(peers[0], 50)
+    unread.note(peers[2], 20)
+    assert [peer.gone for peer in peers] == [False, True, False, False]
+    assert unread.total == 70
+    unread.note(peers[3], 500)
+    assert [peer.gone for peer in peers] == [True, True, True, False]
+    unread.forget(peers[0])
+    unread.forget(peers[3])
+    assert (unread.total, len(unread)) == (0, 0)
+
+
+@SECURE
+@pytest.mark.parametrize(
+    ("sent", "idle"),
+    [
+        pytest.param(post(MANY, b"Connection: close"), 75, id="the last of its connection"),
+        pytest.param(post(MANY) + b"nonsense\r\n\r\n", 75, id="refused afterwards"),
+        pytest.param(PAGE * 2000, 0, id="idle"),
+    ],
+)
+def test_closing_ends_though_nobody_reads(served, secure, sent, idle, monkeypatch, *, by_tls):
+    """No peer keeps a connection by not reading what is left of its answers."""
+    monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", idle)
+    with opened(served, secure if by_tls else None) as sock:
+        sock.settimeout(1)
+        with contextlib.suppress(OSError):
+            sock.sendall(sent)
+        until(lambda: not served.front.connections)
+    assert nothing_is_held(served)
+
+
+def test_a_stop_ends_though_nobody_reads(served, monkeypatch):
+    """What is left is dropped when its time is over."""
+    with opened(served) as sock:
+        send_until_stuck(sock, PAGE)
+        closing = asyncio.run_coroutine_threadsafe(served.front.close(0.2), served.loop)
+        closing.result(10)
+        until(lambda: not served.front.connections)
+        monkeypatch.setattr(served.front, "close", lambda _: asyncio.sleep(0))
+    assert nothing_is_held(served)
+
+
+def half(served: Served, size: int) -> socket.socket:
+    """Somebody who has sent nearly all of a large body."""
+    sock = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+    sock.sendall(post(b" " * size)[:-1])
+    return sock
+
+
+def test_slow_senders_of_large_bodies_leave_room_for_others(served):
+    """Each has a share of what the others leave, and small bodies have a part of their own."""
+    head = post(b"").split(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
+    refused = 0
+    with contextlib.ExitStack() as stack:
+        for size in [
+            LIMIT // 2,
+            *(LIMIT >> shift for shift in range(2, 6)),
+            *[flow_control.SMALL * 2] * 12,
+        ]:
+            sock = stack.enter_context(opened(served))
+            before = served.front.in_flight
+            sock.sendall(head + b"%x\r\n" % size + b" " * (size - 1))
+            sock.settimeout(0.1)
+            until(lambda: served.front.in_flight in (before, before + size - 1))  # noqa: B023
+            with contextlib.suppress(TimeoutError):
+                refused += sock.recv(12) == b"HTTP/1.1 429"
+        assert refused > 5
+        assert LIMIT // 2 < served.front.in_flight <= LIMIT * 3 // 4
+        for _ in range(20):
+            assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+        for _ in range(LIMIT // 4 // flow_control.SMALL - 1):
+            stack.enter_context(contextlib.closing(half(served, flow_control.SMALL)))
+        assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+    until(lambda: nothing_is_held(served))
+    assert served.ask("POST", "/predict", b" " * (LIMIT // 2), JSON)[0] == 400
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_a_large_body_fits_beside_slow_ones(served, others):
+    """As large as the share that is left."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(others):
+            stack.enter_context(contextlib.closing(half(served, LIMIT // 8)))
+        until(lambda: served.front.in_flight == others * (LIMIT // 8 - 1))
+        left = LIMIT * 3 // 4 - served.front.in_flight
+        fits = served.ask("POST", "/predict", b" " * (left * 2 // 3 - 2), JSON)[0]
+        over = served.ask("POST", "/predict", b" " * (left * 2 // 3 + 2), JSON)[0]
+    assert (fits, over) == (400, 429)
+
+
+def test_what_is_announced_and_not_sent_takes_no_room(served):
+    """From nobody."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            sock = stack.enter_context(contextlib.closing(half(served, 2)))
+            sock.sendall(post(BODY, b"X: y")[: -len(BODY)])
+            sock = stack.enter_context(opened(served))
+            sock.sendall(post(b" " * (LIMIT // 2))[: -LIMIT // 2])
+        assert served.ask("POST", "/predict", b" " * (LIMIT // 2), JSON)[0] == 400
+        assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+
+
+@SECURE
+def test_a_body_that_comes_too_slowly_is_refused(served, secure, monkeypatch, *, by_tls):
+    """Though it never stops for long; and who is fast enough may take longer than that."""
+    monkeypatch.setattr(flow_control, "SLOW_SECONDS", 1)
+    monkeypatch.setattr(flow_control, "SLOWEST", 10_000)
+    with opened(served, secure if by_tls else None) as slow, opened(served) as fast:
+        for sock in (slow, fast):
+            sock.sendall(post(b" " * 200_000, b"Connection: close")[:-199_000])
+        slow.settimeout(0.02)
+        answer = b""
+        sent = 0
+        for _ in range(300):
+            if sent < 198_000:
+                fast.sendall(b" " * 1000)
+                sent += 1000
+            with contextlib.suppress(TimeoutError):
+                slow.sendall(b" ")
+                answer = slow.recv(1000)
+            if answer:
+                break
+        fast.sendall(b" " * (199_000 - sent))
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"request: expected at least 10000 bytes a second, received fewer over " in answer
+        assert fast.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_who_waits_for_an_answer_is_no_slow_sender(served, monkeypatch):
+    """What it has begun to send meanwhile is measured from when it is read on."""
+    monkeypatch.setattr(flow_control, "SLOW_SECONDS", 1)
+    release = threading.Event()
+    with opened(served) as sock:
+        hold = [served.front.threads.submit(release.wait, 10) for _ in range(4)]
+        sock.sendall(PAGE + LAST[:-10])
+        time.sleep(2.5)
+        release.set()
+        sock.sendall(LAST[-10:])
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert all(waited.result() for waited in hold)
+
+
+def test_a_body_in_tiny_chunks_costs_no_more_than_itself(served):
+    """Each of its parts would cost twenty times as much."""
+    head = post(b"").split(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
+    with opened(served) as sock:
+        sock.sendall(head + b"2\r\n  \r\n" * 50_000)
+        until(lambda: served.front.in_flight == 100_000)
+        (connection,) = served.front.connections
+        assert len(connection._parts) <= connections.MAX_PARTS + 1
+        sock.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+        assert sock.recv(1000).startswith(b"HTTP/1.1 200 OK")
+    until(lambda: nothing_is_held(served))
+
+
+NO_HOST = b"GET /livez HTTP/%s\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        pytest.param(NO_HOST % b"1.1", b"Host: expected one, received none", id="no host"),
+        pytest.param(
+            b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            b"Host: expected one, received several",
+            id="two hosts",
+        ),
+        pytest.param(
+            b"GET /livez HTTP/1.0\r\nhost: a\r\nX: y\r\nHOST: b\r\n\r\n",
+            b"Host: expected one, received several",
+            id="two hosts in 1.0",
+        ),
+        *(
+            pytest.param(
+                b"%s /livez %s\r\nHost: x\r\n\r\n" % (method, protocol),
+                b"received another protocol, or another version",
+                id=f"{method.decode()} {protocol.decode()}",
+            )
+            for method, protocol in [
+                (b"GET", b"RTSP/1.0"),
+                (b"OPTIONS", b"RTSP/1.1"),
+                (b"SOURCE", b"ICE/1.0"),
+                (b"GET", b"HTTP/2.0"),
+                (b"GET", b"HTTP/0.9"),
+            ]
+        ),
+    ],
+)
+@pytest.mark.parametrize("cut", ["whole", "by byte", "behind another"])
+def test_what_is_no_http_1_is_refused(served, sent, said, cut):
+    """However it comes."""
+    if cut == "by byte":
+        answer = served.raw(*(bytes([byte]) for byte in sent), pause=0.001)
+    elif cut == "whole":
+        answer = served.raw(sent)
+    else:
+        _, first, answer = served.raw(post(BODY) + sent).split(b"HTTP/1.1 ")
+        assert first.startswith(b"200 OK")
+        answer = b"HTTP/1.1 " + answer
+
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert said in answer
+
+
+def test_http_1_0_needs_no_host(served):
+    """It is older than that."""
+    assert served.raw(NO_HOST % b"1.0").startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize(
+    ("sent", "count"),
+    [
+        pytest.param(post(BODY, b"Expect: 100-continue"), 1, id="1.1"),
+        pytest.param(post(BODY, b"Expect: 100-continue", version=b"1.0"), 0, id="1.0"),
+        pytest.param(post(BODY, b"Expect: 100-continue", *OFFER), 1, id="with an offer"),
+        pytest.param(
+            post(BODY, b"Expect: 100-continue", *OFFER, b"Transfer-Encoding: chunked"),
+            0,
+            id="no request",
+        ),
+    ],
+)
+def test_100_continue_is_said_once_to_who_knows_it(served, sent, count):
+    """Whoever is not told sends all the same."""
+    with opened(served) as sock:
+        sock.sendall(sent[: -len(BODY)])
+        if count:
+            assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(BODY)
+        answer = sock.recv(1000)
+    assert b" 100 Continue" not in answer
+    assert answer.startswith(b"HTTP/1.1 200 OK" if sent.count(b"chunked") == 0 else b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        pytest.param(post(BODY), [b"200"], id="a prediction"),
+        pytest.param(post(b"{"), [b"400"], id="an error"),
+        pytest.param(PAGE, [b"200"], id="a page"),
+        pytest.param(HEALTH, [b"200"], id="health"),
+        pytest.param(post(BODY) * 3 + PAGE + post(BODY), [b"200"] * 5, id="several"),
+        pytest.param(HEALTH * 2000, [b"200"] * 2000, id="many"),
+        pytest.param(post(BODY) + post(BODY)[:-3], [b"200"], id="and half of another"),
+        pytest.param(post(BODY) + b"nonsense\r\n\r\n", [b"200", b"400"], id="and nonsense"),
+        pytest.param(post(BODY)[:-3], [], id="half of one"),
+        pytest.param(b"", [], id="nothing"),
+    ],
+)
+def test_who_closes_its_own_end_is_answered(served, sent, statuses):
+    """All that was asked, and then the other end is closed as well."""
+    with opened(served) as sock:
+        sock.sendall(sent)
+        sock.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == statuses
+    assert answer.count(b"content-length") == len(statuses)
+    until(lambda: not served.front.connections)
+    assert nothing_is_held(served)
+
+
+def reset(sock: socket.socket) -> None:
+    """Have a socket reset its connection when it is closed."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+HOSTILE = {
+    "nothing": b"",
+    "half a head": post(BODY)[:40],
+    "half a body": post(b" " * 500_000)[:-1],
+    "small body": post(BODY)[:-1],
+    "a request": post(BODY),
+    "large requests": post(MANY) * 5,
+    "pages": PAGE * 2000,
+    "offers": post(BODY, *OFFER) * 500,
+    "empty offers": b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"
+    * 1000,
+    "mixed": (post(BODY) + HEALTH + post(b"{") + PAGE + post(BODY, *OFFER)) * 100,
+    "and nonsense": post(BODY) * 20 + b"nonsense\r\n\r\n" + post(BODY) * 20,
+    "too large": post(b" " * (LIMIT // 2 + 1)),
+    "the last": LAST + post(BODY) * 10,
+    "chunks": post(b"").split(b"Content-Length")[0]
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + b"3\r\nabc\r\n" * 10_000,
+}
+
+
+@SECURE
+@pytest.mark.parametrize("ends", ["resets", "closes", "reads a little", "reads all", "waits"])
+def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, monkeypatch, *, by_tls):
+    """Whatever it sent, and however it ended, all that is counted comes back to nothing."""
+    monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 3)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 3)
+
+    def be_hostile(sock: socket.socket, sent: bytes) -> None:
+        sock.settimeout(0.5)
+        with contextlib.suppress(OSError):
+            sock.sendall(sent)
+        with contextlib.suppress(OSError):
+            if ends == "resets":
+                reset(sock)
+                sock.close()
+            elif ends == "closes":
+                sock.close()
+            elif ends == "reads a little":
+                sock.recv(10)
+            elif ends == "reads all":
+                while sock.recv(65536):
+                    pass
+
+    with contextlib.ExitStack() as stack:
+        hostile = []
+        for sent in HOSTILE.values():
+            sock = stack.enter_context(opened(served, secure if by_tls else None))
+            hostile.append(threading.Thread(target=be_hostile, args=(sock, sent)))
+            hostile[-1].start()
+            assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+        for thread in hostile:
+            thread.join()
+        until(lambda: not served.front.connections)
+    assert nothing_is_held(served)
+    assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+
+
+def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
+    """It may find that its caller has gone; what is to be done about that is for the loop."""
+    touched: set[str] = set()
+    made = Connection.connection_made
+
+    class Watched:
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("is_closing", "get_extra_info"):
+                touched.add(threading.current_thread().name)
+            return getattr(self.transport, name)
+
+    monkeypatch.setattr(
+        Connection, "connection_made", lambda self, transport: made(self, Watched(transport))
+    )
+    # What is large, and not as it should be, is read in a thread.
+    body = BODY[:-1] + b" " * limits.AT_ONCE
+    busy = threading.Event()
+    served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
+    with opened(served) as sock:
+        sock.sendall(post(body))
+        until(lambda: served.front.in_flight == len(body))
+    # Its end, the first words that are sent to it, and that it refuses them.
+    time.sleep(0.2)
+    busy.set()
+
+    until(lambda: not served.front.connections)
+    assert nothing_is_held(served)
+    assert touched == {served.thread.name}
+
+
+@pytest.mark.parametrize("ending", [b"", b"]}"], ids=["wrong", "right"])
+def test_who_has_gone_before_a_large_body_is_read_is_counted_as_499(served, ending):
+    """And not as one who sent a wrong body, whatever it was."""
+    body = b'{"instances":[{"fruit":[1,2]}' + b" " * limits.AT_ONCE + ending
+    busy = threading.Event()
+    served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
+    with opened(served) as sock:
+        # In a type that is not read at once.
+        sock.sendall(post(body).replace(b"application/json", b"application/json;charset=utf-8"))
+        until(lambda: served.front.in_flight == len(body))
+        reset(sock)
+    until(lambda: not served.front.in_flight)
+    busy.set()
+
+    until(lambda: counted(served))
+    assert counted(served) == {b"499"}
+
+
+def counted(served: Served) -> set[bytes]:
+    """The statuses of a model's requests so far."""
+    text = served.ask("GET", "/metrics")[2]
+    return set(re.findall(rb'triceps_requests_total\{.*model="three",status="(\d+)".* [1-9]', text))

@@ -1,0 +1,341 @@
+"""TLS, by real handshakes on uvloop: who is greeted with what, and what comes of new files."""
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+import socket
+import ssl
+import threading
+import warnings
+
+import pytest
+import uvloop
+
+from service.errors import SettingsError
+from service.http import tls
+from service.http.tls import Tls
+from tests.harness import certificates
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A certificate and its key."""
+    paths = tmp_path / "tls.crt", tmp_path / "tls.key"
+    put(paths, certificates.A, certificates.A_KEY)
+    return paths
+
+
+def put(paths, certificate=None, key=None):
+    """Replace one of the files, or both."""
+    for path, text in zip(paths, (certificate, key), strict=True):
+        if text is not None:
+            fresh = path.with_suffix(".fresh")
+            fresh.write_text(text)
+            fresh.chmod(0o600)
+            fresh.replace(path)
+
+
+class Echo(asyncio.Protocol):
+    """Says what it hears."""
+
+    def connection_made(self, transport):
+        """Keep the transport."""
+        self.transport = transport
+
+    def data_received(self, data):
+        """Say it."""
+        self.transport.write(data)
+
+
+class Served:
+    """What takes connections as a worker does: sockets that were accepted, on uvloop."""
+
+    def __init__(self, options):
+        """Greet each by what `options` says then."""
+        self.options = options
+        self.loop = uvloop.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+
+    def connect(self):
+        """A socket that leads there, and what will come of its handshake on the other end."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(10)
+        theirs.setblocking(False)
+        made = self.loop.connect_accepted_socket(Echo, theirs, **self.options())
+        return ours, asyncio.run_coroutine_threadsafe(made, self.loop)
+
+    def stop(self):
+        """End."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()
+
+
+@pytest.fixture
+def serve():
+    """Start what takes connections; it is stopped at the end."""
+    started = []
+
+    def start(options):
+        started.append(Served(options))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.stop()
+
+
+def trusting(certificate):
+    """A client's context that trusts one certificate."""
+    return ssl.create_default_context(cadata=certificate)
+
+
+def greet(served, context):
+    """Shake hands, and have something said back: the version that was agreed on."""
+    ours, made = served.connect()
+    with context.wrap_socket(ours, server_hostname="localhost") as client:
+        client.sendall(b"hello")
+        assert client.recv(10) == b"hello"
+        made.result(10)
+        return client.version()
+
+
+def test_a_new_pair_of_files_serves_new_connections(files, serve):
+    """Without a restart; and one that is open goes on as it began."""
+    pair = Tls(*files)
+    served = serve(pair.options)
+    ours, made = served.connect()
+    with trusting(certificates.A).wrap_socket(ours, server_hostname="localhost") as open_before:
+        made.result(10)
+        assert greet(served, trusting(certificates.A)) == "TLSv1.3"
+        put(files, certificates.B, certificates.B_KEY)
+        pair._next_look = 0
+
+        assert greet(served, trusting(certificates.B)) == "TLSv1.3"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            greet(served, trusting(certificates.A))
+        open_before.sendall(b"still here")
+        assert open_before.recv(10) == b"still here"
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "agreed"),
+    [
+        pytest.param(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, "TLSv1.2", id="1.2"),
+        pytest.param(ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_1, None, id="1.1"),
+        pytest.param(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, None, id="1.0"),
+    ],
+)
+def test_what_is_older_than_1_2_is_refused(files, serve, least, most, agreed):
+    """By the service, and not only by the client's own settings."""
+    served = serve(Tls(*files).options)
+    context = trusting(certificates.A)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version, context.maximum_version = least, most
+    # OpenSSL's own level forbids these on both ends, and the service's end is what is tested.
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    if agreed is not None:
+        assert greet(served, context) == agreed
+        return
+    ours, made = served.connect()
+    with ours, pytest.raises(ssl.SSLError):
+        context.wrap_socket(ours, server_hostname="localhost")
+    with pytest.raises(ssl.SSLError, match="UNSUPPORTED_PROTOCOL"):
+        made.result(10)
+
+
+def test_a_client_that_speaks_http2_too_speaks_http1(files, serve):
+    """It is told so before its first request."""
+    served = serve(Tls(*files).options)
+    context = trusting(certificates.A)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    ours, _ = served.connect()
+    with context.wrap_socket(ours, server_hostname="localhost") as client:
+        assert client.selected_alpn_protocol() == "http/1.1"
+
+
+def test_who_does_not_shake_hands_is_left(files, serve, monkeypatch):
+    """After a while, or as soon as something else comes; the waiting ends with an error."""
+    monkeypatch.setattr(tls, "HANDSHAKE_SECONDS", 0.1)
+    served = serve(Tls(*files).options)
+    ours, made = served.connect()
+    with ours, pytest.raises(ConnectionAbortedError):
+        made.result(10)
+    ours, made = served.connect()
+    ours.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    with ours, pytest.raises(ssl.SSLError):
+        made.result(10)
+    ours, made = served.connect()
+    ours.close()
+    with pytest.raises(ConnectionResetError):
+        made.result(10)
+
+    assert greet(served, trusting(certificates.A)) == "TLSv1.3"
+
+
+def test_files_of_which_only_one_is_new_change_nothing_yet(files, serve, caplog):
+    """Whoever renews them writes one after the other; it is said once, and then they are taken."""
+    caplog.set_level(logging.INFO)
+    pair = Tls(*files)
+    served = serve(pair.options)
+    put(files, certificate=certificates.B)
+    for _ in range(3):
+        pair._next_look = 0
+        assert greet(served, trusting(certificates.A))
+    half = caplog.messages[:]
+    put(files, key=certificates.B_KEY)
+    pair._next_look = 0
+
+    assert greet(served, trusting(certificates.B))
+    assert half == [
+        (
+            f"TRICEPS_TLS_KEY: expected the key of {files[0]}, received another's: {files[1]}; "
+            "the certificate of before is used"
+        )
+    ]
+    assert caplog.messages[1:] == [f"{files[0]}: has changed, and is used from now on"]
+
+
+def test_files_that_are_gone_change_nothing(files, serve, caplog):
+    """What is loaded is used, and it is said once."""
+    pair = Tls(*files)
+    served = serve(pair.options)
+    files[1].unlink()
+    for _ in range(2):
+        pair._next_look = 0
+        assert greet(served, trusting(certificates.A))
+
+    assert caplog.messages == [
+        (
+            f"TRICEPS_TLS_KEY: {files[1]} cannot be read: No such file or directory; "
+            "the certificate of before is used"
+        )
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["certificate", "key"])
+def test_a_pipe_in_place_of_a_file_changes_nothing(files, serve, caplog, which):
+    """Nobody waits for somebody to write into it."""
+    pair = Tls(*files)
+    served = serve(pair.options)
+    files[which].unlink()
+    os.mkfifo(files[which])
+    pair._next_look = 0
+
+    assert greet(served, trusting(certificates.A))
+    assert "cannot be read: expected a file of at most 1048576 bytes" in caplog.text
+
+
+def test_files_are_looked_at_once_a_second(files, monkeypatch):
+    """However many connections come; and what has not changed is not read again."""
+    pair = Tls(*files)
+    first = pair.context()
+    looked = []
+    look_at = tls._look_at
+    monkeypatch.setattr(tls, "_look_at", lambda *a: looked.append(1) or look_at(*a))
+    at_once = [pair.context() for _ in range(9)]
+    pair._next_look = 0
+
+    assert {*at_once, pair.context(), pair.context()} == {first}
+    assert len(looked) == 1
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "said"),
+    [
+        pytest.param(
+            certificates.A,
+            certificates.B_KEY,
+            "TRICEPS_TLS_KEY: expected the key of {0}, received another's: {1}",
+            id="no pair",
+        ),
+        pytest.param(
+            "junk",
+            certificates.A_KEY,
+            "TRICEPS_TLS_CERTIFICATE: expected a certificate in PEM, received something else: {0}",
+            id="no certificate",
+        ),
+        pytest.param(
+            certificates.A_KEY,
+            certificates.A,
+            "TRICEPS_TLS_KEY: expected a key in PEM, received a file without one: {1}",
+            id="swapped",
+        ),
+        pytest.param(
+            certificates.A,
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            "TRICEPS_TLS_KEY: expected the key of {0}, received something else: {1}",
+            id="a damaged key",
+        ),
+        pytest.param(
+            certificates.A,
+            certificates.A_KEY_LOCKED,
+            "TRICEPS_TLS_KEY: expected a key without a passphrase: {1}",
+            id="a passphrase, which nobody is there to type",
+        ),
+        pytest.param(
+            None,
+            certificates.A_KEY,
+            "TRICEPS_TLS_CERTIFICATE: {0} cannot be read: No such file or directory",
+            id="no file",
+        ),
+        pytest.param(
+            certificates.A,
+            None,
+            "TRICEPS_TLS_KEY: {1} cannot be read: No such file or directory",
+            id="no file of the key",
+        ),
+    ],
+)
+def test_files_that_are_wrong_stop_the_start(tmp_path, certificate, key, said):
+    """With the setting and the file that is wrong."""
+    paths = tmp_path / "tls.crt", tmp_path / "tls.key"
+    put(paths, certificate, key)
+
+    with pytest.raises(SettingsError) as raised:
+        Tls(*paths)
+
+    assert str(raised.value) == said.format(*paths)
+
+
+def test_a_folder_is_no_certificate(tmp_path, files):
+    """As the system says."""
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        Tls(tmp_path, files[1])
+
+
+def test_settings_say_whether_there_is_tls(files, serve):
+    """A certificate turns it on; its key may be in the same file, and a key alone is a slip."""
+    both = files[0].with_name("both.pem")
+    put((both, both), certificates.A + certificates.A_KEY)
+
+    assert tls.of("", "") is None
+    assert greet(serve(tls.of(str(both), "").options), trusting(certificates.A)) == "TLSv1.3"
+    assert tls.of(*map(str, files)) is not None
+    with pytest.raises(SettingsError) as raised:
+        tls.of("", str(files[1]))
+    assert str(raised.value) == (
+        "TRICEPS_TLS_KEY: expected TRICEPS_TLS_CERTIFICATE beside it, received none"
+    )
+
+
+def test_a_key_that_all_can_read_is_warned_of(files, caplog):
+    """Whoever has it can pretend to be the service."""
+    files[1].chmod(0o644)
+    Tls(*files)
+
+    assert caplog.messages == [
+        f"{files[1]}: expected a mode such as 0600, received 0644: all may read it"
+    ]
+
+
+def test_connections_that_come_at_once_are_greeted(files, serve):
+    """Sixteen of them."""
+    served = serve(Tls(*files).options)
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        asked = [threads.submit(greet, served, trusting(certificates.A)) for _ in range(16)]
+
+    assert {done.result() for done in asked} == {"TLSv1.3"}

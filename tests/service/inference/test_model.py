@@ -1,0 +1,880 @@
+"""One model: what is loaded, what is refused, and that some heads cost no more than they need."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from service.errors import CannotRun, ModelRefused
+from service.inference.model import Model, difference
+from service.inference.subgraphs import MOST
+from service.signature import Golden, Signature
+from tests.harness import small
+
+F, I64, S = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING
+node = helper.make_node
+X = ("x", F, ["batch", 2])
+Y = ("y", F, ["batch", 2])
+
+
+def built(nodes, inputs=(X,), outputs=(Y,), constants=None):
+    """A foreign file's bytes."""
+    return small.model(nodes, inputs, outputs, constants).SerializeToString()
+
+
+def refusal(source):
+    """Why a file is refused."""
+    with pytest.raises(ModelRefused) as refused:
+        Model.load(source)
+    return str(refused.value)
+
+
+def floats(*rows):
+    """Rows of float32."""
+    return np.array(rows, np.float32)
+
+
+@pytest.fixture(scope="module")
+def three():
+    """The model of three inputs and four heads."""
+    return Model.load(small.three())
+
+
+@pytest.fixture
+def rows():
+    """Two rows for `three`, by tensor."""
+    return {
+        "insurance": floats([30, 30], [60, 13]),
+        "insurance.smoker": np.array([["no"], ["yes"]], object),
+        "fruit": floats([1, 2], [3, 4]),
+        "digit": floats([1, 0, 0, 0], [0, 0, 1, 0]),
+    }
+
+
+# ── what is refused ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "it is not an ONNX model: it has no outputs", id="empty"),
+        pytest.param(
+            b"\x80\x04pickle", "it is not an ONNX file, or not the whole of one", id="a pickle"
+        ),
+        pytest.param(
+            b"<!DOCTYPE html>", "it is not an ONNX file, or not the whole of one", id="a web page"
+        ),
+        pytest.param(
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "it is not an ONNX file, or not the whole of one",
+            id="a Git LFS pointer",
+        ),
+    ],
+)
+def test_what_is_no_onnx_file_is_refused(tmp_path, content, reason):
+    """From memory and from a file alike."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+
+    assert (refusal(content), refusal(path)) == (reason, reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("absent.onnx", "it cannot be read: No such file or directory", id="missing"),
+        pytest.param(".", "it cannot be read: Is a directory", id="folder"),
+    ],
+)
+def test_a_path_that_is_no_file_is_refused(tmp_path, name, reason):
+    """With the system's own reason."""
+    assert refusal(tmp_path / name) == reason
+
+
+def test_a_file_is_read_as_onnx_whatever_its_name_is(tmp_path):
+    """The ending of a name that somebody gave it does not choose another reader."""
+    path = tmp_path / "model.json"
+    path.write_bytes(small.three())
+
+    assert list(Model.load(path).signature.heads) == ["risk", "size", "digits", "tags"]
+
+
+def test_a_file_cut_off_anywhere_is_refused():
+    """A copy that stopped half-way serves no half of a model.
+
+    Only where it stops right before the signature is there nothing that shows it: what is left is
+    a foreign file, and serves as one.
+    """
+    content = small.three()
+    signature = content.index(b"triceps")
+    reasons = {
+        refusal(content[:length])
+        for length in range(0, len(content), 7)
+        if not signature - 50 < length < signature
+    }
+
+    assert reasons >= {
+        "it is not an ONNX file, or not the whole of one",
+        "it is not an ONNX model: it has no outputs",
+    }
+
+
+@settings(max_examples=60)
+@given(st.integers(0, len(small.three()) - 1), st.integers(1, 255))
+def test_a_damaged_byte_is_refused_or_harmless(place, flipped):
+    """Nothing but a refusal comes of it, wherever it is: one bad file must not stop the rest."""
+    content = bytearray(small.three())
+    content[place] ^= flipped
+    try:
+        model = Model.load(bytes(content))
+    except ModelRefused:
+        return
+    assert model.signature.heads
+
+
+@pytest.mark.parametrize(
+    "name", [b"insurance.smoker", b"Sigmoid", b"batch", b"risk", b'"features"']
+)
+def test_names_that_are_no_text_are_refused(name, capfd):
+    """Protobuf does not look; and ONNX Runtime says nothing where a person would read it."""
+    reason = refusal(small.three().replace(name, b"\xff" * len(name)))
+
+    assert reason.startswith(("a name in it is not UTF-8: ", "ONNX Runtime 1.", "its metadata"))
+    assert "xff" in reason or "codec" in reason
+    assert capfd.readouterr() == ("", "")
+
+
+@settings(max_examples=30)
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused(content):
+    """And not by an exception that nobody catches."""
+    assert refusal(content)
+
+
+def _altered(**values):
+    """The bytes of y = relu(x), with one thing changed."""
+    made = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
+    if "opset" in values:
+        made.opset_import[0].version = values["opset"]
+    if "ir" in values:
+        made.ir_version = values["ir"]
+    return made.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(_altered(opset=99), "Opset 99 is under development", id="future opset"),
+        pytest.param(_altered(opset=0), "No Op registered for Relu", id="no opset"),
+        pytest.param(_altered(ir=99), "Unsupported model IR version: 99", id="future format"),
+        pytest.param(built([node("Frob", ["x"], ["y"])]), "registered for Frob", id="unknown op"),
+        pytest.param(
+            built([node("Frob", ["x"], ["y"], domain="acme")]), "domain 'acme'", id="custom domain"
+        ),
+    ],
+)
+def test_what_this_runtime_cannot_run_is_refused_in_its_words(content, words):
+    """With its version, which is what the person has to compare, and without its C++."""
+    reason = refusal(content)
+
+    assert reason.startswith("ONNX Runtime 1.")
+    assert words in reason
+    assert "[ONNXRuntimeError]" not in reason
+    assert "std::" not in reason
+
+
+def _typed(inputs, outputs, *nodes, constants=()):
+    graph = helper.make_graph(list(nodes), "typed", inputs, outputs, list(constants))
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+_TENSOR_X = helper.make_tensor_value_info(*X)
+_DTYPES = (
+    "expected a tensor of one of float32, float64, float16, bool, string, "
+    "int8, int16, int32, int64, uint8, uint16, uint32, uint64"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(
+            built(
+                [node("Identity", ["c"], ["y"])],
+                inputs=(),
+                outputs=(("y", F, [2]),),
+                constants={"c": np.float32([0, 0])},
+            ),
+            "it has no inputs",
+            id="no inputs",
+        ),
+        pytest.param(
+            _typed(
+                [_TENSOR_X],
+                [helper.make_tensor_sequence_value_info("y", F, None)],
+                node("SequenceConstruct", ["x"], ["y"]),
+            ),
+            f"head 'y' is a seq(tensor(float)): {_DTYPES}",
+            id="a sequence out",
+        ),
+        pytest.param(
+            _typed(
+                [_TENSOR_X],
+                [
+                    helper.make_value_info(
+                        "y",
+                        helper.make_sequence_type_proto(
+                            helper.make_map_type_proto(I64, helper.make_tensor_type_proto(F, []))
+                        ),
+                    )
+                ],
+                node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]),
+            ),
+            f"head 'y' is a seq(map(int64,tensor(float))): {_DTYPES} "
+            "(skl2onnx makes tensors of it with options={'zipmap': False})",
+            id="a map out",
+        ),
+        pytest.param(
+            _typed(
+                [helper.make_tensor_sequence_value_info("x", F, None)],
+                [helper.make_tensor_value_info("y", F, None)],
+                node("SequenceAt", ["x", "i"], ["y"]),
+                constants=[numpy_helper.from_array(np.array(0), "i")],
+            ),
+            f"input 'x' is a seq(tensor(float)): {_DTYPES}",
+            id="a sequence in",
+        ),
+        pytest.param(
+            built(
+                [node("Identity", ["x"], ["y"])],
+                (("x", TensorProto.BFLOAT16, ["batch", 2]),),
+                (("y", TensorProto.BFLOAT16, ["batch", 2]),),
+            ),
+            f"input 'x' is a tensor(bfloat16): {_DTYPES}",
+            id="a type that numpy has not",
+        ),
+        pytest.param(
+            built([node("Relu", ["x"], ["y"])], (("x", F, None),)),
+            "input 'x' does not say how many axes it has",
+            id="an input of any number of axes",
+        ),
+        pytest.param(
+            small.signed(
+                small.model(
+                    [node("ReduceMean", ["x", "rows"], ["y"])],
+                    [X],
+                    [("y", F, [1, 2])],
+                    {"rows": np.array([0])},
+                ),
+                Signature({"x": small.entry("x", (2,))}, {}),
+            ),
+            "head 'y' does not answer row by row: expected 3 rows for 3, received the shape [1, 2]",
+            id="a signature of rows for a mean over all of them",
+        ),
+        pytest.param(
+            small.signed(
+                small.model([node("Relu", ["x"], ["y"])], [("x", F, [3, 2])], [("y", F, [3, 2])]),
+                Signature({"x": small.entry("x", (2,))}, {}),
+            ),
+            "its signature is of rows, and its graph takes none: the first axis of input 'x' is 3",
+            id="a signature of rows for a fixed batch of three",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(content, reason):
+    """The input or head that it is about, and what it would have to be."""
+    assert refusal(content).startswith(reason)
+
+
+def test_every_dtype_that_json_can_hold_is_served():
+    """Integers, floats, booleans and texts of all sizes, as the graph has them."""
+    types = {
+        "float16": TensorProto.FLOAT16,
+        "float64": TensorProto.DOUBLE,
+        "bool": TensorProto.BOOL,
+        "string": S,
+        "uint8": TensorProto.UINT8,
+        "int64": I64,
+    }
+    model = Model.load(
+        built(
+            [node("Identity", [name], [f"{name}/out:0"]) for name in types],
+            [(name, kind, ["batch", 1]) for name, kind in types.items()],
+            [(f"{name}/out:0", kind, ["batch", 1]) for name, kind in types.items()],
+        )
+    )
+    values = {name: np.array([[1]], name) for name in types if name != "string"}
+    values["string"] = np.array([["ä"]], object)
+
+    answers = model.predict(values, list(model.signature.heads))
+
+    assert {head: value.tolist() for head, value in answers.items()} == {
+        f"{name}/out:0": value.tolist() for name, value in values.items()
+    }
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_fixed_batch_of_one_takes_many_rows():
+    """They are run one by one, and come out as if they had been run together."""
+    model = Model.load(
+        built(
+            [node("Relu", ["x"], ["y"]), node("ReduceSum", ["x"], ["sum"], keepdims=0)],
+            (("x", F, [1, 2]),),
+            (("y", F, [1, 2]), ("sum", F, [])),
+        )
+    )
+
+    answers = model.predict({"x": floats([1, -1], [2, 3])}, ["sum", "y"])
+
+    assert model.signature.batch == 1
+    assert {head: value.tolist() for head, value in answers.items()} == {
+        "sum": [0, 5],
+        "y": [[1, 0], [2, 3]],
+    }
+
+
+def test_zeros_that_a_foreign_graph_does_not_take_prove_nothing():
+    """It may well answer what it was made for, so it is not refused for that."""
+    model = Model.load(
+        built(
+            [node("Sub", ["x", "one"], ["i"]), node("GatherND", ["table", "i"], ["y"])],
+            (("x", I64, ["batch", 1]),),
+            (("y", F, ["batch"]),),
+            {"one": np.array(9), "table": np.float32([5, 6])},
+        )
+    )
+
+    assert model.predict({"x": np.array([[9], [10]])}, ["y"])["y"].tolist() == [5, 6]
+
+
+# ── golden rows ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _three_with(outputs=None, inputs=None):
+    """`three`, with some of its golden rows replaced."""
+    signature = small.three_signature()
+    made = onnx.load_from_string(small.three())
+    golden = Golden(
+        {**signature.golden.inputs, **(inputs or {})},
+        signature.golden.outputs | outputs if outputs else signature.golden.outputs,
+    )
+    return small.signed(made, replace(signature, golden=golden))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(
+            _three_with({"size": [[2.0], [2.6]]}),
+            "head 'size' does not answer its golden rows as it did when it was made: "
+            "expected a difference of at most 0.0001, found 0.038",
+            id="another answer",
+        ),
+        pytest.param(
+            _three_with({"size": [[2.0], [None]]}),
+            "head 'size' does not answer its golden rows as it did when it was made: "
+            "expected a difference of at most 0.0001, found inf",
+            id="a number for what was none",
+        ),
+        pytest.param(
+            _three_with({"size": [2.0, 2.5]}),
+            "head 'size' does not answer its golden rows as it did when it was made: "
+            "expected the shape [2], found [2, 1]",
+            id="another shape",
+        ),
+        pytest.param(
+            _three_with(inputs={"fruit": [[1, 1], [2]]}),
+            "its golden rows do not fit its graph: ",
+            id="ragged rows",
+        ),
+        pytest.param(
+            _three_with(inputs={"fruit": [["one", 1], [2, 1]]}),
+            "its golden rows do not fit its graph: ",
+            id="text for numbers",
+        ),
+        pytest.param(
+            _three_with(inputs={"fruit": [[1], [2]]}),
+            "it fails on its own golden rows: ",
+            id="too few values",
+        ),
+    ],
+)
+def test_a_model_that_does_not_answer_its_golden_rows_is_refused(content, reason):
+    """What was trained is what serves, or nothing does."""
+    assert refusal(content).startswith(reason)
+
+
+def test_golden_rows_may_differ_by_the_tolerance():
+    """Processors add up differently, and that is no reason to refuse a model."""
+    near = _three_with({"size": [[2.00019], [2.5]]})
+
+    model = Model.load(near)
+
+    assert model.check_golden(1e-4) == pytest.approx(9.5e-5, rel=1e-2)
+    with pytest.raises(ModelRefused, match=r"at most 1e-05, found 9\.5e-05"):
+        model.check_golden(1e-5)
+
+
+def test_without_golden_rows_there_is_nothing_to_differ_from():
+    """A foreign file is held to nothing that it does not say."""
+    model = Model.load(small.three(golden=False))
+
+    assert (model.check_golden(0), model.golden_arrays()) == (0.0, {})
+
+
+def test_a_golden_answer_that_is_no_number_is_held_to_that():
+    """Null in the file is NaN in the tensor, and NaN is what the model must answer then."""
+    made = small.model([node("Log", ["x"], ["y"])], [X], [Y])
+    signature = Model.load(made.SerializeToString()).signature
+    golden = Golden({"x": [[1.0, -1.0]]}, {"y": [[0.0, None]]})
+
+    model = Model.load(small.signed(made, replace(signature, golden=golden)))
+
+    assert model.check_golden(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "apart"),
+    [
+        pytest.param(floats(0.5), floats(0.25), 0.25, id="absolute below one"),
+        pytest.param(floats(1010), floats(1000), 0.01, id="relative above"),
+        pytest.param(floats(np.nan), floats(np.nan), 0, id="both NaN"),
+        pytest.param(floats(np.nan), floats(1), np.inf, id="one NaN"),
+        pytest.param(floats(np.inf), floats(np.inf), 0, id="both infinite"),
+        pytest.param(floats(np.inf), floats(1), np.inf, id="one infinite"),
+        pytest.param(floats(1, 2), floats(1), np.inf, id="another shape"),
+        pytest.param(np.array(["a"], object), np.array(["a"], object), 0, id="same text"),
+        pytest.param(np.array(["a"], object), np.array(["b"], object), np.inf, id="other text"),
+        pytest.param(floats(), floats(), 0, id="nothing"),
+        pytest.param(np.array([2**40]), np.array([2**40]), 0, id="integers"),
+    ],
+)
+def test_a_difference_is_relative_to_the_size(answer, expected, apart):
+    """Float32 has seven digits, however large the number is."""
+    assert difference(answer, expected) == pytest.approx(apart)
+
+
+# ── cuts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        pytest.param(["risk"], id="one"),
+        pytest.param(["digits", "risk"], id="two, in another order"),
+        pytest.param(["tags", "digits", "size", "risk"], id="all, in another order"),
+    ],
+)
+def test_some_heads_are_bit_equal_to_all(three, rows, heads):
+    """And come in the order that was asked."""
+    every = three.predict(rows, ["risk", "size", "digits", "tags"])
+
+    some = three.predict(rows, heads)
+
+    assert list(some) == heads
+    assert all(some[head].tobytes() == every[head].tobytes() for head in heads)
+
+
+def test_the_inputs_of_other_heads_may_be_absent(three, rows):
+    """A head needs its own part of the graph, and that part needs its own inputs."""
+    assert three.predict({"fruit": rows["fruit"]}, ["size"])["size"].tolist() == [[3], [7]]
+
+
+def _two_branches(constants, *nodes, x=X):
+    """A head `y` of `x`, and a head `other` of `z` by `nodes`."""
+    return built(
+        [node("Relu", ["x"], ["y"]), *nodes],
+        (x, ("z", I64, ["batch", 1])),
+        (Y, ("other", F, ["batch", 1])),
+        constants,
+    )
+
+
+def test_a_branch_that_is_not_asked_does_not_run():
+    """Shown by one that fails when it runs: an index that is out of range."""
+    model = Model.load(
+        _two_branches({"table": np.float32([7, 8])}, node("Gather", ["table", "z"], ["other"]))
+    )
+    arrays = {"x": floats([1, -1]), "z": np.array([[5]])}
+
+    with pytest.raises(Exception, match="indices element out of data bounds"):
+        model.predict(arrays, ["y", "other"])
+    assert model.predict(arrays, ["y"])["y"].tolist() == [[1, 0]]
+    assert model.predict({"z": np.array([[1]])}, ["other"])["other"].tolist() == [[8]]
+
+
+def test_a_cheap_head_does_not_pay_for_a_dear_one():
+    """The dear one multiplies matrices a hundred times; the cheap one takes less than a tenth."""
+    size = 256
+    chain = [node("MatMul", [f"m{i}" if i else "wide", "w"], [f"m{i + 1}"]) for i in range(100)]
+    model = Model.load(
+        built(
+            [
+                node("MatMul", ["x", "spread"], ["wide"]),
+                *chain,
+                node("Relu", ["m100"], ["dear"]),
+                node("Relu", ["x"], ["y"]),
+            ],
+            outputs=(Y, ("dear", F, ["batch", size])),
+            constants={
+                "spread": np.ones((2, size), np.float32),
+                "w": np.eye(size, dtype=np.float32),
+            },
+        )
+    )
+    arrays = {"x": np.ones((64, 2), np.float32)}
+
+    def seconds(heads):
+        model.predict(arrays, heads)
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            model.predict(arrays, heads)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    assert seconds(["y"]) < 0.1 * seconds(["y", "dear"])
+
+
+def test_an_input_that_is_left_out_of_a_node_joins_nothing():
+    """Every such input and output has the empty name, and they are not each other's."""
+    model = Model.load(
+        built(
+            [
+                node("Transpose", ["series"], ["steps"], perm=[1, 0, 2]),
+                node("LSTM", ["steps", "W", "R"], ["", "last"], hidden_size=1),
+                node("Squeeze", ["last", "first"], ["h"]),
+                node("Clip", ["x", "", "most"], ["y"]),
+            ],
+            (X, ("series", F, ["batch", 3, 2])),
+            (Y, ("h", F, ["batch", 1])),
+            {
+                "W": np.ones((1, 4, 2), np.float32),
+                "R": np.ones((1, 4, 1), np.float32),
+                "first": np.array([0]),
+                "most": np.float32(1),
+            },
+        )
+    )
+
+    assert {head.name: head.inputs for head in model.signature.heads.values()} == {
+        "y": ("x",),
+        "h": ("series",),
+    }
+    assert model.predict({"x": floats([3, -3])}, ["y"])["y"].tolist() == [[1, -3]]
+
+
+def test_initialisers_that_are_inputs_too_are_no_inputs():
+    """Old exporters list every weight among the inputs."""
+    model = Model.load(
+        built(
+            [node("Mul", ["x", "w"], ["y"]), node("Add", ["x", "w"], ["z"])],
+            (X, ("w", F, [2])),
+            (Y, ("z", F, ["batch", 2])),
+            {"w": np.float32([2, 3])},
+        )
+    )
+
+    assert list(model.signature.inputs) == ["x"]
+    assert model.predict({"x": floats([1, 1])}, ["z"])["z"].tolist() == [[3, 4]]
+
+
+def _branch(name, value):
+    """A branch of an If that answers the outer `x` times `value`."""
+    return helper.make_graph(
+        [
+            node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32(value))),
+            node("Mul", ["x", "c"], ["taken"]),
+        ],
+        name,
+        [],
+        [helper.make_tensor_value_info("taken", F, ["batch", 2])],
+    )
+
+
+def test_a_graph_with_an_if_is_not_cut():
+    """Its branches reach for outer values by name: all inputs are needed, and the answers right."""
+    model = Model.load(
+        built(
+            [
+                node("Relu", ["x"], ["y"]),
+                node("ReduceSum", ["z", "all"], ["sum"], keepdims=0),
+                node("Greater", ["sum", "zero"], ["any"]),
+                node(
+                    "If",
+                    ["any"],
+                    ["other"],
+                    then_branch=_branch("then", 10),
+                    else_branch=_branch("else", -1),
+                ),
+            ],
+            (X, ("z", I64, ["batch", 1])),
+            (Y, ("other", F, ["batch", 2])),
+            {"zero": np.array(0), "all": np.array([0, 1])},
+        )
+    )
+    arrays = {"x": floats([1, -2]), "z": np.array([[3]])}
+
+    assert [head.inputs for head in model.signature.heads.values()] == [("x", "z"), ("x", "z")]
+    assert model.predict(arrays, ["other"])["other"].tolist() == [[10, -20]]
+    assert model.predict(arrays, ["y"])["y"].tolist() == [[1, 0]]
+
+
+def _with_functions(overload=""):
+    """Two heads, each by a function of the model's own; the second uses one inside another."""
+    opset = [helper.make_opsetid("", 18)]
+    double = helper.make_function(
+        "own", "Double", ["a"], ["b"], [node("Add", ["a", "a"], ["b"])], opset
+    )
+    quadruple = helper.make_function(
+        "own",
+        "Quadruple",
+        ["a"],
+        ["b"],
+        [node("Double", ["a"], ["c"], domain="own"), node("Double", ["c"], ["b"], domain="own")],
+        [*opset, helper.make_opsetid("own", 1)],
+    )
+    made = small.model(
+        [
+            node("Double", ["x"], ["y"], domain="own"),
+            node("Quadruple", ["x"], ["z"], domain="own"),
+        ],
+        [X],
+        [Y, ("z", F, ["batch", 2])],
+    )
+    made.functions.extend([double, quadruple])
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    if overload:
+        made.ir_version = 10
+        made.functions[1].overload = overload
+        made.graph.node[1].overload = overload
+    return made.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "overload", [pytest.param("", id="plain"), pytest.param("v2", id="overloaded")]
+)
+def test_functions_of_the_models_own_are_cut_along(overload):
+    """Those that a function uses in turn included."""
+    model = Model.load(_with_functions(overload))
+
+    answers = [model.predict({"x": floats([1, 2])}, [head])[head].tolist() for head in "yz"]
+
+    assert answers == [[[2, 4]], [[4, 8]]]
+
+
+def test_a_graph_with_sparse_initialisers_is_not_cut():
+    """What the cutting tool does not know is served whole."""
+    made = small.model(
+        [node("MatMul", ["x", "w"], ["y"]), node("Relu", ["x"], ["z"])],
+        [X],
+        [Y, ("z", F, ["batch", 2])],
+    )
+    made.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(
+            helper.make_tensor("w", F, [1], [3.0]), helper.make_tensor("at", I64, [1], [0]), [2, 2]
+        )
+    )
+    model = Model.load(made.SerializeToString())
+
+    assert model.predict({"x": floats([1, -1])}, ["y"])["y"].tolist() == [[3, 0]]
+    assert model.predict({"x": floats([1, -1])}, ["z"])["z"].tolist() == [[1, 0]]
+
+
+def test_a_graph_with_quantisation_notes_is_not_cut():
+    """They are notes beside the graph, and of no use in half of it."""
+    made = small.model(
+        [node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["z"])],
+        [X],
+        [Y, ("z", F, ["batch", 2])],
+    )
+    made.graph.quantization_annotation.add(tensor_name="y")
+    model = Model.load(made.SerializeToString())
+
+    assert model.predict({"x": floats([1, -1])}, ["z"])["z"].tolist() == [[-1, 1]]
+
+
+def test_the_cuts_that_are_kept_are_bounded():
+    """Each holds weights, and a caller may ask for any of 2^n sets of heads."""
+    heads = [f"h{i}" for i in range(6)]
+    model = Model.load(
+        built(
+            [node("Relu", ["x"], [head]) for head in heads],
+            outputs=[(head, F, ["batch", 2]) for head in heads],
+        )
+    )
+
+    for bits in range(1, 2 ** len(heads)):
+        asked = [head for i, head in enumerate(heads) if bits >> i & 1]
+        answers = model.predict({"x": floats([1, -2])}, asked)
+        assert list(answers) == asked
+        assert all(answer.tolist() == [[1, 0]] for answer in answers.values())
+
+    assert len(model._subgraphs._kept) == MOST
+
+
+def test_a_cut_is_made_once_whatever_the_order(rows):
+    """The same heads in another order are the same part of the graph."""
+    three = Model.load(small.three())
+    before = set(three._subgraphs._kept)
+
+    three.predict(rows, ["digits", "tags"])
+    three.predict(rows, ["tags", "digits"])
+
+    assert set(three._subgraphs._kept) - before == {frozenset({"digits", "tags"})}
+
+
+def test_where_no_cut_is_kept_the_whole_graph_does_it(rows, monkeypatch):
+    """Whatever input is absent, since no head that was asked for depends on it."""
+    three = Model.load(small.three())
+    expected = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
+    monkeypatch.setattr(three._subgraphs, "find", lambda _: None)
+
+    found = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
+
+    assert found.tobytes() == expected.tobytes()
+    with pytest.raises(KeyError):
+        # What it does depend on is not made up.
+        three.predict({"digit": rows["digit"]}, ["size"])
+
+
+def test_a_graph_that_has_no_answer_to_zeros_is_cut_after_all(monkeypatch):
+    """The heads that were not asked for are no reason to refuse."""
+    model = Model.load(
+        built(
+            [
+                node("Relu", ["x"], ["y"]),
+                node("Sub", ["place", "ten"], ["near"]),
+                node("Gather", ["table", "near"], ["z"]),
+            ],
+            inputs=[X, ("place", I64, ["batch", 1])],
+            outputs=[Y, ("z", F, ["batch", 1])],
+            constants={"ten": np.int64([10]), "table": floats(1, 2, 3)},
+        )
+    )
+    monkeypatch.setattr(model._subgraphs, "find", lambda _: None)
+
+    before = dict(model._subgraphs._kept)
+    for _ in range(3):
+        assert model.predict({"x": floats([1, -2])}, ["y"])["y"].tolist() == [[1, 0]]
+    assert len(model._subgraphs._kept.keys() | before.keys()) <= 2
+    assert model.predict({"place": np.int64([[11]])}, ["z"])["z"].tolist() == [[2]]
+    with pytest.raises(CannotRun):
+        model.predict({"place": np.int64([[20]])}, ["z"])
+
+
+def test_threads_get_the_answers_to_their_own_rows():
+    """Eight at once, whole and cut, from one model that was just loaded."""
+    model = Model.load(small.three())
+    wrong = []
+    barrier = threading.Barrier(8)
+
+    def ask(thread):
+        barrier.wait()
+        for turn in range(50):
+            fruit = floats([thread, turn])
+            heads = [["size"], ["size", "tags"]][turn % 2]
+            size = model.predict({"fruit": fruit}, heads)["size"]
+            if size.tolist() != [[thread + turn]]:
+                wrong.append((thread, turn, size))
+
+    threads = [threading.Thread(target=ask, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+
+
+# ── weights beside the file ──────────────────────────────────────────────────────────────────────
+
+
+def _external(folder, location="weights.bin"):
+    """A file of two heads whose weights lie beside it."""
+    made = small.model(
+        [node("Mul", ["x", "w"], ["y"]), node("Add", ["x", "v"], ["z"])],
+        [X],
+        [Y, ("z", F, ["batch", 2])],
+        {"w": np.full(2, 3, np.float32), "v": np.full(2, 5, np.float32)},
+    )
+    folder.mkdir(exist_ok=True)
+    path = folder / "model.onnx"
+    onnx.save(made, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    again = onnx.load(path, load_external_data=False)
+    for tensor in again.graph.initializer:
+        next(e for e in tensor.external_data if e.key == "location").value = location
+    path.write_bytes(again.SerializeToString())
+    return path
+
+
+def test_weights_beside_the_file_are_read(tmp_path):
+    """For all heads, and for a cut, which is made in memory."""
+    model = Model.load(_external(tmp_path / "m"))
+
+    both = model.predict({"x": floats([1, 2])}, ["y", "z"])
+    one = model.predict({"x": floats([1, 2])}, ["z"])
+
+    assert {head: value.tolist() for head, value in both.items()} == {
+        "y": [[3, 6]],
+        "z": [[6, 7]],
+    }
+    assert one["z"].tolist() == [[6, 7]]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        pytest.param("../secret.bin", id="above"),
+        pytest.param("{folder}/secret.bin", id="absolute"),
+        pytest.param("absent.bin", id="missing"),
+        pytest.param("link.bin", id="a link that leads out"),
+    ],
+)
+def test_weights_outside_the_files_folder_are_refused(tmp_path, location):
+    """A model that somebody handed us does not read what else is on this machine."""
+    (tmp_path / "secret.bin").write_bytes(bytes(64))
+    path = _external(tmp_path / "m", location.format(folder=tmp_path))
+    (tmp_path / "m" / "link.bin").symlink_to(tmp_path / "secret.bin")
+
+    assert refusal(path).startswith("its weights 'w' are in ")
+
+
+def test_weights_elsewhere_are_refused_in_memory_too(tmp_path, monkeypatch):
+    """Bytes have no folder, so nothing lies beside them."""
+    path = _external(tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+
+    assert refusal(path.read_bytes()).startswith("ONNX Runtime 1.")
+
+
+@pytest.mark.parametrize("name", small.every())
+def test_many_rows_run_some_at_a_time(name, monkeypatch):
+    """With the answers of one run, whatever is left for the last of them."""
+    model = Model.load(small.every()[name])
+    heads = model.signature.head_names
+    row = {
+        tensor.name: np.full((1, *(axis or 2 for axis in tensor.shape)), "yes", object)
+        if tensor.dtype == "string"
+        else np.ones((1, *(axis or 2 for axis in tensor.shape)), tensor.dtype)
+        for entry in model.signature.inputs.values()
+        for tensor in entry.tensors
+    }
+    for rows in (3, 4, 5, 9):
+        arrays = {key: np.repeat(array, rows, axis=0) for key, array in row.items()}
+        monkeypatch.undo()
+        expected = model.predict(arrays, heads)
+        monkeypatch.setattr("service.inference.model.MOST_ROWS", 4)
+        found = model.predict(arrays, heads)
+        for head in heads:
+            assert found[head].dtype == expected[head].dtype
+            assert difference(found[head], expected[head]) <= 1e-6

@@ -1,0 +1,295 @@
+"""What is logged: one line each, which nobody else can write, and nothing of a request's body."""
+
+import io
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import TricepsError
+from service.http import request_ids
+from service.observability import logs
+from tests.harness import small
+
+ROOT = Path(__file__).parents[3]
+TOKEN = "triceps_" + "Ab1_-" * 8 + "Ab1"
+PATIENCE = 20
+
+
+@pytest.fixture
+def say():
+    """Log something by a formatter; what is written."""
+
+    def log(
+        formatter, message, *arguments, name="service.server.front", error=None, request_id=None
+    ):
+        info = None if error is None else (type(error), error, error.__traceback__)
+        record = logging.LogRecord(name, logging.WARNING, "", 0, message, arguments, info)
+        if request_id is not None:
+            # As `extra` does.
+            record.request_id = request_id
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(formatter)
+        handler.emit(record)
+        return stream.getvalue()
+
+    return log
+
+
+def raised(error, cause=None):
+    """An error that was raised, perhaps because of another."""
+    try:
+        if cause is None:
+            raise error
+        raise error from cause
+    except type(error) as caught:
+        return caught
+
+
+def test_a_record_is_an_object_on_one_line(say):
+    """With its time as RFC 3339 has it."""
+    before = time.time()
+    line = say(logs.Lines(), "serving %s, version %s", "a", 1, name="service.repository.reloader")
+    said = json.loads(line)
+    moment = said.pop("time")
+
+    assert line.endswith("}\n")
+    assert line.count("\n") == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment)
+    assert abs(np.datetime64(moment[:-1]).astype("datetime64[ms]").astype(int) / 1e3 - before) < 5
+    assert said == {
+        "level": "warning",
+        "process": os.getpid(),
+        "logger": "service.repository.reloader",
+        "message": "serving a, version 1",
+    }
+
+
+def test_a_request_has_its_name_in_what_is_said_of_it(say):
+    """As whoever logs has it, or as is known of what is being answered."""
+    request_ids.current.set("known")
+    try:
+        known = say(logs.Lines(), "x")
+        told = say(logs.Lines(), "x", request_id="told")
+        text = say(logs.Text(), "x")
+    finally:
+        request_ids.current.set("")
+
+    assert json.loads(known)["request_id"] == "known"
+    assert json.loads(told)["request_id"] == "told"
+    assert text.endswith(" service.server.front: x (request known)\n")
+
+
+@given(st.text())
+def test_no_text_is_more_than_one_line(text):
+    """Whatever is in it; and in JSON, it is all there."""
+    record = logging.LogRecord(text or "x", logging.INFO, "", 0, "%s", (text,), None)
+    line, shown = logs.Lines().format(record), logs.Text().format(record)
+
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    assert json.loads(line)["message"] == text
+    assert len(shown.splitlines()) == 1
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("forged", "shown"),
+    [
+        pytest.param('a\n{"level": "info"}', 'a\\n{"level": "info"}', id="a line"),
+        pytest.param("a\r\nINFO 1 x: b", "a\\r\\nINFO 1 x: b", id="a line of another system"),
+        pytest.param("a\x1b[2Jb", "a\\x1b[2Jb", id="what clears a screen"),
+        pytest.param("a\u2028b", "a\\u2028b", id="a line in other alphabets"),
+        pytest.param("a\u202eb", "a\\u202eb", id="what turns the direction"),
+        pytest.param("a\x85b\x9bc", "a\\x85b\\x9bc", id="what is control beyond ASCII"),
+        pytest.param("é\tb", "é\tb", id="what harms nobody"),
+    ],
+)
+def test_a_terminal_is_driven_by_nobody(say, forged, shown):
+    """What would is shown as what it is."""
+    assert say(logs.Text(), "%s", forged).endswith(f" service.server.front: {shown}\n")
+
+
+def test_an_exception_is_one_text_with_what_led_to_it(say):
+    """Oldest first, each with where it was raised."""
+    error = raised(TricepsError("second"), raised(OSError(2, "No such file")))
+    line = say(logs.Lines(), "failed", name="service.repository.reloader", error=error)
+    exception = json.loads(line)["exception"]
+
+    assert line.count("\n") == 1
+    first, second = exception.split("\nand then:\n")
+    assert first.startswith('  File "')
+    assert first.endswith("\nFileNotFoundError: [Errno 2] No such file")
+    assert second.endswith("TricepsError: second")
+    assert exception.count(", in raised\n") == 2
+
+
+def test_an_exception_that_leads_to_itself_ends(say):
+    """It happens, and the log is no place to hang in."""
+    first, second = raised(ValueError("1")), raised(KeyError("2"))
+    first.__context__, second.__context__ = second, first
+    exception = json.loads(say(logs.Lines(), "failed", error=first))["exception"]
+
+    assert exception.count("\nand then:\n") == 1
+
+
+def test_an_exception_that_is_none_is_none():
+    """As whoever logs one outside of any has it."""
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "y", (), (None, None, None))
+
+    assert "exception" not in json.loads(logs.Lines().format(record))
+    assert logs.Text().format(record).endswith(" x: y")
+
+
+@pytest.mark.parametrize("formatter", [logs.Lines(), logs.Text()])
+def test_what_an_exception_quotes_is_not_told(say, formatter):
+    """It may be of a body; but where it was raised is, and all of what concerns files."""
+    error = raised(ValueError("could not read 'payload'"), raised(KeyError("payload")))
+
+    told = say(formatter, "failed", error=error)
+    of_files = say(formatter, "failed", error=error, name="service.repository.catalog")
+
+    assert "payload" not in told
+    assert "ValueError" in told
+    assert ", in raised" in told
+    assert "could not read 'payload'" in of_files
+
+
+@pytest.mark.parametrize("formatter", [logs.Lines(), logs.Text()])
+def test_of_the_event_loops_objects_nothing_is_told(say, formatter):
+    """It shows a task with what was raised in it."""
+    message = "Task exception was never retrieved\nfuture: <Task exception=KeyError('payload')>"
+    told = say(formatter, message, name="asyncio", error=raised(KeyError("payload")))
+
+    assert "Task exception was never retrieved" in told
+    assert "KeyError" in told
+    assert "payload" not in told
+
+
+@pytest.mark.parametrize("formatter", [logs.Lines(), logs.Text()])
+@pytest.mark.parametrize("text", [TOKEN, f"x={TOKEN}&y", f"authorization: Bearer {TOKEN}"])
+def test_a_token_is_hidden_wherever_it_comes_from(say, formatter, text):
+    """In a message, or in an exception."""
+    told = say(formatter, "got %s", text)
+    told += say(
+        formatter, "failed", name="service.repository.reloader", error=raised(ValueError(text))
+    )
+
+    assert TOKEN not in told
+    assert TOKEN[8:] not in told
+    assert told.count("(a token)") == 2
+
+
+def test_of_a_header_no_scheme_or_form_of_token_is_told(say):
+    """Whatever somebody took for a token of ours."""
+    assert "czpz" not in say(logs.Lines(), "%r", {b"authorization": b"Basic czpz"})
+    assert "x.y-z" not in say(logs.Lines(), "bearer  x.y-z=")
+
+
+def test_a_terminal_gets_lines_and_all_else_json(monkeypatch):
+    """Warnings of Python are logged, too."""
+    root = logging.getLogger()
+    for is_terminal, kind in ((True, logs.Text), (False, logs.Lines)):
+        stream = io.StringIO()
+        stream.isatty = lambda known=is_terminal: known
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(root, "handlers", [])
+        monkeypatch.setattr(root, "level", logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            logs.set_up()
+            warnings.warn("something", stacklevel=1)
+            logging.captureWarnings(capture=False)
+
+        assert [type(handler.formatter) for handler in root.handlers] == [kind]
+        assert root.level == logging.INFO
+        assert "something" in stream.getvalue()
+        assert stream.getvalue().count("\n") == 1
+
+
+_BUGGY = """
+from pathlib import Path
+from service.commands import main
+from service.observability import logs
+from service.inference.model import Model
+from service.wire.native.answers import Writer
+
+right = Writer.write
+
+def write(*arguments):
+    # Its model has to be loaded first, and that writes answers too.
+    if Path("armed").exists():
+        raise ValueError(repr(arguments))
+    return right(*arguments)
+
+def summary(*arguments):
+    from flask import request
+    raise KeyError(repr((arguments, request.headers)))
+
+from service.api import descriptions
+descriptions.summary = summary
+Writer.write = write
+logs.set_up()
+main.main()
+"""
+
+
+def test_bugs_under_requests_tell_nothing_of_them(tmp_path):
+    """A real service with two bugs, which quote all they have: each is one line, and says where."""
+    small.put(tmp_path / "models", "three", 1, small.three())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BUGGY, "serve", "--port", str(port), "--workers", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+    body = json.dumps({"instances": [{"fruit": [123456, 2]}], "heads": ["size"]}).encode()
+
+    def ask(path, body=None):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            assert ask("/livez") == 200
+            break
+        except OSError:
+            time.sleep(0.02)
+    (tmp_path / "armed").touch()
+    statuses = [ask("/predict", body), ask("/models")]
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE)
+    failed = [said for said in map(json.loads, err.splitlines()) if said["level"] == "error"]
+
+    assert statuses == [500, 500]
+    assert [said["exception"].splitlines()[-1] for said in failed] == ["ValueError", "KeyError"]
+    assert all("in write" in s["exception"] or "in summary" in s["exception"] for s in failed)
+    assert "123456" not in err
+    assert TOKEN not in err

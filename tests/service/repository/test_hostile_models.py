@@ -1,0 +1,1047 @@
+"""Files that mean harm, or are as bad as if: each is refused by name, and the rest serves on.
+
+What a file may do is done here for real: it is laid into a repository beside a good model, and the
+repository, or a whole service, is asked what came of it.
+"""
+
+import ast
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from service.app import create_app
+from service.errors import ModelRefused, Shortage
+from service.host import memory
+from service.inference import model
+from service.inference.model import Model
+from service.repository import sandbox
+from service.repository.reloader import Library
+from service.repository.repository import open_repository
+from service.settings import Settings
+from tests.harness import small
+from tests.service.commands.test_serve import Server, free_port, get
+
+ROOT = Path(__file__).parents[3]
+F = TensorProto.FLOAT
+X, Y = ("x", F, ["n", 2]), ("y", F, ["n", 2])
+GOOD = small.three()
+node = helper.make_node
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A repository with a good model."""
+    small.put(tmp_path / "models", "good", 1, GOOD)
+    return tmp_path / "models"
+
+
+def refusals(models):
+    """Look into a repository, in which the good model serves: by name, why others do not."""
+    repository = open_repository(models)
+    assert repository.find("good").version == "1"
+    return {(entry.name, entry.version): entry.reason for entry in repository.refused}
+
+
+def built(nodes, inputs=(X,), outputs=(Y,), constants=None):
+    """A foreign file's bytes."""
+    return small.model(nodes, inputs, outputs, constants).SerializeToString()
+
+
+# ── what is no file ──────────────────────────────────────────────────────────────────────────────
+
+
+def _socket(path):
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as made:
+        os.chdir(path.parent)  # the path of a socket is short
+        made.bind(path.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(os.mkfifo, "it is no file: expected one, received a pipe", id="a pipe"),
+        pytest.param(_socket, "it cannot be read: No such device or address", id="a socket"),
+        pytest.param(Path.mkdir, "it cannot be read: Is a directory", id="a folder"),
+        pytest.param(
+            lambda path: path.symlink_to("/dev/zero"),
+            "a link leads out of the repository, to /dev/zero: expected the file",
+            id="a link to a device",
+        ),
+        pytest.param(
+            lambda path: path.symlink_to(path),
+            "it cannot be read: Too many levels of symbolic links",
+            id="a link to itself",
+        ),
+        pytest.param(
+            lambda path: (path.touch(), os.truncate(path, 5 << 30)),
+            "it has 5368709120 bytes, and an ONNX file at most 2147483647",
+            id="five gigabytes of holes",
+        ),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_refused(models, monkeypatch, make, reason):
+    """At once: nobody waits at the other end of a pipe, and a device has no end."""
+    monkeypatch.chdir(models)
+    (models / "bad" / "1").mkdir(parents=True)
+    make(models / "bad" / "1" / "model.onnx")
+    started = time.monotonic()
+
+    assert refusals(models)["bad", "1"].startswith(reason)
+    assert time.monotonic() - started < 30
+
+
+def test_a_device_that_is_named_itself_is_refused():
+    """It is no repository, whose links would be looked at, and is no file either."""
+    with pytest.raises(ModelRefused, match="it is no file: expected one, received a pipe or a dev"):
+        Model.load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("place", ["good2", "good/2", "good/2/model.onnx"])
+def test_links_out_of_the_repository_are_refused(models, place):
+    """Who may put a link there need not be who may read what it leads to."""
+    outside = models.parent / "secret"
+    small.put(outside, "m", 2, GOOD)
+    target = {1: outside / "m", 2: outside / "m" / "2", 3: outside / "m" / "2" / "model.onnx"}
+    (models / place).parent.mkdir(parents=True, exist_ok=True)
+    (models / place).symlink_to(target[len(Path(place).parts)])
+
+    [(name, reason)] = refusals(models).items()
+
+    assert name == (Path(place).parts[0], "2")
+    assert reason == (
+        f"a link leads out of the repository, to {outside / 'm' / '2' / 'model.onnx'}: expected "
+        "the file, or a link inside; the repository itself may be a link"
+    )
+
+
+def test_a_mounted_folder_of_links_serves(tmp_path):
+    """Kubernetes mounts a file as a link to a link in a folder beside it, weights as well."""
+    folder = tmp_path / "models" / "m" / "1"
+    hidden = folder / "..2024_01_01" / "model.onnx"
+    _external(hidden, "w.bin", bytes(8))
+    (folder / "..data").symlink_to("..2024_01_01")
+    for name in ("model.onnx", "w.bin"):
+        (folder / name).symlink_to(f"..data/{name}")
+
+    found = open_repository(tmp_path / "models").find("m")
+
+    assert found.model.predict({"x": np.ones((1, 2), np.float32)}, ["y"])["y"].tolist() == [[0, 0]]
+
+
+def test_a_file_that_grows_is_read_as_it_was(models, monkeypatch):
+    """What is written after it was opened is not waited for; then it is another file."""
+    path = models / "good" / "1" / "model.onnx"
+    stop = threading.Event()
+
+    def grow():
+        with path.open("ab") as file:
+            while not stop.is_set():
+                file.write(b"\0" * 65536)
+                file.flush()
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        while path.stat().st_size == len(GOOD):
+            time.sleep(0.001)
+        started = time.monotonic()
+        content = model._content(path)
+        took = time.monotonic() - started
+    finally:
+        stop.set()
+        writer.join()
+
+    assert content.startswith(GOOD)
+    assert took < 2
+    assert "good" in {entry.name for entry in open_repository(models).refused}
+
+
+# ── weights beside it ────────────────────────────────────────────────────────────────────────────
+
+
+def _external(path, location, weights=None, *, dims=(2,), **more):
+    """A file of two heads, with weights that it says lie somewhere."""
+    made = small.model(
+        [node("Mul", ["x", "w"], ["y"]), node("Add", ["x", "x"], ["z"])], [X], [Y, ("z", *Y[1:])]
+    )
+    tensor = made.graph.initializer.add(name="w", data_type=F, dims=dims)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **more}.items():
+        tensor.external_data.add(key=key, value=value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(made.SerializeToString())
+    if weights is not None:
+        (path.parent / location).write_bytes(weights)
+
+
+def _with_pipe(path):
+    _external(path, "w.bin")
+    os.mkfifo(path.parent / "w.bin")
+
+
+def _with_folder(path):
+    _external(path, "w.bin")
+    (path.parent / "w.bin").mkdir()
+
+
+def _with_link(path):
+    _external(path, "w.bin")
+    (path.parent / "w.bin").symlink_to("/etc/hostname")
+
+
+def _with_linked_folder(path):
+    _external(path, "there/hostname")
+    (path.parent / "there").symlink_to("/etc")
+
+
+def _with_loop(path):
+    _external(path, "w.bin")
+    (path.parent / "w.bin").symlink_to("w.bin")
+
+
+def _without_place(path):
+    _external(path, "w.bin", bytes(8), offset="eight")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        pytest.param(
+            lambda path: _external(path, "/proc/self/environ", length="8"),
+            "'/proc/self/environ', which is outside of its folder",
+            id="absolute",
+        ),
+        pytest.param(
+            lambda path: _external(path, "../../../../../../../../etc/passwd", length="8"),
+            "'../../../../../../../../etc/passwd', which is outside of its folder",
+            id="above",
+        ),
+        pytest.param(_with_link, "'w.bin', which is outside of its folder", id="a link"),
+        pytest.param(
+            _with_linked_folder,
+            "'there/hostname', which is outside of its folder",
+            id="a folder that is a link",
+        ),
+        pytest.param(_with_loop, "'w.bin', which ", id="a link to itself"),
+        pytest.param(_with_pipe, "'w.bin', which is no file", id="a pipe"),
+        pytest.param(_with_folder, "'w.bin', which is no file", id="a folder"),
+        pytest.param(
+            # Between the parts of ONNX Runtime this says: at that address of this process.
+            lambda path: _external(path, "*/_ORT_MEM_ADDR_/*", offset="4096", length="8"),
+            "'*/_ORT_MEM_ADDR_/*', which cannot be read: No such file or directory",
+            id="an address in memory",
+        ),
+        pytest.param(
+            lambda path: _external(path, "w.bin", bytes(8), offset="-8"),
+            "'w.bin', bytes -8 to 8, and that has 8",
+            id="before its beginning",
+        ),
+        pytest.param(
+            lambda path: _external(path, "w.bin", bytes(8), offset=str(2**64 - 8), length="8"),
+            f"'w.bin', bytes {2**64 - 8} to {2**64}, and that has 8",
+            id="far behind its end",
+        ),
+        pytest.param(
+            lambda path: _external(path, "w.bin", bytes(8), length=str(2**62)),
+            f"'w.bin', bytes 0 to {2**62}, and that has 8",
+            id="longer than it is",
+        ),
+        pytest.param(_without_place, "'w.bin', which says no place in a file", id="no number"),
+        pytest.param(
+            lambda path: _external(path, "a\0b"), "which says no place in a file", id="no path"
+        ),
+    ],
+)
+def test_weights_that_are_not_beside_the_file_are_refused(models, make, reason):
+    """Before ONNX Runtime is asked: what is elsewhere on this machine is not the model's."""
+    make(models / "bad" / "1" / "model.onnx")
+
+    said = refusals(models)["bad", "1"]
+
+    assert said.startswith("its weights 'w' are in ")
+    assert reason in said
+
+
+def test_weights_are_looked_for_wherever_a_graph_has_some(tmp_path):
+    """In a node, in the branch of an If, in a function: not among the initialisers alone."""
+    tensor = TensorProto(name="w", data_type=F, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    constant = node("Constant", [], ["w"], value=tensor)
+    branch = helper.make_graph(
+        [constant], "branch", [], [helper.make_tensor_value_info("w", F, [2])]
+    )
+    sparse = onnx.SparseTensorProto(values=tensor, dims=[2])
+    function = helper.make_function(
+        "own", "f", [], ["w"], [constant], [helper.make_opsetid("", 18)]
+    )
+    for made in (
+        onnx.ModelProto(graph=onnx.GraphProto(node=[constant])),
+        onnx.ModelProto(graph=onnx.GraphProto(node=[node("If", ["c"], ["w"], then_branch=branch)])),
+        onnx.ModelProto(graph=onnx.GraphProto(sparse_initializer=[sparse])),
+        onnx.ModelProto(functions=[function]),
+    ):
+        assert [found.name for found in model._tensors(made)] == ["w"]
+
+
+def test_every_place_of_a_tensor_is_known():
+    """A release of onnx that adds one is noticed here: all that leads to a tensor is listed."""
+    kinds, waiting = {}, [onnx.ModelProto.DESCRIPTOR]
+    while waiting:
+        kind = waiting.pop()
+        below = [(field.name, field.message_type) for field in kind.fields if field.message_type]
+        kinds[kind.name] = [(name, part.name) for name, part in below]
+        waiting += [part for _, part in below if part.name not in kinds]
+    leads, holds = set(), {"TensorProto"}
+    for _ in kinds:
+        found = {(n, k) for k, parts in kinds.items() for n, part in parts if part in holds}
+        leads, holds = {name for name, _ in found}, holds | {kind for _, kind in found}
+
+    assert {"graph", "node", "attribute", "t", "g", "initializer"} <= leads <= model._HOLDERS
+
+
+# ── graphs ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _altered(**values):
+    made = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def _opset(version):
+    made = _altered()
+    made.opset_import[0].version = version
+    return made.SerializeToString()
+
+
+def _initialiser(dims, raw=b""):
+    made = small.model([node("Add", ["x", "w"], ["y"])], [("x", F, ["n", "m"])], [("y", F, None)])
+    made.graph.initializer.add(name="w", data_type=F, dims=dims, raw_data=raw)
+    return made.SerializeToString()
+
+
+def _own_function(*nodes):
+    made = small.model([node("f", ["x"], ["y"], domain="own")], [X], [Y])
+    opsets = [helper.make_opsetid("own", 1), helper.make_opsetid("", 18)]
+    made.opset_import.append(opsets[0])
+    made.functions.append(helper.make_function("own", "f", ["a"], ["b"], list(nodes), opsets))
+    return made.SerializeToString()
+
+
+def _row(*axes, dtype=F):
+    axes = ["n", *axes]
+    return built([node("Identity", ["x"], ["y"])], [("x", dtype, axes)], [("y", dtype, axes)])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(GOOD[: len(GOOD) // 2], "it is not an ONNX file, or not the", id="truncated"),
+        pytest.param(os.urandom(4096), "it is not an ONNX ", id="random bytes"),
+        pytest.param(b"", "it is not an ONNX model: it has no outputs", id="empty"),
+        pytest.param(_opset(999), "ONNX Runtime 1.", id="an opset that is not there yet"),
+        pytest.param(_opset(-1), "ONNX Runtime 1.", id="an opset below nought"),
+        pytest.param(
+            _altered(ir_version=99).SerializeToString(), "ONNX Runtime 1.", id="another format"
+        ),
+        pytest.param(
+            built([node("Evil", ["x"], ["y"], domain="com.evil")]),
+            "ONNX Runtime 1.",
+            id="an operator of its own",
+        ),
+        pytest.param(
+            _own_function(node("f", ["a"], ["b"], domain="own")),
+            "ONNX Runtime 1.",
+            id="a function that calls itself",
+        ),
+        pytest.param(_initialiser([2**40]), "ONNX Runtime 1.", id="four terabytes announced"),
+        pytest.param(_initialiser([2**62, 4]), "ONNX Runtime 1.", id="more than an address"),
+        pytest.param(_initialiser([-5], b"12345678"), "ONNX Runtime 1.", id="fewer than none"),
+        pytest.param(_initialiser([2**30], b"1234"), "ONNX Runtime 1.", id="less than announced"),
+        pytest.param(
+            _row(10**9, 10**9),
+            "input 'x' is float32[1000000000 x 1000000000] a row: 1 of them are more than memory",
+            id="a row that nobody can send",
+        ),
+        pytest.param(_row(2**62, 4), "input 'x' is float32[4611", id="a row of more than 64 bits"),
+        pytest.param(
+            _row(2**62, dtype=TensorProto.STRING),
+            "input 'x' is string[4611",
+            id="texts without end",
+        ),
+        pytest.param(
+            built([node("B" + "o" * 10**6 + "gus", ["x"], ["y"])]),
+            "ONNX Runtime 1.",
+            id="long name",
+        ),
+        pytest.param(
+            built([node("B\x1b[31m\u202eogus", ["x"], ["y"])]), "ONNX Runtime 1.", id="colours"
+        ),
+    ],
+)
+def test_a_file_that_is_no_model_for_us_is_refused(models, content, reason):
+    """In a line that is not long, and that nothing in the file can forge or colour."""
+    small.put(models, "bad", 1, content)
+    started = time.monotonic()
+
+    said = refusals(models)["bad", "1"]
+
+    assert said.startswith(reason)
+    assert said.isprintable()
+    assert len(said) < 500
+    assert time.monotonic() - started < 30
+
+
+# ── metadata ─────────────────────────────────────────────────────────────────────────────────────
+
+NOTE = json.loads(onnx.load_from_string(GOOD).metadata_props[0].value)
+
+
+def _noted(text):
+    made = onnx.load_from_string(GOOD)
+    made.metadata_props[0].value = text
+    return made.SerializeToString()
+
+
+def _deep(levels, inside=1):
+    for _ in range(levels):
+        inside = [inside]
+    return inside
+
+
+def _provenance(value):
+    return json.dumps({**NOTE, "provenance": {"x": value}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("null", id="null"),
+        pytest.param("[]", id="a list"),
+        pytest.param('{"format": 1e0}', id="a format that is no whole number"),
+        pytest.param("[" * 100_000, id="deep, and without end"),
+        pytest.param(_provenance(_deep(900)), id="deeper than an answer can be"),
+        pytest.param(_provenance(10**30), id="a number that no answer holds"),
+        pytest.param(_provenance("\ud800"), id="half of a surrogate pair"),
+        pytest.param('{"format": 1, "provenance": {"x": NaN}}', id="no number"),
+        pytest.param('{"format": 1, "x": ' + "9" * 5000 + "}", id="five thousand digits"),
+        pytest.param(json.dumps({**NOTE, "golden": 7}), id="golden rows that are none"),
+        pytest.param(json.dumps({**NOTE, "models": {"v": "risk"}}), id="a view of a text"),
+        pytest.param(" " * (64 * 2**20 + 1), id="larger than any"),
+    ],
+)
+def test_metadata_that_is_not_ours_is_refused(models, text):
+    """Also what would only come to light once somebody asks for the signature."""
+    small.put(models, "bad", 1, _noted(text))
+
+    assert "metadata 'triceps'" in refusals(models)["bad", "1"]
+
+
+def _places(value, place=()):
+    """Every place in a JSON value."""
+    yield place
+    listed = enumerate(value) if isinstance(value, list) else ()
+    for key, part in value.items() if isinstance(value, dict) else listed:
+        yield from _places(part, (*place, key))
+
+
+def _replaced(value, place, other):
+    if not place:
+        return other
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[place[0]] = _replaced(value[place[0]], place[1:], other)
+    return copy
+
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**400, 1e308, -1e308, 2**63, "\ud800", "\0", "\x1b[31m", "kind", "risk"])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(list(_places(NOTE))), anything)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_whatever_stands_in_a_signature_harms_nobody(tmp_path_factory, place, other):
+    """The file is refused, or it serves and all pages can be read: one file speaks for itself."""
+    models = tmp_path_factory.mktemp("models")
+    small.put(models, "good", 1, GOOD)
+    small.put(models, "odd", 1, _noted(json.dumps(_replaced(NOTE, place, other))))
+    client = create_app(Settings(models=models)).test_client()
+
+    pages = ["/models", "/models/odd", "/models/odd/example", "/openapi.json", "/v2/models/odd"]
+    found = {page: client.get(page).status_code for page in [*pages, "/v1/models/odd/metadata"]}
+
+    assert found["/models"] == found["/openapi.json"] == 200
+    assert set(found.values()) <= ({200} if found["/models/odd"] == 200 else {200, 503})
+
+
+# ── a trial ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _loop(times):
+    """A file that doubles x as many times, which is done when it is tried."""
+    body = helper.make_graph(
+        [node("Identity", ["on"], ["again"]), node("Add", ["a", "a"], ["b"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("a", F, None),
+        ],
+        [
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("b", F, None),
+        ],
+    )
+    nodes = [node("Loop", ["times", "on", "x"], ["y"], body=body)]
+    return built(nodes, constants={"times": np.array(times), "on": np.array(True)})
+
+
+def _laughs(levels):
+    """A file of few bytes with 2^levels nodes, once its functions are written out."""
+    made = onnx.load_from_string(_own_function(node("g0", ["a"], ["b"], domain="own")))
+    opsets = list(made.functions[0].opset_import)
+    last = [node("Relu", ["a"], ["b"])]
+    for level in range(levels, -1, -1):
+        made.functions.append(helper.make_function("own", f"g{level}", ["a"], ["b"], last, opsets))
+        last = [
+            node(f"g{level}", ["a"], ["c"], domain="own"),
+            node(f"g{level}", ["c"], ["b"], domain="own"),
+        ]
+    return made.SerializeToString()
+
+
+def _spread(megabytes):
+    """A file of few bytes that takes as much memory whenever it answers."""
+    return built(
+        [
+            node("ConstantOfShape", ["size"], ["many"], value=helper.make_tensor("v", F, [1], [1])),
+            node("ReduceSum", ["many"], ["sum"], keepdims=0),
+            node("Add", ["x", "sum"], ["y"]),
+        ],
+        constants={"size": np.array([megabytes * 2**18])},
+    )
+
+
+def large(megabytes):
+    """A file of real weights, and that size."""
+    return built(
+        [
+            # Which row it takes depends on x, or all but that one would be left out at once.
+            node("ReduceMin", ["x"], ["least"], keepdims=0),
+            node("Mul", ["least", "nought"], ["zero"]),
+            node("Cast", ["zero"], ["place"], to=TensorProto.INT64),
+            node("Gather", ["w", "place"], ["taken"]),
+            node("Add", ["x", "taken"], ["y"]),
+        ],
+        constants={
+            "w": np.ones((megabytes * 2**17, 2), np.float32),
+            "nought": np.float32(0),
+        },
+    )
+
+
+# Tries files with the limits given: prints why each is refused, and what the worst of it took.
+_TRY = """
+import os, sys, time
+from service.host import memory
+from service.inference import model
+from service.repository import catalog, sandbox
+from service.repository.scan import Version
+
+sandbox.BUSY_SECONDS, sandbox.WALL_SECONDS = 1, 4
+free = int(sys.argv[1]) << 20
+memory.available = lambda: free
+{before}
+with sandbox.kept({workers}):
+    for path in sys.argv[2:]:
+        made = catalog.load(Version("m", "1", path, ((path,),)))
+        print(getattr(made, "reason", "loaded"), flush=True)
+"""
+
+
+def tried(tmp_path, *contents, free=2000, workers=1, before=""):
+    """Why each of some files is refused, by a keeper in a process of its own; and the seconds."""
+    paths = []
+    for number, content in enumerate(contents):
+        paths.append(tmp_path / f"{number}.onnx")
+        paths[-1].write_bytes(content)
+    code = _TRY.format(before=textwrap.dedent(before), workers=workers)
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(free), *paths],
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines(), time.monotonic() - started
+
+
+def test_a_good_file_passes_its_trial(tmp_path):
+    """And one that is refused is refused in its own words, as without a trial."""
+    assert tried(tmp_path, GOOD, b"no model", small.plant())[0] == [
+        "loaded",
+        "it is not an ONNX file, or not the whole of one",
+        "loaded",
+    ]
+
+
+def test_a_file_that_never_ends_is_refused(tmp_path):
+    """Whether it computes for ever, or is written out for ever; and the next one is tried."""
+    reasons, seconds = tried(tmp_path, _loop(2**62), _laughs(60), GOOD)
+
+    assert reasons[:2] == ["it was not loaded within 1 s of work"] * 2
+    assert reasons[2] == "loaded"
+    assert seconds < 20
+
+
+def test_a_file_that_waits_is_refused(tmp_path):
+    """It may be on a disk that does not answer: that is no work, and no reason to wait for ever."""
+    before = """
+        load = model.Model.load
+        waits = lambda path: time.sleep(60) if path.name == "0.onnx" else load(path)
+        sandbox.Model.load = staticmethod(waits)
+    """
+
+    assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
+        "it was not loaded within 4 s",
+        "loaded",
+    ]
+
+
+@pytest.mark.parametrize("how", ["SIGSEGV", "SIGABRT"])
+def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
+    """It ends another than the one that serves."""
+    before = f"""
+        import signal
+        load = model.Model.load
+        def ends(path):
+            if path.name == "0.onnx":
+                os.kill(os.getpid(), signal.{how})
+            return load(path)
+        sandbox.Model.load = staticmethod(ends)
+    """
+
+    assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
+        f"whoever loads it is ended, by {how}",
+        "loaded",
+    ]
+
+
+def test_a_bug_in_a_trial_is_told(tmp_path):
+    """In the words of Python, as without a trial."""
+    before = """
+        def fails(path):
+            raise ZeroDivisionError("by nought")
+        sandbox.Model.load = staticmethod(fails)
+    """
+
+    assert tried(tmp_path, GOOD, before=before)[0] == [
+        "loading it failed: ZeroDivisionError: by nought"
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free")
+def test_a_file_that_takes_more_than_is_free_is_refused(tmp_path):
+    """By its weights, or only by what it does; and the next one is tried."""
+    reasons, _ = tried(tmp_path, large(100), _spread(400), _spread(100_000), GOOD, free=200)
+
+    assert reasons == [
+        "loading it takes more than the 180 MB of memory that are free for it"
+    ] * 3 + ["loaded"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free")
+def test_every_worker_has_to_have_room(tmp_path):
+    """What one of them may load, four may not: they would be killed when all have."""
+    alone, _ = tried(tmp_path, large(50), free=450)
+    [reason], _ = tried(tmp_path, large(50), free=450, workers=8)
+
+    assert alone == ["loaded"]
+    assert reason.startswith("loading it takes ")
+    assert "MB in each of 8 processes: expected at most the 405 MB of memory" in reason
+
+
+def test_a_file_is_tried_once_for_all(tmp_path):
+    """Each worker asks; until it has changed, what is known of it is the answer."""
+    before = """
+        load = model.Model.load
+        def counts(path):
+            print("tried", flush=True)
+            return load(path)
+        sandbox.Model.load = staticmethod(counts)
+        catalog.Model = type("Other", (), {"load": staticmethod(load)})
+    """
+    (tmp_path / "0.onnx").write_bytes(GOOD)
+    code = _TRY.format(before=textwrap.dedent(before), workers=2)
+    paths = [tmp_path / "0.onnx"] * 3
+    done = subprocess.run(
+        [sys.executable, "-c", code, "2000", *paths],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["tried", "loaded", "loaded", "loaded"]
+
+
+def test_without_its_keeper_no_file_is_loaded(tmp_path):
+    """What has not been tried might end whoever loads it."""
+    before = """
+        sandbox.VERDICT_SECONDS = 1
+        sandbox._become_keeper = lambda *_: os._exit(1)
+    """
+    said, _ = tried(tmp_path, GOOD, before=before)
+
+    assert said == [
+        "it cannot be tried, now: the process that tries models does not answer",
+    ]
+
+
+def test_a_keeper_that_is_killed_is_replaced(tmp_path):
+    """Whoever is waiting for it then is answered by the next one."""
+    before = """
+        become, path = sandbox._become_keeper, sys.argv[2]
+        def once(*given):
+            try:
+                os.mkdir(path + ".first")
+            except FileExistsError:
+                become(*given)
+            os._exit(1)
+        sandbox._become_keeper = once
+    """
+
+    assert tried(tmp_path, GOOD, before=before)[0] == ["loaded"]
+
+
+@pytest.mark.parametrize("error", ["OSError(24, 'Too many open files')", "OSError(12, 'memory')"])
+def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
+    """It is not remembered of it, and the next trial may go well."""
+    before = f"""
+        load, path = model.Model.load, sys.argv[2]
+        def short(source):
+            try:
+                os.mkdir(path + ".first")
+            except FileExistsError:
+                return load(source)
+            raise {error}
+        sandbox.Model.load = staticmethod(short)
+        sys.argv.append(sys.argv[2])
+    """
+    (refused, loaded), _ = tried(tmp_path, GOOD, before=before)
+
+    assert refused.startswith("loading it failed: OSError: ")
+    assert loaded == "loaded"
+
+
+def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
+    """Who loads takes more than it will keep: another that finds too little waits until it has."""
+    end, other = socket.socketpair()
+    keeper = sandbox._Keeper(end, 2)
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    monkeypatch.setattr(
+        sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic(), None, 500, 9)
+    )
+    loading, done = socket.socketpair()
+    with end, other, loading:
+        assert keeper._judge("a", "s") == (None, 500)
+        keeper._loading[loading] = 500
+        threading.Timer(0.1, done.close).start()
+        started = time.monotonic()
+
+        assert keeper._judge("a", "s") == (None, 500)
+        assert time.monotonic() - started > 0.05
+
+
+def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
+    """Two workers are about to load one model; a second one finds less by that."""
+    end, other = socket.socketpair()
+    keeper = sandbox._Keeper(end, 2)
+    monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
+    frees = []
+
+    def _try(path, stamp, free, _):
+        frees.append(free >> 20)
+        return sandbox._Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
+
+    monkeypatch.setattr(sandbox, "_try", _try)
+    with end, other:
+        first = [keeper._judge("a", "s")[0] for _ in range(1)]
+        second = keeper._judge("b", "s")[0]
+
+    assert (first, frees) == ([None], [900, 700])
+    assert second is None
+
+
+def test_what_was_loaded_once_needs_room_again(monkeypatch):
+    """A version that went and is asked for again is not tried again, and may find none."""
+    end, other = socket.socketpair()
+    keeper = sandbox._Keeper(end, 1)
+    free = [1000 << 20]
+    monkeypatch.setattr(memory, "available", lambda: free[0])
+    verdict = sandbox._Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
+    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
+    with end, other:
+        assert keeper._judge("a", "s")[0] is None
+        free[0] = 100 << 20
+
+        with pytest.raises(Shortage, match="takes 300 MB: expected at most the 90 MB of memory"):
+            keeper._judge("a", "s")
+
+
+def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
+    """It is not waited for longer than any load takes."""
+    end, other = socket.socketpair()
+    keeper = sandbox._Keeper(end, 1)
+    monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
+    monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.05)
+    verdict = sandbox._Verdict("s", time.monotonic(), None, 500 << 20, 1)
+    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
+    loading, done = socket.socketpair()
+    with end, other, loading, done:
+        keeper._loading[loading] = 600 << 20
+
+        with pytest.raises(Shortage, match="takes 500 MB: expected at most the 300 MB of memory"):
+            keeper._judge("a", "s")
+
+
+def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
+    """Such as where no more processes are allowed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    keeper = sandbox._Keeper(theirs, 1)
+    judged = iter([OSError(11, "Resource temporarily unavailable"), (None, 7)])
+
+    def judge(path, stamp):
+        if isinstance(said := next(judged), OSError):
+            raise said
+        return said
+
+    monkeypatch.setattr(keeper, "_judge", judge)
+    asked = SimpleNamespace(asking=ours, look_after=lambda: None)
+    monkeypatch.setattr(sandbox, "_keepers", [asked])
+    thread = threading.Thread(target=keeper.run)
+    with theirs:
+        thread.start()
+        with (
+            pytest.raises(ModelRefused, match="it cannot be tried: Resource temporarily unava"),
+            sandbox.passed("a", "s"),
+        ):
+            pass
+        with sandbox.passed("a", "s"):
+            assert list(keeper._loading.values()) == [7]
+        ours.close()
+        thread.join()
+    for caller in keeper._loading:
+        caller.close()
+
+
+def test_who_asks_from_outside_a_service_is_not_kept_waiting():
+    """Commands load one file, for themselves: there is no keeper, nor a trial."""
+    with sandbox.passed("absent", "s"):
+        assert sandbox._keepers == []
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    """A repository that is published into for years does not fill the keeper."""
+    end, other = socket.socketpair()
+    keeper = sandbox._Keeper(end, 1)
+    monkeypatch.setattr(memory, "available", lambda: None)
+    monkeypatch.setattr(sandbox, "MOST_TRIED", 3)
+    monkeypatch.setattr(sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic()))
+    with end, other:
+        for number in range(10):
+            assert keeper._judge(str(number), "s") == (None, 0)
+
+    assert list(keeper._tried) == ["7", "8", "9"]
+
+
+# ── memory ───────────────────────────────────────────────────────────────────────────────────────
+
+_MEMINFO = "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param({}, None, id="nobody says"),
+        pytest.param({"proc/meminfo": _MEMINFO}, 8000 * 1024, id="the machine"),
+        pytest.param(
+            {
+                "proc/meminfo": _MEMINFO,
+                "proc/self/cgroup": "0::/box\n",
+                "sys/fs/cgroup/box/memory.max": "5000000\n",
+                "sys/fs/cgroup/box/memory.current": "3000000\n",
+                "sys/fs/cgroup/box/memory.stat": "anon 7\nactive_file 200000\ninactive_file 300000",
+            },
+            2_500_000,
+            id="v2, and pages of files are given up",
+        ),
+        pytest.param(
+            {
+                "proc/meminfo": _MEMINFO,
+                "proc/self/cgroup": "0::/pod/box\n",
+                "sys/fs/cgroup/pod/box/memory.max": "max\n",
+                "sys/fs/cgroup/pod/memory.max": "1000\n",
+                "sys/fs/cgroup/pod/memory.current": "3000\n",
+            },
+            0,
+            id="v2, a group above that has too much",
+        ),
+        pytest.param(
+            {
+                "proc/meminfo": _MEMINFO,
+                "proc/self/cgroup": "4:cpu:/x\n3:memory:/box\n",
+                "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "5000000\n",
+                "sys/fs/cgroup/memory/box/memory.usage_in_bytes": "3000000\n",
+                "sys/fs/cgroup/memory/box/memory.stat": "active_file 1\ntotal_active_file 500000\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "900000\n",
+            },
+            2_500_000,
+            id="v1",
+        ),
+    ],
+)
+def test_what_is_free_is_what_the_container_has(tmp_path, files, expected):
+    """By either version of cgroups, and no more than the machine has."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert memory.available(tmp_path) == expected
+
+
+def test_where_nobody_says_nothing_is_taken(tmp_path):
+    """As on a system without /proc."""
+    assert memory.taken(tmp_path) == memory.Taken(0, 0, 0)
+
+
+# ── a service ────────────────────────────────────────────────────────────────────────────────────
+
+# Whose processes may have only so much each, as the kernel sees to; and that is not patient.
+_LIMITED = """
+import resource
+from service.commands import main
+from service.repository import reloader, sandbox
+reloader.SETTLE_SECONDS, sandbox.BUSY_SECONDS = 0.01, 2
+resource.setrlimit(resource.RLIMIT_DATA, (300 << 20,) * 2)
+main.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to such a limit")
+def test_a_service_outlives_whatever_is_laid_before_it(models):
+    """At its start and later: workers are the same all the while, and the good model answers."""
+    row = open_repository(models).find("good")
+    assert row.signature.heads
+    small.put(models, "endless", 1, _loop(2**62))
+    port = free_port()
+    words = ("--models", models, "--port", port, "--watch", "0.1", "--workers", "2")
+    environment = {"OPENBLAS_NUM_THREADS": "1"}
+    server = Server(words, environment, cwd=models, command=[sys.executable, "-c", _LIMITED])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        server.until_alive(url)
+        parent = server.process.pid
+        children = Path(f"/proc/{parent}/task/{parent}/children")
+        workers = children.read_text().split()
+        assert get(f"{url}/models/good/example")[0] == 200
+
+        small.put(models, "large", 1, large(200))
+        small.put(models, "spread", 1, _spread(100_000))
+        small.put(models, "good", 2, large(200))
+        (models / "pipe" / "1").mkdir(parents=True)
+        os.mkfifo(models / "pipe" / "1" / "model.onnx")
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            names = {entry["name"] for entry in get(f"{url}/models")[1]["refused"]}
+            if {"endless", "good", "large", "pipe", "spread"} <= names:
+                break
+            time.sleep(0.1)
+
+        assert get(f"{url}/models/good")[1]["version"] == "1"
+        assert get(f"{url}/models/endless")[1]["error"].endswith(
+            "refused, it was not loaded within 2 s of work"
+        )
+        for name in ("large", "spread"):
+            assert "memory" in get(f"{url}/models/{name}")[1]["error"]
+        assert "it is no file" in get(f"{url}/models/pipe")[1]["error"]
+        assert children.read_text().split() == workers
+    finally:
+        code, _, _, err = server.end()
+    assert code == 0, err
+
+
+def test_killed_while_it_loads_a_service_starts_again(models):
+    """Loading writes nothing, so nothing of it is left."""
+    context = multiprocessing.get_context("fork")
+    for pause in (0.0, 0.002, 0.01):
+        process = context.Process(target=Library, args=(models,))
+        process.start()
+        time.sleep(pause)
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+
+    assert Library(models).find("good").version == "1"
+    assert sorted(path.name for path in models.rglob("*")) == ["1", "good", "model.onnx"]
+
+
+# ── no pickle ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_is_unpickled():
+    """No module that does is imported, and no numpy file is read, by the service or by training."""
+    doers = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+    for path in [*(ROOT / "service").rglob("*.py"), *(ROOT / "training").rglob("*.py")]:
+        for found in ast.walk(ast.parse(path.read_text())):
+            if isinstance(found, ast.Import | ast.ImportFrom):
+                names = {name.name.partition(".")[0] for name in found.names}
+                names |= {(getattr(found, "module", None) or "").partition(".")[0]}
+                assert not names & doers, path
+            if isinstance(found, ast.Call) and isinstance(found.func, ast.Attribute):
+                called = found.func
+                of_numpy = isinstance(called.value, ast.Name) and called.value.id in ("np", "numpy")
+                assert not (of_numpy and called.attr in ("load", "fromfile", "memmap")), path
+                assert not {k.arg for k in found.keywords} & {"allow_pickle"}, path
+
+
+def test_a_pickle_in_place_of_a_model_is_not_run(models):
+    """It is bytes like others."""
+    mark = models / "run"
+    evil = b"cposix\nsystem\n(S'touch " + bytes(mark) + b"'\ntR."
+    small.put(models, "bad", 1, evil)
+
+    assert refusals(models)["bad", "1"] == "it is not an ONNX file, or not the whole of one"
+    assert not mark.exists()

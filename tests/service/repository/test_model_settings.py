@@ -1,0 +1,147 @@
+"""What is set for one model, by a file beside its versions that is watched."""
+
+import os
+
+import numpy as np
+import pytest
+
+from service.repository import scan
+from service.repository.model_settings import ModelSettings, ModelSettingsError, read
+from service.repository.reloader import Library
+from tests.harness import mixers, small
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Nothing is being written here while somebody looks."""
+    monkeypatch.setattr("service.repository.reloader.SETTLE_SECONDS", 0)
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A repository of one model, whose rows may run together."""
+    small.put(tmp_path, "three", 1, small.three(models={"risky": ["risk"]}))
+    return tmp_path
+
+
+def mode(library, name="three"):
+    """How requests of the model share runs, and what shows it."""
+    batching = library.find(name).model.batching
+    return batching.mode, batching.evidence
+
+
+def test_a_file_has_every_request_run_alone_and_taking_it_away_has_it_as_before(models):
+    """From the next look on, for the model and its views, without loading it again."""
+    library = Library(models)
+    before = library.find("three").model
+
+    (models / "three" / "settings.toml").write_text("alone = true\n")
+    library.refresh()
+    alone = library.find("three").model
+    modes = [mode(library), mode(library, "risky")]
+    (models / "three" / "settings.toml").unlink()
+    library.refresh()
+
+    assert before.batching.mode == "rows"
+    assert modes == [("alone", "setting")] * 2
+    assert alone.runs_alone
+    assert alone._whole is before._whole
+    assert mode(library) == ("rows", "operators")
+
+
+def test_nothing_forces_rows_together(models):
+    """What is not proven stays as it is, whatever is set."""
+    (models / "three" / "settings.toml").write_text("alone = false\n")
+
+    assert mode(Library(models)) == ("rows", "operators")
+
+
+def test_rows_that_depend_on_each_other_stay_so_whatever_is_set(tmp_path):
+    """Alone is less than that: what scores a file would cut it."""
+    small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
+    (tmp_path / "centred" / "settings.toml").write_text("alone = true\n")
+
+    assert mode(Library(tmp_path), "centred") == ("joint", "operators")
+
+
+def test_a_model_that_is_set_to_run_alone_runs_a_request_whole(models):
+    """In one run, however many rows."""
+    (models / "three" / "settings.toml").write_text("alone = true\n")
+    model = Library(models).find("three").model
+    session, runs = model._whole[0], []
+
+    class Counted:
+        def run(self, heads, feeds):
+            runs.append(len(feeds["fruit"]))
+            return session.run(heads, feeds)
+
+    model._whole = Counted(), model._whole[1]
+    rows = {
+        "insurance": np.zeros((300, 2), np.float32),
+        "insurance.smoker": np.full((300, 1), "no", object),
+        "fruit": np.zeros((300, 2), np.float32),
+        "digit": np.zeros((300, 4), np.float32),
+    }
+    model.predict(rows, list(model.signature.heads))
+
+    assert runs == [300]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "alon = true",
+            "settings.toml: expected keys out of alone, received 'alon' (did you mean 'alone'?)",
+            id="a key that is close",
+        ),
+        pytest.param(
+            "alone = 1", "settings.toml, alone: expected true or false, received 1", id="a number"
+        ),
+        pytest.param("alone", "settings.toml: expected TOML like alone = true: ", id="no TOML"),
+        pytest.param(
+            "#" * 2**17,
+            "settings.toml: cannot be read: expected a file of at most 65536",
+            id="large",
+        ),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_by_name(models, text, message):
+    """What was set before stays; where nothing was, each request runs alone until it is mended."""
+    file = models / "three" / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(ModelSettingsError) as raised:
+        read(file)
+
+    first = Library(models)
+    file.unlink()
+    file.write_text("alone = false")
+    second = Library(models)
+    file.write_text(text)
+    second.refresh()
+
+    assert str(raised.value).startswith(message)
+    assert mode(first) == ("alone", "setting")
+    assert mode(second) == ("rows", "operators")
+    for library, stays in ((first, "each request runs alone"), (second, "the settings of before")):
+        [refused] = library.current.refused
+        assert (refused.name, refused.version) == ("three", None)
+        assert refused.reason.startswith(message)
+        assert f"; until it is mended, {stays}" in refused.reason
+
+
+def test_what_is_read_is_a_file(tmp_path):
+    """A pipe, or nothing at all, says so, and nobody waits for it."""
+    pipe = tmp_path / "settings.toml"
+    os.mkfifo(pipe)
+
+    with pytest.raises(ModelSettingsError, match="expected a file"):
+        read(pipe)
+    with pytest.raises(ModelSettingsError, match="cannot be read"):
+        read(tmp_path / "none")
+
+
+def test_settings_by_default_change_nothing():
+    """A file that says nothing, and none at all, are the same."""
+    assert ModelSettings() == ModelSettings(alone=False)
+    assert scan.SETTINGS == "settings.toml"

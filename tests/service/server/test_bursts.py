@@ -1,0 +1,140 @@
+"""More connections at once than a worker, or the limit of descriptors, has room for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from service.host import descriptors
+from tests.harness import small
+from tests.service.commands.test_serve import PATIENCE, Server, free_port, get
+
+ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+SECONDS = 60
+
+
+@pytest.fixture(name="models")
+def _models(tmp_path):
+    small.put(tmp_path / "models", "three", 1, small.three())
+    return tmp_path / "models"
+
+
+@contextlib.contextmanager
+def serving(models, *, limit=None):
+    """A service of two workers; it may open `limit` descriptors a process."""
+    port = free_port()
+    code = "from service.commands.main import main; main()"
+    if limit is not None:
+        limits = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
+        code = f"import resource; {limits}; {code}"
+    arguments = ["--models", models, "--port", port, "--workers", 2]
+    server = Server(arguments, {}, cwd=models, command=[sys.executable, "-c", code])
+    try:
+        server.until_alive(f"http://127.0.0.1:{port}")
+        yield server, port
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        with contextlib.suppress(ValueError):
+            server.process.communicate()
+
+
+def burst(port, count, *, stopped=()):
+    """Connect so many at once, ask on each, and read all answers.
+
+    The processes that are `stopped` go on only when all have connected, so that nobody is faster.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 500)), hard))
+    answers = {}
+    for process in stopped:
+        os.kill(process, signal.SIGSTOP)
+    deadline = time.monotonic() + SECONDS
+    with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
+        for _ in range(count):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+            answers[client] = b""
+            selector.register(client, selectors.EVENT_WRITE)
+        for process in stopped:
+            os.kill(process, signal.SIGCONT)
+        while selector.get_map():
+            assert time.monotonic() < deadline
+            for key, event in selector.select(1):
+                client = key.fileobj
+                try:
+                    if event & selectors.EVENT_WRITE:
+                        client.sendall(ASK)
+                        selector.modify(client, selectors.EVENT_READ)
+                    elif part := client.recv(65536):
+                        answers[client] += part
+                    else:
+                        selector.unregister(client)
+                except OSError as error:
+                    answers[client] += f"{error}".encode()
+                    selector.unregister(client)
+    return [answer[:15] for answer in answers.values()]
+
+
+def test_every_connection_of_a_burst_is_answered(models):
+    """What workers have no room for yet waits in the kernel's backlog."""
+    with serving(models) as (server, port):
+        answers = burst(port, 2000, stopped=children(server.process.pid))
+        code, _, _, said = server.end()
+
+    assert answers == [b"HTTP/1.1 200 OK"] * 2000
+    assert code == 0
+    assert "error" not in said
+
+
+def test_at_the_limit_of_descriptors_connections_wait(models):
+    """None is closed, nothing is logged for each, and afterwards there is room again."""
+    with serving(models, limit=80) as (server, port):
+        first = burst(port, 200)
+        second = burst(port, 200)
+        code, _, _, said = server.end()
+
+    assert first == second == [b"HTTP/1.1 200 OK"] * 200
+    assert code == 0
+    assert "Traceback" not in said
+
+
+def test_who_stays_connected_at_the_limit_is_answered_on_and_makes_room(models):
+    """Idle connections fill both workers; one that closes lets the next one in."""
+    with serving(models, limit=80) as (server, port), contextlib.ExitStack() as stack:
+        kept = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            for _ in range(150)
+        ]
+        kept[0].sendall(ASK.replace(b"close", b"keep-alive"))
+        assert kept[0].recv(65536).startswith(b"HTTP/1.1 200")
+        for connection in kept:
+            connection.close()
+        assert get(f"http://127.0.0.1:{port}/readyz")[0] == 200
+        assert server.end()[0] == 0
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(models):
+    """Many systems have 1,024 as the one, and half a million as the other."""
+    with serving(models) as (server, _):
+        for process in (server.process.pid, *children(server.process.pid)):
+            lines = Path(f"/proc/{process}/limits").read_text().splitlines()
+            [soft, hard] = next(x for x in lines if x.startswith("Max open files")).split()[3:5]
+            assert soft == hard or int(soft) == descriptors._MOST
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
+
+
+def children(pid):
+    """The processes that a process has started."""
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,141 @@
+"""A lone caller who asks again at once is waited for awake; nobody else is."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.server import busy_polling
+from service.server.busy_polling import SECONDS, STREAK, BusyPolling
+from tests.harness import small
+from tests.service.server.test_front import BODY, JSON, Served, post
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Loop:
+    """An event loop whose next round is run by hand."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], Any]] = []
+
+    def call_soon(self, callback: Callable[[], Any]) -> None:
+        """Note what is to be called."""
+        self.soon.append(callback)
+
+    def round(self) -> None:
+        """Call what has been noted."""
+        soon, self.soon = self.soon, []
+        for callback in soon:
+            callback()
+
+
+@pytest.fixture
+def loop():
+    """A loop that nothing is to be called in yet."""
+    return Loop()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, in a list of one."""
+    now = [100.0]
+    monkeypatch.setattr(busy_polling, "perf_counter", lambda: now[0])
+    return now
+
+
+def ask(kept: BusyPolling, clock: list[float], *callers: str, gap: float = SECONDS / 2) -> None:
+    """Have each ask so long after the answer before, and answer at once."""
+    for caller in callers:
+        clock[0] += gap
+        kept.asked(caller, clock[0])
+        kept.answered(clock[0])
+
+
+def test_one_who_asks_again_at_once_is_waited_for_awake(loop, clock):
+    """Round after round, until it has not come for so long."""
+    kept = BusyPolling(loop)
+
+    ask(kept, clock, *["a"] * STREAK)
+    assert not loop.soon
+
+    ask(kept, clock, "a")
+    for _ in range(5):
+        assert len(loop.soon) == 1
+        loop.round()
+
+    clock[0] += SECONDS
+    loop.round()
+    assert not loop.soon
+
+
+def test_each_answer_starts_the_wait_anew(loop, clock):
+    """And one look at a time is enough."""
+    kept = BusyPolling(loop)
+    ask(kept, clock, *["a"] * (STREAK + 1))
+
+    for _ in range(5):
+        ask(kept, clock, "a", gap=SECONDS * 0.9)
+        loop.round()
+        assert len(loop.soon) == 1
+
+
+@pytest.mark.parametrize(
+    ("callers", "gap"),
+    [
+        pytest.param(["a", "b"] * STREAK, SECONDS / 2, id="side by side"),
+        pytest.param(["a"] * STREAK * 3, SECONDS * 2, id="now and then"),
+    ],
+)
+def test_others_are_waited_for_asleep(loop, clock, callers, gap):
+    """Looking for their next request would save nothing."""
+    ask(BusyPolling(loop), clock, *callers, gap=gap)
+
+    assert not loop.soon
+
+
+def test_a_second_caller_ends_the_wait(loop, clock):
+    """What was worth it for one is not for two."""
+    kept = BusyPolling(loop)
+    ask(kept, clock, *["a"] * (STREAK + 1))
+
+    ask(kept, clock, "b")
+    loop.round()
+
+    assert not loop.soon
+
+
+def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
+    """The loop that looks for one caller looks for all, and threads get on as well."""
+    small.put(tmp_path, "three", 1, small.three())
+    served = Served(tmp_path, watch=0)
+    monkeypatch.setattr(busy_polling, "SECONDS", 60.0)
+    looks: list[int] = []
+    look = served.front.executor.busy_polling._look
+
+    def note() -> None:
+        looks.append(1)
+        look()
+
+    monkeypatch.setattr(served.front.executor.busy_polling, "_look", note)
+    try:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as lone:
+            for _ in range(2 * STREAK):
+                lone.sendall(post(BODY, path=b"/models/three/predict"))
+                assert lone.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert served.front.executor.busy_polling._awake
+            for path in ("/livez", "/models"):
+                before = len(looks)
+                started = time.perf_counter()
+                assert served.ask("GET", path)[0] == 200
+                assert time.perf_counter() - started < 2
+                assert len(looks) > before
+            assert served.ask("POST", "/models/three/predict", BODY, JSON)[0] == 200
+            served.ask("GET", "/livez")
+            assert not served.front.executor.busy_polling._awake
+    finally:
+        served.stop()

@@ -1,0 +1,381 @@
+"""One generation for all workers: no answer is older than one that was sent before."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+from service.repository.catalog import EMPTY, declare
+from service.repository.publish import publish
+from service.repository.scan import look
+from service.server import shared_library
+from service.server.generations import COMMITTED, DIFFER, GENERATION, WAIT, Generations, Member
+from service.server.shared_library import SharedLibrary
+from service.settings import Settings
+from tests.harness import small
+from tests.service.server.test_workers import PATIENCE, Service
+
+# Does not wait long for a file to be whole; and each worker takes another time to load one.
+BRISK = """
+import os, random, time
+from service.commands import main
+from service.repository import catalog, reloader
+reloader.SETTLE_SECONDS = 0.01
+load = catalog.Model.load
+def load_at_leisure(path):
+    time.sleep(random.Random(os.getpid() + time.time_ns()).uniform(0, 0.4))
+    return load(path)
+catalog.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
+main.main()
+"""
+# In the worker of the first slot, version 2 is loaded more slowly than elsewhere.
+SLOW = """
+import time
+from service.commands import main
+from service.repository import catalog, reloader
+from service.server import supervisor
+reloader.SETTLE_SECONDS = 0.01
+work = supervisor.workers.work
+def work_slowly(settings, pair, status, metrics, member):
+    load = catalog.Model.load
+    def slowly(path):
+        if path.parent.name == "2":
+            time.sleep(2)
+        return load(path)
+    if member._slot == 1:
+        catalog.Model.load = staticmethod(slowly)
+    return work(settings, pair, status, metrics, member)
+supervisor.workers.work = work_slowly
+main.main()
+"""
+# Only there it fails, as long as that is the worker which was started first in that slot.
+FAILING = """
+import os
+from service.commands import main
+from service.repository import catalog, reloader
+from service.server import shared_library, supervisor
+reloader.SETTLE_SECONDS, shared_library.AGAIN_SECONDS = 0.01, 0.01
+work, first = supervisor.workers.work, os.getpid()
+def work_badly(settings, pair, status, metrics, member):
+    load = catalog.Model.load
+    def badly(path):
+        if path.parent.name == "2":
+            raise MemoryError
+        return load(path)
+    if member._slot == 1 and not os.path.exists(str(settings.models) + "/.failed"):
+        open(str(settings.models) + "/.failed", "w").close()
+        catalog.Model.load = staticmethod(badly)
+    return work(settings, pair, status, metrics, member)
+supervisor.workers.work = work_badly
+main.main()
+"""
+
+
+class Caller:
+    """One caller, who asks over several connections in turn, and notes the versions."""
+
+    def __init__(self, service: Service, count: int = 6) -> None:
+        self._service = service
+        self._connections: list[http.client.HTTPConnection | None] = [None] * count
+        self.versions: list[int] = []
+        self.broken = 0
+
+    def ask(self) -> int:
+        """The version of the next answer; a connection that has ended is made anew."""
+        at = random.randrange(len(self._connections))
+        while True:
+            connection = self._connections[at]
+            if connection is None:
+                connection = self._connections[at] = self._service.connect()
+            try:
+                connection.request(
+                    "POST",
+                    # Through Flask as well, which is another way to a model.
+                    random.choice(["/predict", "/predict?x=1"]),
+                    b'{"instances": [{"fruit": [1, 1]}], "heads": ["size"]}',
+                    {"Content-Type": "application/json"},
+                )
+                with connection.getresponse() as answer:
+                    content = answer.read()
+                    assert answer.status == 200, content
+            except (OSError, http.client.HTTPException):
+                self.broken += 1
+                connection.close()
+                self._connections[at] = None
+                continue
+            self.versions.append(int(content.split(b'"version":"')[1].split(b'"')[0]))
+            return self.versions[-1]
+
+    def close(self) -> None:
+        """Leave."""
+        for connection in filter(None, self._connections):
+            connection.close()
+
+
+def until(true, what="it"):
+    """Wait for something that comes soon."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def serving(models, **more):
+    """A service of several workers, which ends in the end."""
+    small.put(models, "three", 1, small.three())
+    service = Service(models, **more)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+        with contextlib.suppress(ValueError):
+            service.process.communicate()
+
+
+def test_versions_never_go_back_for_one_caller(tmp_path):
+    """However many come, over however many connections."""
+    with (
+        serving(tmp_path, count=3, program=BRISK, TRICEPS_WATCH="0.1") as service,
+        contextlib.closing(Caller(service)) as caller,
+    ):
+        for version in range(2, 9):
+            publish(tmp_path, "three", small.three(version))
+            until(lambda version=version: caller.ask() == version)
+
+        assert caller.versions == sorted(caller.versions)
+        assert caller.broken == 0
+        assert service.end()[0] == 0
+
+
+def test_versions_never_go_back_while_processes_are_killed_and_stopped(tmp_path):
+    """What was open in a worker that is killed breaks; all else is answered, and in order."""
+    with (
+        serving(tmp_path, count=3, program=BRISK, TRICEPS_WATCH="0.1") as service,
+        contextlib.closing(Caller(service)) as caller,
+    ):
+        ended = threading.Event()
+
+        def disturb():
+            while not ended.wait(0.7):
+                for victim in random.sample(service.workers(), 1):
+                    how = random.choice([signal.SIGKILL, signal.SIGSTOP])
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(victim, how)
+                        ended.wait(0.2)
+                        os.kill(victim, signal.SIGCONT)
+
+        thread = threading.Thread(target=disturb)
+        thread.start()
+        try:
+            for version in range(2, 8):
+                publish(tmp_path, "three", small.three(version))
+                until(lambda version=version: caller.ask() == version, version)
+        finally:
+            ended.set()
+            thread.join()
+
+        assert caller.versions == sorted(caller.versions)
+        assert service.end()[0] == 0
+
+
+def test_all_wait_for_the_slowest_and_swap_at_once(tmp_path):
+    """None answers by a version that another worker has not loaded yet."""
+    with (
+        serving(tmp_path, program=SLOW, TRICEPS_WATCH="0.1") as service,
+        contextlib.closing(Caller(service)) as caller,
+    ):
+        published = time.monotonic()
+        publish(tmp_path, "three", small.three(2))
+        until(lambda: caller.ask() == 2)
+
+        assert time.monotonic() - published >= 2
+        assert caller.versions == sorted(caller.versions)
+        assert service.end()[0] == 0
+
+
+def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
+    """Until it is gone all stay with what they have; what was asked of it is answered."""
+    with (
+        serving(tmp_path, program=FAILING, TRICEPS_WATCH="0.1") as service,
+        contextlib.closing(Caller(service)) as caller,
+    ):
+        publish(tmp_path, "three", small.three(2))
+        until(lambda: caller.ask() == 2)
+        for _ in range(100):
+            assert caller.ask() == 2
+        code, said = service.end()
+
+    assert caller.versions == sorted(caller.versions)
+    assert code == 0
+    assert "1 workers do not load what the others do, and are replaced" in said
+
+
+# ── the numbers that they share ──────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(name="members")
+def _members():
+    generations = Generations(3)
+    for slot in range(3):
+        generations.start(slot)
+    return generations, [Member(generations, slot) for slot in range(3)]
+
+
+def test_the_first_state_is_committed_once_all_have_loaded_it(members):
+    """Those serve for whom the same came of it as for the leader."""
+    _, (leader, second, third) = members
+    assert [member.is_leader() for member in (leader, second, third)] == [True, False, False]
+    leader.propose(b"state")
+    assert second.read(1) == b"state"
+    leader.prepared(1, 7)
+    second.prepared(1, 7)
+    assert leader.decide() == WAIT
+    third.prepared(1, 8)
+
+    assert leader.decide() == COMMITTED
+    assert (leader.committed(), leader.common[GENERATION]) == (1, 1)
+    assert [m.is_admitted() for m in (leader, second, third)] == [True, True, False]
+
+
+def test_nothing_is_committed_that_somebody_who_serves_has_not_loaded(members):
+    """One who does not serve yet is not waited for, and does not serve by it."""
+    generations, (leader, second, third) = members
+    generations.end(2)
+    leader.propose(b"1")
+    for member in (leader, second):
+        member.prepared(1, 7)
+    assert leader.decide() == COMMITTED
+    generations.start(2)
+    assert leader.admit()
+    third.prepared(1, 8)
+    assert not leader.admit()
+
+    leader.propose(b"2")
+    leader.prepared(2, 9)
+    assert leader.decide() == WAIT
+    second.prepared(2, 10)
+    assert leader.decide() == DIFFER
+    assert leader.committed() == 1
+    assert leader.expel() == 1
+    assert [generations.is_expelled(slot) for slot in range(3)] == [False, True, False]
+    # It still answers; only once it has gone, the others go on.
+    assert leader.decide() == DIFFER
+    generations.end(1)
+
+    assert leader.decide() == COMMITTED
+    assert leader.committed() == 2
+    assert not third.is_admitted()
+    third.prepared(2, 9)
+    assert leader.admit()
+    assert third.is_admitted()
+
+
+def test_another_leads_once_the_leader_has_gone(members):
+    """One who serves, if there is one; what was proposed is committed by that."""
+    generations, (leader, second, third) = members
+    leader.propose(b"1")
+    for member in (leader, second, third):
+        member.prepared(1, 7)
+    assert leader.decide() == COMMITTED
+    leader.propose(b"2")
+    generations.end(0)
+    generations.start(0)
+
+    assert [m.is_leader() for m in (leader, second, third)] == [False, True, False]
+    for member in (second, third):
+        member.prepared(2, 9)
+    assert second.decide() == COMMITTED
+
+
+def test_who_asks_is_answered_by_a_look_that_came_later(members):
+    """Not by one that was under way, which may not have seen it."""
+    _, (leader, second, _) = members
+    before = leader.asked()
+    asked = second.ask()
+    leader.answer(before)
+    assert not second.is_answered(asked)
+    assert leader.is_asked()
+    leader.answer(leader.asked())
+
+    assert second.is_answered(asked)
+    assert not leader.is_asked()
+
+
+def test_a_proposal_is_what_was_found(tmp_path):
+    """With names that are no text, aliases, and what is wrong with them."""
+    small.put(tmp_path, "three", 1, small.three())
+    (tmp_path / "three" / "aliases.json").write_text('{"stable": "1"}')
+    (tmp_path / "three" / "1" / os.fsdecode(b"\xff")).write_text("")
+    small.put(tmp_path, "other", 1, small.three())
+    (tmp_path / "other" / "aliases.json").write_text("[]")
+    (tmp_path / "other" / "unloaded").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    scan = look(tmp_path)
+    declared = declare(scan, EMPTY)
+
+    assert shared_library._load(shared_library._dump(scan, declared)) == (scan, declared)
+
+
+def test_a_repository_that_is_gone_is_told_once(tmp_path, caplog):
+    """Though most looks of a worker at what there is to do come between two at the files."""
+    models = tmp_path / "models"
+    small.put(models, "three", 1, small.three())
+    generations = Generations(1)
+    generations.start(0)
+    library = SharedLibrary(Settings(models=models, watch=0.02), Member(generations, 0))
+    library._seconds = 0.02
+    for times in (1, 2):
+        models.rename(tmp_path / "away")
+        for _ in range(20):
+            library.follow_on()
+            time.sleep(0.005)
+        said = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert len(said) == times
+        assert said[-1].message.endswith("; what is loaded serves on")
+
+        (tmp_path / "away").rename(models)
+        for _ in range(20):
+            library.follow_on()
+            time.sleep(0.005)
+
+
+def test_two_libraries_serve_as_one(tmp_path):
+    """In one process, as two would be."""
+    small.put(tmp_path, "three", 1, small.three())
+    generations = Generations(2)
+    libraries: list[SharedLibrary] = []
+    for slot in range(2):
+        generations.start(slot)
+
+    def begin(slot):
+        settings = Settings(models=tmp_path, watch=0.02)
+        libraries.append(SharedLibrary(settings, Member(generations, slot)))
+
+    threads = [threading.Thread(target=begin, args=(slot,)) for slot in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for library in libraries:
+        library.watch(0.02)
+    small.put(tmp_path, "three", 2, small.three(2))
+    first, second = libraries
+    first.refresh()
+
+    assert [library.find("three").version for library in libraries] == ["2", "2"]
+    second.unload("three")
+    assert [library.current.serving for library in libraries] == [{}, {}]
+    first.load("three")
+    assert second.find("three").version == "2"
+    assert first.find("three", "1").version == "1"
+    # What is asked for by its number is loaded where it is, and is no part of what all serve.
+    assert second.current.states("three") == {"1": "on demand", "2": "loaded"}

@@ -1,0 +1,248 @@
+"""The loop rests only where one model alone is asked more than it can do, and not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.inference.batcher import PACED_RUNS, Batcher, Lane
+from service.inference.model import Model
+from service.server import poll_coalescing as rests
+from service.server.poll_coalescing import ALONE_SECONDS, PollCoalescing
+from tests.harness import small
+from tests.service.server.test_front import BODY, JSON, Served, post
+
+
+class Calls:
+    """A loop that keeps what it is to call, and a batcher that notes that it was waited for."""
+
+    def __init__(self) -> None:
+        self.soon: list[Any] = []
+        self.waited: list[float] = []
+
+    def call_soon(self, function: Any, *arguments: Any) -> None:
+        """Keep it."""
+        self.soon.append((function, arguments))
+
+    def wait_for_a_run(self, seconds: float) -> None:
+        """Note it."""
+        self.waited.append(seconds)
+
+    def run(self) -> None:
+        """Call what was kept."""
+        soon, self.soon = self.soon, []
+        for function, arguments in soon:
+            function(*arguments)
+
+
+def overrun() -> Lane:
+    """A lane whose model runs."""
+    lane = Lane(Model.load(small.three()))
+    lane.running = True
+    return lane
+
+
+@pytest.fixture(name="calls")
+def _calls() -> Calls:
+    return Calls()
+
+
+def test_it_rests_once_for_all_that_come_together(calls):
+    """And again for the next."""
+    rest, lane = PollCoalescing(calls), overrun()
+    for _ in range(3):
+        for _ in range(5):
+            rest.overrun(lane, {lane}, calls)
+        calls.run()
+
+    assert calls.waited == [rests.SECONDS] * 3
+
+
+def test_it_does_not_rest_while_the_model_does_not_run(calls):
+    """Nor once it no longer does."""
+    rest, lane = PollCoalescing(calls), overrun()
+    lane.running = False
+    rest.overrun(lane, {lane}, calls)
+    lane.running = True
+    rest.overrun(lane, {lane}, calls)
+    lane.running = False
+    calls.run()
+
+    assert calls.waited == []
+
+
+@pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
+def test_it_does_not_rest_while_others_are_asked(calls, before, rests_then):
+    """A slow model holds no fast one up."""
+    rest, lane, other = PollCoalescing(calls), overrun(), overrun()
+    lane.asked, other.asked = 100.0, 100.0 - before
+    rest.overrun(lane, {lane, other}, calls)
+    calls.run()
+
+    assert bool(calls.waited) == rests_then
+
+
+@pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
+def test_it_does_not_rest_while_pages_are_asked(calls, before, rests_then):
+    """Whoever asks for one needs the loop several times."""
+    rest, lane = PollCoalescing(calls), overrun()
+    lane.asked, rest.page_asked = 100.0, 100.0 - before
+    rest.overrun(lane, {lane}, calls)
+    calls.run()
+
+    assert bool(calls.waited) == rests_then
+
+
+class Slow(Model):
+    """A model that takes until it is told."""
+
+    told = threading.Event()
+
+    def predict(self, arrays: Any, heads: Any) -> Any:
+        """Wait, and answer."""
+        self.told.wait(10)
+        return super().predict(arrays, heads)
+
+
+class Asker:
+    """Who waits for an answer."""
+
+    def __init__(self) -> None:
+        self.answered = asyncio.Event()
+
+    def wanted(self) -> bool:
+        """Still."""
+        return True
+
+    def done(self, came: Any) -> None:
+        """Take it."""
+        del came
+        self.answered.set()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_wait_is_over_with_the_run(ends):
+    """And at its bound, if the run takes longer; one that is over already is not waited for."""
+    Slow.told.set()
+    model = Slow.load(small.three())
+    Slow.told.clear()
+
+    async def main() -> list[float]:
+        lane, batcher, asker = Lane(model), Batcher(asyncio.get_running_loop()), Asker()
+        lane.seconds = 1.0
+        batcher.submit(lane, "m", ("size",), {"fruit": np.ones((1, 2), np.float32)}, asker)
+        await asyncio.sleep(0.05)
+        assert lane.running
+        if ends:
+            threading.Timer(0.05, model.told.set).start()
+        took = []
+        for _ in range(2):
+            started = time.perf_counter()
+            batcher.wait_for_a_run(2.0 if ends else 0.05)
+            took.append(time.perf_counter() - started)
+        model.told.set()
+        await asker.answered.wait()
+        assert not lane.running
+        return took
+
+    first, second = asyncio.run(main())
+
+    assert 0.03 < first < 1
+    assert second < 1 if ends else second > 0.03
+
+
+def _attack(served: Served, stop: threading.Event) -> None:
+    """Ask for more than a model can do, all the time."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sock:
+        while not stop.is_set():
+            sock.sendall(post(BODY, path=b"/models/hung/predict"))
+            assert sock.recv(65536).startswith(b"HTTP/1.1 429 ")
+
+
+def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> float:
+    """How long an answer takes, where nothing of the sort was asked of late."""
+    for route in served.front.table.routes.values():
+        if route.servable.name == "other":
+            route.lane.asked = -math.inf
+    served.front.poll_coalescing.page_asked = -math.inf
+    started = time.perf_counter()
+    assert served.ask(method, path, body, JSON)[0] == 200
+    return time.perf_counter() - started
+
+
+@pytest.fixture(name="attacked")
+def _attacked(tmp_path, monkeypatch):
+    """A front, one of whose models hangs and is asked for ever more; and its rests so far."""
+    for name in ("hung", "other"):
+        small.put(tmp_path, name, 1, small.three())
+    served = Served(tmp_path, watch=0)
+    hung = served.front.table.routes[b"/models/hung/predict"].lane
+    told, stop = threading.Event(), threading.Event()
+    waited: list[float] = []
+    predict, wait_for_a_run = Model.predict, served.front.executor.wait_for_a_run
+
+    def hang(self: Model, arrays: Any, heads: Any) -> Any:
+        if self is hung.model:
+            told.wait(20)
+        return predict(self, arrays, heads)
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        wait_for_a_run(seconds)
+
+    def overrun_it() -> None:
+        hung.requests, hung.rows = 1000, 1000
+        hung._row_seconds, hung._runs = 1.0, PACED_RUNS
+        hung.bound.is_short, hung.bound._until = True, time.perf_counter() + 60
+
+    monkeypatch.setattr(Model, "predict", hang)
+    monkeypatch.setattr(served.front.executor, "wait_for_a_run", wait)
+    hung.seconds = 1.0
+    threads = [threading.Thread(target=_ask, args=(served, "POST", "/models/hung/predict", BODY))]
+    threads[0].start()
+    _until(lambda: hung.running)
+    served.loop.call_soon_threadsafe(overrun_it)
+    threads += [threading.Thread(target=_attack, args=(served, stop)) for _ in range(4)]
+    for thread in threads[1:]:
+        thread.start()
+    _until(lambda: waited)
+    yield served, waited
+    stop.set()
+    told.set()
+    for thread in threads:
+        thread.join(10)
+    served.stop()
+
+
+def _until(true: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(("GET", "/livez"), id="health"),
+        pytest.param(("GET", "/models"), id="a page"),
+        pytest.param(("POST", "/models/other/predict", BODY), id="another model"),
+        pytest.param(("POST", "/models/other/predict", b" " * 4_000_000 + BODY), id="a large body"),
+    ],
+)
+def test_who_overruns_one_model_holds_up_no_others_for_long(attacked, asked):
+    """Though its model hangs, so that every rest takes as long as it may."""
+    served, waited = attacked
+    before = len(waited)
+    took = [_ask(served, *asked) for _ in range(5)]
+
+    assert len(waited) > before
+    # A rest for each time that the loop is needed: to be connected, to be read, to be answered.
+    assert min(took) < 25 * rests.SECONDS

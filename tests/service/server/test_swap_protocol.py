@@ -1,0 +1,77 @@
+"""The protocol by which workers swap together, step by step: one process, and no waiting."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from service.repository.catalog import EMPTY, declare
+from service.repository.repository import make
+from service.repository.scan import look
+from service.server.generations import COMMITTED, Generations, Member
+from service.server.shared_library import SharedLibrary, _dump, _outcome
+from service.settings import Settings
+from tests.harness import small
+
+
+class Leader:
+    """The leading worker, whose every step is the test's."""
+
+    def __init__(self, models, slot=0, workers=2):
+        self.generations = Generations(workers)
+        for each in range(workers):
+            self.generations.start(each)
+        self.member = Member(self.generations, slot)
+        self._models = models
+
+    def propose(self):
+        """Propose what is in the repository now, and load it."""
+        scan = look(self._models)
+        self.member.propose(_dump(scan, declare(scan, EMPTY)))
+        self.member.prepared(self.member.proposed(), _outcome(make(scan)))
+
+    def commit(self):
+        """Commit the last proposal as soon as the others have loaded it."""
+        while self.member.decide() != COMMITTED:
+            pass
+
+
+@pytest.fixture(name="pair")
+def _pair(tmp_path):
+    """A leader, and the library of a worker that follows it; both serve version 1."""
+    small.put(tmp_path, "three", 1, small.three())
+    leader = Leader(tmp_path)
+    leader.propose()
+    thread = threading.Thread(target=leader.commit)
+    thread.start()
+    library = SharedLibrary(Settings(models=tmp_path), Member(leader.generations, 1))
+    thread.join()
+    return leader, library
+
+
+def test_a_commit_just_before_the_next_proposal_is_not_lost(pair, tmp_path, monkeypatch):
+    """A worker that is held up between two looks serves what was committed in between."""
+    leader, library = pair
+    small.put(tmp_path, "three", 2, small.three(2))
+    leader.propose()
+    library.step()
+    small.put(tmp_path, "three", 3, small.three(3))
+    steps = iter([leader.commit, leader.propose])
+
+    def held_up(step):
+        def late():
+            for each in steps:
+                each()
+            return step()
+
+        return late
+
+    # However it looks: it has seen that nothing was committed, and then is held up.
+    committed = library._member.committed
+    monkeypatch.setattr(library._member, "proposed", held_up(library._member.proposed))
+    assert committed() == 1
+    library.step()
+
+    assert committed() == 2
+    assert library.current.serving["three"].version == "2"

@@ -1,0 +1,201 @@
+"""A model with work that does not run is noticed, and what waits for it is let go in time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from service.inference.batcher import Lane, _Queue
+from service.inference.model import Model
+from service.server import watchdog
+from service.server.watchdog import IDLE_SECONDS, RUNNING_SECONDS, USUAL_RUNS, Watchdog
+from tests.harness import small
+from tests.service.observability.test_metrics import samples
+from tests.service.server.test_front import BODY, JSON, Served, post
+
+
+class Calls:
+    """A batcher that notes what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.nudged = 0
+
+    def drop_unwanted(self, _: Lane) -> None:
+        """Note it."""
+        self.dropped += 1
+
+    def nudge(self, _: Lane) -> None:
+        """Note it."""
+        self.nudged += 1
+
+
+@pytest.fixture(name="lane")
+def _lane() -> Lane:
+    """A lane with a queue that has work."""
+    lane = Lane(Model.load(small.three()))
+    queue = lane.queues["small",] = _Queue(("size",))
+    queue.busy = True
+    return lane
+
+
+@pytest.mark.parametrize(
+    ("running", "usual", "bound"),
+    [
+        pytest.param(False, 0.0, IDLE_SECONDS, id="idle"),
+        pytest.param(True, 0.01, RUNNING_SECONDS, id="running"),
+        pytest.param(True, 30.0, 30.0 * USUAL_RUNS, id="running a slow model"),
+    ],
+)
+def test_a_queue_without_a_turn_is_noticed_once_it_is_over_its_bound(
+    lane, running, usual, bound, caplog
+):
+    """Not before; it is logged once, and again when it has had a turn."""
+    calls, [queue] = Calls(), lane.queues.values()
+    lane.running, lane.seconds = running, usual
+    watched = Watchdog(calls)
+    assert watched.look([(lane, "m")], 100) == {"m": 0}
+    assert watched.look([(lane, "m")], 100 + bound) == {"m": bound}
+    assert (watched.reason, calls.nudged) == ("", 0)
+
+    for late in range(1, 4):
+        assert watched.look([(lane, "m")], 100 + bound + late) == {"m": bound + late}
+        expected = f"model 'm': its requests wait, and it has begun no run for {bound + late:.0f} s"
+        assert (watched.reason, calls.nudged) == (expected, late)
+    assert caplog.text.count("its requests wait") == 1
+
+    queue.turns += 1
+    assert watched.look([(lane, "m")], 1000) == {"m": 0}
+    assert watched.reason == ""
+    assert caplog.text.count("model 'm' runs again") == 1
+
+
+def test_a_queue_that_has_turns_or_no_work_has_no_age(lane):
+    """Though each look finds some requests in it."""
+    calls, [queue] = Calls(), lane.queues.values()
+    watched = Watchdog(calls)
+    for now in range(0, 1000, 100):
+        queue.turns += 1
+        assert watched.look([(lane, "m")], now) == {"m": 0}
+    queue.busy = False
+    for now in range(1000, 2000, 100):
+        assert watched.look([(lane, "m")], now) == {"m": 0}
+    queue.busy = True
+    assert watched.look([(lane, "m")], 2000) == {"m": 0}
+    assert calls.dropped == 0
+
+
+@pytest.fixture(name="hung")
+def _hung(tmp_path, monkeypatch):
+    """A front whose model's next run waits until it is told, in a thread; and how to tell it."""
+    small.put(tmp_path, "three", 1, small.three())
+    small.put(tmp_path, "other", 1, small.three(2.0))
+    told = threading.Event()
+    monkeypatch.setattr(watchdog, "RUNNING_SECONDS", 0.5)
+    served = Served(tmp_path, default_model="three", watch=0)
+    route = served.front.table.routes[b"/models/three/predict"]
+    predict = Model.predict
+
+    def wait(self: Model, arrays: Any, heads: Any) -> Any:
+        if self is route.servable.model:
+            told.wait(20)
+        return predict(self, arrays, heads)
+
+    monkeypatch.setattr(Model, "predict", wait)
+    route.lane.seconds = 1.0
+    monkeypatch.setattr(Lane, "note_run", lambda *_: None)
+    monkeypatch.setattr(watchdog, "USUAL_RUNS", 0)
+    yield served, told
+    told.set()
+    served.stop()
+
+
+def _ask(served: Served, came: list[int], **headers: str) -> threading.Thread:
+    """Ask the model that hangs, in a thread."""
+
+    def ask() -> None:
+        came.append(served.ask("POST", "/predict", BODY, {**JSON, **headers})[0])
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+def _until(true: Any) -> None:
+    deadline = time.monotonic() + 15
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _ready(served: Served) -> tuple[int, Any]:
+    status, _, content = served.ask("GET", "/readyz")
+    return status, json.loads(content)
+
+
+def test_a_model_that_hangs_is_not_ready_until_it_goes_on(hung, caplog):
+    """Its callers are let go at their deadlines, others are answered, and it mends itself."""
+    served, told = hung
+    came: list[int] = []
+    lane = served.front.table.routes[b"/predict"].lane
+    threads = [_ask(served, came)]
+    _until(lambda: lane.running)
+    late: list[int] = []
+    threads.append(_ask(served, late, **{"X-Request-Timeout": "0.1"}))
+    with contextlib.closing(socket.create_connection(("127.0.0.1", served.port))) as s:
+        s.sendall(post(BODY))
+        _until(lambda: lane.rows == 2)
+
+    # Neither of them needs a run to be let go.
+    _until(lambda: lane.rows == 0 and late == [504])
+    _until(lambda: _ready(served)[0] == 503)
+    said = _ready(served)[1]
+    assert said["status"] == "not ready"
+    assert said["reason"].startswith("model 'three': its requests wait, and it has begun no run")
+    assert [served.ask("GET", path)[0] for path in ("/v2/health/ready", "/ping")] == [503, 503]
+    assert served.ask("GET", "/livez")[0] == 200
+    assert served.ask("POST", "/models/other/predict", BODY, JSON)[0] == 200
+    found = samples(served.ask("GET", "/metrics")[2].decode())
+    assert found["triceps_queue_seconds", "three"] >= 1
+    assert found["triceps_queue_seconds", "other"] == 0
+
+    told.set()
+    for thread in threads:
+        thread.join(10)
+    assert came == [200]
+    _until(lambda: _ready(served)[0] == 200)
+    found = samples(served.ask("GET", "/metrics")[2].decode())
+    assert found["triceps_queue_seconds", "three"] == 0
+    assert caplog.text.count("its requests wait") == 1
+    assert caplog.text.count("model 'three' runs again") == 1
+
+
+def test_a_model_that_was_replaced_is_watched_while_it_has_work(hung, tmp_path):
+    """And no longer: its memory is another's."""
+    served, told = hung
+    came: list[int] = []
+    former = served.front.table.routes[b"/predict"].lane
+    threads = [_ask(served, came)]
+    _until(lambda: former.running)
+    threads.append(_ask(served, came, **{"X-Request-Timeout": "0.1"}))
+    _until(lambda: former.rows == 1)
+    small.put(tmp_path, "three", 2, small.three(3.0))
+    shutil.rmtree(tmp_path / "three" / "1")
+    served.app.extensions["triceps"].refresh()
+    _until(lambda: served.front.table.routes[b"/predict"].lane is not former)
+
+    _until(lambda: came == [504])
+    assert former in served.front.table.watched
+    assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+    told.set()
+    for thread in threads:
+        thread.join(10)
+    _until(lambda: former not in served.front.table.watched)
+    assert came == [504, 200]

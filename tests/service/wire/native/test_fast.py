@@ -1,0 +1,272 @@
+"""The fast path says what the plain path says: the same arrays, the same errors, word for word."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.errors import BadRequest
+from service.inference.model import Model
+from service.wire import native, quick
+from service.wire.native import fast
+from service.wire.numbers import join
+from tests.harness import small
+
+if TYPE_CHECKING:
+    from service.signature import Input, Signature
+
+SIGNATURES = {name: Model.load(content).signature for name, content in small.every().items()}
+THREE = SIGNATURES["three"]
+
+numbers = st.one_of(
+    st.integers(-(2**66), 2**66),
+    st.integers(-200, 300),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-1000, 1000, width=32),
+    st.sampled_from([3.4028234e38, 3.4028236e38, 65504, 65520, 1e308, -0.0, 2.0, 2**53 + 1]),
+)
+odd = st.one_of(st.none(), st.booleans(), st.text(max_size=3), st.just([]), st.just({}))
+leaves = st.one_of(numbers, numbers, numbers, odd)
+
+
+def lists(length: int, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Mostly of the right length."""
+    right = st.lists(values, min_size=length, max_size=length)
+    return st.one_of(right, right, right, st.lists(values, max_size=length + 1))
+
+
+def rows_of(entry: Input) -> st.SearchStrategy[Any]:
+    """An input's rows: right ones, wrong ones, and lists whose nesting hides their length."""
+    if entry.features:
+        values = {
+            feature.name: leaves
+            if feature.vocabulary is None
+            else st.sampled_from([*feature.vocabulary, "[", "", None, 1])
+            for feature in entry.features
+        }
+        return st.one_of(
+            st.fixed_dictionaries({}, optional=values),
+            st.fixed_dictionaries(values),
+            st.tuples(*values.values()).map(list),
+            lists(len(values), leaves),
+            leaves,
+        )
+    tensor = entry.tensors[0]
+    texts = st.one_of(st.text(max_size=2), st.text(max_size=2), odd)
+    value = {"string": texts, "bool": st.one_of(st.booleans(), leaves)}.get(tensor.dtype, leaves)
+    whole = st.integers(-3, 3)
+    flat = tensor.size or 2
+    nested = value
+    for axis in reversed(tensor.shape):
+        nested = lists(2 if axis is None else axis, nested)
+    image = [lists(entry.size[0], lists(entry.size[1], numbers))] if entry.size else []
+    hidden = st.just([list(range(flat)), *[[]] * (flat - 1)])
+    return st.one_of(nested, lists(flat, value), lists(flat, whole), hidden, *image, value)
+
+
+def bodies(signature: Signature) -> st.SearchStrategy[Any]:
+    """Bodies of a signature in both forms, most of them nearly right."""
+    each = {name: rows_of(entry) for name, entry in signature.inputs.items()}
+    heads = st.lists(st.sampled_from([*signature.heads, "o9"]), max_size=3)
+    alone = list(each.values()) if len(each) == 1 else []
+    row = st.one_of(
+        st.fixed_dictionaries(each),
+        st.fixed_dictionaries(each),
+        st.fixed_dictionaries({}, optional={**each, "other": leaves}),
+        *alone,
+    )
+    columns = {name: st.lists(value, min_size=1, max_size=3) for name, value in each.items()}
+    two = {name: st.lists(value, min_size=2, max_size=2) for name, value in each.items()}
+    some = {"heads": heads}
+    return st.one_of(
+        st.fixed_dictionaries({"instances": lists(2, row)}, optional=some),
+        st.fixed_dictionaries({"instances": lists(2, row)}),
+        st.fixed_dictionaries({"inputs": st.fixed_dictionaries(two)}, optional=some),
+        st.fixed_dictionaries(
+            {"inputs": st.fixed_dictionaries({}, optional=columns)}, optional=some
+        ),
+        *(st.fixed_dictionaries({"inputs": lists(2, value)}) for value in alone),
+    )
+
+
+def outcome(decode: Any, body: bytes, signature: Any) -> Any:
+    """What a decoder makes of a body, in a form that compares."""
+    try:
+        request = decode(body, signature)
+    except BadRequest as error:
+        return (str(error), error.problems, error.count)
+    arrays = {
+        name: (
+            array.dtype,
+            array.shape,
+            array.tolist() if array.dtype == object else array.tobytes(),
+        )
+        for name, array in request.arrays.items()
+    }
+    return (arrays, request.heads, request.by_row, list(request.imputed))
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_generated_bodies_have_the_same_outcome(name, data):
+    """Whatever is in a body, both paths read the same arrays or find the same problems."""
+    signature = SIGNATURES[name]
+    body = json.dumps(data.draw(bodies(signature))).encode()
+
+    assert outcome(fast.decode, body, signature) == outcome(native.decode, body, signature)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    body=bodies(THREE).map(lambda body: json.dumps(body).encode()),
+    cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3)), min_size=1, max_size=4),
+)
+def test_mutated_bytes_have_the_same_outcome(body, cuts):
+    """Whatever the bytes, both paths answer alike."""
+    for place, piece in cuts:
+        at = int(place * len(body))
+        body = body[:at] + piece + body[at + 1 :]
+
+    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+
+
+RIGHT = {
+    "insurance": {"age": 47, "smoker": "yes", "bmi": 20},
+    "fruit": [1, 2.5],
+    "digit": [1, 2, 3, 4],
+}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"instances": [RIGHT]}, id="objects and lists"),
+        pytest.param({"instances": [{**RIGHT, "digit": [[1, 2], [3, 4]]}]}, id="a nested image"),
+        pytest.param(
+            {"instances": [{**RIGHT, "insurance": [47, "no", 1]}] * 3}, id="table rows as lists"
+        ),
+        pytest.param({"instances": [RIGHT], "heads": ["size", "risk"]}, id="some heads"),
+        pytest.param(
+            {"instances": [{"fruit": [1, 2]}], "heads": ["size"]}, id="needed inputs alone"
+        ),
+        pytest.param(
+            {"inputs": {name: [value] * 2 for name, value in RIGHT.items()}}, id="by column"
+        ),
+        pytest.param({"inputs": {"fruit": [[1, 2]]}, "heads": ["tags"]}, id="some columns"),
+    ],
+)
+def test_common_bodies_take_the_fast_path(body, monkeypatch):
+    """What people send every day does not fall back."""
+    sent = json.dumps(body).encode()
+    expected = outcome(native.decode, sent, THREE)
+    monkeypatch.setattr(native, "decode", lambda *_: pytest.fail("it fell back"))
+
+    assert outcome(fast.decode, sent, THREE) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"instances":[{"fruit":[1,2],"fruit":[3,4]}],"heads":["size"]}', id="input"),
+        pytest.param(
+            b'{"instances":[{"fruit":[1,2]}],"heads":["size"],"heads":["size"]}', id="key"
+        ),
+        pytest.param(b'{"inputs":{"fruit":[[1,2]],"fruit":[[1,2]]},"heads":["size"]}', id="column"),
+        pytest.param(
+            b'{"instances":[{"fruit":{"weight":1,"weight":2}}],"heads":["size"]}', id="feature"
+        ),
+    ],
+)
+def test_repeated_keys_are_refused_by_both(body):
+    """Simdjson finds the first of two, and other readers the last; here neither counts."""
+    said = outcome(fast.decode, body, THREE)
+
+    assert said == outcome(native.decode, body, THREE)
+    assert "twice" in said[0]
+
+
+def test_a_text_is_no_list_of_heads():
+    """Though each of its letters were one, and a bracket elsewhere made up for its two."""
+    body = b'{"instances":[[1,[2]]],"heads":"y"}'
+    said = outcome(fast.decode, body, SIGNATURES["uint32"])
+
+    assert said == outcome(native.decode, body, SIGNATURES["uint32"])
+    assert said[0].startswith("heads: expected a list")
+
+
+@pytest.mark.parametrize("key", ["instances", "inputs"])
+def test_many_keys_are_not_looked_up_one_by_one(key):
+    """Simdjson goes through all of them for each, so half a million took hours."""
+    keys = ",".join(f'"k{i}":[1]' for i in range(100_000))
+    body = f'{{"{key}":{{{keys}}}}}'.encode()
+    started = time.thread_time()
+
+    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+    assert time.thread_time() - started < 50
+
+
+def test_a_byte_order_mark_is_refused_by_both():
+    """Simdjson would skip it."""
+    body = b"\xef\xbb\xbf" + json.dumps({"instances": [RIGHT]}).encode()
+
+    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+
+
+def test_an_error_that_is_kept_does_not_block_the_parser():
+    """A traceback may hold a parsed document; the next body gets a parser all the same."""
+    body = json.dumps({"instances": [RIGHT]}).encode()
+    held = quick.parse(body)
+
+    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+    assert held is not None
+
+
+def test_arrays_outlive_the_next_body():
+    """What was decoded is no view of a buffer that the parser uses again."""
+    first = fast.decode(json.dumps({"instances": [RIGHT]}).encode(), THREE).arrays
+    other = {**RIGHT, "digit": [9, 9, 9, 9], "fruit": [9, 9]}
+    fast.decode(json.dumps({"instances": [other]}).encode(), THREE)
+
+    np.testing.assert_array_equal(first["digit"], np.array([[1, 2, 3, 4]], np.float32))
+    np.testing.assert_array_equal(first["fruit"], np.array([[1, 2.5]], np.float32))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9])
+def test_large_bodies_are_read_in_pieces(rows, monkeypatch):
+    """To the same arrays, by a parser that is not kept."""
+    monkeypatch.setattr(fast, "_MANY", 8)
+    monkeypatch.setattr(quick, "LARGE", 10)
+    digits = [[i + j / 8 for j in range(4)] for i in range(rows)]
+    for shape in ((rows, 4), (rows, 2, 2)):
+        columns = {
+            "insurance": [[47, "yes", 20]] * rows,
+            "fruit": [[1, 2]] * rows,
+            "digit": np.reshape(digits, shape).tolist(),
+        }
+        body = json.dumps({"inputs": columns}).encode()
+
+        found = join([fast.Decoder(THREE)._decode(body).arrays])
+
+        expected = native.decode(body, THREE).arrays
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            assert np.array_equal(found[name], array)
+            assert found[name].dtype == array.dtype
+
+
+def test_a_large_body_with_a_fault_is_left_to_the_plain_path(monkeypatch):
+    """In whatever piece the fault is."""
+    monkeypatch.setattr(fast, "_MANY", 8)
+    for place in (0, 5, 8):
+        digits: list[Any] = [[0, 1, 2, 3]] * 9
+        digits[place] = [0, 1e39, 2, 3]
+        body = json.dumps({"inputs": {"digit": digits}, "heads": ["digits"]}).encode()
+        with pytest.raises(BadRequest, match=rf"inputs.digit\[{place}\]\[1\]"):
+            fast.decode(body, THREE)

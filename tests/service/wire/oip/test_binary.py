@@ -1,0 +1,582 @@
+"""The binary tensor data extension: bytes after the JSON to arrays, and arrays to such bytes."""
+
+import contextlib
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import BadRequest
+from service.inference.model import Model
+from service.wire import oip
+from service.wire.body import MOST_OPENED
+from service.wire.oip import Wanted, binary
+from tests.harness import small
+from tests.harness.decoded import problems
+
+MODELS = {name: Model.load(content) for name, content in small.every().items()}
+THREE = MODELS["three"].signature
+HEADS = ("risk", "size", "digits", "tags")
+LENGTH = "Inference-Header-Content-Length"
+ARRAYS = {
+    "insurance": np.float32([[47, 20], [30, 1.5]]),
+    "insurance.smoker": np.array([["yes"], ["größe"]], object),
+    "fruit": np.float32([[1, 2], [3, 4]]),
+    "digit": np.float32([[0, 1, 2, 3], [4, 5, 6, 7]]),
+}
+NEED = "more than 0, for a JSON that says which bytes are what"
+
+
+def _bytes_of(array):
+    """A tensor's bytes, worked out without the service's help."""
+    if array.dtype != object:
+        return array.tobytes()
+    texts = [text.encode() for text in array.reshape(-1)]
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+
+
+def _entry(name, array, **parameters):
+    datatype = oip.DATATYPES["string" if array.dtype == object else array.dtype.name]
+    content = _bytes_of(array)
+    parameters = {"binary_data_size": len(content), **parameters}
+    entry = {"name": name, "shape": list(array.shape), "datatype": datatype}
+    return {**entry, "parameters": parameters}, content
+
+
+def _request(arrays, in_json=(), **more):
+    """A body with all tensors as bytes but some, and the length of its JSON."""
+    inputs, tail = [], b""
+    for name, array in arrays.items():
+        entry, content = _entry(name, array)
+        if name in in_json:
+            entry["data"] = array.reshape(-1).tolist()
+            del entry["parameters"]
+        else:
+            tail += content
+        inputs.append(entry)
+    head = json.dumps({"inputs": inputs, **more}).encode()
+    return head + tail, len(head)
+
+
+def _read(body, length, signature=THREE, content_type=""):
+    headers = {LENGTH: str(length), "Content-Type": content_type}
+    return oip.DIALECT.reader(signature)(body, lambda name: headers.get(name, ""))
+
+
+def _problems(body, length, signature=THREE, content_type=""):
+    return problems(_read, body, length, signature, content_type)
+
+
+def _same(found, expected):
+    assert set(found) == set(expected)
+    return all(
+        found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
+        for name in expected
+    )
+
+
+@pytest.mark.parametrize(
+    "in_json",
+    [
+        pytest.param((), id="all as bytes"),
+        pytest.param(("fruit",), id="one in JSON"),
+        pytest.param(tuple(ARRAYS), id="all in JSON"),
+    ],
+)
+def test_bytes_and_json_in_one_request(in_json):
+    """In the order of the inputs, whichever of them are bytes."""
+    body, length = _request(ARRAYS, in_json)
+
+    asked = _read(body, length)
+
+    assert _same(asked.arrays, ARRAYS)
+    assert asked.heads == HEADS
+
+
+def test_a_request_again():
+    """What follows from its JSON is kept, and its bytes are its own."""
+    read = oip.DIALECT.reader(THREE)
+    more = {name: array[::-1].copy() for name, array in ARRAYS.items()}
+    more["insurance.smoker"] = np.array([["größe"], ["yes"]], object)
+
+    for arrays in (ARRAYS, more, ARRAYS):
+        body, length = _request(arrays)
+        asked = read(body, {LENGTH: str(length)}.get)
+        assert _same(asked.arrays, arrays)
+
+
+def test_a_long_json():
+    """Is read like any other, and not kept."""
+    body, length = _request(ARRAYS, id="x" * 5000)
+
+    assert _same(_read(body, length).arrays, ARRAYS)
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if len(MODELS[n].signature.inputs) == 1])
+def test_every_datatype_there_and_back(name):
+    """FP16 among them; the same bytes come out of a graph that does nothing."""
+    model = MODELS[name]
+    (entry,) = model.signature.inputs.values()
+    if name in ("plant", "counted", "ragged", "logs"):
+        return
+    (tensor,) = entry.tensors
+    shape = (1, *(2 if axis is None else axis for axis in tensor.shape))
+    values = np.arange(np.prod(shape)).reshape(shape)
+    array = values.astype(str).astype(object) if tensor.dtype == "string" else values
+    array = array if tensor.dtype == "string" else array.astype(tensor.dtype)
+    body, length = _request({"x": array}, parameters={"binary_data_output": True})
+
+    asked = _read(body, length, model.signature)
+    reply = oip.DIALECT.encode(
+        asked, name, "1", model.signature, model.predict(asked.arrays, asked.heads)
+    )
+
+    assert _same(asked.arrays, {"x": array})
+    assert reply.content_type == "application/octet-stream"
+    ((header, end),) = reply.headers
+    assert header == LENGTH
+    assert json.loads(reply.content[: int(end)]) == {
+        "model_name": name,
+        "model_version": "1",
+        "outputs": [
+            {
+                "name": "y",
+                "datatype": oip.DATATYPES[tensor.dtype],
+                "shape": list(shape),
+                "parameters": {"binary_data_size": len(_bytes_of(array))},
+            }
+        ],
+    }
+    assert reply.content[int(end) :] == _bytes_of(array)
+
+
+@pytest.mark.parametrize("pad", range(8))
+def test_bytes_may_lie_anywhere(pad):
+    """A JSON of any length may be in front of them; an array lies where its dtype may."""
+    array = np.float64([[1.5, -2.5]])
+    body, length = _request({"x": array}, id="x" * pad)
+
+    found = _read(body, length, MODELS["double"].signature).arrays["x"]
+
+    assert found.flags.aligned
+    assert np.array_equal(found, array)
+
+
+def test_nan_and_infinity_are_values():
+    """Of a float as bytes: the model has to say what comes of them."""
+    array = np.float32([[np.nan, -np.inf]])
+    body, length = _request({"x": array})
+
+    assert _read(body, length, MODELS["float"].signature).arrays["x"].tobytes() == array.tobytes()
+
+
+def test_an_axis_of_no_length():
+    """Has no bytes."""
+    array = np.empty((1, 0, 2), np.float32)
+    body, length = _request({"x": array})
+
+    assert _read(body, length, MODELS["ragged"].signature).arrays["x"].shape == (1, 0, 2)
+
+
+def test_inputs_that_nobody_needs_are_skipped():
+    """Their bytes are counted and checked, and the next tensor begins after them."""
+    body, length = _request(ARRAYS, outputs=[{"name": "digits"}])
+
+    assert _same(_read(body, length).arrays, {"digit": ARRAYS["digit"]})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "outputs", "expected"),
+    [
+        pytest.param({}, None, [False] * 4, id="none asked"),
+        pytest.param({"binary_data_output": True}, None, [True] * 4, id="all asked"),
+        pytest.param(
+            {"binary_data_output": True},
+            [{"name": "size"}, {"name": "risk", "parameters": {"binary_data": False}}],
+            [True, False],
+            id="all but one",
+        ),
+        pytest.param(
+            {"binary_data_output": False},
+            [{"name": "size"}, {"name": "risk", "parameters": {"binary_data": True}}],
+            [False, True],
+            id="only one",
+        ),
+    ],
+)
+def test_an_output_says_for_itself(parameters, outputs, expected):
+    """And its word counts for more than the request's."""
+    more = {"parameters": parameters} | ({"outputs": outputs} if outputs else {})
+    body, length = _request(ARRAYS, **more)
+
+    assert [wanted.binary for wanted in _read(body, length).wanted] == expected
+
+
+def test_half_floats_as_bytes():
+    """Which is the only way that they come out, too."""
+    half = MODELS["float16"].signature
+    array = np.float16([[1, 2]])
+    body, length = _request({"x": array})
+
+    assert _problems(body, length, half) == [
+        ("outputs", "binary_data for y, which is FP16 and has no form in JSON", "no such parameter")
+    ]
+    classes = [{"name": "y", "parameters": {"classification": 1}}]
+    body, length = _request({"x": array}, outputs=classes)
+    asked = _read(body, length, half)
+    answer = json.loads(oip.DIALECT.encode(asked, "m", "1", half, {"y": array}).content)
+    assert answer["outputs"][0]["data"] == ["2.0:1"]
+
+
+def test_an_answer_of_both():
+    """JSON in the JSON, and bytes in the order of the outputs; classes are texts."""
+    outputs = [
+        {"name": "digits", "parameters": {"classification": 1, "binary_data": True}},
+        {"name": "size"},
+        {"name": "tags", "parameters": {"binary_data": True}},
+    ]
+    body, length = _request(ARRAYS, outputs=outputs)
+    found = {
+        "digits": np.float32([[0, 0.5, 1], [9, 8, 7]]),
+        "size": np.float32([[np.nan], [2]]),
+        "tags": np.float32([[1, 2], [3, 4]]),
+    }
+
+    reply = oip.DIALECT.encode(_read(body, length), "m", "1", THREE, found)
+
+    end = int(dict(reply.headers)[LENGTH])
+    tail = b"\x09\0\0\0001.0:2:two\x0a\0\0\x009.0:0:zero"
+    assert b'"data":[NaN,2.0]' in reply.content[:end]
+    assert [
+        (part["name"], part["datatype"], part["shape"], part.get("parameters"))
+        for part in json.loads(reply.content[:end])["outputs"]
+    ] == [
+        ("digits", "BYTES", [2, 1], {"binary_data_size": len(tail)}),
+        ("size", "FP32", [2, 1], None),
+        ("tags", "FP32", [2, 2], {"binary_data_size": 16}),
+    ]
+    assert reply.content[end:] == tail + found["tags"].tobytes()
+
+
+def test_a_strided_output_comes_row_by_row():
+    """As a slice of a larger array is."""
+    assert binary.write(np.float32([[1, 3], [2, 4]]).T) == np.float32([1, 2, 3, 4]).tobytes()
+
+
+@pytest.mark.parametrize("length", ["-1", "x", "1.5", "1,1", "²", "9" * 30, "{too_much}"])
+def test_lengths_that_are_none(length):
+    """Or are past the end of the body."""
+    body, end = _request(ARRAYS)
+    length = length.replace("{too_much}", str(len(body) + 1))
+
+    assert _problems(body, length) == [
+        (LENGTH, f"the bytes of the JSON, a number from 0 to the {len(body)} of the body", length)
+    ]
+    assert end < len(body)
+
+
+def test_a_length_of_the_whole_body():
+    """Says nothing that is not so."""
+    body, _ = _request(ARRAYS, tuple(ARRAYS))
+
+    assert _same(_read(body, len(body)).arrays, ARRAYS)
+
+
+def test_a_length_that_cuts_the_json():
+    """Leaves a JSON that is none."""
+    body, length = _request(ARRAYS)
+
+    assert [at for at, _, _ in _problems(body, length - 1)] == ["body"]
+
+
+def test_bytes_that_nobody_announced():
+    """Are most likely tensors, if the body is said to be no JSON."""
+    body, _ = _request(ARRAYS)
+
+    assert _problems(body, "", content_type="application/octet-stream") == [
+        (LENGTH, "the bytes of the JSON", "no such header")
+    ]
+    assert _problems(body, "")[0][0] == "body"
+
+
+def test_no_json_is_told_as_ever():
+    """Before bytes as alone."""
+    assert _problems(b'{"a":1,"a":2}rest', 13) == [
+        ("body", "each key of an object once", '"a" twice')
+    ]
+    assert _problems(b"[1]rest", 3) == [("body", 'an object with "inputs"', "a list of 1")]
+    assert _problems(b"  rest", 2) == [("body", 'a JSON object with "inputs"', "no body")]
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_bytes_too_few_or_too_many(more):
+    """The rest of the body is what the sizes add up to."""
+    body, length = _request({"x": np.float32([[1, 2]])})
+    body = body[:more] if more < 0 else body + b"!" * more
+
+    assert _problems(body, length, MODELS["float"].signature) == [
+        ("body", "8 bytes after the JSON, the sum of binary_data_size", str(8 + more))
+    ]
+
+
+def _sized(size, datatype="FP32", shape=(1, 2), **more):
+    entry = {"name": "x", "shape": shape, "datatype": datatype, **more}
+    entry["parameters"] = {"binary_data_size": size}
+    return json.dumps({"inputs": [entry]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected", "received"),
+    [
+        pytest.param("float", 7, "8, the bytes of float32[1 x 2]", "7", id="fewer"),
+        pytest.param("float", -8, "8, the bytes of float32[1 x 2]", "-8", id="negative"),
+        pytest.param("float", 8.0, "8, the bytes of float32[1 x 2]", "8.0", id="no whole number"),
+        pytest.param("float", "8", "8, the bytes of float32[1 x 2]", '"8"', id="text"),
+        pytest.param("float", True, "8, the bytes of float32[1 x 2]", "true", id="true"),
+        pytest.param("string", 7, "at least 8, the bytes of string[1 x 2]", "7", id="texts"),
+    ],
+)
+def test_a_size_is_that_of_the_shape(name, size, expected, received):
+    """Each text has four bytes at least; whatever else there is, is told first."""
+    signature = MODELS[name].signature
+    head = _sized(size, "BYTES" if name == "string" else "FP32")
+
+    assert _problems(head + b"12345678", len(head), signature) == [
+        ("inputs[0].parameters.binary_data_size", expected, received)
+    ]
+
+
+def test_data_come_once():
+    """In the JSON or after it."""
+    head = _sized(8, data=[1, 2])
+
+    assert _problems(head + b"12345678", len(head), MODELS["float"].signature) == [
+        (
+            "inputs[0].data",
+            "no data in the JSON, since binary_data_size says that it follows",
+            "a list of 2",
+        )
+    ]
+
+
+def test_a_huge_shape_takes_no_memory():
+    """Its size is not that of the bytes, or its rows are too many, so none of it is made."""
+    head, more = _sized(8, shape=(2**17, 2)), _sized(8, shape=(2**40, 2))
+
+    assert _problems(head + b"12345678", len(head), MODELS["float"].signature) == [
+        ("inputs[0].parameters.binary_data_size", "1048576, the bytes of float32[131072 x 2]", "8")
+    ]
+    assert _problems(more + b"12345678", len(more), MODELS["float"].signature) == [
+        ("inputs[0].shape[0]", "at most 131072 rows in one request", "1099511627776 rows")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        pytest.param("bool", np.full((1000, 2), 2, np.uint8), id="booleans"),
+        pytest.param("string", np.full((1000, 2), b"\xff", object), id="texts"),
+    ],
+)
+def test_of_many_that_are_wrong_the_first_are_told(name, array):
+    """And how many there are: to make words of millions took 11 s, and 760 MB."""
+    content = array.tobytes() if name == "bool" else struct.pack("<I", 1) + b"\xff"
+    content *= 1 if name == "bool" else array.size
+    entry = {
+        "name": "x",
+        "datatype": {"bool": "BOOL", "string": "BYTES"}[name],
+        "shape": list(array.shape),
+        "parameters": {"binary_data_size": len(content)},
+    }
+    head = json.dumps({"inputs": [entry]}).encode()
+
+    with pytest.raises(BadRequest) as caught:
+        _read(head + content, len(head), MODELS[name].signature)
+
+    assert caught.value.count == array.size
+    assert [problem.at for problem in caught.value.problems] == [
+        f"inputs[0].data[{i}]" for i in range(len(caught.value.problems))
+    ]
+
+
+def test_a_long_head_is_counted_before_it_is_built():
+    """As a body that is JSON alone: of 16 MB of brackets it was half a gigabyte, in one call."""
+    head = b'{"inputs":[' + b"[]," * MOST_OPENED + b"[]]}"
+
+    assert "lists and objects" in str(_problems(head, len(head)))
+
+
+def test_entries_past_all_names_are_not_gone_through():
+    """Millions took 45 s."""
+    head = json.dumps({"inputs": [1] * 1000}).encode()
+
+    assert _problems(head, len(head))[0] == (
+        "inputs",
+        "each of insurance, insurance.smoker, fruit, digit once",
+        "a list of 1000",
+    )
+
+
+def test_a_boolean_is_0_or_1():
+    """A byte of another value is none."""
+    head = _sized(2, "BOOL")
+
+    assert _problems(head + b"\x02\xff", len(head), MODELS["bool"].signature) == [
+        ("inputs[0].data[0]", "0 or 1 in a byte", "2"),
+        ("inputs[0].data[1]", "0 or 1 in a byte", "255"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problems"),
+    [
+        pytest.param(
+            b"\1\0\0\0a\xff\0\0\0b",
+            [
+                (
+                    "inputs[0].data[1]",
+                    "a length in 4 bytes, and 255 bytes of text",
+                    "5 bytes to the end",
+                )
+            ],
+            id="a length past the end",
+        ),
+        pytest.param(
+            b"\4\0\0\0abcd\0\0",
+            [
+                (
+                    "inputs[0].data[1]",
+                    "a length in 4 bytes, and 0 bytes of text",
+                    "2 bytes to the end",
+                )
+            ],
+            id="half a length",
+        ),
+        pytest.param(
+            b"\1\0\0\0a\1\0\0\0bxyz",
+            [("inputs[0].data", "2 texts and nothing else", "3 bytes after them")],
+            id="bytes after the last",
+        ),
+        pytest.param(
+            b"\2\0\0\0a\xff\1\0\0\0\xfe",
+            [
+                ("inputs[0].data[0]", "text in UTF-8", "the byte 0xff at offset 1"),
+                ("inputs[0].data[1]", "text in UTF-8", "the byte 0xfe at offset 0"),
+            ],
+            id="no text",
+        ),
+    ],
+)
+def test_texts_that_are_none(content, problems):
+    """Each at its place."""
+    head = _sized(len(content), "BYTES")
+
+    assert _problems(head + content, len(head), MODELS["string"].signature) == problems
+
+
+def test_bytes_alone_are_one_row():
+    """Of the only input, and every output comes back as bytes."""
+    asked = _read(np.float32([1, 2]).tobytes(), 0, MODELS["float"].signature)
+
+    assert _same(asked.arrays, {"x": np.float32([[1, 2]])})
+    assert asked.wanted == (Wanted("y", binary=True),)
+
+
+def test_bytes_alone_say_one_length():
+    """Of the only axis that may have any."""
+    ragged = MODELS["ragged"].signature
+    rows = np.float32([[[1, 2], [3, 4], [5, 6]]])
+
+    assert _same(_read(rows.tobytes(), 0, ragged).arrays, {"x": rows})
+    assert _problems(rows.tobytes()[:-1], 0, ragged) == [
+        ("body", "a multiple of 8 bytes: x is float32[any x 2] a row", "23")
+    ]
+    assert [at for at, _, _ in _problems(b"", 0, ragged)] == ["body"]
+
+
+def test_bytes_alone_are_one_text():
+    """Without its length."""
+    signature = Model.load(small.same(small.S, (1,))).signature
+
+    assert _read("größe".encode(), 0, signature).arrays["x"].tolist() == [["größe"]]
+    assert _problems(b"\xff", 0, signature) == [
+        ("body[0]", "text in UTF-8", "the byte 0xff at offset 0")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        pytest.param(
+            THREE,
+            f"{NEED}: the model has 4 inputs (insurance, insurance.smoker, fruit, digit)",
+            id="several inputs",
+        ),
+        pytest.param(
+            MODELS["string"].signature, f"{NEED}: x is string[2] a row", id="several texts"
+        ),
+        pytest.param(
+            Model.load(small.same(small.F, (None, None))).signature,
+            f"{NEED}: x is float32[any x any] a row",
+            id="two lengths",
+        ),
+    ],
+)
+def test_bytes_alone_do_not_do(signature, expected):
+    """Where they do not say what is what."""
+    assert _problems(b"1234", 0, signature) == [(LENGTH, expected, "0")]
+
+
+def test_bytes_alone_are_all_of_a_row():
+    """And no more."""
+    assert _problems(b"123456789", 0, MODELS["float"].signature) == [
+        ("body", "8 bytes: x is float32[2] a row", "9")
+    ]
+
+
+@st.composite
+def _arrays(draw):
+    rows = draw(st.integers(1, 4))
+    found = {}
+    for name, array in ARRAYS.items():
+        size = rows * array.shape[1]
+        values = st.text(max_size=5) if array.dtype == object else st.floats(width=32)
+        listed = draw(st.lists(values, min_size=size, max_size=size))
+        found[name] = np.array(listed, array.dtype).reshape(rows, -1)
+    return found
+
+
+@given(_arrays(), st.text("a:é", max_size=3))
+def test_what_was_written_is_what_is_read(arrays, name):
+    """Bit by bit, and whatever the id."""
+    body, length = _request(arrays, id=name)
+    asked = _read(body, length)
+
+    assert {key: _bytes_of(array) for key, array in asked.arrays.items()} == {
+        key: _bytes_of(array) for key, array in arrays.items()
+    }
+    assert asked.id == name
+
+
+@given(
+    st.sampled_from(["float", "string", "ragged", "bool"]),
+    st.integers(0, 140),
+    st.binary(max_size=4),
+    st.integers(-2, 2),
+)
+def test_whatever_comes_is_read_or_refused(name, place, wrong, shift):
+    """A body that is damaged anywhere, or a length that is, raises nothing else."""
+    array = {"string": np.array([["a", "b"]], object), "bool": np.array([[True, False]])}.get(
+        name, np.float32([[1, 2]])
+    )
+    array = array.reshape(1, 1, 2) if name == "ragged" else array
+    body, length = _request({"x": array})
+    body = body[:place] + wrong + body[place + len(wrong) :]
+
+    with contextlib.suppress(BadRequest):
+        _read(body, length + shift, MODELS[name].signature)
+    with contextlib.suppress(BadRequest):
+        _read(body, 0, MODELS[name].signature)

@@ -1,0 +1,273 @@
+"""Large bodies and large answers: nobody waits for them, and they are as large as is said."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from service.wire import body as bodies
+from service.wire import limits, pieces
+from tests.harness import small
+from tests.service.server.test_front import JSON, Served
+
+MB = 2**20
+# On a machine that is not busy it is a tenth of a second.
+SECONDS = 2
+
+
+def wide() -> bytes:
+    """A foreign file that answers each number with two thousand."""
+    return small.model(
+        [helper.make_node("MatMul", ["x", "kernel"], ["y"])],
+        [("x", small.F, ["n", 1])],
+        [("y", small.F, ["n", 2000])],
+        {"kernel": np.ones((1, 2000), np.float32)},
+    ).SerializeToString()
+
+
+@pytest.fixture(scope="module", name="served")
+def _served(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    small.put(models, "wide", 1, wide())
+    small.put(models, "pair", 1, small.same(small.F))
+    small.put(models, "steps", 1, small.same(small.F, (None,)))
+    small.put(models, "texts", 1, small.same(TensorProto.STRING))
+    served = Served(models, default_model="pair", max_body=32 * MB)
+    yield served
+    served.stop()
+
+
+def longest_wait(served: Served, path: str, body: bytes, headers: dict[str, str]) -> Any:
+    """How long `/livez` takes at most while a body is answered; and that answer."""
+    answers: list[Any] = []
+    asker = threading.Thread(
+        target=lambda: answers.append(ask_patiently(served, path, body, headers))
+    )
+    longest = 0.0
+    asker.start()
+    while asker.is_alive():
+        started = time.monotonic()
+        assert served.ask("GET", "/livez")[0] == 200
+        longest = max(longest, time.monotonic() - started)
+    return longest, answers[0]
+
+
+def ask_patiently(
+    served: Served, path: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, bytes]:
+    """The status and the content of an answer that may take as long as it likes."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
+    connection.request("POST", path, body, headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+def filled(before: bytes, piece: bytes, after: bytes) -> bytes:
+    """A body of just under 32 MB."""
+    return before + piece * ((32 * MB - 1024) // len(piece)) + piece.rstrip(b",") + after
+
+
+ROWS = b'{"instances":[', b"]}"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict?x=1", "/v1/models/pair:predict"])
+@pytest.mark.parametrize("piece", [b"[],", b'{"a":1},', b"0.5,", b"NaN,"])
+def test_nobody_waits_for_a_large_body(served, path, piece):
+    """Of some kilobytes as gzip, and whatever it is full of."""
+    body = gzip.compress(filled(ROWS[0], piece, ROWS[1]), 1)
+
+    longest, (status, content) = longest_wait(
+        served, path, body, {**JSON, "Content-Encoding": "gzip"}
+    )
+
+    assert status == 400, content[:200]
+    assert longest < SECONDS
+
+
+def test_nobody_waits_for_one_row_that_is_taken(served):
+    """One that is long, and right."""
+    number = 4_000_000
+    body = b'{"instances":[[' + b"1," * (number - 1) + b"1]]}"
+
+    longest, (status, content) = longest_wait(served, "/models/steps/predict", body, JSON)
+
+    assert status == 200
+    assert content.count(b"1.0") >= number
+    assert longest < SECONDS
+
+
+@pytest.mark.parametrize("query", ["", "?x=1"])
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [("/models/wide/predict", "instances"), ("/v1/models/wide:predict", "inputs")],
+)
+def test_an_answer_has_a_bound(served, path, form, query):
+    """It is worked out before anything is run."""
+    rows = limits.MOST_NUMBERS // 2000 + 1
+    body = json.dumps({form: [[1]] * rows}).encode()
+
+    status, _, content = served.ask("POST", path + query, body, JSON)
+
+    assert status == 400
+    message = json.loads(content)["error"]
+    assert f"expected at most {rows - 1} rows" in message
+    assert f"received {rows} rows" in message
+    fewer = json.dumps({form: [[1]] * (rows - 1)}).encode()
+    assert ask_patiently(served, path + query, fewer, JSON)[0] == 200
+
+
+def test_an_answer_of_unknown_width_has_one_too(served):
+    """Once it is there, and before it is text."""
+    body = b'{"instances":[[' + b"1," * limits.MOST_NUMBERS + b"1]]}"
+
+    for query in ("", "?x=1"):
+        status, content = ask_patiently(served, "/models/steps/predict" + query, body, JSON)
+
+        assert status == 400
+        assert f"at most {limits.MOST_NUMBERS} values" in json.loads(content)["error"]
+
+
+def test_classes_have_a_bound_of_their_own(served):
+    """Each is a text, which takes fifty times a number's bytes."""
+    entry = {"name": "x", "datatype": "FP32", "shape": [200, 1], "data": [1] * 200}
+
+    for classes, expected in ((2000, 400), (1000, 200)):
+        output = {"name": "y", "parameters": {"classification": classes}}
+        body = json.dumps({"inputs": [entry], "outputs": [output]}).encode()
+        status, content = ask_patiently(served, "/v2/models/wide/infer", body, JSON)
+        assert status == expected, content[:300]
+
+
+def test_large_and_small_are_answered_alike(served):
+    """Whoever reads a body, and writes its answer."""
+    for rows in (1, limits.ROWS_AT_ONCE + 1, bodies.MOST_ROWS):
+        body = json.dumps({"instances": [[i, -i] for i in range(rows)]}).encode()
+
+        status, content = ask_patiently(served, "/predict", body, JSON)
+
+        assert status == 200
+        values = [row["y"]["value"] for row in json.loads(content)["predictions"]]
+        assert values == [[i, -i] for i in range(rows)]
+
+
+def test_what_is_inflated_has_a_bound_together(served, monkeypatch):
+    """It is refused where others hold so many bytes already; small requests are answered on."""
+    rows = 50_000
+    body = gzip.compress(json.dumps({"instances": [[1, 2]] * rows}).encode())
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    assert ask_patiently(served, "/predict", body, headers)[0] == 200
+    assert served.front.pipeline.room.held == 0
+    monkeypatch.setattr(served.front.pipeline.room, "_limit", rows)
+    assert ask_patiently(served, "/predict", body, headers)[0] == 200
+    monkeypatch.setattr(served.front.pipeline.room, "held", 1)
+
+    status, content = ask_patiently(served, "/predict", body, headers)
+
+    assert status == 429
+    assert "TRICEPS_MAX_IN_FLIGHT" in json.loads(content)["error"]
+    assert served.front.pipeline.room.held == 1
+    assert (
+        ask_patiently(served, "/predict", json.dumps({"instances": [[1, 2]]}).encode(), JSON)[0]
+        == 200
+    )
+
+
+def test_missing_values_have_a_bound():
+    """Each is named in the answer."""
+    notes = bodies.Notes()
+    for _ in range(bodies.MOST_IMPUTED):
+        notes.impute("x", 0.0, "x")
+
+    with pytest.raises(bodies.BadRequest, match=r"expected at most 262144 missing values"):
+        notes.impute("x", 0.0, "x")
+
+
+# JSON in pieces is JSON at once: the same values, the same words for what is wrong.
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=60),
+    st.sampled_from(['a"b,]', "\\", "x" * 70, "é\U0001f600"]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=30) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=60,
+)
+
+
+def outcome(read: Any) -> str:
+    """What comes of reading, in words."""
+    try:
+        return repr(read())
+    except (ValueError, bodies.BadRequest) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+@settings(max_examples=300)
+@given(
+    value=values,
+    change=st.tuples(st.integers(0, 10_000), st.sampled_from(["", *',:[]{}"1 \\e.-\t'])),
+    broken=st.booleans(),
+)
+def test_json_in_pieces_is_json(value, change, broken):
+    """Whether it is right or broken somewhere."""
+    text = json.dumps({"a": value}, indent=1 if change[0] % 2 else None, ensure_ascii=False)
+    if broken:
+        place = change[0] % len(text)
+        text = text[:place] + change[1] + text[place + 1 :]
+
+    def read() -> Any:
+        many = RuntimeError("none has so many keys")
+        return pieces.Pieces(text, bodies._once, bodies._spelled, many).decode()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "WINDOW", 40)
+        assert outcome(read) == outcome(lambda: bodies.DECODER.decode(text))
+
+
+def test_an_object_of_too_many_keys_is_refused():
+    """Each takes thirty times its bytes."""
+    keys = ",".join(f'"k{i}":1' for i in range(pieces.MOST_KEYS + 1))
+
+    with pytest.raises(bodies.BadRequest, match="expected objects of at most 65536 keys"):
+        bodies.parse(f'{{"a":{{{keys}}}}}'.encode())
+
+
+def test_brackets_are_counted_before_they_are_lists():
+    """Since a list takes twenty times their bytes."""
+    with pytest.raises(bodies.BadRequest, match="expected at most 655360 lists and objects"):
+        bodies.parse(b"[" + b"[]," * bodies.MOST_OPENED + b"[]]")
+
+
+def test_texts_among_numbers_are_read_many_at_a_time(monkeypatch):
+    """One by one, 16 MB of them took half a minute."""
+    decoded = []
+    decode = json.JSONDecoder.decode
+
+    def noted(self, text):
+        decoded.append(text)
+        return decode(self, text)
+
+    monkeypatch.setattr(json.JSONDecoder, "decode", noted)
+    number = 2**17
+
+    said = bodies.parse(b'{"a":[' + b'1, "b,]", ' * number + b"1]}")
+
+    assert said == {"a": [1, "b,]"] * number + [1]}
+    assert len(decoded) < 50

@@ -1,0 +1,633 @@
+"""The Keras model that a spec comes to, and what Keras objects to, told with the spec's keys."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs the train extra")
+
+from tests.harness import tiny  # noqa: E402  (after the check above)
+from training import build, data, fit  # noqa: E402  (after the check above)
+from training import spec as specs  # noqa: E402  (after the check above)
+from training.errors import SpecError  # noqa: E402  (after the check above)
+
+pytestmark = pytest.mark.keras
+
+SPECS = Path(__file__).parents[2] / "training" / "specs"
+
+NUMBERS = "p,q,r,t\n" + "".join(f"{n},{n * n},7,{n % 2}\n" for n in range(1, 9))
+SPEC = """
+name = "tiny"
+[inputs.a]
+csv = "a.csv"
+{layers}
+[heads.y]
+after = "{after}"
+kind = "{kind}"
+target = "{target}"
+{head}
+{fit}
+"""
+
+
+def _spec(layers="", *, after="a", kind="binary", target="a", head="", fit=""):
+    return SPEC.format(layers=layers, after=after, kind=kind, target=target, head=head, fit=fit)
+
+
+def _layers(model):
+    return [(layer.name, type(layer).__name__) for layer in model.layers]
+
+
+def _shipped(name):
+    spec = specs.load(SPECS / f"{name}.toml")
+    fit.seed(spec.fit.seed)
+    return build.build(spec, data.load(spec, None)).model
+
+
+def _refused(folder, spec, **tables):
+    with pytest.raises(SpecError) as raised:
+        tiny.built(folder, spec, **(tables or {"a": NUMBERS}))
+    path = f"{folder / 'tiny.toml'}: "
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(path) for line in lines)
+    return [line.removeprefix(path) for line in lines]
+
+
+def test_functional_is_input_dense_2_dense_1():
+    """The shipped spec `functional` is exactly that chain."""
+    model = _shipped("functional")
+
+    assert _layers(model) == [
+        ("insurance", "InputLayer"),
+        ("hidden", "Dense"),
+        ("out", "Dense"),
+    ]
+    assert [layer.units for layer in model.layers[1:]] == [2, 1]
+    assert model.count_params() == 2 * 2 + 3
+
+
+def test_shared_has_its_first_layer_once():
+    """Both models of the shipped spec `shared` go through one `h1` with one set of weights."""
+    model = _shipped("shared")
+
+    assert _layers(model) == [
+        ("insurance", "InputLayer"),
+        ("h1", "Dense"),
+        ("h2", "Dense"),
+        ("h22", "Dense"),
+        ("out", "Dense"),
+        ("out22", "Dense"),
+    ]
+    assert list(model.output) == ["out", "out22"]
+
+
+def test_three_heads_is_the_graph_it_says_to_the_letter():
+    """Three inputs, raw values concatenated, Dense(10, relu), three heads; 8,022 weights."""
+    model = _shipped("three_heads")
+
+    assert _layers(model) == [
+        ("insurance", "InputLayer"),
+        ("fruit", "InputLayer"),
+        ("digit", "InputLayer"),
+        ("h1.all", "Concatenate"),
+        ("h1", "Dense"),
+        ("o1", "Dense"),
+        ("o2", "Dense"),
+        ("o3", "Dense"),
+    ]
+    assert [(layer.units, layer.activation.__name__) for layer in model.layers[4:]] == [
+        (10, "relu"),
+        (1, "sigmoid"),
+        (1, "sigmoid"),
+        (10, "softmax"),
+    ]
+    assert model.count_params() == 8_022
+    assert {name: loss.__name__ for name, loss in model.loss.items()} == {
+        "o1": "binary_crossentropy",
+        "o2": "binary_crossentropy",
+        "o3": "sparse_categorical_crossentropy",
+    }
+    assert model.optimizer.name == "adam"
+
+
+def test_text_columns_become_one_hot_beside_the_numbers(tmp_path):
+    """A table with a text column is its numbers and a look-up with a place for unseen texts."""
+    made = tiny.built(tmp_path, _spec(), a=tiny.people())
+
+    assert dict(_layers(made.model)) == {
+        "a": "InputLayer",
+        "a.smoker": "InputLayer",
+        "a.smoker.one_hot": "StringLookup",
+        "a.all": "Concatenate",
+        "y": "Dense",
+    }
+    assert made.tensors == {"a": "a", "a.smoker": "a.smoker"}
+    assert made.model.get_layer("y").kernel.shape == (1 + 3, 1)
+
+
+def test_a_text_column_taken_by_name_is_left_out_of_the_block(tmp_path):
+    """`after = "a.smoker"` is the raw text; the rest of the table is what `a` still means."""
+    layers = """
+[layers.place]
+after = "a.smoker"
+StringLookup = {}
+[layers.vector]
+after = "place"
+Embedding = { input_dim = 3, output_dim = 4 }
+[layers.flat]
+after = "vector"
+Flatten = {}
+[layers.h]
+after = ["a", "flat"]
+Dense = { units = 2 }
+"""
+    made = tiny.built(tmp_path, _spec(layers, after="h"), a=tiny.people())
+
+    assert made.model.get_layer("place").get_vocabulary() == ["[UNK]", "yes", "no"]
+    assert made.model.get_layer("h").kernel.shape == (1 + 4, 2)
+
+
+def test_a_table_of_one_text_column_needs_no_concatenation(tmp_path):
+    """Where a table is a single text column, its node is the look-up."""
+    table = "color,t\n" + "red,0\nblue,1\n" * 4
+    made = tiny.built(tmp_path, _spec(), a=table)
+
+    assert _layers(made.model) == [
+        ("a.color", "InputLayer"),
+        ("a.color.one_hot", "StringLookup"),
+        ("y", "Dense"),
+    ]
+
+
+def test_columns_may_be_called_anything(tmp_path):
+    """A text column whose name TensorFlow cannot say keeps its name outside of Keras."""
+    table = "is it / red?,t\n" + "yes,0\nno,1\n" * 4
+    made = tiny.built(tmp_path, _spec(), a=table)
+
+    assert list(made.tensors.values()) == ["a.is it / red?"]
+
+
+def test_names_may_start_with_an_underscore(tmp_path):
+    """What the spec allows as a name, TensorFlow is made to take."""
+    text = _spec('[layers._h]\nafter = "a"\nDense = { units = 2 }', after="_h")
+    made = tiny.built(tmp_path, text.replace('"tiny"', '"_tiny"'), a=NUMBERS)
+
+    assert made.model.get_layer("_h").units == 2
+
+
+def test_several_inputs_of_a_layer_are_concatenated_and_of_a_merge_are_not(tmp_path):
+    """Dense is given one concatenation; Add its list; MultiHeadAttention query and value."""
+    layers = """
+[layers.p]
+after = "a"
+Dense = { units = 3 }
+[layers.q]
+after = "a"
+Dense = { units = 3 }
+[layers.sum]
+after = ["p", "q"]
+Add = {}
+[layers.side]
+after = ["sum", "p"]
+Dense = { units = 4 }
+[layers.rows]
+after = "side"
+Reshape = { target_shape = [2, 2] }
+[layers.look]
+after = ["rows", "rows"]
+MultiHeadAttention = { num_heads = 1, key_dim = 2 }
+[layers.flat]
+after = "look"
+Flatten = {}
+"""
+    with pytest.raises(SpecError, match=r'layers\.look\.after: "rows" is there 2 times'):
+        tiny.built(tmp_path, _spec(layers, after="flat"), a=NUMBERS)
+    layers = layers.replace('["rows", "rows"]', '["rows", "again"]').replace(
+        "[layers.look]", '[layers.again]\nafter = "rows"\nReLU = {}\n[layers.look]'
+    )
+
+    made = tiny.built(tmp_path, _spec(layers, after="flat"), a=NUMBERS)
+
+    assert made.model.get_layer("side").kernel.shape == (3 + 3, 4)
+    assert len(made.model.get_layer("sum").input) == 2
+    assert "look.all" not in dict(_layers(made.model))
+
+
+def test_a_head_after_several_nodes_sees_all_of_them(tmp_path):
+    """A head may follow several nodes, another head among them."""
+    text = _spec('[heads.x]\nafter = "a"\nkind = "binary"\ntarget = "a"', after="x")
+    text = text.replace('after = "x"', 'after = ["a", "x"]')
+    made = tiny.built(tmp_path, text, a=NUMBERS)
+
+    assert made.model.get_layer("y").kernel.shape == (3 + 1, 1)
+
+
+def test_a_shared_layer_is_one_object_called_again(tmp_path):
+    """`share` makes no second set of weights."""
+    layers = """
+[layers.h]
+after = "a"
+Dense = { units = 3 }
+[layers.again]
+after = "h"
+share = "h"
+"""
+    made = tiny.built(tmp_path, _spec(layers, after="again"), a=NUMBERS)
+
+    assert _layers(made.model) == [("a", "InputLayer"), ("h", "Dense"), ("y", "Dense")]
+    assert made.model.count_params() == 3 * 3 + 3 + 4
+
+
+def test_normalization_learns_from_the_training_rows(tmp_path):
+    """Mean and variance are those of what reaches the layer; a constant column is only shifted."""
+    layers = '[layers.n]\nafter = "a"\nNormalization = {}'
+    made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
+    rows = np.array([[n, n * n, 7] for n in range(1, 9)], np.float32)
+
+    answers = keras.Model(made.model.input, made.model.get_layer("n").output).predict(
+        {"a": np.vstack([rows, [[9, 9, 8]]]).astype(np.float32)}, verbose=0
+    )
+
+    assert np.allclose(answers[:8].mean(axis=0), 0, atol=1e-6)
+    assert np.allclose(answers[:8, :2].std(axis=0), 1, atol=1e-6)
+    assert answers[8, 2] == pytest.approx(1)  # and not a million standard deviations
+
+
+def test_statistics_count_each_row_once_where_files_are_paired_at_random(tmp_path):
+    """A short file's rows repeat in pairs; what is learned from that file alone does not."""
+    text = _spec('[layers.n]\nafter = "a"\nNormalization = {}', after="n").replace(
+        'name = "tiny"', 'name = "tiny"\nalign = "sample"\n[inputs.b]\ncsv = "b.csv"'
+    )
+    text = text.replace('after = "n"\nkind', 'after = ["n", "both"]\nkind').replace(
+        "[heads.y]", '[layers.both]\nafter = ["a", "b"]\nNormalization = {}\n[heads.y]'
+    )
+    longer = "q,u\n" + "".join(f"{n},0\n" for n in range(20))
+    made = tiny.built(tmp_path, text, a="p,t\n0,0\n3,1\n6,1\n", b=longer)
+
+    alone = np.asarray(made.model.get_layer("n").mean).reshape(-1)
+    paired = np.asarray(made.model.get_layer("both").mean).reshape(-1)
+    assert alone.tolist() == [3.0]
+    assert paired[1] == pytest.approx(9.5)
+
+
+def test_normalization_behind_a_layer_learns_from_what_comes_out_of_it(tmp_path):
+    """A layer that adapts may stand anywhere; its data are the rows as they reach it."""
+    layers = """
+[layers.tenth]
+after = "a"
+Rescaling = { scale = 0.1 }
+[layers.n]
+after = "tenth"
+Normalization = { axis = "none" }
+"""
+    layers = layers.replace('axis = "none"', "axis = [-1]")
+    made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
+
+    mean = np.asarray(made.model.get_layer("n").mean).reshape(-1)
+    assert np.allclose(mean, np.array([4.5, 25.5, 7]) / 10, atol=1e-5)
+
+
+def test_a_mean_that_is_given_is_taken(tmp_path):
+    """With mean and variance in the spec nothing is learned from the data."""
+    layers = '[layers.n]\nafter = "a"\nNormalization = { mean = [1, 2, 3], variance = [1, 1, 1] }'
+    made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
+
+    assert np.asarray(made.model.get_layer("n").mean).reshape(-1).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "head", "expected"),
+    [
+        pytest.param(
+            "binary",
+            '"a"',
+            "",
+            (1, "sigmoid", "binary_crossentropy", "BinaryAccuracy"),
+            id="binary",
+        ),
+        pytest.param(
+            "multiclass",
+            '"a"',
+            'labels = ["x", "y", "z"]',
+            (3, "softmax", "sparse_categorical_crossentropy", "SparseCategoricalAccuracy"),
+            id="multiclass",
+        ),
+        pytest.param(
+            "multiclass",
+            '"a"',
+            'loss = "categorical_crossentropy"',
+            (2, "softmax", "categorical_crossentropy", "CategoricalAccuracy"),
+            id="multiclass by another loss",
+        ),
+        pytest.param(
+            "multilabel",
+            '["a.t", "a.s"]',
+            "",
+            (2, "sigmoid", "binary_crossentropy", "BinaryAccuracy"),
+            id="multilabel",
+        ),
+        pytest.param(
+            "regression",
+            '["a.q", "a.r"]',
+            "",
+            (2, "linear", "mean_squared_error", "MeanAbsoluteError"),
+            id="regression to a vector",
+        ),
+        pytest.param(
+            "regression",
+            '"a.q"',
+            'loss = "huber"\nmetric = "mse"',
+            (1, "linear", "huber", "MeanSquaredError"),
+            id="regression by another loss and metric",
+        ),
+        pytest.param(
+            "binary",
+            '"a"',
+            'Dense = { activation = "hard_sigmoid" }',
+            (1, "hard_sigmoid", "binary_crossentropy", "BinaryAccuracy"),
+            id="another activation",
+        ),
+    ],
+)
+def test_a_head_has_what_its_kind_means(tmp_path, kind, target, head, expected):
+    """Units, activation, loss and metric follow from the kind, and the head may say otherwise."""
+    table = "p,q,r,s,t\n" + "".join(f"{n},{n},7,{n % 3 % 2},{n % 2}\n" for n in range(8))
+    text = _spec(kind=kind, target="TARGET", head=head).replace('"TARGET"', target)
+    loaded, rows = tiny.load(tmp_path, text, a=table)
+    made = build.build(loaded, rows)
+
+    layer, loss = made.model.get_layer("y"), made.model.loss["y"].__name__
+    metric = type(build.metric(loaded.heads["y"])).__name__
+    assert (layer.units, layer.activation.__name__, loss, metric) == expected
+    assert made.one_hot == ({"y"} if loss == "categorical_crossentropy" else set())
+
+
+def test_objects_inside_arguments_are_made(tmp_path):
+    """A table of one capitalised name is that Keras object: regularizers, layers, schedules."""
+    layers = """
+[layers.h]
+after = "a"
+Dense = { units = 2, kernel_regularizer = { L2 = { l2 = 0.5 } } }
+[layers.rows]
+after = "h"
+Reshape = { target_shape = [2, 1] }
+[layers.both]
+after = "rows"
+Bidirectional = { layer = { LSTM = { units = 3 } } }
+"""
+    schedule = (
+        "[fit]\noptimizer = { SGD = { learning_rate = { ExponentialDecay = "
+        "{ initial_learning_rate = 0.5, decay_steps = 10, decay_rate = 0.9 } } } }"
+    )
+    made = tiny.built(tmp_path, _spec(layers, after="both", fit=schedule), a=NUMBERS)
+
+    assert made.model.get_layer("h").kernel_regularizer.l2 == 0.5
+    assert made.model.get_layer("both").output.shape == (None, 6)
+    assert float(made.model.optimizer.learning_rate) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param(
+            {"layers": '[layers.h]\nafter = "a"\nDens = { units = 2 }', "after": "h"},
+            "layers.h.Dens: Keras has no such layer (did you mean 'Dense'?)",
+            id="unknown layer",
+        ),
+        pytest.param(
+            {"layers": '[layers.h]\nafter = "a"\nInputLayer = {}', "after": "h"},
+            "layers.h.InputLayer: Keras has no such layer",
+            id="an input is no layer",
+        ),
+        pytest.param(
+            {"layers": '[layers.h]\nafter = "a"\nDense = { unit = 2 }', "after": "h"},
+            "layers.h.Dense.unit: Dense takes no such argument (did you mean 'units'?)",
+            id="unknown argument",
+        ),
+        pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\nDense = { units = 2, activation = "rellu" }',
+                "after": "h",
+            },
+            "layers.h.Dense.activation: Keras has no activation 'rellu' (did you mean 'relu'?)",
+            id="unknown activation",
+        ),
+        pytest.param(
+            {"layers": '[layers.h]\nafter = "a"\nFlatten = { zzz = 2 }', "after": "h"},
+            "layers.h.Flatten.zzz: Flatten takes no such argument; it takes data_format,"
+            " activity_regularizer, trainable, dtype, autocast",
+            id="unknown argument that is like none",
+        ),
+        pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\n'
+                "Dense = { units = 2, kernel_regularizer = { L1L3 = {} } }",
+                "after": "h",
+            },
+            "layers.h.Dense.kernel_regularizer.L1L3: Keras has no such thing"
+            " (did you mean 'L1L2'?)",
+            id="unknown object in an argument",
+        ),
+        pytest.param(
+            {"head": "Dense = { use_bia = false }"},
+            "heads.y.Dense.use_bia: Dense takes no such argument (did you mean 'use_bias'?)",
+            id="unknown argument of a head",
+        ),
+        pytest.param(
+            {"head": 'loss = "binary_crossentropi"'},
+            "heads.y.loss: Keras has no loss 'binary_crossentropi'"
+            " (did you mean 'binary_crossentropy'?)",
+            id="unknown loss",
+        ),
+        pytest.param(
+            {"head": 'metric = "accurcy"'},
+            "heads.y.metric: Keras has no metric 'accurcy' (did you mean 'Accuracy'?)",
+            id="unknown metric",
+        ),
+        pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\nReshape = { target_shape = [3, 1] }',
+                "after": "h",
+            },
+            "heads.y.after: expected a flat row of values, received the shape [3, 1];"
+            " Flatten it first",
+            id="a head after something that is not flat",
+        ),
+        pytest.param(
+            {"fit": '[fit]\noptimizer = "adamm"'},
+            "fit.optimizer: Keras has no optimizer 'adamm' (did you mean 'adam'?)",
+            id="unknown optimizer",
+        ),
+        pytest.param(
+            {"fit": "[fit]\noptimizer = { Adam = { learning_rte = 1.0 } }"},
+            "fit.optimizer.Adam.learning_rte: Adam takes no such argument"
+            " (did you mean 'learning_rate'?)",
+            id="unknown argument of an optimizer",
+        ),
+    ],
+)
+def test_what_keras_does_not_take_is_told_with_its_key(tmp_path, changes, expected):
+    """Before any training: where, what Keras says of it, and the nearest right name."""
+    assert _refused(tmp_path, _spec(**changes)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "said"),
+    [
+        pytest.param(
+            {"fit": '[fit]\noptimizer = { Adam = { learning_rate = "fast" } }'},
+            "fit.optimizer",
+            "learning_rate=fast",
+            id="an optimizer",
+        ),
+        pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\n'
+                'Dense = { units = 2, kernel_regularizer = { L2 = { l2 = "x" } } }',
+                "after": "h",
+            },
+            "layers.h.Dense",
+            "l2=x",
+            id="an object in an argument",
+        ),
+        pytest.param(
+            {"head": 'metric = "MeanIoU"'},
+            "heads.y.metric",
+            "MeanIoU cannot be had by its name alone: ",
+            id="a metric with arguments",
+        ),
+        pytest.param(
+            {"layers": '[layers.h]\nafter = "a"\nDense = { units = -2 }', "after": "h"},
+            "layers.h.Dense",
+            "units=-2",
+            id="a layer's argument",
+        ),
+        pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\nConv2D = { filters = 2, kernel_size = 3 }',
+                "after": "h",
+            },
+            "layers.h.Conv2D",
+            "expected min_ndim=4, found ndim=2",
+            id="a layer's input",
+        ),
+        pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\nDense = { units = 2 }\n'
+                '[layers.k]\nafter = "h"\nshare = "h"',
+                "after": "k",
+            },
+            "layers.k.share",
+            "received input with shape (None, 2)",
+            id="a shared layer's second input",
+        ),
+        pytest.param(
+            {
+                "layers": '[layers.h]\nafter = "a"\nReshape = { target_shape = [3, 1] }\n'
+                '[layers.k]\nafter = ["a", "h"]\nDense = { units = 2 }\n'
+                '[layers.l]\nafter = "k"\nFlatten = {}',
+                "after": "l",
+            },
+            "layers.k.after",
+            "Concatenate",
+            id="shapes that cannot be concatenated",
+        ),
+    ],
+)
+def test_what_keras_objects_to_is_told_in_its_words_with_the_key(tmp_path, changes, key, said):
+    """A value that Keras itself checks is refused with its message, in one line."""
+    [line] = _refused(tmp_path, _spec(**changes))
+
+    assert line.startswith(f"{key}: ")
+    assert said in line
+    assert "\x1b" not in line
+
+
+def test_all_words_that_keras_does_not_know_are_told_in_one_go(tmp_path):
+    """Layers, arguments, losses and optimizer are looked up before anything is made."""
+    text = _spec(
+        '[layers.h]\nafter = "a"\nDens = {}\n[layers.k]\nafter = "h"\nDense = { unit = 1 }',
+        after="k",
+        head='loss = "hinje"',
+        fit='[fit]\noptimizer = "adm"',
+    )
+
+    assert [line.split(": ")[0] for line in _refused(tmp_path, text)] == [
+        "layers.h.Dens",
+        "layers.k.Dense.unit",
+        "heads.y.loss",
+        "fit.optimizer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        pytest.param(
+            '["a", "a.smokr"]',
+            "heads.y.after: 'a' has no text column 'smokr' (did you mean 'smoker'?)",
+            id="unknown",
+        ),
+        pytest.param(
+            '["a", "a.age"]',
+            "heads.y.after: 'age' is a number and part of 'a';"
+            ' inputs.a.categorical = ["age"] makes it a text',
+            id="a number",
+        ),
+    ],
+)
+def test_a_column_taken_by_name_must_be_a_text(tmp_path, after, expected):
+    """Only text columns have a tensor of their own."""
+    text = _spec().replace('after = "a"', f"after = {after}")
+
+    assert _refused(tmp_path, text, a=tiny.people()) == [expected]
+
+
+def test_columns_that_no_head_reads_are_refused(tmp_path):
+    """Taking one text column by name and leaving the rest unused is told, with the way out."""
+    layers = '[layers.h]\nafter = "a.smoker"\nStringLookup = { output_mode = "one_hot" }'
+
+    assert _refused(tmp_path, _spec(layers, after="h"), a=tiny.people()) == [
+        "inputs.a: no head reads 'age'; name 'a' in an after, or leave them out with columns"
+    ]
+
+
+def test_a_block_of_nothing_is_refused(tmp_path):
+    """Where all text columns are taken by name and there is no number, the input is empty."""
+    table = "color,t\n" + "red,0\nblue,1\n" * 4
+    layers = '[layers.h]\nafter = "a.color"\nStringLookup = { output_mode = "one_hot" }'
+    text = _spec(layers).replace('after = "a"\nkind', 'after = ["a", "h"]\nkind')
+
+    assert _refused(tmp_path, text, a=table) == [
+        "inputs.a: nothing is left of it: layers take all its columns by name, and 'a' too"
+    ]
+
+
+def test_twelve_inputs_and_twelve_heads(tmp_path):
+    """The number of inputs and heads is nobody's business but the spec's."""
+    numbers = range(12)
+    text = 'name = "many"\n'
+    text += "".join(f'[inputs.i{n}]\ncsv = "t{n}.csv"\n' for n in numbers)
+    after = ", ".join(f'"i{n}"' for n in numbers)
+    text += f"[layers.h]\nafter = [{after}]\nDense = {{ units = 2 }}\n"
+    text += "".join(
+        f'[heads.o{n}]\nafter = "h"\nkind = "binary"\ntarget = "i{n}"\n' for n in numbers
+    )
+    made = tiny.built(tmp_path, text, **{f"t{n}": NUMBERS for n in numbers})
+
+    assert list(made.tensors) == [f"i{n}" for n in numbers]
+    assert sorted(made.model.output) == sorted(f"o{n}" for n in numbers)
+    assert made.model.get_layer("h").kernel.shape == (36, 2)
+
+
+def test_a_chain_too_long_for_keras_is_told(tmp_path):
+    """Keras goes from layer to layer by calling itself; where that ends, the spec is named."""
+    chain = "".join(
+        f'[layers.n{n}]\nafter = "{f"n{n - 1}" if n else "a"}"\nFlatten = {{}}\n'
+        for n in range(1000)
+    )
+
+    [said] = _refused(tmp_path, _spec(chain, after="n999"))
+
+    assert said == "layers: a chain of 1000 is too long for Keras"
