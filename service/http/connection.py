@@ -1,9 +1,9 @@
-"""One HTTP connection: bytes to requests and answers to bytes, on llhttp.
+"""One HTTP connection: its requests are answered in the order in which they came.
 
-    socket ─ llhttp ─▶ Request ─▶ whoever answers ─▶ respond ─▶ socket, in the order asked
+    socket ─ RequestParser ─▶ Request ─▶ Handler.answer ─▶ Connection.respond ─▶ socket
 
-A request is handed on once it is complete, so a sender that is slow, or never ends, holds a
-socket and what it has sent, and nobody up.
+A request is handed over once it is complete.  So a client that sends slowly, or never ends, holds
+a socket and the bytes that it has sent, and no thread and no model.
 """
 
 from __future__ import annotations
@@ -12,216 +12,109 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-import httptools
-
-from service.errors import GONE, HTTPError, RequestError, TooBusy, TooLarge
-from service.http import flow_control, request_ids
-from service.http.content_encoding import JSON
-from service.http.flow_control import SMALL
+from service.errors import GONE, RequestError, TooBusy
+from service.http import flow_control, response
+from service.http.content_encoding import too_large
+from service.http.half_close import HalfClose
+from service.http.parser import RequestParser
+from service.http.request import Request
+from service.http.timeouts import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from service.http.connections import Connections
+
 log = logging.getLogger(__name__)
 
-MAX_HEAD = 64 * 1024
-# Requests that one connection may send ahead of their answers.
+# Requests that a client may send ahead of their answers.
 MAX_AHEAD = 8
-# A chunk from the socket may hold thousands of requests: a larger one is parsed in pieces of this
+# One chunk from the socket may have thousands of requests: a larger one is parsed in pieces of this
 # size, and no further than to the next request.
 PIECE = 8 * 1024
-# A body in more parts than this is gathered in one buffer: each part costs more than a small chunk.
-MAX_PARTS = 64
-# Heads that are known again: how many, of how many bytes.
-MAX_KNOWN = 1024
-MAX_KNOWN_HEAD = 4096
-# For a byte of a body, so many of what goes with its chunk: one of a byte has five.
-_MOST_AROUND = 8
-IDLE_SECONDS = 75
-REQUEST_SECONDS = 60
-LINGER_SECONDS = 2
-# How long who has connected may take to ask; `Owner.now`, by which it is told, may be 1 s old.
-FRESH_SECONDS = 2
-# Every answer begins like this, so it may be sent before the rest is known.
-_FIRST_WORDS = b"HTTP/1.1 "
-
-_STATUS_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
-# What a head has that is not known again: a body of another kind, a wish to be answered before it,
-# a secret, or a name that no other request has.
-_SPECIAL = (
-    *(b"transfer-encoding", b"expect", b"authorization", b"cookie"),
-    *(b"x-request-id", b"traceparent"),
-)
-_PROTOCOL = b" HTTP/"
-_BEFORE_TARGET = len(b"POST ")
-# What keeps a connection open after an answer goes without saying only since HTTP/1.1.
-_KEEP = {"1.1": b"", "1.0": b"connection: keep-alive\r\n"}
 
 
-@dataclass(slots=True)
-class Request:
-    """One complete request.
-
-    Header names are in lower case; the values of one that stands twice are joined.
-    """
-
-    method: bytes
-    version: str
-    target: bytes
-    headers: dict[bytes, bytes]
-    body: bytes
-    keep_alive: bool
-    caller: Connection
-
-    @property
-    def what(self) -> str:
-        """The method and the target, for messages and the log."""
-        return f"{self.method.decode('latin-1')} {self.target.decode('latin-1')}"
-
-    @property
-    def request_id(self) -> str:
-        """The request's name; a new one at each call where it came without one."""
-        return request_ids.of(self.headers)
-
-    def is_open(self) -> bool:
-        """Whether the caller is still there for an answer."""
-        return self.caller.is_open()
-
-    def common(self, request_id: str = "") -> bytes:
-        """The header lines of every answer."""
-        return self.caller.common(self.headers, request_id)
-
-    def respond(self, status: int, content: bytes, head: bytes) -> None:
-        """Give the caller an answer, of which `head` has the header lines."""
-        self.caller.respond(self, status, content, head)
-
-    def abort(self) -> None:
-        """Hang up: no answer can be given."""
-        self.caller.abort()
-
-    def header(self, name: str) -> str:
-        """A header's value, by its name in lower case; empty without one."""
-        value = self.headers.get(name.lower().encode())
-        return "" if value is None else value.decode("latin-1")
-
-
-class Head(NamedTuple):
-    """What the parser has made of a head, and of how many bytes the body after it was."""
-
-    method: bytes
-    version: str
-    target: bytes
-    headers: dict[bytes, bytes]
-    size: int
-
-
-class Owner(Protocol):
-    """What a connection needs of whoever answers its requests."""
-
-    heads: dict[bytes, Head]
-    """Those that are known, by their bytes."""
-
-    loop: asyncio.AbstractEventLoop
-    max_body: int
-    max_in_flight: int
-    guarded: bool
-    """Whether there are strangers: those without a token."""
-    in_flight: int
-    """Bytes of bodies that are here, whole or in part, and not answered."""
-    unread: flow_control.Unread
-    connections: set[Connection]
-    draining: bool
-    """Whether each answer is the last of its connection."""
-    closing: bool
-    """Whether connections that nothing is asked on are closed, too."""
-    date: bytes
-    now: float
+class Handler(Protocol):
+    """What answers the requests of a connection."""
 
     def answer(self, request: Request) -> None:
         """Have a request answered, now or later, by `Request.respond`."""
 
     def common(self, headers: Mapping[bytes, bytes], request_id: str = "") -> bytes:
-        """The header lines of every answer, for the caller who sent `headers`."""
+        """Return the header lines that every answer to a request with `headers` has."""
 
-    def stranger(self, headers: Mapping[bytes, bytes]) -> RequestError | None:
-        """Why no body is taken from whoever sends these headers; `None` if it is."""
+    def check_token(self, headers: Mapping[bytes, bytes]) -> None:
+        """Check the token in the headers of a request whose body has not been read.
+
+        Raises:
+            Unauthorized: there is none, or it is not known.
+        """
 
     def refusal(
         self, target: bytes, headers: Mapping[bytes, bytes], error: RequestError
     ) -> tuple[bytes, bytes]:
-        """The body and the head that refuse what is not here whole; it is counted as answered."""
+        """Count a request that has not arrived whole as refused.
+
+        Returns:
+            The body and the header lines of its answer.
+        """
 
     def count_unanswered(self, target: bytes, status: int) -> None:
-        """Count what was left by its sender."""
+        """Count a request whose client has gone before it was handled."""
 
 
 class Connection(asyncio.Protocol):
-    """One socket: requests in, answers out in their order."""
+    """One connection."""
 
-    def __init__(self, front: Owner, on_closed: Callable[[], None]) -> None:
-        """Serve one connection of `front`; `on_closed` is called when it has ended."""
-        self._front = front
-        # The header lines of every answer to a request with some headers.
-        self.common = front.common
+    def __init__(
+        self, connections: Connections, handler: Handler, on_closed: Callable[[], None]
+    ) -> None:
+        """Serve one connection.
+
+        Args:
+            connections: what it shares with the others of its worker.
+            handler: answers its requests.
+            on_closed: called when it has ended.
+        """
+        self._connections = connections
+        self._handler = handler
         self._on_closed = on_closed
-        self._parser = httptools.HttpRequestParser(self)
+        self.common = handler.common
         self._transport: asyncio.Transport | None = None
+        self._parser = RequestParser(self)
+        # The header block that a chunk begins with, if the chunk has all of it, and the number of
+        # bytes that follow it there.
+        self._block: tuple[bytes, int] = b"", 0
+        # Received and not parsed yet, since the requests before have to be answered first.
+        self._unparsed = b""
         self._waiting: deque[Request] = deque()
         # Whether a request is being answered, or the next one is about to be.
         self._answering = False
-        # What was received and is not parsed yet, since requests before it wait.
-        self._rest = b""
+        # Bytes of bodies that are here and not answered.
+        self._held = 0
         self._reading = True
-        # Whether the peer has too much to read, and whether a pipeline waits for that.
+        # Whether the client has too much to read, and whether the next request waits for that.
         self._paused = False
         self._parked = False
-        # Whether the peer has closed its end, and whether the first words of an answer are sent.
-        self._ended = False
-        self._probed = False
-        # Whether it is known to have gone.
-        self._gone = False
-        # The last moment at which it was seen to move, and how far it had got.
-        self._moved = front.now
-        self._reached = 0
-        self._reading_head = False
-        self._in_request = False
+        self._half_close: HalfClose | None = None
+        # The answer to what was refused, while answers before it have not been given.
+        self._refusal = b""
+        # Whether nothing has been asked yet.
         self._fresh = True
-        self._deaf = False
-        self._last_words = b""
-        self._head_size = 0
-        self._since = front.now
-        self._version = ""
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        # The bytes of a head so far, or of the chunk that it is in.
-        self._raw = b""
-        self._length = 0
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._received = 0
-        self._in_flight = 0
-        # What begins with a request: its head, if that is all there, and how many bytes follow.
-        self._begun: tuple[bytes, int] = b"", 0
+        # When the last request began, or the last answer was given.
+        self._since = connections.now
+        self._progress = Progress(connections.now)
 
     def is_open(self) -> bool:
-        """Whether anybody is still there for an answer.
-
-        A peer that has closed its end may have gone, or may only have nothing more to ask: TCP
-        tells neither from the other until something is sent to it.  So the first words of its
-        answer are, and if it has gone, its end of the connection says so within a round trip.
-        """
+        """Return whether the client still waits for an answer; for any thread."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
-        return not self._ended or not self._is_gone(transport)
+        return self._half_close is None or not self._half_close.is_gone()
 
-    # What asyncio calls.
+    # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -232,306 +125,273 @@ class Connection(asyncio.Protocol):
         if connected.family != socket.AF_UNIX:
             option = socket.TCP_NOTSENT_LOWAT
             connected.setsockopt(socket.IPPROTO_TCP, option, flow_control.KERNEL_BYTES)
-        self._front.connections.add(self)
+        self._connections.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         """Forget the connection; requests of it that have not run yet are dropped."""
         self._transport = None
-        self._let_go(self._in_flight)
-        self._front.unread.forget(self)
+        self._release(self._held)
+        self._connections.unread.forget(self)
         for request in self._waiting:
-            self._front.count_unanswered(request.target, GONE)
+            self._handler.count_unanswered(request.target, GONE)
         self._waiting.clear()
-        self._rest = b""
-        self._front.connections.discard(self)
+        self._unparsed = b""
+        self._connections.open.discard(self)
         self._on_closed()
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
-        if self._deaf or not data:
+        """Parse a chunk, or keep it while requests before it have to be answered first."""
+        parser = self._parser
+        if parser.stopped or not data:
             return
-        if self._rest:
-            self._rest += data
+        if self._unparsed:
+            self._unparsed += data
             return
-        if not self._in_request:
-            found = data.find(b"\r\n\r\n")
-            end = found + 4
-            self._begun = (b"", 0) if found < 0 else (data[:end], len(data) - end)
-            # Most clients send the same head over and over; of the same bytes the parser, which is
-            # between two requests, would make the same.
-            known = self._front.heads.get(self._begun[0])
-            if known is not None and known.size == self._begun[1] and self._takes(known.size):
-                self._fresh = False
-                self._since = self._front.now
-                self._hand_on(Request(*known[:4], data[end:], True, self))
+        if parser.in_request:
+            self._block = b"", 0
+            if not parser.count(len(data)):
                 return
         else:
-            # It does not come in one piece.
-            self._begun = b"", 0
-            self._received += len(data)
-            if self._received > len(data) + MAX_HEAD + _MOST_AROUND * self._size:
-                message = f"body: expected chunks of it, received over {MAX_HEAD} bytes around them"
-                self._refuse(HTTPError(400, message))
+            at = data.find(b"\r\n\r\n")
+            end = at + 4
+            self._block = (b"", 0) if at < 0 else (data[:end], len(data) - end)
+            # The parser, which is between two requests, would make the same of the same bytes.
+            block = self._connections.header_cache.get(self._block[0])
+            if block is not None and block.size == self._block[1] and self._hold(block.size):
+                self._fresh = False
+                self._since = self._connections.now
+                self._enqueue(Request(*block[:4], data[end:], True, self))
                 return
-        if len(data) <= PIECE or self._missing() >= len(data):
-            self._feed(data)
+        if len(data) <= PIECE or parser.missing >= len(data):
+            parser.feed(data)
         else:
             self._feed_large(data)
 
     def eof_received(self) -> bool:
-        """Answer what has been asked; the peer will ask no more, if it is still there.
+        """Answer what has been asked; the client asks no more, if it is still there.
 
-        TLS knows no end that is closed alone: whoever closes that has gone.
+        TLS has no end that is closed alone: a client that closes its end has gone.
         """
         transport = self._transport
-        self._ended = True
-        if self._in_request:
-            self._in_request = False
-            self._drop_parts()
-        if transport is not None and self._answering and transport.can_write_eof():
-            self._probe(transport)
+        if transport is None:
+            return False
+        self._half_close = HalfClose(transport, self._abort_soon)
+        if self._parser.in_request:
+            self._release(self._parser.abandon())
+        if self._answering and transport.can_write_eof():
+            if not (self._paused or self._unparsed):
+                self._half_close.probe()
             return True
-        self._moved = self._front.now
+        self._progress.moved = self._connections.now
         return False
 
     def pause_writing(self) -> None:
-        """Neither read nor answer on: the peer has more to read than it should have."""
+        """Neither read nor answer on: the client has more to read than it should have."""
         self._paused = True
         if self._transport is not None:
-            self._moved = self._front.now
-            self._reached = self._transport.get_write_buffer_size()
-            self._front.unread.note(self, self._reached)
-            self._flow()
+            left = self._transport.get_write_buffer_size()
+            self._progress.note(self._connections.now, left)
+            self._connections.unread.note(self, left)
+            self._control_reading()
 
     def resume_writing(self) -> None:
-        """Go on: the peer has read."""
+        """Go on: the client has read."""
         self._paused = False
-        self._moved = self._front.now
-        self._reached = self._received
-        self._front.unread.forget(self)
+        self._progress.note(self._connections.now, self._parser.received)
+        self._connections.unread.forget(self)
         if self._parked:
             self._parked = False
-            self._front.loop.call_soon(self._go_on)
-        self._flow()
+            self._connections.loop.call_soon(self._go_on)
+        self._control_reading()
 
-    def _feed_large(self, data: bytes) -> None:
-        """Feed a large chunk to the parser: one request as it is, and several one by one."""
-        head, _ = self._begun
-        if head and not self._answering:
-            self._feed(head)
-            data = data[len(head) :]
-            if self._missing() >= len(data):
-                self._feed(data)
-                return
-        if not self._deaf:
-            self._rest = data
-            if self._answering:
-                self._flow()
-            else:
-                self._answering = True
-                self._go_on()
+    # The parser calls these.
 
-    def _missing(self) -> int:
-        """How many bytes of a body are still to come, as far as that was announced."""
-        return self._length - self._size if self._in_request and not self._reading_head else 0
-
-    def _feed(self, data: bytes) -> None:
-        """Feed bytes to the parser."""
-        while data:
-            if self._reading_head or not self._in_request:
-                self._head_size += len(data)
-            self._raw = self._raw + data if self._reading_head else data
-            rest = b""
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = self._pass_over(data[upgrade.args[0] :])
-            except httptools.HttpParserError as error:
-                message = f"request: expected HTTP/1.1, received something else: {error}"
-                self._refuse(HTTPError(400, message))
-            # Only now: the end of a head may come with a body that is longer.
-            if self._reading_head and self._head_size > MAX_HEAD:
-                message = f"headers: expected at most {MAX_HEAD} bytes, received more"
-                self._refuse(HTTPError(431, message))
-            if not self._reading_head:
-                self._raw = b""
-            data = b"" if self._deaf else rest
-
-    def _pass_over(self, rest: bytes) -> bytes:
-        """Pass over the offer of another protocol, such as the one of HTTP/2 some clients make.
-
-        The parser would leave the rest to that protocol: it is fed the head once more, without the
-        offer.
-        """
-        method = self._parser.get_method()
-        if method == b"CONNECT":
-            self._refuse(HTTPError(400, "request: expected one for here, received a CONNECT"))
-            return b""
-        self._parser = httptools.HttpRequestParser(self)
-        return self._without_upgrade(method) + rest
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        """Make room for a request."""
-        self._in_request = self._reading_head = True
+    def begin_request(self) -> None:
+        """Note that a request has begun."""
         self._fresh = False
-        self._since = self._front.now
-        self._target = b""
-        self._headers = {}
-        self._parts = []
-        self._size = self._received = self._reached = 0
-        self._moved = self._since
+        self._since = self._connections.now
+        self._progress.note(self._since, 0)
 
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; one that comes after the body changes nothing that was said before."""
-        if not self._reading_head:
-            return
-        name = name.lower()
-        # The parser leaves the blanks at the end, which are none of the value (RFC 9110, 5.5).
-        value = value.rstrip(b" \t")
-        known = self._headers.get(name)
-        if known is not None and name == b"host":
-            self._refuse(HTTPError(400, "Host: expected one, received several"))
-        self._headers[name] = value if known is None else known + b"," + value
-
-    def on_headers_complete(self) -> None:
-        """Refuse a body that nobody will read, before it is sent."""
-        self._reading_head = False
-        self._head_size = 0
-        headers = self._headers
-        length = headers.get(b"content-length")
-        self._length = size = 0 if length is None else int(length)
-        front = self._front
-        self._version = self._parser.get_http_version()
-        # The parser takes other versions, and other protocols that look like HTTP, to which this
-        # would be no answer; what most send is looked at where it stands.
-        if self._version not in _KEEP or not (
-            self._raw.startswith(_PROTOCOL, len(self._target) + _BEFORE_TARGET)
-            or self._target + _PROTOCOL in self._raw
+    def accept_headers(self, size: int) -> None:
+        """Refuse a body that will not be read, before it is sent."""
+        parser, connections = self._parser, self._connections
+        headers = parser.headers
+        if connections.guarded and (
+            headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
         ):
-            message = "request: expected HTTP/1.1, received another protocol, or another version"
-            self._refuse(HTTPError(400, message))
-        elif b"host" not in headers and self._version == "1.1":
-            self._refuse(HTTPError(400, "Host: expected one, received none"))
-        elif front.guarded and self._brings_body() and (error := front.stranger(headers)):
-            self._refuse(error)
-        elif size > front.max_body:
-            self._too_large()
-        elif size and not self._fits(size):
-            self._too_much()
+            try:
+                self._handler.check_token(headers)
+            except RequestError as error:
+                self.refuse(error)
+                return
+        if size > connections.max_body:
+            self.refuse(too_large(connections.max_body))
+        elif size and not connections.bodies.fits(self._held, size):
+            self.refuse(self._too_busy())
         elif (
             b"expect" in headers
             and headers[b"expect"].lower() == b"100-continue"
-            # A client of HTTP/1.0 knows no answer before the answer; and while others are still
-            # being answered, this would be taken for theirs.
-            and self._version == "1.1"
+            # HTTP/1.0 has no interim answers; and while others are still being answered, this would
+            # be taken for theirs.
+            and parser.version == "1.1"
             and not self._answering
-            and not self._deaf
+            and not parser.stopped
             and self._transport
         ):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        if self._deaf:
-            return
-        size = len(body)
-        front = self._front
-        self._size += size
-        self._in_flight += size
-        front.in_flight += size
-        parts = self._parts
-        if len(parts) < MAX_PARTS:
-            parts.append(body)
+    def accept_body(self, size: int, total: int) -> bool:
+        """Make room for a part of a body, or refuse the request."""
+        if total > self._connections.max_body:
+            self.refuse(too_large(self._connections.max_body))
+        elif not self._hold(size):
+            self.refuse(self._too_busy())
         else:
-            if len(parts) == MAX_PARTS:
-                parts.append(cast("bytes", bytearray()))
-            cast("bytearray", parts[-1]).extend(body)
-        # Only then there may be too little room.
-        doubtful = self._in_flight > SMALL or front.in_flight > front.max_in_flight
-        if self._size > front.max_body:
-            self._too_large()
-        elif doubtful and not self._fits(0):
-            self._too_much()
+            return True
+        return False
 
-    def on_message_complete(self) -> None:
-        """Answer the request, after those before it."""
-        if self._parser.should_upgrade():
+    def accept_request(self, request: Request) -> None:
+        """Answer a complete request, after those before it."""
+        self._connections.header_cache.remember(*self._block, request)
+        self._block = b"", 0
+        self._enqueue(request)
+
+    def refuse(self, error: RequestError) -> None:
+        """Answer with an error, after the requests before it, and read no more.
+
+        Nothing after it can be read, since the next request may begin anywhere.
+        """
+        parser = self._parser
+        if self._transport is None or parser.stopped:
             return
-        self._in_request = False
-        if self._deaf:
+        # Between two requests, the parser has the target and the headers of the one before.
+        request = (parser.target, parser.headers) if parser.in_request else (b"", {})
+        self._release(parser.stop())
+        self._unparsed = b""
+        content, lines = self._handler.refusal(*request, error)
+        lines += self._connections.date + response.CLOSE
+        self._refusal = response.encode(error.status, lines, content, len(content))
+        if not self._answering:
+            self._send_refusal(self._transport)
+        self._control_reading()
+
+    # A request and the handler call these.
+
+    def respond(
+        self, request: Request, status: int, content: bytes, lines: bytes, length: int | None
+    ) -> None:
+        """Send the answer to the oldest request that has none, and go on to the next one.
+
+        Args:
+            request: that request.
+            status: the HTTP status.
+            content: the body.
+            lines: the header lines, but for those that every answer has.
+            length: the Content-Length, if that is not the length of `content`.
+        """
+        transport, connections, ended = self._transport, self._connections, self._half_close
+        if transport is None:
             return
-        request = Request(
-            self._parser.get_method(),
-            self._version,
-            self._target,
-            self._headers,
-            self._parts[0] if len(self._parts) == 1 else b"".join(self._parts),
-            self._parser.should_keep_alive(),
-            self,
-        )
-        self._parts = []
-        self._remember(request)
-        self._hand_on(request)
+        keeps = request.keep_alive and not connections.draining
+        if ended is not None:
+            keeps = keeps and bool(self._waiting or self._unparsed or self._refusal)
+        keep_alive = response.KEEP_ALIVE[request.version] if keeps else response.CLOSE
+        lines += connections.date + keep_alive
+        size = len(content) if length is None else length
+        answer = response.encode(status, lines, content, size)
+        if ended is not None:
+            answer = ended.unsent(answer)
+        self._release(len(request.body))
+        transport.write(answer)
+        # An error before this line can be answered; after it, that would be a second answer.
+        try:
+            self._since = connections.now
+            if not keeps:
+                self._close(transport)
+            elif self._waiting or self._unparsed or self._paused:
+                connections.loop.call_soon(self._go_on)
+            else:
+                self._answering = False
+                if self._refusal:
+                    self._send_refusal(transport)
+        except Exception:
+            log.exception("a connection cannot go on after an answer, and is closed")
+            self.abort()
 
-    def _fits(self, size: int) -> bool:
-        """Whether there is room for so many bytes of a body more."""
-        front, own = self._front, self._in_flight + size
-        if front.in_flight + size > front.max_in_flight:
-            return False
-        return own <= SMALL or flow_control.is_share(
-            own, front.in_flight + size - own, front.max_in_flight
-        )
+    def abort(self) -> None:
+        """Close at once, and drop what has not been sent."""
+        if self._transport is not None:
+            self._transport.abort()
 
-    def _takes(self, size: int) -> bool:
-        """Take so many bytes of a body, if there is room."""
-        front, own = self._front, self._in_flight + size
-        total = front.in_flight + size
-        if total > front.max_in_flight or (own > SMALL and not self._fits(size)):
-            return False
-        self._in_flight = own
-        front.in_flight = total
-        return True
+    def check(self, now: float) -> None:
+        """Close the connection, or refuse its request, if one of its timeouts is over.
 
-    def _remember(self, request: Request) -> None:
-        """Know the head of a request again that came in one piece, and has nothing special."""
-        (head, size), self._begun = self._begun, (b"", 0)
-        heads, headers = self._front.heads, request.headers
-        if (
-            size == len(request.body)
-            and request.keep_alive
-            and 0 < len(head) <= MAX_KNOWN_HEAD
-            and not any(name in headers for name in _SPECIAL)
-        ):
-            if len(heads) >= MAX_KNOWN:
-                heads.clear()
-            heads[head] = Head(request.method, request.version, request.target, headers, size)
+        Args:
+            now: the time, by the loop's clock.
+        """
+        transport, parser = self._transport, self._parser
+        if transport is None:
+            return
+        timeouts = self._connections.timeouts
+        quiet = now - self._since
+        if self._paused or transport.is_closing():
+            self._check_reader(transport, now)
+        elif self._answering:
+            # Until that is over, the client has nothing to read and need not send.
+            self._progress.note(now, parser.received)
+        elif parser.stopped:
+            if quiet > timeouts.linger:
+                self._close(transport)
+        elif parser.in_request:
+            try:
+                timeouts.check_duration(self._since, now)
+                timeouts.check_rate(self._progress, now, parser.received)
+            except RequestError as error:
+                self.refuse(error)
+        else:
+            is_asking_soon = self._fresh and quiet <= timeouts.fresh
+            if quiet > timeouts.idle or (self._connections.closing and not is_asking_soon):
+                self._close(transport)
 
-    def _hand_on(self, request: Request) -> None:
+    # Below are steps of the above.
+
+    def _feed_large(self, data: bytes) -> None:
+        """Parse a large chunk: one request as it is, and several one by one."""
+        block, _ = self._block
+        if block and not self._answering:
+            self._parser.feed(block)
+            data = data[len(block) :]
+            if self._parser.missing >= len(data):
+                self._parser.feed(data)
+                return
+        if not self._parser.stopped:
+            self._unparsed = data
+            if self._answering:
+                self._control_reading()
+            else:
+                self._answering = True
+                self._go_on()
+
+    def _enqueue(self, request: Request) -> None:
         """Have a request answered, after those before it."""
         if self._answering:
             self._waiting.append(request)
             if len(self._waiting) == MAX_AHEAD:
-                self._flow()
+                self._control_reading()
             return
         self._answering = True
         try:
-            self._front.answer(request)
+            self._handler.answer(request)
         except Exception:
-            # Whatever that was, nobody else may answer it, and its sender is not to wait for ever.
+            # Nobody else would answer it, and its client must not wait for ever.
             log.exception("%r could not be answered", request.target)
             self.abort()
 
     def _go_on(self) -> None:
-        """Have the next request of a pipeline answered, and read on until there is one.
+        """Have the next request of a pipeline answered; parse until there is one.
 
-        Called by the event loop and never by the answer before: however many are refused at once,
-        the stack is no deeper, and others are answered in between.
+        The event loop calls this, and never the answer before: however many requests are refused at
+        once, the stack is no deeper, and other connections are served in between.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -539,25 +399,28 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self._parked = True
             return
-        while self._rest and not self._waiting and not self._deaf:
-            size = max(PIECE, self._missing())
-            piece, self._rest = self._rest[:size], self._rest[size:]
-            self._feed(piece)
+        while self._unparsed and not self._waiting and not self._parser.stopped:
+            size = max(PIECE, self._parser.missing)
+            piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+            self._parser.feed(piece)
         self._answering = False
         if self._waiting:
-            self._hand_on(self._waiting.popleft())
-        elif self._last_words:
-            self._say_last_words(transport)
-        elif self._ended:
+            self._enqueue(self._waiting.popleft())
+        elif self._refusal:
+            self._send_refusal(transport)
+        elif self._half_close is not None:
             self._close(transport)
-        self._flow()
+        self._control_reading()
 
-    def _flow(self) -> None:
-        """Read on, or stop reading until what has been read is answered and has gone out."""
+    def _control_reading(self) -> None:
+        """Read on, or stop reading until what was read is answered and sent."""
         transport = self._transport
-        if transport is None or self._ended or transport.is_closing():
+        if transport is None or self._half_close is not None or transport.is_closing():
             return
-        reads = self._deaf or not (self._paused or self._rest or len(self._waiting) >= MAX_AHEAD)
+        # After a refusal, bytes are read and passed over.
+        reads = self._parser.stopped or not (
+            self._paused or self._unparsed or len(self._waiting) >= MAX_AHEAD
+        )
         if reads is not self._reading:
             self._reading = reads
             if reads:
@@ -565,210 +428,55 @@ class Connection(asyncio.Protocol):
             else:
                 transport.pause_reading()
 
-    def _probe(self, transport: asyncio.Transport) -> None:
-        """Begin the answer of a peer that may have gone; `is_open` looks at what comes of it."""
-        if not (self._probed or self._paused or self._rest):
-            self._probed = True
-            transport.write(_FIRST_WORDS)
+    def _send_refusal(self, transport: asyncio.Transport) -> None:
+        """Send a refusal, and close a little later.
 
-    def _is_gone(self, transport: asyncio.Transport) -> bool:
-        """Whether a peer that has closed its end has refused what was sent to it since."""
-        connected = transport.get_extra_info("socket")
-        # The system tells it once.
-        if not self._gone and connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._gone = True
-            # Threads that decode ask this, too, and a transport is for the loop's thread alone.
-            self._front.loop.call_soon_threadsafe(self.abort)
-        return self._gone
-
-    def _without_upgrade(self, method: bytes) -> bytes:
-        """The head that has just been read, without the offer of another protocol."""
-        # Whoever waits for 100 Continue has been told.
-        passed_over = (b"upgrade", b"connection", b"http2-settings", b"expect")
-        lines = [b"%s %s HTTP/1.1" % (method, self._target)]
-        lines += [b"%s: %s" % h for h in self._headers.items() if h[0] not in passed_over]
-        return b"\r\n".join([*lines, b"", b""])
-
-    # What the front and the pipeline call.
-
-    def respond(
-        self,
-        request: Request,
-        status: int,
-        content: bytes,
-        head: bytes = JSON,
-        length: int | None = None,
-    ) -> None:
-        """Answer the oldest request, and go on to the next.
-
-        Args:
-            request: that request.
-            status: of the answer.
-            content: its body.
-            head: its headers, but for those that every answer has.
-            length: of the body that a HEAD request is told of.
+        To close while bytes are unread sends a reset, which may overtake the answer.
         """
-        transport = self._transport
-        if transport is None:
-            return
-        keep = request.keep_alive and not self._front.draining
-        if self._ended:
-            keep = keep and bool(self._waiting or self._rest or self._last_words)
-        answer = b"".join(
-            (
-                _STATUS_LINES[status],
-                head,
-                self._front.date,
-                _KEEP[request.version] if keep else b"connection: close\r\n",
-                b"content-length: %d\r\n\r\n" % (len(content) if length is None else length),
-                content,
-            )
-        )
-        if self._ended:
-            answer = self._unsaid(answer)
-        self._let_go(len(request.body))
-        transport.write(answer)
-        # What is raised up to here may be answered; from here on, that would be a second answer.
-        try:
-            self._since = self._front.now
-            if not keep:
-                self._close(transport)
-            elif self._waiting or self._rest or self._paused:
-                self._front.loop.call_soon(self._go_on)
-            else:
-                self._answering = False
-                if self._last_words:
-                    self._say_last_words(transport)
-        except Exception:
-            log.exception("a connection cannot go on after an answer, and is hung up on")
-            self.abort()
-
-    def abort(self) -> None:
-        """Close at once, and drop what has not gone out."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def check(self, now: float) -> None:
-        """Close the connection if it has been quiet for too long."""
-        transport = self._transport
-        if transport is None:
-            return
-        quiet = now - self._since
-        if self._paused or transport.is_closing():
-            self._check_reader(transport, now)
-        elif self._answering:
-            # Nobody reads on, or nobody has to send, before that is over.
-            self._moved, self._reached = now, self._received
-        elif self._deaf:
-            if quiet > LINGER_SECONDS:
-                self._close(transport)
-        elif self._in_request:
-            self._check_sender(now)
-        else:
-            # Who has only just come is about to ask.
-            closing = self._front.closing and (not self._fresh or quiet > FRESH_SECONDS)
-            if closing or quiet > IDLE_SECONDS:
-                self._close(transport)
+        answer, self._refusal = self._refusal, b""
+        transport.write(answer if self._half_close is None else self._half_close.unsent(answer))
+        self._since = self._connections.now
+        if transport.can_write_eof():
+            transport.write_eof()
 
     def _check_reader(self, transport: asyncio.Transport, now: float) -> None:
-        """Cut off a peer that does not read what waits for it."""
+        """Cut off a client that does not read what waits for it."""
         left = transport.get_write_buffer_size()
-        if left != self._reached:
-            self._moved, self._reached = now, left
+        if left != self._progress.reached:
+            self._progress.note(now, left)
             if self._paused:
-                self._front.unread.note(self, left)
-        elif now - self._moved > flow_control.STALLED_SECONDS:
+                self._connections.unread.note(self, left)
+        elif now - self._progress.moved > self._connections.timeouts.stalled:
             self.abort()
 
-    def _check_sender(self, now: float) -> None:
-        """Refuse a request that takes too long to come."""
-        seconds = now - self._moved
-        if now - self._since > REQUEST_SECONDS:
-            message = f"request: expected all of it within {REQUEST_SECONDS} s"
-            self._refuse(HTTPError(408, message))
-        elif seconds >= flow_control.SLOW_SECONDS:
-            if self._received - self._reached < flow_control.SLOWEST * seconds:
-                message = (
-                    f"request: expected at least {flow_control.SLOWEST} bytes a second, received "
-                    f"fewer over {seconds:.0f} s"
-                )
-                self._refuse(HTTPError(408, message))
-            self._moved, self._reached = now, self._received
-
     def _close(self, transport: asyncio.Transport) -> None:
-        """Close once the answers have gone out; `check` cuts off a peer that does not read them."""
-        self._moved = self._front.now
-        self._reached = transport.get_write_buffer_size()
+        """Close once the answers are sent; `check` cuts off a client that does not read them."""
+        self._progress.note(self._connections.now, transport.get_write_buffer_size())
         transport.close()
 
-    def _brings_body(self) -> bool:
-        length = self._headers.get(b"content-length")
-        return length not in (None, b"0") or b"transfer-encoding" in self._headers
+    def _abort_soon(self) -> None:
+        # Threads that decode ask whether a client is there, and a transport is for the loop's
+        # thread alone.
+        self._connections.loop.call_soon_threadsafe(self.abort)
 
-    def _too_large(self) -> None:
-        limit = self._front.max_body
-        message = f"body: expected at most {limit} bytes (TRICEPS_MAX_BODY), received more"
-        self._refuse(TooLarge(message))
-
-    def _too_much(self) -> None:
-        limit = self._front.max_in_flight
-        message = (
+    def _too_busy(self) -> TooBusy:
+        limit = self._connections.bodies.limit
+        return TooBusy(
             f"body: expected at most {limit} bytes in all bodies that a process holds "
             "(TRICEPS_MAX_IN_FLIGHT), of which each connection has a share, and others hold too "
             "many already; try again a little later"
         )
-        self._refuse(TooBusy(message))
 
-    def _let_go(self, size: int) -> None:
-        """Forget so many bytes of bodies."""
-        self._in_flight -= size
-        self._front.in_flight -= size
+    def _hold(self, size: int) -> bool:
+        """Hold `size` bytes of a body more, if there is room."""
+        bodies = self._connections.bodies
+        if not bodies.fits(self._held, size):
+            return False
+        self._held += size
+        bodies.held += size
+        return True
 
-    def _drop_parts(self) -> None:
-        """Forget what is here of a body that will not be answered."""
-        self._let_go(sum(map(len, self._parts)))
-        self._parts = []
-
-    def _refuse(self, error: RequestError) -> None:
-        """Answer, after what is still being answered, and hear no more on this connection.
-
-        What follows on it makes no sense: where the next request begins is not known.
-        """
-        transport = self._transport
-        if transport is None or self._deaf:
-            return
-        self._deaf = True
-        self._drop_parts()
-        self._rest = b""
-        # Between two requests, target and headers are still those of the one before.
-        said = (self._target, self._headers) if self._in_request else (b"", {})
-        content, head = self._front.refusal(*said, error)
-        self._last_words = b"".join(
-            (
-                _STATUS_LINES[error.status],
-                head,
-                self._front.date,
-                b"connection: close\r\n",
-                b"content-length: %d\r\n\r\n" % len(content),
-                content,
-            )
-        )
-        if not self._answering:
-            self._say_last_words(transport)
-        self._flow()
-
-    def _say_last_words(self, transport: asyncio.Transport) -> None:
-        """Refuse, and close a little later.
-
-        To close with data unread sends a reset, which may overtake the answer.
-        """
-        transport.write(self._unsaid(self._last_words))
-        self._last_words = b""
-        self._since = self._front.now
-        if transport.can_write_eof():
-            transport.write_eof()
-
-    def _unsaid(self, answer: bytes) -> bytes:
-        """What is to be sent of an answer, whose first words may have been."""
-        probed, self._probed = self._probed, False
-        return answer.removeprefix(_FIRST_WORDS) if probed else answer
+    def _release(self, size: int) -> None:
+        """Hold `size` bytes of bodies no more."""
+        self._held -= size
+        self._connections.bodies.held -= size

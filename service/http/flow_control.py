@@ -1,35 +1,45 @@
 """Flow control: how much one connection may hold, and what happens to answers that nobody reads.
 
-bodies of all connections  ─▶ `fits`: a share for each, and a part that only small ones use
-answers that wait unread   ─▶ `Unread`: a bound, past which who has stalled longest is cut off
+bodies of all connections   ─▶ `Bodies`: a share for each, and a part that only small ones use
+answers that wait unread    ─▶ `Unread`: a bound, past which the longest stalled peer is cut off
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-# The high-water mark of answers that wait for a peer to read: above it, its connection is neither
-# read nor answered until they have gone out.
+# The high-water mark, in bytes, of answers that wait for a peer to read.  Above it, its connection
+# is neither read nor answered until they have been sent.
 HIGH_WATER = 16 * 1024
-# What the kernel takes for one connection beyond what is on the way: the rest stays where it is
-# counted.
+# The bytes that the kernel takes of one connection's answers and has not sent.  The rest stays in
+# this process, which counts it.
 KERNEL_BYTES = 128 * 1024
-# A peer that has read nothing for so long, while answers wait for it, is cut off.
-STALLED_SECONDS = 30
-# A request has to come at this rate, in bytes a second, measured over so many seconds.
-SLOWEST = 1000
-SLOW_SECONDS = 10
 
-# A connection that holds no more than this may use all of the room; larger bodies leave a quarter
-# of it free, and each of their connections a third of what the others leave.
+# A connection that holds no more bytes of bodies than this may use all of the room.  Connections
+# with larger ones leave a quarter of it free, and each may use two thirds of what the others leave.
 SMALL = 64 * 1024
 
 
+class Bodies:
+    """The bytes of request bodies that one worker holds, whole or in part, and has not answered."""
+
+    def __init__(self, limit: int) -> None:
+        """Allow `limit` bytes."""
+        self.limit = limit
+        self.held = 0
+
+    def fits(self, own: int, size: int) -> bool:
+        """Return whether a connection that holds `own` bytes may hold `size` bytes more."""
+        own += size
+        held = self.held + size
+        return held <= self.limit and (own <= SMALL or is_share(own, held - own, self.limit))
+
+
 def is_share(own: int, others: int, limit: int) -> bool:
-    """Whether a connection may hold `own` bytes of large bodies beside those that others hold.
+    """Return whether a connection may hold `own` bytes of large bodies beside those of others.
 
     The share shrinks as others hold more, so that a few connections that send large bodies slowly
-    cannot take all of the room; and one that is alone may have all of it.
+    cannot take all of the room.  A connection that is alone may have all of it.
     """
     if not others:
         return own <= limit
@@ -40,7 +50,7 @@ class Peer(Protocol):
     """A connection whose answers wait to be read."""
 
     def abort(self) -> None:
-        """Close at once, and drop what has not gone out."""
+        """Close at once, and drop what has not been sent."""
 
 
 class Unread:
@@ -50,15 +60,15 @@ class Unread:
         """Allow `limit` bytes, or one connection alone."""
         self.limit = limit
         self.total = 0
-        # Who has moved last comes last.
+        # In the order of the peers' last progress.
         self._held: dict[Peer, int] = {}
 
     def __len__(self) -> int:
-        """How many connections wait for their peers to read."""
+        """Return the number of connections whose peers have to read first."""
         return len(self._held)
 
     def note(self, peer: Peer, size: int) -> None:
-        """Note what waits for a peer that has just begun to be waited for, or has read on."""
+        """Note that `size` bytes wait for a peer, which has just begun to wait or has read on."""
         self.forget(peer)
         self._held[peer] = size
         self.total += size

@@ -147,7 +147,7 @@ async def _answer(front: Front, entrance: Entrance, status: Status, grace: float
         connection.setblocking(False)
         options = {} if encrypted is None else encrypted.options()
         made = loop.connect_accepted_socket(
-            lambda: Connection(front, on_closed), connection, **options
+            lambda: Connection(front.connections, front, on_closed), connection, **options
         )
         task = loop.create_task(made)
         tasks.add(task)

@@ -11,11 +11,11 @@ from werkzeug.test import run_wsgi_app
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from service.http.connection import Request
+    from service.http.request import Request
 
 
 class Answer(NamedTuple):
-    """As `Connection.respond` takes it."""
+    """The arguments of `Request.respond`."""
 
     status: int
     content: bytes

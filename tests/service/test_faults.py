@@ -16,6 +16,7 @@ import pytest
 
 from service import prediction
 from service.http.connection import Connection
+from service.http.timeouts import Timeouts
 from service.http.tokens import Access
 from service.inference import batcher as batchers
 from service.inference.batcher import Batcher, Lane
@@ -156,7 +157,7 @@ def _settle(front: Front) -> None:
     while any(lane.running or any(q.busy for q in lane.queues.values()) for lane in lanes):
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    assert front.in_flight == front.pipeline.room.held == 0
+    assert front.connections.bodies.held == front.pipeline.room.held == 0
     assert not front.arrived
     for lane in lanes:
         assert (lane.coming, lane.requests, lane.rows, len(lane.due)) == (0, 0, 0, 0)
@@ -228,7 +229,7 @@ def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplo
     answer = served.raw(post(body(1), b"Connection: close"))
 
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200"]
-    assert (fault.times, "is hung up on" in caplog.text) == (1, True)
+    assert (fault.times, "is closed" in caplog.text) == (1, True)
 
 
 def test_what_is_no_bytes_is_a_bug_that_is_answered(served, monkeypatch):
@@ -279,10 +280,10 @@ def test_a_clock_goes_on_ticking(tmp_path, monkeypatch):
 
 
 def test_a_connection_that_cannot_be_checked_costs_no_other_its_check(tmp_path, monkeypatch):
-    """It is hung up on, and those that are quiet for too long are closed all the same."""
+    """It is closed, and those that are quiet for too long are closed all the same."""
     served = Served(tmp_path)
+    served.front.connections.timeouts = Timeouts(idle=0.1)
     check = Connection.check
-    monkeypatch.setattr("service.http.connection.IDLE_SECONDS", 0.1)
     try:
         with contextlib.ExitStack() as stack:
             quiet = [

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.http import connection as connections
-from service.http import flow_control, tls
+from service.http import flow_control, parser, tls
 from service.http.connection import Connection
 from service.http.flow_control import Unread
+from service.http.timeouts import Timeouts
 from service.inference.batcher import Lane
 from service.wire import limits
 from tests.harness import certificates, small, tokens
@@ -75,7 +76,10 @@ def opened(served: Served, secure: Contexts | None = None) -> Iterator[socket.so
     port, server = served.port, None
     if secure is not None:
         made = served.loop.create_server(
-            lambda: Connection(served.front, served._count), "127.0.0.1", 0, ssl=secure[0]
+            lambda: Connection(served.front.connections, served.front, served._count),
+            "127.0.0.1",
+            0,
+            ssl=secure[0],
         )
         server = asyncio.run_coroutine_threadsafe(made, served.loop).result(10)
         port = server.sockets[0].getsockname()[1]
@@ -102,9 +106,9 @@ def nothing_is_held(served: Served) -> bool:
     """Whether no byte, row or request is counted any more."""
     front = served.front
     return (
-        front.in_flight + front.pipeline.room.held,
-        front.unread.total,
-        len(front.unread),
+        front.connections.bodies.held + front.pipeline.room.held,
+        front.connections.unread.total,
+        len(front.connections.unread),
         len(front.arrived),
     ) == (*(0, 0, 0, 0),) and all(
         (lane.coming, lane.requests, lane.rows) == (0, 0, 0) for lane in front.table.lanes
@@ -182,7 +186,7 @@ def test_a_long_pipeline_leaves_others_their_turn(served):
         answered = 0
         while answered < 4000:
             answered += sock.recv(65536).count(b"HTTP/1.1 200")
-            waiting = [len(c._waiting) for c in [*served.front.connections]]
+            waiting = [len(c._waiting) for c in [*served.front.connections.open]]
             most = max(most, *waiting)
     assert most <= connections.PIECE / len(HEALTH) + 1
 
@@ -215,16 +219,16 @@ def test_who_never_reads_is_neither_read_nor_answered_on(
     """Above a mark; and is cut off after a while, though it still holds its end open."""
     with opened(served, secure if by_tls else None) as sock:
         send_until_stuck(sock, request_)
-        (connection,) = served.front.connections
+        (connection,) = served.front.connections.open
         until(lambda: connection._paused and not connection._reading)
-        unread = served.front.unread
+        unread = served.front.connections.unread
         assert (len(unread), unread.total) == (1, connection._transport.get_write_buffer_size())
         assert unread.total < 3_000_000
-        assert len(connection._rest) < 600_000
+        assert len(connection._unparsed) < 600_000
         assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
 
-        monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
-        until(lambda: not served.front.connections)
+        monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(stalled=0.5))
+        until(lambda: not served.front.connections.open)
         assert nothing_is_held(served)
 
 
@@ -235,7 +239,7 @@ def test_who_reads_slowly_gets_all(served, secure, *, by_tls):
     with opened(served, secure if by_tls else None) as sock:
         sender = threading.Thread(target=sock.sendall, args=(PAGE * count + LAST,))
         sender.start()
-        until(lambda: any(c._paused for c in [*served.front.connections]))
+        until(lambda: any(c._paused for c in [*served.front.connections.open]))
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
         sender.join(10)
 
@@ -247,20 +251,20 @@ def test_who_reads_slowly_gets_all(served, secure, *, by_tls):
 
 def test_unread_answers_have_a_bound_together(served):
     """Past it, those that have not moved for longest are cut off, and who reads is not."""
-    served.front.unread.limit = 100_000
+    served.front.connections.unread.limit = 100_000
     with contextlib.ExitStack() as stack:
         socks = []
         for _ in range(8):
             socks.append(stack.enter_context(opened(served)))
             send_until_stuck(socks[-1], PAGE)
-            assert served.front.unread.total <= 100_000
-        assert len(served.front.connections) < 8
+            assert served.front.connections.unread.total <= 100_000
+        assert len(served.front.connections.open) < 8
         assert served.ask("POST", "/predict", MANY, JSON)[0] == 200
         with contextlib.suppress(ConnectionError):
             while socks[0].recv(1_000_000):
                 pass
         assert len(socks[-1].recv(1000)) == 1000
-    until(lambda: not served.front.connections)
+    until(lambda: not served.front.connections.open)
     assert nothing_is_held(served)
 
 
@@ -299,13 +303,12 @@ def test_the_one_that_stalls_longest_goes_first():
 )
 def test_closing_ends_though_nobody_reads(served, secure, sent, idle, monkeypatch, *, by_tls):
     """No peer keeps a connection by not reading what is left of its answers."""
-    monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
-    monkeypatch.setattr(connections, "IDLE_SECONDS", idle)
+    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(stalled=0.5, idle=idle))
     with opened(served, secure if by_tls else None) as sock:
         sock.settimeout(1)
         with contextlib.suppress(OSError):
             sock.sendall(sent)
-        until(lambda: not served.front.connections)
+        until(lambda: not served.front.connections.open)
     assert nothing_is_held(served)
 
 
@@ -315,7 +318,7 @@ def test_a_stop_ends_though_nobody_reads(served, monkeypatch):
         send_until_stuck(sock, PAGE)
         closing = asyncio.run_coroutine_threadsafe(served.front.close(0.2), served.loop)
         closing.result(10)
-        until(lambda: not served.front.connections)
+        until(lambda: not served.front.connections.open)
         monkeypatch.setattr(served.front, "close", lambda _: asyncio.sleep(0))
     assert nothing_is_held(served)
 
@@ -338,14 +341,14 @@ def test_slow_senders_of_large_bodies_leave_room_for_others(served):
             *[flow_control.SMALL * 2] * 12,
         ]:
             sock = stack.enter_context(opened(served))
-            before = served.front.in_flight
+            before = served.front.connections.bodies.held
             sock.sendall(head + b"%x\r\n" % size + b" " * (size - 1))
             sock.settimeout(0.1)
-            until(lambda: served.front.in_flight in (before, before + size - 1))  # noqa: B023
+            until(lambda: served.front.connections.bodies.held in (before, before + size - 1))  # noqa: B023
             with contextlib.suppress(TimeoutError):
                 refused += sock.recv(12) == b"HTTP/1.1 429"
         assert refused > 5
-        assert LIMIT // 2 < served.front.in_flight <= LIMIT * 3 // 4
+        assert LIMIT // 2 < served.front.connections.bodies.held <= LIMIT * 3 // 4
         for _ in range(20):
             assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
         for _ in range(LIMIT // 4 // flow_control.SMALL - 1):
@@ -361,8 +364,8 @@ def test_a_large_body_fits_beside_slow_ones(served, others):
     with contextlib.ExitStack() as stack:
         for _ in range(others):
             stack.enter_context(contextlib.closing(half(served, LIMIT // 8)))
-        until(lambda: served.front.in_flight == others * (LIMIT // 8 - 1))
-        left = LIMIT * 3 // 4 - served.front.in_flight
+        until(lambda: served.front.connections.bodies.held == others * (LIMIT // 8 - 1))
+        left = LIMIT * 3 // 4 - served.front.connections.bodies.held
         fits = served.ask("POST", "/predict", b" " * (left * 2 // 3 - 2), JSON)[0]
         over = served.ask("POST", "/predict", b" " * (left * 2 // 3 + 2), JSON)[0]
     assert (fits, over) == (400, 429)
@@ -383,8 +386,7 @@ def test_what_is_announced_and_not_sent_takes_no_room(served):
 @SECURE
 def test_a_body_that_comes_too_slowly_is_refused(served, secure, monkeypatch, *, by_tls):
     """Though it never stops for long; and who is fast enough may take longer than that."""
-    monkeypatch.setattr(flow_control, "SLOW_SECONDS", 1)
-    monkeypatch.setattr(flow_control, "SLOWEST", 10_000)
+    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(window=1, rate=10_000))
     with opened(served, secure if by_tls else None) as slow, opened(served) as fast:
         for sock in (slow, fast):
             sock.sendall(post(b" " * 200_000, b"Connection: close")[:-199_000])
@@ -408,7 +410,7 @@ def test_a_body_that_comes_too_slowly_is_refused(served, secure, monkeypatch, *,
 
 def test_who_waits_for_an_answer_is_no_slow_sender(served, monkeypatch):
     """What it has begun to send meanwhile is measured from when it is read on."""
-    monkeypatch.setattr(flow_control, "SLOW_SECONDS", 1)
+    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(window=1))
     release = threading.Event()
     with opened(served) as sock:
         hold = [served.front.threads.submit(release.wait, 10) for _ in range(4)]
@@ -426,9 +428,9 @@ def test_a_body_in_tiny_chunks_costs_no_more_than_itself(served):
     head = post(b"").split(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
     with opened(served) as sock:
         sock.sendall(head + b"2\r\n  \r\n" * 50_000)
-        until(lambda: served.front.in_flight == 100_000)
-        (connection,) = served.front.connections
-        assert len(connection._parts) <= connections.MAX_PARTS + 1
+        until(lambda: served.front.connections.bodies.held == 100_000)
+        (connection,) = served.front.connections.open
+        assert len(connection._parser._parts) <= parser.MAX_PARTS + 1
         sock.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
         assert sock.recv(1000).startswith(b"HTTP/1.1 200 OK")
     until(lambda: nothing_is_held(served))
@@ -537,7 +539,7 @@ def test_who_closes_its_own_end_is_answered(served, sent, statuses):
 
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == statuses
     assert answer.count(b"content-length") == len(statuses)
-    until(lambda: not served.front.connections)
+    until(lambda: not served.front.connections.open)
     assert nothing_is_held(served)
 
 
@@ -571,9 +573,8 @@ HOSTILE = {
 @pytest.mark.parametrize("ends", ["resets", "closes", "reads a little", "reads all", "waits"])
 def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, monkeypatch, *, by_tls):
     """Whatever it sent, and however it ended, all that is counted comes back to nothing."""
-    monkeypatch.setattr(flow_control, "STALLED_SECONDS", 0.5)
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 3)
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 3)
+    timeouts = Timeouts(stalled=0.5, request=3, idle=3)
+    monkeypatch.setattr(served.front.connections, "timeouts", timeouts)
 
     def be_hostile(sock: socket.socket, sent: bytes) -> None:
         sock.settimeout(0.5)
@@ -600,7 +601,7 @@ def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, monkeypatch, *
             assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
         for thread in hostile:
             thread.join()
-        until(lambda: not served.front.connections)
+        until(lambda: not served.front.connections.open)
     assert nothing_is_held(served)
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
 
@@ -628,12 +629,12 @@ def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
     served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
     with opened(served) as sock:
         sock.sendall(post(body))
-        until(lambda: served.front.in_flight == len(body))
+        until(lambda: served.front.connections.bodies.held == len(body))
     # Its end, the first words that are sent to it, and that it refuses them.
     time.sleep(0.2)
     busy.set()
 
-    until(lambda: not served.front.connections)
+    until(lambda: not served.front.connections.open)
     assert nothing_is_held(served)
     assert touched == {served.thread.name}
 
@@ -647,9 +648,9 @@ def test_who_has_gone_before_a_large_body_is_read_is_counted_as_499(served, endi
     with opened(served) as sock:
         # In a type that is not read at once.
         sock.sendall(post(body).replace(b"application/json", b"application/json;charset=utf-8"))
-        until(lambda: served.front.in_flight == len(body))
+        until(lambda: served.front.connections.bodies.held == len(body))
         reset(sock)
-    until(lambda: not served.front.in_flight)
+    until(lambda: not served.front.connections.bodies.held)
     busy.set()
 
     until(lambda: counted(served))

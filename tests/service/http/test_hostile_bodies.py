@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.http import connection as connections
+from service.http.timeouts import Timeouts
 from tests.harness import small
 from tests.service.server.test_front import BODY, JSON, Served, post
 
@@ -573,8 +573,7 @@ HALVES = {
 @pytest.mark.parametrize("half", HALVES)
 def test_half_requests_are_given_up(served, half, monkeypatch):
     """With a 408, for who has begun to ask."""
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(request=0.5, idle=0.5))
 
     with bounded(served, memory=50):
         answer = send(served, HALVES[half])
@@ -588,7 +587,7 @@ def test_half_requests_are_given_up(served, half, monkeypatch):
 @pytest.mark.parametrize("request_", [post(BODY), CHUNKED + b"1\r\n \r\n" * 50])
 def test_slow_senders_are_given_up(served, request_, monkeypatch):
     """A byte now and then does not make a request younger; nor does it hold anybody up."""
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(request=0.5))
 
     with bounded(served, memory=50):
         answer = send(served, *(bytes([byte]) for byte in request_), pause=0.03)
@@ -606,7 +605,7 @@ def test_hundreds_of_slow_senders_harm_nobody(served):
         assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
         assert time.monotonic() - started < 10
     deadline = time.monotonic() + SECONDS
-    while served.front.connections and time.monotonic() < deadline:
+    while served.front.connections.open and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(served.front.connections) == 0
-    assert served.front.in_flight == 0
+    assert len(served.front.connections.open) == 0
+    assert served.front.connections.bodies.held == 0

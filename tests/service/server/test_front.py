@@ -19,8 +19,8 @@ import uvloop
 
 from service import settings as all_settings
 from service.app import create_app
-from service.http import connection as connections
 from service.http.connection import Connection
+from service.http.timeouts import Timeouts
 from service.inference.model import Model
 from service.server.front import Front
 from tests.harness import small
@@ -48,7 +48,9 @@ class Served:
         self.app = create_app(self.settings)
         self.front = Front(self.app, self.settings, self.loop)
         server = self.loop.run_until_complete(
-            self.loop.create_server(lambda: Connection(self.front, self._count), "127.0.0.1", 0)
+            self.loop.create_server(
+                lambda: Connection(self.front.connections, self.front, self._count), "127.0.0.1", 0
+            )
         )
         self.port = server.sockets[0].getsockname()[1]
         self.loop.call_soon(started.set)
@@ -56,6 +58,10 @@ class Served:
         server.close()
         self.loop.run_until_complete(self.front.close(2))
         self.loop.close()
+
+    def connect(self) -> Connection:
+        """Make the protocol of a new connection."""
+        return Connection(self.front.connections, self.front, self._count)
 
     def _count(self) -> None:
         self.closed += 1
@@ -375,8 +381,7 @@ def test_slow_senders_hold_nobody_up(served):
 
 def test_quiet_connections_are_closed(served, monkeypatch):
     """A request that never ends gets a 408; an idle connection just ends."""
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(request=0.5, idle=0.5))
 
     half = served.raw(post(BODY)[:-10])
     idle = served.raw(post(BODY))
@@ -520,10 +525,10 @@ LAST = post(BODY, b"Connection: close")
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
 def test_a_head_that_is_known_changes_nothing(served, known, pieces):
     """However the requests come, each gets its own answer."""
-    served.front.heads.clear()
+    served.front.connections.header_cache.clear()
     if known:
         served.turns(size_of(10))
-    assert bool(served.front.heads) is known
+    assert bool(served.front.connections.header_cache) is known
 
     answer = served.raw(*pieces, pause=0.01)
 
@@ -551,11 +556,13 @@ def test_a_head_that_is_known_changes_nothing(served, known, pieces):
 )
 def test_heads_that_are_known_again(served, sent, learns):
     """Those whose request comes in one piece, and which say nothing that others would not."""
-    served.front.heads.clear()
+    served.front.connections.header_cache.clear()
 
     served.turns(sent)
 
-    assert served.front.heads.keys() == ({sent[: sent.find(b"\r\n\r\n") + 4]} if learns else set())
+    assert served.front.connections.header_cache.keys() == (
+        {sent[: sent.find(b"\r\n\r\n") + 4]} if learns else set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -575,29 +582,29 @@ def test_heads_that_are_known_again(served, sent, learns):
 )
 def test_a_head_that_comes_in_pieces_is_not_known_again(served, pieces):
     """Whoever sends what one of them was would get another's answer."""
-    served.front.heads.clear()
+    served.front.connections.header_cache.clear()
 
     answer = served.raw(*pieces, LAST, pause=0.05)
 
     assert answer.count(b"HTTP/1.1 200 OK") == 2
-    assert not served.front.heads
+    assert not served.front.connections.header_cache
 
 
 def test_only_so_many_heads_are_known(served, monkeypatch):
     """A caller who never sends the same one twice takes no memory."""
-    monkeypatch.setattr("service.http.connection.MAX_KNOWN", 8)
-    served.front.heads.clear()
+    monkeypatch.setattr("service.http.header_cache.MAX_BLOCKS", 8)
+    served.front.connections.header_cache.clear()
 
     served.turns(*(post(BODY, b"X: %d" % i) for i in range(30)))
 
-    assert len(served.front.heads) == 6
+    assert len(served.front.connections.header_cache) == 6
 
 
 def test_a_known_head_brings_no_more_than_there_is_room_for(served, monkeypatch):
     """It is refused as any other."""
-    served.front.heads.clear()
+    served.front.connections.header_cache.clear()
     served.turns(post(BODY))
-    assert served.front.heads
-    monkeypatch.setattr(served.front, "max_in_flight", 10)
+    assert served.front.connections.header_cache
+    monkeypatch.setattr(served.front.connections.bodies, "limit", 10)
 
     assert served.raw(post(BODY)).startswith(b"HTTP/1.1 429 ")

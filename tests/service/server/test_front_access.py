@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from service.http import connection as connections
+from service.http.timeouts import Timeouts
 from service.inference.batcher import Lane
 from tests.harness import small, tokens
 from tests.service.server.test_front import BODY, JSON, Served, post
@@ -157,7 +157,7 @@ def test_of_a_stranger_no_body_is_read(served, path, announced):
         answer = sock.recv(65536)
         with contextlib.suppress(OSError):
             sock.sendall(b"x" * 1_000_000)
-        held = served.front.in_flight
+        held = served.front.connections.bodies.held
 
     assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
     assert b"connection: close\r\n" in answer
@@ -294,7 +294,7 @@ NAMED = b"X-Request-ID: mine-3"
 )
 def test_what_is_no_whole_request_has_a_name_too(open_, monkeypatch, request_, status, named):
     """Its own, as far as that has come; and never that of the request before."""
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(open_.front.connections, "timeouts", Timeouts(request=0.3))
 
     answer = open_.raw(request_).rpartition(b"HTTP/1.1 ")[2]
 
@@ -306,7 +306,7 @@ def test_what_is_no_whole_request_has_a_name_too(open_, monkeypatch, request_, s
 
 def test_too_much_in_flight_has_a_name_too(open_, monkeypatch):
     """And when to come again."""
-    monkeypatch.setattr(open_.front, "max_in_flight", 10)
+    monkeypatch.setattr(open_.front.connections.bodies, "limit", 10)
 
     status, headers, _ = open_.ask("POST", "/predict", BODY, {**JSON, "X-Request-ID": "mine-4"})
 

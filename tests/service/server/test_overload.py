@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.http.connection import Connection, Request
+from service.http.connection import Connection
+from service.http.request import Request
 from service.inference.batcher import LEAST_WAITING, PACED_RUNS, Lane
 from service.inference.model import Model
 from tests.harness import small
@@ -96,7 +97,7 @@ def test_what_comes_together_is_not_more_than_may_wait(served):
 
     def ask() -> None:
         lane._row_seconds, lane._runs = 0.011, PACED_RUNS
-        connection = Connection(served.front, lambda: None)
+        connection = Connection(served.front.connections, served.front, lambda: None)
         request = Request(b"POST", "1.1", b"/predict", {}, BODY, True, connection)
         for _ in range(20):
             served.front.answer(request)
@@ -369,12 +370,12 @@ def test_bodies_in_flight_have_a_bound(served):
     """Announced or not, what is over it is refused; and taken once there is room again."""
     large = b" " * 500_000
     with contextlib.closing(_half(served, 900_000)), contextlib.closing(_half(served, 300_000)):
-        _until(lambda: served.front.in_flight == 1_199_998)
+        _until(lambda: served.front.connections.bodies.held == 1_199_998)
         announced = served.raw(post(large)[:200])
         chunks = b"Transfer-Encoding: chunked\r\n\r\n" + b"7a120\r\n" + large + b"\r\n0\r\n\r\n"
         chunked = served.raw(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + chunks)
         small_one = served.ask("POST", "/predict", BODY, JSON)[0]
-    _until(lambda: served.front.in_flight == 0)
+    _until(lambda: served.front.connections.bodies.held == 0)
 
     for answer in (announced, chunked):
         assert answer.startswith(b"HTTP/1.1 429 ")
@@ -406,9 +407,9 @@ def test_no_byte_is_counted_for_ever(served, pieces):
             with contextlib.suppress(OSError):
                 sock.sendall(piece)
         time.sleep(0.1)
-    _until(lambda: not served.front.connections)
+    _until(lambda: not served.front.connections.open)
 
-    assert served.front.in_flight == 0
+    assert served.front.connections.bodies.held == 0
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
 
 

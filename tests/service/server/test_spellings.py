@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from service.http.connection import Request
+from service.http.request import Request
 from service.inference.batcher import PACED_RUNS, Lane
 from service.inference.model import Model
 from service.server import wsgi
-from service.server.front import Front
 from tests.harness import small, tokens
 from tests.service.http.test_connection import until
 from tests.service.server.test_front import BODY, JSON, Served, post
@@ -132,7 +131,7 @@ def test_every_spelling_is_answered_alike_and_by_the_queue(served, path, spell, 
 @pytest.mark.parametrize("path", [path.replace("three", "secret") for path in PATHS if "2" in path])
 def test_no_spelling_gets_past_the_gate(served, path, spell):
     """Whose token is for another model is refused, or told that there is no such path."""
-    if served.front.guarded:
+    if served.front.connections.guarded:
         for token in ("some", "metrics", "guess"):
             status, content = ask(served, spell(path), BODY, token=token)
             assert status in (400, 401, 403, 404, 405), content
@@ -262,7 +261,11 @@ def test_who_has_hung_up_costs_no_run_however_it_asked(slow, path):
             stack.enter_context(contextlib.closing(c))
             c.request("POST", path, body, JSON)
             until(lambda: sum(lane.rows for lane in served.front.table.lanes) + len(runs) == count)  # noqa: B023
-    until(lambda: all(connection._ended for connection in [*served.front.connections]))
+    until(
+        lambda: all(
+            connection._half_close is not None for connection in [*served.front.connections.open]
+        )
+    )
     release.set()
     assert served.ask("POST", path, body, JSON)[0] == 200
     assert runs == [1, 1]
@@ -293,7 +296,7 @@ def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
     ]
     for caller in callers:
         caller.start()
-    until(lambda: sum(map(len, served.front.loading.values())) == 15)
+    until(lambda: sum(map(len, served.front.on_demand.waiting.values())) == 15)
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
     assert served.ask("GET", "/models")[0] == 200
     time.sleep(0.1)
@@ -303,7 +306,7 @@ def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
 
     assert sorted(answers) == [200] * 10 + [504] * 5
     assert loads == [("three", "1")]
-    assert served.front.loading == {}
+    assert served.front.on_demand.waiting == {}
     assert "1" in {route.servable.version for route in served.front.table.on_demand}
 
 
@@ -321,7 +324,7 @@ def test_a_load_that_fails_is_told_to_who_waits(slow, monkeypatch, caplog):
 
     assert served.ask("POST", "/models/three/versions/1/predict", BODY, JSON)[0] == 200
     assert "loading three, version 1, failed" in caplog.text
-    assert served.front.loading == {}
+    assert served.front.on_demand.waiting == {}
 
 
 def test_a_kept_version_stays_while_it_is_asked_for(slow, monkeypatch):
@@ -344,14 +347,11 @@ def test_a_kept_version_stays_while_it_is_asked_for(slow, monkeypatch):
 def test_a_bug_behind_a_load_costs_one_connection(slow, monkeypatch, caplog):
     """And nobody who waits behind it."""
     served, *_ = slow
-    answer = Front.answer
 
-    def fail(self: Front, request: Any, asked: float = 0.0) -> None:
-        if asked:
-            raise ZeroDivisionError
-        answer(self, request)
+    def fail(request: Any, came: float) -> None:
+        raise ZeroDivisionError
 
-    monkeypatch.setattr(Front, "answer", fail)
+    monkeypatch.setattr(served.front.on_demand, "_answer", fail)
     with pytest.raises(http.client.RemoteDisconnected):
         served.ask("POST", "/models/three/versions/1/predict", BODY, JSON)
     monkeypatch.undo()

@@ -1,0 +1,86 @@
+"""What the connections of one worker share: bounds, a clock, and a cache of header blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from service.http import flow_control
+from service.http.header_cache import HeaderCache
+from service.http.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from service.http.connection import Connection
+
+log = logging.getLogger(__name__)
+
+# How often connections are looked at while they are closed, in seconds.
+CLOSING_SECONDS = 0.02
+
+
+class Connections:
+    """The connections of one event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_body: int,
+        max_in_flight: int,
+        *,
+        guarded: bool,
+    ) -> None:
+        """Have no connections yet.
+
+        Args:
+            loop: the event loop that they are read and written in.
+            max_body: the bytes that one body may have.
+            max_in_flight: the bytes that all bodies together may have.
+            guarded: whether a body is read only for a client that has a token.
+        """
+        self.loop = loop
+        self.max_body = max_body
+        self.guarded = guarded
+        self.bodies = flow_control.Bodies(max_in_flight)
+        self.unread = flow_control.Unread(max_in_flight // 2)
+        self.timeouts = Timeouts()
+        self.header_cache = HeaderCache()
+        self.open: set[Connection] = set()
+        self.draining = False
+        """Whether each answer is the last of its connection."""
+        self.closing = False
+        """Whether idle connections are closed, too."""
+        self.now = 0.0
+        """The time of the loop's clock at the last `tick`."""
+        self.date = b""
+        """The header line of that name."""
+        self.tick()
+
+    def tick(self) -> None:
+        """Set the clock, and check every connection's timeouts; to be called once a second."""
+        self.now = self.loop.time()
+        self.date = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
+        for connection in list(self.open):
+            try:
+                connection.check(self.now)
+            except Exception:
+                log.exception("a connection could not be checked, and is closed")
+                connection.abort()
+
+    async def close(self, seconds: float) -> None:
+        """Close every connection: idle ones soon, others once they are answered.
+
+        Args:
+            seconds: the time after which connections are closed without an answer.
+        """
+        self.draining = self.closing = True
+        deadline = self.loop.time() + seconds
+        while self.open and self.loop.time() < deadline:
+            # First, so that what has been sent meanwhile is read.
+            await asyncio.sleep(CLOSING_SECONDS)
+            for connection in list(self.open):
+                connection.check(self.loop.time())
+        for connection in list(self.open):
+            connection.abort()

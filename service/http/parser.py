@@ -1,0 +1,230 @@
+"""Requests from bytes, on llhttp; stricter than llhttp is, and bounded before anything is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from service.errors import HTTPError
+from service.http.request import Client, Request
+from service.http.response import KEEP_ALIVE
+
+if TYPE_CHECKING:
+    from service.errors import RequestError
+
+MAX_HEADER_BYTES = 64 * 1024
+# A body that arrives in more parts is gathered in one buffer: a part costs more than a small chunk.
+MAX_PARTS = 64
+# For each byte of a body, the bytes of chunk framing that may come with it; the framing of a chunk
+# of one byte has five.
+_MAX_FRAMING = 8
+_PROTOCOL = b" HTTP/"
+_SHORTEST_METHOD = len(b"POST ")
+# The headers that are left out where a client offers another protocol.
+_OFFER = (b"upgrade", b"connection", b"http2-settings", b"expect")
+
+
+class Receiver(Client, Protocol):
+    """The connection that requests are parsed for."""
+
+    def begin_request(self) -> None:
+        """Note that a request has begun."""
+
+    def accept_headers(self, size: int) -> None:
+        """Refuse a body that will not be read, before it is sent.
+
+        Args:
+            size: the Content-Length; 0 without one.
+        """
+
+    def accept_body(self, size: int, total: int) -> bool:
+        """Make room for a part of a body, or refuse the request.
+
+        Args:
+            size: the bytes of this part.
+            total: the bytes of the body so far, with this part.
+        """
+
+    def accept_request(self, request: Request) -> None:
+        """Answer a complete request."""
+
+    def refuse(self, error: RequestError) -> None:
+        """Answer with an error, and `stop` the parser."""
+
+
+class RequestParser:
+    """The requests of one connection, one after another."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        """Parse for `receiver`."""
+        self._receiver = receiver
+        self._llhttp = httptools.HttpRequestParser(self)
+        self.stopped = False
+        """Whether nothing is parsed any more, since a request was refused."""
+        self.in_request = False
+        self.version = ""
+        self.target = b""
+        self.headers: dict[bytes, bytes] = {}
+        self.received = 0
+        """The bytes of a request, but for those that came with its first ones."""
+        self._in_headers = False
+        self._header_bytes = 0
+        # The bytes of a header block so far, or of the chunk that has it.
+        self._block = b""
+        self._length = 0
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    @property
+    def missing(self) -> int:
+        """The bytes of a body that are still to come, as far as its length was announced."""
+        return self._length - self._size if self.in_request and not self._in_headers else 0
+
+    def count(self, size: int) -> bool:
+        """Count `size` bytes more of a request that has begun, or refuse it.
+
+        Chunk framing and trailers are bounded by this, which the body's own bounds do not count.
+        """
+        self.received += size
+        if self.received <= size + MAX_HEADER_BYTES + _MAX_FRAMING * self._size:
+            return True
+        around = f"received over {MAX_HEADER_BYTES} bytes around them"
+        self._receiver.refuse(HTTPError(400, f"body: expected chunks of it, {around}"))
+        return False
+
+    def feed(self, data: bytes) -> None:
+        """Parse bytes; errors in them are answered by `Receiver.refuse`."""
+        while data:
+            if self._in_headers or not self.in_request:
+                self._header_bytes += len(data)
+            self._block = self._block + data if self._in_headers else data
+            rest = b""
+            try:
+                self._llhttp.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = self._decline_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserError as error:
+                message = f"request: expected HTTP/1.1, received something else: {error}"
+                self._receiver.refuse(HTTPError(400, message))
+            # Not earlier: the chunk that ends a header block may have a body that is longer.
+            if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+                message = f"headers: expected at most {MAX_HEADER_BYTES} bytes, received more"
+                self._receiver.refuse(HTTPError(431, message))
+            if not self._in_headers:
+                self._block = b""
+            data = b"" if self.stopped else rest
+
+    def stop(self) -> int:
+        """Parse nothing any more; return the bytes of the body that are dropped."""
+        self.stopped = True
+        return self._drop_body()
+
+    def abandon(self) -> int:
+        """Leave a request that its sender will not finish; return the bytes that are dropped."""
+        self.in_request = False
+        return self._drop_body()
+
+    def _drop_body(self) -> int:
+        size = sum(map(len, self._parts))
+        self._parts = []
+        return size
+
+    def _decline_upgrade(self, rest: bytes) -> bytes:
+        """Return what is to be parsed in place of the offer of another protocol.
+
+        llhttp leaves the rest of the connection to that protocol, such as the HTTP/2 that some
+        clients offer.  So a new parser is fed the header block without the offer.
+        """
+        method = self._llhttp.get_method()
+        if method == b"CONNECT":
+            message = "request: expected one for here, received a CONNECT"
+            self._receiver.refuse(HTTPError(400, message))
+            return b""
+        self._llhttp = httptools.HttpRequestParser(self)
+        # A client that waits for 100 Continue has been told.
+        lines = [b"%s %s HTTP/1.1" % (method, self.target)]
+        lines += [b"%s: %s" % line for line in self.headers.items() if line[0] not in _OFFER]
+        return b"\r\n".join([*lines, b"", b""]) + rest
+
+    # llhttp calls these.
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self.in_request = self._in_headers = True
+        self.target = b""
+        self.headers = {}
+        self._parts = []
+        self._size = self.received = 0
+        self._receiver.begin_request()
+
+    def on_url(self, url: bytes) -> None:
+        """Add a piece of the target."""
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header; trailers, which come after the body, are passed over."""
+        if not self._in_headers:
+            return
+        name = name.lower()
+        # llhttp keeps the blanks at the end, which are no part of the value (RFC 9110, 5.5).
+        value = value.rstrip(b" \t")
+        former = self.headers.get(name)
+        if former is not None and name == b"host":
+            self._receiver.refuse(HTTPError(400, "Host: expected one, received several"))
+        self.headers[name] = value if former is None else former + b"," + value
+
+    def on_headers_complete(self) -> None:
+        """Check what HTTP/1.1 asks of a header block, and have the receiver check the rest."""
+        self._in_headers = False
+        self._header_bytes = 0
+        length = self.headers.get(b"content-length")
+        self._length = 0 if length is None else int(length)
+        self.version = self._llhttp.get_http_version()
+        # llhttp also takes other versions, and other protocols that look like HTTP.  For the method
+        # that is sent most, the protocol is where a slice finds it.
+        if self.version not in KEEP_ALIVE or not (
+            self._block.startswith(_PROTOCOL, len(self.target) + _SHORTEST_METHOD)
+            or self.target + _PROTOCOL in self._block
+        ):
+            message = "request: expected HTTP/1.1, received another protocol, or another version"
+            self._receiver.refuse(HTTPError(400, message))
+        elif b"host" not in self.headers and self.version == "1.1":
+            self._receiver.refuse(HTTPError(400, "Host: expected one, received none"))
+        else:
+            self._receiver.accept_headers(self._length)
+
+    def on_body(self, body: bytes) -> None:
+        """Add a part of the body."""
+        if self.stopped:
+            return
+        self._size += len(body)
+        if not self._receiver.accept_body(len(body), self._size):
+            return
+        parts = self._parts
+        if len(parts) < MAX_PARTS:
+            parts.append(body)
+        else:
+            if len(parts) == MAX_PARTS:
+                parts.append(cast("bytes", bytearray()))
+            cast("bytearray", parts[-1]).extend(body)
+
+    def on_message_complete(self) -> None:
+        """Hand over the request."""
+        if self._llhttp.should_upgrade():
+            return
+        self.in_request = False
+        if self.stopped:
+            return
+        parts, self._parts = self._parts, []
+        self._receiver.accept_request(
+            Request(
+                self._llhttp.get_method(),
+                self.version,
+                self.target,
+                self.headers,
+                parts[0] if len(parts) == 1 else b"".join(parts),
+                self._llhttp.should_keep_alive(),
+                self._receiver,
+            )
+        )
