@@ -1,31 +1,32 @@
-"""The pipeline: the only way to a prediction, whoever carries the request and whatever runs it.
+"""The pipeline: the only way to a prediction, whichever server carries it and whatever runs it.
 
     bytes ─ admit ─ decode ─▶ arrays by tensor ─ submit ─▶ arrays by head ─ encode ─▶ bytes
 
 It knows neither Flask nor sockets.  An `Exchange` is one HTTP request and the way back to its
-caller.  An `Executor` runs one model: from the queue of an event loop, or at once in the thread of
-a WSGI server.  Every request is admitted, decoded, bounded, timed, encoded and counted here, and an
-error in any step is answered here, in the words of the protocol that the caller speaks.
+client.  An `Executor` runs models: from the queues of an event loop, or at once in the thread of a
+WSGI server.  Every request is admitted, decoded, bounded, timed, encoded and counted here, and an
+error in any step is answered here, in the protocol that the client speaks.
+
+This is one idea in one file so that a reader can follow a request from its first line to its last.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from service.errors import GONE, HTTPError, NotReady, RequestError, TooBusy, TooLate
-from service.http import content_encoding
+from service.http import content_encoding, deadline
 from service.http.content_encoding import JSON
+from service.http.flow_control import Room
+from service.http.reply import encode_error, encode_reply
 from service.http.tokens import PREDICT
 from service.inference.batcher import LEAST_WAITING
 from service.observability.metrics import ASK_TIMING, server_timing
 from service.wire import limits, native
-from service.wire.body import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,20 +38,20 @@ if TYPE_CHECKING:
     from service.repository.repository import Servable
     from service.run import Part
     from service.settings import Settings
-    from service.wire.dialect import Asked, Codec, Dialect, Reply
+    from service.wire.dialect import Asked, Codec, Dialect
 
 log = logging.getLogger(__name__)
 
-# Routes whose words for a full queue are kept.
-MOST_WORDS = 64
-# The body of a 500 that no dialect has been able to write.
-_NO_WORDS = b'{"error":"an error of the service; it is logged"}'
-_TIMEOUT = b"x-request-timeout"
+# The routes whose answer to a full queue is kept.
+MAX_FULL_ANSWERS = 64
+# The body of a 500 that no dialect could write.
+_LAST_RESORT = b'{"error":"an error of the service; it is logged"}'
+_TIMEOUT = deadline.HEADER.lower().encode()
 _ASK_TIMING = ASK_TIMING.lower().encode()
 
 
 class Exchange(Protocol):
-    """One HTTP request, and the way back to its caller."""
+    """One HTTP request, and the way back to its client."""
 
     @property
     def headers(self) -> Mapping[bytes, bytes]:
@@ -62,7 +63,7 @@ class Exchange(Protocol):
 
     @property
     def caller(self) -> object:
-        """Whoever asks one request after another; two callers are two objects."""
+        """The connection, or another object that is the same for one client's requests."""
 
     @property
     def what(self) -> str:
@@ -70,49 +71,52 @@ class Exchange(Protocol):
 
     @property
     def request_id(self) -> str:
-        """The request's name; a new one at each call where it came without one."""
+        """The request ID that the client sent; where there is none, a new one at each call."""
 
     def header(self, name: str) -> str:
-        """A header's value, by its name in whatever case; empty where there is none."""
+        """Return a header's value, or an empty string if the request does not have it."""
 
     def is_open(self) -> bool:
-        """Whether the caller is still there for an answer."""
+        """Return whether the client still waits for an answer."""
 
     def common(self, request_id: str = "") -> bytes:
-        """The header lines of every answer.
+        """Return the header lines that every answer to this request has.
 
         Args:
-            request_id: the request's name, if it has been logged; empty: whichever it has.
+            request_id: the request ID to name, if one was logged; empty for any that fits.
         """
 
-    def respond(self, status: int, content: bytes, head: bytes) -> None:
-        """Give the caller an answer, of which `head` has the header lines."""
+    def respond(self, status: int, content: bytes, lines: bytes) -> None:
+        """Answer with a body and header lines."""
 
     def abort(self) -> None:
-        """Hang up: no answer can be given."""
+        """Close the connection without an answer."""
 
 
 class Executor(Protocol):
-    """What runs models, and other long work: `Queued`, or `Direct`."""
+    """Runs models, and other work that takes long: `Queued` or `Direct`."""
 
     def submit(
         self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
     ) -> None:
-        """Have `heads` computed from `arrays`, and `asker` told."""
+        """Have `heads` computed from `arrays`, and call `asker.done` with the outcome."""
 
     def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Do work on so many bytes or values where it holds nobody up.
+        """Do work where it delays no other request.
 
-        `then` is called with what came of it, be that an exception.
+        Args:
+            size: the bytes or values that it is about.
+            work: the work.
+            then: called with its result, or with the exception that it raised.
         """
 
     def answered(self, now: float) -> None:
-        """Note that an answer was given, by `perf_counter`, right after its run."""
+        """Note that a run was answered at `now`, by `perf_counter`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """A version of a model in one dialect, with all that is worked out once for its requests."""
+    """A version of a model in one dialect, and what is worked out once for all its requests."""
 
     servable: Servable
     dialect: Dialect
@@ -120,13 +124,13 @@ class Route:
     lane: Lane
     meter: Meter
     safe_bytes: int
-    """A body of no more bytes has no more rows than one answer may."""
+    """A body of no more bytes cannot have more rows than one answer may have."""
     rows_at_once: int
-    """So many rows' answers are encoded without a thread."""
+    """The rows whose answers are encoded in the event loop; more are encoded in a thread."""
 
 
 class Pipeline:
-    """What all predictions of a process share: its limits, and the words for those it refuses."""
+    """What all predictions of a process share: bounds, access, metrics and the executor."""
 
     def __init__(
         self,
@@ -135,13 +139,13 @@ class Pipeline:
         access: Access,
         executor: Executor,
     ) -> None:
-        """Answer within the limits of `settings`.
+        """Answer within the bounds of `settings`.
 
         Args:
             settings: of the service.
-            metrics: what requests are counted in.
-            access: whose requests are answered.
-            executor: what runs models.
+            metrics: counts the requests.
+            access: knows the tokens.
+            executor: runs the models.
         """
         self.queue = settings.queue
         self.timeout = settings.timeout
@@ -153,38 +157,41 @@ class Pipeline:
         self.executor = executor
         self._metrics = metrics
         self._draining = False
-        self._full = lru_cache(MOST_WORDS)(self._words_for_full)
+        self._full_answer = lru_cache(MAX_FULL_ANSWERS)(self._encode_full)
 
     def drain(self) -> None:
-        """Refuse as a service does that is about to end."""
+        """Refuse requests as a service that is about to end."""
         self._draining = True
         self.forget()
 
     def forget(self) -> None:
-        """Keep no words for routes that may be gone."""
-        self._full.cache_clear()
+        """Forget the answers of routes that may be gone."""
+        self._full_answer.cache_clear()
 
     def route(self, servable: Servable, dialect: Dialect, lane: Lane) -> Route:
-        """The route to a version in a dialect, whose requests wait in `lane`."""
+        """Return the route to a version in a dialect, whose requests wait in `lane`."""
         signature = servable.signature
-        each = limits.numbers_a_row(signature, signature.heads)
+        numbers = limits.numbers_a_row(signature, signature.heads)
         return Route(
             servable,
             dialect,
             dialect.codec(servable.name, servable.version, signature),
             lane,
             self._metrics.meter(servable, dialect.name),
-            safe_bytes=limits.MOST_NUMBERS // max(1, each),
+            safe_bytes=limits.MOST_NUMBERS // max(1, numbers),
             rows_at_once=limits.rows_at_once(signature),
         )
 
     def admit(self, route: Route, exchange: Exchange, came: float = 0.0) -> Prediction | None:
-        """Let a request in before anything of it is decoded; `None` where it has been refused.
+        """Admit a request before any of it is decoded.
 
         Args:
-            route: what it asks for.
+            route: the version and the dialect that it asks for.
             exchange: the request.
             came: when it came, by `perf_counter`, if it has waited since; else 0.
+
+        Returns:
+            `None` if the queue is full; then the request is answered.
 
         Raises:
             Unauthorized, Forbidden: its token does not allow it.
@@ -193,14 +200,14 @@ class Pipeline:
             self.access.check(exchange.header("authorization"), PREDICT, route.servable.name)
         if not route.lane.is_full(self.queue, exchange.caller, perf_counter()):
             return Prediction(self, route, exchange, came)
-        # To refuse has to cost less than to answer.
-        status, content, head = self._full(route)
+        # A refusal must cost less than an answer, so it is written once.
+        status, content, lines = self._full_answer(route)
         route.meter.failed(status)
-        exchange.respond(status, content, head + exchange.common())
+        exchange.respond(status, content, lines + exchange.common())
         return None
 
     def predict(self, route: Route, exchange: Exchange) -> None:
-        """Answer a request, from beginning to end, in the thread that calls this."""
+        """Answer a request from beginning to end, in the thread that calls this."""
         try:
             prediction = self.admit(route, exchange)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
@@ -210,21 +217,21 @@ class Pipeline:
             prediction.begin(perf_counter())
 
     def too_busy(self, route: Route) -> RequestError:
-        """The error for a request that would have to wait too long."""
+        """Return the error for a request that would have to wait too long."""
         message = (
             f"model {route.servable.name!r}: its queue is full (TRICEPS_QUEUE is {self.queue:g} s "
             "of work); this request was not run, try again a little later"
         )
         return NotReady(message) if self._draining else TooBusy(message)
 
-    def _words_for_full(self, route: Route) -> tuple[int, bytes, bytes]:
+    def _encode_full(self, route: Route) -> tuple[int, bytes, bytes]:
         error = self.too_busy(route)
-        return error.status, *explain(route.dialect, error, {})
+        return error.status, *encode_error(route.dialect, error, {})
 
     def fail(self, route: Route | None, exchange: Exchange, error: Exception) -> None:
-        """Answer with an error: the caller's, or a plain 500 for a bug, which is logged.
+        """Answer with an error: the client's own, or a plain 500 for a bug, which is logged.
 
-        Raises nothing, since its caller has others to answer.
+        This raises nothing: where no answer can be given, the connection is closed.
         """
         try:
             request_id = exchange.request_id
@@ -238,23 +245,23 @@ class Pipeline:
             else:
                 route.meter.failed(status)
             dialect = native.DIALECT if route is None else route.dialect
-            content, head = explain(dialect, error, exchange.headers)
-            head += exchange.common(request_id)
+            content, lines = encode_error(dialect, error, exchange.headers)
+            lines += exchange.common(request_id)
         except Exception:
-            log.exception("an error could not be put into words")
-            status, content, head = 500, _NO_WORDS, JSON
+            log.exception("an error could not be encoded")
+            status, content, lines = 500, _LAST_RESORT, JSON
         try:
-            exchange.respond(status, content, head)
+            exchange.respond(status, content, lines)
         except Exception:
-            log.exception("a request could not be answered, and is hung up on")
+            log.exception("a request could not be answered, and its connection is closed")
             exchange.abort()
 
 
 class Prediction:
-    """One request for a prediction, from its admission to its answer; what an executor runs."""
+    """One request for a prediction, from its admission to its answer; an executor's `Asker`."""
 
     __slots__ = (
-        *("_asked", "_came", "_decoded", "_held", "_pipeline", "_received", "_until"),
+        *("_came", "_deadline", "_decoded", "_decoded_at", "_held", "_pipeline", "_received"),
         *("exchange", "route"),
     )
 
@@ -265,20 +272,20 @@ class Prediction:
         self._pipeline = pipeline
         # When it came, if that was long before it could be decoded; else 0.
         self._came = came
-        # Bytes of what was made of the body, or of the answer, where that is large.
+        # The bytes made of a large body, or of a large answer.
         self._held = 0
 
     def begin(self, now: float) -> None:
         """Decode the body and submit it, or answer with all that is wrong with it.
 
         Args:
-            now: the moment, by `perf_counter`.
+            now: the time, by `perf_counter`.
         """
         self._received = now
         exchange = self.exchange
         headers, body = exchange.headers, exchange.body
         try:
-            # What nearly all bodies are, any dialect decodes as it is.
+            # Nearly all bodies are so, and every dialect decodes them as they are.
             if (
                 len(body) <= self._pipeline.at_once
                 and headers.get(b"content-type") == b"application/json"
@@ -288,7 +295,7 @@ class Prediction:
             else:
                 self._decode_others(body, headers)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
-            self._fail(error)
+            self._answer_error(error)
 
     def _decode_others(self, body: bytes, headers: Mapping[bytes, bytes]) -> None:
         """Decode a body that is large, or compressed, or of another type.
@@ -298,56 +305,56 @@ class Prediction:
         """
         if len(body) > self._pipeline.max_body:
             raise content_encoding.too_large(self._pipeline.max_body)
-        codec, zipped = self.route.codec, b"content-encoding" in headers
-        if len(body) <= (limits.ZIPPED_AT_ONCE if zipped else limits.AT_ONCE):
+        codec, compressed = self.route.codec, b"content-encoding" in headers
+        if len(body) <= (limits.ZIPPED_AT_ONCE if compressed else limits.AT_ONCE):
             body = self._plain_body()
             if len(body) <= limits.AT_ONCE:
                 self._submit(codec.decode(body, self.exchange.header))
                 return
-        # Here, if it is as it should be: then it takes a millisecond or two.
+        # A body without errors is decoded here in a millisecond or two.
         elif (
             codec.attempt is not None
             and len(body) <= limits.QUICK
-            and not zipped
+            and not compressed
             and headers.get(b"content-type") == b"application/json"
         ):
-            asked = codec.attempt(body)
-            if asked is not None:
-                self._submit(asked)
+            decoded = codec.attempt(body)
+            if decoded is not None:
+                self._submit(decoded)
                 return
         self._decode_apart()
 
     def _decode_apart(self) -> None:
-        """Decode a large body where that holds nobody up, and go on."""
+        """Decode a large body where that delays no other request, and go on."""
         exchange = self.exchange
 
         def decode() -> tuple[Any, int]:
             body = self._plain_body() if exchange.is_open() else b""
-            asked = limits.read(self.route.codec.decode, body, exchange.header)
-            size = limits.held(asked.arrays)
+            decoded = limits.read(self.route.codec.decode, body, exchange.header)
+            size = limits.held(decoded.arrays)
             if b"content-encoding" in exchange.headers:
                 size += len(body)
-            return asked, size
+            return decoded, size
 
-        self._pipeline.executor.apart(len(exchange.body), decode, self._go_on)
+        self._pipeline.executor.apart(len(exchange.body), decode, self._submit_large)
 
-    def _go_on(self, came: Any) -> None:
-        """Submit a large body that has been decoded, or answer with what is wrong with it."""
+    def _submit_large(self, result: Any) -> None:
+        """Submit a large body that was decoded, or answer with the error that was raised."""
         try:
-            # First of all: where the caller had gone before its body was read, none was.
+            # First: no body was read for a client that had gone before.
             if self._is_over():
                 return
-            if isinstance(came, Exception):
-                self._fail(came)
+            if isinstance(result, Exception):
+                self._answer_error(result)
                 return
-            asked, size = came
+            decoded, size = result
             self._hold(size)
-            self._submit(asked)
+            self._submit(decoded)
         except Exception as error:  # noqa: BLE001  as in `begin`
-            self._fail(error)
+            self._answer_error(error)
 
     def _plain_body(self) -> bytes:
-        """The body without its content encoding."""
+        """Return the body without its content encoding."""
         headers = self.exchange.headers
         return content_encoding.read(
             self.exchange.body,
@@ -357,110 +364,116 @@ class Prediction:
             self.route.dialect.reads,
         )
 
-    def _submit(self, asked: Asked) -> None:
-        """Wait for a run.
+    def _submit(self, decoded: Asked) -> None:
+        """Have the executor run a decoded request.
 
         Raises:
-            RequestError: the request cannot be run, or not now.
+            RequestError: it cannot be run, or not now.
         """
         route, pipeline, exchange = self.route, self._pipeline, self.exchange
-        lane, arrays = route.lane, asked.arrays
-        self._asked = asked
-        self._decoded = perf_counter()
-        said = exchange.headers.get(_TIMEOUT)
-        seconds = None
-        if said is not None or route.dialect.timed:
-            seconds = _timeout(said, asked)
-        self._until = (self._came or self._received) + (
-            pipeline.timeout if seconds is None else seconds
-        )
+        lane, arrays = route.lane, decoded.arrays
+        self._decoded = decoded
+        self._decoded_at = perf_counter()
+        self._deadline = (self._came or self._received) + self._seconds(decoded)
         if lane.wait > pipeline.queue and (
             lane.requests >= LEAST_WAITING or limits.rows_of(arrays) >= LEAST_WAITING
         ):
-            # The queue has become so long since it was let in, or it has more rows than one.
+            # The queue has grown since the request was admitted, or it has more rows than one.
             raise pipeline.too_busy(route)
         if len(exchange.body) > route.safe_bytes or self._held:
-            limits.check_rows(arrays, asked.heads, route.servable.signature)
-        pipeline.executor.submit(lane, route.servable.name, asked.heads, arrays, self)
+            limits.check_rows(arrays, decoded.heads, route.servable.signature)
+        pipeline.executor.submit(lane, route.servable.name, decoded.heads, arrays, self)
+
+    def _seconds(self, decoded: Any) -> float:
+        """Return the time that the request has: its own, or that of the settings."""
+        header = self.exchange.headers.get(_TIMEOUT)
+        if header is not None:
+            return deadline.parse(header)
+        seconds: float | None = decoded.timeout if self.route.dialect.timed else None
+        return self._pipeline.timeout if seconds is None else seconds
 
     def wanted(self) -> bool:
-        """Whether the caller still waits, and in time; if not, the request is over."""
+        """Return whether the client still waits, and its deadline is not over.
+
+        If not, the request is answered or counted, and need not be run.
+        """
         if self._is_over():
             return False
-        if perf_counter() > self._until:
-            had = self._until - (self._came or self._received)
-            message = f"request: expected to be run within {had:g} s, and was not; dropped"
-            self._fail(TooLate(message))
+        if perf_counter() > self._deadline:
+            seconds = self._deadline - (self._came or self._received)
+            message = f"request: expected to be run within {seconds:g} s, and was not; dropped"
+            self._answer_error(TooLate(message))
             return False
         return True
 
     def _is_over(self) -> bool:
-        """Whether the caller has gone; the request is counted as left then."""
+        """Return whether the client has gone; then the request is counted as left."""
         if self.exchange.is_open():
             return False
-        self._let_go()
+        self._release()
         self.route.meter.failed(GONE)
         return True
 
-    def done(self, came: Part | Exception) -> None:
-        """Answer with the rows that are its own, or with what went wrong."""
-        handed = perf_counter()
-        if isinstance(came, Exception):
-            self._fail(came)
+    def done(self, result: Part | Exception) -> None:
+        """Answer with the request's rows of a run, or with the error that was raised."""
+        run_at = perf_counter()
+        if isinstance(result, Exception):
+            self._answer_error(result)
             return
         try:
             route = self.route
-            if came.end - came.start > route.rows_at_once:
-                self._encode_apart(came, handed)
+            if result.end - result.start > route.rows_at_once:
+                self._encode_apart(result, run_at)
                 return
-            content, head = as_http(route.codec.encode(self._asked, came), self.exchange.headers)
-            encoded = self._answer(came, handed, content, head)
+            reply = route.codec.encode(self._decoded, result)
+            content, lines = encode_reply(reply, self.exchange.headers)
+            encoded_at = self._answer(result, run_at, content, lines)
         except Exception as error:  # noqa: BLE001  as in `begin`
-            self._fail(error)
+            self._answer_error(error)
             return
-        self._pipeline.executor.answered(encoded)
+        self._pipeline.executor.answered(encoded_at)
 
-    def _encode_apart(self, came: Part, handed: float) -> None:
-        """Encode a large answer where that holds nobody up, and answer with it."""
-        outputs = came.outputs()
+    def _encode_apart(self, rows: Part, run_at: float) -> None:
+        """Encode a large answer where that delays no other request, and answer with it."""
+        outputs = rows.outputs()
         size = limits.check_answer(outputs)
         self._hold(limits.held(outputs))
 
         def encode() -> tuple[bytes, bytes]:
             with limits.turn(size):
-                reply = self.route.codec.encode(self._asked, came)
-                return as_http(reply, self.exchange.headers)
+                reply = self.route.codec.encode(self._decoded, rows)
+                return encode_reply(reply, self.exchange.headers)
 
-        def encoded(written: Any) -> None:
-            if isinstance(written, Exception):
-                self._fail(written)
+        def answer(result: Any) -> None:
+            if isinstance(result, Exception):
+                self._answer_error(result)
                 return
             try:
-                self._answer(came, handed, *written)
+                self._answer(rows, run_at, *result)
             except Exception as error:  # noqa: BLE001  as in `begin`
-                self._fail(error)
+                self._answer_error(error)
 
-        self._pipeline.executor.apart(size, encode, encoded)
+        self._pipeline.executor.apart(size, encode, answer)
 
-    def _answer(self, came: Part, handed: float, content: bytes, head: bytes) -> float:
-        """Answer, and count it; the moment at which the answer was there."""
-        encoded, exchange = perf_counter(), self.exchange
-        times = (self._received, self._decoded, came.run, handed, encoded)
-        self.route.meter.answered(times, self._asked.imputed)
+    def _answer(self, rows: Part, run_at: float, content: bytes, lines: bytes) -> float:
+        """Count the request and answer it; return when its answer was encoded."""
+        encoded_at, exchange = perf_counter(), self.exchange
+        times = (self._received, self._decoded_at, rows.run, run_at, encoded_at)
+        self.route.meter.answered(times, self._decoded.imputed)
         if exchange.headers.get(_ASK_TIMING) == b"1":
-            head += b"server-timing: %s\r\n" % server_timing(times).encode()
-        head += exchange.common()
+            lines += b"server-timing: %s\r\n" % server_timing(times).encode()
+        lines += exchange.common()
         if self._held:
-            self._let_go()
-        exchange.respond(200, content, head)
-        return encoded
+            self._release()
+        exchange.respond(200, content, lines)
+        return encoded_at
 
-    def _fail(self, error: Exception) -> None:
-        self._let_go()
+    def _answer_error(self, error: Exception) -> None:
+        self._release()
         self._pipeline.fail(self.route, self.exchange, error)
 
     def _hold(self, size: int) -> None:
-        """Count so many bytes more as held until the answer is given.
+        """Count `size` bytes more as held until the request is answered.
 
         Raises:
             TooBusy: others hold so many that there is no room.
@@ -468,83 +481,7 @@ class Prediction:
         self._pipeline.room.take(size, self._held)
         self._held += size
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._held:
             self._pipeline.room.give_back(self._held)
             self._held = 0
-
-
-class Room:
-    """Bytes that are made of large bodies, and of large answers that are not written yet.
-
-    They are counted apart from the bodies themselves, so that small requests are taken meanwhile.
-    """
-
-    def __init__(self, limit: int) -> None:
-        """Have room for `limit` bytes of all requests together, or for one request alone."""
-        self._limit = limit
-        self._lock = Lock()
-        self.held = 0
-
-    def take(self, size: int, own: int) -> None:
-        """Hold `size` bytes more, for a request that holds `own` already.
-
-        Raises:
-            TooBusy: others hold so many that there is no room.
-        """
-        with self._lock:
-            if self.held > own and self.held + size > self._limit:
-                raise TooBusy(
-                    f"request: expected at most {self._limit} bytes in all large requests and "
-                    "answers that a process works on (TRICEPS_MAX_IN_FLIGHT), and others hold so "
-                    "many already; try again a little later"
-                )
-            self.held += size
-
-    def give_back(self, size: int) -> None:
-        """Hold so many bytes no more."""
-        with self._lock:
-            self.held -= size
-
-
-def _timeout(header: bytes | None, asked: Any) -> float | None:
-    """The seconds that a request gives itself; `None` where it says nothing.
-
-    Raises:
-        BadRequest: it says so in another way.
-    """
-    if header is None:
-        own: float | None = asked.timeout
-        return own
-    try:
-        seconds = float(header)
-    except ValueError:
-        seconds = 0
-    if 0 < seconds < math.inf:
-        return seconds
-    received = header.decode("latin-1")
-    raise wrong("X-Request-Timeout", "a number of seconds above 0", repr(received))
-
-
-def explain(
-    dialect: Dialect, error: RequestError, headers: Mapping[bytes, bytes]
-) -> tuple[bytes, bytes]:
-    """The body of an error, and its own header lines, for the caller who sent `headers`."""
-    content, head = as_http(dialect.encode_error(error), headers)
-    head += "".join(f"{name}: {value}\r\n" for name, value in error.headers).encode()
-    return content, head
-
-
-def as_http(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
-    """A reply's body and header lines, compressed if the caller who sent `headers` takes that."""
-    content, content_type, more = reply
-    head = JSON
-    if content_type != "application/json" or more:
-        lines = (("content-type", content_type), ("vary", "Accept-Encoding"), *more)
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1")
-    accepted = headers.get(b"accept-encoding")
-    if accepted is not None:
-        smaller = content_encoding.compress(content, accepted.decode("latin-1"))
-        if smaller is not None:
-            return smaller, head + b"content-encoding: gzip\r\n"
-    return content, head

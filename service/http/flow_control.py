@@ -2,11 +2,15 @@
 
 bodies of all connections   ─▶ `Bodies`: a share for each, and a part that only small ones use
 answers that wait unread    ─▶ `Unread`: a bound, past which the longest stalled peer is cut off
+what is made of large ones  ─▶ `Room`: a bound, past which a request is refused
 """
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Protocol
+
+from service.errors import TooBusy
 
 # The high-water mark, in bytes, of answers that wait for a peer to read.  Above it, its connection
 # is neither read nor answered until they have been sent.
@@ -80,3 +84,36 @@ class Unread:
     def forget(self, peer: Peer) -> None:
         """Release what waited for a peer."""
         self.total -= self._held.pop(peer, 0)
+
+
+class Room:
+    """The bytes made of large bodies, and of large answers that are not written yet.
+
+    They are counted apart from the bodies themselves, so that small requests are taken meanwhile.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Have room for `limit` bytes of all requests together, or for one request alone."""
+        self._limit = limit
+        self._lock = Lock()
+        self.held = 0
+
+    def take(self, size: int, own: int) -> None:
+        """Hold `size` bytes more, for a request that holds `own` already.
+
+        Raises:
+            TooBusy: others hold so many that there is no room.
+        """
+        with self._lock:
+            if self.held > own and self.held + size > self._limit:
+                raise TooBusy(
+                    f"request: expected at most {self._limit} bytes in all large requests and "
+                    "answers that a process works on (TRICEPS_MAX_IN_FLIGHT), and others hold so "
+                    "many already; try again a little later"
+                )
+            self.held += size
+
+    def give_back(self, size: int) -> None:
+        """Hold `size` bytes no more."""
+        with self._lock:
+            self.held -= size

@@ -17,8 +17,9 @@ from service.api import authorization, routes
 from service.http import cors, request_ids
 from service.http.connections import Connections
 from service.http.content_encoding import JSON
+from service.http.reply import encode_error
 from service.http.tokens import PREDICT
-from service.prediction import Pipeline, explain
+from service.prediction import Pipeline
 from service.server import wsgi
 from service.server.on_demand import OnDemand
 from service.server.poll_coalescing import PollCoalescing
@@ -184,7 +185,7 @@ class Front:
         # The target may be cut off, or missing.
         is_path = path.startswith("/")
         dialect = routes.dialect_of(path, self.table.rules) if is_path else native.DIALECT
-        content, lines = explain(dialect, error, headers)
+        content, lines = encode_error(dialect, error, headers)
         return content, lines + self.common(headers)
 
     def count_unanswered(self, target: bytes, status: int) -> None:

@@ -99,7 +99,7 @@ def _encode(fault: Fault) -> None:
 def _words(fault: Fault) -> None:
     """An error, and no words for it."""
     fault.at(Model, "predict", lambda _, arrays, __: (arrays["fruit"] == MARK).any())
-    fault.at(prediction, "explain", lambda _, error, __: "POST /predict" in str(error))
+    fault.at(prediction, "encode_error", lambda _, error, __: "POST /predict" in str(error))
 
 
 STEPS = {
@@ -218,7 +218,7 @@ def test_a_connection_that_cannot_be_answered_at_all_is_hung_up_on(served, monke
     assert served.raw(post(body(MARK))) == b""
     assert served.ask("POST", "/predict", body(1), JSON)[0] == 200
     _settle(served.front)
-    assert "is hung up on" in caplog.text
+    assert "is closed" in caplog.text
 
 
 def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplog):
@@ -234,10 +234,10 @@ def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplo
 
 def test_what_is_no_bytes_is_a_bug_that_is_answered(served, monkeypatch):
     """And no byte of its request is let go twice."""
-    monkeypatch.setattr("service.prediction.as_http", lambda reply, _: (reply[0].decode(), b""))
+    monkeypatch.setattr("service.prediction.encode_reply", lambda reply, _: (reply[0].decode(), b""))
     with monkeypatch.context() as patch:
         words = b"{}", b"content-type: application/json\r\n"
-        patch.setattr("service.prediction.explain", lambda *_: words)
+        patch.setattr("service.prediction.encode_error", lambda *_: words)
         assert served.ask("POST", "/predict", body(1), JSON)[0] == 500
     _settle(served.front)
 

@@ -1,0 +1,44 @@
+"""Replies of a dialect as HTTP: the body, compressed if the client takes that, and header lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.http import content_encoding
+from service.http.content_encoding import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.errors import RequestError
+    from service.wire.dialect import Dialect, Reply
+
+
+def encode_reply(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return the body and the header lines of a reply to a request with `headers`."""
+    content, content_type, more = reply
+    lines = JSON
+    if content_type != "application/json" or more:
+        named = (("content-type", content_type), ("vary", "Accept-Encoding"), *more)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in named).encode("latin-1")
+    accepted = headers.get(b"accept-encoding")
+    if accepted is not None:
+        smaller = content_encoding.compress(content, accepted.decode("latin-1"))
+        if smaller is not None:
+            return smaller, lines + b"content-encoding: gzip\r\n"
+    return content, lines
+
+
+def encode_error(
+    dialect: Dialect, error: RequestError, headers: Mapping[bytes, bytes]
+) -> tuple[bytes, bytes]:
+    """Return the body and the header lines that tell a client of `dialect` about an error.
+
+    Args:
+        dialect: the protocol that the request speaks.
+        error: its headers, such as Retry-After, are among the lines.
+        headers: of the request.
+    """
+    content, lines = encode_reply(dialect.encode_error(error), headers)
+    lines += "".join(f"{name}: {value}\r\n" for name, value in error.headers).encode()
+    return content, lines
