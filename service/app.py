@@ -1,8 +1,8 @@
-"""The Flask app: pages about the models, and predictions for any WSGI server.
+"""The Flask app: pages about the models, and predictions under any WSGI server.
 
 a prediction ─▶ the pipeline, whose executor runs it at once
-a page       ─▶ what it says of the repository, as JSON
-an error     ─▶ the words of the protocol that the path speaks
+a page       ─▶ `service.api`
+an error     ─▶ an answer in the protocol that the path speaks
 """
 
 from __future__ import annotations
@@ -10,22 +10,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import (
-    ClientDisconnected,
-    HTTPException,
-    InternalServerError,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-)
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from service import __version__
 from service import settings as all_settings
-from service.api import authorization, descriptions, oip, openapi, routes, scoring, v1
-from service.errors import BadRequest, HTTPError, RequestError, nearest
-from service.errors import NotFound as NoExample
+from service.api import authorization, errors, oip, openapi, pages, routes, scoring, v1
 from service.http import content_encoding, cors, request_ids
 from service.http.tokens import Access
 from service.inference.batcher import Lane
@@ -34,16 +23,12 @@ from service.observability.metrics import Metrics, expose
 from service.prediction import Pipeline
 from service.repository.reloader import Library
 from service.repository.repository import known_names
-from service.wire import native, tensors
-from service.wire import oip as oip_wire
-from service.wire.body import show, wrong
-from service.wire.dialect import Reply
-from service.wire.native import examples
+from service.wire.body import wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from service.repository.repository import Repository, Servable
+    from service.repository.repository import Repository
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
@@ -54,13 +39,13 @@ def create_app(
     library: Library | None = None,
     access: Access | None = None,
 ) -> Flask:
-    """The service over the models of one repository, which are loaded here.
+    """Return the service over the models of one repository, and load them.
 
     Args:
         settings: by default, those of the environment.
-        metrics: what counts in this process; by default, for itself alone.
-        library: that of the settings' repository, if it is open already.
-        access: that of the settings' tokens, if they have been read already.
+        metrics: counts the requests; by default, those of this process alone.
+        library: the models, if they are loaded already.
+        access: the tokens, if they are read already.
 
     Raises:
         SettingsError: a setting is wrong, or the repository is missing or unreadable.
@@ -70,11 +55,11 @@ def create_app(
     app = Flask("service", static_folder=None)
     app.extensions["triceps"] = library
     metrics = app.extensions["triceps.metrics"] = Metrics() if metrics is None else metrics
-    # One more than is taken: of a body without a Content-Length, Werkzeug reads so much and then
-    # stops in silence, and only the byte too many tells a large body from one that just fits.
+    # One byte more than the limit: of a body without a Content-Length, Werkzeug reads so much and
+    # then stops in silence, so only that byte tells a body that is too large from one that fits.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
-    # A trailing slash is a slip of the hand and names nothing else; a doubled one is not sent on,
-    # since a redirect's page is no JSON.
+    # A trailing slash changes nothing.  A doubled one is an error and no redirect, since the page
+    # of a redirect is no JSON.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     if access is None:
@@ -85,12 +70,17 @@ def create_app(
     pipeline = Pipeline(settings, metrics, access, Direct())
     _add_predictions(app, rules, pipeline)
     is_told_all = partial(authorization.is_told_all, access)
-    _add_pages(app, rules)
-    _add_own(app, settings.max_body, is_told_all)
+
+    def document() -> dict[str, Any]:
+        return openapi.document(library.current, settings.max_body, closed=access.is_on)
+
+    # The first dialect of a name is its plainest form.
+    dialects = reversed([*rules.values()])
+    app.register_blueprint(pages.pages(library, dialects, document, is_told_all))
     app.register_blueprint(oip.pages(library, metrics))
     app.register_blueprint(v1.pages(library))
     app.register_blueprint(scoring.pages(library, settings.health_route, is_told_all))
-    _add_errors(app, rules)
+    errors.add(app, rules)
     _add_metrics(app, rules, metrics)
     return app
 
@@ -105,8 +95,7 @@ def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipelin
         g.servable = servable = library.find(name, version, alias)
         exchange = _Exchange(_body(pipeline.max_body))
         pipeline.predict(pipeline.route(servable, dialect, Lane(servable.model)), exchange)
-        # The pipeline has counted it.
-        g.answered = True
+        g.is_counted = True
         return exchange.response
 
     for rule in rules:
@@ -114,7 +103,7 @@ def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipelin
 
 
 class _Exchange:
-    """The request that Flask has, as the pipeline takes one; and the response that comes of it."""
+    """Flask's request as a `service.prediction.Exchange`, and the response to it."""
 
     caller = None
 
@@ -129,10 +118,10 @@ class _Exchange:
         self.response: Response
 
     def header(self, name: str) -> str:
-        return _header(name)
+        return request.headers.get(name, "")
 
     def is_open(self) -> bool:
-        # WSGI never tells.
+        # WSGI does not tell when a client has gone.
         return True
 
     def common(self, request_id: str = "") -> bytes:
@@ -140,149 +129,20 @@ class _Exchange:
         del request_id
         return b""
 
-    def respond(self, status: int, content: bytes, head: bytes) -> None:
-        lines = [line.partition(": ") for line in head.decode("latin-1").splitlines()]
-        headers = [(name, value) for name, _, value in lines]
+    def respond(self, status: int, content: bytes, lines: bytes) -> None:
+        named = [line.partition(": ") for line in lines.decode("latin-1").splitlines()]
+        headers = [(name, value) for name, _, value in named]
         self.response = Response(content, status, headers)
 
     def abort(self) -> None:
-        """Leave it to Flask to answer for a view that has no response."""
-
-
-def _add_pages(app: Flask, rules: Mapping[str, Dialect]) -> None:
-    library: Library = app.extensions["triceps"]
-
-    @app.get("/models")
-    def models() -> Response:
-        repository = library.current
-        return _json(
-            {
-                "default": repository.default,
-                "policy": repository.policy,
-                "models": [descriptions.summary(repository, name) for name in repository.names()],
-                "refused": [vars(entry) for entry in repository.refused],
-            }
-        )
-
-    @app.get("/models/<name>")
-    @app.get("/models/<name>/versions/<version>")
-    @app.get("/models/<name>/aliases/<alias>")
-    def model(name: str, version: str | None = None, alias: str | None = None) -> Response:
-        repository = library.having(name, version)
-        servable = repository.find(name, version, alias)
-        batching = servable.model.batching.as_json()
-        said = {**descriptions.describe(servable), "batching": batching}
-        return _json({**said, **descriptions.versions(repository, name)})
-
-    @app.get("/models/<name>/example")
-    def example(name: str) -> Response:
-        servable = library.current.find(name)
-        spoken = {dialect.name: dialect for dialect in reversed([*rules.values()])}
-        asked = request.args.get("dialect", native.DIALECT.name)
-        if asked not in spoken:
-            names = ", ".join(sorted(spoken))
-            raise wrong("dialect", f"one of {names}{nearest(asked, spoken)}", show(asked))
-        return _json(_example(servable, spoken[asked]))
-
-
-def _example(servable: Servable, dialect: Dialect) -> Any:
-    """A body in a dialect that the model answers.
-
-    Raises:
-        NoExample: none is known, or this dialect has none.
-    """
-    signature, proof = servable.signature, servable.proof
-    what = f"model {servable.name!r}: no example is known"
-    if proof.no_example:
-        raise NoExample(f"{what} that it answers: {proof.no_example}")
-    body = examples.example(signature, proof.shapes)
-    if signature.tensor and dialect not in (native.DIALECT, oip_wire.DIALECT):
-        raise NoExample(f"{what} in this protocol: it takes {tensors.WHOLE}")
-    if dialect.example is not None:
-        body = dialect.example(native.interpret(body, signature).arrays)
-    try:
-        dialect.reader(signature)(orjson.dumps(body), lambda _: "")
-    except BadRequest as error:
-        raise NoExample(f"{what} in this protocol: {error}") from error
-    return body
-
-
-def _add_own(app: Flask, max_body: int, is_told_all: Callable[[], bool]) -> None:
-    library: Library = app.extensions["triceps"]
-    access: Access = app.extensions["triceps.access"]
-
-    @app.get("/")
-    def home() -> Response:
-        links = {
-            "models": "/models",
-            "openapi": "/openapi.json",
-            "live": "/livez",
-            "ready": "/readyz",
-        }
-        return _json(
-            {
-                "status": "alive",
-                "service": f"triceps {__version__}",
-                "models": sorted(library.current.serving),
-                "links": links,
-            }
-        )
-
-    @app.get("/livez")
-    def livez() -> Response:
-        return _json({"status": "alive"})
-
-    @app.get("/readyz")
-    def readyz() -> Response:
-        reason = library.reason_not_ready()
-        told = is_told_all()
-        if reason is not None:
-            said = reason if told else scoring.NOT_SAID
-            return _json({"status": "not ready", "reason": said}, 503)
-        models = {"models": sorted(library.current.serving)} if told else {}
-        return _json({"status": "ready", **models})
-
-    @app.get("/openapi.json")
-    def openapi_json() -> Response:
-        return _json(openapi.document(library.current, max_body, closed=access.is_on))
-
-
-def _add_metrics(app: Flask, rules: Mapping[str, Dialect], metrics: Metrics) -> None:
-    library: Library = app.extensions["triceps"]
-
-    @app.get("/metrics")
-    def tell() -> Response:
-        text, content_type = expose(metrics, library.current, request.headers.get("Accept", ""))
-        return Response(text, content_type=content_type)
-
-    @app.after_request
-    def count(response: Response) -> Response:
-        if not g.get("answered"):
-            metrics.count(*_asked(library.current, rules), response.status_code)
-        return response
-
-
-def _asked(repository: Repository, rules: Mapping[str, Dialect]) -> tuple[str, str, str]:
-    """Model, version and dialect of a request; a name that no model has is not among them."""
-    dialect = rules.get(request.endpoint or "")
-    if dialect is None:
-        return "", "", "other"
-    servable = g.get("servable")
-    if servable is not None:
-        return servable.name, servable.version, dialect.name
-    name = (request.view_args or {}).get("name", repository.default)
-    return name if name in known_names(repository) else "", "", dialect.name
-
-
-def _header(name: str) -> str:
-    return request.headers.get(name, "")
+        """Leave it to Flask to answer for a view without a response."""
 
 
 def _body(max_body: int) -> bytes:
-    """The request's body as it was sent.
+    """Return the request's body as it was sent.
 
     Raises:
-        RequestError: it is too large, or not the whole of itself.
+        RequestError: it is too large, or cut off.
     """
     try:
         return request.get_data(cache=False)
@@ -293,53 +153,29 @@ def _body(max_body: int) -> bytes:
         raise wrong("body", expected, "fewer") from error
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return _answer(Reply(orjson.dumps(value)), status)
+def _add_metrics(app: Flask, rules: Mapping[str, Dialect], metrics: Metrics) -> None:
+    library: Library = app.extensions["triceps"]
+
+    @app.get("/metrics")
+    def page() -> Response:
+        text, content_type = expose(metrics, library.current, request.headers.get("Accept", ""))
+        return Response(text, content_type=content_type)
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        # The pipeline counts what it answers.
+        if not g.get("is_counted"):
+            metrics.count(*_target(library.current, rules), response.status_code)
+        return response
 
 
-def _answer(reply: Reply, status: int = 200) -> Response:
-    """A reply, compressed where the caller asks for that."""
-    answer = Response(reply.content, status, reply.headers, content_type=reply.content_type)
-    answer.vary.add("Accept-Encoding")
-    smaller = content_encoding.compress(reply.content, _header("Accept-Encoding"))
-    if smaller is not None:
-        answer.set_data(smaller)
-        answer.content_encoding = "gzip"
-    return answer
-
-
-def _add_errors(app: Flask, rules: Mapping[str, Dialect]) -> None:
-    @app.errorhandler(RequestError)
-    def refuse(error: RequestError) -> Response:
-        reply = routes.dialect_of(request.path, rules).encode_error(error)
-        answer = _answer(reply, error.status)
-        answer.headers.extend(error.headers)
-        return answer
-
-    @app.errorhandler(HTTPException)
-    def fail(error: HTTPException) -> Response:
-        # What is raised and is none of ours reaches this as InternalServerError, after Flask has
-        # logged the traceback; its description says nothing of what happened inside.
-        code = error.code or 500
-        answer = refuse(HTTPError(code, _explain(app, rules, error)))
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            answer.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        return answer
-
-
-def _explain(app: Flask, rules: Mapping[str, Dialect], error: HTTPException) -> str:
-    what = f"{request.method} {request.path}"
-    if isinstance(error, MethodNotAllowed):
-        # HEAD and OPTIONS are Flask's own, and nobody who comes here meant them.
-        methods = sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"})
-        return f"{what}: expected {' or '.join(methods)}"
-    if isinstance(error, InternalServerError):
-        return f"{what}: an error of the service; it is logged"
-    if isinstance(error, NotFound):
-        # Those of the protocol that is spoken, which are few; of all, the nearest may be another's.
-        spoken = routes.dialect_of(request.path, rules)
-        every = sorted({rule.rule for rule in app.url_map.iter_rules()})
-        close = nearest(request.path, every)
-        found = ", ".join(r for r in every if routes.dialect_of(r, rules) is spoken)
-        return f"{what}: no such route{close}. Available: {found}"
-    return f"{what}: {error.description}"
+def _target(repository: Repository, rules: Mapping[str, Dialect]) -> tuple[str, str, str]:
+    """Return a request's model, version and dialect; a model that is not there is left empty."""
+    dialect = rules.get(request.endpoint or "")
+    if dialect is None:
+        return "", "", "other"
+    servable = g.get("servable")
+    if servable is not None:
+        return servable.name, servable.version, dialect.name
+    name = (request.view_args or {}).get("name", repository.default)
+    return name if name in known_names(repository) else "", "", dialect.name

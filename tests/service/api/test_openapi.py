@@ -176,8 +176,8 @@ def _errors(kind=RequestError):
 def _statuses_of_a_prediction():
     """What the code can answer a prediction with: its errors', and those that it names itself."""
     yield from (error.status for error in _errors() if error is not HTTPError)
-    for path in (SERVICE / "prediction.py", SERVICE / "http" / "connection.py"):
-        yield from map(int, re.findall(r"HTTPError\((\d+)", path.read_text("utf-8")))
+    for path in (SERVICE / "prediction.py", *(SERVICE / "http").glob("*.py")):
+        yield from map(int, re.findall(r"HTTPError\(\s*(\d+)", path.read_text("utf-8")))
 
 
 def test_every_status_of_a_prediction_is_in_the_document(closed, document):

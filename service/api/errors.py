@@ -1,0 +1,61 @@
+"""Errors of the Flask app, in the protocol that the path speaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
+
+from service.api import routes
+from service.api.replies import respond
+from service.errors import HTTPError, RequestError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.wire.dialect import Dialect
+
+
+def add(app: Flask, rules: Mapping[str, Dialect]) -> None:
+    """Have the app answer every error.
+
+    Args:
+        app: the app.
+        rules: by rule of a path that predicts, the dialect that is spoken there.
+    """
+
+    @app.errorhandler(RequestError)
+    def refuse(error: RequestError) -> Response:
+        reply = routes.dialect_of(request.path, rules).encode_error(error)
+        response = respond(reply, error.status)
+        response.headers.extend(error.headers)
+        return response
+
+    @app.errorhandler(HTTPException)
+    def fail(error: HTTPException) -> Response:
+        # An exception that is no HTTP error comes here as InternalServerError, after Flask has
+        # logged its traceback; the description says nothing of what happened inside.
+        code = error.code or 500
+        response = refuse(HTTPError(code, _message(app, rules, error)))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+
+def _message(app: Flask, rules: Mapping[str, Dialect], error: HTTPException) -> str:
+    what = f"{request.method} {request.path}"
+    if isinstance(error, MethodNotAllowed):
+        # Flask answers HEAD and OPTIONS itself, and a client that sent this meant neither.
+        methods = sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"})
+        return f"{what}: expected {' or '.join(methods)}"
+    if isinstance(error, InternalServerError):
+        return f"{what}: an error of the service; it is logged"
+    if isinstance(error, NotFound):
+        # The nearest of all routes may be another protocol's; the list is of this one's alone.
+        dialect = routes.dialect_of(request.path, rules)
+        paths = sorted({rule.rule for rule in app.url_map.iter_rules()})
+        close = nearest(request.path, paths)
+        available = ", ".join(p for p in paths if routes.dialect_of(p, rules) is dialect)
+        return f"{what}: no such route{close}. Available: {available}"
+    return f"{what}: {error.description}"

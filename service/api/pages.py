@@ -1,0 +1,136 @@
+"""The service's own pages: what it is, whether it is well, and what its models are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from service import __version__
+from service.api import descriptions, scoring
+from service.api.replies import respond_json
+from service.errors import BadRequest, NotFound, nearest
+from service.wire import native, oip, tensors
+from service.wire.body import show, wrong
+from service.wire.native import examples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from service.repository.reloader import Library
+    from service.repository.repository import Servable
+    from service.wire.dialect import Dialect
+
+
+def pages(
+    library: Library,
+    dialects: Iterable[Dialect],
+    document: Callable[[], Any],
+    is_told_all: Callable[[], bool],
+) -> Blueprint:
+    """Return the pages.
+
+    Args:
+        library: has the models.
+        dialects: that the service speaks.
+        document: makes the OpenAPI document.
+        is_told_all: returns whether the client may know of every model.
+    """
+    blueprint = Blueprint("pages", __name__)
+    _add_health(blueprint, library, is_told_all)
+    _add_models(blueprint, library, {dialect.name: dialect for dialect in dialects})
+
+    @blueprint.get("/openapi.json")
+    def openapi_json() -> Response:
+        return respond_json(document())
+
+    return blueprint
+
+
+def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[], bool]) -> None:
+    @blueprint.get("/")
+    def home() -> Response:
+        links = {
+            "models": "/models",
+            "openapi": "/openapi.json",
+            "live": "/livez",
+            "ready": "/readyz",
+        }
+        return respond_json(
+            {
+                "status": "alive",
+                "service": f"triceps {__version__}",
+                "models": sorted(library.current.serving),
+                "links": links,
+            }
+        )
+
+    @blueprint.get("/livez")
+    def livez() -> Response:
+        return respond_json({"status": "alive"})
+
+    @blueprint.get("/readyz")
+    def readyz() -> Response:
+        reason = library.reason_not_ready()
+        told = is_told_all()
+        if reason is not None:
+            shown = reason if told else scoring.NOT_SAID
+            return respond_json({"status": "not ready", "reason": shown}, 503)
+        models = {"models": sorted(library.current.serving)} if told else {}
+        return respond_json({"status": "ready", **models})
+
+
+def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dialect]) -> None:
+    @blueprint.get("/models")
+    def models() -> Response:
+        repository = library.current
+        return respond_json(
+            {
+                "default": repository.default,
+                "policy": repository.policy,
+                "models": [descriptions.summary(repository, name) for name in repository.names()],
+                "refused": [vars(entry) for entry in repository.refused],
+            }
+        )
+
+    @blueprint.get("/models/<name>")
+    @blueprint.get("/models/<name>/versions/<version>")
+    @blueprint.get("/models/<name>/aliases/<alias>")
+    def model(name: str, version: str | None = None, alias: str | None = None) -> Response:
+        repository = library.having(name, version)
+        servable = repository.find(name, version, alias)
+        batching = servable.model.batching.as_json()
+        description = {**descriptions.describe(servable), "batching": batching}
+        return respond_json({**description, **descriptions.versions(repository, name)})
+
+    @blueprint.get("/models/<name>/example")
+    def example(name: str) -> Response:
+        servable = library.current.find(name)
+        asked = request.args.get("dialect", native.DIALECT.name)
+        if asked not in dialects:
+            names = ", ".join(sorted(dialects))
+            raise wrong("dialect", f"one of {names}{nearest(asked, dialects)}", show(asked))
+        return respond_json(_example(servable, dialects[asked]))
+
+
+def _example(servable: Servable, dialect: Dialect) -> Any:
+    """Return a body in a dialect that the model answers.
+
+    Raises:
+        NotFound: none is known, or this dialect has none.
+    """
+    signature, proof = servable.signature, servable.proof
+    what = f"model {servable.name!r}: no example is known"
+    if proof.no_example:
+        raise NotFound(f"{what} that it answers: {proof.no_example}")
+    body = examples.example(signature, proof.shapes)
+    if signature.tensor and dialect not in (native.DIALECT, oip.DIALECT):
+        raise NotFound(f"{what} in this protocol: it takes {tensors.WHOLE}")
+    if dialect.example is not None:
+        body = dialect.example(native.interpret(body, signature).arrays)
+    try:
+        dialect.reader(signature)(orjson.dumps(body), lambda _: "")
+    except BadRequest as error:
+        raise NotFound(f"{what} in this protocol: {error}") from error
+    return body

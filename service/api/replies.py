@@ -1,0 +1,28 @@
+"""Flask's responses from replies and values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Response, request
+
+from service.http import content_encoding
+from service.wire.dialect import Reply
+
+
+def respond_json(value: Any, status: int = 200) -> Response:
+    """Return a value as JSON."""
+    return respond(Reply(orjson.dumps(value)), status)
+
+
+def respond(reply: Reply, status: int = 200) -> Response:
+    """Return a reply, compressed if the client takes that."""
+    response = Response(reply.content, status, reply.headers, content_type=reply.content_type)
+    response.vary.add("Accept-Encoding")
+    accepted = request.headers.get("Accept-Encoding", "")
+    smaller = content_encoding.compress(reply.content, accepted)
+    if smaller is not None:
+        response.set_data(smaller)
+        response.content_encoding = "gzip"
+    return response
