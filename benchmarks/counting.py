@@ -27,7 +27,7 @@ SECONDS = 2
 _SERVE = """
 import sys
 from service.commands.main import main
-from service.observability.metrics import Meter
+from service.observability.meter import Meter
 {line}
 sys.argv[0] = "triceps"
 main()

@@ -19,7 +19,8 @@ from service.http import content_encoding, cors, request_ids
 from service.http.tokens import Access
 from service.inference.batcher import Lane
 from service.inference.direct import Direct
-from service.observability.metrics import Metrics, expose
+from service.observability.exposition import expose
+from service.observability.metrics import Metrics
 from service.prediction import Pipeline
 from service.repository.reloader import Library
 from service.repository.repository import known_names

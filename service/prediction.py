@@ -25,7 +25,7 @@ from service.http.flow_control import Room
 from service.http.reply import encode_error, encode_reply
 from service.http.tokens import PREDICT
 from service.inference.batcher import LEAST_WAITING
-from service.observability.metrics import ASK_TIMING, server_timing
+from service.observability.timing import ASK_TIMING, server_timing
 from service.wire import limits, native
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from service.http.tokens import Access
     from service.inference.batcher import Asker, Given, Lane
-    from service.observability.metrics import Meter, Metrics
+    from service.observability.meter import Meter
+    from service.observability.metrics import Metrics
     from service.repository.repository import Servable
     from service.run import Part
     from service.settings import Settings

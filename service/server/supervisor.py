@@ -143,7 +143,7 @@ class Workers:
         self._workers: dict[int, _Worker] = {}
         self._statuses = statuses.share(settings.workers)
         self._generations = Generations(settings.workers)
-        self._board = SharedNumbers(settings.workers)
+        self._numbers = SharedNumbers(settings.workers)
         self._selector = selectors.DefaultSelector()
         self._is_paused = False
         # Whether connections are handed out; and by when they are, once a worker is ready.
@@ -295,7 +295,7 @@ class Workers:
         code = 1
         try:
             self._forget()
-            metrics = Metrics(self._board, slot)
+            metrics = Metrics(self._numbers, slot)
             member = Member(self._generations, slot)
             entrance = workers.Entrance(pair, self._access, self._encrypted)
             code = workers.work(self._settings, entrance, self._statuses[slot], metrics, member)

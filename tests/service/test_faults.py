@@ -21,7 +21,7 @@ from service.http.tokens import Access
 from service.inference import batcher as batchers
 from service.inference.batcher import Batcher, Lane
 from service.inference.model import Model
-from service.observability.metrics import Meter
+from service.observability.meter import Meter
 from service.prediction import Prediction
 from service.server.front import Front
 from service.wire.native import answers, reference

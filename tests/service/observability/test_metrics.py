@@ -29,8 +29,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from service import __version__, create_app
 from service.inference.batcher import Batcher, Lane
 from service.inference.model import Model
-from service.observability import metrics, shared_memory
-from service.observability.metrics import Metrics, expose
+from service.observability import head_counts, shared_memory, timing
+from service.observability.exposition import expose
+from service.observability.metrics import Metrics
 from service.observability.shared_memory import SharedNumbers
 from service.repository.repository import open_repository
 from service.run import Part, Run
@@ -140,7 +141,7 @@ def test_the_text_is_exactly_this(client):
         ("triceps_imputed_total", "fruit.weight", *who): 1,
         ("triceps_imputed_total", "fruit.length", *who): 1,
     }
-    for stage in metrics.STAGES:
+    for stage in timing.STAGES:
         assert after["triceps_stage_seconds_count", "three", stage, "1"] == 1
         assert after["triceps_stage_seconds_bucket", "+Inf", "three", stage, "1"] == 1
 
@@ -315,7 +316,7 @@ def test_many_at_once_are_all_counted(served):
     assert requests(found)["native", "three", "200", "1"] == 540
     assert found["triceps_rows_total", *who] == found["triceps_batch_rows_sum", *who] == 1080
     assert found["triceps_head_labels_total", "digits", "two", *who] == 1080
-    for stage in metrics.STAGES:
+    for stage in timing.STAGES:
         assert found["triceps_stage_seconds_count", "three", stage, "1"] == 540
         buckets = [n for k, n in found.items() if k[0].endswith("s_bucket") and stage in k[2:4]]
         assert buckets
@@ -370,7 +371,7 @@ def test_server_timing_is_for_who_asks(served, client):
     ]
 
     for answer in answers:
-        assert re.fullmatch(r"(, )?".join(rf"{s};dur=\d+\.\d{{3}}" for s in metrics.STAGES), answer)
+        assert re.fullmatch(r"(, )?".join(rf"{s};dur=\d+\.\d{{3}}" for s in timing.STAGES), answer)
     assert "server-timing" not in served.ask("POST", PREDICT, BODY, JSON)[1]
     refused = served.ask("POST", PREDICT, BODY, {**asked, "X-Server-Timing": "0"})[1]
     assert "server-timing" not in refused
@@ -447,9 +448,9 @@ def test_labels_are_counted_as_they_are_answered(kind, dtype):
         flat = [name for label in told for name in (label if isinstance(label, list) else [label])]
         expected = Counter(name for name in flat if name is not None)
         with np.errstate(all="ignore"):
-            counts, scores = metrics._judge(head, array)
+            counts, scores = head_counts._judge(head, array)
         with region.writing() as numbers, np.errstate(all="ignore"):
-            noted = metrics._HeadCounts(region, ("m", str(number)), head)
+            noted = head_counts.HeadCounts(region, ("m", str(number)), head)
             for part in (array[:1], np.asfortranarray(array[1:])):
                 noted.note({"h": part})
             noted.add(numbers)

@@ -1,0 +1,178 @@
+"""A meter: the answers of one version of a model in one dialect, noted one by one, counted at once.
+
+To note an answer is to append to a list; what it amounts to is worked out for hundreds of them at
+once, and added to the worker's region of shared memory.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from logging import getLogger
+from struct import Struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.observability.head_counts import MAX_VALUES, HeadCounts
+from service.observability.notes import take
+from service.observability.shared_memory import ROWS, SECONDS
+from service.observability.timing import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from service.observability.shared_memory import Region
+    from service.observability.timing import Times
+    from service.repository.repository import Servable
+    from service.signature import Signature
+    from service.wire.body import Imputed
+
+log = getLogger(__name__)
+
+# How many answers are noted before they are counted: counting costs much for one, and little more
+# for hundreds.  What runs have answered is noted too, so there is a bound to those as well.
+_ANSWERS = 512
+_ROWS_AT_ONCE = 64
+_VALUES = 2**14
+# The six moments of an answer; and of each stage, those that it ends and begins with.
+_pack = Struct("6d").pack
+_UNTIL, _SINCE = [1, 2, 3, 5], [0, 1, 2, 4]
+
+
+class Meter:
+    """Counts the answers of one version of a model in one dialect."""
+
+    def __init__(self, region: Region, servable: Servable, dialect: str) -> None:
+        """Use `Metrics.meter`."""
+        # Weakly: a request that is to be counted holds its version.
+        self.signature = weakref.ref(servable.signature)
+        self._region = region
+        self._who = (servable.name, servable.version, dialect)
+        # Noted, and not counted yet.
+        self._moments: list[bytes] = []
+        self._failures: list[int] = []
+        self._runs: list[int] = []
+        self._imputed: list[Imputed] = []
+        self._has_failed = False
+        signature = servable.signature
+        values = sum(head.tensor.size or _VALUES for head in signature.heads.values())
+        self._most_runs = max(1, min(_ANSWERS, _VALUES // values))
+        with region.writing():
+            self._place_series(signature)
+
+    def _place_series(self, signature: Signature) -> None:
+        """Find the place of each series in the region, or make one, at zero."""
+        region, version = self._region, self._who[:2]
+        self._requests = region.place("requests", *self._who, "200")
+        self._rows = region.place("rows", *version)
+        self._batches = _Histograms(ROWS, [region.place("batch_rows", *version)])
+        stages = [region.place("stage_seconds", *version, stage) for stage in STAGES]
+        self._stages = _Histograms(SECONDS, stages)
+        self._heads = [
+            HeadCounts(region, version, head)
+            for head in signature.heads.values()
+            if head.tensor.dtype != "string" and 0 < (head.tensor.size or 0) <= MAX_VALUES
+        ]
+        self._features = {
+            f"{entry.name}.{feature.name}": region.place(
+                "imputed", *version, f"{entry.name}.{feature.name}"
+            )
+            for entry in signature.inputs.values()
+            for feature in entry.features
+            if feature.default is not None
+        }
+
+    def answered(self, times: Times, imputed: Sequence[Imputed]) -> None:
+        """Note an answer with 200."""
+        received, decoded, run, handed, encoded = times
+        moments = self._moments
+        moments.append(_pack(received, decoded, run.started, run.ended, handed, encoded))
+        if imputed:
+            self._imputed.extend(imputed)
+        if not run.counted:
+            run.counted = True
+            self._runs.append(run.rows)
+            for head in self._heads:
+                head.note(run.outputs)
+            if run.rows > _ROWS_AT_ONCE or len(self._runs) >= self._most_runs:
+                self.flush()
+        elif len(moments) >= _ANSWERS:
+            self.flush()
+
+    def failed(self, status: int) -> None:
+        """Count a request that was answered otherwise, or not at all."""
+        self._failures.append(status)
+        if len(self._failures) >= _ANSWERS:
+            self._count_failures()
+
+    def flush(self) -> None:
+        """Count what has been noted; what cannot be counted is dropped.
+
+        Raises nothing: the numbers of one model are not to cost those of others, nor a request.
+        """
+        try:
+            self._count()
+        except Exception as error:  # noqa: BLE001  it is logged, once
+            for notes in (self._moments, self._runs, self._imputed):
+                notes.clear()
+            self._log_once(error)
+
+    def _log_once(self, error: Exception) -> None:
+        """Log why not all is counted, unless that was done before."""
+        if not self._has_failed:
+            self._has_failed = True
+            what = "%s, version %s: not all answers are counted"
+            log.error(what, *self._who[:2], exc_info=error)
+
+    def _count(self) -> None:
+        if self._failures:
+            self._count_failures()
+        if not self._moments:
+            return
+        # Scores may be anything, and what comes of an infinity is left out.
+        with self._region.writing() as numbers, np.errstate(all="ignore"):
+            moments = np.frombuffer(b"".join(take(self._moments))).reshape(-1, 6).T
+            rows = np.array(take(self._runs), np.float64)
+            numbers[self._requests] += moments.shape[1]
+            numbers[self._rows] += rows.sum()
+            self._stages.add(numbers, moments[_UNTIL] - moments[_SINCE])
+            self._batches.add(numbers, rows[None])
+            for entry in take(self._imputed):
+                numbers[self._features[entry.feature]] += 1
+            self._count_heads(numbers)
+
+    def _count_heads(self, numbers: NDArray[np.float64]) -> None:
+        for head in self._heads:
+            try:
+                head.add(numbers)
+            except Exception as error:  # noqa: BLE001  it is logged, once
+                # A graph may answer in another shape than it declares.
+                self._log_once(error)
+
+    def _count_failures(self) -> None:
+        # Any thread may be here.
+        with self._region.writing() as numbers:
+            for status, times in Counter(take(self._failures)).items():
+                numbers[self._region.place("requests", *self._who, str(status))] += times
+
+
+class _Histograms:
+    """Histograms of the same bounds."""
+
+    def __init__(self, bounds: tuple[float, ...], places: list[int]) -> None:
+        self._bounds = np.array(bounds)
+        self._width = len(bounds) + 2
+        self._first = self._width * np.arange(len(places))[:, None]
+        self._places = np.array(places)[:, None] + np.arange(self._width)
+
+    def add(self, numbers: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+        """Add some values to each, a row of `values`."""
+        # A value belongs to the first bound that is not below it.
+        buckets = self._bounds.searchsorted(values) + self._first
+        counts = np.bincount(buckets.ravel(), minlength=self._places.size)
+        added = counts.reshape(-1, self._width).astype(np.float64)
+        added[:, -1] = values.sum(axis=1)
+        numbers[self._places] += added
