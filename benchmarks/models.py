@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from onnx import TensorProto, helper, numpy_helper
 
-from service import signature as signatures
+from service import metadata
 from service.inference.model import Model
 from service.signature import Feature, Golden, Head, Input, Signature, Tensor, tabular
 
@@ -104,7 +104,7 @@ class _Graph:
         answers = Model.load(made.SerializeToString()).predict(rows, heads)
         golden = Golden(_lists(rows), _lists(answers))
         made.metadata_props.add(
-            key=signatures.METADATA_KEY, value=signatures.dump(_signature(heads, golden))
+            key=metadata.METADATA_KEY, value=metadata.dump(_signature(heads, golden))
         )
         return bytes(made.SerializeToString(deterministic=True))
 

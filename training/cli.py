@@ -20,9 +20,9 @@ from rich.table import Table
 
 from service import settings as all_settings
 from service.errors import TricepsError, printable
+from service.metadata import METADATA_KEY
 from service.repository.publish import FILE, check_name, versions
 from service.settings import Settings
-from service.signature import METADATA_KEY
 from training import spec as specs
 from training.errors import SpecError
 

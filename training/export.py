@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from service import signature as signatures
 from service.errors import CannotRun, ModelRefused
 from service.inference.model import Model, difference
+from service.metadata import METADATA_KEY
+from service.metadata import dump as dump_signature
 from service.repository.publish import FILE, publish
-from service.signature import Golden, Head, Input, Signature, Tensor
+from service.signature import Golden, Head, Input, Signature, Statistics, Tensor
 from training import data as datasets
 from training.build import THRESHOLD, feed, objection
 from training.errors import ExportError, SpecError
@@ -296,7 +297,7 @@ def _sign(candidate: Candidate, answers: Arrays | None) -> bytes:
     signature = Signature(
         candidate.inputs, candidate.heads, candidate.models, golden, candidate.provenance
     )
-    note = {signatures.METADATA_KEY: signatures.dump(signature)}
+    note = {METADATA_KEY: dump_signature(signature)}
     onnx.helper.set_model_props(candidate.graph, note)
     return candidate.graph.SerializeToString(deterministic=True)
 
@@ -382,9 +383,7 @@ def _is_whole(default: object) -> bool:
     return isinstance(default, int)
 
 
-def _draw(
-    statistics: signatures.Statistics, shape: tuple[int, ...], rng: np.random.Generator
-) -> NDArray[Any]:
+def _draw(statistics: Statistics, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
     drawn = rng.normal(statistics.mean, statistics.std, shape)
     return np.clip(drawn, statistics.min, statistics.max).astype(np.float32)
 

@@ -127,7 +127,7 @@ def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Ba
     """
     import onnx
 
-    from service import signature as signatures
+    from service import metadata
     from service.inference.model import Model
 
     try:
@@ -142,10 +142,10 @@ def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Ba
         raise SignError(message)
     signature = _amend(signature, said)
     graph = onnx.load(file, format="protobuf")
-    kept = [entry for entry in graph.metadata_props if entry.key != signatures.METADATA_KEY]
+    kept = [entry for entry in graph.metadata_props if entry.key != metadata.METADATA_KEY]
     del graph.metadata_props[:]
     graph.metadata_props.extend(kept)
-    graph.metadata_props.add(key=signatures.METADATA_KEY, value=signatures.dump(signature))
+    graph.metadata_props.add(key=metadata.METADATA_KEY, value=metadata.dump(signature))
     content = graph.SerializeToString()
     try:
         return content, Model.load(content).batching

@@ -29,6 +29,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx.utils import Extractor
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from service import metadata
 from service import signature as signatures
 from service.errors import CannotRun, ModelRefused, TooLarge, UndeclaredAnswer
 from service.inference import integer_division, training_mode
@@ -185,9 +186,7 @@ class Model:
             _fetch(weights)
             source, weights = graph.SerializeToString(), []
         session = _start(source if isinstance(source, bytes) else str(source), graph)
-        text = {entry.key: entry.value for entry in graph.metadata_props}.get(
-            signatures.METADATA_KEY
-        )
+        text = {entry.key: entry.value for entry in graph.metadata_props}.get(metadata.METADATA_KEY)
         evidence: Evidence = "operators"
         why = _why_tensors(session, graph)
         if not why:
@@ -220,7 +219,7 @@ class Model:
         every = {tensor.name for tensor in inputs}
         needs = _needs(graph, every, outputs, cuttable=cuttable)
         batch = None if tensor or session.get_inputs()[0].shape[0] != 1 else 1
-        signature = signatures.parse(text, inputs, outputs, needs, batch)
+        signature = metadata.parse(text, inputs, outputs, needs, batch)
         if tensor:
             signature = replace(signature, tensor=tensor)
         # An input that nothing reads has to be fed all the same, unless it is cut away.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from service import signature as signatures
+from service import metadata
 from service.signature import Feature, Golden, Head, Input, Signature, Statistics, Tensor, tabular
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def model(
 def signed(made: ModelProto, signature: Signature) -> bytes:
     """The bytes of a model with its signature inside."""
     del made.metadata_props[:]
-    made.metadata_props.add(key=signatures.METADATA_KEY, value=signatures.dump(signature))
+    made.metadata_props.add(key=metadata.METADATA_KEY, value=metadata.dump(signature))
     return made.SerializeToString()
 
 

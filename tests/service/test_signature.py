@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ModelRefused
+from service.metadata import FORMAT, dump, parse
 from service.signature import (
     DTYPES,
-    FORMAT,
     Feature,
     Golden,
     Head,
@@ -18,9 +18,7 @@ from service.signature import (
     Signature,
     Statistics,
     Tensor,
-    dump,
     holds,
-    parse,
     tabular,
 )
 from tests.harness import small

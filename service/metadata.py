@@ -1,0 +1,256 @@
+"""The signature as one JSON value in the metadata of its own `model.onnx`.
+
+What a graph cannot hold (features, labels, defaults, statistics, golden rows) travels in the file's
+metadata under one key, so that there is no sidecar to lose.  What the graph says itself is never
+written twice:
+
+    training  ── dump ──▶  metadata["triceps"]  ── parse (+ the graph) ──▶  service
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+
+from service import signature_checks as checks
+from service.errors import ModelRefused
+from service.signature import (
+    INPUT_KINDS,
+    Feature,
+    Golden,
+    Head,
+    Input,
+    Signature,
+    Statistics,
+    Tensor,
+    tabular,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+METADATA_KEY = "triceps"
+FORMAT = 1
+# Golden rows of large pictures and vocabularies of a language fit many times over.
+MAX_NOTE = 64 * 2**20
+
+
+def dump(signature: Signature) -> str:
+    """Return the value for the file's metadata: all that the graph does not say itself.
+
+    Deterministic: the same signature is the same text.
+    """
+    note = {
+        "format": FORMAT,
+        "inputs": {name: _dump_input(entry) for name, entry in signature.inputs.items()},
+        "heads": {
+            head.name: _given(
+                kind=head.kind,
+                labels=None if head.labels is None else list(head.labels),
+                threshold=head.threshold,
+            )
+            for head in signature.heads.values()
+        },
+        "models": {name: list(heads) for name, heads in signature.models.items()},
+        "golden": signature.golden
+        and {"inputs": signature.golden.inputs, "outputs": signature.golden.outputs},
+        "provenance": signature.provenance,
+    }
+    return json.dumps(_given(**note), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _dump_input(entry: Input) -> dict[str, Any]:
+    features = [
+        _given(
+            name=feature.name,
+            default=feature.default,
+            vocabulary=None if feature.vocabulary is None else list(feature.vocabulary),
+            **_dump_statistics(feature.statistics),
+        )
+        for feature in entry.features
+    ]
+    return _given(
+        kind=entry.kind,
+        features=features or None,
+        size=None if entry.size is None else list(entry.size),
+        **_dump_statistics(entry.statistics),
+    )
+
+
+def _dump_statistics(statistics: Statistics | None) -> dict[str, float]:
+    return {} if statistics is None else dict(vars(statistics))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def parse(
+    text: str | None,
+    inputs: Iterable[Tensor],
+    outputs: Iterable[Tensor],
+    needs: Mapping[str, Iterable[str]],
+    batch: int | None = None,
+) -> Signature:
+    """Join what a file says of itself to what its graph says.
+
+    Args:
+        text: the metadata value, or `None` for a foreign file.
+        inputs: the graph's inputs, in its order.
+        outputs: the graph's outputs, in its order.
+        needs: by output, the names of the graph's inputs that it depends on.
+        batch: 1 when the graph takes one row at a time.
+
+    Raises:
+        ModelRefused: the value is not one of ours, or contradicts its graph.
+    """
+    note = {} if text is None else _load_note(text)
+    tensors = {tensor.name: tensor for tensor in inputs}
+    try:
+        signature = _join(note, tensors, outputs, needs, batch)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        message = f"its signature (metadata {METADATA_KEY!r}) is damaged: {error!r}"
+        raise ModelRefused(message) from error
+    checks.check_names(note, signature, tensors)
+    checks.check_golden(signature.golden)
+    return signature
+
+
+def _join(
+    note: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    outputs: Iterable[Tensor],
+    needs: Mapping[str, Iterable[str]],
+    batch: int | None,
+) -> Signature:
+    """Make the signature; a note of another form raises what Python does."""
+    inputs = _parse_inputs(note.get("inputs"), tensors)
+    owners = _owners(inputs, tensors)
+    return Signature(
+        inputs=inputs,
+        heads={
+            tensor.name: _parse_head(
+                tensor,
+                note.get("heads", {}).get(tensor.name, {}),
+                tuple(
+                    dict.fromkeys(owners[name] for name in tensors if name in needs[tensor.name])
+                ),
+            )
+            for tensor in outputs
+        },
+        models={name: _texts(listed) for name, listed in note.get("models", {}).items()},
+        golden=_parse_golden(note.get("golden")),
+        provenance=dict(note.get("provenance", {})),
+        batch=batch,
+    )
+
+
+def _owners(inputs: Mapping[str, Input], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """By tensor, the input that it is of; each tensor of the graph is of one."""
+    owners = {tensor.name: entry.name for entry in inputs.values() for tensor in entry.tensors}
+    for name in tensors:
+        if name not in owners:
+            checks.disagree("input", name)
+    return owners
+
+
+def _load_note(text: str) -> dict[str, Any]:
+    if len(text) > MAX_NOTE:
+        message = f"its metadata {METADATA_KEY!r} has {len(text)} characters, {MAX_NOTE} at most"
+        raise ModelRefused(message)
+    try:
+        note = json.loads(text, parse_constant=_no_number)
+        # What no answer could hold, such as half a surrogate pair, would else be found by whoever
+        # asks for the signature; and there it stands some levels deeper.
+        orjson.dumps([[[[[[[[note]]]]]]]])
+    except (TypeError, ValueError, RecursionError) as error:
+        message = f"its metadata {METADATA_KEY!r} is not JSON: {error}"
+        raise ModelRefused(message) from error
+    if not isinstance(note, dict) or not isinstance(note.get("format"), int):
+        message = (
+            f"its metadata {METADATA_KEY!r} is not a signature: expected an object with a format"
+        )
+        raise ModelRefused(message)
+    if note["format"] != FORMAT:
+        message = (
+            f"its signature has format {note['format']}, and this Triceps reads format {FORMAT}: "
+            "sign it again, or serve it with the Triceps that signed it"
+        )
+        raise ModelRefused(message)
+    return note
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _parse_inputs(note: dict[str, Any] | None, tensors: Mapping[str, Tensor]) -> dict[str, Input]:
+    if note is None:
+        return {name: Input(name, "tensor", (tensor,)) for name, tensor in tensors.items()}
+    return {name: _parse_input(name, entry, tensors) for name, entry in note.items()}
+
+
+def _parse_input(name: str, note: dict[str, Any], tensors: Mapping[str, Tensor]) -> Input:
+    kind = note["kind"]
+    if kind not in INPUT_KINDS:
+        message = f"input {name!r} has the kind {kind!r}, which is none of {INPUT_KINDS}"
+        raise ModelRefused(message)
+    if kind == "tabular":
+        dtype = tensors[name].dtype if name in tensors else "float32"
+        entry = tabular(name, map(_parse_feature, note["features"]), dtype)
+        checks.check_features(entry, tensors)
+        return entry
+    size = note.get("size")
+    entry = Input(
+        name,
+        kind,
+        (checks.in_graph(name, tensors),),
+        size=None if size is None else tuple(map(int, size)),
+        statistics=_parse_statistics(note),
+    )
+    checks.check_size(entry)
+    return entry
+
+
+def _parse_feature(note: dict[str, Any]) -> Feature:
+    vocabulary = note.get("vocabulary")
+    return Feature(
+        name=str(note["name"]),
+        tensor="",
+        default=note.get("default"),
+        vocabulary=None if vocabulary is None else _texts(vocabulary),
+        statistics=_parse_statistics(note),
+    )
+
+
+def _parse_golden(note: dict[str, Any] | None) -> Golden | None:
+    return None if note is None else Golden(dict(note["inputs"]), dict(note["outputs"]))
+
+
+def _texts(listed: Any) -> tuple[str, ...]:
+    """A list of texts; a text is a list of letters to Python, and is none here."""
+    if not isinstance(listed, list) or not listed:
+        raise TypeError(f"expected a list of at least one text, received {listed!r}")
+    return tuple(map(str, listed))
+
+
+def _parse_statistics(note: dict[str, Any]) -> Statistics | None:
+    if "mean" not in note:
+        return None
+    return Statistics(*(float(note[key]) for key in ("min", "max", "mean", "std")))
+
+
+def _parse_head(tensor: Tensor, note: dict[str, Any], inputs: tuple[str, ...]) -> Head:
+    labels = note.get("labels")
+    head = Head(
+        name=tensor.name,
+        kind=note.get("kind", "tensor"),
+        tensor=tensor,
+        labels=None if labels is None else _texts(labels),
+        threshold=note.get("threshold"),
+        inputs=inputs,
+    )
+    checks.check_head(head)
+    return head
