@@ -63,7 +63,7 @@ def predict(model: str, source: Path, heads: str | None, out: Path, models: Path
     A CSV's columns are features (age, or insurance.age where two inputs have an age), values of
     an image or another tensor (digit.0 to digit.783), or are passed through to the answers.
     """
-    from service.repository.loader import open_model
+    from service.repository.named_model import open_model
 
     streamed = stream(out) is not None
     if not streamed and out.suffix.lower() not in (".csv", ".json", ".jsonl"):

@@ -29,7 +29,7 @@ def show(model: str, models: Path | None) -> None:
     """
     from rich.console import Console
 
-    from service.repository.loader import open_model
+    from service.repository.named_model import open_model
 
     servable = open_model(model, models)
     # Names are no markup: a feature may well be called `weight [kg]`.

@@ -23,7 +23,7 @@ from service.http import request_ids
 # Whose exceptions are about files and processes.
 _OF_FILES = (
     "service.repository.reloader",
-    "service.repository.catalog",
+    "service.repository.loader",
     "service.repository.sandbox",
     "service.server.supervisor",
 )

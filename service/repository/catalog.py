@@ -6,68 +6,23 @@ by its number, or it has just been superseded, and it goes once nobody asks any 
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from service.errors import ModelRefused
-from service.inference.model import Model
-from service.repository import aliases as files
-from service.repository import sandbox
-from service.repository.model_settings import CAREFUL, DEFAULTS, ModelSettings, ModelSettingsError
-from service.repository.model_settings import read as read_settings
-from service.repository.proof import Proof, prove
+from service.repository.declarations import declare
+from service.repository.loader import Broken, Loaded, later, load
+from service.repository.model_settings import DEFAULTS, ModelSettings
 from service.repository.scan import Refused, Scan, Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.signature import Signature
-
-log = logging.getLogger(__name__)
-
-# When what the machine was short of is asked for again: twice as long after each try.
-AGAIN_SECONDS = 1.0
-MOST_AGAIN_SECONDS = 300.0
+    from service.repository.declarations import Declared
 
 # A model, or an alias, of a name.
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Servable:
-    """What a request is answered by: a version of a model, or a view of some of its heads."""
-
-    name: str
-    version: str
-    model: Model
-    signature: Signature
-    proof: Proof = field(default_factory=Proof)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A version that is loaded: under its own name, and by view."""
-
-    found: Version
-    servable: Servable
-    views: Mapping[str, Servable]
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A version whose file, as it is now, cannot serve."""
-
-    found: Version
-    reason: str
-    is_short: bool = False
-    """Whether the machine is at fault, which may have by now what loading it takes."""
-    tries: int = 0
-    again: float = math.inf
-    """When it is tried again, by the monotonic clock; what is the file's fault never is."""
 
 
 @dataclass(frozen=True)
@@ -99,80 +54,7 @@ class Catalog:
         return time.monotonic() >= again
 
 
-class Declared(NamedTuple):
-    """What the small files beside the versions say."""
-
-    aliases: Mapping[str, Mapping[str, str]]
-    """By model and alias, the version."""
-    settings: Mapping[str, ModelSettings]
-    """By model, what is set for it."""
-    damaged: tuple[Refused, ...]
-    """Those files that cannot be read, or make no sense."""
-    again: float
-    """When they are read again, by the monotonic clock, if the machine was short of something."""
-
-
 EMPTY = Catalog(Scan((), (), ()), {}, {})
-
-
-def load(found: Version) -> Loaded | Broken:
-    """Load a version and prove it, or say why it cannot serve."""
-    name, version = found.key
-    try:
-        _check_place(Path(found.path), found.root)
-        with sandbox.passed(found.path, found.stamp):
-            model = Model.load(Path(found.path))
-            model.name = f"{name!r}, version {version}"
-            signature = model.signature
-            proof, views = prove(model)
-        return Loaded(
-            found,
-            Servable(name, version, model, signature, proof),
-            {
-                view: Servable(view, version, model, restricted, own)
-                for view, (restricted, own) in views.items()
-            },
-        )
-    except ModelRefused as error:
-        return Broken(found, sandbox.plain(str(error)), sandbox.is_shortage(error))
-    except Exception as error:
-        # A bug, of ours or of what we load with; the other models are to serve all the same.
-        is_short = sandbox.is_shortage(error)
-        if not is_short:
-            log.exception("%s, version %s: loading it failed", name, version)
-        reason = f"loading it failed: {type(error).__name__}: {error}"
-        return Broken(found, sandbox.plain(reason), is_short)
-
-
-def later(made: Loaded | Broken, before: Broken | None) -> Loaded | Broken:
-    """What came of a load, and when to try again if the machine is at fault.
-
-    Args:
-        made: that.
-        before: what came of the one before, if it failed.
-    """
-    if isinstance(made, Loaded) or not made.is_short:
-        return made
-    tries = before.tries + 1 if before is not None and before.found == made.found else 0
-    wait = min(MOST_AGAIN_SECONDS, AGAIN_SECONDS * 2**tries)
-    return replace(made, tries=tries, again=time.monotonic() + wait)
-
-
-def _check_place(file: Path, root: str) -> None:
-    """Refuse a link out of the repository: who may write there need not be who may read here.
-
-    The repository itself may be a link, and links inside of it are followed.
-    """
-    try:
-        real = file.resolve(strict=True)
-    except (OSError, RuntimeError):  # what cannot be followed cannot be read, which says why
-        return
-    if root and not real.is_relative_to(Path(root).resolve()):
-        message = (
-            f"a link leads out of the repository, to {real}: expected the file, or a link inside; "
-            "the repository itself may be a link"
-        )
-        raise ModelRefused(message)
 
 
 def fill(
@@ -187,39 +69,60 @@ def fill(
         declared: what the files beside the versions say, where somebody has read them.
     """
     shelf = _Shelf(before)
-    said = declare(scan, before) if declared is None else declared
+    if declared is None:
+        declared = declare(scan, before)
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     for name, versions in scan.by_name.items():
         if name in scan.unloaded:
             continue
-        former = before.aliases.get(name, {})
-        for alias, version in sorted(said.aliases.get(name, {}).items()):
-            named = _resolve(shelf, versions, version, former.get(alias))
-            if named is not None:
-                aliases.setdefault(name, {})[alias] = named
-            if named != version:
-                amiss[name, alias] = _amiss(shelf, name, alias, version, named)
-        if policy == "latest":
-            # The newest that is any good.
-            next((found for found in reversed(versions.values()) if shelf.take(found)), None)
-        for found in versions.values():
-            if policy == "all":
-                shelf.take(found)
-            shelf.keep(found)
-    models = {key: set_up(loaded, said.settings) for key, loaded in shelf.models.items()}
+        named = _take_aliased(shelf, name, versions, declared, amiss)
+        if named:
+            aliases[name] = named
+        _take_by_policy(shelf, policy, versions)
+    models = {key: set_up(loaded, declared.settings) for key, loaded in shelf.models.items()}
     return Catalog(
         scan,
         models,
         shelf.broken,
         frozenset(shelf.models.keys() - shelf.taken),
-        said.aliases,
+        declared.aliases,
         aliases,
         amiss,
-        said.damaged,
-        said.again,
-        said.settings,
+        declared.damaged,
+        declared.again,
+        declared.settings,
     )
+
+
+def _take_aliased(
+    shelf: _Shelf,
+    name: str,
+    versions: Mapping[str, Version],
+    declared: Declared,
+    amiss: dict[Key, str],
+) -> dict[str, str]:
+    """Take what a model's aliases name; by alias, the version that it serves."""
+    aliases = {}
+    former = shelf.before.aliases.get(name, {})
+    for alias, version in sorted(declared.aliases.get(name, {}).items()):
+        served = _resolve(shelf, versions, version, former.get(alias))
+        if served is not None:
+            aliases[alias] = served
+        if served != version:
+            amiss[name, alias] = _amiss(shelf, name, alias, version, served)
+    return aliases
+
+
+def _take_by_policy(shelf: _Shelf, policy: str, versions: Mapping[str, Version]) -> None:
+    """Take those of a model's versions that the policy wants, and keep what is known of others."""
+    if policy == "latest":
+        # The newest that is any good.
+        next((found for found in reversed([*versions.values()]) if shelf.take(found)), None)
+    for found in versions.values():
+        if policy == "all":
+            shelf.take(found)
+        shelf.keep(found)
 
 
 def set_up(loaded: Loaded, settings: Mapping[str, ModelSettings]) -> Loaded:
@@ -236,7 +139,7 @@ class _Shelf:
     """What has been loaded so far, while a catalog is made from the one before."""
 
     def __init__(self, before: Catalog) -> None:
-        self._before = before
+        self.before = before
         self.models: dict[Key, Loaded] = {}
         self.broken: dict[Key, Broken] = {}
         self.taken: set[Key] = set()
@@ -245,7 +148,7 @@ class _Shelf:
         """Have a version, which is loaded if it is not; whether there is one that serves."""
         key = found.key
         if key not in self.taken:
-            loaded, broken = self._before.models.get(key), self._before.broken.get(key)
+            loaded, broken = self.before.models.get(key), self.before.broken.get(key)
             made: Loaded | Broken | None = None
             if broken is not None and broken.found == found and not _is_due(broken):
                 made = broken
@@ -268,7 +171,7 @@ class _Shelf:
         key = found.key
         if key in self.models or key in self.broken:
             return
-        loaded, broken = self._before.models.get(key), self._before.broken.get(key)
+        loaded, broken = self.before.models.get(key), self.before.broken.get(key)
         if loaded is not None and loaded.found == found:
             self.models[key] = loaded
         if broken is not None and broken.found == found:
@@ -281,43 +184,6 @@ class _Shelf:
 
 def _is_due(broken: Broken) -> bool:
     return time.monotonic() >= broken.again
-
-
-def declare(scan: Scan, before: Catalog) -> Declared:
-    """Read the small files beside the versions; of one that is damaged, what it said before stays.
-
-    A file that the machine was too short to read is read again before it has changed.
-    """
-    aliases: dict[str, Mapping[str, str]] = {}
-    settings: dict[str, ModelSettings] = {}
-    damaged: list[tuple[str, Exception, str]] = []
-    for entry in scan.aliases:
-        name = entry.name
-        try:
-            if name not in scan.unreadable:
-                _check_place(entry.file, str(entry.file.parent.parent))
-                aliases[name] = files.read(entry.file)
-        except (files.AliasError, ModelRefused) as error:
-            stay = ", ".join(sorted(before.declared.get(name, {}))) or "none"
-            damaged.append((name, error, f". The aliases of before stay: {stay}"))
-        aliases.setdefault(name, before.declared.get(name, {}))
-    for tuned in scan.tuned:
-        name, former = tuned.name, before.settings.get(tuned.name)
-        try:
-            if name not in scan.unreadable:
-                _check_place(tuned.file, str(tuned.file.parent.parent))
-                settings[name] = read_settings(tuned.file)
-        except (ModelSettingsError, ModelRefused) as error:
-            stays = "each request runs alone" if former is None else "the settings of before stay"
-            damaged.append((name, error, f"; until it is mended, {stays}"))
-        settings.setdefault(name, CAREFUL if former is None else former)
-    is_short = any(sandbox.is_shortage(error) for _, error, _ in damaged)
-    return Declared(
-        aliases,
-        settings,
-        tuple(Refused(name, None, f"{error}{stays}") for name, error, stays in damaged),
-        time.monotonic() + AGAIN_SECONDS if is_short else math.inf,
-    )
 
 
 def _resolve(

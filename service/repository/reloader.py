@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 
 from service.errors import HTTPError, SettingsError
 from service.host import allocator
-from service.repository.catalog import EMPTY, Catalog, Loaded, later, load, set_up
+from service.repository.catalog import EMPTY, Catalog, set_up
+from service.repository.kept import Kept
+from service.repository.loader import Loaded, later, load
 from service.repository.repository import assemble, make
 from service.repository.scan import UNLOADED, Version, is_one_file, look, settled
 from service.repository.unloaded import mark, unmark
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from service.repository.catalog import Broken, Key
+    from service.repository.catalog import Key
+    from service.repository.loader import Broken
     from service.repository.repository import Repository, Servable
     from service.settings import Settings
 
@@ -39,10 +42,6 @@ log = logging.getLogger(__name__)
 
 # A file that differs between two looks this far apart is still being written.
 SETTLE_SECONDS = 0.1
-# A version that nothing but an earlier request keeps loaded goes after so long without another;
-# and the longest unasked for goes where there are more of them than that.
-IDLE_SECONDS = 60.0
-MOST_KEPT = 8
 
 
 class Library:
@@ -60,7 +59,7 @@ class Library:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._loading: dict[Key, threading.Lock] = {}
-        self._used: dict[Key, float] = {}
+        self._kept = Kept()
         self._follower: Follower | None = None
         self._watched_in: int | None = None
         self._trouble = ""
@@ -111,7 +110,7 @@ class Library:
         repository = repository or self.current
         key = repository.key(name, version)
         if key in repository.catalog.kept:
-            self._used[key] = time.monotonic()
+            self._kept.note(key)
 
     def reason_not_ready(self) -> str | None:
         """Why nothing should be asked now; `None` if all is well."""
@@ -179,11 +178,8 @@ class Library:
             SettingsError: there is nothing any more, or it cannot be read; all goes on as before.
         """
         with self._refreshing:
-            if self._left:
-                # By now, hardly anybody is being answered by them any more.
-                self._left = False
-                allocator.give_back()
-            self._unload(self._idle())
+            self._give_back()
+            self._unload_idle()
             catalog = self._current.catalog
             known = catalog.scan
             before = look(self._path)
@@ -235,7 +231,7 @@ class Library:
             repository = self._swap(lambda now: self._with(now, found, made))
             with self._lock:
                 self._loading.pop(found.key, None)
-        self._unload(self._idle())
+        self._unload_idle()
         return repository
 
     def _with(self, now: Repository, found: Version, made: Loaded | Broken) -> Repository:
@@ -261,29 +257,26 @@ class Library:
     def _swap(self, change: Callable[[Repository], Repository]) -> Repository:
         with self._lock:
             former, self._current = self._current, change(self._current)
-            used, now = self._used, time.monotonic()
-            self._used = {key: used.get(key, now) for key in self._current.catalog.kept}
-            _tell(self._current, former)
+            self._kept.become(self._current.catalog.kept)
+            _log_change(self._current, former)
             models = self._current.catalog.models
             self._left |= any(models.get(key) is not m for key, m in former.catalog.models.items())
             if self._follower is not None:
                 self._follower(self._current)
             return self._current
 
-    def _idle(self) -> set[Key]:
-        """What is loaded for nobody."""
-        now = time.monotonic()
-        asked = sorted(self._used.items(), key=lambda item: item[1], reverse=True)
-        return {
-            key
-            for place, (key, used) in enumerate(asked)
-            if place >= MOST_KEPT or now - used > IDLE_SECONDS
-        }
-
-    def _unload(self, keys: set[Key]) -> None:
-        """Let go of models; those who are being answered by one have it still."""
+    def _unload_idle(self) -> None:
+        """Let go of models that nobody asks for; who is being answered by one has it still."""
+        keys = self._kept.idle()
         if keys:
             self._swap(lambda now: self._without(now, keys))
+
+    def _give_back(self) -> None:
+        """Give back the memory of models that have gone since the last time."""
+        if self._left:
+            # By now, hardly anybody is being answered by them any more.
+            self._left = False
+            allocator.give_back()
 
     def _without(self, now: Repository, keys: set[Key]) -> Repository:
         catalog = now.catalog
@@ -302,8 +295,8 @@ def _watch(library: weakref.ref[Library], seconds: float) -> None:
         del there
 
 
-def _tell(now: Repository, former: Repository) -> None:
-    """Log what is different."""
+def _log_change(now: Repository, former: Repository) -> None:
+    """Log what is different from the repository before."""
     known = {*former.refused}
     for entry in now.refused:
         if entry not in known:

@@ -15,7 +15,8 @@ from service.errors import NotFound, NotReady, SettingsError, nearest
 from service.names import NAME, NAMES
 from service.repository import catalog as catalogs
 from service.repository.aliases import STABLE
-from service.repository.catalog import EMPTY, Catalog, Servable
+from service.repository.catalog import EMPTY, Catalog
+from service.repository.loader import Servable
 from service.repository.scan import UNLOADED, Refused, look
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.errors import RequestError
-    from service.repository.catalog import Declared, Loaded
+    from service.repository.declarations import Declared
+    from service.repository.loader import Loaded
     from service.repository.scan import Scan, Version
 
 __all__ = [
@@ -270,22 +272,54 @@ def default_name(wanted: str, names: Iterable[str]) -> str | None:
 def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
     """The repository that serves what is in the catalog; nothing is read or loaded."""
     models = [catalog.models[f.key] for f in catalog.scan.versions if f.key in catalog.models]
-    broken = [catalog.broken[f.key] for f in catalog.scan.versions if f.key in catalog.broken]
-    refused = [*catalog.scan.refused]
-    refused += [Refused(*entry.found.key, entry.reason) for entry in broken]
-    refused += [*catalog.damaged, *(Refused(n, None, why) for (n, _), why in catalog.amiss.items())]
+    refused = _refused(catalog)
     owners = _owners(catalog, models, refused)
+    served = _served(models, owners)
+    aliases = {
+        name: {a: found for a, v in named.items() if (found := _of_version(served[name], v))}
+        for name in served
+        if (named := catalog.aliases.get(owners.get(name, name)))
+    }
+    serving = _serving(catalog, policy, served, aliases, refused)
+    for view, owner in owners.items():
+        # A view is of the version that serves as its model, or it is not served.
+        answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
+        if answers is not None:
+            serving[view] = answers
+    default_ = default_name(default, catalog.scan.by_name)
+    return Repository(served, refused, default_, serving, aliases, policy, catalog, owners)
+
+
+def _refused(catalog: Catalog) -> list[Refused]:
+    """List what cannot serve: of what was found, of what was loaded, and of the small files."""
+    broken = [catalog.broken[f.key] for f in catalog.scan.versions if f.key in catalog.broken]
+    return [
+        *catalog.scan.refused,
+        *(Refused(*entry.found.key, entry.reason) for entry in broken),
+        *catalog.damaged,
+        *(Refused(name, None, why) for (name, _), why in catalog.amiss.items()),
+    ]
+
+
+def _served(models: Iterable[Loaded], owners: Mapping[str, str]) -> dict[str, list[Servable]]:
+    """By model or view, its loaded versions."""
     served: dict[str, list[Servable]] = {}
     for loaded in models:
         served.setdefault(loaded.found.name, []).append(loaded.servable)
         for view, servable in loaded.views.items():
             if owners.get(view) == loaded.found.name:
                 served.setdefault(view, []).append(servable)
-    aliases = {
-        name: {a: found for a, v in named.items() if (found := _of_version(served[name], v))}
-        for name in served
-        if (named := catalog.aliases.get(owners.get(name, name)))
-    }
+    return served
+
+
+def _serving(
+    catalog: Catalog,
+    policy: str,
+    served: Mapping[str, Sequence[Servable]],
+    aliases: Mapping[str, Mapping[str, Servable]],
+    refused: list[Refused],
+) -> dict[str, Servable]:
+    """By model, the version that answers when none is asked for; those without are refused."""
     serving: dict[str, Servable] = {}
     for name in catalog.scan.by_name:
         if name in catalog.scan.unloaded:
@@ -302,13 +336,7 @@ def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
             answers = served[name][-1] if name in served else None
         if answers is not None:
             serving[name] = answers
-    for view, owner in owners.items():
-        # A view is of the version that serves as its model, or it is not served.
-        answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
-        if answers is not None:
-            serving[view] = answers
-    default_ = default_name(default, catalog.scan.by_name)
-    return Repository(served, refused, default_, serving, aliases, policy, catalog, owners)
+    return serving
 
 
 def _of_version(servables: Iterable[Servable], version: str) -> Servable | None:

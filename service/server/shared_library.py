@@ -11,24 +11,20 @@ with the generation before until it is gone.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import threading
 import time
 import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import SettingsError, TricepsError
-from service.host import allocator
 from service.repository import reloader
-from service.repository.catalog import Declared, declare
-from service.repository.model_settings import ModelSettings
+from service.repository.declarations import declare
 from service.repository.reloader import Library
 from service.repository.repository import make
-from service.repository.scan import Aliases, Refused, Scan, Tuned, Version, look, settled
+from service.repository.scan import look, settled
+from service.server import proposals
 from service.server.generations import COMMITTED, DIFFER
 
 if TYPE_CHECKING:
@@ -182,10 +178,10 @@ class SharedLibrary(Library):
         # What has come to nothing needs its memory no more.
         self._prepared = None
         base = self._current
-        scan, declared = _load(content)
+        scan, declared = proposals.load(content)
         made = make(scan, self._default, self._policy, base, declared)
         self._prepared = _Prepared(number, made, base)
-        self._member.prepared(number, _outcome(made))
+        self._member.prepared(number, proposals.outcome(made))
 
     def _adopt(self) -> None:
         """Serve what is committed, if this worker has loaded that and takes part."""
@@ -259,17 +255,15 @@ class SharedLibrary(Library):
             if scan == catalog.scan and not is_new:
                 self._member.answer(asked)
                 return
-        self._member.propose(_dump(scan, declare(scan, catalog)))
+        self._member.propose(proposals.dump(scan, declare(scan, catalog)))
         self._asked = asked
 
     def _let_go(self) -> None:
         now = time.monotonic()
         if now >= self._next_idle:
             self._next_idle = now + min(IDLE_LOOK_SECONDS, self._seconds or IDLE_LOOK_SECONDS)
-            if self._left:
-                self._left = False
-                allocator.give_back()
-            self._unload(self._idle())
+            self._give_back()
+            self._unload_idle()
 
 
 def _follow(library: weakref.ref[SharedLibrary]) -> None:
@@ -281,63 +275,3 @@ def _follow(library: weakref.ref[SharedLibrary]) -> None:
             return
         soon = there.follow_on()
         del there
-
-
-def _outcome(made: Repository) -> int:
-    """A number for what a repository answers by, which others that load the same come to."""
-    catalog = made.catalog
-    wanted = sorted(
-        (key, loaded.found.stamp)
-        for key, loaded in catalog.models.items()
-        if key not in catalog.kept
-    )
-    serving = sorted((name, servable.version) for name, servable in made.serving.items())
-    aliases = sorted(
-        (name, alias, servable.version)
-        for name, named in made.aliases.items()
-        for alias, servable in named.items()
-    )
-    said = repr((wanted, serving, aliases, made.default)).encode()
-    return int.from_bytes(hashlib.blake2b(said, digest_size=7).digest(), "big")
-
-
-def _dump(scan: Scan, declared: Declared) -> bytes:
-    """A proposal: what was found, and what the files beside the versions say."""
-    return json.dumps(
-        {
-            "versions": [vars(found) for found in scan.versions],
-            "aliases": [{**vars(entry), "file": str(entry.file)} for entry in scan.aliases],
-            "refused": [vars(entry) for entry in scan.refused],
-            "unloaded": sorted(scan.unloaded),
-            "unreadable": sorted(scan.unreadable),
-            "tuned": [{**vars(entry), "file": str(entry.file)} for entry in scan.tuned],
-            "declared": {name: dict(named) for name, named in declared.aliases.items()},
-            "settings": {name: vars(settings) for name, settings in declared.settings.items()},
-            "damaged": [vars(entry) for entry in declared.damaged],
-            "again": declared.again,
-        }
-    ).encode()
-
-
-def _load(content: bytes) -> tuple[Scan, Declared]:
-    """What `_dump` was given."""
-    said = json.loads(content)
-    scan = Scan(
-        tuple(Version(**_stamped(entry)) for entry in said["versions"]),
-        tuple(Aliases(**_placed(entry)) for entry in said["aliases"]),
-        tuple(Refused(**entry) for entry in said["refused"]),
-        frozenset(said["unloaded"]),
-        frozenset(said["unreadable"]),
-        tuple(Tuned(**_placed(entry)) for entry in said["tuned"]),
-    )
-    settings = {name: ModelSettings(**entry) for name, entry in said["settings"].items()}
-    damaged = tuple(Refused(**entry) for entry in said["damaged"])
-    return scan, Declared(said["declared"], settings, damaged, said["again"])
-
-
-def _placed(entry: dict[str, Any]) -> dict[str, Any]:
-    return {**_stamped(entry), "file": Path(entry["file"])}
-
-
-def _stamped(entry: dict[str, Any]) -> dict[str, Any]:
-    return {**entry, "stamp": tuple(map(tuple, entry["stamp"]))}

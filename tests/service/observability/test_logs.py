@@ -162,7 +162,7 @@ def test_what_an_exception_quotes_is_not_told(say, formatter):
     error = raised(ValueError("could not read 'payload'"), raised(KeyError("payload")))
 
     told = say(formatter, "failed", error=error)
-    of_files = say(formatter, "failed", error=error, name="service.repository.catalog")
+    of_files = say(formatter, "failed", error=error, name="service.repository.loader")
 
     assert "payload" not in told
     assert "ValueError" in told

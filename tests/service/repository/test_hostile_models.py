@@ -573,7 +573,7 @@ _TRY = """
 import os, sys, time
 from service.host import memory
 from service.inference import model
-from service.repository import catalog, sandbox
+from service.repository import loader, sandbox
 from service.repository.scan import Version
 
 sandbox.BUSY_SECONDS, sandbox.WALL_SECONDS = 1, 4
@@ -582,7 +582,7 @@ memory.available = lambda: free
 {before}
 with sandbox.kept({workers}):
     for path in sys.argv[2:]:
-        made = catalog.load(Version("m", "1", path, ((path,),)))
+        made = loader.load(Version("m", "1", path, ((path,),)))
         print(getattr(made, "reason", "loaded"), flush=True)
 """
 
@@ -701,7 +701,7 @@ def test_a_file_is_tried_once_for_all(tmp_path):
             print("tried", flush=True)
             return load(path)
         sandbox.Model.load = staticmethod(counts)
-        catalog.Model = type("Other", (), {"load": staticmethod(load)})
+        loader.Model = type("Other", (), {"load": staticmethod(load)})
     """
     (tmp_path / "0.onnx").write_bytes(GOOD)
     code = _TRY.format(before=textwrap.dedent(before), workers=2)

@@ -27,7 +27,7 @@ from service.commands.main import main
 from service.errors import NotFound, NotReady, SettingsError, Shortage
 from service.host.files import write_file
 from service.inference.model import Model
-from service.repository import catalog, reloader, scan
+from service.repository import catalog, declarations, kept, loader, reloader, scan
 from service.repository.publish import publish
 from service.repository.reloader import Library
 from service.settings import Settings
@@ -44,8 +44,8 @@ BRISK = [
     sys.executable,
     "-c",
     (
-        "from service.commands import main; from service.repository import reloader; "
-        "reloader.SETTLE_SECONDS, reloader.IDLE_SECONDS = 0.01, 0.1; main.main()"
+        "from service.commands import main; from service.repository import kept, reloader; "
+        "reloader.SETTLE_SECONDS, kept.IDLE_SECONDS = 0.01, 0.1; main.main()"
     ),
 ]
 
@@ -451,7 +451,7 @@ def test_aliases_that_are_renamed_all_the_time_are_taken(models, monkeypatch):
 def test_what_the_machine_was_short_of_is_asked_for_again(models, monkeypatch, error, on_demand):
     """Later and later, though no file changes; what is the file's fault is not."""
     now = [1000.0]
-    monkeypatch.setattr(catalog.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loader.time, "monotonic", lambda: now[0])
     put(models, 1)
     put(models, 2)
     failures = [error, error]
@@ -486,13 +486,13 @@ def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(m
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
-    monkeypatch.setattr(catalog, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(declarations, "AGAIN_SECONDS", 0.0)
     with monkeypatch.context() as patch:
 
         def fail(*_):
             raise OSError(errno.EMFILE, "Too many open files")
 
-        patch.setattr(catalog.files, "read_file", fail)
+        patch.setattr(declarations.files, "read_file", fail)
         library = Library(models)
         assert refused(library)[0][2].startswith("aliases.json: cannot be read: Too many open")
     library.refresh()
@@ -584,7 +584,7 @@ def test_an_older_version_is_unloaded_once_nobody_asks(models, monkeypatch):
     put(models, 2)
     library = Library(models)
     held = library.find("m", "1")
-    monkeypatch.setattr(reloader, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(kept, "IDLE_SECONDS", 0.05)
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and states(library)["1"] == "loaded":
         library.refresh()
@@ -607,7 +607,7 @@ def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    monkeypatch.setattr(reloader, "IDLE_SECONDS", 5)
+    monkeypatch.setattr(kept, "IDLE_SECONDS", 5)
     now = [0.0]
     monkeypatch.setattr(reloader.time, "monotonic", lambda: now[0])
     for second in (0, 4, 8, 12):
@@ -624,7 +624,7 @@ def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
 
 def test_only_so_many_are_kept_at_once(models, monkeypatch):
     """Those asked for last: who asks for all there are does not fill the memory."""
-    monkeypatch.setattr(reloader, "MOST_KEPT", 2)
+    monkeypatch.setattr(kept, "MOST_KEPT", 2)
     for version in range(1, 7):
         put(models, version)
     library = Library(models)
@@ -698,7 +698,7 @@ def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monke
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    real = catalog.load
+    real = loader.load
 
     def load(found):
         made = real(found)
@@ -717,7 +717,7 @@ def test_what_is_loaded_on_demand_during_a_refresh_is_not_lost(models, monkeypat
     put(models, 2)
     library = Library(models)
     put(models, 3)
-    real = catalog.load
+    real = loader.load
     asked = []
 
     def load(found):
@@ -742,7 +742,7 @@ def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads, monkeyp
     assert library.find("m", "1").version == "1"
     assert loads == [("m", "1"), ("m", "2")]
 
-    monkeypatch.setattr(reloader, "IDLE_SECONDS", -1)
+    monkeypatch.setattr(kept, "IDLE_SECONDS", -1)
     library.refresh()
 
     assert states(library) == {"1": "on demand", "2": "loaded"}
@@ -792,7 +792,7 @@ def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models,
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    real = catalog.load
+    real = loader.load
 
     def load(found):
         made = real(found)

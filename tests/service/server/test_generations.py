@@ -12,10 +12,11 @@ import time
 
 import pytest
 
-from service.repository.catalog import EMPTY, declare
+from service.repository.catalog import EMPTY
+from service.repository.declarations import declare
 from service.repository.publish import publish
 from service.repository.scan import look
-from service.server import shared_library
+from service.server import proposals
 from service.server.generations import COMMITTED, DIFFER, GENERATION, WAIT, Generations, Member
 from service.server.shared_library import SharedLibrary
 from service.settings import Settings
@@ -26,31 +27,31 @@ from tests.service.server.test_workers import PATIENCE, Service
 BRISK = """
 import os, random, time
 from service.commands import main
-from service.repository import catalog, reloader
+from service.repository import loader, reloader
 reloader.SETTLE_SECONDS = 0.01
-load = catalog.Model.load
+load = loader.Model.load
 def load_at_leisure(path):
     time.sleep(random.Random(os.getpid() + time.time_ns()).uniform(0, 0.4))
     return load(path)
-catalog.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
+loader.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
 main.main()
 """
 # In the worker of the first slot, version 2 is loaded more slowly than elsewhere.
 SLOW = """
 import time
 from service.commands import main
-from service.repository import catalog, reloader
+from service.repository import loader, reloader
 from service.server import supervisor
 reloader.SETTLE_SECONDS = 0.01
 work = supervisor.workers.work
 def work_slowly(settings, pair, status, metrics, member):
-    load = catalog.Model.load
+    load = loader.Model.load
     def slowly(path):
         if path.parent.name == "2":
             time.sleep(2)
         return load(path)
     if member._slot == 1:
-        catalog.Model.load = staticmethod(slowly)
+        loader.Model.load = staticmethod(slowly)
     return work(settings, pair, status, metrics, member)
 supervisor.workers.work = work_slowly
 main.main()
@@ -59,19 +60,19 @@ main.main()
 FAILING = """
 import os
 from service.commands import main
-from service.repository import catalog, reloader
+from service.repository import loader, reloader
 from service.server import shared_library, supervisor
 reloader.SETTLE_SECONDS, shared_library.AGAIN_SECONDS = 0.01, 0.01
 work, first = supervisor.workers.work, os.getpid()
 def work_badly(settings, pair, status, metrics, member):
-    load = catalog.Model.load
+    load = loader.Model.load
     def badly(path):
         if path.parent.name == "2":
             raise MemoryError
         return load(path)
     if member._slot == 1 and not os.path.exists(str(settings.models) + "/.failed"):
         open(str(settings.models) + "/.failed", "w").close()
-        catalog.Model.load = staticmethod(badly)
+        loader.Model.load = staticmethod(badly)
     return work(settings, pair, status, metrics, member)
 supervisor.workers.work = work_badly
 main.main()
@@ -322,7 +323,7 @@ def test_a_proposal_is_what_was_found(tmp_path):
     scan = look(tmp_path)
     declared = declare(scan, EMPTY)
 
-    assert shared_library._load(shared_library._dump(scan, declared)) == (scan, declared)
+    assert proposals.load(proposals.dump(scan, declared)) == (scan, declared)
 
 
 def test_a_repository_that_is_gone_is_told_once(tmp_path, caplog):

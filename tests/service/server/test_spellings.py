@@ -333,12 +333,12 @@ def test_a_kept_version_stays_while_it_is_asked_for(slow, monkeypatch):
     path = "/models/three/versions/1/predict"
     served.ask("POST", path, BODY, JSON)
     library = served.app.extensions["triceps"]
-    (before,) = library._used.values()
+    (before,) = library._kept._used.values()
 
     assert served.ask("POST", path, BODY, JSON)[0] == 200
 
-    assert all(used > before for used in library._used.values())
-    monkeypatch.setattr("service.repository.reloader.IDLE_SECONDS", 0.0)
+    assert all(used > before for used in library._kept._used.values())
+    monkeypatch.setattr("service.repository.kept.IDLE_SECONDS", 0.0)
     library.refresh()
     until(lambda: not served.front.table.on_demand)
     assert served.ask("POST", path, BODY, JSON)[0] == 200

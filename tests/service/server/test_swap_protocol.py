@@ -6,11 +6,13 @@ import threading
 
 import pytest
 
-from service.repository.catalog import EMPTY, declare
+from service.repository.catalog import EMPTY
+from service.repository.declarations import declare
 from service.repository.repository import make
 from service.repository.scan import look
+from service.server import proposals
 from service.server.generations import COMMITTED, Generations, Member
-from service.server.shared_library import SharedLibrary, _dump, _outcome
+from service.server.shared_library import SharedLibrary
 from service.settings import Settings
 from tests.harness import small
 
@@ -28,8 +30,8 @@ class Leader:
     def propose(self):
         """Propose what is in the repository now, and load it."""
         scan = look(self._models)
-        self.member.propose(_dump(scan, declare(scan, EMPTY)))
-        self.member.prepared(self.member.proposed(), _outcome(make(scan)))
+        self.member.propose(proposals.dump(scan, declare(scan, EMPTY)))
+        self.member.prepared(self.member.proposed(), proposals.outcome(make(scan)))
 
     def commit(self):
         """Commit the last proposal as soon as the others have loaded it."""

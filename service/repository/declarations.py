@@ -1,0 +1,88 @@
+"""What the small files beside a model's versions declare: its aliases and its settings."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.errors import ModelRefused
+from service.repository import aliases as files
+from service.repository import sandbox
+from service.repository.loader import AGAIN_SECONDS, check_place
+from service.repository.model_settings import CAREFUL, ModelSettings, ModelSettingsError
+from service.repository.model_settings import read as read_settings_file
+from service.repository.scan import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.repository.catalog import Catalog
+    from service.repository.scan import Scan
+
+    # A model, what is wrong with a file of it, and what stays in place of what the file says.
+    _Damaged = tuple[str, Exception, str]
+
+
+class Declared(NamedTuple):
+    """The aliases and settings that the small files beside the versions declare."""
+
+    aliases: Mapping[str, Mapping[str, str]]
+    """By model and alias, the version."""
+    settings: Mapping[str, ModelSettings]
+    """By model, what is set for it."""
+    damaged: tuple[Refused, ...]
+    """Those files that cannot be read, or make no sense."""
+    again: float
+    """When they are read again, by the monotonic clock, if the machine was short of something."""
+
+
+def declare(scan: Scan, before: Catalog) -> Declared:
+    """Read the small files beside the versions; of one that is damaged, what it said before stays.
+
+    A file that the machine was too short to read is read again before it has changed.
+    """
+    damaged: list[_Damaged] = []
+    aliases = _read_aliases(scan, before, damaged)
+    settings = _read_settings(scan, before, damaged)
+    is_short = any(sandbox.is_shortage(error) for _, error, _ in damaged)
+    return Declared(
+        aliases,
+        settings,
+        tuple(Refused(name, None, f"{error}{stays}") for name, error, stays in damaged),
+        time.monotonic() + AGAIN_SECONDS if is_short else math.inf,
+    )
+
+
+def _read_aliases(
+    scan: Scan, before: Catalog, damaged: list[_Damaged]
+) -> dict[str, Mapping[str, str]]:
+    aliases: dict[str, Mapping[str, str]] = {}
+    for entry in scan.aliases:
+        name = entry.name
+        try:
+            if name not in scan.unreadable:
+                check_place(entry.file, str(entry.file.parent.parent))
+                aliases[name] = files.read(entry.file)
+        except (files.AliasError, ModelRefused) as error:
+            stay = ", ".join(sorted(before.declared.get(name, {}))) or "none"
+            damaged.append((name, error, f". The aliases of before stay: {stay}"))
+        aliases.setdefault(name, before.declared.get(name, {}))
+    return aliases
+
+
+def _read_settings(
+    scan: Scan, before: Catalog, damaged: list[_Damaged]
+) -> dict[str, ModelSettings]:
+    settings: dict[str, ModelSettings] = {}
+    for tuned in scan.tuned:
+        name, former = tuned.name, before.settings.get(tuned.name)
+        try:
+            if name not in scan.unreadable:
+                check_place(tuned.file, str(tuned.file.parent.parent))
+                settings[name] = read_settings_file(tuned.file)
+        except (ModelSettingsError, ModelRefused) as error:
+            stays = "each request runs alone" if former is None else "the settings of before stay"
+            damaged.append((name, error, f"; until it is mended, {stays}"))
+        settings.setdefault(name, CAREFUL if former is None else former)
+    return settings

@@ -1,0 +1,51 @@
+"""The model that a command names: in a repository by name, or a file or folder by path."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service import settings as all_settings
+from service.errors import NotFound, NotReady, TricepsError
+from service.names import NAME
+from service.repository.aliases import is_alias
+from service.repository.reloader import Library
+from service.repository.repository import open_repository
+
+if TYPE_CHECKING:
+    from service.repository.repository import Servable
+
+
+class NoSuchModel(TricepsError):
+    """The command names a model that is not there, or that does not serve."""
+
+
+def open_model(name: str, models: Path | None) -> Servable:
+    """Load what `name` says: `triceps`, `triceps/2` (its version 2), `triceps/stable`, or a path.
+
+    Args:
+        name: of a model in the repository, with or without a version or an alias; or the path of
+            a file, of a folder that holds a model.onnx, or of a version's folder.
+        models: the repository; by default, that of the settings.
+
+    Raises:
+        NoSuchModel: there is no such model, or it is refused; the message names those there are.
+        SettingsError: the repository is missing or unreadable.
+    """
+    # What is refused is told by the error, if it is what was asked for.
+    logging.getLogger("service").addHandler(logging.NullHandler())
+    settings = all_settings.load(models=models)
+    repository = settings.models
+    wanted, _, which = name.partition("/")
+    version, alias = (None, which) if is_alias(which) else (which or None, None)
+    path = Path(name)
+    # A model of the repository wins over a file that happens to be called like it.
+    by_name = not path.exists() or (NAME.fullmatch(wanted) and (repository / wanted).is_dir())
+    try:
+        if by_name:
+            return Library(repository, policy=settings.policy).find(wanted, version, alias)
+        found = open_repository(path)
+        return found.find(next(iter(found.serving), None))
+    except (NotFound, NotReady) as error:
+        raise NoSuchModel(f"{name}: {error}") from error
