@@ -20,7 +20,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     from service import settings as all_settings
     from service.app import create_app as create
-    from service.repository.repository import check_default
+    from service.repository.assembly import check_default
 
     settings = all_settings.load() if settings is None else settings
     app = create(settings)

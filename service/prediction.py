@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from service.inference.batcher import Asker, Given, Lane
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
-    from service.repository.repository import Servable
+    from service.repository.loader import Servable
     from service.run import Part
     from service.settings import Settings
     from service.wire.dialect import Asked, Codec, Dialect

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from service.wire.native.examples import dtype_of, example
 
 if TYPE_CHECKING:
-    from service.repository.repository import Repository, Servable
+    from service.repository.loader import Servable
+    from service.repository.repository import Repository
     from service.signature import Feature, Head, Input
 
 

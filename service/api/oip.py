@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.observability.metrics import Metrics
+    from service.repository.loader import Servable
     from service.repository.reloader import Library
-    from service.repository.repository import Repository, Servable
+    from service.repository.repository import Repository
     from service.signature import Signature, Tensor
 
     Totals = Mapping[tuple[str, ...], NDArray[Any]]

@@ -12,7 +12,8 @@ from service.wire.native import examples
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from service.repository.repository import Repository, Servable
+    from service.repository.loader import Servable
+    from service.repository.repository import Repository
     from service.signature import Feature, Head, Input, Signature, Tensor
 
 Schema = dict[str, Any]

@@ -10,7 +10,8 @@ from service.wire import mlflow, native, oip, tfserving
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from service.repository.repository import Repository, Servable
+    from service.repository.loader import Servable
+    from service.repository.repository import Repository
     from service.settings import Settings
     from service.wire.dialect import Dialect
 

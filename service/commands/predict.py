@@ -29,7 +29,7 @@ from service.wire.tensors import WHOLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from service.repository.repository import Servable
+    from service.repository.loader import Servable
     from service.signature import Head, Signature
 
     Scored = Iterator[tuple[Row, dict[str, dict[str, Any]]]]

@@ -20,7 +20,7 @@ from service.host import descriptors, processors
 from service.http import tls, tokens
 from service.observability import logs
 from service.repository import sandbox
-from service.repository.repository import default_name, open_repository
+from service.repository.assembly import default_name, open_repository
 from service.repository.scan import look
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from service.errors import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from service.repository.repository import Servable
+    from service.repository.loader import Servable
 
 
 _EXAMPLE = "\b\nExample:\n  triceps show triceps\n  triceps show my_model.onnx\n"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from service.observability.shared_memory import Region
     from service.observability.timing import Times
-    from service.repository.repository import Servable
+    from service.repository.loader import Servable
     from service.signature import Signature
     from service.wire.body import Imputed
 

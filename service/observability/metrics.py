@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.repository.repository import Servable
+    from service.repository.loader import Servable
 
 # How many meters that were replaced are kept: requests on their way may still hold one of them.
 _FORMER = 64

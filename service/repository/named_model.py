@@ -10,11 +10,11 @@ from service import settings as all_settings
 from service.errors import NotFound, NotReady, TricepsError
 from service.names import NAME
 from service.repository.aliases import is_alias
+from service.repository.assembly import open_repository
 from service.repository.reloader import Library
-from service.repository.repository import open_repository
 
 if TYPE_CHECKING:
-    from service.repository.repository import Servable
+    from service.repository.loader import Servable
 
 
 class NoSuchModel(TricepsError):

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from service.errors import HTTPError, SettingsError
 from service.host import allocator
+from service.repository.assembly import assemble, make
 from service.repository.catalog import EMPTY, Catalog, set_up
 from service.repository.kept import Kept
 from service.repository.loader import Loaded, later, load
-from service.repository.repository import assemble, make
 from service.repository.scan import UNLOADED, Version, is_one_file, look, settled
 from service.repository.unloaded import mark, unmark
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.repository.catalog import Key
-    from service.repository.loader import Broken
-    from service.repository.repository import Repository, Servable
+    from service.repository.loader import Broken, Servable
+    from service.repository.repository import Repository
     from service.settings import Settings
 
     Follower = Callable[[Repository], None]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from werkzeug.routing import Map
 
     from service.prediction import Route
-    from service.repository.repository import Repository, Servable
+    from service.repository.loader import Servable
+    from service.repository.repository import Repository
     from service.wire.dialect import Dialect
 
 # Paths that are spelled as no route is, and whose rules are kept; longer ones are kept by nobody,

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import SettingsError, TricepsError
 from service.repository import reloader
+from service.repository.assembly import make
 from service.repository.declarations import declare
 from service.repository.reloader import Library
-from service.repository.repository import make
 from service.repository.scan import look, settled
 from service.server import proposals
 from service.server.generations import COMMITTED, DIFFER

@@ -234,7 +234,9 @@ def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplo
 
 def test_what_is_no_bytes_is_a_bug_that_is_answered(served, monkeypatch):
     """And no byte of its request is let go twice."""
-    monkeypatch.setattr("service.prediction.encode_reply", lambda reply, _: (reply[0].decode(), b""))
+    monkeypatch.setattr(
+        "service.prediction.encode_reply", lambda reply, _: (reply[0].decode(), b"")
+    )
     with monkeypatch.context() as patch:
         words = b"{}", b"content-type: application/json\r\n"
         patch.setattr("service.prediction.encode_error", lambda *_: words)

@@ -6,7 +6,7 @@ import pytest
 
 from service.api import descriptions
 from service.inference.model import Model
-from service.repository.repository import Servable
+from service.repository.loader import Servable
 from service.signature import Feature, Golden, Head, Input, Signature, Statistics, Tensor, tabular
 from service.wire.native import examples
 from tests.harness import small

@@ -33,7 +33,7 @@ from service.observability import head_counts, shared_memory, timing
 from service.observability.exposition import expose
 from service.observability.metrics import Metrics
 from service.observability.shared_memory import SharedNumbers
-from service.repository.repository import open_repository
+from service.repository.assembly import open_repository
 from service.run import Part, Run
 from service.server.supervisor import SOON_SECONDS
 from service.settings import Settings
@@ -569,7 +569,7 @@ from pathlib import Path
 from service.run import Run
 from service.observability.shared_memory import SharedNumbers
 from service.observability.metrics import Metrics
-from service.repository.repository import open_repository
+from service.repository.assembly import open_repository
 
 board = SharedNumbers(2)
 servable = open_repository(Path(sys.argv[1])).served["three"][0]

@@ -22,8 +22,8 @@ import pytest
 
 from service.host.files import write_file
 from service.repository import aliases
+from service.repository.assembly import open_repository
 from service.repository.publish import PublishError, leftovers, publish, versions
-from service.repository.repository import open_repository
 from service.repository.scan import look
 from tests.harness import small
 from tests.service.commands.test_serve import Server, free_port, get

@@ -32,8 +32,8 @@ from service.host import memory
 from service.inference import model
 from service.inference.model import Model
 from service.repository import sandbox
+from service.repository.assembly import open_repository
 from service.repository.reloader import Library
-from service.repository.repository import open_repository
 from service.settings import Settings
 from tests.harness import small
 from tests.service.commands.test_serve import Server, free_port, get

@@ -12,7 +12,7 @@ from service.errors import ModelRefused
 from service.inference.declared import LENGTHS, Declared
 from service.inference.model import Model
 from service.repository import proof
-from service.repository.repository import open_repository
+from service.repository.assembly import open_repository
 from service.signature import Signature
 from service.wire.native import reference
 from tests.harness import graphs, small

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import NotFound, NotReady, SettingsError
+from service.repository.assembly import default_name, open_repository
 from service.repository.reloader import Library
-from service.repository.repository import Refused, default_name, open_repository
+from service.repository.scan import Refused
 from tests.harness import small
 
 GOOD, BAD = small.three(), b"not a model"

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from service.repository.assembly import make
 from service.repository.catalog import EMPTY
 from service.repository.declarations import declare
-from service.repository.repository import make
 from service.repository.scan import look
 from service.server import proposals
 from service.server.generations import COMMITTED, Generations, Member

@@ -1,0 +1,181 @@
+"""A repository out of what was found and loaded: who owns which name, and which version serves.
+
+path ─ scan.look ─▶ files ─ catalog.fill ─▶ loaded models ─ assemble ─▶ Repository
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.errors import SettingsError, nearest
+from service.names import NAME, NAMES
+from service.repository import catalog as catalogs
+from service.repository.aliases import STABLE
+from service.repository.catalog import EMPTY
+from service.repository.repository import Repository, known_names
+from service.repository.scan import Refused, look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from service.repository.catalog import Catalog
+    from service.repository.declarations import Declared
+    from service.repository.loader import Loaded, Servable
+    from service.repository.scan import Scan
+
+
+def open_repository(
+    path: Path, default: str = "", policy: str = "latest", previous: Repository | None = None
+) -> Repository:
+    """Load what `policy` wants of `path`; what cannot serve is refused by name, the rest serves.
+
+    Args:
+        path: a repository, a model's folder or a file.
+        default: the model to answer when none is named, if it is not obvious.
+        policy: "latest", "all" or "pinned".
+        previous: the repository before; what has not changed since is taken over.
+
+    Raises:
+        SettingsError: there is nothing at `path`, or it cannot be read; or, at the start, it holds
+            models and `default` is none of them.
+    """
+    repository = make(look(path), default, policy, previous)
+    if previous is None:
+        check_default(repository, default)
+    return repository
+
+
+def make(
+    scan: Scan,
+    default: str = "",
+    policy: str = "latest",
+    previous: Repository | None = None,
+    declared: Declared | None = None,
+) -> Repository:
+    """As `open_repository` does, of what was found; and whatever the default is."""
+    before = EMPTY if previous is None else previous.catalog
+    return assemble(catalogs.fill(scan, policy, before, declared), policy, default)
+
+
+def check_default(repository: Repository, default: str) -> None:
+    """See that the default model is there, where there are any: at the start, not later on.
+
+    Later it may go, as any model may; to stop for it then would take the others with it.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    known = known_names(repository)
+    if default and known and default not in known:
+        message = (
+            f"TRICEPS_DEFAULT_MODEL: expected the name of a model, received {default!r}"
+            f"{nearest(default, known)}. Available: {', '.join(sorted(known))}"
+        )
+        raise SettingsError(message)
+
+
+def default_name(wanted: str, names: Iterable[str]) -> str | None:
+    """The model that answers when none is named: the one wanted, the only one, or `triceps`."""
+    names = set(names)
+    if wanted or len(names) == 1:
+        return wanted or names.pop()
+    return "triceps" if "triceps" in names else None
+
+
+def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
+    """The repository that serves what is in the catalog; nothing is read or loaded."""
+    models = [catalog.models[f.key] for f in catalog.scan.versions if f.key in catalog.models]
+    refused = _refused(catalog)
+    owners = _owners(catalog, models, refused)
+    served = _served(models, owners)
+    aliases = {
+        name: {a: found for a, v in named.items() if (found := _of_version(served[name], v))}
+        for name in served
+        if (named := catalog.aliases.get(owners.get(name, name)))
+    }
+    serving = _serving(catalog, policy, served, aliases, refused)
+    for view, owner in owners.items():
+        # A view is of the version that serves as its model, or it is not served.
+        answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
+        if answers is not None:
+            serving[view] = answers
+    default_ = default_name(default, catalog.scan.by_name)
+    return Repository(served, refused, default_, serving, aliases, policy, catalog, owners)
+
+
+def _refused(catalog: Catalog) -> list[Refused]:
+    """List what cannot serve: of what was found, of what was loaded, and of the small files."""
+    broken = [catalog.broken[f.key] for f in catalog.scan.versions if f.key in catalog.broken]
+    return [
+        *catalog.scan.refused,
+        *(Refused(*entry.found.key, entry.reason) for entry in broken),
+        *catalog.damaged,
+        *(Refused(name, None, why) for (name, _), why in catalog.amiss.items()),
+    ]
+
+
+def _served(models: Iterable[Loaded], owners: Mapping[str, str]) -> dict[str, list[Servable]]:
+    """By model or view, its loaded versions."""
+    served: dict[str, list[Servable]] = {}
+    for loaded in models:
+        served.setdefault(loaded.found.name, []).append(loaded.servable)
+        for view, servable in loaded.views.items():
+            if owners.get(view) == loaded.found.name:
+                served.setdefault(view, []).append(servable)
+    return served
+
+
+def _serving(
+    catalog: Catalog,
+    policy: str,
+    served: Mapping[str, Sequence[Servable]],
+    aliases: Mapping[str, Mapping[str, Servable]],
+    refused: list[Refused],
+) -> dict[str, Servable]:
+    """By model, the version that answers when none is asked for; those without are refused."""
+    serving: dict[str, Servable] = {}
+    for name in catalog.scan.by_name:
+        if name in catalog.scan.unloaded:
+            continue
+        if policy == "pinned":
+            answers = aliases.get(name, {}).get(STABLE)
+            if answers is None and (name, STABLE) not in catalog.amiss:
+                reason = (
+                    f"the policy is pinned, and it has no alias {STABLE!r}: "
+                    f"triceps alias {name} {STABLE} VERSION"
+                )
+                refused.append(Refused(name, None, reason))
+        else:
+            answers = served[name][-1] if name in served else None
+        if answers is not None:
+            serving[name] = answers
+    return serving
+
+
+def _of_version(servables: Iterable[Servable], version: str) -> Servable | None:
+    return next((servable for servable in servables if servable.version == version), None)
+
+
+def _owners(catalog: Catalog, models: Iterable[Loaded], refused: list[Refused]) -> dict[str, str]:
+    """By view, the model whose files have it; those that cannot be served are refused."""
+    folders = {*catalog.scan.by_name, *(entry.name for entry in catalog.scan.refused)}
+    owners: dict[str, str] = {}
+    for loaded in models:
+        name, version = loaded.found.key
+        if loaded.found.key in catalog.kept:
+            # It may be gone in a minute, and with it whatever it alone would bring.
+            continue
+        for view in loaded.views:
+            reason = None
+            if not NAME.fullmatch(view):
+                reason = f"its name is no model name: expected {NAMES}"
+            elif view in folders:
+                reason = "a folder has that name already"
+            elif owners.setdefault(view, name) != name:
+                reason = "a view of another model has that name already"
+            if reason is not None:
+                # Not of which, which is told to whoever asks for the view; its version is known.
+                reason = f"it is a view of a model, and {reason}"
+                refused.append(Refused(view, version, reason))
+    return owners
