@@ -16,7 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from service import settings as all_settings
 from service.api import authorization, errors, oip, openapi, pages, routes, scoring, v1
 from service.http import content_encoding, cors, request_ids
-from service.http.tokens import Access
+from service.http.access import Access
 from service.inference.batcher import Lane
 from service.inference.direct import Direct
 from service.observability.exposition import expose

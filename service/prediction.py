@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from service.http.tokens import Access
+    from service.http.access import Access
     from service.inference.batcher import Asker, Given, Lane
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from service.http.tokens import Access
+    from service.http.access import Access
     from service.repository.reloader import Library
     from service.settings import Settings
 

@@ -17,7 +17,7 @@ from service import __version__
 from service import settings as all_settings
 from service.errors import printable
 from service.host import descriptors, processors
-from service.http import tls, tokens
+from service.http import access, tls
 from service.observability import logs
 from service.repository import sandbox
 from service.repository.assembly import default_name, open_repository
@@ -50,7 +50,7 @@ def serve(file: str | None, **flags: Any) -> None:
     logs.set_up()
     descriptors.raise_limit()
     # Now, so that an error is one line; each worker begins with what is read of them.
-    accessible = tokens.Access.open(settings.tokens_file)
+    accessible = access.Access.open(settings.tokens_file)
     encrypted = tls.of(settings.tls_certificate, settings.tls_key)
     settings = replace(settings, workers=settings.workers or processors.available())
     # No process loads a model that has not been tried in another.
@@ -62,7 +62,7 @@ def serve(file: str | None, **flags: Any) -> None:
             _greet(
                 settings, default_name(settings.default_model, names) or min(names, default=None)
             )
-            if (warned := tokens.warning(settings.host, settings.tokens_file)) is not None:
+            if (warned := access.warning(settings.host, settings.tokens_file)) is not None:
                 log.warning("%s", warned)
             code = Workers(settings, listener, keeper, accessible, encrypted).run()
     if code:

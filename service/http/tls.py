@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import logging
 import ssl
-import stat
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 from service.errors import SettingsError
 from service.host.files import read_file
+from service.host.watched import Watched, stamp, warn_of_readers
 
 log = logging.getLogger(__name__)
 
-# How long a change of the files may go unnoticed.
-LOOK_SECONDS = 1.0
 # How long a client may take to begin, and to say that it has heard of the end.
 HANDSHAKE_SECONDS = 10
 SHUTDOWN_SECONDS = 1
@@ -27,8 +24,6 @@ MAX_FILE = 2**20
 
 CERTIFICATE = "TRICEPS_TLS_CERTIFICATE"
 KEY = "TRICEPS_TLS_KEY"
-
-_Stamp = tuple[tuple[int, ...], ...]
 
 
 class Tls:
@@ -40,13 +35,15 @@ class Tls:
         Raises:
             SettingsError: one cannot be read, or they are no pair.
         """
-        self._certificate = certificate
-        self._key = key
-        self._stamp = _look_at(certificate, key)
-        self._context = context(certificate, key)
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        self._trouble = ""
-        _warn_of_readers(key)
+        self._files = Watched(
+            lambda: _look_at(certificate, key),
+            # Not into the context that is in use: where only one of the files has been replaced so
+            # far, that would be left with half a pair.
+            lambda: context(certificate, key),
+            lambda _: log.info("%s: has changed, and is used from now on", certificate),
+            lambda error: log.error("%s; the certificate of before is used", error),
+        )
+        warn_of_readers(key, log)
 
     def options(self) -> dict[str, Any]:
         """What an event loop has to be told of a connection that comes now."""
@@ -58,33 +55,11 @@ class Tls:
 
     def context(self) -> ssl.SSLContext:
         """What a connection that comes now is to be greeted with."""
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
-            self._look()
-        return self._context
+        return self._files.current()
 
     def look_again(self) -> None:
         """Look at the files before the next connection is greeted."""
-        self._next_look = 0.0
-
-    def _look(self) -> None:
-        """Take over what has changed; what is wrong with it is logged, once."""
-        trouble = ""
-        try:
-            stamp = _look_at(self._certificate, self._key)
-            if stamp == self._stamp:
-                return
-            # Not into the context that is in use: where only one of the files has been replaced so
-            # far, that would be left with half a pair.
-            self._context = context(self._certificate, self._key)
-            self._stamp = stamp
-            log.info("%s: has changed, and is used from now on", self._certificate)
-        except SettingsError as error:
-            trouble = str(error)
-            if trouble != self._trouble:
-                log.error("%s; the certificate of before is used", trouble)  # noqa: TRY400  no bug
-        self._trouble = trouble
+        self._files.look_again()
 
 
 def of(certificate: str, key: str) -> Tls | None:
@@ -151,7 +126,7 @@ def _read(path: Path, setting: str) -> bytes:
         raise SettingsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
 
 
-def _look_at(certificate: Path, key: Path) -> _Stamp:
+def _look_at(certificate: Path, key: Path) -> tuple[tuple[int, ...], ...]:
     return tuple(
         _stamp(path, setting) for path, setting in ((certificate, CERTIFICATE), (key, KEY))
     )
@@ -159,13 +134,6 @@ def _look_at(certificate: Path, key: Path) -> _Stamp:
 
 def _stamp(path: Path, setting: str) -> tuple[int, ...]:
     try:
-        status = path.stat()
+        return stamp(path)
     except OSError as error:
         raise SettingsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
-
-
-def _warn_of_readers(key: Path) -> None:
-    mode = stat.S_IMODE(key.stat().st_mode)
-    if mode & stat.S_IROTH:
-        log.warning("%s: expected a mode such as 0600, received %04o: all may read it", key, mode)

@@ -1,6 +1,4 @@
-"""Who may ask for what: a file of tokens, and the token that comes with a request.
-
-    Authorization: Bearer … ─ SHA-256 ─▶ an entry of the file ─ its scopes, its models ─▶ its name
+"""The file of tokens: by the digest of each, what it is for.
 
     [[tokens]]
     name = "shop"
@@ -17,23 +15,17 @@ whatever names a model, and closes what tells of all of them.
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
-import logging
 import re
-import stat
-import time
 import tomllib
-from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from service.errors import Forbidden, TricepsError, Unauthorized, nearest
+from service.errors import TricepsError, nearest
 from service.host.files import read_file
 from service.names import NAME, NAMES
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREDICT = "predict"
 ADMIN = "admin"
@@ -42,8 +34,6 @@ SCOPES = (PREDICT, ADMIN, METRICS)
 # In place of a model's name, for what tells of every model; no model can be called that.
 ALL = "*"
 HASHED = "sha256:"
-# How long a change of the file may go unnoticed.
-LOOK_SECONDS = 1.0
 # A hundred thousand tokens; a file of another size is something else.
 MAX_FILE = 2**24
 
@@ -51,9 +41,6 @@ COUNT = "count"
 _KEYS = ("name", "hash", "scopes", "models")
 HEADER = re.compile(r"^[ \t]*\[\[[ \t]*tokens[ \t]*\]\]", re.MULTILINE)
 _HASH = re.compile(HASHED + r"[0-9a-f]{64}")
-
-# What changes when the file does, its owner and mode included.
-_Stamp = tuple[int, ...]
 
 
 class TokensError(TricepsError):
@@ -71,174 +58,6 @@ class Entry:
     scopes: frozenset[str]
     models: frozenset[str] = frozenset()
     """Those that it is for; none: it is for all."""
-
-
-# Who asks where no tokens are told apart.
-ANYBODY = Entry("", b"", frozenset((PREDICT, METRICS)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """What one state of the file says.
-
-    `known` remembers by digest whose token has been found before; both go together when the file
-    changes, so that nothing is remembered of a token that is gone.
-    """
-
-    entries: tuple[Entry, ...]
-    known: dict[bytes, Entry] = field(default_factory=dict)
-
-    def find(self, token: str) -> Entry | None:
-        """Whose token it is."""
-        # One SHA-256, and no slow hash as for passwords: tokens are 32 random bytes, which nobody
-        # finds by trying, however fast that is.
-        digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
-        # Only digests are kept and compared, and only those that were right: so there are never
-        # more than entries, strangers do not fill it, and how long the look-up takes tells
-        # nothing of a token, since nobody can choose what a guess is hashed to.
-        found = self.known.get(digest)
-        if found is None:
-            for entry in self.entries:
-                # All of them, equally long each, wherever the right one stands.
-                if hmac.compare_digest(entry.digest, digest):
-                    found = entry
-            if found is not None:
-                self.known[digest] = found
-        return found
-
-
-class Access:
-    """Whose requests are answered; safe to share between threads."""
-
-    def __init__(self, path: Path | None, tokens: _Tokens, stamp: _Stamp) -> None:
-        self._path = path
-        self._tokens = tokens
-        self._stamp = stamp
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        self._trouble = ""
-
-    @classmethod
-    def open(cls, file: Path | str) -> Access:
-        """By the tokens of a file; where that is empty, all may do what is not an admin's.
-
-        Raises:
-            TokensError: it cannot be read, or is wrong.
-        """
-        if not file:
-            return cls(None, _Tokens(()), ())
-        path = Path(file)
-        stamp = _look_at(path)
-        tokens = _Tokens(read(path))
-        _warn_of_readers(path, stamp)
-        return cls(path, tokens, stamp)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether tokens are asked for."""
-        return self._path is not None
-
-    def check(self, authorization: str, scope: str | None, model: str | None) -> str:
-        """The name of a request's token; empty where none is asked for.
-
-        Args:
-            authorization: the header of that name; empty without one.
-            scope: what the request needs; `None` is open to everybody.
-            model: what it asks; `ALL` if that tells of every one, `None` if of none.
-
-        Raises:
-            Unauthorized: there is no token, or nobody knows it.
-            Forbidden: it is for other things, or other models.
-        """
-        return self.admit(authorization, scope, model).name
-
-    def admit(self, authorization: str, scope: str | None, model: str | None) -> Entry:
-        """As `check`, and all that is known of the token."""
-        if scope is None:
-            return ANYBODY
-        if self._path is None:
-            if scope not in ANYBODY.scopes:
-                message = (
-                    f"this needs a token with the scope {scope!r}, and this service knows none: "
-                    f"make one by `triceps token NAME --scope {scope}`, and start the service with "
-                    "TRICEPS_TOKENS_FILE"
-                )
-                raise Forbidden(message)
-            return ANYBODY
-        entry = self.identify(authorization)
-        if scope not in entry.scopes:
-            raise Forbidden(
-                f"token {entry.name!r}: expected one with the scope {scope!r}, received one with "
-                f"{_listed(entry.scopes)}"
-            )
-        if entry.models and model is not None and model not in entry.models:
-            # Of other models it says nothing, be they there or not; nor which one is the default,
-            # whose name need not stand in the request.
-            what = "every model" if model == ALL else "the model that is asked"
-            raise Forbidden(
-                f"token {entry.name!r}: expected one for {what}, received one for "
-                f"{_listed(entry.models)}"
-            )
-        return entry
-
-    def allows(self, authorization: str, scope: str | None, model: str | None) -> bool:
-        """Whether `check` would pass, for what is told to some and answered to all."""
-        try:
-            self.admit(authorization, scope, model)
-        except (Unauthorized, Forbidden):
-            return False
-        return True
-
-    def identify(self, authorization: str) -> Entry:
-        """Whose token it is, whatever that is for; where none is asked for, everybody is nobody.
-
-        Raises:
-            Unauthorized: there is no token, or nobody knows it.
-        """
-        if self._path is None:
-            return ANYBODY
-        now = time.monotonic()
-        if now >= self._next_look:
-            self._look(self._path, now)
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            received = "another scheme" if scheme else "none"
-            raise Unauthorized(f"Authorization: expected Bearer and a token, received {received}")
-        entry = self._tokens.find(token.strip(" "))
-        if entry is None:
-            raise Unauthorized(
-                "Authorization: expected a token of this service, received one that it does not "
-                "know, or not any more"
-            )
-        return entry
-
-    def keep_up(self) -> None:
-        """Take over what has changed, where nobody asks."""
-        now = time.monotonic()
-        if self._path is not None and now >= self._next_look:
-            self._look(self._path, now)
-
-    def look_again(self) -> None:
-        """Look at the file before the next request is answered."""
-        self._next_look = 0.0
-
-    def _look(self, path: Path, now: float) -> None:
-        """Take over what has changed; what is wrong with it is logged, once."""
-        self._next_look = now + LOOK_SECONDS
-        trouble = ""
-        try:
-            stamp = _look_at(path)
-            if stamp == self._stamp:
-                return
-            self._tokens = _Tokens(read(path))
-            # Only now: what could not be read is read again, until it can be.
-            self._stamp = stamp
-            log.info("%s: has changed, and has %d tokens", path, len(self._tokens.entries))
-            _warn_of_readers(path, stamp)
-        except TokensError as error:
-            trouble = str(error)
-            if trouble != self._trouble:
-                log.error("%s; the tokens of before hold", trouble)  # noqa: TRY400  a slip, no bug
-        self._trouble = trouble
 
 
 def read(path: Path) -> tuple[Entry, ...]:
@@ -301,42 +120,6 @@ def parse(text: str, path: str) -> tuple[Entry, ...]:
         entries[entry.name] = entry
         owners[entry.digest] = entry.name
     return tuple(entries.values())
-
-
-def warning(host: str, tokens_file: Path | str) -> str | None:
-    """What to tell who starts a service that others can reach and that asks nobody for a token."""
-    if tokens_file or _is_own(host):
-        return None
-    return (
-        f"whoever reaches {host} may use this service: no tokens are asked for. Make one by "
-        "`triceps token`, and start with TRICEPS_TOKENS_FILE; or listen on 127.0.0.1 alone"
-    )
-
-
-def _is_own(host: str) -> bool:
-    """Whether an address is this machine's alone."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _listed(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names))
-
-
-def _look_at(path: Path) -> _Stamp:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise TokensError(f"{path}: cannot be read: {error.strerror}") from error
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode
-
-
-def _warn_of_readers(path: Path, stamp: _Stamp) -> None:
-    mode = stat.S_IMODE(stamp[-1])
-    if mode & stat.S_IROTH:
-        log.warning("%s: expected a mode such as 0600, received %04o: all may read it", path, mode)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from service.errors import RequestError
+    from service.http.access import Access
+    from service.http.connection import Request
     from service.http.request import Request
-    from service.http.tokens import Access
     from service.observability.metrics import Metrics
     from service.prediction import Prediction
     from service.repository.reloader import Library

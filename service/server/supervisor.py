@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import TricepsError
 from service.host.descriptors import SHORT
-from service.http.tokens import Access
+from service.http.access import Access
 from service.observability.metrics import Metrics
 from service.observability.shared_memory import SharedNumbers
 from service.server import worker as workers

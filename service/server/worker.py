@@ -22,8 +22,8 @@ from service.server.shared_library import SharedLibrary
 from service.server.worker_status import BEAT, CLOSED, ROOM, TAKEN
 
 if TYPE_CHECKING:
+    from service.http.access import Access
     from service.http.tls import Tls
-    from service.http.tokens import Access
     from service.observability.metrics import Metrics
     from service.server.generations import Member
     from service.server.worker_status import Status

@@ -14,7 +14,7 @@ from service.api.scoring import NOT_SAID
 from service.app import create_app
 from service.errors import RequestError
 from service.http import request_ids
-from service.http.tokens import Access
+from service.http.access import Access
 from service.repository.reloader import Library
 from tests.harness import small, tokens
 

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from service.commands import token as tokens
 from service.commands.main import GROUP, Commands
 from service.errors import Unauthorized
-from service.http.tokens import Access, Entry, TokensError, read
+from service.http.access import Access
+from service.http.tokens import Entry, TokensError, read
 
 ROOT = Path(__file__).parents[3]
 MADE = re.compile(r"triceps_[A-Za-z0-9_-]{43}")
@@ -281,7 +282,7 @@ def test_a_running_service_follows(run):
     second = run("b", "--scope", "predict")[1].strip()
     run("a", "--remove")
     deadline = time.monotonic() + 5
-    while opened._tokens.entries[0].name != "b":
+    while opened._file.value.entries[0].name != "b":
         assert time.monotonic() < deadline
         time.sleep(0.05)
         for token in (first, second):

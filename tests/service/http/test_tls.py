@@ -111,7 +111,7 @@ def test_a_new_pair_of_files_serves_new_connections(files, serve):
         made.result(10)
         assert greet(served, trusting(certificates.A)) == "TLSv1.3"
         put(files, certificates.B, certificates.B_KEY)
-        pair._next_look = 0
+        pair.look_again()
 
         assert greet(served, trusting(certificates.B)) == "TLSv1.3"
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -183,11 +183,11 @@ def test_files_of_which_only_one_is_new_change_nothing_yet(files, serve, caplog)
     served = serve(pair.options)
     put(files, certificate=certificates.B)
     for _ in range(3):
-        pair._next_look = 0
+        pair.look_again()
         assert greet(served, trusting(certificates.A))
     half = caplog.messages[:]
     put(files, key=certificates.B_KEY)
-    pair._next_look = 0
+    pair.look_again()
 
     assert greet(served, trusting(certificates.B))
     assert half == [
@@ -205,7 +205,7 @@ def test_files_that_are_gone_change_nothing(files, serve, caplog):
     served = serve(pair.options)
     files[1].unlink()
     for _ in range(2):
-        pair._next_look = 0
+        pair.look_again()
         assert greet(served, trusting(certificates.A))
 
     assert caplog.messages == [
@@ -223,7 +223,7 @@ def test_a_pipe_in_place_of_a_file_changes_nothing(files, serve, caplog, which):
     served = serve(pair.options)
     files[which].unlink()
     os.mkfifo(files[which])
-    pair._next_look = 0
+    pair.look_again()
 
     assert greet(served, trusting(certificates.A))
     assert "cannot be read: expected a file of at most 1048576 bytes" in caplog.text
@@ -237,7 +237,7 @@ def test_files_are_looked_at_once_a_second(files, monkeypatch):
     look_at = tls._look_at
     monkeypatch.setattr(tls, "_look_at", lambda *a: looked.append(1) or look_at(*a))
     at_once = [pair.context() for _ in range(9)]
-    pair._next_look = 0
+    pair.look_again()
 
     assert {*at_once, pair.context(), pair.context()} == {first}
     assert len(looked) == 1

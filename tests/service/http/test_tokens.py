@@ -2,14 +2,15 @@
 
 import logging
 import os
-import time
 from hashlib import sha256
 
 import pytest
 
 from service.errors import Forbidden, Unauthorized
-from service.http import tokens
-from service.http.tokens import ALL, Access, TokensError, parse, read, warning
+from service.host import watched
+from service.http import access, tokens
+from service.http.access import Access, warning
+from service.http.tokens import ALL, TokensError, parse, read
 
 
 def hashed(token):
@@ -53,7 +54,7 @@ def later(opened, path, text):
     fresh.write_text(text)
     fresh.chmod(0o600)
     fresh.replace(path)
-    opened._next_look = 0
+    opened.look_again()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_token_that_is_removed_goes_though_the_file_cannot_be_read_at_once(fil
     with monkeypatch.context() as patch:
         patch.setattr(tokens, "read_file", _fail)
         assert opened.check("Bearer s", "predict", None) == "shop"
-    opened._next_look = 0
+    opened.look_again()
 
     with pytest.raises(Unauthorized):
         opened.check("Bearer s", "predict", None)
@@ -226,13 +227,13 @@ def test_a_change_is_followed(file, caplog):
 def test_the_file_is_looked_at_once_a_second(file, monkeypatch):
     """However often somebody asks."""
     looked = []
-    monkeypatch.setattr(tokens, "_look_at", lambda path: looked.append(path) or (0,) * 5)
+    monkeypatch.setattr(access, "_look_at", lambda path: looked.append(path) or (0,) * 5)
     opened = Access.open(file)
     for _ in range(100):
         opened.check("Bearer s", "predict", None)
     at_once = len(looked)
-    monkeypatch.setattr(tokens, "LOOK_SECONDS", 0.01)
-    opened._next_look = time.monotonic()
+    monkeypatch.setattr(watched, "LOOK_SECONDS", 0.01)
+    opened.look_again()
     for _ in range(3):
         opened.check("Bearer s", "predict", None)
 
@@ -248,18 +249,16 @@ def test_the_file_is_looked_at_once_a_second(file, monkeypatch):
         pytest.param(
             lambda opened, path: later(opened, path, "count = 4\n" + FILE), id="another count"
         ),
+        pytest.param(lambda opened, path: (path.unlink(), opened.look_again()), id="gone"),
         pytest.param(
-            lambda opened, path: (path.unlink(), setattr(opened, "_next_look", 0)), id="gone"
-        ),
-        pytest.param(
-            lambda opened, path: (path.unlink(), os.mkfifo(path), setattr(opened, "_next_look", 0)),
+            lambda opened, path: (path.unlink(), os.mkfifo(path), opened.look_again()),
             id="a pipe",
         ),
         pytest.param(
             lambda opened, path: (
                 path.unlink(),
                 path.symlink_to("/dev/zero"),
-                setattr(opened, "_next_look", 0),
+                opened.look_again(),
             ),
             id="a device that has no end",
         ),
@@ -272,7 +271,7 @@ def test_what_is_broken_changes_nothing_and_is_logged_once(file, damage, caplog)
     names = []
     for _ in range(3):
         names.append(opened.check("Bearer s", "predict", "churn"))
-        opened._next_look = 0
+        opened.look_again()
     assert names == ["shop"] * 3
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert caplog.messages[0].startswith(f"{file}: ")
@@ -287,7 +286,7 @@ def test_all_tokens_are_compared_wherever_the_right_one_stands(file, monkeypatch
     """How long that takes says nothing; and only the first time of one that is right."""
     compared = []
     monkeypatch.setattr(
-        tokens.hmac, "compare_digest", lambda ours, _: compared.append(ours) or ours == _
+        access.hmac, "compare_digest", lambda ours, _: compared.append(ours) or ours == _
     )
     opened = Access.open(file)
     for token in ("s", "a", "s"):
@@ -299,7 +298,7 @@ def test_all_tokens_are_compared_wherever_the_right_one_stands(file, monkeypatch
 
     assert right == 6
     assert len(compared) == 6 + 9
-    assert len(opened._tokens.known) == 2
+    assert len(opened._file.value.known) == 2
 
 
 def test_no_token_is_kept(file):
@@ -307,7 +306,7 @@ def test_no_token_is_kept(file):
     opened = Access.open(file)
     opened.check("Bearer s", "predict", None)
 
-    assert set(opened._tokens.known) == {sha256(b"s").digest()}
+    assert set(opened._file.value.known) == {sha256(b"s").digest()}
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644])

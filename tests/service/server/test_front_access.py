@@ -377,7 +377,7 @@ def test_by_default_no_page_reads_anything(open_):
 
 def test_a_token_that_is_taken_back_opens_no_more(tmp_path, monkeypatch):
     """On a connection that is open, too."""
-    monkeypatch.setattr("service.http.tokens.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("service.host.watched.LOOK_SECONDS", 0.0)
     small.put(tmp_path / "models", "three", 1, small.three())
     file = tokens.put(tmp_path)
     served = Served(tmp_path / "models", tokens_file=file)
