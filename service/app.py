@@ -22,6 +22,7 @@ from service.inference.direct import Direct
 from service.observability.exposition import expose
 from service.observability.metrics import Metrics
 from service.prediction import Pipeline
+from service.repository.assembly import check_default
 from service.repository.reloader import Library
 from service.repository.repository import known_names
 from service.wire.body import wrong
@@ -45,15 +46,16 @@ def create_app(
     Args:
         settings: by default, those of the environment.
         metrics: counts the requests; by default, those of this process alone.
-        library: the models, if they are loaded already.
+        library: the models, if they are loaded already and somebody else follows their changes.
         access: the tokens, if they are read already.
 
     Raises:
         SettingsError: a setting is wrong, or the repository is missing or unreadable.
     """
     settings = all_settings.load() if settings is None else settings
-    library = Library.of(settings) if library is None else library
     app = Flask("service", static_folder=None)
+    if library is None:
+        library = _open_library(app, settings)
     app.extensions["triceps"] = library
     metrics = app.extensions["triceps.metrics"] = Metrics() if metrics is None else metrics
     # One byte more than the limit: of a body without a Content-Length, Werkzeug reads so much and
@@ -84,6 +86,15 @@ def create_app(
     errors.add(app, rules)
     _add_metrics(app, rules, metrics)
     return app
+
+
+def _open_library(app: Flask, settings: Settings) -> Library:
+    """Open the repository of the settings, and follow its changes as long as the app serves it."""
+    library = Library.of(settings)
+    check_default(library.current, settings.default_model)
+    # From the first request on: a server may load the app and fork, and a thread stays behind.
+    app.before_request(lambda: library.watch(settings.watch))
+    return library
 
 
 def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipeline) -> None:

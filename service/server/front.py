@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from service.errors import RequestError
     from service.http.access import Access
-    from service.http.connection import Request
     from service.http.request import Request
     from service.observability.metrics import Metrics
     from service.prediction import Prediction

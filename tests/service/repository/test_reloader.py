@@ -1082,7 +1082,7 @@ def test_a_default_that_is_not_there_stops_the_start_and_no_worker(models):
     with pytest.raises(SettingsError, match="TRICEPS_DEFAULT_MODEL: expected the name of a model"):
         create_app(settings)
 
-    client = create_worker_app(settings).test_client()
+    client = create_worker_app(settings, library=Library.of(settings)).test_client()
 
     assert client.post("/predict", json=FRUIT).status_code == 503
     assert client.post("/models/m/predict", json=FRUIT).status_code == 200
