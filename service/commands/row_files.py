@@ -11,17 +11,20 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from service.errors import BadRequest, TricepsError
 from service.wire import cells
 from service.wire.body import DECODER
+from service.wire.column_names import WHOLE, ColumnNames, dtypes, full_name, holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from service.signature import Input, Signature
+    from service.wire.column_names import Part, Step
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
@@ -45,12 +48,16 @@ class Row:
 
 @dataclass(frozen=True)
 class _Column:
-    """A CSV column that is the model's: a feature, the n-th value of a row, or (-1) a whole row."""
+    """A CSV column that is the model's: a feature, the n-th value of a row, or a whole row."""
 
     position: int
     entry: Input
-    step: str | int
-    dtype: str
+    step: Step
+
+    @cached_property
+    def dtype(self) -> str:
+        """That of the values in it."""
+        return dtypes(self.entry).get(str(self.step), self.entry.tensors[0].dtype)
 
 
 def read_csv(
@@ -112,22 +119,21 @@ def _columns(
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise RowsError(f"{place}: expected each column once, received {twice[0]!r} again")
-    known = _known(signature)
+    names = ColumnNames.of(signature)
     columns = []
     for position, name in enumerate(header):
-        owners = known.get(name, [])
-        if len(owners) > 1:
-            clear = " or ".join(repr(f"{entry.name}.{name}") for entry, _, _ in owners)
+        parts = _parts(names, name)
+        if len(parts) > 1:
+            clear = " or ".join(repr(full_name(entry, step)) for entry, step in parts)
             raise RowsError(f"{place}: {name!r} is a feature of several inputs: say {clear}")
-        columns += [_Column(position, *owner) for owner in owners]
+        columns += [_Column(position, entry, step) for entry, step in parts]
     _check_once(place, header, columns)
     given = {column.entry.name for column in columns}
     for name, entry in signature.inputs.items():
         imputed = entry.features and all(f.default is not None for f in entry.features)
         if name in needed - given and not (imputed and header):
-            example = next(column for column, owners in known.items() if owners[0][0] is entry)
             raise RowsError(
-                f"{place}: expected columns of the input {name!r}, such as {example!r}, "
+                f"{place}: expected columns of the input {name!r}, such as {_example(entry)!r}, "
                 f"received {', '.join(map(repr, header[:5])) or 'an empty file'}"
             )
     # The values of a tensor go in by their numbers, in whatever order their columns stand.
@@ -136,35 +142,26 @@ def _columns(
 
 def _check_once(place: str, header: list[str], columns: list[_Column]) -> None:
     """Refuse two columns for one value: `age` and `insurance.age`, `digit` and `digit.0`."""
-    seen: dict[str, dict[str | int, str]] = {}
+    seen: dict[str, dict[Step, str]] = {}
     for column in columns:
         name = header[column.position]
         steps = seen.setdefault(column.entry.name, {})
-        before = steps.get(column.step) or steps.get(-1)
-        if column.step == -1 and steps:
-            before = next(iter(steps.values()))
+        before = holder(steps, column.step)
         if before is not None:
             raise RowsError(f"{place}: {before!r} and {name!r} are the same: expected one")
         steps[column.step] = name
 
 
-def _known(signature: Signature) -> dict[str, list[tuple[Input, str | int, str]]]:
-    """What a column may be called, and what it is then: input, feature or place, dtype."""
-    known: dict[str, list[tuple[Input, str | int, str]]] = {}
-    bare: dict[str, list[tuple[Input, str | int, str]]] = {}
-    for entry in signature.inputs.values():
-        dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
-        for feature in entry.features:
-            owner = (entry, feature.name, dtypes[feature.tensor])
-            known[f"{entry.name}.{feature.name}"] = [owner]
-            bare.setdefault(feature.name, []).append(owner)
-        if not entry.features:
-            tensor = entry.tensors[0]
-            known[entry.name] = [(entry, -1, tensor.dtype)]
-            for step in range(tensor.size or 0) if tensor.shape else ():
-                known[f"{entry.name}.{step}"] = [(entry, step, tensor.dtype)]
-    # A name in full is what it says, whatever feature is called like it.
-    return known | {name: owners for name, owners in bare.items() if name not in known}
+def _parts(names: ColumnNames, name: str) -> Sequence[Part]:
+    """Return what a column may be: a row whole, features, or a value."""
+    entry = names.inputs.get(name)
+    whole = entry is not None and not entry.features
+    return [(names.inputs[name], WHOLE)] if whole else names.parts(name)
+
+
+def _example(entry: Input) -> str:
+    """Return a column that an input may have."""
+    return full_name(entry, entry.feature_names[0]) if entry.features else entry.name
 
 
 def _instance(record: list[str], columns: list[_Column]) -> dict[str, Any]:

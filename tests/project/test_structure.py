@@ -124,7 +124,7 @@ SHARED = [
     {"pieces"},
     {"body", "labels", "written"},
     {"cells", "dialect", "tensors", "values"},
-    {"columns", "quick"},
+    {"column_names", "columns", "quick"},
     {"numbers"},
     {"limits"},
 ]

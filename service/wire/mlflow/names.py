@@ -1,4 +1,4 @@
-"""What the columns of a table and the keys of a row are called, and which part of an input each is.
+"""The columns of a table, or the keys of a row: which part of which input each is.
 
     ["insurance.age", "bmi", "digit"]  ─▶  insurance's age, insurance's bmi, all of digit
 
@@ -7,28 +7,23 @@ An input whole, a feature in full or by its name alone, or the n-th value of a r
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from service.errors import nearest
 from service.wire import cells
 from service.wire.body import Notes, count, key, listing, show
+from service.wire.column_names import WHOLE, ColumnNames, dtypes, full_name, holder
 from service.wire.values import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from service.signature import Input, Signature
+    from service.wire.column_names import Part, Step
 
-    Step = str | int
-    """Of an input's row: a feature's name, the place of a value, or `_WHOLE`."""
-    Part = tuple[Input, Step]
     Gather = Callable[[Sequence[Any]], Any]
     """An input's row, of a row's cells."""
-
-_WHOLE = -1
-_PLACE = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True)
@@ -37,10 +32,7 @@ class Names:
 
     signature: Signature
     needed: tuple[str, ...]
-    full: Mapping[str, Part]
-    """Features by their names in full."""
-    bare: Mapping[str, Sequence[Part]]
-    """Features by their names alone, which several inputs may have."""
+    columns: ColumnNames
     shown: tuple[str, ...]
     """Those that a message lists."""
     meant: tuple[str, ...]
@@ -52,43 +44,31 @@ class Names:
         return len(self.signature.inputs) == 1
 
     def parts(self, name: str) -> Sequence[Part]:
-        """What a name that is no input's can mean."""
-        # A name in full is what it says, whatever feature is called like it.
-        part = self.full.get(name) or self._value(name)
-        return self.bare.get(name, ()) if part is None else (part,)
-
-    def _value(self, name: str) -> Part | None:
-        """The n-th value of a row; worked out, since an image's row has many thousands."""
-        owner, dot, place = name.rpartition(".")
-        inputs = self.signature.inputs
-        entry = next(iter(inputs.values())) if self.single and not dot else inputs.get(owner)
-        if entry is None or entry.features or not _PLACE.fullmatch(place):
-            return None
-        tensor = entry.tensors[0]
-        size = (tensor.size or 0) if tensor.shape else 0
-        return (entry, int(place)) if int(place) < size else None
+        """Return what a name that is no input's can mean; a single input need not be in it."""
+        if self.single and "." not in name:
+            entry = next(iter(self.signature.inputs.values()))
+            part = self.columns.value(full_name(entry, name))
+            if part is not None:
+                return (part,)
+        return self.columns.parts(name)
 
 
 def names_of(signature: Signature) -> Names:
     """All that a signature's columns may be called."""
     single = len(signature.inputs) == 1
-    full: dict[str, Part] = {}
-    bare: dict[str, list[Part]] = {}
+    columns = ColumnNames.of(signature)
     shown = []
     for entry in signature.inputs.values():
-        for name in entry.feature_names:
-            full[f"{entry.name}.{name}"] = (entry, name)
-            bare.setdefault(name, []).append((entry, name))
-            shown.append(_name(entry, name, single=single))
+        shown += [_name(entry, name, single=single) for name in entry.feature_names]
         if not entry.features:
             shown.append(entry.name)
     needed = signature.needed(signature.head_names)
-    meant = dict.fromkeys((*shown, *signature.inputs, *bare))
-    return Names(signature, needed, full, bare, tuple(shown), tuple(meant))
+    meant = dict.fromkeys((*shown, *signature.inputs, *columns.bare))
+    return Names(signature, needed, columns, tuple(shown), tuple(meant))
 
 
 def _name(entry: Input, step: Step, *, single: bool) -> str:
-    return f"{step}" if single else f"{entry.name}.{step}"
+    return f"{step}" if single else full_name(entry, step)
 
 
 class Columns:
@@ -128,13 +108,11 @@ class Columns:
             self.steady = False
             if not any(isinstance(cell, (dict, list)) for cell in column):
                 entry = None
-        return parts if entry is None else ((entry, _WHOLE),)
+        return parts if entry is None else ((entry, WHOLE),)
 
     def _take(self, entry: Input, step: Step, position: int) -> None:
         taken = self._places.setdefault(entry.name, {})
-        before = taken.get(step, taken.get(_WHOLE))
-        if before is None and step == _WHOLE and taken:
-            before = next(iter(taken.values()))
+        before = holder(taken, step)
         if before is None:
             taken[step] = position
             return
@@ -149,7 +127,7 @@ class Columns:
         if self._notes.full:
             self._notes.count += 1
         elif parts:
-            expected = " or ".join(show(f"{entry.name}.{step}") for entry, step in parts)
+            expected = " or ".join(show(full_name(entry, step)) for entry, step in parts)
             received = f"{show(name)}, which several inputs have"
             self._notes.add(self._place_of(position), expected, received)
         else:
@@ -167,7 +145,7 @@ class Columns:
         if lacking is not None:
             self._amiss.add(entry.name)
             expected = f"{count(size, 'column')}, {_range(entry, size)}"
-            received = f"{len(places)}, without {show(f'{entry.name}.{lacking}')}"
+            received = f"{len(places)}, without {show(full_name(entry, lacking))}"
             self._notes.add(self._place_of(min(places.values())), expected, received)
 
     def note_missing(self, place: str) -> None:
@@ -190,7 +168,7 @@ class Columns:
 
     def whole(self, name: str) -> bool:
         """Whether an input's row is one cell."""
-        return _WHOLE in self._places.get(name, {})
+        return WHOLE in self._places.get(name, {})
 
     def suffix(self, name: str) -> str:
         """The step from a row to an input in it; none where the row has nothing else."""
@@ -205,8 +183,8 @@ class Columns:
         entry = self._names.signature.inputs[name]
         if places is None:
             return lambda _: MISSING
-        if _WHOLE in places:
-            position = places[_WHOLE]
+        if WHOLE in places:
+            position = places[WHOLE]
             return lambda record: cells.boxed(record[position], entry)
         if entry.features:
             return lambda record: {step: record[position] for step, position in places.items()}
@@ -218,17 +196,16 @@ class Columns:
         made: list[list[Any]] = [[*row] for row in rows]
         for name, places in self._places.items():
             entry = self._names.signature.inputs[name]
-            dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
-            of_step = {feature.name: dtypes[feature.tensor] for feature in entry.features}
+            of_step = dtypes(entry)
             for step, position in places.items():
                 dtype = of_step.get(f"{step}", entry.tensors[0].dtype)
                 for row in made:
                     cell = row[position]
                     row[position] = (
-                        cells.row(cell, entry) if step == _WHOLE else cells.value(cell, dtype)
+                        cells.row(cell, entry) if step == WHOLE else cells.value(cell, dtype)
                     )
         return made
 
 
 def _range(entry: Input, size: int) -> str:
-    return f"{entry.name}.0 to {entry.name}.{size - 1}"
+    return f"{full_name(entry, 0)} to {full_name(entry, size - 1)}"

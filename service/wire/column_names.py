@@ -1,0 +1,86 @@
+"""How a column is called, and which part of which input that names.
+
+digit            all of a row
+insurance.age    a feature, in full
+age              a feature by its name alone, which several inputs may have
+digit.0          the first value of a row that is no table
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.signature import Input, Signature
+
+    Step = str | int
+    """A part of an input's row: a feature's name, the place of a value, or `WHOLE`."""
+    Part = tuple[Input, Step]
+
+T = TypeVar("T")
+
+WHOLE = -1
+_PLACE = re.compile(r"0|[1-9][0-9]{0,9}")
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """The names that parts of a signature's inputs have."""
+
+    inputs: Mapping[str, Input]
+    full: Mapping[str, Part]
+    """Features by their names in full."""
+    bare: Mapping[str, Sequence[Part]]
+    """Features by their names alone."""
+
+    @classmethod
+    def of(cls, signature: Signature) -> ColumnNames:
+        """Name the features of a signature's inputs."""
+        full: dict[str, Part] = {}
+        bare: dict[str, list[Part]] = {}
+        for entry in signature.inputs.values():
+            for name in entry.feature_names:
+                full[full_name(entry, name)] = (entry, name)
+                bare.setdefault(name, []).append((entry, name))
+        return cls(signature.inputs, full, bare)
+
+    def parts(self, name: str) -> Sequence[Part]:
+        """Return the features, or the value, that a name can mean: none, one or several."""
+        # A name in full is what it says, whatever feature is called like it.
+        part = self.full.get(name) or self.value(name)
+        return self.bare.get(name, ()) if part is None else (part,)
+
+    def value(self, name: str) -> Part | None:
+        """Return the n-th value of a row; worked out, since an image has many thousands."""
+        owner, _, place = name.rpartition(".")
+        entry = self.inputs.get(owner)
+        if entry is None or entry.features or not _PLACE.fullmatch(place):
+            return None
+        tensor = entry.tensors[0]
+        size = (tensor.size or 0) if tensor.shape else 0
+        return (entry, int(place)) if int(place) < size else None
+
+
+def full_name(entry: Input, step: Step) -> str:
+    """Spell a feature, or a value, with its input in front."""
+    return f"{entry.name}.{step}"
+
+
+def holder(taken: Mapping[Step, T], step: Step) -> T | None:
+    """Return what already stands for a part of an input's row, of what stands for each so far.
+
+    A row whole stands for each of its parts, and any of them for that.
+    """
+    if step == WHOLE and taken:
+        return next(iter(taken.values()))
+    return taken.get(step, taken.get(WHOLE))
+
+
+def dtypes(entry: Input) -> dict[str, str]:
+    """By feature, the dtype of its tensor; an input without features has one tensor."""
+    of_tensor = {tensor.name: tensor.dtype for tensor in entry.tensors}
+    return {feature.name: of_tensor[feature.tensor] for feature in entry.features}
