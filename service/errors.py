@@ -30,6 +30,11 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+# What `triceps` ends with.
+FAILED = 1  # it ran, and failed
+MISUSED = 2  # it was asked for something wrong
+INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+
 SHOWN = 20
 # nginx' status for a request whose sender hung up before it was answered.
 GONE = 499
@@ -51,11 +56,11 @@ class Problem:
 class TricepsError(Exception):
     """The parent of every error that is raised on purpose.
 
-    `exit_code` is what `triceps` ends with: 1 when it ran and failed, 2 when it was asked for
-    something wrong.
+    `exit_code` is what `triceps` ends with: `FAILED`, or `MISUSED` when it was asked for something
+    wrong.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = FAILED
 
 
 class RequestError(TricepsError):
@@ -171,7 +176,7 @@ class UndeclaredAnswer(TricepsError):
 class SettingsError(TricepsError):
     """A setting is unknown or wrong; the message says which and what is right."""
 
-    exit_code = 2
+    exit_code = MISUSED
 
 
 def printable(text: str) -> str:

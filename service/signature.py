@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.kinds import THRESHOLD
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -24,7 +26,6 @@ MISSING_CELLS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
 TRUE_FALSE = {"true": 1.0, "false": 0.0}
 
 INPUT_KINDS = ("tabular", "image", "tensor")
-HEAD_KINDS = ("binary", "multiclass", "multilabel", "regression", "tensor")
 DTYPES = (
     *("float32", "float64", "float16", "bool", "string"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -129,7 +130,7 @@ class Head:
     @cached_property
     def cutoff(self) -> float:
         """The threshold in the head's own dtype, as numpy compares: 0.1 is not float32's 0.1."""
-        threshold = 0.5 if self.threshold is None else self.threshold
+        threshold = THRESHOLD if self.threshold is None else self.threshold
         return float(np.array(threshold, self.tensor.dtype))
 
 

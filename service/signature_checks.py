@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from service.errors import ModelRefused
-from service.signature import HEAD_KINDS, holds
+from service.kinds import HEAD_KINDS, LABELLED, label_count
+from service.signature import holds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,8 +69,8 @@ def check_head(head: Head) -> None:
     elif head.threshold is not None and not holds("float64", head.threshold):
         wrong = f"has the threshold {head.threshold!r}: expected a number"
     elif head.labels is not None:
-        wanted = 2 if head.kind == "binary" else head.tensor.size
-        if head.kind not in ("binary", "multiclass", "multilabel"):
+        wanted = label_count(head.kind, head.tensor.size)
+        if head.kind not in LABELLED:
             wrong = f"is {head.kind}, and has labels"
         elif wanted is None:
             wrong = f"has labels, and no fixed number of classes: it is {head.tensor} a row"

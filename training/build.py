@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.errors import nearest
+from service.kinds import THRESHOLD
 from training import data as datasets
 from training.errors import SpecError
 from training.quiet import keras, tf
@@ -49,7 +50,6 @@ LOSSES = {
     "multilabel": "binary_crossentropy",
     "regression": "mean_squared_error",
 }
-THRESHOLD = 0.5
 
 _FLAT = 2  # the rank of [rows, values]
 # What TensorFlow takes as the name of a node; a column may be called anything.

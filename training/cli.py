@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service import settings as all_settings
-from service.errors import TricepsError, printable
+from service.errors import INTERRUPTED, TricepsError, printable
 from service.metadata import METADATA_KEY
 from service.repository.publish import FILE, check_name, versions
 from service.settings import Settings
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from training.fit import Fitted
     from training.spec import Spec
 
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 NARROWEST = 100  # what a table may use where nobody says how wide the terminal is
 EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
 

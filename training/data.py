@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.errors import nearest
+from service.kinds import label_count
 from service.signature import TRUE_FALSE, Feature, Input, Statistics, Tensor, tabular
 from training.errors import DataError, SpecError
 from training.table import (
@@ -564,7 +565,7 @@ def _check_labels(head: specs.Head, column: Column, labels: tuple[str, ...]) -> 
     of = f"the {head.kind} head {head.name!r}"
     if count == 1:
         column.stop(f"every row is {show(labels[0])}, so {of} has nothing to learn")
-    if head.kind == "binary" and count > len(TRUE_FALSE):
+    if head.kind == "binary" and count != label_count(head.kind, 1):
         column.stop(f"{count} different values ({column.some()}); {of} needs 2")
     if count > MANY and 2 * count > len(column):
         column.stop(

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from service.errors import TricepsError
+from service.errors import MISUSED, TricepsError
 
 
 class SpecError(TricepsError):
     """The spec is wrong; the message names the file, the key, what was expected and what came."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: ClassVar[int] = MISUSED
 
 
 class DataError(TricepsError):

@@ -20,12 +20,13 @@ import onnx
 
 from service.errors import CannotRun, ModelRefused
 from service.inference.model import Model, difference
+from service.kinds import THRESHOLD, THRESHOLDED
 from service.metadata import METADATA_KEY
 from service.metadata import dump as dump_signature
 from service.repository.publish import FILE, publish
 from service.signature import Golden, Head, Input, Signature, Statistics, Tensor
 from training import data as datasets
-from training.build import THRESHOLD, feed, objection
+from training.build import feed, objection
 from training.errors import ExportError, SpecError
 from training.graph import tidy
 from training.operations import translate
@@ -224,7 +225,7 @@ def _heads(spec: Spec, built: Built, data: Data) -> dict[str, Head]:
     heads = {}
     for name, head in spec.heads.items():
         output = built.model.output[name]
-        threshold = head.threshold or THRESHOLD if head.kind in ("binary", "multilabel") else None
+        threshold = head.threshold or THRESHOLD if head.kind in THRESHOLDED else None
         tensor = Tensor(name, str(output.dtype), tuple(output.shape[1:]))
         heads[name] = Head(name, head.kind, tensor, labels[name], threshold)
     return heads

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.kinds import THRESHOLD, THRESHOLDED
 from service.repository.publish import check_name
 from service.signature import Head, Input, Tensor
 from training import export
-from training.build import THRESHOLD, Built, objection
+from training.build import Built, objection
 from training.errors import ExportError, SpecError
 from training.quiet import keras
 
@@ -206,7 +207,7 @@ def _head(name: str, tensor: Any, activation: str) -> Head:
     kind = _KINDS.get(activation, "regression") if len(tensor.shape) == _FLAT else "tensor"
     if kind == "multilabel" and shape == (1,):
         kind = "binary"
-    threshold = THRESHOLD if kind in ("binary", "multilabel") else None
+    threshold = THRESHOLD if kind in THRESHOLDED else None
     return Head(name, kind, Tensor(name, str(tensor.dtype), shape), None, threshold)
 
 

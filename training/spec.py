@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from service.errors import nearest
+from service.kinds import HEAD_KINDS, LABELLED, THRESHOLDED, label_count
 from training.errors import SpecError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Spec:
 
 
 ALIGNS = ("position", "key", "sample")
-KINDS = ("binary", "multiclass", "multilabel", "regression")
+KINDS = tuple(kind for kind in HEAD_KINDS if kind != "tensor")  # a tensor has no loss
 OPTIMIZER = "adam"
 SEEDS = 2**32
 LARGEST = 4 * 2**20  # bytes of a file; the names of 100,000 columns have room
@@ -401,7 +402,7 @@ def _head(table: _Table, inputs: dict[str, Input]) -> Head:
     targets = _targets(table, kind, given, inputs)
     labels = _labels(table, kind, len(targets) if len(targets) == len(given) else None)
     threshold = table.number("threshold", "a number between 0 and 1", lambda value: 0 < value < 1)
-    if threshold is not None and kind in ("multiclass", "regression"):
+    if threshold is not None and kind is not None and kind not in THRESHOLDED:
         table.problem("threshold", f"only binary and multilabel heads have one; this is {kind}")
     weight = table.number("loss_weight", "a number over 0", lambda value: value > 0)
     dense = table.table("Dense")
@@ -465,13 +466,13 @@ def _labels(table: _Table, kind: str | None, targets: int | None) -> tuple[str, 
     if labels is None:
         return None
     count = len(labels)
-    if kind == "regression":
+    if kind is not None and kind not in LABELLED:
         table.problem("labels", "a regression head has none")
-    elif kind == "binary" and count != 2:  # noqa: PLR2004  (a binary head has two classes)
+    elif kind == "binary" and count != label_count(kind, 1):
         table.problem("labels", f"expected 2 labels, as the head is binary, received {count}")
     elif kind == "multiclass" and count == 1:
         table.problem("labels", "expected 2 labels or more, received 1")
-    elif kind == "multilabel" and targets is not None and count != targets:
+    elif kind == "multilabel" and targets is not None and count != label_count(kind, targets):
         expected = f"one label for each of the {targets} targets"
         table.problem("labels", f"expected {expected}, received {count}")
     return labels

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from service.repository.reloader import Library
-    from service.repository.repository import Servable
+    from service.repository.loader import Servable
     from service.wire.dialect import Dialect
 
 

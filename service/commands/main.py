@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from service import __version__
-from service.errors import TricepsError, nearest, printable
+from service.errors import FAILED, INTERRUPTED, TricepsError, nearest, printable
 
 GROUP = "triceps.commands"
 DISTRIBUTION = "triceps"
@@ -26,7 +26,6 @@ _UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
     *(errno.EMFILE, errno.ENFILE),
 )
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
 class Commands(click.Group):
@@ -66,7 +65,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except TricepsError as error:
-            _fail(str(error), getattr(error, "exit_code", 1))
+            _fail(str(error), error.exit_code)
         except ModuleNotFoundError as error:
             if (extra := _extra_of(error)) is None:
                 raise
@@ -82,7 +81,7 @@ class Commands(click.Group):
             raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-def _fail(message: str, exit_code: int = 1) -> NoReturn:
+def _fail(message: str, exit_code: int = FAILED) -> NoReturn:
     """Leave with one line for the person who typed the command, and a code for their script."""
     click.echo(f"{DISTRIBUTION}: {printable(message)}", err=True)
     raise click.exceptions.Exit(exit_code)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from service.errors import ModelRefused, TricepsError, nearest, printable
+from service.errors import MISUSED, ModelRefused, TricepsError, nearest, printable
+from service.kinds import HEAD_KINDS, LABELLED, THRESHOLDED, label_count
 from service.repository.publish import check_name
 from service.wire.body import count
 
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
     from service.signature import Feature, Head, Input, Signature
 
 
-_LABELLED = ("binary", "multiclass", "multilabel")
-
-
 class SignError(TricepsError):
     """What was asked does not fit the model."""
 
-    exit_code = 2
+    exit_code = MISUSED
 
 
 def _pair(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -169,11 +167,11 @@ def _amend(signature: Signature, said: Mapping[str, Mapping[str, str]]) -> Signa
     for name, kind in said["kind"].items():
         head = _known(heads, name, "--kind", "head")
         heads[name] = replace(head, kind=_choice("--kind", kind))
-        if name not in said["labels"] and kind not in _LABELLED:
+        if name not in said["labels"] and kind not in LABELLED:
             heads[name] = replace(heads[name], labels=None, threshold=None)
     for name, text in said["threshold"].items():
         head = _known(heads, name, "--threshold", "head")
-        if head.kind not in ("binary", "multilabel"):
+        if head.kind not in THRESHOLDED:
             _wrong("--threshold", f"a binary or multilabel head, and {name!r} is {head.kind}", text)
         heads[name] = replace(head, threshold=_number("--threshold", text))
     views = dict(signature.models)
@@ -259,7 +257,7 @@ def _with_labels(head: Head, text: str, kind: str | None) -> Head:
     labels = _names("--labels", text)
     kind = kind or (head.kind if head.kind not in ("tensor", "regression") else None)
     kind = kind or ("binary" if head.tensor.size == 1 else "multiclass")
-    wanted = 2 if kind == "binary" else head.tensor.size
+    wanted = label_count(kind, head.tensor.size)
     if wanted is None:
         _wrong("--labels", f"a head of a fixed length, and {head.name!r} is not", text)
     if len(labels) != wanted:
@@ -268,8 +266,6 @@ def _with_labels(head: Head, text: str, kind: str | None) -> Head:
 
 
 def _choice(flag: str, text: str) -> str:
-    from service.signature import HEAD_KINDS
-
     if text not in HEAD_KINDS:
         _wrong(flag, f"one of {', '.join(HEAD_KINDS)}", text, HEAD_KINDS)
     return text

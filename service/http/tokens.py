@@ -20,7 +20,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.errors import TricepsError, nearest
+from service.errors import MISUSED, TricepsError, nearest
 from service.host.files import read_file
 from service.names import NAME, NAMES
 
@@ -46,7 +46,7 @@ _HASH = re.compile(HASHED + r"[0-9a-f]{64}")
 class TokensError(TricepsError):
     """The file of tokens cannot be read, or is not what it should be."""
 
-    exit_code = 2
+    exit_code = MISUSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.kinds import THRESHOLD
 from service.observability.notes import take
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class HeadCounts:
 
 def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """How many rows have each label, as `labels_of` gives them; and each row's score."""
-    threshold = 0.5 if head.threshold is None else head.threshold
+    threshold = THRESHOLD if head.threshold is None else head.threshold
     if head.kind == "binary":
         scores = rows[:, 0]
         above = np.count_nonzero(scores > threshold)

@@ -16,7 +16,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
-from service.errors import TricepsError
+from service.errors import MISUSED, TricepsError
 from service.host.files import LEFTOVER_SECONDS, sync_folder
 from service.names import NAME
 
@@ -36,7 +36,7 @@ class PublishError(TricepsError):
 class WrongName(TricepsError):
     """It cannot be published under that name."""
 
-    exit_code = 2
+    exit_code = MISUSED
 
 
 def versions(folder: Path) -> list[int]:

@@ -12,7 +12,7 @@ HEAVY = {"training", "tensorflow", "keras", "tf2onnx", "pandas"}
 WEB = {"asyncio", "flask", "httptools", "socket", "uvloop", "werkzeug"}
 # The layers of the service, the lowest first; a module imports its own layer and those below.
 LAYERS = (
-    {"errors", "metadata", "names", "run", "signature", "signature_checks"},
+    {"errors", "kinds", "metadata", "names", "run", "signature", "signature_checks"},
     {"host"},
     {"wire"},
     {"http"},
@@ -27,7 +27,7 @@ LAYERS = (
 )
 # Training needs these of the service: the contract, and to load and publish what it made.
 OFFERED = {
-    *("errors", "metadata", "settings", "signature"),
+    *("errors", "kinds", "metadata", "settings", "signature"),
     *("host.memory", "inference.model", "repository.publish"),
 }
 PACKAGES = {"", "host", "inference", "repository", "service"}
