@@ -17,7 +17,7 @@ import numpy as np
 
 from service.errors import nearest
 from service.kinds import THRESHOLD
-from training import data as datasets
+from training import rows
 from training.errors import SpecError
 from training.quiet import keras, tf
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.data import Data
+    from training.rows import Arrays, Data
     from training.spec import Head, Layer, Spec
 
 # These take their tensors as one list; any other layer is given a concatenation of them, unless
@@ -144,9 +144,7 @@ class _Graph:
         followers: list[Layer | Head] = [*spec.layers.values(), *spec.heads.values()]
         self.after = {follower.name: follower.after for follower in followers}
         self.taken = {text for after in self.after.values() for text in after}
-        self.entries = {
-            name: entry for source in data.sources.values() for name, entry in source.inputs.items()
-        }
+        self.entries = data.inputs
         self._check_columns()
         self._make_inputs()
 
@@ -306,12 +304,12 @@ class _Graph:
         feeds = {name: feed(arrays[names[name]]) for name in reached}
         return np.asarray(keras.Model(reached, tensor).predict(feeds, verbose=0))
 
-    def _rows(self, tensors: set[str]) -> datasets.Arrays:
+    def _rows(self, tensors: set[str]) -> Arrays:
         """The training rows of some tensors: each row once, unless files have to be paired."""
         for source in self.data.sources.values():
             if tensors <= source.arrays.keys():
                 return source.arrays
-        arrays, _ = datasets.pairs(self.data, np.random.default_rng(self.spec.fit.seed))
+        arrays, _ = rows.pairs(self.data, np.random.default_rng(self.spec.fit.seed))
         return arrays
 
 
@@ -348,11 +346,10 @@ def _moments(values: NDArray[Any], axis: Any) -> dict[str, Any]:
 
 
 def _units(head: Head, data: Data) -> int:
-    source = next(source for source in data.sources.values() if head.name in source.targets)
-    labels = source.labels[head.name]
+    labels = data.labels[head.name]
     if head.kind == "multiclass" and labels is not None:
         return len(labels)
-    return int(source.targets[head.name].shape[1])
+    return int(rows.target(data, head.name).shape[1])
 
 
 def _tensors_of_call(kind: type) -> int:

@@ -111,13 +111,13 @@ def export(file: Path, name: str, models: Path | None) -> None:
 def _run(spec: Spec, folder: Path | None, models: Path) -> tuple[Fitted, Exported]:
     with _needs_extra("train"):
         from training import data
-    rows = data.load(spec, folder)
-    for note in rows.notes:
+    loaded = data.load(spec, folder)
+    for note in loaded.notes:
         click.echo(printable(f"note: {note}"), err=True)
     with _needs_extra("train"), _waiting("starting TensorFlow"):
-        from training import build, export, fit
+        from training import build, export, fit, rows
     fit.seed(spec.fit.seed)
-    seen, held_out = data.split(rows, spec.fit.validation_split, spec.fit.seed)
+    seen, held_out = rows.split(loaded, spec.fit.validation_split, spec.fit.seed)
     built = build.build(spec, seen)
     export.check(spec, built, seen)
     fitted = fit.fit(spec, built, seen, held_out)

@@ -25,12 +25,13 @@ from service.metadata import METADATA_KEY
 from service.metadata import dump as dump_signature
 from service.repository.publish import FILE, publish
 from service.signature import Golden, Head, Input, Signature, Statistics, Tensor
-from training import data as datasets
 from training.build import feed, objection
+from training.cells import EXACT
 from training.errors import ExportError, SpecError
 from training.graph import tidy
 from training.operations import translate
 from training.quiet import keras, mute, tf, tf2onnx
+from training.rows import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.build import Built
-    from training.data import Data
     from training.fit import Fitted
+    from training.rows import Data
     from training.spec import Spec
 
     Arrays = dict[str, NDArray[Any]]
@@ -93,7 +94,7 @@ def check(spec: Spec, built: Built, data: Data) -> None:
         SpecError: a layer does not convert, ONNX Runtime cannot run what comes out, or Keras
             itself does not answer rows that it has not seen.
     """
-    random = _random_rows(_inputs(spec, data).values(), max(BATCHES), np.random.default_rng(0))
+    random = _random_rows(data.inputs.values(), max(BATCHES), np.random.default_rng(0))
     try:
         graph = convert(built, spec.heads, spec.name)
         Model.load(graph.SerializeToString()).predict(random, list(spec.heads))
@@ -116,14 +117,13 @@ def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
         ExportError: the file would not answer as Keras does; nothing is published.
     """
     built = fitted.built
-    inputs = _inputs(spec, data)
     rng = np.random.default_rng(spec.fit.seed)
     golden = _some_rows(data, rng)
-    random = _random_rows(inputs.values(), max(BATCHES), rng)
+    random = _random_rows(data.inputs.values(), max(BATCHES), rng)
     return publish_verified(
         Candidate(
             graph=convert(built, spec.heads, spec.name),
-            inputs=inputs,
+            inputs=data.inputs,
             heads=_heads(spec, built, data),
             models=spec.models,
             golden=golden,
@@ -136,12 +136,6 @@ def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
         spec.name,
         models,
     )
-
-
-def _inputs(spec: Spec, data: Data) -> dict[str, Input]:
-    """What the model takes, in the order of the spec."""
-    found = {name: entry for s in data.sources.values() for name, entry in s.inputs.items()}
-    return {name: found[name] for name in spec.inputs}
 
 
 def ask(built: Built, arrays: Arrays) -> Arrays:
@@ -221,13 +215,12 @@ def every_layer(model: keras.Model) -> Iterator[Any]:
 
 
 def _heads(spec: Spec, built: Built, data: Data) -> dict[str, Head]:
-    labels = {name: known for s in data.sources.values() for name, known in s.labels.items()}
     heads = {}
     for name, head in spec.heads.items():
         output = built.model.output[name]
         threshold = head.threshold or THRESHOLD if head.kind in THRESHOLDED else None
         tensor = Tensor(name, str(output.dtype), tuple(output.shape[1:]))
-        heads[name] = Head(name, head.kind, tensor, labels[name], threshold)
+        heads[name] = Head(name, head.kind, tensor, data.labels[name], threshold)
     return heads
 
 
@@ -352,7 +345,7 @@ def _answers(model: Model, arrays: Arrays, heads: Sequence[str], what: str) -> A
 
 def _some_rows(data: Data, rng: np.random.Generator) -> Arrays:
     """A few rows as the model was fitted on them."""
-    x, _ = datasets.pairs(data, rng)
+    x, _ = pairs(data, rng)
     rows = len(next(iter(x.values())))
     chosen = np.sort(rng.permutation(rows)[:GOLDEN_ROWS])
     return {tensor: array[chosen] for tensor, array in x.items()}
@@ -409,4 +402,4 @@ def _listed(values: Any) -> Any:
 def _short(value: Any) -> float | int:
     """The number in the fewest digits that are still this number in its own precision."""
     number = float(str(value))
-    return int(number) if number.is_integer() and abs(number) < datasets.EXACT else number
+    return int(number) if number.is_integer() and abs(number) < EXACT else number

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from training import build as builder
-from training import data as datasets
 from training.errors import FitError, SpecError
 from training.quiet import keras, tf
+from training.rows import pairs, target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.build import Built
-    from training.data import Arrays, Data
+    from training.rows import Arrays, Data
     from training.spec import Head, Spec
 
 SCORING_BATCH = 512
@@ -131,7 +131,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._shuffle()
 
     def _shuffle(self) -> None:
-        self._x, self._y = datasets.pairs(self._data, self._rng)
+        self._x, self._y = pairs(self._data, self._rng)
         self._order = self._rng.permutation(self._rows)
 
 
@@ -168,7 +168,7 @@ def one_hot(places: Any, classes: int) -> NDArray[Any]:
 def _watched(
     spec: Spec, built: Built, data: Data, weights: Mapping[str, NDArray[Any] | None]
 ) -> tuple[Any, ...]:
-    x, y = datasets.pairs(data, np.random.default_rng(spec.fit.seed))
+    x, y = pairs(data, np.random.default_rng(spec.fit.seed))
     return _batch(built, x, y, weights)
 
 
@@ -176,10 +176,9 @@ def _weights(spec: Spec, head: Head, data: Data) -> NDArray[Any] | None:
     """What a row counts, by its label's place; `None` where all count the same."""
     if head.class_weights is None:
         return None
-    source = next(source for source in data.sources.values() if head.name in source.targets)
-    labels = source.labels[head.name] or ()
+    labels = data.labels[head.name] or ()
     if isinstance(head.class_weights, str):
-        places = source.targets[head.name].astype(np.int64).reshape(-1)
+        places = target(data, head.name).astype(np.int64).reshape(-1)
         counts = np.maximum(np.bincount(places, minlength=len(labels)), 1)
         return (len(places) / (len(labels) * counts)).astype(np.float32)
     unknown = [label for label in head.class_weights if label not in labels]
@@ -276,14 +275,14 @@ def _scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dic
 
 def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
     """The targets of a part of the data, and the model's answers, by head."""
-    x, y = datasets.pairs(data, np.random.default_rng(spec.fit.seed))
+    x, y = pairs(data, np.random.default_rng(spec.fit.seed))
     inputs, targets, *_ = _batch(built, x, y, dict.fromkeys(spec.heads))
     answers = built.model.predict(inputs, batch_size=SCORING_BATCH, verbose=0)
     return targets, {name: np.asarray(answers[name]) for name in spec.heads}
 
 
 def _rows(data: Data, head: str) -> int:
-    return next(source.rows for source in data.sources.values() if head in source.targets)
+    return len(target(data, head))
 
 
 def _measure(head: Head, targets: NDArray[Any], answers: NDArray[Any]) -> float:

@@ -18,8 +18,8 @@ from service.wire.native import examples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from service.repository.reloader import Library
     from service.repository.loader import Servable
+    from service.repository.reloader import Library
     from service.wire.dialect import Dialect
 
 

@@ -16,6 +16,7 @@ from service.commands.row_files import RowsError, read_csv
 from service.errors import BadRequest
 from service.signature import Feature, Head, Signature, Tensor, tabular
 from service.wire import cells, mlflow
+from training import cells as training_cells
 from training import data, table
 from training.errors import DataError
 from training.spec import Fit, Input, Spec
@@ -168,7 +169,7 @@ PIECES = [
 
 def _in_training(text: str) -> float | None:
     """The finite number that training takes a cell for; `None` for all else."""
-    value = table.number(text)
+    value = training_cells.number(text)
     return value if abs(value) <= LARGEST else None
 
 
@@ -190,6 +191,6 @@ def _in_a_request(text: str) -> float | None:
 def test_a_cell_is_the_same_number_in_training_and_in_a_request(text: str) -> None:
     """Or is none in either; a model would else be trained on what it is never asked."""
     assert _in_training(text) == _in_a_request(text)
-    assert table.is_missing(text) == (cells.value(text, "float32") is None)
-    if table.is_whole(text):
-        assert float(table.whole(text)) == float(text)
+    assert training_cells.is_missing(text) == (cells.value(text, "float32") is None)
+    if training_cells.is_whole(text):
+        assert float(training_cells.whole(text)) == float(text)

@@ -26,6 +26,7 @@ from tests.harness import tiny  # noqa: E402  (after the check above)
 from training import build, cli, data, export, fit  # noqa: E402  (after the check above)
 from training import spec as specs  # noqa: E402  (after the check above)
 from training.errors import ExportError, FitError, SpecError  # noqa: E402  (after the check above)
+from training.rows import pairs, split  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
 
@@ -187,7 +188,7 @@ def _everything(tmp_path_factory):
 def _fitted(folder, text=SMALL, **tables):
     loaded, rows = tiny.load(folder, text, **(tables or {"people": tiny.people()}))
     fit.seed(loaded.fit.seed)
-    seen, held_out = data.split(rows, loaded.fit.validation_split, loaded.fit.seed)
+    seen, held_out = split(rows, loaded.fit.validation_split, loaded.fit.seed)
     built = build.build(loaded, seen)
     return loaded, seen, fit.fit(loaded, built, seen, held_out)
 
@@ -528,8 +529,8 @@ def test_patience_stops_early_and_keeps_the_best_weights(tmp_path, capsys):
     ]
     assert fitted.epochs == len(told) < 40
     assert told.index(min(told)) == len(told) - 3
-    _, held_out = data.split(data.load(loaded, None), 0.3, 0)
-    x, y = data.pairs(held_out, np.random.default_rng(0))
+    _, held_out = split(data.load(loaded, None), 0.3, 0)
+    x, y = pairs(held_out, np.random.default_rng(0))
     inputs = {name: build.feed(array) for name, array in x.items()}
     loss = fitted.built.model.evaluate(inputs, y, verbose=0, return_dict=True)["loss"]
     assert loss == pytest.approx(min(told), abs=1e-4)

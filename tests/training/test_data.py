@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 
 from service.host import memory
 from service.signature import Feature, Statistics, Tensor
-from training import data, table
+from training import data, features, rows, table, targets
 from training import spec as specs
 from training.errors import DataError, SpecError
 from training.spec import Fit, Head, Input, Spec
@@ -58,16 +59,18 @@ def head(kind: str = "binary", *columns: str | int | None, name: str = "o", **mo
     return Head(name, ("a",), kind, tuple(("a", column) for column in columns or (None,)), **more)
 
 
-def load(folder: Path, text: str, *heads: Head, rows: int | None = None, **more: Any) -> data.Data:
+def load(folder: Path, text: str, *heads: Head, rows: int | None = None, **more: Any) -> rows.Data:
     """What `a.csv` with this text becomes as the input `a`."""
     (folder / "a.csv").write_bytes(text.encode())
     entry = Input("a", "a.csv", **more)
     return data.load(make(folder, [entry], list(heads) or None, rows=rows))
 
 
-def source(folder: Path, text: str, *heads: Head, **more: Any) -> data.Source:
-    """The one source of `load`."""
-    return load(folder, text, *heads, **more).sources["a.csv"]
+def source(folder: Path, text: str, *heads: Head, **more: Any) -> Any:
+    """The one source of `load`, with its inputs and labels."""
+    found = load(folder, text, *heads, **more)
+    [one] = found.sources.values()
+    return SimpleNamespace(**vars(one), inputs=found.inputs, labels=found.labels)
 
 
 def refused(error: type[Exception], *parts: str) -> Any:
@@ -120,7 +123,7 @@ def test_the_shipped_files_are_numbers_with_both_classes_in_the_first_14_rows(
     assert {0, 1} == set(fruit.targets["o2"].ravel())
     assert digit.targets["o3"].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5, 3, 6]
     assert [f"{(SHIPPED / 'fruits.csv')}"] == [str(fruit.path)]
-    assert [f.name for f in fruit.inputs["fruit"].features] == ["weight", "length", "redness"]
+    assert [f.name for f in found.inputs["fruit"].features] == ["weight", "length", "redness"]
 
 
 # Features
@@ -221,7 +224,7 @@ def test_two_inputs_of_one_file_share_its_rows(tmp_path: Path) -> None:
     found = data.load(make(tmp_path, inputs, align="sample"))
 
     assert list(found.sources) == ["a.csv"]
-    assert {"a", "b"} == set(found.sources["a.csv"].inputs)
+    assert {"a", "b"} == set(found.inputs)
     assert found.sources["a.csv"].arrays["b"].tolist() == [[2], [4]]
 
 
@@ -366,7 +369,7 @@ def test_regression_learns_a_vector(tmp_path: Path) -> None:
 # Rows that belong together
 
 
-def two(folder: Path, first: str, second: str, align: str, key: str | None = None) -> data.Data:
+def two(folder: Path, first: str, second: str, align: str, key: str | None = None) -> rows.Data:
     """What two files of one input each become."""
     (folder / "a.csv").write_text(first, "utf-8")
     (folder / "b.csv").write_text(second, "utf-8")
@@ -381,7 +384,7 @@ def test_position_cuts_to_the_shortest_and_says_so(tmp_path: Path) -> None:
 
     assert found.notes == ("cut to the 2 rows of b.csv (a.csv has 3)",)
     assert [table.rows for table in found.sources.values()] == [2, 2]
-    assert found.sources["a.csv"].labels["o"] == ("0", "1")
+    assert found.labels["o"] == ("0", "1")
 
 
 def test_position_of_equal_files_has_nothing_to_say(tmp_path: Path) -> None:
@@ -457,7 +460,7 @@ def test_wrong_keys_are_refused(
         two(tmp_path, first, second, "key", "id")
 
 
-def sampled(folder: Path) -> data.Data:
+def sampled(folder: Path) -> rows.Data:
     """Two independent files of 3 and 10 rows; each row's target says which row it is."""
     short = "x,y\n" + "".join(f"{10 * n},{n % 2}\n" for n in range(3))
     long = "z,v\n" + "".join(f"{10 * n},{n}\n" for n in range(10))
@@ -466,7 +469,7 @@ def sampled(folder: Path) -> data.Data:
 
 def test_sample_pairs_every_row_of_the_longest_once(tmp_path: Path) -> None:
     """Rows of a shorter file are used equally often, to within one; rows stay whole."""
-    x, y = data.pairs(sampled(tmp_path), np.random.default_rng(0))
+    x, y = rows.pairs(sampled(tmp_path), np.random.default_rng(0))
 
     assert list(range(10)) == sorted(y["p"].ravel())
     assert sorted(np.unique(x["a"], return_counts=True)[1]) == [3, 3, 4]
@@ -479,8 +482,8 @@ def test_sample_pairs_anew_with_every_call(tmp_path: Path) -> None:
     found = sampled(tmp_path)
     rng = np.random.default_rng(0)
 
-    first, again = data.pairs(found, rng)[0], data.pairs(found, rng)[0]
-    same = data.pairs(found, np.random.default_rng(0))[0]
+    first, again = rows.pairs(found, rng)[0], rows.pairs(found, rng)[0]
+    same = rows.pairs(found, np.random.default_rng(0))[0]
 
     assert (first["a"] != again["a"]).any()
     assert (first["a"] == same["a"]).all()
@@ -491,19 +494,10 @@ def test_aligned_rows_are_paired_as_they_are(tmp_path: Path) -> None:
     """Row i of every file goes with row i."""
     found = two(tmp_path, "x,y\n1,0\n2,1\n", "z,v\n7,1\n8,2\n", "position")
 
-    x, y = data.pairs(found, np.random.default_rng(0))
+    x, y = rows.pairs(found, np.random.default_rng(0))
 
     assert x["a"].tolist() == [[1], [2]]
     assert y["p"].tolist() == [[1], [2]]
-
-
-def test_arrays_of_unequal_files_start_over(tmp_path: Path) -> None:
-    """Tensors to be seen together have equal rows."""
-    found = data.arrays(sampled(tmp_path), ["a", "b"])
-
-    assert found["a"].ravel().tolist() == [0, 10, 20, 0, 10, 20, 0, 10, 20, 0]
-    assert found["b"].shape == (10, 1)
-    assert list(data.arrays(sampled(tmp_path), ["a"])) == ["a"]
 
 
 @pytest.mark.parametrize("align", ["position", "sample"])
@@ -512,16 +506,16 @@ def test_a_split_holds_out_rows_by_seed(align: str, tmp_path: Path) -> None:
     text = "x,y\n" + "".join(f"{n},{n % 2}\n" for n in range(100))
     found = two(tmp_path, text, text, align)
 
-    kept, held = data.split(found, 0.2, 7)
-    again, _ = data.split(found, 0.2, 7)
-    other, _ = data.split(found, 0.2, 8)
+    kept, held = rows.split(found, 0.2, 7)
+    again, _ = rows.split(found, 0.2, 7)
+    other, _ = rows.split(found, 0.2, 8)
 
     assert held is not None
-    rows = {side: [s.arrays[s.csv[0]].ravel().tolist() for s in side_data.sources.values()]
-            for side, side_data in (("kept", kept), ("held", held))}  # fmt: skip
-    assert list(range(100)) == sorted(rows["kept"][0] + rows["held"][0])
+    values = {side: [s.arrays[csv[0]].ravel().tolist() for csv, s in part.sources.items()]
+              for side, part in (("kept", kept), ("held", held))}  # fmt: skip
+    assert list(range(100)) == sorted(values["kept"][0] + values["held"][0])
     assert [s.rows for s in held.sources.values()] == [20, 20]
-    assert (align == "position") == (rows["held"][0] == rows["held"][1])
+    assert (align == "position") == (values["held"][0] == values["held"][1])
     assert (kept.sources["a.csv"].arrays["a"] == again.sources["a.csv"].arrays["a"]).all()
     assert (kept.sources["a.csv"].arrays["a"] != other.sources["a.csv"].arrays["a"]).any()
     assert [s.targets["p"].shape for s in held.sources.values() if "p" in s.targets] == [(20, 1)]
@@ -531,21 +525,21 @@ def test_a_split_of_nothing_holds_out_nothing(tmp_path: Path) -> None:
     """Without a fraction all rows are for training."""
     found = load(tmp_path, AGES)
 
-    assert (found, None) == data.split(found, 0, 1)
+    assert (found, None) == rows.split(found, 0, 1)
 
 
 def test_a_split_leaves_a_row_on_either_side(tmp_path: Path) -> None:
     """However small or large the fraction, neither side is empty; one row cannot be split."""
     found = load(tmp_path, AGES)
     sizes = [
-        [side.sources["a.csv"].rows for side in data.split(found, fraction, 0)]
+        [side.sources["a.csv"].rows for side in rows.split(found, fraction, 0)]
         for fraction in (0.01, 0.99)
     ]
 
     assert sizes == [[2, 1], [1, 2]]
     alone = load(tmp_path, "age,y\n1,0\n", head(labels=("no", "yes")))
     with refused(DataError, "a.csv: 1 row; fit.validation_split = 0.2 needs 2 or more"):
-        data.split(alone, 0.2, 0)
+        rows.split(alone, 0.2, 0)
 
 
 # Finding the file
@@ -1061,7 +1055,7 @@ def _choose_columns(folder: Path) -> None:
     entry = Input("a", "a.csv", columns=names, categorical=names)
     heads = [Head("o", ("a",), "multilabel", tuple(("a", name) for name in names[: MANY // 2]))]
     with refused(SpecError, "inputs.a.columns: 'c0' is a target"):
-        data._features(make(folder, [entry], heads), entry, given)
+        features._features(make(folder, [entry], heads), entry, given)
 
 
 def _number_the_labels(folder: Path) -> None:
@@ -1071,7 +1065,7 @@ def _number_the_labels(folder: Path) -> None:
         folder / "a.csv", header=True, name="y", texts=texts, codes=rows, lines=rows
     )
     with refused(DataError, "are no classes for"):
-        data._own_labels(head("multiclass"), column)
+        targets._own_labels(head("multiclass"), column)
 
 
 def _read_a_spec(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from training import table
+from training import cells, table
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def test_columns_that_are_surely_numbers_are_read_as_the_others_are(
 )
 def test_a_number_has_one_value(cell: str, value: float) -> None:
     """Integers, floats, infinities and truth values are numbers."""
-    assert table.is_number(cell)
-    assert table.number(cell) == value
+    assert cells.is_number(cell)
+    assert cells.number(cell) == value
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_number_has_one_value(cell: str, value: float) -> None:
 )
 def test_anything_else_is_no_number(cell: str) -> None:
     """What other readers would bend into a number is left a text."""
-    assert not table.is_number(cell)
+    assert not cells.is_number(cell)
 
 
 @pytest.mark.parametrize(
@@ -101,16 +101,16 @@ def test_anything_else_is_no_number(cell: str) -> None:
 )
 def test_dates_are_known_in_the_usual_spellings(cell: str) -> None:
     """Year first, day or month first, months by name, with or without a time."""
-    assert table.is_date(cell)
+    assert cells.is_date(cell)
 
 
 @pytest.mark.parametrize("cell", ["2020", "20200131", "1.5", "1-2", "10:30", "Jan", "a-b-c", ""])
 def test_anything_else_is_no_date(cell: str) -> None:
     """Numbers and words are not taken for dates."""
-    assert not table.is_date(cell)
+    assert not cells.is_date(cell)
 
 
 def test_a_message_shows_a_long_cell_in_part() -> None:
     """A cell of a megabyte does not fill the screen."""
-    assert table.show("x" * 100) == f"'{'x' * 60}…'"
-    assert table.listed(["a"] * 30) == ", ".join(["a"] * 20) + ", …"
+    assert cells.show("x" * 100) == f"'{'x' * 60}…'"
+    assert cells.listed(["a"] * 30) == ", ".join(["a"] * 20) + ", …"

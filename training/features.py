@@ -1,0 +1,204 @@
+"""One input's columns become its arrays by tensor, and its description in the signature.
+
+Integers, floats and true/false are numbers; other text is a category; what is neither stops.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.signature import Feature, Input, Statistics, Tensor, tabular
+from training.cells import EXACT, is_counted, is_date, is_missing, is_number, listed
+from training.errors import DataError, SpecError
+from training.table import NAMELESS
+from training.targets import MANY, target_names
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training import spec as specs
+    from training.rows import Arrays
+    from training.table import Column, Table
+
+# A text column of at least so many rows is no category if nearly every value is another.
+FEW = 8
+NEARLY_ALL = 0.9
+
+
+def prepare(spec: specs.Spec, entry: specs.Input, table: Table) -> tuple[Input, Arrays, list[str]]:
+    """An input of `spec` from its file: its description, its arrays by tensor, and notes.
+
+    Raises:
+        SpecError: the spec names a column that is not there, or is no feature.
+        DataError: a column is no feature: its cells are of the wrong kind.
+    """
+    names = _features(spec, entry, table)
+    if entry.image:
+        return _image(entry, entry.image, table, names)
+    return _tabular(entry, table, names)
+
+
+def _features(spec: specs.Spec, entry: specs.Input, table: Table) -> list[str]:
+    """The columns that go in: those asked for, else all but targets and key."""
+    at = f"{spec.path}: inputs.{entry.name}"
+    names = _chosen(at, entry, table, set(target_names(spec, entry.csv, table.columns)))
+    if not names:
+        raise SpecError(
+            f"{at}: no column of {str(table.path)!r} is left to be a feature;"
+            f" it has {listed(table.columns)}"
+        )
+    for name in names:
+        if name.endswith(NAMELESS):
+            raise DataError(
+                f"{table.path}: {name.removesuffix(NAMELESS)} has no name in the header; name it,"
+                f" remove it, or say which columns go in with inputs.{entry.name}.columns"
+            )
+    features = set(names)
+    for name in entry.categorical:
+        table.require(name, f"{at}.categorical")
+        if name not in features:
+            raise SpecError(
+                f"{at}.categorical: {name!r} is no feature of this input; they are {listed(names)}"
+            )
+    return names
+
+
+def _chosen(at: str, entry: specs.Input, table: Table, targets: set[str]) -> list[str]:
+    if entry.columns is None:
+        return [name for name in table.columns if name not in targets and name != entry.key]
+    names = [table.require(name, f"{at}.columns") for name in entry.columns]
+    for name in names:
+        if name in targets or name == entry.key:
+            what = "the key" if name == entry.key else "a target, which no input may contain"
+            raise SpecError(f"{at}.columns: {name!r} is {what}; remove it")
+    return names
+
+
+def _image(
+    entry: specs.Input, size: tuple[int, ...], table: Table, names: list[str]
+) -> tuple[Input, Arrays, list[str]]:
+    if len(names) != math.prod(size):
+        shape = " x ".join(map(str, size))
+        raise DataError(
+            f"{table.path}: {len(names)} columns of pixels; inputs.{entry.name}.image ="
+            f" {list(size)} needs {shape} = {math.prod(size)}"
+        )
+    if all(table.frame[name].dtype == np.float32 for name in names):
+        pixels = table.frame[names].to_numpy(np.float32)
+    else:
+        pixels = np.empty((len(table.frame), len(names)), np.float32)
+        for place, name in enumerate(names):
+            column = table.column(name)
+            column.refuse(column.mark(is_missing), "have no value; a pixel has no default")
+            pixels[:, place] = column.numbers()
+    pixels = np.ascontiguousarray(pixels)
+    tensor = Tensor(entry.name, "float32", (len(names),))
+    seen = _statistics(pixels)
+    described = Input(entry.name, "image", (tensor,), size=size, statistics=seen)
+    return described, {entry.name: pixels}, []
+
+
+def _tabular(entry: specs.Input, table: Table, names: list[str]) -> tuple[Input, Arrays, list[str]]:
+    """Numbers side by side in one tensor, each text column in one of its own."""
+    features: list[Feature] = []
+    numbers: list[NDArray[np.float32]] = []
+    texts: Arrays = {}
+    notes: list[str] = []
+    categorical = set(entry.categorical)
+    for name in names:
+        column = table.column(name)
+        missing = column.mark(is_missing)
+        if missing.all():
+            column.stop(
+                f"all {len(column)} cells are empty; fill them, or name the other columns in"
+                f" inputs.{entry.name}.columns"
+            )
+        if name not in categorical and _is_numeric(column, missing, entry):
+            feature, values = _number_feature(column, missing)
+            numbers.append(values.astype(np.float32))
+            default: object = feature.default
+            if isinstance(default, int) and np.abs(values).max() > EXACT:
+                notes.append(
+                    f"{table.path.name}: column {name!r}: whole numbers over {EXACT:,} lose their"
+                    " last digits in float32; if they are names, not amounts, leave them out or"
+                    f" make them inputs.{entry.name}.categorical"
+                )
+        else:
+            feature, cells = _text_feature(column, missing)
+            texts[f"{entry.name}.{name}"] = cells.reshape(-1, 1)
+        features.append(feature)
+        if missing.any():
+            notes.append(_default_note(table, column, missing, feature.default))
+    arrays = ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | texts
+    return tabular(entry.name, features), arrays, notes
+
+
+def _number_feature(
+    column: Column, missing: NDArray[np.bool_]
+) -> tuple[Feature, NDArray[np.float64]]:
+    """The feature, with the median as its default, and the column with that where it is missing."""
+    values = column.numbers(missing)
+    default = _middle(column, values[~missing])
+    values[missing] = default
+    return Feature(column.name, "", 0, default, None, _statistics(values)), values
+
+
+def _text_feature(
+    column: Column, missing: NDArray[np.bool_]
+) -> tuple[Feature, NDArray[np.object_]]:
+    """The feature, with the commonest text as its default, and the column with that in it."""
+    cells = np.array(column.texts, object)[column.codes]
+    vocabulary, counts = np.unique(cells[~missing].astype(str), return_counts=True)
+    default = str(vocabulary[counts.argmax()])
+    cells[missing] = default
+    return Feature(column.name, "", 0, default, tuple(map(str, vocabulary))), cells
+
+
+def _default_note(
+    table: Table, column: Column, missing: NDArray[np.bool_], default: float | str | None
+) -> str:
+    count = int(missing.sum())
+    verb = "is missing and takes" if count == 1 else "are missing and take"
+    return (
+        f"{table.path.name}: column {column.name!r}: {count} of {len(column)} cells {verb}"
+        f" {default!r}"
+    )
+
+
+def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: specs.Input) -> bool:
+    """Whether the column holds numbers; refused where it holds neither those nor categories."""
+    cells = int((~missing).sum())
+    numbers = int(column.mark(is_number).sum())
+    if 2 * numbers >= cells:
+        return True  # cells that are no number then stop the reading
+    distinct = sum(not is_missing(text) for text in column.texts)
+    named = f"or name it in inputs.{entry.name}.categorical"
+    if int(column.mark(is_date).sum()) >= NEARLY_ALL * cells:
+        column.stop(
+            f"dates ({column.some()}); make them a number, as days since a day that means"
+            f" something, leave them out with inputs.{entry.name}.columns, {named}"
+        )
+    nearly_all = cells >= FEW and distinct >= NEARLY_ALL * cells
+    if nearly_all or (distinct > MANY and 2 * distinct > cells):
+        column.stop(
+            f"text with {distinct} different values in {cells} rows ({column.some()}) is no"
+            f" category; leave it out with inputs.{entry.name}.columns, {named}"
+        )
+    return False
+
+
+def _middle(column: Column, values: NDArray[np.float64]) -> float:
+    """The median; of whole numbers the lower of the middle two, so that it is one of them."""
+    if all(is_missing(text) or is_counted(text) for text in column.texts):
+        return int(np.sort(values)[(len(values) - 1) // 2])
+    return float(f"{np.median(values):.7g}")  # as many digits as a float32 has
+
+
+def _statistics(values: NDArray[np.floating]) -> Statistics:
+    mean = values.mean(dtype=np.float64)
+    # Millions of pixels stay float32 here: only the sums need to be wide.
+    spread = np.square(values - values.dtype.type(mean)).mean(dtype=np.float64)
+    return Statistics(float(values.min()), float(values.max()), float(mean), math.sqrt(spread))

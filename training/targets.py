@@ -1,0 +1,171 @@
+"""A head's columns become what it learns, and its labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.errors import nearest
+from service.kinds import label_count
+from service.signature import TRUE_FALSE
+from training.cells import is_missing, is_number, is_truth, is_whole, listed, number, show, whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training import spec as specs
+    from training.table import Column, Table
+
+# With more distinct values than this, and than half its rows, a column of text has no classes.
+MANY = 20
+
+
+def _target(entry: specs.Input, column: str | int | None, names: list[str]) -> str:
+    """The column meant by a head's (input, column): the input's own target, else the last."""
+    if column is not None:
+        return str(column)
+    if entry.target is not None:
+        return str(entry.target)
+    return ([name for name in names if name != entry.key] or names)[-1]
+
+
+def target_names(spec: specs.Spec, name: str, names: list[str]) -> list[str]:
+    """The columns of one file that are targets, of a head or by an input's own word."""
+    found = [
+        str(entry.target)
+        for entry in spec.inputs.values()
+        if entry.csv == name and entry.target is not None
+    ]
+    for head in spec.heads.values():
+        for owner, column in head.targets:
+            entry = spec.inputs[owner]
+            if entry.csv == name:
+                found.append(_target(entry, column, names))
+    known = set(names)
+    return [column for column in dict.fromkeys(found) if column in known]
+
+
+def check_targets(spec: specs.Spec, csv: str, table: Table) -> None:
+    """Refuse targets of one file that it has no columns for.
+
+    Raises:
+        SpecError: naming the first.
+    """
+    for entry in spec.inputs.values():
+        if entry.csv == csv and entry.target is not None:
+            table.require(str(entry.target), f"{spec.path}: inputs.{entry.name}.target")
+    for head in spec.heads.values():
+        for owner, column in head.targets:
+            if spec.inputs[owner].csv == csv and column is not None:
+                table.require(str(column), f"{spec.path}: heads.{head.name}.target")
+
+
+def learn(
+    spec: specs.Spec, head: specs.Head, table: Table
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """What the head learns, and its labels.
+
+    Raises:
+        SpecError: a cell is none of the labels that the spec gives.
+        DataError: the targets have cells that such a head cannot learn.
+    """
+    columns = [
+        table.column(_target(spec.inputs[owner], column, table.columns))
+        for owner, column in head.targets
+    ]
+    for column in columns:
+        missing = column.mark(is_missing)
+        if head.labels is not None:
+            missing &= ~column.mark(head.labels.__contains__)
+        column.refuse(
+            missing,
+            f"have no value, which head {head.name!r} learns",
+            "; fill them or remove those rows",
+        )
+    if head.kind in ("regression", "multilabel"):
+        values = np.stack([column.numbers() for column in columns], axis=1).astype(np.float32)
+        if head.kind == "regression":
+            return values, None
+        for place, column in enumerate(columns):
+            column.refuse(~np.isin(values[:, place], (0, 1)), "are neither 0 nor 1")
+        return values, head.labels or tuple(column.name for column in columns)
+    [column] = columns
+    indices, labels = _classes(spec, head, column)
+    if head.kind == "binary":
+        return indices.astype(np.float32).reshape(-1, 1), labels
+    return indices, labels
+
+
+def _classes(
+    spec: specs.Spec, head: specs.Head, column: Column
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Each row's place among the labels, and the labels."""
+    if head.labels is None:
+        labels, places = _own_labels(head, column)
+    else:
+        key = f"{spec.path}: heads.{head.name}.labels"
+        labels, places = head.labels, _given_labels(key, head.labels, column)
+    return np.array([places[text] for text in column.texts], np.int32)[column.codes], labels
+
+
+def _own_labels(head: specs.Head, column: Column) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The labels that a column itself has, sorted; and where each of its cells is among them."""
+    mostly_numbers = 2 * int(column.mark(is_number).sum()) >= len(column)
+    if mostly_numbers and not is_truth(column.texts):
+        column.refuse(
+            ~column.mark(is_whole),
+            f"are not a whole number, which the {head.kind} head {head.name!r} needs",
+        )
+        order = sorted({whole(text) for text in column.texts})
+        labels = tuple(map(str, order))
+        place_of = {value: place for place, value in enumerate(order)}
+        places = {text: place_of[whole(text)] for text in column.texts}
+    else:
+        labels = tuple(sorted(column.texts))
+        places = {text: place for place, text in enumerate(labels)}
+    _check_labels(head, column, labels)
+    return labels, places
+
+
+def _given_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str, int]:
+    """Where each of the column's cells is among the labels: by its text, or as their index.
+
+    Raises:
+        SpecError: some are not among them; the message begins with `key`, where the labels are.
+    """
+    place_of = {label: place for place, label in enumerate(labels)}
+    places = {text: place_of[text] for text in column.texts if text in place_of}
+    # A label that is itself a number is met by value: 7.0 is "7", wherever that stands.
+    values = {whole(label): place for place, label in enumerate(labels) if is_whole(label)}
+    for text in column.texts:
+        if text not in places and is_whole(text) and whole(text) in values:
+            places[text] = values[whole(text)]
+    unknown = column.mark(lambda text: text not in places)
+    if not unknown.any():
+        return places
+    if column.mark(is_whole).all() and len(values) < len(labels):
+        outside = column.mark(lambda text: not 0 <= whole(text) < len(labels))
+        verb = f"are no index of a label: 0 to {len(labels) - 1} for {listed(labels)}"
+        column.refuse(outside, verb, key=key)
+        return {text: whole(text) for text in column.texts}
+    if is_truth(column.texts) and len(labels) == len(TRUE_FALSE):
+        return {text: int(number(text)) for text in column.texts}
+    first = column.texts[column.codes[int(unknown.argmax())]]
+    verb = f"have a label that is not one of {listed(labels)}"
+    column.refuse(unknown, verb, nearest(first, labels), key)
+    return places
+
+
+def _check_labels(head: specs.Head, column: Column, labels: tuple[str, ...]) -> None:
+    count = len(labels)
+    of = f"the {head.kind} head {head.name!r}"
+    if count == 1:
+        column.stop(f"every row is {show(labels[0])}, so {of} has nothing to learn")
+    if head.kind == "binary" and count != label_count(head.kind, 1):
+        column.stop(f"{count} different values ({column.some()}); {of} needs 2")
+    if count > MANY and 2 * count > len(column):
+        column.stop(
+            f"{count} different values in {len(column)} rows ({column.some()}) are no classes for"
+            f" {of}; a head of kind regression learns numbers"
+        )
