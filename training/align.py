@@ -11,11 +11,11 @@ from training.cells import is_missing, show
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from training import spec as specs
+    from training.spec import Spec
     from training.table import Column, Table
 
 
-def align(spec: specs.Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
+def align(spec: Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
     """The tables with row i of each belonging together, as far as the spec says so; and notes."""
     if spec.align == "key":
         return _join(spec, tables)
@@ -35,7 +35,7 @@ def align(spec: specs.Spec, tables: dict[str, Table]) -> tuple[dict[str, Table],
     return tables, [note]
 
 
-def _join(spec: specs.Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
+def _join(spec: Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
     """The rows whose key is in every table, in the order of the first; the rest is noted."""
     keys = {}
     for entry in spec.inputs.values():

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from training.head_spec import HeadSpec
     from training.rows import Arrays, Data
-    from training.spec import Head, Layer, Spec
+    from training.spec import LayerSpec, Spec
 
 # These take their tensors as one list; any other layer is given a concatenation of them, unless
 # its call asks for several (MultiHeadAttention).
@@ -106,7 +107,7 @@ def _build(spec: Spec, data: Data) -> Built:
     return Built(model, names, one_hot)
 
 
-def metric(head: Head) -> Any:
+def metric(head: HeadSpec) -> Any:
     """A fresh Keras metric for a head: the spec's, or the one that its kind is scored by."""
     name = metric_name(head)
     if name != "accuracy":
@@ -118,16 +119,16 @@ def metric(head: Head) -> Any:
     return keras.metrics.BinaryAccuracy(name=name, threshold=head.threshold or THRESHOLD)
 
 
-def metric_name(head: Head) -> str:
+def metric_name(head: HeadSpec) -> str:
     """What a head is scored by."""
     return head.metric or ("mae" if head.kind == "regression" else "accuracy")
 
 
-def _loss(head: Head) -> str:
+def _loss(head: HeadSpec) -> str:
     return head.loss or LOSSES[head.kind]
 
 
-def _wants_one_hot(head: Head) -> bool:
+def _wants_one_hot(head: HeadSpec) -> bool:
     name = _loss(head).lower().replace("_", "")
     return head.kind == "multiclass" and not name.startswith("sparse")
 
@@ -141,7 +142,7 @@ class _Graph:
         self.nodes: dict[str, Any] = {}
         self.layers: dict[str, Any] = {}
         self.inputs: dict[str, Any] = {}  # by tensor
-        followers: list[Layer | Head] = [*spec.layers.values(), *spec.heads.values()]
+        followers: list[LayerSpec | HeadSpec] = [*spec.layers.values(), *spec.heads.values()]
         self.after = {follower.name: follower.after for follower in followers}
         self.taken = {text for after in self.after.values() for text in after}
         self.entries = data.inputs
@@ -245,7 +246,7 @@ class _Graph:
                 self.nodes[last] = self._layer(self.spec.layers[last], made)
         return self.nodes[name]
 
-    def _layer(self, layer: Layer, tensors: list[Any]) -> Any:
+    def _layer(self, layer: LayerSpec, tensors: list[Any]) -> Any:
         owner = self.spec.layers[layer.share] if layer.share else layer
         at = f"layers.{owner.name}.{owner.kind}"
         if owner.kind in TAKES_LIST:
@@ -259,7 +260,7 @@ class _Graph:
         where = f"layers.{layer.name}.share" if layer.share else at
         return _ask(self.spec, where, self.layers[owner.name], *arguments)
 
-    def _make(self, at: str, layer: Layer, tensor: Any) -> Any:
+    def _make(self, at: str, layer: LayerSpec, tensor: Any) -> Any:
         kind = getattr(keras.layers, layer.kind)
         arguments = _ask(self.spec, at, _value, layer.arguments)
         learns = layer.kind in ADAPTED and ADAPTED[layer.kind] not in arguments
@@ -272,7 +273,7 @@ class _Graph:
             _ask(self.spec, at, made.adapt, self._reaching(tensor))
         return made
 
-    def _head(self, head: Head, tensors: list[Any]) -> Any:
+    def _head(self, head: HeadSpec, tensors: list[Any]) -> Any:
         at = f"heads.{head.name}"
         tensor = self._join(head.name, tensors)
         if len(tensor.shape) != _FLAT:
@@ -345,7 +346,7 @@ def _moments(values: NDArray[Any], axis: Any) -> dict[str, Any]:
     return {"mean": mean.astype(np.float32), "variance": variance.astype(np.float32)}
 
 
-def _units(head: Head, data: Data) -> int:
+def _units(head: HeadSpec, data: Data) -> int:
     labels = data.labels[head.name]
     if head.kind == "multiclass" and labels is not None:
         return len(labels)

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.signature import Input
-    from training import spec as specs
+    from training.input_spec import InputSpec
     from training.rows import Arrays
+    from training.spec import Spec
     from training.table import Table
 
 
-def load(spec: specs.Spec, folder: Path | None = None) -> Data:
+def load(spec: Spec, folder: Path | None = None) -> Data:
     """Read every file that `spec` names, from beside it or, by base name, from `folder`.
 
     Raises:
@@ -55,7 +56,7 @@ def load(spec: specs.Spec, folder: Path | None = None) -> Data:
     return Data(sources, spec.align, inputs, labels, tuple(notes))
 
 
-def _read(spec: specs.Spec, entry: specs.Input, folder: Path | None) -> Table:
+def _read(spec: Spec, entry: InputSpec, folder: Path | None) -> Table:
     base = re.split(r"[/\\]", entry.csv)[-1]
     wanted = spec.path.parent / entry.csv if folder is None else folder / base
     every = "" if folder is None else "; --data has to hold every file of the spec"
@@ -74,7 +75,7 @@ def _read(spec: specs.Spec, entry: specs.Input, folder: Path | None) -> Table:
 
 
 def _read_inputs(
-    spec: specs.Spec, csv: str, table: Table, notes: list[str]
+    spec: Spec, csv: str, table: Table, notes: list[str]
 ) -> tuple[Arrays, dict[str, Input]]:
     """The inputs of one file: arrays by tensor, and each input as the signature describes it."""
     arrays: Arrays = {}
@@ -89,7 +90,7 @@ def _read_inputs(
 
 
 def _read_targets(
-    spec: specs.Spec, csv: str, table: Table
+    spec: Spec, csv: str, table: Table
 ) -> tuple[Arrays, dict[str, tuple[str, ...] | None]]:
     """The heads whose targets are in one file: what each learns, and its labels."""
     targets: Arrays = {}

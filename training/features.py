@@ -19,8 +19,9 @@ from training.targets import MANY, target_names
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training import spec as specs
+    from training.input_spec import InputSpec
     from training.rows import Arrays
+    from training.spec import Spec
     from training.table import Column, Table
 
 # A text column of at least so many rows is no category if nearly every value is another.
@@ -28,7 +29,7 @@ FEW = 8
 NEARLY_ALL = 0.9
 
 
-def prepare(spec: specs.Spec, entry: specs.Input, table: Table) -> tuple[Input, Arrays, list[str]]:
+def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, list[str]]:
     """An input of `spec` from its file: its description, its arrays by tensor, and notes.
 
     Raises:
@@ -41,7 +42,7 @@ def prepare(spec: specs.Spec, entry: specs.Input, table: Table) -> tuple[Input, 
     return _tabular(entry, table, names)
 
 
-def _features(spec: specs.Spec, entry: specs.Input, table: Table) -> list[str]:
+def _features(spec: Spec, entry: InputSpec, table: Table) -> list[str]:
     """The columns that go in: those asked for, else all but targets and key."""
     at = f"{spec.path}: inputs.{entry.name}"
     names = _chosen(at, entry, table, set(target_names(spec, entry.csv, table.columns)))
@@ -66,7 +67,7 @@ def _features(spec: specs.Spec, entry: specs.Input, table: Table) -> list[str]:
     return names
 
 
-def _chosen(at: str, entry: specs.Input, table: Table, targets: set[str]) -> list[str]:
+def _chosen(at: str, entry: InputSpec, table: Table, targets: set[str]) -> list[str]:
     if entry.columns is None:
         return [name for name in table.columns if name not in targets and name != entry.key]
     names = [table.require(name, f"{at}.columns") for name in entry.columns]
@@ -78,7 +79,7 @@ def _chosen(at: str, entry: specs.Input, table: Table, targets: set[str]) -> lis
 
 
 def _image(
-    entry: specs.Input, size: tuple[int, ...], table: Table, names: list[str]
+    entry: InputSpec, size: tuple[int, ...], table: Table, names: list[str]
 ) -> tuple[Input, Arrays, list[str]]:
     if len(names) != math.prod(size):
         shape = " x ".join(map(str, size))
@@ -101,7 +102,7 @@ def _image(
     return described, {entry.name: pixels}, []
 
 
-def _tabular(entry: specs.Input, table: Table, names: list[str]) -> tuple[Input, Arrays, list[str]]:
+def _tabular(entry: InputSpec, table: Table, names: list[str]) -> tuple[Input, Arrays, list[str]]:
     """Numbers side by side in one tensor, each text column in one of its own."""
     features: list[Feature] = []
     numbers: list[NDArray[np.float32]] = []
@@ -168,7 +169,7 @@ def _default_note(
     )
 
 
-def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: specs.Input) -> bool:
+def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: InputSpec) -> bool:
     """Whether the column holds numbers; refused where it holds neither those nor categories."""
     cells = int((~missing).sum())
     numbers = int(column.mark(is_number).sum())

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.build import Built
+    from training.head_spec import HeadSpec
     from training.rows import Arrays, Data
-    from training.spec import Head, Spec
+    from training.spec import Spec
 
 SCORING_BATCH = 512
 EVEN = 0.5
@@ -172,7 +173,7 @@ def _watched(
     return _batch(built, x, y, weights)
 
 
-def _weights(spec: Spec, head: Head, data: Data) -> NDArray[Any] | None:
+def _weights(spec: Spec, head: HeadSpec, data: Data) -> NDArray[Any] | None:
     """What a row counts, by its label's place; `None` where all count the same."""
     if head.class_weights is None:
         return None
@@ -285,13 +286,13 @@ def _rows(data: Data, head: str) -> int:
     return len(target(data, head))
 
 
-def _measure(head: Head, targets: NDArray[Any], answers: NDArray[Any]) -> float:
+def _measure(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> float:
     metric = builder.metric(head)
     metric.update_state(targets, answers)
     return float(np.mean(metric.result()))
 
 
-def _commonest(head: Head, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
+def _commonest(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
     """The best answer that is always the same: the commonest class, or the mean."""
     if head.kind == "regression":
         return targets.mean(axis=0)

@@ -14,14 +14,16 @@ from training.cells import is_missing, is_number, is_truth, is_whole, listed, nu
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training import spec as specs
+    from training.head_spec import HeadSpec
+    from training.input_spec import InputSpec
+    from training.spec import Spec
     from training.table import Column, Table
 
 # With more distinct values than this, and than half its rows, a column of text has no classes.
 MANY = 20
 
 
-def _target(entry: specs.Input, column: str | int | None, names: list[str]) -> str:
+def _target(entry: InputSpec, column: str | int | None, names: list[str]) -> str:
     """The column meant by a head's (input, column): the input's own target, else the last."""
     if column is not None:
         return str(column)
@@ -30,7 +32,7 @@ def _target(entry: specs.Input, column: str | int | None, names: list[str]) -> s
     return ([name for name in names if name != entry.key] or names)[-1]
 
 
-def target_names(spec: specs.Spec, name: str, names: list[str]) -> list[str]:
+def target_names(spec: Spec, name: str, names: list[str]) -> list[str]:
     """The columns of one file that are targets, of a head or by an input's own word."""
     found = [
         str(entry.target)
@@ -46,7 +48,7 @@ def target_names(spec: specs.Spec, name: str, names: list[str]) -> list[str]:
     return [column for column in dict.fromkeys(found) if column in known]
 
 
-def check_targets(spec: specs.Spec, csv: str, table: Table) -> None:
+def check_targets(spec: Spec, csv: str, table: Table) -> None:
     """Refuse targets of one file that it has no columns for.
 
     Raises:
@@ -61,9 +63,7 @@ def check_targets(spec: specs.Spec, csv: str, table: Table) -> None:
                 table.require(str(column), f"{spec.path}: heads.{head.name}.target")
 
 
-def learn(
-    spec: specs.Spec, head: specs.Head, table: Table
-) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """What the head learns, and its labels.
 
     Raises:
@@ -98,7 +98,7 @@ def learn(
 
 
 def _classes(
-    spec: specs.Spec, head: specs.Head, column: Column
+    spec: Spec, head: HeadSpec, column: Column
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Each row's place among the labels, and the labels."""
     if head.labels is None:
@@ -109,7 +109,7 @@ def _classes(
     return np.array([places[text] for text in column.texts], np.int32)[column.codes], labels
 
 
-def _own_labels(head: specs.Head, column: Column) -> tuple[tuple[str, ...], dict[str, int]]:
+def _own_labels(head: HeadSpec, column: Column) -> tuple[tuple[str, ...], dict[str, int]]:
     """The labels that a column itself has, sorted; and where each of its cells is among them."""
     mostly_numbers = 2 * int(column.mark(is_number).sum()) >= len(column)
     if mostly_numbers and not is_truth(column.texts):
@@ -157,7 +157,7 @@ def _given_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str
     return places
 
 
-def _check_labels(head: specs.Head, column: Column, labels: tuple[str, ...]) -> None:
+def _check_labels(head: HeadSpec, column: Column, labels: tuple[str, ...]) -> None:
     count = len(labels)
     of = f"the {head.kind} head {head.name!r}"
     if count == 1:

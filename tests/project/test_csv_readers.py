@@ -19,8 +19,9 @@ from service.wire import cells, mlflow
 from training import cells as training_cells
 from training import data, table
 from training.errors import DataError
-from training.spec import Fit, Input, Spec
-from training.spec import Head as SpecHead
+from training.head_spec import HeadSpec
+from training.input_spec import InputSpec
+from training.spec import FitSpec, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,16 +138,16 @@ def test_rows_that_are_aligned_by_position_stay_so(tmp_path: Path) -> None:
     """A blank line in one file does not pair its next row with the target of the one before."""
     (tmp_path / "x.csv").write_text("a,x\n1,0\n2,0\n3,0\n4,0\n")
     (tmp_path / "y.csv").write_text("b\n10\n\n30\n40\n")
-    entries = [Input("p", "x.csv", columns=("a",)), Input("q", "y.csv", columns=("b",))]
+    entries = [InputSpec("p", "x.csv", columns=("a",)), InputSpec("q", "y.csv", columns=("b",))]
     spec = Spec(
         path=tmp_path / "spec.toml",
         digest="",
         name="m",
         inputs={entry.name: entry for entry in entries},
         layers={},
-        heads={"o": SpecHead("o", ("p", "q"), "regression", (("p", "x"),))},
+        heads={"o": HeadSpec("o", ("p", "q"), "regression", (("p", "x"),))},
         align="position",
-        fit=Fit(),
+        fit=FitSpec(),
     )
 
     found = data.load(spec)

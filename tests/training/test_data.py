@@ -23,7 +23,9 @@ from service.signature import Feature, Statistics, Tensor
 from training import data, features, rows, table, targets
 from training import spec as specs
 from training.errors import DataError, SpecError
-from training.spec import Fit, Head, Input, Spec
+from training.head_spec import HeadSpec
+from training.input_spec import InputSpec
+from training.spec import FitSpec, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,14 +36,14 @@ AGES = "age,bought\n20,0\n30,1\n40,1\n"
 
 def make(
     folder: Path,
-    inputs: list[Input],
-    heads: list[Head] | None = None,
+    inputs: list[InputSpec],
+    heads: list[HeadSpec] | None = None,
     align: str = "position",
     rows: int | None = None,
 ) -> Spec:
     """A spec in `folder`; unless given, one binary head `o` learns the first input's target."""
     if heads is None:
-        heads = [Head("o", (inputs[0].name,), "binary", ((inputs[0].name, None),))]
+        heads = [HeadSpec("o", (inputs[0].name,), "binary", ((inputs[0].name, None),))]
     return Spec(
         path=folder / "spec.toml",
         digest="",
@@ -50,23 +52,29 @@ def make(
         layers={},
         heads={head.name: head for head in heads},
         align=align,
-        fit=Fit(rows=rows),
+        fit=FitSpec(rows=rows),
     )
 
 
-def head(kind: str = "binary", *columns: str | int | None, name: str = "o", **more: Any) -> Head:
+def head(
+    kind: str = "binary", *columns: str | int | None, name: str = "o", **more: Any
+) -> HeadSpec:
     """A head over columns of the input `a`."""
-    return Head(name, ("a",), kind, tuple(("a", column) for column in columns or (None,)), **more)
+    return HeadSpec(
+        name, ("a",), kind, tuple(("a", column) for column in columns or (None,)), **more
+    )
 
 
-def load(folder: Path, text: str, *heads: Head, rows: int | None = None, **more: Any) -> rows.Data:
+def load(
+    folder: Path, text: str, *heads: HeadSpec, rows: int | None = None, **more: Any
+) -> rows.Data:
     """What `a.csv` with this text becomes as the input `a`."""
     (folder / "a.csv").write_bytes(text.encode())
-    entry = Input("a", "a.csv", **more)
+    entry = InputSpec("a", "a.csv", **more)
     return data.load(make(folder, [entry], list(heads) or None, rows=rows))
 
 
-def source(folder: Path, text: str, *heads: Head, **more: Any) -> Any:
+def source(folder: Path, text: str, *heads: HeadSpec, **more: Any) -> Any:
     """The one source of `load`, with its inputs and labels."""
     found = load(folder, text, *heads, **more)
     [one] = found.sources.values()
@@ -101,14 +109,14 @@ def test_the_shipped_files_are_numbers_with_both_classes_in_the_first_14_rows(
 ) -> None:
     """Three heads of 14 rows have something to learn from the shipped files."""
     inputs = [
-        Input("insurance", "insurance.csv"),
-        Input("fruit", "fruits.csv"),
-        Input("digit", "mnist_train_small.csv", header=False, target=0, image=(28, 28)),
+        InputSpec("insurance", "insurance.csv"),
+        InputSpec("fruit", "fruits.csv"),
+        InputSpec("digit", "mnist_train_small.csv", header=False, target=0, image=(28, 28)),
     ]
     heads = [
-        Head("o1", ("insurance",), "binary", (("insurance", None),), labels=("no", "yes")),
-        Head("o2", ("fruit",), "binary", (("fruit", None),), labels=("Apple", "Banana")),
-        Head("o3", ("digit",), "multiclass", (("digit", None),), labels=tuple("0123456789")),
+        HeadSpec("o1", ("insurance",), "binary", (("insurance", None),), labels=("no", "yes")),
+        HeadSpec("o2", ("fruit",), "binary", (("fruit", None),), labels=("Apple", "Banana")),
+        HeadSpec("o3", ("digit",), "multiclass", (("digit", None),), labels=tuple("0123456789")),
     ]
 
     found = data.load(make(tmp_path, inputs, heads, rows=14), SHIPPED)
@@ -219,7 +227,7 @@ def test_no_target_of_any_head_is_a_feature(tmp_path: Path) -> None:
 def test_two_inputs_of_one_file_share_its_rows(tmp_path: Path) -> None:
     """One file is one source however many inputs it has."""
     (tmp_path / "a.csv").write_text("p,q,y\n1,2,0\n3,4,1\n", "utf-8")
-    inputs = [Input("a", "a.csv", columns=("p",)), Input("b", "a.csv", columns=("q",))]
+    inputs = [InputSpec("a", "a.csv", columns=("p",)), InputSpec("b", "a.csv", columns=("q",))]
 
     found = data.load(make(tmp_path, inputs, align="sample"))
 
@@ -373,8 +381,8 @@ def two(folder: Path, first: str, second: str, align: str, key: str | None = Non
     """What two files of one input each become."""
     (folder / "a.csv").write_text(first, "utf-8")
     (folder / "b.csv").write_text(second, "utf-8")
-    inputs = [Input("a", "a.csv", key=key), Input("b", "b.csv", key=key)]
-    heads = [head(), Head("p", ("b",), "regression", (("b", None),))]
+    inputs = [InputSpec("a", "a.csv", key=key), InputSpec("b", "b.csv", key=key)]
+    heads = [head(), HeadSpec("p", ("b",), "regression", (("b", None),))]
     return data.load(make(folder, inputs, heads, align=align))
 
 
@@ -420,7 +428,7 @@ def test_images_join_by_key_too(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("k7,0,1,2\nk8,1,3,4\n", "utf-8")
     (tmp_path / "b.csv").write_text("k8,5,6,7\nk7,8,9,1\n", "utf-8")
     inputs = [
-        Input(name, f"{name}.csv", header=False, target=1, image=(1, 2), key="0")
+        InputSpec(name, f"{name}.csv", header=False, target=1, image=(1, 2), key="0")
         for name in ("a", "b")
     ]
 
@@ -565,7 +573,7 @@ def test_case_and_compression_of_a_name_do_not_matter(
     folder = tmp_path / ("other" if elsewhere else "data")
     folder.mkdir()
     (folder / name).write_bytes(write(AGES.encode()))
-    spec = make(tmp_path, [Input("a", f"data/{asked}")])
+    spec = make(tmp_path, [InputSpec("a", f"data/{asked}")])
 
     found = data.load(spec, folder if elsewhere else None)
 
@@ -578,7 +586,7 @@ def test_a_zip_holds_one_csv(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
         archive.writestr("a.csv", AGES)
         archive.writestr("notes.txt", "x")
-    spec = make(tmp_path, [Input("a", "a.csv")])
+    spec = make(tmp_path, [InputSpec("a", "a.csv")])
     assert data.load(spec).sources["a.csv"].rows == 3
 
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "a") as archive:
@@ -591,11 +599,11 @@ def test_of_two_candidates_the_exact_one_is_meant(tmp_path: Path) -> None:
     """An exact name wins; otherwise both are named."""
     (tmp_path / "A.csv").write_text(AGES, "utf-8")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(AGES.encode()))
-    spec = make(tmp_path, [Input("a", "a.csv")])
+    spec = make(tmp_path, [InputSpec("a", "a.csv")])
 
     with refused(SpecError, "inputs.a.csv: 'a.csv' could be A.csv and a.csv.gz in", "exactly"):
         data.load(spec)
-    exact = make(tmp_path, [Input("a", "A.csv")])
+    exact = make(tmp_path, [InputSpec("a", "A.csv")])
     assert tmp_path / "A.csv" == data.load(exact).sources["A.csv"].path
 
 
@@ -606,13 +614,13 @@ def test_an_absent_file_is_told_with_those_there(tmp_path: Path) -> None:
     with refused(
         SpecError, "spec.toml: inputs.a.csv: no file 'insurence.csv' in", "'insurance.csv'?"
     ):
-        data.load(make(tmp_path, [Input("a", "insurence.csv")]))
+        data.load(make(tmp_path, [InputSpec("a", "insurence.csv")]))
     with refused(SpecError, "no file 'zzz' in", "; CSV files there: insurance.csv"):
-        data.load(make(tmp_path, [Input("a", "zzz")]))
+        data.load(make(tmp_path, [InputSpec("a", "zzz")]))
     with refused(SpecError, "no file 'zzz' in", "; --data has to hold every file of the spec"):
-        data.load(make(tmp_path, [Input("a", "zzz")]), tmp_path)
+        data.load(make(tmp_path, [InputSpec("a", "zzz")]), tmp_path)
     with refused(SpecError, "inputs.a.csv: no folder", "nowhere' to read"):
-        data.load(make(tmp_path, [Input("a", "a.csv")]), tmp_path / "nowhere")
+        data.load(make(tmp_path, [InputSpec("a", "a.csv")]), tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zip"])
@@ -621,7 +629,7 @@ def test_a_damaged_archive_is_no_data(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"a.csv{suffix}").write_bytes(AGES.encode())
 
     with refused(DataError, f"a.csv{suffix}: cannot be read as a {suffix} file: "):
-        data.load(make(tmp_path, [Input("a", "a.csv")]))
+        data.load(make(tmp_path, [InputSpec("a", "a.csv")]))
 
 
 # Bad data, bad specs
@@ -807,7 +815,7 @@ def test_bad_data_stop_with_file_place_and_count(
     ],
 )  # fmt: skip
 def test_bad_targets_stop_with_file_place_and_count(
-    text: str, learner: Head, parts: tuple[str, ...], tmp_path: Path
+    text: str, learner: HeadSpec, parts: tuple[str, ...], tmp_path: Path
 ) -> None:
     """A target is a class, 0 or 1, or a number."""
     with refused(DataError, *parts):
@@ -913,7 +921,7 @@ def test_a_text_with_nearly_as_many_values_as_rows_is_no_category(
     ],
 )  # fmt: skip
 def test_a_column_that_is_not_there_is_the_specs_mistake(
-    learner: Head, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
+    learner: HeadSpec, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
 ) -> None:
     """The message names the spec's key, the file and the nearest column."""
     with refused(SpecError, *parts):
@@ -949,7 +957,7 @@ def test_another_encoding_is_refused(
     (tmp_path / "a.csv").write_bytes(content)
 
     with refused(DataError, *parts):
-        data.load(make(tmp_path, [Input("a", "a.csv")]))
+        data.load(make(tmp_path, [InputSpec("a", "a.csv")]))
 
 
 def test_names_are_a_category_when_the_spec_says_so(tmp_path: Path) -> None:
@@ -970,14 +978,14 @@ def test_a_header_of_numbers_is_taken_for_data(tmp_path: Path) -> None:
         "a.csv: line 1: 3 of 4 columns are named by numbers, first '33';",
         "if line 1 is data, set header = false",
     ):
-        data.load(make(tmp_path, [Input("a", "a.csv")]))
+        data.load(make(tmp_path, [InputSpec("a", "a.csv")]))
 
 
 def test_rows_that_are_left_out_are_noted(tmp_path: Path) -> None:
     """Who trains on 14 rows of 20,000 should know."""
     (tmp_path / "insurance.csv").write_text(AGES, "utf-8")
 
-    found = data.load(make(tmp_path, [Input("a", "insurance.csv")], rows=2))
+    found = data.load(make(tmp_path, [InputSpec("a", "insurance.csv")], rows=2))
 
     assert found.notes[0] == "only the first 2 rows of each file are used (fit.rows)"
 
@@ -1013,7 +1021,7 @@ def test_what_inflates_past_the_memory_that_is_free_is_refused(
     tracemalloc.start()
     try:
         with refused(DataError, f"a.csv{suffix}: too large: its first "):
-            data.load(make(tmp_path, [Input("a", "a.csv")]))
+            data.load(make(tmp_path, [InputSpec("a", "a.csv")]))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -1031,7 +1039,7 @@ def test_a_zip_that_is_encrypted_is_said(tmp_path: Path) -> None:
     path.write_bytes(content)
 
     with refused(DataError, "a.csv.zip: cannot be read as a .zip file: ", "encrypted"):
-        data.load(make(tmp_path, [Input("a", "a.csv")]))
+        data.load(make(tmp_path, [InputSpec("a", "a.csv")]))
 
 
 MANY = 100_000
@@ -1052,8 +1060,8 @@ def _choose_columns(folder: Path) -> None:
     names = tuple(f"c{i}" for i in range(MANY))
     frame = pd.DataFrame(np.ones((1, MANY), np.float32), columns=pd.Index(names))
     given = table.Table(folder / "a.csv", header=True, frame=frame)
-    entry = Input("a", "a.csv", columns=names, categorical=names)
-    heads = [Head("o", ("a",), "multilabel", tuple(("a", name) for name in names[: MANY // 2]))]
+    entry = InputSpec("a", "a.csv", columns=names, categorical=names)
+    heads = [HeadSpec("o", ("a",), "multilabel", tuple(("a", name) for name in names[: MANY // 2]))]
     with refused(SpecError, "inputs.a.columns: 'c0' is a target"):
         features._features(make(folder, [entry], heads), entry, given)
 

@@ -8,7 +8,10 @@ import pytest
 
 from training import spec as specs
 from training.errors import SpecError
-from training.spec import Fit, Head, Input, Layer
+from training.head_spec import HeadSpec
+from training.input_spec import InputSpec
+from training.spec import FitSpec, LayerSpec
+from training.toml_file import LARGEST
 
 SPECS = Path(__file__).parents[2] / "training" / "specs"
 
@@ -73,15 +76,15 @@ def test_a_spec_is_read_as_its_inputs_layers_and_heads(tmp_path):
     assert len(spec.digest) == 64
     assert spec.name == "small"
     assert spec.inputs == {
-        "a": Input("a", "a.csv"),
-        "b": Input("b", "b.csv", header=False, target=0, image=(2, 2)),
+        "a": InputSpec("a", "a.csv"),
+        "b": InputSpec("b", "b.csv", header=False, target=0, image=(2, 2)),
     }
-    assert spec.layers == {"h": Layer("h", ("a", "b"), "Dense", {"units": 3})}
+    assert spec.layers == {"h": LayerSpec("h", ("a", "b"), "Dense", {"units": 3})}
     assert spec.heads == {
-        "x": Head("x", ("h",), "binary", (("a", None),), labels=("no", "yes")),
-        "y": Head("y", ("h",), "regression", (("b", None),)),
+        "x": HeadSpec("x", ("h",), "binary", (("a", None),), labels=("no", "yes")),
+        "y": HeadSpec("y", ("h",), "regression", (("b", None),)),
     }
-    assert (spec.models, spec.align, spec.fit) == ({}, "position", Fit())
+    assert (spec.models, spec.align, spec.fit) == ({}, "position", FitSpec())
 
 
 def test_every_key_of_a_spec_is_read(tmp_path):
@@ -142,10 +145,12 @@ seed = 7
     spec = specs.load(path)
 
     assert spec.align == "key"
-    assert spec.inputs["a"] == Input("a", "a.csv", columns=("p", "q"), categorical=("q",), key="id")
-    assert spec.inputs["b"] == Input("b", "b.csv", header=False, columns=("1", "2"), key="0")
-    assert spec.layers["again"] == Layer("again", ("a.q", "b"), "Dense", {}, share="h")
-    assert spec.heads["m"] == Head(
+    assert spec.inputs["a"] == InputSpec(
+        "a", "a.csv", columns=("p", "q"), categorical=("q",), key="id"
+    )
+    assert spec.inputs["b"] == InputSpec("b", "b.csv", header=False, columns=("1", "2"), key="0")
+    assert spec.layers["again"] == LayerSpec("again", ("a.q", "b"), "Dense", {}, share="h")
+    assert spec.heads["m"] == HeadSpec(
         *("m", ("h", "again"), "multilabel", (("a", "r.s"), ("a", "t")), ("r", "t")),
         threshold=0.25,
         loss="binary_focal_crossentropy",
@@ -158,7 +163,7 @@ seed = 7
     assert spec.heads["d"].class_weights == "balanced"
     assert spec.models == {"one": ("m", "c")}
     arguments = {"momentum": 0.9, "learning_rate": 0.1}
-    assert spec.fit == Fit("SGD", arguments, 3, 4, 10, 0.25, 2, 7)
+    assert spec.fit == FitSpec("SGD", arguments, 3, 4, 10, 0.25, 2, 7)
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.toml")), ids=lambda path: path.stem)
@@ -701,8 +706,8 @@ NODE = "the name of an input, layer or head"
         ),
         pytest.param(
             "[heads.y]",
-            f"#{'x' * specs.LARGEST}\n[heads.y]",
-            f"expected a spec of at most {specs.LARGEST:,} bytes, received more",
+            f"#{'x' * LARGEST}\n[heads.y]",
+            f"expected a spec of at most {LARGEST:,} bytes, received more",
             id="megabytes",
         ),
     ],

@@ -1,0 +1,148 @@
+"""One head of a spec, `[heads.<name>]`: what it follows, what it learns, and how it is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from service.errors import nearest
+from service.kinds import HEAD_KINDS, LABELLED, THRESHOLDED, label_count
+from training.toml_file import is_number
+from training.wiring import NODE
+
+if TYPE_CHECKING:
+    from training.input_spec import InputSpec
+    from training.toml_file import TomlTable
+
+KINDS = tuple(kind for kind in HEAD_KINDS if kind != "tensor")  # a tensor has no loss
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """One head: a Dense layer by its kind, with the target it learns.
+
+    `targets` are (input name, column) pairs; column `None` is the input's own `target`.
+    Several only for multilabel and for a vector regression.
+    """
+
+    name: str
+    after: tuple[str, ...]
+    kind: str
+    targets: tuple[tuple[str, str | int | None], ...]
+    labels: tuple[str, ...] | None = None
+    threshold: float | None = None
+    loss: str | None = None
+    loss_weight: float = 1.0
+    metric: str | None = None
+    class_weights: dict[str, float] | str | None = None  # by label, or "balanced"
+    arguments: dict[str, Any] = field(default_factory=dict)  # more arguments for its Dense
+
+
+def read_head(table: TomlTable, inputs: dict[str, InputSpec]) -> HeadSpec:
+    """Read the table of a head, whose targets are columns of `inputs`."""
+    after = table.one_or_more("after", NODE)
+    kind = _kind(table)
+    given = table.one_or_more("target", "the name of an input (its target) or input.column")
+    targets = _targets(table, kind, given, inputs)
+    labels = _labels(table, kind, len(targets) if len(targets) == len(given) else None)
+    threshold = table.number("threshold", "a number between 0 and 1", lambda value: 0 < value < 1)
+    if threshold is not None and kind is not None and kind not in THRESHOLDED:
+        table.problem("threshold", f"only binary and multilabel heads have one; this is {kind}")
+    weight = table.number("loss_weight", "a number over 0", lambda value: value > 0)
+    dense = table.table("Dense")
+    for argument in ("name", "units"):
+        if argument in dense.values:
+            why = "the head's own" if argument == "name" else "set by the kind and its labels"
+            dense.problem(argument, f"is {why}; remove it")
+    head = HeadSpec(
+        name=table.at_name,
+        after=after,
+        kind=kind or "binary",
+        targets=targets,
+        labels=labels,
+        threshold=threshold,
+        loss=table.text("loss", "the name of a Keras loss"),
+        loss_weight=1.0 if weight is None else weight,
+        metric=table.text("metric", "the name of a Keras metric"),
+        class_weights=_class_weights(table, kind, labels),
+        arguments=dense.values,
+    )
+    table.close()
+    return head
+
+
+def _kind(table: TomlTable) -> str | None:
+    expected = f"one of {', '.join(KINDS)}"
+    kind = table.text("kind", expected, required=True)
+    if kind is not None and kind not in KINDS:
+        table.wrong("kind", expected, kind, nearest(kind, KINDS))
+        return None
+    return kind
+
+
+def _targets(
+    table: TomlTable, kind: str | None, given: tuple[str, ...], inputs: dict[str, InputSpec]
+) -> tuple[tuple[str, str | int | None], ...]:
+    targets: list[tuple[str, str | int | None]] = []
+    for text in given:
+        name, dot, column = text.partition(".")
+        if name not in inputs:
+            tail = nearest(name, inputs) or f"; inputs: {', '.join(inputs)}"
+            table.wrong("target", "the name of an input (or input.column)", text, tail)
+        elif dot and not column:
+            table.wrong("target", "input.column", text)
+        elif not dot:
+            targets.append((name, None))
+        else:
+            number = not inputs[name].header and column.isdecimal()
+            targets.append((name, int(column) if number else column))
+    if len(given) > 1 and kind in ("binary", "multiclass"):
+        expected = f"one target, as the head is {kind}"
+        table.problem("target", f"expected {expected}, received {len(given)}")
+    files = sorted({inputs[name].csv for name, _ in targets})
+    if len(files) > 1:
+        table.problem("target", f"expected targets of one file, received {' and '.join(files)}")
+    return tuple(targets)
+
+
+def _labels(table: TomlTable, kind: str | None, targets: int | None) -> tuple[str, ...] | None:
+    labels = table.texts("labels", 'an array of texts, as ["no", "yes"]')
+    if labels is None:
+        return None
+    count = len(labels)
+    if kind is not None and kind not in LABELLED:
+        table.problem("labels", "a regression head has none")
+    elif kind == "binary" and count != label_count(kind, 1):
+        table.problem("labels", f"expected 2 labels, as the head is binary, received {count}")
+    elif kind == "multiclass" and count == 1:
+        table.problem("labels", "expected 2 labels or more, received 1")
+    elif kind == "multilabel" and targets is not None and count != label_count(kind, targets):
+        expected = f"one label for each of the {targets} targets"
+        table.problem("labels", f"expected {expected}, received {count}")
+    return labels
+
+
+def _class_weights(
+    table: TomlTable, kind: str | None, labels: tuple[str, ...] | None
+) -> dict[str, float] | str | None:
+    value = table.take(
+        "class_weights",
+        '"balanced" or a table of numbers by label',
+        lambda given: given == "balanced" or (isinstance(given, dict) and bool(given)),
+    )
+    if value is None:
+        return None
+    if kind in ("multilabel", "regression"):
+        table.problem(
+            "class_weights", f"only binary and multiclass heads have them; this is {kind}"
+        )
+    if value == "balanced":
+        return "balanced"
+    for label, weight in value.items():
+        at = f"class_weights.{label}"
+        if not is_number(weight) or weight < 0:
+            table.wrong(at, "a number, 0 or more", weight)
+        if labels is not None and label not in labels:
+            tail = nearest(label, labels) or f"; labels: {', '.join(labels)}"
+            table.problem(at, f"no such label{tail}")
+    return dict(value)

@@ -1,0 +1,122 @@
+"""One input of a spec, `[inputs.<name>]`: its CSV file, and what of that goes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from training.toml_file import is_text, is_whole, show
+
+if TYPE_CHECKING:
+    from training.toml_file import Problems, TomlTable
+
+_IMAGE_AXES = (2, 3)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input: a CSV file and what of it goes in.
+
+    Features are `columns`, or every column that no head has as its target (where a head's
+    target is just this input's name, that is `target`: the last column unless given).
+    """
+
+    name: str
+    csv: str
+    header: bool = True
+    target: str | int | None = None
+    columns: tuple[str, ...] | None = None
+    categorical: tuple[str, ...] = ()
+    image: tuple[int, ...] | None = None
+    key: str | None = None
+
+
+def read_input(table: TomlTable, align: str) -> InputSpec:
+    """Read the table of an input; with `align` "key" it has to name its joining column."""
+    csv = table.text("csv", "the name of a CSV file", required=True)
+    header = table.take("header", "true or false", lambda value: isinstance(value, bool))
+    # What is no flag is told once: a column by number may be right then.
+    named = header is True or "header" not in table.values
+    entry = InputSpec(
+        name=table.at_name,
+        csv=csv or "",
+        header=header is not False,
+        target=_column(table, "target", named=named),
+        columns=_columns(table, "columns", named=named),
+        categorical=_columns(table, "categorical", named=named) or (),
+        image=_image(table),
+        key=_key(table, named=named),
+    )
+    _check_image(table, entry)
+    _check_key(table, entry, align)
+    table.close()
+    return entry
+
+
+def check_files(problems: Problems, inputs: dict[str, InputSpec]) -> None:
+    """Inputs of one file must agree on what that file is."""
+    first: dict[str, InputSpec] = {}
+    for name, entry in inputs.items():
+        other = first.setdefault(entry.csv, entry)
+        for key in ("header", "key"):
+            mine, theirs = getattr(entry, key), getattr(other, key)
+            if mine != theirs:
+                expected = f"{show(theirs)} as inputs.{other.name} has it for the same file"
+                problems.add(f"inputs.{name}.{key}", f"expected {expected}, received {show(mine)}")
+
+
+def _column(table: TomlTable, key: str, tail: str = "", *, named: bool) -> str | int | None:
+    """One column: by name or, where a file has no header, by number too."""
+    expected = "the name of a column" if named else "a column: a name or a number from 0"
+    value: str | int | None = table.take(
+        key, f"{expected}{tail}", lambda value: _is_column(value, named=named)
+    )
+    return value
+
+
+def _columns(table: TomlTable, key: str, *, named: bool) -> tuple[str, ...] | None:
+    """Several columns, all different."""
+    values = table.take(
+        key,
+        f"an array of {'column names' if named else 'columns: names or numbers from 0'}",
+        lambda values: (
+            isinstance(values, list) and all(_is_column(value, named=named) for value in values)
+        ),
+    )
+    return table.distinct(key, list(map(str, values))) if values else None
+
+
+def _image(table: TomlTable) -> tuple[int, ...] | None:
+    size = table.take("image", "[height, width] or [height, width, channels]", _is_image)
+    return None if size is None else tuple(size)
+
+
+def _key(table: TomlTable, *, named: bool) -> str | None:
+    key = _column(table, "key", " that joins the files", named=named)
+    return None if key is None else str(key)
+
+
+def _check_image(table: TomlTable, entry: InputSpec) -> None:
+    if entry.image is not None:
+        for name in ("columns", "categorical"):
+            if name in table.values:
+                table.problem(name, "an image takes all its columns; remove it, or image")
+
+
+def _check_key(table: TomlTable, entry: InputSpec, align: str) -> None:
+    if align == "key" and "key" not in table.values:
+        table.problem("key", 'missing; align = "key" needs the joining column of every input')
+    if align != "key" and entry.key is not None:
+        table.problem("key", f'only read with align = "key"; here align = "{align}"')
+
+
+def _is_column(value: object, *, named: bool) -> bool:
+    return is_text(value) or (not named and is_whole(value, 0))
+
+
+def _is_image(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) in _IMAGE_AXES
+        and all(is_whole(axis, 1) for axis in value)
+    )
