@@ -25,7 +25,7 @@ from service.metadata import METADATA_KEY
 from service.metadata import dump as dump_signature
 from service.repository.publish import FILE, publish
 from service.signature import Golden, Head, Input, Signature, Statistics, Tensor
-from training.build import feed, objection
+from training.built import ask, every_layer, is_half, objection
 from training.cells import EXACT
 from training.errors import ExportError, SpecError
 from training.graph import tidy
@@ -34,12 +34,12 @@ from training.quiet import keras, mute, tf, tf2onnx
 from training.rows import pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from training.build import Built
+    from training.built import Built
     from training.fit import Fitted
     from training.rows import Data
     from training.spec import Spec
@@ -52,8 +52,6 @@ GOLDEN_ROWS = 5
 # ones: raw pixels times float32 weights differ by more than 1e-5.
 GOLDEN_TOLERANCE = 1e-5
 RANDOM_TOLERANCE = 1e-4
-# Half precision has three digits, and no two programs round them alike.
-HALF = ("float16", "bfloat16")
 HALF_TOLERANCE = 1e-2
 BATCHES = (1, 2, 33)
 _OURS = "triceps"  # of no layer: they have no dot
@@ -138,23 +136,6 @@ def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
     )
 
 
-def ask(built: Built, arrays: Arrays) -> Arrays:
-    """What Keras answers, by head.
-
-    Raises:
-        ExportError: it answers with an exception, as a look-up without a place for unseen texts.
-    """
-    feeds = {name: feed(arrays[tensor]) for name, tensor in built.tensors.items()}
-    # The one number of rows that the model takes; or all at once, as ONNX Runtime will have them.
-    batch = next(iter(built.model.input.values())).shape[0]
-    batch = len(next(iter(feeds.values()))) if batch is None else batch
-    try:
-        answers = built.model.predict(feeds, batch_size=batch, verbose=0)
-    except (ValueError, tf.errors.OpError) as error:
-        raise ExportError(f"Keras does not answer new rows: {objection(error)}") from error
-    return {name: np.asarray(answer) for name, answer in answers.items()}
-
-
 def convert(built: Built, heads: Iterable[str], name: str) -> onnx.ModelProto:
     """Turn a Keras model into ONNX: a graph called `name` that answers `heads` in that order.
 
@@ -198,20 +179,6 @@ def _layer(model: keras.Model, node: str) -> str:
     parts = {part for path in node.split("/") for part in (path, re.sub(r"_\d+$", "", path))}
     found = [layer.name for layer in every_layer(model) if layer.name in parts]
     return f"layer {found[-1]!r}: " if found else ""
-
-
-def is_half(model: keras.Model) -> bool:
-    """Whether any of it computes in half precision."""
-    return any(layer.compute_dtype in HALF for layer in every_layer(model))
-
-
-def every_layer(model: keras.Model) -> Iterator[Any]:
-    """The layers of a model, and those of the models among them."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from every_layer(layer)
-        else:
-            yield layer
 
 
 def _heads(spec: Spec, built: Built, data: Data) -> dict[str, Head]:

@@ -14,39 +14,23 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from training import build as builder
+from training import objectives
+from training.built import as_target, feeds, objection
 from training.errors import FitError, SpecError
 from training.quiet import keras, tf
 from training.rows import pairs, target
+from training.scores import BATCH, scores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from training.build import Built
+    from training.built import Built
     from training.head_spec import HeadSpec
     from training.rows import Arrays, Data
+    from training.scores import Score
     from training.spec import Spec
-
-SCORING_BATCH = 512
-EVEN = 0.5
-
-
-@dataclass(frozen=True)
-class Score:
-    """How one head does, by its metric: on its training rows and on those that were held out.
-
-    `baseline` is what always saying the commonest class of the training rows scores (for a
-    regression: their mean) on the held-out rows, or on the training rows where none were.
-    """
-
-    metric: str
-    rows: int
-    held_out_rows: int
-    train: float
-    held_out: float | None
-    baseline: float
 
 
 @dataclass(frozen=True)
@@ -89,17 +73,17 @@ def fit(spec: Spec, built: Built, train: Data, held_out: Data | None) -> Fitted:
                 batches,
                 epochs=spec.fit.epochs,
                 validation_data=watched,
-                validation_batch_size=SCORING_BATCH,
+                validation_batch_size=BATCH,
                 shuffle=False,
                 verbose=0,
                 callbacks=callbacks,
             )
     except (ValueError, TypeError, tf.errors.OpError) as error:
-        message = f"{spec.path}: Keras could not fit it: {builder.objection(error)}"
+        message = f"{spec.path}: Keras could not fit it: {objection(error)}"
         raise FitError(message) from error
     if progress.diverged or not all(np.isfinite(array).all() for array in _weights_of(built)):
         raise FitError(_diverged(spec, progress.diverged))
-    return Fitted(built, len(history.epoch), _scores(spec, built, train, held_out))
+    return Fitted(built, len(history.epoch), scores(spec, built, train, held_out))
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
@@ -140,8 +124,8 @@ def _batch(
     built: Built, x: Arrays, y: Arrays, weights: Mapping[str, NDArray[Any] | None]
 ) -> tuple[Any, ...]:
     """Rows as Keras' fit takes them: inputs, targets and, if any head has class weights, those."""
-    inputs = {name: builder.feed(x[tensor]) for name, tensor in built.tensors.items()}
-    targets = {name: _target(built, name, y[name]) for name in weights}
+    inputs = feeds(built, x)
+    targets = {name: as_target(built, name, y[name]) for name in weights}
     if all(weight is None for weight in weights.values()):
         return inputs, targets
     samples = {
@@ -151,19 +135,6 @@ def _batch(
         for name, weight in weights.items()
     }
     return inputs, targets, samples
-
-
-def _target(built: Built, head: str, target: NDArray[Any]) -> NDArray[Any]:
-    if head not in built.one_hot:
-        return target
-    classes = built.model.get_layer(head).units
-    return one_hot(target, classes)
-
-
-def one_hot(places: Any, classes: int) -> NDArray[Any]:
-    """One column per class, 1 in the row's own."""
-    columns: NDArray[Any] = np.eye(classes, dtype=np.float32)[places]
-    return columns
 
 
 def _watched(
@@ -247,57 +218,10 @@ def _losses(spec: Spec, logs: Mapping[str, float]) -> str:
     """Loss and metric of each head, and the loss that is minimised where that is another."""
     parts = []
     for name, head in spec.heads.items():
-        metric = builder.metric_name(head)
+        metric = objectives.metric_name(head)
         loss = logs.get(f"{name}_loss", logs.get("loss", math.nan))
         score = logs.get(f"{name}_{metric}", logs.get(metric, math.nan))
         parts.append(f"{name} loss {loss:.4f} {metric} {score:.4f}")
     if len(parts) > 1:
         parts.insert(0, f"loss {logs.get('loss', math.nan):.4f}")
     return "  ".join(parts)
-
-
-def _scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict[str, Score]:
-    seen_y, seen = _answer(spec, built, train)
-    held_y, held = (None, None) if held_out is None else _answer(spec, built, held_out)
-    scores = {}
-    for name, head in spec.heads.items():
-        always = _commonest(head, seen_y[name], seen[name])
-        last_y, last = (seen_y, seen) if held_y is None or held is None else (held_y, held)
-        scores[name] = Score(
-            metric=builder.metric_name(head),
-            rows=_rows(train, name),
-            held_out_rows=0 if held_out is None else _rows(held_out, name),
-            train=_measure(head, seen_y[name], seen[name]),
-            held_out=None if held_out is None else _measure(head, last_y[name], last[name]),
-            baseline=_measure(head, last_y[name], np.broadcast_to(always, last[name].shape)),
-        )
-    return scores
-
-
-def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
-    """The targets of a part of the data, and the model's answers, by head."""
-    x, y = pairs(data, np.random.default_rng(spec.fit.seed))
-    inputs, targets, *_ = _batch(built, x, y, dict.fromkeys(spec.heads))
-    answers = built.model.predict(inputs, batch_size=SCORING_BATCH, verbose=0)
-    return targets, {name: np.asarray(answers[name]) for name in spec.heads}
-
-
-def _rows(data: Data, head: str) -> int:
-    return len(target(data, head))
-
-
-def _measure(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> float:
-    metric = builder.metric(head)
-    metric.update_state(targets, answers)
-    return float(np.mean(metric.result()))
-
-
-def _commonest(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
-    """The best answer that is always the same: the commonest class, or the mean."""
-    if head.kind == "regression":
-        return targets.mean(axis=0)
-    if head.kind == "multiclass":
-        classes = answers.shape[1]
-        places = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        return one_hot(np.bincount(places, minlength=classes).argmax(), classes)
-    return (targets.mean(axis=0) > EVEN).astype(np.float32)

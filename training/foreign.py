@@ -21,7 +21,7 @@ from service.kinds import THRESHOLD, THRESHOLDED
 from service.repository.publish import check_name
 from service.signature import Head, Input, Tensor
 from training import export
-from training.build import Built, objection
+from training.built import Built, ask, every_layer, is_half, objection
 from training.errors import ExportError, SpecError
 from training.quiet import keras
 
@@ -68,7 +68,7 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
             models={},
             golden=golden,
             # Asked anew, and not a part of the others: rows may depend on each other.
-            golden_answers=export.ask(built, golden),
+            golden_answers=ask(built, golden),
             random=random,
             random_answers=answers,
             provenance={
@@ -76,7 +76,7 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
                 "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                 **export.versions(),
             },
-            half=export.is_half(built.model),
+            half=is_half(built.model),
         ),
         name,
         models,
@@ -230,7 +230,7 @@ def _try_rows(path: Path, built: Built) -> tuple[Arrays, Arrays]:
             for tensor in built.model.input.values()
         }
         try:
-            answers = export.ask(built, arrays)
+            answers = ask(built, arrays)
         except Exception as error:  # noqa: BLE001  TensorFlow's own kinds; the next try may fit
             objections.append(objection(error))
             continue
@@ -270,7 +270,7 @@ def _ranges(model: keras.Model) -> list[int]:
     """How many different whole numbers each layer takes that takes only so many."""
     found = [
         getattr(layer, "input_dim" if isinstance(layer, keras.layers.Embedding) else "num_tokens")
-        for layer in export.every_layer(model)
+        for layer in every_layer(model)
         if isinstance(layer, keras.layers.Embedding | keras.layers.CategoryEncoding)
     ]
     return [int(size) for size in found if size]
@@ -280,7 +280,7 @@ def _texts(model: keras.Model) -> list[str]:
     """What the model's look-ups know, so that golden rows go through more than the unknown."""
     return [
         text
-        for layer in export.every_layer(model)
+        for layer in every_layer(model)
         if isinstance(layer, keras.layers.StringLookup)
         for text in layer.get_vocabulary(include_special_tokens=False)
     ]

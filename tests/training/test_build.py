@@ -8,7 +8,7 @@ import pytest
 keras = pytest.importorskip("keras", reason="needs the train extra")
 
 from tests.harness import tiny  # noqa: E402  (after the check above)
-from training import build, data, fit  # noqa: E402  (after the check above)
+from training import build, data, fit, objectives  # noqa: E402  (after the check above)
 from training import spec as specs  # noqa: E402  (after the check above)
 from training.errors import SpecError  # noqa: E402  (after the check above)
 
@@ -358,7 +358,7 @@ def test_a_head_has_what_its_kind_means(tmp_path, kind, target, head, expected):
     made = build.build(loaded, rows)
 
     layer, loss = made.model.get_layer("y"), made.model.loss["y"].__name__
-    metric = type(build.metric(loaded.heads["y"])).__name__
+    metric = type(objectives.metric(loaded.heads["y"])).__name__
     assert (layer.units, layer.activation.__name__, loss, metric) == expected
     assert made.one_hot == ({"y"} if loss == "categorical_crossentropy" else set())
 

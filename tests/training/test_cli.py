@@ -25,6 +25,7 @@ from service.settings import Settings  # noqa: E402  (after the check above)
 from tests.harness import tiny  # noqa: E402  (after the check above)
 from training import build, cli, data, export, fit  # noqa: E402  (after the check above)
 from training import spec as specs  # noqa: E402  (after the check above)
+from training.built import feed  # noqa: E402  (after the check above)
 from training.errors import ExportError, FitError, SpecError  # noqa: E402  (after the check above)
 from training.rows import pairs, split  # noqa: E402  (after the check above)
 
@@ -531,7 +532,7 @@ def test_patience_stops_early_and_keeps_the_best_weights(tmp_path, capsys):
     assert told.index(min(told)) == len(told) - 3
     _, held_out = split(data.load(loaded, None), 0.3, 0)
     x, y = pairs(held_out, np.random.default_rng(0))
-    inputs = {name: build.feed(array) for name, array in x.items()}
+    inputs = {name: feed(array) for name, array in x.items()}
     loss = fitted.built.model.evaluate(inputs, y, verbose=0, return_dict=True)["loss"]
     assert loss == pytest.approx(min(told), abs=1e-4)
 

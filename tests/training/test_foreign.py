@@ -10,7 +10,7 @@ keras = pytest.importorskip("keras", reason="needs the train extra")
 
 from service.inference.model import Model  # noqa: E402  (after the check above)
 from service.repository.publish import WrongName  # noqa: E402  (after the check above)
-from training import cli, export, foreign  # noqa: E402  (after the check above)
+from training import cli, foreign  # noqa: E402  (after the check above)
 from training.errors import ExportError, SpecError  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
@@ -430,8 +430,8 @@ def test_answers_that_differ_are_refused(tmp_path, monkeypatch):
     """What Keras answers is what the file must answer, for foreign models too."""
     path = tmp_path / "model.keras"
     _fixed(1).save(path)
-    ask = export.ask
-    monkeypatch.setattr(export, "ask", lambda *given: {h: a + 1 for h, a in ask(*given).items()})
+    ask = foreign.ask
+    monkeypatch.setattr(foreign, "ask", lambda *given: {h: a + 1 for h, a in ask(*given).items()})
 
     assert "head 'y' does not answer" in _refused(path)
 

@@ -1,0 +1,183 @@
+"""Keras' classes by the names that a spec gives them: found, checked, and made.
+
+Everything is checked against the signatures of Keras' own constructors before anything is made, so
+that a wrong name costs no training.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from service.errors import nearest
+from training.built import objection
+from training.errors import SpecError
+from training.quiet import keras
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from training.spec import Spec
+
+# A table of one capitalised name, inside arguments, is that object:
+# kernel_regularizer = { L2 = { l2 = 0.01 } }, layer = { LSTM = { units = 8 } }
+_NAMESPACES = (
+    *(keras.layers, keras.regularizers, keras.initializers, keras.constraints),
+    keras.optimizers.schedules,
+)
+
+
+def check_words(spec: Spec) -> None:
+    """Hold every layer, argument, loss, metric and optimizer against what Keras knows."""
+    problems: list[str] = []
+    for layer in spec.layers.values():
+        if layer.share is None:
+            _check_object(problems, f"layers.{layer.name}", layer.kind, layer.arguments)
+    for head in spec.heads.values():
+        at = f"heads.{head.name}"
+        _check_object(problems, at, "Dense", head.arguments)
+        for key, namespace in (("loss", keras.losses), ("metric", keras.metrics)):
+            name = getattr(head, key)
+            if name is not None:
+                _check_word(problems, f"{at}.{key}", namespace, name)
+    name = spec.fit.optimizer
+    kind = _optimizer_class(name)
+    if kind is None:
+        tail = nearest(name, [*_optimizers(), *map(str.lower, _optimizers())])
+        problems.append(f"fit.optimizer: Keras has no optimizer {name!r}{tail}")
+    else:
+        at = f"fit.optimizer.{kind.__name__}"
+        _check_arguments(problems, at, kind, spec.fit.optimizer_arguments)
+    raise_any(spec, problems)
+
+
+def _check_word(problems: list[str], at: str, namespace: Any, name: str) -> None:
+    """A loss or metric by its name; Keras also knows short forms, as mse."""
+    if name == "accuracy":
+        return
+    try:
+        namespace.get(name)
+    except ValueError:
+        names = [word for word in _public(namespace) if word not in ("deserialize", "serialize")]
+        what = at.rpartition(".")[2]
+        problems.append(f"{at}: Keras has no {what} {name!r}{nearest(name, names)}")
+    except TypeError as error:
+        problems.append(f"{at}: {name} cannot be had by its name alone: {error}")
+
+
+def _check_object(problems: list[str], at: str, kind: str, arguments: Mapping[str, Any]) -> None:
+    layer = _find(keras.layers, kind)
+    if layer is None:
+        names = [name for name in _public(keras.layers) if _find(keras.layers, name)]
+        problems.append(f"{at}.{kind}: Keras has no such layer{nearest(kind, names)}")
+    else:
+        _check_arguments(problems, f"{at}.{kind}", layer, arguments)
+
+
+def _check_arguments(
+    problems: list[str], at: str, kind: type, arguments: Mapping[str, Any]
+) -> None:
+    names = _parameters(kind)
+    for name, value in arguments.items():
+        if name not in names:
+            tail = nearest(name, names) or f"; it takes {', '.join(names)}"
+            problems.append(f"{at}.{name}: {kind.__name__} takes no such argument{tail}")
+        if name.endswith("activation") and isinstance(value, str):
+            _check_word(problems, f"{at}.{name}", keras.activations, value)
+        for inner, inner_arguments in _objects(value):
+            found = _find_object(inner)
+            if found is None:
+                known = [word for namespace in _NAMESPACES for word in _public(namespace)]
+                tail = nearest(inner, [word for word in known if _find_object(word)])
+                problems.append(f"{at}.{name}.{inner}: Keras has no such thing{tail}")
+            else:
+                _check_arguments(problems, f"{at}.{name}.{inner}", found, inner_arguments)
+
+
+def _parameters(kind: type) -> list[str]:
+    """The names of a constructor's arguments, those that it passes on to its parents too."""
+    names: dict[str, None] = {}
+    for parent in kind.__mro__:
+        if "__init__" not in vars(parent):
+            continue
+        parameters = list(inspect.signature(vars(parent)["__init__"]).parameters.values())[1:]
+        rest = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names |= dict.fromkeys(item.name for item in parameters if item.kind not in rest)
+        if not any(item.kind is rest[0] for item in parameters):
+            break
+    names.pop("name", None)  # the table's own name is the layer's
+    return list(names)
+
+
+def _objects(value: Any) -> Iterable[tuple[str, dict[str, Any]]]:
+    if isinstance(value, dict) and len(value) == 1:
+        [(name, arguments)] = value.items()
+        if name[:1].isupper() and isinstance(arguments, dict):
+            yield name, arguments
+    elif isinstance(value, list):
+        for item in value:
+            yield from _objects(item)
+
+
+def value_of(value: Any) -> Any:
+    """An argument, or all of them, as Keras takes it: objects that tables stand for are made."""
+    if isinstance(value, list):
+        return [value_of(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made = {key: value_of(item) for key, item in value.items()}
+    for name, _ in _objects(value):
+        kind = _find_object(name)
+        if kind is not None:
+            return kind(**made[name])
+    return made
+
+
+def _find_object(name: str) -> type | None:
+    return next((found for space in _NAMESPACES if (found := _find(space, name))), None)
+
+
+def _find(namespace: Any, name: str) -> type | None:
+    """A class of Keras by its exact name; bases and inputs are nothing to put in a spec."""
+    found = getattr(namespace, name, None)
+    if not inspect.isclass(found) or name in ("InputLayer", "Layer", "Wrapper"):
+        return None
+    return found if namespace is not keras.layers or issubclass(found, keras.Layer) else None
+
+
+def _public(namespace: Any) -> list[str]:
+    return [name for name in vars(namespace) if not name.startswith("_")]
+
+
+def _optimizers() -> list[str]:
+    return [
+        name
+        for name in _public(keras.optimizers)
+        if _find(keras.optimizers, name) and name not in ("Optimizer", "LossScaleOptimizer")
+    ]
+
+
+def _optimizer_class(name: str) -> type | None:
+    found = [known for known in _optimizers() if known.lower() == name.lower()]
+    return _find(keras.optimizers, found[0]) if found else None
+
+
+def optimizer(spec: Spec) -> Any:
+    """The optimizer that a spec asks for, with its arguments."""
+    kind = _optimizer_class(spec.fit.optimizer) or keras.optimizers.Adam
+    return call(spec, "fit.optimizer", lambda: kind(**value_of(spec.fit.optimizer_arguments)))
+
+
+def call(spec: Spec, at: str, thing: Callable[..., Any], /, *given: Any, **arguments: Any) -> Any:
+    """Call Keras with what the spec says; whatever it objects to is told with the key."""
+    try:
+        return thing(*given, **arguments)
+    except Exception as error:  # Keras checks with whatever its own code happens to raise
+        text = f"{spec.path}: {at}: {objection(error)}"
+        raise SpecError(text) from error
+
+
+def raise_any(spec: Spec, problems: list[str]) -> None:
+    """Raise a `SpecError` of one line for each problem, if there are any."""
+    if problems:
+        raise SpecError("\n".join(f"{spec.path}: {problem}" for problem in problems))

@@ -1,0 +1,87 @@
+"""How well each head of a fitted model does, beside an answer that is always the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training import objectives
+from training.built import as_target, feeds, one_hot
+from training.rows import pairs, target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.built import Built
+    from training.head_spec import HeadSpec
+    from training.rows import Arrays, Data
+    from training.spec import Spec
+
+BATCH = 512
+EVEN = 0.5
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one head does, by its metric: on its training rows and on those that were held out.
+
+    `baseline` is what always saying the commonest class of the training rows scores (for a
+    regression: their mean) on the held-out rows, or on the training rows where none were.
+    """
+
+    metric: str
+    rows: int
+    held_out_rows: int
+    train: float
+    held_out: float | None
+    baseline: float
+
+
+def scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict[str, Score]:
+    """The score of every head, by its name."""
+    seen_y, seen = _answer(spec, built, train)
+    held_y, held = (None, None) if held_out is None else _answer(spec, built, held_out)
+    by_head = {}
+    for name, head in spec.heads.items():
+        always = _commonest(head, seen_y[name], seen[name])
+        last_y, last = (seen_y, seen) if held_y is None or held is None else (held_y, held)
+        by_head[name] = Score(
+            metric=objectives.metric_name(head),
+            rows=_rows(train, name),
+            held_out_rows=0 if held_out is None else _rows(held_out, name),
+            train=_measure(head, seen_y[name], seen[name]),
+            held_out=None if held_out is None else _measure(head, last_y[name], last[name]),
+            baseline=_measure(head, last_y[name], np.broadcast_to(always, last[name].shape)),
+        )
+    return by_head
+
+
+def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
+    """The targets of a part of the data, and the model's answers, by head."""
+    x, y = pairs(data, np.random.default_rng(spec.fit.seed))
+    targets = {name: as_target(built, name, y[name]) for name in spec.heads}
+    answers = built.model.predict(feeds(built, x), batch_size=BATCH, verbose=0)
+    return targets, {name: np.asarray(answers[name]) for name in spec.heads}
+
+
+def _rows(data: Data, head: str) -> int:
+    return len(target(data, head))
+
+
+def _measure(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> float:
+    metric = objectives.metric(head)
+    metric.update_state(targets, answers)
+    return float(np.mean(metric.result()))
+
+
+def _commonest(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
+    """The best answer that is always the same: the commonest class, or the mean."""
+    if head.kind == "regression":
+        return targets.mean(axis=0)
+    if head.kind == "multiclass":
+        classes = answers.shape[1]
+        places = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        return one_hot(np.bincount(places, minlength=classes).argmax(), classes)
+    return (targets.mean(axis=0) > EVEN).astype(np.float32)
