@@ -29,8 +29,8 @@ from training.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from training.export import Exported
     from training.fit import Fitted
+    from training.publish import Exported
     from training.spec import Spec
 
 NARROWEST = 100  # what a table may use where nobody says how wide the terminal is
@@ -102,7 +102,7 @@ def export(file: Path, name: str, models: Path | None) -> None:
             from training.foreign import export_keras
         exported = export_keras(file, name, repository)
         table = _table("head", "Keras ↔ ONNX")
-        for head, difference in exported.differences.items():
+        for head, difference in exported.verified.differences.items():
             table.add_row(head, f"{difference:.1e}")
         _print(table)
         _tell_where(name, exported)
@@ -237,7 +237,7 @@ def _report(fitted: Fitted, exported: Exported) -> None:
             f"{score.train:.4f}",
             "–" if score.held_out is None else f"{score.held_out:.4f}",  # noqa: RUF001  (a dash)
             f"{score.baseline:.4f}",
-            f"{exported.differences[name]:.1e}",
+            f"{exported.verified.differences[name]:.1e}",
         )
     _print(table)
 
@@ -256,5 +256,5 @@ def _print(table: Any) -> None:
 
 
 def _tell_where(name: str, exported: Exported) -> None:
-    click.echo(printable(f"batching: {exported.batching}"))
+    click.echo(printable(f"batching: {exported.verified.batching}"))
     click.echo(printable(f"published {name}, version {exported.version}: {exported.path}"))

@@ -1,6 +1,7 @@
 """A Keras model that somebody else built and saved becomes a signed, verified `model.onnx`.
 
-    my_model.keras ─ load ─▶ the same model with named inputs and heads ─▶ export
+    my_model.keras ─ load ─▶ the same model with named inputs and heads
+                                               ─▶ convert ─▶ sign ─▶ verify ─▶ publish
 
 Nothing is known of its data, so golden rows are drawn at random, in the range that the model's
 own layers take.
@@ -19,11 +20,15 @@ import numpy as np
 
 from service.kinds import THRESHOLD, THRESHOLDED
 from service.repository.publish import check_name
-from service.signature import Head, Input, Tensor
-from training import export
+from service.signature import Head, Input, Signature, Tensor
 from training.built import Built, ask, every_layer, is_half, objection
+from training.convert import convert
 from training.errors import ExportError, SpecError
+from training.publish import publish
 from training.quiet import keras
+from training.samples import GOLDEN_ROWS, RANDOM_ROWS, Samples
+from training.sign import libraries, sign
+from training.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +36,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.export import Arrays, Exported
+    from training.publish import Exported
+    from training.rows import Arrays
 
 SEED = 0
 # Tried in turn for axes of any length: a convolution needs some, attention gets slow with many.
@@ -59,28 +65,17 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
         for key, tensor in built.model.input.items()
     }
     random, answers = _try_rows(path, built)
-    golden = {tensor: array[: export.GOLDEN_ROWS] for tensor, array in random.items()}
-    return export.publish_verified(
-        export.Candidate(
-            graph=export.convert(built, heads, name),
-            inputs=inputs,
-            heads=heads,
-            models={},
-            golden=golden,
-            # Asked anew, and not a part of the others: rows may depend on each other.
-            golden_answers=ask(built, golden),
-            random=random,
-            random_answers=answers,
-            provenance={
-                "source": path.name,
-                "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                **export.versions(),
-            },
-            half=is_half(built.model),
-        ),
-        name,
-        models,
-    )
+    golden = {tensor: array[:GOLDEN_ROWS] for tensor, array in random.items()}
+    graph = convert(built, heads, name)
+    # Golden rows are asked anew, not taken from the others' answers: rows may depend on each other.
+    samples = Samples(golden, ask(built, golden), random, answers, is_half(built.model))
+    provenance = {
+        "source": path.name,
+        "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        **libraries(),
+    }
+    content = sign(graph, Signature(inputs, heads, provenance=provenance), samples)
+    return publish(content, verify(content, samples), name, models)
 
 
 def _load(path: Path) -> keras.Model:
@@ -217,7 +212,6 @@ def _try_rows(path: Path, built: Built) -> tuple[Arrays, Arrays]:
     Which values it takes is known to its layers alone: a float that goes into an Embedding must
     be a whole number in its range.
     """
-    rows = max(export.BATCHES)
     objections = []
     kinds = [_draw, _draw_whole]
     if _ranges(built.model) and not any("int" in t.dtype for t in built.model.input.values()):
@@ -226,7 +220,7 @@ def _try_rows(path: Path, built: Built) -> tuple[Arrays, Arrays]:
     for length, draw in itertools.product(LENGTHS, kinds):
         rng = np.random.default_rng(SEED)
         arrays = {
-            tensor.name: draw(built.model, tensor, (rows, *_shape(tensor, length)), rng)
+            tensor.name: draw(built.model, tensor, (RANDOM_ROWS, *_shape(tensor, length)), rng)
             for tensor in built.model.input.values()
         }
         try:

@@ -23,7 +23,7 @@ from service.inference.model import Model  # noqa: E402  (after the check above)
 from service.repository import publish as publishing  # noqa: E402  (after the check above)
 from service.settings import Settings  # noqa: E402  (after the check above)
 from tests.harness import tiny  # noqa: E402  (after the check above)
-from training import build, cli, data, export, fit  # noqa: E402  (after the check above)
+from training import build, cli, data, export, fit, quiet  # noqa: E402  (after the check above)
 from training import spec as specs  # noqa: E402  (after the check above)
 from training.built import feed  # noqa: E402  (after the check above)
 from training.errors import ExportError, FitError, SpecError  # noqa: E402  (after the check above)
@@ -668,7 +668,7 @@ def test_what_tf2onnx_says_is_told_before_the_fit(tmp_path, monkeypatch):
 
     loaded, rows = tiny.load(tmp_path, SMALL, people=tiny.people())
     built = build.build(loaded, rows)
-    monkeypatch.setattr(export.tf2onnx.convert, "from_keras", fail)
+    monkeypatch.setattr(quiet.tf2onnx.convert, "from_keras", fail)
 
     with pytest.raises(SpecError) as raised:
         export.check(loaded, built, rows)
@@ -710,7 +710,7 @@ def test_layers_that_tf2onnx_alone_does_not_convert_are_exported(tmp_path):
 
     exported = export.export(loaded, fitted, seen, tmp_path / "models")
 
-    assert 0 < exported.differences["bought"] < 0.01
+    assert 0 < exported.verified.differences["bought"] < 0.01
     assert Model.load(exported.path).check_golden(0) == 0
 
 

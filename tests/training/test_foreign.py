@@ -26,7 +26,7 @@ def _export(folder, model, name="model.keras"):
     path = folder / name
     model.save(path)
     exported = foreign.export_keras(path, "mine", folder / "models")
-    assert max(exported.differences.values()) <= 1e-4
+    assert max(exported.verified.differences.values()) <= 1e-4
     return Model.load(exported.path)
 
 

@@ -1,0 +1,32 @@
+"""Verified bytes become the next version of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.repository import publish as repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.verify import Verified
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was published: the version, its file, and what verifying it has shown."""
+
+    version: str
+    path: Path
+    verified: Verified
+
+
+def publish(content: bytes, verified: Verified, name: str, models: Path) -> Exported:
+    """Publish bytes that were verified as the next version of model `name`.
+
+    Raises:
+        PublishError: the repository cannot be written.
+    """
+    version = repository.publish(models, name, content)
+    return Exported(version, models / name / version / repository.FILE, verified)

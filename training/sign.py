@@ -1,0 +1,78 @@
+"""A graph gets its signature, golden rows and provenance included, and becomes a file's bytes."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from service.metadata import METADATA_KEY, dump
+from service.signature import Golden
+from training.cells import EXACT
+from training.errors import ExportError
+from training.verify import answer_of, load
+
+if TYPE_CHECKING:
+    from service.signature import Signature
+    from training.rows import Arrays
+    from training.samples import Samples
+
+LIBRARIES = ("keras", "numpy", "onnx", "tensorflow", "tf2onnx")
+
+
+def sign(graph: onnx.ModelProto, signature: Signature, samples: Samples) -> bytes:
+    """Write the signature into the graph, with the golden rows of `samples`; return the bytes.
+
+    The same model gives the same bytes.
+
+    Raises:
+        ExportError: an answer to a golden row is no finite number.
+    """
+    for head, answer in samples.golden_answers.items():
+        if answer.dtype.kind == "f" and not np.isfinite(answer).all():
+            raise ExportError(
+                f"head {head!r} answers rows of its own data with what is no finite number; "
+                "nothing was published"
+            )
+    answers = samples.golden_answers
+    if samples.half:
+        # Keras' answers are met loosely; the file's own are met as strictly as any other file's.
+        model = load(_write(graph, signature))
+        answers = answer_of(model, samples.golden, list(signature.heads), "golden rows")
+    golden = Golden(_as_lists(samples.golden), _as_lists(answers))
+    return _write(graph, replace(signature, golden=golden))
+
+
+def _write(graph: onnx.ModelProto, signature: Signature) -> bytes:
+    onnx.helper.set_model_props(graph, {METADATA_KEY: dump(signature)})
+    return graph.SerializeToString(deterministic=True)
+
+
+def libraries() -> dict[str, Any]:
+    """What made the file: Python and the libraries whose version can show in it."""
+    major, minor, *_ = platform.python_version_tuple()
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {"python": f"{major}.{minor}", "libraries": versions}
+
+
+def _as_lists(arrays: Arrays) -> dict[str, list[Any]]:
+    """Arrays as JSON has them, in as few digits as give the same float32 again."""
+    return {name: _listed(array) for name, array in arrays.items()}
+
+
+def _listed(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        return [_listed(value) for value in values]
+    if isinstance(values, np.floating):
+        return shortest(values)
+    return values.item() if isinstance(values, np.generic) else values
+
+
+def shortest(value: Any) -> float | int:
+    """The number in the fewest digits that are still this number in its own precision."""
+    number = float(str(value))
+    return int(number) if number.is_integer() and abs(number) < EXACT else number

@@ -1,0 +1,107 @@
+"""Finished bytes are held against Keras, through the code that serves them.
+
+The last step of training is the first of serving: the file is loaded and asked by what will answer
+requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.errors import CannotRun, ModelRefused
+from service.inference.model import Model, difference
+from training.errors import ExportError
+from training.samples import BATCHES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from training.rows import Arrays
+    from training.samples import Samples
+
+# Relative to the answer where that is above 1.  Rows drawn at random reach further out than real
+# ones: raw pixels times float32 weights differ by more than 1e-5.
+GOLDEN_TOLERANCE = 1e-5
+RANDOM_TOLERANCE = 1e-4
+HALF_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Verified:
+    """By head the largest difference to Keras, and whether requests may share runs and why."""
+
+    differences: dict[str, float]
+    batching: str
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Some rows, Keras' answers to them, and how far from these an answer may be."""
+
+    rows: str
+    arrays: Arrays
+    answers: Arrays
+    tolerance: float
+
+
+def verify(content: bytes, samples: Samples) -> Verified:
+    """Ask the file golden and random rows, for every head alone and for all of them.
+
+    Raises:
+        ExportError: the service would refuse it, or it does not answer as Keras does.
+    """
+    model = load(content)
+    heads = model.signature.head_names
+    worst = dict.fromkeys(heads, 0.0)
+    for asked in dict.fromkeys([heads, *((head,) for head in heads)]):
+        for trial in _trials(samples, joint=model.batching.mode == "joint"):
+            for head, answer in answer_of(model, trial.arrays, asked, trial.rows).items():
+                distance = difference(answer, trial.answers[head])
+                worst[head] = max(worst[head], distance)
+                if not distance <= trial.tolerance:
+                    raise ExportError(
+                        f"head {head!r} does not answer as Keras does: {trial.rows} differ by "
+                        f"{distance:.2g}, expected at most {trial.tolerance:g};"
+                        " nothing was published"
+                    )
+    return Verified(worst, str(model.batching))
+
+
+def _trials(samples: Samples, *, joint: bool) -> Iterator[_Trial]:
+    half = HALF_TOLERANCE if samples.half else 0.0
+    tolerance = max(half, GOLDEN_TOLERANCE)
+    yield _Trial("golden rows", samples.golden, samples.golden_answers, tolerance)
+    for rows in BATCHES:
+        # Where rows depend on each other, fewer of them have other answers.
+        if rows == max(BATCHES) or not joint:
+            yield _Trial(
+                f"random rows in a batch of {rows}",
+                {tensor: array[:rows] for tensor, array in samples.random.items()},
+                {head: answer[:rows] for head, answer in samples.random_answers.items()},
+                max(half, RANDOM_TOLERANCE),
+            )
+
+
+def load(content: bytes) -> Model:
+    """The model of a file's bytes, as it would be served.
+
+    Raises:
+        ExportError: it would not.
+    """
+    try:
+        return Model.load(content)
+    except ModelRefused as error:
+        raise ExportError(f"the service would refuse it: {error}; nothing was published") from error
+
+
+def answer_of(model: Model, arrays: Arrays, heads: Sequence[str], rows: str) -> Arrays:
+    """The answers of some heads to `arrays`, which a message calls `rows`.
+
+    Raises:
+        ExportError: there are none.
+    """
+    try:
+        return model.predict(arrays, heads)
+    except CannotRun as error:
+        raise ExportError(f"{rows}: {error}; nothing was published") from error
