@@ -46,7 +46,7 @@ def _join(spec: Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[
     shared = set.intersection(*map(set, keys.values()))
     if not shared:
         firsts = ", ".join(
-            f"{tables[name].path.name} has {show(found[0])}, …" for name, found in keys.items()
+            f"{tables[name].path.name} has {show(theirs[0])}, …" for name, theirs in keys.items()
         )
         raise DataError(f"{spec.path}: no key is in every file ({firsts})")
     order = [key for key in next(iter(keys.values())) if key in shared]

@@ -127,10 +127,10 @@ class _Network:
             for tensor in entry.tensors:
                 known = self.nodes.keys() | self.inputs.keys()
                 safe = tensor.name if _NODE_NAME.fullmatch(tensor.name) else f"in{len(known)}"
-                made = keras.Input(tensor.shape, dtype=tensor.dtype, name=safe)
-                self.inputs[tensor.name] = made
+                placeholder = keras.Input(tensor.shape, dtype=tensor.dtype, name=safe)
+                self.inputs[tensor.name] = placeholder
                 if tensor.dtype == "string":
-                    self.nodes[tensor.name] = made
+                    self.nodes[tensor.name] = placeholder
             if name in self.taken:
                 self.nodes[name] = self._block(name)
 
@@ -188,11 +188,11 @@ class _Network:
             if before:
                 waiting += reversed(before)  # so that the first is made first
                 continue
-            made = [self.nodes[text] for text in self.after[last]]
+            tensors = [self.nodes[text] for text in self.after[last]]
             if last in self.spec.heads:
-                self.nodes[last] = self._head(self.spec.heads[last], made)
+                self.nodes[last] = self._head(self.spec.heads[last], tensors)
             else:
-                self.nodes[last] = self._layer(self.spec.layers[last], made)
+                self.nodes[last] = self._layer(self.spec.layers[last], tensors)
         return self.nodes[name]
 
     def _layer(self, layer: LayerSpec, tensors: list[Any]) -> Any:
@@ -217,10 +217,10 @@ class _Network:
             arguments |= call(
                 self.spec, at, _moments, self._reaching(tensor), arguments.get("axis", -1)
             )
-        made = call(self.spec, at, kind, **arguments, name=layer.name)
+        keras_layer = call(self.spec, at, kind, **arguments, name=layer.name)
         if learns and layer.kind != "Normalization":
-            call(self.spec, at, made.adapt, self._reaching(tensor))
-        return made
+            call(self.spec, at, keras_layer.adapt, self._reaching(tensor))
+        return keras_layer
 
     def _head(self, head: HeadSpec, tensors: list[Any]) -> Any:
         at = f"heads.{head.name}"
@@ -234,8 +234,8 @@ class _Network:
             "activation": activation(head.kind),
             **call(self.spec, f"{at}.Dense", value_of, head.arguments),
         }
-        made = call(self.spec, f"{at}.Dense", keras.layers.Dense, **arguments, name=head.name)
-        return call(self.spec, f"{at}.after", made, tensor)
+        dense = call(self.spec, f"{at}.Dense", keras.layers.Dense, **arguments, name=head.name)
+        return call(self.spec, f"{at}.after", dense, tensor)
 
     def _join(self, name: str, tensors: list[Any]) -> Any:
         if len(tensors) == 1:
@@ -246,7 +246,7 @@ class _Network:
 
     def _reaching(self, tensor: Any) -> NDArray[Any]:
         """What the training rows are when they reach `tensor`."""
-        names = {made.name: name for name, made in self.inputs.items()}
+        names = {placeholder.name: name for name, placeholder in self.inputs.items()}
         reached = {source.name: source for source in keras.utils.get_source_inputs(tensor)}
         arrays = self._rows({names[name] for name in reached})
         if tensor.name in reached:

@@ -133,9 +133,9 @@ def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
     return replace(spec, fit=fit)
 
 
-def _repository(given: Path | None) -> Path:
-    """The repository: as given, else as the settings have it."""
-    models = all_settings.load(models=given).models
+def _repository(option: Path | None) -> Path:
+    """The repository: as the option says, else as the settings have it."""
+    models = all_settings.load(models=option).models
     if models.is_file():
         variable = all_settings.variable(_setting)
         raise SpecError(f"{variable}: expected a folder to publish into, received {str(models)!r}")
@@ -162,12 +162,12 @@ def _check_free(at: str, name: str, model: str, models: Path) -> None:
     """See that no other model than `model` has `name` as a view: the two cannot both be served."""
     for folder in sorted(models.iterdir()) if models.is_dir() else ():
         try:
-            found = versions(folder)
+            published = versions(folder)
         except OSError:
             continue  # what cannot be looked into serves no view either
-        if folder.name == model or not found:
+        if folder.name == model or not published:
             continue
-        file = folder / str(found[-1]) / FILE
+        file = folder / str(published[-1]) / FILE
         if name in _views(file):
             raise SpecError(f"{at}: {name!r} is a view in {file} already; rename one of them")
 
@@ -208,12 +208,12 @@ def _interruptible() -> Iterator[dict[Path, list[int]]]:
     try:
         yield before
     except KeyboardInterrupt:
-        made = [
+        new = [
             f"{folder.name}, version {version}"
             for folder, there in before.items()
             for version in sorted({*versions(folder)} - {*there})
         ]
-        outcome = f"{' and '.join(made)} had been published" if made else "nothing was published"
+        outcome = f"{' and '.join(new)} had been published" if new else "nothing was published"
         click.echo(f"\ninterrupted; {outcome}", err=True)
         sys.exit(INTERRUPTED)
 
@@ -250,8 +250,8 @@ def _table(*columns: str) -> Table:
 
 
 def _print(table: Any) -> None:
-    found = Console()
-    width = found.width if found.is_terminal else max(found.width, NARROWEST)
+    console = Console()
+    width = console.width if console.is_terminal else max(console.width, NARROWEST)
     Console(width=width).print(table)
 
 

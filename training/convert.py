@@ -40,13 +40,13 @@ def convert(built: Built, heads: Iterable[str], name: str) -> onnx.ModelProto:
         },
         name=_OURS,
     )
-    given = {
+    tensors = {
         key: tf.TensorSpec(model.input[key].shape, model.input[key].dtype, name=safe)
         for safe, key in inputs.items()
     }
     try:
         with mute():
-            converted, _ = tf2onnx.convert.from_keras(whole, [given], opset=OPSET)
+            converted, _ = tf2onnx.convert.from_keras(whole, [tensors], opset=OPSET)
     except Exception as error:  # tf2onnx and TensorFlow raise whatever they happen to
         raise ExportError(f"tf2onnx cannot convert it: {objection(error)}") from error
     translate(converted.graph)
@@ -63,5 +63,5 @@ def convert(built: Built, heads: Iterable[str], name: str) -> onnx.ModelProto:
 def _layer(model: keras.Model, node: str) -> str:
     """The layer that a node of the graph comes from, to put in front of a message."""
     parts = {part for path in node.split("/") for part in (path, re.sub(r"_\d+$", "", path))}
-    found = [layer.name for layer in every_layer(model) if layer.name in parts]
-    return f"layer {found[-1]!r}: " if found else ""
+    names = [layer.name for layer in every_layer(model) if layer.name in parts]
+    return f"layer {names[-1]!r}: " if names else ""

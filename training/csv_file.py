@@ -105,8 +105,8 @@ def _open(path: Path, suffix: str) -> Iterator[IO[bytes]]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
             if len(names) != 1:
-                found = ", ".join(names[:LISTED]) or "none"
-                raise DataError(f"{path}: expected one .csv file inside, received {found}")
+                inside = ", ".join(names[:LISTED]) or "none"
+                raise DataError(f"{path}: expected one .csv file inside, received {inside}")
             with archive.open(names[0]) as file:
                 yield file
         return

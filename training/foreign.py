@@ -100,19 +100,19 @@ def _load(path: Path) -> keras.Model:
 
 
 def _why(error: Exception) -> str:
-    said = objection(error)
-    missing = re.search(r"Could not locate (?:class|function) '([^']+)'", said)
+    text = objection(error)
+    missing = re.search(r"Could not locate (?:class|function) '([^']+)'", text)
     if missing:
         return (
             f"it needs {missing[1]!r}, which is code of its author and not in the file; "
             "only Keras' own layers can be exported"
         )
-    if "Lambda" in said:
+    if "Lambda" in text:
         return (
             "it holds a Lambda layer, which is Python code that would run while loading;"
             " replace it by Keras' own layers"
         )
-    return f"Keras cannot load it: {said}"
+    return f"Keras cannot load it: {text}"
 
 
 def _rebuild(path: Path, model: keras.Model) -> tuple[Built, dict[str, Head]]:
@@ -128,12 +128,12 @@ def _rebuild(path: Path, model: keras.Model) -> tuple[Built, dict[str, Head]]:
     inputs, outputs = _call(path, model)
     flat = {tensor.name: tensor for tensor in keras.tree.flatten(inputs)}
     names = _head_names(model)
-    made = keras.Model(flat, dict(zip(names, outputs, strict=True)), name="model")
+    named = keras.Model(flat, dict(zip(names, outputs, strict=True)), name="model")
     heads = {
         name: _head(name, tensor, activation)
         for name, tensor, activation in zip(names, outputs, _activations(model), strict=True)
     }
-    return Built(made, {key: key for key in flat}, frozenset()), heads
+    return Built(named, {key: key for key in flat}, frozenset()), heads
 
 
 def _call(path: Path, model: keras.Model) -> tuple[Any, list[Any]]:
@@ -157,8 +157,8 @@ def _call(path: Path, model: keras.Model) -> tuple[Any, list[Any]]:
             return inputs, outputs
         objections.append("its layers have the batch built in")
     made_for = ", ".join(map(str, sorted(batches))) or "rows as it was saved with"
-    said = objections[-1]
-    raise ExportError(f"{path}: made for batches of {made_for}, it takes no others: {said}")
+    reason = objections[-1]
+    raise ExportError(f"{path}: made for batches of {made_for}, it takes no others: {reason}")
 
 
 def _head_names(model: keras.Model) -> list[str]:
@@ -262,12 +262,12 @@ def _draw_whole(
 
 def _ranges(model: keras.Model) -> list[int]:
     """How many different whole numbers each layer takes that takes only so many."""
-    found = [
+    sizes = [
         getattr(layer, "input_dim" if isinstance(layer, keras.layers.Embedding) else "num_tokens")
         for layer in every_layer(model)
         if isinstance(layer, keras.layers.Embedding | keras.layers.CategoryEncoding)
     ]
-    return [int(size) for size in found if size]
+    return [int(size) for size in sizes if size]
 
 
 def _texts(model: keras.Model) -> list[str]:

@@ -84,15 +84,15 @@ def _order(
 
 def _reads(node: onnx.NodeProto) -> list[str]:
     """What a node needs to be there: its inputs, and what its subgraphs use from around them."""
-    found = [name for name in node.input if name]
+    names = [name for name in node.input if name]
     for subgraph in _subgraphs(node):
         inside = {value.name for value in subgraph.input}
         inside |= {constant.name for constant in subgraph.initializer}
         inside |= {output for inner in subgraph.node for output in inner.output}
         used = [name for inner in subgraph.node for name in _reads(inner)]
         used += [value.name for value in subgraph.output]
-        found += [name for name in used if name not in inside]
-    return found
+        names += [name for name in used if name not in inside]
+    return names
 
 
 def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -100,19 +100,19 @@ def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 
 def _renamed(node: onnx.NodeProto, names: dict[str, str], name: str) -> onnx.NodeProto:
-    made = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=name)
-    made.input.extend(names.get(value, value) for value in node.input)
+    renamed = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=name)
+    renamed.input.extend(names.get(value, value) for value in node.input)
     for position, value in enumerate(node.output):
         suffix = f"_{position}" if position else ""
-        made.output.append(names.setdefault(value, f"{name}{suffix}") if value else "")
+        renamed.output.append(names.setdefault(value, f"{name}{suffix}") if value else "")
     node = _sort_table(node)
     for attribute in sorted(node.attribute, key=lambda entry: entry.name):
-        copied = made.attribute.add()
+        copied = renamed.attribute.add()
         copied.CopyFrom(attribute)
         copied.doc_string = ""
         if attribute.HasField("g"):
             copied.g.CopyFrom(_inner(attribute.g, names, f"{name}/{attribute.name}/"))
-    return made
+    return renamed
 
 
 def _sort_table(node: onnx.NodeProto) -> onnx.NodeProto:
@@ -128,9 +128,9 @@ def _sort_table(node: onnx.NodeProto) -> onnx.NodeProto:
 
 
 def _inner(graph: onnx.GraphProto, outer: Mapping[str, str], prefix: str) -> onnx.GraphProto:
-    given = {value.name: f"{prefix}in_{n}" for n, value in enumerate(graph.input)}
+    inputs = {value.name: f"{prefix}in_{n}" for n, value in enumerate(graph.input)}
     nodes, constants, names = _order(
-        graph, [value.name for value in graph.output], {**outer, **given}, prefix
+        graph, [value.name for value in graph.output], {**outer, **inputs}, prefix
     )
     return onnx.helper.make_graph(
         nodes=nodes,

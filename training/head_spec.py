@@ -42,9 +42,9 @@ def read_head(table: TomlTable, inputs: dict[str, InputSpec]) -> HeadSpec:
     """Read the table of a head, whose targets are columns of `inputs`."""
     after = table.one_or_more("after", NODE)
     kind = _kind(table)
-    given = table.one_or_more("target", "the name of an input (its target) or input.column")
-    targets = _targets(table, kind, given, inputs)
-    labels = _labels(table, kind, len(targets) if len(targets) == len(given) else None)
+    places = table.one_or_more("target", "the name of an input (its target) or input.column")
+    targets = _targets(table, kind, places, inputs)
+    labels = _labels(table, kind, len(targets) if len(targets) == len(places) else None)
     threshold = table.number("threshold", "a number between 0 and 1", lambda value: 0 < value < 1)
     if threshold is not None and kind is not None and kind not in THRESHOLDED:
         table.problem("threshold", f"only binary and multilabel heads have one; this is {kind}")
@@ -81,10 +81,10 @@ def _kind(table: TomlTable) -> str | None:
 
 
 def _targets(
-    table: TomlTable, kind: str | None, given: tuple[str, ...], inputs: dict[str, InputSpec]
+    table: TomlTable, kind: str | None, places: tuple[str, ...], inputs: dict[str, InputSpec]
 ) -> tuple[tuple[str, str | int | None], ...]:
     targets: list[tuple[str, str | int | None]] = []
-    for text in given:
+    for text in places:
         name, dot, column = text.partition(".")
         if name not in inputs:
             tail = nearest(name, inputs) or f"; inputs: {', '.join(inputs)}"
@@ -96,9 +96,9 @@ def _targets(
         else:
             number = not inputs[name].header and column.isdecimal()
             targets.append((name, int(column) if number else column))
-    if len(given) > 1 and kind in ("binary", "multiclass"):
+    if len(places) > 1 and kind in ("binary", "multiclass"):
         expected = f"one target, as the head is {kind}"
-        table.problem("target", f"expected {expected}, received {len(given)}")
+        table.problem("target", f"expected {expected}, received {len(places)}")
     files = sorted({inputs[name].csv for name, _ in targets})
     if len(files) > 1:
         table.problem("target", f"expected targets of one file, received {' and '.join(files)}")
@@ -128,7 +128,7 @@ def _class_weights(
     value = table.take(
         "class_weights",
         '"balanced" or a table of numbers by label',
-        lambda given: given == "balanced" or (isinstance(given, dict) and bool(given)),
+        lambda value: value == "balanced" or (isinstance(value, dict) and bool(value)),
     )
     if value is None:
         return None

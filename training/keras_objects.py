@@ -85,13 +85,13 @@ def _check_arguments(
         if name.endswith("activation") and isinstance(value, str):
             _check_word(problems, f"{at}.{name}", keras.activations, value)
         for inner, inner_arguments in _objects(value):
-            found = _find_object(inner)
-            if found is None:
+            inner_kind = _find_object(inner)
+            if inner_kind is None:
                 known = [word for namespace in _NAMESPACES for word in _public(namespace)]
                 tail = nearest(inner, [word for word in known if _find_object(word)])
                 problems.append(f"{at}.{name}.{inner}: Keras has no such thing{tail}")
             else:
-                _check_arguments(problems, f"{at}.{name}.{inner}", found, inner_arguments)
+                _check_arguments(problems, f"{at}.{name}.{inner}", inner_kind, inner_arguments)
 
 
 def _parameters(kind: type) -> list[str]:
@@ -125,24 +125,24 @@ def value_of(value: Any) -> Any:
         return [value_of(item) for item in value]
     if not isinstance(value, dict):
         return value
-    made = {key: value_of(item) for key, item in value.items()}
+    values = {key: value_of(item) for key, item in value.items()}
     for name, _ in _objects(value):
         kind = _find_object(name)
         if kind is not None:
-            return kind(**made[name])
-    return made
+            return kind(**values[name])
+    return values
 
 
 def _find_object(name: str) -> type | None:
-    return next((found for space in _NAMESPACES if (found := _find(space, name))), None)
+    return next((kind for space in _NAMESPACES if (kind := _find(space, name))), None)
 
 
 def _find(namespace: Any, name: str) -> type | None:
     """A class of Keras by its exact name; bases and inputs are nothing to put in a spec."""
-    found = getattr(namespace, name, None)
-    if not inspect.isclass(found) or name in ("InputLayer", "Layer", "Wrapper"):
+    kind = getattr(namespace, name, None)
+    if not inspect.isclass(kind) or name in ("InputLayer", "Layer", "Wrapper"):
         return None
-    return found if namespace is not keras.layers or issubclass(found, keras.Layer) else None
+    return kind if namespace is not keras.layers or issubclass(kind, keras.Layer) else None
 
 
 def _public(namespace: Any) -> list[str]:
@@ -158,8 +158,8 @@ def _optimizers() -> list[str]:
 
 
 def _optimizer_class(name: str) -> type | None:
-    found = [known for known in _optimizers() if known.lower() == name.lower()]
-    return _find(keras.optimizers, found[0]) if found else None
+    names = [known for known in _optimizers() if known.lower() == name.lower()]
+    return _find(keras.optimizers, names[0]) if names else None
 
 
 def optimizer(spec: Spec) -> Any:
@@ -168,10 +168,10 @@ def optimizer(spec: Spec) -> Any:
     return call(spec, "fit.optimizer", lambda: kind(**value_of(spec.fit.optimizer_arguments)))
 
 
-def call(spec: Spec, at: str, thing: Callable[..., Any], /, *given: Any, **arguments: Any) -> Any:
+def call(spec: Spec, at: str, thing: Callable[..., Any], /, *values: Any, **arguments: Any) -> Any:
     """Call Keras with what the spec says; whatever it objects to is told with the key."""
     try:
-        return thing(*given, **arguments)
+        return thing(*values, **arguments)
     except Exception as error:  # Keras checks with whatever its own code happens to raise
         text = f"{spec.path}: {at}: {objection(error)}"
         raise SpecError(text) from error

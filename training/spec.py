@@ -126,14 +126,14 @@ def _layer(table: TomlTable) -> LayerSpec:
         arguments = value
         if "name" in value:
             table.problem(f"{kind}.name", f"the layer's name is {table.at_name!r}; remove it")
-    found = " and ".join(kinds)
+    received = " and ".join(kinds)
     at = table.at
     if share is not None and kinds:
-        table.problems.add(at, f"expected share or a layer class, received share and {found}")
+        table.problems.add(at, f"expected share or a layer class, received share and {received}")
         share = None
     elif share is None and "share" not in table.values and len(kinds) != 1:
         expected = "one Keras layer class with its arguments, as Dense = { units = 10 }"
-        table.problems.add(at, f"expected {expected}; received {found or 'none'}")
+        table.problems.add(at, f"expected {expected}; received {received or 'none'}")
     table.close()
     return LayerSpec(table.at_name, after, kinds[0] if kinds else "", arguments, share)
 
@@ -163,7 +163,7 @@ def _fit(table: TomlTable) -> FitSpec:
     seed = table.take(
         "seed",
         "a whole number from 0 to 4294967295",
-        lambda given: is_whole(given, 0) and given < SEEDS,
+        lambda value: is_whole(value, 0) and value < SEEDS,
     )
     fit = FitSpec(
         optimizer=optimizer,
@@ -183,12 +183,12 @@ def _optimizer(table: TomlTable) -> tuple[str, dict[str, Any]]:
     value = table.take(
         "optimizer",
         "the name of a Keras optimizer, or { Name = { its arguments } }",
-        lambda given: (
-            is_text(given)
+        lambda value: (
+            is_text(value)
             or (
-                isinstance(given, dict)
-                and len(given) == 1
-                and all(isinstance(arguments, dict) for arguments in given.values())
+                isinstance(value, dict)
+                and len(value) == 1
+                and all(isinstance(arguments, dict) for arguments in value.values())
             )
         ),
     )

@@ -65,8 +65,8 @@ class Table:
     def column(self, name: str) -> Column:
         """One column's cells."""
         series = self.frame[name]
-        codes, found = pd.factorize(series.to_numpy(object))
-        texts = [str(text).strip() for text in found]
+        codes, cells = pd.factorize(series.to_numpy(object))
+        texts = [str(text).strip() for text in cells]
         distinct = list(dict.fromkeys(texts))
         place = {text: code for code, text in enumerate(distinct)}
         merged = np.array([place[text] for text in texts], np.int64)[codes]

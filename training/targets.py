@@ -34,7 +34,7 @@ def _target(entry: InputSpec, column: str | int | None, names: list[str]) -> str
 
 def target_names(spec: Spec, name: str, names: list[str]) -> list[str]:
     """The columns of one file that are targets, of a head or by an input's own word."""
-    found = [
+    targets = [
         str(entry.target)
         for entry in spec.inputs.values()
         if entry.csv == name and entry.target is not None
@@ -43,9 +43,9 @@ def target_names(spec: Spec, name: str, names: list[str]) -> list[str]:
         for owner, column in head.targets:
             entry = spec.inputs[owner]
             if entry.csv == name:
-                found.append(_target(entry, column, names))
+                targets.append(_target(entry, column, names))
     known = set(names)
-    return [column for column in dict.fromkeys(found) if column in known]
+    return [column for column in dict.fromkeys(targets) if column in known]
 
 
 def check_targets(spec: Spec, csv: str, table: Table) -> None:

@@ -114,7 +114,7 @@ class TomlTable:
         value = self.take(
             key,
             f"{expected}, or an array of them",
-            lambda given: is_text(given) or is_texts(given),
+            lambda value: is_text(value) or is_texts(value),
             required=True,
         )
         if value is None:
@@ -131,30 +131,30 @@ class TomlTable:
 
     def whole(self, key: str, default: int | None = None) -> int | None:
         """Return a whole number from 1."""
-        value = self.take(key, "a whole number, 1 or more", lambda given: is_whole(given, 1))
+        value = self.take(key, "a whole number, 1 or more", lambda value: is_whole(value, 1))
         return default if value is None else int(value)
 
     def number(self, key: str, expected: str, fits: Callable[[float], bool]) -> float | None:
         """Return a number that `fits`."""
-        value = self.take(key, expected, lambda given: is_number(given) and fits(given))
+        value = self.take(key, expected, lambda value: is_number(value) and fits(value))
         return None if value is None else float(value)
 
     def table(self, key: str) -> TomlTable:
         """Return the table below `key`, empty where it is missing or wrong."""
-        value = self.take(key, "a table", lambda given: isinstance(given, dict))
+        value = self.take(key, "a table", lambda value: isinstance(value, dict))
         return TomlTable(self.problems, self.key(key), value or {})
 
     def tables(self, key: str, *, required: bool = False) -> Iterator[TomlTable]:
         """The named tables below `key`, each with its name checked."""
-        found = self.table(key)
-        if required and not found.values and isinstance(self.values.get(key, {}), dict):
+        tables = self.table(key)
+        if required and not tables.values and isinstance(self.values.get(key, {}), dict):
             self.problem(key, f"missing; expected at least one table [{key}.<name>]")
-        for name, values in found.values.items():
+        for name, values in tables.values.items():
             if not isinstance(values, dict):
-                found.wrong(name, "a table", values)
+                tables.wrong(name, "a table", values)
                 continue
-            found.check_name(name, name)
-            yield TomlTable(self.problems, found.key(name), values)
+            tables.check_name(name, name)
+            yield TomlTable(self.problems, tables.key(name), values)
 
     def check_name(self, key: str, name: str) -> None:
         """Note that `name`, which stands at `key`, is not spelled as names are."""
@@ -218,15 +218,15 @@ def parse(path: Path, content: bytes) -> dict[str, Any]:
 def _explain(message: str) -> str:
     """Put the line in front of tomllib's message, and a name given twice in the spec's words."""
     place = re.fullmatch(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message)
-    said, line = (place[1], place[2]) if place else (message, None)
+    text, line = (place[1], place[2]) if place else (message, None)
     where = f"line {line}" if line else "at the end"
-    twice = re.fullmatch(r"Cannot declare \((.*)\) twice", said)
+    twice = re.fullmatch(r"Cannot declare \((.*)\) twice", text)
     if twice:
         name = ".".join(re.findall(r"'([^']*)'", twice[1]))
         return f"{where}: a second [{name}]; every name is given once"
-    if said == "Cannot overwrite a value":
+    if text == "Cannot overwrite a value":
         return f"{where}: a key that is given twice; every key is given once"
-    return f"{where}: not TOML: {said}"
+    return f"{where}: not TOML: {text}"
 
 
 def show(value: object) -> str:
