@@ -117,11 +117,11 @@ def _run(spec: Spec, folder: Path | None, models: Path) -> tuple[Fitted, Exporte
     with _needs_extra("train"), _waiting("starting TensorFlow"):
         from training import build, export, fit, rows
     fit.seed(spec.fit.seed)
-    seen, held_out = rows.split(loaded, spec.fit.validation_split, spec.fit.seed)
-    built = build.build(spec, seen)
-    export.check(spec, built, seen)
-    fitted = fit.fit(spec, built, seen, held_out)
-    return fitted, export.export(spec, fitted, seen, models)
+    train_data, held_out = rows.split(loaded, spec.fit.validation_split, spec.fit.seed)
+    built = build.build(spec, train_data)
+    export.check(spec, built, train_data)
+    fitted = fit.fit(spec, built, train_data, held_out)
+    return fitted, export.export(spec, fitted, train_data, models)
 
 
 def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
