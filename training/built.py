@@ -60,7 +60,7 @@ def one_hot(places: Any, classes: int) -> NDArray[Any]:
     return columns
 
 
-def ask(built: Built, arrays: Arrays) -> Arrays:
+def predict(built: Built, arrays: Arrays) -> Arrays:
     """What Keras answers, by head.
 
     Raises:

@@ -16,7 +16,7 @@ from service.errors import CannotRun, ModelRefused
 from service.inference.model import Model
 from service.kinds import THRESHOLD, THRESHOLDED
 from service.signature import Head, Signature, Tensor
-from training.built import ask, is_half
+from training.built import is_half, predict
 from training.convert import convert
 from training.errors import ExportError, SpecError
 from training.publish import publish
@@ -46,7 +46,7 @@ def check(spec: Spec, built: Built, data: Data) -> None:
     try:
         graph = convert(built, spec.heads, spec.name)
         Model.load(graph.SerializeToString()).predict(random, list(spec.heads))
-        ask(built, random)
+        predict(built, random)
     except (ExportError, ModelRefused) as error:
         raise SpecError(f"{spec.path}: cannot be exported: {error}") from error
     except CannotRun as error:
@@ -69,7 +69,9 @@ def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
     golden = _some_rows(data, rng)
     random = random_rows(data.inputs.values(), rng)
     graph = convert(built, spec.heads, spec.name)
-    samples = Samples(golden, ask(built, golden), random, ask(built, random), is_half(built.model))
+    samples = Samples(
+        golden, predict(built, golden), random, predict(built, random), is_half(built.model)
+    )
     signature = Signature(
         inputs=data.inputs,
         heads=_heads(spec, built, data),

@@ -21,7 +21,7 @@ import numpy as np
 from service.kinds import THRESHOLD, THRESHOLDED
 from service.repository.publish import check_name
 from service.signature import Head, Input, Signature, Tensor
-from training.built import Built, ask, every_layer, is_half, objection
+from training.built import Built, every_layer, is_half, objection, predict
 from training.convert import convert
 from training.errors import ExportError, SpecError
 from training.publish import publish
@@ -68,7 +68,7 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
     golden = {tensor: array[:GOLDEN_ROWS] for tensor, array in random.items()}
     graph = convert(built, heads, name)
     # Golden rows are asked anew, not taken from the others' answers: rows may depend on each other.
-    samples = Samples(golden, ask(built, golden), random, answers, is_half(built.model))
+    samples = Samples(golden, predict(built, golden), random, answers, is_half(built.model))
     provenance = {
         "source": path.name,
         "source_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -224,7 +224,7 @@ def _try_rows(path: Path, built: Built) -> tuple[Arrays, Arrays]:
             for tensor in built.model.input.values()
         }
         try:
-            answers = ask(built, arrays)
+            answers = predict(built, arrays)
         except Exception as error:  # noqa: BLE001  TensorFlow's own kinds; the next try may fit
             objections.append(objection(error))
             continue

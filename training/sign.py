@@ -14,7 +14,7 @@ from service.metadata import METADATA_KEY, dump
 from service.signature import Golden
 from training.cells import EXACT
 from training.errors import ExportError
-from training.verify import answer_of, load
+from training.verify import answers_of, load
 
 if TYPE_CHECKING:
     from service.signature import Signature
@@ -42,7 +42,7 @@ def sign(graph: onnx.ModelProto, signature: Signature, samples: Samples) -> byte
     if samples.half:
         # Keras' answers are met loosely; the file's own are met as strictly as any other file's.
         model = load(_write(graph, signature))
-        answers = answer_of(model, samples.golden, list(signature.heads), "golden rows")
+        answers = answers_of(model, samples.golden, list(signature.heads), "golden rows")
     golden = Golden(_as_lists(samples.golden), _as_lists(answers))
     return _write(graph, replace(signature, golden=golden))
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from training.input_spec import InputSpec
 
 ALIGNS = ("position", "key", "sample")
-OPTIMIZER = "adam"
 SEEDS = 2**32
 
 
@@ -192,7 +191,7 @@ def _optimizer(table: TomlTable) -> tuple[str, dict[str, Any]]:
             )
         ),
     )
-    optimizer, arguments = OPTIMIZER, {}
+    optimizer, arguments = FitSpec.optimizer, {}
     if isinstance(value, str):
         optimizer = value
     elif value is not None:

@@ -105,7 +105,7 @@ def _classes(
         labels, places = _own_labels(head, column)
     else:
         key = f"{spec.path}: heads.{head.name}.labels"
-        labels, places = head.labels, _given_labels(key, head.labels, column)
+        labels, places = head.labels, _match_labels(key, head.labels, column)
     return np.array([places[text] for text in column.texts], np.int32)[column.codes], labels
 
 
@@ -128,7 +128,7 @@ def _own_labels(head: HeadSpec, column: Column) -> tuple[tuple[str, ...], dict[s
     return labels, places
 
 
-def _given_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str, int]:
+def _match_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str, int]:
     """Where each of the column's cells is among the labels: by its text, or as their index.
 
     Raises:

@@ -56,7 +56,7 @@ def verify(content: bytes, samples: Samples) -> Verified:
     worst = dict.fromkeys(heads, 0.0)
     for asked in dict.fromkeys([heads, *((head,) for head in heads)]):
         for trial in _trials(samples, joint=model.batching.mode == "joint"):
-            for head, answer in answer_of(model, trial.arrays, asked, trial.rows).items():
+            for head, answer in answers_of(model, trial.arrays, asked, trial.rows).items():
                 distance = difference(answer, trial.answers[head])
                 worst[head] = max(worst[head], distance)
                 if not distance <= trial.tolerance:
@@ -95,7 +95,7 @@ def load(content: bytes) -> Model:
         raise ExportError(f"the service would refuse it: {error}; nothing was published") from error
 
 
-def answer_of(model: Model, arrays: Arrays, heads: Sequence[str], rows: str) -> Arrays:
+def answers_of(model: Model, arrays: Arrays, heads: Sequence[str], rows: str) -> Arrays:
     """The answers of some heads to `arrays`, which a message calls `rows`.
 
     Raises:

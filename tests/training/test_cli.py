@@ -603,9 +603,9 @@ def test_a_file_that_answers_otherwise_than_keras_is_not_published(
 ):
     """The finished bytes are held against Keras; a difference is refused by head."""
     loaded, seen, fitted = _fitted(tmp_path)
-    ask = export.ask
+    predict = export.predict
     monkeypatch.setattr(
-        export, "ask", lambda *given: {h: a * factor for h, a in ask(*given).items()}
+        export, "predict", lambda *given: {h: a * factor for h, a in predict(*given).items()}
     )
 
     with pytest.raises(ExportError) as raised:
@@ -619,14 +619,14 @@ def test_a_file_that_answers_otherwise_than_keras_is_not_published(
 def test_a_difference_in_random_rows_alone_is_refused_too(tmp_path, monkeypatch):
     """Golden rows that agree are not enough: head, rows and the largest difference are named."""
     loaded, seen, fitted = _fitted(tmp_path)
-    ask = export.ask
+    predict = export.predict
 
     def wrong(built, arrays):
-        answers = ask(built, arrays)
+        answers = predict(built, arrays)
         rows = len(next(iter(arrays.values())))
         return {h: a + (0.001 if rows == 33 else 0) for h, a in answers.items()}
 
-    monkeypatch.setattr(export, "ask", wrong)
+    monkeypatch.setattr(export, "predict", wrong)
 
     with pytest.raises(ExportError) as raised:
         export.export(loaded, fitted, seen, tmp_path / "models")

@@ -430,8 +430,10 @@ def test_answers_that_differ_are_refused(tmp_path, monkeypatch):
     """What Keras answers is what the file must answer, for foreign models too."""
     path = tmp_path / "model.keras"
     _fixed(1).save(path)
-    ask = foreign.ask
-    monkeypatch.setattr(foreign, "ask", lambda *given: {h: a + 1 for h, a in ask(*given).items()})
+    predict = foreign.predict
+    monkeypatch.setattr(
+        foreign, "predict", lambda *given: {h: a + 1 for h, a in predict(*given).items()}
+    )
 
     assert "head 'y' does not answer" in _refused(path)
 
