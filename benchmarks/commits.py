@@ -118,7 +118,11 @@ def checkout(folder: Path, name: str) -> Server:
         _, *options = servers.TRICEPS.command(peer, model, port)
         return [str(program), *options]
 
-    return replace(servers.TRICEPS, name=name, about=str(folder), command=command)
+    # Ours would have it run our service instead.
+    variables = {"PYTHONPATH": ""}
+    return replace(
+        servers.TRICEPS, name=name, about=str(folder), command=command, environment=variables
+    )
 
 
 def measure(

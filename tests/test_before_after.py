@@ -1,0 +1,134 @@
+"""Two checkouts asked the same: which differences count, and that nothing is left unasked."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import answers, recorded
+from benchmarks.answers import Answer
+from service.app import create_app
+from service.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+# Their answers hold counts and times.
+LEFT_OUT = ("/metrics", "stats")
+
+
+def _answer(body, status=200, *headers):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} X", "content-type: a", *headers, f"content-length: {len(content)}"]
+    return Answer.of("\r\n".join([*lines, "", ""]).encode() + content)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        pytest.param(_answer({"a": 1}), _answer({"a": 1}), [], id="none"),
+        pytest.param(_answer({"a": 1}), _answer({"a": 2}), ["values"], id="a number"),
+        pytest.param(_answer({"a": 1}), _answer({"a": 1.0}), ["values"], id="how it is written"),
+        pytest.param(_answer(b'{"a":1}'), _answer(b'{"a": 1}'), ["values"], id="blanks"),
+        pytest.param(_answer({"a": "x"}), _answer({"a": "y"}), ["values"], id="a label"),
+        pytest.param(_answer({"a": 1}), _answer({"a": 1, "b": 2}), ["values"], id="a key more"),
+        pytest.param(_answer(b"x"), _answer(b"y"), ["values"], id="no JSON"),
+        pytest.param(_answer({"error": "a 1"}), _answer({"error": "b 1"}), ["wording"], id="words"),
+        pytest.param(
+            _answer({"problems": [{"at": "x", "expected": "one"}]}),
+            _answer({"problems": [{"at": "y", "expected": "1 of"}]}),
+            ["values", "figures"],
+            id="a place and a figure",
+        ),
+        pytest.param(_answer({}), _answer({}, 404), ["status"], id="a status"),
+        pytest.param(_answer({}), _answer({}, 200, "a: b"), ["headers"], id="a header more"),
+        pytest.param(_answer({}, 200, "a: b"), _answer({}, 200, "A: b"), ["spelling"], id="case"),
+        pytest.param(
+            _answer({}, 200, f"X-Request-ID: {32 * 'a'}", "Date: now"),
+            _answer({}, 200, f"X-Request-ID: {32 * 'b'}", "Date: then"),
+            [],
+            id="what is random",
+        ),
+        pytest.param(
+            _answer({}, 200, "X-Request-ID: mine"),
+            _answer({}, 200, f"X-Request-ID: {32 * 'b'}"),
+            ["headers"],
+            id="a name that was given",
+        ),
+        pytest.param(
+            Answer(b"HTTP/1.1 200 OK", ("content-length: 3",), b""),
+            Answer(b"HTTP/1.1 200 OK", ("content-length: 4",), b""),
+            ["wording"],
+            id="the length that a HEAD shows",
+        ),
+    ],
+)
+def test_differences_are_told_by_kind(before, after, kinds):
+    """Of a text where words stand, another wording; of anything else, a difference that counts."""
+    assert [difference.kind for difference in answers.differences(before, after)] == kinds
+
+
+def test_every_route_is_asked():
+    """By each method that it has, right ones and wrong ones."""
+    app = create_app(Settings(models=ROOT / "models"))
+    asked = {
+        tuple(request.content.split(b" ", 2)[:2])
+        for setting in answers.settings()
+        for request in setting.requests
+        if not request.ours
+    }
+    matched = set()
+    for method, target in asked:
+        path, _, _ = target.decode("latin-1").partition("?")
+        adapter = app.url_map.bind("localhost")
+        if path.startswith("/") and adapter.test(path, method.decode()):
+            rule, _ = adapter.match(path, method.decode(), return_rule=True)
+            matched.add((rule.rule, method.decode()))
+
+    expected = {
+        (rule.rule, method)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"OPTIONS", "HEAD"}
+        if not any(part in rule.rule for part in LEFT_OUT)
+    }
+    unasked = expected - matched
+    assert not unasked
+
+
+def test_no_request_is_recorded_twice_and_each_body_has_its_model(tmp_path):
+    """What is asked twice tells nothing, and a body without its model only that this is missing."""
+    recorded.write_models(tmp_path)
+    for requests in (recorded.requests(), recorded.guarded()):
+        names = [request.name for request in requests]
+        assert len(names) == len(set(names))
+    for path in recorded.CORPUS.glob("*/*.body"):
+        _, model = path.read_bytes().partition(b"\n")[0].decode().split()
+        assert (tmp_path / model / "1/model.onnx").is_file()
+
+
+@pytest.mark.skipif(
+    not (ROOT / ".venv/bin/triceps").exists(), reason="the checkout has no .venv of its own"
+)
+@pytest.mark.parametrize("way", [answers.OURS, answers.FLASK])
+def test_a_checkout_answers_as_itself(way):
+    """A few requests by each way in, of two services of one checkout."""
+    kept = [request for request in recorded.requests() if not request.ours][::150]
+
+    found = answers.compare((ROOT, ROOT), answers.Setting(way, tokens=False, requests=kept))
+
+    assert [(request, []) for request in kept] == found
+
+
+def test_the_end_tells_whether_more_than_wording_differs(monkeypatch, tmp_path):
+    """Each difference is printed once, with where it was met; 1 for any but of wording."""
+    first, second = (recorded.request("GET", path) for path in ("/a", "/b"))
+    worded = answers.Difference(answers.WORDING, "old", "new", ".error")
+    found = [(first, [worded]), (second, [worded])]
+    monkeypatch.setattr(answers, "compare", lambda *_: found)
+
+    done = CliRunner().invoke(answers.main, [str(tmp_path), str(tmp_path)])
+
+    assert done.exit_code == 0, done.output
+    assert "wording: GET /a at .error; GET /b at .error\n    - old\n    + new\n" in done.output
+
+    found.append((first, [answers.Difference(answers.VALUES, "1", "2")]))
+    assert CliRunner().invoke(answers.main, [str(tmp_path), str(tmp_path)]).exit_code == 1
