@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from service import __version__
 from service import settings as all_settings
-from service.errors import printable
+from service.errors import TricepsError, printable
 from service.host import descriptors, processors
 from service.http import access, tls
 from service.observability import logs
@@ -39,6 +40,12 @@ _EXAMPLE = (
 @all_settings.options
 def serve(file: str | None, **flags: Any) -> None:
     """Serve every head of every model in a repository, or of one FILE.onnx."""
+    if (system := platform.system()) != "Linux":
+        # No other system says how much memory is free, nor limits the process that tries a model.
+        message = (
+            f"operating system: expected Linux, received {system}; run the container (make image)"
+        )
+        raise TricepsError(message)
     if file is not None and flags["models"] is not None:
         message = "FILE and --models: expected one of them, received both"
         raise click.UsageError(message)

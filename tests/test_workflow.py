@@ -1,0 +1,81 @@
+"""What the metadata claims is what is tested: each Python, on Linux, by the same script as here."""
+
+import platform
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from packaging.specifiers import SpecifierSet
+
+from service.commands import serve
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WORKFLOWS = sorted((ROOT / ".github/workflows").iterdir())
+TESTED = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]
+
+
+def _claimed(before):
+    """The ends of the classifiers that begin so."""
+    found = (re.fullmatch(f"{before}(.+)", classifier) for classifier in PROJECT["classifiers"])
+    return [match[1] for match in found if match is not None]
+
+
+def test_each_python_that_is_claimed_is_tested():
+    """The matrix, the classifiers and the bounds of the installer name the same ones."""
+    tested = TESTED["strategy"]["matrix"]["python"]
+
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    assert tested == _claimed("Programming Language :: Python :: ")
+    assert tested == [f"3.{minor}" for minor in range(50) if f"3.{minor}" in allowed]
+
+
+def test_the_system_that_is_claimed_is_tested():
+    """Linux alone: what a container has, and what a process may take, is asked of its kernel."""
+    assert _claimed("Operating System :: ") == ["POSIX :: Linux"]
+    assert TESTED["runs-on"].startswith("ubuntu-")
+
+
+def test_a_version_runs_what_contributors_run():
+    """With its own Python, and for longer than the script's own bounds."""
+    steps = TESTED["steps"]
+    [run] = [step for step in steps if "run" in step]
+    seconds = re.findall(r"^timeout \S+ (\d+) ", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+    assert run["run"] == ".ci/run"
+    assert run["env"] == {"PYTHON": "python${{ matrix.python }}"}
+    assert steps.index(run) == len(steps) - 1
+    assert TESTED["timeout-minutes"] * 60 > sum(map(int, seconds)) > 0
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_may_read_and_no_more(path):
+    """Nor does it run code of others that may change under the same name."""
+    text = path.read_text()
+    workflow = yaml.safe_load(text)
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not [job for job in workflow["jobs"].values() if "permissions" in job]
+    assert "secrets." not in text
+    # `on` is YAML's word for yes.  This one would give a stranger's code a token that may write.
+    assert "pull_request_target" not in workflow[True]
+    used = [step["uses"] for step in steps if "uses" in step]
+    assert used
+    assert not [action for action in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)]
+    checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_another_system_is_refused_with_the_way_out(monkeypatch):
+    """One line, before anything is looked for."""
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+
+    told = CliRunner().invoke(serve.serve, ["--models", "nowhere"])
+
+    assert str(told.exception) == (
+        "operating system: expected Linux, received Darwin; run the container (make image)"
+    )
