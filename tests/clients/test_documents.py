@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,9 @@ from tests.service.commands.test_serve import Server, free_port
 # Before it is imported: mlflow would tell its makers that it was.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-ROOT = Path(__file__).parents[2]
 SHOWN = [
-    pytest.param(code, id=f"{path.stem}-{i}")
-    for path in (ROOT / "README.md", ROOT / "docs" / "protocols.md")
-    for i, code in enumerate(
-        documents.blocks(documents.protocols(path.read_text(encoding="utf-8")), "python")
-    )
+    pytest.param(code, id=f"protocols-{i}")
+    for i, code in enumerate(documents.blocks(documents.PAGES["docs/protocols.md"], "python"))
 ]
 
 
@@ -27,7 +22,7 @@ def _port(tmp_path_factory):
     """Where the models that come with it are served; the service ends as it is told to."""
     port = free_port()
     folder = tmp_path_factory.mktemp("served")
-    server = Server(["--models", ROOT / "models", "--port", port], {}, cwd=folder)
+    server = Server(["--models", documents.ROOT / "models", "--port", port], {}, cwd=folder)
     try:
         server.until_alive(f"http://127.0.0.1:{port}")
         yield port

@@ -1,4 +1,4 @@
-"""What Markdown files say, taken apart: sections, tables, points, and consoles that can be run."""
+"""The README and the pages under docs/, taken apart: sections, tables, points, links, consoles."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
+
+from service import settings as all_settings
+from service.app import create_app
+from service.commands.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask.testing import FlaskClient
+
+ROOT = Path(__file__).parents[2]
+# By path from the top of the repository: the README first, then docs/ by name.
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+CORPUS = "\n".join(PAGES.values())
 
 HOST = "localhost:8080"
 CLASS = re.compile(r"(-?[0-9.e-]+):([0-9]+(?::.*)?)")
@@ -25,11 +39,6 @@ NUMBER = re.compile(r"-?[0-9]+\.[0-9]+(?:e-?[0-9]+)?")
 def section(text: str, title: str) -> str:
     """What stands below a heading of the second level."""
     return re.split(r"^## ", text.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
-
-
-def protocols(text: str) -> str:
-    """What is said of the protocols: a section of the README, and all of a file of their own."""
-    return section(text, "Protocols") if "\n## Protocols\n" in text else text
 
 
 def tables(text: str) -> Iterator[list[list[str]]]:
@@ -69,6 +78,19 @@ def braced(text: str) -> list[str]:
     return [path for part in found[1].split(",") for path in braced(f"{before}{part}{after}")]
 
 
+def links(text: str) -> list[str]:
+    """Return the targets of all links, without those in code blocks."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose))
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of all headings, as code hosts make them."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def blocks(text: str, language: str) -> list[str]:
     """The code in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -95,68 +117,109 @@ def sessions(text: str) -> list[Session]:
 
 
 def words(command: str) -> list[list[str]]:
-    """By command of a pipe, its words."""
-    lexer = shlex.shlex(command, posix=True, punctuation_chars="|")
+    """Return the words of each command of a pipe; a redirection is a command named `>`."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="|>")
     lexer.whitespace_split = True
     parts: list[list[str]] = [[]]
     for word in lexer:
-        if word == "|":
-            parts.append([])
+        if word in ("|", ">"):
+            parts.append([] if word == "|" else [word])
         else:
             parts[-1].append(word)
     return parts
 
 
 def environment(arguments: list[str]) -> dict[str, str]:
-    """What `docker run` sets."""
+    """The variables that `docker run` sets."""
     return dict(value.split("=", 1) for flag, value in pairwise(arguments) if flag == "-e")
 
 
-def run(command: str, client: FlaskClient) -> str:
-    """What a pipe of `curl`, whose requests a client sends, and `sed` prints."""
-    text = ""
-    for name, *arguments in words(command):
-        if name == "curl":
-            text = curl(arguments, text, client)
-        else:
-            assert name == "sed"
-            done = subprocess.run(
-                [name, *arguments], input=text, capture_output=True, text=True, check=True
-            )
-            text = done.stdout
-    return text.strip()
+class Console:
+    """A shell in a folder of its own that knows the few commands which the pages show."""
 
+    def __init__(self, folder: Path) -> None:
+        """Begin in `folder`, whose `models` are served."""
+        self._folder = folder
+        # As `export` and `docker run -e` set it.
+        self._environ: dict[str, str] = {}
+        self._client: FlaskClient | None = None
 
-def curl(arguments: list[str], text: str, client: FlaskClient) -> str:
-    """What `curl` prints, in the few ways that are used here."""
-    given = iter(arguments)
-    headers: dict[str, str] = {}
-    asked: dict[str, Any] = {"method": "GET"}
-    by_status = False
-    for word in given:
-        if word == "-H":
-            name, value = next(given).split(": ")
-            headers[name] = value
-        elif word == "-d":
-            value = next(given)
-            # As curl says unless told otherwise, and as it leaves out line breaks.
-            headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
-            data = (text if value == "@-" else value).replace("\n", "")
-            asked |= {"method": "POST", "data": data}
-        elif word == "-w":
-            assert next(given) == "%{http_code}"
-            by_status = True
-        elif word == "-o":
-            assert next(given) == "/dev/null"
-        elif word != "-s":
-            assert word.startswith(HOST)
-            asked["path"] = word.removeprefix(HOST)
-    answer = client.open(**asked, headers=headers)
-    return f"{answer.status_code}" if by_status else answer.text
+    def start(self, command: str) -> None:
+        """Note what a command that starts a service, and is not run, says of its settings."""
+        self._environ.update(environment(command.split()))
+        self._client = None
+
+    def run(self, command: str) -> str:
+        """Return the output of a command, or of a pipe of `curl` and `sed`.
+
+        The current directory has to be the console's folder.
+        """
+        name, *arguments = words(command)[0]
+        if name == "export":
+            self._environ.update([arguments[0].split("=", 1)])
+            return ""
+        if name == "triceps":
+            done = CliRunner().invoke(main, arguments, env=self._environ, prog_name="triceps")
+            assert done.exit_code == 0, done.output
+            return done.output.strip()
+        return self._pipe(command)
+
+    def _pipe(self, command: str) -> str:
+        text = ""
+        for name, *arguments in words(command):
+            if name == ">":
+                (self._folder / arguments[0]).write_text(text, encoding="utf-8")
+                text = ""
+            elif name == "curl":
+                text = self._curl(arguments, text)
+            else:
+                assert name == "sed", f"{name}: expected a command that a console has"
+                done = subprocess.run(
+                    [name, *arguments], input=text, capture_output=True, text=True, check=True
+                )
+                text = done.stdout
+        return text.strip()
+
+    def _curl(self, arguments: list[str], text: str) -> str:
+        """Return the output of `curl`, in the few forms that the pages use."""
+        remaining = iter(arguments)
+        headers: dict[str, str] = {}
+        request: dict[str, Any] = {"method": "GET"}
+        by_status = False
+        for word in remaining:
+            if word == "-H":
+                name, value = next(remaining).split(": ")
+                headers[name] = value
+            elif word == "-d":
+                value = next(remaining)
+                if value == "@-":
+                    value = text
+                elif value.startswith("@"):
+                    value = (self._folder / value[1:]).read_text(encoding="utf-8")
+                # curl's own content type; and it leaves out line breaks.
+                headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
+                request |= {"method": "POST", "data": value.replace("\n", "")}
+            elif word == "-w":
+                assert next(remaining) == "%{http_code}"
+                by_status = True
+            elif word == "-o":
+                assert next(remaining) == "/dev/null"
+            elif word != "-s":
+                assert word.startswith(HOST)
+                request["path"] = word.removeprefix(HOST)
+        if self._client is None:
+            settings = all_settings.load(self._environ, models=self._folder / "models")
+            self._client = create_app(settings).test_client()
+        answer = self._client.open(**request, headers=headers)
+        return f"{answer.status_code}" if by_status else answer.text
 
 
 def check_same(found: str, shown: str) -> None:
-    """See that one answer is the other, but for what processors differ in."""
+    """Check that one answer is the other, except for rounding and for what `…` leaves out."""
+    if "…" in shown:
+        pattern = re.escape(shown).replace("…", ".*")
+        assert re.fullmatch(pattern, found, re.DOTALL), f"expected\n{shown}\nreceived\n{found}"
+        return
     try:
         assert json.loads(found) == near(json.loads(shown))
     except json.JSONDecodeError:

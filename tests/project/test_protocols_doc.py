@@ -1,7 +1,8 @@
 """What the documents say of the protocols is so: each cell, each point, each request shown.
 
-A cell of the README's table has several claims, with semicolons between them, and `docs/` has
-points; each is held by the check of that name, and there is no check of anything else.
+A cell of the table in docs/protocols.md has several claims, with semicolons between them, and its
+sections have points; each is held by the check of that name, and there is no check of anything
+else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import shutil
 import zlib
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -31,15 +31,15 @@ from tests.service.server.test_front import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
     Check = Callable[["World"], None]
 
-ROOT = Path(__file__).parents[2]
-README = documents.section((ROOT / "README.md").read_text(), "Protocols")
-DOCUMENT = (ROOT / "docs" / "protocols.md").read_text()
+ROOT = documents.ROOT
+DOCUMENT = documents.PAGES["docs/protocols.md"]
 
 IMAGE = (ROOT / "Dockerfile").read_text().partition(" AS serve\n")[2]
 
@@ -52,7 +52,7 @@ SAGEMAKER = "SageMaker"
 VERTEX = "Vertex AI"
 ROUTED = "`/", "by `POST` `/"
 
-HEADER, *ROWS = next(documents.tables(README))
+HEADER, *ROWS = next(documents.tables(documents.section(DOCUMENT, "Overview")))
 CELLS = {
     (row[0].partition(" (")[0], column): cell.split("; ")
     for row in ROWS
@@ -299,28 +299,9 @@ def test_every_route_is_answered(world, protocol, method, rule):
     assert answer.status_code == (403 if "repository/models" in rule else 200), answer.text
 
 
-SHOWN = [
-    pytest.param(text, i, id=f"{where}-{i}")
-    for where, text in (("README", README), ("document", DOCUMENT))
-    for i, session in enumerate(documents.sessions(text))
-    if session.command.startswith("curl")
-]
-
-
-@pytest.mark.parametrize(("text", "place"), SHOWN)
-def test_what_is_shown_is_answered(text, place):
-    """By the models that come with it, in a container that was started as is said before."""
-    shown = documents.sessions(text)
-    starts = [one.command for one in shown[:place] if one.command.startswith("docker")]
-    environ = documents.environment(starts[-1].split()) if starts else {}
-    client = create_app(all_settings.load(environ, models=ROOT / "models")).test_client()
-
-    documents.check_same(documents.run(shown[place].command, client), shown[place].answer)
-
-
 def test_a_request_is_shown_of_every_protocol():
-    """In the README."""
-    commands = "\n".join(session.command for session in documents.sessions(README))
+    """On the page, whose consoles are run by the tests of all pages."""
+    commands = "\n".join(session.command for session in documents.sessions(DOCUMENT))
 
     for path in ("/v2/models/", "/v1/models/triceps:predict", "/v1/models/triceps\n"):
         assert path in commands
