@@ -303,6 +303,16 @@ def test_links_of_other_pages_lead_somewhere(path):
             assert _is_there(target, anchor), link
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_block_of_code_is_empty(page):
+    """Each one that is opened shows something, and is closed."""
+    fences = re.findall(r"^```(.*)$", PAGES[page], re.MULTILINE)
+
+    assert len(fences) % 2 == 0
+    assert set(fences[1::2]) <= {""}
+    assert re.search(r"^```.*\n\s*```$", PAGES[page], re.MULTILINE) is None
+
+
 def test_every_page_is_in_the_index():
     """`docs/README.md` links to each page of the folder."""
     linked = {link.partition("#")[0] for link in documents.links(PAGES["docs/README.md"])}
