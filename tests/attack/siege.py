@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.attack import behaviours, bodies, repository
+from tests.attack import behaviours, bodies, inspection, repository
 from tests.attack.hostile import ALL_TOKENS, TABLE, Behaviour, Hostile
 from tests.attack.pairs import pairwise
 from tests.harness import certificates, forms, tokens
-from tests.harness.serving import Service
+from tests.harness.serving import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.harness.serving import Look
+    from tests.attack.inspection import Look
 
 __all__ = ["ALL_TOKENS", "behaviours", "bodies"]  # importing those fills the table
 
@@ -162,11 +162,11 @@ class Stage:
         self._folder = folder
         self._number = 0
         self._key: tuple[bool, bool, int] | None = None
-        self._service: Service | None = None
+        self._service: Server | None = None
         self._models = folder / "models"
         repository.publish(self._models)
 
-    def service(self, key: tuple[bool, bool, int]) -> Service:
+    def service(self, key: tuple[bool, bool, int]) -> Server:
         """A service of that kind."""
         if self._service is None or self._key != key:
             self.clear()
@@ -174,14 +174,15 @@ class Stage:
             folder.mkdir()
             self._number += 1
             guarded, encrypted, files = key
-            self._service = Service(
-                *(folder, self._models),
+            self._service = Server(
+                *("--models", self._models, "--workers", "2"),
+                folder=folder,
                 guarded=guarded,
                 encrypted=encrypted,
                 files=files,
                 environment={"TRICEPS_DEFAULT_MODEL": repository.MAIN},
-                options=("--workers", "2"),
             )
+            self._service.until_ready()
             self._key = key
         return self._service
 
@@ -196,12 +197,12 @@ def attack(stage: Stage, case: Case, *, seconds: float, scale: float) -> Outcome
     """Attack a service while the caller asks; a service that came to harm is not used again."""
     service = stage.service(case.service)
     outcome = Outcome(case)
-    offset = service.log.stat().st_size
+    offset = service.logged()
     caller = _Caller(service, _asks(service, case.row))
     try:
         caller.phase("calm")
         time.sleep(seconds)
-        before = service.look()
+        before = inspection.look(service)
         outcome.before = max(before.resident.values())
         caller.phase("attack")
         with _peak(service, outcome):
@@ -212,13 +213,13 @@ def attack(stage: Stage, case: Case, *, seconds: float, scale: float) -> Outcome
         outcome.complaints.append(f"the service: {type(error).__name__}: {error}")
     finally:
         outcome.phases = caller.end()
-    _judge(outcome, case.row, service.logged(offset))
+    _judge(outcome, case.row, inspection.errors(service, offset))
     if outcome.complaints:
         stage.clear()
     return outcome
 
 
-def _act(service: Service, case: Case, outcome: Outcome, seconds: float, scale: float) -> None:
+def _act(service: Server, case: Case, outcome: Outcome, seconds: float, scale: float) -> None:
     """Let the attacker do what it does, within a bound."""
     token = "predict" if case.tokens == "holder" else ""
     hostile = Hostile(service.port, service.tls, token, case.kind, seconds, scale)
@@ -246,14 +247,14 @@ def _act(service: Service, case: Case, outcome: Outcome, seconds: float, scale: 
 
 
 @contextlib.contextmanager
-def _peak(service: Service, outcome: Outcome) -> Iterator[None]:
+def _peak(service: Server, outcome: Outcome) -> Iterator[None]:
     """Note the largest worker meanwhile."""
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.02):
             with contextlib.suppress(OSError):
-                outcome.peak = max(outcome.peak, *service.resident().values(), 0)
+                outcome.peak = max(outcome.peak, *inspection.resident(service).values(), 0)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -264,7 +265,7 @@ def _peak(service: Service, outcome: Outcome) -> Iterator[None]:
         thread.join()
 
 
-def _settle(service: Service, before: Look, caller: _Caller, outcome: Outcome) -> None:
+def _settle(service: Server, before: Look, caller: _Caller, outcome: Outcome) -> None:
     """Wait until all is as it was before the attack; complain of what is not in time."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
@@ -278,7 +279,7 @@ def _settle(service: Service, before: Look, caller: _Caller, outcome: Outcome) -
         time.sleep(0.2)
 
 
-def _differences(service: Service, before: Look, caller: _Caller, outcome: Outcome) -> list[str]:
+def _differences(service: Server, before: Look, caller: _Caller, outcome: Outcome) -> list[str]:
     """What is not as it was."""
     found = []
     if (status := service.status("/readyz")) != http.HTTPStatus.OK:
@@ -291,7 +292,7 @@ def _differences(service: Service, before: Look, caller: _Caller, outcome: Outco
         )
     if missing := caller.names - set(after["names"]):
         found.append(f"after the attack: expected answers to {sorted(missing)}, received none")
-    now = service.look()
+    now = inspection.look(service)
     outcome.after = max(now.resident.values())
     if now.resident.keys() != before.resident.keys():
         found.append(f"workers: expected {[*before.resident]}, found {[*now.resident]}")
@@ -329,7 +330,7 @@ def _judge(outcome: Outcome, row: Behaviour, logged: list[str]) -> None:
 class _Caller:
     """The caller's process, and how it is told what to do."""
 
-    def __init__(self, service: Service, asks: list[dict[str, Any]]) -> None:
+    def __init__(self, service: Server, asks: list[dict[str, Any]]) -> None:
         script = Path(__file__).with_name("caller.py")
         # -I -S: the standard library alone, whatever else is installed here.
         self._process = subprocess.Popen(
@@ -374,7 +375,7 @@ class _Caller:
             return self._hear()
 
 
-def _asks(service: Service, row: Behaviour) -> list[dict[str, Any]]:
+def _asks(service: Server, row: Behaviour) -> list[dict[str, Any]]:
     """What the caller asks: three on every kind of path, and what the behaviour is about.
 
     The answers about `three` are those that it gives now, while nobody else asks, once they have
@@ -408,7 +409,7 @@ def _asks(service: Service, row: Behaviour) -> list[dict[str, Any]]:
 
 
 def _ask(
-    service: Service, name: str, method: str, sent: forms.Sent, **expected: Any
+    service: Server, name: str, method: str, sent: forms.Sent, **expected: Any
 ) -> dict[str, Any]:
     headers = {**sent.headers, **(tokens.header("predict") if service.guarded else {})}
     said = {"name": name, "method": method, "path": sent.path, "headers": headers}

@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from tests.harness import documents
-from tests.service.commands.test_serve import Server, free_port
+from tests.harness.serving import Server
 
 # Before it is imported: mlflow would tell its makers that it was.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -20,17 +20,11 @@ SHOWN = [
 @pytest.fixture(scope="module", name="port")
 def _port(tmp_path_factory):
     """Where the models that come with it are served; the service ends as it is told to."""
-    port = free_port()
     folder = tmp_path_factory.mktemp("served")
-    server = Server(["--models", documents.ROOT / "models", "--port", port], {}, cwd=folder)
-    try:
-        server.until_alive(f"http://127.0.0.1:{port}")
-        yield port
+    with Server("--models", documents.ROOT / "models", folder=folder) as server:
+        server.until_alive()
+        yield server.port
         assert server.end()[0] == 0
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
 
 
 @pytest.mark.parametrize("code", SHOWN)

@@ -9,7 +9,7 @@ import pytest
 from kserve.protocol.infer_type import RequestedOutput
 
 from tests.harness import small
-from tests.service.commands.test_serve import Server, free_port
+from tests.harness.serving import Server
 
 ROWS = {
     "insurance": np.float32([[30, 30], [40, 25]]),
@@ -30,17 +30,10 @@ def _url(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     small.put(folder / "models", "three", 1, small.three())
     small.put(folder / "models", "broken", 1, b"junk")
-    port = free_port()
-    server = Server(["--models", folder / "models", "--port", port], {}, cwd=folder)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        server.until_alive(url)
-        yield url
+    with Server(folder=folder) as server:
+        server.until_alive()
+        yield server.url
         assert server.end()[0] == 0
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
 
 
 @pytest.fixture(name="ask")

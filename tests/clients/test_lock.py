@@ -4,7 +4,7 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
-from tests.project.test_packaging import _pins, check_nothing_else
+from tests.harness.locks import check_nothing_else, pins_of
 
 
 def test_lock_has_nothing_else():
@@ -18,7 +18,7 @@ def test_what_is_installed_is_what_is_locked():
     def needed(pin: Requirement) -> bool:
         return pin.marker is None or pin.marker.evaluate()
 
-    pins = {name: pin.specifier for name, pin in _pins("clients").items() if needed(pin)}
+    pins = {name: pin.specifier for name, pin in pins_of("clients").items() if needed(pin)}
 
     assert {name: f"=={metadata.version(name)}" for name in pins} == {
         name: str(specifier) for name, specifier in pins.items()

@@ -1,10 +1,10 @@
 """MLflow's own scoring client, which nobody here wrote, against a service that runs."""
 
+import contextlib
 import json
 import os
-import subprocess
-import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import requests
 
 from service import __version__
 from tests.harness import small
-from tests.service.commands.test_serve import ROOT, TRICEPS, free_port
+from tests.harness.serving import Server
 
 # Before it is imported: it would tell its makers that it was.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -40,45 +40,27 @@ EXPECTED = [
 ]
 
 
-class _Served:
-    """A `triceps serve` of one model, and MLflow's client of it."""
-
-    def __init__(self, folder: Path, content: bytes) -> None:
-        small.put(folder / "models", "model", 1, content)
-        port = free_port()
-        self.process = subprocess.Popen(
-            [*TRICEPS, "serve", "--models", folder / "models", "--port", f"{port}"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TRICEPS_WORKERS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=sys.stderr,
-        )
-        self.client = client.ScoringServerClient("127.0.0.1", port)
-
-    def __enter__(self) -> client.ScoringServerClient:
-        try:
-            self.client.wait_server_ready(timeout=20, scoring_server_proc=self.process)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self.client
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(20)
+@contextlib.contextmanager
+def _served(folder: Path, content: bytes) -> Iterator[client.ScoringServerClient]:
+    """MLflow's client of a `triceps serve` of one model."""
+    small.put(folder / "models", "model", 1, content)
+    with Server("--workers", 1, folder=folder) as server:
+        asking = client.ScoringServerClient(server.host, server.port)
+        asking.wait_server_ready(timeout=20, scoring_server_proc=server.process)
+        yield asking
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     """A client of a model with three inputs and four heads."""
-    with _Served(tmp_path_factory.mktemp("three"), small.three()) as served:
+    with _served(tmp_path_factory.mktemp("three"), small.three()) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     """A client of a model with one input and one head, which is that input."""
-    with _Served(tmp_path_factory.mktemp("image"), small.same(small.F, (4,))) as served:
+    with _served(tmp_path_factory.mktemp("image"), small.same(small.F, (4,))) as served:
         yield served
 
 

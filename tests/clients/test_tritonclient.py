@@ -10,7 +10,8 @@ from tritonclient.http import InferenceServerClientPlugin
 
 from service import __version__
 from tests.harness import small, tokens
-from tests.service.commands.test_serve import PATIENCE, Server, free_port
+from tests.harness.serving import Server
+from tests.harness.waiting import PATIENCE
 
 # Enough rows for an answer that is worth compressing.
 MANY = 400
@@ -24,16 +25,10 @@ def _url(tmp_path_factory):
     for name, content in small.every().items():
         small.put(folder / "models", name, 1, content)
     small.put(folder / "models", "three", 2, small.three(2.0))
-    port = free_port()
-    server = Server(["--models", folder / "models", "--port", port], {}, cwd=folder)
-    try:
-        server.until_alive(f"http://127.0.0.1:{port}")
-        yield f"127.0.0.1:{port}"
+    with Server(folder=folder) as server:
+        server.until_alive()
+        yield f"{server.host}:{server.port}"
         assert server.end()[0] == 0
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
 
 
 @pytest.fixture(name="client")
@@ -280,12 +275,9 @@ def test_models_are_unloaded_and_loaded(tmp_path):
     """By who has a token for that, and sees it in the index, and in the model's readiness."""
     for name in ("three", "other"):
         small.put(tmp_path / "models", name, 1, small.three())
-    port = free_port()
-    arguments = ["--models", tmp_path / "models", "--port", port, "--workers", 1]
-    server = Server(arguments, {"TRICEPS_TOKENS_FILE": tokens.put(tmp_path)}, cwd=tmp_path)
-    try:
-        server.until_alive(f"http://127.0.0.1:{port}")
-        with http.InferenceServerClient(f"127.0.0.1:{port}") as client:
+    with Server("--workers", 1, folder=tmp_path, guarded=True) as server:
+        server.until_alive()
+        with http.InferenceServerClient(f"{server.host}:{server.port}") as client:
             with pytest.raises(utils.InferenceServerException, match="expected Bearer") as caught:
                 client.infer("three", _inputs()[1])
             assert caught.value.status() == "401"
@@ -311,10 +303,6 @@ def test_models_are_unloaded_and_loaded(tmp_path):
             with pytest.raises(utils.InferenceServerException, match="no parameters change"):
                 client.load_model("three", config="{}")
         assert server.end()[0] == 0
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
 
 
 def test_models_are_not_loaded_by_clients(client):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.service.server.test_front import Served
+from tests.harness.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

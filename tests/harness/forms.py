@@ -117,7 +117,8 @@ def oip_nested(arrays: Arrays) -> Sent:
     return _json("/v2/models/three/versions/1/infer", {"inputs": inputs})
 
 
-def _raw(array: NDArray[Any]) -> bytes:
+def raw_bytes(array: NDArray[Any]) -> bytes:
+    """The binary tensor data of an array."""
     if array.dtype != object:
         return array.tobytes()
     texts = [text.encode() for text in array.ravel()]
@@ -132,9 +133,9 @@ def _oip_binary(arrays: Arrays, *, mixed: bool) -> Sent:
         if mixed and name == "fruit":
             inputs.append({**entry, "data": array.ravel().tolist()})
             continue
-        size = len(_raw(array))
+        size = len(raw_bytes(array))
         inputs.append({**entry, "parameters": {"binary_data_size": size}})
-        raw += _raw(array)
+        raw += raw_bytes(array)
     said: dict[str, Any] = {"inputs": inputs, "parameters": {"binary_data_output": True}}
     if mixed:
         said["outputs"] = [

@@ -6,103 +6,144 @@ import contextlib
 import http.client
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.harness import certificates, tokens
+from tests.harness.waiting import PATIENCE, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-# The longest that a service lives, should the tests themselves be killed.
-LIFE_SECONDS = 1800
-PATIENCE = 30.0
 PROGRAM = "from service.commands.main import main; main()"
+FLASK = [sys.executable, "-m", "flask", "--app", "service", "run"]
+# The longest that a service lives, should the tests themselves be killed: its workers end with it.
+LIFE = "import signal; signal.alarm(1800)\n"
 
 
-@dataclass(frozen=True)
-class Look:
-    """The workers of a service at one moment: bytes resident and open descriptors, by process."""
+class Server:
+    """One service: its port, its processes, and what it says.
 
-    resident: dict[int, int]
-    files: dict[int, int]
-    connections: int
-
-
-class Service:
-    """One service: its port, its processes, and what it logged."""
+    At the end of a `with` statement its processes are gone, in any case.
+    """
 
     def __init__(
         self,
+        *options: object,
         folder: Path,
-        models: Path,
-        *,
+        program: str = PROGRAM,
+        command: Sequence[str] | None = None,
+        host: str = HOST,
+        port: int | None = None,
         guarded: bool = False,
         encrypted: bool = False,
         files: int = 0,
         environment: Mapping[str, str] | None = None,
-        options: tuple[str, ...] = (),
     ) -> None:
-        """Start it, and wait until it is ready.
+        """Start it; nothing is waited for.
 
         Args:
-            folder: where its log, tokens and certificates go.
-            models: its repository.
+            options: of `triceps serve`.
+            folder: where it runs, and has its tokens and certificate.
+            program: the Python code that runs it, which may first change what a test is about.
+            command: what is run in place of a program.
+            host: the address by which it is asked.
+            port: its port, if the test has to know that beforehand; else one that is free.
             guarded: whether it asks for the tokens of `tokens.py`.
             encrypted: whether it speaks TLS, by the certificate A of `certificates.py`.
             files: the descriptors that each of its processes may have open; 0: as many as we may.
             environment: variables of it beside our own.
-            options: flags of `triceps serve`.
         """
         self.guarded = guarded
         self.tls = ssl.create_default_context(cadata=certificates.A) if encrypted else None
-        self.log = folder / "log"
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port: int = probe.getsockname()[1]
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), "TRICEPS_GRACE": "0"}
-        variables |= environment or {}
+        self.host = host
+        self.port = free_port(host) if port is None else port
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        # Few wait to be told that it ends, and they set a grace.
+        variables |= {"PORT": str(self.port), "TRICEPS_GRACE": "0"}
         if guarded:
             variables["TRICEPS_TOKENS_FILE"] = str(tokens.put(folder))
         if encrypted:
             variables |= _certify(folder)
-        command = [sys.executable, "-c", PROGRAM, "serve", "--models", str(models)]
-        command += ["--host", HOST, "--port", str(self.port), *options]
-        if files:
-            command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
-        timeout = shutil.which("timeout")
-        wrapper = [timeout, "--kill-after=5", str(LIFE_SECONDS)] if timeout else []
-        with self.log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [*wrapper, *command],
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            until(lambda: self._alive() and self.status("/readyz") == http.HTTPStatus.OK)
-            self.pid = _children(self._process.pid)[0] if wrapper else self._process.pid
-        except BaseException:
-            self.stop()
-            raise
+        run = command or [sys.executable, "-c", LIFE + program, "serve"]
+        limit = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
+        # A file is never full: a service that logs much does not wait for its test.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where this is
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [*limit, *run, *map(str, options)],
+            cwd=folder,
+            env=variables | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            start_new_session=True,
+        )
 
-    def _alive(self) -> bool:
-        if self._process.poll() is not None:
-            raise AssertionError(f"the service ended: {self.log.read_text()[-3000:]}")
-        return True
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it: as an operator does, then by force; the session that was made for it alone."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+        self._log.close()
+
+    @property
+    def url(self) -> str:
+        """Where it is asked, without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
+
+    def until(self, true: Callable[[], object]) -> None:
+        """Wait until something is true; that the service ends meanwhile is an error."""
+
+        def is_true() -> object:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the service ended: {self.said()[-3000:]}")
+            return true()
+
+        until(is_true)
+
+    def until_alive(self) -> float:
+        """Wait for its first answer; the seconds that it took."""
+        self.until(lambda: self.status("/livez") == http.HTTPStatus.OK)
+        return time.monotonic() - self.started
+
+    def until_ready(self) -> None:
+        """Wait until its models answer."""
+        self.until(lambda: self.status("/readyz") == http.HTTPStatus.OK)
+
+    def connect(self, seconds: float = PATIENCE) -> http.client.HTTPConnection:
+        """A connection that stays."""
+        connection = (
+            http.client.HTTPConnection(self.host, self.port, timeout=seconds)
+            if self.tls is None
+            else http.client.HTTPSConnection(
+                self.host, self.port, timeout=seconds, context=self.tls
+            )
+        )
+        connection.connect()
+        return connection
 
     def ask(
         self,
@@ -116,16 +157,16 @@ class Service:
         sent = dict(headers or {})
         if self.guarded:
             sent |= tokens.header("all")
-        connection = (
-            http.client.HTTPConnection(HOST, self.port, timeout=seconds)
-            if self.tls is None
-            else http.client.HTTPSConnection(HOST, self.port, timeout=seconds, context=self.tls)
-        )
-        with contextlib.closing(connection):
+        with contextlib.closing(self.connect(seconds)) as connection:
             connection.request(method, path, body, sent)
             answer = connection.getresponse()
             content = answer.read()
             return answer.status, {k.lower(): v for k, v in answer.headers.items()}, content
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Status and JSON of a page."""
+        status, _, content = self.ask("GET", path)
+        return status, json.loads(content)
 
     def status(self, path: str, seconds: float = 5) -> int:
         """The status of a GET; 0 if there is no answer."""
@@ -136,57 +177,38 @@ class Service:
 
     def workers(self) -> list[int]:
         """The processes that answer."""
-        return _children(self.pid)
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(child) for child in children.split()]
 
-    def resident(self) -> dict[int, int]:
-        """The bytes of memory of each worker."""
-        return {pid: size for pid in self.workers() if (size := _resident(pid))}
+    def logged(self) -> int:
+        """The bytes that it has logged until now."""
+        return os.fstat(self._log.fileno()).st_size
 
-    def look(self) -> Look:
-        """Memory, descriptors, and the connections that the service itself counts."""
-        status, _, content = self.ask("GET", "/metrics")
-        assert status == http.HTTPStatus.OK, content
-        counted = re.findall(
-            r"^triceps_connections(?:\{.*\})? (\S+)$", content.decode(), re.MULTILINE
-        )
-        resident = self.resident()
-        files = {pid: _open_files(pid) for pid in resident}
-        return Look(resident, files, int(sum(map(float, counted))))
+    def said(self, offset: int = 0) -> str:
+        """What it logged, from a byte on."""
+        size = self.logged() - offset
+        return os.pread(self._log.fileno(), size, offset).decode(errors="replace")
 
-    def logged(self, offset: int = 0) -> list[str]:
-        """The errors that it logged, from `offset` bytes on: a line each."""
-        found = []
-        for line in self.log.read_bytes()[offset:].decode(errors="replace").splitlines():
-            if line.startswith("{"):
-                entry = json.loads(line)
-                if entry.get("level") in {"error", "critical"}:
-                    found.append(f"{entry['message']} {entry.get('exception', '')}")
-            elif "Traceback" in line:
-                found.append(line)
-        return found
+    def end(self, how: int = signal.SIGTERM) -> tuple[int, float, str, str]:
+        """Tell it to end: its exit code, seconds, standard output and error."""
+        asked = time.monotonic()
+        self.process.send_signal(how)
+        code, out, err = self.result()
+        return code, time.monotonic() - asked, out, err
 
-    def stop(self) -> None:
-        """End it: as an operator does, then by force; the session that was made for it alone."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
+    def result(self) -> tuple[int, str, str]:
+        """What it ends with of itself: exit code, standard output and error."""
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, self.said()
 
 
-def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until something is true; connections that fail meanwhile are not yet.
-
-    Raises:
-        AssertionError: it is not in time.
-    """
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            if true():
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"expected within {seconds:g} s, and it did not come")
+def free_port(host: str = HOST) -> int:
+    """A port that nobody listens on, now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
 
 
 def _certify(folder: Path) -> dict[str, str]:
@@ -195,23 +217,3 @@ def _certify(folder: Path) -> dict[str, str]:
     key.touch(0o600)
     key.write_text(certificates.A_KEY)
     return {"TRICEPS_TLS_CERTIFICATE": str(certificate), "TRICEPS_TLS_KEY": str(key)}
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _resident(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
-
-
-def _open_files(pid: int) -> int:
-    try:
-        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    except OSError:
-        return 0

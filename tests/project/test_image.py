@@ -23,7 +23,7 @@ import pytest
 
 from service import __version__
 from tests.harness import small
-from tests.service.commands.test_serve import free_port, get
+from tests.harness.serving import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -95,6 +95,16 @@ def trainer(engine):
 def about(engine, image):
     """What the engine tells of the service's image."""
     return json.loads(run(engine, "image", "inspect", image).stdout)[0]
+
+
+def get(url):
+    """Status and JSON of a page."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
 
 
 class Container:

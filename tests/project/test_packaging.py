@@ -22,11 +22,11 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from service.commands.main import GROUP, main
+from tests.harness.locks import LOCKS
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -229,81 +229,6 @@ def test_one_command_imports_only_its_own_modules():
     assert not heavy & loaded
 
 
-# --- the locks ---------------------------------------------------------------------------------
-
-# By lock, the extras and the groups of pyproject.toml that it has; "build" is a group alone.
-EXTRAS = {"serve": set(), "train": {"train"}, "dev": {"train", "dev"}, "clients": set()}
-GROUPS = {"dev": {"build"}, "build": {"build"}, "clients": {"clients"}}
-ALL_LOCKS = ("serve", "train", "dev", "build", "clients")
-
-
-@pytest.fixture(scope="module", params=ALL_LOCKS)
-def lock(request):
-    """A lock's name, and its pins as requirements."""
-    return request.param, _pins(request.param)
-
-
-def test_lock_is_pinned_hashed_and_names_no_host(lock):
-    """Every line is one version with its hashes, from whatever index the reader has."""
-    name, pins = lock
-    text = (ROOT / "requirements" / f"{name}.txt").read_text()
-
-    entries = re.split(r"\n(?=\S)", text.strip())
-    unhashed = [e for e in entries if not e.startswith("#") and "--hash=sha256:" not in e]
-    assert pins
-    assert not unhashed
-    assert not re.search(r"://|--index|--find-links|@ ", text)
-
-
-def test_lock_has_what_the_project_asks_for(lock):
-    """Each requirement of pyproject.toml is satisfied on every Python; else `make lock` is due."""
-    name, pins = lock
-    missing = [
-        f"{requirement} on Python {python}, {platform}"
-        for python in PYTHONS
-        for platform in ("linux", "darwin")
-        for requirement in _asked(name)
-        if not _satisfied(requirement, pins, _environment(python, platform))
-    ]
-    assert not missing, f"requirements/{name}.txt is stale: make lock"
-
-
-# The clients' is looked at where they are installed: tests/clients/test_lock.py.
-@pytest.mark.parametrize("name", ["serve", "train", "dev", "build"])
-def test_lock_has_nothing_else(name):
-    """What no longer is asked for is gone, followed through the installed packages' own needs."""
-    check_nothing_else(name)
-
-
-def check_nothing_else(name):
-    """Hold a lock against what is asked for, and what that needs; all of it is installed here."""
-    pins = _pins(name)
-    environment = default_environment()
-
-    needed = _closure(_asked(name))
-
-    # Extras are named too.  For what is asked for with an extra and pinned without one, pip takes
-    # the newest release there is, of which the lock has no hash.
-    assert needed == {
-        n: pin.extras for n, pin in pins.items() if not pin.marker or pin.marker.evaluate()
-    }, f"requirements/{name}.txt is stale on Python {environment['python_version']}: make lock"
-
-
-def test_locks_agree():
-    """A package has one version in all the locks, so that one .venv serves them all."""
-    assert not _at_odds("serve", "train", "dev", "build")
-    assert set(_pins("serve")) < set(_pins("train")) < set(_pins("dev"))
-    assert set(_pins("build")) < set(_pins("dev"))
-
-
-def test_clients_are_tested_with_what_is_served():
-    """But for what the Makefile says they hold back, which is no longer than it has to be."""
-    said = re.search(r"^held_back := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-    assert set(said[1].split("|")) == set(_at_odds("dev", "clients"))
-    assert set(_pins("serve")) < set(_pins("clients"))
-
-
 # --- the Makefile and requirements/install -----------------------------------------------------
 
 
@@ -360,7 +285,7 @@ def checkout(tmp_path):
     (tmp_path / "here" / "requirements").mkdir(parents=True)
     (tmp_path / "bin").mkdir()
     shutil.copy(ROOT / "requirements" / "install", tmp_path / "here" / "requirements")
-    for name in ALL_LOCKS:
+    for name in LOCKS:
         (tmp_path / "here" / "requirements" / f"{name}.txt").touch()
     (tmp_path / "here" / "pyproject.toml").touch()
     for tool in ("sh", "cat", "cksum", "dirname", "grep", "rm", "mkdir", "cp", "touch"):
@@ -590,7 +515,7 @@ def test_project_files_name_no_place():
     """No index's host and no path of one machine stands in a file that builds or installs."""
     files = [
         *("Makefile", "Dockerfile", "pyproject.toml", ".ci/run", "requirements/install"),
-        *(f"requirements/{name}.txt" for name in ALL_LOCKS),
+        *(f"requirements/{name}.txt" for name in LOCKS),
     ]
     places = re.compile(r"https?://|\s--(?:extra-)?index-url|\s--find-links|/root/|/home/|\.pyenv")
 
@@ -669,69 +594,3 @@ def _owners(module):
 
 def _name(text):
     return canonicalize_name(Requirement(text).name)
-
-
-def _asked(lock_name):
-    """What pyproject.toml asks for, for one lock."""
-    project, groups = PYPROJECT["project"], PYPROJECT["dependency-groups"]
-    texts = [text for group in GROUPS.get(lock_name, ()) for text in groups[group]]
-    if lock_name in EXTRAS:
-        texts += project["dependencies"]
-        for extra in EXTRAS[lock_name]:
-            texts += project["optional-dependencies"][extra]
-    return [r for r in map(Requirement, texts) if r.name != "triceps"]
-
-
-def _pins(lock_name):
-    text = (ROOT / "requirements" / f"{lock_name}.txt").read_text()
-    pins = [
-        Requirement(line.rstrip(" \\")) for line in re.findall(r"^[a-z].*$", text, re.MULTILINE)
-    ]
-    return {canonicalize_name(pin.name): pin for pin in pins}
-
-
-def _at_odds(*lock_names):
-    """The packages that have several versions among these locks, with those."""
-    versions = {}
-    for lock_name in lock_names:
-        for name, pin in _pins(lock_name).items():
-            versions.setdefault(name, set()).add(str(pin.specifier))
-    return {name: found for name, found in versions.items() if len(found) > 1}
-
-
-def _environment(python, platform):
-    return default_environment() | {
-        "python_version": python,
-        "python_full_version": f"{python}.0",
-        "sys_platform": platform,
-        "platform_system": platform.capitalize(),
-    }
-
-
-def _satisfied(requirement, pins, environment):
-    if requirement.marker and not requirement.marker.evaluate(environment):
-        return True
-    pin = pins.get(canonicalize_name(requirement.name))
-    if pin is None or (pin.marker and not pin.marker.evaluate(environment)):
-        return False
-    (version,) = pin.specifier
-    return requirement.specifier.contains(version.version)
-
-
-def _closure(requirements):
-    """The names and extras of all that these need here, as the installed distributions say."""
-    seen, extras_by_name = set(), {}
-    queue = list(requirements)
-    while queue:
-        requirement = queue.pop()
-        name = canonicalize_name(requirement.name)
-        if (name, frozenset(requirement.extras)) in seen:
-            continue
-        seen.add((name, frozenset(requirement.extras)))
-        extras_by_name.setdefault(name, set()).update(requirement.extras)
-        for text in metadata.requires(name) or ():
-            need = Requirement(text)
-            extras = ["", *requirement.extras]
-            if need.marker is None or any(need.marker.evaluate({"extra": e}) for e in extras):
-                queue.append(need)
-    return extras_by_name

@@ -27,7 +27,7 @@ from service.app import create_app
 from service.commands.main import main
 from service.inference.model import Model
 from tests.harness import documents, graphs, small
-from tests.service.server.test_front import Served
+from tests.harness.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable

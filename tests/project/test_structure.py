@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import small
+
 ROOT = Path(__file__).parents[2]
 HEAVY = {"training", "tensorflow", "keras", "tf2onnx", "pandas"}
 WEB = {"asyncio", "flask", "httptools", "socket", "uvloop", "werkzeug"}
@@ -161,6 +163,18 @@ def test_what_dialects_share_knows_none_of_them():
     assert {name for name in modules("service") if name.startswith("service.wire.")} == set(known)
 
 
+def test_no_test_file_imports_another():
+    """What several need is in `tests/harness/`."""
+    wrong = {
+        f"{path.relative_to(ROOT)}: {imported}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for imported in imports(path)
+        if any(part.startswith("test_") for part in imported.split("."))
+    }
+
+    assert wrong == set()
+
+
 _BLOCKED = """
 import sys
 
@@ -184,8 +198,6 @@ print(sorted(set(sys.argv[2].split(",")) & set(sys.modules)))
 
 def test_the_service_answers_where_training_is_not_installed(tmp_path):
     """In a process in which none of it can be imported, nor was before."""
-    from tests.harness import small
-
     small.put(tmp_path, "three", 1, small.three())
 
     done = subprocess.run(

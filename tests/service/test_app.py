@@ -24,7 +24,7 @@ from service.inference.model import Model
 from service.repository.reloader import Library
 from service.settings import Settings
 from tests.harness import small
-from tests.service.server.test_front import Served
+from tests.harness.served import Served
 
 LIMIT = 64 * 1024
 ROW = {"insurance": [47, "yes", 20], "fruit": [1, 2], "digit": [0, 1, 2, 3]}

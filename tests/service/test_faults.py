@@ -27,7 +27,7 @@ from service.server.front import Front
 from service.wire.native import answers, reference
 from service.wire.native.fast import Decoder
 from tests.harness import small
-from tests.service.server.test_front import JSON, Served, post
+from tests.harness.served import JSON, Served, post
 
 # The value that marks the request in which a step fails, and what the model makes of it.
 MARK = 6661

@@ -7,113 +7,33 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from service.commands.main import main
 from tests.harness import certificates, small, tokens
+from tests.harness.serving import FLASK, Server, free_port
+from tests.harness.waiting import PATIENCE
 
-ROOT = Path(__file__).parents[3]
-TRICEPS = [sys.executable, "-c", "from service.commands.main import main; main()"]
 # One that does not wait ten seconds for what never ends.
-HASTY = [
-    sys.executable,
-    "-c",
-    (
-        "from service.commands import main; from service.server import worker; "
-        "worker.STOP_SECONDS = 1; main.main()"
-    ),
-]
-# Longer than it ever takes on a machine that is busy with other things.
-PATIENCE = 20
-
-
-def free_port(host="127.0.0.1"):
-    """A port that nobody listens on, now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
-
-
-def get(url):
-    """Status and JSON of a page."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-class Server:
-    """A `triceps serve` that was started, and what it says."""
-
-    def __init__(self, arguments, environment, *, cwd, command=TRICEPS, start=("serve",)):
-        """Start it; nothing is waited for."""
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(
-            [*command, *start, *map(str, arguments)],
-            cwd=cwd,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "PYTHONUNBUFFERED": "1",
-                # Nobody here waits to be told that it ends; `test_drain.py` has those who do.
-                "TRICEPS_GRACE": "0",
-                **environment,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def until_alive(self, url):
-        """Wait for its first answer; the seconds that it took."""
-        while time.monotonic() - self.started < PATIENCE and self.process.poll() is None:
-            with contextlib.suppress(OSError):
-                assert get(f"{url}/livez")[0] == 200
-                return time.monotonic() - self.started
-            time.sleep(0.02)
-        self.process.kill()
-        raise AssertionError(self.process.communicate())
-
-    def end(self, how=signal.SIGTERM):
-        """Tell it to end: its exit code, seconds, standard output and error."""
-        asked = time.monotonic()
-        self.process.send_signal(how)
-        out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, time.monotonic() - asked, out, err
-
-    def result(self):
-        """What it ends with of itself: exit code, standard output and error."""
-        out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, out, err
+HASTY = (
+    "from service.commands import main; from service.server import worker; "
+    "worker.STOP_SECONDS = 1; main.main()"
+)
 
 
 @pytest.fixture
 def serve(tmp_path):
-    """Start servers in an empty folder; whatever still runs at the end is killed."""
-    started = []
-
-    def start(*arguments, **more):
-        environment = more.pop("environment", {})
-        server = Server(arguments, environment, cwd=tmp_path, **more)
-        started.append(server.process)
-        return server
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    """Start servers in an empty folder; whatever still runs at the end is ended."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *options, **more: stack.enter_context(
+            Server(*options, folder=tmp_path, **more)
+        )
 
 
 @pytest.fixture
@@ -137,9 +57,8 @@ def run(tmp_path, monkeypatch):
 
 def test_it_serves_and_greets_with_a_request_that_works(serve, models):
     """In under 3 s; what it prints can be pasted into a shell; it ends quietly when told to."""
-    port = free_port()
-    server = serve("--models", models, "--port", port)
-    seconds = server.until_alive(f"http://127.0.0.1:{port}")
+    server = serve("--models", models)
+    seconds = server.until_alive()
     greeting = [server.process.stdout.readline() for _ in range(3)]
     if shutil.which("curl"):
         pasted = subprocess.run(
@@ -157,7 +76,7 @@ def test_it_serves_and_greets_with_a_request_that_works(serve, models):
 
     assert seconds < 3
     assert greeting[0].startswith("Triceps ")
-    assert greeting[0].endswith(f" serves {models} on http://127.0.0.1:{port}\n")
+    assert greeting[0].endswith(f" serves {models} on http://127.0.0.1:{server.port}\n")
     assert greeting[1] == "Try it:\n"
     assert (code, out) == (0, "")
     assert ending < 3
@@ -171,9 +90,8 @@ def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
     (tmp_path / "cert.pem").chmod(0o600)
     file = tokens.put(tmp_path)
     file.chmod(0o644)
-    port = free_port()
     encrypted = ("--tls-certificate", "cert.pem", "--tokens-file", file)
-    server = serve("--models", models, "--port", port, "--workers", "1", *encrypted)
+    server = serve("--models", models, "--workers", "1", *encrypted)
     greeting = [server.process.stdout.readline() for _ in range(3)]
     pasted = None
     if shutil.which("curl"):
@@ -188,13 +106,15 @@ def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
                 "CURL_CA_BUNDLE": str(tmp_path / "cert.pem"),
             },
         )
-    there = {"PORT": str(port), "TRICEPS_TLS_CERTIFICATE": "cert.pem"}
+    there = {"PORT": str(server.port), "TRICEPS_TLS_CERTIFICATE": "cert.pem"}
     probed = CliRunner().invoke(main, ["health"], env=there)
     code, _, _, err = server.end()
 
-    assert greeting[0].endswith(f" serves {models} on https://127.0.0.1:{port}\n")
+    assert greeting[0].endswith(f" serves {models} on https://127.0.0.1:{server.port}\n")
     bearer = '-H "Authorization: Bearer $TOKEN"'
-    assert greeting[2].startswith(f"  curl -s {bearer} https://127.0.0.1:{port}/models/three/")
+    assert greeting[2].startswith(
+        f"  curl -s {bearer} https://127.0.0.1:{server.port}/models/three/"
+    )
     assert greeting[2].count(bearer) == 2
     assert (probed.exit_code, probed.stdout) == (0, "ready\n"), probed.stderr
     assert pasted is None or json.loads(pasted.stdout)["model"] == "three", pasted
@@ -207,9 +127,8 @@ def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
 
 def test_a_service_for_others_without_tokens_says_so(serve, models):
     """Once, whatever the number of workers."""
-    port = free_port()
-    server = serve("--models", models, "--host", "0.0.0.0", "--port", port, "--workers", "2")
-    server.until_alive(f"http://127.0.0.1:{port}")
+    server = serve("--models", models, "--host", "0.0.0.0", "--workers", "2")
+    server.until_alive()
     code, _, _, err = server.end()
 
     warned = [json.loads(line) for line in err.splitlines() if "whoever reaches" in line]
@@ -219,10 +138,9 @@ def test_a_service_for_others_without_tokens_says_so(serve, models):
 
 def test_ctrl_c_ends_it_like_any_other_end(serve, models):
     """Exit code 0 and no traceback; one that is connected and asks nothing does not hold it up."""
-    port = free_port()
-    server = serve(environment={"PORT": str(port)})
-    server.until_alive(f"http://127.0.0.1:{port}")
-    with socket.create_connection(("127.0.0.1", port)) as idle:
+    server = serve()
+    server.until_alive()
+    with socket.create_connection(("127.0.0.1", server.port)) as idle:
         idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert idle.recv(12) == b"HTTP/1.1 200"
         code, seconds, _, err = server.end(signal.SIGINT)
@@ -233,10 +151,9 @@ def test_ctrl_c_ends_it_like_any_other_end(serve, models):
 
 def test_a_body_that_never_ends_does_not_keep_it_from_ending(serve, models):
     """Whoever stopped sending half-way is left behind, after a while."""
-    port = free_port()
-    server = serve("--models", models, "--port", port, command=HASTY)
-    server.until_alive(f"http://127.0.0.1:{port}")
-    with socket.create_connection(("127.0.0.1", port)) as half:
+    server = serve("--models", models, program=HASTY)
+    server.until_alive()
+    with socket.create_connection(("127.0.0.1", server.port)) as half:
         half.sendall(
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: 100\r\n\r\n{"
@@ -250,16 +167,14 @@ def test_a_body_that_never_ends_does_not_keep_it_from_ending(serve, models):
 
 def test_a_request_that_is_being_answered_is_answered(serve, models):
     """To end means to take no more, not to drop what was taken."""
-    port = free_port()
-    server = serve("--models", models, "--port", port)
-    url = f"http://127.0.0.1:{port}"
-    server.until_alive(url)
+    server = serve("--models", models)
+    server.until_alive()
     body = json.dumps({"instances": [{"fruit": [1, 2]}] * 20_000, "heads": ["size"]}).encode()
     answers = []
 
     def ask():
         request = urllib.request.Request(
-            f"{url}/predict", body, {"Content-Type": "application/json"}
+            f"{server.url}/predict", body, {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             answers.append(len(json.load(answer)["predictions"]))
@@ -275,30 +190,27 @@ def test_a_request_that_is_being_answered_is_answered(serve, models):
 
 def test_one_file_is_served_on_ipv6_by_several_workers(serve, tmp_path):
     """`triceps serve FILE.onnx`, with all that can be asked of a start at once."""
+    (tmp_path / "my model.onnx").write_bytes(small.three())
     try:
-        port = free_port("::1")
+        server = serve("my model.onnx", "--host", "::1", "--workers", "2", host="::1")
     except OSError:
         pytest.skip("no IPv6 here")
-    (tmp_path / "my model.onnx").write_bytes(small.three())
-    arguments = ("my model.onnx", "--host", "::1", "--workers", "2")
-    server = serve(*arguments, environment={"PORT": str(port)})
-    url = f"http://[::1]:{port}"
-    server.until_alive(url)
-    ready = get(f"{url}/readyz")
+    server.until_alive()
+    ready = server.get("/readyz")
     code, _, out, err = server.end()
 
     assert ready == (200, {"status": "ready", "models": ["my_model"]})
     assert (code, "Traceback" in err) == (0, False)
-    assert out.splitlines()[0].endswith(f" serves my model.onnx on {url}")
+    assert out.splitlines()[0].endswith(f" serves my model.onnx on {server.url}")
 
 
 def test_an_empty_repository_waits_for_a_model(serve, tmp_path):
     """It starts, says what is missing where one asks, and has no request to offer."""
     (tmp_path / "models").mkdir()
     port = free_port()
-    server = serve(environment={"PORT": "1", "TRICEPS_PORT": str(port)})
-    server.until_alive(f"http://127.0.0.1:{port}")
-    ready = get(f"http://127.0.0.1:{port}/readyz")
+    server = serve(port=port, environment={"PORT": "1", "TRICEPS_PORT": str(port)})
+    server.until_alive()
+    ready = server.get("/readyz")
     code, _, out, err = server.end()
 
     assert ready == (
@@ -315,7 +227,8 @@ def test_a_port_that_is_taken_is_said_in_one_line(serve, models):
     """And not shared with whoever has it, which Linux would do without a word."""
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
-        code, out, err = serve("--port", port, environment={"TRICEPS_PORT": "1"}).result()
+        server = serve("--port", port, environment={"TRICEPS_PORT": "1"})
+        code, out, err = server.result()
 
     assert (code, out) == (1, "")
     assert err == (
@@ -416,20 +329,17 @@ def test_a_file_and_a_repository_cannot_both_be_served(run, models):
 def test_flask_runs_it_too(serve, models):
     """`flask --app service run`, for who is used to it."""
     port = free_port()
-    server = serve(
-        "--app", "service", "run", "--port", port, command=[sys.executable, "-m", "flask"], start=()
-    )
-    server.until_alive(f"http://127.0.0.1:{port}")
-    ready = get(f"http://127.0.0.1:{port}/readyz")
+    server = serve("--port", port, port=port, command=FLASK)
+    server.until_alive()
+    ready = server.get("/readyz")
 
     assert ready == (200, {"status": "ready", "models": ["risky", "three"]})
 
 
 def test_a_stop_at_the_very_start_is_heard(serve, models):
     """A worker that is still loading does not miss what its parent is told."""
-    port = free_port()
-    server = serve("--models", models, "--port", port, "--workers", "4")
-    server.until_alive(f"http://127.0.0.1:{port}")
+    server = serve("--models", models, "--workers", "4")
+    server.until_alive()
     code, seconds, _, err = server.end()
 
     assert code == 0

@@ -23,10 +23,11 @@ from service.http.timeouts import Timeouts
 from service.inference.batcher import Lane
 from service.wire import limits
 from tests.harness import certificates, small, tokens
-from tests.service.server.test_front import BODY, JSON, LAST, Served, post
+from tests.harness.served import BODY, JSON, LAST, Served, post
+from tests.harness.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LIMIT = 4_000_000
 PAGE = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -92,14 +93,6 @@ def opened(served: Served, secure: Contexts | None = None) -> Iterator[socket.so
         sock.close()
         if server is not None:
             served.loop.call_soon_threadsafe(server.close)
-
-
-def until(true: Callable[[], Any]) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def nothing_is_held(served: Served) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from service.http.timeouts import Timeouts
 from tests.harness import small
-from tests.service.server.test_front import BODY, JSON, Served, post
+from tests.harness.served import BODY, JSON, Served, post
 
 MB = 2**20
 MAX_BODY = 12 * MB

@@ -17,7 +17,7 @@ from service.inference.model import MOST_ROWS, MOST_ROWS_WHOLE, Model
 from service.observability.logs import Lines, Text
 from service.repository.reloader import Library
 from tests.harness import mixers, small
-from tests.service.server.test_front import JSON, Served
+from tests.harness.served import JSON, Served
 
 CALLERS = 8
 ROUNDS = 3

@@ -16,7 +16,7 @@ from service.commands.main import main
 from service.inference.model import Model
 from tests.harness import graphs, small
 from tests.harness.both_ways import BothWays
-from tests.harness.forms import DATATYPES, _raw
+from tests.harness.forms import DATATYPES, raw_bytes
 
 KINDS = {
     "voice": graphs.voice,
@@ -80,9 +80,9 @@ def binary(arrays: dict[str, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
     said = oip(arrays, parameters={"binary_data_output": True}, **more)
     for entry, array in zip(said["inputs"], arrays.values(), strict=True):
         del entry["data"]
-        entry["parameters"] = {"binary_data_size": len(_raw(array))}
+        entry["parameters"] = {"binary_data_size": len(raw_bytes(array))}
     head = json.dumps(said).encode()
-    content = head + b"".join(map(_raw, arrays.values()))
+    content = head + b"".join(map(raw_bytes, arrays.values()))
     return content, {
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": str(len(head)),

@@ -5,13 +5,8 @@ import json
 import logging
 import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import warnings
 from pathlib import Path
 
@@ -24,6 +19,7 @@ from service.errors import TricepsError
 from service.http import request_ids
 from service.observability import logs
 from tests.harness import small
+from tests.harness.serving import Server
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "triceps_" + "Ab1_-" * 8 + "Ab1"
@@ -252,40 +248,15 @@ main.main()
 def test_bugs_under_requests_tell_nothing_of_them(tmp_path):
     """A real service with two bugs, which quote all they have: each is one line, and says where."""
     small.put(tmp_path / "models", "three", 1, small.three())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _BUGGY, "serve", "--port", str(port), "--workers", "1"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
     body = json.dumps({"instances": [{"fruit": [123456, 2]}], "heads": ["size"]}).encode()
 
-    def ask(path, body=None):
-        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.status
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            assert ask("/livez") == 200
-            break
-        except OSError:
-            time.sleep(0.02)
-    (tmp_path / "armed").touch()
-    statuses = [ask("/predict", body), ask("/models")]
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=PATIENCE)
+    with Server("--workers", "1", folder=tmp_path, program=_BUGGY) as server:
+        server.until_alive()
+        (tmp_path / "armed").touch()
+        asked = [("POST", "/predict", body), ("GET", "/models", None)]
+        statuses = [server.ask(*request, headers)[0] for request in asked]
+        _, _, _, err = server.end()
     failed = [said for said in map(json.loads, err.splitlines()) if said["level"] == "error"]
 
     assert statuses == [500, 500]

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
-from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__, create_app
 from service.inference.batcher import Batcher, Lane
@@ -40,21 +39,13 @@ from service.settings import Settings
 from service.signature import Head, Tensor
 from service.wire.labels import labels_of
 from tests.harness import small
-from tests.service.commands.test_serve import ROOT, Server, free_port
-from tests.service.server.test_front import BODY, JSON, RIGHT, Served, post
+from tests.harness.exposition import samples
+from tests.harness.served import BODY, JSON, RIGHT, Served, post
+from tests.harness.serving import FLASK, ROOT, Server, free_port
 
 # What the scores of `tags` are the sigmoids of: two rows of RIGHT, and one of defaults.
 TAGGED = [0, 1.5, 0, 1.5, 0.5, 1]
 PREDICT = "/models/three/predict"
-
-
-def samples(text):
-    """Every sample by its name and its labels' values in the order of their names."""
-    return {
-        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def requests(found):
@@ -691,30 +682,28 @@ def test_a_file_that_changed_and_kept_its_version_has_a_meter_of_its_own(models)
 
 @pytest.fixture
 def serve(models, tmp_path):
-    """Start a server of some kind over the models; its port."""
+    """Start a server of some kind over the models."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments, **more):
-            port = free_port()
             environment = {"TRICEPS_MODELS": str(models)}
-            server = Server([*arguments, "--port", port], environment, cwd=tmp_path, **more)
-            stack.callback(server.process.communicate)
-            stack.callback(server.process.kill)
-            server.until_alive(f"http://127.0.0.1:{port}")
-            return server, port
+            server = stack.enter_context(
+                Server(*arguments, folder=tmp_path, environment=environment, **more)
+            )
+            server.until_alive()
+            return server
 
         yield start
 
 
 def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
     """The sums are right whoever is asked, within a second; SIGKILL takes no flushed count."""
-    server, port = serve("--workers", "2")
+    server = serve("--workers", "2")
     alive = time.monotonic()
     with contextlib.ExitStack() as stack:
         # Connections go to the worker with the fewest.
         first, second = (
-            stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)))
-            for _ in range(2)
+            stack.enter_context(contextlib.closing(server.connect())) for _ in range(2)
         )
 
         def send(connection, method, path, body=None):
@@ -738,9 +727,7 @@ def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
         assert all(found["triceps_worker_cpu_seconds_total", w] > 0 for w in ("0", "1"))
         assert all(found["triceps_worker_open_files", w] > 3 for w in ("0", "1"))
 
-        children = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
-        with open(children, encoding="ascii") as listed:  # noqa: PTH123  of proc
-            victim = int(listed.read().split()[0])
+        victim = server.workers()[0]
         # One that dies as soon as it has started would be no accident, and not be replaced.
         time.sleep(max(0, SOON_SECONDS + 0.1 - (time.monotonic() - alive)))
         os.kill(victim, signal.SIGKILL)
@@ -753,9 +740,7 @@ def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
         deadline = time.monotonic() + 5
         while sum(count(survivors[0][0])[1][key] for key in starts) < 3:
             assert time.monotonic() < deadline
-        successor = stack.enter_context(
-            contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10))
-        )
+        successor = stack.enter_context(contextlib.closing(server.connect()))
         send(successor, "POST", PREDICT, BODY)
         assert count(successor)[0] == 9
         time.sleep(1.1)
@@ -764,7 +749,8 @@ def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
 
 def test_flask_run_has_them_too(serve):
     """In the one process that it is."""
-    _, port = serve(command=[sys.executable, "-m", "flask"], start=("--app", "service", "run"))
+    port = free_port()
+    serve("--port", port, port=port, command=FLASK)
     for _ in range(3):
         ask(port, BODY)
 

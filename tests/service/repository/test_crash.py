@@ -4,6 +4,7 @@ A process is killed before and after every call that Python makes into C, which 
 is asked for anything; and by the kernel in the middle of a write.
 """
 
+import http.client
 import json
 import os
 import pwd
@@ -26,7 +27,7 @@ from service.repository.assembly import open_repository
 from service.repository.publish import PublishError, leftovers, publish, versions
 from service.repository.scan import look
 from tests.harness import small
-from tests.service.commands.test_serve import Server, free_port, get
+from tests.harness.serving import Server
 
 ROOT = Path(__file__).parents[3]
 OLD, NEW = small.three(), small.three(2.0)
@@ -548,22 +549,16 @@ def test_a_file_of_aliases_that_is_none_stops_nobody(tmp_path, make, reason):
 def test_a_service_whose_workers_are_killed_while_versions_come_loses_nothing(tmp_path):
     """Whatever a killed worker was loading, its successor loads; and the newest version serves."""
     publish(tmp_path, "m", OLD)
-    port = free_port()
-    words = ("--models", tmp_path, "--port", port, "--watch", "0.05", "--workers", "2")
-    server = Server(words, {"OPENBLAS_NUM_THREADS": "1"}, cwd=tmp_path)
-    url = f"http://127.0.0.1:{port}"
-    stop = threading.Event()
+    words = ("--models", tmp_path, "--watch", "0.05", "--workers", "2")
 
     def kill():
-        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
         for number in range(6):
-            stop.wait(0.25)
-            workers = children.read_text().split()
-            if workers:
-                os.kill(int(workers[number % len(workers)]), signal.SIGKILL)
+            time.sleep(0.25)
+            if workers := server.workers():
+                os.kill(workers[number % len(workers)], signal.SIGKILL)
 
-    try:
-        server.until_alive(url)
+    with Server(*words, folder=tmp_path, environment={"OPENBLAS_NUM_THREADS": "1"}) as server:
+        server.until_alive()
         killer = threading.Thread(target=kill)
         killer.start()
         for version in range(2, 8):
@@ -574,12 +569,10 @@ def test_a_service_whose_workers_are_killed_while_versions_come_loses_nothing(tm
         found = []
         while time.monotonic() < end and found[-8:] != ["7"] * 8:
             try:
-                found.append(get(f"{url}/models/m")[1]["version"])
-            except OSError:
+                found.append(server.get("/models/m")[1]["version"])
+            except (OSError, http.client.HTTPException):
                 found.append("cut")
             time.sleep(0.05)
-    finally:
-        stop.set()
         code, _, _, err = server.end()
 
     assert found[-8:] == ["7"] * 8

@@ -36,7 +36,7 @@ from service.repository.assembly import open_repository
 from service.repository.reloader import Library
 from service.settings import Settings
 from tests.harness import small
-from tests.service.commands.test_serve import Server, free_port, get
+from tests.harness.serving import Server
 
 ROOT = Path(__file__).parents[3]
 F = TensorProto.FLOAT
@@ -967,17 +967,12 @@ def test_a_service_outlives_whatever_is_laid_before_it(models):
     row = open_repository(models).find("good")
     assert row.signature.heads
     small.put(models, "endless", 1, _loop(2**62))
-    port = free_port()
-    words = ("--models", models, "--port", port, "--watch", "0.1", "--workers", "2")
+    words = ("--models", models, "--watch", "0.1", "--workers", "2")
     environment = {"OPENBLAS_NUM_THREADS": "1"}
-    server = Server(words, environment, cwd=models, command=[sys.executable, "-c", _LIMITED])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        server.until_alive(url)
-        parent = server.process.pid
-        children = Path(f"/proc/{parent}/task/{parent}/children")
-        workers = children.read_text().split()
-        assert get(f"{url}/models/good/example")[0] == 200
+    with Server(*words, folder=models, program=_LIMITED, environment=environment) as server:
+        server.until_alive()
+        workers = server.workers()
+        assert server.get("/models/good/example")[0] == 200
 
         small.put(models, "large", 1, large(200))
         small.put(models, "spread", 1, _spread(100_000))
@@ -986,20 +981,19 @@ def test_a_service_outlives_whatever_is_laid_before_it(models):
         os.mkfifo(models / "pipe" / "1" / "model.onnx")
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            names = {entry["name"] for entry in get(f"{url}/models")[1]["refused"]}
+            names = {entry["name"] for entry in server.get("/models")[1]["refused"]}
             if {"endless", "good", "large", "pipe", "spread"} <= names:
                 break
             time.sleep(0.1)
 
-        assert get(f"{url}/models/good")[1]["version"] == "1"
-        assert get(f"{url}/models/endless")[1]["error"].endswith(
+        assert server.get("/models/good")[1]["version"] == "1"
+        assert server.get("/models/endless")[1]["error"].endswith(
             "refused, it was not loaded within 2 s of work"
         )
         for name in ("large", "spread"):
-            assert "memory" in get(f"{url}/models/{name}")[1]["error"]
-        assert "it is no file" in get(f"{url}/models/pipe")[1]["error"]
-        assert children.read_text().split() == workers
-    finally:
+            assert "memory" in server.get(f"/models/{name}")[1]["error"]
+        assert "it is no file" in server.get("/models/pipe")[1]["error"]
+        assert server.workers() == workers
         code, _, _, err = server.end()
     assert code == 0, err
 

@@ -3,12 +3,10 @@
 import contextlib
 import errno
 import gc
-import http.client
 import json
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -32,22 +30,19 @@ from service.repository.publish import publish
 from service.repository.reloader import Library
 from service.settings import Settings
 from tests.harness import small, tokens
-from tests.service.commands.test_serve import PATIENCE, Server, free_port, get
-from tests.service.server.test_front import Served
+from tests.harness.served import Served
+from tests.harness.serving import Server
+from tests.harness.waiting import PATIENCE, until
 
 BAD = b"not a model"
 NO_FILE = "it is not an ONNX file, or not the whole of one"
 FRUIT = {"instances": [{"fruit": [1, 1]}], "heads": ["size"]}
 JSON = {"Content-Type": "application/json"}
 # Looks quickly, and forgets quickly.
-BRISK = [
-    sys.executable,
-    "-c",
-    (
-        "from service.commands import main; from service.repository import kept, reloader; "
-        "reloader.SETTLE_SECONDS, kept.IDLE_SECONDS = 0.01, 0.1; main.main()"
-    ),
-]
+BRISK = (
+    "from service.commands import main; from service.repository import reloader; "
+    "reloader.SETTLE_SECONDS, reloader.IDLE_SECONDS = 0.01, 0.1; main.main()"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -1197,14 +1192,6 @@ def watchers():
     return [thread for thread in threading.enumerate() if thread.name == "watch"]
 
 
-def until(condition):
-    """Wait for it."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def _nobody_watches():
     """Apps that other tests have made are gone, and their threads with them."""
@@ -1275,13 +1262,10 @@ def serve(models):
     with contextlib.ExitStack() as stack:
 
         def start(*arguments):
-            port = free_port()
-            words = ("--models", models, "--port", port, "--watch", "0.05", *arguments)
-            server = Server(words, {}, cwd=models, command=BRISK)
-            stack.callback(server.process.communicate)
-            stack.callback(server.process.kill)
-            server.until_alive(f"http://127.0.0.1:{port}")
-            return server, port
+            words = ("--models", models, "--watch", "0.05", *arguments)
+            server = stack.enter_context(Server(*words, folder=models, program=BRISK))
+            server.until_alive()
+            return server
 
         yield start
 
@@ -1290,7 +1274,7 @@ def test_thousands_of_requests_across_swaps(serve, models):
     """None fails, each answer is wholly of the version it names, and no connection goes back."""
     put(models, 1)
     point(models, stable="1")
-    _, port = serve("--workers", "2")
+    server = serve("--workers", "2")
     paths = ["/predict", "/models/m/predict", "/models/m/aliases/stable/predict"]
     everything = json.dumps(
         {"instances": [{"fruit": [1, 1], "digit": [1, 2, 3, 4], "insurance": {"bmi": 20}}]}
@@ -1299,8 +1283,7 @@ def test_thousands_of_requests_across_swaps(serve, models):
     answers, wrong = Counter(), []
 
     def ask(path, body, old):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        with contextlib.closing(connection):
+        with contextlib.closing(server.connect()) as connection:
             newest = 0
             while not stop.is_set():
                 connection.request("POST", path, body, JSON)
@@ -1349,15 +1332,10 @@ def test_all_workers_follow_an_unload_and_a_load(serve, models):
     put(models, 1)
     put(models, 1, "other")
     closed = ("--tokens-file", tokens.put(models.parent))
-    server, port = serve("--workers", "2", *closed)
+    server = serve("--workers", "2", *closed)
     with contextlib.ExitStack() as stack:
         # Each worker has one of them, since they are handed to whoever has fewer.
-        both = [
-            stack.enter_context(
-                contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE))
-            )
-            for _ in range(2)
-        ]
+        both = [stack.enter_context(contextlib.closing(server.connect())) for _ in range(2)]
 
         def ask(connection, method, path, body=None):
             connection.request(method, path, body, {**JSON, **tokens.header("all")})
@@ -1381,11 +1359,11 @@ def test_all_workers_follow_an_unload_and_a_load(serve, models):
         assert ask(both[0], "POST", "/v2/repository/models/m/unload") == 200
     server.end()
 
-    _, port = serve("--workers", "1")
+    server = serve("--workers", "1")
 
-    status, said = get(f"http://127.0.0.1:{port}/v2/models/m/ready")
+    status, said = server.get("/v2/models/m/ready")
     assert (status, said["ready"]) == (503, False)
-    assert get(f"http://127.0.0.1:{port}/models/other")[0] == 200
+    assert server.get("/models/other")[0] == 200
 
 
 def big(scale):
@@ -1405,13 +1383,12 @@ def big(scale):
 def test_memory_does_not_grow_over_fifty_swaps(serve, models):
     """A leak would be of 16 MB and more for each."""
     publish(models, "m", big(1))
-    server, port = serve("--workers", "1", "--watch", "0.01")
-    parent = server.process.pid
-    [worker] = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    server = serve("--workers", "1", "--watch", "0.01")
+    [worker] = server.workers()
     resident = []
     for version in range(2, 52):
         publish(models, "m", big(version))
-        while get(f"http://127.0.0.1:{port}/models/m")[1]["version"] != str(version):
+        while server.get("/models/m")[1]["version"] != str(version):
             time.sleep(0.01)
         pages = int(Path(f"/proc/{worker}/statm").read_text().split()[1])
         resident.append(pages * os.sysconf("SC_PAGESIZE") / 2**20)

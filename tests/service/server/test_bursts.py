@@ -8,7 +8,6 @@ import resource
 import selectors
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import pytest
 
 from service.host import descriptors
 from tests.harness import small
-from tests.service.commands.test_serve import PATIENCE, Server, free_port, get
+from tests.harness.serving import Server
+from tests.harness.waiting import PATIENCE
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 SECONDS = 60
@@ -29,23 +29,11 @@ def _models(tmp_path):
 
 
 @contextlib.contextmanager
-def serving(models, *, limit=None):
+def serving(models, *, limit=0):
     """A service of two workers; it may open `limit` descriptors a process."""
-    port = free_port()
-    code = "from service.commands.main import main; main()"
-    if limit is not None:
-        limits = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))"
-        code = f"import resource; {limits}; {code}"
-    arguments = ["--models", models, "--port", port, "--workers", 2]
-    server = Server(arguments, {}, cwd=models, command=[sys.executable, "-c", code])
-    try:
-        server.until_alive(f"http://127.0.0.1:{port}")
-        yield server, port
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        with contextlib.suppress(ValueError):
-            server.process.communicate()
+    with Server("--models", models, "--workers", 2, folder=models, files=limit) as server:
+        server.until_alive()
+        yield server
 
 
 def burst(port, count, *, stopped=()):
@@ -88,8 +76,8 @@ def burst(port, count, *, stopped=()):
 
 def test_every_connection_of_a_burst_is_answered(models):
     """What workers have no room for yet waits in the kernel's backlog."""
-    with serving(models) as (server, port):
-        answers = burst(port, 2000, stopped=children(server.process.pid))
+    with serving(models) as server:
+        answers = burst(server.port, 2000, stopped=server.workers())
         code, _, _, said = server.end()
 
     assert answers == [b"HTTP/1.1 200 OK"] * 2000
@@ -99,9 +87,9 @@ def test_every_connection_of_a_burst_is_answered(models):
 
 def test_at_the_limit_of_descriptors_connections_wait(models):
     """None is closed, nothing is logged for each, and afterwards there is room again."""
-    with serving(models, limit=80) as (server, port):
-        first = burst(port, 200)
-        second = burst(port, 200)
+    with serving(models, limit=80) as server:
+        first = burst(server.port, 200)
+        second = burst(server.port, 200)
         code, _, _, said = server.end()
 
     assert first == second == [b"HTTP/1.1 200 OK"] * 200
@@ -111,30 +99,27 @@ def test_at_the_limit_of_descriptors_connections_wait(models):
 
 def test_who_stays_connected_at_the_limit_is_answered_on_and_makes_room(models):
     """Idle connections fill both workers; one that closes lets the next one in."""
-    with serving(models, limit=80) as (server, port), contextlib.ExitStack() as stack:
+    with serving(models, limit=80) as server, contextlib.ExitStack() as stack:
         kept = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            stack.enter_context(
+                socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+            )
             for _ in range(150)
         ]
         kept[0].sendall(ASK.replace(b"close", b"keep-alive"))
         assert kept[0].recv(65536).startswith(b"HTTP/1.1 200")
         for connection in kept:
             connection.close()
-        assert get(f"http://127.0.0.1:{port}/readyz")[0] == 200
+        assert server.status("/readyz") == 200
         assert server.end()[0] == 0
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(models):
     """Many systems have 1,024 as the one, and half a million as the other."""
-    with serving(models) as (server, _):
-        for process in (server.process.pid, *children(server.process.pid)):
+    with serving(models) as server:
+        for process in (server.process.pid, *server.workers()):
             lines = Path(f"/proc/{process}/limits").read_text().splitlines()
             [soft, hard] = next(x for x in lines if x.startswith("Max open files")).split()[3:5]
             assert soft == hard or int(soft) == descriptors._MOST
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 0
-
-
-def children(pid):
-    """The processes that a process has started."""
-    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -11,7 +11,7 @@ import pytest
 from service.server import busy_polling
 from service.server.busy_polling import SECONDS, STREAK, BusyPolling
 from tests.harness import small
-from tests.service.server.test_front import BODY, JSON, Served, post
+from tests.harness.served import BODY, JSON, Served, post
 
 if TYPE_CHECKING:
     from collections.abc import Callable

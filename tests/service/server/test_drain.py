@@ -8,12 +8,13 @@ import json
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.harness import small
-from tests.service.commands.test_serve import PATIENCE, Server, free_port
+from tests.harness.serving import Server, free_port
+from tests.harness.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,30 +41,13 @@ def _models(tmp_path):
 
 
 @contextlib.contextmanager
-def serving(
-    models: Path,
-    port: int,
-    *,
-    grace: float = GRACE,
-    program: str = "from service.commands.main import main; main()",
-) -> Iterator[Server]:
+def serving(models: Path, *, grace: float = GRACE, **more: Any) -> Iterator[Server]:
     """A service of two workers, which is gone in the end in any case."""
-    import sys
-
-    server = Server(
-        ["--models", models, "--port", port, "--workers", 2, "--grace", grace],
-        {},
-        cwd=models,
-        command=[sys.executable, "-c", program],
-    )
-    try:
-        server.until_alive(f"http://127.0.0.1:{port}")
+    with Server(
+        "--workers", 2, "--models", models, "--grace", grace, folder=models, **more
+    ) as server:
+        server.until_alive()
         yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-        with contextlib.suppress(ValueError):
-            server.process.communicate()
 
 
 def ask(
@@ -84,9 +68,9 @@ def ask(
 
 def test_it_is_not_ready_at_once_and_answers_on_for_the_grace(models):
     """New connections too; each answer says that it is the last there."""
-    port = free_port()
-    with serving(models, port) as server:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as kept:
+    with serving(models) as server:
+        port = server.port
+        with contextlib.closing(server.connect()) as kept:
             assert ask(port, kept) == (200, None)
             server.process.send_signal(signal.SIGTERM)
             told = time.monotonic()
@@ -109,8 +93,8 @@ def test_it_is_not_ready_at_once_and_answers_on_for_the_grace(models):
 @pytest.mark.parametrize("grace", [0.0, 0.2])
 def test_what_was_accepted_is_answered(models, grace):
     """Though the grace is over before its run is."""
-    port = free_port()
-    with serving(models, port, grace=grace, program="\n".join(SLOW)) as server:
+    with serving(models, grace=grace, program="\n".join(SLOW)) as server:
+        port = server.port
         found: list[tuple[int, str | None]] = []
         threads = [threading.Thread(target=lambda: found.append(ask(port))) for _ in range(6)]
         for thread in threads:
@@ -129,8 +113,7 @@ def test_what_was_accepted_is_answered(models, grace):
 )
 def test_who_is_in_a_hurry_waits_for_no_grace(models, signals):
     """Ctrl-C, and a second signal of either sort."""
-    port = free_port()
-    with serving(models, port, grace=60) as server:
+    with serving(models, grace=60) as server:
         told = time.monotonic()
         for number in signals:
             server.process.send_signal(number)
@@ -175,7 +158,7 @@ def test_a_rolling_restart_loses_no_request(models):
             connection.close()
 
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(serving(models, port)) for port in ports]
+        servers = [stack.enter_context(serving(models, port=port)) for port in ports]
         callers = [threading.Thread(target=call, args=(i,)) for i in range(6)]
         for caller in callers:
             caller.start()
@@ -184,7 +167,7 @@ def test_a_rolling_restart_loses_no_request(models):
                 time.sleep(0.3)
                 servers[i].process.send_signal(signal.SIGTERM)
                 assert servers[i].process.wait(PATIENCE) == 0
-                stack.enter_context(serving(models, port))
+                stack.enter_context(serving(models, port=port))
             time.sleep(0.3)
         finally:
             ended.set()

@@ -12,7 +12,7 @@ import pytest
 from service.http.timeouts import Timeouts
 from service.inference.batcher import Lane
 from tests.harness import small, tokens
-from tests.service.server.test_front import BODY, JSON, Served, post
+from tests.harness.served import BODY, JSON, Served, post
 
 ORIGIN = "https://app.example.com"
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -21,7 +21,8 @@ from service.server.generations import COMMITTED, DIFFER, GENERATION, WAIT, Gene
 from service.server.shared_library import SharedLibrary
 from service.settings import Settings
 from tests.harness import small
-from tests.service.server.test_workers import PATIENCE, Service
+from tests.harness.serving import Server
+from tests.harness.waiting import until
 
 # Does not wait long for a file to be whole; and each worker takes another time to load one.
 BRISK = """
@@ -82,7 +83,7 @@ main.main()
 class Caller:
     """One caller, who asks over several connections in turn, and notes the versions."""
 
-    def __init__(self, service: Service, count: int = 6) -> None:
+    def __init__(self, service: Server, count: int = 6) -> None:
         self._service = service
         self._connections: list[http.client.HTTPConnection | None] = [None] * count
         self.versions: list[int] = []
@@ -120,36 +121,24 @@ class Caller:
             connection.close()
 
 
-def until(true, what="it"):
-    """Wait for something that comes soon."""
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
-def serving(models, **more):
-    """A service of several workers, which ends in the end."""
-    small.put(models, "three", 1, small.three())
-    service = Service(models, **more)
-    try:
+def serving(folder, program, *, workers=2):
+    """A service of several workers that looks often."""
+    small.put(folder / "models", "three", 1, small.three())
+    options = ("--workers", workers, "--watch", 0.1)
+    with Server(*options, folder=folder, program=program) as service:
+        service.until_ready()
         yield service
-    finally:
-        if service.process.poll() is None:
-            service.process.kill()
-        with contextlib.suppress(ValueError):
-            service.process.communicate()
 
 
 def test_versions_never_go_back_for_one_caller(tmp_path):
     """However many come, over however many connections."""
     with (
-        serving(tmp_path, count=3, program=BRISK, TRICEPS_WATCH="0.1") as service,
+        serving(tmp_path, BRISK, workers=3) as service,
         contextlib.closing(Caller(service)) as caller,
     ):
         for version in range(2, 9):
-            publish(tmp_path, "three", small.three(version))
+            publish(tmp_path / "models", "three", small.three(version))
             until(lambda version=version: caller.ask() == version)
 
         assert caller.versions == sorted(caller.versions)
@@ -160,7 +149,7 @@ def test_versions_never_go_back_for_one_caller(tmp_path):
 def test_versions_never_go_back_while_processes_are_killed_and_stopped(tmp_path):
     """What was open in a worker that is killed breaks; all else is answered, and in order."""
     with (
-        serving(tmp_path, count=3, program=BRISK, TRICEPS_WATCH="0.1") as service,
+        serving(tmp_path, BRISK, workers=3) as service,
         contextlib.closing(Caller(service)) as caller,
     ):
         ended = threading.Event()
@@ -178,8 +167,8 @@ def test_versions_never_go_back_while_processes_are_killed_and_stopped(tmp_path)
         thread.start()
         try:
             for version in range(2, 8):
-                publish(tmp_path, "three", small.three(version))
-                until(lambda version=version: caller.ask() == version, version)
+                publish(tmp_path / "models", "three", small.three(version))
+                until(lambda version=version: caller.ask() == version)
         finally:
             ended.set()
             thread.join()
@@ -191,11 +180,11 @@ def test_versions_never_go_back_while_processes_are_killed_and_stopped(tmp_path)
 def test_all_wait_for_the_slowest_and_swap_at_once(tmp_path):
     """None answers by a version that another worker has not loaded yet."""
     with (
-        serving(tmp_path, program=SLOW, TRICEPS_WATCH="0.1") as service,
+        serving(tmp_path, SLOW) as service,
         contextlib.closing(Caller(service)) as caller,
     ):
         published = time.monotonic()
-        publish(tmp_path, "three", small.three(2))
+        publish(tmp_path / "models", "three", small.three(2))
         until(lambda: caller.ask() == 2)
 
         assert time.monotonic() - published >= 2
@@ -206,14 +195,14 @@ def test_all_wait_for_the_slowest_and_swap_at_once(tmp_path):
 def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
     """Until it is gone all stay with what they have; what was asked of it is answered."""
     with (
-        serving(tmp_path, program=FAILING, TRICEPS_WATCH="0.1") as service,
+        serving(tmp_path, FAILING) as service,
         contextlib.closing(Caller(service)) as caller,
     ):
-        publish(tmp_path, "three", small.three(2))
+        publish(tmp_path / "models", "three", small.three(2))
         until(lambda: caller.ask() == 2)
         for _ in range(100):
             assert caller.ask() == 2
-        code, said = service.end()
+        code, _, _, said = service.end()
 
     assert caller.versions == sorted(caller.versions)
     assert code == 0

@@ -18,7 +18,7 @@ from service.http.request import Request
 from service.inference.batcher import LEAST_WAITING, PACED_RUNS, Lane
 from service.inference.model import Model
 from tests.harness import small
-from tests.service.server.test_front import BODY, JSON, Served, post
+from tests.harness.served import BODY, JSON, Served, post
 
 V2 = {
     "inputs": [

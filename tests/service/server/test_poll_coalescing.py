@@ -17,7 +17,7 @@ from service.inference.model import Model
 from service.server import poll_coalescing as rests
 from service.server.poll_coalescing import ALONE_SECONDS, PollCoalescing
 from tests.harness import small
-from tests.service.server.test_front import BODY, JSON, Served, post
+from tests.harness.served import BODY, JSON, Served, post
 
 
 class Calls:

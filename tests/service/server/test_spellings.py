@@ -16,8 +16,8 @@ from service.inference.batcher import PACED_RUNS, Lane
 from service.inference.model import Model
 from service.server import wsgi
 from tests.harness import small, tokens
-from tests.service.http.test_connection import until
-from tests.service.server.test_front import BODY, JSON, Served, post
+from tests.harness.served import BODY, JSON, Served, post
+from tests.harness.waiting import until
 
 SPELLINGS = [
     pytest.param(lambda path: path, id="as it is"),

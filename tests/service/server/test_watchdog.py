@@ -17,8 +17,8 @@ from service.inference.model import Model
 from service.server import watchdog
 from service.server.watchdog import IDLE_SECONDS, RUNNING_SECONDS, USUAL_RUNS, Watchdog
 from tests.harness import small
-from tests.service.observability.test_metrics import samples
-from tests.service.server.test_front import BODY, JSON, Served, post
+from tests.harness.exposition import samples
+from tests.harness.served import BODY, JSON, Served, post
 
 
 class Calls:

@@ -26,7 +26,7 @@ from tests.harness.forms import (
     outputs_of,
     rows_of,
 )
-from tests.service.server.test_front import Served
+from tests.harness.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from service.wire.oip.request import DATATYPES
 from tests import fuzz
 from tests.harness import bodies
 from tests.harness.bodies import LENGTH, Body
-from tests.service.wire.native.test_fast import bodies as native_bodies
+from tests.harness.native_bodies import bodies as native_bodies
 
 # As for hypothesis: the same bodies in every run of CI, and elsewhere others each time.
 SEED = 0 if "CI" in os.environ else SystemRandom().randrange(10**6)

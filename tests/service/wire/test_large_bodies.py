@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from service.wire import body as bodies
 from service.wire import limits, pieces
 from tests.harness import small
-from tests.service.server.test_front import JSON, Served
+from tests.harness.served import JSON, Served
 
 MB = 2**20
 # On a machine that is not busy it is a tenth of a second.
