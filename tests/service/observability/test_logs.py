@@ -200,6 +200,8 @@ def test_of_a_header_no_scheme_or_form_of_token_is_told(say):
 def test_a_terminal_gets_lines_and_all_else_json(monkeypatch):
     """Warnings of Python are logged, too."""
     root = logging.getLogger()
+    # A command that another test has run in this process has turned it on.
+    logging.captureWarnings(capture=False)
     for is_terminal, kind in ((True, logs.Text), (False, logs.Lines)):
         stream = io.StringIO()
         stream.isatty = lambda known=is_terminal: known
