@@ -177,13 +177,18 @@ def _instance(record: list[str], columns: list[_Column]) -> dict[str, Any]:
     return instance
 
 
-def read_json(path: Path, file: IO[str]) -> Iterator[Row]:
+def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[Row]:
     """The instances of a file: one after another (JSON Lines), in a list, or in a request's body.
+
+    Args:
+        path: of the file, for messages.
+        file: it, opened as text.
+        piece: the characters that are read at once, at least.
 
     Raises:
         RowsError: it is not JSON in UTF-8.
     """
-    text = _Text(path, file)
+    text = _Text(path, file, piece)
     try:
         for place, value in _json_values(text):
             if isinstance(value, dict) and isinstance(value.get("instances"), list):
@@ -228,12 +233,13 @@ def _json_values(text: _Text) -> Iterator[tuple[str, Any]]:
 class _Text:
     """A file's text, in memory from where the reader stands to as far as it had to look."""
 
-    def __init__(self, path: Path, file: IO[str]) -> None:
+    def __init__(self, path: Path, file: IO[str], piece: int) -> None:
         self.path = path
         self.line = 1
         self._text = ""
         self._position = 0
         self._file = file
+        self._piece = piece
         self._ended = False
 
     def peek(self) -> str:
@@ -284,7 +290,7 @@ class _Text:
 
     def _read(self) -> None:
         # Twice as much each time, so that one huge value is not parsed over and over.
-        piece = self._file.read(max(READ_AT_ONCE, len(self._text) - self._position))
+        piece = self._file.read(max(self._piece, len(self._text) - self._position))
         self._ended = not piece
         self._text, self._position = self._text[self._position :] + piece, 0
 

@@ -366,9 +366,8 @@ def test_without_tokens_health_names_models_to_all(settings):
 
 
 @pytest.mark.parametrize("state", ["serving", "superseded", "unloaded", "broken"])
-def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, monkeypatch, state):
+def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, state):
     """By no rule that there is, whatever has become of the model."""
-    monkeypatch.setattr("service.repository.reloader.SETTLE_SECONDS", 0.0)
     models = tmp_path / "models"
     provenance = {"spec": "hidden", "source": "hidden.onnx", "scores": {"risk": {}, "digits": {}}}
     made = replace(

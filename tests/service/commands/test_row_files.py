@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.commands import row_files as reading
 from service.commands.row_files import Row, RowsError, read_csv, read_json
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
 from service.wire import cells
@@ -48,9 +47,9 @@ def csv_of_file(path, file):
     return read_csv(path, file, THREE, set())[1]
 
 
-def json_of(text):
+def json_of(text, **pieces):
     """The rows of a JSON file."""
-    return list(read_json(JSON, io.StringIO(text)))
+    return list(read_json(JSON, io.StringIO(text), **pieces))
 
 
 def refusal(read, *args):
@@ -238,12 +237,12 @@ def test_a_file_that_is_no_csv_of_the_model_is_refused(text, reason):
     assert refusal(csv_of, text) == reason
 
 
-def test_a_quotation_that_swallows_the_file_is_refused_soon(monkeypatch):
+def test_a_quotation_that_swallows_the_file_is_refused_soon():
     """Memory stays bounded; the cell of a large image is still none of these."""
-    monkeypatch.setattr(cells, "LONGEST", 1000)
+    lines = cells.LONGEST // 2
 
-    assert refusal(csv_of, 'age\n"' + "1\n" * 1000) == (
-        "rows.csv, line 502: not CSV: field larger than field limit (1000)"
+    assert refusal(csv_of, 'age\n"' + "1\n" * 2 * lines) == (
+        f"rows.csv, line {lines + 2}: not CSV: field larger than field limit ({cells.LONGEST})"
     )
 
 
@@ -424,13 +423,12 @@ class _Counted(io.StringIO):
     "text",
     [pytest.param('{"a": oops}\n', id="a row"), pytest.param('[{"a": 1}, oops', id="a list")],
 )
-def test_an_early_error_is_found_early(monkeypatch, text):
+def test_an_early_error_is_found_early(text):
     """Not after all of a file of gigabytes was taken into memory to look for a better end."""
-    monkeypatch.setattr(reading, "READ_AT_ONCE", 100)
     file = _Counted(text + "1" * 10_000)
 
     with pytest.raises(RowsError, match="line 1: not JSON: expecting value"):
-        list(read_json(JSON, file))
+        list(read_json(JSON, file, piece=100))
     assert file.taken <= 200
 
 
@@ -453,19 +451,12 @@ def test_rows_are_the_same_wherever_a_piece_of_the_file_ends(values, piece, form
         # A list on the first line would be all rows, so what comes first is none.
         values = [0, *values]
         text = "\n".join(json.dumps(value) for value in values)
-    before = reading.READ_AT_ONCE
-    reading.READ_AT_ONCE = piece
-    try:
-        found = json_of(text)
-    finally:
-        reading.READ_AT_ONCE = before
-
-    assert [row.instance for row in found] == values
+    assert [row.instance for row in json_of(text, piece=piece)] == values
 
 
 @pytest.mark.parametrize("piece", range(1, 9))
-def test_a_number_is_not_cut_where_a_piece_of_the_file_ends(monkeypatch, piece):
+def test_a_number_is_not_cut_where_a_piece_of_the_file_ends(piece):
     """1.5e+3 begins with 1, which is a number too."""
-    monkeypatch.setattr(reading, "READ_AT_ONCE", piece)
+    found = json_of("[1.5e+3, 12e-1, 3]", piece=piece)
 
-    assert [row.instance for row in json_of("[1.5e+3, 12e-1, 3]")] == [1500, 1.2, 3]
+    assert [row.instance for row in found] == [1500, 1.2, 3]

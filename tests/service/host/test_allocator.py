@@ -6,24 +6,36 @@ import ctypes
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from service.host import allocator
 from service.repository.reloader import Library
 from tests.harness import small
 
-_THREADS = """
-import ctypes, re, threading
+MEGABYTE = 1 << 20
+_BLOCKS = """
+import ctypes, os, re, threading
 from service.host import allocator
-allocator.share()
+
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
+
+def allocate(size, count, kept):
+    for _ in range(count):
+        kept.append(libc.malloc(size))
+        libc.memset(kept[-1], 1, size)
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+"""
+_THREADS = """
+allocator.share()
 found = []
-
-def allocate():
-    found.extend(libc.malloc(1000) for _ in range(100))
-
-threads = [threading.Thread(target=allocate) for _ in range(4)]
+threads = [threading.Thread(target=allocate, args=(1000, 100, found)) for _ in range(4)]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -32,23 +44,68 @@ maps = open("/proc/self/maps").read()
 low, high = (int(x, 16) for x in re.search(r"^(\\w+)-(\\w+) .*\\[heap\\]$", maps, re.M).groups())
 print(all(low <= at < high for at in found), len(found))
 """
+# The last block is never freed, so that the end of the heap stays where it is.
+_HOLES = """
+blocks = []
+before = resident()
+allocate(10_000, 10_000, blocks)
+for block in blocks[:-1]:
+    libc.free(block)
+freed = resident()
+allocator.give_back()
+print(before, freed, resident())
+"""
 
 
+@pytest.fixture
+def _glibc():
+    if not hasattr(ctypes.CDLL(None), "malloc_trim") or not Path("/proc/self/statm").exists():
+        pytest.skip("only glibc has these functions, and only Linux tells what came of them")
+
+
+def run(code):
+    """What a process of its own prints: a heap is changed for good."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BLOCKS + code],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+@pytest.mark.usefixtures("_glibc")
 def test_threads_share_one_heap():
     """Whatever they allocate is in it."""
-    done = subprocess.run(
-        [sys.executable, "-c", _THREADS], check=False, capture_output=True, timeout=60
-    )
-
-    assert done.stdout.decode().split() == ["True", "400"], done.stderr.decode()
+    assert run(_THREADS) == ["True", "400"]
 
 
-def test_what_the_library_has_not_is_not_asked(monkeypatch):
-    """Neither macOS nor Alpine has these functions."""
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+@pytest.mark.usefixtures("_glibc")
+def test_what_is_free_between_what_is_not_is_given_back():
+    """Without being told to, glibc would keep it, since it is not at the end of the heap."""
+    before, freed, given_back = (int(size) / MEGABYTE for size in run(_HOLES))
+
+    assert freed > before + 90
+    assert given_back < before + 10
+
+
+def test_functions_that_the_c_library_has_not_are_looked_for_and_not_called(monkeypatch):
+    """Neither macOS nor Alpine has them."""
+    looked_for = []
+
+    class Libc:
+        def __getattr__(self, name):
+            looked_for.append(name)
+            raise AttributeError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Libc())
 
     allocator.share()
     allocator.give_back()
+
+    assert looked_for == ["mallopt", "malloc_trim"]
 
 
 def test_memory_is_given_back_after_a_model_has_gone(tmp_path, monkeypatch):

@@ -878,13 +878,13 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: None)
-    monkeypatch.setattr(sandbox, "MOST_TRIED", 3)
     monkeypatch.setattr(sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic()))
     with end, other:
-        for number in range(10):
+        for number in range(sandbox.MOST_TRIED + 7):
             assert keeper._judge(str(number), "s") == (None, 0)
 
-    assert list(keeper._tried) == ["7", "8", "9"]
+    assert len(keeper._tried) == sandbox.MOST_TRIED
+    assert next(iter(keeper._tried)) == "7"
 
 
 # ── memory ───────────────────────────────────────────────────────────────────────────────────────

@@ -11,12 +11,6 @@ from service.repository.reloader import Library
 from tests.harness import mixers, small
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """Nothing is being written here while somebody looks."""
-    monkeypatch.setattr("service.repository.reloader.SETTLE_SECONDS", 0)
-
-
 @pytest.fixture
 def models(tmp_path):
     """A repository of one model, whose rows may run together."""

@@ -26,6 +26,7 @@ from service.errors import NotFound, NotReady, SettingsError, Shortage
 from service.host.files import write_file
 from service.inference.model import Model
 from service.repository import catalog, declarations, kept, loader, reloader, scan
+from service.repository.kept import IDLE_SECONDS, MOST_KEPT
 from service.repository.publish import publish
 from service.repository.reloader import Library
 from service.settings import Settings
@@ -602,32 +603,31 @@ def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
     put(models, 1)
     put(models, 2)
     library = Library(models)
-    monkeypatch.setattr(kept, "IDLE_SECONDS", 5)
     now = [0.0]
     monkeypatch.setattr(reloader.time, "monotonic", lambda: now[0])
-    for second in (0, 4, 8, 12):
-        now[0] = second
+    for turn in range(4):
+        now[0] = turn * (IDLE_SECONDS - 1)
         library.find("m", "1")
         library.refresh()
     assert states(library)["1"] == "loaded"
 
-    now[0] = 18
+    now[0] += IDLE_SECONDS + 1
     library.refresh()
 
     assert states(library)["1"] == "on demand"
 
 
-def test_only_so_many_are_kept_at_once(models, monkeypatch):
+def test_only_so_many_are_kept_at_once(models):
     """Those asked for last: who asks for all there are does not fill the memory."""
-    monkeypatch.setattr(kept, "MOST_KEPT", 2)
-    for version in range(1, 7):
+    latest = MOST_KEPT + 4
+    for version in range(1, latest + 1):
         put(models, version)
     library = Library(models)
-    for version in range(1, 6):
+    for version in range(1, latest):
         library.find("m", str(version))
 
     loaded = [version for version, state in states(library).items() if state == "loaded"]
-    assert loaded == ["4", "5", "6"]
+    assert loaded == [str(version) for version in range(4, latest + 1)]
 
 
 def test_many_who_ask_for_a_version_at_once_share_one_load(models, loads, monkeypatch):

@@ -14,20 +14,23 @@ from typing import Any
 
 import pytest
 
+from service.http.header_cache import MAX_BLOCKS
 from service.http.timeouts import Timeouts
 from service.inference.model import Model
 from tests.harness import small
 from tests.harness.served import BODY, JSON, LAST, RIGHT, Served, post
 
 
-@pytest.fixture(scope="module", name="served", params=[True, False], ids=["gathers", "alone"])
+@pytest.fixture(
+    scope="module", name="served", params=["", "alone = true"], ids=["gathers", "alone"]
+)
 def _served(request, tmp_path_factory):
     """A front over one model of each sort, with requests run together and each by itself."""
     models = tmp_path_factory.mktemp("models")
     for name, content in small.every().items():
         small.put(models, name, 1, content)
+        (models / name / "settings.toml").write_text(request.param)
     served = Served(models, default_model="three", max_body=100_000)
-    served.front.executor._gather = request.param
     yield served
     served.stop()
 
@@ -500,12 +503,11 @@ def test_a_head_that_comes_in_pieces_is_not_known_again(served, pieces):
     assert not served.front.connections.header_cache
 
 
-def test_only_so_many_heads_are_known(served, monkeypatch):
+def test_only_so_many_heads_are_known(served):
     """A caller who never sends the same one twice takes no memory."""
-    monkeypatch.setattr("service.http.header_cache.MAX_BLOCKS", 8)
     served.front.connections.header_cache.clear()
 
-    served.turns(*(post(BODY, b"X: %d" % i) for i in range(30)))
+    served.turns(*(post(BODY, b"X: %d" % i) for i in range(MAX_BLOCKS + 6)))
 
     assert len(served.front.connections.header_cache) == 6
 

@@ -24,12 +24,11 @@ from tests.harness import small
 from tests.harness.serving import Server
 from tests.harness.waiting import until
 
-# Does not wait long for a file to be whole; and each worker takes another time to load one.
+# Each worker takes another time to load a version.
 BRISK = """
 import os, random, time
 from service.commands import main
-from service.repository import loader, reloader
-reloader.SETTLE_SECONDS = 0.01
+from service.repository import loader
 load = loader.Model.load
 def load_at_leisure(path):
     time.sleep(random.Random(os.getpid() + time.time_ns()).uniform(0, 0.4))
@@ -41,9 +40,8 @@ main.main()
 SLOW = """
 import time
 from service.commands import main
-from service.repository import loader, reloader
+from service.repository import loader
 from service.server import supervisor
-reloader.SETTLE_SECONDS = 0.01
 work = supervisor.workers.work
 def work_slowly(settings, pair, status, metrics, member):
     load = loader.Model.load
@@ -61,9 +59,9 @@ main.main()
 FAILING = """
 import os
 from service.commands import main
-from service.repository import loader, reloader
+from service.repository import loader
 from service.server import shared_library, supervisor
-reloader.SETTLE_SECONDS, shared_library.AGAIN_SECONDS = 0.01, 0.01
+shared_library.AGAIN_SECONDS = 0.01
 work, first = supervisor.workers.work, os.getpid()
 def work_badly(settings, pair, status, metrics, member):
     load = loader.Model.load
