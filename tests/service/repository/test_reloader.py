@@ -41,8 +41,8 @@ FRUIT = {"instances": [{"fruit": [1, 1]}], "heads": ["size"]}
 JSON = {"Content-Type": "application/json"}
 # Looks quickly, and forgets quickly.
 BRISK = (
-    "from service.commands import main; from service.repository import reloader; "
-    "reloader.SETTLE_SECONDS, reloader.IDLE_SECONDS = 0.01, 0.1; main.main()"
+    "from service.commands import main; from service.repository import kept, reloader; "
+    "reloader.SETTLE_SECONDS, kept.IDLE_SECONDS = 0.01, 0.1; main.main()"
 )
 
 
