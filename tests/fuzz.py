@@ -167,12 +167,12 @@ def _read(read: Callable[..., Any], body: Body, *, slowly: bool = False) -> Any:
 @contextmanager
 def _plain() -> Iterator[None]:
     """OIP's plain path alone."""
-    parse, parse_head = oip.quick.parse, oip.quick.parse_head
-    oip.quick.parse = oip.quick.parse_head = _unsure
+    parse, parse_header = oip.quick.parse, oip.quick.parse_header
+    oip.quick.parse = oip.quick.parse_header = _unsure
     try:
         yield
     finally:
-        oip.quick.parse, oip.quick.parse_head = parse, parse_head
+        oip.quick.parse, oip.quick.parse_header = parse, parse_header
 
 
 def _unsure(*_: Any) -> Any:

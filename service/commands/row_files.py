@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.signature import Input, Signature
-    from service.wire.column_names import Part, Step
+    from service.wire.column_names import Meaning, Step
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
@@ -122,11 +122,11 @@ def _columns(
     names = ColumnNames.of(signature)
     columns = []
     for position, name in enumerate(header):
-        parts = _parts(names, name)
-        if len(parts) > 1:
-            clear = " or ".join(repr(full_name(entry, step)) for entry, step in parts)
+        meanings = _meanings(names, name)
+        if len(meanings) > 1:
+            clear = " or ".join(repr(full_name(entry, step)) for entry, step in meanings)
             raise RowsError(f"{place}: {name!r} is a feature of several inputs: say {clear}")
-        columns += [_Column(position, entry, step) for entry, step in parts]
+        columns += [_Column(position, entry, step) for entry, step in meanings]
     _check_once(place, header, columns)
     given = {column.entry.name for column in columns}
     for name, entry in signature.inputs.items():
@@ -152,11 +152,11 @@ def _check_once(place: str, header: list[str], columns: list[_Column]) -> None:
         steps[column.step] = name
 
 
-def _parts(names: ColumnNames, name: str) -> Sequence[Part]:
+def _meanings(names: ColumnNames, name: str) -> Sequence[Meaning]:
     """Return what a column may be: a row whole, features, or a value."""
     entry = names.inputs.get(name)
     whole = entry is not None and not entry.features
-    return [(names.inputs[name], WHOLE)] if whole else names.parts(name)
+    return [(names.inputs[name], WHOLE)] if whole else names.meanings(name)
 
 
 def _example(entry: Input) -> str:

@@ -135,10 +135,10 @@ def _ways(signature: Signature, arrays: Arrays, outputs: Arrays) -> list[_Way]:
     who = "m", "1", signature
 
     def by_column(heads: tuple[str, ...]) -> object:
-        return native.encode(native.Request(arrays, heads, by_row=False, imputed=()), *who, outputs)
+        return native.encode(native.Query(arrays, heads, by_row=False, imputed=()), *who, outputs)
 
     def by_row(heads: tuple[str, ...]) -> object:
-        asked = native.Request(arrays, heads, by_row=True, imputed=())
+        asked = native.Query(arrays, heads, by_row=True, imputed=())
         run = Run(len(outputs[heads[0]]), 0.0, 0.0, outputs)
         # The front's own writer, and the Flask app's.
         return Writer(*who).write(asked, Part(run, 0, run.rows)), native.encode(
@@ -147,18 +147,18 @@ def _ways(signature: Signature, arrays: Arrays, outputs: Arrays) -> list[_Way]:
 
     def in_oip(heads: tuple[str, ...], *, binary: bool = False, classes: int = 0) -> object:
         wanted = tuple(oip.Wanted(head, binary, classes) for head in heads)
-        return oip.DIALECT.encode(oip.Asked(arrays, heads, wanted), *who, outputs)
+        return oip.DIALECT.encode(oip.Query(arrays, heads, wanted), *who, outputs)
 
     def in_tfserving(heads: tuple[str, ...]) -> object:
-        forms = [tfserving.Request(arrays, heads, by_row=by_row) for by_row in (True, False)]
+        forms = [tfserving.Query(arrays, heads, by_row=by_row) for by_row in (True, False)]
         return [tfserving.PREDICT.encode(form, *who, outputs) for form in forms]
 
     def by_verb(dialect: Dialect, heads: tuple[str, ...]) -> object:
-        one_each = [tfserving.Request(arrays, (head,)) for head in heads]
+        one_each = [tfserving.Query(arrays, (head,)) for head in heads]
         return [dialect.encode(asked, *who, outputs) for asked in one_each]
 
     def in_mlflow(heads: tuple[str, ...]) -> object:
-        return mlflow.DIALECT.encode(mlflow.Request(arrays, heads, ()), *who, outputs)
+        return mlflow.DIALECT.encode(mlflow.Query(arrays, heads, ()), *who, outputs)
 
     whole = [
         _Way("the native form", _any, by_column),

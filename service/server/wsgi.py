@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 
     status: int
     content: bytes
-    head: bytes
+    header_block: bytes
     length: int
 
 
@@ -27,13 +27,13 @@ def call(app: Callable[..., Iterable[bytes]], request: Request) -> Answer:
     """What `app` answers."""
     chunks, status, headers = run_wsgi_app(app, _environ(request), buffered=True)
     content = b"".join(chunks)
-    head = "".join(
+    header_block = "".join(
         f"{name}: {value}\r\n"
         for name, value in headers.items()
         if name.lower() not in ("content-length", "date", "connection")
     )
     length = int(headers.get("Content-Length", len(content)))
-    return Answer(int(status.split()[0]), content, head.encode("latin-1"), length)
+    return Answer(int(status.split()[0]), content, header_block.encode("latin-1"), length)
 
 
 def split(target: bytes) -> tuple[bytes, bytes]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Step = str | int
     """A part of an input's row: a feature's name, the place of a value, or `WHOLE`."""
-    Part = tuple[Input, Step]
+    Meaning = tuple[Input, Step]
 
 T = TypeVar("T")
 
@@ -32,29 +32,29 @@ class ColumnNames:
     """The names that parts of a signature's inputs have."""
 
     inputs: Mapping[str, Input]
-    full: Mapping[str, Part]
+    full: Mapping[str, Meaning]
     """Features by their names in full."""
-    bare: Mapping[str, Sequence[Part]]
+    bare: Mapping[str, Sequence[Meaning]]
     """Features by their names alone."""
 
     @classmethod
     def of(cls, signature: Signature) -> ColumnNames:
         """Name the features of a signature's inputs."""
-        full: dict[str, Part] = {}
-        bare: dict[str, list[Part]] = {}
+        full: dict[str, Meaning] = {}
+        bare: dict[str, list[Meaning]] = {}
         for entry in signature.inputs.values():
             for name in entry.feature_names:
                 full[full_name(entry, name)] = (entry, name)
                 bare.setdefault(name, []).append((entry, name))
         return cls(signature.inputs, full, bare)
 
-    def parts(self, name: str) -> Sequence[Part]:
+    def meanings(self, name: str) -> Sequence[Meaning]:
         """Return the features, or the value, that a name can mean: none, one or several."""
         # A name in full is what it says, whatever feature is called like it.
-        part = self.full.get(name) or self.value(name)
-        return self.bare.get(name, ()) if part is None else (part,)
+        meaning = self.full.get(name) or self.value(name)
+        return self.bare.get(name, ()) if meaning is None else (meaning,)
 
-    def value(self, name: str) -> Part | None:
+    def value(self, name: str) -> Meaning | None:
         """Return the n-th value of a row; worked out, since an image has many thousands."""
         owner, _, place = name.rpartition(".")
         entry = self.inputs.get(owner)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service.signature import Input, Signature, Statistics, Tensor
 
     Arrays = Mapping[str, NDArray[Any]]
-    Run = Callable[[Arrays], Arrays]
+    Predict = Callable[[Arrays], Arrays]
 
 # How far an answer may be from the one alone, in parts of the row's largest value.  Where it was
 # measured (x86-64 with AVX-512, layers of up to 4,096 values) ONNX Runtime's float32 kernels gave
@@ -64,7 +64,7 @@ class Differs(Exception):
     """Rows had other answers together than alone, or a trial could not have told."""
 
 
-def attempt(run: Run, signature: Signature, golden: Arrays) -> Tried:
+def attempt(run: Predict, signature: Signature, golden: Arrays) -> Tried:
     """Hold rows together against the same rows alone.
 
     Args:
@@ -109,7 +109,9 @@ def differs(answers: Arrays, expected: Arrays) -> str | None:
     return None
 
 
-def _answered(run: Run, signature: Signature, golden: Arrays) -> tuple[list[Arrays], list[Arrays]]:
+def _answered(
+    run: Predict, signature: Signature, golden: Arrays
+) -> tuple[list[Arrays], list[Arrays]]:
     """Rows that the graph answers alone, and their answers."""
     for length in LENGTHS:
         rows, answers = _each(run, _candidates(signature, golden, length))
@@ -129,7 +131,7 @@ def _answered(run: Run, signature: Signature, golden: Arrays) -> tuple[list[Arra
     return rows, answers
 
 
-def _each(run: Run, candidates: Iterable[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+def _each(run: Predict, candidates: Iterable[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
     """Those of some rows that are answered alone, and their answers."""
     rows, answers = [], []
     for row in candidates:
@@ -167,7 +169,7 @@ def _batches(rows: list[Arrays], extremes: list[Arrays]) -> Iterator[tuple[list[
 
 
 def _compare(
-    run: Run,
+    run: Predict,
     batch: list[Arrays],
     places: list[tuple[int, int]],
     answers: list[Arrays],

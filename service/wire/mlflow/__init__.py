@@ -57,7 +57,7 @@ _SERVER_ERROR = 500
 
 
 @dataclass(frozen=True)
-class Request:
+class Query:
     """A decoded body: arrays by tensor, for all heads there are."""
 
     arrays: Mapping[str, NDArray[Any]]
@@ -72,7 +72,7 @@ def reader(signature: Signature) -> Reader:
     return partial(_read_body, names_of(signature))
 
 
-def _read_body(names: Names, body: bytes, header: Header) -> Request:
+def _read_body(names: Names, body: bytes, header: Header) -> Query:
     notes = Notes()
     if header("Content-Type").partition(";")[0].strip().lower() == "text/csv":
         found = tables.read_csv(body, names, notes)
@@ -80,7 +80,7 @@ def _read_body(names: Names, body: bytes, header: Header) -> Request:
         found = _read_json(body, names, notes)
     arrays = read_inputs(names.signature.inputs, found, names.needed, notes)
     notes.stop()
-    return Request(arrays, names.signature.head_names, notes.imputed)
+    return Query(arrays, names.signature.head_names, notes.imputed)
 
 
 def _read_json(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
@@ -132,7 +132,7 @@ def _without_nan(found: Mapping[str, Rows], names: Names) -> dict[str, Rows]:
 
 
 def encode(
-    asked: Request,
+    asked: Query,
     name: str,
     version: str,
     signature: Signature,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from service.signature import Input, Signature
-    from service.wire.column_names import Part, Step
+    from service.wire.column_names import Meaning, Step
 
     Gather = Callable[[Sequence[Any]], Any]
     """An input's row, of a row's cells."""
@@ -43,14 +43,14 @@ class Names:
         """Whether there is one input, which then need not be named."""
         return len(self.signature.inputs) == 1
 
-    def parts(self, name: str) -> Sequence[Part]:
+    def meanings(self, name: str) -> Sequence[Meaning]:
         """Return what a name that is no input's can mean; a single input need not be in it."""
         if self.single and "." not in name:
             entry = next(iter(self.signature.inputs.values()))
-            part = self.columns.value(full_name(entry, name))
-            if part is not None:
-                return (part,)
-        return self.columns.parts(name)
+            meaning = self.columns.value(full_name(entry, name))
+            if meaning is not None:
+                return (meaning,)
+        return self.columns.meanings(name)
 
 
 def names_of(signature: Signature) -> Names:
@@ -100,9 +100,9 @@ class Columns:
         for name in self._places:
             self._check_values(names.signature.inputs[name])
 
-    def _parts_of(self, name: str, column: Iterable[Any]) -> Sequence[Part]:
+    def _parts_of(self, name: str, column: Iterable[Any]) -> Sequence[Meaning]:
         entry = self._names.signature.inputs.get(name)
-        parts = self._names.parts(name)
+        parts = self._names.meanings(name)
         if entry is not None and parts:
             # A feature may be called like an input; no feature's value is a list or an object.
             self.steady = False
@@ -122,7 +122,7 @@ class Columns:
         expected = "each name once" if name == other else expected
         self._notes.add(self._place_of(position), expected, show(name))
 
-    def _refuse(self, name: str, parts: Sequence[Part], position: int) -> None:
+    def _refuse(self, name: str, parts: Sequence[Meaning], position: int) -> None:
         self._amiss.update(entry.name for entry, _ in parts)
         if self._notes.full:
             self._notes.count += 1

@@ -15,7 +15,7 @@ from service.wire.dialect import Codec, Dialect, Reply
 from service.wire.native.answers import Writer
 from service.wire.native.fast import Decoder
 from service.wire.native.reference import (
-    Request,
+    Query,
     decode,
     encode,
     encode_error,
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from service.signature import Signature
     from service.wire.dialect import Header, Reader
 
-__all__ = ["DIALECT", "Request", "decode", "encode", "encode_error", "interpret", "predictions"]
+__all__ = ["DIALECT", "Query", "decode", "encode", "encode_error", "interpret", "predictions"]
 
 
 def _reader(signature: Signature) -> Reader:
-    def read_body(body: bytes, header: Header) -> Request:
+    def read_body(body: bytes, header: Header) -> Query:
         del header
         return decode(body, signature)
 
@@ -44,7 +44,7 @@ def _reader(signature: Signature) -> Reader:
 
 
 def _reply(
-    asked: Request,
+    asked: Query,
     name: str,
     version: str,
     signature: Signature,

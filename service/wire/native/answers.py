@@ -48,7 +48,7 @@ class Writer:
         self._begin = b'{"model":%b,"version":%b,"predictions":[' % known
         self._form = lru_cache(_MOST_FORMS)(partial(_form, signature))
 
-    def write(self, asked: reference.Request, part: Part) -> Reply:
+    def write(self, asked: reference.Query, part: Part) -> Reply:
         """As `native.encode`: the same bytes."""
         form = self._form(asked.heads) if asked.by_row else None
         if form is None:

@@ -45,7 +45,7 @@ _MANY = 2**19
 FEW_ROWS = 2**12
 
 
-def decode(body: bytes, signature: Signature) -> reference.Request:
+def decode(body: bytes, signature: Signature) -> reference.Query:
     """As `native.decode`: the same arrays, the same errors.
 
     Raises:
@@ -68,7 +68,7 @@ class Decoder:
         self._readers = {name: _reader(entry) for name, entry in entries.items()}
         self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
 
-    def decode(self, body: bytes) -> reference.Request:
+    def decode(self, body: bytes) -> reference.Query:
         """As `native.decode`, of arrays some of which are `Numbers` still.
 
         Raises:
@@ -79,19 +79,19 @@ class Decoder:
         except UNSURE:
             return reference.decode(body, self._signature)
 
-    def attempt(self, body: bytes) -> reference.Request | None:
+    def attempt(self, body: bytes) -> reference.Query | None:
         """As `decode`, of a body of few rows that is as it should be; `None` of any other."""
         try:
             return self._decode(body, FEW_ROWS)
         except UNSURE:
             return None
 
-    def read(self, body: bytes, header: Header) -> reference.Request:
+    def read(self, body: bytes, header: Header) -> reference.Query:
         """As `decode`; no header changes what a body says."""
         del header
         return self.decode(body)
 
-    def _decode(self, body: bytes, most: int = MOST_ROWS) -> reference.Request:
+    def _decode(self, body: bytes, most: int = MOST_ROWS) -> reference.Query:
         said = parse(body)
         if len(said) > 2:  # noqa: PLR2004  nor are they listed, of whom there may be a million
             raise UnsureError
@@ -122,7 +122,7 @@ class Decoder:
         if count(body, b"[") != opened:
             raise UnsureError
         # Until they run, the batcher takes the one for the other.
-        return reference.Request(cast("Arrays", arrays), heads, by_row, [])
+        return reference.Query(cast("Arrays", arrays), heads, by_row, [])
 
     def _heads(self, asked: Any) -> tuple[str, ...]:
         # A text is a row of letters, each of which may be the name of a head.

@@ -39,7 +39,7 @@ _KEYS = ("instances", "inputs", "heads")
 _MOST_NAMED = 64
 
 
-class Request(NamedTuple):
+class Query(NamedTuple):
     """A decoded body: arrays by tensor, and how the answer is wanted."""
 
     arrays: Mapping[str, NDArray[Any]]
@@ -48,7 +48,7 @@ class Request(NamedTuple):
     imputed: Sequence[Imputed]
 
 
-def decode(body: bytes, signature: Signature) -> Request:
+def decode(body: bytes, signature: Signature) -> Query:
     """The arrays that a body holds, [rows, …] in the graph's dtypes, by tensor.
 
     Raises:
@@ -57,7 +57,7 @@ def decode(body: bytes, signature: Signature) -> Request:
     return interpret(parse_object(body, '"instances" or "inputs"'), signature)
 
 
-def interpret(said: dict[str, Any], signature: Signature) -> Request:
+def interpret(said: dict[str, Any], signature: Signature) -> Query:
     """As `decode`, of a body that is parsed already."""
     notes = Notes()
     refuse_unknown(said, "key", _KEYS, "", notes)
@@ -77,7 +77,7 @@ def interpret(said: dict[str, Any], signature: Signature) -> Request:
             found = columns(said["inputs"], names, needed, partial(_wanted, signature), notes)
         arrays = read_inputs(signature.inputs, found, needed, notes)
     notes.stop()
-    return Request(arrays, heads, by_row, notes.imputed)
+    return Query(arrays, heads, by_row, notes.imputed)
 
 
 def _read_whole(
@@ -162,7 +162,7 @@ def _wanted(signature: Signature, name: str, height: int) -> str:
 
 
 def encode(
-    request: Request,
+    request: Query,
     name: str,
     version: str,
     signature: Signature,

@@ -29,7 +29,7 @@ from service.wire.body import Notes, count, parse_object, wrong
 from service.wire.dialect import Dialect, Reply
 from service.wire.oip import binary, quick
 from service.wire.oip.answer import encode
-from service.wire.oip.request import DATATYPES, Asked, Known, Plan, Wanted, plan
+from service.wire.oip.request import DATATYPES, Known, Plan, Query, Wanted, plan
 from service.wire.quick import UNSURE
 from service.wire.written import problems, write
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from service.signature import Signature
     from service.wire.dialect import Header, Reader
 
-__all__ = ["DATATYPES", "DIALECT", "Asked", "Wanted"]
+__all__ = ["DATATYPES", "DIALECT", "Query", "Wanted"]
 
 # The JSON in front of binary data is the same from one request of a client to the next, unless it
 # numbers them: what follows from so many of them is kept, if they have no more bytes than that.
@@ -59,30 +59,32 @@ def reader(signature: Signature) -> Reader:
     It raises `BadRequest`, with everything that is wrong with a body.
     """
     known = Known(signature)
-    plan_again = lru_cache(_KEPT)(partial(_plan_head, known))
+    plan_again = lru_cache(_KEPT)(partial(_plan_header, known))
 
-    def read_body(body: bytes, header: Header) -> Asked:
+    def read_body(body: bytes, header: Header) -> Query:
         length = header(binary.LENGTH)
         if not length:
             return _read_json(known, body, header)
         end = binary.split(body, length)
         if end == 0:
             return _read_alone(known, body)
-        head = body[:end]
-        found = plan_again(head) if end <= _SHORT else _plan_head(known, head)
+        inference_header = body[:end]
+        found = (
+            plan_again(inference_header) if end <= _SHORT else _plan_header(known, inference_header)
+        )
         return _fill(found, body, end)
 
     return read_body
 
 
-def _read_alone(known: Known, body: bytes) -> Asked:
+def _read_alone(known: Known, body: bytes) -> Query:
     tensors = [known.tensors[name] for name in known.needed(known.every)]
     wanted = tuple(Wanted(head, binary=True) for head in known.every)
     rows = () if known.is_whole else (1,)
-    return Asked(binary.read_alone(body, tensors, rows), known.every, wanted)
+    return Query(binary.read_alone(body, tensors, rows), known.every, wanted)
 
 
-def _fill(found: Plan, body: bytes, start: int) -> Asked:
+def _fill(found: Plan, body: bytes, start: int) -> Query:
     """What was asked, with the tensors that are bytes from `start` on."""
     pieces, asked = found.pieces, found.asked
     total = sum(piece.size for piece in pieces)
@@ -97,18 +99,18 @@ def _fill(found: Plan, body: bytes, start: int) -> Asked:
             arrays[piece.name] = array
         start += piece.size
     notes.stop()
-    return Asked(arrays, asked.heads, asked.wanted, asked.id, asked.timeout)
+    return Query(arrays, asked.heads, asked.wanted, asked.id, asked.timeout)
 
 
-def _plan_head(known: Known, head: bytes) -> Plan:
+def _plan_header(known: Known, inference_header: bytes) -> Plan:
     """The plan of a JSON that bytes may follow."""
     try:
-        return plan(known, quick.parse_head(head), whole=False)
+        return plan(known, quick.parse_header(inference_header), whole=False)
     except _UNSURE:
-        return plan(known, parse_object(head, '"inputs"'), whole=False)
+        return plan(known, parse_object(inference_header, '"inputs"'), whole=False)
 
 
-def _read_json(known: Known, body: bytes, header: Header) -> Asked:
+def _read_json(known: Known, body: bytes, header: Header) -> Query:
     """What a body asks that is JSON to its end."""
     try:
         return plan(known, quick.parse(body, known.tensors), whole=True).asked

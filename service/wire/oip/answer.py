@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Head, Signature
-    from service.wire.oip.request import Asked, Wanted
+    from service.wire.oip.request import Query, Wanted
 
 # Each is a text of its own, of some hundred bytes on the way.
 _MOST_CLASSES = 2**18
 
 
 def encode(
-    asked: Asked, name: str, version: str, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+    asked: Query, name: str, version: str, signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> Reply:
     """The answer, and whatever of it is to be bytes after its JSON (extension_binary_data.md)."""
     parts: list[dict[str, Any]] = []

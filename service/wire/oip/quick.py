@@ -20,8 +20,9 @@ _MOST_KEYS = 16
 # Values that are made Python's at once: those of a list of texts, and those of any other list.
 _MOST_TEXTS = 2**14
 _MOST_VALUES = 2**10
-# Bytes of a head that one call reads whatever is in it; the plain way counts its brackets first.
-_LONGEST_HEAD = 2**16
+# Bytes of an inference header that one call reads, whatever is in it; the plain way first counts
+# its brackets.
+_LONGEST_HEADER = 2**16
 
 
 def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -52,13 +53,13 @@ def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return said
 
 
-def parse_head(head: bytes) -> dict[str, Any]:
+def parse_header(header: bytes) -> dict[str, Any]:
     """The object that bytes follow, as `parse`; its values, if it has any, stay lists."""
-    if len(head) > _LONGEST_HEAD:
+    if len(header) > _LONGEST_HEADER:
         raise UnsureError
-    said: dict[str, Any] = orjson.loads(head)
+    said: dict[str, Any] = orjson.loads(header)
     # orjson takes the last of two keys.
-    if head.count(b":") != _keys_in(said):
+    if header.count(b":") != _keys_in(said):
         raise UnsureError
     return said
 

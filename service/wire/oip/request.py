@@ -63,7 +63,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """A decoded request; its `timeout` is in seconds."""
 
     arrays: Mapping[str, NDArray[Any]]
@@ -78,7 +78,7 @@ class Asked:
 class Plan:
     """What a JSON says: what was asked, but for the tensors that are bytes, and those."""
 
-    asked: Asked
+    asked: Query
     pieces: tuple[binary.Piece, ...]
 
 
@@ -132,7 +132,7 @@ def plan(known: Known, said: dict[str, Any], *, whole: bool) -> Plan:
         notes.add(at, f"a header {binary.LENGTH} that says where the JSON ends", "none")
     notes.stop()
     seconds = None if timeout is None else timeout / 1e6
-    return Plan(Asked(arrays, heads, wanted, name, seconds), pieces)
+    return Plan(Query(arrays, heads, wanted, name, seconds), pieces)
 
 
 def _is_whole(value: Any, least: int) -> bool:

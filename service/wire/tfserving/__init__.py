@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from service.wire.dialect import Dialect, Encode, Reply
 from service.wire.tfserving import examples, predict
 from service.wire.tfserving.metadata import signature_def
-from service.wire.tfserving.request import SIGNATURE, Request
+from service.wire.tfserving.request import SIGNATURE, Query
 from service.wire.written import write
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from service.errors import RequestError
     from service.signature import Signature
 
-    Say = Callable[[Request, Signature, Mapping[str, NDArray[Any]]], dict[str, Any]]
+    Say = Callable[[Query, Signature, Mapping[str, NDArray[Any]]], dict[str, Any]]
 
-__all__ = ["CLASSIFY", "PREDICT", "REGRESS", "SIGNATURE", "Request", "signature_def"]
+__all__ = ["CLASSIFY", "PREDICT", "REGRESS", "SIGNATURE", "Query", "signature_def"]
 
 
 def _encoder(say: Say) -> Encode:
     """What replies with what `say` makes of arrays."""
 
     def encode(
-        asked: Request,
+        asked: Query,
         name: str,
         version: str,
         signature: Signature,

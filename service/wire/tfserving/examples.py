@@ -20,7 +20,7 @@ import numpy as np
 from service.errors import nearest
 from service.wire import tensors
 from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show, too_many
-from service.wire.tfserving.request import SIGNATURE, Request
+from service.wire.tfserving.request import SIGNATURE, Query
 from service.wire.tfserving.values import is_spelled, read, spells, texts, written
 from service.wire.values import MISSING, Rows, expected_value, fits, shown
 from service.wire.written import in_pieces, whole
@@ -87,7 +87,7 @@ def reader(what: str, fit: Callable[[Head], bool], signature: Signature) -> Read
     names = list(dict.fromkeys(name for layout in layouts for name in layout.names))
     heads = tuple(name for name, head in signature.heads.items() if fit(head))
 
-    def read_body(body: bytes, header: Header) -> Request:
+    def read_body(body: bytes, header: Header) -> Query:
         del header
         said = parse_object(body, '"examples"')
         notes = Notes()
@@ -103,7 +103,7 @@ def reader(what: str, fit: Callable[[Head], bool], signature: Signature) -> Read
                 places = Rows([row for row, _ in rows], [at for _, at in rows].__getitem__)
                 arrays |= read(layout.tensor, places, notes, spelled=spelled)
         notes.stop()
-        return Request(arrays, chosen)
+        return Query(arrays, chosen)
 
     return read_body
 
@@ -207,7 +207,7 @@ def has_one_number(head: Head) -> bool:
 
 
 def say_classes(
-    asked: Request, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+    asked: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
     """By example, each label of the head with its score, in the labels' order."""
     head = signature.heads[asked.heads[0]]
@@ -222,7 +222,7 @@ def say_classes(
 
 
 def say_numbers(
-    asked: Request, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+    asked: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
     """By example, the head's number."""
     del signature

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from service.wire import tensors
 from service.wire.body import Notes, parse_object, refuse_unknown, show
 from service.wire.columns import A_ROW, EITHER, columns, instances
-from service.wire.tfserving.request import SIGNATURE, Request
+from service.wire.tfserving.request import SIGNATURE, Query
 from service.wire.tfserving.values import is_base64, read, spells, written, written_whole
 from service.wire.written import in_pieces
 
@@ -41,7 +41,7 @@ def reader(signature: Signature) -> Reader:
     def is_bare(instance: Any) -> bool:
         return len(names) == 1 and (not isinstance(instance, dict) or is_base64(instance))
 
-    def read_body(body: bytes, header: Header) -> Request:
+    def read_body(body: bytes, header: Header) -> Query:
         del header
         said = parse_object(body, '"instances" or "inputs"')
         notes = Notes()
@@ -66,7 +66,7 @@ def reader(signature: Signature) -> Reader:
                 made = read(known[tensor], rows, notes, spelled=spelled)
                 arrays |= made if tensor in needed else {}
         notes.stop()
-        return Request(arrays, signature.head_names, by_row)
+        return Query(arrays, signature.head_names, by_row)
 
     return read_body
 
@@ -77,9 +77,7 @@ def example(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {"instances": [dict(zip(arrays, row, strict=True)) for row in rows]}
 
 
-def say(
-    asked: Request, signature: Signature, outputs: Mapping[str, NDArray[Any]]
-) -> dict[str, Any]:
+def say(asked: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """The answer in the form that was asked in; of a single head its values alone."""
     del signature
     said: Any

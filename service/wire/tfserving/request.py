@@ -17,7 +17,7 @@ SIGNATURE = "serving_default"
 
 
 @dataclass(frozen=True)
-class Request:
+class Query:
     """A decoded body: arrays by tensor, and how the answer is wanted."""
 
     arrays: Mapping[str, NDArray[Any]]

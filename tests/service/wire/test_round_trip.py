@@ -102,12 +102,12 @@ def bodies(dtype: str, rows: str, cells: list[list[str]]) -> dict[str, tuple[Any
 def printed(dtype: str, array: NDArray[Any]) -> dict[str, str]:
     """By dialect, the rows of an answer that is that array."""
     signature = SIGNATURES[dtype]
-    asked = native.Request({"x": array}, ("y",), by_row=False, imputed=[])
+    asked = native.Query({"x": array}, ("y",), by_row=False, imputed=[])
     answers = {
         "native": native.encode(asked, "m", "1", signature, {"y": array}),
         "mlflow": mlflow.encode(asked, "m", "1", signature, {"y": array}).content,
         "tfserving": tfserving.PREDICT.encode(
-            tfserving.Request({"x": array}, ("y",), by_row=True), "m", "1", signature, {"y": array}
+            tfserving.Query({"x": array}, ("y",), by_row=True), "m", "1", signature, {"y": array}
         ).content,
     }
     return {dialect: _rows_in(answer.decode()) for dialect, answer in answers.items()}

@@ -843,7 +843,7 @@ def test_whatever_text_comes_is_read_or_refused(signature, text):
 
 
 def _encode(signature, outputs):
-    asked = mlflow.Request({}, tuple(outputs), [])
+    asked = mlflow.Query({}, tuple(outputs), [])
     reply = mlflow.DIALECT.encode(asked, "three", "1", signature, outputs)
     assert reply.content_type == "application/json"
     return reply.content.decode()

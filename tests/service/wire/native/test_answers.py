@@ -47,13 +47,13 @@ def outputs_of(head: Head, rows: int) -> st.SearchStrategy[NDArray[Any]]:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[native.Request, dict[str, NDArray[Any]]]:
+def cases(draw: st.DrawFn) -> tuple[native.Query, dict[str, NDArray[Any]]]:
     """What was asked, and what came of it."""
     heads = draw(st.lists(st.sampled_from(HEADS), min_size=1, unique=True))
     rows = draw(st.integers(1, 7))
     imputed = [Imputed("instances[0].x", 1.5, "t.x")] * draw(st.integers(0, 2))
     names = tuple(head.name for head in heads)
-    asked = native.Request({}, names, draw(st.booleans()), imputed)
+    asked = native.Query({}, names, draw(st.booleans()), imputed)
     return asked, {head.name: draw(outputs_of(head, rows)) for head in heads}
 
 
@@ -89,7 +89,7 @@ def test_what_models_answer_is_written_the_same(content):
         for t in entry.tensors
     }
     outputs = model.predict(zeros, signature.head_names)
-    asked = native.Request(zeros, signature.head_names, by_row=True, imputed=[])
+    asked = native.Query(zeros, signature.head_names, by_row=True, imputed=[])
 
     run = Run(3, 0.0, 0.0, outputs)
     written = Writer("m", "1", signature).write(asked, Part(run, 0, 3)).content

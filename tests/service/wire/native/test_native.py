@@ -14,7 +14,7 @@ from service.signature import Head, Signature, Tensor
 from service.wire import native
 from service.wire.body import Imputed
 from service.wire.labels import labels_of
-from service.wire.native import Request, fast
+from service.wire.native import Query, fast
 from tests.harness import small
 from tests.harness.decoded import both, problems, same
 
@@ -541,7 +541,7 @@ def _head(name, kind, shape, labels=None, threshold=None, *, dtype="float32"):
 
 
 def _encode(signature, outputs, *, by_row, imputed=()):
-    request = Request({}, tuple(outputs), by_row, imputed)
+    request = Query({}, tuple(outputs), by_row, imputed)
     return orjson.loads(native.encode(request, "m", "3", signature, outputs))
 
 

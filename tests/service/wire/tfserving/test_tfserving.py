@@ -73,7 +73,7 @@ def _answer(said, model=THREE, dialect=PREDICT):
 
 def _encode(arrays, *, by_row=True):
     """The answer to a predict that asked for these arrays."""
-    asked = tfserving.Request({}, tuple(arrays), by_row)
+    asked = tfserving.Query({}, tuple(arrays), by_row)
     return PREDICT.encode(asked, "m", "1", None, arrays).content
 
 
