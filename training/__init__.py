@@ -1,7 +1,7 @@
-"""The offline job: a spec and its CSVs become `models/<name>/<version>/model.onnx`.
+"""The offline job that turns a spec and its CSV files into `models/<name>/<version>/model.onnx`.
 
     spec.load + data.load ─ rows.split ─ build ─ fit ─ convert ─ sign ─ verify ─ publish
 
-Needs the `train` extra (TensorFlow); `spec`, `errors` and `cli` import without it, and `data` needs
-pandas alone.
+The package needs the `train` extra (TensorFlow).  `spec`, `errors` and `cli` can be imported
+without it; `data` needs pandas only.
 """

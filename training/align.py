@@ -1,4 +1,4 @@
-"""Rows of several files that belong together: by position, by key, or not at all."""
+"""Alignment of the rows of several files: by position, by key, or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def align(spec: Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
-    """The tables with row i of each belonging together, as far as the spec says so; and notes."""
+    """Return the tables with row i of each belonging together if the spec says so, and notes."""
     if spec.align == "key":
         return _join(spec, tables)
     if spec.align == "sample":
@@ -36,7 +36,7 @@ def align(spec: Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[
 
 
 def _join(spec: Spec, tables: dict[str, Table]) -> tuple[dict[str, Table], list[str]]:
-    """The rows whose key is in every table, in the order of the first; the rest is noted."""
+    """Keep the rows whose key is in every table, in the order of the first, and note the others."""
     keys = {}
     for entry in spec.inputs.values():
         table = tables[entry.csv]

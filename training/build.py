@@ -1,4 +1,4 @@
-"""The spec and the training rows become a compiled Keras functional model.
+"""Construction of a compiled Keras functional model from a spec and its training rows.
 
 Input per tensor ─▶ one node per input ─▶ the spec's layers ─▶ one Dense per head
 """
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from training.rows import Arrays, Data
     from training.spec import LayerSpec, Spec
 
-# These take their tensors as one list; any other layer is given a concatenation of them, unless
-# its call asks for several (MultiHeadAttention).
+# These layers take their tensors as one list.  Any other layer is given a concatenation of them,
+# unless its call has several parameters (MultiHeadAttention).
 TAKES_LIST = (
     *("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"),
     *("AdditiveAttention", "Attention"),
 )
-# What a layer learns from the data before the fit, and the argument that gives it beforehand.
+# Layers that learn from the data before the fit, and the argument that makes this unnecessary.
 ADAPTED = {
     "Discretization": "bin_boundaries",
     "IntegerLookup": "vocabulary",
@@ -42,22 +42,22 @@ ADAPTED = {
 }
 
 _FLAT = 2  # the rank of [rows, values]
-# What TensorFlow takes as the name of a node; a column may be called anything.
+# TensorFlow restricts the names of nodes; a column may have any name.
 _NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
 def build(spec: Spec, data: Data) -> Built:
-    """Make and compile the model; layers that learn from data see `data`, the training part.
+    """Build and compile the model.  Layers that learn from data see `data`, the training rows.
 
     Raises:
-        SpecError: Keras has no such layer, argument, loss, metric or optimizer, or cannot make
+        SpecError: Keras has no such layer, argument, loss, metric or optimizer, or cannot create
             one of them; the message names the key.
     """
     check_words(spec)
     try:
         return _build(spec, data)
     except RecursionError as error:
-        # Keras itself walks from the heads back to the inputs, one call inside another.
+        # Keras walks from the heads back to the inputs recursively.
         text = f"{spec.path}: layers: a chain of {len(spec.layers)} is too long for Keras"
         raise SpecError(text) from error
 
@@ -67,10 +67,10 @@ def _build(spec: Spec, data: Data) -> Built:
     outputs = {name: network.node(name) for name in spec.heads}
     network.check_all_used()
     inputs = {tensor.name: tensor for tensor in network.inputs.values()}
-    # A name of its own: TensorFlow takes no leading underscore, and specs may have one.
+    # Not the spec's name, which may begin with an underscore: TensorFlow refuses that.
     model = keras.Model(inputs, outputs, name="model")
     one_hot = frozenset(head.name for head in spec.heads.values() if wants_one_hot(head))
-    # XLA would compile for longer than these models train.
+    # XLA would take longer to compile than these models take to train.
     model.compile(
         optimizer=optimizer(spec),
         loss={name: keras.losses.get(loss(head)) for name, head in spec.heads.items()},
@@ -83,7 +83,7 @@ def _build(spec: Spec, data: Data) -> Built:
 
 
 class _Network:
-    """The Keras tensors made so far, by the names that the spec's `after` uses."""
+    """The Keras tensors created so far, by the names that `after` uses in the spec."""
 
     def __init__(self, spec: Spec, data: Data) -> None:
         self.spec = spec
@@ -99,7 +99,7 @@ class _Network:
         self._make_inputs()
 
     def _check_columns(self) -> None:
-        """Every `input.column` is a column that has a tensor of its own."""
+        """Refuse every `input.column` that has no tensor of its own."""
         problems = []
         for follower, after in self.after.items():
             section = "layers" if follower in self.spec.layers else "heads"
@@ -135,9 +135,9 @@ class _Network:
                 self.nodes[name] = self._block(name)
 
     def _block(self, name: str) -> Any:
-        """The node of one input: its numbers, then each text column as one-hot.
+        """Return the node of one input: its numbers, then each text column in one-hot encoding.
 
-        A text column that a layer takes by its own name is that layer's to prepare.
+        A text column that a layer takes by name is left to that layer.
         """
         entry = self.entries[name]
         parts = [self.inputs[name]] if name in self.inputs else []
@@ -155,7 +155,7 @@ class _Network:
         return parts[0] if len(parts) == 1 else keras.layers.Concatenate(name=f"{name}.all")(parts)
 
     def check_all_used(self) -> None:
-        """Refuse columns that reach no head because only their neighbours are taken by name."""
+        """Refuse columns that reach no head because layers take only their neighbours by name."""
         used = {
             tensor.name
             for name in self.spec.heads
@@ -177,7 +177,7 @@ class _Network:
         raise_any(self.spec, problems)
 
     def node(self, name: str) -> Any:
-        """The tensor of a node, made with all that it follows when it is first asked for."""
+        """Return the tensor of a node, creating it and all that it follows on first use."""
         waiting = [name]
         while waiting:
             last = waiting[-1]
@@ -186,7 +186,7 @@ class _Network:
                 continue
             before = [text for text in self.after[last] if text not in self.nodes]
             if before:
-                waiting += reversed(before)  # so that the first is made first
+                waiting += reversed(before)  # so that the first is created first
                 continue
             tensors = [self.nodes[text] for text in self.after[last]]
             if last in self.spec.heads:
@@ -245,7 +245,7 @@ class _Network:
         return call(self.spec, f"{section}.{name}.after", joined, tensors)
 
     def _reaching(self, tensor: Any) -> NDArray[Any]:
-        """What the training rows are when they reach `tensor`."""
+        """Return the values that the training rows have at `tensor`."""
         names = {placeholder.name: name for name, placeholder in self.inputs.items()}
         reached = {source.name: source for source in keras.utils.get_source_inputs(tensor)}
         arrays = self._rows({names[name] for name in reached})
@@ -255,7 +255,7 @@ class _Network:
         return np.asarray(keras.Model(reached, tensor).predict(feeds, verbose=0))
 
     def _rows(self, tensors: set[str]) -> Arrays:
-        """The training rows of some tensors: each row once, unless files have to be paired."""
+        """Return the training rows of some tensors, each row once unless files must be paired."""
         for source in self.data.sources.values():
             if tensors <= source.arrays.keys():
                 return source.arrays
@@ -264,10 +264,10 @@ class _Network:
 
 
 def _moments(values: NDArray[Any], axis: Any) -> dict[str, Any]:
-    """Mean and variance for a Normalization layer, in double precision.
+    """Return mean and variance for a Normalization layer, computed in double precision.
 
-    A value that never varies in training gets variance 1: by its own variance, 0, the first
-    unseen value would be millions of standard deviations away.
+    A value that never varies in training gets variance 1.  With its own variance, 0, the first
+    different value would be millions of standard deviations away.
     """
     axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
     kept = {a % values.ndim for a in axes}

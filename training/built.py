@@ -1,4 +1,4 @@
-"""A Keras model under the names that data and graph have, and what is asked of it."""
+"""A Keras model with the names that data and graph use, and the ways to run it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from training.rows import Arrays
 
-# Half precision has three digits, and no two programs round them alike.
+# Half precision has three digits, and programs differ in how they round.
 _HALF = ("float16", "bfloat16")
 
 
@@ -26,9 +26,9 @@ _HALF = ("float16", "bfloat16")
 class Built:
     """A compiled model.
 
-    `tensors` is, by Keras' name of an input, the name of that tensor in the data and the graph;
-    the two differ only where TensorFlow cannot say the column's name.  The targets of the heads in
-    `one_hot` are wanted as one column per class.
+    `tensors` maps Keras' name of an input to the name of that tensor in the data and the graph.
+    The two differ only where TensorFlow refuses the column's name.  The heads in `one_hot` have a
+    loss that takes targets as one column per class.
     """
 
     model: keras.Model
@@ -37,17 +37,17 @@ class Built:
 
 
 def feed(array: NDArray[Any]) -> Any:
-    """An array as Keras takes it: numpy's texts are objects to it, TensorFlow's are texts."""
+    """Return an array as Keras takes it: strings must be TensorFlow's, not numpy objects."""
     return tf.constant(array) if array.dtype == object else array
 
 
 def feeds(built: Built, arrays: Arrays) -> dict[str, Any]:
-    """Rows by the names of Keras' inputs, as Keras takes them."""
+    """Return rows as Keras takes them, by the names of its inputs."""
     return {name: feed(arrays[tensor]) for name, tensor in built.tensors.items()}
 
 
 def as_target(built: Built, head: str, target: NDArray[Any]) -> NDArray[Any]:
-    """What a head learns, as its loss takes it."""
+    """Return the targets of a head in the form that its loss takes."""
     if head not in built.one_hot:
         return target
     classes = built.model.get_layer(head).units
@@ -55,19 +55,19 @@ def as_target(built: Built, head: str, target: NDArray[Any]) -> NDArray[Any]:
 
 
 def one_hot(places: Any, classes: int) -> NDArray[Any]:
-    """One column per class, 1 in the row's own."""
+    """Return one column per class, with 1 in the column of the row's class and 0 elsewhere."""
     columns: NDArray[Any] = np.eye(classes, dtype=np.float32)[places]
     return columns
 
 
 def predict(built: Built, arrays: Arrays) -> Arrays:
-    """What Keras answers, by head.
+    """Return Keras' predictions by head for rows by tensor.
 
     Raises:
-        ExportError: it answers with an exception, as a look-up without a place for unseen texts.
+        ExportError: Keras raises, such as a look-up without a place for unseen texts.
     """
     inputs = feeds(built, arrays)
-    # The one number of rows that the model takes; or all at once, as ONNX Runtime will have them.
+    # The only batch size that the model takes, or else all rows at once, as in ONNX Runtime.
     batch = next(iter(built.model.input.values())).shape[0]
     batch = len(next(iter(inputs.values()))) if batch is None else batch
     try:
@@ -78,24 +78,24 @@ def predict(built: Built, arrays: Arrays) -> Arrays:
 
 
 def objection(error: Exception) -> str:
-    """What Keras or TensorFlow said, without colours, stack and the tensors that were there."""
+    """Return the message of Keras or TensorFlow without colours, stack and tensors."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     text = re.sub(r"^Exception encountered when calling [^\n]*\n", "", text)
     text = text.partition("Arguments received by")[0]
     if text.startswith(("Graph execution error", "in user code")):
-        # The message proper comes last, after the places in their code that it came through.
+        # The message itself comes last, after the call stack.
         text = re.split(r"\n\s*\n", text.strip())[-1]
         text = re.sub(r"\[\[\{\{.*", "", text, flags=re.DOTALL)
     return " ".join(text.split()) or type(error).__name__
 
 
 def is_half(model: keras.Model) -> bool:
-    """Whether any of it computes in half precision."""
+    """Return whether any layer computes in half precision."""
     return any(layer.compute_dtype in _HALF for layer in every_layer(model))
 
 
 def every_layer(model: keras.Model) -> Iterator[Any]:
-    """The layers of a model, and those of the models among them."""
+    """Yield the layers of a model, including those of nested models."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from every_layer(layer)

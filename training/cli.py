@@ -1,6 +1,6 @@
 """The commands of the `train` extra: `triceps train` and `triceps export`.
 
-Imports nothing heavy, so that help, and what is wrong with a spec, take no time and need no
+The module imports nothing heavy, so that help and the errors in a spec take no time and need no
 TensorFlow.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from training.publish import Exported
     from training.spec import Spec
 
-NARROWEST = 100  # what a table may use where nobody says how wide the terminal is
+NARROWEST = 100  # columns of a table if the width of the terminal is unknown
 EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
 
 _setting = next(entry for entry in fields(Settings) if entry.name == "models")
@@ -134,7 +134,7 @@ def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
 
 
 def _repository(option: Path | None) -> Path:
-    """The repository: as the option says, else as the settings have it."""
+    """Return the model repository: the option's, or else that of the settings."""
     models = all_settings.load(models=option).models
     if models.is_file():
         variable = all_settings.variable(_setting)
@@ -143,10 +143,10 @@ def _repository(option: Path | None) -> Path:
 
 
 def _check_models(spec: Spec, models: Path) -> None:
-    """See before the fit whether its result can be published."""
+    """Refuse, before the fit, a spec whose model could not be published."""
     _check_free(f"{spec.path}: name", spec.name, spec.name, models)
     for view in spec.models:
-        # A view is served by its name, as a folder is: both at once cannot be.
+        # Views and folders of models share one namespace when they are served.
         if (models / view).exists():
             raise SpecError(
                 f"{spec.path}: models.{view}: {models / view} is a model of its own already;"
@@ -159,12 +159,12 @@ def _check_models(spec: Spec, models: Path) -> None:
 
 
 def _check_free(at: str, name: str, model: str, models: Path) -> None:
-    """See that no other model than `model` has `name` as a view: the two cannot both be served."""
+    """Refuse a `name` that is a view of a model other than `model`: both cannot be served."""
     for folder in sorted(models.iterdir()) if models.is_dir() else ():
         try:
             published = versions(folder)
         except OSError:
-            continue  # what cannot be looked into serves no view either
+            continue  # a folder that cannot be read serves no view either
         if folder.name == model or not published:
             continue
         file = folder / str(published[-1]) / FILE
@@ -173,7 +173,7 @@ def _check_free(at: str, name: str, model: str, models: Path) -> None:
 
 
 def _views(file: Path) -> list[str]:
-    """The views in a model's file; none where it cannot be read, or is not one of ours."""
+    """Return the views in a model's file; none if it cannot be read or has no signature."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -182,7 +182,7 @@ def _views(file: Path) -> list[str]:
         notes = {entry.key: entry.value for entry in graph.metadata_props}
         return list(json.loads(notes[METADATA_KEY])["models"])
     except (OSError, DecodeError, ValueError, KeyError, TypeError):
-        return []  # what is wrong with that one is the service's to say
+        return []  # the service reports what is wrong with that file
 
 
 @contextlib.contextmanager
@@ -199,10 +199,10 @@ def _needs_extra(command: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[dict[Path, list[int]]]:
-    """Have Ctrl-C end with one line that says what was published, if anything was.
+    """End an interrupted command with one line that says what was published, if anything was.
 
-    The block enters the folder of its model, with the versions that were there before.  What is
-    there afterwards decides: an interrupt may come between the rename and whatever notes it.
+    The block enters the folder of its model with the versions that were there before.  The line
+    compares them with those on the disk: an interrupt may come right after the rename.
     """
     before: dict[Path, list[int]] = {}
     try:
@@ -220,7 +220,7 @@ def _interruptible() -> Iterator[dict[Path, list[int]]]:
 
 @contextlib.contextmanager
 def _waiting(what: str) -> Iterator[None]:
-    """Show a person at a terminal that something is going on."""
+    """Show a spinner with a text while the block runs at a terminal."""
     with Console(stderr=True).status(what):
         yield
 

@@ -1,4 +1,4 @@
-"""A Keras model becomes an ONNX graph: tf2onnx, then our own words, names and order."""
+"""Conversion of a Keras model to an ONNX graph: by tf2onnx, then with our names and order."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from training.built import Built
 
 OPSET = 18  # the highest that tf2onnx writes
-_OURS = "triceps"  # of no layer: they have no dot
+_OURS = "triceps"  # a prefix that no layer has, as a dot follows it
 
 
 def convert(built: Built, heads: Iterable[str], name: str) -> onnx.ModelProto:
-    """Turn a Keras model into ONNX: a graph called `name` that answers `heads` in that order.
+    """Convert a Keras model to an ONNX graph called `name` with `heads` as outputs, in this order.
 
     Raises:
-        ExportError: something in it has no counterpart in ONNX.
+        ExportError: a part of the model has no counterpart in ONNX.
     """
     model = built.model
-    # Names that TensorFlow certainly takes, and that no layer has; the right ones are set below.
+    # Names that TensorFlow accepts and no layer has; `tidy` sets the right ones.
     inputs = {f"{_OURS}.in{position}": key for position, key in enumerate(built.tensors)}
     outputs = {f"{_OURS}.out{position}": head for position, head in enumerate(heads)}
     whole = keras.Model(
@@ -47,11 +47,11 @@ def convert(built: Built, heads: Iterable[str], name: str) -> onnx.ModelProto:
     try:
         with mute():
             converted, _ = tf2onnx.convert.from_keras(whole, [tensors], opset=OPSET)
-    except Exception as error:  # tf2onnx and TensorFlow raise whatever they happen to
+    except Exception as error:  # tf2onnx and TensorFlow raise exceptions of any class
         raise ExportError(f"tf2onnx cannot convert it: {objection(error)}") from error
     translate(converted.graph)
     for node in converted.graph.node:
-        # tf2onnx leaves an operation that it does not know in the graph as it is.
+        # tf2onnx leaves operations that it does not know in the graph.
         if not onnx.defs.has(node.op_type, node.domain):
             raise ExportError(
                 f"{_layer(model, node.name)}ONNX has no counterpart of TensorFlow's {node.op_type}"
@@ -61,7 +61,7 @@ def convert(built: Built, heads: Iterable[str], name: str) -> onnx.ModelProto:
 
 
 def _layer(model: keras.Model, node: str) -> str:
-    """The layer that a node of the graph comes from, to put in front of a message."""
+    """Return the beginning of a message: the layer that a node of the graph comes from."""
     parts = {part for path in node.split("/") for part in (path, re.sub(r"_\d+$", "", path))}
     names = [layer.name for layer in every_layer(model) if layer.name in parts]
     return f"layer {names[-1]!r}: " if names else ""

@@ -1,6 +1,6 @@
-"""A CSV file: found, inflated as far as there is memory, decoded, and cut into records.
+"""Reading of a CSV file: find it, decompress it within the free memory, decode it, cut it up.
 
-path ── find ──▶ the file ── inflate, decode ──▶ text ── read_records ──▶ Record, ...
+path ── find ──▶ file ── _inflate, _read_text ──▶ text ── read_records ──▶ Record, ...
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 COMPRESSED = (".gz", ".xz", ".bz2", ".zip")
 
-# What a table takes at its largest, in bytes of memory, measured: for each byte of text, several
-# copies of it; for each line, an object and its cells.
+# Peak memory of a table in bytes, measured: several copies for each byte of text, and an object
+# with its cells for each line.
 A_BYTE, A_LINE = 8, 300
 READ_AT_ONCE = 1 << 20
 
 
 def find(wanted: Path, at: str, way_out: str = "") -> Path:
-    """The file that is `wanted`; letter case and compression suffix do not matter.
+    """Return the path of the file `wanted`, whatever its letter case and compression suffix.
 
     Args:
-        wanted: the path as it was asked for.
-        at: who asked, for the message.
-        way_out: what to do when it is not there, for the end of the message.
+        wanted: the path as the spec has it.
+        at: the spec's file and key, for the beginning of a message.
+        way_out: the end of the message if there is no such file.
     """
     if wanted.is_file():
         return wanted
@@ -63,7 +63,7 @@ def find(wanted: Path, at: str, way_out: str = "") -> Path:
 
 
 def _plain(name: str) -> str:
-    """A file's name without what does not matter in it."""
+    """Return a file's name in lower case and without compression suffixes."""
     name = name.lower()
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
@@ -71,9 +71,9 @@ def _plain(name: str) -> str:
 
 
 def _inflate(path: Path) -> bytearray:
-    """The file's bytes, uncompressed: as many as there is memory for as a table.
+    """Return the file's bytes, decompressed, if there is memory for the table that they make.
 
-    A few kilobytes may hold gigabytes, so what is read is counted as it comes.
+    A few kilobytes may hold gigabytes, so bytes and lines are counted while they are read.
     """
     suffix = path.suffix.lower()
     free = memory.available()
@@ -88,7 +88,7 @@ def _inflate(path: Path) -> bytearray:
                         f"{path}: too large: its first {len(content):,} bytes, in {lines:,} lines,"
                         f" would take more than the {free:,} bytes of memory that are free"
                     )
-    # Python raises RuntimeError for a zip that is encrypted, or compressed in an unknown way.
+    # Python raises RuntimeError for a zip file that is encrypted or has an unknown compression.
     except (
         *(OSError, EOFError, RuntimeError, ValueError),
         *(zlib.error, lzma.LZMAError, zipfile.BadZipFile),
@@ -100,7 +100,7 @@ def _inflate(path: Path) -> bytearray:
 
 @contextlib.contextmanager
 def _open(path: Path, suffix: str) -> Iterator[IO[bytes]]:
-    """Open a file so that it reads uncompressed, as its suffix says."""
+    """Open a file for reading; its suffix says how to decompress it."""
     if suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
@@ -122,7 +122,7 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         at, what = error.start, f"not UTF-8 (byte 0x{content[error.start]:02x}"
     else:
-        # A parser written in C would end the cell there, in silence.
+        # The parser in C would silently end the cell there.
         at, what = content.find(b"\0"), "not text (byte 0x00"
         if at < 0:
             return text
@@ -134,7 +134,7 @@ def _read_text(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """One row as it stands in the file; a quoted cell may run over several lines."""
+    """One row as it is in the file; a quoted cell may span several lines."""
 
     line: int
     fields: int
@@ -142,9 +142,9 @@ class Record:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The file's rows; a blank line is one of a single empty cell.
+    """Yield the rows of a file; a blank line is a row with one empty cell.
 
-    pandas pads short rows in silence, so the fields are counted before it sees them.
+    pandas silently pads short rows, so the fields are counted here.
 
     Raises:
         DataError: the file cannot be read, does not fit into memory, is not UTF-8 or not CSV.

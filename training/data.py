@@ -1,9 +1,9 @@
-"""The data of a spec, loaded in one call: CSV files to arrays by tensor and by head.
+"""Loading of a spec's data in one call: CSV files to arrays by tensor and by head.
 
     csv_file, table ──▶ text cells ── align ──▶ the same rows ── features, targets ──▶ rows.Data
 
-Nothing is dropped or coerced in silence: what a person should know is a note, and what a spec or a
-file has wrong stops.
+Nothing is dropped or coerced silently: what the user should know becomes a note, and a mistake in a
+spec or a file stops the run.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def load(spec: Spec, folder: Path | None = None) -> Data:
-    """Read every file that `spec` names, from beside it or, by base name, from `folder`.
+    """Load every file that `spec` names, from its folder or, by base name, from `folder`.
 
     Raises:
-        SpecError: the spec names a file or a column that is not there.
+        SpecError: the spec names a file or a column that does not exist.
         DataError: a file is not what the spec says.
     """
     files: dict[str, Table] = {}
@@ -77,7 +77,7 @@ def _read(spec: Spec, entry: InputSpec, folder: Path | None) -> Table:
 def _read_inputs(
     spec: Spec, csv: str, table: Table, notes: list[str]
 ) -> tuple[Arrays, dict[str, Input]]:
-    """The inputs of one file: arrays by tensor, and each input as the signature describes it."""
+    """Return the inputs of one file: arrays by tensor, and descriptions for the signature."""
     arrays: Arrays = {}
     described: dict[str, Input] = {}
     for entry in spec.inputs.values():
@@ -92,7 +92,7 @@ def _read_inputs(
 def _read_targets(
     spec: Spec, csv: str, table: Table
 ) -> tuple[Arrays, dict[str, tuple[str, ...] | None]]:
-    """The heads whose targets are in one file: what each learns, and its labels."""
+    """Return the targets and labels of the heads whose targets are in one file."""
     targets: Arrays = {}
     labels: dict[str, tuple[str, ...] | None] = {}
     for head in spec.heads.values():

@@ -1,10 +1,10 @@
-"""Everything that can go wrong in a training run, on one screen.
+"""The errors of a training run, on one screen.
 
 TricepsError
-├── SpecError       the spec, or a word on the command line, is wrong; exit code 2
+├── SpecError       the spec or the command line is wrong; exit code 2
 ├── DataError       a CSV is not what the spec says; exit code 1
-├── FitError        the fit gave no model worth keeping; exit code 1
-└── ExportError     the file would not answer as Keras does, or cannot be made; exit code 1
+├── FitError        the fit gave no usable model; exit code 1
+└── ExportError     the model cannot be converted, or its file differs from Keras; exit code 1
 
 All are raised before anything is published.
 """
@@ -17,21 +17,21 @@ from service.errors import MISUSED, TricepsError
 
 
 class SpecError(TricepsError):
-    """The spec is wrong; the message names the file, the key, what was expected and what came."""
+    """An error in a spec: the message names file, key, what was expected and what was received."""
 
     exit_code: ClassVar[int] = MISUSED
 
 
 class DataError(TricepsError):
-    """The data are wrong; the message names the file, and the column where it is one column's.
+    """An error in the data: the message names the file and, if there is only one, the column.
 
-    What single rows have wrong names the first one's line and how many they are.
+    If single rows are wrong, it names the line of the first and how many there are.
     """
 
 
 class FitError(TricepsError):
-    """The fit diverged; there is nothing to export."""
+    """A fit that diverged or failed, so that there is nothing to export."""
 
 
 class ExportError(TricepsError):
-    """The model cannot be exported, or its file does not answer as Keras does."""
+    """A model that cannot be exported, or a file that does not answer as Keras does."""

@@ -1,8 +1,8 @@
-"""A fitted model becomes one `model.onnx` that answers as Keras does, or nothing at all.
+"""Export of a fitted model to one `model.onnx` that answers as Keras does, or to nothing.
 
     convert ─▶ sign ─▶ verify (through service.inference.model) ─▶ publish
 
-What a saved Keras model of somebody else becomes by the same steps is in `foreign`.
+`foreign` takes the same steps for a Keras model that was saved elsewhere.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def check(spec: Spec, built: Built, data: Data) -> None:
     except (ExportError, ModelRefused) as error:
         raise SpecError(f"{spec.path}: cannot be exported: {error}") from error
     except CannotRun as error:
-        # ONNX Runtime names a node of its own making, and not the layer that it comes from.
+        # ONNX Runtime names a node of its optimised graph, not the layer that it comes from.
         text = (
             f"{spec.path}: layers: one of them (which one, ONNX Runtime does not say) does not take"
             f" values like those of the data, as an Embedding over its input_dim: {error}"
@@ -59,7 +59,7 @@ def check(spec: Spec, built: Built, data: Data) -> None:
 
 
 def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
-    """Convert, sign, verify and publish a fitted model; golden rows are some of `data`.
+    """Convert, sign, verify and publish a fitted model; `data` provides the golden rows.
 
     Raises:
         ExportError: the file would not answer as Keras does; nothing is published.
@@ -93,7 +93,7 @@ def _heads(spec: Spec, built: Built, data: Data) -> dict[str, Head]:
 
 
 def _provenance(spec: Spec, fitted: Fitted, data: Data) -> dict[str, Any]:
-    """Where the model comes from: nothing that differs when it is made again in the same way."""
+    """Return the origin of the model: only what is the same when the run is repeated."""
     return {
         "spec": spec.name,
         "spec_sha256": spec.digest,
@@ -116,17 +116,17 @@ def _provenance(spec: Spec, fitted: Fitted, data: Data) -> dict[str, Any]:
 
 
 def _digits(score: float | None) -> float | None:
-    """A score in as few digits as its precision, which is that of Keras' metrics, has."""
+    """Return a score in the fewest digits for its precision, float32 as in Keras' metrics."""
     return None if score is None else shortest(np.float32(score))
 
 
 def _without_host(csv: str) -> str:
-    """A file as the spec names it, but for where on its machine an absolute path puts it."""
+    """Return the file's name in the spec; of an absolute path only the last part."""
     return PurePath(csv).name if PurePath(csv).is_absolute() else csv
 
 
 def _some_rows(data: Data, rng: np.random.Generator) -> Arrays:
-    """A few rows as the model was fitted on them."""
+    """Return a few rows as the model was fitted on them."""
     x, _ = pairs(data, rng)
     rows = len(next(iter(x.values())))
     chosen = np.sort(rng.permutation(rows)[:GOLDEN_ROWS])

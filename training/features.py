@@ -1,6 +1,6 @@
-"""One input's columns become its arrays by tensor, and its description in the signature.
+"""Preparation of an input: its columns to arrays by tensor, and its description in the signature.
 
-Integers, floats and true/false are numbers; other text is a category; what is neither stops.
+Integers, floats and true/false are numbers; other text is a category; anything else is an error.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from training.spec import Spec
     from training.table import Column, Table
 
-# A text column of at least so many rows is no category if nearly every value is another.
+# A text column of at least so many rows is no category if nearly every value is different.
 FEW = 8
 NEARLY_ALL = 0.9
 
 
 def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, list[str]]:
-    """An input of `spec` from its file: its description, its arrays by tensor, and notes.
+    """Return the description of an input, its arrays by tensor, and notes.
 
     Raises:
-        SpecError: the spec names a column that is not there, or is no feature.
-        DataError: a column is no feature: its cells are of the wrong kind.
+        SpecError: the spec names a column that does not exist or is no feature.
+        DataError: a column has cells that no feature can have.
     """
     names = _features(spec, entry, table)
     if entry.image:
@@ -43,7 +43,7 @@ def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, 
 
 
 def _features(spec: Spec, entry: InputSpec, table: Table) -> list[str]:
-    """The columns that go in: those asked for, else all but targets and key."""
+    """Return the columns that are features: those in the spec, else all but targets and key."""
     at = f"{spec.path}: inputs.{entry.name}"
     names = _chosen(at, entry, table, set(target_names(spec, entry.csv, table.columns)))
     if not names:
@@ -103,7 +103,7 @@ def _image(
 
 
 def _tabular(entry: InputSpec, table: Table, names: list[str]) -> tuple[Input, Arrays, list[str]]:
-    """Numbers side by side in one tensor, each text column in one of its own."""
+    """Put numbers side by side into one tensor, and each text column into its own."""
     features: list[Feature] = []
     numbers: list[NDArray[np.float32]] = []
     texts: Arrays = {}
@@ -140,7 +140,7 @@ def _tabular(entry: InputSpec, table: Table, names: list[str]) -> tuple[Input, A
 def _number_feature(
     column: Column, missing: NDArray[np.bool_]
 ) -> tuple[Feature, NDArray[np.float64]]:
-    """The feature, with the median as its default, and the column with that where it is missing."""
+    """Return the feature, whose default is the median, and its values with defaults filled in."""
     values = column.numbers(missing)
     default = _middle(column, values[~missing])
     values[missing] = default
@@ -150,7 +150,7 @@ def _number_feature(
 def _text_feature(
     column: Column, missing: NDArray[np.bool_]
 ) -> tuple[Feature, NDArray[np.object_]]:
-    """The feature, with the commonest text as its default, and the column with that in it."""
+    """Return the feature, whose default is the commonest text, and its cells with defaults."""
     cells = np.array(column.texts, object)[column.codes]
     vocabulary, counts = np.unique(cells[~missing].astype(str), return_counts=True)
     default = str(vocabulary[counts.argmax()])
@@ -170,11 +170,11 @@ def _default_note(
 
 
 def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: InputSpec) -> bool:
-    """Whether the column holds numbers; refused where it holds neither those nor categories."""
+    """Return whether the column holds numbers; refuse one with neither these nor categories."""
     cells = int((~missing).sum())
     numbers = int(column.mark(is_number).sum())
     if 2 * numbers >= cells:
-        return True  # cells that are no number then stop the reading
+        return True  # cells that are no number are refused later
     distinct = sum(not is_missing(text) for text in column.texts)
     named = f"or name it in inputs.{entry.name}.categorical"
     if int(column.mark(is_date).sum()) >= NEARLY_ALL * cells:
@@ -192,7 +192,7 @@ def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: InputSpec) ->
 
 
 def _middle(column: Column, values: NDArray[np.float64]) -> float:
-    """The median; of whole numbers the lower of the middle two, so that it is one of them."""
+    """Return the median; of whole numbers the lower of the middle two, so that it is whole."""
     if all(is_missing(text) or is_counted(text) for text in column.texts):
         return int(np.sort(values)[(len(values) - 1) // 2])
     return float(f"{np.median(values):.7g}")  # as many digits as a float32 has
@@ -200,6 +200,6 @@ def _middle(column: Column, values: NDArray[np.float64]) -> float:
 
 def _statistics(values: NDArray[np.floating]) -> Statistics:
     mean = values.mean(dtype=np.float64)
-    # Millions of pixels stay float32 here: only the sums need to be wide.
+    # Only the sums need double precision: millions of pixels stay float32.
     spread = np.square(values - values.dtype.type(mean)).mean(dtype=np.float64)
     return Statistics(float(values.min()), float(values.max()), float(mean), math.sqrt(spread))

@@ -1,4 +1,4 @@
-"""The fit: batches of rows that belong together, progress for a person, scores per head.
+"""The fit: batches of rows that belong together, progress for the user, scores by head.
 
 training rows ──▶ Batches (paired anew each epoch) ──▶ keras fit ──▶ scores beside a baseline
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model after its fit: how many epochs it ran, and each head's score."""
+    """A model after its fit, with the number of epochs and the score of each head."""
 
     built: Built
     epochs: int
@@ -43,7 +43,7 @@ class Fitted:
 
 
 def seed(number: int) -> None:
-    """Make all that Keras and TensorFlow do from here on the same each time."""
+    """Make everything that Keras and TensorFlow do from now on reproducible."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(number)
     tf.config.experimental.enable_op_determinism()
@@ -53,8 +53,8 @@ def fit(spec: Spec, built: Built, train: Data, held_out: Data | None) -> Fitted:
     """Fit the model to `train`, watching `held_out`, and score every head.
 
     Raises:
-        FitError: the loss stopped being a number, or Keras could not take a step.
-        SpecError: class weights for a label that the data do not have.
+        FitError: the loss became not-a-number, or Keras raised.
+        SpecError: there are class weights for a label that the data do not have.
     """
     weights = {name: _weights(spec, head, train) for name, head in spec.heads.items()}
     batches = Batches(spec, built, train, weights)
@@ -99,7 +99,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._weights = weights
         self._rng = np.random.default_rng(spec.fit.seed)
         self._rows = max(source.rows for source in data.sources.values())
-        self._shuffle()  # Keras looks at a batch before it begins an epoch
+        self._shuffle()  # Keras takes a batch before the first epoch begins
 
     def __len__(self) -> int:
         return math.ceil(self._rows / self._spec.fit.batch_size)
@@ -123,7 +123,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
 def _batch(
     built: Built, x: Arrays, y: Arrays, weights: Mapping[str, NDArray[Any] | None]
 ) -> tuple[Any, ...]:
-    """Rows as Keras' fit takes them: inputs, targets and, if any head has class weights, those."""
+    """Return inputs, targets and, if a head has class weights, sample weights for Keras' fit."""
     inputs = feeds(built, x)
     targets = {name: as_target(built, name, y[name]) for name in weights}
     if all(weight is None for weight in weights.values()):
@@ -145,7 +145,7 @@ def _watched(
 
 
 def _weights(spec: Spec, head: HeadSpec, data: Data) -> NDArray[Any] | None:
-    """What a row counts, by its label's place; `None` where all count the same."""
+    """Return the weight of a row by the index of its label, or `None` if all are equal."""
     if head.class_weights is None:
         return None
     labels = data.labels[head.name] or ()
@@ -173,7 +173,7 @@ def _diverged(spec: Spec, epoch: int | None) -> str:
 
 
 class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Tells how the fit goes: a bar while an epoch runs (on a terminal), a line when it is over."""
+    """The progress of the fit: a bar during an epoch (on a terminal), a line after it."""
 
     def __init__(self, spec: Spec, batches: int) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
 
 
 def _losses(spec: Spec, logs: Mapping[str, float]) -> str:
-    """Loss and metric of each head, and the loss that is minimised where that is another."""
+    """Return loss and metric of each head as text, and the total loss if there are several."""
     parts = []
     for name, head in spec.heads.items():
         metric = objectives.metric_name(head)

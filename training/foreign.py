@@ -1,10 +1,10 @@
-"""A Keras model that somebody else built and saved becomes a signed, verified `model.onnx`.
+"""Export of a Keras model that was built and saved elsewhere to a signed, verified `model.onnx`.
 
     my_model.keras ─ load ─▶ the same model with named inputs and heads
                                                ─▶ convert ─▶ sign ─▶ verify ─▶ publish
 
-Nothing is known of its data, so golden rows are drawn at random, in the range that the model's
-own layers take.
+Its data are unknown, so golden rows are drawn at random, in the range that the model's own layers
+take.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from training.rows import Arrays
 
 SEED = 0
-# Tried in turn for axes of any length: a convolution needs some, attention gets slow with many.
+# Tried in turn for axes of any length: a convolution needs a few, attention is slow with many.
 LENGTHS = (8, 32, 128)
 TEXTS = ("", "one", "another text")
-WHOLE_NUMBERS = 10  # of whole numbers, where no layer says what it takes
+WHOLE_NUMBERS = 10  # the range of whole numbers if no layer limits it
 _FLAT = 2
 _KINDS = {"softmax": "multiclass", "sigmoid": "multilabel"}
 
@@ -54,7 +54,7 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
     Raises:
         WrongName: no model can be called that.
         SpecError: there is no such file.
-        ExportError: it is no functional Keras model, cannot be converted, or its file does not
+        ExportError: it is not a functional Keras model, cannot be converted, or its file does not
             answer as Keras does; nothing is published.
     """
     check_name(name)
@@ -67,7 +67,7 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
     random, answers = _try_rows(path, built)
     golden = {tensor: array[:GOLDEN_ROWS] for tensor, array in random.items()}
     graph = convert(built, heads, name)
-    # Golden rows are asked anew, not taken from the others' answers: rows may depend on each other.
+    # Golden rows are predicted again, alone: the answers to rows may depend on one another.
     samples = Samples(golden, predict(built, golden), random, answers, is_half(built.model))
     provenance = {
         "source": path.name,
@@ -92,10 +92,10 @@ def _load(path: Path) -> keras.Model:
         raise ExportError(f"{path}: not a Keras file, or not the whole of one")
     try:
         with warnings.catch_warnings():
-            # How the model was once compiled is no matter here.
+            # How the model was compiled does not matter here.
             warnings.simplefilter("ignore")
             return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever its layers happen to
+    except Exception as error:  # layers raise exceptions of any class
         raise ExportError(f"{path}: {_why(error)}") from error
 
 
@@ -116,9 +116,9 @@ def _why(error: Exception) -> str:
 
 
 def _rebuild(path: Path, model: keras.Model) -> tuple[Built, dict[str, Head]]:
-    """The same layers under a dict of named inputs and a dict of named heads, for any batch.
+    """Rebuild the model on dicts of named inputs and named heads, for any batch size.
 
-    A model made for one row at a time stays so where its layers depend on it.
+    A model that was built for one row at a time stays so if its layers depend on it.
     """
     if not getattr(model, "inputs", None):
         raise ExportError(
@@ -137,7 +137,7 @@ def _rebuild(path: Path, model: keras.Model) -> tuple[Built, dict[str, Head]]:
 
 
 def _call(path: Path, model: keras.Model) -> tuple[Any, list[Any]]:
-    """Call the model on new inputs: of any batch, or of one row where it takes nothing else."""
+    """Call the model on new inputs of any batch size, or of one row if it takes nothing else."""
     batches = {tensor.shape[0] for tensor in model.inputs} - {None}
     objections = []
     for batch in (None, *({1} & batches)):
@@ -146,11 +146,11 @@ def _call(path: Path, model: keras.Model) -> tuple[Any, list[Any]]:
                 lambda tensor, batch=batch: keras.Input(
                     batch_shape=(batch, *tensor.shape[1:]), dtype=tensor.dtype, name=tensor.name
                 ),
-                # A Sequential that was loaded does not know its input until it is called.
+                # A loaded Sequential has no `input` until it is called.
                 model.inputs[0] if isinstance(model, keras.Sequential) else model.input,
             )
             outputs = keras.tree.flatten(model(inputs))
-        except Exception as error:  # noqa: BLE001  layers raise whatever they happen to
+        except Exception as error:  # noqa: BLE001  layers raise any class
             objections.append(objection(error))
             continue
         if all(output.shape[0] == batch for output in outputs):
@@ -162,10 +162,10 @@ def _call(path: Path, model: keras.Model) -> tuple[Any, list[Any]]:
 
 
 def _head_names(model: keras.Model) -> list[str]:
-    """What the heads are called: the keys of a dict of outputs, else the output layers' names.
+    """Return the names of the heads: the keys of a dict of outputs, else the output layers' names.
 
-    A layer that gives several outputs, or an input that is also an output, would give one name
-    twice: the later one gets a number.
+    If a layer has several outputs, or an input is also an output, a name would occur twice: the
+    later one gets a number.
     """
     if isinstance(model, keras.Sequential):
         wanted = [model.layers[-1].name]
@@ -183,7 +183,7 @@ def _head_names(model: keras.Model) -> list[str]:
 
 
 def _activations(model: keras.Model) -> Iterator[str]:
-    """The activation of each output's last layer; empty where it has none."""
+    """Yield the activation of each output's last layer, empty if it has none."""
     if isinstance(model, keras.Sequential):
         last = [model.layers[-1]]
     else:
@@ -207,15 +207,15 @@ def _head(name: str, tensor: Any, activation: str) -> Head:
 
 
 def _try_rows(path: Path, built: Built) -> tuple[Arrays, Arrays]:
-    """Random rows that the model answers, and its answers.
+    """Return random rows that the model answers, and its answers.
 
-    Which values it takes is known to its layers alone: a float that goes into an Embedding must
-    be a whole number in its range.
+    Only its layers know which values it takes: a float that goes into an Embedding must be a whole
+    number in its range.
     """
     objections = []
     kinds = [_draw, _draw_whole]
     if _ranges(built.model) and not any("int" in t.dtype for t in built.model.input.values()):
-        # Then it is floats that are looked up in the Embedding.
+        # Then the Embedding looks floats up.
         kinds.reverse()
     for length, draw in itertools.product(LENGTHS, kinds):
         rng = np.random.default_rng(SEED)
@@ -252,7 +252,7 @@ def _draw(
 def _draw_whole(
     model: keras.Model, tensor: Any, shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[Any]:
-    """Whole numbers (as pixels where they are bytes) in the range that every layer takes."""
+    """Draw whole numbers in the range that every layer takes; 0 to 255 for bytes, as in pixels."""
     dtype = str(tensor.dtype)
     if dtype == "string":
         return _draw(model, tensor, shape, rng)
@@ -261,7 +261,7 @@ def _draw_whole(
 
 
 def _ranges(model: keras.Model) -> list[int]:
-    """How many different whole numbers each layer takes that takes only so many."""
+    """Return the number of different whole numbers of each layer that limits them."""
     sizes = [
         getattr(layer, "input_dim" if isinstance(layer, keras.layers.Embedding) else "num_tokens")
         for layer in every_layer(model)
@@ -271,7 +271,7 @@ def _ranges(model: keras.Model) -> list[int]:
 
 
 def _texts(model: keras.Model) -> list[str]:
-    """What the model's look-ups know, so that golden rows go through more than the unknown."""
+    """Return the words of the model's look-ups, so that golden rows are not all of unknown ones."""
     return [
         text
         for layer in every_layer(model)

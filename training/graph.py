@@ -1,7 +1,7 @@
-"""The converted graph in the form that every conversion of the same model comes to.
+"""The canonical form of a converted graph, the same for every conversion of a model.
 
-tf2onnx numbers names as it goes and lets the order of sets decide what comes first, so two runs
-of one training would give two different files.  Here names and order follow from the graph alone.
+tf2onnx numbers names with a counter and orders nodes by the order of sets, so that two runs of one
+training would give two different files.  Here names and order follow from the graph alone.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ BATCH = "batch"
 def tidy(
     model: onnx.ModelProto, name: str, inputs: Mapping[str, str], outputs: Mapping[str, str]
 ) -> onnx.ModelProto:
-    """The same computation under the right names, in an order of its own.
+    """Return the same computation with the right names and in canonical order.
 
     Args:
-        model: as it was converted.
-        name: of the graph.
-        inputs: their names, by what they were converted as; in the order they are to have.
-        outputs: likewise.
+        model: the model as tf2onnx converted it.
+        name: the name of the graph.
+        inputs: new names of the inputs by their old ones, in the order that they are to have.
+        outputs: new names of the outputs, likewise.
     """
     graph = model.graph
     nodes, constants, names = _order(graph, list(outputs), {**inputs, **outputs}, "")
@@ -46,13 +46,13 @@ def tidy(
 def _order(
     graph: onnx.GraphProto, outputs: list[str], outer: Mapping[str, str], prefix: str
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], dict[str, str]]:
-    """Nodes, constants and new names of one graph, as met on the way back from its outputs.
+    """Return nodes, constants and new names of one graph in the order of a walk from its outputs.
 
     Args:
         graph: the model's graph, or a branch of an If or the body of a Loop.
-        outputs: where to begin.
-        outer: names that are given: those of the edge, and all that are known around a subgraph.
-        prefix: what the names made here begin with.
+        outputs: the names at which the walk begins.
+        outer: new names that are fixed: of inputs and outputs, and of all around a sub-graph.
+        prefix: the beginning of every new name.
     """
     names = dict(outer)
     makers = {output: node for node in graph.node for output in node.output if output}
@@ -60,7 +60,7 @@ def _order(
     nodes: list[onnx.NodeProto] = []
     kept: list[onnx.TensorProto] = []
     done: set[int] = set()
-    # Depth first, by hand: a graph may be deeper than Python recurses.
+    # Depth first without recursion: a graph may be deeper than Python's stack.
     waiting = [(name, False) for name in reversed(outputs)]
     while waiting:
         value, ready = waiting.pop()
@@ -83,7 +83,7 @@ def _order(
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    """What a node needs to be there: its inputs, and what its subgraphs use from around them."""
+    """Return the values that a node reads: its inputs, and what its sub-graphs use from outside."""
     names = [name for name in node.input if name]
     for subgraph in _subgraphs(node):
         inside = {value.name for value in subgraph.input}
@@ -116,7 +116,7 @@ def _renamed(node: onnx.NodeProto, names: dict[str, str], name: str) -> onnx.Nod
 
 
 def _sort_table(node: onnx.NodeProto) -> onnx.NodeProto:
-    """A look-up's table in the order of its numbers; it comes out of a hash table."""
+    """Sort the table of a look-up by its numbers; tf2onnx takes it from a hash table."""
     if node.op_type != "CategoryMapper":
         return node
     node = _copy(node)
@@ -142,7 +142,7 @@ def _inner(graph: onnx.GraphProto, outer: Mapping[str, str], prefix: str) -> onn
 
 
 def _edge(values: Any, old: str, names: Mapping[str, str]) -> onnx.ValueInfoProto:
-    """An input or output under its new name, its first free axis as the batch that all share."""
+    """Return an input or output with its new name and, as first free axis, the shared batch."""
     value: onnx.ValueInfoProto = _copy(next(value for value in values if value.name == old))
     value.name = names.get(old, old)
     value.doc_string = ""

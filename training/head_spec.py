@@ -1,4 +1,4 @@
-"""One head of a spec, `[heads.<name>]`: what it follows, what it learns, and how it is scored."""
+"""A head in a spec, `[heads.<name>]`: its place in the network, its targets and its scoring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class HeadSpec:
     """One head: a Dense layer by its kind, with the target it learns.
 
     `targets` are (input name, column) pairs; column `None` is the input's own `target`.
-    Several only for multilabel and for a vector regression.
+    Only multilabel heads and regressions of vectors have several.
     """
 
     name: str

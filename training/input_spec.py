@@ -1,4 +1,4 @@
-"""One input of a spec, `[inputs.<name>]`: its CSV file, and what of that goes in."""
+"""An input in a spec, `[inputs.<name>]`: its CSV file and the columns that it takes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _IMAGE_AXES = (2, 3)
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input: a CSV file and what of it goes in.
+    """One input: a CSV file and the columns of it that are features.
 
-    Features are `columns`, or every column that no head has as its target (where a head's
-    target is just this input's name, that is `target`: the last column unless given).
+    Features are `columns`, or else every column that is no target of a head.  A head whose target
+    is only the input's name learns `target`, or else the last column.
     """
 
     name: str
@@ -32,10 +32,10 @@ class InputSpec:
 
 
 def read_input(table: TomlTable, align: str) -> InputSpec:
-    """Read the table of an input; with `align` "key" it has to name its joining column."""
+    """Read the table of an input; with `align` "key" it must name the column to join on."""
     csv = table.text("csv", "the name of a CSV file", required=True)
     header = table.take("header", "true or false", lambda value: isinstance(value, bool))
-    # What is no flag is told once: a column by number may be right then.
+    # If `header` is no flag, only that is noted: a column by number may be right.
     named = header is True or "header" not in table.values
     entry = InputSpec(
         name=table.at_name,
@@ -54,7 +54,7 @@ def read_input(table: TomlTable, align: str) -> InputSpec:
 
 
 def check_files(problems: Problems, inputs: dict[str, InputSpec]) -> None:
-    """Inputs of one file must agree on what that file is."""
+    """Note inputs of one file that disagree about it."""
     first: dict[str, InputSpec] = {}
     for name, entry in inputs.items():
         other = first.setdefault(entry.csv, entry)
@@ -66,7 +66,7 @@ def check_files(problems: Problems, inputs: dict[str, InputSpec]) -> None:
 
 
 def _column(table: TomlTable, key: str, tail: str = "", *, named: bool) -> str | int | None:
-    """One column: by name or, where a file has no header, by number too."""
+    """Read one column: by name or, if the file has no header, also by number."""
     expected = "the name of a column" if named else "a column: a name or a number from 0"
     value: str | int | None = table.take(
         key, f"{expected}{tail}", lambda value: _is_column(value, named=named)
@@ -75,7 +75,7 @@ def _column(table: TomlTable, key: str, tail: str = "", *, named: bool) -> str |
 
 
 def _columns(table: TomlTable, key: str, *, named: bool) -> tuple[str, ...] | None:
-    """Several columns, all different."""
+    """Read several columns, all different."""
     values = table.take(
         key,
         f"an array of {'column names' if named else 'columns: names or numbers from 0'}",

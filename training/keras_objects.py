@@ -1,7 +1,7 @@
-"""Keras' classes by the names that a spec gives them: found, checked, and made.
+"""Look-up, checking and creation of Keras objects by the names that a spec uses.
 
-Everything is checked against the signatures of Keras' own constructors before anything is made, so
-that a wrong name costs no training.
+Every name is checked against the signatures of Keras' constructors before anything is created, so
+that a wrong one costs no training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from training.spec import Spec
 
-# A table of one capitalised name, inside arguments, is that object:
+# A table with one capitalised name inside arguments stands for an object of that class:
 # kernel_regularizer = { L2 = { l2 = 0.01 } }, layer = { LSTM = { units = 8 } }
 _NAMESPACES = (
     *(keras.layers, keras.regularizers, keras.initializers, keras.constraints),
@@ -28,7 +28,11 @@ _NAMESPACES = (
 
 
 def check_words(spec: Spec) -> None:
-    """Hold every layer, argument, loss, metric and optimizer against what Keras knows."""
+    """Check every layer, argument, loss, metric and optimizer against those that Keras has.
+
+    Raises:
+        SpecError: Keras has no such thing; one line for each.
+    """
     problems: list[str] = []
     for layer in spec.layers.values():
         if layer.share is None:
@@ -52,7 +56,7 @@ def check_words(spec: Spec) -> None:
 
 
 def _check_word(problems: list[str], at: str, namespace: Any, name: str) -> None:
-    """A loss or metric by its name; Keras also knows short forms, as mse."""
+    """Note a loss, metric or activation unknown to Keras, which also has names such as mse."""
     if name == "accuracy":
         return
     try:
@@ -95,7 +99,7 @@ def _check_arguments(
 
 
 def _parameters(kind: type) -> list[str]:
-    """The names of a constructor's arguments, those that it passes on to its parents too."""
+    """Return the names of a constructor's arguments, including those it passes to its parents."""
     names: dict[str, None] = {}
     for parent in kind.__mro__:
         if "__init__" not in vars(parent):
@@ -105,7 +109,7 @@ def _parameters(kind: type) -> list[str]:
         names |= dict.fromkeys(item.name for item in parameters if item.kind not in rest)
         if not any(item.kind is rest[0] for item in parameters):
             break
-    names.pop("name", None)  # the table's own name is the layer's
+    names.pop("name", None)  # the name of a table is that of its layer
     return list(names)
 
 
@@ -120,7 +124,7 @@ def _objects(value: Any) -> Iterable[tuple[str, dict[str, Any]]]:
 
 
 def value_of(value: Any) -> Any:
-    """An argument, or all of them, as Keras takes it: objects that tables stand for are made."""
+    """Return an argument, or all of them, as Keras takes it, creating the objects in it."""
     if isinstance(value, list):
         return [value_of(item) for item in value]
     if not isinstance(value, dict):
@@ -138,7 +142,7 @@ def _find_object(name: str) -> type | None:
 
 
 def _find(namespace: Any, name: str) -> type | None:
-    """A class of Keras by its exact name; bases and inputs are nothing to put in a spec."""
+    """Return a class of Keras by its exact name, unless it is a base class or an input."""
     kind = getattr(namespace, name, None)
     if not inspect.isclass(kind) or name in ("InputLayer", "Layer", "Wrapper"):
         return None
@@ -163,16 +167,16 @@ def _optimizer_class(name: str) -> type | None:
 
 
 def optimizer(spec: Spec) -> Any:
-    """The optimizer that a spec asks for, with its arguments."""
+    """Create the optimizer of a spec with its arguments."""
     kind = _optimizer_class(spec.fit.optimizer) or keras.optimizers.Adam
     return call(spec, "fit.optimizer", lambda: kind(**value_of(spec.fit.optimizer_arguments)))
 
 
 def call(spec: Spec, at: str, thing: Callable[..., Any], /, *values: Any, **arguments: Any) -> Any:
-    """Call Keras with what the spec says; whatever it objects to is told with the key."""
+    """Call Keras with values of the spec; an exception becomes an error that names the key."""
     try:
         return thing(*values, **arguments)
-    except Exception as error:  # Keras checks with whatever its own code happens to raise
+    except Exception as error:  # Keras raises exceptions of any class for a wrong value
         text = f"{spec.path}: {at}: {objection(error)}"
         raise SpecError(text) from error
 

@@ -1,4 +1,4 @@
-"""How a head is fitted and scored, by its kind: activation, loss and metric."""
+"""Activation, loss and metric of a head by its kind."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LOSSES = {
 
 
 def metric(head: HeadSpec) -> Any:
-    """A fresh Keras metric for a head: the spec's, or the one that its kind is scored by."""
+    """Create the Keras metric of a head: that of the spec, or else that of its kind."""
     name = metric_name(head)
     if name != "accuracy":
-        # By its own name: Keras numbers the metrics that it names itself.
+        # Named here, as Keras numbers metrics that have no name.
         return type(keras.metrics.get(name))(name=name)
     if head.kind == "multiclass":
         plain = keras.metrics.CategoricalAccuracy, keras.metrics.SparseCategoricalAccuracy
@@ -32,21 +32,21 @@ def metric(head: HeadSpec) -> Any:
 
 
 def metric_name(head: HeadSpec) -> str:
-    """What a head is scored by."""
+    """Return the name of a head's metric."""
     return head.metric or ("mae" if head.kind == "regression" else "accuracy")
 
 
 def activation(kind: str) -> str:
-    """What the Dense layer of a head of some kind ends with."""
+    """Return the activation of the Dense layer of a head by its kind."""
     return _ACTIVATIONS.get(kind, "sigmoid")
 
 
 def loss(head: HeadSpec) -> str:
-    """What a head is fitted by: the spec's loss, or that of its kind."""
+    """Return the loss of a head: that of the spec, or else that of its kind."""
     return head.loss or _LOSSES[head.kind]
 
 
 def wants_one_hot(head: HeadSpec) -> bool:
-    """Whether the loss of a head takes its targets as one column per class."""
+    """Return whether the loss of a head takes targets as one column per class."""
     name = loss(head).lower().replace("_", "")
     return head.kind == "multiclass" and not name.startswith("sparse")

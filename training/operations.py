@@ -1,4 +1,4 @@
-"""Operations of TensorFlow that tf2onnx leaves in the graph as they are, in ONNX's own words."""
+"""Translation of TensorFlow operations that tf2onnx leaves in the graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def translate(graph: onnx.GraphProto) -> None:
-    """Replace every such operation that is known here; others stay."""
+    """Replace every TensorFlow operation that is known here by ONNX nodes; others stay."""
     nodes = [made for node in graph.node for made in _WORDS.get(node.op_type, _as_it_is)(node)]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -22,7 +22,7 @@ def _as_it_is(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def _erfc(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """1 - erf(x): what gelu is made of."""
+    """Translate 1 - erf(x), which gelu consists of."""
     [x], [y] = node.input, node.output
     erf, number, one = f"{y}/erf", f"{y}/number", f"{y}/one"
     return [
@@ -34,7 +34,7 @@ def _erfc(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def _bucketize(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """How many of the boundaries a value has reached: what Discretization is made of."""
+    """Translate the count of boundaries that a value has reached, which is Discretization."""
     [x], [y], [boundaries] = node.input, node.output, node.attribute
     names = ("float", "last", "column", "limits", "reached", "ones")
     number, last, column, limits, reached, ones = (f"{y}/{name}" for name in names)

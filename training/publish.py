@@ -1,4 +1,4 @@
-"""Verified bytes become the next version of a model."""
+"""Publication of verified bytes as the next version of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was published: the version, its file, and what verifying it has shown."""
+    """A published version, its file and the result of verifying it."""
 
     version: str
     path: Path

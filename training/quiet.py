@@ -1,7 +1,6 @@
-"""Keras, TensorFlow and tf2onnx, imported in one place and without their chatter.
+"""The import of Keras, TensorFlow and tf2onnx, in one place and without their start-up messages.
 
-They greet every process with notes about the processor, GPUs and the like; what matters of a
-run is the run's own to say.
+They would write notes about the processor and GPUs to every process' stderr.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def mute() -> Iterator[None]:
-    """Send what C++ writes to stderr nowhere; exceptions and warnings of Python are not muted.
+    """Discard what C++ code writes to stderr; exceptions and warnings of Python are not affected.
 
-    TensorFlow logs its first lines before it has read the level below.
+    TensorFlow logs its first lines before it reads the log level that is set below.
     """
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -33,12 +32,12 @@ def mute() -> Iterator[None]:
         os.close(kept)
 
 
-# Read when they are imported, so set before.
+# They are read during the import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 with mute(), warnings.catch_warnings():
-    # Deprecations inside their own imports are nothing that a user of this can mend.
+    # Users cannot do anything about deprecations inside these imports.
     warnings.simplefilter("ignore")
     import keras
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The rows of a training run as one frozen value: split once, and paired anew for every epoch."""
+"""The rows of a training run as one frozen value, which is split once and paired in every epoch."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Data:
-    """All files by their `csv`, how their rows belong together, and what they were found to hold.
+    """The rows of all files by their name in the spec, with inputs, labels and notes.
 
-    With `align` "position" or "key", row i of every source belongs with row i of the others;
-    with "sample" they have nothing to do with each other.  `inputs` are described as the signature
-    has them, statistics over all rows included, in the order of the spec.  `labels` has every head;
-    a regression's are `None`.  `notes` are what a person should know.
+    With `align` "position" or "key", row i of every source belongs with row i of the others; with
+    "sample" the sources are independent.  `inputs` has the signature's descriptions, with
+    statistics over all rows, in the order of the spec.  `labels` has every head, with `None` for a
+    regression.  `notes` are messages for the user.
     """
 
     sources: dict[str, Source]
@@ -48,9 +48,12 @@ class Data:
 
 
 def split(data: Data, fraction: float, seed: int) -> tuple[Data, Data | None]:
-    """Hold out a `fraction` of the rows, drawn by `seed`: (the rest, the held-out ones or `None`).
+    """Hold out a random `fraction` of the rows: return the rest, and those held out or `None`.
 
-    Rows that belong together stay together; of each file at least one row is on either side.
+    Rows that belong together stay together, and each side has at least one row of each file.
+
+    Raises:
+        DataError: a file has only one row.
     """
     if not fraction:
         return data, None
@@ -70,10 +73,10 @@ def split(data: Data, fraction: float, seed: int) -> tuple[Data, Data | None]:
 
 
 def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Rows that go through the graph together: (x by tensor, y by head).
+    """Return rows that go through the network together: x by tensor, y by head.
 
-    Aligned rows as they are.  Independent files are paired at random, anew with every call, as
-    many as the longest has: each of its rows once, those of a shorter one equally often.
+    Aligned rows stay as they are.  Independent files are paired at random, differently in every
+    call: each row of the longest file once, and those of a shorter one equally often.
     """
     longest = max(source.rows for source in data.sources.values())
     x: Arrays = {}
@@ -91,7 +94,7 @@ def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
 
 
 def target(data: Data, head: str) -> NDArray[np.floating | np.integer]:
-    """What a head learns, row by row of the file that its targets are in."""
+    """Return the targets of a head, for every row of the file that has them."""
     return next(source.targets[head] for source in data.sources.values() if head in source.targets)
 
 

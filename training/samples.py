@@ -1,7 +1,7 @@
-"""Rows to hold a converted model against, and Keras' answers to them.
+"""Rows for comparing a converted model with Keras, and Keras' answers to them.
 
-Golden rows travel in the file's signature, and are asked again wherever it is loaded.  Random rows
-reach further than these, and are asked in batches of several sizes.
+Golden rows are part of the file's signature and are run again wherever it is loaded.  Random rows
+spread further, and are run in batches of several sizes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ RANDOM_ROWS = max(BATCHES)
 
 @dataclass(frozen=True)
 class Samples:
-    """Golden and random rows by tensor, Keras' answers by head, and how well these can be met.
+    """Golden and random rows by tensor, and Keras' answers to them by head.
 
-    With `half` something in the model computes in half precision.
+    `half` says that a part of the model computes in half precision, so that answers differ more.
     """
 
     golden: Arrays
@@ -39,7 +39,7 @@ class Samples:
 
 
 def random_rows(inputs: Iterable[Input], rng: np.random.Generator) -> Arrays:
-    """Rows that nobody has seen, spread as the training rows were."""
+    """Draw rows at random, distributed as the training rows are."""
     arrays: Arrays = {}
     for entry in inputs:
         if entry.statistics is not None:
@@ -48,7 +48,7 @@ def random_rows(inputs: Iterable[Input], rng: np.random.Generator) -> Arrays:
         numbers = []
         for feature in entry.features:
             if feature.vocabulary is not None:
-                # One text that the vocabulary has not: the place for unseen ones must agree too.
+                # One text outside the vocabulary: the place of unseen texts is compared too.
                 texts = np.array([*feature.vocabulary, "never seen"], object)
                 arrays[feature.tensor] = rng.choice(texts, (RANDOM_ROWS, 1))
             elif feature.statistics is not None:
@@ -60,7 +60,7 @@ def random_rows(inputs: Iterable[Input], rng: np.random.Generator) -> Arrays:
 
 
 def _is_whole(default: object) -> bool:
-    """A column of whole numbers has one of them as its default."""
+    """Return whether a column holds whole numbers; its default is one of them then."""
     return isinstance(default, int)
 
 

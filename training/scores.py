@@ -1,4 +1,4 @@
-"""How well each head of a fitted model does, beside an answer that is always the same."""
+"""Scores of the heads of a fitted model, beside those of a constant answer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ EVEN = 0.5
 
 @dataclass(frozen=True)
 class Score:
-    """How one head does, by its metric: on its training rows and on those that were held out.
+    """The metric of one head on its training rows and on its held-out rows.
 
-    `baseline` is what always saying the commonest class of the training rows scores (for a
-    regression: their mean) on the held-out rows, or on the training rows where none were.
+    `baseline` is the score of the best constant answer, the commonest class of the training rows or
+    their mean, on the held-out rows, or on the training rows if none were held out.
     """
 
     metric: str
@@ -40,7 +40,7 @@ class Score:
 
 
 def scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict[str, Score]:
-    """The score of every head, by its name."""
+    """Return the score of every head."""
     seen_y, seen = _answer(spec, built, train)
     held_y, held = (None, None) if held_out is None else _answer(spec, built, held_out)
     by_head = {}
@@ -59,7 +59,7 @@ def scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict
 
 
 def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
-    """The targets of a part of the data, and the model's answers, by head."""
+    """Return the targets in `data` and the model's answers, by head."""
     x, y = pairs(data, np.random.default_rng(spec.fit.seed))
     targets = {name: as_target(built, name, y[name]) for name in spec.heads}
     answers = built.model.predict(feeds(built, x), batch_size=BATCH, verbose=0)
@@ -77,7 +77,7 @@ def _measure(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> fl
 
 
 def _commonest(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
-    """The best answer that is always the same: the commonest class, or the mean."""
+    """Return the best constant answer: the commonest class, or the mean."""
     if head.kind == "regression":
         return targets.mean(axis=0)
     if head.kind == "multiclass":

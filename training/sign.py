@@ -1,4 +1,4 @@
-"""A graph gets its signature, golden rows and provenance included, and becomes a file's bytes."""
+"""Signing: a graph with its signature, golden rows and provenance included, as a file's bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sign(graph: onnx.ModelProto, signature: Signature, samples: Samples) -> byte
     The same model gives the same bytes.
 
     Raises:
-        ExportError: an answer to a golden row is no finite number.
+        ExportError: an answer to a golden row is not finite, or the service would refuse the file.
     """
     for head, answer in samples.golden_answers.items():
         if answer.dtype.kind == "f" and not np.isfinite(answer).all():
@@ -40,7 +40,7 @@ def sign(graph: onnx.ModelProto, signature: Signature, samples: Samples) -> byte
             )
     answers = samples.golden_answers
     if samples.half:
-        # Keras' answers are met loosely; the file's own are met as strictly as any other file's.
+        # The file meets Keras' answers only roughly, but its own as exactly as any other file does.
         model = load(_write(graph, signature))
         answers = answers_of(model, samples.golden, list(signature.heads), "golden rows")
     golden = Golden(_as_lists(samples.golden), _as_lists(answers))
@@ -53,14 +53,14 @@ def _write(graph: onnx.ModelProto, signature: Signature) -> bytes:
 
 
 def libraries() -> dict[str, Any]:
-    """What made the file: Python and the libraries whose version can show in it."""
+    """Return the versions of Python and of the libraries that a file can depend on."""
     major, minor, *_ = platform.python_version_tuple()
     versions = {name: metadata.version(name) for name in LIBRARIES}
     return {"python": f"{major}.{minor}", "libraries": versions}
 
 
 def _as_lists(arrays: Arrays) -> dict[str, list[Any]]:
-    """Arrays as JSON has them, in as few digits as give the same float32 again."""
+    """Return arrays as lists for JSON, in the fewest digits that give the same float32 again."""
     return {name: _listed(array) for name, array in arrays.items()}
 
 
@@ -73,6 +73,6 @@ def _listed(values: Any) -> Any:
 
 
 def shortest(value: Any) -> float | int:
-    """The number in the fewest digits that are still this number in its own precision."""
+    """Return the number in the fewest digits that give it again in its own precision."""
     number = float(str(value))
     return int(number) if number.is_integer() and abs(number) < EXACT else number

@@ -1,4 +1,4 @@
-"""The spec: what a model should be, in TOML, checked before anything heavy is imported."""
+"""The spec of a model, in TOML, checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class FitSpec:
-    """How to fit, under the names Keras users know."""
+    """The settings of the fit, with the names that Keras uses."""
 
     optimizer: str = "adam"
     optimizer_arguments: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def load(path: Path) -> Spec:
     """Read and check the spec at `path`, without importing anything heavy.
 
     Raises:
-        SpecError: the file is no spec; every problem is a line `file: key: what is wrong`.
+        SpecError: the spec is wrong; every problem is a line `file: key: what is wrong`.
     """
     content = read(path)
     problems = Problems(path)
@@ -109,7 +109,7 @@ def load(path: Path) -> Spec:
 def _layer(table: TomlTable) -> LayerSpec:
     after = table.one_or_more("after", NODE)
     share = table.text("share", "the name of a layer")
-    # A key with a table is a layer class, capital or not: Keras tells the right name later.
+    # A key with a table is a layer class, even in lower case: `build` suggests the right name.
     kinds = [
         key
         for key, value in table.values.items()

@@ -1,10 +1,9 @@
-"""A CSV file as a table of cells, each row's fields counted.
+"""A CSV file as a table of cells, with the same number of fields in every row.
 
-    csv_file.Record, ... ── read ──▶ Table ── column ──▶ Column: distinct texts, and who has which
+    csv_file.Record, ... ── read ──▶ Table ── column ──▶ Column: distinct texts, and an index by row
 
-Every cell is text until somebody asks what it looks like, so that nothing is coerced in
-silence and whatever is wrong can be told with file, line and column.  Spaces around a cell
-are no part of it.
+Every cell stays text until a caller needs its value, so that nothing is coerced silently and every
+error can name file, line and column.  Spaces around a cell are not part of it.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ NAMELESS = " (which has no name)"
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one file: text cells, save where `read` was sure of a number and was right.
+    """The rows of one file.  Cells are text, or float32 in columns that `read` could read at once.
 
-    The index holds each row's line in the file.
+    The index of `frame` holds each row's line in the file.
     """
 
     path: Path
@@ -48,14 +47,14 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns, in the file's order."""
+        """Return the names of the columns, in the file's order."""
         return [str(name) for name in self.frame.columns]
 
     def require(self, name: str, key: str) -> str:
-        """Return `name`, which `key` of a spec gives, if there is such a column.
+        """Return `name`, which the spec has at `key`, if there is such a column.
 
         Raises:
-            SpecError: there is none.
+            SpecError: there is no such column.
         """
         if name in self.frame.columns:
             return name
@@ -63,7 +62,7 @@ class Table:
         raise SpecError(f"{key}: no column {name!r} in {str(self.path)!r}{tail}")
 
     def column(self, name: str) -> Column:
-        """One column's cells."""
+        """Return the cells of one column."""
         series = self.frame[name]
         codes, cells = pd.factorize(series.to_numpy(object))
         texts = [str(text).strip() for text in cells]
@@ -89,36 +88,36 @@ class Column:
         return len(self.codes)
 
     def mark(self, fits: Callable[[str], bool]) -> NDArray[np.bool_]:
-        """Which rows have a cell that `fits`."""
+        """Return a mask of the rows whose cell `fits`."""
         return np.array([fits(text) for text in self.texts], bool)[self.codes]
 
     def values(self) -> NDArray[np.float64]:
-        """The cells as numbers; not-a-number where a cell is none."""
+        """Return the cells as numbers, with not-a-number for any other cell."""
         return np.array([number(text) for text in self.texts], np.float64)[self.codes]
 
     def numbers(self, missing: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-        """The cells as numbers that a float32 holds; not-a-number where a cell is missing.
+        """Return the cells as numbers within float32, with not-a-number for a missing cell.
 
         Raises:
-            DataError: another cell is none.
+            DataError: a cell that is not missing is no number, or infinite, or too large.
         """
         values = self.values()
         present = np.ones(len(self), bool) if missing is None else ~missing
         self.refuse(present & ~self.mark(is_number), "are not a number")
         self.refuse(present & self.mark(is_infinite), "are infinite")
-        # Infinite also where the text is finite and too large even for float64.  The largest
-        # float32 is printed as 3.4028235e+38, which is a little more than it is, and rounds to it.
+        # A finite text may be too large even for float64.  The largest float32 is printed as
+        # 3.4028235e+38, which is slightly more than its value and rounds to it.
         with np.errstate(over="ignore"):
             too_large = np.isinf(values.astype(np.float32))
         self.refuse(present & too_large, "are too large for a float32")
         return np.clip(values, -LARGEST, LARGEST)
 
     def refuse(self, bad: NDArray[np.bool_], verb: str, way_out: str = "", key: str = "") -> None:
-        """Stop if any row is `bad`: where the first is, how many there are, what it says.
+        """Raise an error if any row is `bad`: it names the first, and how many there are.
 
         Raises:
-            SpecError: with `key`, a spec's file and key, as it is that which does not fit.
-            DataError: without.
+            SpecError: a row is bad and `key` is given, a spec's file and key, which is wrong then.
+            DataError: a row is bad and `key` is empty.
         """
         count = int(bad.sum())
         if not count:
@@ -137,11 +136,11 @@ class Column:
         raise DataError(message)
 
     def stop(self, text: str) -> Never:
-        """Stop for what the column as a whole is."""
+        """Raise a `DataError` about the column as a whole."""
         raise DataError(f"{self.path}: column {self.name!r}: {text}")
 
     def some(self) -> str:
-        """The first few distinct cells."""
+        """Return the first few distinct cells for a message."""
         texts = [text for text in self.texts if not is_missing(text)]
         shown = ", ".join(map(show, texts[:SHOWN]))
         return f"{shown}, …" if len(texts) > SHOWN else shown
@@ -154,14 +153,17 @@ def read(
     rows: int | None = None,
     text: Callable[[list[str]], list[str]] | None = None,
 ) -> Table:
-    """The rows of a CSV file (of `rows`, the first so many), each with as many fields as line 1.
+    """Read the rows of a CSV file, which all must have as many fields as line 1.
 
     Args:
-        path: of the file, compressed as its suffix says.
+        path: the file; its suffix says how it is compressed.
         header: whether the first line names the columns; else they are "0", "1", ...
-        rows: how many are wanted; fewer are an error.
-        text: given the columns' names, those that are not certain to be numbers.  The others
-            are then read as float32 at once, which for thousands of columns saves seconds.
+        rows: how many rows to read, all by default; fewer are an error.
+        text: a function from the columns' names to those that may hold text.  The others are read
+            as float32 at once if that works, which saves seconds for thousands of columns.
+
+    Raises:
+        DataError: the file is not a CSV file with these rows.
     """
     limit = None if rows is None else rows + header
     records: list[Record] = []
@@ -199,7 +201,7 @@ def _check_fields(path: Path, first: Record, rows: list[Record]) -> None:
 def _names(path: Path, header: Record) -> list[str]:
     at = f"{path}: line {header.line}"
     try:
-        # Not by pandas, which makes an object of each column.
+        # Not with pandas, which creates an object for each column.
         [cells] = csv.reader(io.StringIO(header.text, newline=""), skipinitialspace=True)
     except csv.Error as error:
         raise DataError(f"{at}: not CSV: {error}") from error
@@ -209,7 +211,7 @@ def _names(path: Path, header: Record) -> list[str]:
     _check_distinct(at, names)
     _check_no_numbers(at, names)
     _check_separator(at, names)
-    # It may be there as long as nothing uses it.
+    # A column without a name is allowed as long as nothing uses it.
     return [name or f"column {number}{NAMELESS}" for number, name in enumerate(names, 1)]
 
 
@@ -223,7 +225,7 @@ def _check_distinct(at: str, names: list[str]) -> None:
 
 
 def _check_no_numbers(at: str, names: list[str]) -> None:
-    """Refuse a first line that is most likely data."""
+    """Refuse a first line that is probably data."""
     numbers = [name for name in names if NUMBER.fullmatch(name)]
     if len(numbers) * 2 > len(names):
         raise DataError(
@@ -233,7 +235,7 @@ def _check_no_numbers(at: str, names: list[str]) -> None:
 
 
 def _check_separator(at: str, names: list[str]) -> None:
-    """Refuse a file of one column in whose name fields are separated by something else."""
+    """Refuse a file with one column whose name contains another separator than a comma."""
     if len(names) == 1:
         for separator in (";", "\t", "|"):
             if separator in names[0]:
@@ -250,7 +252,7 @@ def _parse(rows: list[Record], names: list[str], sure: list[str]) -> pd.DataFram
         try:
             frame = _frame(rows, len(names), kinds)
         except ValueError:
-            pass  # a cell is no number: the text cells below say which
+            pass  # a cell is no number; read as text, it can be named
         else:
             frame.columns = pd.Index(names)
             if np.isfinite(frame[sure].to_numpy(np.float32)).all():
@@ -261,10 +263,10 @@ def _parse(rows: list[Record], names: list[str], sure: list[str]) -> pd.DataFram
 
 
 def _frame(rows: list[Record], width: int, kinds: object) -> pd.DataFrame:
-    # pandas takes a byte order mark at the beginning for none of a cell, even in the middle of a
-    # file, where two have been put together; so a line comes first that it skips.
+    # pandas drops a byte order mark at the beginning, even one that belongs to a cell because two
+    # files were concatenated.  So the text begins with a line that pandas skips.
     text = "skipped\n" + "".join(record.text for record in rows)
-    with np.errstate(over="ignore"):  # becomes infinite, which is looked for
+    with np.errstate(over="ignore"):  # too large a number becomes infinite, and is refused
         return pd.read_csv(  # type: ignore[call-overload,no-any-return]  # kinds is a valid dtype
             io.StringIO(text),
             header=None,

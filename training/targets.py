@@ -1,4 +1,4 @@
-"""A head's columns become what it learns, and its labels."""
+"""Preparation of a head: its columns to targets and labels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from training.spec import Spec
     from training.table import Column, Table
 
-# With more distinct values than this, and than half its rows, a column of text has no classes.
+# A text column is no category, and has no classes, if it has more distinct values than this and
+# than half its rows.
 MANY = 20
 
 
 def _target(entry: InputSpec, column: str | int | None, names: list[str]) -> str:
-    """The column meant by a head's (input, column): the input's own target, else the last."""
+    """Return the column of a target: `column`, else the input's own target, else the last one."""
     if column is not None:
         return str(column)
     if entry.target is not None:
@@ -33,7 +34,7 @@ def _target(entry: InputSpec, column: str | int | None, names: list[str]) -> str
 
 
 def target_names(spec: Spec, name: str, names: list[str]) -> list[str]:
-    """The columns of one file that are targets, of a head or by an input's own word."""
+    """Return the columns of one file that are targets of a head or of an input."""
     targets = [
         str(entry.target)
         for entry in spec.inputs.values()
@@ -49,10 +50,10 @@ def target_names(spec: Spec, name: str, names: list[str]) -> list[str]:
 
 
 def check_targets(spec: Spec, csv: str, table: Table) -> None:
-    """Refuse targets of one file that it has no columns for.
+    """Refuse targets that are no columns of their file.
 
     Raises:
-        SpecError: naming the first.
+        SpecError: there is no such column; the message names the first.
     """
     for entry in spec.inputs.values():
         if entry.csv == csv and entry.target is not None:
@@ -64,11 +65,11 @@ def check_targets(spec: Spec, csv: str, table: Table) -> None:
 
 
 def learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """What the head learns, and its labels.
+    """Return the targets of a head, and its labels.
 
     Raises:
-        SpecError: a cell is none of the labels that the spec gives.
-        DataError: the targets have cells that such a head cannot learn.
+        SpecError: a cell is none of the labels in the spec.
+        DataError: the columns have cells that a head of this kind cannot learn.
     """
     columns = [
         table.column(_target(spec.inputs[owner], column, table.columns))
@@ -100,7 +101,7 @@ def learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[s
 def _classes(
     spec: Spec, head: HeadSpec, column: Column
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Each row's place among the labels, and the labels."""
+    """Return the index of each row's label, and the labels."""
     if head.labels is None:
         labels, places = _own_labels(head, column)
     else:
@@ -110,7 +111,7 @@ def _classes(
 
 
 def _own_labels(head: HeadSpec, column: Column) -> tuple[tuple[str, ...], dict[str, int]]:
-    """The labels that a column itself has, sorted; and where each of its cells is among them."""
+    """Return the distinct values of a column as labels, sorted, and the label's index by cell."""
     mostly_numbers = 2 * int(column.mark(is_number).sum()) >= len(column)
     if mostly_numbers and not is_truth(column.texts):
         column.refuse(
@@ -129,14 +130,14 @@ def _own_labels(head: HeadSpec, column: Column) -> tuple[tuple[str, ...], dict[s
 
 
 def _match_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str, int]:
-    """Where each of the column's cells is among the labels: by its text, or as their index.
+    """Return the label's index by cell, which is a label's text or itself an index.
 
     Raises:
-        SpecError: some are not among them; the message begins with `key`, where the labels are.
+        SpecError: a cell is neither; the message begins with `key`, the place of the labels.
     """
     place_of = {label: place for place, label in enumerate(labels)}
     places = {text: place_of[text] for text in column.texts if text in place_of}
-    # A label that is itself a number is met by value: 7.0 is "7", wherever that stands.
+    # Labels that are numbers are compared by value: the cell 7.0 has the label "7".
     values = {whole(label): place for place, label in enumerate(labels) if is_whole(label)}
     for text in column.texts:
         if text not in places and is_whole(text) and whole(text) in values:

@@ -1,8 +1,8 @@
-"""A TOML file, and its tables read key by key, so that all problems of a file are told at once.
+"""Reading of a TOML file key by key, so that all problems of a file are reported at once.
 
     read ──▶ bytes ── parse ──▶ TomlTable ── take, text, whole, ... ──▶ values, and Problems
 
-It knows nothing of what the keys mean: `spec` does.
+The meaning of the keys is in `spec`, `input_spec` and `head_spec`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _LONGEST = 60
 
 
 class Problems:
-    """What is wrong with one spec, gathered so that all of it is told at once."""
+    """The problems of one file, gathered so that all are reported at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines: list[str] = []
 
     def add(self, at: str, text: str) -> None:
-        """Note what is wrong at a key, given by its path in the file."""
+        """Note a problem at the path of a key."""
         self.lines.append(f"{self.path}: {at}: {text}")
 
     def raise_any(self) -> None:
@@ -46,10 +46,10 @@ class Problems:
 
 
 class TomlTable:
-    """One TOML table, its place in the file, and the keys asked of it so far.
+    """One TOML table, its place in the file, and the keys that have been read so far.
 
-    A getter that finds the wrong thing notes the problem and gives the default, so that
-    reading goes on; `close` then reports the keys that nobody asked for.
+    A method that reads a wrong value notes the problem and returns the default, so that reading
+    goes on.  `close` notes the keys that were never read.
     """
 
     def __init__(self, problems: Problems, at: str, values: dict[str, Any]) -> None:
@@ -64,17 +64,17 @@ class TomlTable:
         return f"{self.at}.{key}" if self.at else key
 
     def problem(self, key: str, text: str) -> None:
-        """Note what is wrong at `key`."""
+        """Note a problem at `key`."""
         self.problems.add(self.key(key), text)
 
     def wrong(self, key: str, expected: str, received: object, tail: str = "") -> None:
-        """Note that `key` holds something else than what was expected."""
+        """Note that `key` holds something other than what was expected."""
         self.problem(key, f"expected {expected}, received {show(received)}{tail}")
 
     def take(
         self, key: str, expected: str, fits: Callable[[Any], bool], *, required: bool = False
     ) -> Any:
-        """The value of `key`, or `None` where it is missing or (noted) does not fit."""
+        """Return the value of `key`, or `None` if it is missing or does not fit, which is noted."""
         self.asked.append(key)
         if key not in self.values:
             if required:
@@ -103,14 +103,14 @@ class TomlTable:
         return value
 
     def texts(self, key: str, expected: str, *, required: bool = False) -> tuple[str, ...] | None:
-        """An array of distinct texts, at least one."""
+        """Return an array of distinct texts, at least one."""
         value = self.take(key, expected, is_texts, required=required)
         if value is None:
             return None
         return self.distinct(key, value)
 
     def one_or_more(self, key: str, expected: str) -> tuple[str, ...]:
-        """A text, or an array of distinct ones; empty where it is missing or wrong."""
+        """Return a text or an array of distinct ones as a tuple, empty if missing or wrong."""
         value = self.take(
             key,
             f"{expected}, or an array of them",
@@ -140,12 +140,12 @@ class TomlTable:
         return None if value is None else float(value)
 
     def table(self, key: str) -> TomlTable:
-        """Return the table below `key`, empty where it is missing or wrong."""
+        """Return the table below `key`, which is empty if missing or wrong."""
         value = self.take(key, "a table", lambda value: isinstance(value, dict))
         return TomlTable(self.problems, self.key(key), value or {})
 
     def tables(self, key: str, *, required: bool = False) -> Iterator[TomlTable]:
-        """The named tables below `key`, each with its name checked."""
+        """Yield the named tables below `key`, and check each name."""
         tables = self.table(key)
         if required and not tables.values and isinstance(self.values.get(key, {}), dict):
             self.problem(key, f"missing; expected at least one table [{key}.<name>]")
@@ -157,12 +157,12 @@ class TomlTable:
             yield TomlTable(self.problems, tables.key(name), values)
 
     def check_name(self, key: str, name: str) -> None:
-        """Note that `name`, which stands at `key`, is not spelled as names are."""
+        """Note a `name` at `key` that is not spelled as a name."""
         if not _NAME.fullmatch(name):
             self.wrong(key, f"a name ({_NAME_RULE})", name)
 
     def close(self) -> None:
-        """Note every key that nobody has asked for."""
+        """Note every key that was never read."""
         for key in self.values:
             if key not in self.asked:
                 tail = nearest(key, self.asked) or f"; known: {', '.join(self.asked)}"
@@ -170,10 +170,10 @@ class TomlTable:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of the file at `path`.
+    """Return the bytes of the file at `path`.
 
     Raises:
-        SpecError: there is none, it cannot be read, or it is too large.
+        SpecError: there is no such file, it cannot be read, or it is too large.
     """
     try:
         with path.open("rb") as file:
@@ -191,13 +191,13 @@ def read(path: Path) -> bytes:
 
 
 def parse(path: Path, content: bytes) -> dict[str, Any]:
-    """The tables of a file, as Python has them.
+    """Parse the content of a file into dictionaries.
 
     Raises:
-        SpecError: it is not TOML; the message names the line.
+        SpecError: the content is not TOML; the message names the line.
     """
     try:
-        # Editors on Windows put a byte order mark first, which TOML does not know.
+        # Editors on Windows begin a file with a byte order mark, which TOML does not have.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
@@ -211,12 +211,12 @@ def parse(path: Path, content: bytes) -> dict[str, Any]:
         raise SpecError(f"{path}: {_explain(str(error))}") from error
     except RecursionError as error:
         raise SpecError(f"{path}: brackets are nested too deeply") from error
-    except ValueError as error:  # Python converts no longer ones
+    except ValueError as error:  # Python refuses to convert more digits
         raise SpecError(f"{path}: a number has more than 4,300 digits") from error
 
 
 def _explain(message: str) -> str:
-    """Put the line in front of tomllib's message, and a name given twice in the spec's words."""
+    """Return tomllib's message with the line first, and in our words for a name given twice."""
     place = re.fullmatch(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message)
     text, line = (place[1], place[2]) if place else (message, None)
     where = f"line {line}" if line else "at the end"
@@ -230,7 +230,7 @@ def _explain(message: str) -> str:
 
 
 def show(value: object) -> str:
-    """A value as its writer would know it again."""
+    """Return a value for a message, as it is spelled in the file."""
     if isinstance(value, dict):
         return "a table"
     if value is None:

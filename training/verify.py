@@ -1,7 +1,7 @@
-"""Finished bytes are held against Keras, through the code that serves them.
+"""Verification of a finished file against Keras, with the code that serves it.
 
-The last step of training is the first of serving: the file is loaded and asked by what will answer
-requests.
+The last step of training is the first of serving: the code that will answer requests loads and runs
+the file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from training.rows import Arrays
     from training.samples import Samples
 
-# Relative to the answer where that is above 1.  Rows drawn at random reach further out than real
-# ones: raw pixels times float32 weights differ by more than 1e-5.
+# Relative to answers above 1.  Random rows lie further out than real ones: for raw pixels, float32
+# arithmetic differs by more than 1e-5.
 GOLDEN_TOLERANCE = 1e-5
 RANDOM_TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
@@ -29,7 +29,7 @@ HALF_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Verified:
-    """By head the largest difference to Keras, and whether requests may share runs and why."""
+    """The largest difference to Keras by head, and whether requests may share runs and why."""
 
     differences: dict[str, float]
     batching: str
@@ -37,7 +37,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Some rows, Keras' answers to them, and how far from these an answer may be."""
+    """Some rows, Keras' answers to them, and the largest difference that is accepted."""
 
     rows: str
     arrays: Arrays
@@ -46,10 +46,10 @@ class _Trial:
 
 
 def verify(content: bytes, samples: Samples) -> Verified:
-    """Ask the file golden and random rows, for every head alone and for all of them.
+    """Compare the file with Keras on golden and random rows, for each head alone and for all.
 
     Raises:
-        ExportError: the service would refuse it, or it does not answer as Keras does.
+        ExportError: the service would refuse the file, or it does not answer as Keras does.
     """
     model = load(content)
     heads = model.signature.head_names
@@ -73,7 +73,7 @@ def _trials(samples: Samples, *, joint: bool) -> Iterator[_Trial]:
     tolerance = max(half, GOLDEN_TOLERANCE)
     yield _Trial("golden rows", samples.golden, samples.golden_answers, tolerance)
     for rows in BATCHES:
-        # Where rows depend on each other, fewer of them have other answers.
+        # If rows depend on one another, a part of them has other answers.
         if rows == max(BATCHES) or not joint:
             yield _Trial(
                 f"random rows in a batch of {rows}",
@@ -84,10 +84,10 @@ def _trials(samples: Samples, *, joint: bool) -> Iterator[_Trial]:
 
 
 def load(content: bytes) -> Model:
-    """The model of a file's bytes, as it would be served.
+    """Load a model from its bytes as the service does.
 
     Raises:
-        ExportError: it would not.
+        ExportError: the service would refuse it.
     """
     try:
         return Model.load(content)
@@ -96,10 +96,10 @@ def load(content: bytes) -> Model:
 
 
 def answers_of(model: Model, arrays: Arrays, heads: Sequence[str], rows: str) -> Arrays:
-    """The answers of some heads to `arrays`, which a message calls `rows`.
+    """Return the answers of some heads to `arrays`, which a message calls `rows`.
 
     Raises:
-        ExportError: there are none.
+        ExportError: the model cannot run on these rows.
     """
     try:
         return model.predict(arrays, heads)

@@ -1,4 +1,4 @@
-"""The wiring of a spec: its inputs, layers and heads are the nodes of one graph without circles."""
+"""Checks of the graph of a spec's inputs, layers and heads: no clashes, circles or dead ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NODE = "the name of an input, layer or head, or of an input's text column (input
 
 
 def check_names(problems: Problems, sections: Mapping[str, Iterable[str]]) -> bool:
-    """Inputs, layers and heads are nodes of one graph: whether no two have one name."""
+    """Note nodes whose names clash, and return whether no two have the same name."""
     seen: dict[str, str] = {}
     distinct = True
     for section, names in sections.items():
@@ -32,11 +32,11 @@ def check_names(problems: Problems, sections: Mapping[str, Iterable[str]]) -> bo
 
 
 def check_shares(problems: Problems, shares: Mapping[str, str | None]) -> None:
-    """Every layer that shares weights names one with weights of its own.
+    """Note layers that share the weights of no layer with weights of its own.
 
     Args:
-        problems: where those that do not are noted.
-        shares: by layer, the one that it shares with.
+        problems: the problems of the spec so far.
+        shares: by layer, the one whose weights it uses, or `None`.
     """
     owners = [name for name, share in shares.items() if share is None]
     for name, share in shares.items():
@@ -60,19 +60,19 @@ def check_graph(
     layers: Mapping[str, tuple[str, ...]],
     heads: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Every `after` names a node, nothing goes round in a circle, nothing leads nowhere.
+    """Note names in `after` that are no nodes, circles, and nodes that lead to no head.
 
     Args:
-        problems: where all that is wrong is noted.
+        problems: the problems of the spec so far.
         inputs: by input, whether it is an image, which has no columns to take by name.
-        layers: by layer, what it follows.
-        heads: by head, what it follows.
+        layers: by layer, the nodes that it follows.
+        heads: by head, the nodes that it follows.
     """
     sections = {**dict.fromkeys(layers, "layers"), **dict.fromkeys(heads, "heads")}
     edges, sound = _edges(problems, inputs, sections, {**layers, **heads})
     cycle = _cycle(edges)
     if cycle:
-        # `after` points backwards; the circle is shown the way the data would go.
+        # `after` points backwards; the message shows the circle in the direction of the data.
         round_trip = " → ".join(reversed(cycle))
         problems.add(f"{sections[cycle[0]]}.{cycle[0]}.after", f"goes in a circle: {round_trip}")
     elif sound and heads:
@@ -85,7 +85,7 @@ def _edges(
     sections: Mapping[str, str],
     after: Mapping[str, tuple[str, ...]],
 ) -> tuple[dict[str, tuple[str, ...]], bool]:
-    """By node, those of the nodes that it follows that are there; and whether all are."""
+    """Return by node the existing nodes that it follows, and whether all of them exist."""
     nodes = [*inputs, *sections]
     edges: dict[str, tuple[str, ...]] = {}
     sound = True
@@ -109,10 +109,10 @@ def _edges(
 
 
 def _cycle(edges: dict[str, tuple[str, ...]]) -> list[str]:
-    """A path along `edges` that ends where it began, or nothing."""
+    """Return a path along `edges` that ends where it began, or an empty one."""
     done: set[str] = set()
     path: list[str] = []
-    # What is still to be looked at: of all nodes, and of each node of the path.
+    # Iterators over the nodes still to visit: over all, and over those of each node of the path.
     waiting = [iter(edges)]
     while waiting:
         node = next(waiting[-1], None)
