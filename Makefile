@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test coverage attack clients lint format lock bench soak image sbom clean install-serve install-train install-dev install-clients
+.PHONY: again help serve train test coverage attack clients lint format lock bench soak image sbom release clean install-serve install-train install-dev install-clients
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -88,6 +88,9 @@ sbom: install-dev ## write build/triceps.cdx.json: what the image has of Python,
 	@$(bin)/uv pip install --quiet --python build/sbom --require-hashes -r requirements/serve.txt
 	@$(bin)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file build/triceps.cdx.json build/sbom/bin/python
+
+release: sbom ## write wheel, sdist, bill of materials and checksums of HEAD into dist/, and try them
+	@$(bin)/python deploy/release.py build/triceps.cdx.json
 
 clean: ## remove .venv and everything else that make made, but no model
 	@rm -rf .venv build dist

@@ -1,0 +1,86 @@
+"""`make release`: the same commit gives the same files, and what is written has been tried."""
+
+import importlib.util
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from service import __version__
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(name="release", scope="module")
+def _release():
+    """The program, which is no package."""
+    spec = importlib.util.spec_from_file_location("release", ROOT / "deploy" / "release.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_commit_is_built_twice_alike(release, tmp_path):
+    """Wheel and sdist, of what is committed, with the time of the commit; else it is an error."""
+    sdist, wheel = sorted(release.build(tmp_path), key=lambda path: path.suffix)
+
+    assert sdist.name == f"triceps-{__version__}.tar.gz"
+    assert wheel.name == f"triceps-{__version__}-py3-none-any.whl"
+    log = ["git", "log", "-1", "--format=%ct"]
+    committed = subprocess.run(log, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    with tarfile.open(sdist) as archive:
+        times = {member.mtime for member in archive if member.isfile()}
+    assert times == {int(committed)}
+
+
+def test_builds_that_differ_are_an_error(release, tmp_path):
+    """By name: a byte in one, or a file that the other does not have."""
+    for folder, content in (("first", b"1"), ("second", b"2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.whl").write_bytes(content)
+        (tmp_path / folder / "b.tar.gz").write_bytes(b"same")
+    (tmp_path / "second" / "c.whl").touch()
+    first, second = (sorted((tmp_path / name).iterdir()) for name in ("first", "second"))
+
+    release.compare(first, first)
+    with pytest.raises(release.ReleaseError, match=r"received others of a\.whl, c\.whl"):
+        release.compare(first, second)
+
+
+def test_the_sums_are_those_that_sha256sum_checks(release, tmp_path):
+    """A line a file; one that was changed is found."""
+    paths = [tmp_path / "b.whl", tmp_path / "a.tar.gz"]
+    for path in paths:
+        path.write_text(path.name)
+    (tmp_path / release.SUMS).write_text(release.sums(paths))
+
+    def check():
+        command = ["sha256sum", "--check", "--strict", release.SUMS]
+        return subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode
+
+    assert check() == 0
+    paths[0].write_text("another")
+    assert check() == 1
+
+
+def test_nothing_is_written_before_it_was_tried(release, tmp_path, monkeypatch):
+    """A wheel that does not serve leaves dist/ as it was."""
+    wheel = tmp_path / "triceps-1-py3-none-any.whl"
+    wheel.touch()
+    monkeypatch.setattr(release, "DIST", tmp_path / "dist")
+    monkeypatch.setattr(release, "build", lambda _: [wheel])
+    monkeypatch.setattr(release.sys, "argv", ["release.py", str(wheel)])
+
+    def fail(*_):
+        raise release.ReleaseError("not ready")
+
+    monkeypatch.setattr(release, "try_out", fail)
+    with pytest.raises(release.ReleaseError, match="not ready"):
+        release.main()
+    assert not (tmp_path / "dist").exists()
+
+    monkeypatch.setattr(release, "try_out", lambda *_: None)
+    release.main()
+    names = sorted(path.name for path in (tmp_path / "dist").iterdir())
+    assert names == ["SHA256SUMS", "triceps-1-py3-none-any.whl", "triceps-1.cdx.json"]
