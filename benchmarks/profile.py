@@ -24,6 +24,7 @@ from benchmarks.floor import best
 from service.inference.batcher import Batcher, Lane
 from service.inference.model import Model
 from service.run import Part, Run
+from service.wire import native
 from service.wire.native import fast
 from service.wire.native.answers import Writer
 
@@ -41,7 +42,7 @@ COLUMNS = ("decode", "queue", "run", "encode", "sum", "rest", "served")
 def parts(model: Model, body: bytes) -> dict[str, float]:
     """Microseconds of each part of one request that lies in this process."""
     signature = model.signature
-    asked = fast.decode(body, signature)
+    asked = native.decode(body, signature)
     outputs = model.predict(asked.arrays, asked.heads)
     decode, write = fast.Decoder(signature).decode, Writer("seed", "1", signature).write
     rows = len(next(iter(outputs.values())))

@@ -31,11 +31,10 @@ from service.errors import RequestError
 from service.inference.model import Model
 from service.run import Part, Run
 from service.wire import mlflow, native, oip, tfserving
-from service.wire.native import fast
 from service.wire.native.answers import Writer
 from service.wire.quick import UnsureError
 from service.wire.tensors import by_name
-from tests.harness import bodies, small
+from tests.harness import bodies, fast_way, small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +75,7 @@ class Target:
         self.readers = {form: d.reader(signature) for form, d in DIALECTS.items()}
         # By form, another way to read the same, which has to come to the same.
         self.others: dict[str, Any] = {
-            "native": lambda body, _: fast.decode(body, signature),
+            "native": lambda body, _: fast_way.decode(body, signature),
             "oip": oip.reader(signature),
         }
 

@@ -66,15 +66,6 @@ def need_of(rule: str, names: Mapping[str, Any], default: str | None, settings: 
     return Need(scope, None if rule in _OF_NONE else ALL)
 
 
-def scope_of(app: Flask, settings: Settings, method: str, path: str) -> str | None:
-    """The scope that a request needs; `None` if it needs none.
-
-    What there is no rule for needs `predict`: whoever may ask anything is told that it is not
-    there.
-    """
-    return _need(app, settings, method, path, None).scope
-
-
 def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...] = ()) -> None:
     """Have every request of `app` pass; to be called before anything else is added to it.
 

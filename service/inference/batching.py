@@ -14,8 +14,6 @@ from typing import Literal
 Mode = Literal["rows", "alone", "joint", "tensor"]
 Evidence = Literal["operators", "trial", "setting"]
 
-MODES: tuple[Mode, ...] = ("rows", "alone", "joint", "tensor")
-
 
 @dataclass(frozen=True)
 class Batching:

@@ -811,11 +811,6 @@ def distances(node: Node) -> list[Value]:
     return [Value((shape[0], node.fresh()), 0)]
 
 
-def never(node: Node) -> list[Value]:
-    """Refuse, for the reason that the table gives."""
-    return node.mixes("is no operation on each row by itself")
-
-
 def shape_of(node: Node) -> list[Value]:
     """The lengths of a tensor's axes."""
     from service.inference.independence.values import of_shape

@@ -16,7 +16,7 @@ import simdjson
 
 from service.wire.body import MOST_ROWS
 from service.wire.native import reference
-from service.wire.numbers import Numbers, group, join
+from service.wire.numbers import Numbers, group
 from service.wire.quick import (
     UNSURE,
     UnsureError,
@@ -45,20 +45,8 @@ _MANY = 2**19
 FEW_ROWS = 2**12
 
 
-def decode(body: bytes, signature: Signature) -> reference.Query:
-    """As `native.decode`: the same arrays, the same errors.
-
-    Raises:
-        BadRequest: with everything that is wrong with the body.
-    """
-    asked = Decoder(signature).decode(body)
-    arrays = join([asked.arrays])
-    names = [tensor.name for entry in signature.inputs.values() for tensor in entry.tensors]
-    return asked._replace(arrays={name: arrays[name] for name in names if name in arrays})
-
-
 class Decoder:
-    """`decode` for one signature, with what follows from it worked out beforehand."""
+    """The fast way for one signature, with what follows from it worked out beforehand."""
 
     def __init__(self, signature: Signature) -> None:
         """Prepare for bodies of `signature`."""

@@ -9,7 +9,7 @@ from flask import Flask, Response
 
 from service import settings as all_settings
 from service.api import oip, v1
-from service.api.authorization import OPEN, add, scope_of
+from service.api.authorization import OPEN, add
 from service.api.scoring import NOT_SAID
 from service.app import create_app
 from service.errors import RequestError
@@ -140,9 +140,35 @@ def client(settings, access):
     return gated(settings, access)
 
 
-def test_every_rule_needs_what_was_decided(settings):
+def scope_asked(settings, access, method, path, added=()):
+    """The scope that a request needs, by which tokens it is refused with; `None` if by none."""
+    app = create_app(settings, access=access)
+    for rule in added:
+        app.add_url_rule(rule, view_func=lambda: "", endpoint=rule)
+    return _scope_asked(app.test_client(), method, path)
+
+
+def _scope_asked(client, method, path):
+    def status(headers):
+        more = {"PATH_INFO": path}
+        return client.open("/", method=method, headers=headers, environ_overrides=more).status_code
+
+    if status({}) != 401:
+        return None
+    (scope,) = (s for s in ("predict", "admin", "metrics") if status(tokens.header(s)) != 403)
+    return scope
+
+
+@pytest.fixture
+def by_scope(tmp_path):
+    """A token for each scope alone."""
+    return Access.open(tokens.put(tmp_path))
+
+
+def test_every_rule_needs_what_was_decided(settings, by_scope):
     """None is open, or an admin's, but those above; by each of its methods, and by a wrong one."""
-    app = create_app(settings)
+    app = create_app(settings, access=by_scope)
+    client = app.test_client()
     wanted = {
         **dict.fromkeys(NOTHING),
         **dict.fromkeys(PREDICTIONS | PAGES, "predict"),
@@ -154,7 +180,7 @@ def test_every_rule_needs_what_was_decided(settings):
         path = rule.rule
         for variable in ("name", "version", "alias"):
             path = path.replace(f"<{variable}>", "1")
-        scopes = {scope_of(app, settings, method, path) for method in (*rule.methods, "PATCH")}
+        scopes = {_scope_asked(client, method, path) for method in (*rule.methods, "PATCH")}
         found.setdefault(rule.rule, set()).update(scopes)
 
     assert found == {rule: {scope} for rule, scope in wanted.items()}
@@ -177,17 +203,14 @@ def test_every_rule_needs_what_was_decided(settings):
         pytest.param("*", "*", "predict", id="no request"),
     ],
 )
-def test_what_there_is_no_rule_for_is_not_open(settings, method, path, scope):
+def test_what_there_is_no_rule_for_is_not_open(settings, by_scope, method, path, scope):
     """It is found as the app finds it, so no way of writing a path leads past the gate."""
-    assert scope_of(create_app(settings), settings, method, path) == scope
+    assert scope_asked(settings, by_scope, method, path) == scope
 
 
-def test_a_rule_that_nobody_thought_of_is_closed(settings):
+def test_a_rule_that_nobody_thought_of_is_closed(settings, by_scope):
     """It needs a token, and one that is for all models."""
-    app = create_app(settings)
-    app.add_url_rule("/new", view_func=lambda: "", endpoint="new")
-
-    assert scope_of(app, settings, "GET", "/new") == "predict"
+    assert scope_asked(settings, by_scope, "GET", "/new", added=["/new"]) == "predict"
 
 
 @pytest.mark.parametrize("path", ["/models", "/v1/models/three", "/metrics", "/nowhere"])

@@ -16,7 +16,7 @@ from service.inference.model import Model
 from service.wire import native, quick
 from service.wire.native import fast
 from service.wire.numbers import join
-from tests.harness import small
+from tests.harness import fast_way, small
 from tests.harness.native_bodies import bodies
 
 SIGNATURES = {name: Model.load(content).signature for name, content in small.every().items()}
@@ -48,7 +48,7 @@ def test_generated_bodies_have_the_same_outcome(name, data):
     signature = SIGNATURES[name]
     body = json.dumps(data.draw(bodies(signature))).encode()
 
-    assert outcome(fast.decode, body, signature) == outcome(native.decode, body, signature)
+    assert outcome(fast_way.decode, body, signature) == outcome(native.decode, body, signature)
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
@@ -62,7 +62,7 @@ def test_mutated_bytes_have_the_same_outcome(body, cuts):
         at = int(place * len(body))
         body = body[:at] + piece + body[at + 1 :]
 
-    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+    assert outcome(fast_way.decode, body, THREE) == outcome(native.decode, body, THREE)
 
 
 RIGHT = {
@@ -96,7 +96,7 @@ def test_common_bodies_take_the_fast_path(body, monkeypatch):
     expected = outcome(native.decode, sent, THREE)
     monkeypatch.setattr(native, "decode", lambda *_: pytest.fail("it fell back"))
 
-    assert outcome(fast.decode, sent, THREE) == expected
+    assert outcome(fast_way.decode, sent, THREE) == expected
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_common_bodies_take_the_fast_path(body, monkeypatch):
 )
 def test_repeated_keys_are_refused_by_both(body):
     """Simdjson finds the first of two, and other readers the last; here neither counts."""
-    said = outcome(fast.decode, body, THREE)
+    said = outcome(fast_way.decode, body, THREE)
 
     assert said == outcome(native.decode, body, THREE)
     assert "twice" in said[0]
@@ -123,7 +123,7 @@ def test_repeated_keys_are_refused_by_both(body):
 def test_a_text_is_no_list_of_heads():
     """Though each of its letters were one, and a bracket elsewhere made up for its two."""
     body = b'{"instances":[[1,[2]]],"heads":"y"}'
-    said = outcome(fast.decode, body, SIGNATURES["uint32"])
+    said = outcome(fast_way.decode, body, SIGNATURES["uint32"])
 
     assert said == outcome(native.decode, body, SIGNATURES["uint32"])
     assert said[0].startswith("heads: expected a list")
@@ -136,7 +136,7 @@ def test_many_keys_are_not_looked_up_one_by_one(key):
     body = f'{{"{key}":{{{keys}}}}}'.encode()
     started = time.thread_time()
 
-    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+    assert outcome(fast_way.decode, body, THREE) == outcome(native.decode, body, THREE)
     assert time.thread_time() - started < 50
 
 
@@ -144,7 +144,7 @@ def test_a_byte_order_mark_is_refused_by_both():
     """Simdjson would skip it."""
     body = b"\xef\xbb\xbf" + json.dumps({"instances": [RIGHT]}).encode()
 
-    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+    assert outcome(fast_way.decode, body, THREE) == outcome(native.decode, body, THREE)
 
 
 def test_an_error_that_is_kept_does_not_block_the_parser():
@@ -152,15 +152,15 @@ def test_an_error_that_is_kept_does_not_block_the_parser():
     body = json.dumps({"instances": [RIGHT]}).encode()
     held = quick.parse(body)
 
-    assert outcome(fast.decode, body, THREE) == outcome(native.decode, body, THREE)
+    assert outcome(fast_way.decode, body, THREE) == outcome(native.decode, body, THREE)
     assert held is not None
 
 
 def test_arrays_outlive_the_next_body():
     """What was decoded is no view of a buffer that the parser uses again."""
-    first = fast.decode(json.dumps({"instances": [RIGHT]}).encode(), THREE).arrays
+    first = fast_way.decode(json.dumps({"instances": [RIGHT]}).encode(), THREE).arrays
     other = {**RIGHT, "digit": [9, 9, 9, 9], "fruit": [9, 9]}
-    fast.decode(json.dumps({"instances": [other]}).encode(), THREE)
+    fast_way.decode(json.dumps({"instances": [other]}).encode(), THREE)
 
     np.testing.assert_array_equal(first["digit"], np.array([[1, 2, 3, 4]], np.float32))
     np.testing.assert_array_equal(first["fruit"], np.array([[1, 2.5]], np.float32))
@@ -197,4 +197,4 @@ def test_a_large_body_with_a_fault_is_left_to_the_plain_path(monkeypatch):
         digits[place] = [0, 1e39, 2, 3]
         body = json.dumps({"inputs": {"digit": digits}, "heads": ["digits"]}).encode()
         with pytest.raises(BadRequest, match=rf"inputs.digit\[{place}\]\[1\]"):
-            fast.decode(body, THREE)
+            fast_way.decode(body, THREE)

@@ -14,8 +14,8 @@ from service.signature import Head, Signature, Tensor
 from service.wire import native
 from service.wire.body import Imputed
 from service.wire.labels import labels_of
-from service.wire.native import Query, fast
-from tests.harness import small
+from service.wire.native import Query
+from tests.harness import fast_way, small
 from tests.harness.decoded import both, problems, same
 
 THREE = Model.load(small.three()).signature
@@ -33,7 +33,7 @@ EITHER = 'either "instances" (by row) or "inputs" (by column)'
 NO_BMI = "a number for bmi, which has no default"
 
 
-_PATHS = {"plain": native.decode, "fast": fast.decode}
+_PATHS = {"plain": native.decode, "fast": fast_way.decode}
 _path = {}
 
 
