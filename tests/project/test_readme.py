@@ -19,7 +19,7 @@ from onnx import helper
 from service import __version__, errors
 from service import settings as all_settings
 from service.app import create_app
-from service.http import tokens
+from service.http import access
 from service.inference.model import Model
 from tests.harness import documents, small
 from tests.harness.documents import CORPUS, PAGES, ROOT
@@ -163,7 +163,7 @@ def test_every_warning_and_error_that_is_logged_is_explained():
         for line in documents.quoted(row[0])
     }
     assert explained == _lines_that_are_logged()
-    assert "whoever reaches" in (tokens.warning("0.0.0.0", "") or "")
+    assert "whoever reaches" in (access.warning("0.0.0.0", "") or "")
 
 
 # --- the shipped model and its spec -------------------------------------------------------------
