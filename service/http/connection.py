@@ -4,6 +4,9 @@
 
 A request is handed over once it is complete.  So a client that sends slowly, or never ends, holds
 a socket and the bytes that it has sent, and no thread and no model.
+
+This is one idea in one file: the order of requests and answers, and each way in which a connection
+ends.  All else that a connection has is in the modules that this one imports.
 """
 
 from __future__ import annotations

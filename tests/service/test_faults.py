@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from service import prediction
+from service.http.access import Access
 from service.http.connection import Connection
 from service.http.timeouts import Timeouts
-from service.http.tokens import Access
 from service.inference import batcher as batchers
 from service.inference.batcher import Batcher, Lane
 from service.inference.model import Model

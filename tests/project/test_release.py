@@ -9,7 +9,7 @@ import pytest
 
 from service import __version__
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(name="release", scope="module")

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from service.commands import serve
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WORKFLOWS = sorted((ROOT / ".github/workflows").iterdir())
 TESTED = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]

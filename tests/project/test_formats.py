@@ -12,10 +12,10 @@ import pytest
 
 from service.app import create_app
 from service.inference.model import Model
+from service.metadata import FORMAT
 from service.settings import Settings
-from service.signature import FORMAT
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 # By format, the SHA-256 of its file.
 DIGESTS = {1: "917a5190ce6ff2153af8b40f97a36837c482703887f6459599913872a10b16eb"}
 ROW = {"insurance": {"smoker": "yes", "bmi": 12}, "fruit": {"length": 2.5}, "digit": [0, 1, 0, 9]}

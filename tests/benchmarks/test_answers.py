@@ -11,7 +11,7 @@ from benchmarks.answers import Answer
 from service.app import create_app
 from service.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Their answers hold counts and times.
 LEFT_OUT = ("/metrics", "stats")
 
