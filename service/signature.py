@@ -129,8 +129,14 @@ class Head:
 
     @cached_property
     def cutoff(self) -> float:
-        """The threshold in the head's own dtype, as numpy compares: 0.1 is not float32's 0.1."""
+        """The threshold that values are compared with.
+
+        It is rounded as the head's floats are, since 0.1 is not float32's 0.1.  Rounded to a bool
+        or to a whole number, it would move across values.
+        """
         threshold = THRESHOLD if self.threshold is None else self.threshold
+        if "float" not in self.tensor.dtype:
+            return threshold
         return float(np.array(threshold, self.tensor.dtype))
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.kinds import THRESHOLD
 from service.observability.notes import take
 
 if TYPE_CHECKING:
@@ -57,10 +56,9 @@ class HeadCounts:
 
 def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """How many rows have each label, as `labels_of` gives them; and each row's score."""
-    threshold = THRESHOLD if head.threshold is None else head.threshold
     if head.kind == "binary":
         scores = rows[:, 0]
-        above = np.count_nonzero(scores > threshold)
+        above = np.count_nonzero(scores > head.cutoff)
         return np.array([len(rows) - np.count_nonzero(np.isnan(scores)) - above, above]), scores
     if head.kind == "multiclass":
         best = rows.argmax(axis=1)
@@ -70,5 +68,5 @@ def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     scores = rows[:, 0] if rows.shape[1] == 1 else rows.mean(axis=1, dtype=np.float64)
     if head.kind == "multilabel":
         known = rows[~np.isnan(rows).any(axis=1)]
-        return np.count_nonzero(known > threshold, axis=0), scores
+        return np.count_nonzero(known > head.cutoff, axis=0), scores
     return np.zeros(0), scores

@@ -197,7 +197,8 @@ def has_scores(head: Head) -> bool:
     """Whether a head has labels, and a score for each."""
     # The only value of a binary head stands for both labels where it is a probability, and nothing
     # else is compared with a number between 0 and 1.
-    return head.labels is not None and (head.kind != "binary" or 0 < head.cutoff < 1)
+    is_probability = "float" in head.tensor.dtype and 0 < head.cutoff < 1
+    return head.labels is not None and (head.kind != "binary" or is_probability)
 
 
 def has_one_number(head: Head) -> bool:

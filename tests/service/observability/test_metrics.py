@@ -423,16 +423,18 @@ def test_a_run_is_counted_once_for_all_its_requests(models):
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_labels_are_counted_as_they_are_answered(kind, dtype):
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "uint8", "bool"])
+@pytest.mark.parametrize("threshold", [None, 0.25, -0.5, 1.5])
+def test_labels_are_counted_as_they_are_answered(kind, dtype, threshold):
     """For any scores, of any number of rows, in any memory layout."""
     drawn = random.Random(0)
     width = {"binary": 1}.get(kind, 3)
     names = ("no", "yes") if kind == "binary" else ("a", "b", "c")
-    head = Head("h", kind, Tensor("h", dtype, (width,)), names, 0.25)
+    head = Head("h", kind, Tensor("h", dtype, (width,)), names, threshold)
     region = SharedNumbers(1).regions[0]
     for number in range(200):
         values = [0, 0.25, 0.5, 1, -1, float("nan"), float("inf"), -float("inf")]
+        values = values if "float" in dtype else [0, 1, 2] if dtype == "uint8" else [-1, 0, 1, 2]
         rows = [[drawn.choice(values) for _ in range(width)] for _ in range(drawn.randint(1, 6))]
         array = np.array(rows, dtype)
         told = labels_of(head, array)

@@ -649,6 +649,12 @@ def test_heads_are_answered_in_the_order_asked():
             id="whole-numbers",
         ),
         pytest.param(
+            _head("h", "binary", (1,), ("no", "yes"), dtype="bool"),
+            np.array([[False], [True]]),
+            ["no", "yes"],
+            id="true-is-yes",
+        ),
+        pytest.param(
             _head("h", "multiclass", (2,), ("a", "b")),
             [[np.nan, 1], [np.inf, 1]],
             [None, "a"],
