@@ -1,0 +1,275 @@
+"""Versions and models that come and go on request: older ones by number, and whole models."""
+
+import gc
+import shutil
+import threading
+import time
+import weakref
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from service.errors import NotFound, NotReady
+from service.inference.model import Model
+from service.repository import catalog, kept, loader, reloader
+from service.repository.kept import IDLE_SECONDS, MOST_KEPT
+from service.repository.reloader import Library
+from tests.harness import small
+from tests.harness.changing import BAD, NO_FILE, point, put, refused, size, states
+from tests.harness.waiting import PATIENCE
+
+
+def test_an_older_version_is_loaded_when_it_is_asked_for(models, loads):
+    """And stays, for who asks again."""
+    for version in (1, 2, 3):
+        put(models, version)
+    library = Library(models)
+    assert states(library) == {"1": "on demand", "2": "on demand", "3": "loaded"}
+
+    answers = [size(library.find("m", version)) for version in ("1", "1", "3")]
+
+    assert answers == [2.0, 2.0, 6.0]
+    assert loads == [("m", "3"), ("m", "1")]
+    assert states(library) == {"1": "loaded", "2": "on demand", "3": "loaded"}
+    assert library.find("m").version == "3"
+
+
+def test_an_older_version_is_unloaded_once_nobody_asks(models, monkeypatch):
+    """Its memory is freed at once; who still has it is not hurt."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    held = library.find("m", "1")
+    monkeypatch.setattr(kept, "IDLE_SECONDS", 0.05)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and states(library)["1"] == "loaded":
+        library.refresh()
+        time.sleep(0.01)
+
+    assert states(library) == {"1": "on demand", "2": "loaded"}
+    assert size(held) == 2.0
+    there = weakref.ref(held.model)
+    held.model.predict({"fruit": np.ones((1, 2), np.float32)}, ["size", "tags"])
+    gc.disable()
+    try:
+        del held
+        assert there() is None
+    finally:
+        gc.enable()
+
+
+def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
+    """Idle is who has not been asked for a while."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    now = [0.0]
+    monkeypatch.setattr(reloader.time, "monotonic", lambda: now[0])
+    for turn in range(4):
+        now[0] = turn * (IDLE_SECONDS - 1)
+        library.find("m", "1")
+        library.refresh()
+    assert states(library)["1"] == "loaded"
+
+    now[0] += IDLE_SECONDS + 1
+    library.refresh()
+
+    assert states(library)["1"] == "on demand"
+
+
+def test_only_so_many_are_kept_at_once(models):
+    """Those asked for last: who asks for all there are does not fill the memory."""
+    latest = MOST_KEPT + 4
+    for version in range(1, latest + 1):
+        put(models, version)
+    library = Library(models)
+    for version in range(1, latest):
+        library.find("m", str(version))
+
+    loaded = [version for version, state in states(library).items() if state == "loaded"]
+    assert loaded == [str(version) for version in range(4, latest + 1)]
+
+
+def test_many_who_ask_for_a_version_at_once_share_one_load(models, loads, monkeypatch):
+    """And the other versions are loaded beside it."""
+    for version in (1, 2, 3):
+        put(models, version)
+    library = Library(models)
+    real = Model.load
+
+    def slowly(source):
+        time.sleep(0.1)
+        return real(source)
+
+    monkeypatch.setattr(Model, "load", slowly)
+    found = []
+
+    def ask(version):
+        found.append((version, size(library.find("m", version))))
+
+    threads = [threading.Thread(target=ask, args=(v,)) for v in ("1", "2") * 8]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert Counter(found) == {("1", 2.0): 8, ("2", 4.0): 8}
+    assert sorted(loads[1:]) == [("m", "1"), ("m", "2")]
+
+
+def test_a_version_that_turns_out_to_be_broken_is_tried_once(models, loads):
+    """It is refused from then on, by its reason."""
+    small.put(models, "m", 1, BAD)
+    put(models, 2)
+    library = Library(models)
+    assert refused(library) == []
+    for _ in range(2):
+        with pytest.raises(NotReady) as raised:
+            library.find("m", "1")
+        assert str(raised.value) == f"model 'm', version 1: refused, {NO_FILE}"
+
+    library.refresh()
+    assert refused(library) == [("m", "1", NO_FILE)]
+    assert loads == [("m", "2"), ("m", "1")]
+
+
+def test_a_version_that_is_gone_before_it_is_loaded_is_not_there(models):
+    """Between two looks, the repository is as it was."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    shutil.rmtree(models / "m" / "1")
+    with pytest.raises(NotReady, match="version 1: refused, it cannot be read"):
+        library.find("m", "1")
+    library.refresh()
+
+    with pytest.raises(NotFound, match=r"model 'm' has no version '1'\. Available: 2"):
+        library.find("m", "1")
+    assert refused(library) == []
+
+
+def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monkeypatch):
+    """It is not put back by the load that began before."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    real = loader.load
+
+    def load(found):
+        made = real(found)
+        shutil.rmtree(models / "m" / "1")
+        library.refresh()
+        return made
+
+    monkeypatch.setattr(reloader, "load", load)
+    with pytest.raises(NotFound, match=r"model 'm' has no version '1'\. Available: 2"):
+        library.find("m", "1")
+
+
+def test_what_is_loaded_on_demand_during_a_refresh_is_not_lost(models, monkeypatch):
+    """The two may take long, and do not wait for each other."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    put(models, 3)
+    real = loader.load
+    asked = []
+
+    def load(found):
+        if found.version == "3":
+            asked.append(library.find("m", "1").version)
+        return real(found)
+
+    monkeypatch.setattr(catalog, "load", load)
+    library.refresh()
+
+    assert asked == ["1"]
+    assert states(library) == {"1": "loaded", "2": "loaded", "3": "loaded"}
+    assert library.find("m").version == "3"
+
+
+def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads, monkeypatch):
+    """Who asks for it by its number had it a moment ago."""
+    put(models, 1)
+    library = Library(models)
+    put(models, 2)
+    library.refresh()
+    assert library.find("m", "1").version == "1"
+    assert loads == [("m", "1"), ("m", "2")]
+
+    monkeypatch.setattr(kept, "IDLE_SECONDS", -1)
+    library.refresh()
+
+    assert states(library) == {"1": "on demand", "2": "loaded"}
+
+
+def test_a_model_is_unloaded_and_loaded_by_a_file(models, loads, caplog):
+    """In all its versions; whoever puts it there or takes it away, and at a start, too."""
+    put(models, 1)
+    put(models, 2)
+    put(models, 1, "other")
+    point(models, stable="1")
+    library = Library(models)
+    held = library.find("m", alias="stable")
+    mark = models / "m" / "unloaded"
+    mark.touch()
+    with caplog.at_level("INFO"):
+        library.refresh()
+    assert caplog.messages == [
+        "m is out of service: the file m/unloaded says so",
+        "unloaded m, version 1",
+        "unloaded m, version 2",
+    ]
+    assert size(held) == 2.0
+
+    for each in (library, Library(models), Library(models, policy="pinned")):
+        assert states(each) == {"1": "unloaded", "2": "unloaded"}
+        for ask in (["m"], ["m", "1"], ["m", None, "stable"]):
+            with pytest.raises(NotReady, match=r"model 'm': it is unloaded\. The file m/unloaded"):
+                each.find(*ask)
+    assert loads == [("m", "1"), ("m", "2"), ("other", "1"), ("other", "1")]
+    put(models, 3)
+    library.refresh()
+    assert states(library)["3"] == "unloaded"
+
+    mark.unlink()
+    library.refresh()
+
+    assert states(library) == {"1": "loaded", "2": "on demand", "3": "loaded"}
+    assert library.find("m", alias="stable").version == "1"
+
+
+def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models, monkeypatch):
+    """The load that began before does not put it back."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    real = loader.load
+
+    def load(found):
+        made = real(found)
+        library.unload("m")
+        return made
+
+    monkeypatch.setattr(reloader, "load", load)
+    with pytest.raises(NotReady, match="it is unloaded"):
+        library.find("m", "1")
+    assert library.current.catalog.models == {}
+
+
+def test_what_is_loaded_on_demand_during_an_unload_is_dropped(models, monkeypatch):
+    """Nor does one that ends while the others are let go of."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    real = reloader.make
+
+    def make(*arguments):
+        library.find("m", "1")
+        return real(*arguments)
+
+    monkeypatch.setattr(reloader, "make", make)
+    library.unload("m")
+
+    assert library.current.catalog.models == {}
