@@ -1,8 +1,4 @@
-"""Files that mean harm, or are as bad as if: each is refused by name, and the rest serves on.
-
-What a file may do is done here for real: it is laid into a repository beside a good model, and the
-repository, or a whole service, is asked what came of it.
-"""
+"""Files that mean harm, or are as bad as if: each is refused by name, and the rest serves on."""
 
 import ast
 import contextlib
@@ -11,13 +7,10 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -27,22 +20,27 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from service.app import create_app
-from service.errors import ModelRefused, Shortage
-from service.host import memory
+from service.errors import ModelRefused
 from service.inference import model
 from service.inference.model import Model
-from service.repository import sandbox
 from service.repository.assembly import open_repository
 from service.repository.reloader import Library
 from service.settings import Settings
 from tests.harness import small
+from tests.harness.hostile_graphs import (
+    GOOD,
+    ROOT,
+    F,
+    X,
+    Y,
+    built,
+    large,
+    looping,
+    node,
+    own_function,
+    spread,
+)
 from tests.harness.serving import Server
-
-ROOT = Path(__file__).parents[3]
-F = TensorProto.FLOAT
-X, Y = ("x", F, ["n", 2]), ("y", F, ["n", 2])
-GOOD = small.three()
-node = helper.make_node
 
 
 @pytest.fixture
@@ -57,14 +55,6 @@ def refusals(models):
     repository = open_repository(models)
     assert repository.find("good").version == "1"
     return {(entry.name, entry.version): entry.reason for entry in repository.refused}
-
-
-def built(nodes, inputs=(X,), outputs=(Y,), constants=None):
-    """A foreign file's bytes."""
-    return small.model(nodes, inputs, outputs, constants).SerializeToString()
-
-
-# ── what is no file ──────────────────────────────────────────────────────────────────────────────
 
 
 def _socket(path):
@@ -172,9 +162,6 @@ def test_a_file_that_grows_is_read_as_it_was(models, monkeypatch):
     assert content.startswith(GOOD)
     assert took < 2
     assert "good" in {entry.name for entry in open_repository(models).refused}
-
-
-# ── weights beside it ────────────────────────────────────────────────────────────────────────────
 
 
 def _external(path, location, weights=None, *, dims=(2,), **more):
@@ -317,9 +304,6 @@ def test_every_place_of_a_tensor_is_known():
     assert {"graph", "node", "attribute", "t", "g", "initializer"} <= leads <= model._HOLDERS
 
 
-# ── graphs ───────────────────────────────────────────────────────────────────────────────────────
-
-
 def _altered(**values):
     made = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
     for name, value in values.items():
@@ -336,14 +320,6 @@ def _opset(version):
 def _initialiser(dims, raw=b""):
     made = small.model([node("Add", ["x", "w"], ["y"])], [("x", F, ["n", "m"])], [("y", F, None)])
     made.graph.initializer.add(name="w", data_type=F, dims=dims, raw_data=raw)
-    return made.SerializeToString()
-
-
-def _own_function(*nodes):
-    made = small.model([node("f", ["x"], ["y"], domain="own")], [X], [Y])
-    opsets = [helper.make_opsetid("own", 1), helper.make_opsetid("", 18)]
-    made.opset_import.append(opsets[0])
-    made.functions.append(helper.make_function("own", "f", ["a"], ["b"], list(nodes), opsets))
     return made.SerializeToString()
 
 
@@ -369,7 +345,7 @@ def _row(*axes, dtype=F):
             id="an operator of its own",
         ),
         pytest.param(
-            _own_function(node("f", ["a"], ["b"], domain="own")),
+            own_function(node("f", ["a"], ["b"], domain="own")),
             "ONNX Runtime 1.",
             id="a function that calls itself",
         ),
@@ -410,8 +386,6 @@ def test_a_file_that_is_no_model_for_us_is_refused(models, content, reason):
     assert len(said) < 500
     assert time.monotonic() - started < 30
 
-
-# ── metadata ─────────────────────────────────────────────────────────────────────────────────────
 
 NOTE = json.loads(onnx.load_from_string(GOOD).metadata_props[0].value)
 
@@ -502,454 +476,6 @@ def test_whatever_stands_in_a_signature_harms_nobody(tmp_path_factory, place, ot
     assert set(found.values()) <= ({200} if found["/models/odd"] == 200 else {200, 503})
 
 
-# ── a trial ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def _loop(times):
-    """A file that doubles x as many times, which is done when it is tried."""
-    body = helper.make_graph(
-        [node("Identity", ["on"], ["again"]), node("Add", ["a", "a"], ["b"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("a", F, None),
-        ],
-        [
-            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("b", F, None),
-        ],
-    )
-    nodes = [node("Loop", ["times", "on", "x"], ["y"], body=body)]
-    return built(nodes, constants={"times": np.array(times), "on": np.array(True)})
-
-
-def _laughs(levels):
-    """A file of few bytes with 2^levels nodes, once its functions are written out."""
-    made = onnx.load_from_string(_own_function(node("g0", ["a"], ["b"], domain="own")))
-    opsets = list(made.functions[0].opset_import)
-    last = [node("Relu", ["a"], ["b"])]
-    for level in range(levels, -1, -1):
-        made.functions.append(helper.make_function("own", f"g{level}", ["a"], ["b"], last, opsets))
-        last = [
-            node(f"g{level}", ["a"], ["c"], domain="own"),
-            node(f"g{level}", ["c"], ["b"], domain="own"),
-        ]
-    return made.SerializeToString()
-
-
-def _spread(megabytes):
-    """A file of few bytes that takes as much memory whenever it answers."""
-    return built(
-        [
-            node("ConstantOfShape", ["size"], ["many"], value=helper.make_tensor("v", F, [1], [1])),
-            node("ReduceSum", ["many"], ["sum"], keepdims=0),
-            node("Add", ["x", "sum"], ["y"]),
-        ],
-        constants={"size": np.array([megabytes * 2**18])},
-    )
-
-
-def large(megabytes):
-    """A file of real weights, and that size."""
-    return built(
-        [
-            # Which row it takes depends on x, or all but that one would be left out at once.
-            node("ReduceMin", ["x"], ["least"], keepdims=0),
-            node("Mul", ["least", "nought"], ["zero"]),
-            node("Cast", ["zero"], ["place"], to=TensorProto.INT64),
-            node("Gather", ["w", "place"], ["taken"]),
-            node("Add", ["x", "taken"], ["y"]),
-        ],
-        constants={
-            "w": np.ones((megabytes * 2**17, 2), np.float32),
-            "nought": np.float32(0),
-        },
-    )
-
-
-# Tries files with the limits given: prints why each is refused, and what the worst of it took.
-_TRY = """
-import os, sys, time
-from service.host import memory
-from service.inference import model
-from service.repository import loader, sandbox
-from service.repository.scan import Version
-
-sandbox.BUSY_SECONDS, sandbox.WALL_SECONDS = 1, 4
-free = int(sys.argv[1]) << 20
-memory.available = lambda: free
-{before}
-with sandbox.kept({workers}):
-    for path in sys.argv[2:]:
-        made = loader.load(Version("m", "1", path, ((path,),)))
-        print(getattr(made, "reason", "loaded"), flush=True)
-"""
-
-
-def tried(tmp_path, *contents, free=2000, workers=1, before=""):
-    """Why each of some files is refused, by a keeper in a process of its own; and the seconds."""
-    paths = []
-    for number, content in enumerate(contents):
-        paths.append(tmp_path / f"{number}.onnx")
-        paths[-1].write_bytes(content)
-    code = _TRY.format(before=textwrap.dedent(before), workers=workers)
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(free), *paths],
-        cwd=ROOT,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines(), time.monotonic() - started
-
-
-def test_a_good_file_passes_its_trial(tmp_path):
-    """And one that is refused is refused in its own words, as without a trial."""
-    assert tried(tmp_path, GOOD, b"no model", small.plant())[0] == [
-        "loaded",
-        "it is not an ONNX file, or not the whole of one",
-        "loaded",
-    ]
-
-
-def test_a_file_that_never_ends_is_refused(tmp_path):
-    """Whether it computes for ever, or is written out for ever; and the next one is tried."""
-    reasons, seconds = tried(tmp_path, _loop(2**62), _laughs(60), GOOD)
-
-    assert reasons[:2] == ["it was not loaded within 1 s of work"] * 2
-    assert reasons[2] == "loaded"
-    assert seconds < 20
-
-
-def test_a_file_that_waits_is_refused(tmp_path):
-    """It may be on a disk that does not answer: that is no work, and no reason to wait for ever."""
-    before = """
-        load = model.Model.load
-        waits = lambda path: time.sleep(60) if path.name == "0.onnx" else load(path)
-        sandbox.Model.load = staticmethod(waits)
-    """
-
-    assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
-        "it was not loaded within 4 s",
-        "loaded",
-    ]
-
-
-@pytest.mark.parametrize("how", ["SIGSEGV", "SIGABRT"])
-def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
-    """It ends another than the one that serves."""
-    before = f"""
-        import signal
-        load = model.Model.load
-        def ends(path):
-            if path.name == "0.onnx":
-                os.kill(os.getpid(), signal.{how})
-            return load(path)
-        sandbox.Model.load = staticmethod(ends)
-    """
-
-    assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
-        f"whoever loads it is ended, by {how}",
-        "loaded",
-    ]
-
-
-def test_a_bug_in_a_trial_is_told(tmp_path):
-    """In the words of Python, as without a trial."""
-    before = """
-        def fails(path):
-            raise ZeroDivisionError("by nought")
-        sandbox.Model.load = staticmethod(fails)
-    """
-
-    assert tried(tmp_path, GOOD, before=before)[0] == [
-        "loading it failed: ZeroDivisionError: by nought"
-    ]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free")
-def test_a_file_that_takes_more_than_is_free_is_refused(tmp_path):
-    """By its weights, or only by what it does; and the next one is tried."""
-    reasons, _ = tried(tmp_path, large(100), _spread(400), _spread(100_000), GOOD, free=200)
-
-    assert reasons == [
-        "loading it takes more than the 180 MB of memory that are free for it"
-    ] * 3 + ["loaded"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free")
-def test_every_worker_has_to_have_room(tmp_path):
-    """What one of them may load, four may not: they would be killed when all have."""
-    alone, _ = tried(tmp_path, large(50), free=450)
-    [reason], _ = tried(tmp_path, large(50), free=450, workers=8)
-
-    assert alone == ["loaded"]
-    assert reason.startswith("loading it takes ")
-    assert "MB in each of 8 processes: expected at most the 405 MB of memory" in reason
-
-
-def test_a_file_is_tried_once_for_all(tmp_path):
-    """Each worker asks; until it has changed, what is known of it is the answer."""
-    before = """
-        load = model.Model.load
-        def counts(path):
-            print("tried", flush=True)
-            return load(path)
-        sandbox.Model.load = staticmethod(counts)
-        loader.Model = type("Other", (), {"load": staticmethod(load)})
-    """
-    (tmp_path / "0.onnx").write_bytes(GOOD)
-    code = _TRY.format(before=textwrap.dedent(before), workers=2)
-    paths = [tmp_path / "0.onnx"] * 3
-    done = subprocess.run(
-        [sys.executable, "-c", code, "2000", *paths],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert done.stdout.split() == ["tried", "loaded", "loaded", "loaded"]
-
-
-def test_without_its_keeper_no_file_is_loaded(tmp_path):
-    """What has not been tried might end whoever loads it."""
-    before = """
-        sandbox.VERDICT_SECONDS = 1
-        sandbox._become_keeper = lambda *_: os._exit(1)
-    """
-    said, _ = tried(tmp_path, GOOD, before=before)
-
-    assert said == [
-        "it cannot be tried, now: the process that tries models does not answer",
-    ]
-
-
-def test_a_keeper_that_is_killed_is_replaced(tmp_path):
-    """Whoever is waiting for it then is answered by the next one."""
-    before = """
-        become, path = sandbox._become_keeper, sys.argv[2]
-        def once(*given):
-            try:
-                os.mkdir(path + ".first")
-            except FileExistsError:
-                become(*given)
-            os._exit(1)
-        sandbox._become_keeper = once
-    """
-
-    assert tried(tmp_path, GOOD, before=before)[0] == ["loaded"]
-
-
-@pytest.mark.parametrize("error", ["OSError(24, 'Too many open files')", "OSError(12, 'memory')"])
-def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
-    """It is not remembered of it, and the next trial may go well."""
-    before = f"""
-        load, path = model.Model.load, sys.argv[2]
-        def short(source):
-            try:
-                os.mkdir(path + ".first")
-            except FileExistsError:
-                return load(source)
-            raise {error}
-        sandbox.Model.load = staticmethod(short)
-        sys.argv.append(sys.argv[2])
-    """
-    (refused, loaded), _ = tried(tmp_path, GOOD, before=before)
-
-    assert refused.startswith("loading it failed: OSError: ")
-    assert loaded == "loaded"
-
-
-def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
-    """Who loads takes more than it will keep: another that finds too little waits until it has."""
-    end, other = socket.socketpair()
-    keeper = sandbox._Keeper(end, 2)
-    monkeypatch.setattr(memory, "available", lambda: 1000)
-    monkeypatch.setattr(
-        sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic(), None, 500, 9)
-    )
-    loading, done = socket.socketpair()
-    with end, other, loading:
-        assert keeper._judge("a", "s") == (None, 500)
-        keeper._loading[loading] = 500
-        threading.Timer(0.1, done.close).start()
-        started = time.monotonic()
-
-        assert keeper._judge("a", "s") == (None, 500)
-        assert time.monotonic() - started > 0.05
-
-
-def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
-    """Two workers are about to load one model; a second one finds less by that."""
-    end, other = socket.socketpair()
-    keeper = sandbox._Keeper(end, 2)
-    monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
-    frees = []
-
-    def _try(path, stamp, free, _):
-        frees.append(free >> 20)
-        return sandbox._Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
-
-    monkeypatch.setattr(sandbox, "_try", _try)
-    with end, other:
-        first = [keeper._judge("a", "s")[0] for _ in range(1)]
-        second = keeper._judge("b", "s")[0]
-
-    assert (first, frees) == ([None], [900, 700])
-    assert second is None
-
-
-def test_what_was_loaded_once_needs_room_again(monkeypatch):
-    """A version that went and is asked for again is not tried again, and may find none."""
-    end, other = socket.socketpair()
-    keeper = sandbox._Keeper(end, 1)
-    free = [1000 << 20]
-    monkeypatch.setattr(memory, "available", lambda: free[0])
-    verdict = sandbox._Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
-    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
-    with end, other:
-        assert keeper._judge("a", "s")[0] is None
-        free[0] = 100 << 20
-
-        with pytest.raises(Shortage, match="takes 300 MB: expected at most the 90 MB of memory"):
-            keeper._judge("a", "s")
-
-
-def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
-    """It is not waited for longer than any load takes."""
-    end, other = socket.socketpair()
-    keeper = sandbox._Keeper(end, 1)
-    monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
-    monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.05)
-    verdict = sandbox._Verdict("s", time.monotonic(), None, 500 << 20, 1)
-    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
-    loading, done = socket.socketpair()
-    with end, other, loading, done:
-        keeper._loading[loading] = 600 << 20
-
-        with pytest.raises(Shortage, match="takes 500 MB: expected at most the 300 MB of memory"):
-            keeper._judge("a", "s")
-
-
-def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
-    """Such as where no more processes are allowed."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    keeper = sandbox._Keeper(theirs, 1)
-    judged = iter([OSError(11, "Resource temporarily unavailable"), (None, 7)])
-
-    def judge(path, stamp):
-        if isinstance(said := next(judged), OSError):
-            raise said
-        return said
-
-    monkeypatch.setattr(keeper, "_judge", judge)
-    asked = SimpleNamespace(asking=ours, look_after=lambda: None)
-    monkeypatch.setattr(sandbox, "_keepers", [asked])
-    thread = threading.Thread(target=keeper.run)
-    with theirs:
-        thread.start()
-        with (
-            pytest.raises(ModelRefused, match="it cannot be tried: Resource temporarily unava"),
-            sandbox.passed("a", "s"),
-        ):
-            pass
-        with sandbox.passed("a", "s"):
-            assert list(keeper._loading.values()) == [7]
-        ours.close()
-        thread.join()
-    for caller in keeper._loading:
-        caller.close()
-
-
-def test_who_asks_from_outside_a_service_is_not_kept_waiting():
-    """Commands load one file, for themselves: there is no keeper, nor a trial."""
-    with sandbox.passed("absent", "s"):
-        assert sandbox._keepers == []
-
-
-def test_what_is_remembered_is_bounded(monkeypatch):
-    """A repository that is published into for years does not fill the keeper."""
-    end, other = socket.socketpair()
-    keeper = sandbox._Keeper(end, 1)
-    monkeypatch.setattr(memory, "available", lambda: None)
-    monkeypatch.setattr(sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic()))
-    with end, other:
-        for number in range(sandbox.MOST_TRIED + 7):
-            assert keeper._judge(str(number), "s") == (None, 0)
-
-    assert len(keeper._tried) == sandbox.MOST_TRIED
-    assert next(iter(keeper._tried)) == "7"
-
-
-# ── memory ───────────────────────────────────────────────────────────────────────────────────────
-
-_MEMINFO = "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        pytest.param({}, None, id="nobody says"),
-        pytest.param({"proc/meminfo": _MEMINFO}, 8000 * 1024, id="the machine"),
-        pytest.param(
-            {
-                "proc/meminfo": _MEMINFO,
-                "proc/self/cgroup": "0::/box\n",
-                "sys/fs/cgroup/box/memory.max": "5000000\n",
-                "sys/fs/cgroup/box/memory.current": "3000000\n",
-                "sys/fs/cgroup/box/memory.stat": "anon 7\nactive_file 200000\ninactive_file 300000",
-            },
-            2_500_000,
-            id="v2, and pages of files are given up",
-        ),
-        pytest.param(
-            {
-                "proc/meminfo": _MEMINFO,
-                "proc/self/cgroup": "0::/pod/box\n",
-                "sys/fs/cgroup/pod/box/memory.max": "max\n",
-                "sys/fs/cgroup/pod/memory.max": "1000\n",
-                "sys/fs/cgroup/pod/memory.current": "3000\n",
-            },
-            0,
-            id="v2, a group above that has too much",
-        ),
-        pytest.param(
-            {
-                "proc/meminfo": _MEMINFO,
-                "proc/self/cgroup": "4:cpu:/x\n3:memory:/box\n",
-                "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "5000000\n",
-                "sys/fs/cgroup/memory/box/memory.usage_in_bytes": "3000000\n",
-                "sys/fs/cgroup/memory/box/memory.stat": "active_file 1\ntotal_active_file 500000\n",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": "900000\n",
-            },
-            2_500_000,
-            id="v1",
-        ),
-    ],
-)
-def test_what_is_free_is_what_the_container_has(tmp_path, files, expected):
-    """By either version of cgroups, and no more than the machine has."""
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-
-    assert memory.available(tmp_path) == expected
-
-
-def test_where_nobody_says_nothing_is_taken(tmp_path):
-    """As on a system without /proc."""
-    assert memory.taken(tmp_path) == memory.Taken(0, 0, 0)
-
-
-# ── a service ────────────────────────────────────────────────────────────────────────────────────
-
 # Whose processes may have only so much each, as the kernel sees to; and that is not patient.
 _LIMITED = """
 import resource
@@ -966,7 +492,7 @@ def test_a_service_outlives_whatever_is_laid_before_it(models):
     """At its start and later: workers are the same all the while, and the good model answers."""
     row = open_repository(models).find("good")
     assert row.signature.heads
-    small.put(models, "endless", 1, _loop(2**62))
+    small.put(models, "endless", 1, looping(2**62))
     words = ("--models", models, "--watch", "0.1", "--workers", "2")
     environment = {"OPENBLAS_NUM_THREADS": "1"}
     with Server(*words, folder=models, program=_LIMITED, environment=environment) as server:
@@ -975,7 +501,7 @@ def test_a_service_outlives_whatever_is_laid_before_it(models):
         assert server.get("/models/good/example")[0] == 200
 
         small.put(models, "large", 1, large(200))
-        small.put(models, "spread", 1, _spread(100_000))
+        small.put(models, "spread", 1, spread(100_000))
         small.put(models, "good", 2, large(200))
         (models / "pipe" / "1").mkdir(parents=True)
         os.mkfifo(models / "pipe" / "1" / "model.onnx")
@@ -1010,9 +536,6 @@ def test_killed_while_it_loads_a_service_starts_again(models):
 
     assert Library(models).find("good").version == "1"
     assert sorted(path.name for path in models.rglob("*")) == ["1", "good", "model.onnx"]
-
-
-# ── no pickle ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nothing_is_unpickled():

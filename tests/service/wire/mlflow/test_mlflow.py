@@ -1,8 +1,6 @@
-"""MLflow's scoring protocol: tables and rows to arrays, and arrays to predictions."""
+"""MLflow's scoring protocol in JSON: tables and rows to arrays, and arrays to predictions."""
 
 import contextlib
-import csv
-import io
 import json
 
 import numpy as np
@@ -11,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from service.commands.row_files import read_csv
 from service.errors import BadRequest, HTTPError, NotFound, NotJSON, NotReady, TooLarge
 from service.inference.model import Model
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
@@ -19,44 +16,30 @@ from service.wire import mlflow, native
 from service.wire.body import Imputed
 from service.wire.native import examples
 from tests.harness import small
-from tests.harness.decoded import problems, same
+from tests.harness.decoded import same
+from tests.harness.mlflow import (
+    ARRAYS,
+    COLUMNS,
+    CSV,
+    PLANT,
+    THREE,
+    csv_text,
+    problems_of,
+    read_body,
+    read_text,
+)
 
-THREE = Model.load(small.three()).signature
-PLANT = Model.load(small.plant()).signature
 IMAGE = Signature(
     {"x": Input("x", "image", (Tensor("x", "float32", (4,)),), size=(2, 2))},
     {"y": Head("y", "tensor", Tensor("y", "float32", (4,)), inputs=("x",))},
 )
-COLUMNS = [
-    *("insurance.age", "insurance.smoker", "insurance.bmi"),
-    *("fruit.weight", "fruit.length", "digit"),
-]
+
+
 ROW = [47, "yes", 20, 1, 2, [0, 1, 2, 3]]
 NESTED = {"insurance": [47, "yes", 20], "fruit": {"weight": 1, "length": 2}, "digit": [0, 1, 2, 3]}
-ARRAYS = {
-    "insurance": np.float32([[47, 20]]),
-    "insurance.smoker": np.array([["yes"]], object),
-    "fruit": np.float32([[1, 2]]),
-    "digit": np.float32([[0, 1, 2, 3]]),
-}
 FORMS = '"dataframe_split", "dataframe_records", "instances", "inputs"'
 NAMES = "insurance.age, insurance.smoker, insurance.bmi, fruit.weight, fruit.length, digit"
 NO_BMI = "a number for bmi, which has no default"
-
-
-def _read(body, signature=THREE, kind="application/json"):
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"Content-Type": kind}
-    return mlflow.DIALECT.reader(signature)(content, lambda name: headers.get(name, ""))
-
-
-def _read_text(text, signature=THREE):
-    return _read(text.encode(), signature, "text/csv")
-
-
-def _problems(read, *arguments):
-    """What is wrong with a body: (at, expected, received) each."""
-    return problems(read, *arguments)
 
 
 def _split(columns, *rows, **more):
@@ -64,7 +47,6 @@ def _split(columns, *rows, **more):
 
 
 SPLIT = _split(COLUMNS, ROW)
-CSV = f'{",".join(COLUMNS)}\n47,yes,20,1,2,"[0, 1, 2, 3]"\n'
 
 
 @pytest.mark.parametrize(
@@ -87,39 +69,16 @@ CSV = f'{",".join(COLUMNS)}\n47,yes,20,1,2,"[0, 1, 2, 3]"\n'
 )
 def test_every_form_is_the_same_arrays(body):
     """With names in full, or inputs whole; all heads are asked for."""
-    asked = _read(body)
+    asked = read_body(body)
 
     assert same(asked.arrays, ARRAYS)
     assert asked.heads == ("risk", "size", "digits", "tags")
     assert asked.imputed == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(CSV, id="plain"),
-        pytest.param("\ufeff" + CSV, id="byte-order-mark"),
-        pytest.param(CSV.replace("\n", "\r\n"), id="windows"),
-        pytest.param(CSV.replace("yes", ' " yes "'), id="blanks"),
-        pytest.param(
-            "digit.3,digit.2,age,smoker,bmi,weight,length,digit.1,digit.0\n3,2,47,yes,20,1,2,1,0",
-            id="short-names",
-        ),
-        pytest.param(
-            'insurance,fruit,digit\n"[47, ""yes"", 20]","{""weight"": 1, ""length"": 2}",'
-            '"[[0, 1], [2, 3]]"',
-            id="inputs-whole",
-        ),
-    ],
-)
-def test_a_csv_is_the_same_arrays(text):
-    """By its header line, in whatever order its columns stand."""
-    assert same(_read_text(text).arrays, ARRAYS)
-
-
 def test_a_content_type_may_have_parameters():
     """And come in any case."""
-    assert same(_read(CSV.encode(), THREE, "Text/CSV; charset=UTF-8").arrays, ARRAYS)
+    assert same(read_body(CSV.encode(), THREE, "Text/CSV; charset=UTF-8").arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +94,7 @@ def test_a_content_type_may_have_parameters():
 )
 def test_columns_have_shorter_names_where_that_is_clear(body):
     """A feature that one input alone has; and an image may come a value a column."""
-    assert same(_read(body).arrays, ARRAYS)
+    assert same(read_body(body).arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +117,7 @@ def test_a_single_input_need_not_be_named(body):
     """Even where one of its features is called like it: no feature is a list or an object."""
     expected = {"plant": np.float32([[1, 2]]), "plant.colour": np.array([["red"]], object)}
 
-    assert same(_read(body, PLANT).arrays, expected)
+    assert same(read_body(body, PLANT).arrays, expected)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +136,7 @@ def test_the_values_of_a_single_tensor_are_called_by_their_places(body):
     """As pandas names the columns of an array, and writes them."""
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
 
-    assert same(_read(body, IMAGE, kind).arrays, {"x": np.float32([[1, 2, 3, 4]])})
+    assert same(read_body(body, IMAGE, kind).arrays, {"x": np.float32([[1, 2, 3, 4]])})
 
 
 @pytest.mark.parametrize(
@@ -193,14 +152,16 @@ def test_a_row_of_one_value_needs_no_brackets(shape, expected, body):
     """A column of a table is one number a row, and the graph may want [rows, 1]."""
     signature = Model.load(small.same(TensorProto.FLOAT, shape)).signature
 
-    assert same(_read(body, signature).arrays, {"x": np.float32(expected)})
-    assert same(_read_text("x\n5\n", signature).arrays, {"x": np.float32(expected)})
+    assert same(read_body(body, signature).arrays, {"x": np.float32(expected)})
+    assert same(read_text("x\n5\n", signature).arrays, {"x": np.float32(expected)})
 
 
 @pytest.mark.parametrize("missing", [pytest.param(None, id="null"), pytest.param(np.nan, id="NaN")])
 def test_missing_values_take_their_defaults_and_are_noted(missing):
     """A null; NaN, as pandas writes what is missing; and a column that is not there."""
-    asked = _read(_split(["age", "bmi", "smoker", "digit"], [missing, 20, missing, [0, 1, 2, 3]]))
+    asked = read_body(
+        _split(["age", "bmi", "smoker", "digit"], [missing, 20, missing, [0, 1, 2, 3]])
+    )
 
     assert asked.imputed == [
         Imputed("dataframe_split.data[0].insurance.age", 38, "insurance.age"),
@@ -233,7 +194,7 @@ def test_missing_values_take_their_defaults_and_are_noted(missing):
 def test_what_was_imputed_is_noted_alike(body):
     """In whatever form it was missing: it is counted, and not told."""
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
-    asked = _read(body, PLANT, kind)
+    asked = read_body(body, PLANT, kind)
 
     assert [(entry.feature, entry.value) for entry in asked.imputed] == [("plant.height", 10)]
     assert asked.arrays["plant"].tolist() == [[10, 1]]
@@ -241,7 +202,7 @@ def test_what_was_imputed_is_noted_alike(body):
 
 def test_a_nan_changes_nothing_else():
     """And what is no row is refused as ever."""
-    assert _problems(_read, {"inputs": [[np.nan, 1, "red"], 5]}, PLANT) == [
+    assert problems_of(read_body, {"inputs": [[np.nan, 1, "red"], 5]}, PLANT) == [
         ("inputs[1]", "3 values (height, plant, colour), as a list or an object", "5")
     ]
 
@@ -272,7 +233,7 @@ def test_a_nan_changes_nothing_else():
 )
 def test_nan_elsewhere_and_infinity_are_refused(body, problem):
     """A tensor has no missing values, and no default is for an infinity."""
-    assert _problems(_read, body) == [problem]
+    assert problems_of(read_body, body) == [problem]
 
 
 @pytest.mark.parametrize(
@@ -372,7 +333,7 @@ def test_nan_elsewhere_and_infinity_are_refused(body, problem):
 )
 def test_a_body_of_no_form_is_refused(body, problems):
     """With everything that is wrong, each by its place."""
-    assert _problems(_read, body) == problems
+    assert problems_of(read_body, body) == problems
 
 
 @pytest.mark.parametrize(
@@ -438,17 +399,17 @@ def test_a_body_of_no_form_is_refused(body, problems):
 )
 def test_names_are_refused_at_their_places(columns, problems):
     """In a header once for all rows, in a row by its key."""
-    assert _problems(_read, _split(list(columns), list(columns.values()))) == [
+    assert problems_of(read_body, _split(list(columns), list(columns.values()))) == [
         (f"dataframe_split.columns{place}", expected, received)
         for place, _, expected, received in problems
     ]
-    assert _problems(_read, {"instances": [columns]}) == [
+    assert problems_of(read_body, {"instances": [columns]}) == [
         (f"instances[0]{place}", expected, received) for _, place, expected, received in problems
     ]
-    assert _problems(_read, {"inputs": {n: [value] for n, value in columns.items()}}) == [
+    assert problems_of(read_body, {"inputs": {n: [value] for n, value in columns.items()}}) == [
         (f"inputs{place}", expected, received) for _, place, expected, received in problems
     ]
-    assert _problems(_read_text, _text(list(columns), [columns.values()])) == [
+    assert problems_of(read_text, csv_text(list(columns), [columns.values()])) == [
         ("line 1, the header", expected, received) for _, _, expected, received in problems
     ]
 
@@ -457,13 +418,13 @@ def test_a_column_stands_once():
     """In a CSV, and in a split table; in an object no key stands twice."""
     problem = ("each name once", '"bmi"')
 
-    assert _problems(_read_text, 'bmi,bmi,digit\n1,2,"[0, 1, 2, 3]"') == [
+    assert problems_of(read_text, 'bmi,bmi,digit\n1,2,"[0, 1, 2, 3]"') == [
         ("line 1, the header", *problem)
     ]
-    assert _problems(_read, _split(["bmi", "bmi", "digit"], [1, 2, [0, 1, 2, 3]])) == [
+    assert problems_of(read_body, _split(["bmi", "bmi", "digit"], [1, 2, [0, 1, 2, 3]])) == [
         ("dataframe_split.columns[1]", *problem)
     ]
-    assert _problems(_read, b'{"inputs": {"bmi": [1], "bmi": [2]}}') == [
+    assert problems_of(read_body, b'{"inputs": {"bmi": [1], "bmi": [2]}}') == [
         ("body", "each key of an object once", '"bmi" twice')
     ]
 
@@ -472,7 +433,7 @@ def test_long_names_of_columns_are_not_taken_for_one():
     """Though a message shows only their beginning."""
     columns = {"x" * 300 + end: [1] for end in "ab"}
 
-    assert [at for at, *_ in _problems(_read, {"inputs": columns}, IMAGE)] == [
+    assert [at for at, *_ in problems_of(read_body, {"inputs": columns}, IMAGE)] == [
         *["inputs." + "x" * 199 + "…"] * 2,
         "inputs",
     ]
@@ -484,14 +445,14 @@ def test_a_feature_that_two_inputs_have_must_be_told_apart():
     heads = {"y": Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=("dog", "owner"))}
     signature = Signature(inputs, heads)
 
-    assert _problems(_read, _split(["age"], [1]), signature) == [
+    assert problems_of(read_body, _split(["age"], [1]), signature) == [
         (
             "dataframe_split.columns[0]",
             '"dog.age" or "owner.age"',
             '"age", which several inputs have',
         )
     ]
-    asked = _read(_split(["owner.age", "dog.age"], [1, 2]), signature)
+    asked = read_body(_split(["owner.age", "dog.age"], [1, 2]), signature)
     assert same(asked.arrays, {"dog": np.float32([[2]]), "owner": np.float32([[1]])})
 
 
@@ -507,7 +468,7 @@ def test_missing_columns_are_named_once(body, place):
     """Not for each row."""
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
 
-    assert _problems(_read, body, THREE, kind) == [
+    assert problems_of(read_body, body, THREE, kind) == [
         (place, '"insurance.bmi", which has no default', "no such column"),
         (place, '"digit", or digit.0 to digit.3', "no such column"),
     ]
@@ -517,10 +478,10 @@ def test_a_missing_column_of_a_single_input_is_named_as_it_would_be():
     """Without its input; and a tensor of any length has no values by their places."""
     ragged = Model.load(small.ragged()).signature
 
-    assert _problems(_read, _split(["height", "colour"], [1, "red"]), PLANT) == [
+    assert problems_of(read_body, _split(["height", "colour"], [1, "red"]), PLANT) == [
         ("dataframe_split.columns", '"plant", which has no default', "no such column")
     ]
-    assert _problems(_read, _split(["0"], [1]), ragged) == [
+    assert problems_of(read_body, _split(["0"], [1]), ragged) == [
         ("dataframe_split.columns[0]", "one of x", 'the unknown column "0"'),
         ("dataframe_split.columns", '"x"', "no such column"),
     ]
@@ -531,7 +492,7 @@ def test_what_a_row_lacks_is_named_in_that_row(form):
     """Rows need not have the same keys."""
     rows = [{"digit": [0, 1, 2, 3], "bmi": 20}, {"bmi": "x"}, {"insurance": {"bmi": 20}}, {}]
 
-    assert _problems(_read, {form: rows}) == [
+    assert problems_of(read_body, {form: rows}) == [
         (f"{form}[1].insurance.bmi", "a number for bmi", '"x"'),
         (f"{form}[3].insurance.bmi", NO_BMI, "nothing"),
         (f"{form}[1].digit", "4 numbers, flat or as 2 x 2", "nothing"),
@@ -542,11 +503,11 @@ def test_what_a_row_lacks_is_named_in_that_row(form):
 
 def test_an_empty_row_of_a_single_input_lacks_everything():
     """Its features, or its value."""
-    assert _problems(_read, {"instances": [{}]}, PLANT) == [
+    assert problems_of(read_body, {"instances": [{}]}, PLANT) == [
         ("instances[0].plant", "a number for plant, which has no default", "nothing"),
         ("instances[0].colour", "text for colour, which has no default", "nothing"),
     ]
-    assert _problems(_read, {"instances": [{}]}, IMAGE) == [
+    assert problems_of(read_body, {"instances": [{}]}, IMAGE) == [
         ("instances[0].x", "4 numbers, flat or as 2 x 2", "nothing")
     ]
 
@@ -556,7 +517,7 @@ def test_values_are_taken_as_they_are():
     columns = ["age", "bmi", "smoker", "digit.0", "digit.1", "digit.2", "digit.3"]
     whole = {"inputs": {"bmi": [20], "digit": [[0, 1, 2, True]]}}
 
-    assert _problems(_read, _split(columns, ["47", True, 1, 0, 1, 2, "3"])) == [
+    assert problems_of(read_body, _split(columns, ["47", True, 1, 0, 1, 2, "3"])) == [
         ("dataframe_split.data[0].insurance.age", "a number for age", '"47"'),
         ("dataframe_split.data[0].insurance.smoker", "text for smoker", "1"),
         (
@@ -566,13 +527,13 @@ def test_values_are_taken_as_they_are():
         ),
         ("dataframe_split.data[0].digit[3]", "a number", '"3"'),
     ]
-    assert _problems(_read, whole) == [("inputs.digit[0][3]", "a number", "true")]
+    assert problems_of(read_body, whole) == [("inputs.digit[0][3]", "a number", "true")]
 
 
 def test_so_many_unknown_columns_are_counted():
     """Only the first of them in words."""
     with pytest.raises(BadRequest) as caught:
-        _read({"instances": [{f"column {i}": i for i in range(1000)}]})
+        read_body({"instances": [{f"column {i}": i for i in range(1000)}]})
 
     # and neither a body-mass index nor a picture
     assert (len(caught.value.problems), caught.value.count) == (20, 1002)
@@ -585,164 +546,17 @@ def test_what_no_head_needs_may_be_absent_and_is_checked():
         {**PLANT.inputs, "x": IMAGE.inputs["x"]},
         {"y": Head("y", "tensor", Tensor("y", "float32", (4,)), inputs=("x",))},
     )
-    asked = _read({"instances": [{"x": [1, 2, 3, 4], "plant": [None, 1, "red"]}]}, unread)
+    asked = read_body({"instances": [{"x": [1, 2, 3, 4], "plant": [None, 1, "red"]}]}, unread)
 
-    assert same(_read(_split(["x"], [1]), signature).arrays, {"x": np.float32([[1]])})
-    assert same(_read(_split(["x", "idle"], [1, 2]), signature).arrays, {"x": np.float32([[1]])})
-    assert _problems(_read, _split(["x", "idle"], [1, "2"]), signature) == [
+    assert same(read_body(_split(["x"], [1]), signature).arrays, {"x": np.float32([[1]])})
+    assert same(
+        read_body(_split(["x", "idle"], [1, 2]), signature).arrays, {"x": np.float32([[1]])}
+    )
+    assert problems_of(read_body, _split(["x", "idle"], [1, "2"]), signature) == [
         ("dataframe_split.data[0].idle[0]", "a number", '"2"')
     ]
     assert list(asked.arrays) == ["x"]
     assert asked.imputed == []
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        pytest.param(
-            "", ("body", "CSV: a header line, and a line for each row", "no body"), id="empty"
-        ),
-        pytest.param(
-            "age,bmi\n",
-            ("body", "CSV: a header line, and a line for each row", "a header line alone"),
-            id="no-rows",
-        ),
-        pytest.param(
-            "age,bmi\n1,2\n1\n", ("line 3", "2 cells, as the header has", "1"), id="short-row"
-        ),
-        pytest.param(
-            "age,bmi\n1,2\n\n3,4\n",
-            ("line 3", "2 cells, as the header has", "a blank line"),
-            id="blank-line",
-        ),
-        pytest.param(
-            "\nage\n1\n",
-            ("line 1", "the names of the columns", "a blank line"),
-            id="blank-first-line",
-        ),
-        pytest.param(
-            'age,bmi\n1,2\n1,"2\n', ("line 3", "CSV", "none (unexpected end of data)"), id="quoted"
-        ),
-        pytest.param(
-            b"age,bmi\n1,\xff\n", ("body", "CSV in UTF-8", "the byte 0xff at offset 10"), id="latin"
-        ),
-        pytest.param(
-            'bmi,digit\nold,"[0, 1, 2, 3]"\n',
-            ("line 2, insurance.bmi", "a number for bmi", '"old"'),
-            id="a-text",
-        ),
-        pytest.param(
-            'bmi,digit\n1,"[0, 1,"\n',
-            ("line 2, digit", "4 numbers, flat or as 2 x 2", '"[0, 1,", not in a list'),
-            id="not-json-in-a-cell",
-        ),
-        pytest.param(
-            "bmi,digit\n1,\n",
-            ("line 2, digit", "4 numbers, flat or as 2 x 2", "null"),
-            id="nothing-in-a-cell",
-        ),
-    ],
-)
-def test_a_csv_is_refused_by_its_lines(text, problem):
-    """As a person counts them who looks into the file."""
-    body = text if isinstance(text, bytes) else text.encode()
-
-    assert _problems(_read, body, THREE, "text/csv") == [problem]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "cell", "value"),
-    [
-        pytest.param(small.F, "1.5", 1.5, id="number"),
-        pytest.param(small.F, "TRUE", 1, id="yes"),
-        pytest.param(small.F, "[2]", 2, id="list"),
-        pytest.param(TensorProto.INT64, "9007199254740993", 9007199254740993, id="whole-number"),
-        pytest.param(TensorProto.BOOL, "false", False, id="no"),
-        pytest.param(TensorProto.BOOL, "1", True, id="one"),
-        pytest.param(small.S, " 1 ", "1", id="text"),
-    ],
-)
-def test_a_cell_is_what_the_graph_takes(dtype, cell, value):
-    """No CSV says itself whether it has numbers, booleans or texts."""
-    signature = Model.load(small.same(dtype, (1,))).signature
-
-    assert _read_text(f"x\n{cell}\n", signature).arrays["x"].tolist() == [[value]]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "cell", "received"),
-    [
-        pytest.param(small.F, "1_0", '"1_0"', id="no-number"),
-        pytest.param(small.F, "NA", "null", id="missing"),
-        pytest.param(TensorProto.INT64, "1.5", "1.5", id="no-whole-number"),
-        pytest.param(TensorProto.BOOL, "yes", '"yes"', id="no-boolean"),
-        pytest.param(small.S, "NA", "null", id="no-text"),
-    ],
-)
-def test_a_cell_that_the_graph_does_not_take_is_shown(dtype, cell, received):
-    """As what it is taken for."""
-    signature = Model.load(small.same(dtype, (1,))).signature
-
-    assert [found for _, _, found in _problems(_read_text, f"x\n{cell}\n", signature)] == [received]
-
-
-def test_a_line_is_counted_where_a_row_ends():
-    """A cell may hold line breaks, and the message still says where to look."""
-    text = 'smoker,bmi,digit\n"y\nes",1,"[0, 1,\n2, 3]"\nno,x,"[0, 1, 2, 3]"\n'
-
-    assert _problems(_read_text, text) == [("line 5, insurance.bmi", "a number for bmi", '"x"')]
-
-
-def test_a_cell_may_hold_a_picture():
-    """Python's reader would stop at 131,072 characters."""
-    signature = Model.load(small.same(TensorProto.FLOAT, (40_000,))).signature
-    values = json.dumps([0.125] * 40_000)
-
-    assert _read_text(f'x\n"{values}"\n', signature).arrays["x"].shape == (1, 40_000)
-
-
-CELLS = st.sampled_from(
-    ["", "NA", "nan", "NaN", "null", "0", "1", "1.5", "-2e3", "1e400", "1_0", "true", "False", "x"]
-)
-
-
-def _text(header, rows):
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(
-        [json.dumps(v) if isinstance(v, (list, dict)) else v for v in row] for row in rows
-    )
-    return text.getvalue()
-
-
-def _outcome(read):
-    """By tensor its values, or what was received that is wrong: places differ between forms."""
-    try:
-        asked = read()
-    except BadRequest as error:
-        return sorted(problem.received for problem in error.problems)
-    return {name: array.tolist() for name, array in asked.arrays.items()}
-
-
-@given(st.data())
-def test_a_csv_is_read_as_predictions_of_a_file_are(data):
-    """The same cells missing, the same yes and no: what is scored offline is scored here."""
-    dtypes = [TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING]
-    dtype = data.draw(st.sampled_from(dtypes))
-    signature = data.draw(
-        st.sampled_from([PLANT, Model.load(small.same(dtype, (1,), name="x")).signature])
-    )
-    header = ["height", "plant", "colour"] if signature is PLANT else ["x"]
-    rows = data.draw(st.lists(st.tuples(*[CELLS] * len(header)), min_size=1, max_size=3))
-    text = _text(header, rows)
-
-    _, offline = read_csv("x.csv", io.StringIO(text), signature, set(signature.inputs))
-    instances = [row.instance for row in offline]
-
-    assert _outcome(lambda: _read_text(text, signature)) == _outcome(
-        lambda: native.interpret({"instances": instances}, signature)
-    )
 
 
 NUMBER = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -780,7 +594,7 @@ def test_all_forms_are_one(rows, order):
         {"inputs": {n: [row[n] for row in records] for n in columns}},
         {"inputs": {n: [row[n] for row in instances] for n in instances[0]}},
     ):
-        asked = _read(body)
+        asked = read_body(body)
 
         assert same(asked.arrays, expected.arrays)
         assert [(entry.feature, entry.value) for entry in asked.imputed] == [
@@ -801,7 +615,7 @@ def test_any_models_example_is_a_body_here_too(name):
         {"inputs": {n: [v] for n, v in row.items()}},
         _split(list(row), [*row.values()]),
     ):
-        assert same(_read(body, signature).arrays, expected)
+        assert same(read_body(body, signature).arrays, expected)
 
 
 LEAVES = st.sampled_from([None, True, 0, 1.5, "", "yes", np.nan, np.inf, -1, "1"])
@@ -820,6 +634,8 @@ KEYS = st.sampled_from(
         "x.9",
     ]
 )
+
+
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
@@ -831,7 +647,7 @@ VALUES = st.recursive(
 def test_whatever_comes_is_read_or_refused(form, value, signature):
     """And nothing else happens, be it nested as it may."""
     with contextlib.suppress(BadRequest):
-        [height] = {len(array) for array in _read({form: value}, signature).arrays.values()}
+        [height] = {len(array) for array in read_body({form: value}, signature).arrays.values()}
         assert height > 0
 
 
@@ -839,7 +655,7 @@ def test_whatever_comes_is_read_or_refused(form, value, signature):
 def test_whatever_text_comes_is_read_or_refused(signature, text):
     """As a CSV may be anything."""
     with contextlib.suppress(BadRequest):
-        assert _read_text(text, signature).arrays
+        assert read_text(text, signature).arrays
 
 
 def _encode(signature, outputs):
@@ -911,7 +727,7 @@ def test_an_error_has_mlflows_name(error, code):
 def test_a_bad_request_says_all_its_problems():
     """Beside the message, which says the first."""
     with pytest.raises(BadRequest) as caught:
-        _read({"instances": [{**NESTED, "digit": 5, "fruit": ["x", 1]}]})
+        read_body({"instances": [{**NESTED, "digit": 5, "fruit": ["x", 1]}]})
 
     first = {"at": "instances[0].fruit[0]", "expected": "a number for weight", "received": '"x"'}
     second = {
@@ -937,16 +753,10 @@ def test_names_that_look_like_others_go_to_the_right_input():
         [("y", small.F, ["n", 4])],
     )
     signature = Model.load(made.SerializeToString()).signature
-    asked = _read({"instances": [{"x.0": 1, "x.1": 2, "x.1.0": 3, "x.y": 4}]}, signature)
+    asked = read_body({"instances": [{"x.0": 1, "x.1": 2, "x.1.0": 3, "x.y": 4}]}, signature)
 
     assert {name: array.tolist() for name, array in asked.arrays.items()} == {
         "x": [[1, 2]],
         "x.1": [[3]],
         "x.y": [[4]],
     }
-
-
-def test_it_reads_json_and_csv():
-    """And is counted as one dialect."""
-    assert mlflow.DIALECT.name == "mlflow"
-    assert mlflow.DIALECT.reads == ("application/json", "text/csv")

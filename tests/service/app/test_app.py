@@ -1,0 +1,385 @@
+"""The Flask app: every route, over HTTP, and what is answered by a repository as it is."""
+
+import numpy as np
+import onnx
+import pytest
+
+from service import __version__
+from tests.harness import small
+from tests.harness.apps import BODY, NAMES, ROW, SIZE, app_of, error_of, post_json
+
+
+# What is here.
+def test_the_front_page_says_what_is_here(client):
+    """Alive, what it is, which models, and where to look next."""
+    response = client.get("/")
+
+    assert response.status_code == 200
+    assert response.get_json() == {
+        "status": "alive",
+        "service": f"triceps {__version__}",
+        "models": NAMES,
+        "links": {
+            "models": "/models",
+            "openapi": "/openapi.json",
+            "live": "/livez",
+            "ready": "/readyz",
+        },
+    }
+
+
+def test_alive_and_ready_are_two_questions(client):
+    """The one is about the process, the other about its models."""
+    assert client.get("/livez").get_json() == {"status": "alive"}
+    assert client.get("/readyz").get_json() == {"status": "ready", "models": NAMES}
+
+
+def test_the_models_are_listed_with_versions_heads_and_what_was_refused(client):
+    """The newest version that serves is the one that answers."""
+    said = client.get("/models").get_json()
+
+    assert said["default"] == "three"
+    assert [entry["name"] for entry in said["models"]] == NAMES
+    assert [entry for entry in said["models"] if entry["name"] in ("risky", "three")] == [
+        {
+            "name": "risky",
+            "version": "2",
+            "versions": {"1": "on demand", "2": "loaded"},
+            "aliases": {},
+            "heads": ["risk"],
+        },
+        {
+            "name": "three",
+            "version": "2",
+            "versions": {"1": "on demand", "2": "loaded"},
+            "aliases": {},
+            "heads": ["risk", "size", "digits", "tags"],
+        },
+    ]
+    assert said["refused"] == [
+        {
+            "name": "three",
+            "version": "3",
+            "reason": "it is not an ONNX file, or not the whole of one",
+        }
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_of_every_model_works_when_posted(client, name):
+    """As it stands, to the model, to each of its versions, and from its own address."""
+    described = client.get(f"/models/{name}").get_json()
+
+    assert client.get(f"/models/{name}/example").get_json() == described["example"]
+    for version in described["versions"]:
+        of_version = client.get(f"/models/{name}/versions/{version}").get_json()
+        path = f"/models/{name}/versions/{version}/predict"
+        response = post_json(client, of_version["example"], path)
+        assert response.status_code == 200, response.get_data(as_text=True)
+    response = post_json(client, described["example"], f"/models/{name}/predict")
+    (answer,) = response.get_json()["predictions"]
+    assert list(answer) == list(described["heads"])
+    assert "imputed" not in response.get_json()
+
+
+# One request.
+@pytest.mark.parametrize(
+    ("path", "name", "version", "size"),
+    [
+        pytest.param("/predict", "three", "2", 6.0, id="default"),
+        pytest.param("/models/three/predict", "three", "2", 6.0, id="name"),
+        pytest.param("/models/three/versions/1/predict", "three", "1", 3.0, id="older-version"),
+        pytest.param("/models/three/versions/2/predict", "three", "2", 6.0, id="version"),
+        pytest.param("/models/fruity/predict", "fruity", "2", 6.0, id="view"),
+        pytest.param("/models/fruity/versions/1/predict", "fruity", "1", 3.0, id="version-of-view"),
+        pytest.param("/predict/", "three", "2", 6.0, id="trailing-slash"),
+        pytest.param("/models/three/predict/", "three", "2", 6.0, id="trailing-slash-of-a-model"),
+    ],
+)
+def test_a_model_is_asked_by_its_address(client, path, name, version, size):
+    """The answer says which model and version it is from."""
+    response = post_json(client, SIZE, path)
+
+    assert response.status_code == 200
+    assert response.get_json() == {
+        "model": name,
+        "version": version,
+        "predictions": [{"size": {"value": size}}],
+    }
+
+
+def test_one_request_answers_every_head_by_row(client):
+    """Values, labels, and what stood in for what was missing."""
+    rows = [ROW, {"insurance": {"smoker": None, "bmi": 12}, "digit": [[5, 1], [2, 9]]}]
+
+    response = post_json(client, {"instances": rows})
+
+    assert response.status_code == 200
+    first, second = response.get_json()["predictions"]
+    half = 1 / (1 + np.exp(-1))
+    assert first == {
+        "risk": {"value": pytest.approx(1 / (1 + np.exp(-17))), "label": "high"},
+        "size": {"value": 6.0},
+        "digits": {"value": [0.0, 1.0, 2.0], "label": "two"},
+        "tags": {"value": [0.5, pytest.approx(half)], "label": ["long"]},
+    }
+    assert second == {
+        "risk": {"value": pytest.approx(1 / (1 + np.exp(10)), rel=1e-3), "label": "low"},
+        "size": {"value": 7.0},
+        "digits": {"value": [5.0, 1.0, 2.0], "label": "zero"},
+        "tags": {
+            "value": [pytest.approx(1 / (1 + np.exp(-0.5))), pytest.approx(half)],
+            "label": ["heavy", "long"],
+        },
+    }
+    assert response.get_json()["imputed"] == [
+        {"at": "instances[1].insurance.age", "value": 38},
+        {"at": "instances[1].insurance.smoker", "value": "no"},
+        {"at": "instances[1].fruit.weight", "value": 1.5},
+        {"at": "instances[1].fruit.length", "value": 2},
+    ]
+
+
+def test_one_request_answers_every_head_by_column(client):
+    """As lists, which hold the same values as the answers by row."""
+    rows = [ROW, {**ROW, "insurance": [None, "never seen", 20]}]
+    by_row = post_json(client, {"instances": rows}).get_json()["predictions"]
+
+    response = post_json(client, {"inputs": {name: [row[name] for row in rows] for name in ROW}})
+
+    assert response.status_code == 200
+    assert response.get_json() == {
+        "model": "three",
+        "version": "2",
+        "outputs": {head: [row[head]["value"] for row in by_row] for head in by_row[0]},
+        "labels": {
+            head: [row[head]["label"] for row in by_row] for head in ("risk", "digits", "tags")
+        },
+        "imputed": [{"at": "inputs.insurance[1][0]", "value": 38}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        pytest.param({"instances": [{"x": [7], "place": 99}]}, "predictions", id="by-row"),
+        pytest.param({"inputs": {"x": [[7]], "place": [99]}}, "outputs", id="by-column"),
+        pytest.param({"instances": [{"x": [7]}]}, "predictions", id="not-even-asked-for"),
+    ],
+)
+def test_only_the_part_of_the_graph_that_is_asked_for_is_computed(client, said, told):
+    """A branch that fails for this very row does not, as long as nobody asks for it."""
+    response = post_json(client, {**said, "heads": ["calm"]}, "/models/brittle/predict")
+
+    assert response.status_code == 200
+    calm = {"calm": [7.0]} if told == "outputs" else [{"calm": {"value": 7.0}}]
+    assert response.get_json()[told] == calm
+
+
+def test_an_input_that_no_head_needs_is_never_required(tmp_path):
+    """The graph has it, and nothing in the graph does."""
+    small.put(tmp_path, "idle", 1, small.idle())
+    client = app_of(tmp_path).test_client()
+
+    for said in ({"x": [1]}, {"x": [1], "idle": [2]}):
+        response = post_json(client, {"instances": [said]})
+        assert response.get_json()["predictions"] == [{"y": {"value": 1.0}}]
+
+
+def test_values_that_a_graph_has_no_answer_for_are_the_callers_to_mend(client):
+    """Only the graph knows where its lists end, so it is asked to say it."""
+    said = {"instances": [{"x": [7], "place": 99}], "heads": ["wild"]}
+
+    status, error = error_of(post_json(client, said, "/models/brittle/predict"))
+
+    assert status == 400
+    assert error.startswith("the model has no answer for these values: ")
+    assert "99" in error
+
+
+def test_a_model_that_takes_one_row_at_a_time_is_given_many(client):
+    """One after another, and answered together."""
+    response = post_json(client, {"inputs": [[1, 2], [3, 4], [5, 6]]}, "/models/alone/predict")
+
+    assert response.get_json()["outputs"] == {"y": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}
+
+
+@pytest.mark.parametrize("name", ["ragged", "alone_ragged"])
+def test_rows_of_a_free_length_are_of_one_length(client, name):
+    """Which is refused by place, and fine in two requests."""
+    path = f"/models/{name}/predict"
+
+    assert error_of(post_json(client, {"instances": [[[1, 2]], [[1, 2], [3, 4]]]}, path)) == (
+        400,
+        "instances[1]: expected the shape of instances[0], 1 x 2, received 2 x 2",
+    )
+    assert post_json(client, {"instances": [[[1, 2], [3, 4]]] * 3}, path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        pytest.param("float", [1.5, -3.25e38], id="float32"),
+        pytest.param("double", [1e300, 0.1], id="float64"),
+        pytest.param("float16", [65504.0, -0.5], id="float16"),
+        pytest.param("bool", [True, False], id="bool"),
+        pytest.param("string", ["größe 🍎", ""], id="string"),
+        pytest.param("int8", [-128, 127], id="int8"),
+        pytest.param("int16", [-(2**15), 2**15 - 1], id="int16"),
+        pytest.param("int32", [-(2**31), 2**31 - 1], id="int32"),
+        pytest.param("int64", [-(2**63), 2**63 - 1], id="int64"),
+        pytest.param("uint8", [0, 255], id="uint8"),
+        pytest.param("uint16", [0, 2**16 - 1], id="uint16"),
+        pytest.param("uint32", [0, 2**32 - 1], id="uint32"),
+        pytest.param("uint64", [0, 2**64 - 1], id="uint64"),
+        pytest.param("deep", [[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]], id="rank-four"),
+        pytest.param("scalar", 7.5, id="rank-one"),
+    ],
+)
+def test_a_foreign_model_of_any_dtype_and_shape_is_served(client, name, row):
+    """What goes in comes out, to the last digit, in both forms."""
+    path = f"/models/{name}/predict"
+
+    by_row = post_json(client, {"instances": [row, {"x": row}]}, path).get_json()
+    by_column = post_json(client, {"inputs": {"x": [row, row]}}, path).get_json()
+
+    assert by_row["predictions"] == [{"y": {"value": row}}] * 2
+    assert by_column["outputs"] == {"y": [row, row]}
+    assert "labels" not in by_column
+
+
+def test_odd_names_are_served_by_their_own_names(client):
+    """Dots, slashes, colons, quotes, spaces and umlauts."""
+    row = {name: [i] for i, name in enumerate(small.ODD_NAMES)}
+
+    response = post_json(
+        client, {"instances": [row], "heads": ["größe!", "a.b/c:0!"]}, "/models/odd_names/predict"
+    )
+
+    assert response.get_json()["predictions"] == [
+        {"größe!": {"value": 2.0}, "a.b/c:0!": {"value": 0.0}}
+    ]
+
+
+def test_what_is_no_number_is_null_and_has_no_label(client):
+    """JSON has no NaN, and a label for one would be made up."""
+    response = post_json(client, {"instances": [[-1, 7], [0, 1]]}, "/models/logs/predict")
+
+    log7 = pytest.approx(float(np.log(np.float32(7))))
+    assert response.get_json()["predictions"] == [
+        {
+            "many": {"value": [None, log7], "label": None},
+            "best": {"value": [None, log7], "label": None},
+            "first": {"value": None, "label": None},
+            "whole": {"value": [-1, 7]},
+            "truth": {"value": [True, True]},
+            "text": {"value": ["-1", "7"]},
+        },
+        {
+            "many": {"value": [None, 0.0], "label": []},
+            "best": {"value": [None, 0.0], "label": "b"},
+            "first": {"value": None, "label": "no"},
+            "whole": {"value": [0, 1]},
+            "truth": {"value": [False, True]},
+            "text": {"value": ["0", "1"]},
+        },
+    ]
+
+
+# Repositories without a model that serves, and the default model.
+def test_an_empty_repository_is_alive_and_not_ready(tmp_path):
+    """A trainer will fill it; until then each answer says so."""
+    client = app_of(tmp_path).test_client()
+    reason = "the model repository is empty: train or publish a model into it"
+
+    ready = client.get("/readyz")
+
+    assert client.get("/livez").status_code == 200
+    assert (ready.status_code, ready.get_json()) == (503, {"status": "not ready", "reason": reason})
+    assert client.get("/models").get_json() == {
+        "default": None,
+        "policy": "latest",
+        "models": [],
+        "refused": [],
+    }
+    assert client.get("/").get_json()["models"] == []
+    assert client.get("/openapi.json").status_code == 200
+    assert error_of(post_json(client, BODY)) == (503, reason)
+    assert error_of(post_json(client, BODY, "/models/x/predict")) == (
+        404,
+        "model 'x': there is none of that name. Available: none yet",
+    )
+
+
+def test_a_repository_of_refused_models_is_not_ready(tmp_path):
+    """And says which of them, and why."""
+    small.put(tmp_path, "broken", 7, b"no model")
+    client = app_of(tmp_path).test_client()
+    reason = "it is not an ONNX file, or not the whole of one"
+
+    ready = client.get("/readyz")
+
+    assert (ready.status_code, ready.get_json()) == (
+        503,
+        {"status": "not ready", "reason": f"no model is usable: broken, version 7: {reason}"},
+    )
+    assert error_of(post_json(client, BODY)) == (
+        503,
+        f"model 'broken', version 7: refused, {reason}",
+    )
+    assert client.get("/models").get_json() == {
+        "default": "broken",
+        "policy": "latest",
+        "models": [],
+        "refused": [{"name": "broken", "version": "7", "reason": reason}],
+    }
+
+
+def test_a_model_that_does_not_answer_its_golden_rows_does_not_serve(tmp_path):
+    """The older version goes on."""
+    small.put(tmp_path, "three", 1, small.three())
+    wrong = small.signed(onnx.load_from_string(small.three(2.0)), small.three_signature(1.0))
+    small.put(tmp_path, "three", 2, wrong)
+    client = app_of(tmp_path).test_client()
+
+    assert post_json(client, SIZE).get_json()["version"] == "1"
+    (refused,) = client.get("/models").get_json()["refused"]
+    assert refused["version"] == "2"
+    assert refused["reason"].startswith(
+        "head 'size' does not answer its golden rows as it did when it was made: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "default"),
+    [
+        pytest.param(["only"], "", "only", id="the-only-one"),
+        pytest.param(["other", "triceps"], "", "triceps", id="triceps"),
+        pytest.param(["other", "triceps"], "other", "other", id="as-told"),
+        pytest.param(["other", "triceps"], "risky", "risky", id="a-view-as-told"),
+    ],
+)
+def test_the_default_model_is_the_one_told_or_the_obvious_one(tmp_path, names, wanted, default):
+    """The views of a file do not make it less obvious."""
+    for name in names:
+        views = {"risky": ["risk"]} if name != "triceps" else None
+        small.put(tmp_path, name, 1, small.three(models=views))
+    client = app_of(tmp_path, default_model=wanted).test_client()
+
+    assert client.get("/models").get_json()["default"] == default
+    said = {"instances": [{"insurance": ROW["insurance"]}], "heads": ["risk"]}
+    assert post_json(client, said).get_json()["model"] == default
+
+
+def test_without_an_obvious_model_the_caller_has_to_name_one(tmp_path):
+    """The answer says how, and which there are."""
+    small.put(tmp_path, "a", 1, small.three())
+    small.put(tmp_path, "b", 1, small.three())
+
+    status, error = error_of(post_json(app_of(tmp_path).test_client(), BODY))
+
+    assert status == 404
+    assert error == (
+        "no model was named, and none is the default: ask /models/<name>/predict, or set "
+        "TRICEPS_DEFAULT_MODEL. Available: a, b"
+    )
