@@ -163,6 +163,16 @@ def test_what_dialects_share_knows_none_of_them():
     assert {name for name in modules("service") if name.startswith("service.wire.")} == set(known)
 
 
+def test_tests_are_where_what_they_test_is():
+    """A folder of tests has the name of a package or a module; `project/` is about the rest."""
+    others = {"tests/attack", "tests/benchmarks", "tests/clients", "tests/project"}
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
+
+    for folder in folders - {Path(other) for other in others}:
+        tested = ROOT / folder.relative_to("tests")
+        assert tested.is_dir() or tested.with_suffix(".py").is_file(), folder
+
+
 def test_no_test_file_imports_another():
     """What several need is in `tests/harness/`."""
     wrong = {
