@@ -10,7 +10,7 @@ export PYTHON
 
 bin := .venv/bin
 specs := $(wildcard training/specs/*.toml)
-learned_from := $(wildcard training/*.py training/data/*) service/signature.py service/metadata.py service/inference/model.py
+learned_from := $(wildcard training/*.py training/data/*) service/signature.py service/metadata.py service/inference/model.py service/inference/runner.py service/inference/arrays.py
 
 # A variable given to make itself wins over the environment, which the service reads on its own.
 flag = $(if $(filter command,$(firstword $(origin $1))),$2 '$($1)')

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.errors import CannotRun, ModelRefused
-from service.inference.model import Model, difference
+from service.inference.arrays import difference
+from service.inference.model import Model
 from training.errors import ExportError
 from training.samples import BATCHES
 

@@ -21,7 +21,7 @@ import orjson
 from service.commands.row_files import Row, RowsError, read_csv, read_json
 from service.errors import BadRequest, CannotRun, TooLarge, nearest, printable
 from service.host.files import stream, writing
-from service.inference.model import MOST_ROWS_WHOLE
+from service.inference.runner import MOST_ROWS_WHOLE
 from service.wire import native
 from service.wire.body import count, listing
 from service.wire.tensors import WHOLE

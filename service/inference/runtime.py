@@ -25,6 +25,8 @@ FAILURES = (Fail, InvalidArgument, RuntimeException)
 NO_ROOM = re.compile(r"bad_alloc|Failed to allocate memory|Arena alloc failed")
 """How ONNX Runtime and protobuf say that they got no memory."""
 
+NO_MEMORY = "it needs more memory than there is"
+
 _NODE = re.compile(r"while running (\w+) node")
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 # A place in the source of the runtime: a file and line, a function, and the condition that failed.

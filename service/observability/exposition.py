@@ -79,7 +79,7 @@ class _Collector(Collector):
 
 
 def _build() -> Metric:
-    # To be imported only after `service.inference.model` has told it to send nothing anywhere.
+    # To be imported only after `service.inference` has told it to send nothing anywhere.
     import onnxruntime
 
     build = InfoMetricFamily("triceps_build", "What is running.")

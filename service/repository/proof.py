@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
-from service.inference.model import NO_MEMORY, TRIED_SECONDS
-from service.inference.runtime import NO_ROOM
+from service.inference.model import TRIED_SECONDS
+from service.inference.runtime import NO_MEMORY, NO_ROOM
 from service.run import Part, Run
 from service.wire import mlflow, native, oip, tfserving
 from service.wire.native.answers import Writer

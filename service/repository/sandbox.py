@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING
 from service.errors import ModelRefused, Shortage
 from service.host import memory
 from service.host.descriptors import SHORT
-from service.inference.model import NO_MEMORY, Model
+from service.inference.model import Model
+from service.inference.runtime import NO_MEMORY
 from service.repository.proof import prove
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ LAYERS = (
 # Training needs these of the service: the contract, and to load and publish what it made.
 OFFERED = {
     *("errors", "kinds", "metadata", "settings", "signature"),
-    *("host.memory", "inference.model", "repository.publish"),
+    *("host.memory", "inference.arrays", "inference.model", "repository.publish"),
 }
 PACKAGES = {"", "host", "inference", "repository", "service"}
 

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from service.commands.main import main
-from service.inference.model import MOST_ROWS, MOST_ROWS_WHOLE, Model
+from service.inference.model import Model
+from service.inference.runner import MOST_ROWS, MOST_ROWS_WHOLE
 from service.observability.logs import Lines, Text
 from service.repository.reloader import Library
 from tests.harness import mixers, small

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import ModelRefused
-from service.inference.model import MOST_ROWS, Model, difference
+from service.inference.arrays import difference
+from service.inference.model import Model
+from service.inference.runner import MOST_ROWS
 from service.signature import Golden, Signature
 from tests.harness import small
 from tests.harness.loading import I64, F, S, X, Y, built, floats, node

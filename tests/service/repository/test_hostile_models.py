@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 
 from service.app import create_app
 from service.errors import ModelRefused
-from service.inference import model
+from service.inference import model_file
 from service.inference.model import Model
 from service.repository.assembly import open_repository
 from service.repository.reloader import Library
@@ -153,7 +153,7 @@ def test_a_file_that_grows_is_read_as_it_was(models, monkeypatch):
         while path.stat().st_size == len(GOOD):
             time.sleep(0.001)
         started = time.monotonic()
-        content = model._content(path)
+        content = model_file.content(path)
         took = time.monotonic() - started
     finally:
         stop.set()
@@ -285,7 +285,7 @@ def test_weights_are_looked_for_wherever_a_graph_has_some(tmp_path):
         onnx.ModelProto(graph=onnx.GraphProto(sparse_initializer=[sparse])),
         onnx.ModelProto(functions=[function]),
     ):
-        assert [found.name for found in model._tensors(made)] == ["w"]
+        assert [found.name for found in model_file.tensors_in(made)] == ["w"]
 
 
 def test_every_place_of_a_tensor_is_known():
@@ -301,7 +301,7 @@ def test_every_place_of_a_tensor_is_known():
         found = {(n, k) for k, parts in kinds.items() for n, part in parts if part in holds}
         leads, holds = {name for name, _ in found}, holds | {kind for _, kind in found}
 
-    assert {"graph", "node", "attribute", "t", "g", "initializer"} <= leads <= model._HOLDERS
+    assert {"graph", "node", "attribute", "t", "g", "initializer"} <= leads <= model_file.HOLDERS
 
 
 def _altered(**values):

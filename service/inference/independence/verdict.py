@@ -1,0 +1,67 @@
+"""The verdict on a graph: whether rows may run together, by its operators or else by a trial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.errors import UndeclaredAnswer
+from service.inference.batching import Batching
+from service.inference.independence import proof, trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from service.signature import Signature
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+
+def judge(
+    graph: onnx.ModelProto,
+    signature: Signature,
+    predict: Callable[[Arrays], Arrays],
+    golden_arrays: Callable[[], Arrays],
+) -> tuple[Batching, list[trial.Tried]]:
+    """Establish whether rows may run together, before any do.
+
+    Args:
+        graph: of any number of rows.
+        signature: its signature.
+        predict: runs the whole graph, for all heads.
+        golden_arrays: makes the golden rows, by tensor.
+
+    Returns:
+        The verdict, and what a trial has run, if one was needed and shows that they may.
+    """
+    try:
+        count = proof.prove(graph)
+    except proof.NoProof as refusal:
+        return _try_rows(graph, signature, predict, golden_arrays, refusal)
+    operators = "operator handles" if count == 1 else "operators handle"
+    return Batching("rows", "operators", f"{count} {operators} each row by itself"), []
+
+
+def _try_rows(
+    graph: onnx.ModelProto,
+    signature: Signature,
+    predict: Callable[[Arrays], Arrays],
+    golden_arrays: Callable[[], Arrays],
+    refusal: proof.NoProof,
+) -> tuple[Batching, list[trial.Tried]]:
+    """Give the verdict on a graph whose operators do not prove it."""
+    if refusal.mixes:
+        return Batching("joint", "operators", str(refusal)), []
+    names = proof.axis_names(graph)
+    if len(names) > 1:
+        called = ", ".join(map(repr, names))
+        reason = f"its inputs' first axes have different names ({called}), and {refusal}"
+        return Batching("joint", "operators", reason), []
+    try:
+        tried = trial.attempt(predict, signature, golden_arrays())
+    except (KeyError, TypeError, ValueError, UndeclaredAnswer, trial.Differs) as error:
+        return Batching("joint", "trial", f"{refusal}; tried, {error}"), []
+    reason = f"rows had the same answers alone, together and beside extreme ones; {refusal}"
+    return Batching("rows", "trial", reason), [tried]
