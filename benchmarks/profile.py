@@ -21,7 +21,8 @@ import uvloop
 
 from benchmarks import load, models, processes, report, servers
 from benchmarks.floor import best
-from service.inference.batcher import Batcher, Lane
+from service.inference.batcher import Batcher
+from service.inference.lane import Lane
 from service.inference.model import Model
 from service.run import Part, Run
 from service.wire import native

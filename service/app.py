@@ -17,8 +17,8 @@ from service import settings as all_settings
 from service.api import authorization, errors, oip, openapi, pages, routes, scoring, v1
 from service.http import content_encoding, cors, request_ids
 from service.http.access import Access
-from service.inference.batcher import Lane
 from service.inference.direct import Direct
+from service.inference.lane import Lane
 from service.observability.exposition import expose
 from service.observability.metrics import Metrics
 from service.prediction import Pipeline

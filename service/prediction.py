@@ -24,7 +24,7 @@ from service.http.content_encoding import JSON
 from service.http.flow_control import Room
 from service.http.reply import encode_error, encode_reply
 from service.http.tokens import PREDICT
-from service.inference.batcher import LEAST_WAITING
+from service.inference.lane import LEAST_WAITING
 from service.observability.timing import ASK_TIMING, server_timing
 from service.wire import limits, native
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from service.http.access import Access
-    from service.inference.batcher import Asker, Given, Lane
+    from service.inference.lane import Asker, Given, Lane
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
     from service.repository.loader import Servable

@@ -16,165 +16,26 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from time import perf_counter, thread_time
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from service.inference.admission import SHORT, AdmissionControl
+from service.inference.lane import INLINE_SECONDS, Queue
 from service.run import Part, Run
 from service.wire.numbers import Numbers, join
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from service.inference.lane import Asker, Given, Lane, Waiting
     from service.inference.model import Model
 
-    # By tensor, [rows, …].
-    Given = Mapping[str, NDArray[Any]] | Numbers
-    # One request: whom to tell, its arrays, and how many rows they have.
-    _Waiting = tuple["Asker", Given, int]
 
 log = logging.getLogger(__name__)
 
-# A run that takes longer than this has a thread; to hand over costs about a tenth of it.
-INLINE_SECONDS = 0.001
 # Shapes of rows that differ are queues of their own; past so many, those that are empty go.
 MAX_QUEUES = 64
-# What one run gathers at most: past some dozens of rows nothing is saved by more of them, and
-# the first of them waits for the last.
-ROWS_A_RUN = 64
-# And how long it should take: who comes in its middle waits for its end.  Some rows run together
-# all the same, since only that shows what a model saves by them.
-RUN_SECONDS = 0.01
-FEW_ROWS = 16
-# So many requests may always wait, however slow the model and however many rows they have: some
-# callers side by side, who each wait for their answer, are no overload.
-LEAST_WAITING = 8
 # So many requests are dropped at once: each is answered, and the loop has others to serve.
 DROPPED_AT_ONCE = 64
-# After so many runs of a model its pace is known.
-PACED_RUNS = 8
-
-
-class Asker(Protocol):
-    """Who waits for a run."""
-
-    def wanted(self) -> bool:
-        """Whether it still does; asked just before the run, and if not, it is dropped."""
-
-    def done(self, came: Part | Exception) -> None:
-        """Take its rows of a run, or what went wrong; called in the event loop."""
-
-
-class _Queue:
-    """What waits for one set of heads, asked by one name, in one set of shapes."""
-
-    __slots__ = ("busy", "heads", "row_seconds", "seen", "since", "turns", "waiting")
-
-    def __init__(self, heads: Sequence[str], row_seconds: float = 0.0) -> None:
-        self.heads = heads
-        # What a row of its shapes took in the last run, where rows may be of any shape.
-        self.row_seconds = row_seconds
-        self.waiting: deque[_Waiting] = deque()
-        self.busy = False
-        # Its runs so far; how many the watchdog has seen, and since when.
-        self.turns = 0
-        self.seen = -1
-        self.since = 0.0
-
-
-class Lane:
-    """A model and what waits for it; what its runs take of late; its thread, if it has one."""
-
-    __slots__ = (
-        *("_row_seconds", "_runs", "admission", "asked", "coming", "due", "free_shapes", "model"),
-        *("queues", "requests", "rows", "running", "seconds", "thread", "whole"),
-    )
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.queues: dict[tuple[Any, ...], _Queue] = {}
-        # What waits, in its queues.
-        self.requests = 0
-        self.rows = 0
-        # When it was asked last, and requests that have been let in and are not decoded yet.
-        self.asked = 0.0
-        self.coming = 0
-        self.admission = AdmissionControl()
-        self.seconds = 0.0
-        self._row_seconds = 0.0
-        self._runs = 0
-        self.thread: ThreadPoolExecutor | None = None
-        # Whether the thread is at a run, and the queues that are to run after it.
-        self.running = False
-        self.due: deque[_Queue] = deque()
-        inputs = model.signature.inputs.values()
-        # Whether a request is whole tensors, and not rows.
-        self.whole = bool(model.signature.tensor)
-        self.free_shapes = any(t.size is None for entry in inputs for t in entry.tensors)
-
-    @property
-    def wait(self) -> float:
-        """How many seconds of work wait, at the pace of late; 0 while that is not known yet."""
-        return self.rows * self._row_seconds if self._runs >= PACED_RUNS else 0.0
-
-    def is_full(self, limit: float, caller: object, now: float) -> bool:
-        """Whether who comes now is refused, where `limit` seconds of work may wait."""
-        self.asked = now
-        each = self._row_seconds if self._runs >= PACED_RUNS else 0.0
-        # Whoever comes has one row at least.
-        wait = self.wait + self.coming * each
-        if self.requests + self.coming < LEAST_WAITING:
-            # Nobody is refused for the many rows of a few others.
-            wait = 0.0
-        bound = self.admission
-        if wait <= limit * SHORT and not bound.is_short:
-            # As nearly always; the bound would say so too.
-            bound.long_since = now
-            return False
-        return bound.is_full(wait, (each, self.most * each), limit, caller, now)
-
-    @property
-    def most(self) -> int:
-        """How many rows are run together, at most."""
-        if self._row_seconds * ROWS_A_RUN <= RUN_SECONDS:
-            return ROWS_A_RUN
-        return max(FEW_ROWS, int(RUN_SECONDS / self._row_seconds))
-
-    def is_cheap(self, rows: int) -> bool:
-        """Whether a run of as many rows may hold up the event loop for as long as it takes."""
-        if self.model.loops:
-            return False
-        return self.seconds < INLINE_SECONDS and rows * self._row_seconds < INLINE_SECONDS
-
-    @property
-    def has_work(self) -> bool:
-        """Whether anybody waits for a run."""
-        return self.running or self.coming > 0 or any(q.busy for q in self.queues.values())
-
-    def note_run(self, seconds: float, rows: int) -> None:
-        """Note what a run took.
-
-        That is the processor's time and not the clock's: a run that had to wait for others is no
-        dearer, and to give it a thread for that would have it wait even more.
-        """
-        # Half of what it was and half of what it is, so that it follows the load in a few runs.
-        self.seconds = (self.seconds + seconds) / 2
-        self.note(seconds / rows)
-
-    def note(self, row_seconds: float) -> None:
-        """Note a run's pace.
-
-        A run may be slow for a reason of its own, such as a cut that was made for it: the least of
-        the first counts, and later ones make the pace slower only little by little.
-        """
-        self._runs += 1
-        known = self._row_seconds
-        if self._runs == 1 or row_seconds < known:
-            self._row_seconds = row_seconds
-        elif self._runs > PACED_RUNS:
-            self._row_seconds += min(row_seconds - known, known) / PACED_RUNS
 
 
 class Batcher:
@@ -227,12 +88,12 @@ class Batcher:
         if not self._over:
             self._is_over.wait(seconds)
 
-    def _run_next(self, lane: Lane, queue: _Queue) -> None:
+    def _run_next(self, lane: Lane, queue: Queue) -> None:
         if lane.running:
             # It gathers on meanwhile, and what is too late by then is not run.
             lane.due.append(queue)
             return
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         try:
             batch, rows = self._take(lane, queue)
             if not batch:
@@ -253,7 +114,7 @@ class Batcher:
             if not lane.running:
                 self._go_on(lane, queue)
 
-    def _go_on(self, lane: Lane, queue: _Queue) -> None:
+    def _go_on(self, lane: Lane, queue: Queue) -> None:
         """End a queue's turn, and give the next one to the queue that has waited longest."""
         if queue.waiting:
             lane.due.append(queue)
@@ -263,9 +124,9 @@ class Batcher:
             self._loop.call_soon(self._run_next, lane, lane.due[0])
             lane.due.popleft()
 
-    def _take(self, lane: Lane, queue: _Queue) -> tuple[list[_Waiting], int]:
+    def _take(self, lane: Lane, queue: Queue) -> tuple[list[Waiting], int]:
         """The next requests to run together, and their rows; who waits no more is dropped here."""
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         rows = dropped = 0
         alone = not self._gather or lane.model.runs_alone
         waiting = queue.waiting
@@ -290,7 +151,7 @@ class Batcher:
     def drop_unwanted(self, lane: Lane) -> None:
         """Drop who waits no more in the queues of a model, whose turn may never come."""
         for queue in lane.queues.values():
-            kept: list[_Waiting] = []
+            kept: list[Waiting] = []
             waiting, dropped = queue.waiting, 0
             while waiting and dropped < DROPPED_AT_ONCE:
                 first = waiting.popleft()
@@ -316,7 +177,7 @@ class Batcher:
                 if queue.busy:
                     self._loop.call_soon(self._run_next, lane, queue)
 
-    def _start_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting], rows: int) -> None:
+    def _start_in_thread(self, lane: Lane, queue: Queue, batch: list[Waiting], rows: int) -> None:
         if lane.thread is None:
             lane.thread = ThreadPoolExecutor(1, "model")
         lane.running = True
@@ -329,7 +190,7 @@ class Batcher:
             lane.thread = None
             raise
 
-    def _run_in_thread(self, lane: Lane, queue: _Queue, batch: list[_Waiting], rows: int) -> None:
+    def _run_in_thread(self, lane: Lane, queue: Queue, batch: list[Waiting], rows: int) -> None:
         came: list[Part | Exception] = []
         seconds = 0.0
         try:
@@ -349,8 +210,8 @@ class Batcher:
     def _end_in_thread(
         self,
         lane: Lane,
-        queue: _Queue,
-        batch: list[_Waiting],
+        queue: Queue,
+        batch: list[Waiting],
         came: list[Part | Exception],
         pace: tuple[float, int],
     ) -> None:
@@ -366,14 +227,14 @@ class Batcher:
             self._go_on(lane, queue)
 
 
-def _is_lost(waiting: _Waiting, error: Exception) -> Literal[False]:
+def _is_lost(waiting: Waiting, error: Exception) -> Literal[False]:
     """Tell a request that could not say whether it still waits; it does not, from then on."""
     log.error("a request that waits cannot be asked whether it still does", exc_info=error)
     _hand_on([waiting], [error])
     return False
 
 
-def _hand_on(batch: list[_Waiting], came: list[Part | Exception]) -> None:
+def _hand_on(batch: list[Waiting], came: list[Part | Exception]) -> None:
     """Hand on what came; a bug of one is not to keep the others, and all who come, waiting."""
     for (asker, _, _), part in zip(batch, came, strict=True):
         try:
@@ -382,22 +243,22 @@ def _hand_on(batch: list[_Waiting], came: list[Part | Exception]) -> None:
             log.exception("an answer could not be handed on")
 
 
-def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> _Queue:
+def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> Queue:
     if len(lane.queues) >= MAX_QUEUES:
         lane.queues = {key: queue for key, queue in lane.queues.items() if queue.busy}
     # A row of another shape may take any time, and is run in a thread until that is known.
-    queue = lane.queues[key] = _Queue(heads, math.inf if lane.free_shapes else 0.0)
+    queue = lane.queues[key] = Queue(heads, math.inf if lane.free_shapes else 0.0)
     return queue
 
 
-def _note(lane: Lane, queue: _Queue, seconds: float, rows: int) -> None:
+def _note(lane: Lane, queue: Queue, seconds: float, rows: int) -> None:
     lane.note_run(seconds, rows)
     if lane.free_shapes:
         queue.row_seconds = seconds / rows
 
 
 def run_batch(
-    model: Model, heads: Sequence[str], batch: Sequence[_Waiting], rows: int
+    model: Model, heads: Sequence[str], batch: Sequence[Waiting], rows: int
 ) -> list[Part | Exception]:
     """What came for each request, from one run of all rows if that is possible."""
     started = perf_counter()

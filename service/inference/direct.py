@@ -10,7 +10,7 @@ from service.wire import limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from service.inference.batcher import Asker, Given, Lane
+    from service.inference.lane import Asker, Given, Lane
 
 
 class Direct:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
-    from service.inference.batcher import Batcher, Lane
+    from service.inference.batcher import Batcher
+    from service.inference.lane import Lane
 
 # A rest at most; also what the question whether all is well may have to wait.
 SECONDS = 0.02

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import HTTPException
 
 from service.api import routes
-from service.inference.batcher import Lane
+from service.inference.lane import Lane
 from service.server import wsgi
 
 if TYPE_CHECKING:

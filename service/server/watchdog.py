@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from service.inference.batcher import Batcher, Lane
+    from service.inference.batcher import Batcher
+    from service.inference.lane import Lane
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from service.http.access import Access
 from service.http.connection import Connection
 from service.http.timeouts import Timeouts
 from service.inference import batcher as batchers
-from service.inference.batcher import Batcher, Lane
+from service.inference.batcher import Batcher
+from service.inference.lane import Lane
 from service.inference.model import Model
 from service.observability.meter import Meter
 from service.prediction import Prediction

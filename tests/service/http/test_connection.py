@@ -20,7 +20,7 @@ from service.http import flow_control, parser, tls
 from service.http.connection import Connection
 from service.http.flow_control import Unread
 from service.http.timeouts import Timeouts
-from service.inference.batcher import Lane
+from service.inference.lane import Lane
 from service.wire import limits
 from tests.harness import certificates, small, tokens
 from tests.harness.served import BODY, JSON, LAST, Served, post

@@ -13,7 +13,8 @@ from onnx import helper
 
 from service.errors import CannotRun
 from service.inference import batcher as batchers
-from service.inference.batcher import DROPPED_AT_ONCE, FEW_ROWS, ROWS_A_RUN, Batcher, Lane
+from service.inference.batcher import DROPPED_AT_ONCE, Batcher
+from service.inference.lane import FEW_ROWS, ROWS_A_RUN, Lane
 from service.inference.model import Model
 from service.run import Part
 from tests.harness import small
@@ -112,10 +113,10 @@ def test_a_run_has_a_bound():
         lane = Lane(model)
         batcher = Batcher(asyncio.get_running_loop())
         await asyncio.gather(
-            *(sizes(batcher, lane, i) for i in range(batchers.ROWS_A_RUN + 6)),
+            *(sizes(batcher, lane, i) for i in range(ROWS_A_RUN + 6)),
             sizes(batcher, lane, *range(200)),
         )
-        assert model.runs == [batchers.ROWS_A_RUN, 6, 200]
+        assert model.runs == [ROWS_A_RUN, 6, 200]
 
     asyncio.run(main())
 

@@ -26,7 +26,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 
 from service import __version__, create_app
-from service.inference.batcher import Batcher, Lane
+from service.inference.batcher import Batcher
+from service.inference.lane import Lane
 from service.inference.model import Model
 from service.observability import head_counts, shared_memory, timing
 from service.observability.exposition import expose

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from service.http.timeouts import Timeouts
-from service.inference.batcher import Lane
+from service.inference.lane import Lane
 from tests.harness import small, tokens
 from tests.harness.served import BODY, JSON, Served, post
 

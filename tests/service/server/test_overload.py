@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.http.connection import Connection
+from service.http.connection import Connection, Request
 from service.http.request import Request
-from service.inference.batcher import LEAST_WAITING, PACED_RUNS, Lane
+from service.inference.lane import LEAST_WAITING, PACED_RUNS, Lane
 from service.inference.model import Model
 from tests.harness import small
 from tests.harness.served import BODY, JSON, Served, post

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.inference.batcher import PACED_RUNS, Batcher, Lane
+from service.inference.batcher import Batcher
+from service.inference.lane import PACED_RUNS, Lane
 from service.inference.model import Model
 from service.server import poll_coalescing as rests
 from service.server.poll_coalescing import ALONE_SECONDS, PollCoalescing

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from service.http.connection import Request
 from service.http.request import Request
-from service.inference.batcher import PACED_RUNS, Lane
+from service.inference.lane import PACED_RUNS, Lane
 from service.inference.model import Model
 from service.server import wsgi
 from tests.harness import small, tokens

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.inference.batcher import Lane, _Queue
+from service.inference.lane import Lane, Queue
 from service.inference.model import Model
 from service.server import watchdog
 from service.server.watchdog import IDLE_SECONDS, RUNNING_SECONDS, USUAL_RUNS, Watchdog
@@ -41,7 +41,7 @@ class Calls:
 def _lane() -> Lane:
     """A lane with a queue that has work."""
     lane = Lane(Model.load(small.three()))
-    queue = lane.queues["small",] = _Queue(("size",))
+    queue = lane.queues["small",] = Queue(("size",))
     queue.busy = True
     return lane
 
