@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from service import __version__
+from service.api.schemas import answer_schema, request_schema
 from service.wire.native import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from service.api.schemas import Schema
     from service.repository.loader import Servable
     from service.repository.repository import Repository
-    from service.signature import Feature, Head, Input, Signature, Tensor
-
-Schema = dict[str, Any]
 
 _PROBLEM: Schema = {
     "type": "object",
@@ -124,8 +121,8 @@ def _open(repository: Repository, max_body: int) -> dict[str, Any]:
         servable = repository.serving[repository.default]
         paths["/predict"] = _predict(servable, "predict", max_body)
     for name, serving in sorted(repository.serving.items()):
-        schemas[f"{name}.Request"] = _request(serving.signature)
-        schemas[f"{name}.Answer"] = _answer(serving.signature)
+        schemas[f"{name}.Request"] = request_schema(serving.signature)
+        schemas[f"{name}.Answer"] = answer_schema(serving.signature)
         paths[f"/models/{name}"] = _get(f"The signature of {name}.", f"{name}:signature")
         if not serving.proof.no_example:
             paths[f"/models/{name}/example"] = _get(f"A body that {name} takes.", f"{name}:example")
@@ -234,188 +231,3 @@ def _responses(errors: Mapping[str, str]) -> dict[str, Any]:
 
 def _content(schema: Schema) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
-
-
-def _request(signature: Signature) -> Schema:
-    heads: Schema = {
-        "type": "array",
-        "minItems": 1,
-        "uniqueItems": True,
-        "items": {"enum": list(signature.heads)},
-        "description": "Compute only these, and require only the inputs that they need.",
-    }
-    if signature.tensor:
-        return _request_of_tensors(signature, heads)
-    rows = {name: _input(entry) for name, entry in signature.inputs.items()}
-    instance = _object(rows)
-    columns = _object({name: {**_list_of(row), "minItems": 1} for name, row in rows.items()})
-    if len(rows) == 1:
-        only = next(iter(rows.values()))
-        instance = {"anyOf": [instance, only]}
-        columns = {"anyOf": [columns, {**_list_of(only), "minItems": 1}]}
-    return {
-        "oneOf": [
-            {
-                **_object({"instances": {**_list_of(instance), "minItems": 1}, "heads": heads}),
-                "required": ["instances"],
-            },
-            {**_object({"inputs": columns, "heads": heads}), "required": ["inputs"]},
-        ]
-    }
-
-
-def _request_of_tensors(signature: Signature, heads: Schema) -> Schema:
-    """Whole tensors by name, in the graph's shapes; or the only one without its name."""
-    whole = {name: _whole(entry.tensors[0]) for name, entry in signature.inputs.items()}
-    inputs = _object(whole)
-    if len(whole) == 1:
-        inputs = {"anyOf": [inputs, *whole.values()]}
-    said = {**_object({"inputs": inputs, "heads": heads}), "required": ["inputs"]}
-    return {**said, "description": f"Whole tensors and no rows: {signature.tensor}."}
-
-
-def _whole(tensor: Tensor) -> Schema:
-    """A tensor in its graph's shape, or flat where that is known."""
-    value = _value(tensor.dtype)
-    nested = _nested(tensor.shape, value)
-    for_any = _least_one(nested)
-    if tensor.size is None or len(tensor.shape) < 2:  # noqa: PLR2004  flat is another form
-        return for_any
-    return {"anyOf": [for_any, _nested((tensor.size,), value)]}
-
-
-def _least_one(schema: Schema) -> Schema:
-    """A nested list, none of whose lists is empty."""
-    if schema.get("type") != "array":
-        return schema
-    return {"minItems": 1, **schema, "items": _least_one(schema["items"])}
-
-
-def _input(entry: Input) -> Schema:
-    if entry.kind != "tabular":
-        tensor = entry.tensors[0]
-        shapes = [tensor.shape, *([entry.size] if entry.size else [])]
-        if tensor.size is not None and tensor.shape:
-            shapes.append((tensor.size,))
-        forms = [_nested(shape, _value(tensor.dtype)) for shape in dict.fromkeys(shapes)]
-        return forms[0] if len(forms) == 1 else {"anyOf": forms}
-    features = {feature.name: _feature(feature, entry) for feature in entry.features}
-    return {
-        "anyOf": [
-            {
-                **_object(features),
-                "required": [feature.name for feature in entry.features if feature.default is None],
-            },
-            {
-                "type": "array",
-                "prefixItems": list(features.values()),
-                "items": False,
-                "minItems": len(features),
-            },
-        ]
-    }
-
-
-def _feature(feature: Feature, entry: Input) -> Schema:
-    schema = _value(examples.dtype_of(feature, entry))
-    if feature.default is not None:
-        schema = {**schema, "type": [schema["type"], "null"], "default": feature.default}
-    if feature.vocabulary is not None:
-        schema["examples"] = list(feature.vocabulary)
-    return schema
-
-
-def _value(dtype: str) -> Schema:
-    if dtype in ("string", "bool"):
-        return {"type": {"string": "string", "bool": "boolean"}[dtype]}
-    if dtype.startswith("float"):
-        largest = float(np.finfo(dtype).max)
-        return {"type": "number", "minimum": -largest, "maximum": largest}
-    info = np.iinfo(dtype)
-    return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
-
-
-def _nested(shape: tuple[int | None, ...], value: Schema) -> Schema:
-    for axis in reversed(shape):
-        value = (
-            _list_of(value)
-            if axis is None
-            else {**_list_of(value), "minItems": axis, "maxItems": axis}
-        )
-    return value
-
-
-def _list_of(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _object(properties: dict[str, Schema]) -> Schema:
-    return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
-def _answer(signature: Signature) -> Schema:
-    if signature.tensor:
-        return _answer_of_tensors(signature)
-    rows = _object({name: _head_row(head) for name, head in signature.heads.items()})
-    outputs = _object({name: _list_of(_head_value(head)) for name, head in signature.heads.items()})
-    labels = _object(
-        {
-            name: _list_of(_label(head))
-            for name, head in signature.heads.items()
-            if head.labels is not None
-        }
-    )
-    imputed = _object({"at": {"type": "string"}, "value": {"type": ["number", "string"]}})
-    return {
-        "type": "object",
-        "required": ["model", "version"],
-        "properties": {
-            "model": {"type": "string"},
-            "version": {"type": "string"},
-            "predictions": _list_of(rows),
-            "outputs": outputs,
-            "labels": labels,
-            "imputed": {**_list_of(imputed), "description": "missing values, and what stood in"},
-        },
-    }
-
-
-def _answer_of_tensors(signature: Signature) -> Schema:
-    tensors = {name: head.tensor for name, head in signature.heads.items()}
-    outputs = _object({name: _nested(t.shape, _out(t)) for name, t in tensors.items()})
-    return {
-        "type": "object",
-        "required": ["model", "version", "outputs"],
-        "properties": {
-            "model": {"type": "string"},
-            "version": {"type": "string"},
-            "outputs": outputs,
-        },
-    }
-
-
-def _head_row(head: Head) -> Schema:
-    properties = {"value": _head_value(head)}
-    if head.labels is not None:
-        properties["label"] = _label(head)
-    return {**_object(properties), "required": list(properties)}
-
-
-def _head_value(head: Head) -> Schema:
-    shape = () if head.tensor.shape == (1,) else head.tensor.shape
-    return _nested(shape, _out(head.tensor))
-
-
-def _out(tensor: Tensor) -> Schema:
-    if tensor.dtype in ("string", "bool"):
-        return _value(tensor.dtype)
-    # A graph may answer NaN or infinity, for which JSON has only null.
-    return {"type": ["number", "null"]} if tensor.dtype.startswith("float") else {"type": "integer"}
-
-
-def _label(head: Head) -> Schema:
-    names = list(head.labels or ())
-    # As null stands for NaN, it stands for the label of one.
-    if head.kind == "multilabel":
-        return {**_list_of({"enum": names}), "type": ["array", "null"]}
-    return {"enum": [*names, None]}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
 from service.repository import aliases as files
-from service.repository import sandbox
 from service.repository.loader import AGAIN_SECONDS, check_place
 from service.repository.model_settings import CAREFUL, ModelSettings, ModelSettingsError
 from service.repository.model_settings import read as read_settings_file
+from service.repository.reasons import is_shortage
 from service.repository.scan import Refused
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def declare(scan: Scan, before: Catalog) -> Declared:
     damaged: list[_Damaged] = []
     aliases = _read_aliases(scan, before, damaged)
     settings = _read_settings(scan, before, damaged)
-    is_short = any(sandbox.is_shortage(error) for _, error, _ in damaged)
+    is_short = any(is_shortage(error) for _, error, _ in damaged)
     return Declared(
         aliases,
         settings,

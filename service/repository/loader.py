@@ -13,6 +13,7 @@ from service.errors import ModelRefused
 from service.inference.model import Model
 from service.repository import sandbox
 from service.repository.proof import Proof, prove
+from service.repository.reasons import is_shortage, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,14 +80,14 @@ def load(found: Version) -> Loaded | Broken:
             },
         )
     except ModelRefused as error:
-        return Broken(found, sandbox.plain(str(error)), sandbox.is_shortage(error))
+        return Broken(found, plain(str(error)), is_shortage(error))
     except Exception as error:
         # A bug, of ours or of what we load with; the other models are to serve all the same.
-        is_short = sandbox.is_shortage(error)
+        is_short = is_shortage(error)
         if not is_short:
             log.exception("%s, version %s: loading it failed", name, version)
         reason = f"loading it failed: {type(error).__name__}: {error}"
-        return Broken(found, sandbox.plain(reason), is_short)
+        return Broken(found, plain(reason), is_short)
 
 
 def later(made: Loaded | Broken, before: Broken | None) -> Loaded | Broken:

@@ -7,6 +7,8 @@ end its process, and then whoever loads it does not serve on.  So one process is
 there are any models or threads, and has every file tried once for all workers: in a child with
 limits, which the kernel kills first where memory runs out all the same.  What it took there is
 what it will take in each worker, and unless that is free, nobody loads it.
+
+Both ends are one idea: what a worker says to the keeper, only the keeper understands.
 """
 
 from __future__ import annotations
@@ -16,80 +18,36 @@ import hashlib
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.errors import ModelRefused, Shortage
 from service.host import memory
 from service.host.descriptors import SHORT
-from service.inference.model import Model
-from service.inference.runtime import NO_MEMORY
-from service.repository.proof import prove
+from service.repository import file_trial
+from service.repository.file_trial import MB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.repository.file_trial import Verdict
+
 log = logging.getLogger(__name__)
 
-# How long a file may take to load and to answer its golden rows; and of that, busy.
-WALL_SECONDS = 60
-BUSY_SECONDS = 30
 # Of the memory that is free, what a new model may not take: requests need some, too.
 SPARED = 0.1
 # How long after its trial a version is expected to be loaded by all workers.
 LOADING_SECONDS = 60
 # How long a worker waits for a verdict: others' files may have to be tried before.
-VERDICT_SECONDS = 5 * WALL_SECONDS
+VERDICT_SECONDS = 5 * file_trial.WALL_SECONDS
 # Of versions that have been tried, how many are remembered.
 MOST_TRIED = 1000
-LONGEST = 400
-_MB = 2**20
-
-# A trial that found too little memory is worth another once there is so much more.
-MORE = 1.05
 
 _keepers: list[Keeper] = []
-
-
-@dataclass
-class _Verdict:
-    """What came of a trial: why the file is refused, or the bytes that loading it takes."""
-
-    stamp: str
-    since: float
-    reason: str | None = None
-    peak: int = 0
-    kept: int = 0
-    granted: int = 0
-    """How many workers have been told to load it."""
-    needs: int | None = None
-    """Where the machine is to blame: the free bytes from which on it is worth another trial."""
-
-
-def plain(text: str) -> str:
-    """A message that holds what a file says, for a log: of one line, and not too long."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:LONGEST])
-    return shown if len(text) <= LONGEST else f"{shown} …"
-
-
-def is_shortage(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised from, is the machine's fault and not the file's."""
-    while error is not None:
-        if isinstance(error, MemoryError | Shortage) or str(error) == NO_MEMORY:
-            return True
-        if isinstance(error, OSError) and error.errno in SHORT:
-            return True
-        if isinstance(error, RuntimeError) and "start new thread" in str(error):
-            return True
-        error = error.__cause__
-    return False
 
 
 class Keeper:
@@ -255,7 +213,7 @@ class _Keeper:
         self._end = end
         self._alive = alive
         self._workers = workers
-        self._tried: dict[str, _Verdict] = {}
+        self._tried: dict[str, Verdict] = {}
         self._loading: dict[socket.socket, int] = {}
 
     def run(self) -> None:
@@ -308,14 +266,14 @@ class _Keeper:
         verdict.granted += 1
         return None, verdict.peak
 
-    def _is_worth_another(self, verdict: _Verdict) -> bool:
+    def _is_worth_another(self, verdict: Verdict) -> bool:
         """Whether what the machine was short of may be there, now."""
         if verdict.reason is None or verdict.needs is None:
             return False
         free = self._free()
         return free is None or free >= verdict.needs
 
-    def _try(self, path: str, stamp: str) -> _Verdict:
+    def _try(self, path: str, stamp: str) -> Verdict:
         free = self._free()
         if free is not None:
             now = time.monotonic()
@@ -324,7 +282,8 @@ class _Keeper:
                 for v in self._tried.values()
                 if v.reason is None and now - v.since < LOADING_SECONDS
             )
-        verdict = _try(path, stamp, None if free is None else max(0, free), self._alive)
+        room = None if free is None else max(0, free)
+        verdict = file_trial.attempt(path, stamp, room, self._alive)
         takes = verdict.peak + (self._workers - 1) * verdict.kept
         if verdict.reason is None and free is not None and takes > free:
             verdict.reason = _too_much(verdict, self._workers, free)
@@ -340,7 +299,7 @@ class _Keeper:
 
     def _wait(self) -> bool:
         """Wait for one that is being loaded; `False` if there is none, or it does not end."""
-        return bool(self._loading) and self._let_go(WALL_SECONDS)
+        return bool(self._loading) and self._let_go(file_trial.WALL_SECONDS)
 
     def _let_go(self, seconds: float) -> bool:
         done = select.select(list(self._loading), [], [], seconds)[0]
@@ -350,99 +309,9 @@ class _Keeper:
         return bool(done)
 
 
-def _too_much(verdict: _Verdict, workers: int, free: int) -> str:
-    each = f", and {verdict.kept // _MB} MB in each of {workers} processes" if workers > 1 else ""
+def _too_much(verdict: Verdict, workers: int, free: int) -> str:
+    each = f", and {verdict.kept // MB} MB in each of {workers} processes" if workers > 1 else ""
     return (
-        f"loading it takes {verdict.peak // _MB} MB{each}: "
-        f"expected at most the {max(0, free) // _MB} MB of memory that are free for it"
+        f"loading it takes {verdict.peak // MB} MB{each}: "
+        f"expected at most the {max(0, free) // MB} MB of memory that are free for it"
     )
-
-
-def _try(path: str, stamp: str, free: int | None, alive: socket.socket | None = None) -> _Verdict:
-    """Load a file in a child that may take `free` bytes, and say what came of it."""
-    verdict = _Verdict(stamp, time.monotonic())
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        if alive is not None:
-            alive.close()
-        _be_tried(path, writer, free)
-    os.close(writer)
-    said = bytearray()
-    end = verdict.since + WALL_SECONDS
-    with open(reader, "rb", buffering=0) as pipe:  # noqa: PTH123  it is open already
-        while select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
-            part = pipe.read(65536)
-            if not part:
-                break
-            said += part
-        else:
-            os.kill(pid, signal.SIGKILL)
-            verdict.reason = f"it was not loaded within {WALL_SECONDS} s"
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if said:
-        verdict.reason, verdict.peak, verdict.kept, is_short = json.loads(said)
-        verdict.needs = 0 if is_short else None
-    elif code == -signal.SIGXCPU:
-        verdict.reason = f"it was not loaded within {BUSY_SECONDS} s of work"
-    elif code == -signal.SIGKILL and verdict.reason is None:
-        # By nobody but the kernel, which is short of memory.
-        verdict.reason, verdict.needs = NO_MEMORY, 0
-    elif verdict.reason is None:
-        verdict.reason = f"whoever loads it is ended, by {_ended_by(code)}"
-    if verdict.reason == NO_MEMORY and free is not None:
-        verdict.reason = (
-            f"loading it takes more than the {free // _MB} MB of memory that are free for it"
-        )
-        # Unless the kernel has ended it, who knows for whom, it had all of that.
-        verdict.needs = int(free * MORE) if said else 0
-    verdict.since = time.monotonic()
-    return verdict
-
-
-def _ended_by(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"its exit code {code}"
-
-
-def _be_tried(path: str, writer: int, free: int | None) -> None:
-    """In the child: load the file, say what that took, and never return."""
-    said: tuple[str | None, int, int, bool] = ("loading it failed", 0, 0, False)
-    # Should its keeper be killed, nobody else ends it.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(WALL_SECONDS + 1)
-    try:
-        _limit(free)
-        said = _load(path)
-    except MemoryError:
-        said = (NO_MEMORY, 0, 0, True)
-    except Exception as error:  # noqa: BLE001  whatever it is, it is told
-        reason = plain(f"loading it failed: {type(error).__name__}: {error}")
-        said = (reason, 0, 0, is_shortage(error))
-    finally:
-        os.write(writer, json.dumps(said).encode())
-        os._exit(0)
-
-
-def _load(path: str) -> tuple[str | None, int, int, bool]:
-    before = memory.taken()
-    try:
-        model = Model.load(Path(path))
-        prove(model)
-    except ModelRefused as error:
-        return plain(str(error)), 0, 0, is_shortage(error)
-    after = memory.taken()
-    del model
-    return None, max(0, after.most - before.now), max(0, after.now - before.now), False
-
-
-def _limit(free: int | None) -> None:
-    """Let this process end before it does harm: it may be slow, large or wrong."""
-    limits = {resource.RLIMIT_CPU: BUSY_SECONDS, resource.RLIMIT_CORE: 0}
-    if free is not None:
-        limits[resource.RLIMIT_DATA] = memory.taken().data + free
-    for which, limit in limits.items():
-        hard = resource.getrlimit(which)[1]
-        most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(which, (most, hard))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")

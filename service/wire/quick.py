@@ -20,7 +20,7 @@ import numpy as np
 import simdjson
 
 from service.wire.body import MOST_OPENED
-from service.wire.values import LARGEST, RANGES, ROUNDED
+from service.wire.scalars import LARGEST, RANGES, ROUNDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

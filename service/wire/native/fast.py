@@ -26,7 +26,7 @@ from service.wire.quick import (
     kind_of,
     parse,
 )
-from service.wire.values import LARGEST
+from service.wire.scalars import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

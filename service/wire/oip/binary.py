@@ -18,7 +18,7 @@ import numpy as np
 
 from service.errors import SHOWN
 from service.wire.body import Notes, count, wrong
-from service.wire.values import LARGEST, RANGES
+from service.wire.scalars import LARGEST, RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,8 @@ from service.wire import tensors
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
 from service.wire.columns import as_many
 from service.wire.oip import binary
-from service.wire.values import MISSING, RANGES, Rows, fits, read_tensor, shown
+from service.wire.scalars import RANGES, fits
+from service.wire.values import MISSING, Rows, read_tensor, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

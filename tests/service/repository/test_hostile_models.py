@@ -480,8 +480,8 @@ def test_whatever_stands_in_a_signature_harms_nobody(tmp_path_factory, place, ot
 _LIMITED = """
 import resource
 from service.commands import main
-from service.repository import reloader, sandbox
-reloader.SETTLE_SECONDS, sandbox.BUSY_SECONDS = 0.01, 2
+from service.repository import file_trial, reloader
+reloader.SETTLE_SECONDS, file_trial.BUSY_SECONDS = 0.01, 2
 resource.setrlimit(resource.RLIMIT_DATA, (300 << 20,) * 2)
 main.main()
 """

@@ -15,7 +15,7 @@ from onnx import helper
 
 from service.errors import ModelRefused, Shortage
 from service.host import memory
-from service.repository import sandbox
+from service.repository import file_trial, sandbox
 from tests.harness import small
 from tests.harness.hostile_graphs import GOOD, ROOT, large, looping, node, own_function, spread
 
@@ -39,10 +39,10 @@ _TRY = """
 import os, sys, time
 from service.host import memory
 from service.inference import model
-from service.repository import loader, sandbox
+from service.repository import file_trial, loader, sandbox
 from service.repository.scan import Version
 
-sandbox.BUSY_SECONDS, sandbox.WALL_SECONDS = 1, 4
+file_trial.BUSY_SECONDS, file_trial.WALL_SECONDS = 1, 4
 free = int(sys.argv[1]) << 20
 memory.available = lambda: free
 {before}
@@ -97,7 +97,7 @@ def test_a_file_that_waits_is_refused(tmp_path):
     before = """
         load = model.Model.load
         waits = lambda path: time.sleep(60) if path.name == "0.onnx" else load(path)
-        sandbox.Model.load = staticmethod(waits)
+        file_trial.Model.load = staticmethod(waits)
     """
 
     assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
@@ -116,7 +116,7 @@ def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
             if path.name == "0.onnx":
                 os.kill(os.getpid(), signal.{how})
             return load(path)
-        sandbox.Model.load = staticmethod(ends)
+        file_trial.Model.load = staticmethod(ends)
     """
 
     assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
@@ -130,7 +130,7 @@ def test_a_bug_in_a_trial_is_told(tmp_path):
     before = """
         def fails(path):
             raise ZeroDivisionError("by nought")
-        sandbox.Model.load = staticmethod(fails)
+        file_trial.Model.load = staticmethod(fails)
     """
 
     assert tried(tmp_path, GOOD, before=before)[0] == [
@@ -166,7 +166,7 @@ def test_a_file_is_tried_once_for_all(tmp_path):
         def counts(path):
             print("tried", flush=True)
             return load(path)
-        sandbox.Model.load = staticmethod(counts)
+        file_trial.Model.load = staticmethod(counts)
         loader.Model = type("Other", (), {"load": staticmethod(load)})
     """
     (tmp_path / "0.onnx").write_bytes(GOOD)
@@ -223,7 +223,7 @@ def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
             except FileExistsError:
                 return load(source)
             raise {error}
-        sandbox.Model.load = staticmethod(short)
+        file_trial.Model.load = staticmethod(short)
         sys.argv.append(sys.argv[2])
     """
     (refused, loaded), _ = tried(tmp_path, GOOD, before=before)
@@ -238,7 +238,7 @@ def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
     keeper = sandbox._Keeper(end, 2)
     monkeypatch.setattr(memory, "available", lambda: 1000)
     monkeypatch.setattr(
-        sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic(), None, 500, 9)
+        file_trial, "attempt", lambda *_: file_trial.Verdict("s", time.monotonic(), None, 500, 9)
     )
     loading, done = socket.socketpair()
     with end, other, loading:
@@ -260,9 +260,9 @@ def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
 
     def _try(path, stamp, free, _):
         frees.append(free >> 20)
-        return sandbox._Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
+        return file_trial.Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
 
-    monkeypatch.setattr(sandbox, "_try", _try)
+    monkeypatch.setattr(file_trial, "attempt", _try)
     with end, other:
         first = [keeper._judge("a", "s")[0] for _ in range(1)]
         second = keeper._judge("b", "s")[0]
@@ -277,8 +277,8 @@ def test_what_was_loaded_once_needs_room_again(monkeypatch):
     keeper = sandbox._Keeper(end, 1)
     free = [1000 << 20]
     monkeypatch.setattr(memory, "available", lambda: free[0])
-    verdict = sandbox._Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
-    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
+    verdict = file_trial.Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
+    monkeypatch.setattr(file_trial, "attempt", lambda *_: verdict)
     with end, other:
         assert keeper._judge("a", "s")[0] is None
         free[0] = 100 << 20
@@ -292,9 +292,9 @@ def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
-    monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.05)
-    verdict = sandbox._Verdict("s", time.monotonic(), None, 500 << 20, 1)
-    monkeypatch.setattr(sandbox, "_try", lambda *_: verdict)
+    monkeypatch.setattr(file_trial, "WALL_SECONDS", 0.05)
+    verdict = file_trial.Verdict("s", time.monotonic(), None, 500 << 20, 1)
+    monkeypatch.setattr(file_trial, "attempt", lambda *_: verdict)
     loading, done = socket.socketpair()
     with end, other, loading, done:
         keeper._loading[loading] = 600 << 20
@@ -344,7 +344,7 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: None)
-    monkeypatch.setattr(sandbox, "_try", lambda *_: sandbox._Verdict("s", time.monotonic()))
+    monkeypatch.setattr(file_trial, "attempt", lambda *_: file_trial.Verdict("s", time.monotonic()))
     with end, other:
         for number in range(sandbox.MOST_TRIED + 7):
             assert keeper._judge(str(number), "s") == (None, 0)
