@@ -19,7 +19,8 @@ from service.inference.arrays import as_array, difference, zeros_of
 from service.inference.batching import Batching
 from service.inference.declared import Declared, unranked, why_no_rows, why_tensors
 from service.inference.extraction import cuttable, needs, reachable
-from service.inference.independence import proof, verdict
+from service.inference.independence import verdict
+from service.inference.independence.nodes import every_node
 from service.inference.runner import Runner
 from service.inference.runtime import NO_MEMORY, NO_ROOM
 from service.inference.session import DTYPES, first_line, start, tensor_of
@@ -133,7 +134,7 @@ class Model(Runner):
             Declared.of(session, graph, tensors=bool(tensor)),
             whole=not idle,
         )
-        model.loops = any(node.op_type == "Loop" for node in proof.every_node(graph))
+        model.loops = any(node.op_type == "Loop" for node in every_node(graph))
         if not tensor and batch is None:
             # Until it is known whether rows may run together: whole, and in one run.
             model.batching = UNKNOWN

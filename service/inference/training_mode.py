@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.errors import ModelRefused
-from service.inference.independence.proof import every_node, trains
+from service.inference.independence.nodes import every_node, trains
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.inference.independence import rules
+from service.inference.independence import learned, pictures, products, rules, selections, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,65 +85,69 @@ ENTRIES = (
     Entry("", "ArgMax ArgMin", rules.reduce_one, "values along one axis meet"),
     Entry("", "MeanVarianceNormalization", rules.mean_variance, "values along some axes meet"),
     Entry("", "TopK", rules.top, "values along one axis meet"),
-    Entry("", "Transpose", rules.transpose, "the batch axis is another one"),
-    Entry("", "Reshape", rules.reshape, "rows stay whole if their values are not cut elsewhere"),
-    Entry("", "Flatten", rules.flatten, "rows stay whole if their values are not cut elsewhere"),
-    Entry("", "Squeeze", rules.squeeze, "axes of length 1 go, and the batch must not be one"),
-    Entry("", "Unsqueeze", rules.unsqueeze, "axes of length 1 come"),
-    Entry("", "Concat", rules.concat, "tensors are put behind each other along one axis"),
-    Entry("", "Split", rules.split, "one axis is cut"),
-    Entry("", "Slice", rules.cut, "some axes are cut"),
-    Entry("", "Gather", rules.gather, "places are looked up along one axis"),
-    Entry("", "GatherElements", rules.gather_elements, "places are looked up along one axis"),
-    Entry("", "GatherND", rules.gather_nd, "places are looked up along the first axes"),
-    Entry("", "Expand", rules.expand, "axes of length 1 are repeated"),
-    Entry("", "ConstantOfShape", rules.fill, "every row is the same constant"),
-    Entry("", "Tile", rules.tile, "axes are repeated"),
-    Entry("", "Pad", rules.pad, "axes get longer"),
-    Entry("", "OneHot", rules.one_hot, "a value is made into a list"),
-    Entry("", "Trilu", rules.triangle, "the last two axes meet"),
-    Entry("", "MatMul", rules.matmul, "the last axis of the left and the last but one meet"),
-    Entry(MICROSOFT, "FusedMatMul", rules.fused_matmul, "as MatMul"),
-    Entry("", "MatMulInteger", rules.integer_matmul, "as MatMul, with one zero point for all"),
-    Entry("", "QLinearMatMul", rules.quantized_matmul, "as MatMul, with one scale for all"),
-    Entry("", "Gemm", rules.gemm, "the second axis of the left and the first of the right meet"),
-    Entry("", "Einsum", rules.einsum, "letters that the result has not are added up"),
+    Entry("", "Transpose", shapes.transpose, "the batch axis is another one"),
+    Entry("", "Reshape", shapes.reshape, "rows stay whole if their values are not cut elsewhere"),
+    Entry("", "Flatten", shapes.flatten, "rows stay whole if their values are not cut elsewhere"),
+    Entry("", "Squeeze", shapes.squeeze, "axes of length 1 go, and the batch must not be one"),
+    Entry("", "Unsqueeze", shapes.unsqueeze, "axes of length 1 come"),
+    Entry("", "Concat", selections.concat, "tensors are put behind each other along one axis"),
+    Entry("", "Split", selections.split, "one axis is cut"),
+    Entry("", "Slice", selections.cut, "some axes are cut"),
+    Entry("", "Gather", selections.gather, "places are looked up along one axis"),
+    Entry("", "GatherElements", selections.gather_elements, "places are looked up along one axis"),
+    Entry("", "GatherND", selections.gather_nd, "places are looked up along the first axes"),
+    Entry("", "Expand", shapes.expand, "axes of length 1 are repeated"),
+    Entry("", "ConstantOfShape", shapes.fill, "every row is the same constant"),
+    Entry("", "Tile", selections.tile, "axes are repeated"),
+    Entry("", "Pad", selections.pad, "axes get longer"),
+    Entry("", "OneHot", selections.one_hot, "a value is made into a list"),
+    Entry("", "Trilu", selections.triangle, "the last two axes meet"),
+    Entry("", "MatMul", products.matmul, "the last axis of the left and the last but one meet"),
+    Entry(MICROSOFT, "FusedMatMul", products.fused_matmul, "as MatMul"),
+    Entry("", "MatMulInteger", products.integer_matmul, "as MatMul, with one zero point for all"),
+    Entry("", "QLinearMatMul", products.quantized_matmul, "as MatMul, with one scale for all"),
+    Entry("", "Gemm", products.gemm, "the second axis of the left and the first of the right meet"),
+    Entry("", "Einsum", products.einsum, "letters that the result has not are added up"),
     Entry(
         "",
         "Conv ConvInteger QLinearConv",
-        rules.convolution,
+        pictures.convolution,
         "each entry of the first axis is a picture of its own",
     ),
-    Entry("", "AveragePool LpPool MaxPool", rules.pool, "each entry of the first axis by itself"),
+    Entry(
+        "", "AveragePool LpPool MaxPool", pictures.pool, "each entry of the first axis by itself"
+    ),
     Entry(
         "",
         "GlobalAveragePool GlobalLpPool GlobalMaxPool",
-        rules.global_pool,
+        pictures.global_pool,
         "each entry of the first axis by itself",
     ),
     Entry(
         "",
         "ConvTranspose DepthToSpace SpaceToDepth",
-        rules.rows_first,
+        pictures.rows_first,
         "each entry of the first axis by itself",
     ),
     Entry(
         "",
         "GroupNormalization InstanceNormalization LRN",
-        rules.keeps_rows_first,
+        pictures.keeps_rows_first,
         "each entry of the first axis by itself",
     ),
     Entry(
         "",
         "BatchNormalization",
-        rules.batch_normalization,
+        pictures.batch_normalization,
         "at inference, by statistics that are constants; in training, by those of the batch",
     ),
-    Entry("", "Resize Upsample", rules.resize, "each axis by itself, and the batch by 1"),
+    Entry("", "Resize Upsample", pictures.resize, "each axis by itself, and the batch by 1"),
     Entry("", "GRU LSTM RNN", rules.recurrent, "steps along the first axis, rows along the second"),
-    Entry("", "ReverseSequence", rules.reverse, "the first steps of each row, along another axis"),
-    Entry("", "Shape", rules.shape_of, "holds lengths alone; whoever uses them is looked at"),
-    Entry("", "Size", rules.size_of, "holds a length alone; whoever uses it is looked at"),
+    Entry(
+        "", "ReverseSequence", selections.reverse, "the first steps of each row, along another axis"
+    ),
+    Entry("", "Shape", shapes.shape_of, "holds lengths alone; whoever uses them is looked at"),
+    Entry("", "Size", shapes.size_of, "holds a length alone; whoever uses it is looked at"),
     Entry(
         ML,
         "CategoryMapper LabelEncoder",
@@ -153,20 +157,20 @@ ENTRIES = (
     Entry(
         ML,
         "Binarizer Imputer Normalizer Scaler",
-        rules.table,
+        learned.table,
         "of a matrix each row by itself; anything else may be taken for one row",
     ),
     Entry(
         ML,
         "LinearClassifier LinearRegressor SVMClassifier SVMRegressor TreeEnsemble "
         "TreeEnsembleClassifier TreeEnsembleRegressor",
-        rules.estimator,
+        learned.estimator,
         "of a matrix each row by itself; anything else may be taken for one row",
     ),
-    Entry(ML, "OneHotEncoder", rules.encode, "a value is made into a list"),
-    Entry(ML, "FeatureVectorizer", rules.features, "columns of a row are put beside each other"),
-    Entry(ML, "ArrayFeatureExtractor", rules.extract, "columns are taken by their place"),
-    Entry(MICROSOFT, "CDist", rules.distances, "each row of the left by itself"),
+    Entry(ML, "OneHotEncoder", learned.encode, "a value is made into a list"),
+    Entry(ML, "FeatureVectorizer", learned.features, "columns of a row are put beside each other"),
+    Entry(ML, "ArrayFeatureExtractor", learned.extract, "columns are taken by their place"),
+    Entry(MICROSOFT, "CDist", learned.distances, "each row of the left by itself"),
 )
 
 # These mix rows, or draw at random, wherever they stand, in a branch or a function too.

@@ -5,19 +5,33 @@ inputs, rows along their first axis ─ a rule for each operator ─▶ heads, r
 If every operator on the way handles each place along the batch axis by itself, a row's answer is
 made of that row alone, whatever lies beside it and however many: a proof, in milliseconds and
 without running anything.  `NoProof` says where it ends, and whether rows are known to meet there.
+
+It is one idea: each way to follow a value, by node, function or branch, needs the others.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, helper, numpy_helper
+from onnx import numpy_helper
 
-from service.inference.independence import rules
+from service.inference.independence import rules, shapes
 from service.inference.independence.lengths import FOLLOWED, WIDE
+from service.inference.independence.nodes import (
+    GRAPHS,
+    attributes_of,
+    axis_names,
+    domain_of,
+    every_node,
+    inner_attributes,
+    name_of,
+    needed_nodes,
+    trains,
+    versions_of,
+)
 from service.inference.independence.operators import MIXERS, RANDOM, RULES, VERSIONS
 from service.inference.independence.values import (
     ALL_ROWS,
@@ -31,23 +45,20 @@ from service.inference.independence.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["NoProof", "axis_names", "every_node", "find_mixer", "follow", "prove", "trains"]
+__all__ = ["NoProof", "find_mixer", "follow", "prove"]
 
 # Constants of more values are no shapes, and nobody looks at their numbers.
 SMALL = 64
 # The types of those that anybody looks at: narrower ones are cut off when they are added up.
 NUMBERS = frozenset((*WIDE, onnx.TensorProto.BOOL))
-# A name in a message is cut after so many characters.
-LONGEST = 80
 # What takes a shape, or places along an axis, and may so take the number of rows.
 SHAPED = frozenset({"Expand", "Reshape", "Resize", "Slice", "Tile"})
 # Domains in which ONNX Runtime has operators of its own.
 RUNTIMES = ("ai.onnx", "com.microsoft", "com.ms.", "org.pytorch.aten")
 # Functions and branches in each other, deeper than any exporter nests them.
 DEEPEST = 16
-_GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
 def prove(model: onnx.ModelProto) -> int:
@@ -81,7 +92,7 @@ def follow(model: onnx.ModelProto) -> tuple[dict[str, Value], int]:
     Raises:
         NoProof: some operator does not handle each row by itself, or is not known to.
     """
-    proof = _Proof(model, _versions(model.opset_import))
+    proof = _Proof(model, versions_of(model.opset_import))
     values = _constants(model.graph)
     for entry in model.graph.input:
         if entry.name not in values:
@@ -93,70 +104,12 @@ def follow(model: onnx.ModelProto) -> tuple[dict[str, Value], int]:
 def find_mixer(model: onnx.ModelProto) -> str | None:
     """An operator that mixes rows wherever it stands, in a branch or a function too."""
     for node in every_node(model):
-        reason = MIXERS.get((_domain(node), node.op_type))
+        reason = MIXERS.get((domain_of(node), node.op_type))
         if reason is None and trains(node):
             reason = "is in training mode: it normalizes by the statistics of the batch"
         if reason is not None:
-            return f"{node.op_type} {_name(node)!r} {reason}"
+            return f"{node.op_type} {name_of(node)!r} {reason}"
     return None
-
-
-def trains(node: onnx.NodeProto) -> bool:
-    """Whether a node is a normalization that was left in training mode.
-
-    Before there was an attribute for it, one that gives the statistics of the batch was.
-    """
-    return node.op_type == "BatchNormalization" and (
-        any(node.output[1:])
-        or any(entry.name == "training_mode" and entry.i for entry in node.attribute)
-    )
-
-
-def every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node of a model, in branches and functions too."""
-    yield from _every_node(model.graph.node)
-    for function in model.functions:
-        yield from _every_node(function.node)
-
-
-def axis_names(model: onnx.ModelProto) -> list[str]:
-    """What the inputs' first axes are called, each name once; those without one are left out."""
-    constants = {entry.name for entry in model.graph.initializer}
-    names = [
-        entry.type.tensor_type.shape.dim[0].dim_param
-        for entry in model.graph.input
-        if entry.name not in constants and entry.type.tensor_type.shape.dim
-    ]
-    return [name[:LONGEST] for name in dict.fromkeys(names) if name]
-
-
-def _every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        for attribute in node.attribute:
-            if attribute.type in _GRAPHS:
-                for graph in (attribute.g, *attribute.graphs):
-                    waiting.extend(graph.node)
-
-
-def _domain(entry: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
-    return "" if entry.domain == "ai.onnx" else entry.domain
-
-
-def _versions(imported: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
-    """The operator set of each domain; 0, which is none, where two are named."""
-    versions: dict[str, int] = {}
-    for entry in imported:
-        domain = _domain(entry)
-        one = versions.setdefault(domain, entry.version) == entry.version
-        versions[domain] = entry.version if one else 0
-    return versions
-
-
-def _name(node: onnx.NodeProto) -> str:
-    return next((name[:LONGEST] for name in (node.name, *node.output) if name), "")
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, Value]:
@@ -211,7 +164,7 @@ class _Proof:
         self, nodes: Sequence[onnx.NodeProto], values: dict[str, Value], wanted: Sequence[str]
     ) -> None:
         """Add what is known of the outputs of nodes, as far as something that is wanted needs."""
-        needed = _needed(nodes, wanted)
+        needed = needed_nodes(nodes, wanted)
         for node in nodes:
             if needed.isdisjoint(node.output):
                 continue
@@ -223,10 +176,10 @@ class _Proof:
         inputs: list[Value | None] = []
         for name in node.input:
             if name and name not in values:
-                why = f"{node.op_type} {_name(node)!r} needs {name!r}, of which nothing is known"
+                why = f"{node.op_type} {name_of(node)!r} needs {name!r}, of which nothing is known"
                 raise NoProof(why, mixes=False)
             inputs.append(values[name] if name else None)
-        domain = _domain(node)
+        domain = domain_of(node)
         function = self._functions.get((node.domain, node.op_type, node.overload))
         if function is not None:
             return self._call(node, function, inputs)
@@ -234,16 +187,16 @@ class _Proof:
             return self._branch(node, values, inputs)
         said = Node(
             op=node.op_type,
-            name=_name(node),
+            name=name_of(node),
             version=self._versions.get(domain, 0),
             inputs=inputs,
-            attributes=_attributes(node),
+            attributes=attributes_of(node),
             outputs=len(node.output),
             symbols=self._symbols,
         )
         if domain == "" and said.version not in VERSIONS:
             said.unknown(f"is of operator set {said.version}, which is not in the table")
-        if any(attribute.type in _GRAPHS for attribute in node.attribute):
+        if any(attribute.type in GRAPHS for attribute in node.attribute):
             said.unknown("has a graph of its own, which is not followed")
         if not any(value is not None and value.axis is not None for value in inputs) and not (
             domain == "" and node.op_type in ("Shape", "Size")
@@ -267,17 +220,17 @@ class _Proof:
         self, node: onnx.NodeProto, function: onnx.FunctionProto, inputs: Sequence[Value | None]
     ) -> list[Value]:
         """Follow the body of a function of the model."""
-        versions = _versions(function.opset_import)
+        versions = versions_of(function.opset_import)
         if (
             self._depth == DEEPEST
-            or any(entry.ref_attr_name for entry in _inner_attributes(function))
+            or any(entry.ref_attr_name for entry in inner_attributes(function))
             # ONNX Runtime runs its own operator of that name instead,
             or node.domain.startswith(RUNTIMES)
             or not node.domain
             # and any operator as the model's own operator set has it.
             or any(self._versions.get(domain, n) != n for domain, n in versions.items())
         ):
-            why = f"{node.op_type} {_name(node)!r} is a function that is not followed"
+            why = f"{node.op_type} {name_of(node)!r} is a function that is not followed"
             raise NoProof(why, mixes=False)
         known_inputs = zip(function.input, inputs, strict=False)
         inside = {name: value for name, value in known_inputs if value is not None}
@@ -295,10 +248,10 @@ class _Proof:
         """Follow both branches; what chooses between them has to be no row's."""
         [condition] = inputs
         if condition is None or condition.axis is not None or condition.is_counted:
-            why = f"If {_name(node)!r} chooses for all rows by what is in them"
+            why = f"If {name_of(node)!r} chooses for all rows by what is in them"
             raise NoProof(why, mixes=True)
         if self._depth == DEEPEST:
-            raise NoProof(f"If {_name(node)!r} is nested too deep to follow", mixes=False)
+            raise NoProof(f"If {name_of(node)!r} is nested too deep to follow", mixes=False)
         self._depth += 1
         both = []
         for attribute in node.attribute:
@@ -310,58 +263,17 @@ class _Proof:
         made = []
         for one, other in zip(*both, strict=True):
             if one.is_counted or other.is_counted:
-                raise NoProof(f"If {_name(node)!r} hands on the number of rows", mixes=False)
+                raise NoProof(f"If {name_of(node)!r} hands on the number of rows", mixes=False)
             if one.axis != other.axis or one.shape is None or other.shape is None:
-                why = f"If {_name(node)!r} has branches that differ in their rows"
+                why = f"If {name_of(node)!r} has branches that differ in their rows"
                 raise NoProof(why, mixes=False)
             if one.shape != other.shape and len(one.shape) != len(other.shape):
-                raise NoProof(f"If {_name(node)!r} has branches of other shapes", mixes=False)
+                raise NoProof(f"If {name_of(node)!r} has branches of other shapes", mixes=False)
             pairs = list(zip(one.shape, other.shape, strict=True))
             if one.axis is not None and pairs[one.axis][0] != pairs[one.axis][1]:
-                raise NoProof(f"If {_name(node)!r} has branches of other rows", mixes=False)
+                raise NoProof(f"If {name_of(node)!r} has branches of other rows", mixes=False)
             made.append(Value(tuple(a if a == b else self._fresh() for a, b in pairs), one.axis))
         return made
-
-
-def _inner_attributes(function: onnx.FunctionProto) -> Iterator[AttributeProto]:
-    for node in _every_node(function.node):
-        yield from node.attribute
-
-
-def _needed(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> set[str]:
-    """The values on the way to those that are wanted; the rest is run for nobody."""
-    makers = {name: node for node in nodes for name in node.output if name}
-    needed: set[str] = set()
-    waiting = list(wanted)
-    while waiting:
-        name = waiting.pop()
-        if name in needed:
-            continue
-        needed.add(name)
-        if name in makers:
-            waiting.extend(makers[name].input)
-            for attribute in makers[name].attribute:
-                if attribute.type in _GRAPHS:
-                    for inner in _every_node(attribute.g.node):
-                        waiting.extend(inner.input)
-                    waiting.extend(output.name for output in attribute.g.output)
-    needed.discard("")
-    return needed
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes, but for those that are graphs or tables."""
-    said = {}
-    for attribute in node.attribute:
-        if attribute.type in (AttributeProto.INT, AttributeProto.FLOAT):
-            said[attribute.name] = helper.get_attribute_value(attribute)
-        elif attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS):
-            said[attribute.name] = list(helper.get_attribute_value(attribute))
-        elif attribute.type == AttributeProto.STRING:
-            said[attribute.name] = attribute.s.decode(errors="replace")
-        elif attribute.type == AttributeProto.TENSOR:
-            said[attribute.name] = attribute.t
-    return said
 
 
 def _fold(node: Node, domain: str) -> list[Value]:
@@ -410,10 +322,10 @@ def _shape(node: Node, domain: str) -> tuple[int | Size, ...] | None:
             shape = broadcast(node, [value for value in node.inputs if value is not None]).shape
     elif rule in (rules.same, rules.like, rules.quantize):
         shape = first.shape
-    elif rule is rules.transpose:
+    elif rule is shapes.transpose:
         order = node.attributes.get("perm", list(reversed(range(len(first.shape)))))
         shape = tuple(first.shape[i] for i in order)
-    elif rule is rules.reshape and (target := node.input(1)) is not None:
+    elif rule is shapes.reshape and (target := node.input(1)) is not None:
         content = [] if target.content is None else list(target.content.flat)
         shape = tuple(content) if content and all(n > 0 for n in content) else None
     return shape

@@ -278,3 +278,14 @@ def windows(length: Length, kernel: int, stride: int, dilation: int, pads: int) 
     fit = math.floor((length + pads - dilation * (kernel - 1) - 1) / stride) + 1
     # ONNX Runtime makes something of a kernel that does not fit, or refuses to.
     return fit if fit > 0 else None
+
+
+def with_lengths(shape: Sequence[Length], axis: int, *lengths: Length) -> tuple[Length, ...]:
+    """Return a shape with some lengths in the place of one."""
+    return (*shape[:axis], *lengths, *shape[axis + 1 :])
+
+
+def first_axis(node: Node, axis: int) -> None:
+    """See that an operator that takes the first axis for its batch finds the rows there."""
+    if axis != 0:
+        node.mixes(f"takes axis {axis}, the batch axis, for another one")

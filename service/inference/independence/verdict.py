@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import UndeclaredAnswer
 from service.inference.batching import Batching
 from service.inference.independence import proof, trial
+from service.inference.independence.nodes import axis_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,7 +55,7 @@ def _try_rows(
     """Give the verdict on a graph whose operators do not prove it."""
     if refusal.mixes:
         return Batching("joint", "operators", str(refusal)), []
-    names = proof.axis_names(graph)
+    names = axis_names(graph)
     if len(names) > 1:
         called = ", ".join(map(repr, names))
         reason = f"its inputs' first axes have different names ({called}), and {refusal}"

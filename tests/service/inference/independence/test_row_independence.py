@@ -132,7 +132,7 @@ def test_an_end_past_every_batch_takes_all_rows(end, whole):
 
 def test_a_cut_that_answers_otherwise_than_its_trial_is_not_used(monkeypatch):
     """The whole graph answers for it."""
-    monkeypatch.setattr("service.inference.model.proof.prove", _no_proof)
+    monkeypatch.setattr("service.inference.independence.proof.prove", _no_proof)
     model_ = Model.load(small.three())
     assert (model_.batching.mode, model_.batching.evidence) == ("rows", "trial")
     rows = {"fruit": np.float32([[1, 2], [3, 4]])}

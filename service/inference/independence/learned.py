@@ -1,0 +1,73 @@
+"""How estimators and encoders of ai.onnx.ml treat the batch axis; see `rules`."""
+
+from __future__ import annotations
+
+from service.inference.independence.pictures import keeps_rows_first
+from service.inference.independence.values import Node, Value, first_axis, product
+
+MATRIX = 2
+
+
+def table(node: Node) -> list[Value]:
+    """Treat each row of a matrix by itself, and keep its shape."""
+    _matrix(node)
+    return keeps_rows_first(node)
+
+
+def _matrix(node: Node) -> None:
+    _, shape, _ = node.first()
+    if len(shape) != MATRIX:
+        node.mixes("takes all rows for one, since they are no matrix")
+
+
+def estimator(node: Node) -> list[Value]:
+    """Score each row of a matrix by itself: a label and scores, or targets."""
+    _matrix(node)
+    _, shape, axis = node.first()
+    first_axis(node, axis)
+    scores = Value((shape[0], node.fresh()), 0)
+    if node.op.endswith("Classifier"):
+        return [Value((shape[0],), 0), scores]
+    return [scores]
+
+
+def encode(node: Node) -> list[Value]:
+    """Put in a last axis that tells which category a value is."""
+    _, shape, axis = node.first()
+    return [Value((*shape, node.fresh()), axis)]
+
+
+def features(node: Node) -> list[Value]:
+    """Put the columns of matrices beside each other."""
+    lengths = set()
+    for value in node.inputs:
+        if value is None or value.shape is None or len(value.shape) != MATRIX or value.axis != 0:
+            node.mixes("takes an input for columns of rows that is none")
+        lengths.add(value.shape[0])
+    if len(lengths) != 1:
+        node.unknown("has operands whose rows differ in length")
+    return [Value((lengths.pop(), node.fresh()), 0)]
+
+
+def extract(node: Node) -> list[Value]:
+    """Take columns of rows, or of a list of constants the ones that rows name."""
+    data, places = node.inputs
+    if data is None or places is None or data.shape is None or places.shape is None:
+        node.unknown("has an operand of an unknown shape")
+    if data.axis is not None:
+        node.constant(1)
+        if len(data.shape) < MATRIX or data.axis == len(data.shape) - 1:
+            node.mixes("takes some of the rows by their place")
+        return [Value((*data.shape[:-1], node.fresh()), data.axis)]
+    if len(data.shape) != 1 or product(places.shape[: places.axis]) != 1:
+        node.unknown("looks up in more than one list")
+    # All places become one list, behind an axis of length 1.
+    return [Value((1, product(places.shape)), 1)]
+
+
+def distances(node: Node) -> list[Value]:
+    """Measure how far each row is from each of some constants."""
+    node.constant(1)
+    _, shape, axis = node.first()
+    first_axis(node, axis)
+    return [Value((shape[0], node.fresh()), 0)]

@@ -1,0 +1,208 @@
+"""How operators that choose, join or repeat parts of tensors treat the batch axis; see `rules`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.inference.independence.values import (
+    ALL_ROWS,
+    Node,
+    Size,
+    Value,
+    is_of_rows,
+    is_one,
+    with_lengths,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.inference.independence.values import Length
+
+# An end of a slice that is past every axis' end; and past the last row of every batch, since no
+# body has as many bytes.  The second is what tf2onnx writes for an end that is left out.
+PAST_THE_END = 2**31 - 1
+PAST_ALL_ROWS = 10**9
+MATRIX = 2
+
+
+def concat(node: Node) -> list[Value]:
+    """Put tensors one behind the other, row by row."""
+    values = [value for value in node.inputs if value is not None]
+    if any(value.axis is None for value in values):
+        node.mixes("puts a constant beside rows")
+    shapes = [value.shape or () for value in values]
+    axis = values[0].axis
+    if any(value.axis != axis for value in values) or len({len(shape) for shape in shapes}) > 1:
+        node.mixes("meets the batch axis of one operand with another axis of the other")
+    along_axis = node.axis(1, len(shapes[0]))
+    if along_axis == axis:
+        node.mixes("puts rows behind other rows")
+    if axis is None or len({shape[axis] for shape in shapes}) > 1:
+        node.unknown("has operands whose rows differ in length")
+    lengths = [shape[along_axis] for shape in shapes]
+    whole = sum(n for n in lengths if isinstance(n, int))
+    known = all(isinstance(length, int) for length in lengths)
+    return [Value(with_lengths(shapes[0], along_axis, whole if known else node.fresh()), axis)]
+
+
+def split(node: Node) -> list[Value]:
+    """Cut along an axis that is not the batch."""
+    node.constant()
+    _, shape, axis = node.first()
+    along_axis = node.axis(0, len(shape))
+    if along_axis == axis:
+        node.mixes("cuts the batch into parts")
+    return [Value(with_lengths(shape, along_axis, node.fresh()), axis) for _ in range(node.outputs)]
+
+
+def cut(node: Node) -> list[Value]:
+    """Take a part of axes that are not the batch."""
+    _, shape, axis = node.first()
+    starts, ends = node.number(1, "starts"), node.number(2, "ends")
+    if starts is None or ends is None:
+        node.unknown("names no part")
+    axes = node.number(3, "axes") or list(range(len(starts)))
+    steps = node.number(4, "steps") or [1] * len(starts)
+    made = list(shape)
+    for start, end, along_axis, step in zip(starts, ends, axes, steps, strict=True):
+        place = node.place(along_axis, len(shape))
+        length = shape[place]
+        everything = start == 0 and step == 1 and _is_end(end, length)
+        if everything:
+            continue
+        if place == axis:
+            node.mixes("takes some of the rows alone")
+        numbers = (start, end, step, length)
+        whole = [int(number) for number in numbers if not isinstance(number, Size)]
+        if any(map(is_of_rows, numbers)):
+            node.mixes("takes a part that depends on the number of rows")
+        if len(whole) == len(numbers) and whole[2] > 0:
+            made[place] = len(range(*slice(*whole[:3]).indices(whole[3])))
+        else:
+            made[place] = node.fresh()
+    return [Value(tuple(made), axis)]
+
+
+def _is_end(end: Any, length: Length) -> bool:
+    if isinstance(end, Size):
+        return bool(end == length)
+    return bool(end >= (PAST_ALL_ROWS if length == ALL_ROWS else PAST_THE_END))
+
+
+def gather(node: Node) -> list[Value]:
+    """Look up places: of each row in a constant, or the same places in each row."""
+    data, places = node.inputs
+    if data is None or places is None or data.shape is None or places.shape is None:
+        node.unknown("has an operand of an unknown shape")
+    at = node.axis(0, len(data.shape))
+    made = with_lengths(data.shape, at, *places.shape)
+    if data.axis is None:
+        node.constant(0)
+        return [Value(made, at + (places.axis or 0))]
+    if places.axis is not None:
+        node.mixes("looks up in all rows what each row names")
+    node.constant(1)
+    if data.axis == at:
+        node.mixes("takes some of the rows by their place")
+    axis = data.axis if data.axis < at else data.axis - 1 + len(places.shape)
+    return [Value(made, axis)]
+
+
+def gather_elements(node: Node) -> list[Value]:
+    """Look up places along an axis that is not the batch, in each row what it names."""
+    data, places = node.inputs
+    if data is None or places is None or data.shape is None or places.shape is None:
+        node.unknown("has an operand of an unknown shape")
+    if data.axis is None or data.axis != places.axis:
+        node.mixes("looks up in rows what is none of theirs")
+    if data.shape[data.axis] != places.shape[data.axis]:
+        node.unknown("has operands whose rows differ in length")
+    if node.axis(0, len(data.shape)) == data.axis:
+        node.mixes("takes some of the rows by their place")
+    return [Value(places.shape, places.axis)]
+
+
+def gather_nd(node: Node) -> list[Value]:
+    """Look up the places that each row names, in a constant or in itself."""
+    data, places = node.inputs
+    if data is None or places is None or data.shape is None or places.shape is None:
+        node.unknown("has an operand of an unknown shape")
+    batches, depth = node.attributes.get("batch_dims", 0), places.shape[-1]
+    if not isinstance(depth, int) or places.axis == len(places.shape) - 1:
+        node.unknown("looks up places of an unknown depth")
+    made = places.shape[:-1] + data.shape[batches + depth :]
+    in_itself = data.axis == places.axis == 0 and batches > 0 and data.shape[0] == places.shape[0]
+    if not in_itself and not (data.axis is None and not data.is_counted and batches == 0):
+        node.mixes("looks up in all rows what each row names")
+    return [Value(made, places.axis)]
+
+
+def tile(node: Node) -> list[Value]:
+    """Repeat along axes that are not the batch, or a constant for each row."""
+    value, repeats = node.inputs[0], node.number(1, "repeats")
+    if value is None or value.shape is None or repeats is None or len(repeats) != len(value.shape):
+        node.unknown("repeats what is not known, or how often")
+    of_rows = [place for place, times in enumerate(repeats) if is_of_rows(times)]
+    if value.axis is None and len(of_rows) == 1 and not value.is_counted:
+        axis = of_rows[0]
+    elif value.axis is None or of_rows or not is_one(repeats[value.axis]):
+        node.mixes("repeats the batch")
+    else:
+        axis = value.axis
+    made = [length * times for length, times in zip(value.shape, repeats, strict=True)]
+    return [Value(tuple(made), axis)]
+
+
+def pad(node: Node) -> list[Value]:
+    """Add to axes that are not the batch."""
+    node.constant()
+    _, shape, axis = node.first()
+    pads = node.number(1, "pads")
+    axes = node.number(3, "axes") or list(range(len(shape)))
+    if pads is None or len(pads) != 2 * len(axes):
+        node.unknown("adds what is not known")
+    made = list(shape)
+    for place, *both in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        at = node.place(place, len(shape))
+        if both == [0, 0]:
+            continue
+        if at == axis:
+            node.mixes("adds rows of its own")
+        made[at] = _added(node, made[at], both)
+    return [Value(tuple(made), axis)]
+
+
+def _added(node: Node, length: Length, both: Sequence[Length]) -> Length:
+    numbers = [number for number in (length, *both) if not isinstance(number, Size)]
+    return sum(numbers) if len(numbers) == len(both) + 1 else node.fresh()
+
+
+def one_hot(node: Node) -> list[Value]:
+    """Put in an axis that tells which class a value is."""
+    node.constant()
+    _, shape, axis = node.first()
+    at = node.axis(-1, len(shape) + 1)
+    made = (*shape[:at], node.fresh(), *shape[at:])
+    return [Value(made, axis + (at <= axis))]
+
+
+def triangle(node: Node) -> list[Value]:
+    """Keep a triangle of each matrix."""
+    node.constant()
+    value, shape, axis = node.first()
+    if axis >= len(shape) - MATRIX:
+        node.mixes("keeps of each row what its place says")
+    return [Value(shape, value.axis)]
+
+
+def reverse(node: Node) -> list[Value]:
+    """Turn the first steps of each row around."""
+    value, shape, axis = node.first()
+    batch = node.place(node.attributes.get("batch_axis", 1), len(shape))
+    if axis != batch:
+        node.mixes("turns the order of the rows around")
+    lengths = node.input(1)
+    if lengths is None or lengths.axis != 0 or lengths.shape != (shape[axis],):
+        node.mixes("has lengths that are not each row's own")
+    return [Value(shape, value.axis)]
