@@ -51,7 +51,8 @@ def serve(file: str | None, **flags: Any) -> None:
         raise click.UsageError(message)
     settings = all_settings.load(**{**flags, "models": file or flags["models"]})
     names = look(settings.models).by_name.keys()
-    from service.server.supervisor import Workers, listen
+    from service.server.listening import listen
+    from service.server.supervisor import Workers
 
     # Before the first fork: whoever comes of it logs in the same way.
     logs.set_up()

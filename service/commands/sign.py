@@ -1,4 +1,7 @@
-"""`triceps sign`: give a foreign `model.onnx` the names that its graph cannot hold."""
+"""`triceps sign`: give a foreign `model.onnx` the names that its graph cannot hold.
+
+It is one idea: each option is read, checked against the signature and written into it.
+"""
 
 from __future__ import annotations
 

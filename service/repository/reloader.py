@@ -6,6 +6,8 @@
 
 Looking is one pass over the files' stamps.  All the while requests are answered by the repository
 that is current, and one that has begun to be answered ends as it began.
+
+It is one idea: all of it is about which repository is the current one, under one lock.
 """
 
 from __future__ import annotations

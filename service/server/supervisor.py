@@ -6,6 +6,8 @@ One listener, so that a port that is taken is an error and not a silent share of
 handed out by count, so that the few that keep-alive clients open do not crowd into one worker;
 and a worker that dies takes only its own with it.  A connection is accepted only once a worker has
 room for it: until then it waits in the kernel's backlog, and nobody closes it.
+
+It is one idea: one loop, which hands out, looks after and ends what it has started.
 """
 
 from __future__ import annotations
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _HANDLED = (*_STOPPING, signal.SIGHUP)
 # Connections that a worker has been given and has not taken yet: fewer than a socket pair holds.
@@ -64,10 +65,6 @@ RECENT_SECONDS = 10
 OPEN_SECONDS = 5
 # How long room is waited for, after the grace, for those who are in the backlog.
 LAST_SECONDS = 1
-
-
-class CannotListenError(TricepsError):
-    """The address is taken, or not ours to listen on."""
 
 
 @dataclass
@@ -94,29 +91,6 @@ class _Worker:
     def open(self) -> int:
         """How many connections it has, those among them that it has not taken yet."""
         return self.given - self.status[CLOSED]
-
-
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket.
-
-    Raises:
-        CannotListenError: the port is taken, or the address is none of this machine's.
-    """
-    where = f"{settings.host}:{settings.port}"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise CannotListenError(
-            f"cannot listen on {where}: {error.strerror}; choose another with --port or --host"
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 class Workers:

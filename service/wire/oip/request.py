@@ -7,21 +7,19 @@ Everything that is wrong with it is noted, each by its place.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from service.errors import nearest
 from service.signature import Tensor
 from service.wire import tensors
-from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
+from service.wire.body import Notes, count, key, listing, refuse_unknown, show
 from service.wire.columns import as_many
 from service.wire.oip import binary
+from service.wire.oip.tensor import is_whole, shape_of, size_of, values_of, whole_shape_of
 from service.wire.scalars import RANGES, fits
-from service.wire.values import MISSING, Rows, read_tensor, shown
+from service.wire.values import MISSING, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -46,10 +44,6 @@ KEYS = ("id", "inputs", "outputs", "parameters", "model_name", "model_version")
 INPUT_KEYS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_KEYS = ("name", "parameters")
 _SHARED_MEMORY = "shared_memory_"
-_MOST = 2**63 - 1
-_SHOWN_AXES = 8
-# Rows of nothing are as many as their sender likes, for no more bytes; their answers are not.
-_MOST_EMPTY = 1024
 # Past so many inputs or outputs for each that there is, they are not gone through.
 _MOST_NAMED = 64
 
@@ -123,7 +117,7 @@ def plan(known: Known, said: dict[str, Any], *, whole: bool) -> Plan:
             expected = "other names than headers and triton_…, which Triton keeps for itself"
             notes.add(f"parameters{key(reserved)}", expected, "one of those")
     timeout = parameters.get("timeout")
-    if timeout is not None and not _is_whole(timeout, 1):
+    if timeout is not None and not is_whole(timeout, 1):
         notes.add("parameters.timeout", "a whole number of microseconds, from 1", show(timeout))
     wanted = _read_outputs(known, said, parameters, notes)
     heads = tuple(output.head for output in wanted)
@@ -134,10 +128,6 @@ def plan(known: Known, said: dict[str, Any], *, whole: bool) -> Plan:
     notes.stop()
     seconds = None if timeout is None else timeout / 1e6
     return Plan(Query(arrays, heads, wanted, name, seconds), pieces)
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return type(value) is int and least <= value <= _MOST
 
 
 def _parameters(holder: Mapping[str, Any], at: str, notes: Notes) -> Mapping[str, Any]:
@@ -238,7 +228,7 @@ def _read_outputs(
 
 def _check_classes(classes: Any, head: Head, at: str, notes: Notes) -> None:
     at = f"{at}.parameters.classification"
-    if not _is_whole(classes, 1):
+    if not is_whole(classes, 1):
         notes.add(at, "how many classes, a whole number from 1", show(classes))
     elif head.tensor.dtype == "string":
         notes.add(at, f"numbers to choose the highest of, and {head.name} is BYTES", show(classes))
@@ -262,7 +252,7 @@ def _read_inputs(
         if entry.get("datatype", MISSING) != DATATYPES[tensor.dtype]:
             received = shown(entry.get("datatype", MISSING))
             notes.add(f"{at}.datatype", DATATYPES[tensor.dtype], received)
-        read_shape = _whole_shape if known.is_whole else _shape
+        read_shape = whole_shape_of if known.is_whole else shape_of
         shape = read_shape(entry, tensor, at, notes)
         if shape is None:
             continue
@@ -275,104 +265,14 @@ def _read_inputs(
             notes.add(f"{at}.shape[0]", expected, count(shape[0], "row"))
         wanted = Tensor(name, tensor.dtype, shape)
         if parameters.get("binary_data_size") is not None:
-            size = _size(parameters["binary_data_size"], entry, wanted, at, notes)
+            size = size_of(parameters["binary_data_size"], entry, wanted, at, notes)
             kept = name if name in needed else ""
             pieces.append(binary.Piece(kept, size, tensor.dtype, shape, f"{at}.data"))
         else:
-            found = _values(entry, wanted, f"{at}.data", notes)
+            found = values_of(entry, wanted, f"{at}.data", notes)
             if name in needed and found is not None:
                 arrays[name] = found
     missing = [name for name in needed if name not in seen]
     if missing and isinstance(said.get("inputs"), list):
         notes.add("inputs", f"all of {listing(needed)}", f"no {listing(missing)}")
     return arrays, tuple(pieces)
-
-
-def _shape(
-    entry: Mapping[str, Any], tensor: Tensor, at: str, notes: Notes
-) -> tuple[int, ...] | None:
-    """An input's shape, if it is one of the tensor's."""
-    given = entry.get("shape", MISSING)
-    more = ""
-    if (
-        isinstance(given, list)
-        and len(given) == len(tensor.shape) + 1
-        and _is_whole(given[0], 1)
-        and all(
-            _is_whole(length, 0) and axis in (None, length)
-            for length, axis in zip(given[1:], tensor.shape, strict=True)
-        )
-    ):
-        if too_many(given[0], f"{at}.shape[0]", notes):
-            return None
-        if all(given) or max(given) <= _MOST_EMPTY:
-            return tuple(given)
-        more = f", and no axis above {_MOST_EMPTY} beside one of 0"
-    axes = ["rows", *("any" if axis is None else str(axis) for axis in tensor.shape)]
-    expected = f"[{', '.join(axes)}], with 1 row at least{more}"
-    notes.add(f"{at}.shape", expected, _shown_shape(given))
-    return None
-
-
-def _whole_shape(
-    entry: Mapping[str, Any], tensor: Tensor, at: str, notes: Notes
-) -> tuple[int, ...] | None:
-    """An input's shape, if it is one of the whole tensor's: no axis of its is for rows."""
-    given = entry.get("shape", MISSING)
-    if (
-        isinstance(given, list)
-        and len(given) == len(tensor.shape)
-        and all(
-            _is_whole(length, 1) if axis is None else type(length) is int and length == axis
-            for length, axis in zip(given, tensor.shape, strict=True)
-        )
-    ):
-        return tuple(given)
-    axes = ["1 or more" if axis is None else str(axis) for axis in tensor.shape]
-    notes.add(f"{at}.shape", f"[{', '.join(axes)}]", _shown_shape(given))
-    return None
-
-
-def _shown_shape(given: Any) -> str:
-    """What stands in the place of a shape, in a message."""
-    legible = (
-        isinstance(given, list)
-        and len(given) <= _SHOWN_AXES
-        and not any(isinstance(length, (dict, list)) for length in given)
-    )
-    return json.dumps(given)[:40] if legible else shown(given)
-
-
-def _size(size: Any, entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes) -> int:
-    """The bytes of an input that follows the JSON, which its dtype and shape must have."""
-    if entry.get("data") is not None:
-        expected = "no data in the JSON, since binary_data_size says that it follows"
-        notes.add(f"{at}.data", expected, show(entry["data"]))
-    right = binary.size_of(wanted.dtype, wanted.fixed)
-    least = 4 * (wanted.size or 0)
-    if _is_whole(size, 0) and (size >= least if right is None else size == right):
-        return int(size)
-    expected = f"at least {least}" if right is None else str(right)
-    expected = f"{expected}, the bytes of {wanted}"
-    notes.add(f"{at}.parameters.binary_data_size", expected, show(size))
-    return 0
-
-
-def _values(entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes) -> NDArray[Any] | None:
-    """An input's values from the JSON, flat or nested."""
-    data = entry.get("data", MISSING)
-    if wanted.dtype == "float16":
-        notes.add(at, "binary data, since FP16 has no form in JSON", shown(data))
-        return None
-    if isinstance(data, np.ndarray):
-        return data.reshape(wanted.fixed)
-    if data is MISSING or data is None:
-        expected = "the values, flat or nested, or the parameter binary_data_size"
-        notes.add(at, expected, shown(data))
-        return None
-    if not wanted.shape and isinstance(data, list) and len(data) == 1:
-        # A scalar is the only one of its values.
-        data = data[0]
-    # All of it is one row of a tensor in just that shape: flat or nested, with the same words.
-    found = read_tensor(wanted, Rows([data], lambda _: at), notes)
-    return found[wanted.name].reshape(wanted.fixed) if found else None
