@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.http.connection import Connection, Request
+from service.http.connection import Connection
 from service.http.request import Request
 from service.inference.lane import LEAST_WAITING, PACED_RUNS, Lane
 from service.inference.model import Model

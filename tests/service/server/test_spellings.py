@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from service.http.connection import Request
 from service.http.request import Request
 from service.inference.lane import PACED_RUNS, Lane
 from service.inference.model import Model
