@@ -1,1 +1,1 @@
-"""HTTP/1.1 on a socket, and what every request passes: tokens, TLS, flow control, names."""
+"""HTTP/1.1 on a socket: connections, flow control, TLS, tokens, CORS and request IDs."""

@@ -1,9 +1,9 @@
-"""Access: whether the token of a request lets it do what it asks for.
+"""Access control by tokens.
 
     Authorization: Bearer … ─ SHA-256 ─▶ an entry of the file ─ its scopes, its models ─▶ its name
 
-No scope is in another: who may have models loaded need not see a prediction.  An entry's models
-limit whatever names a model, and close what tells of all of them.
+No scope includes another: a token that may load models need not be good for predictions.  If an
+entry has models, requests for other models are refused, and so are pages about all models.
 """
 
 from __future__ import annotations
@@ -26,52 +26,55 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Who asks where no tokens are told apart.
+# The entry of every client where no tokens are required.
 ANYBODY = Entry("", b"", frozenset((PREDICT, METRICS)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """What one state of the file says.
+    """The entries of the tokens file, and a cache of those that were found before, by digest.
 
-    `known` remembers by digest whose token has been found before; both go together when the file
-    changes, so that nothing is remembered of a token that is gone.
+    A change of the file replaces both at once, so that no removed token stays in the cache.
     """
 
     entries: tuple[Entry, ...]
     known: dict[bytes, Entry] = field(default_factory=dict)
 
     def find(self, token: str) -> Entry | None:
-        """Whose token it is."""
-        # One SHA-256, and no slow hash as for passwords: tokens are 32 random bytes, which nobody
-        # finds by trying, however fast that is.
+        """Return the entry of a token, or `None` if the token is unknown."""
+        # A single SHA-256, not a slow hash as for passwords: tokens are 32 random bytes, which
+        # cannot be guessed, however fast each guess is checked.
         digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
-        # Only digests are kept and compared, and only those that were right: so there are never
-        # more than entries, strangers do not fill it, and how long the look-up takes tells
-        # nothing of a token, since nobody can choose what a guess is hashed to.
-        found = self.known.get(digest)
-        if found is None:
+        # The cache holds only digests, and only of valid tokens.  So it never has more items than
+        # the file has entries, and wrong tokens do not fill it.  The time of a look-up reveals
+        # nothing about a token, since a client cannot choose the digest of a guess.
+        match = self.known.get(digest)
+        if match is None:
             for entry in self.entries:
-                # All of them, equally long each, wherever the right one stands.
+                # Every entry is compared, so the time does not depend on the place of the match.
                 if hmac.compare_digest(entry.digest, digest):
-                    found = entry
-            if found is not None:
-                self.known[digest] = found
-        return found
+                    match = entry
+            if match is not None:
+                self.known[digest] = match
+        return match
 
 
 class Access:
-    """Whose requests are answered; safe to share between threads."""
+    """The rules by which requests are admitted; safe to share between threads."""
 
     def __init__(self, file: Watched[_Tokens] | None) -> None:
         self._file = file
 
     @classmethod
     def open(cls, file: Path | str) -> Access:
-        """By the tokens of a file; where that is empty, all may do what is not an admin's.
+        """Return the access that a tokens file grants.
+
+        Args:
+            file: the tokens file.  If it is empty, no token is required, and nothing that needs
+                the scope admin is allowed.
 
         Raises:
-            TokensError: it cannot be read, or is wrong.
+            TokensError: the file cannot be read, or is wrong.
         """
         if not file:
             return cls(None)
@@ -79,33 +82,34 @@ class Access:
         watched = Watched(
             lambda: _look_at(path),
             lambda: _Tokens(tokens.read(path)),
-            lambda now: _tell_of_change(path, now),
-            _tell_of_failure,
+            lambda now: _log_change(path, now),
+            _log_failure,
         )
         warn_of_readers(path, log)
         return cls(watched)
 
     @property
     def is_on(self) -> bool:
-        """Whether tokens are asked for."""
+        """Whether a token is required."""
         return self._file is not None
 
     def check(self, authorization: str, scope: str | None, model: str | None) -> str:
-        """The name of a request's token; empty where none is asked for.
+        """Check the token of a request, and return the token's name; empty if none is required.
 
         Args:
-            authorization: the header of that name; empty without one.
-            scope: what the request needs; `None` is open to everybody.
-            model: what it asks; `ALL` if that tells of every one, `None` if of none.
+            authorization: the Authorization header; empty without one.
+            scope: the scope that the request needs; `None` if it needs none.
+            model: the name of the model that the request is for; `ALL` if its answer is about every
+                model, `None` if it is about none.
 
         Raises:
-            Unauthorized: there is no token, or nobody knows it.
-            Forbidden: it is for other things, or other models.
+            Unauthorized: there is no token, or it is unknown.
+            Forbidden: the token has other scopes, or is for other models.
         """
         return self.admit(authorization, scope, model).name
 
     def admit(self, authorization: str, scope: str | None, model: str | None) -> Entry:
-        """As `check`, and all that is known of the token."""
+        """Check the token of a request as `check` does, and return its entry."""
         if scope is None:
             return ANYBODY
         if self._file is None:
@@ -124,8 +128,8 @@ class Access:
                 f"{_listed(entry.scopes)}"
             )
         if entry.models and model is not None and model not in entry.models:
-            # Of other models it says nothing, be they there or not; nor which one is the default,
-            # whose name need not stand in the request.
+            # The message tells nothing about other models, not even whether they exist; nor does it
+            # name the default model, which the request need not have named.
             what = "every model" if model == ALL else "the model that is asked"
             raise Forbidden(
                 f"token {entry.name!r}: expected one for {what}, received one for "
@@ -134,7 +138,7 @@ class Access:
         return entry
 
     def allows(self, authorization: str, scope: str | None, model: str | None) -> bool:
-        """Whether `check` would pass, for what is told to some and answered to all."""
+        """Return whether `check` would pass, for pages that show some clients more than others."""
         try:
             self.admit(authorization, scope, model)
         except (Unauthorized, Forbidden):
@@ -142,10 +146,12 @@ class Access:
         return True
 
     def identify(self, authorization: str) -> Entry:
-        """Whose token it is, whatever that is for; where none is asked for, everybody is nobody.
+        """Return the entry of a request's token, whatever its scopes and models are.
+
+        Where no token is required, that is `ANYBODY`.
 
         Raises:
-            Unauthorized: there is no token, or nobody knows it.
+            Unauthorized: there is no token, or it is unknown.
         """
         if self._file is None:
             return ANYBODY
@@ -158,17 +164,17 @@ class Access:
         if entry is None:
             raise Unauthorized(
                 "Authorization: expected a token of this service, received one that it does not "
-                "know, or not any more"
+                "know, or no longer knows"
             )
         return entry
 
     def keep_up(self) -> None:
-        """Take over what has changed, where nobody asks."""
+        """Load a changed file even if no request arrives."""
         if self._file is not None:
             self._file.current()
 
     def look_again(self) -> None:
-        """Look at the file before the next request is answered."""
+        """Have the file checked for changes before the next request is answered."""
         if self._file is not None:
             self._file.look_again()
 
@@ -180,18 +186,21 @@ def _look_at(path: Path) -> tuple[int, ...]:
         raise TokensError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _tell_of_change(path: Path, now: _Tokens) -> None:
+def _log_change(path: Path, now: _Tokens) -> None:
     log.info("%s: has changed, and has %d tokens", path, len(now.entries))
     warn_of_readers(path, log)
 
 
-def _tell_of_failure(error: TricepsError) -> None:
-    log.error("%s; the tokens of before hold", error)
+def _log_failure(error: TricepsError) -> None:
+    log.error("%s; the previous tokens stay valid", error)
 
 
 def warning(host: str, tokens_file: Path | str) -> str | None:
-    """What to tell who starts a service that others can reach and that asks nobody for a token."""
-    if tokens_file or _is_own(host):
+    """Return the warning for a service that other machines can reach and that needs no token.
+
+    `None` if tokens are required, or only this machine can reach `host`.
+    """
+    if tokens_file or _is_loopback(host):
         return None
     return (
         f"whoever reaches {host} may use this service: no tokens are asked for. Make one by "
@@ -199,8 +208,8 @@ def warning(host: str, tokens_file: Path | str) -> str | None:
     )
 
 
-def _is_own(host: str) -> bool:
-    """Whether an address is this machine's alone."""
+def _is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:

@@ -77,9 +77,9 @@ class Connection(asyncio.Protocol):
         """Serve one connection.
 
         Args:
-            connections: what it shares with the others of its worker.
+            connections: the state that it shares with the other connections of its worker.
             handler: answers its requests.
-            on_closed: called when it has ended.
+            on_closed: called once the connection is closed.
         """
         self._connections = connections
         self._handler = handler
@@ -90,23 +90,23 @@ class Connection(asyncio.Protocol):
         # The header block that a chunk begins with, if the chunk has all of it, and the number of
         # bytes that follow it there.
         self._block: tuple[bytes, int] = b"", 0
-        # Received and not parsed yet, since the requests before have to be answered first.
+        # Bytes that are received and not parsed yet: the requests before have to be answered first.
         self._unparsed = b""
         self._waiting: deque[Request] = deque()
         # Whether a request is being answered, or the next one is about to be.
         self._answering = False
-        # Bytes of bodies that are here and not answered.
+        # Bytes of bodies whose requests are not answered yet.
         self._held = 0
         self._reading = True
         # Whether the client has too much to read, and whether the next request waits for that.
         self._paused = False
         self._parked = False
         self._half_close: HalfClose | None = None
-        # The answer to what was refused, while answers before it have not been given.
+        # The answer to a refused request, until the answers before it have been sent.
         self._refusal = b""
-        # Whether nothing has been asked yet.
+        # Whether no request has begun yet.
         self._fresh = True
-        # When the last request began, or the last answer was given.
+        # The time when the last request began or the last answer was sent.
         self._since = connections.now
         self._progress = Progress(connections.now)
 
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
     # asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Set the socket's limits, and register the connection."""
         # uvloop's transports are asyncio's in all but their class.
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(flow_control.HIGH_WATER)
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._connections.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
-        """Forget the connection; requests of it that have not run yet are dropped."""
+        """Forget the connection, and drop its requests that have not run yet."""
         self._transport = None
         self._release(self._held)
         self._connections.unread.forget(self)
@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
             at = data.find(b"\r\n\r\n")
             end = at + 4
             self._block = (b"", 0) if at < 0 else (data[:end], len(data) - end)
-            # The parser, which is between two requests, would make the same of the same bytes.
+            # Between two requests, the parser would make the same request from the same bytes.
             block = self._connections.header_cache.get(self._block[0])
             if block is not None and block.size == self._block[1] and self._hold(block.size):
                 self._fresh = False
@@ -171,9 +171,9 @@ class Connection(asyncio.Protocol):
             self._feed_large(data)
 
     def eof_received(self) -> bool:
-        """Answer what has been asked; the client asks no more, if it is still there.
+        """Answer the requests that have arrived; the client sends no more, or has gone.
 
-        TLS has no end that is closed alone: a client that closes its end has gone.
+        TLS cannot be closed at one end alone: a client that closes its end has gone.
         """
         transport = self._transport
         if transport is None:
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
-        """Neither read nor answer on: the client has more to read than it should have."""
+        """Stop reading and answering: unread answers are above the high-water mark."""
         self._paused = True
         if self._transport is not None:
             left = self._transport.get_write_buffer_size()
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
             self._control_reading()
 
     def resume_writing(self) -> None:
-        """Go on: the client has read."""
+        """Resume reading and answering: the client has read its answers."""
         self._paused = False
         self._progress.note(self._connections.now, self._parser.received)
         self._connections.unread.forget(self)
@@ -234,8 +234,8 @@ class Connection(asyncio.Protocol):
         elif (
             b"expect" in headers
             and headers[b"expect"].lower() == b"100-continue"
-            # HTTP/1.0 has no interim answers; and while others are still being answered, this would
-            # be taken for theirs.
+            # HTTP/1.0 has no interim answers; and while earlier requests are being answered, the
+            # client would take this one for theirs.
             and parser.version == "1.1"
             and not self._answering
             and not parser.stopped
@@ -262,12 +262,12 @@ class Connection(asyncio.Protocol):
     def refuse(self, error: RequestError) -> None:
         """Answer with an error, after the requests before it, and read no more.
 
-        Nothing after it can be read, since the next request may begin anywhere.
+        Nothing after it can be parsed, since the next request may begin anywhere.
         """
         parser = self._parser
         if self._transport is None or parser.stopped:
             return
-        # Between two requests, the parser has the target and the headers of the one before.
+        # Between two requests, the parser still has the target and the headers of the last one.
         request = (parser.target, parser.headers) if parser.in_request else (b"", {})
         self._release(parser.stop())
         self._unparsed = b""
@@ -327,7 +327,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def check(self, now: float) -> None:
-        """Close the connection, or refuse its request, if one of its timeouts is over.
+        """Close the connection, or refuse its request, if one of its timeouts has passed.
 
         Args:
             now: the time, by the loop's clock.
@@ -340,7 +340,7 @@ class Connection(asyncio.Protocol):
         if self._paused or transport.is_closing():
             self._check_reader(transport, now)
         elif self._answering:
-            # Until that is over, the client has nothing to read and need not send.
+            # Until the answer is sent, the client has nothing to read and need not send.
             self._progress.note(now, parser.received)
         elif parser.stopped:
             if quiet > timeouts.linger:
@@ -356,10 +356,10 @@ class Connection(asyncio.Protocol):
             if quiet > timeouts.idle or (self._connections.closing and not is_asking_soon):
                 self._close(transport)
 
-    # Below are steps of the above.
+    # Steps of the methods above.
 
     def _feed_large(self, data: bytes) -> None:
-        """Parse a large chunk: one request as it is, and several one by one."""
+        """Parse a large chunk: a single request at once, and several one by one."""
         block, _ = self._block
         if block and not self._answering:
             self._parser.feed(block)
@@ -386,15 +386,15 @@ class Connection(asyncio.Protocol):
         try:
             self._handler.answer(request)
         except Exception:
-            # Nobody else would answer it, and its client must not wait for ever.
+            # Nothing else answers the request, and its client must not wait for ever.
             log.exception("%r could not be answered", request.target)
             self.abort()
 
     def _go_on(self) -> None:
-        """Have the next request of a pipeline answered; parse until there is one.
+        """Have the next pipelined request answered; parse until there is one.
 
-        The event loop calls this, and never the answer before: however many requests are refused at
-        once, the stack is no deeper, and other connections are served in between.
+        The event loop calls this, never the code that sent the answer before: however many requests
+        are refused at once, the stack is no deeper, and other connections are served in between.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -420,7 +420,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._half_close is not None or transport.is_closing():
             return
-        # After a refusal, bytes are read and passed over.
+        # After a refusal, bytes are read and dropped.
         reads = self._parser.stopped or not (
             self._paused or self._unparsed or len(self._waiting) >= MAX_AHEAD
         )
@@ -432,9 +432,9 @@ class Connection(asyncio.Protocol):
                 transport.pause_reading()
 
     def _send_refusal(self, transport: asyncio.Transport) -> None:
-        """Send a refusal, and close a little later.
+        """Send a refusal; `check` closes the connection a little later.
 
-        To close while bytes are unread sends a reset, which may overtake the answer.
+        Closing while bytes are unread sends a reset, which may overtake the answer.
         """
         answer, self._refusal = self._refusal, b""
         transport.write(answer if self._half_close is None else self._half_close.unsent(answer))
@@ -443,7 +443,7 @@ class Connection(asyncio.Protocol):
             transport.write_eof()
 
     def _check_reader(self, transport: asyncio.Transport, now: float) -> None:
-        """Cut off a client that does not read what waits for it."""
+        """Close the connection at once if its client has stopped reading its answers."""
         left = transport.get_write_buffer_size()
         if left != self._progress.reached:
             self._progress.note(now, left)
@@ -453,13 +453,12 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _close(self, transport: asyncio.Transport) -> None:
-        """Close once the answers are sent; `check` cuts off a client that does not read them."""
+        """Close once the answers are sent; `check` closes at once if the client does not read."""
         self._progress.note(self._connections.now, transport.get_write_buffer_size())
         transport.close()
 
     def _abort_soon(self) -> None:
-        # Threads that decode ask whether a client is there, and a transport is for the loop's
-        # thread alone.
+        # Threads that decode call `is_open`, and only the loop's thread may use a transport.
         self._connections.loop.call_soon_threadsafe(self.abort)
 
     def _too_busy(self) -> TooBusy:
@@ -471,7 +470,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _hold(self, size: int) -> bool:
-        """Hold `size` bytes of a body more, if there is room."""
+        """Count `size` more bytes of a body as held, if there is room for them."""
         bodies = self._connections.bodies
         if not bodies.fits(self._held, size):
             return False
@@ -480,6 +479,6 @@ class Connection(asyncio.Protocol):
         return True
 
     def _release(self, size: int) -> None:
-        """Hold `size` bytes of bodies no more."""
+        """Count `size` bytes of bodies as released."""
         self._held -= size
         self._connections.bodies.held -= size

@@ -1,4 +1,4 @@
-"""What the connections of one worker share: bounds, a clock, and a cache of header blocks."""
+"""The state that one worker's connections share: bounds, a clock and a header cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How often connections are looked at while they are closed, in seconds.
+# The seconds between two checks of the connections while they are being closed.
 CLOSING_SECONDS = 0.02
 
 
@@ -32,13 +32,13 @@ class Connections:
         *,
         guarded: bool,
     ) -> None:
-        """Have no connections yet.
+        """Begin with no connections.
 
         Args:
-            loop: the event loop that they are read and written in.
-            max_body: the bytes that one body may have.
+            loop: the event loop that reads and writes them.
+            max_body: the largest body, in bytes.
             max_in_flight: the bytes that all bodies together may have.
-            guarded: whether a body is read only for a client that has a token.
+            guarded: whether a body is read only if the client has sent a token.
         """
         self.loop = loop
         self.max_body = max_body
@@ -55,7 +55,7 @@ class Connections:
         self.now = 0.0
         """The time of the loop's clock at the last `tick`."""
         self.date = b""
-        """The header line of that name."""
+        """The Date header line."""
         self.tick()
 
     def tick(self) -> None:
@@ -78,7 +78,7 @@ class Connections:
         self.draining = self.closing = True
         deadline = self.loop.time() + seconds
         while self.open and self.loop.time() < deadline:
-            # First, so that what has been sent meanwhile is read.
+            # The sleep comes first, so that requests that have arrived meanwhile are read.
             await asyncio.sleep(CLOSING_SECONDS)
             for connection in list(self.open):
                 connection.check(self.loop.time())

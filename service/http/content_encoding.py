@@ -1,4 +1,4 @@
-"""What HTTP does to a body on its way: its type, its compression, both ways."""
+"""Content types and content encodings: how bodies and answers are typed and compressed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from service.wire.body import wrong
 
 # The header lines of nearly every answer.
 JSON = b"content-type: application/json\r\nvary: Accept-Encoding\r\n"
-# Below this an answer is not worth compressing: it fits one packet either way.
+# An answer of fewer bytes is not worth compressing: it fits into one packet either way.
 SMALLEST_GZIP = 1024
-# zlib's word for each encoding that a body may come in; RFC 9110's deflate is what zlib calls zlib.
+# zlib's window bits for each content encoding that a body may have; RFC 9110's deflate is zlib's
+# own format.
 _WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
 def read(
     body: bytes, content_type: str, encoding: str, max_body: int, kinds: tuple[str, ...]
 ) -> bytes:
-    """A request's body, inflated where it came compressed.
+    """Return the body of a request, inflated if it is compressed.
 
     Args:
-        body: as sent.
-        content_type: the header of that name; empty without one.
-        encoding: the Content-Encoding; empty without one.
-        max_body: the most bytes that are taken, as sent and once inflated.
-        kinds: content types that are read; none: any is.
+        body: the bytes as sent.
+        content_type: the Content-Type header; empty without one.
+        encoding: the Content-Encoding header; empty without one.
+        max_body: the largest body, in bytes, both as sent and once inflated.
+        kinds: the content types that are accepted; if there are none, any type is.
 
     Raises:
-        NotJSON: it is said to be of another kind, or is compressed in a way that is not read.
-        TooLarge: it has more than `max_body` bytes, or inflates to more.
-        BadRequest: it is not the gzip it is said to be.
+        NotJSON: the content type or the content encoding is not accepted.
+        TooLarge: the body has more than `max_body` bytes, or inflates to more.
+        BadRequest: the body is not compressed as Content-Encoding says.
     """
     if len(body) > max_body:
         raise too_large(max_body)
@@ -56,45 +57,50 @@ def read(
 def _is_one_of(content_type: str, kinds: tuple[str, ...]) -> bool:
     kind, options = parse_options_header(content_type.lower())
     if kind.startswith("application/") and kind.endswith("+json"):
-        # A type of one's own that is JSON (RFC 6839).
+        # A media type with the suffix +json is JSON (RFC 6839).
         kind = "application/json"
     return kind in kinds and options.get("charset", "utf-8") in ("utf-8", "utf8")
 
 
 def _inflate(body: bytes, encoding: str, max_body: int) -> bytes:
     inflater = zlib.decompressobj(wbits=_WINDOWS[encoding])
-    said = "as Content-Encoding says"
+    claim = "as Content-Encoding says"
     try:
         inflated = inflater.decompress(body, max_body + 1)
     except zlib.error as error:
-        raise wrong("body", f"{encoding}, {said}", "bytes that are not") from error
+        raise wrong("body", f"{encoding}, {claim}", "bytes that are not") from error
     if len(inflated) > max_body:
         raise too_large(max_body, " once inflated")
     if not inflater.eof:
-        raise wrong("body", f"{encoding}, {said}", "only the beginning of it")
+        raise wrong("body", f"{encoding}, {claim}", "only the beginning of it")
     if inflater.unused_data:
         received = f"{len(inflater.unused_data)} bytes after its end"
-        raise wrong("body", f"{encoding} of one piece, {said}", received)
+        raise wrong("body", f"{encoding} of one piece, {claim}", received)
     return inflated
 
 
 def too_large(max_body: int, when: str = "") -> TooLarge:
-    """The error for a body that is over the limit."""
+    """Return the error for a body that is over the limit.
+
+    Args:
+        max_body: the limit in bytes.
+        when: added to the message, such as " once inflated".
+    """
     limit = f"body: expected at most {max_body} bytes (TRICEPS_MAX_BODY)"
     return TooLarge(f"{limit}, received more{when}")
 
 
 def compress(content: bytes, accepted: str) -> bytes | None:
-    """An answer as gzip, where its caller takes that and it is worth it; else `None`.
+    """Return an answer as gzip; `None` if the client does not accept gzip, or it is not worth it.
 
     Args:
         content: the answer.
-        accepted: the request's Accept-Encoding; empty without one.
+        accepted: the request's Accept-Encoding header; empty without one.
     """
     if len(content) < SMALLEST_GZIP or not _takes_gzip(accepted):
         return None
-    # Level 1: the service's time is dearer than the last few bytes.  No time stamp: the same
-    # answer is the same bytes.
+    # Level 1, since the service's time costs more than the last few bytes; no time stamp, so that
+    # equal answers have equal bytes.
     return gzip.compress(content, compresslevel=1, mtime=0)
 
 

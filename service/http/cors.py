@@ -1,6 +1,7 @@
-"""Which pages of other origins may read answers in a browser (CORS, of the Fetch standard).
+"""CORS: the headers that let pages of other origins read answers in a browser.
 
-No cookie is ever looked at: a page has to bring its token itself, so nothing needs credentials.
+The rules are those of the Fetch standard.  The service reads no cookies: a page sends its token
+itself, so no answer allows credentials.
 """
 
 from __future__ import annotations
@@ -9,18 +10,19 @@ import re
 
 EVERY = "*"
 MAX_AGE = 600
-# What clients send besides what browsers let pass anyway, and what they may read of an answer.
-_ASKED = (
+# The request headers that pages may send, and the answer headers that they may read, besides those
+# that browsers always allow.
+_REQUEST_HEADERS = (
     "Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, traceparent, "
     "X-Request-ID, X-Request-Timeout, X-Server-Timing"
 )
-_EXPOSED = (
+_ANSWER_HEADERS = (
     "Content-Encoding, Inference-Header-Content-Length, Retry-After, Server-Timing, "
     "WWW-Authenticate, X-Request-ID"
 )
-# As browsers write it: no path, no capitals, and no port that goes without saying.
+# An origin as browsers write it: without a path, capitals or a default port.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
-_SILENT = re.compile(r"http:.*:80|https:.*:443")
+_DEFAULT_PORT = re.compile(r"http:.*:80|https:.*:443")
 EXPECTED = (
     "origins such as https://app.example.com with commas in between, without paths, capitals and "
     f"the ports 80 and 443, or {EVERY}"
@@ -30,62 +32,62 @@ Headers = tuple[tuple[str, str], ...]
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The origins of a list with commas or blanks in between.
+    """Return the origins in a list that is separated by commas or blanks.
 
     Raises:
-        ValueError: something is among them that no browser would send.
+        ValueError: the list has an item that no browser would send as an origin.
     """
     origins = tuple(dict.fromkeys(text.replace(",", " ").split()))
     for origin in origins:
-        if origin != EVERY and (not _ORIGIN.fullmatch(origin) or _SILENT.fullmatch(origin)):
+        if origin != EVERY and (not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin)):
             raise ValueError(f"expected {EXPECTED}, received {origin!r}")
     return origins
 
 
 def headers(origin: str, allowed: tuple[str, ...]) -> Headers:
-    """What an answer says to the browser of a page.
+    """Return the CORS headers of an answer.
 
     Args:
-        origin: the header of that name; empty without one.
-        allowed: those that may read; `EVERY` among them: all may.
+        origin: the Origin header of the request; empty without one.
+        allowed: the origins that may read answers; with `EVERY` among them, all may.
     """
     if not allowed:
         return ()
     if EVERY in allowed:
         return (
             ("Access-Control-Allow-Origin", EVERY),
-            ("Access-Control-Expose-Headers", _EXPOSED),
+            ("Access-Control-Expose-Headers", _ANSWER_HEADERS),
         )
-    # A cache must not give the answer for one origin to another, so this is said to all.
+    # A cache must not give the answer for one origin to another, so all answers have this header.
     vary = ("Vary", "Origin")
     if origin not in allowed:
         return (vary,)
     return (
         vary,
         ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Expose-Headers", _EXPOSED),
+        ("Access-Control-Expose-Headers", _ANSWER_HEADERS),
     )
 
 
 def preflight(method: str, origin: str, asked: str, allowed: tuple[str, ...]) -> Headers | None:
-    """What the answer to a browser says that asks beforehand; `None` if this is no such request.
+    """Return the headers that answer a preflight request; `None` for any other request.
 
     Args:
-        method: of the request.
-        origin: the header of that name; empty without one.
-        asked: its Access-Control-Request-Method; empty without one.
-        allowed: as for `headers`.
+        method: the method of the request.
+        origin: its Origin header; empty without one.
+        asked: its Access-Control-Request-Method header; empty without one.
+        allowed: the origins that may read answers, as for `headers`.
     """
     if method != "OPTIONS" or not asked or not (EVERY in allowed or origin in allowed):
         return None
     return (
         *headers(origin, allowed),
         ("Access-Control-Allow-Methods", "GET, POST"),
-        ("Access-Control-Allow-Headers", _ASKED),
+        ("Access-Control-Allow-Headers", _REQUEST_HEADERS),
         ("Access-Control-Max-Age", str(MAX_AGE)),
     )
 
 
 def lines(origin: str, allowed: tuple[str, ...]) -> bytes:
-    """`headers`, as they go out."""
+    """Return the CORS headers of an answer as header lines; see `headers`."""
     return "".join(f"{name}: {value}\r\n" for name, value in headers(origin, allowed)).encode()

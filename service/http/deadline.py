@@ -1,4 +1,4 @@
-"""The header X-Request-Timeout: the seconds that a request gives itself."""
+"""The header X-Request-Timeout: the seconds after which a client no longer wants an answer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ HEADER = "X-Request-Timeout"
 
 
 def parse(value: bytes) -> float:
-    """Return the seconds that a header says.
+    """Return the seconds that the header's value states.
 
     Raises:
-        BadRequest: it is no number above 0.
+        BadRequest: the value is not a finite number above 0.
     """
     try:
         seconds = float(value)

@@ -1,8 +1,8 @@
-"""Flow control: how much one connection may hold, and what happens to answers that nobody reads.
+"""Flow control: bounds on the bytes that connections hold, in bodies and in unread answers.
 
-bodies of all connections   ─▶ `Bodies`: a share for each, and a part that only small ones use
-answers that wait unread    ─▶ `Unread`: a bound, past which the longest stalled peer is cut off
-what is made of large ones  ─▶ `Room`: a bound, past which a request is refused
+bodies of all connections         ─▶ `Bodies`: a share for each, and a part for small ones only
+unread answers                    ─▶ `Unread`: past the bound, the longest stalled peer is closed
+work on large bodies and answers  ─▶ `Room`: past the bound, a request is refused
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from service.errors import TooBusy
 # The high-water mark, in bytes, of answers that wait for a peer to read.  Above it, its connection
 # is neither read nor answered until they have been sent.
 HIGH_WATER = 16 * 1024
-# The bytes that the kernel takes of one connection's answers and has not sent.  The rest stays in
-# this process, which counts it.
+# The unsent bytes of one connection's answers that the kernel takes.  The rest stays in this
+# process, which counts it.
 KERNEL_BYTES = 128 * 1024
 
 # A connection that holds no more bytes of bodies than this may use all of the room.  Connections
-# with larger ones leave a quarter of it free, and each may use two thirds of what the others leave.
+# that hold more leave a quarter of it free, and each may use two thirds of what the others leave.
 SMALL = 64 * 1024
 
 
@@ -72,7 +72,7 @@ class Unread:
         return len(self._held)
 
     def note(self, peer: Peer, size: int) -> None:
-        """Note that `size` bytes wait for a peer, which has just begun to wait or has read on."""
+        """Note that `size` bytes wait for a peer, which has just fallen behind or read some."""
         self.forget(peer)
         self._held[peer] = size
         self.total += size
@@ -82,7 +82,7 @@ class Unread:
             stalled.abort()
 
     def forget(self, peer: Peer) -> None:
-        """Release what waited for a peer."""
+        """Release the bytes that waited for a peer."""
         self.total -= self._held.pop(peer, 0)
 
 
@@ -102,7 +102,7 @@ class Room:
         """Hold `size` bytes more, for a request that holds `own` already.
 
         Raises:
-            TooBusy: others hold so many that there is no room.
+            TooBusy: other requests hold so many bytes that there is no room.
         """
         with self._lock:
             if self.held > own and self.held + size > self._limit:
@@ -114,6 +114,6 @@ class Room:
             self.held += size
 
     def give_back(self, size: int) -> None:
-        """Hold `size` bytes no more."""
+        """Release `size` bytes."""
         with self._lock:
             self.held -= size

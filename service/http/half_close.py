@@ -1,4 +1,4 @@
-"""A peer that has closed its end of a connection: either it has gone, or it only asks no more.
+"""A half-closed connection, whose peer has either gone or only sends no more requests.
 
 TCP does not tell these apart until something is sent.  So the first bytes of the answer are sent
 while it is still being worked out: a peer that has gone refuses them within a round trip.
@@ -39,7 +39,7 @@ class HalfClose:
         return answer.removeprefix(FIRST_BYTES)
 
     def is_gone(self) -> bool:
-        """Return whether the peer has refused what was sent since it closed its end."""
+        """Return whether the peer has refused the bytes sent since it closed its end."""
         connected = self._transport.get_extra_info("socket")
         # The system reports an error of a socket once.
         if not self._has_gone and connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

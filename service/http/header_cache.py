@@ -39,8 +39,9 @@ class HeaderCache(dict[bytes, HeaderBlock]):
         """Keep the header block of a request, if that is possible.
 
         Args:
-            block: its bytes, if the chunk that the request began in had all of them; else empty.
-            size: the bytes that followed it in that chunk.
+            block: the bytes of the header block, if the chunk that the request began in had all of
+                them; else empty.
+            size: the number of bytes that followed the block in that chunk.
             request: the request.
         """
         if (

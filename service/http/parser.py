@@ -1,4 +1,4 @@
-"""Requests from bytes, on llhttp; stricter than llhttp is, and bounded before anything is kept."""
+"""A parser of HTTP requests on llhttp, stricter than llhttp, which bounds all that it keeps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from service.errors import RequestError
 
 MAX_HEADER_BYTES = 64 * 1024
-# A body that arrives in more parts is gathered in one buffer: a part costs more than a small chunk.
+# A body in more parts than this is gathered in one buffer: a small chunk takes less memory than
+# the object that holds it.
 MAX_PARTS = 64
-# For each byte of a body, the bytes of chunk framing that may come with it; the framing of a chunk
-# of one byte has five.
+# The bytes of chunk framing that each byte of a body may bring; a chunk of one byte has five.
 _MAX_FRAMING = 8
 _PROTOCOL = b" HTTP/"
 _SHORTEST_METHOD = len(b"POST ")
-# The headers that are left out where a client offers another protocol.
+# The headers that are removed from a request that offers another protocol.
 _OFFER = (b"upgrade", b"connection", b"http2-settings", b"expect")
 
 
@@ -50,7 +50,7 @@ class Receiver(Client, Protocol):
         """Answer a complete request."""
 
     def refuse(self, error: RequestError) -> None:
-        """Answer with an error, and `stop` the parser."""
+        """Answer with an error, and call the parser's `stop`."""
 
 
 class RequestParser:
@@ -61,16 +61,16 @@ class RequestParser:
         self._receiver = receiver
         self._llhttp = httptools.HttpRequestParser(self)
         self.stopped = False
-        """Whether nothing is parsed any more, since a request was refused."""
+        """Whether parsing has ended, since a request was refused."""
         self.in_request = False
         self.version = ""
         self.target = b""
         self.headers: dict[bytes, bytes] = {}
         self.received = 0
-        """The bytes of a request, but for those that came with its first ones."""
+        """The bytes of a request, without the chunk that it began in."""
         self._in_headers = False
         self._header_bytes = 0
-        # The bytes of a header block so far, or of the chunk that has it.
+        # The chunks of the current header block so far; the first may begin before it.
         self._block = b""
         self._length = 0
         self._parts: list[bytes] = []
@@ -78,13 +78,13 @@ class RequestParser:
 
     @property
     def missing(self) -> int:
-        """The bytes of a body that are still to come, as far as its length was announced."""
+        """The bytes of a body that are still to come; 0 or less if none were announced."""
         return self._length - self._size if self.in_request and not self._in_headers else 0
 
     def count(self, size: int) -> bool:
         """Count `size` bytes more of a request that has begun, or refuse it.
 
-        Chunk framing and trailers are bounded by this, which the body's own bounds do not count.
+        This bounds chunk framing and trailers, which the bounds of the body do not count.
         """
         self.received += size
         if self.received <= size + MAX_HEADER_BYTES + _MAX_FRAMING * self._size:
@@ -107,7 +107,7 @@ class RequestParser:
             except httptools.HttpParserError as error:
                 message = f"request: expected HTTP/1.1, received something else: {error}"
                 self._receiver.refuse(HTTPError(400, message))
-            # Not earlier: the chunk that ends a header block may have a body that is longer.
+            # Not before parsing: the chunk that ends a header block may also have a long body.
             if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
                 message = f"headers: expected at most {MAX_HEADER_BYTES} bytes, received more"
                 self._receiver.refuse(HTTPError(431, message))
@@ -116,12 +116,12 @@ class RequestParser:
             data = b"" if self.stopped else rest
 
     def stop(self) -> int:
-        """Parse nothing any more; return the bytes of the body that are dropped."""
+        """Stop parsing; return the number of bytes of the body that are dropped."""
         self.stopped = True
         return self._drop_body()
 
     def abandon(self) -> int:
-        """Leave a request that its sender will not finish; return the bytes that are dropped."""
+        """Drop an unfinished request; return the number of bytes of its body that are dropped."""
         self.in_request = False
         return self._drop_body()
 
@@ -131,10 +131,10 @@ class RequestParser:
         return size
 
     def _decline_upgrade(self, rest: bytes) -> bytes:
-        """Return what is to be parsed in place of the offer of another protocol.
+        """Return the bytes to parse in place of a request that offers another protocol.
 
-        llhttp leaves the rest of the connection to that protocol, such as the HTTP/2 that some
-        clients offer.  So a new parser is fed the header block without the offer.
+        After such an offer, of HTTP/2 for example, llhttp leaves the rest of the connection to
+        that protocol.  So a new parser is fed the header block without the offer.
         """
         method = self._llhttp.get_method()
         if method == b"CONNECT":
@@ -142,7 +142,7 @@ class RequestParser:
             self._receiver.refuse(HTTPError(400, message))
             return b""
         self._llhttp = httptools.HttpRequestParser(self)
-        # A client that waits for 100 Continue has been told.
+        # A client that waits for 100 Continue has received it.
         lines = [b"%s %s HTTP/1.1" % (method, self.target)]
         lines += [b"%s: %s" % line for line in self.headers.items() if line[0] not in _OFFER]
         return b"\r\n".join([*lines, b"", b""]) + rest
@@ -163,11 +163,11 @@ class RequestParser:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header; trailers, which come after the body, are passed over."""
+        """Add a header; ignore trailers, which come after the body."""
         if not self._in_headers:
             return
         name = name.lower()
-        # llhttp keeps the blanks at the end, which are no part of the value (RFC 9110, 5.5).
+        # llhttp keeps trailing whitespace, which is no part of the value (RFC 9110, 5.5).
         value = value.rstrip(b" \t")
         former = self.headers.get(name)
         if former is not None and name == b"host":
@@ -181,8 +181,8 @@ class RequestParser:
         length = self.headers.get(b"content-length")
         self._length = 0 if length is None else int(length)
         self.version = self._llhttp.get_http_version()
-        # llhttp also takes other versions, and other protocols that look like HTTP.  For the method
-        # that is sent most, the protocol is where a slice finds it.
+        # llhttp also takes other versions, and other protocols that look like HTTP.  The first
+        # test, for POST, is there for speed: it looks in one place only.
         if self.version not in KEEP_ALIVE or not (
             self._block.startswith(_PROTOCOL, len(self.target) + _SHORTEST_METHOD)
             or self.target + _PROTOCOL in self._block

@@ -1,4 +1,4 @@
-"""Replies of a dialect as HTTP: the body, compressed if the client takes that, and header lines."""
+"""A dialect's replies as HTTP: header lines, and the body, compressed if the client accepts it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def encode_reply(reply: Reply, headers: Mapping[bytes, bytes]) -> tuple[bytes, b
 def encode_error(
     dialect: Dialect, error: RequestError, headers: Mapping[bytes, bytes]
 ) -> tuple[bytes, bytes]:
-    """Return the body and the header lines that tell a client of `dialect` about an error.
+    """Return the body and the header lines of an error.
 
     Args:
-        dialect: the protocol that the request speaks.
-        error: its headers, such as Retry-After, are among the lines.
-        headers: of the request.
+        dialect: the protocol of the request.
+        error: the error; its headers, such as Retry-After, are among the lines.
+        headers: the headers of the request.
     """
     content, lines = encode_reply(dialect.encode_error(error), headers)
     lines += "".join(f"{name}: {value}\r\n" for name, value in error.headers).encode()

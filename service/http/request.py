@@ -74,7 +74,7 @@ class Request:
         Args:
             status: the HTTP status.
             content: the body.
-            lines: the header lines that this answer has beside those of every answer.
+            lines: the header lines of this answer alone, without those of every answer.
             length: the Content-Length, if that is not the length of `content` (HEAD).
         """
         self.caller.respond(self, status, content, lines, length)

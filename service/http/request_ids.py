@@ -1,4 +1,4 @@
-"""A name for each request: the one that it comes with, or one that is made.
+"""Request IDs: the one that a client sends, or a new one.
 
 X-Request-ID, if it is well formed ─▶ else the trace-id of a traceparent (W3C) ─▶ else random
 """
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HEADER = "X-Request-ID"
-# What is being answered in this thread or task, for whatever is logged meanwhile; empty: nothing.
+# The ID of the request that this thread or task is answering, for log lines; empty if none is.
 current: ContextVar[str] = ContextVar("request_id", default="")
 
-# Neither blanks, nor quotes, nor anything that a log or a header could be led astray by.
+# No blanks, quotes or other characters that could forge a log line or a header.
 _ID = re.compile(r"[A-Za-z0-9._~+/=:@-]{1,128}")
 _TRACEPARENT = re.compile(
     r"(?P<version>(?!ff)[0-9a-f]{2})-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}"
@@ -26,24 +26,24 @@ _TRACEPARENT = re.compile(
 
 
 def name(request_id: str, traceparent: str) -> str:
-    """What a request is called.
+    """Return the ID of a request; a new one if its headers have none.
 
     Args:
-        request_id: its X-Request-ID; empty without one.
-        traceparent: the header of that name; empty without one.
+        request_id: its X-Request-ID header; empty without one.
+        traceparent: its traceparent header; empty without one.
     """
     if request_id and _ID.fullmatch(request_id):
         return request_id
     if traceparent:
-        found = _TRACEPARENT.fullmatch(traceparent)
-        # Version 00 ends there; what a later one adds is its own.
-        if found is not None and (found["more"] is None or found["version"] != "00"):
-            return found["trace"]
+        match = _TRACEPARENT.fullmatch(traceparent)
+        # Version 00 ends after the flags; later versions may add fields.
+        if match is not None and (match["more"] is None or match["version"] != "00"):
+            return match["trace"]
     return make()
 
 
 def of(headers: Mapping[bytes, bytes]) -> str:
-    """What a request is called, by its headers as they came, with names in lower case."""
+    """Return the ID of a request, by its headers, whose names are in lower case."""
     request_id, traceparent = headers.get(b"x-request-id"), headers.get(b"traceparent")
     if request_id is None and traceparent is None:
         return make()
@@ -51,18 +51,18 @@ def of(headers: Mapping[bytes, bytes]) -> str:
 
 
 def make() -> str:
-    """A new name, as random as a trace-id has to be; it is no secret, so that may be cheap."""
-    # Python seeds this anew in a fork: no two workers make the same ones.
+    """Return a new ID, as random as a trace-id; it is no secret, so a cheap source is enough."""
+    # Python seeds its generator anew in a fork, so no two workers make the same IDs.
     return f"{getrandbits(128):032x}"
 
 
 def line(request_id: str) -> bytes:
-    """The header that tells a caller the name, as it goes out."""
+    """Return the header line that tells a client the request ID."""
     return f"x-request-id: {request_id}\r\n".encode("latin-1")
 
 
 def line_of(headers: Mapping[bytes, bytes]) -> bytes:
-    """`line` of what a request is called, by its headers as `of` takes them."""
+    """Return the header line for the ID of a request, by its headers as `of` takes them."""
     if b"x-request-id" in headers or b"traceparent" in headers:
         return line(of(headers))
     return b"x-request-id: %032x\r\n" % getrandbits(128)

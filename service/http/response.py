@@ -22,7 +22,7 @@ def encode(status: int, lines: bytes, content: bytes, length: int) -> bytes:
 
     Args:
         status: the HTTP status.
-        lines: its header lines but for Content-Length, each with its line end.
+        lines: its header lines without Content-Length, each with its line end.
         content: the body.
         length: the Content-Length, which for HEAD is not the length of `content`.
     """

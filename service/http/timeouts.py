@@ -1,4 +1,4 @@
-"""Timeouts of a connection, and the progress that its client has to make."""
+"""The timeouts of a connection, and the progress that its client has to make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.errors import HTTPError
 
 
 class Progress:
-    """The moment at which a client was last seen to move, and the bytes that it had got to."""
+    """The time at which a client last sent or read something, and the byte count at that time."""
 
     __slots__ = ("moved", "reached")
 
@@ -18,30 +18,30 @@ class Progress:
         self.reached = 0
 
     def note(self, now: float, reached: int) -> None:
-        """Note that the client has moved."""
+        """Note that the client has sent or read, and that the byte count is now `reached`."""
         self.moved = now
         self.reached = reached
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a connection may take for what, in seconds."""
+    """The limits on a connection's time, in seconds, and on the rate of its requests."""
 
     idle: float = 75
-    """Without a request."""
+    """The time without a request."""
     request: float = 60
-    """From the first byte of a request to its last."""
+    """The time from the first byte of a request to its last."""
     linger: float = 2
-    """After a refusal, for the client to read it."""
+    """The time that a client has to read a refusal."""
     fresh: float = 2
-    """From connecting to the first request, while the service stops; the clock that connections
-    are checked by may be 1 s behind."""
+    """The time from connecting to the first request, while the service stops; the clock that
+    connections are checked by may be 1 s behind."""
     stalled: float = 30
-    """Without reading anything, while answers wait."""
+    """The time that a client may read nothing while answers wait for it."""
     window: float = 10
-    """Over which the rate of a request is measured."""
+    """The time over which the rate of a request is measured."""
     rate: float = 1000
-    """The bytes a second that a request has to arrive at."""
+    """The bytes a second at which a request has to arrive."""
 
     def check_duration(self, began: float, now: float) -> None:
         """Check the time that a request has taken so far.

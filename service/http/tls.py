@@ -1,6 +1,6 @@
-"""TLS: the service's certificate and key, as they are on disk now.
+"""TLS: the service's certificate and key, reloaded when their files change.
 
-A new pair of files is noticed at the next connection; those that are open stay as they are.
+A new connection uses the new pair; open connections keep the one that they began with.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from service.host.watched import Watched, stamp, warn_of_readers
 
 log = logging.getLogger(__name__)
 
-# How long a client may take to begin, and to say that it has heard of the end.
+# The time that a client may take for the TLS handshake, and to confirm that TLS has ended.
 HANDSHAKE_SECONDS = 10
 SHUTDOWN_SECONDS = 1
-# Some hundreds of certificates; a file of another size is something else.
+# Room for some hundreds of certificates; a larger file is something else.
 MAX_FILE = 2**20
 
 CERTIFICATE = "TRICEPS_TLS_CERTIFICATE"
@@ -33,20 +33,20 @@ class Tls:
         """Load both.
 
         Raises:
-            SettingsError: one cannot be read, or they are no pair.
+            SettingsError: a file cannot be read, or they are not a pair.
         """
         self._files = Watched(
             lambda: _look_at(certificate, key),
-            # Not into the context that is in use: where only one of the files has been replaced so
-            # far, that would be left with half a pair.
+            # Into a new context, not the one in use: if only one of the files has been replaced so
+            # far, that one would be left with half a pair.
             lambda: context(certificate, key),
             lambda _: log.info("%s: has changed, and is used from now on", certificate),
-            lambda error: log.error("%s; the certificate of before is used", error),
+            lambda error: log.error("%s; the previous certificate stays in use", error),
         )
         warn_of_readers(key, log)
 
     def options(self) -> dict[str, Any]:
-        """What an event loop has to be told of a connection that comes now."""
+        """Return the event loop's arguments for a new connection."""
         return {
             "ssl": self.context(),
             "ssl_handshake_timeout": HANDSHAKE_SECONDS,
@@ -54,19 +54,24 @@ class Tls:
         }
 
     def context(self) -> ssl.SSLContext:
-        """What a connection that comes now is to be greeted with."""
+        """Return the TLS context for a new connection."""
         return self._files.current()
 
     def look_again(self) -> None:
-        """Look at the files before the next connection is greeted."""
+        """Have the files checked for changes before the next connection."""
         self._files.look_again()
 
 
 def of(certificate: str, key: str) -> Tls | None:
-    """That of two settings, each empty if it is not set; `None` where there is to be none.
+    """Return the TLS of two settings, or `None` if neither is set.
+
+    Args:
+        certificate: the path of the certificate; empty if it is not set.
+        key: the path of the key; empty if it is not set, and the certificate's file has the key.
 
     Raises:
-        SettingsError: there is a key alone, or as for `Tls`.
+        SettingsError: the key is set without a certificate, a file cannot be read, or they are not
+            a pair.
     """
     if certificate:
         return Tls(Path(certificate), Path(key or certificate))
@@ -76,19 +81,19 @@ def of(certificate: str, key: str) -> Tls | None:
 
 
 def context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What greets connections with a certificate.
+    """Return a TLS context with a certificate.
 
     Args:
-        certificate: a file in PEM: its certificate, and then those that lead up to a known one.
-        key: a file in PEM with the certificate's key, which may be the same file.
+        certificate: a PEM file with the certificate, followed by its chain to a known authority.
+        key: a PEM file with the certificate's key; it may be the same file.
 
     Raises:
-        SettingsError: one cannot be read, or they are no pair.
+        SettingsError: a file cannot be read, or they are not a pair.
     """
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    # So that a client that also speaks HTTP/2 does not.
-    made.set_alpn_protocols(["http/1.1"])
+    tls_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls_context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Clients that also speak HTTP/2 then choose HTTP/1.1.
+    tls_context.set_alpn_protocols(["http/1.1"])
     _read(certificate, CERTIFICATE)
     if b"PRIVATE KEY-----" not in _read(key, KEY):
         raise SettingsError(f"{KEY}: expected a key in PEM, received a file without one: {key}")
@@ -98,8 +103,8 @@ def context(certificate: Path, key: Path) -> ssl.SSLContext:
         message = f"{CERTIFICATE}: expected a certificate in PEM, received something else: "
         raise SettingsError(f"{message}{certificate}") from error
     try:
-        # Without one, OpenSSL would ask at the terminal for the passphrase.
-        made.load_cert_chain(certificate, key, password=_refuse_to_ask)
+        # Without this callback, OpenSSL would ask for the passphrase at the terminal.
+        tls_context.load_cert_chain(certificate, key, password=_refuse_to_ask)
     except _Locked as error:
         raise SettingsError(f"{KEY}: expected a key without a passphrase: {key}") from error
     except ssl.SSLError as error:
@@ -108,11 +113,11 @@ def context(certificate: Path, key: Path) -> ssl.SSLContext:
         else:
             message = f"{KEY}: expected the key of {certificate}, received something else: {key}"
         raise SettingsError(message) from error
-    return made
+    return tls_context
 
 
 class _Locked(Exception):
-    """A key has a passphrase."""
+    """An error that says that a key has a passphrase."""
 
 
 def _refuse_to_ask() -> NoReturn:

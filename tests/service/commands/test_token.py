@@ -262,7 +262,7 @@ def test_two_that_write_at_once_take_turns(tmp_path):
 
 
 def test_wherever_a_file_is_cut_off_that_is_noticed(run):
-    """So that the tokens of before hold, and none is good for more than it was."""
+    """The previous tokens stay valid, and none is good for more than it was."""
     for name in "abc":
         run(name, "--scope", "predict", "--scope", "admin", "--model", "m")
     content = Path("t.toml").read_bytes()

@@ -193,7 +193,7 @@ def test_files_of_which_only_one_is_new_change_nothing_yet(files, serve, caplog)
     assert half == [
         (
             f"TRICEPS_TLS_KEY: expected the key of {files[0]}, received another's: {files[1]}; "
-            "the certificate of before is used"
+            "the previous certificate stays in use"
         )
     ]
     assert caplog.messages[1:] == [f"{files[0]}: has changed, and is used from now on"]
@@ -211,7 +211,7 @@ def test_files_that_are_gone_change_nothing(files, serve, caplog):
     assert caplog.messages == [
         (
             f"TRICEPS_TLS_KEY: {files[1]} cannot be read: No such file or directory; "
-            "the certificate of before is used"
+            "the previous certificate stays in use"
         )
     ]
 

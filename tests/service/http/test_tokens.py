@@ -84,8 +84,10 @@ def test_a_token_is_good_for_what_it_was_made_for(file, header, scope, model, na
         pytest.param("", "a token, received none", id="none"),
         pytest.param("Basic czpz", "a token, received another scheme", id="a password"),
         pytest.param("s", "a token, received another scheme", id="no scheme"),
-        pytest.param("Bearer", "one that it does not know, or not any more", id="a scheme alone"),
-        pytest.param("Bearer S", "one that it does not know, or not any more", id="a guess"),
+        pytest.param(
+            "Bearer", "one that it does not know, or no longer knows", id="a scheme alone"
+        ),
+        pytest.param("Bearer S", "one that it does not know, or no longer knows", id="a guess"),
         pytest.param("Bearer s,Bearer s", "one that it does not", id="the header twice"),
         pytest.param("Bearer s a", "one that it does not", id="two tokens"),
         pytest.param("Bearer \xff\udc80", "one that it does not", id="no ASCII"),
@@ -275,7 +277,7 @@ def test_what_is_broken_changes_nothing_and_is_logged_once(file, damage, caplog)
     assert names == ["shop"] * 3
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert caplog.messages[0].startswith(f"{file}: ")
-    assert caplog.messages[0].endswith("; the tokens of before hold")
+    assert caplog.messages[0].endswith("; the previous tokens stay valid")
 
     later(opened, file, FILE.replace('"shop"', '"store"'))
 
