@@ -1,1 +1,1 @@
-"""What the machine, or the container, has: processors, memory, descriptors and files."""
+"""The resources of the machine or container: processors, memory, descriptors and files."""

@@ -1,4 +1,4 @@
-"""How many descriptors a process may open, and how many connections that leaves room for."""
+"""The limit of open descriptors, and the number of connections that it leaves room for."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import errno
 import os
 import resource
 
-# More than any machine has connections for.  What is inherited at a fork is closed up to the
-# limit, so an unlimited one would cost seconds where the kernel does not do that in one call.
+# More than the connections of any machine.  A sandbox closes the descriptors that it inherits, up
+# to the limit; without a limit, that would take seconds where the kernel cannot do it in one call.
 _MOST = 2**20
-# Kept free for files that are opened meanwhile: models, certificates, tokens, pages of /proc.
+# The descriptors kept free for other files: models, certificates, tokens, files in /proc.
 RESERVE = 32
 
-# What the operating system says when the machine, and not the file or the peer, is at fault.
+# The errors by which the operating system says that resources are short; the file or the peer is
+# not at fault.
 SHORT = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN, errno.ETOOMANYREFS)
 )
 
 
 def raise_limit() -> None:
-    """Raise the soft limit of open descriptors to the hard one; children inherit it."""
+    """Raise the soft limit of open descriptors to the hard limit; child processes inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -27,7 +28,7 @@ def raise_limit() -> None:
 
 
 def room() -> int:
-    """How many connections this process may hold, besides what it has open already."""
+    """Return the number of connections that this process may open beside its open descriptors."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return _MOST

@@ -1,8 +1,9 @@
-"""Write a file whole: what was there before stays until all of the new one is on the disk.
+"""Reading and writing of whole files: the old file stays until all of the new one is on the disk.
 
     content ─▶ <folder>/.triceps-… ─ fsync ─▶ rename ─▶ <folder>/<name> ─ fsync of the folder
 
-Every temporary name is new, so two writers of one name do not meet: the last to finish wins.
+Every temporary name is new, so two writers of one file do not disturb each other: the last to
+finish wins.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# A writer that has not touched its temporary file for so long was killed.
+# A temporary file that has not been written to for longer was left by a writer that was killed.
 LEFTOVER_SECONDS = 3600
 _PREFIX = ".triceps-"
 _TEMPORARY = re.compile(re.escape(_PREFIX) + r"[0-9a-f]{32}")
-# Descriptors that the caller opened for us; a shell's `>(command)` is one of the last kind.
+# The paths of descriptors that the parent process has opened; a shell's `>(command)` is one of
+# the last kind.
 _STREAM = re.compile(r"-|/dev/stdout|/dev/stderr|/(?:dev|proc/self)/fd/([0-9]{1,9})")
 _STREAMS = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 _KINDS = (
@@ -40,32 +42,32 @@ _KINDS = (
 
 
 class FileError(TricepsError):
-    """The file cannot be written; what was there before is there still."""
+    """An error that says that a file cannot be written; the old file, if any, is unchanged."""
 
 
 def read_file(path: Path, most: int) -> bytes:
-    """Read a regular file of at most so many bytes; anything else may have no end.
+    """Read a regular file of at most `most` bytes; anything else may have no end.
 
     Raises:
-        OSError: it cannot be read, or something else stands there.
+        OSError: the file cannot be read, is too large, or is not a regular file.
     """
     with open(path, "rb", opener=_at_once) as file:
-        seen = os.fstat(file.fileno())
-        if not stat.S_ISREG(seen.st_mode) or seen.st_size > most:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             raise OSError(errno.EINVAL, f"expected a file of at most {most} bytes")
-        return file.read(seen.st_size)
+        return file.read(status.st_size)
 
 
 def _at_once(path: str, flags: int) -> int:
-    """Open a file; a pipe with nobody at its other end would be waited for."""
+    """Open a file without waiting; to open a pipe would otherwise wait for a writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole.
+    """Write a whole file, or leave the old one as it is.
 
     Raises:
-        FileError: it cannot be written, or something that is no regular file stands there.
+        FileError: the file cannot be written, or `path` is something other than a regular file.
     """
     with replacing(path) as file:
         file.write(content)
@@ -75,14 +77,14 @@ def write_file(path: Path, content: bytes) -> None:
 def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of `path` when the block ends without an error.
 
-    A file that is replaced hands on its permissions, and its owner where the system allows that.
+    The new file has the permissions of the old one, and its owner where the system allows that.
 
     Args:
-        path: of a regular file, or of nothing yet.
-        mode: the permissions of a new file, less the umask.
+        path: the path of a regular file, or one where nothing exists yet.
+        mode: the permissions of a file that replaces none, less the umask.
 
     Raises:
-        FileError: it cannot be written, or something that is no regular file stands there.
+        FileError: the file cannot be written, or `path` is something other than a regular file.
     """
     part = path.parent / f"{_PREFIX}{uuid.uuid4().hex}"
     try:
@@ -99,7 +101,7 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # The block may have taken hours, and a rename replaces a pipe as it does a file.
+        # Checked again: the block may have taken hours, and a rename would replace a pipe, too.
         replaceable(path)
         part.replace(path)
     except OSError as error:
@@ -110,7 +112,7 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     try:
         sync_folder(path.parent)
     except PermissionError:
-        pass  # one that may be written into and not read, like a letter box
+        pass  # the folder may be written into and not read
     except OSError as error:
         reason = error.strerror or error
         message = f"{path}: is written, and may not be there after a power cut: {reason}"
@@ -118,11 +120,11 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
 
 
 def replaceable(path: Path) -> os.stat_result | None:
-    """Look at the regular file that stands at `path`; `None` where nothing does.
+    """Return the status of the regular file at `path`; `None` if nothing exists there.
 
     Raises:
-        FileError: something else stands there, which a rename would destroy.
-        OSError: nobody can look there.
+        FileError: `path` is something else, which a rename would destroy.
+        OSError: the status cannot be read.
     """
     try:
         there = path.lstat()
@@ -141,23 +143,23 @@ def replaceable(path: Path) -> os.stat_result | None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Open what a command's `--out` names: a stream to write on, or a file to replace.
+    """Open the stream or the file that a command's `--out` names; a file is replaced.
 
     Raises:
-        FileError: it cannot be written.
+        FileError: the stream or the file cannot be written.
     """
     descriptor = stream(path)
     if descriptor is None:
         with replacing(path) as file:
             yield file
     elif descriptor == _STREAMS["-"] and sys.stdout is None:
-        # Its number may have gone to a file that was opened since.
+        # Another file that was opened since may have the descriptor 1.
         raise FileError(f"{path}: cannot be written: standard output is closed")
     elif descriptor == _STREAMS["-"] and not _has_descriptor(sys.stdout):
         yield sys.stdout.buffer
     else:
-        # Not by sys.stdout: what it could not write, it would try again when the program ends; and
-        # where PYTHONUNBUFFERED is set, it may write the beginning of something and raise nothing.
+        # Not sys.stdout: when the program ends, it tries once more to write what it could not; and
+        # with PYTHONUNBUFFERED, it may write only the beginning of the data and raise no error.
         try:
             own = os.dup(descriptor)
         except OSError as error:
@@ -168,7 +170,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _has_descriptor(file: IO[str]) -> bool:
-    """Whether a file is one of the system's; a test may put another in its place."""
+    """Return whether a file has a descriptor; a test may replace it by one that has none."""
     try:
         file.fileno()
     except OSError:
@@ -177,29 +179,29 @@ def _has_descriptor(file: IO[str]) -> bool:
 
 
 def stream(path: Path) -> int | None:
-    """The descriptor that a path stands for (`-`, /dev/stdout, /dev/fd/3); `None` for a file."""
-    named = _STREAM.fullmatch(str(path))
-    if named is None:
+    """Return the descriptor that a path names (`-`, /dev/stdout, /dev/fd/3); `None` for a file."""
+    match = _STREAM.fullmatch(str(path))
+    if match is None:
         return None
-    return int(named[1]) if named[1] else _STREAMS[named[0]]
+    return int(match[1]) if match[1] else _STREAMS[match[0]]
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files whose writers were killed, by their age."""
+    """Return the temporary files in a folder that are old enough to be left from killed writers."""
     since = time.time() - LEFTOVER_SECONDS
-    found = []
+    paths = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            # Another writer may be done with its file while we look.
+            # Another writer may rename its file meanwhile.
             with contextlib.suppress(FileNotFoundError):
                 ours = _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
                 if ours and entry.stat().st_mtime < since:
-                    found.append(folder / entry.name)
-    return found
+                    paths.append(folder / entry.name)
+    return paths
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder outlast a power cut."""
+    """Write the names in a folder to the disk, so that they outlast a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""How much memory is free: what the container may still take, not what the host has."""
+"""The memory of this process, and the memory that its container, not only the host, has left."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Taken:
-    """Bytes that this process has taken; all 0 where nobody says."""
+    """The memory of this process in bytes; all 0 if the system does not report it."""
 
     now: int
+    """The resident memory."""
     most: int
+    """The peak of the resident memory."""
     data: int
-    """What it has asked for, whether or not it has touched it: what RLIMIT_DATA counts."""
+    """The memory that it has allocated, used or not, as RLIMIT_DATA counts it."""
 
 
 def taken(root: Path = Path("/")) -> Taken:
-    """What this process has taken, and the most it had since it was forked."""
-    said = _numbers(root / "proc/self/status")
-    return Taken(*(said.get(key, 0) * 1024 for key in ("VmRSS:", "VmHWM:", "VmData:")))
+    """Return the memory of this process, and its peak since the process was forked."""
+    numbers = _numbers(root / "proc/self/status")
+    return Taken(*(numbers.get(key, 0) * 1024 for key in ("VmRSS:", "VmHWM:", "VmData:")))
 
 
 def available(root: Path = Path("/")) -> int | None:
-    """Bytes that can be taken before the kernel kills for them; `None` where nobody says.
+    """Return the bytes that can be allocated before the kernel kills processes for memory.
 
-    The least of what the machine has and what each group that this process is in may still take.
+    That is the least of the machine's available memory and of the rest that each control group of
+    this process may still use; `None` if the system reports neither.
 
     Args:
-        root: of the file system that /proc and /sys are read from.
+        root: the root of the file system that /proc and /sys are read from.
     """
     free = _numbers(root / "proc/meminfo").get("MemAvailable:")
     return min([*([] if free is None else [free * 1024]), *_left(root)], default=None)
@@ -53,10 +56,10 @@ def _left(root: Path) -> Iterator[int]:
         for folder in (inside, *inside.parents):
             most, used = _number(base / folder / limit), _number(base / folder / usage)
             if most is not None and used is not None:
-                # Pages of files count as used, and are given up first.  With v1, the lines that
-                # begin with total_ have the groups below in them, as all lines have with v2.
-                seen = _numbers(base / folder / "memory.stat")
-                files = (seen.get(f"total_{key}", seen.get(key, 0)) for key in _FILES)
+                # Cached pages of files count as used, and are given up first.  In cgroup v1, only
+                # the lines that begin with total_ include the groups below; in v2, all lines do.
+                stat = _numbers(base / folder / "memory.stat")
+                files = (stat.get(f"total_{key}", stat.get(key, 0)) for key in _FILES)
                 yield max(0, most - used + sum(files))
 
 
@@ -71,7 +74,7 @@ def _number(file: Path) -> int | None:
 
 
 def _numbers(file: Path) -> dict[str, int]:
-    """The lines of a file that have a word and a number."""
+    """Return the numbers in a file by the word before each; empty if it cannot be read."""
     try:
         lines = [line.split() for line in file.read_text().splitlines()]
     except OSError:

@@ -1,4 +1,4 @@
-"""How many processors this process may use: what the container has, not what the host has."""
+"""The number of processors that this process may use in its container."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 
 
 def available(root: Path = Path("/")) -> int:
-    """Whole processors, at least one: by affinity, and by the cgroup's quota where it has one.
+    """Return the number of whole processors, at least 1, by affinity and by the cgroup's quota.
 
     Args:
-        root: of the file system that /proc and /sys are read from.
+        root: the root of the file system that /proc and /sys are read from.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # A quota of 1.5 feeds one busy process; two would both be stopped in the middle of requests.
+    # A quota of 1.5 is enough for one busy process; the kernel would stop two in mid-request.
     return max(1, min(affinity or 1, int(_quota(root))))
 
 
 def _quota(root: Path) -> float:
-    """Processors' worth of time, by cgroup v2 or v1; infinity (a large number) without a quota.
+    """Return the quota in processors, by cgroup v2 or v1; a large number without a quota.
 
-    A quota of any group above this one holds too, so the least of them counts.
+    The quotas of all groups above apply too, so the least of them counts.
     """
     least = 1e6
     for controllers, path in groups(root):
@@ -39,7 +39,7 @@ def _quota(root: Path) -> float:
 
 
 def groups(root: Path) -> list[tuple[str, str]]:
-    """The groups this process is in: their controllers ("" by v2) and their paths."""
+    """Return the controllers ("" in cgroup v2) and the path of each group of this process."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

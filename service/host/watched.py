@@ -1,4 +1,4 @@
-"""What files say, read anew once they have changed: tokens, a certificate and its key."""
+"""Files that are read again when they change: tokens, a certificate and its key."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How long a change of the files may go unnoticed.
+# The seconds that a change of the files may go unnoticed.
 LOOK_SECONDS = 1.0
 
 
 class Watched(Generic[T]):
-    """What files say, as they are now; what is wrong with a change leaves what they said before."""
+    """A value that is read from files, and read again when they change.
+
+    A change that cannot be read leaves the value as it was.
+    """
 
     def __init__(
         self,
@@ -33,13 +36,13 @@ class Watched(Generic[T]):
         """Read the files for the first time.
 
         Args:
-            look: returns what changes when the files do (`stamp`); raises `TricepsError`.
-            read: returns what they say; raises `TricepsError`.
-            changed: is told what they say now, once they have changed.
-            failed: is told once what is wrong with a change.
+            look: returns a value that changes when the files do (`stamp`); raises `TricepsError`.
+            read: returns the value of the files; raises `TricepsError`.
+            changed: called with the new value after a change.
+            failed: called with the error if a change cannot be read, once for each error.
 
         Raises:
-            TricepsError: as `look` and `read` do.
+            TricepsError: `look` or `read` raises it.
         """
         self._look = look
         self._read = read
@@ -48,10 +51,10 @@ class Watched(Generic[T]):
         self._stamp = look()
         self.value = read()
         self._next_look = time.monotonic() + LOOK_SECONDS
-        self._trouble = ""
+        self._problem = ""
 
     def current(self) -> T:
-        """Return what the files say, after a look at them if the last one is a second old."""
+        """Return the value, after a check of the files if the last check was a second ago."""
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
@@ -59,38 +62,38 @@ class Watched(Generic[T]):
         return self.value
 
     def look_again(self) -> None:
-        """Have the next `current` look at the files."""
+        """Have the next call of `current` check the files."""
         self._next_look = 0.0
 
     def _follow(self) -> None:
-        trouble = ""
+        problem = ""
         try:
             stamp = self._look()
             if stamp == self._stamp:
                 return
             self.value = self._read()
-            # Only now: what could not be read is read again, until it can be.
+            # After the read, so that files that cannot be read are tried again until they can be.
             self._stamp = stamp
             self._changed(self.value)
         except TricepsError as error:
-            trouble = str(error)
-            if trouble != self._trouble:
+            problem = str(error)
+            if problem != self._problem:
                 self._failed(error)
-        self._trouble = trouble
+        self._problem = problem
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Return what changes when a file does, its owner and mode included.
+    """Return a value that changes when a file does, or its owner or mode.
 
     Raises:
-        OSError: there is none, or its folder cannot be read.
+        OSError: the file does not exist, or its folder cannot be read.
     """
     status = path.stat()
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode
 
 
 def warn_of_readers(path: Path, log: logging.Logger) -> None:
-    """Log that all may read a file that holds a secret, if they may."""
+    """Log a warning if all users may read a file that holds a secret."""
     with suppress(OSError):
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & stat.S_IROTH:
