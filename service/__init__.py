@@ -1,4 +1,4 @@
-"""The service: serves a model's heads over HTTP, from its `model.onnx` alone."""
+"""The service, which serves the heads of a model over HTTP from its `model.onnx` alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ __version__ = "0.1.0"
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Make the Flask app, where `flask --app service run` and WSGI servers look for it.
+    """Return the Flask app; `flask --app service run` and WSGI servers look for it here.
 
-    `service.app.create_app` makes it, and is imported only now: training needs this package too,
-    and no Flask.
+    `service.app` is imported only now, since training imports this package and does without Flask.
     """
     from service.app import create_app as create
 

@@ -41,13 +41,13 @@ def create_app(
     library: Library | None = None,
     access: Access | None = None,
 ) -> Flask:
-    """Return the service over the models of one repository, and load them.
+    """Load the models of one repository, and return the Flask app that serves them.
 
     Args:
-        settings: by default, those of the environment.
-        metrics: counts the requests; by default, those of this process alone.
-        library: the models, if they are loaded already and somebody else follows their changes.
-        access: the tokens, if they are read already.
+        settings: the settings; by default, those of the environment.
+        metrics: the metrics that count the requests; by default, new ones for this process alone.
+        library: the models, if they are loaded already and their changes are followed elsewhere.
+        access: the access by tokens, if the tokens file is read already.
 
     Raises:
         SettingsError: a setting is wrong, or the repository is missing or unreadable.
@@ -58,11 +58,11 @@ def create_app(
         library = _open_library(app, settings)
     app.extensions["triceps"] = library
     metrics = app.extensions["triceps.metrics"] = Metrics() if metrics is None else metrics
-    # One byte more than the limit: of a body without a Content-Length, Werkzeug reads so much and
-    # then stops in silence, so only that byte tells a body that is too large from one that fits.
+    # One byte more than the limit: Werkzeug cuts off a body without a Content-Length at this length
+    # and raises no error, so only that byte tells a body that is too large from one that fits.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
-    # A trailing slash changes nothing.  A doubled one is an error and no redirect, since the page
-    # of a redirect is no JSON.
+    # A trailing slash changes nothing.  A doubled slash is an error, not a redirect, since the page
+    # of a redirect is not JSON.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     if access is None:
@@ -77,7 +77,7 @@ def create_app(
     def document() -> dict[str, Any]:
         return openapi.document(library.current, settings.max_body, closed=access.is_on)
 
-    # The first dialect of a name is its plainest form.
+    # Of dialects with the same name, the last one here counts; it is the plainest form.
     dialects = reversed([*rules.values()])
     app.register_blueprint(pages.pages(library, dialects, document, is_told_all))
     app.register_blueprint(oip.pages(library, metrics))
@@ -89,10 +89,10 @@ def create_app(
 
 
 def _open_library(app: Flask, settings: Settings) -> Library:
-    """Open the repository of the settings, and follow its changes as long as the app serves it."""
+    """Open the repository of the settings, and follow its changes while the app serves requests."""
     library = Library.of(settings)
     check_default(library.current, settings.default_model)
-    # From the first request on: a server may load the app and fork, and a thread stays behind.
+    # Started by the first request: a server may load the app and then fork, which ends all threads.
     app.before_request(lambda: library.watch(settings.watch))
     return library
 
@@ -115,7 +115,7 @@ def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipelin
 
 
 class _Exchange:
-    """Flask's request as a `service.prediction.Exchange`, and the response to it."""
+    """A Flask request as a `service.prediction.Exchange`, and the response to it."""
 
     caller = None
 
@@ -133,11 +133,11 @@ class _Exchange:
         return request.headers.get(name, "")
 
     def is_open(self) -> bool:
-        # WSGI does not tell when a client has gone.
+        # WSGI does not report that a client has gone.
         return True
 
     def common(self, request_id: str = "") -> bytes:
-        # The app adds them to every response.
+        # `authorization.add` adds these headers to every response.
         del request_id
         return b""
 
@@ -147,14 +147,14 @@ class _Exchange:
         self.response = Response(content, status, headers)
 
     def abort(self) -> None:
-        """Leave it to Flask to answer for a view without a response."""
+        """Do nothing: Flask answers an error for a view without a response."""
 
 
 def _body(max_body: int) -> bytes:
     """Return the request's body as it was sent.
 
     Raises:
-        RequestError: it is too large, or cut off.
+        RequestError: the body is too large, or has been cut off.
     """
     try:
         return request.get_data(cache=False)
@@ -175,14 +175,14 @@ def _add_metrics(app: Flask, rules: Mapping[str, Dialect], metrics: Metrics) -> 
 
     @app.after_request
     def count(response: Response) -> Response:
-        # The pipeline counts what it answers.
+        # The pipeline has counted the requests that it answers.
         if not g.get("is_counted"):
             metrics.count(*_target(library.current, rules), response.status_code)
         return response
 
 
 def _target(repository: Repository, rules: Mapping[str, Dialect]) -> tuple[str, str, str]:
-    """Return a request's model, version and dialect; a model that is not there is left empty."""
+    """Return the model, version and dialect of the request; the model is empty if unknown."""
     dialect = rules.get(request.endpoint or "")
     if dialect is None:
         return "", "", "other"

@@ -1,1 +1,1 @@
-"""Pages about the models, by protocol, and who may ask for them."""
+"""The pages of the Flask app by protocol, and their authorization."""

@@ -1,8 +1,7 @@
-"""What every request through the Flask app passes: its name, whose page asks, and who may.
+"""Authorization in the Flask app; every request to it also gets its request ID and CORS headers.
 
-What of an app needs which scope is worked out from its rules, so nothing that is added to it is
-open by being forgotten: a rule that is not among those below needs `predict`, and is taken to
-tell of every model.
+The scope and the model that a request needs follow from its rule.  A rule that is not among those
+below needs the scope predict for all models, so a page that is forgotten here is not open.
 """
 
 from __future__ import annotations
@@ -26,32 +25,32 @@ if TYPE_CHECKING:
     from service.repository.reloader import Library
     from service.settings import Settings
 
-# Whoever asks whether all is well, a load balancer or a container's probe, has no token; why all is
-# not well is told to those who have one.
+# The health pages need no token, since load balancers and container probes have none.  They tell
+# the reason why the service is not ready only to clients that have one.
 OPEN = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/ping", "/health")
-# Whatever is put below it.
+# All pages below this path need the scope admin.
 _ADMIN = "/v2/repository/models/"
 _METRICS = "/metrics"
-# These say what the service is, and nothing of its models.
+# These pages describe the service, and none of its models.
 _OF_NONE = ("/v2", "/version")
 _OF_THE_DEFAULT = ("/predict", "/invocations")
 
 
 class Need(NamedTuple):
-    """What a request needs: a scope (`None`: nothing), and for which model (as `Access.check`)."""
+    """The scope and the model that a request needs, as `Access.check` takes them."""
 
     scope: str | None
     model: str | None
 
 
 def need_of(rule: str, names: Mapping[str, Any], default: str | None, settings: Settings) -> Need:
-    """What a request needs that a rule is for.
+    """Return the scope and the model that a request by a rule needs.
 
     Args:
-        rule: as the app has it, such as /models/<name>.
-        names: by variable of the rule, what the path has there.
-        default: the model that is asked where none is named.
-        settings: which may add rules.
+        rule: the rule as the app has it, such as /models/<name>.
+        names: the values of the rule's variables in the path.
+        default: the default model; `None` if there is none.
+        settings: the service's settings, which may add rules.
     """
     if rule in (*OPEN, settings.health_route):
         return Need(None, None)
@@ -61,19 +60,19 @@ def need_of(rule: str, names: Mapping[str, Any], default: str | None, settings: 
     if "name" in names:
         return Need(scope, names["name"])
     if rule in (*_OF_THE_DEFAULT, settings.predict_route):
-        # Without a default, the answer tells which models there are.
+        # Without a default model, the answer is an error that names all models.
         return Need(scope, default or ALL)
     return Need(scope, None if rule in _OF_NONE else ALL)
 
 
 def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...] = ()) -> None:
-    """Have every request of `app` pass; to be called before anything else is added to it.
+    """Have `app` authorize every request; to be called before anything else is added to it.
 
     Args:
-        app: with its library.
-        access: whose requests are answered.
-        settings: of the service.
-        origins: whose pages may read answers.
+        app: the app, with its library.
+        access: the rules by which requests are admitted.
+        settings: the service's settings.
+        origins: the origins whose pages may read answers.
     """
     library: Library = app.extensions["triceps"]
 
@@ -82,9 +81,9 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
         request_ids.current.set(
             request_ids.name(_header(request_ids.HEADER), _header("traceparent"))
         )
-        asked = _header("Access-Control-Request-Method")
-        # A browser asks this without a token, and only then asks what it was asked for.
-        allowed = cors.preflight(request.method, _header("Origin"), asked, origins)
+        actual_method = _header("Access-Control-Request-Method")
+        # A browser sends a preflight request without a token, before the actual request.
+        allowed = cors.preflight(request.method, _header("Origin"), actual_method, origins)
         if allowed is not None:
             g.preflight = True
             return Response(headers=list(allowed), content_type="text/plain")
@@ -92,11 +91,12 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
         if request.url_rule is None:
             need = _need(app, settings, request.method, request.path, repository.default)
         else:
-            given = request.view_args or {}
-            need = need_of(request.url_rule.rule, given, repository.default, settings)
+            names = request.view_args or {}
+            need = need_of(request.url_rule.rule, names, repository.default, settings)
         entry = access.admit(_header("Authorization"), need.scope, need.model)
         if entry.models and need.model is not None and need.model not in known_names(repository):
-            # What is said of this elsewhere names the models that there are.
+            # Elsewhere, the message for an unknown model names all models, and this client may not
+            # know of them.
             raise NotFound(f"model {need.model!r}: there is none of that name, now")
         return None
 
@@ -113,18 +113,18 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
 
 
 def is_told_all(access: Access) -> bool:
-    """Whether who asks may know of every model: an open page tells others only how all is."""
+    """Return whether the client may know of every model; open pages tell others only the status."""
     return access.allows(_header("Authorization"), PREDICT, ALL)
 
 
 def _need(app: Flask, settings: Settings, method: str, path: str, default: str | None) -> Need:
-    """What a request needs, by the app's own way to find a rule."""
+    """Return the scope and the model that a request needs if no rule has its path and method."""
     rules = app.url_map.bind("localhost")
     try:
         try:
             rule, names = rules.match(path, method, return_rule=True)
         except MethodNotAllowed as error:
-            # Who may ask by the right method may know which that is.
+            # The answer names the right method, so the request needs the same as with that method.
             right = next(iter(error.valid_methods or ()))
             rule, names = rules.match(path, right, return_rule=True)
     except HTTPException:

@@ -1,4 +1,4 @@
-"""A model in words for the caller: what goes in, what comes out, and a request that works."""
+"""Descriptions of models for clients: inputs, heads, versions and a request that works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def describe(servable: Servable) -> dict[str, Any]:
-    """What `/models/<name>` answers."""
+    """Return the description of a version, as `/models/<name>` answers it."""
     signature = servable.signature
     return {
         "name": servable.name,
@@ -39,13 +39,16 @@ def describe(servable: Servable) -> dict[str, Any]:
 
 
 def batching(servable: Servable) -> dict[str, Any]:
-    """How requests may share its runs, where that is known."""
+    """Return the batching mode of a version without a batch axis; else an empty object."""
     known = servable.model.batching if servable.signature.tensor else None
     return {} if known is None else {"batching": known.as_json()}
 
 
 def summary(repository: Repository, name: str) -> dict[str, Any]:
-    """A model in the list of `/models`; its heads are those of the version that serves."""
+    """Return the entry of a model in the list of `/models`.
+
+    Its version and heads are those that serve; `None` and no heads if no version serves.
+    """
     serving = repository.serving.get(name)
     return {
         "name": name,
@@ -56,7 +59,7 @@ def summary(repository: Repository, name: str) -> dict[str, Any]:
 
 
 def versions(repository: Repository, name: str) -> dict[str, Any]:
-    """The versions of a model or view with their states, and its aliases with their versions."""
+    """Return the states of a model's or view's versions, and the versions of its aliases."""
     named = repository.aliases.get(name, {})
     return {
         "versions": repository.states(name),
@@ -65,36 +68,46 @@ def versions(repository: Repository, name: str) -> dict[str, Any]:
 
 
 def describe_input(entry: Input) -> dict[str, Any]:
-    """One input: its features, or its shape a row."""
+    """Return the description of an input: its features, or its dtype and the shape of a row."""
     if entry.kind == "tabular":
         return {"kind": entry.kind, "features": [_feature(f, entry) for f in entry.features]}
     tensor = entry.tensors[0]
-    said: dict[str, Any] = {"kind": entry.kind, "dtype": tensor.dtype, "shape": list(tensor.shape)}
+    fields: dict[str, Any] = {
+        "kind": entry.kind,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+    }
     if entry.size is not None:
-        said["size"] = list(entry.size)
+        fields["size"] = list(entry.size)
     if entry.statistics is not None:
-        said |= vars(entry.statistics)
-    return said
+        fields |= vars(entry.statistics)
+    return fields
 
 
 def _feature(feature: Feature, entry: Input) -> dict[str, Any]:
-    said: dict[str, Any] = {"name": feature.name, "dtype": dtype_of(feature, entry)}
+    fields: dict[str, Any] = {"name": feature.name, "dtype": dtype_of(feature, entry)}
     if feature.default is not None:
-        said["default"] = feature.default
+        fields["default"] = feature.default
     if feature.vocabulary is not None:
-        said["vocabulary"] = list(feature.vocabulary)
+        fields["vocabulary"] = list(feature.vocabulary)
     if feature.statistics is not None:
-        said |= vars(feature.statistics)
-    return said
+        fields |= vars(feature.statistics)
+    return fields
 
 
 def describe_head(head: Head, *, whole: bool = False) -> dict[str, Any]:
-    """One head: its values a row, or of the `whole` tensor; an empty shape is a bare value."""
+    """Return the description of a head.
+
+    Args:
+        head: the head.
+        whole: whether the answer is a whole tensor; if not, the shape is that of a row, which is
+            empty if a row has a single value.
+    """
     bare = head.tensor.shape == (1,) and not whole
     shape = [] if bare else list(head.tensor.shape)
-    said: dict[str, Any] = {"kind": head.kind, "dtype": head.tensor.dtype, "shape": shape}
+    fields: dict[str, Any] = {"kind": head.kind, "dtype": head.tensor.dtype, "shape": shape}
     if head.labels is not None:
-        said["labels"] = list(head.labels)
+        fields["labels"] = list(head.labels)
     if head.threshold is not None:
-        said["threshold"] = head.threshold
-    return {**said, "inputs": list(head.inputs)}
+        fields["threshold"] = head.threshold
+    return {**fields, "inputs": list(head.inputs)}

@@ -1,4 +1,4 @@
-"""Errors of the Flask app, in the protocol that the path speaks."""
+"""Error answers of the Flask app, in the protocol that the path speaks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def add(app: Flask, rules: Mapping[str, Dialect]) -> None:
-    """Have the app answer every error.
+    """Have the app answer every error in the dialect of the path.
 
     Args:
         app: the app.
-        rules: by rule of a path that predicts, the dialect that is spoken there.
+        rules: the dialects of the paths that predict, by rule.
     """
 
     @app.errorhandler(RequestError)
@@ -35,7 +35,7 @@ def add(app: Flask, rules: Mapping[str, Dialect]) -> None:
     @app.errorhandler(HTTPException)
     def fail(error: HTTPException) -> Response:
         # An exception that is no HTTP error comes here as InternalServerError, after Flask has
-        # logged its traceback; the description says nothing of what happened inside.
+        # logged its traceback.  The message tells the client nothing about it.
         code = error.code or 500
         response = refuse(HTTPError(code, _message(app, rules, error)))
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
@@ -46,13 +46,13 @@ def add(app: Flask, rules: Mapping[str, Dialect]) -> None:
 def _message(app: Flask, rules: Mapping[str, Dialect], error: HTTPException) -> str:
     what = f"{request.method} {request.path}"
     if isinstance(error, MethodNotAllowed):
-        # Flask answers HEAD and OPTIONS itself, and a client that sent this meant neither.
+        # Flask itself answers HEAD and OPTIONS; a client that is refused meant neither.
         methods = sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"})
         return f"{what}: expected {' or '.join(methods)}"
     if isinstance(error, InternalServerError):
         return f"{what}: an error of the service; it is logged"
     if isinstance(error, NotFound):
-        # The nearest of all routes may be another protocol's; the list is of this one's alone.
+        # The nearest route may be another protocol's; the list has only those of this one.
         dialect = routes.dialect_of(request.path, rules)
         paths = sorted({rule.rule for rule in app.url_map.iter_rules()})
         close = nearest(request.path, paths)

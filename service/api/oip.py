@@ -1,8 +1,8 @@
-"""What KServe's and Triton's clients ask besides predictions: server, health, models, statistics.
+"""Pages of the Open Inference Protocol besides predictions: server, health, models, statistics.
 
-Loading and unloading are an admin's (`service.api.authorization`).  What is unloaded is so for all
-that serve the repository, until it is loaded: the repository says so
-(`service.repository.unloaded`).
+Clients of KServe and Triton use them.  Loading and unloading need the scope admin
+(`service.api.authorization`).  An unloaded model is out of service in all processes that serve the
+repository, until it is loaded again (`service.repository.unloaded`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Totals = Mapping[tuple[str, ...], NDArray[Any]]
 
-# Triton's names for those of its extensions that there are here.
+# Triton's names for the protocol extensions that the service has.
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
@@ -51,11 +51,11 @@ _NONE = np.zeros(2)
 
 
 def pages(library: Library, metrics: Metrics) -> Blueprint:
-    """The pages below `/v2`.
+    """Return the pages below `/v2`.
 
     Args:
-        library: what they tell of.
-        metrics: what has been counted of it.
+        library: the models.
+        metrics: the metrics of the models.
     """
     blueprint = Blueprint("oip", __name__, url_prefix="/v2")
     _add_server(blueprint, library)
@@ -120,7 +120,7 @@ def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None
             if version in (None, known) and state != "unloaded"
         ]
         if name is not None and not wanted:
-            # It says why.
+            # This raises the error that tells the reason.
             repository.find(name, version)
         metrics.flush()
         totals = metrics.totals(set(wanted))
@@ -130,7 +130,7 @@ def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None
 def _add_repository(blueprint: Blueprint, library: Library) -> None:
     @blueprint.post("/repository/index")
     def index() -> Response:
-        ready = _said().get("ready", False)
+        ready = _body_object().get("ready", False)
         if not isinstance(ready, bool):
             raise wrong("ready", "true or false", show(ready))
         entries = _index(library.current)
@@ -138,12 +138,12 @@ def _add_repository(blueprint: Blueprint, library: Library) -> None:
 
     @blueprint.post("/repository/models/<name>/load")
     def load(name: str) -> Response:
-        given = _said().get("parameters")
-        if given:
+        parameters = _body_object().get("parameters")
+        if parameters:
             message = (
                 f"load {name!r}: its files are the repository's, and no parameters change them"
             )
-            raise HTTPError(501, f"{message}: expected none, received {show(given)}")
+            raise HTTPError(501, f"{message}: expected none, received {show(parameters)}")
         try:
             library.load(name)
         except SettingsError as error:
@@ -152,10 +152,10 @@ def _add_repository(blueprint: Blueprint, library: Library) -> None:
 
     @blueprint.post("/repository/models/<name>/unload")
     def unload(name: str) -> Response:
-        # Nothing depends on a model but its views, which are in its files and go with it.
-        given = _said().get("parameters") or {}
-        if not isinstance(given, dict) or given.keys() - {"unload_dependents"}:
-            raise wrong("parameters", "none but unload_dependents", show(given))
+        # Only its views depend on a model; they are in its files and are unloaded with it.
+        parameters = _body_object().get("parameters") or {}
+        if not isinstance(parameters, dict) or parameters.keys() - {"unload_dependents"}:
+            raise wrong("parameters", "none but unload_dependents", show(parameters))
         try:
             library.unload(name)
         except SettingsError as error:
@@ -163,17 +163,17 @@ def _add_repository(blueprint: Blueprint, library: Library) -> None:
         return _json({"name": name, "unload": True})
 
 
-def _said() -> dict[str, Any]:
-    """The object in the request's body; empty where there is no body.
+def _body_object() -> dict[str, Any]:
+    """Return the JSON object in the request's body; an empty one if there is no body.
 
     Raises:
-        BadRequest: there is something else.
+        BadRequest: the body is something else.
     """
     body = request.get_data(cache=False)
-    said = parse(body) if body.strip() else {}
-    if not isinstance(said, dict):
-        raise wrong("body", "an object, or no body", show(said))
-    return said
+    value = parse(body) if body.strip() else {}
+    if not isinstance(value, dict):
+        raise wrong("body", "an object, or no body", show(value))
+    return value
 
 
 def _metadata(servable: Servable, versions: Iterable[str]) -> dict[str, Any]:
@@ -202,9 +202,9 @@ def _axes(tensor: Tensor) -> list[int]:
 
 
 def _config(servable: Servable) -> dict[str, Any]:
-    """A model's configuration, as Triton would make it of the file; rows are no axis there."""
+    """Return a model's configuration as Triton would derive it; dims leave out the batch axis."""
     signature = servable.signature
-    # Of whole tensors, Triton's own way to say that no axis is for a batch.
+    # For whole tensors, max_batch_size is 0: so Triton says that they have no batch axis.
     batching: dict[str, Any] = {} if signature.tensor else {"dynamic_batching": {}}
     most = MOST_ROWS_WHOLE if servable.model.runs_whole else MOST_ROWS
     return {
@@ -224,13 +224,13 @@ def _configured(tensor: Tensor) -> dict[str, Any]:
 
 
 def _index(repository: Repository) -> list[dict[str, str]]:
-    """Every version, and every model or file of which there is something to say."""
+    """Return an entry for every version, and for every model or file that is refused."""
     listed: dict[tuple[str, str], tuple[str, str]] = {}
     for name in sorted(known_names(repository)):
         for version, state in repository.states(name).items():
             listed[name, version] = _STATES[state]
     for entry in repository.refused:
-        # What is loaded of a file that has become worse serves on.
+        # A version that is loaded answers on if its file is replaced by a broken one.
         at = entry.name, entry.version or ""
         state, _ = listed.get(at, ("UNAVAILABLE", ""))
         listed[at] = state, entry.reason
@@ -246,10 +246,10 @@ def _index(repository: Repository) -> list[dict[str, str]]:
 
 
 def _stats(name: str, version: str, totals: Totals) -> dict[str, Any]:
-    """What has been counted of a version since the service was started.
+    """Return the statistics of a version since the service was started.
 
-    Of failures the time is not measured, and stands as 0; when the last request came, and what
-    took how long by the size of a batch, is not known, and is left out.
+    The time of failures is not measured, and is 0.  The time of the last request and the times by
+    batch size are not known, and are left out.
     """
 
     def spent(stage: str) -> dict[str, int]:

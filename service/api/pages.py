@@ -1,4 +1,4 @@
-"""The service's own pages: what it is, whether it is well, and what its models are."""
+"""The service's own pages: its home page, its health, its models and its OpenAPI document."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def pages(
     """Return the pages.
 
     Args:
-        library: has the models.
-        dialects: that the service speaks.
-        document: makes the OpenAPI document.
+        library: the models.
+        dialects: the dialects that the service speaks.
+        document: returns the OpenAPI document.
         is_told_all: returns whether the client may know of every model.
     """
     blueprint = Blueprint("pages", __name__)
@@ -73,11 +73,11 @@ def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[]
     @blueprint.get("/readyz")
     def readyz() -> Response:
         reason = library.reason_not_ready()
-        told = is_told_all()
+        sees_all = is_told_all()
         if reason is not None:
-            shown = reason if told else scoring.NOT_SAID
+            shown = reason if sees_all else scoring.NOT_SAID
             return respond_json({"status": "not ready", "reason": shown}, 503)
-        models = {"models": sorted(library.current.serving)} if told else {}
+        models = {"models": sorted(library.current.serving)} if sees_all else {}
         return respond_json({"status": "ready", **models})
 
 
@@ -107,18 +107,18 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
     @blueprint.get("/models/<name>/example")
     def example(name: str) -> Response:
         servable = library.current.find(name)
-        asked = request.args.get("dialect", native.DIALECT.name)
-        if asked not in dialects:
+        dialect = request.args.get("dialect", native.DIALECT.name)
+        if dialect not in dialects:
             names = ", ".join(sorted(dialects))
-            raise wrong("dialect", f"one of {names}{nearest(asked, dialects)}", show(asked))
-        return respond_json(_example(servable, dialects[asked]))
+            raise wrong("dialect", f"one of {names}{nearest(dialect, dialects)}", show(dialect))
+        return respond_json(_example(servable, dialects[dialect]))
 
 
 def _example(servable: Servable, dialect: Dialect) -> Any:
-    """Return a body in a dialect that the model answers.
+    """Return an example of a request body in a dialect.
 
     Raises:
-        NotFound: none is known, or this dialect has none.
+        NotFound: the model has no example, or the dialect cannot express it.
     """
     signature, proof = servable.signature, servable.proof
     what = f"model {servable.name!r}: no example is known"

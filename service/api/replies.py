@@ -1,4 +1,4 @@
-"""Flask's responses from replies and values."""
+"""Flask responses made from values and from the replies of dialects."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from service.wire.dialect import Reply
 
 
 def respond_json(value: Any, status: int = 200) -> Response:
-    """Return a value as JSON."""
+    """Return a response with a value as JSON."""
     return respond(Reply(orjson.dumps(value)), status)
 
 
 def respond(reply: Reply, status: int = 200) -> Response:
-    """Return a reply, compressed if the client takes that."""
+    """Return a response with a reply, compressed if the client accepts that."""
     response = Response(reply.content, status, reply.headers, content_type=reply.content_type)
     response.vary.add("Accept-Encoding")
     accepted = request.headers.get("Accept-Encoding", "")

@@ -1,4 +1,4 @@
-"""Every path that predicts, and the dialect that is spoken there."""
+"""The paths that predict, and the dialect of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
-# A rule without a name asks the default model; one without a version, whichever serves.
+# A rule without a name is for the default model; a rule without a version, for the version that
+# serves.
 _PREDICTIONS = {
     "/predict": native.DIALECT,
     "/models/<name>/predict": native.DIALECT,
@@ -35,7 +36,7 @@ _PREDICTIONS = {
     "/invocations": mlflow.DIALECT,
 }
 
-# By the first step of a path, in whose words it is refused.
+# The dialect in which an unknown path is refused, by the path's first segment.
 _SPOKEN = {
     "v1": tfserving.PREDICT,
     "v2": oip.DIALECT,
@@ -44,14 +45,14 @@ _SPOKEN = {
 
 
 def predictions(settings: Settings) -> dict[str, Dialect]:
-    """By rule, the dialect of every path that predicts."""
+    """Return the dialects of the paths that predict, by rule."""
     if not settings.predict_route:
         return _PREDICTIONS
     return {**_PREDICTIONS, settings.predict_route: tfserving.PREDICT}
 
 
 def dialect_of(path: str, rules: Mapping[str, Dialect]) -> Dialect:
-    """The dialect that somebody speaks who asks for `path`, be it there or not."""
+    """Return the dialect of a path, whether or not the path exists."""
     path = f"/{path.strip('/')}"
     return (
         rules.get(path)
@@ -63,13 +64,12 @@ def dialect_of(path: str, rules: Mapping[str, Dialect]) -> Dialect:
 def targets(
     rules: Mapping[str, Dialect], repository: Repository, *, kept: bool = False
 ) -> dict[bytes, tuple[Dialect, Servable]]:
-    """By path, what answers a prediction there and in what dialect.
+    """Return the dialect and the version that answer a prediction, by path.
 
     Args:
-        rules: by rule, the dialect that is spoken there.
-        repository: whose models answer.
-        kept: whether those versions are wanted that stay only as long as they are asked for, or
-            all else.
+        rules: the dialects of the paths that predict, by rule.
+        repository: the models.
+        kept: whether to return the paths of versions loaded on demand, or those of all others.
     """
     return {
         path.encode(): (dialect, servable)
@@ -79,13 +79,13 @@ def targets(
 
 
 def path_of(rule: str, names: Mapping[str, str]) -> bytes:
-    """The path of a rule, as `targets` spells it.
+    """Return the path of a rule, as `targets` spells it.
 
     Args:
-        rule: of a path that predicts.
-        names: by variable of the rule, what stands there.
+        rule: the rule of a path that predicts.
+        names: the values of the rule's variables.
     """
-    return re.sub("<(.*?)>", lambda found: names[found[1]], rule).encode()
+    return re.sub("<(.*?)>", lambda match: names[match[1]], rule).encode()
 
 
 def _paths(rule: str, repository: Repository, *, kept: bool) -> Iterator[tuple[str, Servable]]:

@@ -1,6 +1,6 @@
-"""What those who run a container ask besides predictions: MLflow, SageMaker and Vertex AI.
+"""The health and version pages that MLflow, SageMaker and Vertex AI ask of a container.
 
-They ask for one model, the default one, so what is told here is whether that can answer.
+They expect one model, so its health is whether the default model can answer.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ if TYPE_CHECKING:
     from service.repository.reloader import Library
 
 
-# What those read who are not to learn which models there are.
-NOT_SAID = "why is told to who has a token with the scope 'predict' for all models, and in the logs"
+# In place of the reason, for clients that may not know of every model.
+NOT_SAID = (
+    "the reason is in the logs, and is shown to clients that have a token with the scope 'predict' "
+    "for all models"
+)
 
 
 def pages(
     library: Library, health: str = "", is_told_all: Callable[[], bool] = lambda: True
 ) -> Blueprint:
-    """`/ping`, `/health` and `/version`.
+    """Return the pages `/ping`, `/health` and `/version`.
 
     Args:
-        library: what is asked whether it has a default model that serves.
-        health: one more path that says so, as `AIP_HEALTH_ROUTE` has it; none if empty.
-        is_told_all: whether who asks may know of every model.
+        library: the models.
+        health: one more path for the health, as `AIP_HEALTH_ROUTE` names it; none if empty.
+        is_told_all: returns whether the client may know of every model.
     """
     blueprint = Blueprint("scoring", __name__)
 
@@ -40,8 +43,8 @@ def pages(
             library.find()
             reason = library.reason_not_ready()
         except (NotFound, NotReady) as error:
-            # MLflow has 404 for this; but one who asks for a health wants to know when to come
-            # again, and a 404 would look like a path that is not there.
+            # MLflow answers 404 here.  But a 404 would look like a path that does not exist, while
+            # 503 tells a health probe to try again.
             reason = f"{error}"
         if reason is not None:
             reply = mlflow.encode_error(NotReady(reason if is_told_all() else NOT_SAID))

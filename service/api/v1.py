@@ -1,6 +1,6 @@
-"""TensorFlow Serving's and KServe v1's pages: which models there are, their states and tensors.
+"""The pages of TensorFlow Serving and KServe v1: models, the states of versions, and tensors.
 
-Both ask for /v1/models/<name>, each for keys of its own, and are answered with one object.
+Clients of both ask for /v1/models/<name>, and each reads keys of its own in the same object.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
 
 _PREFIX = "/v1/models"
-# What TensorFlow Serving calls the states of a version here: it answers, it would once it is asked
-# for, it was unloaded, and it was given up.
+# TensorFlow Serving's names for the states of a version: it answers; it is loaded when a request
+# names it; it was unloaded; and it is refused.
 _STATES = {"loaded": "AVAILABLE", "on demand": "START", "unloaded": "END"}
-_GIVEN_UP = "END"
+_REFUSED = "END"
 _VERBS = ("predict", "classify", "regress")
 
 
 def pages(library: Library) -> Blueprint:
-    """The pages about the models of `library`."""
+    """Return the pages about the models of `library`."""
     blueprint = Blueprint("v1", __name__, url_prefix=_PREFIX)
 
     @blueprint.get("")
@@ -45,7 +45,7 @@ def pages(library: Library) -> Blueprint:
         if version is not None:
             listed = [entry for entry in listed if entry["version"] == version]
         if not listed:
-            # It says why.
+            # This raises the error that tells the reason.
             repository.find(name, version)
         if version is None:
             ready = name in repository.serving
@@ -70,18 +70,18 @@ def pages(library: Library) -> Blueprint:
             }
         )
 
-    # No rule is for a verb that there is none of, or for a method that it does not go with; the
-    # rule for a model's page would take such a path for the name of a model.
+    # No rule matches an unknown verb, or a verb with a wrong method; the rule of a model's page
+    # would take that path for the name of a model.
     blueprint.before_app_request(_check_verb)
     return blueprint
 
 
 def _check_verb() -> None:
-    """See that a path that ends with a verb is a prediction.
+    """Check that a path that ends with a verb is a prediction.
 
     Raises:
-        HTTPError: there is no such verb.
-        MethodNotAllowed: there is, and it is asked for by POST.
+        HTTPError: the verb is unknown.
+        MethodNotAllowed: the verb is known, and the method is not POST.
     """
     _, colon, verb = request.path.rpartition("/")[2].partition(":")
     if not colon or not request.path.startswith(_PREFIX):
@@ -96,15 +96,15 @@ def _check_verb() -> None:
 
 
 def _listed(repository: Repository, name: str) -> list[dict[str, Any]]:
-    """The states of a model's or view's versions, the newest first."""
+    """Return the states of a model's or view's versions, the newest first."""
     listed = {
         version: _entry(version, _STATES[state], "OK", "")
         for version, state in repository.states(name).items()
     }
     for refused in repository.refused:
         if refused.name == name and refused.version is not None:
-            # What is loaded of a file that has become worse answers on.
-            entry = _entry(refused.version, _GIVEN_UP, "FAILED_PRECONDITION", refused.reason)
+            # A version that is loaded answers on if its file is replaced by a broken one.
+            entry = _entry(refused.version, _REFUSED, "FAILED_PRECONDITION", refused.reason)
             listed.setdefault(refused.version, entry)
     return [listed[version] for version in sorted(listed, key=int, reverse=True)]
 

@@ -143,7 +143,9 @@ def test_a_service_behind_tokens_is_asked_without_one(tmp_path):
         code, out, err = ask(PORT=port)
 
     assert (code, out) == (1, "")
-    assert err.startswith(f"triceps: http://127.0.0.1:{port}/readyz: not ready: why is told to who")
+    assert err.startswith(
+        f"triceps: http://127.0.0.1:{port}/readyz: not ready: the reason is in the logs"
+    )
 
 
 def test_nobody_there_is_one_with_a_way_out():
