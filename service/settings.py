@@ -1,8 +1,8 @@
-"""Every setting of the service, in one place.
+"""The settings of the service, their defaults and their checks.
 
-A flag of `triceps serve` wins over `TRICEPS_<NAME>`, that over a plain `HOST` or `PORT`, and
-that over the default.  Types and their messages are click's.  The file is long with the settings
-themselves, and is one idea: to add one is to add a field.
+A flag of `triceps serve` takes precedence over `TRICEPS_<NAME>`, this over a variable of a platform
+such as `HOST` or `PORT`, and that over the default.  Types and their messages are click's.
+The file is long with the settings themselves, and is one idea: to add one is to add a field.
 """
 
 from __future__ import annotations
@@ -25,25 +25,31 @@ if TYPE_CHECKING:
 
 PREFIX = "TRICEPS_"
 
-# Kubernetes gives every container of a namespace variables about each Service in it.  For a
-# Service that is called triceps these begin like ours, and TRICEPS_PORT even is ours: it is
-# tcp://address:port there, which no port number is.
+# Kubernetes gives every container variables about each Service in its namespace.  For a Service
+# that is called triceps, they begin like the settings, and TRICEPS_PORT even is a setting: there it
+# is tcp://address:port, which cannot be a port number.
 _KUBERNETES = re.compile(
     r"TRICEPS_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 
-def _told(kind: click.ParamType[Any], about: str, *also: str) -> dict[str, Any]:
-    """A setting's type, what it is, and variables that platforms set and it takes as well."""
+def _setting(kind: click.ParamType[Any], about: str, *also: str) -> dict[str, Any]:
+    """Return the metadata of a setting.
+
+    Args:
+        kind: the type of its value.
+        about: its help text.
+        also: further variables that it is read from, which platforms set.
+    """
     return {"kind": kind, "about": about, "also": also}
 
 
 class _Number(click.FloatRange):
-    """A number in a range; NaN, which no comparison finds outside of one, is in none."""
+    """A number in a range; NaN is refused, which comparisons alone would let pass."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """The number."""
+        """Return the number."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value} is not in the range {self.min} to {self.max}", param, ctx)
@@ -57,8 +63,8 @@ class _Route(click.ParamType[str]):
     expected = "a path that begins with /"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The path."""
-        # Half a surrogate pair is how Python has a byte that is no UTF-8.
+        """Return the path."""
+        # Python represents a byte that is not UTF-8 by half a surrogate pair.
         if not re.fullmatch(r"/[^<>?#\s\ud800-\udfff]*", value):
             self.fail(f"expected {self.expected}", param, ctx)
         return str(value)
@@ -68,16 +74,16 @@ _ROUTE = _Route()
 
 
 class _Host(click.ParamType[str]):
-    """A host's name or address."""
+    """The name or address of a host."""
 
     name = "host"
     expected = "the name or the address of a host"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The name."""
+        """Return the name or address."""
         try:
             value.encode("idna")
-        except UnicodeError:  # what the look-up of a name would end with
+        except UnicodeError:  # a look-up of the name would raise it
             self.fail(f"expected {self.expected}", param, ctx)
         return str(value)
 
@@ -89,7 +95,7 @@ class _Origins(click.ParamType[str]):
     expected = cors.EXPECTED
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """The list, as text."""
+        """Return the list as text."""
         try:
             cors.parse(value)
         except ValueError as error:
@@ -99,24 +105,24 @@ class _Origins(click.ParamType[str]):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the service can be told."""
+    """The settings of the service."""
 
     models: Path = field(
         default=Path("models"),
-        metadata=_told(
-            # Whether it can be read is seen, and said with the way out, by who reads it.
+        metadata=_setting(
+            # Not checked here: the code that reads the repository reports errors, with the way out.
             click.Path(readable=False, path_type=Path),
             "The model repository, a folder that holds a model.onnx, or such a file; the variable "
-            "may have several, with a colon between, and the first that there is counts.",
+            "may list several paths with a colon between them, and the first that exists counts.",
         ),
     )
     host: str = field(
         default="127.0.0.1",
-        metadata=_told(_Host(), "The address to listen on.", "HOST"),
+        metadata=_setting(_Host(), "The address to listen on.", "HOST"),
     )
     port: int = field(
         default=8080,
-        metadata=_told(
+        metadata=_setting(
             click.IntRange(1, 65535),
             "The port to listen on.",
             *("PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"),
@@ -124,117 +130,119 @@ class Settings:
     )
     default_model: str = field(
         default="",
-        metadata=_told(
+        metadata=_setting(
             click.STRING,
-            "The model that /predict asks; unless given, the only one there is, else triceps.",
+            "The model that /predict asks; if it is not set, the only one, else triceps.",
         ),
     )
     max_body: int = field(
         default=16 * 2**20,
-        metadata=_told(
+        metadata=_setting(
             click.IntRange(1024, 2**31 - 1),
-            "The largest body taken, in bytes, as sent and once inflated.",
+            "The largest body in bytes, as sent and after decompression.",
         ),
     )
     max_in_flight: int = field(
         default=128 * 2**20,
-        metadata=_told(
+        metadata=_setting(
             click.IntRange(1024, 2**40),
-            "The bytes of all bodies that a process holds at once, shared out between connections; "
-            "who brings more is refused. Answers that wait to be read may take half as many again.",
+            "The bytes of all bodies that a process holds at once, shared by its connections; a "
+            "request beyond that is refused. Answers that wait to be read may take half as many "
+            "again.",
         ),
     )
     queue: float = field(
         default=0.1,
-        metadata=_told(
+        metadata=_setting(
             _Number(0, 3600),
             "The longest queue of a model, in seconds of its work, and a fifth of it while too "
-            "much keeps coming; who would wait longer is refused.",
+            "many requests keep coming; a request that would wait longer is refused.",
         ),
     )
     timeout: float = field(
         default=30,
-        metadata=_told(
+        metadata=_setting(
             _Number(0, 3600, min_open=True),
-            "The seconds after which a request is not run any more, unless it says so itself.",
+            "The seconds after which a request is no longer run, unless it sets a time of its own.",
         ),
     )
     grace: float = field(
         default=2,
-        metadata=_told(
+        metadata=_setting(
             _Number(0, 600),
-            "The seconds between SIGTERM, from when it is not ready, and the end of listening.",
+            "The seconds between SIGTERM, which makes the service not ready, and the end of "
+            "listening.",
         ),
     )
     workers: int = field(
         default=0,
-        metadata=_told(
+        metadata=_setting(
             click.IntRange(0, 512),
-            "How many processes answer; 0: one for each processor that the container may use.",
+            "The number of worker processes; 0: one for each processor that the container may use.",
         ),
     )
     threads: int = field(
         default=4,
-        metadata=_told(
-            click.IntRange(1, 512), "How many requests but predictions a process answers at once."
+        metadata=_setting(
+            click.IntRange(1, 512),
+            "The number of requests other than predictions that a process answers at once.",
         ),
     )
     policy: str = field(
         default="latest",
-        metadata=_told(
+        metadata=_setting(
             click.Choice(["latest", "all", "pinned"]),
-            "Which versions are loaded: the latest of each model, all, or those with an alias, of "
-            "which stable serves.",
+            "The versions that are loaded: the latest of each model, all, or those with an alias, "
+            "of which stable serves.",
         ),
     )
     watch: float = field(
         default=1,
-        metadata=_told(
+        metadata=_setting(
             _Number(0, 3600),
-            "The seconds between two looks for new versions and aliases; 0: never.",
+            "The seconds between two checks for new versions and aliases; 0: no checks.",
         ),
     )
     tokens_file: str = field(
         default="",
-        metadata=_told(
+        metadata=_setting(
             click.Path(),
-            "The file of the tokens without which nobody is answered; `triceps token` writes it.",
+            "The tokens file, which `triceps token` writes; without one, no token is required.",
         ),
     )
     tls_certificate: str = field(
         default="",
-        metadata=_told(
+        metadata=_setting(
             click.Path(),
-            "The certificate by which connections are encrypted (TLS 1.2 or later), in PEM.",
+            "The certificate for encrypted connections (TLS 1.2 or later), in PEM.",
         ),
     )
     tls_key: str = field(
         default="",
-        metadata=_told(
+        metadata=_setting(
             click.Path(),
-            "The key of that certificate, in PEM; unless given, it is in the same file.",
+            "The key of that certificate, in PEM; if it is not set, the key is in the same file.",
         ),
     )
     cors: str = field(
         default="",
-        metadata=_told(
+        metadata=_setting(
             _Origins(),
-            "The origins whose pages may read answers in a browser, with commas in between; *: "
-            "all.",
+            "The origins whose pages may read answers in a browser, separated by commas; *: all.",
         ),
     )
     predict_route: str = field(
         default="",
-        metadata=_told(
+        metadata=_setting(
             _ROUTE,
-            "One more path that predicts by the default model, in TensorFlow Serving's form, as "
+            "One more path for predictions by the default model, in TensorFlow Serving's form, as "
             "Vertex AI names it.",
             "AIP_PREDICT_ROUTE",
         ),
     )
     health_route: str = field(
         default="",
-        metadata=_told(
+        metadata=_setting(
             _ROUTE,
             "One more path that says whether the default model is ready, as Vertex AI names it.",
             "AIP_HEALTH_ROUTE",
@@ -243,30 +251,31 @@ class Settings:
 
 
 def variable(entry: Field[Any]) -> str:
-    """The environment variable of a setting."""
+    """Return the name of a setting's environment variable."""
     return PREFIX + entry.name.upper()
 
 
 def flag(entry: Field[Any]) -> str:
-    """The flag of a setting."""
+    """Return the flag of a setting."""
     return "--" + entry.name.replace("_", "-")
 
 
-def load(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
-    """Settings from the environment, and over it those that were given.
+def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Return the settings from the environment, and from `overrides`, which take precedence.
 
     Args:
-        environ: the environment; this process' own by default.
-        given: by name, as flags or a test have them; `None` is not given.
+        environ: the environment; by default, that of this process.
+        overrides: values by the names of settings, as flags or a test set them; `None` or an empty
+            string overrides nothing.
 
     Raises:
-        SettingsError: a variable is not a setting, or its value is not one that it takes.
+        SettingsError: a variable is not a setting, or its value is not a valid one.
     """
     environ = os.environ if environ is None else environ
     known = {variable(entry): entry for entry in fields(Settings)}
     for name in environ:
         if name.startswith(PREFIX) and name not in known and not _KUBERNETES.fullmatch(name):
-            # What all of them begin with would make any name look near to some of them.
+            # Compared without the prefix, which would make any two names similar.
             bare = [setting.removeprefix(PREFIX) for setting in known]
             close = nearest(name.removeprefix(PREFIX), bare).replace("'", f"'{PREFIX}", 1)
             message = (
@@ -276,14 +285,14 @@ def load(environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
             raise SettingsError(message)
     values = {}
     for name, entry in known.items():
-        # An empty value is as good as none: `make serve HOST=` gives one, and so may a manifest.
-        if given.get(entry.name) not in (None, ""):
-            values[entry.name] = _convert(entry, flag(entry), given[entry.name])
+        # An empty value counts as none: `make serve HOST=` sets one, and so may a manifest.
+        if overrides.get(entry.name) not in (None, ""):
+            values[entry.name] = _convert(entry, flag(entry), overrides[entry.name])
             continue
         for source in (name, *entry.metadata["also"]):
             text = environ.get(source, "")
             if text and not (entry.name == "port" and _KUBERNETES_PORT.fullmatch(text)):
-                text = _first_there(text) if entry.name == "models" else text
+                text = _first_existing(text) if entry.name == "models" else text
                 values[entry.name] = _convert(entry, source, text)
                 break
     return Settings(**values)
@@ -300,20 +309,20 @@ def _convert(entry: Field[Any], source: str, value: Any) -> Any:
         raise SettingsError(message) from error
 
 
-def _first_there(text: str) -> str:
-    """Of several paths with a colon between, the first that there is; else the first.
+def _first_existing(text: str) -> str:
+    """Return the first path that exists, of several with a colon between them; else the first.
 
-    An image has one default for all the places where platforms mount models.
+    So an image has one default for all the places where platforms mount models.
     """
     paths = [path for path in text.split(os.pathsep) if path]
-    return next(filter(_is_there, [text, *paths]), paths[0] if paths else text)
+    return next(filter(_exists, [text, *paths]), paths[0] if paths else text)
 
 
-def _is_there(path: str) -> bool:
+def _exists(path: str) -> bool:
     try:
         Path(path).stat()
     except OSError as error:
-        # What may not be looked at is there, and an error: the next place has other models.
+        # A path that cannot be checked counts, and is an error later: the next has other models.
         return error.errno not in (errno.ENOENT, errno.ENOTDIR)
     return True
 
