@@ -113,18 +113,18 @@ def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None
     def stats(name: str | None = None, version: str | None = None) -> Response:
         repository = library.current
         names = repository.available() if name is None else [name]
-        wanted = [
+        versions = [
             (each, known)
             for each in names
             for known, state in repository.states(each).items()
             if version in (None, known) and state != "unloaded"
         ]
-        if name is not None and not wanted:
+        if name is not None and not versions:
             # This raises the error that tells the reason.
             repository.find(name, version)
         metrics.flush()
-        totals = metrics.totals(set(wanted))
-        return _json({"model_stats": [_stats(*each, totals) for each in wanted]})
+        totals = metrics.totals(set(versions))
+        return _json({"model_stats": [_stats(*each, totals) for each in versions]})
 
 
 def _add_repository(blueprint: Blueprint, library: Library) -> None:

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Requests that a client may send ahead of their answers.
+# The number of requests that a client may send ahead of their answers.
 MAX_AHEAD = 8
-# One chunk from the socket may have thousands of requests: a larger one is parsed in pieces of this
+# A larger chunk from the socket may have thousands of requests.  It is parsed in pieces of this
 # size, and no further than to the next request.
 PIECE = 8 * 1024
 
 
 class Handler(Protocol):
-    """What answers the requests of a connection."""
+    """A handler of the requests of connections."""
 
     def answer(self, request: Request) -> None:
         """Have a request answered, now or later, by `Request.respond`."""
@@ -52,7 +52,7 @@ class Handler(Protocol):
         """Check the token in the headers of a request whose body has not been read.
 
         Raises:
-            Unauthorized: there is none, or it is not known.
+            Unauthorized: there is no token, or it is unknown.
         """
 
     def refusal(
@@ -289,7 +289,7 @@ class Connection(asyncio.Protocol):
             request: that request.
             status: the HTTP status.
             content: the body.
-            lines: the header lines, but for those that every answer has.
+            lines: the header lines, without Date, Connection and Content-Length.
             length: the Content-Length, if that is not the length of `content`.
         """
         transport, connections, ended = self._transport, self._connections, self._half_close

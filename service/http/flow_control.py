@@ -87,9 +87,9 @@ class Unread:
 
 
 class Room:
-    """The bytes made of large bodies, and of large answers that are not written yet.
+    """The bytes that large bodies become when they are read, and those of large unsent answers.
 
-    They are counted apart from the bodies themselves, so that small requests are taken meanwhile.
+    They are counted apart from the bodies themselves, so that small requests are still accepted.
     """
 
     def __init__(self, limit: int) -> None:

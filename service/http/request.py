@@ -65,7 +65,7 @@ class Request:
         return self.caller.is_open()
 
     def common(self, request_id: str = "") -> bytes:
-        """Return the header lines that every answer to this request has."""
+        """Return the header lines that every answer to this request has, such as X-Request-ID."""
         return self.caller.common(self.headers, request_id)
 
     def respond(self, status: int, content: bytes, lines: bytes, length: int | None = None) -> None:
@@ -74,7 +74,7 @@ class Request:
         Args:
             status: the HTTP status.
             content: the body.
-            lines: the header lines of this answer alone, without those of every answer.
+            lines: the header lines, without Date, Connection and Content-Length.
             length: the Content-Length, if that is not the length of `content` (HEAD).
         """
         self.caller.respond(self, status, content, lines, length)
