@@ -1,24 +1,24 @@
-"""Everything that can go wrong, on one screen.
+"""The errors that Triceps raises on purpose, on one screen.
 
 TricepsError
-├── RequestError            the caller's fault; `status` is the HTTP status
-│   ├── BadRequest     400  the body is not what the model takes; carries `problems`
-│   ├── CannotRun      400  the values are of the right kind, and the model has no answer for them
-│   ├── Unauthorized   401  no token came, or one that nobody knows
-│   ├── Forbidden      403  the token is for other things, or for other models
-│   ├── NotFound       404  no such model, version or head
-│   ├── TooLarge       413  the body, or what it inflates to, is over the limit
-│   ├── NotJSON        415  the body says it is something else
-│   ├── TooBusy        429  more is asked than can be answered soon
-│   ├── NotReady       503  nothing to answer with yet, or not any more
-│   ├── TooLate        504  its time was over before it could be run
-│   └── HTTPError           HTTP's own: no such route or method; or a bug of ours, to its sender
-├── ModelRefused            a `model.onnx` that must not serve, and why
-│   └── Shortage            one that may serve later: the machine is short of what loading takes
-├── UndeclaredAnswer        a run's answer has another shape or dtype than its graph declares
-└── SettingsError           a setting that is wrong, and the nearest right one
+├── RequestError            the client's fault; `status` is the HTTP status
+│   ├── BadRequest     400  the body does not fit the model; has `problems`
+│   ├── CannotRun      400  the values have the right types, and the model has no answer for them
+│   ├── Unauthorized   401  the request has no token, or an unknown one
+│   ├── Forbidden      403  the token is for another scope, or for other models
+│   ├── NotFound       404  there is no such model, version or head
+│   ├── TooLarge       413  the body, as sent or once inflated, is over the limit
+│   ├── NotJSON        415  the body has a content type or encoding that is not read
+│   ├── TooBusy        429  there are more requests than can be answered soon
+│   ├── NotReady       503  no version is usable yet, or no longer
+│   ├── TooLate        504  the deadline passed before the request could run
+│   └── HTTPError           there is no such route or method; or a bug, as its client sees it
+├── ModelRefused            a `model.onnx` must not serve; the message says why
+│   └── Shortage            the machine is short of something that loading needs; try again later
+├── UndeclaredAnswer        an output has another shape or dtype than its graph declares
+└── SettingsError           a setting is wrong; the message has the nearest right one
 
-Anything else that is raised is a bug: logged with its traceback, answered as a plain 500.
+Any other exception is a bug: it is logged with its traceback and answered with a plain 500.
 """
 
 from __future__ import annotations
@@ -30,23 +30,25 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# What `triceps` ends with.
-FAILED = 1  # it ran, and failed
-MISUSED = 2  # it was asked for something wrong
-INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
+# The exit codes of `triceps`.
+FAILED = 1  # the command ran, and failed
+MISUSED = 2  # the command was used wrongly: an argument, a setting or a file that it reads is wrong
+INTERRUPTED = 130  # 128 + SIGINT, as in a shell
 
+# The number of problems, and of names, that a message lists.
 SHOWN = 20
-# nginx' status for a request whose sender hung up before it was answered.
+# nginx' status for a request whose client closed the connection before the answer.
 GONE = 499
-# Seconds; what stands in the way may be gone by then.
+# In seconds: the obstacle may be gone by then.
 _COME_AGAIN = (("Retry-After", "1"),)
-# By difflib's own cut-off, of two names that are near 0.6 of their characters are in both.
+# By difflib's cut-off, names are close if 0.6 of all their characters are in both; so the longer of
+# two close names has at most this many characters for each of the shorter.
 _LONGEST_NEAR = 2 / 0.6 - 1
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a body: where it is, what belongs there, what came."""
+    """One mistake in a body: where it is, what was expected there and what was received."""
 
     at: str
     expected: str
@@ -56,26 +58,25 @@ class Problem:
 class TricepsError(Exception):
     """The parent of every error that is raised on purpose.
 
-    `exit_code` is what `triceps` ends with: `FAILED`, or `MISUSED` when it was asked for something
-    wrong.
+    `exit_code` is the exit code of `triceps` after this error: `FAILED` or `MISUSED`.
     """
 
     exit_code: ClassVar[int] = FAILED
 
 
 class RequestError(TricepsError):
-    """The request cannot be answered, and its sender can mend it."""
+    """A request that cannot be answered, for a reason that its client can mend."""
 
     status: int = 400
     headers: tuple[tuple[str, str], ...] = ()
-    """Of the answer, besides those that every answer has."""
+    """Headers of the answer, besides those that every answer has."""
 
 
 class BadRequest(RequestError):
-    """The body does not fit the model; all its problems are found in one go."""
+    """A body that does not fit the model; one answer names all its problems."""
 
     def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
-        """Keep the first `SHOWN` of `problems`; `count` is how many there are in all."""
+        """Keep the first `SHOWN` of `problems`; `count` is the number of all problems."""
         self.problems = tuple(problems[:SHOWN])
         self.count = len(problems) if count is None else count
         first = self.problems[0]
@@ -84,62 +85,62 @@ class BadRequest(RequestError):
 
 
 class CannotRun(RequestError):
-    """The model's graph fails on these shapes or values, such as a place past the end of a list."""
+    """A run whose graph fails on its shapes or values, such as an index past the end of a list."""
 
 
 class Unauthorized(RequestError):
-    """No token came with the request, or one that is not known."""
+    """A request without a token, or with an unknown one."""
 
     status = 401
     headers = (("WWW-Authenticate", 'Bearer realm="triceps"'),)
 
 
 class Forbidden(RequestError):
-    """The token is known, and is for other things or other models."""
+    """A request whose token is known, but is for another scope or for other models."""
 
     status = 403
 
 
 class NotFound(RequestError):
-    """There is no such model, version or route; the message names those there are."""
+    """A model, version or route that does not exist; the message names those that do."""
 
     status = 404
 
 
 class TooLarge(RequestError):
-    """The body is larger than `TRICEPS_MAX_BODY`, as sent or once inflated."""
+    """A body that is larger than `TRICEPS_MAX_BODY`, as sent or once inflated."""
 
     status = 413
 
 
 class NotJSON(RequestError):
-    """The body's content type or encoding is one that this route does not read."""
+    """A body with a content type or encoding that the route does not read."""
 
     status = 415
 
 
 class NotReady(RequestError):
-    """No version of the model is usable, now."""
+    """A model of which no version is usable at the moment."""
 
     status = 503
     headers = _COME_AGAIN
 
 
 class TooBusy(RequestError):
-    """More is asked than can be answered soon: nothing of this was computed."""
+    """A request that is refused before it runs: more are waiting than can be answered soon."""
 
     status = 429
     headers = _COME_AGAIN
 
 
 class TooLate(RequestError):
-    """The time that the request had is over, and it was not run."""
+    """A request that was not run because its deadline had passed."""
 
     status = 504
 
 
 class HTTPError(RequestError):
-    """What has a status of its own: no such route or method, or a bug of ours, which is logged."""
+    """An error with a status of its own: an unknown route or method, or a bug that is logged."""
 
     def __init__(self, status: int, message: str) -> None:
         """Answer `message` with `status`."""
@@ -148,23 +149,23 @@ class HTTPError(RequestError):
 
 
 class ModelRefused(TricepsError):
-    """The file is no model that can be served; the message says why."""
+    """A file that cannot be served as a model; the message says why."""
 
 
 class Shortage(ModelRefused):
-    """The machine is short of memory, descriptors or processes; the file may be as good as any."""
+    """A lack of memory, descriptors or processes while a file is loaded; the file may be good."""
 
 
 class UndeclaredAnswer(TricepsError):
-    """A head answers with another shape or dtype than its graph declares.
+    """An output that has another shape or dtype than its graph declares.
 
-    No caller can mend that: it is answered as a plain 500, and this message goes to the log.
+    No client can mend that: the answer is a plain 500, and this message goes to the log.
     """
 
     def __init__(
         self, model: str, head: str, expected: str, received: str, shape: tuple[int, ...]
     ) -> None:
-        """Say of which model and head it is, what its graph declares and what came."""
+        """Compose the message from the model, the head, what is declared and what was received."""
         self.head = head
         self.shape = shape
         where = f"model {model}, head {head!r}" if model else f"head {head!r}"
@@ -174,22 +175,25 @@ class UndeclaredAnswer(TricepsError):
 
 
 class SettingsError(TricepsError):
-    """A setting is unknown or wrong; the message says which and what is right."""
+    """A setting that is unknown or wrong; the message says which, and what is right."""
 
     exit_code = MISUSED
 
 
 def printable(text: str) -> str:
-    """A text that may hold names of files, for a terminal: what would drive it is escaped."""
+    """Escape the control characters of a text for a terminal; it may hold names of files."""
     return "".join(
         char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
     )
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a message about an unknown `name`: the right one it is close to, if any."""
+    """Return the end of a message about an unknown `name`: the closest of `names`, if any is close.
+
+    The text is empty if none is.
+    """
     names = list(names)
-    # What is longer can share too little with any of them, and takes some 40 bytes a character.
+    # A longer name is close to none of them, and comparing takes some 40 bytes for each character.
     if len(name) > _LONGEST_NEAR * max(map(len, names), default=0):
         return ""
     close = difflib.get_close_matches(name, names, n=1)

@@ -1,6 +1,7 @@
-"""The kinds of head: how many labels each kind has, and what tells yes from no.
+"""The kinds of head, the number of labels that each kind has, and the default threshold.
 
-Free of numpy, so that a spec is checked, and a command line read, without it.
+This module does not import numpy, so that a spec can be checked, and a command line read, without
+it.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 HEAD_KINDS = ("binary", "multiclass", "multilabel", "regression", "tensor")
 LABELLED = ("binary", "multiclass", "multilabel")
 THRESHOLDED = ("binary", "multilabel")
-THRESHOLD = 0.5  # of a head that has none of its own
+THRESHOLD = 0.5  # of a head whose signature records none
 
 
 def label_count(kind: str, values: int | None) -> int | None:
-    """Return how many labels a head has that answers a row with so many `values`.
+    """Return the number of labels of a head that answers each row with that number of `values`.
 
     A binary head answers with one value and has two labels; every other head has a label for each
     value.  `None` stands for any number.

@@ -1,8 +1,8 @@
 """The signature as one JSON value in the metadata of its own `model.onnx`.
 
-What a graph cannot hold (features, labels, defaults, statistics, golden rows) travels in the file's
-metadata under one key, so that there is no sidecar to lose.  What the graph says itself is never
-written twice:
+The parts that a graph cannot hold (features, labels, defaults, statistics, golden rows) are stored
+under one key of the file's metadata, so that there is no sidecar to lose.  Facts that the graph
+states itself are never stored twice:
 
     training  ── dump ──▶  metadata["triceps"]  ── parse (+ the graph) ──▶  service
 """
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "triceps"
 FORMAT = 1
-# Golden rows of large pictures and vocabularies of a language fit many times over.
+# Characters: golden rows of large images, or the vocabulary of a language, fit many times over.
 MAX_NOTE = 64 * 2**20
 
 
 def dump(signature: Signature) -> str:
-    """Return the value for the file's metadata: all that the graph does not say itself.
+    """Return the metadata value of a signature: everything that the graph does not state itself.
 
-    Deterministic: the same signature is the same text.
+    Equal signatures give equal texts.
     """
     note = {
         "format": FORMAT,
         "inputs": {name: _dump_input(entry) for name, entry in signature.inputs.items()},
         "heads": {
-            head.name: _given(
+            head.name: _without_none(
                 kind=head.kind,
                 labels=None if head.labels is None else list(head.labels),
                 threshold=head.threshold,
@@ -58,12 +58,14 @@ def dump(signature: Signature) -> str:
         and {"inputs": signature.golden.inputs, "outputs": signature.golden.outputs},
         "provenance": signature.provenance,
     }
-    return json.dumps(_given(**note), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return json.dumps(
+        _without_none(**note), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
 
 
 def _dump_input(entry: Input) -> dict[str, Any]:
     features = [
-        _given(
+        _without_none(
             name=feature.name,
             default=feature.default,
             vocabulary=None if feature.vocabulary is None else list(feature.vocabulary),
@@ -71,7 +73,7 @@ def _dump_input(entry: Input) -> dict[str, Any]:
         )
         for feature in entry.features
     ]
-    return _given(
+    return _without_none(
         kind=entry.kind,
         features=features or None,
         size=None if entry.size is None else list(entry.size),
@@ -83,7 +85,7 @@ def _dump_statistics(statistics: Statistics | None) -> dict[str, float]:
     return {} if statistics is None else dict(vars(statistics))
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -94,17 +96,17 @@ def parse(
     needs: Mapping[str, Iterable[str]],
     batch: int | None = None,
 ) -> Signature:
-    """Join what a file says of itself to what its graph says.
+    """Combine the metadata of a file with its graph into a signature.
 
     Args:
         text: the metadata value, or `None` for a foreign file.
         inputs: the graph's inputs, in its order.
         outputs: the graph's outputs, in its order.
-        needs: by output, the names of the graph's inputs that it depends on.
-        batch: 1 when the graph takes one row at a time.
+        needs: for each output, the names of the graph's inputs that it depends on.
+        batch: 1 if the graph takes one row at a time, else `None`.
 
     Raises:
-        ModelRefused: the value is not one of ours, or contradicts its graph.
+        ModelRefused: the value is not a signature, is damaged, or contradicts its graph.
     """
     note = {} if text is None else _load_note(text)
     tensors = {tensor.name: tensor for tensor in inputs}
@@ -125,7 +127,7 @@ def _join(
     needs: Mapping[str, Iterable[str]],
     batch: int | None,
 ) -> Signature:
-    """Make the signature; a note of another form raises what Python does."""
+    """Build the signature; a note of another form raises one of Python's own errors."""
     inputs = _parse_inputs(note.get("inputs"), tensors)
     owners = _owners(inputs, tensors)
     return Signature(
@@ -148,7 +150,7 @@ def _join(
 
 
 def _owners(inputs: Mapping[str, Input], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """By tensor, the input that it is of; each tensor of the graph is of one."""
+    """Map each tensor of the graph to its input; refuse a tensor that belongs to none."""
     owners = {tensor.name: entry.name for entry in inputs.values() for tensor in entry.tensors}
     for name in tensors:
         if name not in owners:
@@ -162,8 +164,8 @@ def _load_note(text: str) -> dict[str, Any]:
         raise ModelRefused(message)
     try:
         note = json.loads(text, parse_constant=_no_number)
-        # What no answer could hold, such as half a surrogate pair, would else be found by whoever
-        # asks for the signature; and there it stands some levels deeper.
+        # A value that no answer can hold, such as half a surrogate pair, would otherwise fail the
+        # first request for the signature.  That answer nests the note some levels deeper.
         orjson.dumps([[[[[[[[note]]]]]]]])
     except (TypeError, ValueError, RecursionError) as error:
         message = f"its metadata {METADATA_KEY!r} is not JSON: {error}"
@@ -230,7 +232,7 @@ def _parse_golden(note: dict[str, Any] | None) -> Golden | None:
 
 
 def _texts(listed: Any) -> tuple[str, ...]:
-    """A list of texts; a text is a list of letters to Python, and is none here."""
+    """Return a list of texts as a tuple; a single text, which Python would split, is refused."""
     if not isinstance(listed, list) or not listed:
         raise TypeError(f"expected a list of at least one text, received {listed!r}")
     return tuple(map(str, listed))

@@ -1,4 +1,4 @@
-"""One run of a model, and the rows of it that are one request's."""
+"""A run of a model, and the part of it that belongs to one request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Run:
-    """All rows of a run, what came of them by head, [rows, …], and its time by `perf_counter`.
+    """One execution of a model: its rows, its outputs by head, [rows, …], and its start and end.
 
-    Each of its requests gets the same one.  So whoever counts runs notes here that it is `counted`,
-    and whoever writes rows keeps here the text of each, for the next request of it.
+    Times are those of `perf_counter`, in seconds.  All requests of a run share one `Run`, so the
+    metrics mark it as `counted`, and the writer of answers keeps the text of each row in `texts`
+    for the other requests.
     """
 
     rows: int
@@ -28,14 +29,14 @@ class Run:
 
 
 class Part(NamedTuple):
-    """The rows of a run from `start` to before `end`."""
+    """The rows of a run from `start` up to, but not including, `end`."""
 
     run: Run
     start: int
     end: int
 
     def outputs(self) -> Mapping[str, NDArray[Any]]:
-        """By head, what came of these rows."""
+        """Return the outputs of these rows by head, [rows, …]."""
         run, start, end = self
         if end - start == run.rows:
             return run.outputs

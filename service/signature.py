@@ -1,8 +1,8 @@
-"""The signature: what a model is.
+"""The signature: the description of a model.
 
 Names, dtypes and shapes are the graph's own; features, labels, defaults, statistics and golden rows
-come from a JSON value in its file (`metadata`).  A foreign file without that value has a signature
-too, from its graph alone.
+come from a JSON value in the file (`metadata`).  A foreign file without that value has a signature
+too, made from its graph alone.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from service.kinds import THRESHOLD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# Entries of a provenance that name the model: a view does not tell whose it is.
+# Entries of a provenance that name the model; a view does not disclose which model it belongs to.
 _NAMING = ("spec", "source")
-# How a CSV's cell says that it is empty, and how it says yes and no: to training and to scoring.
+# The CSV cells that stand for a missing value, and for true and false, in training and in scoring.
 MISSING_CELLS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
 TRUE_FALSE = {"true": 1.0, "false": 0.0}
 
@@ -36,8 +36,8 @@ DTYPES = (
 class Tensor:
     """A named tensor at the edge of the graph.
 
-    `shape` is that of one row: the batch axis is left out, `None` marks an axis of any length.  Of
-    a graph that is served as whole tensors (`Signature.tensor`) it has every axis.
+    `shape` is the shape of one row: the batch axis is left out, and `None` marks an axis of any
+    length.  In a graph that is served as whole tensors (`Signature.tensor`), it has every axis.
     """
 
     name: str
@@ -45,24 +45,24 @@ class Tensor:
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
-        """Name dtype and shape in a message: float32[28 x 28], string[any], or int64 alone."""
+        """Return dtype and shape for a message: float32[28 x 28], string[any], or int64 alone."""
         axes = " x ".join("any" if axis is None else str(axis) for axis in self.shape)
         return f"{self.dtype}[{axes}]" if axes else self.dtype
 
     @cached_property
     def size(self) -> int | None:
-        """How many values one row holds; `None` where an axis has any length."""
+        """The number of values in one row; `None` if an axis may have any length."""
         return math.prod(self.fixed) if len(self.fixed) == len(self.shape) else None
 
     @cached_property
     def fixed(self) -> tuple[int, ...]:
-        """The axes that have a length: all of them, where `size` is not `None`."""
+        """The axes of fixed length: all of them, if `size` is not `None`."""
         return tuple(axis for axis in self.shape if axis is not None)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the data were, held-out rows included: a feature, or all values of an image."""
+    """The statistics of a feature, or of all values of an image, with held-out rows included."""
 
     min: float
     max: float
@@ -74,9 +74,9 @@ class Statistics:
 class Feature:
     """One named column of a tabular input.
 
-    A number is the `column`-th value of its tensor; a categorical (one with a `vocabulary`) is
-    a string tensor of its own, `input.feature`.  `default` stands in for a missing value; where
-    it is `None`, a missing value is an error.
+    A numeric feature is the `column`-th value of its tensor.  A categorical feature (one with a
+    `vocabulary`) has a string tensor of its own, `input.feature`.  `default` replaces a missing
+    value; if it is `None`, a missing value is an error.
     """
 
     name: str
@@ -89,10 +89,10 @@ class Feature:
 
 @dataclass(frozen=True)
 class Input:
-    """What a request names: one or several tensors of the graph.
+    """A named input of a model: one or several tensors of the graph.
 
-    `tabular` has features; `image` has a size (height, width and, where given, channels);
-    `tensor` is anything else, taken in the graph's own shape.
+    An input of the kind `tabular` has features; an `image` has a size (height, width and, if the
+    signature has them, channels); a `tensor` is anything else, in the graph's own shape.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Input:
 
     @cached_property
     def places(self) -> dict[str, list[int]]:
-        """By tensor, where its features stand among all of them."""
+        """For each tensor, the positions of its features among all features of the input."""
         return {
             tensor.name: [i for i, f in enumerate(self.features) if f.tensor == tensor.name]
             for tensor in self.tensors
@@ -112,13 +112,13 @@ class Input:
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
-        """In column order."""
+        """The names of the features, in column order."""
         return tuple(feature.name for feature in self.features)
 
 
 @dataclass(frozen=True)
 class Head:
-    """A named output.  `inputs` are the inputs that its part of the graph reads."""
+    """A named output.  `inputs` are the names of the inputs that its part of the graph reads."""
 
     name: str
     kind: str
@@ -129,10 +129,10 @@ class Head:
 
     @cached_property
     def cutoff(self) -> float:
-        """The threshold that values are compared with.
+        """The threshold to which values are compared.
 
-        It is rounded as the head's floats are, since 0.1 is not float32's 0.1.  Rounded to a bool
-        or to a whole number, it would move across values.
+        For a head of floats, it is rounded to their dtype, since 0.1 is not float32's 0.1.  For
+        booleans and integers it is not rounded: that would move it across values.
         """
         threshold = THRESHOLD if self.threshold is None else self.threshold
         if "float" not in self.tensor.dtype:
@@ -142,7 +142,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Golden:
-    """A few rows and the answers the trained model gave: lists, by tensor and by head."""
+    """A few rows and the answers that the trained model gave: lists, by tensor and by head."""
 
     inputs: Mapping[str, list[Any]]
     outputs: Mapping[str, list[Any]]
@@ -152,9 +152,10 @@ class Golden:
 class Signature:
     """A model's inputs, heads, views over its heads (`models`), golden rows and provenance.
 
-    `batch` is `None` when the graph takes any number of rows, 1 when it takes one at a time.
-    `tensor` says why it takes no rows at all, such as for a scalar among its inputs: it is served
-    as whole tensors, one run a request, and every shape is the graph's own.  Else it is empty.
+    `batch` is `None` if the graph takes any number of rows, and 1 if it takes one at a time.
+    `tensor` is empty if the graph takes rows.  Otherwise it is the reason why not, such as a scalar
+    among the inputs: the model is then served as whole tensors, with one run for each request, and
+    every shape is the graph's own.
     """
 
     inputs: Mapping[str, Input]
@@ -167,7 +168,7 @@ class Signature:
 
     @cached_property
     def head_names(self) -> tuple[str, ...]:
-        """All of them, in the graph's order."""
+        """The names of all heads, in the graph's order."""
         return tuple(self.heads)
 
     @cached_property
@@ -175,7 +176,7 @@ class Signature:
         return self._needed(self.head_names)
 
     def needed(self, heads: tuple[str, ...]) -> tuple[str, ...]:
-        """The inputs that at least one of some heads reads."""
+        """Return the names of the inputs that at least one of `heads` reads."""
         return self._needed_by_all if heads == self.head_names else self._needed(heads)
 
     def _needed(self, heads: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,25 +185,25 @@ class Signature:
         )
 
     def restrict(self, heads: Iterable[str]) -> Signature:
-        """The same model, seen through some of its heads and the inputs that those need."""
+        """Return the signature of a view: only `heads`, and the inputs that they read."""
         kept = {name: self.heads[name] for name in heads}
         needed = {name for head in kept.values() for name in head.inputs}
         inputs = {name: entry for name, entry in self.inputs.items() if name in needed}
         scores = self.provenance.get("scores")
         provenance = {
-            **{key: said for key, said in self.provenance.items() if key not in _NAMING},
+            **{key: value for key, value in self.provenance.items() if key not in _NAMING},
             **({"scores": {n: s for n, s in scores.items() if n in kept}} if scores else {}),
         }
         return replace(self, inputs=inputs, heads=kept, models={}, provenance=provenance)
 
 
 def tabular(name: str, features: Iterable[Feature], dtype: str = "float32") -> Input:
-    """A tabular input with its tensors placed: numbers together, each categorical alone.
+    """Return a tabular input: one tensor for all its numbers, and one for each categorical feature.
 
     Args:
-        name: the input's name, which is also that of its numeric tensor.
-        features: in column order; their `tensor` and `column` are set here.
-        dtype: of the numeric tensor.
+        name: the name of the input and of its numeric tensor.
+        features: the features in column order; this function sets their `tensor` and `column`.
+        dtype: the dtype of the numeric tensor.
     """
     placed, numbers = [], 0
     for feature in features:
@@ -217,15 +218,17 @@ def tabular(name: str, features: Iterable[Feature], dtype: str = "float32") -> I
 
 
 def holds(dtype: str, value: Any) -> bool:
-    """Whether a default, or a threshold, goes into a tensor of this dtype as it is."""
+    """Return whether a default, or a threshold, fits into a tensor of this dtype unchanged."""
     if dtype == "string" or isinstance(value, str):
         return dtype == "string" and isinstance(value, str)
     if (dtype == "bool") != isinstance(value, bool):
         return False
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            held = np.array(value).astype(dtype)
+            converted = np.array(value).astype(dtype)
     except (TypeError, ValueError, OverflowError):
         return False
-    # float32 rounds 0.1, and that is what it is there for; an int64 does not make 1 of 1.5.
-    return held.shape == () and bool(np.isfinite(held) if "float" in dtype else held == value)
+    # Rounding to a float is no change: 0.1 becomes float32's 0.1.  1.5 is not rounded to int64's 1.
+    return converted.shape == () and bool(
+        np.isfinite(converted) if "float" in dtype else converted == value
+    )

@@ -1,4 +1,4 @@
-"""Checks that a signature fits its graph, and that its own parts fit each other."""
+"""Checks that a signature fits its graph, and that its parts fit each other."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def in_graph(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return the graph's tensor that an input names; refuse one that it has not."""
+    """Return the graph's tensor that an input names; refuse a name that the graph does not have."""
     if name not in tensors:
         disagree("input", name)
     return tensors[name]
 
 
 def check_size(entry: Input) -> None:
-    """Refuse a size, such as an image's, of another number of values than a row has."""
+    """Refuse a size, such as an image's, whose number of values is not that of a row."""
     values = entry.tensors[0].size
     if entry.size is not None and math.prod(entry.size) != values:
         message = f"input {entry.name!r} has the size {list(entry.size)} for {values} values a row"
@@ -32,7 +32,7 @@ def check_size(entry: Input) -> None:
 
 
 def check_features(entry: Input, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse features that share a name, fit no tensor of the graph, or have a wrong default."""
+    """Refuse features that share a name, fit no tensor of the graph, or have an unfit default."""
     names = [feature.name for feature in entry.features]
     if not names or len(set(names)) != len(names):
         message = f"input {entry.name!r} has the features {names}: expected different names"
@@ -54,10 +54,10 @@ def check_features(entry: Input, tensors: Mapping[str, Tensor]) -> None:
 
 
 def check_head(head: Head) -> None:
-    """See that a head's kind, labels and threshold are such as its values can have.
+    """Refuse a head whose kind, labels or threshold do not fit its values.
 
     Raises:
-        ModelRefused: they are not.
+        ModelRefused: one of them does not; the message says which.
     """
     wrong = None
     if head.kind not in HEAD_KINDS:
@@ -83,7 +83,7 @@ def check_head(head: Head) -> None:
 
 
 def check_names(note: dict[str, Any], signature: Signature, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a note that names what the graph has not, or one of its tensors twice."""
+    """Refuse a note that names something the graph does not have, or one tensor twice."""
     named = [t.name for entry in signature.inputs.values() for t in entry.tensors]
     for what, unknown in (
         ("input", {name for name, times in Counter(named).items() if times > 1}),
@@ -97,7 +97,7 @@ def check_names(note: dict[str, Any], signature: Signature, tensors: Mapping[str
 
 
 def check_golden(golden: Golden | None) -> None:
-    """Refuse golden rows that are none, or not the same number everywhere."""
+    """Refuse golden rows that are empty, or not equally many for each tensor and head."""
     if golden is None:
         return
     columns: dict[str, Any] = {**golden.inputs, **golden.outputs}
@@ -108,5 +108,5 @@ def check_golden(golden: Golden | None) -> None:
 
 
 def disagree(what: str, name: str) -> NoReturn:
-    """Refuse a file whose signature and graph do not name the same."""
+    """Refuse a file whose signature and graph do not name the same inputs and heads."""
     raise ModelRefused(f"its signature and its graph disagree on the {what} {name!r}")
