@@ -1,1 +1,1 @@
-"""Bytes to named arrays and back: one file a dialect, and none knows Flask or the model."""
+"""The dialects, a folder each: bytes to named arrays and back, without Flask or models."""

@@ -1,4 +1,4 @@
-"""What every JSON dialect starts with: bytes to one JSON value, and words for what is wrong."""
+"""Parsing of a JSON body for all dialects, and the texts of messages about it."""
 
 from __future__ import annotations
 
@@ -20,112 +20,117 @@ if TYPE_CHECKING:
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_TEXT = 40
 _LONGEST_NAME = 200
-# A row of nothing is three bytes, and takes microseconds all the same: of a body of some megabytes
-# that would be seconds, in which nobody else is answered.
+# An empty row is only three bytes, but takes microseconds: a body of some megabytes would take
+# seconds, in which no other request is answered.
 MOST_ROWS = 2**17
-# Lists and objects of a body that is read value by value: a row may be a list, or an object of
-# some of them.
+# Lists and objects in a body that is read value by value: a row may be a list, or an object of
+# several lists.
 MOST_OPENED = 5 * MOST_ROWS
-# Missing values of one body, each of which its answer names.
+# Missing values in one body; the answer names each of them.
 MOST_IMPUTED = 2 * MOST_ROWS
-# Characters of JSON that are decoded in one go, which takes some milliseconds at most.
+# Characters of JSON that are decoded in one call, which takes some milliseconds at most.
 AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, slots=True)
 class Imputed:
-    """A missing value's place, the default that stands in for it, and of which feature it is."""
+    """A missing value: its place in the body, the default that replaces it, and its feature."""
 
     at: str
     value: float | str
     feature: str
-    """After its input: `insurance.age`."""
+    """The full name of the feature, with its input: `insurance.age`."""
 
 
 class Notes:
-    """What a reader of one body notes as it goes: what is wrong, and what was missing."""
+    """The notes that a reader takes of one body: mistakes, and missing values."""
 
     def __init__(self) -> None:
-        """Start with nothing noted."""
+        """Start without notes."""
         self.count = 0
         self.imputed: list[Imputed] = []
         self._first: list[Problem] = []
 
     def add(self, at: str, expected: str, received: str) -> None:
-        """Note one more thing that is wrong."""
+        """Note one more mistake."""
         self.count += 1
         if len(self._first) < SHOWN:
             self._first.append(Problem(at, expected, received))
 
     @property
     def full(self) -> bool:
-        """Whether more need only be counted: no words of theirs would be shown."""
+        """Whether further mistakes need only be counted, since no message would show them."""
         return self.count >= SHOWN
 
     def impute(self, at: str, value: float | str, feature: str) -> None:
-        """Note a default that stands in for a missing value."""
+        """Note a missing value and the default that replaces it.
+
+        Raises:
+            BadRequest: the body has more than `MOST_IMPUTED` missing values.
+        """
         if len(self.imputed) == MOST_IMPUTED:
             raise wrong(at, f"at most {MOST_IMPUTED} missing values in one request", "one more")
         self.imputed.append(Imputed(at, value, feature))
 
     def stop(self) -> None:
-        """Raise what is wrong.
+        """Raise all noted mistakes as one error.
 
         Raises:
-            BadRequest: something is.
+            BadRequest: there are mistakes.
         """
         if self.count:
             raise BadRequest(self._first, self.count)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         times = Counter(name for name, _ in pairs)
-        twice = next(name for name in made if times[name] > 1)
-        # Which of the two counts differs between JSON readers, so neither does.
+        twice = next(name for name in unique if times[name] > 1)
+        # JSON readers differ on which of the two values counts, so the body is refused.
         raise wrong("body", "each key of an object once", f"{show(twice)} twice")
-    return made
+    return unique
 
 
 class Spelled(float):
-    """NaN or an infinity that a body spells out, told apart from a number too large for any."""
+    """A NaN or an infinity that a body spells out, as distinct from a number that is too large."""
 
     __slots__ = ()
 
 
-# A body may have millions of them.
+# These are created once, since a body may have millions of them.
 _spelled = {word: Spelled(word) for word in ("NaN", "Infinity", "-Infinity")}.__getitem__
 
-DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_spelled)
-"""JSON as every reader here takes it: no key twice, and NaN and infinities as `Spelled`."""
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_spelled)
+"""The JSON decoder of all readers: it refuses repeated keys and returns NaN and infinities as
+`Spelled`."""
 
 
 def parse_object(body: bytes, holding: str) -> dict[str, Any]:
-    """One JSON object, as `parse` reads it.
+    """Parse a body that has to be a JSON object.
 
     Args:
-        body: that.
-        holding: what it is to hold, for messages.
+        body: the body of the request.
+        holding: the expected content of the object, for messages.
 
     Raises:
-        BadRequest: as `parse`; or the body is JSON, and no object.
+        BadRequest: as `parse`, or the JSON value is not an object.
     """
-    said = parse(body, f"a JSON object with {holding}")
-    if not isinstance(said, dict):
-        raise wrong("body", f"an object with {holding}", show(said))
-    return said
+    value = parse(body, f"a JSON object with {holding}")
+    if not isinstance(value, dict):
+        raise wrong("body", f"an object with {holding}", show(value))
+    return value
 
 
 def parse(body: bytes, expected: str = "JSON") -> Any:
-    """One JSON value, as RFC 8259 has it, in UTF-8.
+    """Parse a body that is one JSON value, as defined by RFC 8259, in UTF-8.
 
-    NaN, Infinity and -Infinity, which it has not, are let through as `Spelled`: the reader that
-    comes to one knows its place, and what its protocol says of it.
+    NaN, Infinity and -Infinity are not part of RFC 8259, but are returned as `Spelled`: only the
+    reader of a protocol knows their places, and whether its protocol allows them.
 
     Args:
-        body: that.
-        expected: what the message for an empty one says.
+        body: the body of the request.
+        expected: the expectation in the message about an empty body.
 
     Raises:
         BadRequest: the body is empty, not UTF-8, not JSON, nested too deeply or repeats a key.
@@ -138,14 +143,15 @@ def parse(body: bytes, expected: str = "JSON") -> Any:
         text = body.decode()
         if len(text) <= AT_ONCE:
             return DECODER.decode(text)
-        # Before it is built: an empty list is three bytes of a body, and sixty of memory.
+        # Count before anything is built: an empty list takes three bytes of a body, and sixty of
+        # memory.
         opened = text.count("[") + text.count("{")
         if opened > MOST_OPENED:
             raise wrong(
                 "body", f"at most {MOST_OPENED} lists and objects", count(opened, "bracket")
             )
-        many = wrong("body", f"objects of at most {MOST_KEYS} keys", "one of more")
-        return Pieces(text, _once, _spelled, many).decode()
+        too_many_keys = wrong("body", f"objects of at most {MOST_KEYS} keys", "one of more")
+        return Pieces(text, _unique_keys, _spelled, too_many_keys).decode()
     except UnicodeDecodeError as error:
         received = f"the byte 0x{body[error.start]:02x} at offset {error.start}"
         raise wrong("body", "JSON in UTF-8", received) from error
@@ -155,12 +161,12 @@ def parse(body: bytes, expected: str = "JSON") -> Any:
         raise wrong("body", "JSON", received) from error
     except RecursionError as error:
         raise wrong("body", "JSON of a few levels", "brackets nested too deeply") from error
-    except ValueError as error:  # an integer of more digits than Python converts
+    except ValueError as error:  # an integer with more digits than Python converts
         raise wrong("body", "numbers of at most 4,300 digits", "a longer one") from error
 
 
 def too_many(rows: int, at: str, notes: Notes) -> bool:
-    """Whether there are more rows than one request may have, which is noted if so."""
+    """Note more rows than one request may have; return whether there are more."""
     if rows <= MOST_ROWS:
         return False
     notes.add(at, f"at most {MOST_ROWS} rows in one request", count(rows, "row"))
@@ -168,15 +174,23 @@ def too_many(rows: int, at: str, notes: Notes) -> bool:
 
 
 def wrong(at: str, expected: str, received: str) -> BadRequest:
-    """The error for a body with just one problem."""
+    """Return the error for a body with only one problem."""
     return BadRequest([Problem(at, expected, received)])
 
 
 def refuse_unknown(
-    given: Iterable[str], what: str, names: Collection[str], at: str, notes: Notes
+    keys: Iterable[str], what: str, names: Collection[str], at: str, notes: Notes
 ) -> None:
-    """Note each of the keys `given` that is none of `names`, with the one that it is nearest to."""
-    for name in given:
+    """Note each of `keys` that is not among `names`, and suggest the closest name.
+
+    Args:
+        keys: the keys of an object in the body.
+        what: the noun for a key, for messages.
+        names: the known keys.
+        at: the path of the object.
+        notes: takes the unknown keys.
+    """
+    for name in keys:
         if name in names:
             continue
         if notes.full:
@@ -188,14 +202,14 @@ def refuse_unknown(
 
 
 def key(name: str) -> str:
-    """The step of a path into an object, as JavaScript would write it."""
+    """Return the step of a path that leads into an object, as in JavaScript."""
     if _PLAIN_KEY.fullmatch(name):
         return f".{_shorten(name, _LONGEST_NAME)}"
     return f"[{_shorten(_quote(name), _LONGEST_NAME)}]"
 
 
 def show(value: Any) -> str:
-    """A JSON value as a message shows it: short, and told apart from others of its look."""
+    """Return a JSON value as a message shows it: short, and distinct from similar values."""
     if isinstance(value, dict):
         return f"an object with {count(len(value), 'key')}" if value else "an empty object"
     if isinstance(value, list):
@@ -208,7 +222,7 @@ def show(value: Any) -> str:
 
 
 def _quote(value: Any) -> str:
-    """A JSON value as JSON, legible; a lone surrogate, which no UTF-8 can hold, stays escaped."""
+    """Return a value as legible JSON; a lone surrogate, which UTF-8 cannot hold, stays escaped."""
     return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
 
 
@@ -217,11 +231,11 @@ def _shorten(text: str, longest: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number and its noun: 1 row, 2 rows."""
+    """Return a number with its noun: 1 row, 2 rows."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def listing(names: Collection[str]) -> str:
-    """Names in a sentence, not too many of them."""
+    """Return names as a list for a message, shortened if there are many."""
     shown = ", ".join(itertools.islice(names, SHOWN))
     return f"{shown}, … ({len(names)} in all)" if len(names) > SHOWN else shown

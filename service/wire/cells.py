@@ -1,6 +1,6 @@
-"""What a CSV's cells are: the same to those who score a file, and to whoever sends one.
+"""The meaning of CSV cells, the same for a file on the command line and for one in a request.
 
-A CSV says of no cell whether it is a number, a boolean or a text, so the graph does.
+A CSV does not say whether a cell is a number, a boolean or a text, so the graph decides.
 """
 
 from __future__ import annotations
@@ -17,38 +17,43 @@ if TYPE_CHECKING:
 
     from service.signature import Input
 
-# An image whole in one cell is long; a quotation mark that is never closed is longer.
+# Characters of a cell.  A whole image in one cell is long; an unclosed quotation mark makes a cell
+# that is longer still.
 LONGEST = 1 << 24
 
 
 def reader(lines: Iterable[str]) -> Any:
-    """Python's reader of CSV, as strict as it can be; a blank after a comma is no part of a cell.
+    """Return Python's CSV reader in its strictest form; it skips blanks after a comma.
 
     Raises:
-        csv.Error: as it goes: it is no CSV, or a cell is longer than `LONGEST`.
+        csv.Error: while records are read: the lines are not CSV, or a cell is longer than
+            `LONGEST`.
     """
     csv.field_size_limit(LONGEST)
     return csv.reader(lines, strict=True, skipinitialspace=True)
 
 
 def said(record: list[str]) -> str:
-    """What a record of a wrong length has, for a message."""
+    """Return the text that a message shows for a record of the wrong length."""
     return str(len(record)) if any(record) or len(record) > 1 else "a blank line"
 
 
 def value(cell: str, dtype: str) -> Any:
-    """A cell as JSON would have it; what is no number stays text, to be refused by its place."""
+    """Return a cell as a JSON value; text that is not a number stays text, to be refused later.
+
+    The reader of the values refuses it, and knows its place.
+    """
     if cell in MISSING_CELLS:
         return None
     if dtype == "string":
         return cell
     truth = TRUE_FALSE.get(cell.lower())
     if dtype == "bool":
-        # A CSV has no booleans of its own, and half of the world writes them as numbers.
+        # CSV has no booleans, and many programs write them as numbers.
         return {"1": True, "0": False}.get(cell, cell) if truth is None else bool(truth)
     if truth is not None:
         return int(truth)
-    # Python takes 1_000 for a number, and digits of any script; nobody else does.
+    # Python accepts 1_000 as a number, and digits of any script; other programs do not.
     for kind in (int, float) if "_" not in cell and cell.isascii() else ():
         try:
             return kind(cell)
@@ -58,7 +63,7 @@ def value(cell: str, dtype: str) -> Any:
 
 
 def row(cell: str, entry: Input) -> Any:
-    """An input's row that is whole in one cell: as JSON, or as it is where it is one value."""
+    """Return a row that is whole in one cell: decoded from JSON, or the value of a single cell."""
     tensor = entry.tensors[0]
     one = not entry.features and tensor.size == 1
     if one and not (tensor.shape and cell.startswith("[")):
@@ -66,14 +71,17 @@ def row(cell: str, entry: Input) -> Any:
     try:
         return DECODER.decode(cell)
     except (ValueError, RecursionError, BadRequest):
-        # What is no JSON stays text, for the wire to refuse by its place.
+        # A cell that is not JSON stays text; the reader of the values refuses it at its place.
         return cell or None
 
 
-def boxed(given: Any, entry: Input) -> Any:
-    """A row of just one value as the graph has it, where it came without its brackets."""
+def boxed(row_value: Any, entry: Input) -> Any:
+    """Put a row of a single value, sent without brackets, into lists of the graph's shape.
+
+    Any other row is returned unchanged.
+    """
     tensor = entry.tensors[0]
-    if not entry.features and tensor.size == 1 and isinstance(given, (bool, int, float, str)):
+    if not entry.features and tensor.size == 1 and isinstance(row_value, (bool, int, float, str)):
         for _ in tensor.shape:
-            given = [given]
-    return given
+            row_value = [row_value]
+    return row_value

@@ -1,9 +1,9 @@
-"""How a column is called, and which part of which input that names.
+"""The names of columns, and the part of an input that each of them means.
 
-digit            all of a row
-insurance.age    a feature, in full
-age              a feature by its name alone, which several inputs may have
-digit.0          the first value of a row that is no table
+digit            a whole row of an input
+insurance.age    a feature by its full name
+age              a feature by its bare name, which several inputs may have
+digit.0          the first value of a row of an input without features
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from service.signature import Input, Signature
 
     Step = str | int
-    """A part of an input's row: a feature's name, the place of a value, or `WHOLE`."""
+    """A part of an input's row: a feature's name, the index of a value, or `WHOLE`."""
     Meaning = tuple[Input, Step]
 
 T = TypeVar("T")
@@ -29,17 +29,17 @@ _PLACE = re.compile(r"0|[1-9][0-9]{0,9}")
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """The names that parts of a signature's inputs have."""
+    """The names of the parts of a signature's inputs."""
 
     inputs: Mapping[str, Input]
     full: Mapping[str, Meaning]
-    """Features by their names in full."""
+    """Features by their full names."""
     bare: Mapping[str, Sequence[Meaning]]
-    """Features by their names alone."""
+    """Features by their bare names."""
 
     @classmethod
     def of(cls, signature: Signature) -> ColumnNames:
-        """Name the features of a signature's inputs."""
+        """Collect the names of the features of a signature's inputs."""
         full: dict[str, Meaning] = {}
         bare: dict[str, list[Meaning]] = {}
         for entry in signature.inputs.values():
@@ -50,12 +50,12 @@ class ColumnNames:
 
     def meanings(self, name: str) -> Sequence[Meaning]:
         """Return the features, or the value, that a name can mean: none, one or several."""
-        # A name in full is what it says, whatever feature is called like it.
+        # A full name takes precedence over a feature with the same bare name.
         meaning = self.full.get(name) or self.value(name)
         return self.bare.get(name, ()) if meaning is None else (meaning,)
 
     def value(self, name: str) -> Meaning | None:
-        """Return the n-th value of a row; worked out, since an image has many thousands."""
+        """Return the n-th value of a row; names are parsed, since an image has many thousands."""
         owner, _, place = name.rpartition(".")
         entry = self.inputs.get(owner)
         if entry is None or entry.features or not _PLACE.fullmatch(place):
@@ -66,14 +66,14 @@ class ColumnNames:
 
 
 def full_name(entry: Input, step: Step) -> str:
-    """Spell a feature, or a value, with its input in front."""
+    """Return the full name of a feature or a value, with its input in front."""
     return f"{entry.name}.{step}"
 
 
 def holder(taken: Mapping[Step, T], step: Step) -> T | None:
-    """Return what already stands for a part of an input's row, of what stands for each so far.
+    """Return the entry of `taken` that already covers a part of an input's row, if any.
 
-    A row whole stands for each of its parts, and any of them for that.
+    A whole row covers each of its parts, and any part conflicts with the whole row.
     """
     if step == WHOLE and taken:
         return next(iter(taken.values()))
@@ -81,6 +81,6 @@ def holder(taken: Mapping[Step, T], step: Step) -> T | None:
 
 
 def dtypes(entry: Input) -> dict[str, str]:
-    """By feature, the dtype of its tensor; an input without features has one tensor."""
+    """Map each feature to the dtype of its tensor; an input without features has no entries."""
     of_tensor = {tensor.name: tensor.dtype for tensor in entry.tensors}
     return {feature.name: of_tensor[feature.tensor] for feature in entry.features}

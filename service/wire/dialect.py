@@ -1,11 +1,11 @@
-"""What a dialect is: how its predictions are read, answered and refused.
+"""The interface of a dialect: how it reads requests, and writes answers and errors.
 
     bytes ─ reader(signature) ─▶ Asked ─ (the model) ─▶ arrays by head ─ encode ─▶ Reply
 
-A `Codec` is both ways for one version of a model, by the fastest way that there is.
+A `Codec` is the fastest decoder and encoder of a dialect for one version of a model.
 
-A dialect knows signatures and arrays; it knows no other dialect, no model, and of HTTP only the
-bytes of a body and the headers beside it.
+A dialect knows signatures and arrays.  It knows no other dialect and no model, and of HTTP only the
+body and the headers.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from service.wire.body import Imputed
 
 Header = Callable[[str], str]
-"""A request's header by its name, in whatever case; empty where there is none."""
+"""A function that returns a request header by its name, in any case; empty if it is absent."""
 
 
 class Asked(Protocol):
-    """A decoded request: arrays by tensor, [rows, …] in the graph's dtypes, and what is wanted."""
+    """A decoded request: arrays by tensor, [rows, …] in the graph's dtypes, and requested heads."""
 
     @property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """By tensor; all that the heads need."""
+        """The arrays by tensor: all tensors that the heads need."""
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads asked for, each once."""
+        """The requested heads, each once."""
 
     @property
     def imputed(self) -> Sequence[Imputed]:
-        """Missing values that a default stands in for."""
+        """The missing values that were replaced by defaults."""
 
 
 class Reply(NamedTuple):
-    """An answer's body, and the headers that are the dialect's to say."""
+    """The body of an answer, and the headers that the dialect sets."""
 
     content: bytes
     content_type: str = "application/json"
@@ -54,7 +54,7 @@ Reader = Callable[[bytes, Header], Asked]
 
 
 class Encode(Protocol):
-    """What makes a reply of arrays."""
+    """A function that turns arrays into a reply."""
 
     def __call__(
         self,
@@ -64,43 +64,46 @@ class Encode(Protocol):
         signature: Signature,
         outputs: Mapping[str, NDArray[Any]],
     ) -> Reply:
-        """The reply to what the same dialect's reader returned.
+        """Return the reply to a request that the reader of the same dialect decoded.
 
         Args:
-            asked: that.
-            name: of the model or view that answers.
-            version: of that model.
-            signature: its signature.
-            outputs: by head, [rows, …] in the graph's dtypes.
+            asked: the decoded request.
+            name: the name of the model or view that answers.
+            version: the version of that model.
+            signature: the signature of the model or view.
+            outputs: the outputs by head, [rows, …] in the graph's dtypes.
         """
 
 
 class Codec(NamedTuple):
-    """A dialect's way to read bodies and to write answers, for one version of a model."""
+    """The decoder and the encoder of a dialect, for one version of a model."""
 
     decode: Reader
     encode: Callable[[Any, Part], Reply]
-    """The reply to what `decode` returned, made of its rows of a run."""
+    """Returns the reply to a request that `decode` returned, from its part of a run."""
     attempt: Callable[[bytes], Asked | None] | None = None
-    """Decodes a large body in a millisecond or two, if it is as it should be; else `None`."""
+    """Decodes a large body in a millisecond or two if it is regular; otherwise returns `None`."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """One way to ask for a prediction.
+    """A wire protocol for predictions.
 
     Args:
-        name: for metrics; several forms of one protocol share it.
-        reads: content types of bodies that are read, such as application/json; none: any is.
-        reader: what reads bodies for a signature; asked once for a model, so that what follows from
-            the signature is worked out once.  A reader raises `RequestError`.
-        encode: the reply.
-        encode_error: the reply to a `RequestError`, whose `status` goes with it.
-        timed: whether a request may say how long it may take, as `timeout` in seconds of what the
-            reader returns; `None` where it does not.
-        example: a body that asks for the rows of arrays by tensor; without it, the native one does.
-        fast: a codec for a name, a version and a signature that does the same as `reader` and
-            `encode`, and faster; `None` where it does not.
+        name: the name for metrics; several forms of one protocol share it.
+        reads: the content types of bodies that are read, such as application/json; if empty, any.
+        reader: takes a signature and returns the reader of its bodies.  It is called once for each
+            model, so that the reader can prepare all that follows from the signature.  The reader
+            raises `RequestError`.
+        encode: writes the reply.
+        encode_error: writes the reply to a `RequestError`; the answer's status is the error's
+            `status`.
+        timed: whether a request may set its own timeout.  The decoded request then has `timeout`,
+            in seconds, which is `None` if the request sets none.
+        example: returns a request body for the rows of some arrays by tensor; if `None`, the native
+            example is used.
+        fast: takes a name, a version and a signature, and returns a codec with the same results as
+            `reader` and `encode`, but faster, or `None` if there is none.
     """
 
     name: str
@@ -113,16 +116,16 @@ class Dialect:
     fast: Callable[[str, str, Signature], Codec | None] | None = None
 
     def codec(self, name: str, version: str, signature: Signature) -> Codec:
-        """The codec of a version: the fast one, or one of `reader` and `encode`.
+        """Return the codec of a version: the fast one if there is one, else `reader` and `encode`.
 
         Args:
-            name: of the model or view that answers.
-            version: of that model.
-            signature: its signature.
+            name: the name of the model or view that answers.
+            version: the version of that model.
+            signature: the signature of the model or view.
         """
-        made = None if self.fast is None else self.fast(name, version, signature)
-        if made is not None:
-            return made
+        fast = None if self.fast is None else self.fast(name, version, signature)
+        if fast is not None:
+            return fast
 
         def encode(asked: Any, part: Part) -> Reply:
             return self.encode(asked, name, version, signature, part.outputs())

@@ -1,4 +1,4 @@
-"""A head's scores to its labels, the same in every dialect and in what is counted of them."""
+"""Labels for the scores of a head, the same in every dialect and in the metrics."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ if TYPE_CHECKING:
 
     from service.signature import Head
 
-# Up to so many rows are labelled one by one.
+# The number of rows up to which rows are labelled one by one.
 _FEW_ROWS = 4
 
 
 def labels_of(head: Head, output: NDArray[Any]) -> list[Any]:
-    """A head's labels, a row each: the likeliest, or for a multilabel head all above its threshold.
+    """Return the label of each row; for a multilabel head, all labels above its threshold.
 
-    As in Keras' own metrics, a score must be greater than the threshold, not equal to it.  A row
-    with a NaN has no label: numbers near the end of float32 bring a graph to that.
+    A multiclass head gets the likeliest label.  As in Keras' own metrics, a score must be greater
+    than the threshold, not equal to it.  A row with a NaN has the label `None`: inputs near the
+    limits of float32 can make a graph compute NaN.
+
+    Args:
+        head: a head with labels.
+        output: its output, [rows, …].
     """
     rows = output.reshape(len(output), -1)
-    # numpy takes some microseconds whatever the size, and the most frequent request has one row.
+    # A call of numpy takes some microseconds at any size, and most requests have one row.
     if len(rows) <= _FEW_ROWS:
         return [_label(head, row) for row in rows.tolist()]
     names = head.labels or ()
@@ -45,7 +50,7 @@ def labels_of(head: Head, output: NDArray[Any]) -> list[Any]:
 
 
 def _label(head: Head, row: list[Any]) -> Any:
-    """`labels_of` one row."""
+    """Return the label of one row, as `labels_of` does."""
     names = head.labels or ()
     if any(map(math.isnan, row)):
         return None

@@ -1,12 +1,12 @@
-"""Large bodies and large answers: how large they may be, and where they are read and written.
+"""The limits of large bodies and answers, and the places where they are read and written.
 
-    up to AT_ONCE             in the event loop, which costs less than to hand it on
-    more, as it should be     likewise, up to QUICK, by a reader that takes a millisecond or two
-    all else                  in a thread, one at a time, in calls that each let others run
+    up to AT_ONCE             in the event loop, which costs less than a thread
+    up to QUICK, regular      in the event loop too, by a reader that takes a millisecond or two
+    everything else           in a thread, one at a time, in short calls between which others run
 
-A thread does not make a long call short: while a library holds the interpreter's lock nobody runs.
-So what is large is also counted before it is built: brackets before they are lists (`wire.body`),
-rows before they are run, and numbers before they are text.
+A thread does not make a long call short: no other thread runs while a library holds the
+interpreter's lock.  So large data is also counted before it is built: brackets before they become
+lists (`wire.body`), rows before they run, and numbers before they become text.
 """
 
 from __future__ import annotations
@@ -26,33 +26,36 @@ if TYPE_CHECKING:
     from service.signature import Signature
     from service.wire.dialect import Asked, Header, Reader
 
-# Bytes of a body that the event loop reads whatever is in it: some milliseconds at worst.
+# Bytes of a body that the event loop reads, whatever they contain: some milliseconds at worst.
 AT_ONCE = 2**16
-# Compressed bytes that it inflates, a thousandfold at worst.
+# Compressed bytes that the event loop inflates, a thousandfold at worst.
 ZIPPED_AT_ONCE = 2**12
-# Bytes that it reads if they are as they should be.
+# Bytes of a regular body that the event loop reads.
 QUICK = 2**21
-# Numbers and rows of an answer that it writes.
+# Numbers and rows of an answer that the event loop writes.
 NUMBERS_AT_ONCE = 2**16
 ROWS_AT_ONCE = 2**12
-# Numbers of one answer: as JSON some 50 to 100 MB with all that is made on the way.
+# Numbers in one answer: as JSON, with all intermediate values, they take some 50 to 100 MB.
 MOST_NUMBERS = 2**22
 
-# Whoever is larger waits for others like it, so that those of ordinary size do not wait for them.
-# Memory for as many is all that decoding and encoding takes at once.
+# One lock for large bodies and answers and one for huge ones, so that large ones do not wait for
+# huge ones.  At any time, decoding and encoding take memory for one of each.
 _turns = (Lock(), Lock())
 
 
 def is_huge(size: int) -> bool:
-    """Whether a body of so many bytes, or an answer of so many values, takes tenths of seconds."""
+    """Return whether a body of `size` bytes, or an answer of `size` values, is huge.
+
+    To decode or encode it takes tenths of seconds.
+    """
     return size > QUICK
 
 
 def read(reader: Reader, body: bytes, header: Header) -> Asked:
-    """What a reader makes of a body; of a large one, once it is its turn.
+    """Decode a body with `reader`; a large body waits for its turn.
 
     Raises:
-        RequestError: as `reader` does.
+        RequestError: from `reader`.
     """
     if len(body) <= AT_ONCE:
         return reader(body, header)
@@ -61,19 +64,19 @@ def read(reader: Reader, body: bytes, header: Header) -> Asked:
 
 
 def turn(size: int) -> Lock:
-    """The lock to hold while an answer of as many numbers is written."""
+    """Return the lock to hold while an answer of `size` numbers is written."""
     return _turns[is_huge(size)]
 
 
 def numbers_a_row(signature: Signature, heads: Iterable[str]) -> int:
-    """How many values an answer has for each row; 1 for an axis that may have any length."""
+    """Return the number of values in the answer to one row; an axis of any length counts as 1."""
     return sum(
         math.prod(axis or 1 for axis in signature.heads[name].tensor.shape) for name in heads
     )
 
 
 def rows_of(arrays: Mapping[str, NDArray[Any]] | Numbers) -> int:
-    """How many rows a decoded body has; of whole tensors, the length of the first axis."""
+    """Return the number of rows of a decoded body; for whole tensors, the length of axis 0."""
     if isinstance(arrays, Numbers):
         return arrays.rows
     first = next(iter(arrays.values()))
@@ -83,12 +86,12 @@ def rows_of(arrays: Mapping[str, NDArray[Any]] | Numbers) -> int:
 def check_rows(
     arrays: Mapping[str, NDArray[Any]] | Numbers, heads: Iterable[str], signature: Signature
 ) -> None:
-    """Refuse rows whose answers are too large, before they are run.
+    """Refuse rows whose answer would be too large, before they run.
 
-    The answers of whole tensors are known only once they are there (see `check_answer`).
+    The size of an answer to whole tensors is known only after the run (see `check_answer`).
 
     Raises:
-        BadRequest: they are.
+        BadRequest: the answer would have more than `MOST_NUMBERS` values.
     """
     if signature.tensor:
         return
@@ -104,10 +107,10 @@ def check_rows(
 
 
 def check_answer(outputs: Mapping[str, NDArray[Any]]) -> int:
-    """How many values an answer has.
+    """Return the number of values of an answer.
 
     Raises:
-        BadRequest: they are too many.
+        BadRequest: the answer has more than `MOST_NUMBERS` values.
     """
     size = sum(output.size for output in outputs.values())
     if size > MOST_NUMBERS:
@@ -117,13 +120,13 @@ def check_answer(outputs: Mapping[str, NDArray[Any]]) -> int:
 
 
 def held(arrays: Mapping[str, NDArray[Any]] | Numbers) -> int:
-    """The bytes of a decoded body."""
-    made = arrays.arrays if isinstance(arrays, Numbers) else arrays
-    return sum(array.nbytes for array in made.values())
+    """Return the size of a decoded body in bytes."""
+    by_tensor = arrays.arrays if isinstance(arrays, Numbers) else arrays
+    return sum(array.nbytes for array in by_tensor.values())
 
 
 def rows_at_once(signature: Signature) -> int:
-    """How many rows' answers the event loop writes; none where their size is not known."""
+    """Return the number of rows whose answer the event loop writes; 0 if their size is unknown."""
     if any(None in head.tensor.shape for head in signature.heads.values()):
         return 0
     each = max(1, numbers_a_row(signature, signature.heads))

@@ -1,9 +1,9 @@
-"""Numbers of a body as they came, made into arrays once for all requests that run together.
+"""Numbers of a body that become arrays only once, for all requests that run together.
 
-    one request        ─▶ all its numbers of a dtype ─▶ one array ─▶ a slice for each tensor
-    several of them    ─▶ all their numbers of a tensor ─▶ one array, [rows, …]
+    one request          ─▶ all its numbers of a dtype ─▶ one array ─▶ a slice for each tensor
+    several requests     ─▶ all their numbers of a tensor ─▶ one array, [rows, …]
 
-For the most frequent request, of one row, each call of numpy costs more than its work.
+Most requests have one row, and there a call of numpy costs more than the work that it does.
 """
 
 from __future__ import annotations
@@ -22,38 +22,39 @@ if TYPE_CHECKING:
     from service.signature import Tensor
 
     Arrays = Mapping[str, NDArray[Any]]
-    # A tensor's name, and the length and the shape of a row of it.
+    # The name of a tensor, and the length and the shape of one of its rows.
     _Row = tuple[str, int, tuple[int, ...]]
     _ByDtype = list[tuple[str, list[_Row], int]]
 
 
 class Groups(NamedTuple):
-    """Tensors of numbers, by dtype, and how many they are."""
+    """Tensors of numbers by dtype, and the number of these tensors."""
 
     by_dtype: _ByDtype
     tensors: int
 
 
 class Numbers:
-    """What a body holds, by tensor: whole arrays, and numbers that are yet to become some."""
+    """The content of a body by tensor: finished arrays, and numbers that will become arrays."""
 
     __slots__ = ("_groups", "_whole", "arrays", "numbers", "rows")
 
     def __init__(self, groups: Groups, rows: int) -> None:
-        """Make room for so many rows of the tensors in `groups`, as `group` has them."""
+        """Prepare for `rows` rows of the tensors in `groups`, which `group` returned."""
         self.rows = rows
         self.arrays: dict[str, NDArray[Any]] = {}
-        # Those of all rows, as `quick.kind_of` has them, a buffer each or one for some.
+        # By tensor, buffers of the type that `quick.kind_of` names; each has one or several rows.
         self.numbers: dict[str, list[Any]] = {}
         self._groups = groups
-        # By dtype, all of those, and which tensors they are of.
+        # For each dtype: its numbers in one buffer, and the tensors that they belong to.
         self._whole: list[tuple[str, Any, list[_Row]]] = []
 
     def check(self) -> None:
-        """Have it known that all is there.
+        """Check the numbers, once all of them have been added.
 
         Raises:
-            UnsureError: the numbers are not as many as they should be, or do not fit.
+            UnsureError: a tensor has too few or too many numbers, or one that its dtype cannot
+                hold.
         """
         rows, numbers = self.rows, self.numbers
         many = False
@@ -69,11 +70,11 @@ class Numbers:
             self._whole.append((dtype, whole, tensors))
             many = many or size > FEW
         if many:
-            # Nothing is saved by keeping those.
+            # Deferring large arrays saves nothing.
             self.make()
 
     def make(self) -> Arrays:
-        """By tensor, [rows, …] in its dtype."""
+        """Turn the numbers into arrays; return all arrays by tensor, [rows, …] in their dtypes."""
         rows = self.rows
         for dtype, whole, tensors in self._whole:
             flat = convert(dtype, whole)
@@ -86,7 +87,10 @@ class Numbers:
         return self.arrays
 
     def add_to(self, joined: dict[str, NDArray[Any]], parts: Sequence[Numbers]) -> None:
-        """Make arrays of the numbers of several, this among them, which have the same tensors."""
+        """Add to `joined` the arrays of the numbers of all `parts`, which have the same tensors.
+
+        This object is one of `parts`.
+        """
         for dtype, _, tensors in self._whole:
             for name, _, shape in tensors:
                 whole = b"".join([buffer for part in parts for buffer in part.numbers[name]])
@@ -94,12 +98,12 @@ class Numbers:
 
 
 def group(tensors: Iterable[Tensor]) -> Groups:
-    """Those of some tensors whose rows are a known number of numbers."""
-    found: dict[str, list[_Row]] = {}
+    """Group tensors by dtype; skip those without numbers, or with rows of unknown length."""
+    by_dtype: dict[str, list[_Row]] = {}
     for tensor in tensors:
         if tensor.size is not None and kind_of(tensor.dtype) is not None:
-            found.setdefault(tensor.dtype, []).append((tensor.name, tensor.size, tensor.fixed))
-    return Groups(_measured(found.items()), sum(map(len, found.values())))
+            by_dtype.setdefault(tensor.dtype, []).append((tensor.name, tensor.size, tensor.fixed))
+    return Groups(_measured(by_dtype.items()), sum(map(len, by_dtype.values())))
 
 
 def _those_in(groups: _ByDtype, names: Container[str]) -> _ByDtype:
@@ -107,24 +111,24 @@ def _those_in(groups: _ByDtype, names: Container[str]) -> _ByDtype:
 
 
 def _measured(groups: Iterable[tuple[str, list[_Row]]]) -> _ByDtype:
-    """Those that are not empty, with how many numbers a row of all their tensors is."""
+    """Add to each group the count of numbers in one row of all its tensors; drop empty groups."""
     return [(dtype, rows, sum(length for _, length, _ in rows)) for dtype, rows in groups if rows]
 
 
 def join(parts: Sequence[Arrays | Numbers]) -> Arrays:
-    """The rows of several requests for the same, one after another, or those of one."""
+    """Concatenate the rows of one or several requests for the same heads, in their order."""
     if len(parts) == 1:
-        return _made(parts[0])
+        return _arrays_of(parts[0])
     numbers = [part for part in parts if isinstance(part, Numbers)]
     first = numbers[0].numbers if len(numbers) == len(parts) else {}
     if not first or any(part.numbers.keys() != first.keys() for part in numbers):
-        return _concatenate([_made(part) for part in parts])
+        return _concatenate([_arrays_of(part) for part in parts])
     joined = _concatenate([part.arrays for part in numbers])
     numbers[0].add_to(joined, numbers)
     return joined
 
 
-def _made(part: Arrays | Numbers) -> Arrays:
+def _arrays_of(part: Arrays | Numbers) -> Arrays:
     return part.make() if isinstance(part, Numbers) else part
 
 

@@ -1,11 +1,11 @@
-"""JSON of megabytes, decoded a piece at a time.
+"""Decoding of large JSON, a piece at a time.
 
-    text ─▶ a window of it ─▶ whole values ─▶ the next window, from the first that was cut off
+    text ─▶ a window of it ─▶ whole values ─▶ the next window, from the first value that was cut off
 
-A call of the C decoder keeps the interpreter's lock to its end: of a body of megabytes that is long
-enough for every other caller to notice.  Here no call sees more than a window, but for a single
-text or number, and between two of them any other thread can run.  Values and errors are those that
-`json` has for all of the text at once.
+A call of the C decoder holds the interpreter's lock until it returns, which for megabytes of JSON
+noticeably delays all other requests.  Here no call decodes more than a window, except for a single
+text or number, and other threads can run between the calls.  Values and errors are the same as if
+`json` decoded the whole text at once.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
     Pairs = list[tuple[str, Any]]
 
+# Characters.
 WINDOW = 2**18
-# Of an object that is longer than a window; no input, and no table, has so many.
+# Keys of an object that is longer than a window; no input, and no table, has that many.
 MOST_KEYS = 2**16
-# Typeshed does not know it: json's own reader of a text, from behind its quotation mark.
+# json's own function to read a text, from behind its quotation mark; typeshed lacks it.
 _scan_text = json.decoder.scanstring  # type: ignore[attr-defined]
 _BLANK = re.compile(r"[ \t\n\r]*")
-# Neither opens nor closes anything.
+# Characters that open and close nothing.
 _PLAIN = re.compile(r'[^\[\]{}"]*')
-# Texts, and what is plain between them: one by one, millions take half a minute.
+# Texts, and plain characters between them: to read millions one by one takes half a minute.
 _TEXTS = re.compile(r'(?:(?:"[^"\\]*(?:\\.[^"\\]*)*"[ \t\n\r]*|[^\[\]{}",]+),[ \t\n\r]*)+')
 
 
 class Pieces:
-    """One text on its way to a value."""
+    """A decoder for one text."""
 
     def __init__(
         self,
@@ -45,27 +46,27 @@ class Pieces:
 
         Args:
             text: JSON.
-            once: what makes an object of its pairs.
-            constant: what makes a value of NaN and the infinities.
-            too_many: raised where one object has more than `MOST_KEYS`.
+            once: turns the key-value pairs of an object into a dictionary.
+            constant: returns the value of NaN or of an infinity.
+            too_many: the error to raise if an object has more than `MOST_KEYS` keys.
         """
         self._text = text
         self._once = once
         self._too_many = too_many
-        # A decoder forgets the keys it has seen from one call to the next, and each row has them.
+        # The decoder shares equal keys only within a call, and each row repeats the same keys.
         self._keys: dict[str, str] = {}
         self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=constant)
         self._start = 0
         self._window = text[:WINDOW]
-        # To here, scalars are read one by one, since among them is one that is none.
+        # Up to here, scalars are read one by one, since one of them is not valid.
         self._singly = 0
 
     def decode(self) -> Any:
-        """The one value there is.
+        """Decode the whole text, which is one value.
 
         Raises:
-            json.JSONDecodeError: the text is no JSON, or goes on after it.
-            RecursionError: it is nested too deeply.
+            json.JSONDecodeError: the text is not JSON, or continues after the value.
+            RecursionError: the text is nested too deeply.
             ValueError: an integer has more digits than Python converts.
         """
         value, end = self._value(self._skip(0))
@@ -83,7 +84,7 @@ class Pieces:
         return place if blank is None else blank.end()
 
     def _value(self, place: int) -> tuple[Any, int]:
-        """The value that begins here, and where it ends."""
+        """Return the value that begins at `place`, and the place where it ends."""
         opening = self._text[place : place + 1]
         if opening not in ("[", "{"):
             return self._decoder.raw_decode(self._text, place)
@@ -91,7 +92,7 @@ class Pieces:
             try:
                 value, end = self._decoder.raw_decode(self._window, place - self._start)
             except json.JSONDecodeError:
-                # Broken, or cut off by the end of the window.
+                # The value is invalid, or cut off by the end of the window.
                 if self._start == place:
                     break
                 self._start, self._window = place, self._text[place : place + WINDOW]
@@ -100,7 +101,7 @@ class Pieces:
         return self._list(place) if opening == "[" else self._pairs(place)
 
     def _list(self, place: int) -> tuple[list[Any], int]:
-        """A list that is longer than a window, or broken."""
+        """Return a list that is longer than a window, or invalid, and the place where it ends."""
         values: list[Any] = []
         place = self._skip(place + 1)
         if self._text[place : place + 1] == "]":
@@ -111,7 +112,7 @@ class Pieces:
                 try:
                     values += self._decoder.decode(f"[{self._text[place:end]}]")
                 except json.JSONDecodeError:
-                    # One by one, which finds the place of what is wrong.
+                    # Read them one by one, to find the place of the mistake.
                     self._singly = end
                     continue
             else:
@@ -122,18 +123,21 @@ class Pieces:
                 return values, place
 
     def _end_of_scalars(self, place: int) -> int:
-        """Where some scalars in a list end, at a comma or at the list's end; `place` if at none."""
+        """Return where a series of scalars in a list ends; `place` if there is none.
+
+        A series ends at a comma, or at the end of the list.
+        """
         if place < self._singly:
             return place
         text, most = self._text, place + WINDOW
-        found = (_TEXTS if text[place : place + 1] == '"' else _PLAIN).match(text, place, most)
-        if found is None:
+        scalars = (_TEXTS if text[place : place + 1] == '"' else _PLAIN).match(text, place, most)
+        if scalars is None:
             return place
-        end = found.end()
+        end = scalars.end()
         return end if text[end : end + 1] == "]" else max(place, text.rfind(",", place, end))
 
     def _pairs(self, place: int) -> tuple[dict[str, Any], int]:
-        """An object that is longer than a window, or broken."""
+        """Return an object that is longer than a window, or invalid, and where it ends."""
         pairs: Pairs = []
         text = self._text
         place = self._skip(place + 1)
@@ -156,7 +160,7 @@ class Pieces:
                 return self._object(pairs), place
 
     def _after(self, place: int, closing: str) -> tuple[int, bool]:
-        """Where to read on after a value, and whether what it was in has ended."""
+        """Return where to read on after a value, and whether its list or object has ended."""
         place = self._skip(place)
         character = self._text[place : place + 1]
         if character == closing:

@@ -1,14 +1,14 @@
-"""JSON straight to arrays, for bodies that are as they should be.
+"""Conversion of JSON directly to arrays, for regular bodies.
 
     bytes ── simdjson ──▶ buffers of float64 or int64 ──▶ arrays
 
-It is several times as fast as Python values are, and decides nothing: whoever reads this way has a
-plain way beside it, which knows every rule and every message, and leaves to it whatever raises one
-of `UNSURE`.
+This is several times as fast as a conversion by way of Python values, but it decides nothing.  Each
+fast reader has a reference reader beside it, which knows every rule and every message, and which
+reads all bodies that raise one of `UNSURE` here.
 
-simdjson flattens lists within lists of numbers, so [[1, 2], []] is two numbers in a list of two,
-and finds the first of two keys.  So a reader counts the brackets, or colons, that it accounts for:
-no more of them in the body mean that there is none of that.
+simdjson flattens nested lists of numbers, so [[1, 2], []] is two numbers in a list of two, and it
+finds only the first of two equal keys.  So a reader counts the brackets, or colons, that it
+expects; if the body has no more of them, it has no such lists or keys.
 """
 
 from __future__ import annotations
@@ -29,60 +29,69 @@ if TYPE_CHECKING:
 
 _local = threading.local()
 FEW = 4096
-"""So many numbers cost less than a call of numpy, about."""
+"""The number of numbers that cost about as much as a call of numpy."""
+# Bytes.
 LARGE = 4 * 2**20
-# Values of a large body: to parse a million takes some 25 to 40 ms, in one call that lets nobody
-# else run.  The plain way is slower, and goes piece by piece.
+# Values of a large body.  To parse a million takes some 25 to 40 ms, in one call during which no
+# other thread runs.  The reference reader is slower, but reads piece by piece.
 MOST_VALUES = 2**21
-# Looked up once: to make one of its name takes numpy longer than to convert a few numbers.
+# Looked up once: to find a dtype by name takes numpy longer than to convert a few numbers.
 _DTYPES = {name: np.dtype(name) for name in (*LARGEST, *RANGES)}
 
 
 class UnsureError(Exception):
-    """The plain way has to look at this body."""
+    """A body that the reference reader has to read."""
 
 
 UNSURE = (
     *(UnsureError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
-    # A sum of squares that overflows is past every limit, as it should be; a process that has not
-    # told numpy so may have made its warnings errors.
+    # A sum of squares may overflow, and is then rightly above every limit.  Where numpy warns of
+    # that, the process may turn warnings into errors.
     RuntimeWarning,
 )
-"""What simdjson refuses, and what an element of another kind than hoped raises."""
+"""The errors that simdjson raises, and those that an element of an unexpected type causes."""
 
 
 def parse(body: bytes) -> Any:
-    """The parsed object; a parser serves one thread, and one document at a time."""
-    # A byte order mark is white space to simdjson, and an error to everybody else.
+    """Parse a body that is a JSON object.
+
+    Each thread has its own parser, which holds one document at a time.
+
+    Raises:
+        UnsureError: the body does not begin with an object, or is large and has too many values.
+        ValueError, RuntimeError: simdjson refuses the body.
+    """
+    # simdjson skips a byte order mark as white space; all other readers refuse it.
     if body[:1] != b"{":
         raise UnsureError
     if len(body) > LARGE:
-        # What the plain way refuses is not built first.
+        # The reference reader refuses this body, so it is not built first.
         if count(body, b"[") + count(body, b"{") > MOST_OPENED:
             raise UnsureError
         if count(body, b",") >= MOST_VALUES:
             raise UnsureError
-        # A parser keeps ten times its largest body; one of its own takes that with it.
+        # A parser keeps memory for ten times its largest body.  A parser of its own frees that
+        # memory with the document.
         return simdjson.Parser().parse(body)
     try:
         return _local.parser.parse(body)
     except (AttributeError, RuntimeError):
-        # The thread's first, or the last document is still held somewhere (by a traceback, say):
-        # leave it that parser.
+        # This is the thread's first body, or its last document is still referenced (by a traceback,
+        # for example) and keeps its parser.
         parser = _local.parser = simdjson.Parser()
         return parser.parse(body)
 
 
 def kind_of(dtype: str) -> Any:
-    """What simdjson is to have a dtype's numbers in, by its name for it; `None`: it has none."""
-    # Its whole numbers have 64 bits with a sign.
+    """Return simdjson's name for the type in which it reads a dtype's numbers, or `None`."""
+    # simdjson's integers are signed and have 64 bits.
     if dtype in ("bool", "string", "uint64"):
         return None
     return "d" if dtype in LARGEST else "i"
 
 
 def is_nested(element: Any, shape: Sequence[int]) -> bool:
-    """Whether a list is nested in just that shape."""
+    """Return whether a list is nested in exactly that shape."""
     if len(element) != shape[0]:
         return False
     return len(shape) == 1 or all(
@@ -91,26 +100,29 @@ def is_nested(element: Any, shape: Sequence[int]) -> bool:
 
 
 def count(body: bytes, character: bytes) -> int:
-    """How often one character of ASCII is in a body."""
+    """Count an ASCII character in a body."""
     if len(body) < FEW:
         return body.count(character)
-    # Which compares a byte at a time.
+    # bytes.count compares one byte at a time, which is slower.
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == character[0]))
 
 
 def brackets(shape: Sequence[int]) -> int:
-    """How many opening brackets a list in that shape has."""
-    found = 1
+    """Return the number of opening brackets of a list with that shape."""
+    opened = 1
     for axis in reversed(shape[:-1]):
-        found = found * axis + 1
-    return found
+        opened = opened * axis + 1
+    return opened
 
 
 def check(dtype: str, numbers: Any) -> int:
-    """How many numbers there are in a buffer of what `kind_of` says, all of which fit a dtype.
+    """Check that all numbers in a buffer of the type that `kind_of` names fit a dtype.
+
+    Returns:
+        The number of numbers in the buffer.
 
     Raises:
-        UnsureError: one does not.
+        UnsureError: one of them does not fit.
     """
     largest = ROUNDED.get(dtype)
     least: float
@@ -120,7 +132,7 @@ def check(dtype: str, numbers: Any) -> int:
         least, most = RANGES[dtype]
     else:
         wide = np.frombuffer(numbers, np.float64)
-        # No value is larger than the root of the sum of their squares, which costs least.
+        # No value is larger than the root of the sum of all squares, which is the cheapest check.
         if _squares(wide) <= largest * largest:
             return len(wide)
         least, most = -largest, largest
@@ -130,7 +142,7 @@ def check(dtype: str, numbers: Any) -> int:
 
 
 def _squares(wide: NDArray[Any]) -> float:
-    """The sum of their squares, of some at a time: over many, BLAS would call in its threads."""
+    """Return the sum of the squares, in parts: for a large array, BLAS would start its threads."""
     if len(wide) <= FEW:
         return float(wide.dot(wide))
     parts = [wide[i : i + FEW] for i in range(0, len(wide), FEW)]
@@ -138,17 +150,17 @@ def _squares(wide: NDArray[Any]) -> float:
 
 
 def narrow(dtype: str, numbers: Any) -> NDArray[Any]:
-    """A buffer of what `kind_of` says as a flat array in a dtype, if all of it fits.
+    """Convert a buffer of the type that `kind_of` names to a flat array of a dtype.
 
     Raises:
-        UnsureError: it does not.
+        UnsureError: a number does not fit the dtype.
     """
     check(dtype, numbers)
     return convert(dtype, numbers)
 
 
 def convert(dtype: str, numbers: Any) -> NDArray[Any]:
-    """As `narrow`, where it is known that all of it fits."""
+    """Convert a buffer as `narrow` does, but without the check."""
     wide = np.frombuffer(numbers, np.float64 if dtype in LARGEST else np.int64)
-    # Every number that simdjson reads as float64 is one.
+    # Every number that simdjson reads as a float64 fits float64.
     return wide if dtype == "float64" else wide.astype(_DTYPES[dtype])

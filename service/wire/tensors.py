@@ -1,4 +1,4 @@
-"""A signature as the protocols of other servers see it: the graph's tensors, by name."""
+"""The tensors of a graph by name, which are the inputs in the protocols of other servers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ WHOLE = (
 
 
 def by_name(signature: Signature) -> dict[str, Tensor]:
-    """All that go in; a table may be several of them."""
+    """Return all input tensors of the graph by name; a tabular input may have several."""
     return {tensor.name: tensor for entry in signature.inputs.values() for tensor in entry.tensors}
 
 
 def needed(signature: Signature, heads: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of those that at least one of some heads depends on."""
+    """Return the names of the input tensors that at least one of `heads` depends on."""
     entries = [signature.inputs[name] for name in signature.needed(heads)]
     return tuple(tensor.name for entry in entries for tensor in entry.tensors)
 
 
 def refuse_rows(signature: Signature, body: bytes, header: object) -> NoReturn:
-    """Read no body, in a form of rows, for a model that takes whole tensors alone.
+    """Refuse a body of rows for a model that takes only whole tensors.
 
     Raises:
-        BadRequest: always, with the forms that it takes and why.
+        BadRequest: always; the message says which forms the model takes, and why.
     """
     del body, header
     raise wrong("body", WHOLE, f"rows, and this model takes none: {signature.tensor}")

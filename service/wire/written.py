@@ -1,8 +1,8 @@
-"""Arrays to JSON, in the few ways that the dialects have of it.
+"""Conversion of arrays to JSON, in the forms that the dialects need.
 
-JSON has no NaN and no infinities.  The native form has `null` for them, and the protocols of other
-servers spell them out, as those servers do: NaN, Infinity, -Infinity, which Python's reader and
-theirs take, and a strict parser stops at.
+JSON has no NaN and no infinities.  The native format writes `null` for them.  The dialects of other
+servers write NaN, Infinity and -Infinity, as those servers do: Python's reader and the clients of
+those servers accept that, while a strict parser refuses it.
 """
 
 from __future__ import annotations
@@ -25,46 +25,47 @@ if TYPE_CHECKING:
 
 # Values of an array that are written in one call, which takes some milliseconds.
 AT_ONCE = 2**16
-# A list of no more is; a longer one in so many calls at least, each for so many items at most.
+# Items of a list that are written in one call.  A longer list is written in _PIECES calls or more,
+# each for _MOST_ITEMS items at most.
 _FEW_ITEMS = 2**8
 _PIECES = 2**6
 _MOST_ITEMS = 2**11
 
 
-def write(said: Any) -> bytes:
-    """JSON of what may hold arrays; what is neither finite nor in words is `null`."""
-    return orjson.dumps(said, option=orjson.OPT_SERIALIZE_NUMPY)
+def write(value: Any) -> bytes:
+    """Return a value, which may contain arrays, as JSON; NaN and infinities become `null`."""
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def plain(output: NDArray[Any]) -> Any:
-    """An output, [rows, …], as `write` takes it: texts as lists, numbers row by row."""
+    """Return an output, [rows, …], in the form that `write` takes: lists of texts, or an array."""
     if output.dtype == object:
         return output.tolist()
-    # Slices of a Fortran-ordered or strided output are not contiguous, and orjson takes no other.
+    # orjson takes only contiguous arrays; slices of a Fortran-ordered or strided output are none.
     return np.ascontiguousarray(output)
 
 
 def rows(output: NDArray[Any]) -> Sequence[Any]:
-    """An output's rows, each as `write` takes it, with words for what is not finite."""
-    made: Sequence[Any] = plain(output)
+    """Return the rows of an output for `write`, with NaN and infinities spelled out."""
+    values: Sequence[Any] = plain(output)
     if output.dtype.kind != "f" or np.isfinite(output).all():
-        return made
+        return values
     finite = np.isfinite(output).reshape(len(output), -1).all(axis=1).tolist()
-    return [row if ok else spelled(row) for row, ok in zip(made, finite, strict=True)]
+    return [row if ok else spelled(row) for row, ok in zip(values, finite, strict=True)]
 
 
 def whole(output: NDArray[Any]) -> Any:
-    """All of `rows` at once, which of many is sooner written."""
-    made = plain(output)
+    """Return all rows as one value for `write`; for many rows, this is faster than `rows`."""
+    values = plain(output)
     if output.dtype.kind != "f" or np.isfinite(output).all():
-        return in_pieces(made)
-    return spelled(made)
+        return in_pieces(values)
+    return spelled(values)
 
 
 def in_pieces(values: Any) -> Any:
-    """A value as it is; of a large array or list its text, written in calls that are short.
+    """Return a small value unchanged, and a large array or list as JSON that is already written.
 
-    While orjson writes, nobody else runs.
+    The large ones are written in short calls, since no other thread runs while orjson writes.
     """
     if isinstance(values, np.ndarray):
         return values if values.size <= AT_ONCE else orjson.Fragment(_joined(values, write))
@@ -76,14 +77,14 @@ def in_pieces(values: Any) -> Any:
 
 
 def spelled(numbers: Any) -> orjson.Fragment:
-    """A contiguous array, or one number of one, with words for what is not finite."""
+    """Return a contiguous array, or one number, as JSON with NaN and infinities spelled out."""
     if not np.ndim(numbers):
         return orjson.Fragment(write(numbers) if np.isfinite(numbers) else _word(numbers))
-    return orjson.Fragment(_joined(numbers, _in_words))
+    return orjson.Fragment(_joined(numbers, _spelled_text))
 
 
 def _joined(array: NDArray[Any], text_of: Callable[[NDArray[Any]], bytes]) -> bytes:
-    """The text of an array, a part after another."""
+    """Return the JSON of an array, written in parts."""
     if array.size <= AT_ONCE:
         return text_of(array)
     step = AT_ONCE * len(array) // array.size
@@ -94,7 +95,7 @@ def _joined(array: NDArray[Any], text_of: Callable[[NDArray[Any]], bytes]) -> by
     return b"[%b]" % b",".join(parts)
 
 
-def _in_words(array: NDArray[Any]) -> bytes:
+def _spelled_text(array: NDArray[Any]) -> bytes:
     texts = write(array).split(b"null")
     if len(texts) == 1:
         return texts[0]
@@ -109,7 +110,7 @@ def _word(number: float) -> bytes:
 
 
 def problems(error: RequestError) -> dict[str, Any]:
-    """All that is wrong with a body, for an answer that says so; nothing of other errors."""
+    """Return the entries of an answer that list all problems of a body; none for other errors."""
     if not isinstance(error, BadRequest):
         return {}
     return {"problems": [vars(problem) for problem in error.problems], "count": error.count}

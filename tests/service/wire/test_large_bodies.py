@@ -234,7 +234,7 @@ def test_json_in_pieces_is_json(value, change, broken):
 
     def read() -> Any:
         many = RuntimeError("none has so many keys")
-        return pieces.Pieces(text, bodies._once, bodies._spelled, many).decode()
+        return pieces.Pieces(text, bodies._unique_keys, bodies._spelled, many).decode()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "WINDOW", 40)
