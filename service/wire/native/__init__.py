@@ -1,10 +1,10 @@
-"""Triceps' own JSON: all inputs in, the heads asked for out, by row or by column.
+"""Triceps' own JSON format: all inputs in, the requested heads out, by row or by column.
 
-    reference   what each body means and what each answer is, with every rule and every message
-    fast        bodies that are as they should be, straight to arrays
-    answers     the answers to them, a head at a time
+    reference   the meaning of each body and each answer, with every rule and every message
+    fast        regular bodies, directly to arrays
+    answers     the answers to them, written a head at a time
 
-The fast ways do the same as the reference, which tests hold against them.
+The fast modules give the same results as the reference; tests compare the two.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def _reader(signature: Signature) -> Reader:
 
 
 def _reply(
-    asked: Query,
+    query: Query,
     name: str,
     version: str,
     signature: Signature,
     outputs: Mapping[str, NDArray[Any]],
 ) -> Reply:
-    return Reply(encode(asked, name, version, signature, outputs))
+    return Reply(encode(query, name, version, signature, outputs))
 
 
 def _refusal(error: RequestError) -> Reply:
@@ -58,7 +58,7 @@ def _refusal(error: RequestError) -> Reply:
 
 
 def _fast(name: str, version: str, signature: Signature) -> Codec | None:
-    """The fast ways; they are for rows."""
+    """Return the fast codec; `None` for whole tensors, since it is for rows only."""
     if signature.tensor:
         return None
     decoder = Decoder(signature)

@@ -1,9 +1,10 @@
-"""The native answer by row once more, for heads of numbers: written a head at a time.
+"""The fast writer of native answers by row, for heads of numbers: it writes a head at a time.
 
-    [rows, k] ── orjson ──▶ "[[…],[…]]" ── split ──▶ a text a row ──▶ the row's place in the answer
+    [rows, k] ── orjson ──▶ "[[…],[…]]" ── split ──▶ a text for each row ──▶ its place in the answer
 
-What `native.encode` makes of a value for each row and head, this makes of a text for each head,
-which for many rows is most of the work.  It decides nothing either: it writes the same bytes.
+`native.encode` creates a Python value for each row and head, which for many rows is most of the
+work.  This module creates one text for each head instead.  It decides nothing: it writes the same
+bytes as `native.encode`.
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ if TYPE_CHECKING:
     from service.run import Part
     from service.signature import Head, Signature
 
+# Selections of heads for which the form of an answer is kept.
 _MOST_FORMS = 64
 
 
 class _Form(NamedTuple):
-    """How a row's answer for some heads is put together."""
+    """The form of a row's answer for some heads."""
 
     template: bytes
     heads: list[Head]
-    # By head that has any, each label's JSON, and that of having none.
+    # For each head with labels, the JSON of each label, and of `None` for a row without a label.
     labels: dict[str, dict[str | None, bytes]]
 
 
 class Writer:
-    """`native.encode` for one version, with what follows from it worked out once."""
+    """The fast form of `native.encode` for one version, which prepares what all answers share."""
 
     def __init__(self, name: str, version: str, signature: Signature) -> None:
         """Prepare for answers of `signature`, by a model or view of that name and version."""
@@ -48,30 +50,30 @@ class Writer:
         self._begin = b'{"model":%b,"version":%b,"predictions":[' % known
         self._form = lru_cache(_MOST_FORMS)(partial(_form, signature))
 
-    def write(self, asked: reference.Query, part: Part) -> Reply:
-        """As `native.encode`: the same bytes."""
-        form = self._form(asked.heads) if asked.by_row else None
+    def write(self, query: reference.Query, part: Part) -> Reply:
+        """Return the same reply as `native.encode`."""
+        form = self._form(query.heads) if query.by_row else None
         if form is None:
-            return Reply(reference.encode(asked, *self._who, part.outputs()))
+            return Reply(reference.encode(query, *self._who, part.outputs()))
         run, start, end = part
         if run.texts is None:
-            # At once for all who have a part of it: a call costs more than some rows more.
+            # Write the rows of all requests of the run: a call costs more than a few more rows.
             try:
                 run.texts = _rows(form, run.outputs)
             except Exception:
                 if end - start == run.rows:
                     raise
-                # Rows of another request cannot be written; these may be all right.
-                return Reply(reference.encode(asked, *self._who, part.outputs()))
+                # The rows that cannot be written may be those of another request.
+                return Reply(reference.encode(query, *self._who, part.outputs()))
         imputed = b""
-        if asked.imputed:
-            listed = in_pieces(reference.listed(asked.imputed))
+        if query.imputed:
+            listed = in_pieces(reference.listed(query.imputed))
             imputed = b',"imputed":' + write(listed)
         return Reply(b"%b%b]%b}" % (self._begin, b",".join(run.texts[start:end]), imputed))
 
 
 def _rows(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
-    """A row's answer each."""
+    """Return the answer to each row."""
     columns: list[list[bytes]] = []
     for head in form.heads:
         output = outputs[head.name]
@@ -83,7 +85,7 @@ def _rows(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
 
 
 def _form(signature: Signature, names: tuple[str, ...]) -> _Form | None:
-    """How to write `names`; `None` where one of them is no list of numbers."""
+    """Return the form of an answer for some heads; `None` if one of them is no list of numbers."""
     heads = [signature.heads[name] for name in names]
     if any(len(h.tensor.shape) != 1 or h.tensor.dtype == "string" for h in heads):
         return None
@@ -93,7 +95,7 @@ def _form(signature: Signature, names: tuple[str, ...]) -> _Form | None:
 
 
 def _place(head: Head) -> bytes:
-    """Where a row's value goes, and its label; a percent sign of a name's own stands twice."""
+    """Return the template for a head's value and label; percent signs in its name are doubled."""
     name = orjson.dumps(head.name).replace(b"%", b"%%")
     value = b"%b" if head.tensor.shape == (1,) else b"[%b]"
     label = b',"label":%b' if head.labels is not None else b""
@@ -105,7 +107,7 @@ def _labels(labels: tuple[str, ...]) -> dict[str | None, bytes]:
 
 
 def _texts(output: NDArray[Any]) -> list[bytes]:
-    """A row's numbers each, with commas between."""
+    """Return the numbers of each row as text, separated by commas."""
     if output.shape[1] == 1:
         output = output[:, 0]
         between, outside = b",", 1
@@ -115,7 +117,7 @@ def _texts(output: NDArray[Any]) -> list[bytes]:
         output = output.copy()
     if output.size <= AT_ONCE:
         return write(output)[outside:-outside].split(between)
-    # Some rows at a time, since nobody else runs while orjson writes.
+    # Write some rows at a time, since no other thread runs while orjson writes.
     step = max(1, AT_ONCE * len(output) // output.size)
     texts: list[bytes] = []
     for start in range(0, len(output), step):
@@ -124,7 +126,7 @@ def _texts(output: NDArray[Any]) -> list[bytes]:
 
 
 def _label(label: Any, known: dict[str | None, bytes]) -> bytes:
-    """A label's JSON; that of all labels of a row, for a multilabel head."""
+    """Return a row's label as JSON; for a multilabel head, the list of its labels."""
     if isinstance(label, list):
         return b"[%b]" % b",".join([known[one] for one in label])
     return known[label]

@@ -1,4 +1,4 @@
-"""A native body that works: golden rows, or else defaults and zeros."""
+"""Native example bodies: a golden row if there is one, otherwise defaults and zeros."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ if TYPE_CHECKING:
     from service.signature import Feature, Input, Signature, Tensor
 
 NO_SHAPES: Mapping[str, tuple[int, ...]] = {}
-# What is nothing of a dtype; of every other it is 0.
+# The zero of each dtype for which it is not 0.
 _ZEROS: dict[str, Any] = {"string": "", "bool": False}
 
 
 def example(
     signature: Signature, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
 ) -> dict[str, Any]:
-    """A body to post: a golden row, or else defaults, and zeros; whole tensors are zeros alone.
+    """Return a body that the model can answer: a golden row, or else defaults and zeros.
+
+    Whole tensors are always zeros.
 
     Args:
-        signature: whose inputs it has.
-        shapes: by tensor, that of its zeros; else free axes have the length 1.
+        signature: the signature of the model or view.
+        shapes: for each tensor, the shape of its zeros; for others, free axes have the length 1.
     """
-    said = {
+    inputs = {
         name: _example_input(entry, signature, shapes) for name, entry in signature.inputs.items()
     }
-    return {"inputs": said} if signature.tensor else {"instances": [said]}
+    return {"inputs": inputs} if signature.tensor else {"instances": [inputs]}
 
 
 def _example_input(
@@ -52,7 +54,7 @@ def _example_feature(feature: Feature, dtype: str, signature: Signature) -> Any:
 
 
 def _golden_row(tensor: str, signature: Signature) -> Any:
-    """What the first golden row has for a tensor: `None` where it answers for other heads alone."""
+    """Return a tensor's values in the first golden row; `None` if there are none."""
     rows = signature.golden.inputs.get(tensor) if signature.golden else None
     return rows[0] if rows else None
 
@@ -66,12 +68,12 @@ def _zeros(tensor: Tensor, shape: tuple[int, ...] | None) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Whole numbers without their `.0`, as a person would write them."""
+    """Return a value with whole numbers written without `.0`, as a person would write them."""
     if isinstance(value, list):
         return [_plain(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def dtype_of(feature: Feature, entry: Input) -> str:
-    """The dtype of the tensor that carries a feature."""
+    """Return the dtype of the tensor that holds a feature."""
     return next(tensor.dtype for tensor in entry.tensors if tensor.name == feature.tensor)

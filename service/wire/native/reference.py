@@ -1,15 +1,15 @@
-"""Triceps' own JSON: all inputs in, the heads asked for out, by row or by column.
+"""The reference reader and writer of Triceps' own JSON, by row or by column.
 
     {"instances": [{"insurance": {"age": 47}, "digit": […]}, …], "heads": ["o1"]}
         ─▶  {"predictions": [{"o1": {"value": 0.93, "label": "yes"}}, …]}
     {"inputs": {"insurance": [[47], …], "digit": [[…], …]}}
         ─▶  {"outputs": {"o1": [0.93, …]}, "labels": {"o1": ["yes", …]}}
 
-A graph that takes no rows is asked by `inputs` alone, for whole tensors in its own shapes:
+A graph that takes no rows is asked only by `inputs`, with whole tensors in its own shapes:
 
     {"inputs": {"audio": [[…]], "rate": 16000}}  ─▶  {"outputs": {"speech": [[0.93]]}}
 
-A row's missing values take the defaults that the signature records, and the answer says which.
+A missing value is replaced by the default that the signature records, and the answer lists it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from service.wire.body import Imputed
 
 _KEYS = ("instances", "inputs", "heads")
-# Past so many names for each head, they are not gone through.
+# The names in `heads` for each head that exists; a longer list is refused unread.
 _MOST_NAMED = 64
 
 
 class Query(NamedTuple):
-    """A decoded body: arrays by tensor, and how the answer is wanted."""
+    """A decoded body: arrays by tensor, [rows, …], and the form of the answer."""
 
     arrays: Mapping[str, NDArray[Any]]
     heads: tuple[str, ...]
@@ -49,67 +49,67 @@ class Query(NamedTuple):
 
 
 def decode(body: bytes, signature: Signature) -> Query:
-    """The arrays that a body holds, [rows, …] in the graph's dtypes, by tensor.
+    """Decode a body to arrays by tensor, [rows, …] in the graph's dtypes.
 
     Raises:
-        BadRequest: with everything that is wrong with the body.
+        BadRequest: the body has mistakes; the error has all of them.
     """
     return interpret(parse_object(body, '"instances" or "inputs"'), signature)
 
 
-def interpret(said: dict[str, Any], signature: Signature) -> Query:
-    """As `decode`, of a body that is parsed already."""
+def interpret(value: dict[str, Any], signature: Signature) -> Query:
+    """Decode a parsed body, as `decode` does."""
     notes = Notes()
-    refuse_unknown(said, "key", _KEYS, "", notes)
-    heads = _read_heads(said.get("heads", MISSING), signature, notes)
-    by_row = "instances" in said
+    refuse_unknown(value, "key", _KEYS, "", notes)
+    heads = _read_heads(value.get("heads", MISSING), signature, notes)
+    by_row = "instances" in value
     arrays: dict[str, NDArray[Any]] = {}
     if signature.tensor:
-        arrays = _read_whole(said, signature, heads, notes)
-    elif by_row == ("inputs" in said):
+        arrays = _read_whole(value, signature, heads, notes)
+    elif by_row == ("inputs" in value):
         notes.add("body", EITHER, "both" if by_row else "neither")
     else:
         names, needed = tuple(signature.inputs), signature.needed(heads)
         if by_row:
             bare = partial(_is_bare, signature)
-            found = instances(said["instances"], names, needed, bare, notes)
+            rows = instances(value["instances"], names, needed, bare, notes)
         else:
-            found = columns(said["inputs"], names, needed, partial(_wanted, signature), notes)
-        arrays = read_inputs(signature.inputs, found, needed, notes)
+            rows = columns(value["inputs"], names, needed, partial(_wanted, signature), notes)
+        arrays = read_inputs(signature.inputs, rows, needed, notes)
     notes.stop()
     return Query(arrays, heads, by_row, notes.imputed)
 
 
 def _read_whole(
-    said: dict[str, Any], signature: Signature, heads: tuple[str, ...], notes: Notes
+    value: dict[str, Any], signature: Signature, heads: tuple[str, ...], notes: Notes
 ) -> dict[str, NDArray[Any]]:
-    """The tensors in `inputs`, each in its graph's shape."""
-    if "instances" in said:
+    """Return the tensors in `inputs`, each in its shape in the graph."""
+    if "instances" in value:
         expected = f"{tensors.WHOLE}, since this model takes no rows: {signature.tensor}"
-        notes.add("instances", expected, show(said["instances"]))
+        notes.add("instances", expected, show(value["instances"]))
         return {}
     known, needed = tensors.by_name(signature), tensors.needed(signature, heads)
-    given = said.get("inputs", MISSING)
-    bare = len(known) == 1 and given is not MISSING and not isinstance(given, dict)
+    inputs = value.get("inputs", MISSING)
+    bare = len(known) == 1 and inputs is not MISSING and not isinstance(inputs, dict)
     if bare:
-        given = dict.fromkeys(known, given)
-    if not isinstance(given, dict):
-        notes.add("inputs", f"an object of tensors: {listing(known)}", shown(given))
+        inputs = dict.fromkeys(known, inputs)
+    if not isinstance(inputs, dict):
+        notes.add("inputs", f"an object of tensors: {listing(known)}", shown(inputs))
         return {}
-    refuse_unknown(given, "input", known, "inputs", notes)
+    refuse_unknown(inputs, "input", known, "inputs", notes)
     arrays: dict[str, NDArray[Any]] = {}
     for name, tensor in known.items():
         at = "inputs" + ("" if bare else key(name))
-        if name not in given and name not in needed:
+        if name not in inputs and name not in needed:
             continue
-        # A tensor is all of one row in just that shape, with the same words for what is wrong.
-        made = read_tensor(tensor, Rows([given.get(name, MISSING)], partial(_at, at)), notes)
-        for rows in made.values():
+        # A whole tensor is read as the only row of a tensor of that shape, for the same messages.
+        one_row = read_tensor(tensor, Rows([inputs.get(name, MISSING)], partial(_at, at)), notes)
+        for rows in one_row.values():
             if 0 in rows.shape and 0 not in tensor.shape:
-                notes.add(at, "at least one value along each axis", show(given[name]))
+                notes.add(at, "at least one value along each axis", show(inputs[name]))
         if name in needed:
-            # Its row, as an array even where that is one value.
-            arrays |= {name: rows.reshape(rows.shape[1:]) for name, rows in made.items()}
+            # Remove the axis of rows; the result is an array even if it is a single value.
+            arrays |= {name: rows.reshape(rows.shape[1:]) for name, rows in one_row.items()}
     return arrays
 
 
@@ -117,18 +117,18 @@ def _at(path: str, _: int) -> str:
     return path
 
 
-def _read_heads(asked: Any, signature: Signature, notes: Notes) -> tuple[str, ...]:
+def _read_heads(value: Any, signature: Signature, notes: Notes) -> tuple[str, ...]:
     every = tuple(signature.heads)
-    if asked is MISSING:
+    if value is MISSING:
         return every
-    if not isinstance(asked, list) or not asked:
-        notes.add("heads", f"a list of some of {listing(every)}, or no such key", show(asked))
+    if not isinstance(value, list) or not value:
+        notes.add("heads", f"a list of some of {listing(every)}, or no such key", show(value))
         return ()
-    if len(asked) > _MOST_NAMED * len(every):
-        notes.add("heads", f"each head once: {listing(every)}", show(asked))
+    if len(value) > _MOST_NAMED * len(every):
+        notes.add("heads", f"each head once: {listing(every)}", show(value))
         return ()
     heads: list[str] = []
-    for i, name in enumerate(asked):
+    for i, name in enumerate(value):
         if not isinstance(name, str) or name not in signature.heads:
             close = nearest(name, every) if isinstance(name, str) and not notes.full else ""
             notes.add(f"heads[{i}]", f"one of {listing(every)}{close}", show(name))
@@ -140,21 +140,22 @@ def _read_heads(asked: Any, signature: Signature, notes: Notes) -> tuple[str, ..
 
 
 def _is_bare(signature: Signature, instance: Any) -> bool:
-    """Whether a row of a single-input model is that input's value, without its name."""
+    """Return whether a row is the value of a model's only input, without the input's name."""
     if len(signature.inputs) != 1:
         return False
     entry = next(iter(signature.inputs.values()))
     if not isinstance(instance, dict):
         return True
     if entry.name in instance:
-        # A feature may have its input's name; what is no row of the input is that feature's value.
+        # A feature may have the name of its input.  A value that cannot be a row of the input is
+        # the value of that feature.
         feature = any(feature.name == entry.name for feature in entry.features)
         return feature and not isinstance(instance[entry.name], (dict, list))
     return bool(entry.features and instance)
 
 
 def _wanted(signature: Signature, name: str, height: int) -> str:
-    """What belongs where an input has no column; nothing where all of it has defaults."""
+    """Return the expectation for an absent input; empty if all its features have defaults."""
     features = signature.inputs[name].features
     if features and all(feature.default is not None for feature in features):
         return ""
@@ -168,14 +169,14 @@ def encode(
     signature: Signature,
     outputs: Mapping[str, NDArray[Any]],
 ) -> bytes:
-    """The answer: `outputs` in the form that `request` came in.
+    """Return the answer: `outputs` by row or by column, as the request was.
 
     Args:
-        request: what was asked.
-        name: of the model or view that answers.
-        version: of that model.
-        signature: its signature.
-        outputs: by head, [rows, …].
+        request: the decoded request.
+        name: the name of the model or view that answers.
+        version: the version of that model.
+        signature: the signature of the model or view.
+        outputs: the outputs by head, [rows, …].
     """
     answer: dict[str, Any] = {"model": name, "version": version}
     if request.by_row:
@@ -191,19 +192,19 @@ def encode(
 
 
 def listed(imputed: Sequence[Imputed]) -> list[dict[str, Any]]:
-    """Missing values as an answer has them: where each is, and what stood in."""
+    """Return missing values in the form of an answer: the place of each, and its default."""
     return [{"at": entry.at, "value": entry.value} for entry in imputed]
 
 
 def encode_error(error: RequestError) -> bytes:
-    """What is wrong with a request, all of it."""
+    """Return the answer to a request that failed, with all its problems."""
     return write({"error": str(error), **problems(error)})
 
 
 def predictions(
     heads: Sequence[str], signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> list[dict[str, dict[str, Any]]]:
-    """A row's answer each: by head its value, and its label where the head has labels."""
+    """Return the answer to each row: for each head its value, and its label if it has labels."""
     values, labels = _answers(heads, signature, outputs)
     return [
         {
@@ -219,7 +220,7 @@ def predictions(
 def _answers(
     heads: Sequence[str], signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """Values and labels by head."""
+    """Return values by head, and labels by head for the heads that have labels."""
     chosen = [signature.heads[name] for name in heads]
     of_head = _whole if signature.tensor else _values
     values = {head.name: of_head(head, outputs[head.name]) for head in chosen}
@@ -228,14 +229,14 @@ def _answers(
 
 
 def _values(head: Head, output: NDArray[Any]) -> Any:
-    """A head's output as JSON has it: a [rows, 1] head is a number a row."""
+    """Return a head's output for `write`: a [rows, 1] output becomes one number for each row."""
     if head.tensor.shape == (1,):
         output = output[:, 0]
     return plain(output)
 
 
 def _whole(_: Head, output: NDArray[Any]) -> Any:
-    """A whole tensor as JSON has it; one without axes is a bare value."""
+    """Return a whole tensor for `write`; a tensor without axes becomes a single value."""
     if output.ndim:
         return plain(output)
     return output.item() if output.dtype == object else output[()]
