@@ -5,15 +5,15 @@
         ─▶  {"model_name", "model_version", "id"?,
              "outputs": [{"name": "digits", "datatype": "FP32", "shape": [1, 3], "data": […]}]}
 
-Its inputs and outputs are the graph's own tensors, in the graph's own shapes.  `data` comes flat
-or nested and goes out flat; either way it may follow the JSON as bytes instead (`binary`), and
-FP16, which has no form in JSON, has to.
+Inputs and outputs are the graph's own tensors, in the graph's own shapes.  `data` may be flat or
+nested in a request, and is flat in an answer.  In both, a tensor may follow the JSON as bytes
+instead (`binary`); an FP16 tensor must, because it has no form in JSON.
 
-NaN and Infinity are no JSON, and are refused in `data`; as bytes they are values like any other.
-In an answer they are words (`answer`).
+NaN and Infinity are not JSON, and are refused in `data`; as bytes they are values like any other.
+In an answer they are spelled out (`answer`).
 
-Of the parameters that Triton reserves, `priority` and those of sequences are taken and change
-nothing: requests have no ranks here, and models keep nothing from one to the next.
+Of the parameters that Triton reserves, `priority` and those of sequences are accepted and have no
+effect: requests have no priorities here, and models keep no state between requests.
 
 Source: kserve/open-inference-protocol specification/protocol/inference_rest.md, and Triton's
 docs/protocol/extension_binary_data.md, _classification.md, _parameters.md and _schedule_policy.md.
@@ -44,19 +44,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DATATYPES", "DIALECT", "Query", "Wanted"]
 
-# The JSON in front of binary data is the same from one request of a client to the next, unless it
-# numbers them: what follows from so many of them is kept, if they have no more bytes than that.
+# A client sends the same JSON before its binary data each time, unless it numbers its requests.  So
+# the plans of _KEPT inference headers are kept, if a header has no more than _SHORT bytes.
 _KEPT = 64
 _SHORT = 4096
 
-# A problem is found once more by the plain way, which is sure of its words.
+# The fast reader leaves mistakes to the reference reader, whose messages are the right ones.
 _UNSURE = (*UNSURE, BadRequest)
 
 
 def reader(signature: Signature) -> Reader:
-    """What reads bodies for a signature: JSON, JSON and bytes, or bytes alone.
+    """Return the reader of bodies for a signature: JSON, JSON and bytes, or bytes only.
 
-    It raises `BadRequest`, with everything that is wrong with a body.
+    The reader raises `BadRequest` with all mistakes in a body.
     """
     known = Known(signature)
     plan_again = lru_cache(_KEPT)(partial(_plan_header, known))
@@ -69,10 +69,10 @@ def reader(signature: Signature) -> Reader:
         if end == 0:
             return _read_alone(known, body)
         inference_header = body[:end]
-        found = (
+        header_plan = (
             plan_again(inference_header) if end <= _SHORT else _plan_header(known, inference_header)
         )
-        return _fill(found, body, end)
+        return _fill(header_plan, body, end)
 
     return read_body
 
@@ -84,26 +84,26 @@ def _read_alone(known: Known, body: bytes) -> Query:
     return Query(binary.read_alone(body, tensors, rows), known.every, wanted)
 
 
-def _fill(found: Plan, body: bytes, start: int) -> Query:
-    """What was asked, with the tensors that are bytes from `start` on."""
-    pieces, asked = found.pieces, found.asked
+def _fill(header_plan: Plan, body: bytes, start: int) -> Query:
+    """Return the request of a plan, with the tensors that follow as bytes from `start` on."""
+    pieces, query = header_plan.pieces, header_plan.asked
     total = sum(piece.size for piece in pieces)
     if total != len(body) - start:
         expected = f"{count(total, 'byte')} after the JSON, the sum of binary_data_size"
         raise wrong("body", expected, str(len(body) - start))
     notes = Notes()
-    arrays = dict(asked.arrays)
+    arrays = dict(query.arrays)
     for piece in pieces:
         array = binary.read(piece, body, start, notes)
         if piece.name:
             arrays[piece.name] = array
         start += piece.size
     notes.stop()
-    return Query(arrays, asked.heads, asked.wanted, asked.id, asked.timeout)
+    return Query(arrays, query.heads, query.wanted, query.id, query.timeout)
 
 
 def _plan_header(known: Known, inference_header: bytes) -> Plan:
-    """The plan of a JSON that bytes may follow."""
+    """Return the plan of an inference header, which bytes may follow."""
     try:
         return plan(known, quick.parse_header(inference_header), whole=False)
     except _UNSURE:
@@ -111,28 +111,28 @@ def _plan_header(known: Known, inference_header: bytes) -> Plan:
 
 
 def _read_json(known: Known, body: bytes, header: Header) -> Query:
-    """What a body asks that is JSON to its end."""
+    """Return the request of a body that is only JSON."""
     try:
         return plan(known, quick.parse(body, known.tensors), whole=True).asked
     except _UNSURE:
         pass
     try:
-        said = parse_object(body, '"inputs"')
+        value = parse_object(body, '"inputs"')
     except BadRequest as error:
         if header("Content-Type") == binary.CONTENT_TYPE:
-            # Most likely there are tensors after the JSON, and nothing says where.
+            # Most likely there are tensors after the JSON, and no header says where they begin.
             raise wrong(binary.LENGTH, "the bytes of the JSON", "no such header") from error
         raise
-    return plan(known, said, whole=True).asked
+    return plan(known, value, whole=True).asked
 
 
 def encode_error(error: RequestError) -> Reply:
-    """What is wrong with a request: in a sentence, and if it is its body, all of it."""
+    """Return the answer to a request that failed; for a bad body, with all its problems."""
     return Reply(write({"error": str(error), **problems(error)}))
 
 
 def example(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """A body that asks for the rows of arrays by tensor."""
+    """Return a request body for the rows of `arrays`, by tensor."""
     return {
         "inputs": [
             {

@@ -1,8 +1,8 @@
 """The answer to an inference request ($inference_response of inference_rest.md).
 
-NaN and Infinity are no JSON.  An answer that has some says NaN, Infinity and -Infinity, as Triton's
-does, and its client and Python's `json` read.  `null` would be JSON, and would make a NaN of every
-infinity unseen; a strict parser stops at the words, and whoever has one asks for binary data.
+NaN and Infinity are not JSON.  An answer spells them out as NaN, Infinity and -Infinity, as Triton
+does; Triton's client and Python's `json` read that.  `null` would be JSON, but would silently turn
+every infinity into a NaN.  A strict parser refuses the answer; its client can request binary data.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from service.signature import Head, Signature
     from service.wire.oip.request import Query, Wanted
 
-# Each is a text of its own, of some hundred bytes on the way.
+# Each class is a text of its own, which takes some hundred bytes while the answer is written.
 _MOST_CLASSES = 2**18
 
 
 def encode(
-    asked: Query, name: str, version: str, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+    query: Query, name: str, version: str, signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> Reply:
-    """The answer, and whatever of it is to be bytes after its JSON (extension_binary_data.md)."""
+    """Return the answer: JSON, and the outputs that follow as bytes (extension_binary_data.md)."""
     parts: list[dict[str, Any]] = []
     tail: list[bytes] = []
-    for wanted in asked.wanted:
+    for wanted in query.wanted:
         head = signature.heads[wanted.head]
         array, datatype = outputs[wanted.head], DATATYPES[head.tensor.dtype]
         if wanted.classes:
@@ -50,27 +50,27 @@ def encode(
             flat = array.reshape(-1)
             part["data"] = plain(flat) if flat.size <= AT_ONCE else whole(flat)
         parts.append(part)
-    said: dict[str, Any] = {"model_name": name, "model_version": version}
-    if asked.id is not None:
-        said["id"] = asked.id
-    said["outputs"] = parts
-    content = write(said)
+    answer: dict[str, Any] = {"model_name": name, "model_version": version}
+    if query.id is not None:
+        answer["id"] = query.id
+    answer["outputs"] = parts
+    content = write(answer)
     if b"null" in content:
         for part in parts:
             if isinstance(part.get("data"), np.ndarray) and part["data"].dtype.kind == "f":
                 part["data"] = spelled(part["data"])
-        content = write(said)
-    if not any(wanted.binary for wanted in asked.wanted):
+        content = write(answer)
+    if not any(wanted.binary for wanted in query.wanted):
         return Reply(content)
     headers = ((binary.LENGTH, str(len(content))),)
     return Reply(b"".join((content, *tail)), binary.CONTENT_TYPE, headers)
 
 
 def _check_classes(array: NDArray[Any], wanted: Wanted) -> None:
-    """Refuse more classes than are made text in a moment.
+    """Refuse more classes than can quickly be written as text.
 
     Raises:
-        BadRequest: there are.
+        BadRequest: the answer would have more than `_MOST_CLASSES` classes.
     """
     rows = max(1, len(array))
     classes = rows * min(wanted.classes, array.size // rows)
@@ -80,19 +80,18 @@ def _check_classes(array: NDArray[Any], wanted: Wanted) -> None:
 
 
 def _classify(array: NDArray[Any], head: Head, classes: int) -> NDArray[Any]:
-    """A row's highest values each, highest first and NaN last, as texts: value:index[:label].
+    """Return the highest values of each row as texts, value:index[:label], highest first, NaN last.
 
-    Triton's extension_classification.md, [rows, classes].
-
-    The one value of a binary head has the label of its row: it is the score of one label, and what
-    that of the other would be is not known.
+    The result is [rows, classes], as in Triton's extension_classification.md.  The single value of
+    a binary head gets the label of its row: it is the score of one label, and the score of the
+    other is unknown.
     """
     rows = array.reshape(len(array), -1)
-    # Of whole numbers and booleans the complement is in the opposite order, without an overflow.
+    # For integers and booleans, the complement reverses the order, and cannot overflow.
     order = np.argsort(-rows if rows.dtype.kind == "f" else ~rows, axis=1, kind="stable")
     order = order[:, :classes]
     best = np.take_along_axis(rows, order, axis=1)
-    # As text, a float has as many digits as its dtype needs.
+    # numpy writes a float with as many digits as its dtype needs.
     values = (best.view(np.uint8) if best.dtype == np.bool_ else best).astype(str).tolist()
     texts = np.empty(order.shape, object)
     by_row = labels_of(head, array) if head.kind == "binary" and head.labels else None

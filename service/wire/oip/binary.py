@@ -3,9 +3,9 @@
     Inference-Header-Content-Length: 213
     {"inputs": [{…, "parameters": {"binary_data_size": 16}}, …]}‖16 bytes‖…
 
-Little-endian and row by row, with nothing in between.  A boolean is one byte, 0 or 1; a text is
-its length in four bytes, and then itself in UTF-8.  With a length of 0 there is no JSON at all:
-the body is one row of the model's only input.
+Values are little-endian and row by row, with nothing in between.  A boolean is one byte, 0 or 1; a
+text is its length in four bytes, followed by the text in UTF-8.  With a header of 0 there is no
+JSON: the body is one row of the model's only input.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ CONTENT_TYPE = "application/octet-stream"
 
 _LENGTH = Struct("<I")
 _ITEM = {dtype: np.dtype(dtype).itemsize for dtype in (*LARGEST, *RANGES, "bool")}
-# No body has so many bytes that their number has more digits; a longer one is not made a number.
+# The digits of a length; no body is longer, and a text with more digits is not parsed.
 _DIGITS = 18
 
 
 class Piece(NamedTuple):
-    """A tensor among the bytes: what it is called and needed for, and what it must be."""
+    """A tensor among the bytes: its name, size in bytes, dtype and shape, and its path.
+
+    The name is empty if no requested head needs the tensor.
+    """
 
     name: str
     size: int
@@ -47,10 +50,10 @@ class Piece(NamedTuple):
 
 
 def split(body: bytes, length: str) -> int:
-    """Where the JSON of a body ends, as its header says.
+    """Return the place where the JSON of a body ends, which the header `LENGTH` gives.
 
     Raises:
-        BadRequest: the header is no number, or one past the end of the body.
+        BadRequest: the header is not a number, or is past the end of the body.
     """
     if length.isascii() and length.isdigit() and len(length) <= _DIGITS:
         end = int(length)
@@ -61,18 +64,18 @@ def split(body: bytes, length: str) -> int:
 
 
 def size_of(dtype: str, shape: Sequence[int]) -> int | None:
-    """The bytes of a tensor; `None` for texts, which have any length."""
+    """Return the size of a tensor in bytes; `None` for texts, which may have any length."""
     return None if dtype == "string" else math.prod(shape) * _ITEM[dtype]
 
 
 def read(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
-    """A tensor of the bytes from `start` on; not copied, unless none of its dtype may lie there.
+    """Read a tensor from its bytes; they are copied only if they are not aligned for its dtype.
 
     Args:
-        piece: what it is; its size is that of its dtype and shape, if these have one.
-        body: has the bytes.
-        start: where they begin.
-        notes: takes what is wrong; then what is returned means nothing.
+        piece: the tensor; its size is that of its dtype and shape, unless it has texts.
+        body: the body that has the bytes.
+        start: the place where the bytes begin.
+        notes: takes the mistakes; if there are any, the returned array is meaningless.
     """
     if piece.dtype == "string":
         return _read_texts(piece, body, start, notes)
@@ -87,7 +90,7 @@ def read(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
 
 
 def _note_bytes(piece: Piece, values: NDArray[Any], notes: Notes) -> None:
-    """Note each byte that is no boolean; of millions, the first ones, and how many there are."""
+    """Note the first bytes that are not booleans, and count the others."""
     wrong_ones = values > 1
     number, i = int(np.count_nonzero(wrong_ones)), -1
     for _ in range(min(number, SHOWN)):
@@ -127,16 +130,16 @@ def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[
 def read_alone(
     body: bytes, tensors: Sequence[Tensor], rows: tuple[int, ...]
 ) -> dict[str, NDArray[Any]]:
-    """One row of a model's only tensor, or the whole of it, from a body of nothing but its bytes.
+    """Read a row of a model's only tensor, or the whole tensor, from a body that is only its bytes.
 
     Args:
-        body: those.
-        tensors: all that the model has.
-        rows: what stands in front of a row's shape.
+        body: the bytes.
+        tensors: all input tensors of the model.
+        rows: the axes in front of a row's shape: (1,) for a row, () for a whole tensor.
 
     Raises:
-        BadRequest: the model has more of them, its bytes alone do not say the shape, or they are
-            none of that.
+        BadRequest: the model has several tensors, the bytes do not determine the shape, or they do
+            not fit it.
     """
     need = "more than 0, for a JSON that says which bytes are what"
     if len(tensors) != 1:
@@ -144,7 +147,7 @@ def read_alone(
         raise wrong(LENGTH, f"{need}: the model has {len(tensors)} inputs ({names})", "0")
     (tensor,) = tensors
     if tensor.dtype == "string" and tensor.size == 1:
-        # The one text has no length in front of it either.
+        # A single text comes without a length in front of it.
         body = _LENGTH.pack(len(body)) + body
         shape = tensor.fixed
     elif tensor.dtype == "string" or len(tensor.shape) > len(tensor.fixed) + 1:
@@ -158,7 +161,7 @@ def read_alone(
 
 
 def _only_shape(body: bytes, tensor: Tensor) -> tuple[int, ...]:
-    """The shape that a row of as many bytes has."""
+    """Return the shape of the row that a body has, from its number of bytes."""
     step = size_of(tensor.dtype, tensor.fixed) or 1
     rest = len(body) % step if tensor.size is None else len(body) - step
     if rest or not body:
@@ -169,13 +172,13 @@ def _only_shape(body: bytes, tensor: Tensor) -> tuple[int, ...]:
 
 
 def write(array: NDArray[Any]) -> bytes:
-    """A tensor as bytes."""
+    """Return the bytes of a tensor."""
     if array.dtype != object:
         return array.tobytes()
-    # Not joined from two objects a text: of millions that is one long call.
-    made = bytearray()
+    # To join two objects for each of millions of texts would be one long call.
+    data = bytearray()
     for text in array.reshape(-1).tolist():
         content = text.encode()
-        made += _LENGTH.pack(len(content))
-        made += content
-    return bytes(made)
+        data += _LENGTH.pack(len(content))
+        data += content
+    return bytes(data)

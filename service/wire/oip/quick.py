@@ -1,4 +1,7 @@
-"""Requests in JSON that are as they should be, straight to arrays; see `service.wire.quick`."""
+"""The fast reader of JSON requests, which turns regular ones directly into arrays.
+
+See `service.wire.quick`.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,31 @@ if TYPE_CHECKING:
 
     from service.signature import Tensor
 
-# More than an object of a request may have, other than of parameters.
+# More keys than any object of a request may have, except for parameters.
 _MOST_KEYS = 16
-# Values that are made Python's at once: those of a list of texts, and those of any other list.
+# Values that become Python values in one call: those of a list of texts, and those of other lists.
 _MOST_TEXTS = 2**14
 _MOST_VALUES = 2**10
-# Bytes of an inference header that one call reads, whatever is in it; the plain way first counts
-# its brackets.
+# Bytes of an inference header that are read in one call, whatever they contain.  The reference
+# reader counts brackets first.
 _LONGEST_HEADER = 2**16
 
 
 def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The object in a body, with the numbers of its inputs as flat arrays in the graph's dtypes.
+    """Parse a body to an object in which the numbers of inputs are flat arrays in their dtypes.
 
-    Raises one of `quick.UNSURE` where it is in any way unusual.
+    Raises one of `quick.UNSURE` if the body is irregular in any way.
     """
     parsed = quick.parse(body)
-    said = _but(parsed, "inputs")
-    said["inputs"] = inputs = []
-    opened = 1 + ("outputs" in said)
+    value = _without(parsed, "inputs")
+    value["inputs"] = inputs = []
+    opened = 1 + ("outputs" in value)
     for each in parsed["inputs"]:
-        entry = _but(each, "data")
+        entry = _without(each, "data")
         data, dtype = each["data"], tensors[entry["name"]].dtype
         kind = kind_of(dtype)
         if kind is None:
-            # To make Python's values of many is one long call; the plain way goes piece by piece.
+            # Many Python values take one long call; the reference reader reads piece by piece.
             if len(data) > _MOST_TEXTS:
                 raise UnsureError
             entry["data"] = data.as_list()
@@ -48,49 +51,53 @@ def parse(body: bytes, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             opened += 1 + _brackets(data, entry["shape"])
             entry["data"] = quick.narrow(dtype, data.as_buffer(of_type=kind))
         inputs.append(entry)
-    if count(body, b":") != _keys_in(said) or count(body, b"[") != opened:
+    if count(body, b":") != _keys_in(value) or count(body, b"[") != opened:
         raise UnsureError
-    return said
+    return value
 
 
 def parse_header(header: bytes) -> dict[str, Any]:
-    """The object that bytes follow, as `parse`; its values, if it has any, stay lists."""
+    """Parse the object that bytes follow; values in it, if there are any, stay lists.
+
+    Raises one of `quick.UNSURE` if the object is irregular in any way.
+    """
     if len(header) > _LONGEST_HEADER:
         raise UnsureError
-    said: dict[str, Any] = orjson.loads(header)
-    # orjson takes the last of two keys.
-    if header.count(b":") != _keys_in(said):
+    value: dict[str, Any] = orjson.loads(header)
+    # orjson keeps only the last of two equal keys.
+    if header.count(b":") != _keys_in(value):
         raise UnsureError
-    return said
+    return value
 
 
-def _keys_in(said: dict[str, Any]) -> int:
-    """How many keys there are, in the objects that belong in a request; each has a colon."""
-    objects = [said, *said["inputs"], *said.get("outputs", ())]
+def _keys_in(value: dict[str, Any]) -> int:
+    """Count the keys in all objects of a request; each key has a colon."""
+    objects = [value, *value["inputs"], *value.get("outputs", ())]
     return sum(len(entry) + len(entry.get("parameters", ())) for entry in objects)
 
 
-def _but(parsed: Any, left_out: str) -> dict[str, Any]:
-    """An object of simdjson's as Python has it, but for one key."""
-    # Each look-up goes through the keys from the first on: of a million, the square is hours.
+def _without(parsed: Any, left_out: str) -> dict[str, Any]:
+    """Convert an object from simdjson to Python, except for one key."""
+    # Each look-up searches the keys from the first.  For a million keys, the quadratic time would
+    # be hours.
     if len(parsed) > _MOST_KEYS:
         raise UnsureError
-    said = {name: parsed[name] for name in list(parsed.keys()) if name != left_out}
-    for name, value in said.items():
+    converted = {name: parsed[name] for name in list(parsed.keys()) if name != left_out}
+    for name, value in converted.items():
         if isinstance(value, (simdjson.Object, simdjson.Array)) and len(value) > _MOST_VALUES:
             raise UnsureError
         if isinstance(value, simdjson.Object):
-            said[name] = value.as_dict()
+            converted[name] = value.as_dict()
         elif isinstance(value, simdjson.Array):
-            said[name] = value.as_list()
-    return said
+            converted[name] = value.as_list()
+    return converted
 
 
 def _brackets(data: Any, shape: list[int]) -> int:
-    """How many brackets numbers have that are flat, or nested in their shape."""
+    """Return the number of brackets of numbers that are flat, or nested in `shape`."""
     if type(data[0]) is not simdjson.Array:
         return 1
-    # Below an axis of 0 there is nothing to tell a shape by.
+    # Below an axis of length 0, a nested list does not show its shape.
     if 0 in shape or not is_nested(data, shape):
         raise UnsureError
     return brackets(shape)
