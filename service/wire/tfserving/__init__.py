@@ -1,13 +1,14 @@
-"""TensorFlow Serving's REST API, whose predictions KServe v1 and Vertex AI speak too.
+"""TensorFlow Serving's REST API; KServe v1 and Vertex AI use the same format for predictions.
 
     :predict   {"instances": [{"x": [1, 2]}, …]}  ─▶  {"predictions": [{"y": [3], "z": [4]}, …]}
                {"inputs": {"x": [[1, 2], …]}}     ─▶  {"outputs": {"y": [[3], …], "z": [[4], …]}}
     :classify  {"examples": [{"x": [1, 2]}, …]}   ─▶  {"results": [[["no", 0.1], ["yes", 0.9]], …]}
     :regress   {"examples": [{"x": [1, 2]}, …]}   ─▶  {"results": [3, …]}
 
-Inputs are the tensors of the graph, in its shapes; so are outputs, whose [batch, 1] is [0.93] a
-row.  Where there is only one of them, its name may be left out, and is.  NaN and infinities of
-floats are read and written as TensorFlow Serving does, which is no JSON: NaN, Infinity, -Infinity.
+Inputs and outputs are the tensors of the graph, in its shapes: a [batch, 1] output is [0.93] for
+each row.  The name of the only input may be left out; the name of the only output is left out.  NaN
+and infinities of floats are read and written as NaN, Infinity and -Infinity, as TensorFlow Serving
+does, although that is not JSON.
 
 Source: tensorflow_serving/g3doc/api_rest.md, and util/json_tensor.cc where that says otherwise.
 """
@@ -38,17 +39,17 @@ __all__ = ["CLASSIFY", "PREDICT", "REGRESS", "SIGNATURE", "Query", "signature_de
 
 
 def _encoder(say: Say) -> Encode:
-    """What replies with what `say` makes of arrays."""
+    """Return an encoder whose replies are the objects that `say` returns."""
 
     def encode(
-        asked: Query,
+        query: Query,
         name: str,
         version: str,
         signature: Signature,
         outputs: Mapping[str, NDArray[Any]],
     ) -> Reply:
-        del name, version  # which no answer tells
-        return Reply(write(say(asked, signature, outputs)))
+        del name, version  # no answer has them
+        return Reply(write(say(query, signature, outputs)))
 
     return encode
 
@@ -60,7 +61,7 @@ def _refusal(error: RequestError) -> Reply:
 PREDICT = Dialect(
     "tfserving", (), predict.reader, _encoder(predict.say), _refusal, example=predict.example
 )
-"""`:predict`; a body's content type says nothing, since curl's own is that of a form."""
+"""`:predict`.  It ignores the content type of a body, since curl's default is that of a form."""
 
 CLASSIFY = replace(
     PREDICT,
@@ -74,4 +75,4 @@ REGRESS = replace(
     reader=partial(examples.reader, "of one number a row", examples.has_one_number),
     encode=_encoder(examples.say_numbers),
 )
-"""`:regress`: a head's number."""
+"""`:regress`: the number of a head."""

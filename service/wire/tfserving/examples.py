@@ -1,11 +1,11 @@
-"""`:classify` and `:regress`: a head's scores of examples (api_rest.md, Classify and Regress API).
+"""`:classify` and `:regress`: the scores of a head (api_rest.md, Classify and Regress API).
 
     :classify  {"examples": [{"x": [1, 2]}, …]}  ─▶  {"results": [[["no", 0.1], ["yes", 0.9]], …]}
     :regress   {"examples": [{"x": [1, 2]}, …]}  ─▶  {"results": [3, …]}
 
-`signature_name` is the head; what `context` has, each example has.  An example names features one
-by one, or tensors.  The key is `results`: so the code has it (json_tensor.cc), and not what a part
-of the document says.
+`signature_name` is the name of the head.  The values in `context` belong to each example.  An
+example has features one by one, or tensors.  The key of the answer is `results`, as in the code
+(json_tensor.cc); a part of the document has another key.
 """
 
 from __future__ import annotations
@@ -40,20 +40,23 @@ _ZEROS: dict[str, Any] = {"string": "", "bool": False}
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a tensor's values are in an example: under its own name, or one by one."""
+    """The names that hold a tensor's values in an example: its own, or those of its features."""
 
     tensor: Tensor
     columns: tuple[tuple[str, ...], ...]
-    """By column, the names of its only value there; none of a tensor without features."""
+    """For each column, the possible names of its value; empty for a tensor without features."""
 
     @property
     def names(self) -> list[str]:
-        """Of all that an example may have."""
+        """The names of all values of the tensor that an example may have."""
         return [*(name for column in self.columns for name in column), self.tensor.name]
 
 
 def _layouts(signature: Signature) -> list[_Layout]:
-    """A feature is known by its name, or after its input's where something else has that name."""
+    """Return the layout of each tensor.
+
+    A feature has its own name, or `input.feature` if a tensor or another feature has that name.
+    """
     known = tensors.by_name(signature)
     entries = signature.inputs.values()
     times = Counter([*known, *(f.name for entry in entries for f in entry.features)])
@@ -66,21 +69,21 @@ def _layouts(signature: Signature) -> list[_Layout]:
     for name, tensor in known.items():
         named = columns[name]
         if tensor.size == 1:
-            # A feature's value may be in a list or not, so this is the whole tensor, too.
+            # A single value may be in a list or not, so the name of the tensor can hold it too.
             named = [tuple(dict.fromkeys((*(named[0] if named else ()), name)))]
         layouts.append(_Layout(tensor, tuple(named)))
     return layouts
 
 
 def reader(what: str, fit: Callable[[Head], bool], signature: Signature) -> Reader:
-    """What reads examples, for one head.
+    """Return the reader of examples, for one head.
 
-    It raises `BadRequest`, with everything that is wrong with a body.
+    The reader raises `BadRequest` with all mistakes in a body.
 
     Args:
-        what: in a message, what heads can be asked.
-        fit: whether a head can.
-        signature: whose heads they are.
+        what: describes the heads that can be requested, for messages.
+        fit: returns whether a head can be requested.
+        signature: the signature of the model or view.
     """
     if signature.tensor:
         return partial(tensors.refuse_rows, signature)
@@ -90,11 +93,11 @@ def reader(what: str, fit: Callable[[Head], bool], signature: Signature) -> Read
 
     def read_body(body: bytes, header: Header) -> Query:
         del header
-        said = parse_object(body, '"examples"')
+        value = parse_object(body, '"examples"')
         notes = Notes()
-        refuse_unknown(said, "key", _KEYS, "", notes)
-        chosen = _choose(said.get("signature_name", ""), heads, what, notes)
-        examples = _examples(said, names, notes)
+        refuse_unknown(value, "key", _KEYS, "", notes)
+        chosen = _choose(value.get("signature_name", ""), heads, what, notes)
+        examples = _examples(value, names, notes)
         needed = tensors.needed(signature, chosen)
         spelled = spells(body)
         arrays: dict[str, NDArray[Any]] = {}
@@ -110,7 +113,7 @@ def reader(what: str, fit: Callable[[Head], bool], signature: Signature) -> Read
 
 
 def _choose(name: Any, heads: tuple[str, ...], what: str, notes: Notes) -> tuple[str, ...]:
-    """The head that is named, or the only one that fits."""
+    """Return the named head, or the only one that can be requested; note a wrong name."""
     if name in heads:
         return (name,)
     if name in ("", SIGNATURE) and len(heads) == 1:
@@ -125,51 +128,51 @@ def _choose(name: Any, heads: tuple[str, ...], what: str, notes: Notes) -> tuple
 
 
 class _Example(NamedTuple):
-    """One example: by name, its values and their paths; and its own path."""
+    """One example: its values and their paths, by name, and its own path."""
 
     features: dict[str, tuple[Any, str]]
     at: str
 
 
-def _examples(said: dict[str, Any], names: Sequence[str], notes: Notes) -> list[_Example]:
-    """Every example, with what the context has for all of them."""
-    context = _features(said.get("context", {}), names, "context", notes) or {}
-    examples = said.get("examples", MISSING)
+def _examples(body: dict[str, Any], names: Sequence[str], notes: Notes) -> list[_Example]:
+    """Return all examples, each with the values of the context."""
+    context = _features(body.get("context", {}), names, "context", notes) or {}
+    examples = body.get("examples", MISSING)
     if not isinstance(examples, list) or not examples:
         notes.add("examples", "a list of at least one example", shown(examples))
         return []
     if too_many(len(examples), "examples", notes):
         return []
-    found = []
+    merged = []
     for i, example in enumerate(examples):
         at = f"examples[{i}]"
         features = _features(example, names, at, notes)
         if features is None:
-            continue  # no example, so nothing of it can be missing either
+            continue  # this is not an example, so none of its values can be missing
         for name, (_, place) in features.items():
             if name in context:
                 notes.add(place, 'what "context" does not have', "it again")
-        found.append(_Example({**context, **features}, at))
-    return found
+        merged.append(_Example({**context, **features}, at))
+    return merged
 
 
 def _features(
-    given: Any, names: Sequence[str], at: str, notes: Notes
+    value: Any, names: Sequence[str], at: str, notes: Notes
 ) -> dict[str, tuple[Any, str]] | None:
-    """By name, a value and its path; `None` where it is no object of them."""
-    if not isinstance(given, dict):
-        notes.add(at, f"an object of features: {listing(names)}", show(given))
+    """Return each feature's value and path by name; `None` if `value` is not an object."""
+    if not isinstance(value, dict):
+        notes.add(at, f"an object of features: {listing(names)}", show(value))
         return None
-    refuse_unknown(given, "feature", names, at, notes)
-    return {name: (value, at + key(name)) for name, value in given.items()}
+    refuse_unknown(value, "feature", names, at, notes)
+    return {name: (feature, at + key(name)) for name, feature in value.items()}
 
 
 def _row(layout: _Layout, example: _Example, notes: Notes) -> tuple[Any, str]:
-    """One example's row of a tensor, and its path."""
-    tensor, given = layout.tensor, example.features
-    if tensor.size != 1 and (tensor.name in given or not layout.columns):
-        value, at = given.get(tensor.name, (MISSING, example.at + key(tensor.name)))
-        if features := [name for column in layout.columns for name in column if name in given]:
+    """Return an example's row of a tensor, and the path of that row."""
+    tensor, by_name = layout.tensor, example.features
+    if tensor.size != 1 and (tensor.name in by_name or not layout.columns):
+        value, at = by_name.get(tensor.name, (MISSING, example.at + key(tensor.name)))
+        if features := [name for column in layout.columns for name in column if name in by_name]:
             notes.add(at, f"either it or {listing(features)}", "both")
         return value, at
     values = [_value(column, tensor.dtype, example, notes) for column in layout.columns]
@@ -177,13 +180,13 @@ def _row(layout: _Layout, example: _Example, notes: Notes) -> tuple[Any, str]:
 
 
 def _value(names: tuple[str, ...], dtype: str, example: _Example, notes: Notes) -> Any:
-    """The only value under one of a few names, in a list or not."""
-    given = [name for name in names if name in example.features]
+    """Return the value that an example has under one of a few names, in a list or not."""
+    present = [name for name in names if name in example.features]
     value, at = MISSING, example.at + key(names[0])
-    if given:
-        value, at = example.features[given[0]]
-    if len(given) > 1:
-        notes.add(at, f"either it or {listing(given[1:])}", "both")
+    if present:
+        value, at = example.features[present[0]]
+    if len(present) > 1:
+        notes.add(at, f"either it or {listing(present[1:])}", "both")
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if dtype == "string":
@@ -195,43 +198,43 @@ def _value(names: tuple[str, ...], dtype: str, example: _Example, notes: Notes) 
 
 
 def has_scores(head: Head) -> bool:
-    """Whether a head has labels, and a score for each."""
-    # The only value of a binary head stands for both labels where it is a probability, and nothing
-    # else is compared with a number between 0 and 1.
+    """Return whether a head has labels, and a score for each of them."""
+    # The single value of a binary head gives both scores if it is a probability.  A threshold
+    # between 0 and 1 shows that it is one.
     is_probability = "float" in head.tensor.dtype and 0 < head.cutoff < 1
     return head.labels is not None and (head.kind != "binary" or is_probability)
 
 
 def has_one_number(head: Head) -> bool:
-    """Whether a head is one number a row, and that is no score of a label."""
+    """Return whether a head answers with one number per row that is not the score of a label."""
     number = head.tensor.size == 1 and head.tensor.dtype not in ("bool", "string")
     return number and head.kind in ("regression", "tensor")
 
 
 def say_classes(
-    asked: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+    query: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
-    """By example, each label of the head with its score, in the labels' order."""
-    head = signature.heads[asked.heads[0]]
+    """Return for each example the labels of the head with their scores, in the labels' order."""
+    head = signature.heads[query.heads[0]]
     scores = outputs[head.name].reshape(len(outputs[head.name]), -1)
     if head.kind == "binary":
         scores = np.concatenate((1 - scores, scores), axis=1)
     numbers = written(head.name, _floats(scores).reshape(-1))
     labels = head.labels or ()
     each = range(0, len(numbers), len(labels))
-    found = [list(zip(labels, numbers[i : i + len(labels)], strict=True)) for i in each]
-    return {"results": in_pieces(found)}
+    results = [list(zip(labels, numbers[i : i + len(labels)], strict=True)) for i in each]
+    return {"results": in_pieces(results)}
 
 
 def say_numbers(
-    asked: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+    query: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
-    """By example, the head's number."""
+    """Return for each example the number of the head."""
     del signature
-    numbers = outputs[asked.heads[0]].reshape(-1)
+    numbers = outputs[query.heads[0]].reshape(-1)
     return {"results": whole(_floats(numbers))}
 
 
 def _floats(array: NDArray[Any]) -> NDArray[Any]:
-    """Scores and regressions are floats to whoever reads them."""
+    """Convert an array to floats, since clients expect scores and regressions to be floats."""
     return array if array.dtype.kind == "f" else array.astype(np.float64)

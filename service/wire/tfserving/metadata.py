@@ -1,4 +1,4 @@
-"""A signature in TensorFlow Serving's words, as its metadata has it."""
+"""A signature in the form that TensorFlow Serving's metadata has."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from service.wire import tensors
 if TYPE_CHECKING:
     from service.signature import Signature, Tensor
 
-# TensorFlow's names for dtypes that are not its own in capitals (tensorflow/core/framework/types).
+# The dtypes whose TensorFlow names are not their own in capitals
+# (tensorflow/core/framework/types).
 _DTYPES = {"float32": "DT_FLOAT", "float64": "DT_DOUBLE", "float16": "DT_HALF"}
 
 
 def signature_def(signature: Signature) -> dict[str, Any]:
-    """What TensorFlow Serving calls a signature (api_rest.md, Model Metadata API).
+    """Return a signature as TensorFlow Serving does (api_rest.md, Model Metadata API).
 
-    All tensors that go in and all that come out, with their dtypes, and shapes with the batch axis.
+    It has all input and output tensors with their dtypes, and their shapes with the batch axis.
     """
     rows = () if signature.tensor else (None,)
     outputs = [head.tensor for head in signature.heads.values()]

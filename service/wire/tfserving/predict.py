@@ -28,9 +28,9 @@ _KEYS = ("instances", "inputs", "signature_name", "parameters")
 
 
 def reader(signature: Signature) -> Reader:
-    """What reads bodies of `:predict`, for all of a signature's heads.
+    """Return the reader of `:predict` bodies, for all heads of a signature.
 
-    It raises `BadRequest`, with everything that is wrong with a body.
+    The reader raises `BadRequest` with all mistakes in a body.
     """
     if signature.tensor:
         return partial(tensors.refuse_rows, signature)
@@ -43,28 +43,28 @@ def reader(signature: Signature) -> Reader:
 
     def read_body(body: bytes, header: Header) -> Query:
         del header
-        said = parse_object(body, '"instances" or "inputs"')
+        value = parse_object(body, '"instances" or "inputs"')
         notes = Notes()
-        refuse_unknown(said, "key", _KEYS, "", notes)
-        name = said.get("signature_name", "")
+        refuse_unknown(value, "key", _KEYS, "", notes)
+        name = value.get("signature_name", "")
         if name not in ("", SIGNATURE):
             notes.add("signature_name", f"{show(SIGNATURE)}, or no such key", show(name))
-        if said.get("parameters") not in (None, {}):
-            # Vertex AI passes on what its caller gives; what has no effect is not to seem to.
-            notes.add("parameters", "none, since there are none to set", show(said["parameters"]))
-        by_row = "instances" in said
+        if value.get("parameters") not in (None, {}):
+            # Vertex AI passes on the parameters of its client; refuse them, as they have no effect.
+            notes.add("parameters", "none, since there are none to set", show(value["parameters"]))
+        by_row = "instances" in value
         arrays: dict[str, NDArray[Any]] = {}
-        if by_row == ("inputs" in said):
+        if by_row == ("inputs" in value):
             notes.add("body", EITHER, "both" if by_row else "neither")
         else:
             if by_row:
-                found = instances(said["instances"], names, needed, is_bare, notes)
+                rows_by_tensor = instances(value["instances"], names, needed, is_bare, notes)
             else:
-                found = columns(said["inputs"], names, needed, lambda *_: A_ROW, notes)
+                rows_by_tensor = columns(value["inputs"], names, needed, lambda *_: A_ROW, notes)
             spelled = spells(body)
-            for tensor, rows in found.items():
-                made = read(known[tensor], rows, notes, spelled=spelled)
-                arrays |= made if tensor in needed else {}
+            for tensor, rows in rows_by_tensor.items():
+                arrays_read = read(known[tensor], rows, notes, spelled=spelled)
+                arrays |= arrays_read if tensor in needed else {}
         notes.stop()
         return Query(arrays, signature.head_names, by_row)
 
@@ -72,21 +72,21 @@ def reader(signature: Signature) -> Reader:
 
 
 def example(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """A body that asks for the rows of arrays by tensor."""
+    """Return a request body for the rows of `arrays`, by tensor."""
     rows = zip(*(array.tolist() for array in arrays.values()), strict=True)
     return {"instances": [dict(zip(arrays, row, strict=True)) for row in rows]}
 
 
-def say(asked: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The answer in the form that was asked in; of a single head its values alone."""
+def say(query: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the answer by row or by column, as the request was; a single head has no name."""
     del signature
-    said: Any
-    if asked.by_row and len(asked.heads) > 1:
-        values = {head: written(head, outputs[head]) for head in asked.heads}
+    answer: Any
+    if query.by_row and len(query.heads) > 1:
+        values = {head: written(head, outputs[head]) for head in query.heads}
         rows = zip(*values.values(), strict=True)
-        said = in_pieces([dict(zip(values, row, strict=True)) for row in rows])
+        answer = in_pieces([dict(zip(values, row, strict=True)) for row in rows])
     else:
-        said = {head: written_whole(head, outputs[head]) for head in asked.heads}
-        if len(said) == 1:
-            said = said[asked.heads[0]]
-    return {"predictions" if asked.by_row else "outputs": said}
+        answer = {head: written_whole(head, outputs[head]) for head in query.heads}
+        if len(answer) == 1:
+            answer = answer[query.heads[0]]
+    return {"predictions" if query.by_row else "outputs": answer}

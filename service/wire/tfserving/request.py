@@ -1,4 +1,4 @@
-"""A decoded body of TensorFlow Serving's, whichever its verb."""
+"""The decoded request of TensorFlow Serving's API, for all of its verbs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from service.wire.body import Imputed
 
 SIGNATURE = "serving_default"
-"""The name of a model's only signature, which has all its inputs and heads."""
+"""TensorFlow Serving's name for the only signature of a model, with all its inputs and heads."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A decoded body: arrays by tensor, and how the answer is wanted."""
+    """A decoded body: arrays by tensor, [rows, …], and the form of the answer."""
 
     arrays: Mapping[str, NDArray[Any]]
     heads: tuple[str, ...]

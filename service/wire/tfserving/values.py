@@ -1,4 +1,4 @@
-"""TensorFlow Serving's values to arrays, and back: base64 and spelled NaN among them."""
+"""Conversion of TensorFlow Serving's values to arrays and back, with base64 and NaN."""
 
 from __future__ import annotations
 
@@ -20,55 +20,60 @@ _BASE64 = 'text, or {"b64": …} with the base64 of UTF-8'
 
 
 def spells(body: bytes) -> bool:
-    """Whether a body may spell out a NaN or an infinity; the words may also stand in a text."""
+    """Return whether a body may spell out a NaN or an infinity; it may also have one in a text."""
     return b"NaN" in body or b"Infinity" in body
 
 
 def is_spelled(value: Any, dtype: str) -> bool:
-    """Whether a value is spelled out, and one of the dtype's."""
+    """Return whether a value is a NaN or an infinity, spelled out, and the dtype has these."""
     return isinstance(value, Spelled) and dtype.startswith("float")
 
 
-def read(tensor: Tensor, given: Rows, notes: Notes, *, spelled: bool) -> dict[str, NDArray[Any]]:
-    """One tensor's rows as its array, [rows, …] in its dtype, under its name.
+def read(
+    tensor: Tensor, tensor_rows: Rows, notes: Notes, *, spelled: bool
+) -> dict[str, NDArray[Any]]:
+    """Return the rows of a tensor as an array, [rows, …] in its dtype, under its name.
 
     Args:
-        tensor: of the graph.
-        given: at least one; texts may be base64, and floats spelled.
-        notes: takes what is wrong; then what is returned means nothing.
-        spelled: whether the body `spells`.
+        tensor: a tensor of the graph.
+        tensor_rows: at least one row; texts may be in base64, and floats spelled out.
+        notes: takes the mistakes; if there are any, the result is meaningless.
+        spelled: the result of `spells` for the body.
     """
-    values, rank = given.values, len(tensor.shape)
-    seen: list[Any] = []
+    values, rank = tensor_rows.values, len(tensor.shape)
+    numbers: list[Any] = []
     if tensor.dtype == "string":
-        values = [texts(value, rank, given.at(i), notes) for i, value in enumerate(values)]
+        values = [texts(value, rank, tensor_rows.at(i), notes) for i, value in enumerate(values)]
     elif spelled and tensor.dtype.startswith("float"):
-        values = [_finite(value, rank, seen) for value in values]
-    found = read_tensor(tensor, Rows(values, given.at), notes)
-    for array in found.values():
-        for i, value in enumerate(seen):
+        values = [_finite(value, rank, numbers) for value in values]
+    arrays = read_tensor(tensor, Rows(values, tensor_rows.at), notes)
+    for array in arrays.values():
+        for i, value in enumerate(numbers):
             if isinstance(value, Spelled):
                 array.reshape(-1)[i] = value
-    return found
+    return arrays
 
 
-def _finite(value: Any, depth: int, seen: list[Any]) -> Any:
-    """A value with 0 in place of what is spelled out; `seen` takes all there were."""
+def _finite(value: Any, depth: int, numbers: list[Any]) -> Any:
+    """Return a value with 0 in place of each number that is spelled out.
+
+    Append the original numbers to `numbers`.
+    """
     if isinstance(value, list) and depth:
-        return [_finite(part, depth - 1, seen) for part in value]
-    seen.append(value)
+        return [_finite(part, depth - 1, numbers) for part in value]
+    numbers.append(value)
     return 0.0 if isinstance(value, Spelled) else value
 
 
 def texts(value: Any, depth: int, at: str, notes: Notes) -> Any:
-    """A value, of lists so deep at most, with texts in place of their base64."""
+    """Return a value, of at most `depth` nested lists, with base64 replaced by the texts."""
     if isinstance(value, list) and depth:
         return [texts(part, depth - 1, f"{at}[{i}]", notes) for i, part in enumerate(value)]
     if not is_base64(value):
         return value
     encoded = value["b64"]
     try:
-        # TensorFlow Serving does without the padding.
+        # TensorFlow Serving accepts base64 without padding.
         return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
     except UnicodeDecodeError:
         notes.add(at, _BASE64, "bytes that are not UTF-8")
@@ -78,19 +83,22 @@ def texts(value: Any, depth: int, at: str, notes: Notes) -> Any:
 
 
 def is_base64(value: Any) -> bool:
-    """Whether a value is the object that stands for a text's bytes."""
+    """Return whether a value is an object with the bytes of a text in base64."""
     return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
 
 
 def written(name: str, output: NDArray[Any]) -> Sequence[Any]:
-    """An output's rows: texts in base64 if its name ends in _bytes, NaN and infinities in words."""
+    """Return the rows of an output for `write`, with NaN and infinities spelled out.
+
+    Texts are in base64 if the name of the output ends in _bytes.
+    """
     if output.dtype == object and name.endswith("_bytes"):
         return [_as_base64(value) for value in plain(output)]
     return rows(output)
 
 
 def written_whole(name: str, output: NDArray[Any]) -> Any:
-    """All of `written` at once."""
+    """Return the rows of an output as `written` does, but as one value."""
     if output.dtype == object:
         return in_pieces(written(name, output))
     return whole(output)
