@@ -1,4 +1,4 @@
-"""MLflow's scoring protocol, and with it SageMaker's: a table or rows in, predictions out.
+"""The scoring protocol of MLflow and SageMaker: a table or rows in, predictions out.
 
     {"dataframe_split": {"columns": ["insurance.age", …, "digit"], "data": [[47, …, […]], …]}}
     {"dataframe_records": [{"insurance.age": 47, …, "digit": […]}, …]}
@@ -7,10 +7,11 @@
     insurance.age,…                             (text/csv: a header line, then a line for each row)
         ─▶  {"predictions": [{"o1": [0.93], "o2": […]}, …]}, for a single head [[0.93], …]
 
-A column of a table and a key of a row are named alike: an input whole (`digit`, `insurance`), a
-feature (`insurance.age`; or `age`, where one input alone has it) or the n-th value of a row that
-is no table (`digit.0`; or `0`, where there is no other input).  A missing value takes its default.
-NaN is what pandas writes for one; in an answer, NaN and Infinity are words, as MLflow writes them.
+The columns of a table and the keys of a row have the same names: a whole input (`digit`,
+`insurance`), a feature (`insurance.age`; or `age`, if only one input has it) or the n-th value of
+an input without features (`digit.0`; or `0`, if there is no other input).  A missing value, for
+which pandas writes NaN, is replaced by its default.  In an answer, NaN and Infinity are spelled
+out, as in MLflow.
 
 Source: mlflow/pyfunc/scoring_server/__init__.py.
 """
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _ONE = f"exactly one of {', '.join(map(show, FORMS))}"
 
-# MLflow's names for what has one; whatever else is the caller's fault is a bad request.
+# MLflow's names for errors; any other error of the client is a bad request.
 _CODES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -58,7 +59,7 @@ _SERVER_ERROR = 500
 
 @dataclass(frozen=True)
 class Query:
-    """A decoded body: arrays by tensor, for all heads there are."""
+    """A decoded body: arrays by tensor, [rows, …], for all heads of the model."""
 
     arrays: Mapping[str, NDArray[Any]]
     heads: tuple[str, ...]
@@ -66,7 +67,10 @@ class Query:
 
 
 def reader(signature: Signature) -> Reader:
-    """What reads bodies for a model; it raises `BadRequest`, with everything wrong with a body."""
+    """Return the reader of bodies for a model.
+
+    The reader raises `BadRequest` with all mistakes in a body.
+    """
     if signature.tensor:
         return partial(tensors.refuse_rows, signature)
     return partial(_read_body, names_of(signature))
@@ -75,32 +79,32 @@ def reader(signature: Signature) -> Reader:
 def _read_body(names: Names, body: bytes, header: Header) -> Query:
     notes = Notes()
     if header("Content-Type").partition(";")[0].strip().lower() == "text/csv":
-        found = tables.read_csv(body, names, notes)
+        rows_by_input = tables.read_csv(body, names, notes)
     else:
-        found = _read_json(body, names, notes)
-    arrays = read_inputs(names.signature.inputs, found, names.needed, notes)
+        rows_by_input = _read_json(body, names, notes)
+    arrays = read_inputs(names.signature.inputs, rows_by_input, names.needed, notes)
     notes.stop()
     return Query(arrays, names.signature.head_names, notes.imputed)
 
 
 def _read_json(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
-    said = parse_object(body, _ONE)
-    refuse_unknown(said, "key", (*FORMS, "params"), "", notes)
-    _refuse_params(said.get("params"), notes)
-    given = [form for form in FORMS if form in said]
-    if len(given) != 1:
-        notes.add("body", _ONE, " and ".join(map(show, given)) or "none of them")
+    body_object = parse_object(body, _ONE)
+    refuse_unknown(body_object, "key", (*FORMS, "params"), "", notes)
+    _refuse_params(body_object.get("params"), notes)
+    forms = [form for form in FORMS if form in body_object]
+    if len(forms) != 1:
+        notes.add("body", _ONE, " and ".join(map(show, forms)) or "none of them")
         return {}
-    form = given[0]
-    value = said[form]
+    form = forms[0]
+    value = body_object[form]
     if form == "dataframe_split":
-        found = tables.read_split(value, names, notes)
+        rows_by_input = tables.read_split(value, names, notes)
     elif form == "inputs" and isinstance(value, dict):
-        found = tables.read_columns(value, names, notes)
+        rows_by_input = tables.read_columns(value, names, notes)
     else:
-        found = tables.read_rows(form, value, names, notes)
-    # Looking for it once costs less than asking each value.
-    return _without_nan(found, names) if b"NaN" in body else found
+        rows_by_input = tables.read_rows(form, value, names, notes)
+    # To search the body once costs less than to check each value.
+    return _without_nan(rows_by_input, names) if b"NaN" in body else rows_by_input
 
 
 def _refuse_params(params: Any, notes: Notes) -> None:
@@ -112,8 +116,8 @@ def _refuse_params(params: Any, notes: Notes) -> None:
         notes.add("params", "an object", show(params))
 
 
-def _without_nan(found: Mapping[str, Rows], names: Names) -> dict[str, Rows]:
-    """The same rows with `None` for each feature that is NaN: so pandas writes what is missing."""
+def _without_nan(rows_by_input: Mapping[str, Rows], names: Names) -> dict[str, Rows]:
+    """Replace each feature that is NaN by `None`, since pandas writes NaN for a missing value."""
 
     def known(value: Any) -> Any:
         return None if isinstance(value, float) and math.isnan(value) else value
@@ -127,36 +131,36 @@ def _without_nan(found: Mapping[str, Rows], names: Names) -> dict[str, Rows]:
         name: rows._replace(values=[row_of(row) for row in rows.values])
         if names.signature.inputs[name].features
         else rows
-        for name, rows in found.items()
+        for name, rows in rows_by_input.items()
     }
 
 
 def encode(
-    asked: Query,
+    query: Query,
     name: str,
     version: str,
     signature: Signature,
     outputs: Mapping[str, NDArray[Any]],
 ) -> Reply:
-    """A row's answer each: of several heads an object, of a single one its values alone.
+    """Return the answer: for each row an object of its heads, or only the values of a single head.
 
     Args:
-        asked: what was asked.
-        name: of the model, which MLflow does not tell.
-        version: nor this.
-        signature: nor anything of this.
-        outputs: by head, [rows, …].
+        query: the decoded request.
+        name: the name of the model, which is not part of MLflow's answers.
+        version: the version of the model, which is not part of them either.
+        signature: the signature of the model, which is not used.
+        outputs: the outputs by head, [rows, …].
     """
     del name, version, signature
-    if len(asked.heads) == 1:
-        return Reply(write({"predictions": whole(outputs[asked.heads[0]])}))
-    columns = [rows(outputs[head]) for head in asked.heads]
-    records = [dict(zip(asked.heads, row, strict=True)) for row in zip(*columns, strict=True)]
+    if len(query.heads) == 1:
+        return Reply(write({"predictions": whole(outputs[query.heads[0]])}))
+    columns = [rows(outputs[head]) for head in query.heads]
+    records = [dict(zip(query.heads, row, strict=True)) for row in zip(*columns, strict=True)]
     return Reply(write({"predictions": in_pieces(records)}))
 
 
 def encode_error(error: RequestError) -> Reply:
-    """What is wrong with a request, by MLflow's name for it; and all of it, where that is more."""
+    """Return the answer to a request that failed: MLflow's name of the error, and all problems."""
     other = "INTERNAL_ERROR" if error.status >= _SERVER_ERROR else "BAD_REQUEST"
     code = _CODES.get(error.status, other)
     return Reply(write({"error_code": code, "message": str(error), **problems(error)}))

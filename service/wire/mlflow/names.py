@@ -1,8 +1,9 @@
-"""The columns of a table, or the keys of a row: which part of which input each is.
+"""The meaning of each column of a table, or key of a row: the part of an input that it holds.
 
     ["insurance.age", "bmi", "digit"]  ─▶  insurance's age, insurance's bmi, all of digit
 
-An input whole, a feature in full or by its name alone, or the n-th value of a row that is no table.
+A name is that of a whole input, the full or bare name of a feature, or the n-th value of an input
+without features.
 """
 
 from __future__ import annotations
@@ -23,28 +24,31 @@ if TYPE_CHECKING:
     from service.wire.column_names import Meaning, Step
 
     Gather = Callable[[Sequence[Any]], Any]
-    """An input's row, of a row's cells."""
+    """A function that takes the cells of a row and returns an input's row."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What columns and keys may be called, for one signature."""
+    """The names that columns and keys may have, for one signature."""
 
     signature: Signature
     needed: tuple[str, ...]
     columns: ColumnNames
     shown: tuple[str, ...]
-    """Those that a message lists."""
+    """The names that a message lists."""
     meant: tuple[str, ...]
-    """Those that an unknown name may be a slip of the hand for."""
+    """The names that a message may suggest for an unknown one."""
 
     @property
     def single(self) -> bool:
-        """Whether there is one input, which then need not be named."""
+        """Whether the model has only one input, whose name may be left out."""
         return len(self.signature.inputs) == 1
 
     def meanings(self, name: str) -> Sequence[Meaning]:
-        """Return what a name that is no input's can mean; a single input need not be in it."""
+        """Return the parts of inputs that a name can mean; a single input's name may be left out.
+
+        A name that means a whole input is not among them.
+        """
         if self.single and "." not in name:
             entry = next(iter(self.signature.inputs.values()))
             meaning = self.columns.value(full_name(entry, name))
@@ -54,7 +58,7 @@ class Names:
 
 
 def names_of(signature: Signature) -> Names:
-    """All that a signature's columns may be called."""
+    """Collect the names that columns may have for a signature."""
     single = len(signature.inputs) == 1
     columns = ColumnNames.of(signature)
     shown = []
@@ -72,26 +76,34 @@ def _name(entry: Input, step: Step, *, single: bool) -> str:
 
 
 class Columns:
-    """Which part of which input each of some names is."""
+    """The parts of inputs that the names in one header, or the keys of one row, mean."""
 
     def __init__(
         self,
         names: Names,
-        given: Sequence[str],
+        header: Sequence[str],
         column: Callable[[int], Iterable[Any]],
         place_of: Callable[[int], str],
         notes: Notes,
     ) -> None:
-        """Note what is wrong with the names given; `column` has the cells under the n-th."""
+        """Assign the names to parts of inputs, and note wrong names.
+
+        Args:
+            names: the names that columns may have.
+            header: the names in the request.
+            column: returns the cells under the n-th name.
+            place_of: returns the path of the n-th name.
+            notes: takes the mistakes.
+        """
         self.steady = True
-        """Whether rows of the same keys have nothing to say of their own about what they are."""
+        """Whether the names mean the same in every row that has them, whatever its values."""
         self._names = names
-        self._given = given
+        self._header = header
         self._place_of = place_of
         self._notes = notes
         self._places: dict[str, dict[Step, int]] = {}
-        self._amiss: set[str] = set()
-        for position, name in enumerate(given):
+        self._faulty: set[str] = set()
+        for position, name in enumerate(header):
             parts = self._parts_of(name, column(position))
             if len(parts) == 1:
                 self._take(*parts[0], position)
@@ -104,7 +116,7 @@ class Columns:
         entry = self._names.signature.inputs.get(name)
         parts = self._names.meanings(name)
         if entry is not None and parts:
-            # A feature may be called like an input; no feature's value is a list or an object.
+            # A feature may have the name of an input, but its values are neither lists nor objects.
             self.steady = False
             if not any(isinstance(cell, (dict, list)) for cell in column):
                 entry = None
@@ -112,18 +124,18 @@ class Columns:
 
     def _take(self, entry: Input, step: Step, position: int) -> None:
         taken = self._places.setdefault(entry.name, {})
-        before = holder(taken, step)
-        if before is None:
+        other_position = holder(taken, step)
+        if other_position is None:
             taken[step] = position
             return
-        self._amiss.add(entry.name)
-        name, other = self._given[position], self._given[before]
+        self._faulty.add(entry.name)
+        name, other = self._header[position], self._header[other_position]
         expected = f"either that or {show(other)}, since they hold the same"
         expected = "each name once" if name == other else expected
         self._notes.add(self._place_of(position), expected, show(name))
 
     def _refuse(self, name: str, parts: Sequence[Meaning], position: int) -> None:
-        self._amiss.update(entry.name for entry, _ in parts)
+        self._faulty.update(entry.name for entry, _ in parts)
         if self._notes.full:
             self._notes.count += 1
         elif parts:
@@ -136,49 +148,52 @@ class Columns:
             self._notes.add(self._place_of(position), expected, received)
 
     def _check_values(self, entry: Input) -> None:
-        """Note the first value of a row that has no column where others have."""
+        """Note the first value of an input that has no column, although other values have one."""
         places = self._places[entry.name]
-        if entry.features or self.whole(entry.name) or entry.name in self._amiss:
+        if entry.features or self.whole(entry.name) or entry.name in self._faulty:
             return
         size = entry.tensors[0].size or 0
         lacking = next((i for i in range(size) if i not in places), None)
         if lacking is not None:
-            self._amiss.add(entry.name)
+            self._faulty.add(entry.name)
             expected = f"{count(size, 'column')}, {_range(entry, size)}"
             received = f"{len(places)}, without {show(full_name(entry, lacking))}"
             self._notes.add(self._place_of(min(places.values())), expected, received)
 
     def note_missing(self, place: str) -> None:
-        """Note once, at the header's place, the names that have to be there and are not."""
+        """Note once, at the place of the header, the needed names that are absent."""
         single = self._names.single
         for name in self._names.needed:
             entry, places = self._names.signature.inputs[name], self._places.get(name, {})
-            if name in self._amiss or self.whole(name):
+            if name in self._faulty or self.whole(name):
                 continue
             for feature in entry.features:
                 if feature.name not in places and feature.default is None:
-                    self._amiss.add(name)
+                    self._faulty.add(name)
                     wanted = show(_name(entry, feature.name, single=single))
                     self._notes.add(place, f"{wanted}, which has no default", "no such column")
             if not entry.features and not places:
-                self._amiss.add(name)
+                self._faulty.add(name)
                 size = entry.tensors[0].size if entry.tensors[0].shape else None
                 parts = f", or {_range(entry, size)}" if size else ""
                 self._notes.add(place, f"{show(name)}{parts}", "no such column")
 
     def whole(self, name: str) -> bool:
-        """Whether an input's row is one cell."""
+        """Return whether an input's row is in one cell."""
         return WHOLE in self._places.get(name, {})
 
     def suffix(self, name: str) -> str:
-        """The step from a row to an input in it; none where the row has nothing else."""
+        """Return the path step from a row to an input; empty if the row is the input itself."""
         parts = name in self._places or self._names.signature.inputs[name].features
         return "" if self._names.single and parts and not self.whole(name) else key(name)
 
     def gather(self, name: str) -> Gather | None:
-        """What makes an input's row; `None` where none is wanted, or its columns are amiss."""
+        """Return a function that builds an input's row from the cells of a row.
+
+        Return `None` if the input is neither named nor needed, or its columns have mistakes.
+        """
         places = self._places.get(name)
-        if name in self._amiss or (places is None and name not in self._names.needed):
+        if name in self._faulty or (places is None and name not in self._names.needed):
             return None
         entry = self._names.signature.inputs[name]
         if places is None:
@@ -192,19 +207,19 @@ class Columns:
         return lambda record: [record[position] for position in positions]
 
     def values_of(self, rows: Sequence[Sequence[str]]) -> Sequence[Sequence[Any]]:
-        """The same rows with the JSON values that their cells would be."""
-        made: list[list[Any]] = [[*row] for row in rows]
+        """Convert the cells of rows from text to JSON values."""
+        converted: list[list[Any]] = [[*row] for row in rows]
         for name, places in self._places.items():
             entry = self._names.signature.inputs[name]
             of_step = dtypes(entry)
             for step, position in places.items():
                 dtype = of_step.get(f"{step}", entry.tensors[0].dtype)
-                for row in made:
+                for row in converted:
                     cell = row[position]
                     row[position] = (
                         cells.row(cell, entry) if step == WHOLE else cells.value(cell, dtype)
                     )
-        return made
+        return converted
 
 
 def _range(entry: Input, size: int) -> str:

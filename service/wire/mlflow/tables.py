@@ -1,12 +1,12 @@
-"""The forms that MLflow's bodies have, each to every input's rows.
+"""The readers of all forms of MLflow bodies; each returns the rows of every input.
 
     dataframe_split    a table: a header, and rows of cells
     inputs             a table by column, or rows
-    dataframe_records  rows, each of which names its own parts
+    dataframe_records  rows, each with its own keys
     instances          the same
     text/csv           a table whose cells are texts
 
-What is named is the same in all of them (`names`).
+Names have the same meaning in all of them (`names`).
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ if TYPE_CHECKING:
 
     from service.wire.mlflow.names import Names
 
-# Of a line; an image in one cell has a comma for each of its values, too.
+# Cells of a line.  Commas are counted, and an image in one cell has one for each of its values.
 _MOST_CELLS = 2**19
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows of cells under one header; a cell is text in a CSV, and a JSON value elsewhere."""
+    """Rows of cells under one header; a cell is text in a CSV, and a JSON value otherwise."""
 
     names: Sequence[str]
     rows: Sequence[Sequence[Any]]
     place: str
-    """Of the header."""
+    """The path of the header."""
     place_of: Callable[[int], str]
-    """Of the n-th name in the header."""
+    """Returns the path of the n-th name in the header."""
     path: Callable[[int, str, Columns], str]
-    """Of an input's row, by the row's number and the input's name."""
+    """Returns the path of an input's row, from the row's number and the input's name."""
     text: bool = False
 
 
-def read_split(said: Any, names: Names, notes: Notes) -> dict[str, Rows]:
-    """By input, its rows of a `dataframe_split`; its index is nothing but checked."""
+def read_split(value: Any, names: Names, notes: Notes) -> dict[str, Rows]:
+    """Return the rows of each input in a `dataframe_split`; its index is only checked."""
     place = "dataframe_split"
-    if not isinstance(said, dict):
-        notes.add(place, 'an object with "columns" and "data"', show(said))
+    if not isinstance(value, dict):
+        notes.add(place, 'an object with "columns" and "data"', show(value))
         return {}
-    refuse_unknown(said, "key", ("columns", "data", "index"), place, notes)
-    rows, columns, index = said.get("data"), said.get("columns"), said.get("index")
+    refuse_unknown(value, "key", ("columns", "data", "index"), place, notes)
+    rows, columns, index = value.get("data"), value.get("columns"), value.get("index")
     if not isinstance(rows, list) or not rows:
-        received = show(rows) if "data" in said else "nothing"
+        received = show(rows) if "data" in value else "nothing"
         notes.add(f"{place}.data", A_ROW, received)
         return {}
     if too_many(len(rows), f"{place}.data", notes):
@@ -101,7 +101,7 @@ def read_split(said: Any, names: Names, notes: Notes) -> dict[str, Rows]:
 
 
 def read_columns(columns: dict[str, Any], names: Names, notes: Notes) -> dict[str, Rows]:
-    """By input, its rows of `inputs` by column."""
+    """Return the rows of each input in `inputs` by column."""
     if not columns:
         notes.add("inputs", f"an object of {listing(names.shown)}", show(columns))
         return {}
@@ -124,7 +124,7 @@ def read_columns(columns: dict[str, Any], names: Names, notes: Notes) -> dict[st
 
 
 def _read_table(table: _Table, names: Names, notes: Notes) -> dict[str, Rows]:
-    """By input, its rows of a table."""
+    """Return the rows of each input in a table."""
 
     def column(position: int) -> Iterable[Any]:
         return (row[position] for row in table.rows)
@@ -132,12 +132,14 @@ def _read_table(table: _Table, names: Names, notes: Notes) -> dict[str, Rows]:
     columns = Columns(names, table.names, column, table.place_of, notes)
     columns.note_missing(table.place)
     rows = columns.values_of(table.rows) if table.text else table.rows
-    found = {}
+    rows_by_input = {}
     for name in names.signature.inputs:
         gather = columns.gather(name)
         if gather is not None and rows:
-            found[name] = Rows([gather(row) for row in rows], partial(_place, table, name, columns))
-    return found
+            rows_by_input[name] = Rows(
+                [gather(row) for row in rows], partial(_place, table, name, columns)
+            )
+    return rows_by_input
 
 
 def _place(table: _Table, name: str, columns: Columns, i: int) -> str:
@@ -145,7 +147,7 @@ def _place(table: _Table, name: str, columns: Columns, i: int) -> str:
 
 
 def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Rows]:
-    """By input, its rows of a list of rows, each of which names its own parts."""
+    """Return the rows of each input in a list of rows, each of which has its own keys."""
     if not isinstance(rows, list) or not rows:
         notes.add(form, A_ROW + ", or an object of columns" * (form == "inputs"), show(rows))
         return {}
@@ -154,20 +156,21 @@ def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Row
     inputs = names.signature.inputs
     values: dict[str, list[Any]] = {name: [] for name in inputs}
     places: dict[str, list[str]] = {name: [] for name in inputs}
-    # By their keys, with what is wrong with them: of a million rows, not each is worked out anew.
+    # The columns for each set of keys, and the number of mistakes in them: a million rows mostly
+    # have the same keys, which are interpreted only once.
     known: dict[tuple[str, ...], tuple[Columns | None, int]] = {}
     for i, row in enumerate(rows):
         place = f"{form}[{i}]"
         if isinstance(row, dict):
             keys = tuple(row)
-            columns, amiss = known.get(keys, (None, 0))
-            if columns is None or (amiss and not notes.full):
+            columns, mistakes = known.get(keys, (None, 0))
+            if columns is None or (mistakes and not notes.full):
                 before = notes.count
                 columns = _keys_of(row, names, place, notes)
                 if columns.steady:
                     known[keys] = columns, notes.count - before
             else:
-                notes.count += amiss
+                notes.count += mistakes
             record = tuple(row.values())
             for name in inputs:
                 gather = columns.gather(name)
@@ -184,7 +187,7 @@ def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Row
 
 
 def _keys_of(row: dict[str, Any], names: Names, place: str, notes: Notes) -> Columns:
-    """What the keys of one row are."""
+    """Return the meaning of the keys of one row."""
     keys, record = tuple(row), tuple(row.values())
     return Columns(
         names,
@@ -196,10 +199,10 @@ def _keys_of(row: dict[str, Any], names: Names, place: str, notes: Notes) -> Col
 
 
 def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
-    """By input, its rows of a CSV.
+    """Return the rows of each input in a CSV.
 
     Raises:
-        BadRequest: it is none in UTF-8, or has no rows.
+        BadRequest: the body is not a CSV in UTF-8, or has no rows.
     """
     records = _records(body)
     line, first = next(records, (0, []))
@@ -232,10 +235,10 @@ def read_csv(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of a CSV, none of which has more cells than are made in a moment.
+    """Yield the lines of a CSV, and refuse a line with too many cells to read in a moment.
 
     Raises:
-        BadRequest: one has.
+        BadRequest: a line has more than `_MOST_CELLS` cells.
     """
     for number, line in enumerate(io.StringIO(text, newline=""), 1):
         if len(line) > _MOST_CELLS and line.count(",") > _MOST_CELLS:
@@ -244,16 +247,16 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _records(body: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Each line's number and cells; a blank line has one, which is empty."""
+    """Yield the number and the cells of each line; a blank line has one empty cell."""
     try:
-        # utf-8-sig: spreadsheets put a byte order mark in front.
+        # utf-8-sig, since spreadsheets begin a file with a byte order mark.
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         received = f"the byte 0x{body[error.start]:02x} at offset {error.start}"
         raise wrong("body", "CSV in UTF-8", received) from error
-    found = cells.reader(_lines(text))
+    records = cells.reader(_lines(text))
     try:
-        for record in found:
-            yield found.line_num, record or [""]
+        for record in records:
+            yield records.line_num, record or [""]
     except csv.Error as error:
-        raise wrong(f"line {found.line_num}", "CSV", f"none ({error})") from error
+        raise wrong(f"line {records.line_num}", "CSV", f"none ({error})") from error
