@@ -1,1 +1,1 @@
-"""Numbers and logs: what operators see."""
+"""Metrics and logs, for the operators of a service."""

@@ -1,4 +1,4 @@
-"""The page /metrics: the numbers of all workers and models, in Prometheus' words."""
+"""The page /metrics: the numbers of all workers and models, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 def expose(metrics: Metrics, repository: Repository, accept: str) -> tuple[bytes, str]:
-    """The text of /metrics and its content type.
+    """Return the text of /metrics and its content type.
 
     Args:
-        metrics: of this process.
-        repository: what it serves, now.
+        metrics: the metrics of this process, which read those of all workers.
+        repository: the repository that this process serves now.
         accept: the request's Accept header, which may ask for OpenMetrics.
     """
     registry = CollectorRegistry(auto_describe=False)
@@ -48,17 +48,17 @@ def expose(metrics: Metrics, repository: Repository, accept: str) -> tuple[bytes
 
 
 class _Collector(Collector):
-    """All there is to tell, in prometheus_client's words."""
+    """A collector of prometheus_client that gives all metrics of the service."""
 
     def __init__(self, metrics: Metrics, repository: Repository) -> None:
         self._metrics = metrics
         self._repository = repository
 
     def collect(self) -> Iterator[Metric]:
-        """As of now."""
+        """Yield every metric with its current value."""
         served = [entry for entries in self._repository.served.values() for entry in entries]
         for servable in served:
-            # So that its series are there, at zero, before its first request.
+            # So that the series of a version exist, at zero, before its first request.
             self._metrics.meter(servable)
         self._metrics.flush()
         yield _build()
@@ -70,7 +70,7 @@ class _Collector(Collector):
         refused = [(entry.name, entry.version or "") for entry in self._repository.refused]
         about = "Versions that do not answer; /models says why."
         yield _gauge("model_refused", about, ("model", "version"), refused)
-        # A version that was removed asks for no place in a page that others have to read.
+        # The series of removed versions are left out: they would only make the page longer.
         names = self._repository.names()
         there: set[tuple[str, ...]] = {(name,) for name in names}
         there.update((name, v) for name in names for v in self._repository.states(name))
@@ -79,7 +79,7 @@ class _Collector(Collector):
 
 
 def _build() -> Metric:
-    # To be imported only after `service.inference` has told it to send nothing anywhere.
+
     import onnxruntime
 
     build = InfoMetricFamily("triceps_build", "What is running.")
@@ -89,38 +89,38 @@ def _build() -> Metric:
 
 
 def _gauge(
-    name: str, about: str, labels: tuple[str, ...], ones: Iterable[tuple[str, ...]]
+    name: str, about: str, labels: tuple[str, ...], series: Iterable[tuple[str, ...]]
 ) -> Metric:
     gauge = GaugeMetricFamily(f"triceps_{name}", about, labels=labels)
-    for one in sorted(set(ones)):
-        gauge.add_metric(one, 1)
+    for values in sorted(set(series)):
+        gauge.add_metric(values, 1)
     return gauge
 
 
 def _counted(totals: Mapping[tuple[str, ...], NDArray[np.float64]]) -> Iterator[Metric]:
     for family in FAMILIES.values():
-        made = family.made_by(f"triceps_{family.name}", family.about, labels=family.labels)
+        metric = family.made_by(f"triceps_{family.name}", family.about, labels=family.labels)
         for name in sorted(name for name in totals if name[0] == family.name):
             numbers = totals[name].tolist()
-            if isinstance(made, CounterMetricFamily | GaugeMetricFamily):
-                made.add_metric(name[1:], numbers[0])
-            elif isinstance(made, SummaryMetricFamily):
-                made.add_metric(name[1:], *numbers)
+            if isinstance(metric, CounterMetricFamily | GaugeMetricFamily):
+                metric.add_metric(name[1:], numbers[0])
+            elif isinstance(metric, SummaryMetricFamily):
+                metric.add_metric(name[1:], *numbers)
             else:
                 bounds = [*map(repr, family.bounds), "+Inf"]
                 below = np.cumsum(numbers[:-1]).tolist()
-                made.add_metric(name[1:], list(zip(bounds, below, strict=True)), numbers[-1])
-        yield made
+                metric.add_metric(name[1:], list(zip(bounds, below, strict=True)), numbers[-1])
+        yield metric
 
 
 def _processes(workers: Iterable[tuple[str, Sequence[int]]]) -> Iterator[Metric]:
-    """The worker processes; what only Linux knows is there on Linux alone."""
+    """Yield the metrics of the worker processes; those read from /proc exist on Linux only."""
     labels = ("worker",)
     starts = CounterMetricFamily("triceps_worker_starts", "Starts of a worker.", labels=labels)
     connections = GaugeMetricFamily("triceps_connections", "Connections open.", labels=labels)
     memory = GaugeMetricFamily(
         "triceps_worker_resident_memory_bytes",
-        "Resident memory of a worker; what workers share is in each of them.",
+        "Resident memory of a worker; memory that workers share is counted in each of them.",
         labels=labels,
     )
     files = GaugeMetricFamily("triceps_worker_open_files", "Open descriptors.", labels=labels)
@@ -131,7 +131,7 @@ def _processes(workers: Iterable[tuple[str, Sequence[int]]]) -> Iterator[Metric]
         starts.add_metric((worker,), header[STARTS])
         process = Path(f"/proc/{header[PID]}")
         with suppress(OSError):
-            # In this order, so that of one that ends meanwhile nothing is told.
+            # Everything is read before anything is added: a worker that ends now is left out.
             count = len(os.listdir(process / "fd"))  # noqa: PTH208  only their number matters
             pages = int((process / "statm").read_text().split()[1])
             ticks = (process / "stat").read_text().rpartition(")")[2].split()[11:13]

@@ -1,4 +1,4 @@
-"""The labels and scores that one head answers, counted many runs at a time."""
+"""Counts of the labels and scores that one head answers, updated for many runs at a time."""
 
 from __future__ import annotations
 
@@ -16,32 +16,39 @@ if TYPE_CHECKING:
     from service.observability.shared_memory import Region
     from service.signature import Head
 
-# A head of more values a row is a picture, and no list of classes that anybody would chart.
+# A head with more values per row is an image rather than a list of classes to chart.
 MAX_VALUES = 1000
 
 
 class HeadCounts:
-    """Counts the labels and scores of one head."""
+    """The counts of the labels and scores of one head."""
 
-    def __init__(self, region: Region, who: tuple[str, str], head: Head) -> None:
+    def __init__(self, region: Region, version: tuple[str, str], head: Head) -> None:
+        """Find the series of a head in `region`, or add them; called while `region.writing()`.
+
+        Args:
+            region: the worker's region of shared memory.
+            version: the name of the model, and its version.
+            head: the head to count.
+        """
         self._head = head
-        self._score = region.place("head_score", *who, head.name)
+        self._score = region.place("head_score", *version, head.name)
         names = head.labels or ()
-        places = [region.place("head_labels", *who, head.name, name) for name in names]
+        places = [region.place("head_labels", *version, head.name, name) for name in names]
         self._labels = np.array(places, np.int64)
         self._name = head.name
-        # What it has answered, and is not counted yet: as bytes, so that no array is kept for it,
-        # whose memory the next run can use while it is in the cache.
+        # Answers that are not counted yet.  They are kept as bytes and not as arrays, so that the
+        # next run can reuse an array's memory while it is still in the processor's cache.
         self._noted: list[bytes] = []
 
     def note(self, outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Note what it answered in a run, if it had a part in that."""
+        """Note the answers of the head in a run, if the run computed the head."""
         output = outputs.get(self._name)
         if output is not None:
             self._noted.append(output.tobytes())
 
     def add(self, numbers: NDArray[np.float64]) -> None:
-        """Count what has been noted."""
+        """Count the noted answers into `numbers`, the numbers of the region."""
         if not self._noted:
             return
         tensor = self._head.tensor
@@ -55,14 +62,19 @@ class HeadCounts:
 
 
 def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """How many rows have each label, as `labels_of` gives them; and each row's score."""
+    """Return the number of rows with each label, as `labels_of` gives them, and all rows' scores.
+
+    Args:
+        head: the head that answered.
+        rows: its answers, [rows, values].
+    """
     if head.kind == "binary":
         scores = rows[:, 0]
         above = np.count_nonzero(scores > head.cutoff)
         return np.array([len(rows) - np.count_nonzero(np.isnan(scores)) - above, above]), scores
     if head.kind == "multiclass":
         best = rows.argmax(axis=1)
-        # Where there is a NaN, that is the largest.
+        # `argmax` takes a NaN for the largest value, so a row with a NaN has the score NaN.
         scores = rows[np.arange(len(rows)), best]
         return np.bincount(best[~np.isnan(scores)], minlength=rows.shape[1]), scores
     scores = rows[:, 0] if rows.shape[1] == 1 else rows.mean(axis=1, dtype=np.float64)

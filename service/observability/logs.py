@@ -1,12 +1,13 @@
-"""What the service logs: lines for a person at a terminal, and JSON for everything else.
+"""The format of the service's logs: plain lines at a terminal, JSON lines everywhere else.
 
     {"time": "2026-01-31T12:00:00.000Z", "level": "info", "process": 7,
      "logger": "service.repository.reloader",
      "message": "serving triceps, version 1", "batching": "rows (operators): …"}
 
-A record is one line there, whatever it is about, and at a terminal it drives nothing.  No token is
-in it and nothing of a body: an exception may quote what it was raised over, so its own words are
-told only of what has nothing to do with requests; where it was raised is told always.
+A record is one line of JSON, whatever its message contains; at a terminal, control characters are
+escaped.  Logs contain no token and nothing of a request body.  Since the message of an exception
+may quote the data that raised it, messages are logged only where no request is involved.  The
+traceback is always logged.
 """
 
 from __future__ import annotations
@@ -20,22 +21,23 @@ from datetime import UTC, datetime
 
 from service.http import request_ids
 
-# Whose exceptions are about files and processes.
+# Loggers whose exceptions are about files and processes, and quote no request.
 _OF_FILES = (
     "service.repository.reloader",
     "service.repository.loader",
     "service.repository.sandbox",
     "service.server.supervisor",
 )
-# As `triceps token` makes them, and as a request brings whatever it takes for one.
+# A token as `triceps token` makes it, or any credentials of an Authorization header.
 _TOKEN = re.compile(r"triceps_[A-Za-z0-9_-]{43}|(?i:bearer|basic)\s+[A-Za-z0-9._~+/=-]+")
 _HIDDEN = "(a token)"
-# What ends a line, in whatever alphabet, turns the direction of writing, or drives a terminal.
+# Characters that end a line in any alphabet, change the direction of writing, or control a
+# terminal.
 _UNPRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def set_up() -> None:
-    """Have all that is logged written to standard error, here and in what is forked from here."""
+    """Write all logs to standard error, in this process and in those that are forked from it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Text() if sys.stderr.isatty() else Lines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -43,12 +45,12 @@ def set_up() -> None:
 
 
 class Lines(logging.Formatter):
-    """A record as one line of JSON, in ASCII, so that nothing else can be taken for its end."""
+    """A formatter of records as one line of JSON each, in ASCII: only a line feed ends a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """That line."""
+        """Format a record as one line of JSON."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        said = {
+        entry = {
             "time": moment.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "process": record.process,
@@ -56,60 +58,63 @@ class Lines(logging.Formatter):
             "message": _message(record),
         }
         if request_id := _request_id(record):
-            said["request_id"] = request_id
+            entry["request_id"] = request_id
         if batching := getattr(record, "batching", ""):
-            said["batching"] = batching
+            entry["batching"] = batching
         if exception := _exception(record):
-            said["exception"] = exception
-        return json.dumps(said)
+            entry["exception"] = exception
+        return json.dumps(entry)
 
 
 class Text(logging.Formatter):
-    """A record for a person: one line, and below it a traceback if there is one."""
+    """A formatter for people: one line for each record, and below it the traceback, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Those lines."""
-        said = f"{record.levelname} {record.process} {record.name}: {_message(record)}"
+        """Format a record as one line, with its traceback below."""
+        text = f"{record.levelname} {record.process} {record.name}: {_message(record)}"
         if request_id := _request_id(record):
-            said += f" (request {request_id})"
+            text += f" (request {request_id})"
         if batching := getattr(record, "batching", ""):
-            said += f"; batching: {batching}"
-        said = said.replace("\n", "\\n")
+            text += f"; batching: {batching}"
+        text = text.replace("\n", "\\n")
         if exception := _exception(record):
-            said += f"\n{exception}"
-        return _UNPRINTED.sub(lambda found: ascii(found[0])[1:-1], said)
+            text += f"\n{exception}"
+        return _UNPRINTED.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _message(record: logging.LogRecord) -> str:
     message = record.getMessage()
     if record.name == "asyncio":
-        # Below its first line are the objects that it was about, with what they were raised over.
+        # The lines after the first one describe objects, and may quote the data of a request.
         message = message.partition("\n")[0]
     return _hide(message)
 
 
 def _request_id(record: logging.LogRecord) -> str:
-    """What the request is called that a record is about: as told by its logger, or as is known."""
+    """Return the ID of the request that a record is about; empty if it is about none.
+
+    The caller of the logger may pass it as `extra`; else it is the request of this context.
+    """
     return getattr(record, "request_id", "") or request_ids.current.get()
 
 
 def _exception(record: logging.LogRecord) -> str:
-    """The traceback of a record and of what led to it, oldest first; empty without one."""
+    """Return the tracebacks of a record's exception and of its causes, oldest first, if any."""
     error = record.exc_info[1] if record.exc_info else None
-    told: list[str] = []
-    met: set[int] = set()
-    while error is not None and id(error) not in met:
-        met.add(id(error))
-        words = type(error).__qualname__
-        # The system's errors name files and codes, and no more.
+    tracebacks: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        last_line = type(error).__qualname__
+        # The message of an OSError names a file and an error code, and nothing else.
         if isinstance(error, OSError) or record.name in _OF_FILES:
-            words += f": {error}"
+            last_line += f": {error}"
         where = "".join(traceback.format_tb(error.__traceback__))
-        told.insert(0, f"{where}{words}")
+        tracebacks.insert(0, f"{where}{last_line}")
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return _hide("\nand then:\n".join(told))
+    return _hide("\nand then:\n".join(tracebacks))
 
 
 def _hide(text: str) -> str:
-    """A text without the tokens in it."""
+    """Replace the tokens in a text."""
     return _TOKEN.sub(_HIDDEN, text)

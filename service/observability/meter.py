@@ -1,7 +1,7 @@
-"""A meter: the answers of one version of a model in one dialect, noted one by one, counted at once.
+"""The meter: counts of the answers of one version of a model in one dialect.
 
-To note an answer is to append to a list; what it amounts to is worked out for hundreds of them at
-once, and added to the worker's region of shared memory.
+Noting an answer only appends to a list.  Hundreds of noted answers are then counted at once, and
+added to the worker's region of shared memory.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 
 log = getLogger(__name__)
 
-# How many answers are noted before they are counted: counting costs much for one, and little more
-# for hundreds.  What runs have answered is noted too, so there is a bound to those as well.
+# The number of answers that are noted before they are counted: counting hundreds costs little more
+# than counting one.  The outputs of runs are noted too, so their values are bounded as well.
 _ANSWERS = 512
 _ROWS_AT_ONCE = 64
 _VALUES = 2**14
-# The six moments of an answer; and of each stage, those that it ends and begins with.
+# The six moments of an answer, and the indices of those at which each stage ends and begins.
 _pack = Struct("6d").pack
 _UNTIL, _SINCE = [1, 2, 3, 5], [0, 1, 2, 4]
 
 
 class Meter:
-    """Counts the answers of one version of a model in one dialect."""
+    """The counts of the answers of one version of a model in one dialect."""
 
     def __init__(self, region: Region, servable: Servable, dialect: str) -> None:
-        """Use `Metrics.meter`."""
-        # Weakly: a request that is to be counted holds its version.
+        """Prepare the series of a version; callers use `Metrics.meter` instead."""
+        # A weak reference suffices: a request that is still to be counted holds its version.
         self.signature = weakref.ref(servable.signature)
         self._region = region
-        self._who = (servable.name, servable.version, dialect)
+        self._name = (servable.name, servable.version, dialect)
         # Noted, and not counted yet.
         self._moments: list[bytes] = []
         self._failures: list[int] = []
@@ -64,9 +64,9 @@ class Meter:
             self._place_series(signature)
 
     def _place_series(self, signature: Signature) -> None:
-        """Find the place of each series in the region, or make one, at zero."""
-        region, version = self._region, self._who[:2]
-        self._requests = region.place("requests", *self._who, "200")
+        """Find the place of each series in the region, or add the series with the value zero."""
+        region, version = self._region, self._name[:2]
+        self._requests = region.place("requests", *self._name, "200")
         self._rows = region.place("rows", *version)
         self._batches = _Histograms(ROWS, [region.place("batch_rows", *version)])
         stages = [region.place("stage_seconds", *version, stage) for stage in STAGES]
@@ -86,7 +86,12 @@ class Meter:
         }
 
     def answered(self, times: Times, imputed: Sequence[Imputed]) -> None:
-        """Note an answer with 200."""
+        """Note an answer with status 200.
+
+        Args:
+            times: the moments of the request, by `perf_counter`, and its run.
+            imputed: the missing values that defaults stood in for.
+        """
         received, decoded, run, handed, encoded = times
         moments = self._moments
         moments.append(_pack(received, decoded, run.started, run.ended, handed, encoded))
@@ -103,15 +108,16 @@ class Meter:
             self.flush()
 
     def failed(self, status: int) -> None:
-        """Count a request that was answered otherwise, or not at all."""
+        """Count a request that was answered with another status, or not at all (499)."""
         self._failures.append(status)
         if len(self._failures) >= _ANSWERS:
             self._count_failures()
 
     def flush(self) -> None:
-        """Count what has been noted; what cannot be counted is dropped.
+        """Count what has been noted, and drop what cannot be counted.
 
-        Raises nothing: the numbers of one model are not to cost those of others, nor a request.
+        This raises nothing: an error in one model's metrics must not cost those of other models,
+        or a request.
         """
         try:
             self._count()
@@ -121,18 +127,18 @@ class Meter:
             self._log_once(error)
 
     def _log_once(self, error: Exception) -> None:
-        """Log why not all is counted, unless that was done before."""
+        """Log why some answers are not counted, the first time only."""
         if not self._has_failed:
             self._has_failed = True
-            what = "%s, version %s: not all answers are counted"
-            log.error(what, *self._who[:2], exc_info=error)
+            message = "%s, version %s: not all answers are counted"
+            log.error(message, *self._name[:2], exc_info=error)
 
     def _count(self) -> None:
         if self._failures:
             self._count_failures()
         if not self._moments:
             return
-        # Scores may be anything, and what comes of an infinity is left out.
+        # Scores may be infinite or NaN; those are left out, and numpy need not warn of them.
         with self._region.writing() as numbers, np.errstate(all="ignore"):
             moments = np.frombuffer(b"".join(take(self._moments))).reshape(-1, 6).T
             rows = np.array(take(self._runs), np.float64)
@@ -153,14 +159,14 @@ class Meter:
                 self._log_once(error)
 
     def _count_failures(self) -> None:
-        # Any thread may be here.
+        # `take` comes after the region is locked, since any thread may call this.
         with self._region.writing() as numbers:
             for status, times in Counter(take(self._failures)).items():
-                numbers[self._region.place("requests", *self._who, str(status))] += times
+                numbers[self._region.place("requests", *self._name, str(status))] += times
 
 
 class _Histograms:
-    """Histograms of the same bounds."""
+    """Several histograms with the same bounds."""
 
     def __init__(self, bounds: tuple[float, ...], places: list[int]) -> None:
         self._bounds = np.array(bounds)
@@ -169,8 +175,8 @@ class _Histograms:
         self._places = np.array(places)[:, None] + np.arange(self._width)
 
     def add(self, numbers: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-        """Add some values to each, a row of `values`."""
-        # A value belongs to the first bound that is not below it.
+        """Add row i of `values`, [histograms, values], to histogram i."""
+        # A value belongs to the bucket of the first bound that is not below the value.
         buckets = self._bounds.searchsorted(values) + self._first
         counts = np.bincount(buckets.ravel(), minlength=self._places.size)
         added = counts.reshape(-1, self._width).astype(np.float64)

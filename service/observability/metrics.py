@@ -1,10 +1,11 @@
-"""Numbers about the service, counted by each worker and told by any of them.
+"""The metrics of the service: each worker counts its own, and any worker reports all of them.
 
     answered ─▶ a meter of the worker ─ once a second ─▶ its region of shared memory ─┐
                                         the regions of the other workers ─────────────┴▶ /metrics
 
-A worker that is asked counts to the moment, and the others' counts are a second old at most.  The
-counts of one that died stay, but for its last second, and its successor adds to them.
+The worker that answers /metrics brings its own counts up to date first; those of other workers are
+at most a second old.  The counts of a worker that died stay, except for its last second, and its
+successor adds to them.
 """
 
 from __future__ import annotations
@@ -26,20 +27,19 @@ if TYPE_CHECKING:
 
     from service.repository.loader import Servable
 
-# How many meters that were replaced are kept: requests on their way may still hold one of them.
+# The number of replaced meters that are kept: requests in flight may still hold one of them.
 _FORMER = 64
 
 
 class Metrics:
-    """The meters of one process, and the numbers of all of them."""
+    """The meters of one process, and the numbers of all processes."""
 
     def __init__(self, numbers: SharedNumbers | None = None, slot: int = 0) -> None:
-        """Count in one region of `numbers`; without them, for this process alone."""
+        """Count in region `slot` of `numbers`; without `numbers`, in memory of this process."""
         self._regions = (numbers or SharedNumbers()).regions
         self._region = self._regions[slot]
         self._region.join()
         self._meters: dict[tuple[str, str, str], Meter] = {}
-        # Some that were replaced: requests on their way may still hold the last of them.
         self._former: deque[Meter] = deque(maxlen=_FORMER)
         self._lock = threading.Lock()
         self.connections: Sized | None = None
@@ -55,7 +55,7 @@ class Metrics:
         name = (servable.name, servable.version, dialect)
         with self._lock:
             meter = self._meters.get(name)
-            # Another thread may have been faster; a file may have changed and kept its version.
+            # Another thread may have made it meanwhile; or the file of the version has changed.
             if meter is None or meter.signature() is not servable.signature:
                 if meter is not None:
                     self._former.append(meter)
@@ -64,7 +64,7 @@ class Metrics:
         return meter
 
     def _let_go(self) -> None:
-        """Forget what counts for versions that are unloaded, and that no request has any more."""
+        """Forget the meters of versions that are unloaded and that no request holds any more."""
         for name, meter in list(self._meters.items()):
             if meter.signature() is None:
                 meter.flush()
@@ -74,16 +74,16 @@ class Metrics:
         """Count a request that was not answered with 200, or was no prediction.
 
         Args:
-            model: asked for, if there is one of that name; else empty.
-            version: of it that was to answer; empty if none was.
-            dialect: of a prediction; "other" for anything else.
-            status: of the answer.
+            model: the name of the requested model; empty if there is no such model.
+            version: the version that was to answer; empty if there was none.
+            dialect: the dialect of a prediction; "other" for all other requests.
+            status: the HTTP status of the answer.
         """
         with self._region.writing() as numbers:
             numbers[self._region.place("requests", model, version, dialect, str(status))] += 1
 
     def note_waits(self, seconds: Mapping[str, float]) -> None:
-        """Note how many seconds of work wait for each model, by its name."""
+        """Note the seconds of work that wait for each model, by the model's name."""
         with self._region.writing() as numbers:
             for model, wait in seconds.items():
                 numbers[self._region.place("queue_seconds", model)] = wait
@@ -98,11 +98,12 @@ class Metrics:
     def totals(
         self, there: Container[tuple[str, ...]] | None = None
     ) -> dict[tuple[str, ...], NDArray[np.float64]]:
-        """Series by name, summed over the workers; of a gauge, the largest.
+        """Return all series by name: sums over the workers, or the maximum for a gauge.
 
         Args:
-            there: models, and their versions, that are wanted, beside what is of no version; by
-                default, all that were ever counted, which may be many more than there are.
+            there: the models, (name,), and versions, (name, version), whose series are wanted;
+                series of no model are always returned.  By default, the series of all versions
+                that were ever counted, of which many may not exist any more.
         """
         sums: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for region in self._regions:
@@ -114,7 +115,7 @@ class Metrics:
         return sums
 
     def workers(self) -> Iterator[tuple[str, Sequence[int]]]:
-        """The number of each worker that was ever started, and the header of its region."""
+        """Yield the number of each worker that was ever started, and the header of its region."""
         for slot, region in enumerate(self._regions):
             if region.header[STARTS]:
                 yield str(slot), region.header.tolist()

@@ -1,4 +1,4 @@
-"""Lists that any thread appends to, until one of them counts what they hold."""
+"""Lists that any thread appends to, and that one thread at a time empties."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def take(notes: list[Any]) -> list[Any]:
-    """Empty a list that other threads may append to meanwhile, and only this one takes from."""
-    counted = notes[:]
-    del notes[: len(counted)]
-    return counted
+    """Empty a list and return its items; other threads may append to it meanwhile, not remove."""
+    taken = notes[:]
+    del notes[: len(taken)]
+    return taken

@@ -1,4 +1,4 @@
-"""The numbers of all workers in memory that they share: whose they are, and what each is called.
+"""Shared memory for the metrics of all workers: one region per worker, with named series.
 
 a worker ─ writing ─▶ its region ─┐
 the others' regions ─┴─ read ─▶ every series by name, as it was at one moment
@@ -41,7 +41,7 @@ ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 
 @dataclass(frozen=True)
 class Family:
-    """Series that differ in their labels' values alone."""
+    """A metric: the series that differ only in the values of their labels."""
 
     name: str
     made_by: type[
@@ -53,7 +53,7 @@ class Family:
 
     @property
     def width(self) -> int:
-        """How many numbers a series is: a histogram's runs by bucket, and their sum."""
+        """The count of numbers in a series; a histogram has one per bucket, and their sum."""
         if self.made_by in {CounterMetricFamily, GaugeMetricFamily}:
             return 1
         return 2 if self.made_by is SummaryMetricFamily else len(self.bounds) + 2
@@ -65,53 +65,56 @@ FAMILIES = {
         Family(
             "requests",
             CounterMetricFamily,
-            "Requests by what they were answered with; 499 is for those whose sender was gone "
-            'before.  What is no prediction has the dialect "other" and no model.  Other workers '
-            "than the one that is asked are seen as they were at most a second ago, here and in "
-            "all that follows.  All workers of triceps serve are counted; under another WSGI "
-            "server each process counts its own requests, and tells of those alone.",
+            "Requests by the status of their answer; 499 means that the client had closed the "
+            'connection before.  A request that is no prediction has the dialect "other" and no '
+            "model.  Numbers of workers other than the one that answers this request are at most "
+            "a second old, here and in all metrics below.  Under triceps serve, all workers are "
+            "counted; under another WSGI server, each process counts and reports only its own "
+            "requests.",
             ("model", "version", "dialect", "status"),
         ),
         Family("rows", CounterMetricFamily, "Rows that were run.", ("model", "version")),
         Family(
             "batch_rows",
             HistogramMetricFamily,
-            "Rows that ran together, of requests that were waiting together.",
+            "Rows in a run, from all requests that it answered.",
             ("model", "version"),
             ROWS,
         ),
         Family(
             "stage_seconds",
             HistogramMetricFamily,
-            "Time that requests answered with 200 spent in decode, queue, run (that of all rows "
-            "that ran together) and encode.",
+            "Time that requests answered with 200 spent in decode, queue, run (of all rows that "
+            "ran together) and encode.",
             ("model", "version", "stage"),
             SECONDS,
         ),
         Family(
             "head_labels",
             CounterMetricFamily,
-            "Rows that a head gave a label; several labels to a row, for a multilabel head.",
+            "Rows to which a head gave a label; a multilabel head may give several to a row.",
             ("model", "version", "head", "label"),
         ),
         Family(
             "head_score",
             SummaryMetricFamily,
-            "Scores of a head, one a row: that of the likeliest label for a multiclass head, the "
-            "mean of a row's values where there are several.  No NaN, no infinity.",
+            "Scores of a head, one per row: the score of the likeliest label for a multiclass "
+            "head; else the mean of the row's values, if there are several.  NaN and infinity are "
+            "left out.",
             ("model", "version", "head"),
         ),
         Family(
             "imputed",
             CounterMetricFamily,
-            "Missing values that the feature's default stood in for.",
+            "Missing values that were replaced by the feature's default.",
             ("model", "version", "feature"),
         ),
         Family(
             "queue_seconds",
             GaugeMetricFamily,
-            "Seconds of work that wait for a model, at its pace of late; or for how long requests "
-            "have waited without any run, if that is longer.  Of the workers, the most.",
+            "Seconds of work that wait for a model, at its recent speed; or the time for which "
+            "requests have waited without any run, if that is longer.  The maximum over the "
+            "workers.",
             ("model",),
         ),
     )
@@ -121,41 +124,41 @@ _HEADER = 64
 _NAMES = 4 * 2**20
 _NUMBERS = 4 * 2**20
 _ATTEMPTS = 100
-# What the words of a header are.
+# The indices of the numbers in a region's header.
 _SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS = range(6)
 
 
 class SharedNumbers:
-    """The shared memory of all workers, a region each; to be made before they are forked.
+    """The shared memory of all workers, one region each, created before they are forked.
 
-    What is never touched of it takes no memory.
+    Pages that are never written take no memory.
     """
 
     def __init__(self, workers: int = 1) -> None:
-        """Make room for as many `workers`."""
+        """Create the regions of `workers` workers."""
         size = _HEADER + _NAMES + _NUMBERS
         memory = memoryview(mmap.mmap(-1, workers * size))
         self.regions = [Region(memory[i * size : (i + 1) * size]) for i in range(workers)]
 
 
 class Region:
-    """One worker's numbers and their names: written by it alone, read by all.
+    """The numbers of one worker and their names: only that worker writes, and all may read.
 
-    A name is a line of JSON, [family, value of a label, …]; the names' order is the numbers'.
+    A name is a line of JSON, [family, value of a label, …].  Names and numbers have the same order.
     """
 
     def __init__(self, memory: memoryview) -> None:
         self.header = memory[:_HEADER].cast("q")
         self._names = memory[_HEADER : _HEADER + _NAMES]
         self._numbers: NDArray[np.float64] = np.frombuffer(memory[_HEADER + _NAMES :], np.float64)
-        # Where what no longer fits is counted, and not told.
+        # Series that do not fit any more are counted here, and never reported.
         self._spill = len(self._numbers) - max(family.width for family in FAMILIES.values())
         self._places: dict[tuple[str, ...], int] = {}
         self._full = False
         self._lock = threading.Lock()
 
     def join(self) -> None:
-        """Become its writer, and go on from what the one before it has counted."""
+        """Become the writer of the region, and continue from the counts of the previous writer."""
         self.header[_SEQUENCE] += self.header[_SEQUENCE] % 2
         self.header[PID] = os.getpid()
         self.header[STARTS] += 1
@@ -167,7 +170,7 @@ class Region:
 
     @contextmanager
     def writing(self) -> Iterator[NDArray[np.float64]]:
-        """The numbers, to add to; a reader sees all that is done to them here or nothing of it."""
+        """Yield the numbers for writing; a reader sees all changes of the block, or none."""
         with self._lock:
             self.header[_SEQUENCE] += 1
             try:
@@ -176,38 +179,48 @@ class Region:
                 self.header[_SEQUENCE] += 1
 
     def place(self, *name: str) -> int:
-        """Where the numbers of a series begin, which is made if need be; while `writing`."""
+        """Return the index of a series' first number, adding the series if need be.
+
+        Call this inside a `writing` block.
+
+        Args:
+            name: the name of the family, and the values of its labels.
+        """
         place = self._places.get(name)
         if place is None:
             place = self._places[name] = self._add(name)
         return place
 
     def _add(self, name: tuple[str, ...]) -> int:
-        # A folder's name need not be Unicode; Prometheus' text has to be.
+        # The name of a folder may not be valid Unicode, but the Prometheus format has to be.
         line = orjson.dumps([part.encode(errors="replace").decode() for part in name]) + b"\n"
         end = self.header[_END]
         width = FAMILIES[name[0]].width
         if end + len(line) > _NAMES or self.header[_USED] + width > self._spill:
             if not self._full:
                 log.warning(
-                    "/metrics has no room for more series: %r and others are not told", name
+                    "/metrics has no room for more series: %r and others are left out", name
                 )
             self._full = True
             return self._spill
         place = self.header[_USED]
         self._names[end : end + len(line)] = line
-        # In this order, since others read what is before these ends.
+        # `_END` comes last: readers read the names before it, and the numbers of those names.
         self.header[_USED] = place + width
         self.header[_END] = end + len(line)
         return place
 
     def read(self) -> Iterator[tuple[tuple[str, ...], NDArray[np.float64]]]:
-        """All series by name, as they were at one moment."""
+        """Yield all series with their names, as they were at one moment.
+
+        Yields:
+            Pairs of a name (family, value of a label, …) and its numbers, float64, [width].
+        """
         for _ in range(_ATTEMPTS):
             before, numbers, after = self._copy()
             if before == after and before % 2 == 0:
                 break
-            # Its writer is at it, for some dozens of microseconds; or was killed while it was.
+            # The writer is busy for some dozens of microseconds, or was killed while writing.
             sleep(0.0002)
         else:
             _, numbers, _ = self._copy()
@@ -216,17 +229,20 @@ class Region:
                 yield name, numbers[place : place + width]
 
     def _copy(self) -> tuple[int, NDArray[np.float64], int]:
-        """The numbers in use, and the sequence before and after they were copied."""
-        # Threads of one process take turns: it might for ever be in the middle of a flush that
-        # another gets to run.
+        """Return a copy of the numbers in use, and the sequence number before and after the copy.
+
+        The sequence number is odd while a writer is at work.
+        """
+        # Threads of this process take turns: otherwise every copy might be interrupted by another
+        # thread's flush, for ever.
         with self._lock:
             before = self.header[_SEQUENCE]
             return before, self._numbers[: self.header[_USED]].copy(), self.header[_SEQUENCE]
 
     def _directory(self) -> Iterator[tuple[tuple[str, ...], int, int]]:
-        """Name, place and width of every series, in order."""
+        """Yield the name, place and width of every series, in order."""
         place = 0
-        # Line by line: those of versions that are gone outnumber the others, in time.
+        # Line by line, since the series of versions that are gone outnumber the others in time.
         for line in BytesIO(self._names[: self.header[_END]]):
             name = tuple(orjson.loads(line))
             width = FAMILIES[name[0]].width

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from service.run import Run
 
-    # When a request was received, decoded, run (with whom), handed back and encoded.
+    # The moments at which a request was received, decoded, run, handed back and encoded, by
+    # `perf_counter`; the run has two moments of its own.
     Times = tuple[float, float, Run, float, float]
 
-# A request that sends this header with the value 1 gets Server-Timing.  A header, and no query: the
-# answer to one URL stays one answer.
+# A request with this header and the value 1 gets a Server-Timing header in its answer.  It is not a
+# query parameter, so that one URL keeps one answer.
 ASK_TIMING = "X-Server-Timing"
 
 STAGES = ("decode", "queue", "run", "encode")
 
 
 def server_timing(times: Times) -> str:
-    """The value of a Server-Timing header, in its milliseconds."""
+    """Return the value of a Server-Timing header, in milliseconds."""
     received, decoded, run, handed, encoded = times
     spent = (decoded - received, run.started - decoded, run.ended - run.started, encoded - handed)
     return ", ".join(

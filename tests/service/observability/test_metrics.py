@@ -768,4 +768,4 @@ def test_the_page_says_whose_requests_it_counts(tmp_path):
     small.put(tmp_path, "three", 1, small.three())
     page = create_app(Settings(models=tmp_path)).test_client().get("/metrics").text
 
-    assert "under another WSGI server each process counts its own requests" in page
+    assert "each process counts and reports only its own requests" in page
