@@ -1,1 +1,1 @@
-"""Processes and sockets: what `triceps serve` is made of."""
+"""The processes and sockets of `triceps serve`."""

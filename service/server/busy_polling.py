@@ -1,11 +1,11 @@
-"""Waiting awake for a lone caller who asks again at once.
+"""Busy polling for a single client that sends its next request as soon as it has an answer.
 
-    answered ─▶ look for its next request for some microseconds ─▶ sleep until there is one
+    answered ─▶ poll for the next request for some microseconds ─▶ sleep until there is one
 
-A core that has gone to sleep takes tens of microseconds to wake, which for a small model is as
-long as all of its work.  So where one connection asks, and asks again as soon as it is answered,
-the event loop looks at its sockets a little longer before it sleeps.  Who asks now and then, and
-callers who ask side by side, are waited for asleep: there it would save nothing.
+A sleeping core takes tens of microseconds to wake, as long as all the work of a small model.  So
+where one connection sends its next request right after each answer, the event loop polls its
+sockets a little longer before it sleeps.  For clients that send a request now and then, or several
+clients at once, polling would save nothing, and the event loop sleeps.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-# How soon the next request has to come, and how long it is waited for.
+# A request that comes within this time after an answer counts; polling goes on for as long.
 SECONDS = 200e-6
-# How many have to have come so soon, one after another.
+# The number of such requests in a row from which on the event loop polls.
 STREAK = 8
 
 
 class BusyPolling:
-    """Who asked last, and how often it has asked again at once; for one event loop."""
+    """The connection of the last request in one event loop, and its streak of prompt requests."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Keep `loop` awake, where that is worth it."""
+        """Keep `loop` polling where that is worth it."""
         self._loop = loop
         self._caller: object = None
         self._streak = 0
@@ -34,7 +34,12 @@ class BusyPolling:
         self._awake = False
 
     def asked(self, caller: object, now: float) -> None:
-        """Note a request: whose, and when by `perf_counter`."""
+        """Note a request.
+
+        Args:
+            caller: the connection of the request.
+            now: the time of its arrival, by `perf_counter`.
+        """
         if caller is self._caller and now - self._answered < SECONDS:
             self._streak += 1
         else:
@@ -42,14 +47,14 @@ class BusyPolling:
             self._streak = 0
 
     def answered(self, now: float) -> None:
-        """Note an answer, and stay awake for the next request if there is reason to."""
+        """Note an answer, and poll for the next request if the streak is long enough."""
         self._answered = now
         if self._streak >= STREAK and not self._awake:
             self._awake = True
             self._loop.call_soon(self._look)
 
     def _look(self) -> None:
-        """Have the loop look at its sockets once more, which it does between two calls."""
+        """Schedule itself again: between two calls, the loop polls its sockets without sleeping."""
         if self._streak and perf_counter() - self._answered < SECONDS:
             self._loop.call_soon(self._look)
         else:

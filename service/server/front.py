@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Health checks are answered even where all threads are busy.
+# Health checks are answered in the event loop, so that busy threads do not delay them.
 _AT_ONCE = tuple(path.encode() for path in authorization.OPEN)
 
 
 class Front:
-    """What answers the requests of one worker's connections."""
+    """The HTTP server of one worker, which answers the requests of its connections."""
 
     def __init__(self, app: Flask, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         """Answer predictions by the models of `app`, and all other requests through it."""
@@ -71,9 +71,9 @@ class Front:
         self.poll_coalescing = PollCoalescing(loop)
         self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
         self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline.route)
-        # Admitted requests, which are begun after all sockets that are readable now.
+        # Admitted predictions.  They begin once all sockets that are readable now have been read.
         self.arrived: list[Prediction] = []
-        # The generation of the repository that all workers serve, and the one of the routes.
+        # The generation that all workers serve, and the one that the routing table is of.
         self.generation = self.library.generation
         self.used = 0
         self.library.follow(self._use_soon)
@@ -81,8 +81,8 @@ class Front:
         self._tick()
 
     def _tick(self) -> None:
-        """Do once a second what no request causes: timeouts, recovery, numbers."""
-        # First, so that there is a next time whatever goes wrong in this one.
+        """Do the work of every second: timeouts, recovery from overload, metrics."""
+        # First, so that the next tick comes even if this one fails.
         self.loop.call_later(1.0, self._tick)
         self.connections.tick()
         for lane in self.table.lanes:
@@ -94,7 +94,7 @@ class Front:
         self.table.forget()
 
     def use(self, repository: Repository) -> None:
-        """Answer by another repository, from the next request on."""
+        """Answer from another repository, beginning with the next request."""
         self.table.use(repository)
         self.pipeline.forget()
 
@@ -104,17 +104,17 @@ class Front:
         self.use(self.library.current)
 
     def _use_soon(self, _: Repository) -> None:
-        """Use the current repository, from another thread."""
+        """Schedule the use of the current repository; any thread may call this."""
         self.loop.call_soon_threadsafe(self._use_current)
 
     def drain(self) -> None:
-        """Stop being ready: each answer is the last of its connection."""
+        """Stop being ready, and close each connection after its next answer."""
         self.connections.draining = True
         self.pipeline.drain()
         self.library.stopping = True
 
     async def close(self, seconds: float) -> None:
-        """Finish what has been asked, within `seconds`, and close every connection."""
+        """Answer the requests in flight, within `seconds`, and close every connection."""
         self.drain()
         await self.connections.close(seconds)
         self.library.follow(None)
@@ -125,18 +125,19 @@ class Front:
     # Connections call these.
 
     def answer(self, request: Request, came: float = 0.0) -> None:
-        """Have a request answered, now or later.
+        """Answer a request, now or later.
 
         Args:
             request: the request.
-            came: when it came, by `perf_counter`, if it has waited for a version to load; else 0.
+            came: its arrival time, by `perf_counter`, if it has waited for a version to load;
+                else 0.
         """
         if self.generation[0] != self.used:
             self._use_current()
         route = None
         try:
             if request.method == b"POST":
-                # Nearly always it is spelled as the table has it.
+                # Nearly every request spells its target as the table does.
                 route = self.table.routes.get(request.target) or self.table.find(request.target)
             if route is None:
                 if came or not self._load(request):
@@ -151,7 +152,7 @@ class Front:
                     self.loop.call_soon(self._begin)
                 self.arrived.append(prediction)
                 lane.coming += 1
-        except Exception as error:  # noqa: BLE001  as Flask does: whatever it is, it is answered
+        except Exception as error:  # noqa: BLE001  every error is answered, as Flask does
             self.pipeline.fail(route, request, error)
             return
         if lane.admission.is_short:
@@ -168,21 +169,21 @@ class Front:
         """Check the token in the headers of a request whose body has not been read.
 
         Raises:
-            Unauthorized: there is none, or it is not known.
+            Unauthorized: there is no token, or it is unknown.
         """
         self.access.identify(headers.get(b"authorization", b"").decode("latin-1"))
 
     def refusal(
         self, target: bytes, headers: Mapping[bytes, bytes], error: RequestError
     ) -> tuple[bytes, bytes]:
-        """Count a request that has not arrived whole as refused.
+        """Count a request that is refused before it has arrived completely.
 
         Returns:
             The body and the header lines of its answer.
         """
         self.count_unanswered(target, error.status)
         path = wsgi.split(target)[0].decode("latin-1")
-        # The target may be cut off, or missing.
+        # The target may be incomplete or missing.
         is_path = path.startswith("/")
         dialect = routes.dialect_of(path, self.table.rules) if is_path else native.DIALECT
         content, lines = encode_error(dialect, error, headers)
@@ -196,10 +197,10 @@ class Front:
         else:
             route.meter.failed(status)
 
-    # Below are steps of `answer`.
+    # The steps of `answer`.
 
     def _begin(self) -> None:
-        """Begin the predictions that have arrived, one after another."""
+        """Begin the admitted predictions, one after another."""
         arrived, self.arrived = self.arrived, []
         for prediction in arrived:
             prediction.route.lane.coming -= 1
@@ -208,10 +209,11 @@ class Front:
             prediction.begin(now)
 
     def _load(self, request: Request) -> bool:
-        """Load the version that a request asks for, if it is one that is loaded on demand.
+        """Load the version that a request names, if that version is loaded on demand.
 
         Returns:
-            Whether that is so, and the request waits for it; if not, the app says what is wrong.
+            Whether the request now waits for the version.  If not, the Flask app has to answer,
+            usually with an error.
         """
         path, _ = wsgi.split(request.target)
         rule = self.table.rule_of(path) if request.method == b"POST" else None
@@ -226,7 +228,7 @@ class Front:
         return True
 
     def _answer_by_app(self, request: Request) -> None:
-        """Have the Flask app answer a request: here if that is quick, else in a thread."""
+        """Answer a request by the Flask app: health checks here, others in a thread."""
         self.poll_coalescing.page_asked = perf_counter()
         path, _ = wsgi.split(request.target)
         if path.rstrip(b"/") in _AT_ONCE:
@@ -238,7 +240,7 @@ class Front:
         try:
             answer = wsgi.call(self.app.wsgi_app, request)
         except Exception:
-            # Flask answers for its own errors; this is a bug of the adapter.
+            # Flask answers its own errors, so this is a bug in the adapter.
             request_id = request.request_id
             log.exception("%s failed", request.what, extra={"request_id": request_id})
             self.count_unanswered(request.target, 500)

@@ -1,11 +1,11 @@
-"""Which state of the repository all workers serve: one number in memory that they share.
+"""The agreement of all workers on the state of the repository that they serve, in shared memory.
 
     the leader ─ proposal ─▶ every worker loads it ─ outcome ─▶ all equal? ─ the leader commits it
 
-A *generation* is a state that was committed: what was found in the repository, and what came of
-loading it.  To commit is to store one number, which every worker compares with its own before it
-answers a request.  So from that moment on no request is begun by an older generation, in whichever
-worker.  One worker leads, and is named by the supervisor; whatever it stores has no other writer.
+A *generation* is a committed state: the result of a scan of the repository, and the outcome of
+loading it.  To commit a generation is to store its number, which every worker compares with its own
+before it answers a request.  So from that moment on, no worker begins a request with an older
+generation.  The supervisor names one worker the leader; only the leader writes its numbers.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
     from service.server.worker_status import Status
 
-# What is common to all: the number that is committed, that of the last proposal, and who leads.
+# Common to all workers: the number of the committed generation, the number of the last proposal,
+# and the leader's slot plus one (0 without a leader).
 GENERATION, _PROPOSED, _LEADER = range(3)
-# Of each worker.  Written by the supervisor: whether it lives.
+# For each worker, written by the supervisor: 1 while the worker lives.
 _LIVE = 0
-# By itself: the proposal that it has loaded, what came of that, and how often it has asked the
-# leader to look at the repository again.
+# For each worker, written by the worker: the number of the proposal that it has loaded, the outcome
+# of that, and how often it has asked the leader to scan the repository again.
 _PREPARED, _OUTCOME, _ASKED = 1, 2, 3
-# By the leader: whether it serves, that it has to be replaced, and up to which time of asking it
-# has been answered.
+# For each worker, written by the leader: 1 if the worker serves, 1 if it has to be replaced, and
+# the count of its requests for a scan that have been answered.
 _ADMITTED, _EXPELLED, _ANSWERED = 4, 5, 6
 _WORDS = 8
-# Some fifty thousand versions.
+# In bytes: enough for some fifty thousand versions.
 MAX_PROPOSAL = 2**24
 _SIZE = struct.Struct("=q")
 
@@ -40,18 +41,18 @@ WAIT, DIFFER, COMMITTED = "wait", "differ", "committed"
 
 
 class ProposalError(TricepsError):
-    """What was found in the repository is more than workers can tell each other."""
+    """The description of the repository does not fit into the workers' shared memory."""
 
 
 class Generations:
-    """The shared memory, to be made before the workers are forked; what the supervisor sees."""
+    """The shared memory, created before the workers are forked, as the supervisor uses it."""
 
     def __init__(self, workers: int) -> None:
-        """Make room for as many `workers`."""
+        """Create the memory for `workers` workers."""
         memory = memoryview(mmap.mmap(-1, 8 * _WORDS * (workers + 1))).cast("q")
         parts = [memory[_WORDS * i : _WORDS * (i + 1)] for i in range(workers + 1)]
         self.common, self.slots = parts[0], parts[1:]
-        # The one before is still read while the next is written.
+        # Two, since workers may still read the previous proposal while the next one is written.
         self.proposals = [mmap.mmap(-1, MAX_PROPOSAL) for _ in range(2)]
 
     def start(self, slot: int) -> None:
@@ -62,16 +63,16 @@ class Generations:
         self._name_leader()
 
     def end(self, slot: int) -> None:
-        """Note that a worker has ended; its process has to be gone."""
+        """Note that a worker has ended; its process must be gone by now."""
         self.slots[slot][_LIVE] = 0
         self._name_leader()
 
     def is_expelled(self, slot: int) -> bool:
-        """Whether a worker has to be replaced, since it does not come along with the others."""
+        """Return whether a worker has to be replaced, since it has not followed the others."""
         return self.slots[slot][_EXPELLED] != 0
 
     def _name_leader(self) -> None:
-        """Have a worker lead that serves, or where none does one that is about to."""
+        """Name a leader, if the last one has ended: a worker that serves or, if none does, any."""
         live = list(live_slots(self.slots))
         if self.common[_LEADER] - 1 in live:
             return
@@ -80,7 +81,7 @@ class Generations:
 
 
 class Member:
-    """One worker's part in it."""
+    """One worker's view of the generations."""
 
     def __init__(self, generations: Generations, slot: int) -> None:
         self.common = generations.common
@@ -90,49 +91,49 @@ class Member:
         self._proposals = generations.proposals
 
     def committed(self) -> int:
-        """The number of the generation that is served; 0 before the first."""
+        """Return the number of the committed generation; 0 before the first."""
         return self.common[GENERATION]
 
     def proposed(self) -> int:
-        """The number of the last proposal."""
+        """Return the number of the last proposal."""
         return self.common[_PROPOSED]
 
     def is_leader(self) -> bool:
-        """Whether it is this worker that proposes and commits."""
+        """Return whether this worker is the leader, which proposes and commits."""
         return self.common[_LEADER] - 1 == self._slot
 
     def is_admitted(self) -> bool:
-        """Whether this worker serves what is committed."""
+        """Return whether this worker serves the committed generation."""
         return self._own[_ADMITTED] != 0
 
     def read(self, number: int) -> bytes | None:
-        """A proposal; `None` where there is a newer one already."""
+        """Return the content of a proposal, or `None` if there is a newer one already."""
         proposal = self._proposals[number % 2]
         (size,) = _SIZE.unpack_from(proposal)
         content = proposal[_SIZE.size : _SIZE.size + size]
         return content if self.proposed() == number else None
 
     def prepared(self, number: int, outcome: int) -> None:
-        """Say what came of loading a proposal."""
+        """Report the outcome of loading a proposal."""
         self._own[_OUTCOME] = outcome
         self._own[_PREPARED] = number
 
     def ask(self) -> int:
-        """Ask the leader to look at the repository again; what `is_answered` takes."""
+        """Ask the leader to scan the repository again, and return a number for `is_answered`."""
         self._own[_ASKED] += 1
         return self._own[_ASKED]
 
     def is_answered(self, asked: int) -> bool:
-        """Whether the leader has looked since, and what it found is served."""
+        """Return whether the leader has scanned since, and what it found is served."""
         return self._own[_ANSWERED] >= asked
 
-    # What the leader does.
+    # Only the leader calls the methods below.
 
     def propose(self, content: bytes) -> None:
-        """Propose another state.
+        """Propose another state of the repository.
 
         Raises:
-            ProposalError: there is no room for it.
+            ProposalError: `content` does not fit into the shared memory.
         """
         number = self.proposed() + 1
         if len(content) > MAX_PROPOSAL - _SIZE.size:
@@ -146,10 +147,13 @@ class Member:
         self.common[_PROPOSED] = number
 
     def decide(self) -> str:
-        """Commit the last proposal, if all who serve have loaded it and the same came of it.
+        """Commit the last proposal, if all workers that serve have loaded it with equal outcomes.
 
-        Where nobody serves yet, all who live are waited for, and those serve from then on of whom
-        that holds which holds of the leader.
+        While no worker serves yet, the leader waits for all that live; those whose outcome equals
+        the leader's serve from then on.
+
+        Returns:
+            WAIT, DIFFER (some outcome is not the leader's) or COMMITTED.
         """
         number = self.proposed()
         needed = self._serving() or self._live()
@@ -163,14 +167,18 @@ class Member:
         return COMMITTED
 
     def admit(self) -> bool:
-        """Have workers serve that have come since; `False` if one has loaded something else."""
+        """Let workers serve that have loaded the committed generation since it was committed.
+
+        Returns:
+            `False` if one has loaded it with another outcome.
+        """
         number = self.committed()
         self._admit(number)
         waiting = (slot for slot in self._live() if not slot[_ADMITTED])
         return all(slot[_PREPARED] != number for slot in waiting)
 
     def expel(self) -> int:
-        """Have those replaced that keep the last proposal from being committed; how many."""
+        """Mark workers that prevent the commit for replacement, and return their number."""
         number, outcome = self.proposed(), self._own[_OUTCOME]
         late = [
             slot
@@ -184,17 +192,17 @@ class Member:
         return len(late)
 
     def asked(self) -> list[int]:
-        """How often each worker has asked for a look."""
+        """Return how often each worker has asked for a scan, by slot."""
         return [slot[_ASKED] for slot in self._slots]
 
     def is_asked(self) -> bool:
-        """Whether a worker waits for a look."""
+        """Return whether a worker waits for a scan."""
         return any(slot[_ASKED] > slot[_ANSWERED] for slot in self._slots)
 
     def answer(self, asked: list[int]) -> None:
-        """Tell those who had asked by then that it has been looked."""
+        """Tell the workers that a scan has answered them, up to the counts of `asked` before it."""
         for slot, times in zip(self._slots, asked, strict=True):
-            # One that was replaced meanwhile has begun again.
+            # A worker that has been replaced meanwhile counts from zero again.
             slot[_ANSWERED] = max(slot[_ANSWERED], min(times, slot[_ASKED]))
 
     def _admit(self, number: int) -> None:
@@ -211,5 +219,5 @@ class Member:
 
 
 def live_slots(slots: list[Status]) -> Iterator[int]:
-    """The workers that live."""
+    """Yield the slots of the workers that live."""
     return (slot for slot, words in enumerate(slots) if words[_LIVE])

@@ -1,4 +1,4 @@
-"""Versions that are loaded when they are asked for, and the requests that wait for them."""
+"""Loading of versions on demand, and the requests that wait for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class OnDemand:
-    """Loads of versions in threads; all requests for one version wait for the same load."""
+    """The loads of versions in threads; all requests for one version wait for the same load."""
 
     def __init__(
         self,
@@ -30,24 +30,24 @@ class OnDemand:
         library: Library,
         answer: Callable[[Request, float], None],
     ) -> None:
-        """Load nothing yet.
+        """Prepare to load; nothing is loaded yet.
 
         Args:
             loop: the event loop whose thread calls this.
-            threads: where versions are loaded.
-            library: has the versions.
+            threads: the threads that load versions.
+            library: the library that has the versions.
             answer: answers a request once its version is loaded, or has failed to load; its second
-                argument is when the request came, by `perf_counter`.
+                argument is the arrival time of the request, by `perf_counter`.
         """
         self._loop = loop
         self._threads = threads
         self._library = library
         self._answer = answer
         self.waiting: dict[tuple[str, str], list[tuple[Request, float]]] = {}
-        """By name and version, the requests that wait, and when each came."""
+        """The requests that wait, by name and version, each with its arrival time."""
 
     def wait(self, name: str, version: str, request: Request) -> None:
-        """Have a request answered once a version is loaded."""
+        """Load a version, unless that has begun already, and answer a request afterwards."""
         key = name, version
         requests = self.waiting.get(key)
         if requests is None:
@@ -59,9 +59,9 @@ class OnDemand:
         try:
             self._library.having(*key)
         except Exception:
-            # The app, which is asked next, fails in the same way and says so.
+            # The Flask app answers the request next, fails in the same way, and gives the reason.
             log.exception("loading %s, version %s, failed", *key)
-        # After the front has been told to use what was loaded.
+        # The front has been told of the loaded version before, so the route exists by then.
         self._loop.call_soon_threadsafe(self._answer_waiting, key)
 
     def _answer_waiting(self, key: tuple[str, str]) -> None:

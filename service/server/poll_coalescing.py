@@ -1,12 +1,12 @@
-"""Looking at the sockets once a run, where one model alone is asked more than it can do.
+"""Poll coalescing: one poll of the sockets per run, while a single model is overloaded.
 
-    refused ─▶ wait for the end of the model's run ─▶ all that has come meanwhile, at once
+    refused ─▶ wait for the end of the model's run ─▶ read all requests that came meanwhile, at once
 
-Where processors have no time to spare, each look interrupts the model, and finds code and data that
-the model has driven out of the caches.  So requests that can only be refused wait for some
-milliseconds, and cost less.  As long as anything else is asked too, another model or a page, nobody
-has to.  So a caller that overruns one model holds up the first request of another by a few rests,
-and those that follow by none.
+When the processors are busy, each poll of the sockets interrupts the model, and its code and data
+have been driven out of the caches by the model.  So requests that can only be refused wait for some
+milliseconds, and then cost less.  The event loop does this only while nothing else is requested:
+neither another model nor a page.  So a client that overloads one model delays the first request for
+another model by a few pauses, and later requests by none.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
     from service.inference.batcher import Batcher
     from service.inference.lane import Lane
 
-# A rest at most; also what the question whether all is well may have to wait.
+# The longest pause, and so the longest delay of a health check.
 SECONDS = 0.02
-# For how long nothing else has been asked.
+# A model is alone if nothing else has been requested for this long.
 ALONE_SECONDS = 1.0
 
 
 class PollCoalescing:
-    """When one event loop may rest."""
+    """The pauses of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have `loop` rest, where that is worth it."""
+        """Let `loop` pause where that is worth it."""
         self._loop = loop
         self._resting = False
-        # When something was asked last that is no prediction.
+        # The time of the last request that was no prediction.
         self.page_asked = -math.inf
 
     def overrun(self, lane: Lane, lanes: Iterable[Lane], batcher: Batcher) -> None:
-        """Rest while `batcher` runs a model that is overrun, if no other of `lanes` is asked."""
+        """Pause while `batcher` runs an overloaded model, if no other of `lanes` has requests."""
         if not lane.running or self._resting:
             return
         since = lane.asked - ALONE_SECONDS
         if self.page_asked < since and all(other is lane or other.asked < since for other in lanes):
             self._resting = True
-            # After all that has come by now.
+            # Later, so that all requests that have come by now are handled first.
             self._loop.call_soon(self._rest, lane, batcher)
 
     def _rest(self, lane: Lane, batcher: Batcher) -> None:
         self._resting = False
-        # By now, the next run may have to be begun first.
+        # The run may have ended meanwhile; then the next one has to begin first.
         if lane.running:
             batcher.wait_for_a_run(SECONDS)

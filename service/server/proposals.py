@@ -1,4 +1,4 @@
-"""A proposal: a state of the repository, written for workers that are to serve it as one."""
+"""The encoding of a proposal: a state of the repository that all workers are asked to load."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
 
 
-def outcome(made: Repository) -> int:
-    """A number for what a repository answers by, which others that load the same come to."""
-    catalog = made.catalog
+def outcome(repository: Repository) -> int:
+    """Return a hash of what a repository serves: workers that load the same get the same number."""
+    catalog = repository.catalog
     wanted = sorted(
         (key, loaded.found.stamp)
         for key, loaded in catalog.models.items()
         if key not in catalog.kept
     )
-    serving = sorted((name, servable.version) for name, servable in made.serving.items())
+    serving = sorted((name, servable.version) for name, servable in repository.serving.items())
     aliases = sorted(
         (name, alias, servable.version)
-        for name, named in made.aliases.items()
+        for name, named in repository.aliases.items()
         for alias, servable in named.items()
     )
-    said = repr((wanted, serving, aliases, made.default)).encode()
-    return int.from_bytes(hashlib.blake2b(said, digest_size=7).digest(), "big")
+    content = repr((wanted, serving, aliases, repository.default)).encode()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "big")
 
 
 def dump(scan: Scan, declared: Declared) -> bytes:
-    """A proposal: what was found, and what the files beside the versions say."""
+    """Encode a proposal: a scan of the repository, and the aliases and settings in its files."""
     return json.dumps(
         {
             "versions": [vars(found) for found in scan.versions],
@@ -52,19 +52,19 @@ def dump(scan: Scan, declared: Declared) -> bytes:
 
 
 def load(content: bytes) -> tuple[Scan, Declared]:
-    """What `dump` was given."""
-    said = json.loads(content)
+    """Decode a proposal that `dump` has encoded."""
+    proposal = json.loads(content)
     scan = Scan(
-        tuple(Version(**_stamped(entry)) for entry in said["versions"]),
-        tuple(Aliases(**_placed(entry)) for entry in said["aliases"]),
-        tuple(Refused(**entry) for entry in said["refused"]),
-        frozenset(said["unloaded"]),
-        frozenset(said["unreadable"]),
-        tuple(Tuned(**_placed(entry)) for entry in said["tuned"]),
+        tuple(Version(**_stamped(entry)) for entry in proposal["versions"]),
+        tuple(Aliases(**_placed(entry)) for entry in proposal["aliases"]),
+        tuple(Refused(**entry) for entry in proposal["refused"]),
+        frozenset(proposal["unloaded"]),
+        frozenset(proposal["unreadable"]),
+        tuple(Tuned(**_placed(entry)) for entry in proposal["tuned"]),
     )
-    settings = {name: ModelSettings(**entry) for name, entry in said["settings"].items()}
-    damaged = tuple(Refused(**entry) for entry in said["damaged"])
-    return scan, Declared(said["declared"], settings, damaged, said["again"])
+    settings = {name: ModelSettings(**entry) for name, entry in proposal["settings"].items()}
+    damaged = tuple(Refused(**entry) for entry in proposal["damaged"])
+    return scan, Declared(proposal["declared"], settings, damaged, proposal["again"])
 
 
 def _placed(entry: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs in the queues of an event loop: what `triceps serve` has.
+"""The executor of `triceps serve`: a batcher with queues in an event loop, and threads beside it.
 
 a prediction        ─▶ the batcher
 large bodies        ─▶ one thread, and another one for those that take tenths of seconds
@@ -20,38 +20,44 @@ if TYPE_CHECKING:
 
 
 class Queued(Batcher):
-    """A batcher that is the executor of a pipeline: it has threads for what is large, too."""
+    """A batcher that is the executor of a pipeline, with threads for large bodies and answers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run for `loop`, whose thread is the only one that calls this."""
+        """Run models for `loop`; only the thread of `loop` may call the methods."""
         super().__init__(loop)
         self.busy_polling = BusyPolling(loop)
         self.answered = self.busy_polling.answered
         self._threads = (ThreadPoolExecutor(1, "large"), ThreadPoolExecutor(1, "huge"))
 
     def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Do long work in a thread, and go on in the event loop with what came of it."""
+        """Do long work in a thread, and pass its result to `then` in the event loop.
+
+        Args:
+            size: the size of the body or answer in bytes, which selects the thread.
+            work: the work; what it returns or raises is its result.
+            then: takes the result.
+        """
 
         def run() -> None:
             try:
-                came = work()
+                result = work()
             except Exception as error:  # noqa: BLE001  `then` answers with it
-                came = error
-            self._loop.call_soon_threadsafe(then, came)
+                result = error
+            self._loop.call_soon_threadsafe(then, result)
 
         start_in(self._threads[limits.is_huge(size)], run)
 
     def shut_down(self) -> None:
-        """Begin no more work."""
+        """Begin no more work in threads."""
         for threads in self._threads:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
 def start_in(threads: ThreadPoolExecutor, work: Callable[[], None]) -> None:
-    """Have something done in a thread.
+    """Do some work in a thread.
 
-    An executor queues what it is given before it starts a thread for it.  Where the system has none
-    to give, that is an error here and is not done later on as well: its request would be answered
+    `ThreadPoolExecutor` queues the work before it starts a thread.  If the system cannot start one,
+    this raises an error, and the queued work is never done: otherwise its request would be answered
     twice.
     """
     claim: Future[None] = Future()

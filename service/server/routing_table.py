@@ -1,10 +1,10 @@
-"""The routing table of one event loop: by path, however it is spelled, the route that answers it.
+"""The routing table of one event loop: the route of each path, however the path is spelled.
 
     target ─┬─ as it stands ─────────────────────────────────────▶ Route
             └─ its path, decoded ─▶ the app's rule ─▶ the path of that rule ─▶ Route
 
-No spelling leads past the table that the app would take for a prediction, since the app's own map
-finds the rule.
+Since the URL map of the Flask app finds the rule, the table finds a route for every spelling that
+the app would treat as a prediction.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
     from service.wire.dialect import Dialect
 
-# Paths that are spelled as no route is, and whose rules are kept; longer ones are kept by nobody,
-# since a client could send any number of them.
+# The number of other spellings whose rules are cached, and the length in bytes from which on a path
+# is not cached: a client could send any number of long ones.
 MOST_PATHS = 256
 MOST_PATH = 512
 
@@ -43,20 +43,20 @@ class RoutingTable:
         url_map: Map,
         make: Callable[[Servable, Dialect, Lane], Route],
     ) -> None:
-        """Have no routes yet.
+        """Create a table without routes.
 
         Args:
-            rules: by rule of a path that predicts, the dialect that is spoken there.
-            url_map: of the app, which has those rules.
+            rules: the URL rules of predictions, each with its dialect.
+            url_map: the URL map of the Flask app, which has those rules.
             make: makes the route to a version in a dialect.
         """
         self.rules = rules
         self.routes: Mapping[bytes, Route] = {}
-        # Those of versions that stay only as long as they are asked for.
+        # Routes to versions that stay loaded only as long as clients request them.
         self.on_demand: frozenset[Route] = frozenset()
         self.lanes: set[Lane] = set()
-        # Lanes whose requests are watched, by their models' names; also of models that are gone
-        # and still have requests to answer.
+        # The lanes that the watchdog watches, with their models' names; among them are lanes of
+        # models that are gone and still have requests to answer.
         self.watched: dict[Lane, str] = {}
         self._kept: Mapping[bytes, Route] = {}
         self._url_map = url_map
@@ -64,21 +64,24 @@ class RoutingTable:
         self._known_rule = lru_cache(MOST_PATHS)(self.rule_of)
 
     def use(self, repository: Repository) -> None:
-        """Have the routes of another repository; what waits for a model that stays waits on."""
+        """Replace the routes by those of another repository.
+
+        A model that is in both keeps its lane, and so the requests that wait for it.
+        """
         former = (*self.routes.values(), *self._kept.values())
         lanes = {route.servable.model: route.lane for route in former}
         made: dict[tuple[int, Dialect], Route] = {}
 
         def find(*, kept: bool) -> dict[bytes, Route]:
-            found = {}
+            by_target = {}
             targets = routes.targets(self.rules, repository, kept=kept)
             for target, (dialect, servable) in targets.items():
                 key = id(servable), dialect
                 if key not in made:
                     lane = lanes.setdefault(servable.model, Lane(servable.model))
                     made[key] = self._make(servable, dialect, lane)
-                found[target] = made[key]
-            return found
+                by_target[target] = made[key]
+            return by_target
 
         self.routes, self._kept = find(kept=False), find(kept=True)
         self.on_demand = frozenset(self._kept.values())
@@ -87,19 +90,23 @@ class RoutingTable:
             self.watched[route.lane], _ = repository.key(route.servable.name, "")
 
     def find(self, target: bytes) -> Route | None:
-        """The route of a target, however it is spelled; `None` where there is none."""
+        """Return the route of a target, however it is spelled, or `None` if there is none."""
         route = self.routes.get(target)
         if route is not None:
             return route
         path, _ = wsgi.split(target)
-        found = self._known_rule(path) if len(path) < MOST_PATH else self.rule_of(path)
-        if found is None:
+        rule = self._known_rule(path) if len(path) < MOST_PATH else self.rule_of(path)
+        if rule is None:
             return None
-        canonical = routes.path_of(*found)
+        canonical = routes.path_of(*rule)
         return self.routes.get(canonical) or self._kept.get(canonical)
 
     def rule_of(self, path: bytes) -> tuple[str, Mapping[str, str]] | None:
-        """The rule of a path that predicts, by the app's own way to find one, and its names."""
+        """Return the URL rule of a prediction's path and the names in the path, as Flask finds it.
+
+        Returns:
+            `None` if the path is not one of a prediction.
+        """
         try:
             rule, names = self._url_map.bind("localhost").match(
                 path.decode("utf-8", "replace"), "POST", return_rule=True
@@ -109,7 +116,7 @@ class RoutingTable:
         return (rule.rule, names) if rule.rule in self.rules else None
 
     def forget(self) -> None:
-        """Watch no lane of a model that is gone, once its requests are answered."""
+        """Stop watching lanes of models that are gone and whose requests are all answered."""
         for lane in self.watched.keys() - self.lanes:
             if not lane.has_work:
                 del self.watched[lane]

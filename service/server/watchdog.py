@@ -1,10 +1,10 @@
-"""Noticing that a model with work has stopped running.
+"""The watchdog, which notices a model that has work and has stopped running.
 
     once a second, each queue with work ─▶ has it had a turn since the last look? ─▶ if not, its age
     older than its bound ─▶ not ready, an error in the log ─▶ ready again once it has had a turn
 
-No error should leave a queue that nobody runs, and no run should take for ever.  A probe would not
-notice: all that is asked for other models, or for none, is answered as ever.
+No error should leave a queue without runs, and no run should take for ever.  A simple probe would
+not notice either, since requests for other models and for pages are answered as usual.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long a queue may be without a turn while its model is idle: a few milliseconds are usual.
+# The longest time for a queue without a turn while its model is idle; a few milliseconds are usual.
 IDLE_SECONDS = 10.0
-# And while its model runs: that long, or so many times as long as its runs usually take.
+# The same while its model runs: this long or, if that is longer, this many of its usual runs.
 RUNNING_SECONDS = 60.0
 USUAL_RUNS = 10
 
 
 class Watchdog:
-    """What is known of the queues of one event loop; to be asked once a second."""
+    """The watchdog of the queues of one event loop; its `look` is called once a second."""
 
     def __init__(self, batcher: Batcher) -> None:
         """Watch the queues that `batcher` runs."""
@@ -36,11 +36,13 @@ class Watchdog:
         self._stalled: dict[str, float] = {}
 
     def look(self, lanes: Iterable[tuple[Lane, str]], now: float) -> dict[str, float]:
-        """How many seconds of work wait for each model, by its name; at least for how long.
+        """Check each lane, and return the seconds of work that wait for each model, by its name.
+
+        For a model that has begun no run for longer than that, it is the time without a run.
 
         Args:
-            lanes: of the models, and the models' names.
-            now: in seconds, by any clock.
+            lanes: the lanes to check, with their models' names.
+            now: the time in seconds, by any clock.
         """
         waits: dict[str, float] = {}
         stalled: dict[str, float] = {}
@@ -62,7 +64,7 @@ class Watchdog:
 
     @property
     def reason(self) -> str:
-        """Why nothing should be asked now; empty if all is well."""
+        """The reason why the worker is not ready; empty if all models run."""
         if not self._stalled:
             return ""
         name, age = max(self._stalled.items(), key=lambda item: item[1])
@@ -70,7 +72,7 @@ class Watchdog:
 
 
 def _age(lane: Lane, now: float) -> float:
-    """For how long a queue of a model has had work and no turn; of several, the longest."""
+    """Return the longest time, in seconds, that a queue of a model has had work and no turn."""
     longest = 0.0
     for queue in lane.queues.values():
         if not queue.busy:
@@ -83,7 +85,7 @@ def _age(lane: Lane, now: float) -> float:
 
 
 def _bound(lane: Lane) -> float:
-    """How long a queue of a model may be without a turn."""
+    """Return the longest time, in seconds, that a queue of a model may have no turn."""
     others = sum(queue.busy for queue in lane.queues.values())
     least = RUNNING_SECONDS if lane.running else IDLE_SECONDS
     return max(least, USUAL_RUNS * lane.seconds * others)

@@ -1,4 +1,4 @@
-"""One process that answers: its models, its event loop, and the connections it is handed."""
+"""A worker process: its models, its event loop, and the connections that it is handed."""
 
 from __future__ import annotations
 
@@ -31,24 +31,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long it may take to finish what it has accepted, once it is told to stop.
+# The time to answer the requests in flight once the worker is told to stop.
 STOP_SECONDS = 10
-# Connections that are taken before what has been asked on others is answered.
+# The number of connections that are taken before requests on other connections are answered.
 AT_ONCE = 64
-# How much longer than the grace a worker goes on that nobody tells when that is over.
+# A worker that is not told when the grace is over stops this much later by itself.
 MARGIN_SECONDS = 1
-# How often it shows that it runs.
+# The interval at which a worker shows that it runs.
 BEAT_SECONDS = 0.2
 
 
 class Entrance(NamedTuple):
-    """Where a worker's connections come from, and what they have to pass."""
+    """The source of a worker's connections, and what they have to pass: tokens and TLS."""
 
     pair: socket.socket
-    """A descriptor comes for each (SCM_RIGHTS); its end is the end."""
+    """The worker's end of a socket pair; for each connection it receives a descriptor (SCM_RIGHTS).
+    When the other end is closed, the worker stops."""
     access: Access
     encrypted: Tls | None
-    """As the process that accepts has read them: their files may be broken by now."""
+    """The TLS context; like `access`, it was read by the supervisor, since files may be broken by
+    now."""
 
 
 def work(
@@ -58,28 +60,31 @@ def work(
     metrics: Metrics,
     member: Member,
 ) -> int:
-    """Load the models and answer connections until there is an end to them; the exit code.
+    """Load the models, answer connections until the supervisor closes the socket pair, and return.
 
-    SIGTERM is the beginning of that: the service is not ready any more, and answers on.  At SIGHUP
-    certificates, tokens and models are looked at again.
+    After SIGTERM the worker is not ready any more, and still answers.  On SIGHUP it reads
+    certificates, tokens and models again.
 
     Args:
-        settings: of the service.
-        entrance: where connections come from, and what they have to pass.
-        status: what the supervisor is told of this worker.
-        metrics: what counts in this process.
-        member: its part in what all workers serve.
+        settings: the settings of the service.
+        entrance: the source of connections, with tokens and TLS.
+        status: the numbers by which this worker tells the supervisor how it is.
+        metrics: the metrics of this process.
+        member: the worker's part in the generations that all workers serve.
+
+    Returns:
+        The exit code.
 
     Raises:
         SettingsError: the repository is missing or unreadable.
     """
     threading.Thread(target=_beat, args=(status,), name="beat", daemon=True).start()
-    # `wire.fast` lets sums of squares overflow; to say so once costs nothing, and at each of them
-    # would cost microseconds.
+    # `wire.quick` lets sums of squares overflow.  To allow it once costs nothing; to allow it
+    # around each sum would cost microseconds.
     np.seterr(over="ignore")
     allocator.share()
     app = create_app(settings, metrics, SharedLibrary(settings, member), entrance.access)
-    # In this process, and no earlier: no thread of the one that forked it is in it.
+    # Not before the fork, since a forked process has none of its parent's threads.
     app.extensions["triceps"].watch(settings.watch)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         front = Front(app, settings, runner.get_loop())
@@ -88,7 +93,7 @@ def work(
 
 
 def _beat(status: Status) -> None:
-    # In a thread of its own: a run that takes long is no reason to be taken for dead.
+    # In a thread of its own, so that a worker in a long run does not look dead.
     while True:
         status[BEAT] += 1
         time.sleep(BEAT_SECONDS)
@@ -101,7 +106,7 @@ async def _answer(front: Front, entrance: Entrance, status: Status, grace: float
 
     def drain() -> None:
         front.drain()
-        # Whoever accepts ends this sooner, by closing its end of the pair.
+        # The supervisor ends it sooner, by closing its end of the pair.
         loop.call_later(grace + MARGIN_SECONDS, stop.set)
 
     def look_again() -> None:
@@ -120,17 +125,17 @@ async def _answer(front: Front, entrance: Entrance, status: Status, grace: float
 
     def taken(task: asyncio.Task[Any]) -> None:
         tasks.discard(task)
-        # Who does not shake hands has never been a connection, which would have counted itself.
+        # A client that fails the TLS handshake never becomes a `Connection`, which would call this.
         if not task.cancelled() and task.exception() is not None:
             on_closed()
 
     def take() -> None:
-        # Not one at each look: the next may be some time from now, when a model is overrun.
+        # More than one per poll: with an overloaded model, the next poll may be some time away.
         with contextlib.suppress(BlockingIOError):
             for _ in range(AT_ONCE):
                 message, received, _, _ = socket.recv_fds(pair, 1, 1)
                 if not message:
-                    # The process that accepts is gone, and nothing will come any more.
+                    # The supervisor has closed its end, and no more connections will come.
                     loop.remove_reader(pair)
                     stop.set()
                     return
@@ -138,7 +143,7 @@ async def _answer(front: Front, entrance: Entrance, status: Status, grace: float
                 if received:
                     begin(received[0])
                 else:
-                    # The kernel has closed it: more files are open than were reckoned with.
+                    # The kernel has closed the connection: more files are open than expected.
                     on_closed()
                     log.error("a connection is lost, since no descriptor was free for it")
 

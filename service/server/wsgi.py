@@ -1,4 +1,4 @@
-"""A request through the Flask app: WSGI's view of it, and its answer as HTTP."""
+"""The WSGI adapter between the front and the Flask app: a request to an environ, an answer back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
 
 
 def call(app: Callable[..., Iterable[bytes]], request: Request) -> Answer:
-    """What `app` answers."""
+    """Answer a request by `app`."""
     chunks, status, headers = run_wsgi_app(app, _environ(request), buffered=True)
     content = b"".join(chunks)
     header_block = "".join(
@@ -37,16 +37,16 @@ def call(app: Callable[..., Iterable[bytes]], request: Request) -> Answer:
 
 
 def split(target: bytes) -> tuple[bytes, bytes]:
-    """The path that a target asks for, percent-decoded once, and its query as it came."""
+    """Return the path of a request target, percent-decoded once, and its query as it came."""
     if not target.startswith(b"/"):
-        # The absolute form, as to a proxy: its path is what is meant.
+        # The absolute form, as clients send it to a proxy; only its path matters here.
         target = target[target.find(b"/", target.find(b"://") + 3) :]
     path, _, query = target.partition(b"?")
     return unquote_to_bytes(path), query
 
 
 def _environ(request: Request) -> dict[str, Any]:
-    """PEP 3333's view of a request."""
+    """Return the WSGI environ of a request (PEP 3333)."""
     path, query = split(request.target)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method.decode("latin-1"),
@@ -69,7 +69,7 @@ def _environ(request: Request) -> dict[str, Any]:
         key = name.decode("latin-1").upper().replace("-", "_")
         if key == "CONTENT_TYPE":
             environ[key] = value.decode("latin-1")
-        # The body is here whole, whatever way its length was told.
+        # The body is complete by now, whichever of these headers gave its length.
         elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING") and b"_" not in name:
             environ[f"HTTP_{key}"] = value.decode("latin-1")
     return environ
