@@ -1,1 +1,1 @@
-"""The commands of `triceps`, one file each."""
+"""The commands of the program `triceps`, one file each."""

@@ -1,4 +1,4 @@
-"""`triceps alias`: names for versions, which a running service follows within moments."""
+"""`triceps alias`: names for versions; a running service notices a change within a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.repository.scan import ALIASES
 
 
 class CannotAliasError(TricepsError):
-    """The alias would name nothing that can serve."""
+    """The alias cannot be changed: its model or version does not exist, or cannot serve."""
 
 
 _EXAMPLE = (
@@ -36,11 +36,11 @@ _EXAMPLE = (
 def alias(
     model: str, name: str | None, version: str | None, models: Path | None, *, remove: bool
 ) -> None:
-    """Let the alias NAME of MODEL name VERSION, which answers at /models/MODEL/aliases/NAME.
+    """Point the alias NAME of MODEL to VERSION, which then answers at /models/MODEL/aliases/NAME.
 
-    Without NAME, list the aliases of MODEL.  A version that does not answer its own golden rows
-    is refused.  Where TRICEPS_POLICY is pinned, the alias stable is what serves as the model: to
-    roll back is to let it name an older version.
+    Without NAME, list the aliases of MODEL.  A version that does not reproduce its own golden rows
+    is refused.  If TRICEPS_POLICY is pinned, the version that the alias stable names serves as
+    MODEL: to roll back, point stable to an older version.
     """
     folder = open_folder(all_settings.load(models=models).models, model)
     if name is None:
@@ -64,14 +64,14 @@ def alias(
         elif before is None:
             message = f"{model} has no alias {name!r}{nearest(name, named)}. Available: "
             raise CannotAliasError(message + (", ".join(sorted(named)) or "none"))
-    click.echo(f"{model}, {name}: {_said(before)} → {_said(version)}")
+    click.echo(f"{model}, {name}: {_describe(before)} → {_describe(version)}")
 
 
 def open_folder(models: Path, model: str) -> Path:
-    """The folder of a model in a repository.
+    """Return the folder of a model in a repository.
 
     Raises:
-        CannotAliasError: there is no such model.
+        CannotAliasError: there is no model of that name.
     """
     folder = models / model
     if not NAME.fullmatch(model) or not versions(folder):
@@ -83,10 +83,10 @@ def open_folder(models: Path, model: str) -> Path:
 
 
 def _prove(folder: Path, version: str) -> None:
-    """See that a version is there, and would serve.
+    """Check that a version exists and can serve.
 
     Raises:
-        CannotAliasError: it is not, or would not.
+        CannotAliasError: it does not exist, or cannot serve.
     """
     there = [str(number) for number in versions(folder)]
     if version not in there:
@@ -98,7 +98,7 @@ def _prove(folder: Path, version: str) -> None:
 
 
 def why_refused(folder: Path) -> str | None:
-    """Why a version would not serve; `None` if it would."""
+    """Return the reason why the version in a folder cannot serve; `None` if it can."""
     from service.inference.model import Model
 
     try:
@@ -108,5 +108,5 @@ def why_refused(folder: Path) -> str | None:
     return None
 
 
-def _said(version: str | None) -> str:
+def _describe(version: str | None) -> str:
     return "none" if version is None else f"version {version}"

@@ -1,6 +1,6 @@
-"""`triceps health`: whether the service on this machine is ready, for a container's probe.
+"""`triceps health`: the readiness of the service on this machine, for a container's probe.
 
-Imports nothing that serves: a probe comes every few seconds, and pays for its start each time.
+The module imports nothing of the server, since a probe starts this program every few seconds.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 PATH = "/readyz"
 READY = 200
-# A service that takes longer for so little has no time for predictions either.
+# A service that needs longer than this for such a small page has no time for predictions either.
 SECONDS = 3
-# To listen on every address is to listen on this machine's own one too.
-_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where from, not where to listen
+# A service that listens on all addresses is asked on the loopback address.
+_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  looked up here, not listened on
 
 
 class NotHealthy(TricepsError):
-    """The service does not answer, or says itself that it is not ready."""
+    """The service does not answer, or answers that it is not ready."""
 
 
-_EXAMPLE = "\b\nExample:\n  triceps health && echo it may be asked\n  PORT=9000 triceps health\n"
+_EXAMPLE = "\b\nExample:\n  triceps health && echo ready for requests\n  PORT=9000 triceps health\n"
 
 
 @click.command(short_help="Ask the service whether it is ready.", epilog=_EXAMPLE)
 def health() -> None:
     """Ask the service that runs with these settings whether it is ready.
 
-    HOST and PORT say where, as they say it to `triceps serve`.  Ends with 0 if it is ready, and
-    with 1 and the reason if not.
+    The environment variables HOST and PORT say where, as for `triceps serve`.  The exit code is 0
+    if the service is ready; else it is 1, and the reason is printed.
     """
     _ask(all_settings.load())
     click.echo("ready")
@@ -48,7 +48,7 @@ def _ask(settings: Settings) -> None:
     """Return if the service is ready.
 
     Raises:
-        NotHealthy: it is not, or nothing answers there.
+        NotHealthy: the service is not ready, or does not answer.
     """
     host = _OWN.get(settings.host, settings.host)
     connection = _connect(host, settings)
@@ -63,7 +63,7 @@ def _ask(settings: Settings) -> None:
         raise NotHealthy(f"{where}: no answer within {SECONDS} s") from error
     except ConnectionRefusedError as error:
         raise NotHealthy(
-            f"{where}: nobody listens there; start `triceps serve` with the same HOST and PORT"
+            f"{where}: nothing listens there; start `triceps serve` with the same HOST and PORT"
         ) from error
     except OSError as error:
         raise NotHealthy(f"{where}: no answer: {error}") from error
@@ -78,7 +78,7 @@ def _ask(settings: Settings) -> None:
 def _connect(host: str, settings: Settings) -> HTTPConnection:
     if not settings.tls_certificate:
         return HTTPConnection(host, settings.port, timeout=SECONDS)
-    # Its certificate is for the name that others call it by; it is asked on its own machine.
+    # The certificate is for the host's public name, and this asks by the address on the machine.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -86,9 +86,9 @@ def _connect(host: str, settings: Settings) -> HTTPConnection:
 
 
 def _reason(status: int, body: bytes) -> str:
-    """What the service says is in the way."""
+    """Return the reason that the service gives for not being ready."""
     try:
-        said = json.loads(body)
-        return f"{said['status']}: {said['reason']}"
+        page = json.loads(body)
+        return f"{page['status']}: {page['reason']}"
     except (ValueError, KeyError, TypeError):
         return f"expected the page of `triceps serve`, received one with status {status}"

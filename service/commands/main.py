@@ -1,8 +1,8 @@
-"""The one program, `triceps`: a group of commands that other modules offer.
+"""The program `triceps`: a group of commands that other modules provide.
 
 Commands join through the entry-point group `triceps.commands`, so that `service` and `training`
-(and any other package) offer theirs without importing one another.  Only the module of the
-command that was asked for is imported: starting to serve must not wait for the rest.
+(and any other package) provide theirs without importing one another.  Only the module of the
+command that runs is imported, so that `triceps serve` does not wait for the imports of the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.errors import FAILED, INTERRUPTED, TricepsError, nearest, printable
 
 GROUP = "triceps.commands"
 DISTRIBUTION = "triceps"
-# What the machine says of a place to write to, and of the name of a file.
+# Errors of the system while writing, and errors about the name of a file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 _UNUSABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
@@ -29,20 +29,20 @@ _UNUSABLE = (
 
 
 class Commands(click.Group):
-    """The commands of the entry-point group, each imported when it is first looked at."""
+    """The commands of the entry-point group, each imported when it is first used."""
 
     @cached_property
     def entry_points(self) -> dict[str, metadata.EntryPoint]:
-        """By command name; sorted, so that the help is in order."""
-        found = metadata.entry_points(group=GROUP)
-        return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+        """The entry points by command name, sorted for the help text."""
+        entries = metadata.entry_points(group=GROUP)
+        return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name what there is; nothing is imported."""
+        """Return the names of all commands, without importing any."""
         return [*self.entry_points, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command, or stand in for it with the reason why it cannot be."""
+        """Import a command; if that fails, return a command that prints the reason."""
         entry = self.entry_points.get(cmd_name)
         if entry is None:
             return super().get_command(ctx, cmd_name)
@@ -54,14 +54,14 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Refuse an unknown command with the nearest right one."""
+        """Refuse an unknown command, and suggest the one with the most similar name."""
         name, names = args[0], self.list_commands(ctx)
         if name not in names and name.isidentifier():
             ctx.fail(f"No such command {name!r}{nearest(name, names) or '.'}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what goes wrong on purpose is one line on stderr, not a traceback."""
+        """Run a command; print an expected error as one line on stderr, without a traceback."""
         try:
             return super().invoke(ctx)
         except TricepsError as error:
@@ -82,7 +82,7 @@ class Commands(click.Group):
 
 
 def _fail(message: str, exit_code: int = FAILED) -> NoReturn:
-    """Leave with one line for the person who typed the command, and a code for their script."""
+    """Exit with one line for the user, and an exit code for scripts."""
     click.echo(f"{DISTRIBUTION}: {printable(message)}", err=True)
     raise click.exceptions.Exit(exit_code)
 
@@ -95,7 +95,7 @@ def _load(entry: metadata.EntryPoint) -> click.Command:
 
 
 def _unavailable(name: str, error: Exception) -> click.Command:
-    """A command that is listed, and says why it cannot run instead of running."""
+    """Return a command that is listed in the help and, when run, prints why it cannot run."""
     if isinstance(error, ModuleNotFoundError) and (extra := _extra_of(error)) is not None:
         hint, message = f"needs the {extra!r} extra", _missing(name, error, extra)
     else:
@@ -115,12 +115,12 @@ def _unavailable(name: str, error: Exception) -> click.Command:
 
 
 def _extra_of(error: ModuleNotFoundError) -> str | None:
-    """The smallest extra of this distribution that would bring the module that was not found."""
+    """Return the smallest extra of this distribution that provides the missing module, if any."""
     missing = (error.name or "").partition(".")[0]
-    needs = "\n".join(metadata.requires(DISTRIBUTION) or ())
-    found = re.findall(r"^([\w-]+).*\bextra == ['\"]([\w-]+)['\"]$", needs, re.MULTILINE)
-    extras = [extra for _, extra in found]
-    return min((extra for name, extra in found if name == missing), key=extras.count, default=None)
+    requirements = "\n".join(metadata.requires(DISTRIBUTION) or ())
+    pairs = re.findall(r"^([\w-]+).*\bextra == ['\"]([\w-]+)['\"]$", requirements, re.MULTILINE)
+    extras = [extra for _, extra in pairs]
+    return min((extra for name, extra in pairs if name == missing), key=extras.count, default=None)
 
 
 def _missing(command: str | None, error: ModuleNotFoundError, extra: str) -> str:

@@ -1,4 +1,4 @@
-"""`triceps prune`: remove old versions of a model, but for those that an alias names.
+"""`triceps prune`: the removal of old versions of a model, except those that an alias names.
 
 <models>/<name>/<version> ─ rename ─▶ <models>/<name>/.old-… ─▶ removed, where no reader looks
 """
@@ -20,7 +20,7 @@ from service.repository.publish import leftovers, versions
 
 
 class PruneError(TricepsError):
-    """A version cannot be removed; it is whole."""
+    """A version cannot be removed."""
 
 
 _EXAMPLE = (
@@ -35,20 +35,21 @@ _EXAMPLE = (
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="How many of the newest versions stay.",
+    help="The number of newest versions to keep.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 @click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
 def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
-    """Remove all versions of MODEL but the newest ones, and those that an alias names.
+    """Remove all versions of MODEL, except the newest ones and those that an alias names.
 
-    The newest version that answers its own golden rows stays too, if all that are newer do not.
-    Also removes what a publish that was killed left behind, if that is an hour old.
+    The newest version that reproduces its own golden rows always stays, even if it is not among
+    the newest.  Files that an interrupted command left behind are removed too, once they are an
+    hour old.
     """
     repository = all_settings.load(models=models).models
     folder = open_folder(repository, model)
     remove = "would remove" if dry_run else "removed"
-    # Nobody may point an alias at a version between the look at the aliases and its end.
+    # Locked, so that no alias can be pointed to a version that is about to be removed.
     with aliases.locked(folder) as named:
         there = [str(number) for number in versions(folder)]
         serves = (version for version in reversed(there) if why_refused(folder / version) is None)
@@ -70,10 +71,10 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a version, which is there as a whole until it is not there at all.
+    """Remove a version; until it is gone for readers, it is complete.
 
     Raises:
-        PruneError: it is not ours to remove.
+        PruneError: the system does not permit the removal.
     """
     hidden = folder.with_name(f".old-{uuid.uuid4().hex}")
     try:

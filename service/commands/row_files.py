@@ -1,7 +1,7 @@
-"""Rows of a file, one at a time: CSV columns or JSON values to instances that the wire reads.
+"""Files of rows, read one row at a time: CSV columns or JSON values to instances of a request.
 
-A CSV's columns are features (`age`, or `insurance.age`), values of an image or another tensor
-(`digit.0` … `digit.783`), such a row whole (`digit`, as JSON), or nothing of the model's.
+A CSV column is a feature (`age`, or `insurance.age`), a value of an image or another tensor
+(`digit.0` … `digit.783`), a whole row of a tensor (`digit`, as JSON), or not the model's at all.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
-# -Infinity, the longest that may be cut off and then is no value, with room.
+# The longest token that is no value if it is cut off is -Infinity; this leaves some room.
 _LONGEST_TOKEN = 16
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class RowsError(TricepsError):
-    """A file's rows cannot be read, or a row is not what the model takes."""
+    """The rows of a file cannot be read, or a row is not what the model takes."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands in its file, what the model gets, and what is passed through."""
+    """A row: its place in the file, the model's instance, and cells that are passed through."""
 
     place: str
     instance: Any
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class _Column:
-    """A CSV column that is the model's: a feature, the n-th value of a row, or a whole row."""
+    """A CSV column of the model: a feature, the n-th value of a row, or a whole row."""
 
     position: int
     entry: Input
@@ -56,23 +56,23 @@ class _Column:
 
     @cached_property
     def dtype(self) -> str:
-        """That of the values in it."""
+        """The dtype of the values in the column."""
         return dtypes(self.entry).get(str(self.step), self.entry.tensors[0].dtype)
 
 
 def read_csv(
     path: Path, file: IO[str], signature: Signature, needed: set[str]
 ) -> tuple[tuple[str, ...], Iterator[Row]]:
-    """A CSV's columns that are not the model's, and its rows.
+    """Return the names of a CSV's columns that are not the model's, and its rows.
 
     Args:
-        path: for messages.
-        file: opened with `newline=""`.
-        signature: of the model they are for.
-        needed: the inputs that the asked heads need.
+        path: the path of the file, for messages.
+        file: the file, opened with `newline=""`.
+        signature: the signature of the model that the rows are for.
+        needed: the inputs that the requested heads need.
 
     Raises:
-        RowsError: it is not CSV in UTF-8, or lacks the columns of an input that is needed.
+        RowsError: the file is not CSV in UTF-8, or lacks the columns of an input that is needed.
     """
     records = _records(path, cells.reader(file))
     place, names = next(records, ("", []))
@@ -90,7 +90,7 @@ def read_csv(
 
 
 def _records(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:
-    """Each record with its place; a blank line is one empty cell."""
+    """Yield each record with its place; a blank line is one empty cell."""
     try:
         for record in reader:
             yield f"{path}, line {reader.line_num}", record or [""]
@@ -136,12 +136,12 @@ def _columns(
                 f"{place}: expected columns of the input {name!r}, such as {_example(entry)!r}, "
                 f"received {', '.join(map(repr, header[:5])) or 'an empty file'}"
             )
-    # The values of a tensor go in by their numbers, in whatever order their columns stand.
+    # The values of a tensor are sorted by their numbers, whatever the order of their columns.
     return sorted(columns, key=lambda c: c.step if isinstance(c.step, int) else 0)
 
 
 def _check_once(place: str, header: list[str], columns: list[_Column]) -> None:
-    """Refuse two columns for one value: `age` and `insurance.age`, `digit` and `digit.0`."""
+    """Refuse two columns for one value, such as `age` and `insurance.age`."""
     seen: dict[str, dict[Step, str]] = {}
     for column in columns:
         name = header[column.position]
@@ -153,14 +153,14 @@ def _check_once(place: str, header: list[str], columns: list[_Column]) -> None:
 
 
 def _meanings(names: ColumnNames, name: str) -> Sequence[Meaning]:
-    """Return what a column may be: a row whole, features, or a value."""
+    """Return the possible meanings of a column: a whole row, features, or a value."""
     entry = names.inputs.get(name)
     whole = entry is not None and not entry.features
     return [(names.inputs[name], WHOLE)] if whole else names.meanings(name)
 
 
 def _example(entry: Input) -> str:
-    """Return a column that an input may have."""
+    """Return the name of a column that an input may have."""
     return full_name(entry, entry.feature_names[0]) if entry.features else entry.name
 
 
@@ -178,15 +178,15 @@ def _instance(record: list[str], columns: list[_Column]) -> dict[str, Any]:
 
 
 def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[Row]:
-    """The instances of a file: one after another (JSON Lines), in a list, or in a request's body.
+    """Yield the instances of a file: JSON Lines, a list, or the body of a request.
 
     Args:
-        path: of the file, for messages.
-        file: it, opened as text.
-        piece: the characters that are read at once, at least.
+        path: the path of the file, for messages.
+        file: the file, opened as text.
+        piece: the least number of characters to read at once.
 
     Raises:
-        RowsError: it is not JSON in UTF-8.
+        RowsError: the file is not JSON in UTF-8.
     """
     text = _Text(path, file, piece)
     try:
@@ -204,12 +204,12 @@ def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[
                 yield Row(place, value)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from error
-    except BadRequest as error:  # a key that stands twice in one object
+    except BadRequest as error:  # an object has a key twice
         raise RowsError(f"{path}, line {text.line}: {error}") from error
 
 
 def _json_values(text: _Text) -> Iterator[tuple[str, Any]]:
-    """The values of one list, or those that stand one after another; each with its place."""
+    """Yield the values of one list, or consecutive values, each with its place."""
     if text.peek() != "[":
         while text.peek():
             place = f"{text.path}, line {text.line}"
@@ -231,7 +231,7 @@ def _json_values(text: _Text) -> Iterator[tuple[str, Any]]:
 
 
 class _Text:
-    """A file's text, in memory from where the reader stands to as far as it had to look."""
+    """The text of a file, of which only the part that is being read is in memory."""
 
     def __init__(self, path: Path, file: IO[str], piece: int) -> None:
         self.path = path
@@ -243,7 +243,7 @@ class _Text:
         self._ended = False
 
     def peek(self) -> str:
-        """The next character that is no white space; none at the end."""
+        """Return the next character that is not white space; empty at the end."""
         while True:
             blank = _BLANK.match(self._text, self._position)
             self._go(blank.end() if blank else self._position)
@@ -252,34 +252,34 @@ class _Text:
             self._read()
 
     def skip(self) -> None:
-        """Go past the character that `peek` saw."""
+        """Skip the character that `peek` returned."""
         self._go(self._position + 1)
 
     def value(self) -> Any:
-        """The JSON value that begins here."""
+        """Read the JSON value that begins here."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self._text, self._position)
             except json.JSONDecodeError as error:
-                # What only lacks its end fails at the end; a string does where it began.
+                # An incomplete value fails at its end, and an incomplete string at its beginning.
                 cut_off = len(self._text) - error.pos < _LONGEST_TOKEN or "Unterm" in error.msg
                 if self._ended or not cut_off:
                     self._go(error.pos)
                     self.fail(error.msg[:1].lower() + error.msg[1:])
             except RecursionError:
                 self.fail("brackets are nested too deeply")
-            except ValueError:  # Python converts no longer ones
+            except ValueError:  # Python converts no integers of more digits
                 self.fail("a number has more than 4,300 digits")
             else:
-                # A number that ends where the text does, or has no more than `e+` behind it, may
-                # go on in the next piece.
+                # A number may go on in the next piece if the text ends right after it, or after
+                # `e+`.
                 if self._ended or len(self._text) - end > len("e+"):
                     self._go(end)
                     return value
             self._read()
 
     def fail(self, message: str) -> NoReturn:
-        """Raise what is wrong here."""
+        """Raise an error about this place in the file."""
         known = self.path.suffix.lower() in JSON_SUFFIXES
         hint = "" if known else " (rows that are a CSV come in a file whose name ends in .csv)"
         raise RowsError(f"{self.path}, line {self.line}: not JSON: {message}{hint}")
@@ -289,7 +289,7 @@ class _Text:
         self._position = position
 
     def _read(self) -> None:
-        # Twice as much each time, so that one huge value is not parsed over and over.
+        # Twice as much each time, so that a huge value is not parsed too often.
         piece = self._file.read(max(self._piece, len(self._text) - self._position))
         self._ended = not piece
         self._text, self._position = self._text[self._position :] + piece, 0

@@ -1,4 +1,4 @@
-"""`triceps serve`: the service on its own HTTP front, a process for each processor."""
+"""`triceps serve`: the service with its own HTTP server, by default one process per processor."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-# A worker computes in one thread, and rows of JSON are no work for BLAS: its threads would only
-# hold memory.  Read when numpy is imported.
+# A worker computes in one thread, and reading rows of JSON gives BLAS no work: its threads would
+# only hold memory.  The variable is read when numpy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from service import __version__
@@ -41,7 +41,7 @@ _EXAMPLE = (
 def serve(file: str | None, **flags: Any) -> None:
     """Serve every head of every model in a repository, or of one FILE.onnx."""
     if (system := platform.system()) != "Linux":
-        # No other system says how much memory is free, nor limits the process that tries a model.
+        # Triceps reads free memory, and limits the sandbox, in ways that only Linux offers.
         message = (
             f"operating system: expected Linux, received {system}; run the container (make image)"
         )
@@ -54,24 +54,24 @@ def serve(file: str | None, **flags: Any) -> None:
     from service.server.listening import listen
     from service.server.supervisor import Workers
 
-    # Before the first fork: whoever comes of it logs in the same way.
+    # Before the first fork, so that all processes log in the same way.
     logs.set_up()
     descriptors.raise_limit()
-    # Now, so that an error is one line; each worker begins with what is read of them.
+    # Read here, so that an error stops the command with one line; the workers inherit both.
     accessible = access.Access.open(settings.tokens_file)
     encrypted = tls.of(settings.tls_certificate, settings.tls_key)
     settings = replace(settings, workers=settings.workers or processors.available())
-    # No process loads a model that has not been tried in another.
+    # The keeper starts first: each model is tried in a sandbox before any process loads it.
     with sandbox.kept(settings.workers) as keeper:
         if settings.default_model and settings.default_model not in names:
-            # A view, perhaps, which only its file knows of; or a slip, which is better said now.
+            # It may be a view, of which only the file knows; a misspelled name is an error now.
             open_repository(settings.models, settings.default_model, settings.policy)
         with listen(settings) as listener:
             _greet(
                 settings, default_name(settings.default_model, names) or min(names, default=None)
             )
-            if (warned := access.warning(settings.host, settings.tokens_file)) is not None:
-                log.warning("%s", warned)
+            if (warning := access.warning(settings.host, settings.tokens_file)) is not None:
+                log.warning("%s", warning)
             code = Workers(settings, listener, keeper, accessible, encrypted).run()
     if code:
         raise click.exceptions.Exit(code)
@@ -83,7 +83,7 @@ def _greet(settings: Settings, default: str | None) -> None:
     url = f"{scheme}://{host}:{settings.port}"
     click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
     if default is not None:
-        # The shell of whoever has a token puts it there; here it is known by its hash alone.
+        # The user's shell has to fill in the token: the service knows only its hash.
         curl = "curl -s" + (' -H "Authorization: Bearer $TOKEN"' if settings.tokens_file else "")
         click.echo("Try it:")
         click.echo(

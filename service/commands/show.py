@@ -1,4 +1,4 @@
-"""`triceps show`: a model's signature, for a person."""
+"""`triceps show`: a model's signature as tables for people."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _EXAMPLE = "\b\nExample:\n  triceps show triceps\n  triceps show my_model.onnx\n
 @click.argument("model")
 @click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
 def show(model: str, models: Path | None) -> None:
-    """Print what MODEL takes and answers: its inputs, features, heads and labels.
+    """Print the signature of MODEL: its inputs, features, heads and labels.
 
-    MODEL is a name in the repository (triceps, triceps/2 for its version 2, triceps/stable for
-    what an alias names) or a path.
+    MODEL is a path, or a name in the repository: triceps, triceps/2 for version 2, or
+    triceps/stable for the version that the alias stable names.
     """
     from rich.console import Console
 
     from service.repository.named_model import open_model
 
     servable = open_model(model, models)
-    # Names are no markup: a feature may well be called `weight [kg]`.
+    # Without markup, since brackets in names are plain text: `weight [kg]`.
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(f"{servable.name}, version {servable.version}", style="bold")
     if servable.signature.tensor:
         console.print(printable(f"whole tensors, and no rows: {servable.signature.tensor}"))
     console.print(_inputs(servable), _heads(servable), sep="\n")
     for view, heads in servable.signature.models.items():
-        served = f"{view}: the heads {', '.join(heads)}, served by that name too"
-        console.print(printable(served))
+        text = f"{view}: the heads {', '.join(heads)}, served by that name too"
+        console.print(printable(text))
     console.print(printable(f"batching: {servable.model.batching}"), soft_wrap=True)
     if servable.signature.provenance:
         console.print(_provenance(dict(servable.signature.provenance)))
@@ -54,15 +54,15 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *cells: str) -> None:
-    """Add a row of what a file says: whoever made it does not drive the reader's terminal."""
+    """Add a row of texts from a file, escaped so that they cannot control the terminal."""
     table.add_row(*map(printable, cells))
 
 
 def _inputs(servable: Servable) -> Table:
     from service.wire.native.examples import dtype_of
 
-    what = _what(servable)
-    table = _table("Inputs", "input", "feature", "kind", what, "default", "seen in training")
+    unit = _unit(servable)
+    table = _table("Inputs", "input", "feature", "kind", unit, "default", "seen in training")
     for entry in servable.signature.inputs.values():
         for feature in entry.features:
             seen = ", ".join(feature.vocabulary or ()) or _seen(feature.statistics)
@@ -78,28 +78,27 @@ def _inputs(servable: Servable) -> Table:
     return table
 
 
-def _what(servable: Servable) -> str:
-    """What a tensor's shape is of."""
+def _unit(servable: Servable) -> str:
+    """Return the heading for shapes: those of a row, or of a whole tensor."""
     return "tensor" if servable.signature.tensor else "a row"
 
 
 def _seen(statistics: Any) -> str:
     if statistics is None:
         return ""
-    said = vars(statistics).items()
-    return ", ".join(f"{name} {value:.4g}" for name, value in said)
+    return ", ".join(f"{name} {value:.4g}" for name, value in vars(statistics).items())
 
 
 def _heads(servable: Servable) -> Table:
-    table = _table("Heads", "head", "kind", _what(servable), "labels", "needs")
+    table = _table("Heads", "head", "kind", _unit(servable), "labels", "needs")
     for head in servable.signature.heads.values():
         labels = ", ".join(head.labels or ())
         _add(table, head.name, head.kind, str(head.tensor), labels, ", ".join(head.inputs))
     return table
 
 
-def _provenance(said: dict[str, Any]) -> Table:
+def _provenance(provenance: dict[str, Any]) -> Table:
     table = _table("Made from", "what", "value")
-    for name, value in said.items():
+    for name, value in provenance.items():
         _add(table, name, str(value))
     return table

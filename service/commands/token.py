@@ -1,4 +1,4 @@
-"""`triceps token`: make a token, or take one back; a running service follows within a second."""
+"""`triceps token`: tokens for clients; a running service notices a change within a second."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from service.names import NAME, NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# By this, what looks for secrets that have got into code or logs knows one of ours.
+# By this prefix, scanners for leaked secrets recognize a token.
 PREFIX = "triceps_"
 VARIABLE = "TRICEPS_TOKENS_FILE"
 
 _HEAD = (
-    "# Who may ask: `triceps token` writes here, and a hash tells nobody the token.\n"
+    "# Tokens of clients, written by `triceps token`.  A token cannot be read from its hash.\n"
     f"{tokens.COUNT} = 0\n"
 )
 
@@ -49,13 +49,13 @@ _EXAMPLE = (
     *("--scope", "scopes"),
     multiple=True,
     type=click.Choice(SCOPES),
-    help="What it is for: predict (and all pages about models), admin (loading models) or metrics; "
-    "may be given several times.",
+    help="What the token permits: predict (and all pages about models), admin (loading models) or "
+    "metrics; may be given several times.",
 )
 @click.option(
     *("--model", "models"),
     multiple=True,
-    help="A model that it is for, if not for all; may be given several times.",
+    help="A model that the token is for, by default all; may be given several times.",
 )
 @click.option("--remove", is_flag=True, help="Remove the token NAME.")
 @click.option(
@@ -63,15 +63,15 @@ _EXAMPLE = (
     type=click.Path(dir_okay=False, path_type=Path),
     envvar=VARIABLE,
     required=True,
-    help=f"The file of tokens [{VARIABLE}].",
+    help=f"The tokens file [{VARIABLE}].",
 )
 def token(
     name: str, scopes: tuple[str, ...], models: tuple[str, ...], file: Path, *, remove: bool
 ) -> None:
-    """Make a token for the client NAME, and print it: this once, since only its hash is kept.
+    """Make a token for the client NAME, and print it once: the file keeps only its hash.
 
-    The client sends it as `Authorization: Bearer TOKEN`.  To replace one, make a second of another
-    name, and remove the first when nobody uses it any more.
+    The client sends it as `Authorization: Bearer TOKEN`.  To replace a token, make a second one
+    with another name, and remove the first when no client uses it any more.
     """
     if remove == bool(scopes) or (remove and models):
         raise click.UsageError("expected at least one --scope for NAME, or --remove, and not both")
@@ -85,13 +85,13 @@ def token(
         _change(file, lambda text: _without(text, name, file))
         click.echo(printable(f"{file}: {name} is removed"), err=True)
         return
-    made = PREFIX + secrets.token_urlsafe(32)
-    entry = Entry(name, sha256(made.encode()).digest(), frozenset(scopes), frozenset(models))
+    secret = PREFIX + secrets.token_urlsafe(32)
+    entry = Entry(name, sha256(secret.encode()).digest(), frozenset(scopes), frozenset(models))
     _change(file, lambda text: _with(text, entry, file))
     click.echo(
         printable(f"{file}: {name} is added; its token, which is not shown again:"), err=True
     )
-    click.echo(made)
+    click.echo(secret)
 
 
 def _check(name: str, where: str) -> None:
@@ -100,10 +100,10 @@ def _check(name: str, where: str) -> None:
 
 
 def _with(text: str, entry: Entry, file: Path) -> str:
-    """The text of a file of tokens with one more.
+    """Return the text of a tokens file with one more token.
 
     Raises:
-        TokensError: it has one of that name, or is not what it should be.
+        TokensError: the file has a token of that name already, or is not a valid tokens file.
     """
     entries = tokens.parse(text, str(file))
     if any(other.name == entry.name for other in entries):
@@ -115,18 +115,18 @@ def _with(text: str, entry: Entry, file: Path) -> str:
         f'name = "{entry.name}"',
         f'hash = "{HASHED}{entry.digest.hex()}"',
         *([f"models = {json.dumps(sorted(entry.models))}"] if entry.models else []),
-        # Last, since no table may be without: one that was cut off has lost them.
+        # Last, since every table needs scopes: a file that was cut off here is then invalid.
         f"scopes = {json.dumps(sorted(entry.scopes))}",
     ]
-    made = (text.rstrip("\n") + "\n" if text else _HEAD) + "\n" + "\n".join(table) + "\n"
-    return _holding(made, (*entries, entry), file)
+    changed = (text.rstrip("\n") + "\n" if text else _HEAD) + "\n" + "\n".join(table) + "\n"
+    return _checked(changed, (*entries, entry), file)
 
 
 def _without(text: str, name: str, file: Path) -> str:
-    """The text of a file of tokens without one; what stands above the next table is that one's.
+    """Return the text of a tokens file without one token; comments above the next table stay.
 
     Raises:
-        TokensError: it has none of that name, or is not what it should be.
+        TokensError: the file has no token of that name, or is not a valid tokens file.
     """
     entries = tokens.parse(text, str(file))
     names = [entry.name for entry in entries]
@@ -136,18 +136,18 @@ def _without(text: str, name: str, file: Path) -> str:
             f"{file}: there is no token {name!r}{nearest(name, names)}. Available: {available}"
         )
     index = names.index(name)
-    starts = [*(found.start() for found in HEADER.finditer(text)), len(text)]
+    starts = [*(match.start() for match in HEADER.finditer(text)), len(text)]
     if len(starts) == len(names) + 1:
         above = _comments_at_end(text[starts[index] : starts[index + 1]])
         text = (text[: starts[index]] + above + text[starts[index + 1] :]).rstrip("\n") + "\n"
-    return _holding(text, entries[:index] + entries[index + 1 :], file)
+    return _checked(text, entries[:index] + entries[index + 1 :], file)
 
 
 def _counted(text: str, count: int) -> str:
-    """The text with the number of its tokens in front."""
+    """Return the text of a tokens file with the number of its tokens brought up to date."""
     line = f"{tokens.COUNT} = {count}"
-    made, found = _COUNT.subn(line, text, count=1)
-    return made if found else f"{line}\n{text}"
+    changed, matches = _COUNT.subn(line, text, count=1)
+    return changed if matches else f"{line}\n{text}"
 
 
 def _comments_at_end(table: str) -> str:
@@ -158,11 +158,11 @@ def _comments_at_end(table: str) -> str:
     return "".join(lines[own:]).lstrip("\n")
 
 
-def _holding(text: str, entries: tuple[Entry, ...], file: Path) -> str:
-    """See that a text that was put together without a parser means what it should.
+def _checked(text: str, entries: tuple[Entry, ...], file: Path) -> str:
+    """Check that an edited text parses to `entries`, since it was edited without a TOML parser.
 
     Raises:
-        TokensError: it does not; so it was written in an unusual way.
+        TokensError: it does not, since the file is written in an unusual way.
     """
     text = _counted(text, len(entries))
     with contextlib.suppress(TokensError):
@@ -173,17 +173,17 @@ def _holding(text: str, entries: tuple[Entry, ...], file: Path) -> str:
 
 
 def _change(file: Path, edit: Callable[[str], str]) -> None:
-    """Replace what a file has by what `edit` makes of that; of two at once, one waits.
+    """Replace the text of a file by what `edit` makes of it; two changes at once take turns.
 
     Raises:
-        TokensError: it cannot be read or written.
+        TokensError: the file cannot be read or written.
     """
     try:
-        # Where it is a link, what it leads to is replaced, and the link stays.
+        # If the file is a link, its target is replaced, and the link stays.
         path = file.resolve()
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            # Some network file systems lock no folder: there, two at once may lose one change.
+            # Some network file systems cannot lock a folder: there, one of two changes may be lost.
             with contextlib.suppress(OSError):
                 fcntl.flock(folder, fcntl.LOCK_EX)
             before = path.read_text("utf-8") if files.replaceable(path) else ""
@@ -196,7 +196,7 @@ def _change(file: Path, edit: Callable[[str], str]) -> None:
         raise TokensError(f"{file}: cannot be changed: {error.strerror or error}") from error
     except files.FileError as error:
         raise TokensError(str(error)) from error
-    except RuntimeError as error:  # Python 3.11's word for it
+    except RuntimeError as error:  # so Python 3.11 reports a loop of links
         raise TokensError(f"{file}: cannot be changed: links that lead in a circle") from error
     except UnicodeDecodeError as error:
         raise TokensError(f"{file}: expected TOML, which is UTF-8, received other bytes") from error

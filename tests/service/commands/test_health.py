@@ -153,7 +153,7 @@ def test_nobody_there_is_one_with_a_way_out():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
 
-    reason = "nobody listens there; start `triceps serve` with the same HOST and PORT"
+    reason = "nothing listens there; start `triceps serve` with the same HOST and PORT"
     assert ask(PORT=port) == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
 
 

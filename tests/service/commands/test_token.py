@@ -56,7 +56,7 @@ def test_a_token_is_made_and_opens_what_it_was_made_for(run):
     assert made not in text
     assert made.removeprefix("triceps_") not in text
     assert text == (
-        "# Who may ask: `triceps token` writes here, and a hash tells nobody the token.\n"
+        "# Tokens of clients, written by `triceps token`.  A token cannot be read from its hash.\n"
         "count = 1\n"
         "\n"
         "[[tokens]]\n"
