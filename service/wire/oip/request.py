@@ -1,8 +1,8 @@
-"""What the JSON of an inference request says ($inference_request of inference_rest.md).
+"""The reader of the JSON of an inference request ($inference_request of inference_rest.md).
 
     an object ─▶ Plan: the heads, the tensors in the JSON, and the places of those that are bytes
 
-Everything that is wrong with it is noted, each by its place.
+It notes every mistake in the JSON with its place.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ DATATYPES = {
     "float64": "FP64",
     **{dtype: dtype.upper() for dtype in RANGES},
 }
-"""By dtype, its name here (Tensor Data Types of the specification)."""
+"""For each dtype, its name in the protocol (Tensor Data Types of the specification)."""
 
-# KServe's client and Triton's own examples repeat the model, which the path has named already.
+# KServe's client and Triton's own examples repeat the model, although the path names it.
 KEYS = ("id", "inputs", "outputs", "parameters", "model_name", "model_version")
 INPUT_KEYS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_KEYS = ("name", "parameters")
 _SHARED_MEMORY = "shared_memory_"
-# Past so many inputs or outputs for each that there is, they are not gone through.
+# The entries for each input or output that exists; a longer list is refused unread.
 _MOST_NAMED = 64
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An output that was asked for: as bytes or as JSON, and as its best classes if any."""
+    """A requested output, as bytes or as JSON; with `classes`, only its best classes, as texts."""
 
     head: str
     binary: bool
@@ -59,7 +59,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Query:
-    """A decoded request; its `timeout` is in seconds."""
+    """A decoded request: arrays by tensor, and the wanted outputs; `timeout` is in seconds."""
 
     arrays: Mapping[str, NDArray[Any]]
     heads: tuple[str, ...]
@@ -71,17 +71,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a JSON says: what was asked, but for the tensors that are bytes, and those."""
+    """The content of the JSON: a request without its binary tensors, and the places of these."""
 
     asked: Query
     pieces: tuple[binary.Piece, ...]
 
 
 class Known:
-    """A signature, by tensor."""
+    """The facts of a signature that requests need, by tensor."""
 
     def __init__(self, signature: Signature) -> None:
-        """Work out what is asked of it for each request."""
+        """Collect the facts once for all requests."""
         self.heads = signature.heads
         self.every = signature.head_names
         self.tensors = tensors.by_name(signature)
@@ -90,28 +90,28 @@ class Known:
         self._by_all = tensors.needed(signature, self.every)
 
     def needed(self, heads: tuple[str, ...]) -> tuple[str, ...]:
-        """The tensors that at least one of some heads reads."""
+        """Return the names of the input tensors that at least one of `heads` depends on."""
         return self._by_all if heads == self.every else tensors.needed(self._signature, heads)
 
 
-def plan(known: Known, said: dict[str, Any], *, whole: bool) -> Plan:
-    """What a JSON says.
+def plan(known: Known, value: dict[str, Any], *, whole: bool) -> Plan:
+    """Interpret the JSON of a request.
 
     Args:
-        known: the signature that it asks.
-        said: the JSON; numbers in it may be flat arrays already, in the graph's dtypes.
-        whole: whether it is all of the body, so that no tensor may follow as bytes.
+        known: the facts of the signature.
+        value: the parsed JSON; numbers in it may already be flat arrays in the graph's dtypes.
+        whole: whether the JSON is the whole body, so that no tensor may follow as bytes.
 
     Raises:
-        BadRequest: with everything that is wrong with it.
+        BadRequest: the JSON has mistakes; the error has all of them.
         ValueError: an array has more or fewer numbers than its shape.
     """
     notes = Notes()
-    refuse_unknown(said, "key", KEYS, "", notes)
-    name = said.get("id")
+    refuse_unknown(value, "key", KEYS, "", notes)
+    name = value.get("id")
     if name is not None and not fits(name, "string"):
         notes.add("id", "text", show(name))
-    parameters = _parameters(said, "", notes)
+    parameters = _parameters(value, "", notes)
     for reserved in parameters:
         if reserved == "headers" or reserved.startswith("triton_"):
             expected = "other names than headers and triton_…, which Triton keeps for itself"
@@ -119,9 +119,9 @@ def plan(known: Known, said: dict[str, Any], *, whole: bool) -> Plan:
     timeout = parameters.get("timeout")
     if timeout is not None and not is_whole(timeout, 1):
         notes.add("parameters.timeout", "a whole number of microseconds, from 1", show(timeout))
-    wanted = _read_outputs(known, said, parameters, notes)
+    wanted = _read_outputs(known, value, parameters, notes)
     heads = tuple(output.head for output in wanted)
-    arrays, pieces = _read_inputs(known, said, known.needed(heads), notes)
+    arrays, pieces = _read_inputs(known, value, known.needed(heads), notes)
     if whole and pieces:
         at = f"{pieces[0].at.removesuffix('.data')}.parameters.binary_data_size"
         notes.add(at, f"a header {binary.LENGTH} that says where the JSON ends", "none")
@@ -131,15 +131,15 @@ def plan(known: Known, said: dict[str, Any], *, whole: bool) -> Plan:
 
 
 def _parameters(holder: Mapping[str, Any], at: str, notes: Notes) -> Mapping[str, Any]:
-    """The parameters of a request, an input or an output: texts, numbers and booleans."""
-    given = holder.get("parameters")
-    if given is None:
+    """Return the parameters of a request, an input or an output: texts, numbers and booleans."""
+    parameters = holder.get("parameters")
+    if parameters is None:
         return {}
     at = f"{at}.parameters".removeprefix(".")
-    if not isinstance(given, dict):
-        notes.add(at, "an object", show(given))
+    if not isinstance(parameters, dict):
+        notes.add(at, "an object", show(parameters))
         return {}
-    for name, value in given.items():
+    for name, value in parameters.items():
         if not isinstance(value, (str, int)) and not (
             type(value) is float and math.isfinite(value)
         ):
@@ -147,7 +147,7 @@ def _parameters(holder: Mapping[str, Any], at: str, notes: Notes) -> Mapping[str
         elif name.startswith(_SHARED_MEMORY):
             received = "shared memory, which is not served"
             notes.add(f"{at}{key(name)}", "tensors in the bodies", received)
-    return given
+    return parameters
 
 
 def _flag(parameters: Mapping[str, Any], name: str, at: str, notes: Notes) -> bool | None:
@@ -161,7 +161,7 @@ def _flag(parameters: Mapping[str, Any], name: str, at: str, notes: Notes) -> bo
 def _name(
     entry: Mapping[str, Any], names: Collection[str], seen: Collection[str], at: str, notes: Notes
 ) -> str | None:
-    """The name of an input or an output; `None` where it is none, or stands there again."""
+    """Return the name of an input or an output; `None` if it is unknown or repeated."""
     name = entry.get("name", MISSING)
     if not isinstance(name, str) or name not in names:
         close = nearest(name, names) if isinstance(name, str) and not notes.full else ""
@@ -174,38 +174,38 @@ def _name(
 
 
 def _entries(
-    said: Mapping[str, Any], what: str, keys: Collection[str], known: Collection[str], notes: Notes
+    value: Mapping[str, Any], what: str, keys: Collection[str], known: Collection[str], notes: Notes
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """The objects in a list of inputs or outputs, with the path of each."""
-    listed = said.get(what, MISSING)
+    """Return the objects in a list of inputs or outputs, with the path of each."""
+    listed = value.get(what, MISSING)
     if not isinstance(listed, list):
         notes.add(what, f"a list of {what}: {listing(known)}", shown(listed))
         return []
     if len(listed) > _MOST_NAMED * len(known):
         notes.add(what, f"each of {listing(known)} once", show(listed))
         return []
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    entries: list[tuple[str, Mapping[str, Any]]] = []
     for i, entry in enumerate(listed):
         at = f"{what}[{i}]"
         if isinstance(entry, dict):
             refuse_unknown(entry, "key", keys, at, notes)
-            found.append((at, entry))
+            entries.append((at, entry))
         else:
             notes.add(at, f"an object of {', '.join(keys)}", show(entry))
-    return found
+    return entries
 
 
 def _read_outputs(
-    known: Known, said: Mapping[str, Any], parameters: Mapping[str, Any], notes: Notes
+    known: Known, value: Mapping[str, Any], parameters: Mapping[str, Any], notes: Notes
 ) -> tuple[Wanted, ...]:
-    """The outputs that are asked for, or all where none is named."""
+    """Return the requested outputs, or all outputs if the request names none."""
     default = _flag(parameters, "binary_data_output", "", notes)
-    found: dict[str, tuple[str, Wanted]] = {}
-    if said.get("outputs") in (None, []):
-        found = {head: ("outputs", Wanted(head, bool(default))) for head in known.every}
+    outputs: dict[str, tuple[str, Wanted]] = {}
+    if value.get("outputs") in (None, []):
+        outputs = {head: ("outputs", Wanted(head, bool(default))) for head in known.every}
     else:
-        for at, entry in _entries(said, "outputs", _OUTPUT_KEYS, known.every, notes):
-            name = _name(entry, known.every, found, at, notes)
+        for at, entry in _entries(value, "outputs", _OUTPUT_KEYS, known.every, notes):
+            name = _name(entry, known.every, outputs, at, notes)
             own = _parameters(entry, at, notes)
             flag = _flag(own, "binary_data", at, notes)
             classes = own.get("classification")
@@ -217,13 +217,13 @@ def _read_outputs(
             elif classes is not None:
                 _check_classes(classes, known.heads[name], at, notes)
             in_bytes = bool(default if flag is None else flag)
-            found[name] = at, Wanted(name, in_bytes, classes or 0)
-    for at, output in found.values():
+            outputs[name] = at, Wanted(name, in_bytes, classes or 0)
+    for at, output in outputs.values():
         dtype = known.heads[output.head].tensor.dtype
         if dtype == "float16" and not output.binary and not output.classes:
             expected = f"binary_data for {output.head}, which is FP16 and has no form in JSON"
             notes.add(at, expected, "no such parameter")
-    return tuple(output for _, output in found.values())
+    return tuple(output for _, output in outputs.values())
 
 
 def _check_classes(classes: Any, head: Head, at: str, notes: Notes) -> None:
@@ -235,14 +235,14 @@ def _check_classes(classes: Any, head: Head, at: str, notes: Notes) -> None:
 
 
 def _read_inputs(
-    known: Known, said: Mapping[str, Any], needed: tuple[str, ...], notes: Notes
+    known: Known, value: Mapping[str, Any], needed: tuple[str, ...], notes: Notes
 ) -> tuple[dict[str, NDArray[Any]], tuple[binary.Piece, ...]]:
-    """The tensors in the JSON that are needed, and those that are to follow it."""
+    """Return the needed tensors that are in the JSON, and those that follow it as bytes."""
     arrays: dict[str, NDArray[Any]] = {}
     pieces = []
     seen: dict[str, str] = {}
     first: tuple[str, int] | None = None
-    for at, entry in _entries(said, "inputs", INPUT_KEYS, known.tensors, notes):
+    for at, entry in _entries(value, "inputs", INPUT_KEYS, known.tensors, notes):
         name = _name(entry, known.tensors, seen, at, notes)
         parameters = _parameters(entry, at, notes)
         if name is None:
@@ -269,10 +269,10 @@ def _read_inputs(
             kept = name if name in needed else ""
             pieces.append(binary.Piece(kept, size, tensor.dtype, shape, f"{at}.data"))
         else:
-            found = values_of(entry, wanted, f"{at}.data", notes)
-            if name in needed and found is not None:
-                arrays[name] = found
+            array = values_of(entry, wanted, f"{at}.data", notes)
+            if name in needed and array is not None:
+                arrays[name] = array
     missing = [name for name in needed if name not in seen]
-    if missing and isinstance(said.get("inputs"), list):
+    if missing and isinstance(value.get("inputs"), list):
         notes.add("inputs", f"all of {listing(needed)}", f"no {listing(missing)}")
     return arrays, tuple(pieces)
