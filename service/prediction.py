@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from service.repository.loader import Servable
     from service.run import Part
     from service.settings import Settings
-    from service.wire.dialect import Asked, Codec, Dialect
+    from service.wire.dialect import Codec, Dialect, Query
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +262,7 @@ class Prediction:
     """One request for a prediction, from its admission to its answer; an executor's `Asker`."""
 
     __slots__ = (
-        *("_came", "_deadline", "_decoded", "_decoded_at", "_held", "_pipeline", "_received"),
+        *("_came", "_deadline", "_decoded_at", "_held", "_pipeline", "_query", "_received"),
         *("exchange", "route"),
     )
 
@@ -319,9 +319,9 @@ class Prediction:
             and not compressed
             and headers.get(b"content-type") == b"application/json"
         ):
-            decoded = codec.attempt(body)
-            if decoded is not None:
-                self._submit(decoded)
+            query = codec.attempt(body)
+            if query is not None:
+                self._submit(query)
                 return
         self._decode_apart()
 
@@ -331,11 +331,11 @@ class Prediction:
 
         def decode() -> tuple[Any, int]:
             body = self._plain_body() if exchange.is_open() else b""
-            decoded = limits.read(self.route.codec.decode, body, exchange.header)
-            size = limits.held(decoded.arrays)
+            query = limits.read(self.route.codec.decode, body, exchange.header)
+            size = limits.held(query.arrays)
             if b"content-encoding" in exchange.headers:
                 size += len(body)
-            return decoded, size
+            return query, size
 
         self._pipeline.executor.apart(len(exchange.body), decode, self._submit_large)
 
@@ -348,9 +348,9 @@ class Prediction:
             if isinstance(result, Exception):
                 self._answer_error(result)
                 return
-            decoded, size = result
+            query, size = result
             self._hold(size)
-            self._submit(decoded)
+            self._submit(query)
         except Exception as error:  # noqa: BLE001  as in `begin`
             self._answer_error(error)
 
@@ -365,32 +365,32 @@ class Prediction:
             self.route.dialect.reads,
         )
 
-    def _submit(self, decoded: Asked) -> None:
+    def _submit(self, query: Query) -> None:
         """Have the executor run a decoded request.
 
         Raises:
             RequestError: it cannot be run, or not now.
         """
         route, pipeline, exchange = self.route, self._pipeline, self.exchange
-        lane, arrays = route.lane, decoded.arrays
-        self._decoded = decoded
+        lane, arrays = route.lane, query.arrays
+        self._query = query
         self._decoded_at = perf_counter()
-        self._deadline = (self._came or self._received) + self._seconds(decoded)
+        self._deadline = (self._came or self._received) + self._seconds(query)
         if lane.wait > pipeline.queue and (
             lane.requests >= LEAST_WAITING or limits.rows_of(arrays) >= LEAST_WAITING
         ):
             # The queue has grown since the request was admitted, or it has more rows than one.
             raise pipeline.too_busy(route)
         if len(exchange.body) > route.safe_bytes or self._held:
-            limits.check_rows(arrays, decoded.heads, route.servable.signature)
-        pipeline.executor.submit(lane, route.servable.name, decoded.heads, arrays, self)
+            limits.check_rows(arrays, query.heads, route.servable.signature)
+        pipeline.executor.submit(lane, route.servable.name, query.heads, arrays, self)
 
-    def _seconds(self, decoded: Any) -> float:
+    def _seconds(self, query: Any) -> float:
         """Return the time that the request has: its own, or that of the settings."""
         header = self.exchange.headers.get(_TIMEOUT)
         if header is not None:
             return deadline.parse(header)
-        seconds: float | None = decoded.timeout if self.route.dialect.timed else None
+        seconds: float | None = query.timeout if self.route.dialect.timed else None
         return self._pipeline.timeout if seconds is None else seconds
 
     def wanted(self) -> bool:
@@ -426,7 +426,7 @@ class Prediction:
             if result.end - result.start > route.rows_at_once:
                 self._encode_apart(result, run_at)
                 return
-            reply = route.codec.encode(self._decoded, result)
+            reply = route.codec.encode(self._query, result)
             content, lines = encode_reply(reply, self.exchange.headers)
             encoded_at = self._answer(result, run_at, content, lines)
         except Exception as error:  # noqa: BLE001  as in `begin`
@@ -442,7 +442,7 @@ class Prediction:
 
         def encode() -> tuple[bytes, bytes]:
             with limits.turn(size):
-                reply = self.route.codec.encode(self._decoded, rows)
+                reply = self.route.codec.encode(self._query, rows)
                 return encode_reply(reply, self.exchange.headers)
 
         def answer(result: Any) -> None:
@@ -460,7 +460,7 @@ class Prediction:
         """Count the request and answer it; return when its answer was encoded."""
         encoded_at, exchange = perf_counter(), self.exchange
         times = (self._received, self._decoded_at, rows.run, run_at, encoded_at)
-        self.route.meter.answered(times, self._decoded.imputed)
+        self.route.meter.answered(times, self._query.imputed)
         if exchange.headers.get(_ASK_TIMING) == b"1":
             lines += b"server-timing: %s\r\n" % server_timing(times).encode()
         lines += exchange.common()

@@ -1,6 +1,6 @@
 """The interface of a dialect: how it reads requests, and writes answers and errors.
 
-    bytes ─ reader(signature) ─▶ Asked ─ (the model) ─▶ arrays by head ─ encode ─▶ Reply
+    bytes ─ reader(signature) ─▶ Query ─ (the model) ─▶ arrays by head ─ encode ─▶ Reply
 
 A `Codec` is the fastest decoder and encoder of a dialect for one version of a model.
 
@@ -26,7 +26,7 @@ Header = Callable[[str], str]
 """A function that returns a request header by its name, in any case; empty if it is absent."""
 
 
-class Asked(Protocol):
+class Query(Protocol):
     """A decoded request: arrays by tensor, [rows, …] in the graph's dtypes, and requested heads."""
 
     @property
@@ -50,7 +50,7 @@ class Reply(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Reader = Callable[[bytes, Header], Asked]
+Reader = Callable[[bytes, Header], Query]
 
 
 class Encode(Protocol):
@@ -58,7 +58,7 @@ class Encode(Protocol):
 
     def __call__(
         self,
-        asked: Any,
+        query: Any,
         name: str,
         version: str,
         signature: Signature,
@@ -67,7 +67,7 @@ class Encode(Protocol):
         """Return the reply to a request that the reader of the same dialect decoded.
 
         Args:
-            asked: the decoded request.
+            query: the decoded request.
             name: the name of the model or view that answers.
             version: the version of that model.
             signature: the signature of the model or view.
@@ -81,7 +81,7 @@ class Codec(NamedTuple):
     decode: Reader
     encode: Callable[[Any, Part], Reply]
     """Returns the reply to a request that `decode` returned, from its part of a run."""
-    attempt: Callable[[bytes], Asked | None] | None = None
+    attempt: Callable[[bytes], Query | None] | None = None
     """Decodes a large body in a millisecond or two if it is regular; otherwise returns `None`."""
 
 
@@ -127,7 +127,7 @@ class Dialect:
         if fast is not None:
             return fast
 
-        def encode(asked: Any, part: Part) -> Reply:
-            return self.encode(asked, name, version, signature, part.outputs())
+        def encode(query: Any, part: Part) -> Reply:
+            return self.encode(query, name, version, signature, part.outputs())
 
         return Codec(self.reader(signature), encode)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Signature
-    from service.wire.dialect import Asked, Header, Reader
+    from service.wire.dialect import Header, Query, Reader
 
 # Bytes of a body that the event loop reads, whatever they contain: some milliseconds at worst.
 AT_ONCE = 2**16
@@ -51,7 +51,7 @@ def is_huge(size: int) -> bool:
     return size > QUICK
 
 
-def read(reader: Reader, body: bytes, header: Header) -> Asked:
+def read(reader: Reader, body: bytes, header: Header) -> Query:
     """Decode a body with `reader`; a large body waits for its turn.
 
     Raises:

@@ -86,7 +86,7 @@ def _read_alone(known: Known, body: bytes) -> Query:
 
 def _fill(header_plan: Plan, body: bytes, start: int) -> Query:
     """Return the request of a plan, with the tensors that follow as bytes from `start` on."""
-    pieces, query = header_plan.pieces, header_plan.asked
+    pieces, query = header_plan.pieces, header_plan.query
     total = sum(piece.size for piece in pieces)
     if total != len(body) - start:
         expected = f"{count(total, 'byte')} after the JSON, the sum of binary_data_size"
@@ -113,7 +113,7 @@ def _plan_header(known: Known, inference_header: bytes) -> Plan:
 def _read_json(known: Known, body: bytes, header: Header) -> Query:
     """Return the request of a body that is only JSON."""
     try:
-        return plan(known, quick.parse(body, known.tensors), whole=True).asked
+        return plan(known, quick.parse(body, known.tensors), whole=True).query
     except _UNSURE:
         pass
     try:
@@ -123,7 +123,7 @@ def _read_json(known: Known, body: bytes, header: Header) -> Query:
             # Most likely there are tensors after the JSON, and no header says where they begin.
             raise wrong(binary.LENGTH, "the bytes of the JSON", "no such header") from error
         raise
-    return plan(known, value, whole=True).asked
+    return plan(known, value, whole=True).query
 
 
 def encode_error(error: RequestError) -> Reply:

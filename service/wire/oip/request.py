@@ -73,7 +73,7 @@ class Query:
 class Plan:
     """The content of the JSON: a request without its binary tensors, and the places of these."""
 
-    asked: Query
+    query: Query
     pieces: tuple[binary.Piece, ...]
 
 
