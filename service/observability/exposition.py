@@ -21,7 +21,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service import __version__
-from service.observability.shared_memory import CONNECTIONS, FAMILIES, PID, STARTS
+from service.observability.families import FAMILIES
+from service.observability.shared_memory import CONNECTIONS, PID, STARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

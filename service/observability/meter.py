@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from service.observability.families import ROWS, SECONDS
 from service.observability.head_counts import MAX_VALUES, HeadCounts
 from service.observability.notes import take
-from service.observability.shared_memory import ROWS, SECONDS
 from service.observability.timing import STAGES
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily
 
+from service.observability.families import FAMILIES
 from service.observability.meter import Meter
-from service.observability.shared_memory import CONNECTIONS, FAMILIES, STARTS, SharedNumbers
+from service.observability.shared_memory import CONNECTIONS, STARTS, SharedNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence, Sized

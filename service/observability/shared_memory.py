@@ -10,7 +10,6 @@ import mmap
 import os
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from logging import getLogger
 from time import sleep
@@ -18,12 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    SummaryMetricFamily,
-)
+
+from service.observability.families import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,94 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = getLogger(__name__)
-
-SECONDS = (
-    *(50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3),
-    *(10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5),
-)
-ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
-
-
-@dataclass(frozen=True)
-class Family:
-    """A metric: the series that differ only in the values of their labels."""
-
-    name: str
-    made_by: type[
-        CounterMetricFamily | GaugeMetricFamily | SummaryMetricFamily | HistogramMetricFamily
-    ]
-    about: str
-    labels: tuple[str, ...]
-    bounds: tuple[float, ...] = ()
-
-    @property
-    def width(self) -> int:
-        """The count of numbers in a series; a histogram has one per bucket, and their sum."""
-        if self.made_by in {CounterMetricFamily, GaugeMetricFamily}:
-            return 1
-        return 2 if self.made_by is SummaryMetricFamily else len(self.bounds) + 2
-
-
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family(
-            "requests",
-            CounterMetricFamily,
-            "Requests by the status of their answer; 499 means that the client had closed the "
-            'connection before.  A request that is no prediction has the dialect "other" and no '
-            "model.  Numbers of workers other than the one that answers this request are at most "
-            "a second old, here and in all metrics below.  Under triceps serve, all workers are "
-            "counted; under another WSGI server, each process counts and reports only its own "
-            "requests.",
-            ("model", "version", "dialect", "status"),
-        ),
-        Family("rows", CounterMetricFamily, "Rows that were run.", ("model", "version")),
-        Family(
-            "batch_rows",
-            HistogramMetricFamily,
-            "Rows in a run, from all requests that it answered.",
-            ("model", "version"),
-            ROWS,
-        ),
-        Family(
-            "stage_seconds",
-            HistogramMetricFamily,
-            "Time that requests answered with 200 spent in decode, queue, run (of all rows that "
-            "ran together) and encode.",
-            ("model", "version", "stage"),
-            SECONDS,
-        ),
-        Family(
-            "head_labels",
-            CounterMetricFamily,
-            "Rows to which a head gave a label; a multilabel head may give several to a row.",
-            ("model", "version", "head", "label"),
-        ),
-        Family(
-            "head_score",
-            SummaryMetricFamily,
-            "Scores of a head, one per row: the score of the likeliest label for a multiclass "
-            "head; else the mean of the row's values, if there are several.  NaN and infinity are "
-            "left out.",
-            ("model", "version", "head"),
-        ),
-        Family(
-            "imputed",
-            CounterMetricFamily,
-            "Missing values that were replaced by the feature's default.",
-            ("model", "version", "feature"),
-        ),
-        Family(
-            "queue_seconds",
-            GaugeMetricFamily,
-            "Seconds of work that wait for a model, at its recent speed; or the time for which "
-            "requests have waited without any run, if that is longer.  The maximum over the "
-            "workers.",
-            ("model",),
-        ),
-    )
-}
 
 _HEADER = 64
 _NAMES = 4 * 2**20
