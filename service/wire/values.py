@@ -1,8 +1,8 @@
-"""JSON values to arrays, checked value by value where anything is amiss.
+"""Conversion of JSON values to arrays, with checks that find every mistake.
 
-    one input's rows ─▶ lists of the right length ─▶ values of the right kind ─▶ arrays by tensor
+    rows of an input ─▶ lists of the right length ─▶ values of the right type ─▶ arrays by tensor
 
-Nothing is converted that was not said: no text to a number, no true to 1, no 1.7 to 1.
+No value is converted to another one: no text to a number, no true to 1, no 1.7 to 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from service.signature import Feature, Input, Tensor
 
 MISSING: Any = object()
-"""Stands for a value that a row does not have; `null` is `None`."""
+"""The mark of a value that a row does not have; `null` is `None`."""
 
 # What a message calls a value of a dtype, and the JSON types that are one.
 _NOUNS: dict[str, tuple[str, tuple[type, ...]]] = {
@@ -34,7 +34,10 @@ _DEEPEST = 8
 
 
 class Rows(NamedTuple):
-    """One input's rows: a JSON value each, or `MISSING`, and the path of the i-th in the body."""
+    """The rows of an input, each a JSON value or `MISSING`, and the function that returns a path.
+
+    The path is that of the i-th row in the body.
+    """
 
     values: Sequence[Any]
     at: Callable[[int], str]
@@ -42,37 +45,36 @@ class Rows(NamedTuple):
 
 def read_inputs(
     inputs: Mapping[str, Input],
-    found: Mapping[str, Rows],
+    rows_by_input: Mapping[str, Rows],
     needed: Collection[str],
     notes: Notes,
 ) -> dict[str, NDArray[Any]]:
-    """Several inputs' rows as arrays, by tensor, [rows, …] in the graph's dtypes.
+    """Convert the rows of several inputs to arrays by tensor, [rows, …] in the graph's dtypes.
 
     Args:
-        inputs: the model's, by name.
-        found: by input, its rows, as for `read`.
-        needed: the inputs that something depends on; others are only checked.
+        inputs: the inputs of the model, by name.
+        rows_by_input: the rows of each input in the request, as for `read`.
+        needed: the inputs that a requested head depends on; others are only checked.
         notes: as for `read`.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    for name, rows in found.items():
+    for name, rows in rows_by_input.items():
         imputed = len(notes.imputed)
-        made = read(inputs[name], rows, notes)
+        input_arrays = read(inputs[name], rows, notes)
         if name in needed:
-            arrays |= made
+            arrays |= input_arrays
         else:
             del notes.imputed[imputed:]
     return arrays
 
 
 def read(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
-    """One input's rows as arrays, by tensor, [rows, …] in the graph's dtypes.
+    """Convert the rows of an input to arrays by tensor, [rows, …] in the graph's dtypes.
 
     Args:
         entry: the input.
-        rows: at least one.
-        notes: takes what is wrong and what was imputed; once anything is wrong, what is returned
-            means nothing.
+        rows: at least one row.
+        notes: takes mistakes and imputed values; if there are mistakes, the result is meaningless.
     """
     if entry.features:
         return _read_table(entry, rows, notes)
@@ -113,7 +115,7 @@ def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any
 
 
 def _features_of(row: Any, names: dict[str, Feature], at: str, notes: Notes) -> list[Any]:
-    """A row's values in column order, whichever way it was written; none where it is no row."""
+    """Return a row's values in column order, from a list or an object; empty if it is not a row."""
     if row is MISSING:
         return [MISSING] * len(names)
     if isinstance(row, dict):
@@ -143,13 +145,13 @@ def _refuse(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -> 
 def read_tensor(
     tensor: Tensor, rows: Rows, notes: Notes, size: tuple[int, ...] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """One tensor's rows as its array, [rows, …] in its dtype, under its name.
+    """Convert the rows of a tensor to its array, [rows, …] in its dtype, under its name.
 
     Args:
-        tensor: of the graph; its shape is that of a row, which may also come flat.
+        tensor: a tensor of the graph; a row has its shape, or is flat.
         rows: as for `read`.
         notes: as for `read`.
-        size: of an image, which a row may come in, too.
+        size: the size of an image, which is another shape that a row may have.
     """
     shapes = _shapes(tensor, size)
     flat: list[Any] = []
@@ -176,7 +178,7 @@ def read_tensor(
 
 
 def _shapes(tensor: Tensor, size: tuple[int, ...] | None) -> list[tuple[int | None, ...]]:
-    """The shapes that a row may come in: the graph's, an image's own, and flat."""
+    """Return the shapes that a row may have: the graph's, the size of an image, and flat."""
     shapes: list[tuple[int | None, ...]] = [tensor.shape]
     if size is not None:
         shapes.append(size)
@@ -186,7 +188,7 @@ def _shapes(tensor: Tensor, size: tuple[int, ...] | None) -> list[tuple[int | No
 
 
 def _shape_of(row: Any) -> tuple[int, ...]:
-    """The shape a row has if it is regular: the lengths down its first elements."""
+    """Return the shape that a row has if it is regular: the lengths of its first elements."""
     shape = []
     while isinstance(row, list):
         shape.append(len(row))
@@ -201,7 +203,7 @@ def _matches(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
 
 
 def _flatten(row: Any, shape: tuple[int, ...], at: str, notes: Notes, flat: list[Any]) -> bool:
-    """Add a row's values to `flat`; `False` where a list inside it is not as long as the first."""
+    """Append a row's values to `flat`; return whether all lists in it are as long as the first."""
     if not shape:
         flat.append(row)
         return True
@@ -211,14 +213,14 @@ def _flatten(row: Any, shape: tuple[int, ...], at: str, notes: Notes, flat: list
     level: list[tuple[str, Any]] = [(at, row)]
     for length in shape[1:]:
         level = [(f"{path}[{i}]", part) for path, value in level for i, part in enumerate(value)]
-        crooked = [
+        irregular = [
             (path, part)
             for path, part in level
             if not isinstance(part, list) or len(part) != length
         ]
-        for path, part in crooked:
+        for path, part in irregular:
             notes.add(path, f"a list of {length}, as its neighbours are", show(part))
-        if crooked:
+        if irregular:
             return False
     for _, part in level:
         flat.extend(part)
@@ -260,7 +262,7 @@ def _explain(
     rows: Rows,
     notes: Notes,
 ) -> None:
-    """Name every value that does not fit, by its place in the body."""
+    """Note every value that does not fit, by its place in the body."""
     values = iter(flat)
     for i, shape in places:
         for index in np.ndindex(shape):
@@ -274,5 +276,5 @@ def _explain(
 
 
 def shown(value: Any) -> str:
-    """What was received, in a message."""
+    """Return the text that a message shows for a received value."""
     return "nothing" if value is MISSING else show(value)
