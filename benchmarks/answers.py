@@ -49,7 +49,10 @@ STATUS, HEADERS, VALUES, FIGURES = "status", "headers", "values", "figures"
 SPELLING, ENCODING, WORDING = "spelling", "encoding", "wording"
 KINDS = (STATUS, HEADERS, VALUES, FIGURES, SPELLING, ENCODING, WORDING)
 # Where a JSON answer has prose: of an error, a page about models, or OpenAPI.
-_PROSE = {"error", "message", "reason", "expected", "received", "description", "summary"}
+_PROSE = {
+    *("error", "error_message", "message", "reason", "expected", "received"),
+    *("description", "summary"),
+}
 # These differ from one answer to the next.
 _VOLATILE = re.compile(
     rb"^((?:date|server-timing): ).*\r|^(x-request-id: )[0-9a-f]{32}\r",

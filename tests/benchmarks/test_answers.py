@@ -39,6 +39,12 @@ def _answer(body, status=200, *headers):
             ["values", "figures"],
             id="a place and a figure",
         ),
+        pytest.param(
+            _answer({"status": {"error_code": "OK", "error_message": ""}}),
+            _answer({"status": {"error_code": "NO", "error_message": "no"}}),
+            ["values", "wording"],
+            id="a code and its words",
+        ),
         pytest.param(_answer({}), _answer({}, 404), ["status"], id="a status"),
         pytest.param(_answer({}), _answer({}, 200, "a: b"), ["headers"], id="a header more"),
         pytest.param(_answer({}, 200, "a: b"), _answer({}, 200, "A: b"), ["spelling"], id="case"),
