@@ -10,13 +10,15 @@ but for the time and for names that are random.  It ends with 1 if more than wor
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
 import socket
+import subprocess
 import time
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from benchmarks import recorded, servers
+from benchmarks import processes, recorded, servers
 from benchmarks.commits import checkout
 from benchmarks.servers import NotReadyError, Running, Server
 
@@ -94,6 +96,14 @@ class Answer:
         except (OSError, EOFError, zlib.error):
             pass
         return self.body
+
+
+class Asked(NamedTuple):
+    """A request, the status that it had after, and how the two answers differ."""
+
+    request: Request
+    status: str
+    differences: list[Difference]
 
 
 def differences(before: Answer, after: Answer) -> list[Difference]:
@@ -252,8 +262,30 @@ def _is_ready(running: Running) -> None:
         raise NotReadyError("/livez: expected 200")
 
 
-def compare(folders: tuple[Path, Path], setting: Setting) -> list[tuple[Request, list[Difference]]]:
-    """Ask both checkouts all of one setting, each served from a repository of its own."""
+def is_its_own(running: Running) -> bool:
+    """Say whether the server that was started is the one that listens on its port."""
+    own = set()
+    for pid in (running.pid, *processes.tree(running.pid)):
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            # What was open a moment ago may be closed by now.
+            with contextlib.suppress(OSError):
+                own.add(str(file.readlink()))
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # 0A is a socket that listens.
+    listening = {
+        f"socket:[{fields[9]}]"
+        for fields in sockets
+        if fields[3] == "0A" and int(fields[1].partition(":")[2], 16) == running.port
+    }
+    return bool(listening) and listening <= own
+
+
+def compare(folders: tuple[Path, Path], setting: Setting) -> list[Asked]:
+    """Ask both checkouts all of one setting, each served from a repository of its own.
+
+    Raises:
+        NotReadyError: one does not start, or it was not the one that answered.
+    """
     with ExitStack() as stack:
         # Of one length, since answers name them and tell their own length.
         homes = [Path(stack.enter_context(TemporaryDirectory(prefix="answers-"))) for _ in folders]
@@ -269,22 +301,30 @@ def compare(folders: tuple[Path, Path], setting: Setting) -> list[tuple[Request,
         for request in setting.requests:
             # One request at a time of each, since the models that are loaded depend on the order.
             said = pool.map(ask, up, [request.content, request.content])
-            pair = [
+            before, after = (
                 Answer.of(content.replace(str(home).encode(), b"HOME"))
                 for content, home in zip(said, homes, strict=True)
-            ]
-            found.append((request, differences(*pair)))
+            )
+            status = _text(after.status[9:12]) or "none"
+            found.append(Asked(request, status, differences(before, after)))
+        for folder, running in zip(folders, up, strict=True):
+            if not is_its_own(running):
+                raise NotReadyError(f"{folder}: {setting}: another process answers on its port")
         return found
 
 
-def show(setting: Setting, found: Sequence[tuple[Request, list[Difference]]]) -> None:
+def show(setting: Setting, every: Sequence[Asked]) -> None:
     """Print each difference once, by kind, with the first few requests that it was met at."""
     met: dict[Difference, list[str]] = defaultdict(list)
-    for request, theirs in found:
-        for difference in theirs:
-            place = f"{request.name}{difference.at and f' at {difference.at}'}"
+    for asked in every:
+        for difference in asked.differences:
+            place = f"{asked.request.name}{difference.at and f' at {difference.at}'}"
             met[difference._replace(at="")].append(place)
-    print(f"\n{setting}: {len(found)} requests, {sum(bool(theirs) for _, theirs in found)} differ")
+    # Two services that answer nothing are alike too.
+    statuses = Counter(asked.status for asked in every)
+    counts = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
+    differing = sum(bool(asked.differences) for asked in every)
+    print(f"\n{setting}: {len(every)} requests ({counts}), {differing} differ")
     for kind in KINDS:
         for difference, places in met.items():
             if difference.kind == kind:
@@ -304,6 +344,12 @@ def _cut(text: str, other: str) -> str:
     return f"{'…' if start else ''}{text[start:end]}{'…' if len(text) > end else ''}"
 
 
+def _commit(folder: Path) -> str:
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "no commit"
+
+
 @click.command()
 @click.argument("before", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("after", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -321,9 +367,11 @@ def main(before: Path, after: Path) -> None:
     for setting, found in zip(all_settings, every, strict=True):
         show(setting, found)
         for kind in KINDS:
-            totals[kind] += sum(any(d.kind == kind for d in theirs) for _, theirs in found)
-    asked = sum(map(len, every))
-    print(f"\n{asked} requests in {time.monotonic() - started:.0f} s; answers that differ:")
+            totals[kind] += sum(any(d.kind == kind for d in asked.differences) for asked in found)
+    count = sum(map(len, every))
+    for name, folder in (("before", before), ("after", after)):
+        print(f"\n{name}: {folder.resolve()}, {_commit(folder)}", end="")
+    print(f"\n{count} requests in {time.monotonic() - started:.0f} s; answers that differ:")
     print(", ".join(f"{count} in {kind}" for kind, count in totals.items()))
     if any(count for kind, count in totals.items() if kind != WORDING):
         raise click.exceptions.Exit(1)

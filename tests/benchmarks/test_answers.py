@@ -1,6 +1,9 @@
 """Two checkouts asked the same: which differences count, and that nothing is left unasked."""
 
 import json
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from click.testing import CliRunner
 
 from benchmarks import answers, recorded
 from benchmarks.answers import Answer
+from benchmarks.servers import Running
 from service.app import create_app
 from service.settings import Settings
 
@@ -121,14 +125,26 @@ def test_a_checkout_answers_as_itself(way):
 
     found = answers.compare((ROOT, ROOT), answers.Setting(way, tokens=False, requests=kept))
 
-    assert [(request, []) for request in kept] == found
+    assert [(request, []) for request in kept] == [(a.request, a.differences) for a in found]
+    assert {"200", "400"} <= {asked.status for asked in found}
+
+
+def test_another_process_on_the_port_of_a_server_is_noticed():
+    """Otherwise one checkout could be compared with itself."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with subprocess.Popen(["sleep", "30"]) as other:
+            assert answers.is_its_own(Running(os.getpid(), port, 0))
+            assert not answers.is_its_own(Running(other.pid, port, 0))
+            other.kill()
+    assert not answers.is_its_own(Running(os.getpid(), port, 0))
 
 
 def test_the_end_tells_whether_more_than_wording_differs(monkeypatch, tmp_path):
     """Each difference is printed once, with where it was met; 1 for any but of wording."""
     first, second = (recorded.request("GET", path) for path in ("/a", "/b"))
     worded = answers.Difference(answers.WORDING, "old", "new", ".error")
-    found = [(first, [worded]), (second, [worded])]
+    found = [answers.Asked(one, "200", [worded]) for one in (first, second)]
     monkeypatch.setattr(answers, "compare", lambda *_: found)
 
     done = CliRunner().invoke(answers.main, [str(tmp_path), str(tmp_path)])
@@ -136,5 +152,5 @@ def test_the_end_tells_whether_more_than_wording_differs(monkeypatch, tmp_path):
     assert done.exit_code == 0, done.output
     assert "wording: GET /a at .error; GET /b at .error\n    - old\n    + new\n" in done.output
 
-    found.append((first, [answers.Difference(answers.VALUES, "1", "2")]))
+    found.append(answers.Asked(first, "200", [answers.Difference(answers.VALUES, "1", "2")]))
     assert CliRunner().invoke(answers.main, [str(tmp_path), str(tmp_path)]).exit_code == 1
