@@ -1,4 +1,4 @@
-"""One JSON value of a dtype: whether it is one as it stands, and what a message expects instead."""
+"""Single JSON values: the check that a value fits a dtype, and the expectation in messages."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from service.signature import DTYPES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# A lone surrogate is text to Python and to JSON, and has no UTF-8.
+# Python and JSON allow a lone surrogate in a text, but UTF-8 cannot encode it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# Looked up once, since asking numpy takes longer than the comparison that follows.
+# The largest value of each dtype.  Looked up once, since numpy takes longer for that than the
+# comparison does.
 LARGEST = {d: float(np.finfo(d).max) for d in DTYPES if d.startswith("float")}
-# The last number that is rounded to a dtype's largest value, and not to infinity: less than half a
-# step past it.  Answers print float32's as 3.4028235e+38, which is past it, too.
+# The largest number that is rounded to a dtype's largest value, and not to infinity: it is less
+# than half a step past that value.  Answers print float32's largest value as 3.4028235e+38, which
+# is past it too.
 ROUNDED = {
     d: math.nextafter(most + (most - float(np.nextafter(np.finfo(d).max, 0, dtype=d))) / 2, 0)
     for d, most in LARGEST.items()
 }
-# From here on, a float may stand for several whole numbers: 9007199254740993.0 is read as …992.
+# From here on, a float may mean several whole numbers: 9007199254740993.0 is read as …992.
 FIRST_INEXACT = 2.0**53
 RANGES = {d: (int(np.iinfo(d).min), int(np.iinfo(d).max)) for d in DTYPES if "int" in d}
-# Values that are made an array in one go.
+# Values that become an array in one call.
 _AT_ONCE = 2**17
 
 
 def convert(flat: list[Any], dtype: str) -> NDArray[Any] | None:
-    """Return all values as a flat array; `None` where one of them does not fit."""
+    """Convert values to a flat array of a dtype; return `None` if one of them does not fit."""
     if len(flat) <= _AT_ONCE:
         return _convert_some(flat, dtype)
-    # Some at a time, since no other thread runs while a list is made an array.
+    # Convert some at a time, since no other thread runs while a list becomes an array.
     parts = []
     for start in range(0, len(flat), _AT_ONCE):
         part = _convert_some(flat[start : start + _AT_ONCE], dtype)
@@ -58,12 +60,12 @@ def _convert_some(flat: list[Any], dtype: str) -> NDArray[Any] | None:
         return None
     if dtype == "string":
         return np.array(flat, dtype=object)
-    # int() because a whole 2.0 is welcome, and would make floats of its neighbours.
+    # int(), since 2.0 is allowed as a whole number, and would turn its neighbours into floats.
     return np.array([int(value) for value in flat], dtype=dtype)
 
 
 def fits(value: Any, dtype: str) -> bool:
-    """Whether a JSON value is one of the dtype's, as it stands."""
+    """Return whether a JSON value fits a dtype without a conversion."""
     kind = type(value)
     if dtype == "bool":
         return kind is bool
@@ -72,18 +74,18 @@ def fits(value: Any, dtype: str) -> bool:
     if kind is not int and kind is not float:
         return False
     if dtype.startswith("float"):
-        # A whole number above float64's range compares as it is; a NaN compares false.
+        # Python compares whole numbers above float64's range exactly; a NaN compares false.
         return bool(abs(value) <= ROUNDED[dtype])
     lowest, highest = RANGES[dtype]
     if kind is int:
         return bool(lowest <= value <= highest)
-    # JSON does not tell 2.0 from 2, and some writers always write the first.
+    # JSON does not distinguish 2.0 from 2, and some programs always write 2.0.
     exact = abs(value) < FIRST_INEXACT and value.is_integer()
     return bool(exact and lowest <= value <= highest)
 
 
 def expected_value(dtype: str, received: Any = None) -> str:
-    """What a value of the dtype is, in a message; with its limits, for a number past them."""
+    """Return the expectation of a dtype for a message; for a number past its limits, with these."""
     if dtype == "bool":
         return "true or false"
     if dtype == "string":

@@ -24,20 +24,18 @@ if TYPE_CHECKING:
 MISSING: Any = object()
 """The mark of a value that a row does not have; `null` is `None`."""
 
-# What a message calls a value of a dtype, and the JSON types that are one.
+# For each dtype, the noun for its values in messages, and the Python types of these in JSON.
 _NOUNS: dict[str, tuple[str, tuple[type, ...]]] = {
     "string": ("text", (str,)),
     "bool": ("boolean", (bool,)),
 }
 _NUMBER: tuple[str, tuple[type, ...]] = ("number", (int, float))
+# The nesting up to which a message shows the shape of a list.
 _DEEPEST = 8
 
 
 class Rows(NamedTuple):
-    """The rows of an input, each a JSON value or `MISSING`, and the function that returns a path.
-
-    The path is that of the i-th row in the body.
-    """
+    """The rows of an input, each a JSON value or `MISSING`; `at` returns the path of row i."""
 
     values: Sequence[Any]
     at: Callable[[int], str]

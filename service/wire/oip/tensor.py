@@ -1,4 +1,4 @@
-"""One tensor of a request: its shape, its values in the JSON, and its bytes after that."""
+"""One tensor of a request: its shape, and its values in the JSON or in the bytes after it."""
 
 from __future__ import annotations
 
@@ -20,72 +20,76 @@ if TYPE_CHECKING:
 
 _MOST = 2**63 - 1
 _SHOWN_AXES = 8
-# Rows of nothing are as many as their sender likes, for no more bytes; their answers are not.
+# The longest axis beside an axis of 0.  A request for any number of empty rows has the same few
+# bytes, but its answer grows with them.
 _MOST_EMPTY = 1024
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Tell whether a JSON value is a whole number of at least so much, and of 64 bits."""
+    """Return whether a JSON value is a whole number from `least` up to the largest of 64 bits."""
     return type(value) is int and least <= value <= _MOST
 
 
 def shape_of(
     entry: Mapping[str, Any], tensor: Tensor, at: str, notes: Notes
 ) -> tuple[int, ...] | None:
-    """An input's shape, if it is one of the tensor's."""
-    given = entry.get("shape", MISSING)
+    """Return the shape of an input; note one that the tensor cannot have, and return `None`."""
+    shape = entry.get("shape", MISSING)
     more = ""
     if (
-        isinstance(given, list)
-        and len(given) == len(tensor.shape) + 1
-        and is_whole(given[0], 1)
+        isinstance(shape, list)
+        and len(shape) == len(tensor.shape) + 1
+        and is_whole(shape[0], 1)
         and all(
             is_whole(length, 0) and axis in (None, length)
-            for length, axis in zip(given[1:], tensor.shape, strict=True)
+            for length, axis in zip(shape[1:], tensor.shape, strict=True)
         )
     ):
-        if too_many(given[0], f"{at}.shape[0]", notes):
+        if too_many(shape[0], f"{at}.shape[0]", notes):
             return None
-        if all(given) or max(given) <= _MOST_EMPTY:
-            return tuple(given)
+        if all(shape) or max(shape) <= _MOST_EMPTY:
+            return tuple(shape)
         more = f", and no axis above {_MOST_EMPTY} beside one of 0"
     axes = ["rows", *("any" if axis is None else str(axis) for axis in tensor.shape)]
     expected = f"[{', '.join(axes)}], with 1 row at least{more}"
-    notes.add(f"{at}.shape", expected, _shown_shape(given))
+    notes.add(f"{at}.shape", expected, _shown_shape(shape))
     return None
 
 
 def whole_shape_of(
     entry: Mapping[str, Any], tensor: Tensor, at: str, notes: Notes
 ) -> tuple[int, ...] | None:
-    """An input's shape, if it is one of the whole tensor's: no axis of its is for rows."""
-    given = entry.get("shape", MISSING)
+    """Return an input's shape as `shape_of` does, for a whole tensor without an axis of rows."""
+    shape = entry.get("shape", MISSING)
     if (
-        isinstance(given, list)
-        and len(given) == len(tensor.shape)
+        isinstance(shape, list)
+        and len(shape) == len(tensor.shape)
         and all(
             is_whole(length, 1) if axis is None else type(length) is int and length == axis
-            for length, axis in zip(given, tensor.shape, strict=True)
+            for length, axis in zip(shape, tensor.shape, strict=True)
         )
     ):
-        return tuple(given)
+        return tuple(shape)
     axes = ["1 or more" if axis is None else str(axis) for axis in tensor.shape]
-    notes.add(f"{at}.shape", f"[{', '.join(axes)}]", _shown_shape(given))
+    notes.add(f"{at}.shape", f"[{', '.join(axes)}]", _shown_shape(shape))
     return None
 
 
-def _shown_shape(given: Any) -> str:
-    """What stands in the place of a shape, in a message."""
+def _shown_shape(shape: Any) -> str:
+    """Return the text that a message shows for a shape, or for another value in its place."""
     legible = (
-        isinstance(given, list)
-        and len(given) <= _SHOWN_AXES
-        and not any(isinstance(length, (dict, list)) for length in given)
+        isinstance(shape, list)
+        and len(shape) <= _SHOWN_AXES
+        and not any(isinstance(length, (dict, list)) for length in shape)
     )
-    return json.dumps(given)[:40] if legible else shown(given)
+    return json.dumps(shape)[:40] if legible else shown(shape)
 
 
 def size_of(size: Any, entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes) -> int:
-    """The bytes of an input that follows the JSON, which its dtype and shape must have."""
+    """Return the size in bytes of an input that follows the JSON.
+
+    Note a size that does not fit the dtype and the shape, and return 0.
+    """
     if entry.get("data") is not None:
         expected = "no data in the JSON, since binary_data_size says that it follows"
         notes.add(f"{at}.data", expected, show(entry["data"]))
@@ -102,7 +106,10 @@ def size_of(size: Any, entry: Mapping[str, Any], wanted: Tensor, at: str, notes:
 def values_of(
     entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes
 ) -> NDArray[Any] | None:
-    """An input's values from the JSON, flat or nested."""
+    """Return the values of an input in the JSON, flat or nested, in its shape.
+
+    Note values that do not fit, and return `None`.
+    """
     data = entry.get("data", MISSING)
     if wanted.dtype == "float16":
         notes.add(at, "binary data, since FP16 has no form in JSON", shown(data))
@@ -114,8 +121,8 @@ def values_of(
         notes.add(at, expected, shown(data))
         return None
     if not wanted.shape and isinstance(data, list) and len(data) == 1:
-        # A scalar is the only one of its values.
+        # A scalar may come as a list of one value.
         data = data[0]
-    # All of it is one row of a tensor in just that shape: flat or nested, with the same words.
-    found = read_tensor(wanted, Rows([data], lambda _: at), notes)
-    return found[wanted.name].reshape(wanted.fixed) if found else None
+    # The whole tensor is read as the only row of a tensor of that shape, for the same messages.
+    row = read_tensor(wanted, Rows([data], lambda _: at), notes)
+    return row[wanted.name].reshape(wanted.fixed) if row else None
