@@ -59,7 +59,7 @@ class Notes:
 
     @property
     def full(self) -> bool:
-        """Whether further mistakes need only be counted, since no message would show them."""
+        """True if further mistakes need only be counted, since no message would show them."""
         return self.count >= SHOWN
 
     def impute(self, at: str, value: float | str, feature: str) -> None:
@@ -102,8 +102,7 @@ class Spelled(float):
 _spelled = {word: Spelled(word) for word in ("NaN", "Infinity", "-Infinity")}.__getitem__
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_spelled)
-"""The JSON decoder of all readers: it refuses repeated keys and returns NaN and infinities as
-`Spelled`."""
+"""The JSON decoder of all readers: repeated keys are errors, NaN and infinities are `Spelled`."""
 
 
 def parse_object(body: bytes, holding: str) -> dict[str, Any]:

@@ -80,9 +80,12 @@ class Codec(NamedTuple):
 
     decode: Reader
     encode: Callable[[Any, Part], Reply]
-    """Returns the reply to a request that `decode` returned, from its part of a run."""
+    """The function that writes the reply to a decoded request, from its part of a run."""
     attempt: Callable[[bytes], Query | None] | None = None
-    """Decodes a large body in a millisecond or two if it is regular; otherwise returns `None`."""
+    """The function that decodes a large body in a millisecond or two, or returns `None`.
+
+    It decodes only regular bodies (`wire.quick`).
+    """
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@
     up to QUICK, regular      in the event loop too, by a reader that takes a millisecond or two
     everything else           in a thread, one at a time, in short calls between which others run
 
+A body is regular if a fast reader takes it (`wire.quick`).
+
 A thread does not make a long call short: no other thread runs while a library holds the
 interpreter's lock.  So large data is also counted before it is built: brackets before they become
 lists (`wire.body`), rows before they run, and numbers before they become text.

@@ -1,4 +1,4 @@
-"""Conversion of JSON directly to arrays, for regular bodies.
+"""Conversion of JSON directly to arrays, for regular bodies: those without anything unusual.
 
     bytes ── simdjson ──▶ buffers of float64 or int64 ──▶ arrays
 

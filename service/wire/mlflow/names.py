@@ -41,7 +41,7 @@ class Names:
 
     @property
     def single(self) -> bool:
-        """Whether the model has only one input, whose name may be left out."""
+        """True if the model has only one input, whose name may then be left out."""
         return len(self.signature.inputs) == 1
 
     def meanings(self, name: str) -> Sequence[Meaning]:
@@ -96,7 +96,7 @@ class Columns:
             notes: takes the mistakes.
         """
         self.steady = True
-        """Whether the names mean the same in every row that has them, whatever its values."""
+        """True if the names mean the same in every row that has them, whatever its values."""
         self._names = names
         self._header = header
         self._place_of = place_of

@@ -52,9 +52,9 @@ class _Table:
     place: str
     """The path of the header."""
     place_of: Callable[[int], str]
-    """Returns the path of the n-th name in the header."""
+    """The path of the n-th name in the header."""
     path: Callable[[int, str, Columns], str]
-    """Returns the path of an input's row, from the row's number and the input's name."""
+    """The path of an input's row, by the row's number and the input's name."""
     text: bool = False
 
 
