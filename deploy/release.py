@@ -1,12 +1,12 @@
-"""Write what a release consists of into dist/, and try it where there is no checkout.
+"""Write the files of a release into dist/, after a test of the wheel outside the checkout.
 
     .venv/bin/python deploy/release.py build/triceps.cdx.json    (`make release` writes that first)
 
     HEAD ─ build, twice ─▶ wheel + sdist ┐
     the bill of materials ───────────────┴─ install, serve, ask ─▶ dist/ + SHA256SUMS
 
-What is committed is built, in folders of its own and with the time of its commit, so that whoever
-builds that commit with the packages of requirements/build.txt gets the same bytes.
+The build takes the committed files, in a folder of its own, and the time of the commit.  So another
+build of that commit, with the packages of requirements/build.txt, gives the same bytes.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ READY_SECONDS = 30
 
 
 class ReleaseError(Exception):
-    """The release is not what it should be."""
+    """The release cannot be built reproducibly, or does not serve."""
 
 
 def build(folder: Path) -> list[Path]:
     """Build the wheel and the sdist of HEAD into `folder`, twice, and return their paths.
 
-    The second wheel is built from the sdist, which so has all that it takes.
+    The second wheel is built from the sdist, which shows that the sdist is complete.
 
     Raises:
-        ReleaseError: the second ones are not the first ones, byte for byte.
+        ReleaseError: the two builds are not the same, byte for byte.
     """
     first, second = folder / "first", folder / "second"
     _export(folder / "checkout")
@@ -56,7 +56,7 @@ def build(folder: Path) -> list[Path]:
         archive.extractall(folder / "sdist", filter="data")
     [unpacked] = (folder / "sdist").iterdir()
     _export(folder / "elsewhere" / "checkout")
-    # Another user's files may have other permissions.
+    # Files of another user may have other permissions; the result must not depend on them.
     before = os.umask(0o077)
     try:
         _hatch(folder / "elsewhere" / "checkout", second, "sdist")
@@ -69,15 +69,15 @@ def build(folder: Path) -> list[Path]:
 
 
 def compare(first: list[Path], second: list[Path]) -> None:
-    """Hold two builds against each other.
+    """Compare the files of two builds.
 
     Raises:
-        ReleaseError: they differ.
+        ReleaseError: the builds differ.
     """
     digests = [{path.name: digest(path) for path in paths} for paths in (first, second)]
     names = sorted({name for name, _ in digests[0].items() ^ digests[1].items()})
     if names:
-        message = f"expected two builds to be the same, received others of {', '.join(names)}"
+        message = f"expected two builds to be the same, received different {', '.join(names)}"
         raise ReleaseError(message)
 
 
@@ -87,12 +87,12 @@ def digest(path: Path) -> str:
 
 
 def sums(paths: list[Path]) -> str:
-    """Return a line for each file, as `sha256sum --check` reads them."""
+    """Return the lines of a checksum file, as `sha256sum --check` reads them."""
     return "".join(f"{digest(path)}  {path.name}\n" for path in sorted(paths))
 
 
 def _export(folder: Path) -> None:
-    """Lay what is committed, and nothing else, into a folder."""
+    """Write the committed files, and no others, into a folder."""
     folder.mkdir(parents=True)
     file = folder.with_name("committed.tar")
     _run("git", "archive", "--format=tar", f"--output={file}", "HEAD", cwd=ROOT)
@@ -108,10 +108,10 @@ def _hatch(checkout: Path, target: Path, *kinds: str) -> None:
 
 
 def try_out(wheel: Path, folder: Path) -> None:
-    """Install a wheel into a new environment, serve the shipped model by it, and ask it.
+    """Install a wheel into a new environment, serve the shipped model, and send a request.
 
     Raises:
-        ReleaseError: it does not serve, or answers otherwise than by every head.
+        ReleaseError: the model is not served, or the answer does not have every head.
     """
     uv = str(Path(sys.executable).with_name("uv"))
     environment = folder / "venv"
@@ -150,7 +150,7 @@ def _served(triceps: str, folder: Path) -> Iterator[str]:
                 _ask(f"{url}/readyz")
                 break
             if process.poll() is not None or time.monotonic() > until:
-                raise ReleaseError(f"triceps serve: not ready; it says: {log.read_text()}")
+                raise ReleaseError(f"triceps serve: not ready; its output: {log.read_text()}")
             time.sleep(0.05)
         yield url
     finally:
@@ -166,7 +166,7 @@ def _ask(url: str, body: bytes | None = None) -> Any:
 
 
 def _environment(**variables: str) -> dict[str, str]:
-    """Our own, without what would have a program take its modules or settings from here."""
+    """Return this environment without the variables that affect a program's modules or settings."""
     dropped = ("PYTHON", "TRICEPS_", "VIRTUAL_ENV")
     return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | variables
 
@@ -181,7 +181,7 @@ def _run(*command: str, cwd: Path, **variables: str) -> str:
 
 
 def main() -> None:
-    """Make the release."""
+    """Build and test the release, and write its files into dist/."""
     bill = Path(sys.argv[1]).resolve()
     if changed := _run("git", "status", "--porcelain", cwd=ROOT).splitlines():
         print(f"triceps: {len(changed)} changed files are not committed and not in the release")
@@ -192,10 +192,10 @@ def main() -> None:
         try_out(wheel, folder)
         shutil.rmtree(DIST, ignore_errors=True)
         DIST.mkdir()
-        # It is downloaded beside those of other versions.
-        called = "-".join(wheel.name.split("-")[:2]) + ".cdx.json"
+        # The name has the version, since it may be downloaded next to those of other versions.
+        bill_name = "-".join(wheel.name.split("-")[:2]) + ".cdx.json"
         paths = [Path(shutil.copyfile(path, DIST / path.name)) for path in built]
-        paths.append(Path(shutil.copyfile(bill, DIST / called)))
+        paths.append(Path(shutil.copyfile(bill, DIST / bill_name)))
     (DIST / SUMS).write_text(sums(paths))
     print(sums(paths), end="")
 

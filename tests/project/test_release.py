@@ -44,7 +44,7 @@ def test_builds_that_differ_are_an_error(release, tmp_path):
     first, second = (sorted((tmp_path / name).iterdir()) for name in ("first", "second"))
 
     release.compare(first, first)
-    with pytest.raises(release.ReleaseError, match=r"received others of a\.whl, c\.whl"):
+    with pytest.raises(release.ReleaseError, match=r"received different a\.whl, c\.whl"):
         release.compare(first, second)
 
 
