@@ -1,1 +1,1 @@
-"""The model repository: what there is, what of it is loaded, and how it changes."""
+"""The model repository: its files, its loaded versions, and its changes."""

@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 # The alias that serves as the model where the policy is "pinned".
 STABLE = "stable"
 _VERSION = re.compile(r"0|[1-9][0-9]*")
-# Ten thousand aliases; a file of another size is something else.
+# In bytes: enough for ten thousand aliases; a larger file is something else.
 MAX_FILE = 2**20
-# Of what stands there wrongly, how much is said again.
+# The number of characters of a wrong value that a message repeats.
 SHOWN = 100
 
 
 class AliasError(TricepsError):
-    """The aliases are not what they should be, or cannot be read."""
+    """The file of a model's aliases is invalid, or cannot be read."""
 
 
 def is_alias(name: str) -> bool:
-    """Whether an alias may be called that: as a model may, and like no version."""
+    """Return whether a text may name an alias: it has to be a valid model name and no version."""
     return NAME.fullmatch(name) is not None and not name.isdigit()
 
 
 def read(file: Path) -> dict[str, str]:
-    """A model's aliases, each with its version; none where there is no file.
+    """Read a model's aliases, each with its version; without a file there are none.
 
     Raises:
         AliasError: the file is damaged, or cannot be read.
     """
     try:
-        said = json.loads(read_file(file, MAX_FILE), object_pairs_hook=_once)
+        named = json.loads(read_file(file, MAX_FILE), object_pairs_hook=_unique)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -54,11 +54,11 @@ def read(file: Path) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         message = f'{ALIASES}: expected JSON like {{"{STABLE}": "3"}}, received something else: '
         raise AliasError(f"{message}{error}") from error
-    if not isinstance(said, dict):
-        kind = type(said).__name__
+    if not isinstance(named, dict):
+        kind = type(named).__name__
         message = f'{ALIASES}: expected an object like {{"{STABLE}": "3"}}, received a {kind}'
         raise AliasError(message)
-    for alias, version in said.items():
+    for alias, version in named.items():
         if not is_alias(alias):
             message = (
                 f"{ALIASES}: expected aliases of {NAMES}, and not of digits alone, "
@@ -69,22 +69,22 @@ def read(file: Path) -> dict[str, str]:
             received = repr(version)[:SHOWN]
             message = f'{ALIASES}, {alias}: expected a version like "3", received {received}'
             raise AliasError(message)
-    return said
+    return named
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[dict[str, str]]:
-    """A model's aliases, which nobody changes until the block ends.
+    """Yield a model's aliases, which no other process changes until the block ends.
 
     Raises:
-        AliasError: what is there is damaged, or its folder cannot be read.
+        AliasError: the file is damaged, or the folder cannot be read.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise AliasError(f"{folder}: cannot be read: {error.strerror}") from error
     try:
-        # Some network file systems lock no folder: there, two at once may lose one change.
+        # Some network file systems cannot lock a folder: there, one of two changes may be lost.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield read(folder / ALIASES)
@@ -94,11 +94,13 @@ def locked(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def changing(folder: Path) -> Iterator[dict[str, str]]:
-    """A model's aliases, to change; written whole when the block ends, and two take turns.
+    """Yield a model's aliases for changes, and replace the file when the block ends.
+
+    Two processes that change them take turns.
 
     Raises:
-        AliasError: as `locked` does.
-        FileError: it cannot be written.
+        AliasError: the file is damaged, or the folder cannot be read.
+        FileError: the file cannot be written.
     """
     with locked(folder) as aliases:
         yield aliases
@@ -106,10 +108,10 @@ def changing(folder: Path) -> Iterator[dict[str, str]]:
         write_file(folder / ALIASES, content.encode())
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys stand there once each: of two, which was meant nobody can say."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict; refuse duplicate keys, which are ambiguous."""
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         twice = next(key for key, _ in pairs if [k for k, _ in pairs].count(key) > 1)
-        raise ValueError(f"{twice!r} stands there twice")
-    return made
+        raise ValueError(f"{twice!r} appears twice")
+    return unique

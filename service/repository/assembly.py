@@ -1,4 +1,4 @@
-"""A repository out of what was found and loaded: who owns which name, and which version serves.
+"""The assembly of a repository from a scan and its loaded versions: names, views, serving versions.
 
 path ─ scan.look ─▶ files ─ catalog.fill ─▶ loaded models ─ assemble ─▶ Repository
 """
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 def open_repository(
     path: Path, default: str = "", policy: str = "latest", previous: Repository | None = None
 ) -> Repository:
-    """Load what `policy` wants of `path`; what cannot serve is refused by name, the rest serves.
+    """Load the versions at `path` that `policy` selects; refuse by name those that cannot serve.
 
     Args:
-        path: a repository, a model's folder or a file.
-        default: the model to answer when none is named, if it is not obvious.
+        path: a repository, the folder of a model, or a file.
+        default: the model that answers a request that names none; empty for the obvious one.
         policy: "latest", "all" or "pinned".
-        previous: the repository before; what has not changed since is taken over.
+        previous: the repository as it was loaded before; unchanged versions are taken over.
 
     Raises:
-        SettingsError: there is nothing at `path`, or it cannot be read; or, at the start, it holds
-            models and `default` is none of them.
+        SettingsError: there is nothing at `path`, or it cannot be read; or, without `previous`, it
+            has models and `default` is none of them.
     """
     repository = make(look(path), default, policy, previous)
     if previous is None:
@@ -53,18 +53,26 @@ def make(
     previous: Repository | None = None,
     declared: Declared | None = None,
 ) -> Repository:
-    """As `open_repository` does, of what was found; and whatever the default is."""
+    """Load a repository from a scan, as `open_repository` does, without checking the default.
+
+    Args:
+        scan: the files of the repository.
+        default: the model that answers a request that names none; empty for the obvious one.
+        policy: "latest", "all" or "pinned".
+        previous: the repository as it was loaded before; unchanged versions are taken over.
+        declared: the aliases and settings of the files, if they have been read already.
+    """
     before = EMPTY if previous is None else previous.catalog
     return assemble(catalogs.fill(scan, policy, before, declared), policy, default)
 
 
 def check_default(repository: Repository, default: str) -> None:
-    """See that the default model is there, where there are any: at the start, not later on.
+    """Check that the default model exists, if there are any models; call this at the start only.
 
-    Later it may go, as any model may; to stop for it then would take the others with it.
+    Later, the default model may be removed like any other, and the other models have to serve on.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: there is no model of that name.
     """
     known = known_names(repository)
     if default and known and default not in known:
@@ -76,7 +84,7 @@ def check_default(repository: Repository, default: str) -> None:
 
 
 def default_name(wanted: str, names: Iterable[str]) -> str | None:
-    """The model that answers when none is named: the one wanted, the only one, or `triceps`."""
+    """Return the default model: the configured one, the only one, or `triceps`, if it exists."""
     names = set(names)
     if wanted or len(names) == 1:
         return wanted or names.pop()
@@ -84,19 +92,19 @@ def default_name(wanted: str, names: Iterable[str]) -> str | None:
 
 
 def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
-    """The repository that serves what is in the catalog; nothing is read or loaded."""
+    """Return the repository that serves the catalog, without reading or loading anything."""
     models = [catalog.models[f.key] for f in catalog.scan.versions if f.key in catalog.models]
     refused = _refused(catalog)
     owners = _owners(catalog, models, refused)
     served = _served(models, owners)
     aliases = {
-        name: {a: found for a, v in named.items() if (found := _of_version(served[name], v))}
+        name: {a: entry for a, v in named.items() if (entry := _of_version(served[name], v))}
         for name in served
         if (named := catalog.aliases.get(owners.get(name, name)))
     }
     serving = _serving(catalog, policy, served, aliases, refused)
     for view, owner in owners.items():
-        # A view is of the version that serves as its model, or it is not served.
+        # A view is served only from the version that serves as its model.
         answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
         if answers is not None:
             serving[view] = answers
@@ -105,7 +113,7 @@ def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
 
 
 def _refused(catalog: Catalog) -> list[Refused]:
-    """List what cannot serve: of what was found, of what was loaded, and of the small files."""
+    """List everything that cannot serve: folders, versions, and files of aliases or settings."""
     broken = [catalog.broken[f.key] for f in catalog.scan.versions if f.key in catalog.broken]
     return [
         *catalog.scan.refused,
@@ -116,7 +124,7 @@ def _refused(catalog: Catalog) -> list[Refused]:
 
 
 def _served(models: Iterable[Loaded], owners: Mapping[str, str]) -> dict[str, list[Servable]]:
-    """By model or view, its loaded versions."""
+    """Return the loaded versions of each model and view, by its name."""
     served: dict[str, list[Servable]] = {}
     for loaded in models:
         served.setdefault(loaded.found.name, []).append(loaded.servable)
@@ -133,7 +141,10 @@ def _serving(
     aliases: Mapping[str, Mapping[str, Servable]],
     refused: list[Refused],
 ) -> dict[str, Servable]:
-    """By model, the version that answers when none is asked for; those without are refused."""
+    """Return the version of each model that answers a request without a version, by model.
+
+    A model that has no such version is added to `refused`.
+    """
     serving: dict[str, Servable] = {}
     for name in catalog.scan.by_name:
         if name in catalog.scan.unloaded:
@@ -158,13 +169,13 @@ def _of_version(servables: Iterable[Servable], version: str) -> Servable | None:
 
 
 def _owners(catalog: Catalog, models: Iterable[Loaded], refused: list[Refused]) -> dict[str, str]:
-    """By view, the model whose files have it; those that cannot be served are refused."""
+    """Return the model that owns each view, by view; add views that cannot serve to `refused`."""
     folders = {*catalog.scan.by_name, *(entry.name for entry in catalog.scan.refused)}
     owners: dict[str, str] = {}
     for loaded in models:
         name, version = loaded.found.key
         if loaded.found.key in catalog.kept:
-            # It may be gone in a minute, and with it whatever it alone would bring.
+            # A version that is only kept may be unloaded in a minute, and its views with it.
             continue
         for view in loaded.views:
             reason = None
@@ -175,7 +186,7 @@ def _owners(catalog: Catalog, models: Iterable[Loaded], refused: list[Refused]) 
             elif owners.setdefault(view, name) != name:
                 reason = "a view of another model has that name already"
             if reason is not None:
-                # Not of which, which is told to whoever asks for the view; its version is known.
+                # Without the model's name, which a client that may only see the view must not see.
                 reason = f"it is a view of a model, and {reason}"
                 refused.append(Refused(view, version, reason))
     return owners

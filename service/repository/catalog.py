@@ -1,7 +1,8 @@
-"""What is loaded of a repository: which versions, why, and what came of loading the others.
+"""The catalog: the loaded versions of a repository, and why the others are not loaded.
 
-A version is loaded because the policy or an alias wants it; or it is kept: somebody asked for it
-by its number, or it has just been superseded, and it goes once nobody asks any more (`reloader`).
+A version is loaded because the policy or an alias selects it; or it is *kept*, because a client has
+requested it by number or because it has just been superseded.  The `reloader` unloads a kept
+version once there are no more requests for it.
 """
 
 from __future__ import annotations
@@ -21,35 +22,37 @@ if TYPE_CHECKING:
 
     from service.repository.declarations import Declared
 
-# A model, or an alias, of a name.
+# The name of a model, and a version or an alias of it.
 Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What was found, and what was made of it."""
+    """A scan of the repository, and the outcome of loading it."""
 
     scan: Scan
     models: Mapping[Key, Loaded]
-    """By model and version.  A file that has become worse is among the broken, too."""
+    """Loaded versions, by model and version.  If the file of one has become unusable since, the
+    version is in `broken`, too."""
     broken: Mapping[Key, Broken]
     kept: frozenset[Key] = frozenset()
-    """Those of the models that nothing but their having been asked for keeps loaded."""
+    """Loaded versions that neither the policy nor an alias selects."""
     declared: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """By model and alias, the version, as the files say."""
+    """The version that each alias names in its file, by model and alias."""
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """The same as it serves: an alias of what cannot serve stays with what it named before."""
+    """The version that each alias serves, by model and alias.  If an alias names a version that
+    cannot serve, it still serves the version that it named before."""
     amiss: Mapping[Key, str] = field(default_factory=dict)
-    """By model and alias, why it does not serve what it names."""
+    """The reason why an alias does not serve the version that it names, by model and alias."""
     damaged: tuple[Refused, ...] = ()
     """Files of aliases or settings that cannot be read."""
     again: float = math.inf
-    """When these are read again, where the machine is at fault."""
+    """The time to read these files again if the machine is at fault, by the monotonic clock."""
     settings: Mapping[str, ModelSettings] = field(default_factory=dict)
-    """By model, what is set for it."""
+    """The settings of each model that has any, by model."""
 
     def is_due(self) -> bool:
-        """Whether something that the machine was short for is to be tried again."""
+        """Return whether to try again what failed because the machine was short of something."""
         again = min([self.again, *(broken.again for broken in self.broken.values())])
         return time.monotonic() >= again
 
@@ -60,13 +63,13 @@ EMPTY = Catalog(Scan((), (), ()), {}, {})
 def fill(
     scan: Scan, policy: str, before: Catalog = EMPTY, declared: Declared | None = None
 ) -> Catalog:
-    """Load what `policy` and aliases want of what was found, but for what is loaded already.
+    """Load the versions that `policy` and aliases select, unless they are loaded already.
 
     Args:
-        scan: what was found.
-        policy: "all" versions, or the "latest" of each model, or what is "pinned" by an alias.
-        before: what was loaded last; what has not changed since is taken over.
-        declared: what the files beside the versions say, where somebody has read them.
+        scan: the files of the repository.
+        policy: "all" versions, the "latest" of each model, or those "pinned" by an alias.
+        before: the previous catalog; unchanged versions are taken over from it.
+        declared: the aliases and settings of the files, if they have been read already.
     """
     shelf = _Shelf(before)
     if declared is None:
@@ -102,7 +105,7 @@ def _take_aliased(
     declared: Declared,
     amiss: dict[Key, str],
 ) -> dict[str, str]:
-    """Take what a model's aliases name; by alias, the version that it serves."""
+    """Load the versions that a model's aliases name; return the served version of each alias."""
     aliases = {}
     former = shelf.before.aliases.get(name, {})
     for alias, version in sorted(declared.aliases.get(name, {}).items()):
@@ -115,20 +118,20 @@ def _take_aliased(
 
 
 def _take_by_policy(shelf: _Shelf, policy: str, versions: Mapping[str, Version]) -> None:
-    """Take those of a model's versions that the policy wants, and keep what is known of others."""
+    """Load the versions of a model that the policy selects, and keep what is known of others."""
     if policy == "latest":
-        # The newest that is any good.
-        next((found for found in reversed([*versions.values()]) if shelf.take(found)), None)
-    for found in versions.values():
+        # The newest that can serve.
+        next((version for version in reversed([*versions.values()]) if shelf.take(version)), None)
+    for version in versions.values():
         if policy == "all":
-            shelf.take(found)
-        shelf.keep(found)
+            shelf.take(version)
+        shelf.keep(version)
 
 
 def set_up(loaded: Loaded, settings: Mapping[str, ModelSettings]) -> Loaded:
-    """Give a loaded version as it is set up; the same where nothing about that has changed."""
-    found = loaded.found
-    model = loaded.servable.model.set_up(alone=settings.get(found.name, DEFAULTS).alone)
+    """Return a loaded version with the settings of its model; the same object if none changed."""
+    name = loaded.found.name
+    model = loaded.servable.model.set_up(alone=settings.get(name, DEFAULTS).alone)
     if model is loaded.servable.model:
         return loaded
     views = {view: replace(servable, model=model) for view, servable in loaded.views.items()}
@@ -136,7 +139,7 @@ def set_up(loaded: Loaded, settings: Mapping[str, ModelSettings]) -> Loaded:
 
 
 class _Shelf:
-    """What has been loaded so far, while a catalog is made from the one before."""
+    """The versions loaded so far, while a catalog is made from the previous one."""
 
     def __init__(self, before: Catalog) -> None:
         self.before = before
@@ -145,28 +148,28 @@ class _Shelf:
         self.taken: set[Key] = set()
 
     def take(self, found: Version) -> bool:
-        """Have a version, which is loaded if it is not; whether there is one that serves."""
+        """Select a version, loading it if need be, and return whether it can serve."""
         key = found.key
         if key not in self.taken:
             loaded, broken = self.before.models.get(key), self.before.broken.get(key)
-            made: Loaded | Broken | None = None
+            outcome: Loaded | Broken | None = None
             if broken is not None and broken.found == found and not _is_due(broken):
-                made = broken
+                outcome = broken
             elif loaded is None or loaded.found != found:
-                made = later(load(found), broken)
-            if isinstance(made, Broken):
-                self.broken[key] = made
-            # Its file may have become worse; what was loaded of it is as good as it was.
-            made = made if isinstance(made, Loaded) else loaded
-            if made is not None:
-                self.models[key] = made
+                outcome = later(load(found), broken)
+            if isinstance(outcome, Broken):
+                self.broken[key] = outcome
+            # If a new file cannot serve, the model that was loaded before serves on.
+            outcome = outcome if isinstance(outcome, Loaded) else loaded
+            if outcome is not None:
+                self.models[key] = outcome
                 self.taken.add(key)
         return key in self.taken
 
     def keep(self, found: Version) -> None:
-        """Keep what is known of a version that nothing wants, unless its file has changed.
+        """Keep what is known of a version that is not selected, unless its file has changed.
 
-        One that was asked for, and that the machine was too short for, is tried again.
+        A version that failed to load because the machine was short of something is tried again.
         """
         key = found.key
         if key in self.models or key in self.broken:
@@ -175,11 +178,11 @@ class _Shelf:
         if loaded is not None and loaded.found == found:
             self.models[key] = loaded
         if broken is not None and broken.found == found:
-            made = later(load(found), broken) if _is_due(broken) else broken
-            if isinstance(made, Loaded):
-                self.models[key] = made
+            outcome = later(load(found), broken) if _is_due(broken) else broken
+            if isinstance(outcome, Loaded):
+                self.models[key] = outcome
             else:
-                self.broken[key] = made
+                self.broken[key] = outcome
 
 
 def _is_due(broken: Broken) -> bool:
@@ -189,7 +192,7 @@ def _is_due(broken: Broken) -> bool:
 def _resolve(
     shelf: _Shelf, versions: Mapping[str, Version], wanted: str, former: str | None
 ) -> str | None:
-    """The version that an alias serves: the one it names, or else the one it named before."""
+    """Return the version that an alias serves: the one it names, or the one it named before."""
     for version in (wanted, former):
         if version is not None and version in versions and shelf.take(versions[version]):
             return version
@@ -198,6 +201,6 @@ def _resolve(
 
 def _amiss(shelf: _Shelf, name: str, alias: str, version: str, named: str | None) -> str:
     broken = shelf.broken.get((name, version))
-    why = "which is not there" if broken is None else f"which is refused: {broken.reason}"
+    why = "which does not exist" if broken is None else f"which is refused: {broken.reason}"
     rest = "" if named is None else f"; version {named}, which it named before, serves on"
     return f"alias {alias!r} names version {version}, {why}{rest}"

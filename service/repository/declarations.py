@@ -1,4 +1,4 @@
-"""What the small files beside a model's versions declare: its aliases and its settings."""
+"""The declarations in the small files beside a model's versions: its aliases and its settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.repository.catalog import Catalog
     from service.repository.scan import Scan
 
-    # A model, what is wrong with a file of it, and what stays in place of what the file says.
+    # A model, the error of one of its files, and a text that says what stays in force instead.
     _Damaged = tuple[str, Exception, str]
 
 
@@ -28,19 +28,20 @@ class Declared(NamedTuple):
     """The aliases and settings that the small files beside the versions declare."""
 
     aliases: Mapping[str, Mapping[str, str]]
-    """By model and alias, the version."""
+    """The version that each alias names, by model and alias."""
     settings: Mapping[str, ModelSettings]
-    """By model, what is set for it."""
+    """The settings of each model that has any, by model."""
     damaged: tuple[Refused, ...]
-    """Those files that cannot be read, or make no sense."""
+    """The files that cannot be read or are invalid."""
     again: float
-    """When they are read again, by the monotonic clock, if the machine was short of something."""
+    """The time to read them again if the machine was short of something, by the monotonic clock."""
 
 
 def declare(scan: Scan, before: Catalog) -> Declared:
-    """Read the small files beside the versions; of one that is damaged, what it said before stays.
+    """Read the files of aliases and settings; for a damaged one, the previous content stays.
 
-    A file that the machine was too short to read is read again before it has changed.
+    A file that could not be read because the machine was short of something is read again later,
+    even if it does not change.
     """
     damaged: list[_Damaged] = []
     aliases = _read_aliases(scan, before, damaged)

@@ -1,4 +1,4 @@
-"""Versions that nothing but an earlier request keeps loaded, and when each was last asked for."""
+"""The kept versions, which are loaded only because clients request them, by last request."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ if TYPE_CHECKING:
 
     from service.repository.catalog import Key
 
-# One goes after so long without another request; and the longest unasked for goes where there are
-# more of them than that.
+# A version is unloaded after this long without a request; and if there are more kept versions than
+# this, those with the oldest last request are.
 IDLE_SECONDS = 60.0
 MOST_KEPT = 8
 
 
 class Kept:
-    """By version that is kept, when it was last asked for."""
+    """The time of the last request of each kept version."""
 
     def __init__(self) -> None:
         self._used: dict[Key, float] = {}
 
     def note(self, key: Key) -> None:
-        """Note that a version is asked for now."""
+        """Note a request for a version."""
         self._used[key] = time.monotonic()
 
     def become(self, keys: Collection[Key]) -> None:
-        """Have these kept and no others; a new one counts as asked for now."""
+        """Set the kept versions; a new one counts as requested now."""
         used, now = self._used, time.monotonic()
         self._used = {key: used.get(key, now) for key in keys}
 
     def idle(self) -> set[Key]:
-        """Return those that nobody asks for any more."""
+        """Return the kept versions that are to be unloaded."""
         now = time.monotonic()
-        asked = sorted(self._used.items(), key=lambda item: item[1], reverse=True)
+        newest_first = sorted(self._used.items(), key=lambda item: item[1], reverse=True)
         return {
             key
-            for place, (key, used) in enumerate(asked)
+            for place, (key, used) in enumerate(newest_first)
             if place >= MOST_KEPT or now - used > IDLE_SECONDS
         }

@@ -1,4 +1,4 @@
-"""The loader of one version: its file becomes a model that serves, or the reason why it cannot."""
+"""The loader of one version: from its file to a servable model, or to the reason for a refusal."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# When what the machine was short of is asked for again: twice as long after each try.
+# The time until a load is tried again that failed for lack of memory or the like; it doubles after
+# each try, up to the second number.
 AGAIN_SECONDS = 1.0
 MOST_AGAIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class Servable:
-    """What a request is answered by: a version of a model, or a view of some of its heads."""
+    """A loaded version of a model, or a view of some of its heads, under the name of its URL."""
 
     name: str
     version: str
@@ -41,7 +42,7 @@ class Servable:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A version that is loaded: under its own name, and by view."""
+    """A loaded version: its servable, and one for each of its views."""
 
     found: Version
     servable: Servable
@@ -55,14 +56,14 @@ class Broken:
     found: Version
     reason: str
     is_short: bool = False
-    """Whether the machine is at fault, which may have by now what loading it takes."""
+    """Whether the machine is at fault, for lack of memory or the like, and not the file."""
     tries: int = 0
     again: float = math.inf
-    """When it is tried again, by the monotonic clock; what is the file's fault never is."""
+    """The time of the next try, by the monotonic clock; never, if the file is at fault."""
 
 
 def load(found: Version) -> Loaded | Broken:
-    """Load a version and prove it, or say why it cannot serve."""
+    """Load a version and prove it, or return the reason why it cannot serve."""
     name, version = found.key
     try:
         check_place(Path(found.path), found.root)
@@ -82,7 +83,7 @@ def load(found: Version) -> Loaded | Broken:
     except ModelRefused as error:
         return Broken(found, plain(str(error)), is_shortage(error))
     except Exception as error:
-        # A bug, of ours or of what we load with; the other models are to serve all the same.
+        # A bug, here or in a library; the other models have to serve all the same.
         is_short = is_shortage(error)
         if not is_short:
             log.exception("%s, version %s: loading it failed", name, version)
@@ -90,28 +91,32 @@ def load(found: Version) -> Loaded | Broken:
         return Broken(found, plain(reason), is_short)
 
 
-def later(made: Loaded | Broken, before: Broken | None) -> Loaded | Broken:
-    """What came of a load, and when to try again if the machine is at fault.
+def later(outcome: Loaded | Broken, before: Broken | None) -> Loaded | Broken:
+    """Return the outcome of a load, with the time of the next try if the machine is at fault.
 
     Args:
-        made: that.
-        before: what came of the one before, if it failed.
+        outcome: the outcome of the load.
+        before: the outcome of the previous load, if that failed.
     """
-    if isinstance(made, Loaded) or not made.is_short:
-        return made
-    tries = before.tries + 1 if before is not None and before.found == made.found else 0
+    if isinstance(outcome, Loaded) or not outcome.is_short:
+        return outcome
+    tries = before.tries + 1 if before is not None and before.found == outcome.found else 0
     wait = min(MOST_AGAIN_SECONDS, AGAIN_SECONDS * 2**tries)
-    return replace(made, tries=tries, again=time.monotonic() + wait)
+    return replace(outcome, tries=tries, again=time.monotonic() + wait)
 
 
 def check_place(file: Path, root: str) -> None:
-    """Refuse a link out of the repository: who may write there need not be who may read here.
+    """Refuse a file if a link leads out of the repository.
 
-    The repository itself may be a link, and links inside of it are followed.
+    The user who writes into the repository may not be permitted to read the service's other files.
+    The repository itself may be a link, and links inside it are followed.
+
+    Raises:
+        ModelRefused: the file is outside of `root`.
     """
     try:
         real = file.resolve(strict=True)
-    except (OSError, RuntimeError):  # what cannot be followed cannot be read, which says why
+    except (OSError, RuntimeError):  # reading the file will fail too, and give the reason
         return
     if root and not real.is_relative_to(Path(root).resolve()):
         message = (

@@ -1,4 +1,4 @@
-"""The settings of one model: a small file beside its versions, watched like them.
+"""The settings of one model: a small file beside its versions, which is watched as they are.
 
 alone = true        # each request runs by itself, whatever the graph would allow
 """
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE = 2**16
-# Of what stands there wrongly, how much is said again.
+# The number of characters of a wrong value that a message repeats.
 SHOWN = 100
 
 
 class ModelSettingsError(TricepsError):
-    """The settings of a model are not what they should be, or cannot be read."""
+    """The file of a model's settings is invalid, or cannot be read."""
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a person has set for one model; by default, nothing."""
+    """The settings of one model."""
 
     alone: bool = False
     """Whether each request runs by itself."""
 
 
 DEFAULTS = ModelSettings()
-# What holds for a model whose first settings cannot be read: what costs speed alone.
+# The settings of a model whose file cannot be read at first: safe, and at most slower.
 CAREFUL = ModelSettings(alone=True)
 KEYS = tuple(field.name for field in fields(ModelSettings))
 
@@ -43,16 +43,16 @@ def read(file: Path) -> ModelSettings:
     """Read a model's settings.
 
     Raises:
-        ModelSettingsError: the file cannot be read, or has a key or a value that is none.
+        ModelSettingsError: the file cannot be read, or has an unknown key or an invalid value.
     """
     try:
-        said = tomllib.loads(read_file(file, MAX_FILE).decode())
+        values = tomllib.loads(read_file(file, MAX_FILE).decode())
     except OSError as error:
         raise ModelSettingsError(f"{SETTINGS}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         message = f"{SETTINGS}: expected TOML like alone = true: {error}"
         raise ModelSettingsError(message) from error
-    for key, value in said.items():
+    for key, value in values.items():
         if key not in KEYS:
             message = (
                 f"{SETTINGS}: expected keys out of {', '.join(KEYS)}, "
@@ -63,4 +63,4 @@ def read(file: Path) -> ModelSettings:
             received = repr(value)[:SHOWN]
             message = f"{SETTINGS}, {key}: expected true or false, received {received}"
             raise ModelSettingsError(message)
-    return ModelSettings(**said)
+    return ModelSettings(**values)

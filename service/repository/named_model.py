@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 
 
 class NoSuchModel(TricepsError):
-    """The command names a model that is not there, or that does not serve."""
+    """The command names a model that does not exist, or that cannot serve."""
 
 
 def open_model(name: str, models: Path | None) -> Servable:
-    """Load what `name` says: `triceps`, `triceps/2` (its version 2), `triceps/stable`, or a path.
+    """Load a model by its name (`triceps`, `triceps/2`, `triceps/stable`) or by a path.
 
     Args:
-        name: of a model in the repository, with or without a version or an alias; or the path of
-            a file, of a folder that holds a model.onnx, or of a version's folder.
+        name: the name of a model in the repository, optionally with a version or an alias; or the
+            path of a file, of a folder that holds a model.onnx, or of a version's folder.
         models: the repository; by default, that of the settings.
 
     Raises:
-        NoSuchModel: there is no such model, or it is refused; the message names those there are.
+        NoSuchModel: there is no such model, or it is refused; the message lists the models.
         SettingsError: the repository is missing or unreadable.
     """
-    # What is refused is told by the error, if it is what was asked for.
+    # Refused models are not logged: the error says so if the requested model is among them.
     logging.getLogger("service").addHandler(logging.NullHandler())
     settings = all_settings.load(models=models)
     repository = settings.models
     wanted, _, which = name.partition("/")
     version, alias = (None, which) if is_alias(which) else (which or None, None)
     path = Path(name)
-    # A model of the repository wins over a file that happens to be called like it.
+    # A model of the repository takes precedence over a file of the same name.
     by_name = not path.exists() or (NAME.fullmatch(wanted) and (repository / wanted).is_dir())
     try:
         if by_name:
             return Library(repository, policy=settings.policy).find(wanted, version, alias)
-        found = open_repository(path)
-        return found.find(next(iter(found.serving), None))
+        opened = open_repository(path)
+        return opened.find(next(iter(opened.serving), None))
     except (NotFound, NotReady) as error:
         raise NoSuchModel(f"{name}: {error}") from error

@@ -1,9 +1,10 @@
-"""A model tried as callers will: by an example that it answers, said in every dialect.
+"""The proof of a model: it answers an example, and every dialect can encode the answers.
 
     signature ─ example ─▶ arrays ─ model.predict ─▶ answers ─▶ each dialect's encode
 
-What a graph demands of free axes it does not declare, so an example is one only once it has been
-answered.  And a head whose answers some dialect cannot say is refused by name, before anybody asks.
+A graph does not declare what it demands of its free axes, so a body becomes an example only once
+the model has answered it.  If some dialect cannot encode the answers of a head, the model is
+refused before the first request, and the message names the head.
 """
 
 from __future__ import annotations
@@ -38,28 +39,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proof:
-    """The shapes of an example that a model answers, by tensor; or why none is known."""
+    """The shapes of an example that a model answers, by tensor; or the reason why none is known."""
 
     shapes: Shapes = field(default_factory=dict)
     no_example: str = ""
 
 
 def prove(model: Model) -> tuple[Proof, dict[str, tuple[Signature, Proof]]]:
-    """Find an example that a model answers, and say the answers in every dialect.
+    """Find an example that a model answers, and encode the answers in every dialect.
 
     Args:
-        model: loaded, and held against its golden rows.
+        model: the model, which has been loaded and has reproduced its golden rows.
 
     Returns:
-        That of the model; and by view, its signature and the same.
+        The proof of the model; and for each view, its signature and proof.
 
     Raises:
-        ModelRefused: some dialect cannot say them.
+        ModelRefused: some dialect cannot encode the answers, or memory is short.
     """
     signature = model.signature
     whole = _prove(model, signature)
     views = {view: signature.restrict(heads) for view, heads in signature.models.items()}
-    # What answers all heads answers some; a view may do without what the others fail for.
+    # An example of all heads is one of a view too.  Without one, a view may still have its own, as
+    # the reason of the failure may lie in other heads.
     return whole, {
         name: (view, _prove(model, view) if whole.no_example else whole)
         for name, view in views.items()
@@ -81,7 +83,7 @@ def _prove(model: Model, signature: Signature) -> Proof:
                 raise ModelRefused(NO_MEMORY) from error
             reason = f"{error}"
         else:
-            _say(signature, arrays, outputs)
+            _encode(signature, arrays, outputs)
             return Proof(shapes)
         if time.monotonic() > until:
             break
@@ -89,7 +91,7 @@ def _prove(model: Model, signature: Signature) -> Proof:
 
 
 def _arrays(model: Model, signature: Signature, shapes: Shapes) -> Arrays:
-    """The example as arrays; zeros need not be written and read for that."""
+    """Return the example as arrays; if it is all zeros, without writing and reading it as JSON."""
     needed = {t.name for entry in signature.inputs.values() for t in entry.tensors}
     if signature.golden is None and not any(entry.features for entry in signature.inputs.values()):
         zeros = model.zeros(shapes, () if signature.tensor else (1,))
@@ -97,84 +99,84 @@ def _arrays(model: Model, signature: Signature, shapes: Shapes) -> Arrays:
     return native.interpret(example(signature, shapes), signature).arrays
 
 
-class _Way(NamedTuple):
-    """One way to say answers: of which protocol, the heads that have it, and how."""
+class _Form(NamedTuple):
+    """One form of answers: its protocol, the heads that have it, and a function that encodes."""
 
     protocol: str
     has: Callable[[Head], bool]
-    say: Callable[[tuple[str, ...]], object]
+    encode: Callable[[tuple[str, ...]], object]
 
 
-def _say(signature: Signature, arrays: Arrays, outputs: Arrays) -> None:
-    """Say a run's answers in every way that there is.
+def _encode(signature: Signature, arrays: Arrays, outputs: Arrays) -> None:
+    """Encode the answers of a run in every form.
 
     Raises:
-        ModelRefused: there is one in which a head's cannot be said.
+        ModelRefused: the answers of a head cannot be encoded in one of the forms.
     """
-    for way in _ways(signature, arrays, outputs):
-        heads = tuple(name for name, head in signature.heads.items() if way.has(head))
+    for form in _forms(signature, arrays, outputs):
+        heads = tuple(name for name, head in signature.heads.items() if form.has(head))
         try:
             if heads:
-                way.say(heads)
+                form.encode(heads)
         except Exception:
-            # It comes again for the head that it is about.
+            # One head after the other, so that the message names the one that fails.
             for head in heads:
-                _say_head(way, head)
+                _encode_head(form, head)
             raise
 
 
-def _say_head(way: _Way, head: str) -> None:
+def _encode_head(form: _Form, head: str) -> None:
     try:
-        way.say((head,))
+        form.encode((head,))
     except Exception as error:
-        message = f"head {head!r}: its answers cannot be said by {way.protocol}: {error!r}"
+        message = f"head {head!r}: its answers cannot be encoded in {form.protocol}: {error!r}"
         raise ModelRefused(message) from error
 
 
-def _ways(signature: Signature, arrays: Arrays, outputs: Arrays) -> list[_Way]:
-    who = "m", "1", signature
+def _forms(signature: Signature, arrays: Arrays, outputs: Arrays) -> list[_Form]:
+    about = "m", "1", signature
 
     def by_column(heads: tuple[str, ...]) -> object:
-        return native.encode(native.Query(arrays, heads, by_row=False, imputed=()), *who, outputs)
+        return native.encode(native.Query(arrays, heads, by_row=False, imputed=()), *about, outputs)
 
     def by_row(heads: tuple[str, ...]) -> object:
-        asked = native.Query(arrays, heads, by_row=True, imputed=())
+        query = native.Query(arrays, heads, by_row=True, imputed=())
         run = Run(len(outputs[heads[0]]), 0.0, 0.0, outputs)
-        # The front's own writer, and the Flask app's.
-        return Writer(*who).write(asked, Part(run, 0, run.rows)), native.encode(
-            asked, *who, outputs
+        # The two encoders of this form: the fast one, and the one for all other answers.
+        return Writer(*about).write(query, Part(run, 0, run.rows)), native.encode(
+            query, *about, outputs
         )
 
     def in_oip(heads: tuple[str, ...], *, binary: bool = False, classes: int = 0) -> object:
         wanted = tuple(oip.Wanted(head, binary, classes) for head in heads)
-        return oip.DIALECT.encode(oip.Query(arrays, heads, wanted), *who, outputs)
+        return oip.DIALECT.encode(oip.Query(arrays, heads, wanted), *about, outputs)
 
     def in_tfserving(heads: tuple[str, ...]) -> object:
-        forms = [tfserving.Query(arrays, heads, by_row=by_row) for by_row in (True, False)]
-        return [tfserving.PREDICT.encode(form, *who, outputs) for form in forms]
+        queries = [tfserving.Query(arrays, heads, by_row=by_row) for by_row in (True, False)]
+        return [tfserving.PREDICT.encode(query, *about, outputs) for query in queries]
 
     def by_verb(dialect: Dialect, heads: tuple[str, ...]) -> object:
-        one_each = [tfserving.Query(arrays, (head,)) for head in heads]
-        return [dialect.encode(asked, *who, outputs) for asked in one_each]
+        queries = [tfserving.Query(arrays, (head,)) for head in heads]
+        return [dialect.encode(query, *about, outputs) for query in queries]
 
     def in_mlflow(heads: tuple[str, ...]) -> object:
-        return mlflow.DIALECT.encode(mlflow.Query(arrays, heads, ()), *who, outputs)
+        return mlflow.DIALECT.encode(mlflow.Query(arrays, heads, ()), *about, outputs)
 
     whole = [
-        _Way("the native form", _any, by_column),
-        _Way("Open Inference Protocol", _is_json, in_oip),
-        _Way("Open Inference Protocol", _any, partial(in_oip, binary=True)),
+        _Form("the native format", _any, by_column),
+        _Form("Open Inference Protocol", _is_json, in_oip),
+        _Form("Open Inference Protocol", _any, partial(in_oip, binary=True)),
     ]
     if signature.tensor:
         return whole
     return [
         *whole,
-        _Way("the native form", _any, by_row),
-        _Way("Open Inference Protocol", _is_number, partial(in_oip, classes=1)),
-        _Way("TensorFlow Serving", _any, in_tfserving),
-        _Way("TensorFlow Serving", examples.has_scores, partial(by_verb, tfserving.CLASSIFY)),
-        _Way("TensorFlow Serving", examples.has_one_number, partial(by_verb, tfserving.REGRESS)),
-        _Way("MLflow", _any, in_mlflow),
+        _Form("the native format", _any, by_row),
+        _Form("Open Inference Protocol", _is_number, partial(in_oip, classes=1)),
+        _Form("TensorFlow Serving", _any, in_tfserving),
+        _Form("TensorFlow Serving", examples.has_scores, partial(by_verb, tfserving.CLASSIFY)),
+        _Form("TensorFlow Serving", examples.has_one_number, partial(by_verb, tfserving.REGRESS)),
+        _Form("MLflow", _any, in_mlflow),
     ]
 
 
@@ -183,7 +185,7 @@ def _any(_: Head) -> bool:
 
 
 def _is_json(head: Head) -> bool:
-    """Whether the Open Inference Protocol has a form for a head in JSON."""
+    """Return whether the Open Inference Protocol has a JSON form for a head's answers."""
     return head.tensor.dtype != "float16"
 
 

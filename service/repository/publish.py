@@ -1,8 +1,9 @@
-"""Put a new version into a model repository, whole or not at all.
+"""Publishing of a new version into a model repository, completely or not at all.
 
 content ─▶ <models>/.new-…/1/model.onnx ─ fsync ─▶ rename ─▶ <models>/<name>/<version>/model.onnx
 
-The first version of a model is renamed with its folder, so that this is never there without one.
+The first version of a model is renamed together with the model's folder, so that the folder never
+exists without a version.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 
-# A folder that is being published is renamed within moments of being written.
+# Folders of a publish or a prune in progress; each exists for moments only.
 _LEFTOVERS = (".new-", ".old-")
 
 
 class PublishError(TricepsError):
-    """The version could not be written; the repository is as it was."""
+    """The version could not be published."""
 
 
 class WrongName(TricepsError):
-    """It cannot be published under that name."""
+    """The name is not a valid model name."""
 
     exit_code = MISUSED
 
 
 def versions(folder: Path) -> list[int]:
-    """The versions of one model's folder, oldest first; other entries are not ours to judge."""
+    """Return the versions in a model's folder, oldest first; other entries are ignored."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -54,11 +55,11 @@ def versions(folder: Path) -> list[int]:
 def publish(models: Path, name: str, content: bytes) -> str:
     """Write `content` as the next version of `name` and return that version.
 
-    A reader sees the complete version or none, whenever this process is killed; two that publish
-    at once get two versions.  What an earlier one that was killed left behind is removed.
+    A reader sees the complete version or none, whenever this process is killed.  Two processes that
+    publish at once get two versions.  Folders that a killed process left behind are removed.
 
     Raises:
-        WrongName: no model can be called that.
+        WrongName: `name` is not a valid model name.
         PublishError: the folder cannot be written, or the disk is full.
     """
     check_name(name)
@@ -66,7 +67,7 @@ def publish(models: Path, name: str, content: bytes) -> str:
         models.mkdir(parents=True, exist_ok=True)
         for leftover in leftovers(models):
             shutil.rmtree(leftover, ignore_errors=True)
-        # Not by mkdtemp, whose folders are their owner's alone: the service may be somebody else.
+        # Not by mkdtemp, whose folders only their owner may read: the service may be another user.
         staged = models / f".new-{uuid.uuid4().hex}"
         staged.mkdir()
         try:
@@ -84,22 +85,22 @@ def publish(models: Path, name: str, content: bytes) -> str:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Hidden folders in it, of publishing and pruning, that have not been touched for long."""
+    """Return the hidden folders in `folder` that an interrupted publish or prune left behind."""
     since = time.time() - LEFTOVER_SECONDS
-    found = []
+    old = []
     for entry in folder.iterdir():
-        # One that is at work may be done with its folder while we look.
+        # A process that is at work may remove or rename its folder meanwhile.
         with contextlib.suppress(FileNotFoundError):
             if entry.name.startswith(_LEFTOVERS) and entry.lstat().st_mtime < since:
-                found.append(entry)
-    return sorted(found)
+                old.append(entry)
+    return sorted(old)
 
 
 def check_name(name: str) -> None:
-    """See that a model can be called that.
+    """Check that a name is a valid model name.
 
     Raises:
-        WrongName: it cannot.
+        WrongName: the name is not valid.
     """
     if not NAME.fullmatch(name):
         message = (
@@ -125,7 +126,7 @@ def _move_to_next(staged: Path, folder: Path) -> str:
         else:
             version, source, target = "1", staged, folder
         try:
-            # Renaming onto a folder that holds something fails: somebody else was there before.
+            # Renaming onto a folder that is not empty fails: another process has been faster.
             source.rename(target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

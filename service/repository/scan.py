@@ -1,13 +1,13 @@
-"""What files a model repository has, found by their names and stamps; none of them is read.
+"""The scan of a model repository: its files by name and stamp, without reading them.
 
-A repository has these, and in place of one there may be a single model:
+A repository has these files; a single model may take the place of a repository:
 
     <models>/<name>/<version>/model.onnx        a repository
     <models>/<name>/aliases.json                names for versions of a model
     <models>/<name>/settings.toml               what is set for the model
     <models>/<name>/unloaded                    the model is out of service
-    <models>/model.onnx                         one model, called like its folder
-    <models>  (a file.onnx)                     one model, called like the file
+    <models>/model.onnx                         one model, named after its folder
+    <models>  (a file.onnx)                     one model, named after the file
 """
 
 from __future__ import annotations
@@ -33,32 +33,33 @@ UNLOADED = "unloaded"
 SETTINGS = "settings.toml"
 _CHOICE = "--models or TRICEPS_MODELS"
 
-# Of each file that belongs together: its name, and what changes when it does.  The time of its
-# last change of any kind is among them, since a file that could not be read may be opened up.
+# For each file of a version: its name, and numbers that change when the file does.  The time of the
+# last change of its status (ctime) is one of them, since a change of permissions may make an
+# unreadable file readable.
 Stamp = tuple[tuple[str | int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version's file, whether or not it is any good."""
+    """The file of a version, which may or may not be able to serve."""
 
     name: str
     version: str
     path: str
-    """Of its file; no `Path`, which would take longer to make than all else of a look."""
+    """The path of the file; a `str`, since making a `Path` takes longer than the rest of a scan."""
     stamp: Stamp
     root: str = ""
-    """The repository, which its files may not lead out of; empty where the file itself is named."""
+    """The repository, which no link may lead out of; empty if the settings name the file itself."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is asked for by, whatever its file holds."""
+        """The names of the model and of the version."""
         return self.name, self.version
 
 
 @dataclass(frozen=True)
 class Aliases:
-    """The file that has a model's aliases."""
+    """The file of a model's aliases."""
 
     name: str
     file: Path
@@ -67,7 +68,7 @@ class Aliases:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The file that has a model's settings."""
+    """The file of a model's settings."""
 
     name: str
     file: Path
@@ -85,29 +86,29 @@ class Refused:
 
 @dataclass(frozen=True)
 class Scan:
-    """All that is there: two that are equal say that nothing has changed in between."""
+    """The files of a repository at one moment; two equal scans mean that nothing has changed."""
 
     versions: tuple[Version, ...]
-    """By name, and oldest first."""
+    """Sorted by name, and oldest first."""
     aliases: tuple[Aliases, ...]
     refused: tuple[Refused, ...]
     """Folders that hold no version."""
     unloaded: frozenset[str] = frozenset()
-    """Models that are out of service, by a file that says so."""
+    """Models that a file `unloaded` takes out of service."""
     unreadable: frozenset[str] = frozenset()
-    """Models whose folder is there and cannot be read: what is loaded of them serves on."""
+    """Models whose folder exists and cannot be read; their loaded versions serve on."""
     tuned: tuple[Tuned, ...] = ()
     """Models with settings of their own."""
 
     @cached_property
     def by_name(self) -> dict[str, dict[str, Version]]:
         """The versions of each model, oldest first."""
-        grouped = groupby(self.versions, lambda found: found.name)
-        return {name: {found.version: found for found in group} for name, group in grouped}
+        grouped = groupby(self.versions, lambda entry: entry.name)
+        return {name: {entry.version: entry for entry in group} for name, group in grouped}
 
 
 def look(path: Path) -> Scan:
-    """Find every version there is, and the folders that hold none.
+    """Find all versions at `path`, and the folders that hold none.
 
     Raises:
         SettingsError: there is nothing at `path`, or it cannot be read.
@@ -120,31 +121,33 @@ def look(path: Path) -> Scan:
 
 
 def is_one_file(path: Path) -> bool:
-    """Whether there is a single model in place of a repository."""
+    """Return whether there is a single model in place of a repository."""
     return path.is_file() or (path / FILE).is_file()
 
 
 def settled(now: Scan, before: Scan, known: Scan) -> Scan:
-    """What of `now` is done being written: in its place, what is not has what `known` has of it.
+    """Return `now` without what is still being written, for which the entries of `known` stay.
 
     Args:
-        now: the repository.
-        before: the same a moment earlier; a version that differs from then is being written.
-            Aliases are not waited for: their file is small, is replaced by a rename, and one
+        now: the scan of this moment.
+        before: the scan of a moment earlier; a version that differs from it is being written.
+            Files of aliases are not waited for: they are small and replaced by a rename, and a file
             that is replaced all the time would never be taken.
-        known: what was last taken for the repository.
+        known: the scan that is in use.
     """
     still = {*before.versions, *before.tuned}
-    old = {found.key: found for found in known.versions}
-    found = [f if f in still else old.get(f.key) for f in now.versions]
-    # Of a folder that cannot be read nobody knows that anything has changed.
-    found += [f for f in known.versions if f.name in now.unreadable]
+    old = {entry.key: entry for entry in known.versions}
+    versions = [f if f in still else old.get(f.key) for f in now.versions]
+    # The versions in a folder that cannot be read are taken to be unchanged.
+    versions += [f for f in known.versions if f.name in now.unreadable]
     aliases = [*now.aliases, *(a for a in known.aliases if a.name in now.unreadable)]
     settings = {entry.name: entry for entry in known.tuned}
     tuned = [t if t in still else settings.get(t.name) for t in now.tuned]
     tuned += [t for t in known.tuned if t.name in now.unreadable]
     return Scan(
-        tuple(sorted((f for f in found if f is not None), key=lambda f: (f.name, int(f.version)))),
+        tuple(
+            sorted((f for f in versions if f is not None), key=lambda f: (f.name, int(f.version)))
+        ),
         tuple(sorted(aliases, key=lambda a: a.name)),
         now.refused,
         now.unloaded | (known.unloaded & now.unreadable),
@@ -179,7 +182,7 @@ def _look(path: Path) -> Scan:
         try:
             numbers = _versions(folder)
             listed, mark = _beside(folder / ALIASES), _beside(folder / UNLOADED)
-        except FileNotFoundError:  # it was removed while we looked
+        except FileNotFoundError:  # the folder has been removed meanwhile
             continue
         except OSError as error:
             refused.append(Refused(name, None, f"its folder cannot be read: {error.strerror}"))
@@ -209,39 +212,39 @@ def _look(path: Path) -> Scan:
 
 
 def _versions(folder: Path) -> list[int]:
-    """The versions in a folder.
+    """Return the versions in a folder.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the folder cannot be read.
     """
     if not os.access(folder, os.R_OK | os.X_OK):
-        folder.stat()  # which says why, or that it is gone
+        folder.stat()  # raises the error that says why, or that the folder is gone
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return versions(folder)
 
 
 def _shown(name: str) -> str:
-    """A folder's name as text: it may be any bytes, of which JSON takes only UTF-8."""
+    """Return a folder's name as valid Unicode, since a name may be any bytes and JSON is UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _tuned(folder: Path) -> list[Tuned]:
-    """The file of a model's settings, if there is one."""
+    """Return the file of a model's settings, if there is one, in a list."""
     stamp = _stamp(folder / SETTINGS)
     return [] if stamp is None else [Tuned(folder.name, folder / SETTINGS, (stamp,))]
 
 
 def _one(name: str, file: Path, root: str = "") -> Scan:
-    """A repository of one file; what else is beside it may be anybody's."""
+    """Return the scan of a single file; other files beside it are ignored."""
     stamp = _stamp(file)
     return Scan((Version(name, "1", str(file), () if stamp is None else (stamp,), root),), (), ())
 
 
 def _stamp_folder(folder: str) -> Stamp:
-    """The stamps of all files of a version: a graph may have its weights beside it."""
+    """Return the stamps of all files of a version, as the weights may be in files of their own."""
     try:
         with os.scandir(folder) as entries:
-            # What begins with a dot is some program's own: of a copy, an editor or a file system.
+            # Names with a leading dot are temporary files of copies, editors or file systems.
             stamps = [_stamp(entry) for entry in entries if entry.name[0] != "."]
     except OSError as error:
         return (("", error.errno or 0),)
@@ -249,10 +252,10 @@ def _stamp_folder(folder: str) -> Stamp:
 
 
 def _beside(file: Path) -> tuple[str | int, ...] | None:
-    """The stamp of a file that may be there; `None` only where it is known not to be.
+    """Return the stamp of a file that may exist; `None` only if it certainly does not.
 
     Raises:
-        OSError: that cannot be said, now.
+        OSError: the system cannot tell at the moment.
     """
     stamp = _stamp(file)
     if stamp is None:
@@ -267,20 +270,20 @@ def _beside(file: Path) -> tuple[str | int, ...] | None:
 
 def _stamp(file: Path | os.DirEntry[str]) -> tuple[str | int, ...] | None:
     try:
-        seen = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return (file.name, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
+    return (file.name, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def _as_name(text: str) -> str:
-    """A model name made of a file's or folder's, which may hold what no URL does."""
+    """Return a valid model name made of the name of a file or folder."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".-")[:128] or "model"
 
 
 def _folders(path: Path) -> list[str]:
-    """The names of the folders of a repository, in order."""
-    # What begins with a dot is being published, or is nobody's model.
+    """Return the names of the folders of a repository, sorted."""
+    # A folder with a leading dot is being published, or is no model.
     with os.scandir(path) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and _is_folder(e))
 
@@ -288,5 +291,5 @@ def _folders(path: Path) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that may not be followed, which its reader is told of
+    except OSError:  # a link that cannot be followed; reading the folder fails later and says why
         return True

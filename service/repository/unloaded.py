@@ -2,8 +2,8 @@
 
     <models>/<name>/unloaded
 
-Every process sees it as it sees a new version, a restarted one too, and so does every other service
-of the same repository.
+Every process notices the file as it notices a new version, also after a restart, and so does every
+other service with the same repository.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.repository.scan import UNLOADED
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The repository is as it is, and to ask again does not change it.
+# 409, since the same request would fail again until someone changes the repository's permissions.
 _CONFLICT = 409
 
 
@@ -38,14 +38,14 @@ def mark(folder: Path) -> None:
 
 
 def unmark(folder: Path) -> None:
-    """Have the model of a folder, which is marked, back in service.
+    """Take the model of a marked folder back into service.
 
     Raises:
         HTTPError: the repository cannot be written.
     """
     try:
         (folder / UNLOADED).unlink(missing_ok=True)
-        # Or it would be back after a power cut.
+        # Otherwise the file might exist again after a power cut.
         sync_folder(folder)
     except OSError as error:
         message = (

@@ -67,7 +67,7 @@ def test_commands_know_versions_and_aliases(models, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("version", "why"),
     [
-        pytest.param("9", "which is not there", id="not there"),
+        pytest.param("9", "which does not exist", id="not there"),
         pytest.param("2", f"which is refused: {NO_FILE}", id="broken"),
     ],
 )
@@ -105,7 +105,7 @@ def test_an_alias_of_what_cannot_serve_stays_with_what_it_named(models, version,
         pytest.param(b'{"stable": "2"', "expected JSON like", id="half"),
         pytest.param(b"[" * 100_000, "expected JSON like", id="deep"),
         pytest.param(b'{"stable": "\xff"}', "expected JSON like", id="not UTF-8"),
-        pytest.param(b'{"a": "1", "a": "2"}', "'a' stands there twice", id="twice"),
+        pytest.param(b'{"a": "1", "a": "2"}', "'a' appears twice", id="twice"),
         pytest.param(b"[]", "expected an object like", id="a list"),
         pytest.param(b'{"stable": 2}', "stable: expected a version like", id="a number"),
         pytest.param(b'{"stable": "02"}', "stable: expected a version like", id="zeros"),

@@ -140,7 +140,7 @@ def test_what_no_dialect_can_say_is_refused_by_the_heads_name(tmp_path, monkeypa
     [refused] = repository.refused
     assert refused.name == "bad"
     assert refused.reason == (
-        "head 'y': its answers cannot be said by the native form: "
+        "head 'y': its answers cannot be encoded in the native format: "
         "TypeError('Type is not JSON serializable: float16')"
     )
     assert repository.find("good")
