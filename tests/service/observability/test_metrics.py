@@ -19,6 +19,7 @@ import time
 import urllib.request
 import weakref
 from collections import Counter
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_what_is_loaded_and_running_is_told(client, models):
     assert found["triceps_model_refused", "broken", "4"] == 1
     build = next(key for key in found if key[0] == "triceps_build_info")
     assert build[1:] == (
-        Model.load.__globals__["onnxruntime"].__version__,
+        metadata.version("onnxruntime"),
         sys.version.split()[0],
         __version__,
     )

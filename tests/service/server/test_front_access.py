@@ -35,8 +35,8 @@ SAID = {
 }
 CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
 UNKNOWN = (
-    "Authorization: expected a token of this service, received one that it does not know, or not "
-    "any more"
+    "Authorization: expected a token of this service, received one that it does not know, or no "
+    "longer knows"
 )
 MISSING = "Authorization: expected Bearer and a token, received none"
 
