@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.harness.served import Served
+from tests.harness.served import JSON, Served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-JSON = {"Content-Type": "application/json"}
 
 
 class Asked:

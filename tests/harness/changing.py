@@ -10,7 +10,6 @@ from tests.harness import small
 BAD = b"not a model"
 NO_FILE = "it is not an ONNX file, or not the whole of one"
 FRUIT = {"instances": [{"fruit": [1, 1]}], "heads": ["size"]}
-JSON = {"Content-Type": "application/json"}
 
 
 def put(folder, version, name="m", **more):

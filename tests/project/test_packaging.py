@@ -7,14 +7,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import stat
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.error
-import urllib.request
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +23,7 @@ from packaging.utils import canonicalize_name
 
 from service.commands.main import GROUP, main
 from tests.harness.locks import LOCKS
+from tests.harness.serving import Server
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -114,21 +111,14 @@ def test_training_without_its_extra_says_how_to_get_it(installed, tmp_path, comm
 def test_installed_wheel_serves_a_model(installed, tmp_path):
     """The committed model, copied elsewhere, answers the example that its page gives."""
     shutil.copytree(ROOT / "models", tmp_path / "models")
-    url = f"http://127.0.0.1:{_free_port()}"
-    command = [installed / "triceps", "serve", "--port", url.rpartition(":")[2]]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
-        try:
-            _wait_for(f"{url}/readyz", server)
-            about = json.load(urllib.request.urlopen(f"{url}/models/triceps"))
-            body = json.dumps(about["example"]).encode()
-            ask = urllib.request.Request(
-                f"{url}/predict", body, {"Content-Type": "application/json"}
-            )
-            answer = json.load(urllib.request.urlopen(ask))
-        finally:
-            server.terminate()
+    command = [str(installed / "triceps"), "serve"]
+    with Server(folder=tmp_path, command=command, environment={"PYTHONPATH": ""}) as server:
+        server.until_ready()
+        _, about = server.get("/models/triceps")
+        body = json.dumps(about["example"]).encode()
+        _, _, answer = server.ask("POST", "/predict", body, {"Content-Type": "application/json"})
 
-    assert {"o1", "o2", "o3"} == set(answer["predictions"][0])
+    assert {"o1", "o2", "o3"} == set(json.loads(answer)["predictions"][0])
 
 
 # --- the commands ------------------------------------------------------------------------------
@@ -539,23 +529,6 @@ def _make(*arguments, **environment):
     # This make is not the one that may be running the suite.
     inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
     return _run(["make", *arguments], cwd=ROOT, environment=inherited | environment)
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _wait_for(url, process, seconds=30):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert process.poll() is None, "the server has ended"
-        try:
-            return urllib.request.urlopen(url, timeout=seconds)
-        except urllib.error.URLError:
-            time.sleep(0.05)
-    return pytest.fail(f"{url} did not answer within {seconds} s")
 
 
 def _declared(extra):

@@ -22,8 +22,8 @@ from service.repository.publish import publish
 from service.repository.reloader import Library
 from service.settings import Settings
 from tests.harness import small
-from tests.harness.changing import BAD, FRUIT, JSON, NO_FILE, point, put, refused, size, states
-from tests.harness.served import Served
+from tests.harness.changing import BAD, FRUIT, NO_FILE, point, put, refused, size, states
+from tests.harness.served import JSON, Served
 from tests.harness.waiting import PATIENCE, until
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.harness import small
+from tests.harness.served import JSON
 from tests.harness.serving import Server, free_port
 from tests.harness.waiting import PATIENCE
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-JSON = {"Content-Type": "application/json"}
 BODY = json.dumps({"instances": [{"fruit": [1, 2]}], "heads": ["size"]})
 GRACE = 1.0
 # Each run takes so long that a stop comes in the middle of it.

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 
 from service.repository.publish import publish
 from tests.harness import small, tokens
-from tests.harness.changing import BAD, FRUIT, JSON, point, put
+from tests.harness.changing import BAD, FRUIT, point, put
+from tests.harness.served import JSON
 from tests.harness.serving import Server
 from tests.harness.waiting import until
 

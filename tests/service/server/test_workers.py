@@ -17,13 +17,13 @@ import pytest
 from service.errors import TricepsError
 from service.server import supervisor as all_workers
 from tests.harness import certificates, small, tokens
+from tests.harness.served import JSON
 from tests.harness.serving import Server
 from tests.harness.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-JSON = {"Content-Type": "application/json"}
 BODY = json.dumps({"instances": [{"fruit": [1, 2]}], "heads": ["size"]})
 # Kills a worker that is stopped after a second and a half.
 HASTY = (
