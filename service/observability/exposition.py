@@ -80,7 +80,7 @@ class _Collector(Collector):
 
 
 def _build() -> Metric:
-
+    # Imported here, after `service.inference`, which turns its telemetry off.
     import onnxruntime
 
     build = InfoMetricFamily("triceps_build", "What is running.")

@@ -1,4 +1,4 @@
-"""The trial of one file: loaded in a child with limits, and what came of that."""
+"""The trial of one file: a load in a child process with limits, and its verdict."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ from service.repository.reasons import is_shortage, plain
 if TYPE_CHECKING:
     import socket
 
-# How long a file may take to load and to answer its golden rows; and of that, busy.
+# The longest time for a file to load and answer its golden rows, and its processor time therein.
 WALL_SECONDS = 60
 BUSY_SECONDS = 30
-# A trial that found too little memory is worth another once there is so much more.
+# A trial that found too little memory is repeated once free memory has grown by this factor.
 MORE = 1.05
 MB = 2**20
 
 
 @dataclass
 class Verdict:
-    """What came of a trial: why the file is refused, or the bytes that loading it takes."""
+    """The verdict of a trial: why the file is refused, or the memory in bytes that loading takes.
+
+    `peak` is needed during the load, and `kept` afterwards.
+    """
 
     stamp: str
     since: float
@@ -41,13 +44,20 @@ class Verdict:
     peak: int = 0
     kept: int = 0
     granted: int = 0
-    """How many workers have been told to load it."""
+    """The number of workers that have been told to load the file."""
     needs: int | None = None
-    """Where the machine is to blame: the free bytes from which on it is worth another trial."""
+    """The free memory in bytes that makes another trial worthwhile, if the machine is at fault."""
 
 
 def attempt(path: str, stamp: str, free: int | None, alive: socket.socket | None = None) -> Verdict:
-    """Load a file in a child that may take `free` bytes, and say what came of it."""
+    """Load a file in a child process, and return the verdict.
+
+    Args:
+        path: the path of the file.
+        stamp: a text that changes when the file does.
+        free: the memory in bytes that the child may take; `None` for no limit.
+        alive: a socket that the child has to close.
+    """
     verdict = Verdict(stamp, time.monotonic())
     reader, writer = os.pipe()
     pid = os.fork()
@@ -56,34 +66,35 @@ def attempt(path: str, stamp: str, free: int | None, alive: socket.socket | None
             alive.close()
         _be_tried(path, writer, free)
     os.close(writer)
-    said = bytearray()
+    report = bytearray()
     end = verdict.since + WALL_SECONDS
     with open(reader, "rb", buffering=0) as pipe:  # noqa: PTH123  it is open already
         while select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
             part = pipe.read(65536)
             if not part:
                 break
-            said += part
+            report += part
         else:
             os.kill(pid, signal.SIGKILL)
             verdict.reason = f"it was not loaded within {WALL_SECONDS} s"
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if said:
-        verdict.reason, verdict.peak, verdict.kept, is_short = json.loads(said)
+    if report:
+        verdict.reason, verdict.peak, verdict.kept, is_short = json.loads(report)
         verdict.needs = 0 if is_short else None
     elif code == -signal.SIGXCPU:
         verdict.reason = f"it was not loaded within {BUSY_SECONDS} s of work"
     elif code == -signal.SIGKILL and verdict.reason is None:
-        # By nobody but the kernel, which is short of memory.
+        # Only the kernel kills it, for lack of memory.
         verdict.reason, verdict.needs = NO_MEMORY, 0
     elif verdict.reason is None:
-        verdict.reason = f"whoever loads it is ended, by {_ended_by(code)}"
+        verdict.reason = f"it ends the process that loads it, by {_ended_by(code)}"
     if verdict.reason == NO_MEMORY and free is not None:
         verdict.reason = (
             f"loading it takes more than the {free // MB} MB of memory that are free for it"
         )
-        # Unless the kernel has ended it, who knows for whom, it had all of that.
-        verdict.needs = int(free * MORE) if said else 0
+        # A child that reports this has had all free memory, and needs more.  The kernel may have
+        # killed a silent child because of other processes, so that any memory may do.
+        verdict.needs = int(free * MORE) if report else 0
     verdict.since = time.monotonic()
     return verdict
 
@@ -93,25 +104,31 @@ def _ended_by(code: int) -> str:
 
 
 def _be_tried(path: str, writer: int, free: int | None) -> None:
-    """In the child: load the file, say what that took, and never return."""
-    said: tuple[str | None, int, int, bool] = ("loading it failed", 0, 0, False)
-    # Should its keeper be killed, nobody else ends it.
+    """Load the file in the child process, report the outcome, and never return."""
+    report: tuple[str | None, int, int, bool] = ("loading it failed", 0, 0, False)
+    # The child ends by itself, even if its keeper has been killed.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WALL_SECONDS + 1)
     try:
         _limit(free)
-        said = _load(path)
+        report = _load(path)
     except MemoryError:
-        said = (NO_MEMORY, 0, 0, True)
-    except Exception as error:  # noqa: BLE001  whatever it is, it is told
+        report = (NO_MEMORY, 0, 0, True)
+    except Exception as error:  # noqa: BLE001  every error is reported
         reason = plain(f"loading it failed: {type(error).__name__}: {error}")
-        said = (reason, 0, 0, is_shortage(error))
+        report = (reason, 0, 0, is_shortage(error))
     finally:
-        os.write(writer, json.dumps(said).encode())
+        os.write(writer, json.dumps(report).encode())
         os._exit(0)
 
 
 def _load(path: str) -> tuple[str | None, int, int, bool]:
+    """Load and prove a file.
+
+    Returns:
+        The reason of a refusal, the peak and the kept memory in bytes, and whether the machine is
+        at fault.
+    """
     before = memory.taken()
     try:
         model = Model.load(Path(path))
@@ -124,7 +141,7 @@ def _load(path: str) -> tuple[str | None, int, int, bool]:
 
 
 def _limit(free: int | None) -> None:
-    """Let this process end before it does harm: it may be slow, large or wrong."""
+    """Limit this process, so that the kernel ends it before a slow or large file does harm."""
     limits = {resource.RLIMIT_CPU: BUSY_SECONDS, resource.RLIMIT_CORE: 0}
     if free is not None:
         limits[resource.RLIMIT_DATA] = memory.taken().data + free

@@ -1,4 +1,4 @@
-"""Why something does not load: in words fit for a log, and whether the machine is at fault."""
+"""Reasons why a file does not load: as text for a log, and as the fault of file or machine."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from service.errors import Shortage
 from service.host.descriptors import SHORT
 from service.inference.runtime import NO_MEMORY
 
-# Characters of what a file says that are said again.
+# The number of characters of a file's text that a message repeats.
 LONGEST = 400
 
 
 def plain(text: str) -> str:
-    """A message that holds what a file says, for a log: of one line, and not too long."""
+    """Return a message that quotes a file as one printable line of limited length."""
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:LONGEST])
     return shown if len(text) <= LONGEST else f"{shown} …"
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised from, is the machine's fault and not the file's."""
+    """Return whether an error, or one of its causes, is the machine's fault and not the file's."""
     while error is not None:
         if isinstance(error, MemoryError | Shortage) or str(error) == NO_MEMORY:
             return True

@@ -1,7 +1,7 @@
-"""The model repository at one moment: which versions there are, and which of them answer.
+"""The model repository at one moment: its versions, and those of them that answer.
 
-A repository never changes; what changes is which one is asked (`reloader`).  So whatever is decided
-about one request on one of them fits together.
+A repository object never changes; the `reloader` replaces it by another.  So all decisions about a
+request that use one object are consistent.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Repository:
-    """All that was found: by name, its versions that are loaded, oldest first; and the rest."""
+    """The models of a repository: their loaded versions by name, oldest first, and the others."""
 
     served: Mapping[str, Sequence[Servable]]
     refused: Sequence[Refused]
     default: str | None
     serving: Mapping[str, Servable] = field(default_factory=dict)
-    """By name, the version that answers when none is asked for."""
+    """The version of each model or view that answers a request without a version, by name."""
     aliases: Mapping[str, Mapping[str, Servable]] = field(default_factory=dict)
-    """By name and alias, the version that answers for it."""
+    """The version that answers for each alias, by name and alias."""
     policy: str = "latest"
     catalog: Catalog = EMPTY
     owners: Mapping[str, str] = field(default_factory=dict)
-    """By view, the model whose files have it."""
+    """The model that each view belongs to, by view."""
 
     def find(
         self, name: str | None = None, version: str | None = None, alias: str | None = None
     ) -> Servable:
-        """What answers for a model: the version that serves, or the one asked for.
+        """Return the servable that answers a request: the serving version, or the one it names.
 
         Args:
-            name: of the model or view; the default model when not given.
-            version: its version, as the folder has it; one that is loaded (see `on_demand`).
-            alias: in place of a version, a name for it.
+            name: the name of the model or view; by default, the default model.
+            version: the version, spelled as its folder is; it has to be loaded (see `on_demand`).
+            alias: an alias, in place of a version.
 
         Raises:
             NotFound: there is no such model, version or alias.
-            NotReady: there is, and it does not serve.
+            NotReady: it exists, and cannot serve.
         """
         if name is None:
             name = self._default_name()
         if version is not None:
-            found = next((s for s in self.served.get(name, ()) if s.version == version), None)
+            servable = next((s for s in self.served.get(name, ()) if s.version == version), None)
         elif alias is not None:
-            found = self.aliases.get(name, {}).get(alias)
+            servable = self.aliases.get(name, {}).get(alias)
         else:
-            found = self.serving.get(name)
-        if found is None:
+            servable = self.serving.get(name)
+        if servable is None:
             raise self._why_not(name, version, alias)
-        return found
+        return servable
 
     def on_demand(self, name: str | None, version: str | None) -> Version | None:
-        """The version that `find` has not got because nobody has asked for it yet."""
+        """Return a version that exists and is loaded on demand, or `None` if it is not one."""
         owner, _ = self.key(name, version or "")
         found = self.catalog.scan.by_name.get(owner, {}).get(version or "")
         if owner in self.catalog.scan.unloaded:
@@ -74,14 +74,14 @@ class Repository:
         return found
 
     def key(self, name: str | None, version: str) -> tuple[str, str]:
-        """The model that a name is of, or is a view of, and the version."""
+        """Return a version's key in the catalog: the model, or the view's model, and `version`."""
         name = self.default or "" if name is None else name
         return self.owners.get(name, name), version
 
     def states(self, name: str) -> dict[str, str]:
-        """The versions of a model or view that are not refused, each with its state.
+        """Return the versions of a model or view that are not refused, each with its state.
 
-        It is "loaded" or "on demand", or of a model that is out of service "unloaded".
+        The state is "loaded", "on demand" or, if the model is out of service, "unloaded".
         """
         if name in self.catalog.scan.unloaded:
             return dict.fromkeys(self.catalog.scan.by_name.get(name, ()), "unloaded")
@@ -90,21 +90,22 @@ class Repository:
         for found in self.catalog.scan.by_name.get(self.owners.get(name, name), {}).values():
             if found.version in loaded:
                 states[found.version] = "loaded"
-            # Only who has looked into a file knows its views; those of a loaded one are known.
+            # The views of a file are known only once it has been loaded.  So a loaded version
+            # without this view does not have it, and any other may.
             elif found.key not in self.catalog.models and found.key not in self.catalog.broken:
                 states[found.version] = "on demand"
         return states
 
     def names(self) -> list[str]:
-        """The models and views that are not refused in all their versions."""
+        """Return the names of models and views with a version that is not refused, sorted."""
         return sorted({*self.served, *filter(self.states, self.catalog.scan.by_name)})
 
     def available(self) -> list[str]:
-        """Those of them that can be asked for by some version at least."""
+        """Return the names of models and views that are not out of service, sorted."""
         return [name for name in self.names() if name not in self.catalog.scan.unloaded]
 
     def reason_not_ready(self) -> str | None:
-        """Why nothing can be answered yet; `None` once something can."""
+        """Return the reason why no model serves; `None` if one does."""
         if self.serving:
             return None
         for name in self.names():
@@ -128,7 +129,7 @@ class Repository:
             )
             raise NotFound(message)
         if self.default not in known_names(self):
-            # Nobody's fault but the setting's, and a trainer may yet make it right.
+            # 503 and not 404: the request is right, and the model may still be published.
             message = (
                 f"the default model {self.default!r} (TRICEPS_DEFAULT_MODEL) is not there. "
                 f"Available: {', '.join(self.available())}"
@@ -148,7 +149,7 @@ class Repository:
             return self._why_no_alias(name, alias)
         refused = [entry for entry in self.refused if entry.name == name]
         if version is None:
-            # What is said of the whole model comes first.
+            # A reason that concerns the whole model comes first.
             refused.sort(key=lambda entry: entry.version is not None)
         for entry in refused:
             if version in (None, entry.version):
@@ -156,7 +157,7 @@ class Repository:
                 return NotReady(f"model {name!r}{which}: refused, {entry.reason}")
         available = ", ".join(self.states(name)) or "none"
         if version is None:
-            # Not of which model: a token for the view need not be one for that.
+            # Without the model's name: a token for the view need not permit to see the model.
             message = (
                 f"model {name!r}: it is a view of a model, and the version of that which serves "
                 f"has no such view. Available by version: {available}"
@@ -182,7 +183,7 @@ def _why_unloaded(name: str) -> str:
 
 
 def known_names(repository: Repository) -> set[str]:
-    """Every name that is not nobody's: of models and views, also of such as do not serve."""
+    """Return the names of all models and views, including those that cannot serve."""
     return {
         *repository.served,
         *repository.owners,

@@ -1,4 +1,4 @@
-"""The socket that a service listens on."""
+"""The listening socket of a service."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ BACKLOG = 2048
 
 
 class CannotListenError(TricepsError):
-    """The address is taken, or not ours to listen on."""
+    """The address is in use, or this process may not listen on it."""
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The listening socket.
+    """Open the listening socket.
 
     Raises:
-        CannotListenError: the port is taken, or the address is none of this machine's.
+        CannotListenError: the port is in use, or the address is not one of this machine.
     """
     where = f"{settings.host}:{settings.port}"
     try:

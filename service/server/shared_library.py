@@ -1,12 +1,12 @@
-"""The repository that several workers serve as one: all swap to another state at one moment.
+"""The library of one of several workers, which all swap to another generation at one moment.
 
     leader: look ─ settled ─▶ proposal ─▶ each worker: load, prove ─▶ committed ─▶ each: swap
 
-What holds: once an answer by a generation has been sent, no request that is begun after that is
-answered by an older one, by any worker.  Requests that were on their way at that moment may be.
-A worker that dies changes nothing; its successor serves once it has loaded what the others serve.
-One that cannot load what the others can, or does not within a bound, is replaced, and all stay
-with the generation before until it is gone.
+The guarantee: once a worker has answered from a generation, no worker begins a request with an
+older one.  Requests that are in flight at the swap may still be answered by the older one.
+The death of a worker changes nothing; its successor serves once it has loaded what the others
+serve.  A worker that cannot load what the others can, or takes too long, is replaced; until it has
+ended, all workers stay with the previous generation.
 """
 
 from __future__ import annotations
@@ -34,26 +34,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How often a worker looks at what the others say: while nothing happens, and while it waits.
+# The intervals at which a worker polls the shared state: while nothing happens, and while it waits.
 POLL_SECONDS = 0.05
 HASTE_SECONDS = 0.005
-# How long the others wait for a worker that is loading.
+# The longest time that the others wait for a worker that is loading.
 LOAD_SECONDS = 120.0
-# How often it is tried again, ever later, when workers have come to different outcomes.
+# If workers come to different outcomes, the number of new tries, the time until the first one,
+# which doubles after each, and the longest time.
 MOST_TRIES = 5
 AGAIN_SECONDS = 0.5
 MOST_AGAIN_SECONDS = 60.0
-# How long somebody who has changed the repository waits for that to be served.
+# The longest time that a request to load or unload a model waits until all workers serve it.
 REFRESH_SECONDS = 60.0
-# How often models that nobody asks for are let go.
+# The interval at which idle models are unloaded.
 IDLE_LOOK_SECONDS = 1.0
 
 
 class _Prepared(NamedTuple):
-    """A proposal that is loaded, and what was served when that was begun."""
+    """A loaded proposal, and the repository that was served when its load began."""
 
     number: int
-    made: Repository
+    repository: Repository
     base: Repository
 
 
@@ -61,7 +62,7 @@ class SharedLibrary(Library):
     """The current repository of one of several workers."""
 
     def __init__(self, settings: Settings, member: Member) -> None:
-        """Load what the others serve, or with them what there is.
+        """Load what the other workers serve or, at the start, the repository together with them.
 
         Raises:
             SettingsError: there is nothing at the path, or it cannot be read.
@@ -71,8 +72,8 @@ class SharedLibrary(Library):
         self._number = 0
         self._tried = 0
         self._prepared: _Prepared | None = None
-        # The leader's: which proposal it waits for, since when, how often it came to nothing; when
-        # it is to look again; and who had asked for its last look.
+        # For the leader: the proposal that it waits for, since when, and the tries so far; the
+        # times of the next try and of the next look; and the requests that the last look answers.
         self._awaited = 0
         self._since = 0.0
         self._tries = 0
@@ -85,17 +86,17 @@ class SharedLibrary(Library):
 
     @property
     def current(self) -> Repository:
-        """What is committed now."""
+        """The repository of the committed generation, if this worker has loaded that."""
         if self._member.committed() != self._number:
             self._adopt()
         return self._current
 
     def refresh(self) -> None:
-        """Have all workers serve what there is now.
+        """Have the leader look, and wait until all workers serve what is there now.
 
         Raises:
-            SettingsError: there is nothing any more, or it cannot be read, or they do not come to
-                an end with it; all goes on as before.
+            SettingsError: there is nothing any more, it cannot be read, or the workers do not
+                finish in time; they serve on as before.
         """
         look(self._path)
         with self._lock:
@@ -110,37 +111,40 @@ class SharedLibrary(Library):
             time.sleep(HASTE_SECONDS)
 
     def look_again(self) -> None:
-        """Have the leader look, without waiting for it."""
+        """Ask the leader to look, without waiting for the outcome."""
         with self._lock:
             self._member.ask()
 
     def watch(self, seconds: float) -> None:
-        """Follow the others from now on, in a thread; as leader, look every so many seconds."""
+        """Follow the other workers in a thread from now on; as the leader, look every `seconds`."""
         self._seconds = seconds
         arguments = (weakref.ref(self),)
         threading.Thread(target=_follow, args=arguments, name="watch", daemon=True).start()
 
     def _begin(self) -> None:
         """Wait until this worker serves what the others do."""
-        parent, told = os.getppid(), time.monotonic()
+        parent, logged = os.getppid(), time.monotonic()
         while self._number == 0:
             self.step()
             if os.getppid() != parent:
                 raise TricepsError("the process that accepts connections has ended")
-            if time.monotonic() - told > LOAD_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - logged > LOAD_SECONDS:
+                logged = time.monotonic()
                 log.error("this worker has not loaded what the others serve, and takes no part")
             time.sleep(HASTE_SECONDS)
 
     def step(self) -> bool:
-        """Do what is to be done now; whether more is to come soon.
+        """Do what is due now: adopt, load a proposal, lead, unload idle models.
+
+        Returns:
+            Whether the next step should follow soon.
 
         Raises:
-            SettingsError: the repository cannot be looked at.
+            SettingsError: the repository cannot be read.
         """
         member = self._member
-        # In this order: whatever was committed before that was proposed is seen to be, and is
-        # served before what it had loaded of it makes way.
+        # The proposal is read first: what was committed before it is then adopted before the newly
+        # loaded proposal replaces it in `_prepared`.
         proposed = member.proposed()
         if member.committed() != self._number:
             self._adopt()
@@ -152,7 +156,11 @@ class SharedLibrary(Library):
         return member.proposed() != member.committed() or member.is_asked()
 
     def follow_on(self) -> bool:
-        """As `step`; what is in the way of it is logged, once."""
+        """Do a step, and log its error, once, instead of raising it.
+
+        Returns:
+            Whether the next step should follow soon.
+        """
         before = self._next_look, self._tried
         try:
             soon = self.step()
@@ -160,11 +168,11 @@ class SharedLibrary(Library):
             trouble = f"{error}; what is loaded serves on"
             if trouble != self._trouble:
                 log.exception("%s", trouble, exc_info=not isinstance(error, TricepsError))
-            # Else a folder that is gone would be looked for as fast as can be.
+            # Without this, the leader would look for a missing folder without a pause.
             self._next_look = time.monotonic() + (self._seconds or 1.0)
             self._trouble = trouble
             return False
-        # Most steps do nothing; only by a look or a load is it known that all is well again.
+        # Most steps do nothing; only a look or a load without an error shows that all is well.
         if (self._next_look, self._tried) != before:
             self._trouble = ""
         return soon
@@ -175,32 +183,32 @@ class SharedLibrary(Library):
         if content is None:
             return
         self._tried = number
-        # What has come to nothing needs its memory no more.
+        # Free the memory of a proposal that was not committed.
         self._prepared = None
         base = self._current
         scan, declared = proposals.load(content)
-        made = make(scan, self._default, self._policy, base, declared)
-        self._prepared = _Prepared(number, made, base)
-        self._member.prepared(number, proposals.outcome(made))
+        repository = make(scan, self._default, self._policy, base, declared)
+        self._prepared = _Prepared(number, repository, base)
+        self._member.prepared(number, proposals.outcome(repository))
 
     def _adopt(self) -> None:
-        """Serve what is committed, if this worker has loaded that and takes part."""
+        """Serve the committed generation, if this worker has loaded it and is admitted."""
         if self._prepared is None or not self._member.is_admitted():
             return
         self._swap(self._with_prepared)
 
     def _with_prepared(self, now: Repository) -> Repository:
-        """What is served from now on; called by one thread at a time."""
+        """Return the repository to serve from now on; one thread at a time calls this."""
         prepared = self._prepared
         if prepared is None or prepared.number != self._member.committed():
             return now
-        made = self._with_late(prepared.made, prepared.base, now)
+        repository = self._with_late(prepared.repository, prepared.base, now)
         self._prepared = None
         self._number = prepared.number
-        return made
+        return repository
 
     def _lead(self) -> None:
-        """Look, propose, and commit."""
+        """Do what is due for the leader: commit a proposal, or look and propose."""
         member, now = self._member, time.monotonic()
         proposed = member.proposed()
         if proposed > member.committed():
@@ -215,7 +223,7 @@ class SharedLibrary(Library):
             self._look(now, is_new=is_new)
 
     def _conclude(self, now: float) -> None:
-        """Commit what was proposed, if it can be; or try again, or have workers replaced."""
+        """Commit the proposal if that is possible; else try again, or have workers replaced."""
         decision = self._member.decide()
         if decision == COMMITTED:
             self._tries = 0
@@ -230,7 +238,7 @@ class SharedLibrary(Library):
             return
         is_late = now - self._since >= LOAD_SECONDS
         if self._prepared is None:
-            # It is this worker that has not loaded it, by a bug, which is logged.
+            # This worker itself has not loaded the proposal, because of a bug, which is logged.
             if is_late:
                 self._look(now, is_new=True)
             return
@@ -238,7 +246,7 @@ class SharedLibrary(Library):
             log.error("%d workers do not load what the others do, and are replaced", count)
 
     def _look(self, now: float, *, is_new: bool) -> None:
-        """Look, and propose what is found if it is another state, or if `is_new`."""
+        """Look at the repository, and propose its state if it has changed, or if `is_new`."""
         catalog = self._current.catalog
         if is_new:
             self._again = now + min(MOST_AGAIN_SECONDS, AGAIN_SECONDS * 2**self._tries)

@@ -120,7 +120,7 @@ def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
     """
 
     assert tried(tmp_path, GOOD, GOOD, before=before)[0] == [
-        f"whoever loads it is ended, by {how}",
+        f"it ends the process that loads it, by {how}",
         "loaded",
     ]
 
