@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from service import settings as all_settings
+from service.commands import options
 from service.errors import ModelRefused, TricepsError, nearest
 from service.names import NAME, NAMES
 from service.repository import aliases
 from service.repository.publish import FILE, versions
 from service.repository.scan import ALIASES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class CannotAliasError(TricepsError):
@@ -32,7 +36,7 @@ _EXAMPLE = (
 @click.argument("name", required=False)
 @click.argument("version", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias NAME.")
-@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+@options.models
 def alias(
     model: str, name: str | None, version: str | None, models: Path | None, *, remove: bool
 ) -> None:

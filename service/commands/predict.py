@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import orjson
 
+from service.commands import options
 from service.commands.row_files import Row, RowsError, read_csv, read_json
 from service.errors import BadRequest, CannotRun, TooLarge, nearest, printable
 from service.host.files import stream, writing
@@ -56,7 +57,7 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 
     default="-",
     help="Where the answers go, .csv or .json; by default standard output (-), as the rows came.",
 )
-@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+@options.models
 def predict(model: str, source: Path, heads: str | None, out: Path, models: Path | None) -> None:
     """Score the rows of a file with MODEL: a name in the repository, or a path.
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from service import settings as all_settings
+from service.commands import options
 from service.commands.alias import open_folder, why_refused
 from service.errors import TricepsError, printable
 from service.host.files import leftovers as leftover_files
 from service.repository import aliases
 from service.repository.publish import leftovers, versions
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class PruneError(TricepsError):
@@ -38,7 +42,7 @@ _EXAMPLE = (
     help="The number of newest versions to keep.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
-@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+@options.models
 def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
     """Remove all versions of MODEL, except the newest ones and those that an alias names.
 

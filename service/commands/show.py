@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.commands import options
 from service.errors import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from service.repository.loader import Servable
@@ -20,7 +22,7 @@ _EXAMPLE = "\b\nExample:\n  triceps show triceps\n  triceps show my_model.onnx\n
 
 @click.command(short_help="Print a model's signature.", epilog=_EXAMPLE)
 @click.argument("model")
-@click.option("--models", type=click.Path(path_type=Path), help="The repository [TRICEPS_MODELS].")
+@options.models
 def show(model: str, models: Path | None) -> None:
     """Print the signature of MODEL: its inputs, features, heads and labels.
 
