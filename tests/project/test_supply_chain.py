@@ -109,7 +109,7 @@ def test_rules_of_security_are_on():
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     excused = {place: [r for r in rules if re.match(r"S\d", r)] for place, rules in _exempt(lint)}
 
-    assert lint["select"] == ["ALL"]
+    assert "ALL" in lint["select"]
     assert {place for place, rules in excused.items() if rules} <= {
         *("tests/**", "benchmarks/**", "deploy/**"),
     }
