@@ -1,8 +1,8 @@
-"""`triceps predict`: score a file offline, through the code that serves.
+"""`triceps predict`: offline scoring of a file, by the code that serves requests.
 
     rows.csv | rows.json ─▶ instances ─ native.interpret ─▶ model.predict ─▶ answers.csv | .json
 
-A few hundred rows are in memory at a time, whatever the file's length.
+Only a few hundred rows are in memory at a time, however long the file is.
 """
 
 from __future__ import annotations
@@ -55,14 +55,16 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     default="-",
-    help="Where the answers go, .csv or .json; by default standard output (-), as the rows came.",
+    help="The file for the answers, .csv or .json; by default standard output (-), in the format "
+    "of the rows.",
 )
 @options.models
 def predict(model: str, source: Path, heads: str | None, out: Path, models: Path | None) -> None:
     """Score the rows of a file with MODEL: a name in the repository, or a path.
 
-    A CSV's columns are features (age, or insurance.age where two inputs have an age), values of
-    an image or another tensor (digit.0 to digit.783), or are passed through to the answers.
+    The columns of a CSV are features (age, or insurance.age if two inputs have an age) or values
+    of an image or another tensor (digit.0 to digit.783).  All other columns are passed through to
+    the answers.
     """
     from service.repository.named_model import open_model
 
@@ -80,13 +82,13 @@ def predict(model: str, source: Path, heads: str | None, out: Path, models: Path
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
     write = _write_csv if as_csv else _write_json
     imputed: Counter[str] = Counter()
-    # utf-8-sig: spreadsheets put a byte order mark in front.
+    # utf-8-sig, since spreadsheets write a byte order mark first.
     with source.open(encoding="utf-8-sig", newline="") as file:
         others, rows = _read(source, file, servable.signature, asked)
         answers = _answer_columns(servable.signature, asked) if as_csv else asked
         for name in others:
             if name in answers:
-                message = f"{source}, line 1: the column {name!r} is called like an answer"
+                message = f"{source}, line 1: the column {name!r} has the name of an answer"
                 raise RowsError(f"{message}: rename or remove it")
         with writing(out) as target:
             scored = _score(rows, servable, asked, imputed)
@@ -112,7 +114,7 @@ def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:
 def _read(
     source: Path, file: IO[str], signature: Signature, heads: Sequence[str]
 ) -> tuple[tuple[str, ...], Iterator[Row]]:
-    """The columns that are passed through, and the rows."""
+    """Return the names of the columns that are passed through, and the rows."""
     if source.suffix.lower() != ".csv":
         return (), read_json(source, file)
     needed = {name for head in heads for name in signature.heads[head].inputs}
@@ -122,8 +124,8 @@ def _read(
 def _score(
     rows: Iterator[Row], servable: Servable, heads: Sequence[str], imputed: Counter[str]
 ) -> Scored:
-    """Each row with its answer."""
-    # Rows that depend on each other are one request, or too many for one.
+    """Yield each row with its answer."""
+    # Rows that depend on each other form one request; the model refuses more than it takes whole.
     whole = servable.model.batching.mode == "joint"
     most = MOST_ROWS_WHOLE + 1 if whole else ROWS_AT_ONCE
     while batch := list(itertools.islice(rows, most)):
@@ -145,15 +147,15 @@ def _score(
 
 
 def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
-    """A batch's problems, each with its row's place in the file."""
-    found = []
+    """Return the problems of a batch as text, each with the place of its row in the file."""
+    problems = []
     for problem in error.problems:
         index, inside = re.fullmatch(r"instances\[(\d+)\]\.?(.*)", problem.at).groups()  # type: ignore[union-attr]
         where = f"{batch[int(index)].place}, {inside}".removesuffix(", ")
-        said = f"{where}: expected {problem.expected}, received {problem.received}"
-        found.append((int(index), said))
-    # The wire goes input by input; a person goes through the file.
-    lines = [said for _, said in sorted(found, key=lambda entry: entry[0])]
+        line = f"{where}: expected {problem.expected}, received {problem.received}"
+        problems.append((int(index), line))
+    # The reader reports them by input; a user expects them in the order of the file.
+    lines = [line for _, line in sorted(problems, key=lambda entry: entry[0])]
     if error.count > len(lines):
         lines.append(f"and {error.count - len(lines)} more in these rows")
     return "\n".join(lines)
@@ -180,12 +182,12 @@ def _write_csv(
             writer.writerow([*row.others, *cells])
             total += 1
     finally:
-        text.detach()  # or it would close what it wraps, standard output too
+        text.detach()  # otherwise it would close `target`, which may be standard output
     return total
 
 
 def _columns(head: Head) -> Iterator[str]:
-    """A head's columns: one a value, and its label."""
+    """Yield the columns of a head: one for each value, and one for its label."""
     size = head.tensor.size
     if head.tensor.shape in ((), (1,)) or size is None:
         yield head.name
@@ -209,7 +211,7 @@ def _cells(head: Head, answer: dict[str, Any]) -> Iterator[Any]:
 
 
 def _flat(value: Any) -> Iterable[Any]:
-    """A nested list of texts, value by value."""
+    """Flatten a nested list of texts."""
     return itertools.chain.from_iterable(map(_flat, value)) if isinstance(value, list) else (value,)
 
 
@@ -220,7 +222,7 @@ def _write_json(
     heads: Sequence[str],
     target: IO[bytes],
 ) -> int:
-    del signature, heads  # a row's answer says its heads itself
+    del signature, heads  # the answer of a row contains the names of its heads
     total = 0
     for row, answer in scored:
         passed = dict(zip(others, row.others, strict=True))

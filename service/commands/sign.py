@@ -1,4 +1,4 @@
-"""`triceps sign`: give a foreign `model.onnx` the names that its graph cannot hold.
+"""`triceps sign`: a signature for a foreign `model.onnx`, with names that its graph cannot hold.
 
 It is one idea: each option is read, checked against the signature and written into it.
 """
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 class SignError(TricepsError):
-    """What was asked does not fit the model."""
+    """The options do not fit the model."""
 
     exit_code = MISUSED
 
 
 def _pair(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE`, as often as it is given; a name may hold anything but an equals sign."""
+    """Parse the values of an option NAME=VALUE; a name may contain anything but an equals sign."""
     pairs: dict[str, str] = {}
     for text in values:
         try:
             text.encode()
-        except UnicodeEncodeError as error:  # a byte of the command line that is no text
+        except UnicodeEncodeError as error:  # the command line has bytes that are not UTF-8
             raise click.BadParameter(f"expected UTF-8, received {text!r}") from error
         name, equals, value = text.partition("=")
         if not (name and equals and value):
@@ -64,30 +64,30 @@ _EXAMPLE = (
     short_help="Give a foreign ONNX file its features, labels and defaults.", epilog=_EXAMPLE
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_pairs("--features", "INPUT=A,B,C", "Name an input's columns, in their order.")
-@_pairs("--default", "INPUT.FEATURE=VALUE", "What stands in for a missing value of a feature.")
-@_pairs("--size", "INPUT=28x28", "An input is an image of this height and width (and channels).")
-@_pairs("--labels", "HEAD=NO,YES", "Name a head's classes, in their order.")
-@_pairs("--kind", "HEAD=KIND", "binary, multiclass, multilabel or regression; else by the labels.")
-@_pairs("--threshold", "HEAD=0.5", "Above what a binary or multilabel head says yes.")
-@_pairs("--view", "NAME=HEAD,HEAD", "Serve some heads under a name of their own, too.")
+@_pairs("--features", "INPUT=A,B,C", "The names of an input's columns, in order.")
+@_pairs("--default", "INPUT.FEATURE=VALUE", "The value that replaces a missing value of a feature.")
+@_pairs("--size", "INPUT=28x28", "The height, width (and channels) of an input that is an image.")
+@_pairs("--labels", "HEAD=NO,YES", "The names of a head's classes, in order.")
+@_pairs("--kind", "HEAD=KIND", "binary, multiclass, multilabel or regression; default: by labels.")
+@_pairs("--threshold", "HEAD=0.5", "The score above which a binary or multilabel head says yes.")
+@_pairs("--view", "NAME=HEAD,HEAD", "Some heads to serve under a name of their own, too.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write; -: standard output.",
+    help="The file to write, or - for standard output.",
 )
-@click.option("--name", help="Publish it as the next version of this model instead.")
+@click.option("--name", help="Publish the file as the next version of this model instead.")
 @click.option(
     "--models",
     type=click.Path(file_okay=False, path_type=Path),
     help="The repository to publish into [TRICEPS_MODELS].",
 )
 def sign(
-    file: Path, out: Path | None, name: str | None, models: Path | None, **said: dict[str, str]
+    file: Path, out: Path | None, name: str | None, models: Path | None, **options: dict[str, str]
 ) -> None:
-    """Write FILE again with its features, labels and defaults inside.
+    """Write FILE again, with features, labels and defaults in its signature.
 
-    What FILE's signature says already is kept, unless it is said anew.
+    What the signature of FILE has already is kept, unless an option replaces it.
     """
     if (out is None) == (name is None):
         raise click.UsageError("expected one of --out FILE and --name MODEL")
@@ -98,7 +98,7 @@ def sign(
     repository = all_settings.load(models=models).models
     if name is not None:
         check_name(name)
-    content, batching = signed(file, said)
+    content, batching = signed(file, options)
     verdict = printable(f"batching: {batching}")
     if name is not None:
         version = publish(repository, name, content)
@@ -107,23 +107,24 @@ def sign(
     elif out is not None:
         with writing(out) as target:
             target.write(content)
-        # Not among the bytes of the file, where those go to standard output.
+        # On standard error if the file itself goes to standard output.
         beside = stream(out) is not None
         click.echo(verdict, err=beside)
         click.echo(printable(f"wrote {out}"), err=beside)
 
 
-def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Batching]:
-    """The bytes of `file` with its signature amended, once they have been loaded and tried.
-
-    With them comes whether requests may share runs of it, and why.
+def signed(file: Path, options: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Batching]:
+    """Return a copy of an ONNX file with an amended signature, after loading and trying the copy.
 
     Args:
-        file: an ONNX file; data that lies beside it is taken into the one that is made.
-        said: by option (`features`, `labels`, …), what was said by name.
+        file: an ONNX file; weights in files beside it become part of the copy.
+        options: the values of each option (`features`, `labels`, …), by name.
+
+    Returns:
+        The bytes of the copy, and its batching mode with the evidence for it.
 
     Raises:
-        SignError: what was said does not fit the model.
+        SignError: the options do not fit the model.
         ModelRefused: the file cannot be served as it is.
     """
     import onnx
@@ -141,7 +142,7 @@ def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Ba
             f"received one of whole tensors, which serves as it is: {signature.tensor}"
         )
         raise SignError(message)
-    signature = _amend(signature, said)
+    signature = _amend(signature, options)
     graph = onnx.load(file, format="protobuf")
     kept = [entry for entry in graph.metadata_props if entry.key != metadata.METADATA_KEY]
     del graph.metadata_props[:]
@@ -151,34 +152,34 @@ def signed(file: Path, said: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Ba
     try:
         return content, Model.load(content).batching
     except ModelRefused as error:
-        raise SignError(f"{file}: what was said does not fit it: {error}") from error
+        raise SignError(f"{file}: the options do not fit it: {error}") from error
 
 
-def _amend(signature: Signature, said: Mapping[str, Mapping[str, str]]) -> Signature:
+def _amend(signature: Signature, options: Mapping[str, Mapping[str, str]]) -> Signature:
     inputs = dict(signature.inputs)
-    for name, text in said["features"].items():
+    for name, text in options["features"].items():
         inputs[name] = _with_features(_known(inputs, name, "--features", "input"), text)
-    for name, text in said["size"].items():
+    for name, text in options["size"].items():
         inputs[name] = _with_size(_known(inputs, name, "--size", "input"), text)
-    for place, text in said["default"].items():
+    for place, text in options["default"].items():
         entry = _owner(inputs, place)
         inputs[entry.name] = _with_default(entry, place, text)
     heads = dict(signature.heads)
-    for name, text in said["labels"].items():
+    for name, text in options["labels"].items():
         head = _known(heads, name, "--labels", "head")
-        heads[name] = _with_labels(head, text, said["kind"].get(name))
-    for name, kind in said["kind"].items():
+        heads[name] = _with_labels(head, text, options["kind"].get(name))
+    for name, kind in options["kind"].items():
         head = _known(heads, name, "--kind", "head")
         heads[name] = replace(head, kind=_choice("--kind", kind))
-        if name not in said["labels"] and kind not in LABELLED:
+        if name not in options["labels"] and kind not in LABELLED:
             heads[name] = replace(heads[name], labels=None, threshold=None)
-    for name, text in said["threshold"].items():
+    for name, text in options["threshold"].items():
         head = _known(heads, name, "--threshold", "head")
         if head.kind not in THRESHOLDED:
             _wrong("--threshold", f"a binary or multilabel head, and {name!r} is {head.kind}", text)
         heads[name] = replace(head, threshold=_number("--threshold", text))
     views = dict(signature.models)
-    for view, text in said["view"].items():
+    for view, text in options["view"].items():
         check_name(view)
         chosen = _names("--view", text)
         for name in chosen:
@@ -216,7 +217,7 @@ def _shapes(entry: Input) -> str:
 
 
 def _owner(inputs: Mapping[str, Input], place: str) -> Input:
-    """The input of an `input.feature`; both may hold dots of their own."""
+    """Return the input of a place `input.feature`; both names may contain dots."""
     places = {
         f"{entry.name}.{feature.name}": entry
         for entry in inputs.values()
@@ -237,7 +238,7 @@ def _with_default(entry: Input, place: str, text: str) -> Input:
 
 
 def _default_of(feature: Feature, entry: Input, text: str) -> float | str:
-    """A default as the feature's tensor takes it."""
+    """Parse the default of a feature as a value of its tensor's dtype."""
     from service.signature import holds
 
     dtype = next(tensor.dtype for tensor in entry.tensors if tensor.name == feature.tensor)
@@ -279,14 +280,14 @@ def _number(flag: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    # Python takes 1_000 for a number; nobody else does.
+    # Python reads 1_000 as a number; other languages do not.
     if not math.isfinite(value) or "_" in text:
         _wrong(flag, "a number", text)
     return int(text) if text.lstrip("+-").isdecimal() else value
 
 
 def _names(flag: str, text: str) -> tuple[str, ...]:
-    """Names between commas; blanks around them are none of theirs."""
+    """Split a text at commas into names, without the blanks around them."""
     names = tuple(name.strip() for name in text.split(","))
     if "" in names or len(set(names)) != len(names):
         _wrong(flag, "different names between commas", text)

@@ -1,13 +1,13 @@
-"""The reloader of a model repository: what changes in it is noticed, proven, and then swapped in.
+"""The reloader of a model repository: it notices changes, proves them, and swaps them in.
 
-    a look ─▶ the same as before? ─▶ a second look ─▶ load and prove ─▶ swap ─▶ who follows is told
+    a look ─▶ the same as before? ─▶ a second look ─▶ load and prove ─▶ swap ─▶ follower is called
                                                                          ▲
     a request for a version that is not loaded ─▶ load and prove ────────┘
 
-Looking is one pass over the files' stamps.  All the while requests are answered by the repository
-that is current, and one that has begun to be answered ends as it began.
+A look is one pass over the stamps of the files.  Meanwhile, requests are answered from the current
+repository, and a request that has begun keeps the repository that it began with.
 
-It is one idea: all of it is about which repository is the current one, under one lock.
+The file is one idea: the choice of the current repository, under one lock.
 """
 
 from __future__ import annotations
@@ -42,15 +42,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A file that differs between two looks this far apart is still being written.
+# A file that differs between two looks at this distance is still being written.
 SETTLE_SECONDS = 0.1
 
 
 class Library:
-    """The current repository, and what replaces it; safe to share between threads."""
+    """The current repository, and the changes that replace it; threads may share a library."""
 
     def __init__(self, path: Path, default: str = "", policy: str = "latest") -> None:
-        """Load what there is.
+        """Load the repository.
+
+        Args:
+            path: a repository, the folder of a model, or a file.
+            default: the model that answers a request that names none; empty for the obvious one.
+            policy: "latest", "all" or "pinned".
 
         Raises:
             SettingsError: there is nothing at `path`, or it cannot be read.
@@ -65,39 +70,39 @@ class Library:
         self._follower: Follower | None = None
         self._watched_in: int | None = None
         self._trouble = ""
-        # Whether models have gone, and the memory they had is still to be given back.
+        # Whether models have been unloaded whose memory is still to be given back to the system.
         self._left = False
         self.stopping = False
-        # Why no answers come though the models are there; empty if they do.
+        # The watchdog's reason why a loaded model does not answer; empty if all answer.
         self.stalled = ""
         self._current = assemble(EMPTY, policy, default)
-        # A number that changes with what is served, where others decide on that.
+        # The number of the generation, if several workers agree on what is served; else always 0.
         self.generation: Sequence[int] = (0,)
         self._begin()
 
     def _begin(self) -> None:
-        """Load what there is."""
-        made = make(look(self._path), self._default, self._policy)
-        self._swap(lambda _: made)
+        """Load the repository for the first time."""
+        repository = make(look(self._path), self._default, self._policy)
+        self._swap(lambda _: repository)
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
-        """That of a service's settings."""
+        """Return the library of a service's settings."""
         return cls(settings.models, settings.default_model, settings.policy)
 
     @property
     def current(self) -> Repository:
-        """What is served now."""
+        """The repository that is served now."""
         return self._current
 
     def find(
         self, name: str | None = None, version: str | None = None, alias: str | None = None
     ) -> Servable:
-        """As `Repository.find`, and a version that is there and not loaded is loaded now."""
+        """Return a servable as `Repository.find` does, after loading its version if need be."""
         return self.having(name, version).find(name, version, alias)
 
     def having(self, name: str | None, version: str | None) -> Repository:
-        """The repository that has a version loaded, if there is one and it is any good."""
+        """Return the current repository, after loading a version if that is loaded on demand."""
         repository = self.current
         if version is None:
             return repository
@@ -108,22 +113,22 @@ class Library:
         return repository
 
     def note(self, name: str | None, version: str, repository: Repository | None = None) -> None:
-        """Note that a version was asked for, so that it stays if that is all that keeps it."""
+        """Note a request for a version, so that a kept version stays loaded."""
         repository = repository or self.current
         key = repository.key(name, version)
         if key in repository.catalog.kept:
             self._kept.note(key)
 
     def reason_not_ready(self) -> str | None:
-        """Why nothing should be asked now; `None` if all is well."""
+        """Return the reason why the service is not ready; `None` if it is ready."""
         if self.stopping:
             return "it is stopping"
         return self.stalled or self.current.reason_not_ready()
 
     def follow(self, follower: Follower | None) -> None:
-        """Tell `follower` of the current repository now, and of every other as it becomes that.
+        """Call `follower` with the current repository now, and with each that replaces it.
 
-        It is called from whatever thread makes the change.
+        The thread that makes the change calls it.  `None` removes the follower.
         """
         with self._lock:
             self._follower = follower
@@ -131,12 +136,12 @@ class Library:
                 follower(self._current)
 
     def unload(self, name: str) -> None:
-        """Take a model out of service: here now, and elsewhere as soon as it is noticed.
+        """Take a model out of service: here now, and in other services once they notice.
 
         Raises:
             NotFound: there is no such model.
-            HTTPError: it cannot be taken out on its own, or the repository cannot be written.
-            SettingsError: as `refresh` does.
+            HTTPError: the model cannot be unloaded alone, or the repository cannot be written.
+            SettingsError: the repository cannot be read.
         """
         self.refresh()
         repository = self.current
@@ -148,7 +153,7 @@ class Library:
             )
             raise HTTPError(400, message)
         if name not in repository.catalog.scan.by_name:
-            # It says why.
+            # Raises the error that gives the reason.
             repository.find(name)
         if is_one_file(self._path):
             message = (
@@ -160,13 +165,13 @@ class Library:
         self.refresh()
 
     def load(self, name: str) -> None:
-        """Have a model back in service, and look for what is new.
+        """Take a model back into service, and look for other changes too.
 
         Raises:
             NotFound: there is no such model.
-            NotReady: there is, and it cannot serve.
-            HTTPError: the repository cannot be written, where it has to be.
-            SettingsError: as `refresh` does.
+            NotReady: the model exists, and cannot serve.
+            HTTPError: the mark of an unloaded model cannot be removed.
+            SettingsError: the repository cannot be read.
         """
         if name in look(self._path).unloaded:
             unmark(self._path / name)
@@ -174,10 +179,11 @@ class Library:
         self.current.find(name)
 
     def refresh(self) -> None:
-        """Look for what has changed, and serve it; also let go of what nobody asks for.
+        """Look for changes in the repository, and serve them; also unload idle versions.
 
         Raises:
-            SettingsError: there is nothing any more, or it cannot be read; all goes on as before.
+            SettingsError: there is nothing any more, or it cannot be read; what is loaded serves
+                on.
         """
         with self._refreshing:
             self._give_back()
@@ -193,65 +199,71 @@ class Library:
             if scan == known and not is_due:
                 return
             previous = self._current
-            made = make(scan, self._default, self._policy, previous)
-            self._swap(lambda now: self._with_late(made, previous, now))
+            repository = make(scan, self._default, self._policy, previous)
+            self._swap(lambda now: self._with_late(repository, previous, now))
 
     def watch(self, seconds: float) -> None:
-        """Refresh every so many seconds from now on, in a thread of this process.
+        """Refresh every `seconds` from now on, in a thread of this process; 0 for never.
 
-        A second call does nothing, unless it is in a fork, which no thread of its parent is in.
+        A second call does nothing, except in a forked process, which has no thread of its parent.
         """
         with self._lock:
             if seconds == 0 or self._watched_in == os.getpid():
                 return
             self._watched_in = os.getpid()
-        # Whoever lets go of the library is rid of its thread, too.
+        # By a weak reference, so that the thread ends once the library is no longer used.
         arguments = (weakref.ref(self), seconds)
         threading.Thread(target=_watch, args=arguments, name="watch", daemon=True).start()
 
     def look_again(self) -> None:
-        """Refresh, and log what is in the way of it, once."""
+        """Refresh, and log an error, once, instead of raising it."""
         trouble = ""
         try:
             self.refresh()
         except Exception as error:
-            # Not even a bug may end the watch, nor fill the log once a second.
+            # Not even a bug may end the watch, or fill the log with an entry every second.
             trouble = f"{error}; what is loaded serves on"
             if trouble != self._trouble:
                 log.exception("%s", trouble, exc_info=not isinstance(error, SettingsError))
         self._trouble = trouble
 
     def _load(self, found: Version) -> Repository:
-        """Load a version that is there; one load serves all who wait for it."""
+        """Load a version of the scan; threads that want the same version wait for one load."""
         with self._lock:
             turn = self._loading.setdefault(found.key, threading.Lock())
         with turn:
             repository = self._current
             if repository.on_demand(*found.key) is None:
                 return repository
-            made = later(load(found), None)
-            repository = self._swap(lambda now: self._with(now, found, made))
+            outcome = later(load(found), None)
+            repository = self._swap(lambda now: self._with(now, found, outcome))
             with self._lock:
                 self._loading.pop(found.key, None)
         self._unload_idle()
         return repository
 
-    def _with(self, now: Repository, found: Version, made: Loaded | Broken) -> Repository:
+    def _with(self, now: Repository, found: Version, outcome: Loaded | Broken) -> Repository:
         catalog = now.catalog
-        there = catalog.scan.by_name.get(found.name, {}).values()
-        if found not in there or found.name in catalog.scan.unloaded:
-            return now  # it was removed or unloaded, or has changed, while it was loaded
-        if isinstance(made, Loaded):
-            models = {**catalog.models, found.key: set_up(made, catalog.settings)}
+        versions = catalog.scan.by_name.get(found.name, {}).values()
+        if found not in versions or found.name in catalog.scan.unloaded:
+            return now  # the version was removed, unloaded or changed while it was being loaded
+        if isinstance(outcome, Loaded):
+            models = {**catalog.models, found.key: set_up(outcome, catalog.settings)}
             return self._assemble(replace(catalog, models=models, kept=catalog.kept | {found.key}))
-        return self._assemble(replace(catalog, broken={**catalog.broken, found.key: made}))
+        return self._assemble(replace(catalog, broken={**catalog.broken, found.key: outcome}))
 
-    def _with_late(self, made: Repository, before: Repository, now: Repository) -> Repository:
-        """What was made of `before`, and whatever has been loaded on demand since that was it."""
-        for key in now.catalog.kept - before.catalog.kept - made.catalog.models.keys():
+    def _with_late(self, repository: Repository, before: Repository, now: Repository) -> Repository:
+        """Return a repository with the versions that were loaded on demand while it was made.
+
+        Args:
+            repository: the new repository, made from `before`.
+            before: the repository that was current when the work began.
+            now: the repository that is current now.
+        """
+        for key in now.catalog.kept - before.catalog.kept - repository.catalog.models.keys():
             loaded = now.catalog.models[key]
-            made = self._with(made, loaded.found, loaded)
-        return made
+            repository = self._with(repository, loaded.found, loaded)
+        return repository
 
     def _assemble(self, catalog: Catalog) -> Repository:
         return assemble(catalog, self._policy, self._default)
@@ -268,15 +280,15 @@ class Library:
             return self._current
 
     def _unload_idle(self) -> None:
-        """Let go of models that nobody asks for; who is being answered by one has it still."""
+        """Unload idle versions; requests in flight still hold the models that answer them."""
         keys = self._kept.idle()
         if keys:
             self._swap(lambda now: self._without(now, keys))
 
     def _give_back(self) -> None:
-        """Give back the memory of models that have gone since the last time."""
+        """Give the memory of models that have been unloaded since the last call to the system."""
         if self._left:
-            # By now, hardly anybody is being answered by them any more.
+            # By now, hardly any requests are still being answered by them.
             self._left = False
             allocator.give_back()
 
@@ -298,7 +310,7 @@ def _watch(library: weakref.ref[Library], seconds: float) -> None:
 
 
 def _log_change(now: Repository, former: Repository) -> None:
-    """Log what is different from the repository before."""
+    """Log the differences from the previous repository."""
     known = {*former.refused}
     for entry in now.refused:
         if entry not in known:

@@ -1,14 +1,14 @@
-"""Loading a file first where it can do no harm: in a process of its own, and within limits.
+"""The sandbox: a process with limits, in which a file is loaded for the first time.
 
-    worker ─ path ─▶ keeper ─ fork ─▶ Model.load ─ what it took, or why not ─▶ worker ─▶ loads it
+    worker ─ path ─▶ keeper ─ fork ─▶ Model.load ─ memory taken, or reason ─▶ worker ─▶ loads it
 
-A file may be no good and say so.  It may also take all memory there is, never come to an end, or
-end its process, and then whoever loads it does not serve on.  So one process is forked before
-there are any models or threads, and has every file tried once for all workers: in a child with
-limits, which the kernel kills first where memory runs out all the same.  What it took there is
-what it will take in each worker, and unless that is free, nobody loads it.
+Loading a bad file may fail with an error.  It may also take all memory, never end, or end the
+process, and a worker would then stop serving.  So one process, the keeper, is forked before there
+are models or threads.  It tries every file once for all workers, in a child process with limits,
+which the kernel kills first if memory runs out all the same.  A worker loads the file only if the
+memory that the child took is free.
 
-Both ends are one idea: what a worker says to the keeper, only the keeper understands.
+The file is one idea: the two ends of a protocol whose messages are used nowhere else.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Of the memory that is free, what a new model may not take: requests need some, too.
+# The share of the free memory that a new model may not take, since requests need memory, too.
 SPARED = 0.1
-# How long after its trial a version is expected to be loaded by all workers.
+# The time after its trial in which all workers are expected to load a version.
 LOADING_SECONDS = 60
-# How long a worker waits for a verdict: others' files may have to be tried before.
+# The longest time that a worker waits for a verdict; other files may have to be tried before.
 VERDICT_SECONDS = 5 * file_trial.WALL_SECONDS
-# Of versions that have been tried, how many are remembered.
+# The number of verdicts that are remembered.
 MOST_TRIED = 1000
 
 _keepers: list[Keeper] = []
 
 
 class Keeper:
-    """The process that tries models, as the process that forked it sees it, which replaces it.
+    """The keeper, which tries models, as seen by its parent, which replaces it.
 
-    Both ends of the socket that files are named to it by stay open there: what is asked while
+    The parent keeps both ends of the socket for requests open, so that a request that comes while
     there is no keeper is answered by the next one.
     """
 
     def __init__(self, workers: int) -> None:
-        """Start it; `workers` processes will load each version."""
+        """Start the process; `workers` processes will load each version."""
         self._workers = workers
         self._owner = os.getpid()
         self.asking, self._asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Whose other end the keeper alone has: it ends with it.
+        # The keeper alone has the other end, so this one reads the end of the keeper.
         self._alive: socket.socket | None = None
         self._start()
 
     def look_after(self) -> None:
-        """Replace the process if it has ended; in another process than its parent, do nothing."""
+        """Replace the process if it has ended; do nothing in a process other than its parent."""
         if self._owner != os.getpid():
             return
         if self._alive is not None:
@@ -86,20 +86,20 @@ class Keeper:
             log.error("the process that tries models cannot be started: %s", error.strerror)  # noqa: TRY400
 
     def forget(self) -> None:
-        """In a worker: let go of what is the parent's alone."""
+        """Close, in a worker, the sockets that only the parent needs."""
         self._asked.close()
         if self._alive is not None:
             self._alive.close()
 
     def close(self) -> None:
-        """Let the process end, as soon as no worker can ask it any more."""
+        """Let the process end as soon as no worker can send a request any more."""
         self.forget()
         self.asking.close()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
-        # By a child that ends at once, so that all children of this process are its workers.
+        # Forked by a child that ends at once, so that this process has no children but workers.
         try:
             between = os.fork()
         except OSError:
@@ -120,10 +120,10 @@ class Keeper:
 
 @contextlib.contextmanager
 def kept(workers: int) -> Iterator[Keeper]:
-    """Have a keeper while the block runs, for this process and all that it forks.
+    """Run a keeper during the block, for this process and all that it forks.
 
     Args:
-        workers: how many processes will load each version.
+        workers: the number of processes that will load each version.
     """
     keeper = Keeper(workers)
     _keepers.append(keeper)
@@ -136,16 +136,17 @@ def kept(workers: int) -> Iterator[Keeper]:
 
 @contextlib.contextmanager
 def passed(path: str, stamp: object) -> Iterator[None]:
-    """Have a file tried, and load it in the block; without a keeper it is loaded at once.
+    """Have a file tried, and then run the block, which loads it; without a keeper, do not try it.
 
     Args:
-        path: of the file.
-        stamp: what changes when the file does: the same one is not tried again.
+        path: the path of the file.
+        stamp: a value that changes when the file does; a file with the same stamp is not tried
+            again.
 
     Raises:
-        ModelRefused: it is no good.
-        Shortage: loading it takes more than there is, or it cannot be tried now: what has not
-            been tried is not loaded.
+        ModelRefused: the file cannot be loaded.
+        Shortage: loading the file takes more memory than is free, or it cannot be tried now; an
+            untried file is not loaded.
     """
     if not _keepers:
         yield
@@ -153,12 +154,12 @@ def passed(path: str, stamp: object) -> Iterator[None]:
     keeper = _keepers[-1]
     keeper.look_after()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    # Its end tells the keeper that the file has been loaded.
+    # Closing `ours` tells the keeper that the file has been loaded.
     with ours:
         digest = hashlib.blake2b(repr(stamp).encode()).hexdigest()
         with theirs, contextlib.suppress(OSError):
-            asked = json.dumps([os.path.abspath(path), digest]).encode()  # noqa: PTH100  no link is followed
-            socket.send_fds(keeper.asking, [asked], [theirs.fileno()])
+            request = json.dumps([os.path.abspath(path), digest]).encode()  # noqa: PTH100  no link is followed
+            socket.send_fds(keeper.asking, [request], [theirs.fileno()])
         answer = _await(ours, keeper)
         if not answer:
             raise Shortage("it cannot be tried, now: the process that tries models does not answer")
@@ -169,7 +170,7 @@ def passed(path: str, stamp: object) -> Iterator[None]:
 
 
 def _await(ours: socket.socket, keeper: Keeper) -> bytes:
-    """What the keeper answers; nothing if it ends meanwhile, or has too much to do."""
+    """Return the answer of the keeper; empty if it ends meanwhile, or is too busy."""
     ours.settimeout(1)
     until = time.monotonic() + VERDICT_SECONDS
     while time.monotonic() < until:
@@ -183,14 +184,14 @@ def _await(ours: socket.socket, keeper: Keeper) -> bytes:
 
 
 def _become_keeper(end: socket.socket, alive: socket.socket, workers: int) -> None:
-    """In the child: try what is asked for until nobody is left to ask, and never return."""
+    """Try files in the child process until all requesting processes have ended; never return."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # What is inherited is others' to close: a socket that is open here never ends there.
+        # Close all other inherited sockets: as long as they are open here, their peers see no end.
         first, second = sorted((end.fileno(), alive.fileno()))
         os.closerange(3, first)
         os.closerange(first + 1, second)
@@ -205,7 +206,7 @@ def _become_keeper(end: socket.socket, alive: socket.socket, workers: int) -> No
 
 
 class _Keeper:
-    """What has been tried, and who is loading."""
+    """The state of the keeper: the verdicts, and the workers that are loading."""
 
     def __init__(
         self, end: socket.socket, workers: int, alive: socket.socket | None = None
@@ -217,7 +218,7 @@ class _Keeper:
         self._loading: dict[socket.socket, int] = {}
 
     def run(self) -> None:
-        """Answer all who ask, until nobody is left who could."""
+        """Answer requests until no process is left that could send one."""
         while True:
             message, descriptors, _, _ = socket.recv_fds(self._end, 65536, 1)
             if not message:
@@ -235,16 +236,16 @@ class _Keeper:
                 is_short = error.errno in SHORT
             if reason is None:
                 self._loading[caller] = takes
-            with contextlib.suppress(OSError):  # it may be gone
+            with contextlib.suppress(OSError):  # the worker may have ended
                 caller.send(json.dumps([reason, is_short]).encode())
             if reason is not None:
                 caller.close()
 
     def _judge(self, path: str, stamp: str) -> tuple[str | None, int]:
-        """Why a file is not to be loaded, or `None` and what loading it takes.
+        """Return the reason why a file must not be loaded, or `None` and the bytes that it takes.
 
         Raises:
-            Shortage: it may be loaded later.
+            Shortage: the machine is at fault, and the file may be loaded later.
         """
         verdict = self._tried.get(path)
         if verdict is None or verdict.stamp != stamp or self._is_worth_another(verdict):
@@ -258,7 +259,7 @@ class _Keeper:
                 raise Shortage(verdict.reason)
             return verdict.reason, 0
         free = self._free()
-        # Those who are loading take more meanwhile than they keep.
+        # Workers that are loading take more memory now than they will keep.
         while free is not None and verdict.peak > free and self._wait():
             free = self._free()
         if free is not None and verdict.peak > free:
@@ -267,7 +268,7 @@ class _Keeper:
         return None, verdict.peak
 
     def _is_worth_another(self, verdict: Verdict) -> bool:
-        """Whether what the machine was short of may be there, now."""
+        """Return whether the machine may have by now what it was short of at the last trial."""
         if verdict.reason is None or verdict.needs is None:
             return False
         free = self._free()
@@ -291,14 +292,14 @@ class _Keeper:
         return verdict
 
     def _free(self) -> int | None:
-        """What a model may take, if those that are being loaded do so without trouble."""
+        """Return the bytes that a model may take, besides those that are being loaded."""
         available = memory.available()
         if available is None:
             return None
         return int(available * (1 - SPARED)) - sum(self._loading.values())
 
     def _wait(self) -> bool:
-        """Wait for one that is being loaded; `False` if there is none, or it does not end."""
+        """Wait for a worker to finish loading; return `False` if none is, or none does in time."""
         return bool(self._loading) and self._let_go(file_trial.WALL_SECONDS)
 
     def _let_go(self, seconds: float) -> bool:

@@ -1,13 +1,13 @@
-"""The processes of a service: one that accepts, and those that answer.
+"""The supervisor: the process that accepts connections, and looks after the workers that answer.
 
     clients ─▶ accept ─ the worker with the fewest open connections ─▶ its socket pair ─▶ Front
 
-One listener, so that a port that is taken is an error and not a silent share of it; connections
-handed out by count, so that the few that keep-alive clients open do not crowd into one worker;
-and a worker that dies takes only its own with it.  A connection is accepted only once a worker has
-room for it: until then it waits in the kernel's backlog, and nobody closes it.
+There is one listener, so that a port in use is an error, and is not shared silently.  Connections
+go to the worker with the fewest, so that a few keep-alive connections do not all end up in one
+worker.  A worker that dies takes only its own connections with it.  A connection is accepted only
+once a worker has room for it; until then it waits in the kernel's backlog, and is not closed.
 
-It is one idea: one loop, which hands out, looks after and ends what it has started.
+The file is one idea: a loop that hands out connections, and starts, checks and ends the workers.
 """
 
 from __future__ import annotations
@@ -46,30 +46,32 @@ log = logging.getLogger(__name__)
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _HANDLED = (*_STOPPING, signal.SIGHUP)
-# Connections that a worker has been given and has not taken yet: fewer than a socket pair holds.
+# The most connections that a worker has been given and has not taken yet: fewer than fit into its
+# socket pair.
 MAX_WAITING = 64
-# How long accepting pauses when no worker has room, and how often the processes are looked after.
+# The pause in accepting when no worker has room, and the interval at which workers are checked.
 PAUSE_SECONDS = 0.01
 TICK_SECONDS = 0.5
-# A worker that has not moved for so many ticks is given connections last of all; and one that goes
-# on like that is killed.  By ticks and not by the clock: the whole machine may have been asleep.
+# After the first number of ticks without a beat, a worker gets connections only if no other worker
+# has room; after the second, it is killed.  Ticks are counted, and no time is measured, since the
+# whole machine may have been suspended.
 SILENT_TICKS = 2
 DEAD_TICKS = 60
-# A worker that dies this soon after its start has something wrong that another try will not mend.
+# A worker that dies this soon after its start has a fault that a replacement would have too.
 SOON_SECONDS = 2
-# Workers are killed now and then, by whoever is short of memory; not so many in so short a time.
+# The kernel may kill a worker now and then for lack of memory, but not this many in this time.
 MAX_DEATHS = 10
 RECENT_SECONDS = 10
-# How long the first worker that has loaded its models waits for the others: else it alone would get
-# all connections that are kept from then on.
+# The time that the first ready worker waits for the others; without it, the first worker would get
+# all early connections, and keep those that are kept alive.
 OPEN_SECONDS = 5
-# How long room is waited for, after the grace, for those who are in the backlog.
+# The time after the grace in which connections in the backlog may still get room.
 LAST_SECONDS = 1
 
 
 @dataclass
 class _Worker:
-    """A worker process, as the one that accepts sees it."""
+    """A worker process, as the supervisor sees it."""
 
     pid: int
     pair: socket.socket
@@ -78,23 +80,23 @@ class _Worker:
     status: Status
     given: int = 0
     is_gone: bool = False
-    """Whether its end of the pair is closed: it has just died, or is about to."""
+    """Whether the socket pair is closed: the worker has just died, or is about to end."""
     beat: int = 0
     silent: int = 0
-    """For how many ticks it has not moved."""
+    """The number of ticks since the last beat."""
 
     def has_room(self) -> bool:
-        """Whether it can be given one more connection."""
+        """Return whether the worker can be given one more connection."""
         waiting = self.given - self.status[TAKEN]
         return not self.is_gone and waiting < MAX_WAITING and self.open() < self.status[ROOM]
 
     def open(self) -> int:
-        """How many connections it has, those among them that it has not taken yet."""
+        """Return the number of its connections, including those that it has not taken yet."""
         return self.given - self.status[CLOSED]
 
 
 class Workers:
-    """All processes of one service; `run` returns when it is told to stop."""
+    """The workers of one service; `run` returns once the service is told to stop."""
 
     def __init__(
         self,
@@ -104,10 +106,17 @@ class Workers:
         access: Access | None = None,
         encrypted: Tls | None = None,
     ) -> None:
-        """Answer what comes to `listener`, and look after the `keeper` that tries models.
+        """Prepare to answer connections to `listener`, and to look after `keeper`.
 
-        Tokens and certificates are read here too as they change: a worker that is replaced while
-        their files are broken begins with what they said before, as the others go on with it.
+        The supervisor follows changes of tokens and certificates, too: a worker that is replaced
+        while their files are invalid starts with their last valid content, as the others use it.
+
+        Args:
+            settings: the settings of the service.
+            listener: the listening socket.
+            keeper: the process that tries models, if there is one.
+            access: the tokens; by default they are read from the file of the settings.
+            encrypted: the TLS context, if there is one.
         """
         self._settings = settings
         self._listener = listener
@@ -120,12 +129,12 @@ class Workers:
         self._numbers = SharedNumbers(settings.workers)
         self._selector = selectors.DefaultSelector()
         self._is_paused = False
-        # Whether connections are handed out; and by when they are, once a worker is ready.
+        # Whether connections are handed out; and the time when that begins at the latest.
         self._is_open = False
         self._opens = math.inf
-        # Accepted, when the worker that it was for had no room for it after all.
+        # A connection that was accepted, and that the chosen worker could not take after all.
         self._held: socket.socket | None = None
-        # Slots whose worker could not be started, and when it is tried again.
+        # Slots whose worker could not be started, with the time of the next try.
         self._vacant: dict[int, float] = {}
         self._ticked = time.monotonic()
         self._stopping = 0
@@ -133,7 +142,7 @@ class Workers:
         self._deaths: list[float] = []
 
     def run(self) -> int:
-        """Accept until SIGTERM or SIGINT; the exit code."""
+        """Accept connections until SIGTERM or SIGINT, and return the exit code."""
         wake, woken = socket.socketpair()
         with self._selector, wake, woken:
             for end in (wake, woken):
@@ -161,14 +170,14 @@ class Workers:
         return 0 if healthy else 1
 
     def _stop(self, number: int, _: object) -> None:
-        # A second one means what Ctrl-C does: now.
+        # A second signal means the same as Ctrl-C: stop now, without the grace.
         self._stopping = signal.SIGINT if self._stopping else number
 
     def _look_again(self, *_: object) -> None:
         self._is_to_look = True
 
     def _listen(self, wake: socket.socket, seconds: float) -> None:
-        """Hand out the connections that come within so many seconds, until a signal does."""
+        """Hand out the connections that come within `seconds`, or until a signal comes."""
         for key, _ in self._selector.select(PAUSE_SECONDS if self._is_paused else seconds):
             if key.fileobj is wake:
                 wake.recv(4096)
@@ -178,7 +187,7 @@ class Workers:
             self._hand_out()
 
     def _tick(self) -> None:
-        """Look after the processes, every now and then."""
+        """Follow a SIGHUP; and, every `TICK_SECONDS`, check the processes and replace them."""
         if self._is_to_look:
             self._is_to_look = False
             log.info("SIGHUP: certificates, tokens and models are looked at again")
@@ -196,7 +205,7 @@ class Workers:
         for worker in self._workers.values():
             self._look_after(worker)
             if self._generations.is_expelled(worker.slot) and not worker.is_gone:
-                # It answers what it has, and ends.
+                # The worker answers the requests that it has, and ends.
                 worker.is_gone = True
                 worker.pair.close()
         for slot, again in sorted(self._vacant.items()):
@@ -206,7 +215,7 @@ class Workers:
             self._keeper.look_after()
 
     def _look_after(self, worker: _Worker) -> None:
-        """Notice a worker that does not move, and kill it when it never does again."""
+        """Count the ticks without a beat of a worker, and kill it after `DEAD_TICKS`."""
         beat = worker.status[BEAT]
         worker.silent = 0 if beat != worker.beat else worker.silent + 1
         worker.beat = beat
@@ -217,7 +226,7 @@ class Workers:
                 os.kill(worker.pid, signal.SIGKILL)
 
     def _drain(self, wake: socket.socket) -> None:
-        """Be ready no more, and listen on for those who have not heard of it yet."""
+        """Report that the service is not ready, and accept connections until the grace is over."""
         self._signal(signal.SIGTERM)
         until = time.monotonic() + self._settings.grace
         while self._stopping == signal.SIGTERM and self._workers:
@@ -226,16 +235,16 @@ class Workers:
                 break
             self._listen(wake, left)
             self._bury()
-        # Whoever is in the backlog has connected, and is answered if there is room.
+        # Clients in the backlog have connected already, and are answered if there is room.
         until = time.monotonic() + LAST_SECONDS
         while not self._hand_out() and self._workers and time.monotonic() < until:
             time.sleep(PAUSE_SECONDS)
             self._bury()
 
     def _spawn(self, slot: int) -> None:
-        """Start the worker of a slot, or have it tried again soon where the machine is short."""
+        """Start the worker of a slot; if that fails for lack of resources, try again next tick."""
         sys.stdout.flush()
-        # A signal between the fork and the child's own handlers would go to its parent's.
+        # Blocked, since the child would handle a signal by the parent's handlers at first.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -255,7 +264,7 @@ class Workers:
             self._vacant[slot] = 0.0
             return
         if pid == 0:
-            # Its own end too: a worker that holds that open never sees it close.
+            # A worker that held the supervisor's end of its own pair would never see it close.
             ours.close()
             self._become_worker(theirs, slot)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
@@ -265,7 +274,7 @@ class Workers:
         self._workers[pid] = _Worker(pid, ours, slot, time.monotonic(), self._statuses[slot])
 
     def _become_worker(self, pair: socket.socket, slot: int) -> None:
-        """In the child: answer until told to stop, and never return."""
+        """Work as a worker in the child process, and never return."""
         code = 1
         try:
             self._forget()
@@ -279,16 +288,16 @@ class Workers:
             log.critical("a worker cannot go on", exc_info=True)
         finally:
             logging.shutdown()
-            # Not sys.exit: the parent's clean-up is the parent's.
+            # Not sys.exit, which would run the clean-up of the parent.
             os._exit(code)
 
     def _forget(self) -> None:
-        """In the child: let go of what is the parent's."""
+        """Release signals, sockets and the keeper of the parent in the child process."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # A terminal sends Ctrl-C to all of its processes; the parent passes on what it means.
+        # A terminal sends SIGINT to all its processes; the supervisor alone decides what to do.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         self._listener.close()
@@ -301,7 +310,11 @@ class Workers:
             other.pair.close()
 
     def _hand_out(self) -> bool:
-        """Give connections to workers that have room; `True` if none is left in the backlog."""
+        """Give connections to workers that have room.
+
+        Returns:
+            `True` if no connection is left in the backlog.
+        """
         while (worker := self._choose()) is not None:
             try:
                 connection = self._held or self._listener.accept()[0]
@@ -311,7 +324,7 @@ class Workers:
             except OSError as error:
                 if error.errno in SHORT:
                     break
-                continue  # its client has gone meanwhile
+                continue  # the client has closed the connection meanwhile
             self._held = None
             try:
                 socket.send_fds(worker.pair, [b"c"], [connection.fileno()])
@@ -327,7 +340,7 @@ class Workers:
         return False
 
     def _choose(self) -> _Worker | None:
-        """The worker that is given the next connection; `None` where none has room."""
+        """Return the worker for the next connection, or `None` if no worker has room."""
         if not self._is_open:
             self._open()
         return min(
@@ -337,7 +350,7 @@ class Workers:
         )
 
     def _open(self) -> None:
-        """Hand out connections once all workers are ready, or the first of them has waited."""
+        """Begin to hand out connections once all workers are ready, or `OPEN_SECONDS` are over."""
         ready = [worker.status[ROOM] > 0 for worker in self._workers.values()]
         now = time.monotonic()
         if any(ready):
@@ -345,7 +358,7 @@ class Workers:
         self._is_open = all(ready) or now >= self._opens
 
     def _pause(self, *, on: bool) -> None:
-        """Have the kernel keep the connections that come, or listen again."""
+        """Stop or resume watching the listener; meanwhile, the kernel keeps new connections."""
         if on == self._is_paused:
             return
         self._is_paused = on
@@ -355,7 +368,11 @@ class Workers:
             self._selector.register(self._listener, selectors.EVENT_READ)
 
     def _bury(self) -> bool:
-        """Replace workers that have died; `False` if that has no end."""
+        """Replace workers that have died.
+
+        Returns:
+            `False` if replacements would only die again, so that the service has to stop.
+        """
         for pid, code in _ended():
             worker = self._workers.pop(pid, None)
             if worker is None:
@@ -366,8 +383,9 @@ class Workers:
                 continue
             now = time.monotonic()
             if code > 0 and now - worker.started < SOON_SECONDS:
-                # An error of its own, so early, is one that every successor would have too; where
-                # others serve, it is the machine's, which may be short of threads for a moment.
+                # Every replacement would have such an early error too, and the service stops.  But
+                # if other workers serve, the machine is at fault, perhaps short of threads, and a
+                # replacement is tried later.
                 if not any(other.status[ROOM] > 0 for other in self._workers.values()):
                     log.critical("worker %d ended as soon as it had started", pid)
                     return False
@@ -383,7 +401,7 @@ class Workers:
         return True
 
     def _end(self) -> None:
-        """Tell all workers to stop, and see that they do."""
+        """Tell all workers to stop, wait for them, and kill those that do not end in time."""
         deadline = time.monotonic() + workers.STOP_SECONDS + 1
         for worker in self._workers.values():
             worker.pair.close()
@@ -399,7 +417,7 @@ class Workers:
 
 
 def _ended() -> Iterator[tuple[int, int]]:
-    """Children that have ended since the last look, and how: an exit code, or minus a signal."""
+    """Yield the children that have ended, each with its exit code or the negative signal number."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

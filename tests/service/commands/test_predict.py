@@ -379,7 +379,7 @@ def test_a_column_that_is_called_like_an_answer_is_refused(file, run):
         1,
         "",
         (
-            f"triceps: {path}, line 1: the column 'size' is called like an answer: "
+            f"triceps: {path}, line 1: the column 'size' has the name of an answer: "
             "rename or remove it\n"
         ),
     )

@@ -384,13 +384,13 @@ def test_a_file_may_be_signed_in_place(file):
         ),
         pytest.param(
             ["--kind", "digit=binary"],
-            "{file}: what was said does not fit it: head 'digit' is binary, and not one value but "
+            "{file}: the options do not fit it: head 'digit' is binary, and not one value but "
             "float32[4] a row",
             id="a kind that is not its head's",
         ),
         pytest.param(
             ["--labels", "echo=a,b"],
-            "{file}: what was said does not fit it: head 'echo' is multiclass, and its values are "
+            "{file}: the options do not fit it: head 'echo' is multiclass, and its values are "
             "texts",
             id="labels of texts",
         ),
