@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 of what is loaded: real names, shapes, labels and examples, one path per model."""
+"""The OpenAPI 3.1 document of the loaded models, with their names, shapes, labels and examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROBLEM: Schema = {
     "type": "object",
     "required": ["at", "expected", "received"],
     "properties": {
-        "at": {"type": "string", "description": "where, as a path into the body"},
+        "at": {"type": "string", "description": "the place, as a path into the body"},
         "expected": {"type": "string"},
         "received": {"type": "string"},
     },
@@ -31,23 +31,23 @@ _ERROR: Schema = {
         "error": {"type": "string"},
         "problems": {
             "type": "array",
-            "description": "the first 20 of all problems with the body",
+            "description": "the first 20 problems of the body",
             "items": {"$ref": "#/components/schemas/Problem"},
         },
-        "count": {"type": "integer", "description": "how many problems there are in all"},
+        "count": {"type": "integer", "description": "the number of all problems"},
     },
 }
 _ERRORS = {
     "BadRequest": "The body does not fit the model; every problem is named.",
     "NotFound": "There is no such model, version or route.",
-    "TooSlow": "The request did not come within the time for one.",
-    "TooLarge": "The body is larger than the service takes.",
-    "NotJSON": "The body's type or encoding is one that is not read.",
-    "TooBusy": "More is asked than can be answered soon; nothing of this was computed.",
-    "TooLargeHead": "The request's line and headers are larger than the service takes.",
+    "TooSlow": "The request did not arrive in time.",
+    "TooLarge": "The body is larger than the service accepts.",
+    "NotJSON": "The content type or the content encoding of the body is not supported.",
+    "TooBusy": "The service has more requests than it can answer soon; it computed nothing.",
+    "TooLargeHead": "The request line and headers are larger than the service accepts.",
     "ServiceError": "The service failed; the reason is logged.",
-    "NotReady": "No version of the model is usable, now.",
-    "TooLate": "The time that the request had was over before it was run.",
+    "NotReady": "No version of the model is usable at the moment.",
+    "TooLate": "The deadline of the request passed before it was run.",
 }
 _STATUS = {
     "400": "BadRequest",
@@ -61,15 +61,15 @@ _STATUS = {
     "503": "NotReady",
     "504": "TooLate",
 }
-# When to ask again goes with these.
-_COME_AGAIN = ("NotReady", "TooBusy")
+# Their answers have a header that says when to retry.
+_RETRYABLE = ("NotReady", "TooBusy")
 _RETRY_AFTER: Schema = {
     "Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}
 }
-# Where tokens are asked for, every operation has these answers too, but for those that are open.
+# Where tokens are required, every operation has these answers too, except the health pages.
 _CLOSED = {
-    "Unauthorized": "No token came, or one that nobody knows.",
-    "Forbidden": "The token is for other things, or for other models.",
+    "Unauthorized": "The request has no token, or an unknown one.",
+    "Forbidden": "The token lacks the scope or the model.",
 }
 _CLOSED_STATUS = {"401": "Unauthorized", "403": "Forbidden"}
 _OPEN = ("/livez", "/readyz")
@@ -81,21 +81,21 @@ _SCHEME: Schema = {
 
 
 def document(repository: Repository, max_body: int, *, closed: bool = False) -> dict[str, Any]:
-    """The whole document, made from the loaded models.
+    """Return the whole document for the models that are loaded.
 
     Args:
-        repository: those.
-        max_body: the bytes that a body may have.
-        closed: whether tokens are asked for.
+        repository: the loaded models.
+        max_body: the largest size of a body, in bytes.
+        closed: whether the service requires tokens.
     """
-    made = _open(repository, max_body)
+    whole = _open(repository, max_body)
     if closed:
-        _close(made)
-    return made
+        _close(whole)
+    return whole
 
 
 def _close(document: dict[str, Any]) -> None:
-    """Say of each operation that it needs a token, or that it does not."""
+    """State for each operation whether it needs a token."""
     document["security"] = [{"token": []}]
     document["components"]["securitySchemes"] = {"token": _SCHEME}
     document["components"]["responses"] |= _responses(_CLOSED)
@@ -147,12 +147,12 @@ def _open(repository: Repository, max_body: int) -> dict[str, Any]:
 
 
 def _of_versions(repository: Repository, name: str, max_body: int) -> dict[str, Any]:
-    """The paths of a model's versions and aliases.
+    """Return the paths of a model's versions and aliases.
 
-    They may have other signatures; only the version that serves has its schemas here.
+    Their signatures may differ; the document has the schemas of the serving version alone.
     """
-    # With a colon, which no name has, no two operations are called alike; and no alias is called
-    # like a version.
+    # A colon, which names cannot contain, keeps operation IDs unique; and no alias has the name of
+    # a version.
     paths = {}
     for version in repository.states(name):
         about = f"The signature of version {version}."
@@ -166,8 +166,8 @@ def _of_versions(repository: Repository, name: str, max_body: int) -> dict[str, 
         same = {f"versions/{serving.version}": serving.version}
         same |= {f"aliases/{alias}": alias for alias, other in aliases.items() if other is serving}
         for path, which in same.items():
-            made = _predict(serving, f"{name}:{which}:predict", max_body)
-            paths[f"/models/{name}/{path}/predict"] = made
+            operation = _predict(serving, f"{name}:{which}:predict", max_body)
+            paths[f"/models/{name}/{path}/predict"] = operation
     return paths
 
 
@@ -219,14 +219,14 @@ def _refer(response: str) -> Schema:
 
 
 def _responses(errors: Mapping[str, str]) -> dict[str, Any]:
-    """By name, the answers that are errors, each with what it is about."""
+    """Return the error answers by name, each with its description."""
     content = _content({"$ref": "#/components/schemas/Error"})
-    made: dict[str, Any] = {
+    responses: dict[str, Any] = {
         name: {"description": about, "content": content} for name, about in errors.items()
     }
-    for name in made.keys() & set(_COME_AGAIN):
-        made[name]["headers"] = _RETRY_AFTER
-    return made
+    for name in responses.keys() & set(_RETRYABLE):
+        responses[name]["headers"] = _RETRY_AFTER
+    return responses
 
 
 def _content(schema: Schema) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""JSON schemas of a model's requests and answers: real names, shapes and labels."""
+"""The JSON schemas of a model's requests and answers, with its names, shapes and labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Schema = dict[str, Any]
 
 
 def request_schema(signature: Signature) -> Schema:
-    """Describe a body in the native dialect: by row or by column, or whole tensors."""
+    """Return the schema of a native body: rows, columns, or whole tensors."""
     heads: Schema = {
         "type": "array",
         "minItems": 1,
@@ -44,27 +44,27 @@ def request_schema(signature: Signature) -> Schema:
 
 
 def _request_of_tensors(signature: Signature, heads: Schema) -> Schema:
-    """Whole tensors by name, in the graph's shapes; or the only one without its name."""
+    """Describe whole tensors by name, in the graph's shapes; a single one needs no name."""
     whole = {name: _whole(entry.tensors[0]) for name, entry in signature.inputs.items()}
     inputs = _object(whole)
     if len(whole) == 1:
         inputs = {"anyOf": [inputs, *whole.values()]}
-    said = {**_object({"inputs": inputs, "heads": heads}), "required": ["inputs"]}
-    return {**said, "description": f"Whole tensors and no rows: {signature.tensor}."}
+    request = {**_object({"inputs": inputs, "heads": heads}), "required": ["inputs"]}
+    return {**request, "description": f"Whole tensors and no rows: {signature.tensor}."}
 
 
 def _whole(tensor: Tensor) -> Schema:
-    """A tensor in its graph's shape, or flat where that is known."""
+    """Describe a tensor in the graph's shape; if all axes are fixed, also as a flat list."""
     value = _value(tensor.dtype)
     nested = _nested(tensor.shape, value)
-    for_any = _least_one(nested)
-    if tensor.size is None or len(tensor.shape) < 2:  # noqa: PLR2004  flat is another form
-        return for_any
-    return {"anyOf": [for_any, _nested((tensor.size,), value)]}
+    filled = _least_one(nested)
+    if tensor.size is None or len(tensor.shape) < 2:  # noqa: PLR2004  a flat list differs
+        return filled
+    return {"anyOf": [filled, _nested((tensor.size,), value)]}
 
 
 def _least_one(schema: Schema) -> Schema:
-    """A nested list, none of whose lists is empty."""
+    """Return a schema of nested lists in which no list may be empty."""
     if schema.get("type") != "array":
         return schema
     return {"minItems": 1, **schema, "items": _least_one(schema["items"])}
@@ -133,7 +133,7 @@ def _object(properties: dict[str, Schema]) -> Schema:
 
 
 def answer_schema(signature: Signature) -> Schema:
-    """Describe the answer to such a body, in the same form."""
+    """Return the schema of a native answer: rows, columns, or whole tensors."""
     if signature.tensor:
         return _answer_of_tensors(signature)
     rows = _object({name: _head_row(head) for name, head in signature.heads.items()})
@@ -155,7 +155,7 @@ def answer_schema(signature: Signature) -> Schema:
             "predictions": _list_of(rows),
             "outputs": outputs,
             "labels": labels,
-            "imputed": {**_list_of(imputed), "description": "missing values, and what stood in"},
+            "imputed": {**_list_of(imputed), "description": "missing values, and their defaults"},
         },
     }
 
@@ -189,13 +189,13 @@ def _head_value(head: Head) -> Schema:
 def _out(tensor: Tensor) -> Schema:
     if tensor.dtype in ("string", "bool"):
         return _value(tensor.dtype)
-    # A graph may answer NaN or infinity, for which JSON has only null.
+    # A graph may return NaN or infinity, for which JSON has only null.
     return {"type": ["number", "null"]} if tensor.dtype.startswith("float") else {"type": "integer"}
 
 
 def _label(head: Head) -> Schema:
     names = list(head.labels or ())
-    # As null stands for NaN, it stands for the label of one.
+    # A value of NaN is null in the answer, and so is its label.
     if head.kind == "multilabel":
         return {**_list_of({"enum": names}), "type": ["array", "null"]}
     return {"enum": [*names, None]}

@@ -1,16 +1,16 @@
-"""The file of tokens: by the digest of each, what it is for.
+"""The tokens file: the digest of each token, and the permissions of its client.
 
     [[tokens]]
     name = "shop"
-    hash = "sha256:…"               of the token, which stands nowhere
-    scopes = ["predict"]            of predict, admin and metrics
-    models = ["triceps"]            all, if there is no such line
+    hash = "sha256:…"               of the token; the token itself is not stored
+    scopes = ["predict"]            any of predict, admin and metrics
+    models = ["triceps"]            all models, if the line is missing
 
-In front of them may stand `count = 1`, which says how many tokens follow; `triceps token` writes
-it, and its tables end with what none may be without, so that a file that was cut off is noticed.
+The file may begin with `count = 1`, the number of tokens that follow.  `triceps token` writes that
+line, and ends each table with a key that is required, so that a truncated file is noticed.
 
-No scope is in another: who may have models loaded need not see a prediction.  `models` limits
-whatever names a model, and closes what tells of all of them.
+No scope includes another: a client that may load models need not see predictions.  A token with
+`models` reaches the routes of these models, and no route that describes all models.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PREDICT = "predict"
 ADMIN = "admin"
 METRICS = "metrics"
 SCOPES = (PREDICT, ADMIN, METRICS)
-# In place of a model's name, for what tells of every model; no model can be called that.
+# Stands for a model's name at routes that describe every model; no model can have this name.
 ALL = "*"
 HASHED = "sha256:"
-# A hundred thousand tokens; a file of another size is something else.
+# In bytes: enough for a hundred thousand tokens.  A larger file is no tokens file.
 MAX_FILE = 2**24
 
 COUNT = "count"
@@ -44,27 +44,27 @@ _HASH = re.compile(HASHED + r"[0-9a-f]{64}")
 
 
 class TokensError(TricepsError):
-    """The file of tokens cannot be read, or is not what it should be."""
+    """The tokens file cannot be read, or has a mistake."""
 
     exit_code = MISUSED
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A token, as the file knows it."""
+    """A token in the file: its name, the digest of the token, its scopes and its models."""
 
     name: str
     digest: bytes
     scopes: frozenset[str]
     models: frozenset[str] = frozenset()
-    """Those that it is for; none: it is for all."""
+    """The models that the token is valid for; if empty, all models."""
 
 
 def read(path: Path) -> tuple[Entry, ...]:
-    """The entries of a file of tokens.
+    """Read a tokens file.
 
     Raises:
-        TokensError: it cannot be read, or is wrong; or it is empty, as no file is on purpose.
+        TokensError: the file cannot be read, has a mistake, or is empty, which is never intended.
     """
     try:
         text = read_file(path, MAX_FILE).decode()
@@ -74,33 +74,33 @@ def read(path: Path) -> tuple[Entry, ...]:
         raise TokensError(f"{path}: expected TOML, which is UTF-8, received other bytes") from error
     entries = parse(text, str(path))
     if not entries and not re.search(rf"^[ \t]*{COUNT}[ \t]*=", text, re.MULTILINE):
-        expected = f"at least one table [[tokens]], or {COUNT} = 0 where nobody is to be let in"
+        expected = f"at least one table [[tokens]], or {COUNT} = 0 if no client is to have access"
         raise TokensError(f"{path}: expected {expected}, received none: an emptied file?")
     return entries
 
 
 def parse(text: str, path: str) -> tuple[Entry, ...]:
-    """The entries that the text of a file of tokens has.
+    """Parse the text of a tokens file.
 
     Args:
-        text: that.
-        path: of the file, for messages.
+        text: the text.
+        path: the path of the file, for messages.
 
     Raises:
-        TokensError: the text is wrong.
+        TokensError: the text has a mistake.
     """
     try:
-        said = tomllib.loads(text)
+        document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise TokensError(f"{path}: expected TOML, received something else: {error}") from error
-    for key in said:
+    for key in document:
         if key not in ("tokens", COUNT):
             message = f"expected tables of [[tokens]], received the unknown key {key!r}"
             raise TokensError(f"{path}: {message}{nearest(key, ['tokens', COUNT])}")
-    tables = said.get("tokens", [])
+    tables = document.get("tokens", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise TokensError(f"{path}: expected tables of [[tokens]], received another tokens")
-    count = said.get(COUNT, len(tables))
+    count = document.get(COUNT, len(tables))
     if type(count) is not int or count != len(tables):
         raise TokensError(
             f"{path}: {COUNT}: expected {len(tables)}, as many as there are tables [[tokens]], "
@@ -124,23 +124,23 @@ def parse(text: str, path: str) -> tuple[Entry, ...]:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where something stands in a file, which the parser of TOML does not tell."""
+    """The places of the tables in a file, which the TOML parser does not report."""
 
     text: str
     path: str
     count: int
 
     def wrong(self, index: int, key: str, expected: str, received: str) -> TokensError:
-        """The error for a key of the table of that index."""
-        headers = [found.start() for found in HEADER.finditer(self.text)]
+        """Return the error for a key of the table with that index."""
+        headers = [header.start() for header in HEADER.finditer(self.text)]
         where = f"tokens[{index}]"
-        # They may be written otherwise, as a list.
+        # TOML can also write the tables as an inline list, which has no headers.
         if len(headers) == self.count:
             end = headers[index + 1] if index + 1 < self.count else len(self.text)
             name = key.partition("[")[0]
             line = re.compile(rf'^[ \t]*["\']?{re.escape(name)}["\']?[ \t]*=', re.MULTILINE)
-            found = line.search(self.text, headers[index], end)
-            at = headers[index] if found is None else found.start()
+            match = line.search(self.text, headers[index], end)
+            at = headers[index] if match is None else match.start()
             where = f"line {self.text.count(chr(10), 0, at) + 1}"
         return TokensError(f"{self.path}, {where}, {key}: expected {expected}, received {received}")
 
@@ -156,7 +156,7 @@ def _entry(table: dict[str, Any], place: _Place, index: int) -> Entry:
         raise place.wrong(index, "name", f"a name of {NAMES}", received)
     digest = table.get("hash")
     if not (isinstance(digest, str) and _HASH.fullmatch(digest)):
-        # It may be the token itself, which no log is to have.
+        # The value may be the token itself, which must not reach a log.
         received = "none" if digest is None else "something else"
         raise place.wrong(index, "hash", f'"{HASHED}" and 64 digits of 0-9a-f', received)
     scopes = _names(table, "scopes", place, index)

@@ -204,7 +204,7 @@ def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
 
     assert caller.versions == sorted(caller.versions)
     assert code == 0
-    assert "1 workers do not load what the others do, and are replaced" in said
+    assert "1 workers cannot load what the others can, and are replaced" in said
 
 
 # ── the numbers that they share ──────────────────────────────────────────────────────────────────

@@ -186,7 +186,7 @@ def test_a_stopped_worker_is_given_nothing_more_and_is_replaced(models):
 
     assert statuses == [200] * 50
     assert code == 0
-    assert f"worker {victim} has not moved for " in said
+    assert f"worker {victim} has been stuck for " in said
     assert f"worker {victim} ended, and is replaced" in said
 
 
@@ -254,7 +254,7 @@ def test_a_worker_that_cannot_be_started_now_is_started_later(models):
         code, _, _, said = service.end()
 
         assert code == 0
-        assert said.count("no worker can be started, now: ") == 1
+        assert said.count("cannot start a worker for now: ") == 1
 
 
 def test_a_worker_that_cannot_begin_now_is_tried_again_while_others_serve(models):
@@ -270,7 +270,7 @@ def test_a_worker_that_cannot_begin_now_is_tried_again_while_others_serve(models
         code, _, _, said = service.end()
 
         assert code == 0
-        assert said.count("ended as soon as it had started; one is tried later") == 2
+        assert said.count("ended just after its start; a new one is tried later") == 2
 
 
 def test_workers_that_die_at_once_end_the_service(tmp_path, monkeypatch, caplog):
@@ -295,4 +295,4 @@ def test_workers_that_die_at_once_end_the_service(tmp_path, monkeypatch, caplog)
             signal.signal(number, handler)
 
     assert code == 1
-    assert "ended as soon as it had started" in caplog.text
+    assert "ended just after its start" in caplog.text
