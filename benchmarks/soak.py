@@ -1,11 +1,12 @@
-"""Whether the service is the same after ten minutes of everything as it was after one.
+"""A soak test: after ten minutes of mixed load, the service must be as it was after one.
 
     python -m benchmarks.soak [SECONDS] [--write]
 
-Starts a service with tokens and two workers, and has it asked in every dialect and every form,
-well and wrongly, slowly and by who hangs up, and attacked a little, while versions come and go,
-aliases move, a model is unloaded and loaded, and one worker is killed.  Every answer is compared
-with ONNX Runtime's own.  Prints a table, and ends with 1 if a promise is broken.
+The test starts a service with tokens and two workers.  Clients send right and wrong requests in
+every dialect and form, some slowly; some disconnect early, and some attack a little.  Meanwhile
+versions are published and removed, aliases move, a model is unloaded and loaded, and one worker is
+killed.  Every answer is compared with ONNX Runtime's own.  The program prints tables, and exits
+with 1 if a promise is broken.
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 SECONDS = 600.0
-# Until when all that is kept has been filled: versions that were asked for, buffers, heaps.
+# After this time all caches are full: loaded versions, buffers, heaps.
 WARM_SECONDS = 60.0
-# Whether each of them sends all of it in the end.
+# For each slow client, whether it sends its whole request in the end.
 SLOW_CALLERS = (True, True, False)
 CALLERS = 6
 HOSTILE_CALLERS = 2
 RATE = 200.0
 CHANGE_SECONDS = 1.0
 MEMORY_GOAL = 1.05
-# Until a service has noticed that all have hung up, and has told what it has counted.
+# How long the service may take to notice that all clients have disconnected, and to count.
 REST_SECONDS = 3.0
 REPLACE_SECONDS = 30.0
-# Who tries models closes what it had open for the last of them when the next one comes.
+# The process that tries models closes the files of one trial when the next trial begins.
 KEEPER = "keeper"
 SLACK = 2 * int(servers.WORKERS)
 PAGE = Path("docs/soak.md")
@@ -61,34 +62,34 @@ LABEL = re.compile(r'(\w+)="(.*?)"')
 
 @dataclass(frozen=True)
 class Process:
-    """A process of the service, while nobody asks anything."""
+    """A process of the service, measured without load."""
 
     role: str
     memory: float
-    """Megabytes (10^6) that are resident; those that processes share are in each."""
+    """Resident memory in megabytes (10^6 bytes), including shared memory."""
     files: int
 
 
 @dataclass(frozen=True)
 class Look:
-    """The service, while nobody asks anything."""
+    """The state of the service, measured without load."""
 
     seconds: float
     own: float
-    """Megabytes that all processes have written; what they share counts once."""
+    """Megabytes that all processes have written; shared memory counts once."""
     processes: dict[int, Process]
     answered: Counter[tuple[str, str]]
     rows: float
 
     @property
     def memory(self) -> float:
-        """Megabytes that are resident, summed over the processes."""
+        """The resident memory of all processes, in megabytes."""
         return sum(process.memory for process in self.processes.values())
 
 
 @dataclass
 class Soaked:
-    """What came of it."""
+    """The result of a soak test."""
 
     seconds: float
     first: Look
@@ -96,7 +97,7 @@ class Soaked:
     ledger: Ledger
     changes: Counter[str]
     minutes: list[float]
-    """Megabytes once a minute, while all ask."""
+    """Written memory in megabytes, once a minute under load."""
     log: list[str]
     miscounted: list[str]
     replaced: float = field(default=0.0)
@@ -104,36 +105,36 @@ class Soaked:
 
     @property
     def growth(self) -> float:
-        """How many times the memory of before there is at the end."""
+        """The resident memory at the end, divided by that after the first minute."""
         return self.last.memory / self.first.memory
 
     def broken(self, memory_goal: float = MEMORY_GOAL) -> list[str]:
-        """The promises that were not kept, a line each."""
-        found = [f"wrong: {line}" for line in self.ledger.wrong[:MOST_TOLD]]
-        found += [f"failed: {line}" for line in self.ledger.failed[:MOST_TOLD]]
-        found += [f"logged: {line}" for line in self.log[:MOST_TOLD]]
-        found += self.miscounted
+        """Return a line for each promise that is broken."""
+        lines = [f"wrong: {line}" for line in self.ledger.wrong[:MOST_TOLD]]
+        lines += [f"failed: {line}" for line in self.ledger.failed[:MOST_TOLD]]
+        lines += [f"logged: {line}" for line in self.log[:MOST_TOLD]]
+        lines += self.miscounted
         if self.growth > memory_goal:
-            found.append(f"memory: {self.growth:.3f} x, expected at most {memory_goal:g} x")
+            lines.append(f"memory: {self.growth:.3f} x, expected at most {memory_goal:g} x")
         for pid, now in self.last.processes.items():
             then = self.first.processes.get(pid)
             if then is not None and now.memory > memory_goal * then.memory:
                 times = now.memory / then.memory
-                found.append(f"memory of {now.role} {pid}: {times:.3f} x")
+                lines.append(f"memory of {now.role} {pid}: {times:.3f} x")
         for role, most in _most_files(self.last).items():
             before = _most_files(self.first)[role]
             if most > before + (SLACK if role == KEEPER else 0):
-                found.append(f"open files of {role}: {before} after the first minute, then {most}")
-        return found
+                lines.append(f"open files of {role}: {before} after the first minute, then {most}")
+        return lines
 
 
 def soak(seconds: float, folder: Path, seed: int = 0) -> Soaked:
-    """Have a service of its own asked everything for so long.
+    """Start a service, put it under mixed load, and return the result.
 
     Args:
-        seconds: how long, about.
-        folder: an empty one.
-        seed: of what is chosen at random.
+        seconds: the approximate duration of the load.
+        folder: an empty folder for the models and the tokens file.
+        seed: the seed of all random choices.
     """
     models, tokens_file = folder / "models", folder / "tokens.toml"
     tokens = {
@@ -167,7 +168,7 @@ def _soak(seconds: float, running: servers.Running, target: Target, seed: int) -
     changes: Counter[str] = Counter()
     changer = threading.Thread(target=_change, args=(target, changes), daemon=True)
     target.gate.join()
-    # That it is ready, once.
+    # The request for /readyz is counted too.
     target.ledger.note(OTHER, 200)
     begun = time.monotonic()
     minutes: list[float] = []
@@ -186,7 +187,7 @@ def _soak(seconds: float, running: servers.Running, target: Target, seed: int) -
         with target.gate.closed():
             first = _look(running, target, begun)
             miscounted = _compare_counts(first, target.ledger)
-            # The look itself.
+            # The request for /metrics is counted too.
             target.ledger.note(OTHER, 200)
         go_on(seconds / 2)
         replaced = _kill(running.pid, target.ledger, random.Random(seed))
@@ -206,7 +207,7 @@ def _soak(seconds: float, running: servers.Running, target: Target, seed: int) -
 
 
 def _change(target: Target, changes: Counter[str]) -> None:
-    """Change the repository, again and again."""
+    """Change the repository repeatedly until the end."""
     there, gate = target.shelf, target.gate
     lend = partial(there.lend, target.port, target.tokens["rules"])
     turns: Sequence[tuple[str, Callable[[], None]]] = (
@@ -231,7 +232,7 @@ def _change(target: Target, changes: Counter[str]) -> None:
         try:
             turn()
             changes[what] += 1
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told at the end
+        except Exception as error:  # noqa: BLE001  reported at the end
             target.ledger.fail(what, error, start, OTHER, 0)
         if what.startswith("models"):
             target.ledger.note(OTHER, 200)
@@ -248,7 +249,7 @@ def _check(running: servers.Running) -> None:
 
 
 def _kill(root: int, ledger: Ledger, chance: random.Random) -> float:
-    """Kill a worker; the seconds until there is another."""
+    """Kill a worker, and return the seconds until another has started."""
     workers = [pid for pid, role in _roles(root).items() if role == "worker"]
     ledger.kill()
     started = time.monotonic()
@@ -263,7 +264,7 @@ def _kill(root: int, ledger: Ledger, chance: random.Random) -> float:
 
 
 def _roles(root: int) -> dict[int, str]:
-    """By process, what it does; `root` is what started the service, or the service itself."""
+    """Return the role of each process; `root` is the service, or the process that started it."""
     parents = {}
     for pid in processes.tree(root):
         try:
@@ -280,14 +281,14 @@ def _roles(root: int) -> dict[int, str]:
 
 
 def _look(running: servers.Running, target: Target, begun: float) -> Look:
-    """Look at a service that nobody asks anything."""
+    """Measure a service without load."""
     time.sleep(REST_SECONDS)
-    found = {}
+    running_processes = {}
     for pid, role in _roles(running.pid).items():
         status = Path(f"/proc/{pid}/status").read_text()
         rss = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
         files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        found[pid] = Process(role, int(rss[1]) * 1024 / 1e6 if rss else 0.0, files)
+        running_processes[pid] = Process(role, int(rss[1]) * 1024 / 1e6 if rss else 0.0, files)
     own = processes.own_memory(running.pid)
     _read_metrics(target)
     counted: Counter[tuple[str, str]] = Counter()
@@ -299,11 +300,11 @@ def _look(running: servers.Running, target: Target, begun: float) -> Look:
             labels = dict(name[1:])
             status = labels["status"]
             counted[labels["dialect"] if status == "200" else "", status] += int(number)
-    return Look(time.monotonic() - begun, own, found, counted, rows)
+    return Look(time.monotonic() - begun, own, running_processes, counted, rows)
 
 
 def _read_metrics(target: Target) -> None:
-    """Take over what the service says of itself; what it says of removed versions stays."""
+    """Read the metrics into the ledger, which keeps the counts of removed versions."""
     request = urllib.request.Request(
         f"http://{servers.HOST}:{target.port}/metrics",
         headers={"Authorization": f"Bearer {target.tokens['reads']}"},
@@ -315,15 +316,15 @@ def _read_metrics(target: Target) -> None:
 
 
 def _prune(target: Target, name: str) -> None:
-    """Have old versions removed, and what they have answered remembered."""
+    """Prune old versions, and keep their counts in the ledger."""
     _read_metrics(target)
     target.ledger.note(OTHER, 200)
     target.shelf.prune(name)
 
 
 def _compare_counts(look: Look, ledger: Ledger) -> list[str]:
-    """What the service has counted otherwise than was sent, but for what nobody can know."""
-    found = []
+    """Return the counts of the service that differ from the clients' by more than is unsure."""
+    differences = []
     unsure = sum(ledger.unsure.values())
     for key in sorted(look.answered.keys() | ledger.answered.keys()):
         dialect, status = key
@@ -333,36 +334,36 @@ def _compare_counts(look: Look, ledger: Ledger) -> list[str]:
         least = ledger.answered[key] - ledger.untold[key]
         if not least <= look.answered[key] <= most:
             about = f"{dialect} {status}".strip()
-            found.append(
+            differences.append(
                 f"requests counted, {about}: expected {least} to {most}, "
                 f"received {look.answered[key]:.0f}"
             )
     least, most = ledger.rows - ledger.untold_rows, ledger.rows + ledger.unsure_rows
     if not least <= look.rows <= most:
-        found.append(f"rows counted: expected {least} to {most}, received {look.rows:.0f}")
-    return found
+        differences.append(f"rows counted: expected {least} to {most}, received {look.rows:.0f}")
+    return differences
 
 
 def _logged(text: str) -> list[str]:
-    """What the service has logged as an error, but for the worker that was killed."""
-    found = []
+    """Return the errors that the service has logged, except for the killed worker."""
+    errors = []
     for line in text.splitlines():
-        said: dict[str, Any] = {}
+        entry: dict[str, Any] = {}
         if line.startswith("{"):
-            said = json.loads(line)
+            entry = json.loads(line)
         elif "Traceback" in line:
-            said = {"level": "error", "message": line}
-        if said.get("level") in {"error", "critical"}:
-            found.append(f"{said['message']} {said.get('exception', '')}"[:2000])
-    killed = [line for line in found if KILLED.search(line)]
-    return [line for line in found if line not in killed[:1]]
+            entry = {"level": "error", "message": line}
+        if entry.get("level") in {"error", "critical"}:
+            errors.append(f"{entry['message']} {entry.get('exception', '')}"[:2000])
+    killed = [line for line in errors if KILLED.search(line)]
+    return [line for line in errors if line not in killed[:1]]
 
 
-# ── what is told ─────────────────────────────────────────────────────────────────────────────────
+# ── the report ───────────────────────────────────────────────────────────────────────────────────
 
 
 def tables(done: Soaked) -> list[report.Table]:
-    """All there is to say."""
+    """Return all tables of the report."""
     ledger, first, last = done.ledger, done.first, done.last
     dialects = {
         "native": "Triceps' own",
@@ -406,7 +407,7 @@ def tables(done: Soaked) -> list[report.Table]:
     held.append(["all", f"{first.memory:,.1f}", f"{last.memory:,.1f}", "", ""])
     about = "what they have written, shared ones once"
     held.append([about, f"{first.own:,.1f}", f"{last.own:,.1f}", "", ""])
-    made = [
+    all_tables = [
         report.Table("Promises", ("what", "promised", "found"), kept),
         report.Table(
             "Resident memory (MB) and open files, while nobody asks",
@@ -418,7 +419,7 @@ def tables(done: Soaked) -> list[report.Table]:
         report.Table("What was done", ("what", "times"), forms),
     ]
     if done.minutes:
-        made.insert(
+        all_tables.insert(
             2,
             report.Table(
                 "Memory that is written, by minute, while all ask",
@@ -426,7 +427,7 @@ def tables(done: Soaked) -> list[report.Table]:
                 [["MB", *(f"{memory:,.0f}" for memory in done.minutes)]],
             ),
         )
-    return made
+    return all_tables
 
 
 def _two(pid: int, done: Soaked) -> list[str]:
@@ -437,11 +438,11 @@ def _two(pid: int, done: Soaked) -> list[str]:
 
 
 def _most_files(look: Look) -> dict[str, int]:
-    """By role, the most that a process of it has open."""
-    found: dict[str, int] = {}
+    """Return for each role the largest number of open files of a process."""
+    most: dict[str, int] = {}
     for process in look.processes.values():
-        found[process.role] = max(process.files, found.get(process.role, 0))
-    return found
+        most[process.role] = max(process.files, most.get(process.role, 0))
+    return most
 
 
 def _files(done: Soaked) -> str:
@@ -461,14 +462,15 @@ def write(done: Soaked, path: Path) -> None:
         f"{machine['system']}, which other work shared."
     )
     about = (
-        "A service with tokens and two workers is asked in every dialect and form by "
-        f"{CALLERS} callers, who also ask wrongly and hang up, by three who send slowly, and by "
-        f"{HOSTILE_CALLERS} who attack it a little and ask models that mix rows for extreme ones, "
-        "while versions come and go, aliases move, a model is unloaded and loaded, and in the "
-        "middle one worker is killed. Every answer is compared with ONNX Runtime's own: to the "
-        "last bit, where a kernel's result does not depend on where in a batch a row stands, else "
-        "within 1e-6. One that names a version has to be wholly that one's, and that one has to "
-        "be one that served; one that names none has to be wholly one's that served."
+        "A service with tokens and two workers gets requests in every dialect and form from "
+        f"{CALLERS} clients, who also send wrong requests and disconnect early, from three slow "
+        f"senders, and from {HOSTILE_CALLERS} clients who attack it a little and send extreme rows "
+        "to models that mix rows. Meanwhile versions are published and removed, aliases move, a "
+        "model is unloaded and loaded, and halfway one worker is killed. Every answer is compared "
+        "with ONNX Runtime's own: to the last bit if the result of a kernel does not depend on the "
+        "place of a row in a batch, else within 1e-6. An answer that names a version must come "
+        "wholly from that version, which must have been serving at the time; any other answer must "
+        "come wholly from one version that was serving."
     )
     lines = ["# Soak", "", measured, "", about]
     for table in tables(done):
@@ -481,12 +483,10 @@ def write(done: Soaked, path: Path) -> None:
 
 @click.command()
 @click.argument("seconds", type=click.FloatRange(10), default=SECONDS)
-@click.option(
-    "--seed", default=0, show_default=True, help="What is chosen at random differs by it."
-)
+@click.option("--seed", default=0, show_default=True, help="The seed of all random choices.")
 @click.option("--write", "writes", is_flag=True, help=f"Write {PAGE}.")
 def main(seconds: float, seed: int, *, writes: bool) -> None:
-    """Soak a service for so many SECONDS."""
+    """Soak a service for SECONDS seconds."""
     servers.stop_when_told()
     with tempfile.TemporaryDirectory() as folder:
         done = soak(seconds, Path(folder), seed)

@@ -1,4 +1,4 @@
-"""The results of `make attack`: a line for each attack on the terminal, and a page."""
+"""The report of `make attack`: a line for each attack on the terminal, and a page of the docs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _verdict(outcome: Outcome) -> str:
 
 
 def tables(outcomes: Sequence[Outcome]) -> list[report.Table]:
-    """Return what was promised and found, and the worst of each behaviour."""
+    """Return a table of promises and findings, and a table of the worst values by behaviour."""
     broken = sum(bool(outcome.complaints) for outcome in outcomes)
     slow = sum(outcome.p99 > outcome.goal for outcome in outcomes)
     slowest = max(outcomes, key=lambda outcome: outcome.p99)
@@ -105,12 +105,12 @@ def write(outcomes: Sequence[Outcome], path: Path = PAGE) -> None:
         f"{machine['system']}, which the service, the caller and the attacker shared."
     )
     about = (
-        "A well-behaved caller asks a service with two workers for known rows all the while, in "
-        "every dialect, beside one hostile behaviour at a time. Behaviours, tokens (none set; set, "
-        "with an attacker who has none; set, with one who may predict), TLS and the kinds of paths "
-        "are combined so that every two of them meet. The caller's answers have to be the same to "
-        "the last bit and all have to come; afterwards memory, descriptors and connections have to "
-        "be as they were, and the log may hold no error."
+        "A well-behaved client, the caller, sends rows whose answers are known to a service with "
+        "two workers, in every dialect, while one hostile behaviour at a time attacks the service. "
+        "Behaviours, tokens (none set; set, and the attacker has none; set, and the attacker may "
+        "predict), TLS and the kinds of paths are combined so that every pair of them occurs. All "
+        "answers must arrive and be the same to the last bit. Afterwards memory, descriptors and "
+        "connections must be back to their values from before, and the log must contain no error."
     )
     text = ["# Attack", "", measured, "", about]
     for table in tables(outcomes):
@@ -121,7 +121,7 @@ def write(outcomes: Sequence[Outcome], path: Path = PAGE) -> None:
 
 
 def _rule(header: Sequence[str]) -> str:
-    """The line below the header of a table whose first column is text."""
+    """Return the line below the header of a table whose first column is text."""
     return "|---|" + "---:|" * (len(header) - 1)
 
 
