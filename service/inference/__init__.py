@@ -2,5 +2,5 @@
 
 import os
 
-# ONNX Runtime reads this when it is imported: left alone, it writes a device id under $HOME.
+# ONNX Runtime reads this on import; without it, telemetry writes a device ID under $HOME.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,51 +1,53 @@
-"""How long a queue may be: long enough for a burst, and short where too much keeps coming.
+"""Admission control: a bound for the queue that is long for bursts and short under overload.
 
-    a burst         ─▶ up to the limit, from which it drains again
-    still too much  ─▶ a fifth of that, or one full run, until all who are refused would fit in it
+    a burst   ─▶ up to the limit, from which the queue drains by itself
+    overload  ─▶ a fifth of the limit, or one full run, until all refused clients would fit in it
 
-A queue that stays long has everybody wait, and nobody is answered who would not be otherwise.  Such
-a standing queue is told from a burst by how long it stands, as in Nichols and Jacobson, Controlling
-Queue Delay (2012).  Callers who each wait for an answer before they ask again can make it no longer
-than they are many, so for them it is as long as they need.
+A queue that stays long makes every client wait, and no more requests are answered than from a
+short one.  This standing queue differs from a burst in how long it lasts (Nichols and Jacobson,
+Controlling Queue Delay, 2012).  Clients that wait for each answer before their next request cannot
+make the queue longer than their number, so for them the bound is as long as they need.
 """
 
 from __future__ import annotations
 
 import math
 
-# A queue is long from this part of its limit on.
+# The part of the limit above which a queue is long.
 SHORT = 0.2
-# It stands if it is long for so many times its limit: what is there could have been done twice.
+# A queue that has been long for this many times its limit is a standing queue: in that time, all
+# the work that may wait could have been done.
 STANDING = 1.0
-# How long it is short before it is asked whether it still has to be.
+# The seconds for which the bound is short before it is reconsidered.
 LOOK_SECONDS = 0.25
 
 
 class AdmissionControl:
-    """One queue's bound, which knows how the queue has been of late."""
+    """The bound of one queue, which depends on the recent lengths of that queue."""
 
     __slots__ = ("_refused", "_until", "is_short", "long_since")
 
     def __init__(self) -> None:
-        """Begin with an empty queue."""
+        """Start with an empty queue."""
         self.long_since = math.inf
-        # Whether more keeps coming than can be answered.
+        # Whether there is overload, so that the bound is short.
         self.is_short = False
-        # While it is short, when that is looked at, and who has been refused meanwhile.
+        # While the bound is short: when it is reconsidered, and the clients refused since.
         self._until = 0.0
         self._refused: set[object] = set()
 
     def is_full(
         self, wait: float, pace: tuple[float, float], limit: float, caller: object, now: float
     ) -> bool:
-        """Whether a request that comes now is refused.
+        """Return whether a request that arrives now is refused.
 
         Args:
-            wait: how many seconds of work wait already.
-            pace: how many a request is, at least; and a full run: what fills less costs the more.
-            limit: how many may wait.
-            caller: whose request it is; who has one here waits for its answer.
-            now: in seconds by `perf_counter`.
+            wait: the seconds of work that wait already.
+            pace: the seconds of one row, and those of a full run.  Even the short bound has room
+                for a full run, since a smaller one costs more per row.
+            limit: the seconds of work that may wait.
+            caller: the client's connection, or another object that stands for the client.
+            now: the time by `perf_counter`.
         """
         each, run = pace
         short = min(limit, max(limit * SHORT, run))
@@ -68,12 +70,12 @@ class AdmissionControl:
         return True
 
     def calm(self, now: float) -> None:
-        """Forget who was refused once nobody comes any more; to be called now and then."""
+        """End a short bound once no request has come for a while; to be called now and then."""
         if self.is_short and now >= self._until + LOOK_SECONDS:
             self._look(now, is_over=True)
 
     def _look(self, now: float, *, is_over: bool) -> None:
-        """Go on being short, unless all would fit, or nobody has come for a while."""
+        """Reconsider the short bound: end it if `is_over` or if no request came for a while."""
         if is_over or now >= self._until + LOOK_SECONDS:
             self.is_short = False
             self.long_since = now

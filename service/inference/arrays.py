@@ -1,4 +1,4 @@
-"""Arrays of a tensor's dtype: made of lists, made of zeros, and how far two of them are apart."""
+"""Arrays of a tensor's dtype, from lists or of zeros, and the difference between two arrays."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def difference(answer: NDArray[Any], expected: NDArray[Any]) -> float:
-    """How far two arrays are apart: absolute below 1, relative above; infinite where shapes differ.
+    """Return the largest difference between two arrays of numbers or texts.
 
-    NaN is equal to NaN, and texts are equal or infinitely far apart.
+    The difference of two values is absolute where the expected one is below 1, and relative above.
+    It is infinite between other shapes and between texts that are not equal.  NaN equals NaN.
     """
     if answer.shape != expected.shape:
         return float("inf")
@@ -25,27 +26,27 @@ def difference(answer: NDArray[Any], expected: NDArray[Any]) -> float:
         return 0.0 if bool((answer == expected).all()) else float("inf")
     got, want = answer.astype(np.float64), expected.astype(np.float64)
     same = (got == want) | (np.isnan(got) & np.isnan(want))
-    with np.errstate(invalid="ignore"):  # infinities are no nearer to each other than to a number
+    with np.errstate(invalid="ignore"):  # infinities give NaN, which becomes infinite below
         apart = np.where(same, 0.0, np.abs(got - want) / np.maximum(1.0, np.abs(want)))
     return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def as_array(rows: list[Any], tensor: Tensor) -> NDArray[Any]:
-    """Lists that are known to be right as an array of the tensor's dtype."""
-    with np.errstate(over="ignore"):  # what is more than float32 holds is infinite, and differs
+    """Return an array of the tensor's dtype, made of lists that were checked before."""
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and so differs
         return np.array(rows, dtype=object if tensor.dtype == "string" else tensor.dtype)
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
-    """Return numpy's dtype for one of a signature's; texts are Python's."""
+    """Return numpy's dtype for a dtype of a signature; strings are Python objects."""
     return np.dtype(object if dtype == "string" else dtype)
 
 
 def zeros_of(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Make zeros, or empty texts, of a tensor's dtype.
+    """Return an array of zeros, or of empty texts, of a tensor's dtype.
 
     Raises:
-        ModelRefused: there is not the memory for them.
+        ModelRefused: memory does not suffice for the array.
     """
     try:
         if tensor.dtype == "string":

@@ -1,11 +1,11 @@
-"""Requests that wait together run together.
+"""The batcher of an event loop: requests that wait together run together.
 
     submit ─▶ queue of (model, heads, shapes) ─▶ one run of the model ─▶ each request's rows of it
 
-Nobody waits for a timer.  A request that comes alone runs at once; what comes while the model is
-busy is what the next run gathers.  A cheap model runs in the event loop itself, where handing the
-work to a thread would cost more than the work; a dear one has a thread of its own, so that
-sockets are read and other models answer meanwhile.
+No request waits for a timer.  A request that arrives alone runs at once; the requests that arrive
+while the model is busy are the next batch.  A cheap model runs in the event loop itself, since a
+hand-over to a thread would cost more than the run.  An expensive model has a thread of its own, so
+that sockets are read and other models answer meanwhile.
 """
 
 from __future__ import annotations
@@ -32,35 +32,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Shapes of rows that differ are queues of their own; past so many, those that are empty go.
+# Each shape of rows has a queue of its own; above this number, the empty queues are removed.
 MAX_QUEUES = 64
-# So many requests are dropped at once: each is answered, and the loop has others to serve.
+# The requests that are dropped in one turn of the event loop: each drop is answered, which takes
+# time that other connections need.
 DROPPED_AT_ONCE = 64
 
 
 class Batcher:
-    """Runs models for one event loop, whose thread is the only one that calls it."""
+    """An executor for one event loop; all methods are called in the loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, gather: bool = True) -> None:
-        """Run models for `loop`; each request by itself unless `gather`."""
+        """Run models for `loop`; without `gather`, each request runs by itself."""
         self._loop = loop
         self._gather = gather
-        # Runs that a thread has done and the loop has not seen yet; and whether there are any.
+        # The lanes whose threads have ended a run that the loop has not handled yet, and an event
+        # that is set when one is added.
         self._over: deque[Lane] = deque()
         self._is_over = Event()
 
     def submit(
         self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
     ) -> None:
-        """Have `heads` computed from `arrays`, and `asker` told.
+        """Queue a request; its answer goes to `asker.done`.
 
         Args:
-            lane: of the model.
-            name: what was asked, the model or a view of it; each has runs of its own, which can be
-                told apart when they are counted.
-            heads: as for `model.predict`.
-            arrays: likewise.
-            asker: whom to tell.
+            lane: the lane of the model.
+            name: the model or the view that the request names; each has runs of its own, so that
+                they can be counted separately.
+            heads: the heads to compute, as for `model.predict`.
+            arrays: the request's arrays, as for `model.predict`.
+            asker: the request.
         """
         key: tuple[Any, ...] = (name, heads)
         if isinstance(arrays, Numbers):
@@ -74,8 +76,9 @@ class Batcher:
         if queue is None:
             queue = _add_queue(lane, key, heads)
         if not queue.busy:
-            # After all sockets that are readable now: their requests join this run.  First of all,
-            # since a request that is refused by an error here must not be waiting as well.
+            # The run comes after all sockets that are readable now, so that their requests join
+            # it.  It is scheduled before the request is queued: if scheduling fails, the request
+            # is answered with that error and must not be in the queue as well.
             self._loop.call_soon(self._run_next, lane, queue)
             queue.busy = True
         queue.waiting.append((asker, arrays, rows))
@@ -83,14 +86,14 @@ class Batcher:
         lane.rows += rows
 
     def wait_for_a_run(self, seconds: float) -> None:
-        """Hold the loop up until a thread has done a run, for so long at most."""
+        """Block the event loop until a thread has ended a run, for at most `seconds`."""
         self._is_over.clear()
         if not self._over:
             self._is_over.wait(seconds)
 
     def _run_next(self, lane: Lane, queue: Queue) -> None:
         if lane.running:
-            # It gathers on meanwhile, and what is too late by then is not run.
+            # The queue goes on gathering; requests past their deadline are dropped when it runs.
             lane.due.append(queue)
             return
         batch: list[Waiting] = []
@@ -101,16 +104,16 @@ class Batcher:
             queue.turns += 1
             if lane.is_cheap(rows) and rows * queue.row_seconds < INLINE_SECONDS:
                 began = thread_time()
-                came = run_batch(lane.model, queue.heads, batch, rows)
+                results = run_batch(lane.model, queue.heads, batch, rows)
                 _note(lane, queue, thread_time() - began, rows)
-                _hand_on(batch, came)
+                _hand_on(batch, results)
             else:
                 self._start_in_thread(lane, queue, batch, rows)
         except Exception as error:
             log.exception("a run could not be made")
             _hand_on(batch, [error] * len(batch))
         finally:
-            # Whatever was raised: a queue left busy would never run again.
+            # Even after an error: a queue that stays busy would never run again.
             if not lane.running:
                 self._go_on(lane, queue)
 
@@ -125,7 +128,11 @@ class Batcher:
             lane.due.popleft()
 
     def _take(self, lane: Lane, queue: Queue) -> tuple[list[Waiting], int]:
-        """The next requests to run together, and their rows; who waits no more is dropped here."""
+        """Take the next batch from a queue, and drop the requests that are no longer wanted.
+
+        Returns:
+            The requests to run together, and the number of their rows.
+        """
         batch: list[Waiting] = []
         rows = dropped = 0
         alone = not self._gather or lane.model.runs_alone
@@ -139,7 +146,7 @@ class Batcher:
             lane.rows -= first[2]
             try:
                 is_wanted = first[0].wanted()
-            except Exception as error:  # noqa: BLE001  it is logged, and the request hears of it
+            except Exception as error:  # noqa: BLE001  logged; the request is answered with it
                 is_wanted = _is_lost(first, error)
             if is_wanted:
                 batch.append(first)
@@ -149,7 +156,7 @@ class Batcher:
         return batch, rows
 
     def drop_unwanted(self, lane: Lane) -> None:
-        """Drop who waits no more in the queues of a model, whose turn may never come."""
+        """Drop the requests of a model that are no longer wanted, in case no run does so."""
         for queue in lane.queues.values():
             kept: list[Waiting] = []
             waiting, dropped = queue.waiting, 0
@@ -171,7 +178,7 @@ class Batcher:
                 return
 
     def nudge(self, lane: Lane) -> None:
-        """Give each queue that has work a turn, in case that it was forgotten."""
+        """Schedule a turn for each queue that has work, in case its turn was lost."""
         if not lane.running:
             for queue in lane.queues.values():
                 if queue.busy:
@@ -185,26 +192,27 @@ class Batcher:
             lane.thread.submit(self._run_in_thread, lane, queue, batch, rows)
         except BaseException:
             lane.running = False
-            # The executor queues the run before it starts its thread.  Where the system has none
-            # to give, another executor must not find there what is answered with an error now.
+            # The executor queues the run before it starts its thread.  If the system has no thread
+            # to give, the run stays in that queue although its requests are answered with an error
+            # now.  So the executor is discarded with it.
             lane.thread = None
             raise
 
     def _run_in_thread(self, lane: Lane, queue: Queue, batch: list[Waiting], rows: int) -> None:
-        came: list[Part | Exception] = []
+        results: list[Part | Exception] = []
         seconds = 0.0
         try:
             began = thread_time()
-            came = run_batch(lane.model, queue.heads, batch, rows)
+            results = run_batch(lane.model, queue.heads, batch, rows)
             seconds = thread_time() - began
         except BaseException:
-            # Nobody looks at what ends a thread's work, so it is said here.
+            # The future's exception is never read, so the error has to be logged here.
             log.exception("a run ended without an answer")
         finally:
             self._over.append(lane)
             self._is_over.set()
             self._loop.call_soon_threadsafe(
-                self._end_in_thread, lane, queue, batch, came, (seconds, rows)
+                self._end_in_thread, lane, queue, batch, results, (seconds, rows)
             )
 
     def _end_in_thread(
@@ -212,33 +220,33 @@ class Batcher:
         lane: Lane,
         queue: Queue,
         batch: list[Waiting],
-        came: list[Part | Exception],
+        results: list[Part | Exception],
         pace: tuple[float, int],
     ) -> None:
         lane.running = False
         self._over.popleft()
         try:
-            if came:
+            if results:
                 _note(lane, queue, *pace)
             else:
-                came = [RuntimeError("a run ended without an answer")] * len(batch)
+                results = [RuntimeError("a run ended without an answer")] * len(batch)
         finally:
-            _hand_on(batch, came)
+            _hand_on(batch, results)
             self._go_on(lane, queue)
 
 
 def _is_lost(waiting: Waiting, error: Exception) -> Literal[False]:
-    """Tell a request that could not say whether it still waits; it does not, from then on."""
-    log.error("a request that waits cannot be asked whether it still does", exc_info=error)
+    """Answer a request whose `wanted` failed with that error; return that it is not wanted."""
+    log.error("a waiting request cannot tell whether its answer is still wanted", exc_info=error)
     _hand_on([waiting], [error])
     return False
 
 
-def _hand_on(batch: list[Waiting], came: list[Part | Exception]) -> None:
-    """Hand on what came; a bug of one is not to keep the others, and all who come, waiting."""
-    for (asker, _, _), part in zip(batch, came, strict=True):
+def _hand_on(batch: list[Waiting], results: list[Part | Exception]) -> None:
+    """Give each request its result; an error in one must not keep the others waiting."""
+    for (asker, _, _), result in zip(batch, results, strict=True):
         try:
-            asker.done(part)
+            asker.done(result)
         except Exception:
             log.exception("an answer could not be handed on")
 
@@ -246,7 +254,7 @@ def _hand_on(batch: list[Waiting], came: list[Part | Exception]) -> None:
 def _add_queue(lane: Lane, key: tuple[Any, ...], heads: Sequence[str]) -> Queue:
     if len(lane.queues) >= MAX_QUEUES:
         lane.queues = {key: queue for key, queue in lane.queues.items() if queue.busy}
-    # A row of another shape may take any time, and is run in a thread until that is known.
+    # A row of a new shape may take any time, so it runs in a thread until its pace is known.
     queue = lane.queues[key] = Queue(heads, math.inf if lane.free_shapes else 0.0)
     return queue
 
@@ -260,19 +268,30 @@ def _note(lane: Lane, queue: Queue, seconds: float, rows: int) -> None:
 def run_batch(
     model: Model, heads: Sequence[str], batch: Sequence[Waiting], rows: int
 ) -> list[Part | Exception]:
-    """What came for each request, from one run of all rows if that is possible."""
+    """Run a batch, in one run of all its rows if that is possible.
+
+    If that run fails, each request is run by itself, so that an error costs only its own request.
+
+    Args:
+        model: the model to run.
+        heads: the heads to compute, as for `model.predict`.
+        batch: the requests.
+        rows: the number of rows of all requests.
+
+    Returns:
+        For each request in order, its part of the run, or the exception.
+    """
     started = perf_counter()
     try:
-        outputs = model.predict(join([given for _, given, _ in batch]), heads)
+        outputs = model.predict(join([arrays for _, arrays, _ in batch]), heads)
         run = Run(rows, started, perf_counter(), outputs)
-        came: list[Part | Exception] = []
+        results: list[Part | Exception] = []
         start = 0
         for _, _, own in batch:
-            came.append(Part(run, start, start + own))
+            results.append(Part(run, start, start + own))
             start += own
-    except Exception as error:  # noqa: BLE001  whatever it is, it is the caller's to hear
+    except Exception as error:  # noqa: BLE001  the request is answered with it
         if len(batch) == 1:
             return [error]
-        # One of them fails the run: alone, it fails only its own.
         return [run_batch(model, heads, [request], request[2])[0] for request in batch]
-    return came
+    return results

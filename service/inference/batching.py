@@ -1,7 +1,7 @@
-"""How requests for a model may share its runs, what shows that, and why.
+"""The batching modes: which requests may share a run of a model, and on what evidence.
 
-rows    requests run together, and a large one in pieces: each row's answer depends on it alone
-alone   each request runs by itself: its graph takes one row a run, or a setting asks for it
+rows    requests run together, and a large one in pieces: each answer depends on its row alone
+alone   each request runs by itself: its graph takes one row per run, or a setting asks for it
 joint   each request runs by itself, whole, in one run: its rows depend on each other, or may
 tensor  each request runs by itself, whole: its graph has no batch axis to join or to cut along
 """
@@ -17,17 +17,17 @@ Evidence = Literal["operators", "trial", "setting"]
 
 @dataclass(frozen=True)
 class Batching:
-    """The verdict on one model."""
+    """The batching mode of one model, with its evidence and its reason."""
 
     mode: Mode
     evidence: Evidence
-    """What shows it: the graph's operators, a trial of its runs, or a person's setting."""
+    """The source of the verdict: the graph's operators, a trial of its runs, or a setting."""
     reason: str
 
     def __str__(self) -> str:
-        """Name mode, evidence and reason, as a log and a terminal show them."""
+        """Return mode, evidence and reason, as logs and terminals show them."""
         return f"{self.mode} ({self.evidence}): {self.reason}"
 
     def as_json(self) -> dict[str, str]:
-        """Give the verdict as `/models/<name>` shows it."""
+        """Return the verdict as `/models/<name>` shows it."""
         return asdict(self)

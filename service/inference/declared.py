@@ -1,8 +1,8 @@
-"""What a graph declares of its inputs and outputs: whether it takes rows, and what shapes to try.
+"""The declared axes of a graph: whether it takes rows or whole tensors, and the shapes to try.
 
 x [batch, 784], y [batch, 10]                      rows
-audio [batch, n], state [2, batch, 128], sr []     whole tensors: the batch is no first axis
-image [1, 3, h, w], found [boxes, 7]               whole tensors: as a run of it shows
+audio [batch, n], state [2, batch, 128], sr []     whole tensors: the batch is not the first axis
+image [1, 3, h, w], found [boxes, 7]               whole tensors: a run shows it
 """
 
 from __future__ import annotations
@@ -17,45 +17,47 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-    # A length, the name of an axis that is free, or neither.
+    # For each axis its length, the name of a free axis, or `None` for a free axis without a name.
     Axes = Sequence[int | str | None]
 
-# The lengths at which free axes are tried, for what the graph may demand of them: a convolution
-# takes no picture of one pixel.  And how many values may be tried at once.
+# The lengths at which free axes are tried, since a graph may demand a minimum: a convolution takes
+# no picture of one pixel.  And the most values in one try.
 LENGTHS = (1, 8, 32, 224)
 MOST_VALUES = 2**22
 
 
 @dataclass(frozen=True)
 class Declared:
-    """The axes of a graph's inputs and heads: of a row, or all of them for whole tensors."""
+    """The axes of a graph's inputs and heads, without the batch axis if the graph takes rows."""
 
     inputs: Mapping[str, Axes]
     heads: Mapping[str, tuple[int | None, ...] | None]
-    """`None` for one of which the graph does not even say how many axes it has."""
+    """By name; `None` for a head whose number of axes the graph does not declare."""
     tensors: bool
 
     @classmethod
     def of(
         cls, session: onnxruntime.InferenceSession, graph: onnx.ModelProto, *, tensors: bool
     ) -> Declared:
-        """Note what a session declares; the batch axis is left out unless it takes `tensors`."""
+        """Collect what a session declares, without batch axes unless it takes whole `tensors`."""
         start = 0 if tensors else 1
-        unsaid = unranked(graph.graph.output)
+        rankless = unranked(graph.graph.output)
         return cls(
             {value.name: value.shape[start:] for value in session.get_inputs()},
             {
-                value.name: None if value.name in unsaid else free(value.shape[start:])
+                value.name: None if value.name in rankless else free(value.shape[start:])
                 for value in session.get_outputs()
             },
             tensors,
         )
 
     def shapes(self) -> Iterator[dict[str, tuple[int, ...]]]:
-        """Find shapes to try, by input: its free axes at several lengths.
+        """Yield shapes to try, by input, with the free axes at several lengths.
 
-        Of whole tensors, the batch is an axis like any other.  So those that are first somewhere
-        have the length 1 at first, then all but the last of each input, and then none.
+        Among the axes of whole tensors, nothing marks the batch axis, but it is likely to be the
+        first one somewhere.  So each length is tried in three ways.  At first, free axes are 1 if
+        they are an input's first axis or have the name of one; then also all others but the last
+        of each input; then none.
         """
         leading = {axes[0] for axes in self.inputs.values() if axes and isinstance(axes[0], str)}
         ways: list[Callable[[int | str | None, int, int], bool]] = [lambda *_: True]
@@ -65,7 +67,7 @@ class Declared:
                 lambda axis, place, last: place == last and axis not in leading,
                 *ways,
             ]
-        found: list[dict[str, tuple[int, ...]]] = []
+        yielded: list[dict[str, tuple[int, ...]]] = []
         for length in LENGTHS:
             for is_long in ways:
                 shapes = {
@@ -78,23 +80,23 @@ class Declared:
                     for name, axes in self.inputs.items()
                 }
                 few = sum(map(math.prod, shapes.values())) <= MOST_VALUES
-                if shapes not in found and (few or not found):
-                    found.append(shapes)
+                if shapes not in yielded and (few or not yielded):
+                    yielded.append(shapes)
                     yield shapes
 
 
 def free(axes: Axes) -> tuple[int | None, ...]:
-    """The lengths of some axes, and `None` for those that may have any."""
+    """Return the lengths of some axes, with `None` for free ones."""
     return tuple(axis if isinstance(axis, int) else None for axis in axes)
 
 
 def unranked(values: Iterable[onnx.ValueInfoProto]) -> frozenset[str]:
-    """The names of those values of a graph that do not say how many axes they have."""
+    """Return the names of the values whose number of axes is not declared."""
     return frozenset(v.name for v in values if not v.type.tensor_type.HasField("shape"))
 
 
 def why_tensors(session: onnxruntime.InferenceSession) -> str:
-    """Say why a graph cannot be asked for rows, by what it declares; nothing where it may be."""
+    """Return why a graph's declaration rules out rows; "" if it does not."""
     values = session.get_inputs()
     for value in values:
         if not value.shape:
@@ -115,7 +117,7 @@ def why_tensors(session: onnxruntime.InferenceSession) -> str:
 
 
 def why_no_rows(session: onnxruntime.InferenceSession, declared: Declared, *, one_row: bool) -> str:
-    """Say which head declares no axis for rows, where no run could show it; nothing if all may."""
+    """Return which head declares no axis for rows, for a graph that no run proves; "" if none."""
     for value in session.get_outputs():
         axes = declared.heads[value.name]
         first = value.shape[0] if value.shape else None
@@ -129,7 +131,7 @@ def why_no_rows(session: onnxruntime.InferenceSession, declared: Declared, *, on
 
 
 def matches(shape: tuple[int, ...], axes: tuple[int | None, ...]) -> bool:
-    """Whether a shape is one of those that axes declare."""
+    """Return whether a shape fits declared axes, where `None` is any length."""
     return len(shape) == len(axes) and all(
         axis is None or axis == length for length, axis in zip(shape, axes, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Runs in the thread that asks: what a WSGI server has, whose threads are the queue."""
+"""The executor of WSGI servers: each request runs in its own thread, and they are the queue."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 class Direct:
-    """An executor that runs each request at once, by itself."""
+    """An executor that runs each request at once and by itself, in the calling thread."""
 
     def submit(
         self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
     ) -> None:
-        """Compute `heads` from `arrays`, and tell `asker`, if it still waits.
+        """Run a request, unless its answer is no longer wanted, and call `asker.done`.
 
         Args:
-            lane: of the model.
-            name: what was asked, which makes no difference here.
-            heads: as for `model.predict`.
-            arrays: likewise.
-            asker: whom to tell.
+            lane: the lane of the model.
+            name: the model or the view that the request names; unused, as no runs are shared.
+            heads: the heads to compute, as for `model.predict`.
+            arrays: the request's arrays, as for `model.predict`.
+            asker: the request.
         """
         del name
         if asker.wanted():
             rows = 1 if lane.whole else limits.rows_of(arrays)
-            [came] = run_batch(lane.model, heads, [(asker, arrays, rows)], rows)
-            asker.done(came)
+            [result] = run_batch(lane.model, heads, [(asker, arrays, rows)], rows)
+            asker.done(result)
 
     def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Do long work right here, and go on with what came of it, be that an exception."""
+        """Do long work in this thread, and call `then` with its result or its exception."""
         del size
         try:
-            came = work()
+            result = work()
         except Exception as error:  # noqa: BLE001  `then` answers with it
-            came = error
-        then(came)
+            result = error
+        then(result)
 
     def answered(self, now: float) -> None:
-        """Note nothing: there is no event loop to keep awake."""
+        """Do nothing: there is no event loop to keep awake."""

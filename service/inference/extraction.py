@@ -1,4 +1,4 @@
-"""Sub-graphs cut out of a graph: what some heads need of it, and nothing else."""
+"""Extraction of sub-graphs: the part of a graph that some heads need, as a session."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ def proven_cut(
     tried: Sequence[trial.Tried],
     heads: frozenset[str],
 ) -> tuple[Ready, int]:
-    """Make a cut, and hold it against what a trial of the whole graph has run.
+    """Make a cut, and compare its answers with those of the whole graph in its trial.
+
+    Returns:
+        The cut, and its size in bytes.
 
     Raises:
-        Distrusted: rows have other answers in it.
+        Distrusted: the cut answers some of these rows differently.
     """
     (session, names), size = cut(graph, signature, heads)
     for entry in tried:
-        asked = sorted(heads)
-        came = session.run(asked, {name: entry.arrays[name] for name in names})
-        expected = {head: entry.answers[head] for head in asked}
-        if trial.differs(dict(zip(asked, came, strict=True)), expected) is not None:
+        ordered = sorted(heads)
+        outputs = session.run(ordered, {name: entry.arrays[name] for name in names})
+        expected = {head: entry.answers[head] for head in ordered}
+        if trial.differs(dict(zip(ordered, outputs, strict=True)), expected) is not None:
             raise Distrusted
     return (session, names), size
 
 
 def cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) -> tuple[Ready, int]:
-    """The session of what some heads need of a graph, and its bytes."""
+    """Return a session of the part of a graph that some heads need, and its size in bytes."""
     needed = signature.restrict(heads).inputs.values()
     subgraph = Extractor(graph).extract_model(
         [tensor.name for entry in needed for tensor in entry.tensors], sorted(heads)
@@ -51,9 +54,9 @@ def cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) -> 
 
 
 def weight(graph: onnx.ModelProto) -> int:
-    """The bytes of all weights, about: as if each were a float32.
+    """Return the approximate size of all weights in bytes, as if each were a float32.
 
-    To ask protobuf would be to have it write them all.
+    Protobuf would have to serialize all of them to tell.
     """
     return 4 * sum(math.prod(tensor.dims) for tensor in graph.graph.initializer)
 
@@ -61,7 +64,7 @@ def weight(graph: onnx.ModelProto) -> int:
 def needs(
     graph: onnx.ModelProto, every: set[str], outputs: Sequence[Tensor], *, cuttable: bool
 ) -> dict[str, set[str]]:
-    """By output, the inputs that it depends on: all of them, where nobody can tell."""
+    """Return the inputs that each output depends on: all inputs, if the graph is not cuttable."""
     return {
         tensor.name: every & reachable(graph, tensor.name) if cuttable else every
         for tensor in outputs
@@ -69,7 +72,7 @@ def needs(
 
 
 def cuttable(graph: onnx.ModelProto) -> bool:
-    """Whether `Extractor` can cut the graph: it does not look into the branches of an If."""
+    """Return whether `Extractor` can cut the graph: it ignores graphs inside nodes, as of an If."""
     beyond_it = (
         graph.graph.sparse_initializer,
         graph.graph.quantization_annotation,
@@ -83,8 +86,8 @@ def cuttable(graph: onnx.ModelProto) -> bool:
 
 
 def reachable(graph: onnx.ModelProto, output: str) -> set[str]:
-    """The values of the graph that one of its outputs depends on, inputs among them."""
-    # An input or output that is left out has the empty name, which joins nothing.
+    """Return the names of all values that an output depends on, the graph's inputs included."""
+    # An optional input or output that is left out has the empty name, which connects nothing.
     makers = {name: node for node in graph.graph.node for name in node.output if name}
     seen: set[str] = set()
     waiting = [output]

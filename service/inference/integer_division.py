@@ -1,11 +1,11 @@
-"""Divisions of whole numbers, made safe for whatever callers send.
+"""The rewriting of integer divisions that could crash a worker.
 
 The smallest int32 or int64 divided by -1 is larger than the largest.  ONNX Runtime leaves that to
-the processor, which ends the process: one caller's row would cost all others of its worker theirs.
-So where a divisor may be -1, the division is by 1 there, and its result is negated:
+the processor, which ends the process: one client's row would cost all other clients of the worker
+their answers.  Where a divisor may be -1, the graph divides by 1 instead and negates the result:
 
     Div(x, z)  ─▶  Where(z = -1, -x, Div(x, Where(z = -1, 1, z)))
-    Mod(x, z)  ─▶  Mod(x, Where(z = -1, 1, z))          which is 0 either way
+    Mod(x, z)  ─▶  Mod(x, Where(z = -1, 1, z))          0 for both divisors
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# `Where` is of this operator set.
+# The first operator set that has `Where`.
 _LEAST_VERSION = 9
 _WIDE: dict[int, type[np.signedinteger[Any]]] = {
     TensorProto.INT32: np.int32,
@@ -29,9 +29,12 @@ _DIVIDE = ("Div", "Mod")
 
 
 def make_safe(graph: onnx.ModelProto) -> bool:
-    """Rewrite the divisions of a graph and of its branches, in place; whether there are any.
+    """Rewrite the integer divisions of a graph and of its branches, in place.
 
-    Functions of a model are left as they are, and so is what is of no known type.
+    Divisions in the model's functions, and those of unknown type, stay as they are.
+
+    Returns:
+        Whether the graph was changed.
     """
     version = max((e.version for e in graph.opset_import if e.domain in ("", "ai.onnx")), default=0)
     if version < _LEAST_VERSION or not any(_divides(node) for node in graph.graph.node):
@@ -52,13 +55,13 @@ def _bodies(node: onnx.NodeProto) -> Iterable[onnx.GraphProto]:
 
 
 def _types(graph: onnx.ModelProto) -> dict[str, int]:
-    """The types of a graph's values by their names, as far as ONNX can tell."""
+    """Return the element types of a graph's values by name, as far as ONNX infers them."""
     bare = onnx.ModelProto()
     bare.CopyFrom(graph)
     types: dict[str, int] = {}
     try:
         bodies = [onnx.shape_inference.infer_shapes(bare).graph]
-    except Exception:  # noqa: BLE001  it raises many kinds; what it cannot tell stays as it is
+    except Exception:  # noqa: BLE001  it raises many kinds; without types, nothing is rewritten
         return types
     while bodies:
         body = bodies.pop()
@@ -81,20 +84,20 @@ def _rewrite(
     body: onnx.GraphProto, types: dict[str, int], constants: dict[str, onnx.TensorProto]
 ) -> bool:
     nodes: list[onnx.NodeProto] = []
-    found = False
+    changed = False
     for node in body.node:
         for inner in _bodies(node):
-            found |= _rewrite(inner, types, constants | _constants(inner))
+            changed |= _rewrite(inner, types, constants | _constants(inner))
         dtype = _WIDE.get(types.get(node.input[1], 0)) if _is_division(node) else None
         if dtype is None or _is_never_minus_one(constants.get(node.input[1])):
             nodes.append(node)
         else:
             nodes.extend(_safe(node, dtype))
-            found = True
-    if found:
+            changed = True
+    if changed:
         del body.node[:]
         body.node.extend(nodes)
-    return found
+    return changed
 
 
 def _is_division(node: onnx.NodeProto) -> bool:
@@ -108,7 +111,7 @@ def _is_never_minus_one(divisor: onnx.TensorProto | None) -> bool:
 
 
 def _safe(node: onnx.NodeProto, dtype: type[np.signedinteger[Any]]) -> list[onnx.NodeProto]:
-    """The nodes in the place of one division, whose other names end in what nobody else uses."""
+    """Return the nodes that replace a division; the prefix keeps new names from colliding."""
     dividend, divisor = node.input
     [result] = node.output
     minus, one, which, safe, quotient, negated = (

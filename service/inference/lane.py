@@ -1,4 +1,4 @@
-"""A lane: one model, the requests that wait for it, and how long its runs take of late."""
+"""A lane: one model, the requests that wait for it, and its pace, the recent time per row."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ if TYPE_CHECKING:
     from service.run import Part
     from service.wire.numbers import Numbers
 
-    # By tensor, [rows, …].
+    # The arrays of a request: [rows, …] by tensor.
     Given: TypeAlias = Mapping[str, NDArray[Any]] | Numbers
-    # One request: whom to tell, its arrays, and how many rows they have.
+    # A request in a queue: the way to its answer, its arrays, and the number of their rows.
     Waiting = tuple["Asker", Given, int]
 
-# A run that takes longer than this has a thread; to hand over costs about a tenth of it.
+# A run that takes longer than this runs in a thread; the hand-over costs about a tenth of it.
 INLINE_SECONDS = 0.001
-# What one run gathers at most: past some dozens of rows nothing is saved by more of them, and
-# the first of them waits for the last.
+# The most rows in a batch: beyond some dozens, further rows save nothing, and the first request
+# waits for the last.
 ROWS_A_RUN = 64
-# And how long it should take: who comes in its middle waits for its end.  Some rows run together
-# all the same, since only that shows what a model saves by them.
+# The seconds that a batch should take, since a request that arrives during a run waits for its end.
+# A slow model still runs this few rows together: only that shows what batching saves it.
 RUN_SECONDS = 0.01
 FEW_ROWS = 16
-# So many requests may always wait, however slow the model and however many rows they have: some
-# callers side by side, who each wait for their answer, are no overload.
+# The requests that may always wait, however slow the model and however many rows they have: a few
+# concurrent clients that each wait for their answer are no overload.
 LEAST_WAITING = 8
-# After so many runs of a model its pace is known.
+# The runs after which the pace of a model is considered known.
 PACED_RUNS = 8
 
 
 class Asker(Protocol):
-    """Who waits for a run."""
+    """A request that waits for a run."""
 
     def wanted(self) -> bool:
-        """Whether it still does; asked just before the run, and if not, it is dropped."""
+        """Return whether the answer is still wanted; called just before the run."""
 
-    def done(self, came: Part | Exception) -> None:
-        """Take its rows of a run, or what went wrong; called in the event loop."""
+    def done(self, result: Part | Exception) -> None:
+        """Take the request's part of a run, or the exception; called in the event loop."""
 
 
 class Queue:
-    """What waits for one set of heads, asked by one name, in one set of shapes."""
+    """The requests of a lane that name the same model or view and heads, in the same shapes."""
 
     __slots__ = ("busy", "heads", "row_seconds", "seen", "since", "turns", "waiting")
 
     def __init__(self, heads: Sequence[str], row_seconds: float = 0.0) -> None:
         self.heads = heads
-        # What a row of its shapes took in the last run, where rows may be of any shape.
+        # The seconds per row in the last run, if rows may have any shape.
         self.row_seconds = row_seconds
         self.waiting: deque[Waiting] = deque()
         self.busy = False
-        # Its runs so far; how many the watchdog has seen, and since when.
+        # The runs so far; the number that the watchdog saw last, and since when it is the same.
         self.turns = 0
         self.seen = -1
         self.since = 0.0
 
 
 class Lane:
-    """A model and what waits for it; what its runs take of late; its thread, if it has one."""
+    """A model in one event loop, with its queues, its pace and, if it is slow, its thread."""
 
     __slots__ = (
         *("_row_seconds", "_runs", "admission", "asked", "coming", "due", "free_shapes", "model"),
@@ -76,10 +76,10 @@ class Lane:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.queues: dict[tuple[Any, ...], Queue] = {}
-        # What waits, in its queues.
+        # The requests in all queues, and their rows.
         self.requests = 0
         self.rows = 0
-        # When it was asked last, and requests that have been let in and are not decoded yet.
+        # The time of the last request, and the number of admitted requests not decoded yet.
         self.asked = 0.0
         self.coming = 0
         self.admission = AdmissionControl()
@@ -87,68 +87,78 @@ class Lane:
         self._row_seconds = 0.0
         self._runs = 0
         self.thread: ThreadPoolExecutor | None = None
-        # Whether the thread is at a run, and the queues that are to run after it.
+        # Whether the thread is running a batch, and the queues whose turn comes after it.
         self.running = False
         self.due: deque[Queue] = deque()
         inputs = model.signature.inputs.values()
-        # Whether a request is whole tensors, and not rows.
+        # Whether requests are whole tensors, and not rows.
         self.whole = bool(model.signature.tensor)
         self.free_shapes = any(t.size is None for entry in inputs for t in entry.tensors)
 
     @property
     def wait(self) -> float:
-        """How many seconds of work wait, at the pace of late; 0 while that is not known yet."""
+        """The seconds of work in the queues, at the recent pace; 0 until the pace is known."""
         return self.rows * self._row_seconds if self._runs >= PACED_RUNS else 0.0
 
     def is_full(self, limit: float, caller: object, now: float) -> bool:
-        """Whether who comes now is refused, where `limit` seconds of work may wait."""
+        """Return whether a request that arrives now is refused.
+
+        Args:
+            limit: the seconds of work that may wait.
+            caller: the client's connection, as for `AdmissionControl.is_full`.
+            now: the time by `perf_counter`.
+        """
         self.asked = now
         each = self._row_seconds if self._runs >= PACED_RUNS else 0.0
-        # Whoever comes has one row at least.
+        # A request that is not decoded yet has at least one row.
         wait = self.wait + self.coming * each
         if self.requests + self.coming < LEAST_WAITING:
-            # Nobody is refused for the many rows of a few others.
+            # No request is refused because a few others have many rows.
             wait = 0.0
         bound = self.admission
         if wait <= limit * SHORT and not bound.is_short:
-            # As nearly always; the bound would say so too.
+            # The usual case, decided here to save a call; `is_full` would decide the same.
             bound.long_since = now
             return False
         return bound.is_full(wait, (each, self.most * each), limit, caller, now)
 
     @property
     def most(self) -> int:
-        """How many rows are run together, at most."""
+        """The most rows of a batch, at the recent pace."""
         if self._row_seconds * ROWS_A_RUN <= RUN_SECONDS:
             return ROWS_A_RUN
         return max(FEW_ROWS, int(RUN_SECONDS / self._row_seconds))
 
     def is_cheap(self, rows: int) -> bool:
-        """Whether a run of as many rows may hold up the event loop for as long as it takes."""
+        """Return whether a run of so many rows is short enough for the event loop."""
         if self.model.loops:
             return False
         return self.seconds < INLINE_SECONDS and rows * self._row_seconds < INLINE_SECONDS
 
     @property
     def has_work(self) -> bool:
-        """Whether anybody waits for a run."""
+        """Whether a request is queued or running, or is admitted and not decoded yet."""
         return self.running or self.coming > 0 or any(q.busy for q in self.queues.values())
 
     def note_run(self, seconds: float, rows: int) -> None:
-        """Note what a run took.
+        """Record the time of a run.
 
-        That is the processor's time and not the clock's: a run that had to wait for others is no
-        dearer, and to give it a thread for that would have it wait even more.
+        The time is the thread's CPU time and not the clock's: a run that had to wait for a
+        processor is no more expensive, and in a thread it would wait even longer.
+
+        Args:
+            seconds: the CPU time of the run.
+            rows: the rows of the run.
         """
-        # Half of what it was and half of what it is, so that it follows the load in a few runs.
+        # The average of the old estimate and this run, so that it follows the load in a few runs.
         self.seconds = (self.seconds + seconds) / 2
         self.note(seconds / rows)
 
     def note(self, row_seconds: float) -> None:
-        """Note a run's pace.
+        """Record the pace of a run, in seconds per row.
 
-        A run may be slow for a reason of its own, such as a cut that was made for it: the least of
-        the first counts, and later ones make the pace slower only little by little.
+        A single run may be slow for reasons of its own, such as a sub-graph that was cut for it.
+        So the fastest of the first runs counts, and later runs slow the pace down only gradually.
         """
         self._runs += 1
         known = self._row_seconds

@@ -1,8 +1,8 @@
-"""One loaded model: its file read, its session started, its rows judged, its answers proven.
+"""Loading of a model: read the file, start a session, judge row independence, prove the answers.
 
     model.onnx ─ read ─▶ graph ─ start ─▶ session ─ parse ─▶ signature ─ judge, prove ─▶ Model
 
-What it does for requests is `Runner.predict`.
+Requests run through `Runner.predict`, which a `Model` inherits.
 """
 
 from __future__ import annotations
@@ -36,40 +36,43 @@ if TYPE_CHECKING:
     from service.inference.batching import Evidence
     from service.inference.model_file import Weights
 
-# What a model must reproduce of its golden rows to serve: processors differ a little in how they
-# add up float32, and never this much.
+# The largest difference from its golden rows with which a model still serves.  Processors differ
+# slightly in how they add up float32, but never by this much.
 SERVING_TOLERANCE = 1e-4
 
-# Of a text, in a message.
+# The characters of a text that a message quotes.
 _LONGEST_TEXT = 40
 
-# Of a graph until it is looked at.
+# The verdict on a graph that has not been judged yet.
 UNKNOWN = Batching("joint", "trial", "it has not been looked at yet")
 SET = Batching("alone", "setting", "alone = true in the model's settings.toml")
 
-# How long trials of a graph may go on, in seconds, until the last of them begins.
+# The seconds after which no further shape of a graph is tried; a run that has begun is finished.
 TRIED_SECONDS = 2.0
 
 
 class NotByRowError(ModelRefused):
-    """A head does not answer row by row: its graph can be served as whole tensors alone."""
+    """A head does not answer row by row, so its graph can only be served as whole tensors."""
 
 
 class Model(Runner):
-    """A model that serves: what its file says, and what was established of it before it does."""
+    """A model that is ready to serve: a runner whose file has been read, judged and proven."""
 
     @classmethod
     def load(cls, source: Path | bytes) -> Model:
-        """Load a `model.onnx` by its path, or from its bytes, and hold it against its golden rows.
+        """Load a model and compare its answers with its golden rows.
+
+        Args:
+            source: the path of a `model.onnx`, or its bytes.
 
         Raises:
-            ModelRefused: it is no ONNX file, cannot run here, has inputs or outputs that cannot be
-                served, or does not answer its own golden rows as it did when it was made.
+            ModelRefused: the file is not an ONNX file, cannot run here, has inputs or outputs that
+                cannot be served, or does not answer its golden rows as it did when it was made.
         """
         try:
             return cls._open(source)
         except UnicodeDecodeError as error:
-            # Neither protobuf nor ONNX Runtime looks, and both hand on what they have.
+            # Neither protobuf nor ONNX Runtime checks names; both pass the bytes on.
             message = f"a name in it is not UTF-8: {error.object!r}"
             raise ModelRefused(message) from error
         except MemoryError as error:
@@ -81,7 +84,7 @@ class Model(Runner):
         weights = (
             [] if isinstance(source, bytes) else model_file.weights_beside(graph, source.parent)
         )
-        # Both rewrite the graph where they must.
+        # Not `or`: both rewrite the graph in place where they have to.
         if training_mode.separate(graph) | integer_division.make_safe(graph):
             model_file.fetch(weights)
             source, weights = graph.SerializeToString(), []
@@ -112,7 +115,15 @@ class Model(Runner):
         text: str | None,
         tensor: str,
     ) -> Model:
-        """Make the model of a session and prove it; `tensor` is as the signature has it."""
+        """Make the model of a session and prove it.
+
+        Args:
+            session: the session of the whole graph.
+            graph: the graph, which is kept only if sub-graphs are cut out of it.
+            weights: the weights that lie in other files.
+            text: the signature in the file's metadata, if there is one.
+            tensor: the reason to serve whole tensors, as in `Signature.tensor`; "" for rows.
+        """
         inputs = [tensor_of("input", value, whole=bool(tensor)) for value in session.get_inputs()]
         outputs = [tensor_of("head", value, whole=bool(tensor)) for value in session.get_outputs()]
         is_cuttable = cuttable(graph)
@@ -122,7 +133,7 @@ class Model(Runner):
         signature = metadata.parse(text, inputs, outputs, read, batch)
         if tensor:
             signature = replace(signature, tensor=tensor)
-        # An input that nothing reads has to be fed all the same, unless it is cut away.
+        # ONNX Runtime demands a value even for an input that no node reads, unless it is cut away.
         idle = every - set().union(*read.values())
         cut = is_cuttable and (len(outputs) > 1 or bool(idle))
         if cut:
@@ -136,7 +147,7 @@ class Model(Runner):
         )
         model.loops = any(node.op_type == "Loop" for node in every_node(graph))
         if not tensor and batch is None:
-            # Until it is known whether rows may run together: whole, and in one run.
+            # The runs that judge the model must not be cut into pieces themselves.
             model.batching = UNKNOWN
             model.batching, tried = verdict.judge(
                 graph,
@@ -150,12 +161,15 @@ class Model(Runner):
         return model
 
     def set_up(self, *, alone: bool) -> Model:
-        """Give the same model as a person wants it: each request by itself, or as was established.
+        """Return the same model with its settings applied.
 
-        What runs already goes on as it began; so this is another object where there is a change.
+        Runs in progress must end as they began, so a model whose batching changes is copied.
+
+        Args:
+            alone: whether each request runs by itself, whatever was established.
         """
         established = self.established
-        # Rows that depend on each other are alone with their request as it is.
+        # In every other mode, a request already runs by itself.
         wanted = SET if alone and established.mode == "rows" else established
         if wanted == self.batching:
             return self
@@ -164,7 +178,7 @@ class Model(Runner):
         return model
 
     def golden_arrays(self) -> dict[str, NDArray[Any]]:
-        """The golden rows as arrays, by tensor; empty without golden rows."""
+        """Return the golden rows as arrays, [rows, …] by tensor; empty if there are none."""
         golden = self.signature.golden
         if golden is None:
             return {}
@@ -172,13 +186,14 @@ class Model(Runner):
         return {name: as_array(rows, tensors[name]) for name, rows in golden.inputs.items()}
 
     def check_golden(self, tolerance: float) -> float:
-        """Hold every head's answers to the golden rows against the recorded ones.
+        """Compare every head's answers to the golden rows with the recorded answers.
 
         Args:
-            tolerance: how far they may differ, relative to the answer where that is above 1.
+            tolerance: the largest allowed difference: absolute for answers up to 1, relative to
+                the answer above that.
 
         Returns:
-            The largest such difference; 0 where there are no golden rows.
+            The largest difference; 0 if there are no golden rows.
 
         Raises:
             ModelRefused: a head differs by more, or its answers have another shape.
@@ -196,18 +211,18 @@ class Model(Runner):
                     f"expected the shape {list(expected.shape)}, found {list(answers[head].shape)}"
                 )
                 raise ModelRefused(message)
-            found = difference(answers[head], expected)
-            if not found <= tolerance:
+            distance = difference(answers[head], expected)
+            if not distance <= tolerance:
                 message = (
                     f"head {head!r} does not answer its golden rows as it did when it was made: "
-                    f"expected a difference of at most {tolerance:g}, found {found:.2g}"
+                    f"expected a difference of at most {tolerance:g}, found {distance:.2g}"
                 )
                 raise ModelRefused(message)
-            worst = max(worst, found)
+            worst = max(worst, distance)
         return worst
 
     def _prove(self) -> None:
-        """Run the model once before anybody waits for it, and see that rows come out as rows."""
+        """Run the model before it serves, and check that its answers have a row for each row."""
         try:
             self.check_golden(SERVING_TOLERANCE)
         except (KeyError, TypeError, ValueError) as error:
@@ -228,7 +243,12 @@ class Model(Runner):
     def zeros(
         self, shapes: Mapping[str, tuple[int, ...]], rows: tuple[int, ...]
     ) -> dict[str, NDArray[Any]]:
-        """Zeros for every input, by tensor, in some shapes with `rows` in front of each."""
+        """Return zeros, or empty texts, for every input, by tensor.
+
+        Args:
+            shapes: by tensor, the shape without the batch axis.
+            rows: the axes in front of each shape: a number of rows, or none for whole tensors.
+        """
         return {
             tensor.name: zeros_of(tensor, (*rows, *shapes[tensor.name]))
             for entry in self.signature.inputs.values()
@@ -236,10 +256,10 @@ class Model(Runner):
         }
 
     def _try_shapes(self) -> None:
-        """Run zeros before anybody waits for it, of the first shapes that the graph answers."""
+        """Run zeros of several shapes, and keep the first shapes that the graph answers."""
         until = time.monotonic() + TRIED_SECONDS
         for shapes in self.declared.shapes():
-            # Two numbers of rows, since a head that always answers three values passes for rows.
+            # Two numbers of rows: a head that always has three values seems right for three rows.
             if self.signature.tensor:
                 answered = self._try_zeros(shapes, ())
             else:
@@ -251,7 +271,14 @@ class Model(Runner):
                 return
 
     def _try_zeros(self, shapes: Mapping[str, tuple[int, ...]], rows: tuple[int, ...]) -> bool:
-        """See whether zeros are answered, and by as many rows; for a foreign file that is all."""
+        """Return whether the model answers zeros, with a row for each row.
+
+        For a file without golden rows, this is the only proof.
+
+        Raises:
+            NotByRowError: a head answers with another number of rows.
+            ModelRefused: a head answers text that is not UTF-8, or memory does not suffice.
+        """
         zeros = self.zeros(shapes, rows)
         try:
             self.predict(zeros, list(self.signature.heads))
@@ -269,7 +296,7 @@ class Model(Runner):
                 raise NotByRowError(message) from error
             self.fails = str(error)
             return False
-        except Exception as error:  # zeros may be no valid input of this graph: that proves nothing
+        except Exception as error:  # a graph need not take zeros, so this proves nothing
             if NO_ROOM.search(str(error)):
                 raise ModelRefused(NO_MEMORY) from error
             self.fails = first_line(error)
@@ -278,18 +305,18 @@ class Model(Runner):
 
 
 def _why_tensors(session: onnxruntime.InferenceSession, graph: onnx.ModelProto) -> str:
-    """Say why a graph cannot be asked for rows; nothing where it may be.
+    """Return why a graph cannot be served by rows; "" if it can, as far as it declares.
 
     Raises:
-        ModelRefused: it cannot be asked for anything.
+        ModelRefused: the graph cannot be served at all.
     """
     values = [value for value in session.get_inputs() if value.type in DTYPES]
     if not session.get_inputs():
         message = "it has no inputs"
         raise ModelRefused(message)
-    unsaid = unranked(graph.graph.input) & {value.name for value in values if not value.shape}
-    if unsaid:
-        message = f"input {min(unsaid)!r} does not say how many axes it has"
+    rankless = unranked(graph.graph.input) & {value.name for value in values if not value.shape}
+    if rankless:
+        message = f"input {min(rankless)!r} does not say how many axes it has"
         raise ModelRefused(message)
     every = {value.name for value in values}
     for output in session.get_outputs():

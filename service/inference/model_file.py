@@ -1,4 +1,4 @@
-"""An ONNX file: read whole, with the weights that lie in other files beside it.
+"""The reader of ONNX files, and of the weights that lie in other files beside them.
 
 model.onnx ─ read ─▶ graph ─ weights_beside ─▶ places in other files ─ fetch ─▶ the same graph
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     # A tensor, and the file, offset and length of its values.
     Weights = tuple[onnx.TensorProto, Path, int, int]
 
-# What protobuf can hold; a graph with more weights than that has them beside it.
+# The most bytes that protobuf can hold; a graph with more weights has them in other files.
 MAX_FILE = 2**31 - 1
 NOT_WHOLE = "it is not an ONNX file, or not the whole of one"
 
-# The fields of an ONNX file, by name, below which there may be a tensor.
+# The names of the protobuf fields that may contain a tensor at some depth.
 HOLDERS = frozenset(
     {
         *("graph", "functions", "training_info", "initialization", "algorithm"),
@@ -38,10 +38,13 @@ HOLDERS = frozenset(
 
 
 def read(source: Path | bytes) -> onnx.ModelProto:
-    """Read a graph from its file, or from the bytes of one; weights beside it stay where they are.
+    """Read a graph, without the weights that lie in other files.
+
+    Args:
+        source: the path of the file, or its bytes.
 
     Raises:
-        ModelRefused: it cannot be read, or is no ONNX model with outputs.
+        ModelRefused: the file cannot be read, or is not an ONNX model with outputs.
     """
     try:
         graph = onnx.load_from_string(source if isinstance(source, bytes) else content(source))
@@ -57,13 +60,13 @@ def read(source: Path | bytes) -> onnx.ModelProto:
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file, of a size that it says before they are read.
+    """Return the bytes of a regular file, whose size is checked before it is read.
 
     Raises:
-        OSError: it cannot be read.
-        ModelRefused: it is no file, or none that protobuf could read.
+        OSError: the file cannot be read.
+        ModelRefused: the path is a pipe or a device, or the file is larger than `MAX_FILE`.
     """
-    # A pipe with nobody at its other end would be waited for.
+    # Without O_NONBLOCK, a pipe without a writer would block here.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123  it is open already
         seen = os.fstat(descriptor)
@@ -81,10 +84,10 @@ def content(path: Path) -> bytes:
 
 
 def weights_beside(graph: onnx.ModelProto, folder: Path) -> list[Weights]:
-    """The weights that lie in other files of the model's folder, none of which is read yet.
+    """Return the places of the weights in other files of the model's folder, without reading them.
 
     Raises:
-        ModelRefused: there are none where the graph says, or they are not in the folder.
+        ModelRefused: a place is not in the folder, does not exist or cannot be read.
     """
     home = folder.resolve()
     return [
@@ -95,12 +98,12 @@ def weights_beside(graph: onnx.ModelProto, folder: Path) -> list[Weights]:
 
 
 def tensors_in(message: Message) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a graph, wherever it stands: in a node, a branch or a function."""
+    """Yield every tensor of a graph, including those in nodes, branches and functions."""
     if isinstance(message, onnx.TensorProto):
         yield message
         return
     for field, value in message.ListFields():
-        # Only these have tensors somewhere inside; to look at every node's names takes long.
+        # Skipping the others saves time: most fields are names.
         if field.name not in HOLDERS:
             continue
         for part in (value,) if isinstance(value, Message) else value:
@@ -108,15 +111,15 @@ def tensors_in(message: Message) -> Iterator[onnx.TensorProto]:
 
 
 def _weights(tensor: onnx.TensorProto, home: Path) -> Weights:
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    where = f"its weights {tensor.name!r} are in {said.get('location', '')!r}"
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    where = f"its weights {tensor.name!r} are in {entries.get('location', '')!r}"
     try:
-        path = (home / said["location"]).resolve(strict=True)
+        path = (home / entries["location"]).resolve(strict=True)
         if not path.is_relative_to(home):
             raise ModelRefused(f"{where}, which is outside of its folder")
         size = path.stat().st_size if path.is_file() else -1
-        offset = int(said.get("offset", "0"))
-        length = int(said.get("length", size - offset))
+        offset = int(entries.get("offset", "0"))
+        length = int(entries.get("length", size - offset))
     except OSError as error:
         raise ModelRefused(f"{where}, which cannot be read: {error.strerror}") from error
     except (KeyError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
@@ -129,7 +132,7 @@ def _weights(tensor: onnx.TensorProto, home: Path) -> Weights:
 
 
 def fetch(weights: list[Weights]) -> None:
-    """Read the weights into their graph: a cut is made in memory, so they have to be there too."""
+    """Read the weights into their graph, since sub-graphs are cut out of it in memory."""
     for tensor, path, offset, length in weights:
         with path.open("rb") as file:
             file.seek(offset)

@@ -1,9 +1,9 @@
-"""The runs of one graph: named arrays in, named arrays out.
+"""The runner of one graph: named arrays in, named arrays out.
 
     {tensor: [rows, …]}  ── predict(arrays, heads) ──▶  {head: [rows, …]}
 
-A request for some heads runs a graph cut down to them; ONNX Runtime alone would compute
-the whole graph whatever it is asked for.
+A request for some heads runs the sub-graph that they need.  ONNX Runtime alone would compute the
+whole graph, whichever outputs are requested.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-# Of a graph that takes one row a run; and of any, until it is looked at.
+# The verdict on a graph that takes one row per run, and on every graph until it is judged.
 ONE_BY_ONE = Batching("alone", "operators", "its graph takes one row in a run")
 
-# What is run at once: ONNX Runtime keeps the memory that the largest run took.
+# The most rows of a run.  ONNX Runtime keeps the memory that the largest run took.
 MOST_ROWS = 256
-# And what is run at once where it must not be cut, since rows depend on each other.
+# The most rows of a request that must not be cut into several runs.
 MOST_ROWS_WHOLE = 4096
 
 
 class Runner:
-    """A file's session and signature, and the sub-graphs of it that were asked for.
+    """The session and the signature of a file, with the sub-graphs that requests have needed.
 
-    Holds the graph itself only where there is something to cut.  Safe to share between
-    threads, not across a fork.
+    It holds the graph itself only if there is something to cut.  It may be shared by threads, but
+    not across a fork.
     """
 
     def __init__(
@@ -62,84 +62,94 @@ class Runner:
         *,
         whole: bool,
     ) -> None:
-        """Cut the graph down to what its heads need, unless they need the `whole` of it."""
+        """Prepare the runs of a graph.
+
+        Args:
+            session: the session of the whole graph.
+            signature: the signature of the graph.
+            graph: the graph, if sub-graphs can be cut out of it.
+            declared: the axes that the graph declares.
+            whole: whether some head needs each input; if not, the graph is cut down to its heads.
+        """
         self.signature = signature
         self.declared = declared
-        # By tensor, a shape of zeros that the graph has answered, and else why it has not.
+        # By tensor, a shape of zeros that the graph has answered; if there is none, why not.
         self.tried: dict[str, tuple[int, ...]] | None = None
         self.fails = ""
-        # What an error of one of its runs calls it, once its repository has named it.
+        # The name in the errors of its runs, set when the repository has named the model.
         self.name = ""
-        # Whether callers choose what a run may fail for: a length; or a place, a shape or a text,
-        # and floats are none of these.
+        # Whether clients choose something that a run may fail for: the length of an axis; or an
+        # index, a shape or a text, none of which is a float.
         self._has_choice = any(
             tensor.size is None or not tensor.dtype.startswith("float")
             for entry in signature.inputs.values()
             for tensor in entry.tensors
         )
-        # By head, what each run's answer is held against.
+        # By head, the dtype and the axes that each run's answer is checked against.
         self._heads = {
             head.name: (numpy_dtype(head.tensor.dtype), declared.heads[head.name])
             for head in signature.heads.values()
         }
-        # Whether what a run takes hangs on the values of a request, and not on its shapes alone.
+        # Whether the time of a run depends on the values of a request, and not on shapes alone.
         self.loops = False
         self.batching = self.established = ONE_BY_ONE
         self._whole = ready(session)
         self._subgraphs: SubgraphCache[Ready] | None = None
-        # What a trial has run, if one was needed: each cut is held against it.
+        # The rows of the trial, if one was needed: each sub-graph has to answer them equally.
         tried: list[trial.Tried] = []
         self._tried = tried
         if graph is not None:
-            # Of the graph, and not of `self`, which would then hold itself: whoever lets go of a
-            # model frees its memory at once.
+            # The cache must not hold `self`: without a reference cycle, the memory of a model is
+            # freed as soon as its last user lets go of it.
             self._subgraphs = SubgraphCache(
                 partial(proven_cut, graph, signature, tried), weight(graph)
             )
             if not whole:
-                # There are inputs that nothing reads, and so no arrays of them.
+                # Requests have no arrays for inputs that no node reads.
                 self._whole, _ = cut(graph, signature, frozenset(signature.heads))
 
     @property
     def runs_alone(self) -> bool:
-        """Whether no other request may be in a run with one of this model."""
+        """Whether each request needs a run of its own."""
         return self.batching.mode != "rows"
 
     @property
     def runs_whole(self) -> bool:
-        """Whether a request's rows are one run, however many, and so at most `MOST_ROWS_WHOLE`."""
+        """Whether all rows of a request are one run, and so may be at most `MOST_ROWS_WHOLE`."""
         return self.signature.batch is None and self.batching.mode in ("joint", "alone")
 
     def predict(self, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Compute `heads`, and nothing that they do not need.
 
         Args:
-            arrays: by tensor, [rows, …] in the graph's dtype; those that no asked head needs may be
-                absent.
-            heads: names of heads, each once.
+            arrays: by tensor, [rows, …] in the graph's dtype; a tensor that none of `heads` needs
+                may be absent.  In the mode `tensor`, whole tensors instead of rows.
+            heads: the names of heads, each once.
 
         Returns:
-            By head in the order asked, [rows, …] in the graph's dtype.
+            By head in the order of `heads`, [rows, …] in the graph's dtype.
 
         Raises:
-            CannotRun: the graph has no answer for these shapes or values, such as a place past a
-                list's end, or a picture that is too small.
+            CannotRun: the graph has no answer for these shapes or values, such as an index past
+                the end of a list, or a picture that is too small.
+            TooLarge: the rows must be one run, and are more than `MOST_ROWS_WHOLE`.
             UndeclaredAnswer: a head answers with another shape or dtype than the graph declares.
         """
         cuts, chosen = self._subgraphs, self._whole
         try:
             if cuts is not None and len(heads) < len(self.signature.heads):
-                asked = frozenset(heads)
-                subgraph = cuts.find(asked)
+                wanted = frozenset(heads)
+                subgraph = cuts.find(wanted)
                 if subgraph is None and self.signature.tensor:
-                    # Zeros for the other inputs would have to fit the shapes of these.
-                    subgraph = cuts.insist(asked)
+                    # The whole graph would need zeros for the other inputs, in shapes that fit
+                    # those of the request; these are not known.
+                    subgraph = cuts.insist(wanted)
                 if subgraph is None:
                     return self._run_whole(cuts, arrays, heads)
                 chosen = subgraph
             return self._run(chosen, arrays, heads)
         except FAILURES as error:
-            # What a graph of fixed shapes has never answered is not the caller's to mend.
+            # If a graph of fixed shapes has never answered, no client can mend that.
             known = self.tried is not None or isinstance(error, InvalidArgument)
             if not ((known or self._has_choice) and is_callers(error)):
                 raise
@@ -167,7 +177,7 @@ class Runner:
             session.run(heads, {name: array[i : i + most] for name, array in feeds.items()})
             for i in range(0, rows, most)
         ]
-        # A graph of one row may answer with a bare value for it.
+        # A graph that takes one row may answer with a scalar.
         joined = [
             np.concatenate([np.atleast_1d(part) for part in parts])
             for parts in zip(*runs, strict=True)
@@ -177,14 +187,22 @@ class Runner:
     def _checked(
         self, heads: Sequence[str], outputs: Sequence[NDArray[Any]], rows: tuple[int, ...]
     ) -> dict[str, NDArray[Any]]:
-        """Name a run's outputs by head, each of the dtype and the shape that the graph declares.
+        """Return a run's outputs by head, with the dtypes and shapes that the graph declares.
 
-        Whatever encodes, counts or cuts them relies on it, and the runtime does not see to it.
+        Encoders, metrics and the batcher rely on both, and ONNX Runtime does not enforce them.
+
+        Args:
+            heads: the names of the outputs.
+            outputs: the outputs of the run.
+            rows: the number of rows; empty for whole tensors.
+
+        Raises:
+            UndeclaredAnswer: an output has another dtype or shape.
         """
         answers = {}
         for head, output in zip(heads, outputs, strict=True):
             dtype, axes = self._heads[head]
-            # Almost always it is this very object.
+            # Identity is the fast check: the dtype is almost always this very object.
             if output.dtype is not dtype:
                 output = self._as_declared(head, output, dtype)  # noqa: PLW2901  the same values
             wanted = rows + ((None,) * (output.ndim - len(rows)) if axes is None else axes)
@@ -196,10 +214,10 @@ class Runner:
         return answers
 
     def _as_declared(self, head: str, output: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """View an output as the dtype of its declaration.
+        """Return a view of an output with the very dtype object that its head declares.
 
-        ONNX Runtime returns int64 as C's `long long`, which numpy takes for equal and orjson, value
-        by value, for unknown.
+        ONNX Runtime returns int64 as C's `long long`.  For numpy that dtype is equal to int64, but
+        orjson does not know it and encodes such an array value by value.
         """
         if output.dtype != dtype:
             raise UndeclaredAnswer(self.name, head, str(dtype), str(output.dtype), output.shape)
@@ -208,7 +226,7 @@ class Runner:
     def _run_whole(
         self, cuts: SubgraphCache[Ready], arrays: Arrays, heads: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        """Run the whole graph for some heads, with zeros for what none of them depends on."""
+        """Run the whole graph for some heads, with zeros for the inputs that none of them needs."""
         needed = set(self.signature.needed(tuple(heads)))
         rows = len(next(iter(arrays.values())))
         zeros = {
@@ -219,6 +237,6 @@ class Runner:
         }
         try:
             return self._run(self._whole, {**zeros, **arrays}, heads)
-        except Exception:  # noqa: BLE001  if it is the asked heads' own, it comes again
-            # The rest of the graph may have no answer to zeros.
+        except Exception:  # noqa: BLE001  an error of `heads` themselves comes again
+            # The rest of the graph may have failed at the zeros.
             return self._run(cuts.insist(frozenset(heads)), arrays, heads)

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session: started for one thread, with its inputs and outputs in our words."""
+"""ONNX Runtime sessions of one thread, with their inputs and outputs as tensors of a signature."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     Ready = tuple[onnxruntime.InferenceSession, tuple[str, ...]]
 
-# ONNX Runtime's names for the types that have a numpy equivalent; `signature.DTYPES` in its words.
+# For each of ONNX Runtime's type names, the dtype of `signature.DTYPES` that it means.
 DTYPES = {
     f"tensor({theirs})": ours
     for ours in signatures.DTYPES
     for theirs in [{"float32": "float", "float64": "double"}.get(ours, ours)]
 }
 
-# What ONNX Runtime says before it says what is wrong.
+# The code, the path and the C++ signature in front of ONNX Runtime's messages.
 _IN_FRONT = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
     r"(Load model from .*? failed:)?(Exception during initialization: )?"
@@ -38,11 +38,11 @@ def start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.InferenceS
     """Start a session of one thread.
 
     Args:
-        source: the graph's file, or its bytes.
-        graph: the same, parsed.
+        source: the path of the graph's file, or its bytes.
+        graph: the parsed graph.
 
     Raises:
-        ModelRefused: ONNX Runtime cannot run it here.
+        ModelRefused: ONNX Runtime cannot run the graph here, or memory does not suffice.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -50,7 +50,7 @@ def start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.InferenceS
     options.log_severity_level = 4
     more = {"disabled_optimizers": training_mode.OPTIMIZERS} if training_mode.find(graph) else {}
     try:
-        # The fallback would be the same provider once more, and prints to standard output.
+        # The fallback would be the same provider again, and prints to standard output.
         return onnxruntime.InferenceSession(
             source, options, providers=["CPUExecutionProvider"], enable_fallback=0, **more
         )
@@ -63,20 +63,25 @@ def start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.InferenceS
 
 
 def first_line(error: Exception) -> str:
-    """What ONNX Runtime says, without its code and its C++ signature in front."""
+    """Return the first line of ONNX Runtime's message, without its code and C++ signature."""
     return _IN_FRONT.sub("", str(error).strip().split("\n", 1)[0])
 
 
 def ready(session: onnxruntime.InferenceSession) -> Ready:
-    """A session and its inputs' names, which it would look up anew for every run."""
+    """Return a session with the names of its inputs, which would be looked up for every run."""
     return session, tuple(value.name for value in session.get_inputs())
 
 
 def tensor_of(what: str, value: onnxruntime.NodeArg, *, whole: bool) -> Tensor:
-    """Return an input or output as a tensor, without its batch axis unless it is taken `whole`.
+    """Return an input or output as a tensor.
+
+    Args:
+        what: "input" or "head", for the message.
+        value: the input or output as ONNX Runtime describes it.
+        whole: whether the tensor has all axes; if not, the first is its batch axis and left out.
 
     Raises:
-        ModelRefused: it is no tensor, or of a dtype that no request can hold.
+        ModelRefused: the value is not a tensor, or has a dtype that no request can hold.
     """
     dtype = DTYPES.get(value.type)
     if dtype is None:

@@ -1,13 +1,13 @@
-"""Which sets of heads have a cut of the graph of their own.
+"""The cache of sub-graphs, one for each set of heads that clients request often enough.
 
-    asked before      ─▶ the cut that was made for them
-    there is room     ─▶ one is made, and kept
-    asked more often  ─▶ likewise, in the place of the cut that is asked for least
-    else              ─▶ none: the whole graph does it, too
+    in the cache             ─▶ the cut that was made for the set
+    there is room            ─▶ a cut is made and kept
+    requested more often     ─▶ a cut replaces the one that is requested least
+    otherwise                ─▶ none: the whole graph answers as well
 
-Each cut is a session with its own copy of the weights that it needs, and takes some milliseconds
-or more to make, while a caller may ask for any of 2^n sets.  So there is a bound to their number
-and to their bytes, and a set that is new has to earn its place.
+A cut is a session of a sub-graph.  It has its own copy of the weights that it needs, and takes some
+milliseconds or more to make, while clients may request any of 2^n sets of heads.  So the number of
+cuts and their bytes are bounded, and a new set has to earn its place.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 MOST = 16
-# All cuts together, in times the whole graph.
+# The most bytes of all cuts together, as a multiple of the whole graph's.
 TIMES = 2
-# What is less than this, a cut may always have.
+# The bytes that all cuts together may have however small the graph is.
 LEAST_BYTES = 2**20
-# How much more often a set has to be asked for than the one whose place it takes.
+# The requests that a set must have had beyond those of the set whose place it takes.
 MORE = 16
-# Sets whose asking is remembered.
+# The sets whose requests are counted.
 REMEMBERED = 1024
 
 C = TypeVar("C")
 
 
 class Distrusted(Exception):
-    """A cut that does not answer as the whole graph does."""
+    """A cut does not answer as the whole graph does."""
 
 
 class SubgraphCache(Generic[C]):
-    """The cuts of one graph; safe to share between threads."""
+    """The cuts of one graph; it may be shared by threads."""
 
     def __init__(self, make: Callable[[Hashable], tuple[C, int]], whole_bytes: int) -> None:
-        """Keep what `make` makes of a set of heads, which has so many bytes.
+        """Start without cuts.
 
         Args:
-            make: the cut for a set, and its bytes; it raises `Distrusted` for one not to be used.
-            whole_bytes: of the whole graph.
+            make: returns the cut for a set of heads, and its size in bytes; raises `Distrusted` if
+                the cut must not be used.
+            whole_bytes: the size of the whole graph, in bytes.
         """
         self._make = make
         self._room = max(LEAST_BYTES, TIMES * whole_bytes)
@@ -51,18 +52,18 @@ class SubgraphCache(Generic[C]):
         self._kept: dict[Hashable, C] = {}
         self._making: set[Hashable] = set()
         self._distrusted: set[Hashable] = set()
-        # How often sets have been asked for; and the bytes of cuts that were ever made.
+        # By set, the number of requests, and the bytes of its cut if one was ever made.
         self._asked: dict[Hashable, int] = {}
         self._sizes: dict[Hashable, int] = {}
 
     def find(self, heads: Hashable) -> C | None:
-        """The cut for a set of heads; `None` where the whole graph should do it."""
+        """Return the cut for a set of heads, new if need be; `None` to run the whole graph."""
         with self._lock:
             self._count(heads)
             known = self._kept.get(heads)
             if known is not None:
                 return known
-            # Whoever asks while it is being made is not to wait.
+            # A request that arrives while another thread makes the cut does not wait for it.
             if heads in self._making or not self._has_earned(heads):
                 return None
             if heads in self._distrusted:
@@ -78,7 +79,7 @@ class SubgraphCache(Generic[C]):
                 self._making.discard(heads)
 
     def insist(self, heads: Hashable) -> C:
-        """The cut for a set of heads for which the whole graph cannot do it."""
+        """Return the cut for a set of heads, for requests that the whole graph cannot answer."""
         with self._lock:
             known = self._kept.get(heads)
         return self._add(heads, always=True) if known is None else known
@@ -96,14 +97,14 @@ class SubgraphCache(Generic[C]):
 
     def _count(self, heads: Hashable) -> None:
         if len(self._asked) > REMEMBERED:
-            # What was long ago counts for less, and what was rare for nothing.
+            # Halved, so that old requests count less, and sets with a single request are forgotten.
             self._asked = {asked: n // 2 for asked, n in self._asked.items() if n > 1}
             kept = self._asked.keys() | self._kept.keys()
             self._sizes = {asked: n for asked, n in self._sizes.items() if asked in kept}
         self._asked[heads] = self._asked.get(heads, 0) + 1
 
     def _has_earned(self, heads: Hashable) -> bool:
-        """Whether there is room for one more, or some is to be made."""
+        """Return whether there is room for a set's cut, or the set deserves another one's place."""
         if not self._kept or self._is_room_for(self._sizes.get(heads, 0)):
             return True
         return self._asked.get(heads, 0) > self._asked.get(self._least(), 0) + MORE

@@ -1,10 +1,9 @@
-"""Graphs with a normalization that was left in training mode, made safe to run more than once.
+"""Normalizations that were left in training mode, made safe to run more than once.
 
-In training mode ONNX Runtime writes the new running statistics over the old ones, in place.  Where
-those are constants that something else reads too, as a bias that is all zeros like the mean, each
-run changes what the next one answers: one caller's rows would show in another's.  So the
-statistics get constants of their own, which nothing else reads; and where that cannot be done, the
-graph is refused.
+In training mode ONNX Runtime writes the new running statistics over the old ones, in place.  If
+another input reads the same constants, such as a bias that is all zeros like the mean, each run
+changes the answers of the next: one client's rows would show in another's.  So the statistics get
+constants of their own, which nothing else reads.  A graph in which that is impossible is refused.
 """
 
 from __future__ import annotations
@@ -17,22 +16,25 @@ from service.inference.independence.nodes import every_node, trains
 if TYPE_CHECKING:
     import onnx
 
-# It would make one constant of equal ones again.
+# An optimizer that would merge equal constants again.
 OPTIMIZERS = ("ConstantSharing",)
 _MEAN, _VARIANCE = 3, 4
 
 
 def find(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The normalizations of a graph that are in training mode, in branches and functions too."""
+    """Return the normalizations in training mode, including those in branches and functions."""
     return [node for node in every_node(graph) if trains(node)]
 
 
 def separate(graph: onnx.ModelProto) -> bool:
-    """Give running statistics constants of their own, in place; whether there are any.
+    """Give running statistics constants of their own, in place.
+
+    Returns:
+        Whether the graph was changed.
 
     Raises:
-        ModelRefused: running statistics are used, or cannot be given constants of their own, so
-            that answers would change with each run.
+        ModelRefused: another node uses the running statistics, or they cannot have constants of
+            their own, so that answers would change with each run.
     """
     trained = find(graph)
     if not trained:
