@@ -2,7 +2,8 @@
 
     model.onnx ─ read ─▶ graph ─ start ─▶ session ─ parse ─▶ signature ─ judge, prove ─▶ Model
 
-Requests run through `Runner.predict`, which a `Model` inherits.
+Requests run through `Runner.predict`, which a `Model` inherits.  The file is long with what is
+established before a model serves, in order, and is one idea.
 """
 
 from __future__ import annotations

@@ -472,8 +472,11 @@ def test_whatever_stands_in_a_signature_harms_nobody(tmp_path_factory, place, ot
     pages = ["/models", "/models/odd", "/models/odd/example", "/openapi.json", "/v2/models/odd"]
     found = {page: client.get(page).status_code for page in [*pages, "/v1/models/odd/metadata"]}
 
+    serves = found["/models/odd"] == 200
+    # A model may serve although no example is known that it answers.
+    assert found.pop("/models/odd/example") in ((200, 404) if serves else (503,))
     assert found["/models"] == found["/openapi.json"] == 200
-    assert set(found.values()) <= ({200} if found["/models/odd"] == 200 else {200, 503})
+    assert set(found.values()) <= ({200} if serves else {200, 503})
 
 
 # Whose processes may have only so much each, as the kernel sees to; and that is not patient.
