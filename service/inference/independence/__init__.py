@@ -1,1 +1,1 @@
-"""Whether each row of a batch goes through a graph by itself."""
+"""Row independence: the proof, or else the trial, that each answer depends on its row alone."""

@@ -1,4 +1,4 @@
-"""How estimators and encoders of ai.onnx.ml treat the batch axis; see `rules`."""
+"""The rules for estimators and encoders, most of them of ai.onnx.ml; see `rules`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ MATRIX = 2
 
 
 def table(node: Node) -> list[Value]:
-    """Treat each row of a matrix by itself, and keep its shape."""
+    """Follow an operator that treats each row of a matrix by itself and keeps the shape."""
     _matrix(node)
     return keeps_rows_first(node)
 
 
 def _matrix(node: Node) -> None:
+    """Check that the first input is a matrix, since anything else may be taken for one row."""
     _, shape, _ = node.first()
     if len(shape) != MATRIX:
         node.mixes("takes all rows for one, since they are no matrix")
 
 
 def estimator(node: Node) -> list[Value]:
-    """Score each row of a matrix by itself: a label and scores, or targets."""
+    """Follow an estimator of each row of a matrix: a classifier's labels and scores, or targets."""
     _matrix(node)
     _, shape, axis = node.first()
     first_axis(node, axis)
@@ -32,13 +33,13 @@ def estimator(node: Node) -> list[Value]:
 
 
 def encode(node: Node) -> list[Value]:
-    """Put in a last axis that tells which category a value is."""
+    """Follow a OneHotEncoder, which adds a last axis for the categories."""
     _, shape, axis = node.first()
     return [Value((*shape, node.fresh()), axis)]
 
 
 def features(node: Node) -> list[Value]:
-    """Put the columns of matrices beside each other."""
+    """Follow a FeatureVectorizer, which joins matrices row by row."""
     lengths = set()
     for value in node.inputs:
         if value is None or value.shape is None or len(value.shape) != MATRIX or value.axis != 0:
@@ -50,23 +51,23 @@ def features(node: Node) -> list[Value]:
 
 
 def extract(node: Node) -> list[Value]:
-    """Take columns of rows, or of a list of constants the ones that rows name."""
-    data, places = node.inputs
-    if data is None or places is None or data.shape is None or places.shape is None:
+    """Follow an ArrayFeatureExtractor of constant columns, or of each row's indices from a list."""
+    data, indices = node.inputs
+    if data is None or indices is None or data.shape is None or indices.shape is None:
         node.unknown("has an operand of an unknown shape")
     if data.axis is not None:
         node.constant(1)
         if len(data.shape) < MATRIX or data.axis == len(data.shape) - 1:
             node.mixes("takes some of the rows by their place")
         return [Value((*data.shape[:-1], node.fresh()), data.axis)]
-    if len(data.shape) != 1 or product(places.shape[: places.axis]) != 1:
+    if len(data.shape) != 1 or product(indices.shape[: indices.axis]) != 1:
         node.unknown("looks up in more than one list")
-    # All places become one list, behind an axis of length 1.
-    return [Value((1, product(places.shape)), 1)]
+    # All indices become one list, behind an axis of length 1.
+    return [Value((1, product(indices.shape)), 1)]
 
 
 def distances(node: Node) -> list[Value]:
-    """Measure how far each row is from each of some constants."""
+    """Follow a CDist, the distances of each row from constants."""
     node.constant(1)
     _, shape, axis = node.first()
     first_axis(node, axis)

@@ -1,7 +1,7 @@
-"""Shapes that a graph computes: the few operators that exporters make them with, on lengths.
+"""The computation of shapes inside a graph, by the few operators that exporters use for it.
 
-`Shape → Slice → Concat → Reshape` and its like: the numbers are followed where they are lengths,
-and whatever else is computed with them is not.
+In `Shape → Slice → Concat → Reshape` and similar chains, each number is computed as long as it is a
+length or a constant.  Any other computation with lengths raises `UnfollowedError`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     Follow = Callable[..., NDArray[Any]]
 
-# What holds a length: a narrower type would cut it off.
+# The types that can hold every length; a narrower one would overflow.
 WIDE = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64)
 _WHOLE = (TensorProto.INT32, TensorProto.INT64)
 
 
-# Whole numbers up to here are the same in all types that hold a length.
+# The largest integer that is the same in int32 and in int64.
 _LARGEST = 2**31 - 1
 
 
@@ -40,29 +40,34 @@ def _cast(node: Node, value: NDArray[Any]) -> NDArray[Any]:
     to = node.attributes.get("to")
     if to not in WIDE:
         raise UnfollowedError
-    # As what it is from now on: `7 / 2` is another number of floats than of whole ones.
+    # The numbers become floats or integers, since later `7 / 2` differs between the two.
     as_type = int if to in _WHOLE else float
     return _each(lambda n: n if isinstance(n, Size) else as_type(n), value)
 
 
-def _exact(made: Any) -> Any:
-    """What a computation made, if no type would have rounded it, or have cut it off."""
-    if isinstance(made, Size | bool):
-        return made
-    is_float = isinstance(made, float)
-    exact = float(np.float32(made)) == made if is_float else abs(made) <= _LARGEST
+def _exact(number: Any) -> Any:
+    """Return a computed number, unless some type that holds lengths would round or overflow it.
+
+    Raises:
+        UnfollowedError: it would.
+    """
+    if isinstance(number, Size | bool):
+        return number
+    is_float = isinstance(number, float)
+    exact = float(np.float32(number)) == number if is_float else abs(number) <= _LARGEST
     if not exact:
         raise UnfollowedError
-    return made
+    return number
 
 
 def _each(function: Callable[..., Any], *values: NDArray[Any]) -> NDArray[Any]:
-    made = np.frompyfunc(function, len(values), 1)(*values)
-    if isinstance(made, np.ndarray):
-        return made
-    alone = np.empty((), object)
-    alone[()] = made
-    return alone
+    """Apply a function to each element of arrays of objects, which are broadcast."""
+    results = np.frompyfunc(function, len(values), 1)(*values)
+    if isinstance(results, np.ndarray):
+        return results
+    scalar = np.empty((), object)
+    scalar[()] = results
+    return scalar
 
 
 def _concat(node: Node, *values: NDArray[Any]) -> NDArray[Any]:
@@ -79,19 +84,19 @@ def _slice(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
             raise UnfollowedError
         start, end, axis, step = (int(number) for number in numbers)  # type: ignore[arg-type]
         if step < 0:
-            # Before the first value ONNX begins at it, where Python would find none.
+            # ONNX moves a start before the first value to it, where Python's slice would be empty.
             start = max(start, -value.shape[axis])
         place[axis] = slice(start, end, step)
     return np.asarray(value[tuple(place)])
 
 
-def _gather(node: Node, value: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(value.take(places.astype(np.int64), axis=node.attributes.get("axis", 0)))
+def _gather(node: Node, value: NDArray[Any], indices: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(value.take(indices.astype(np.int64), axis=node.attributes.get("axis", 0)))
 
 
 def _squeeze(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
     axes = node.number(1, "axes")
-    # No axes are all of length 1, whether they are left out or an empty list.
+    # Without axes, or with an empty list of them, all axes of length 1 are removed.
     return np.squeeze(value, tuple(map(int, axes)) if axes else None)  # type: ignore[arg-type]
 
 
@@ -110,16 +115,17 @@ def _divide(one: Any, other: Any) -> Any:
         raise UnfollowedError
     if isinstance(one, Size) or isinstance(other, Size):
         return one // other
-    # ONNX rounds to zero, Python down.
+    # ONNX rounds towards zero, Python down.
     return int(one / other)
 
 
 def _least(length: Size) -> int:
-    """The shortest that it may be: a request has a row, and perhaps nothing along another axis."""
+    """Return the least value of a length: a request has a row, but other axes may be empty."""
     return length.number if set(length.symbols) == {ROWS} else 0
 
 
 def _equal(one: Any, other: Any) -> bool:
+    """Return whether two numbers are equal, if the answer is the same for every request."""
     for length, number in ((one, other), (other, one)):
         if isinstance(length, Size):
             if isinstance(number, Size) or number >= _least(length):
@@ -129,6 +135,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _larger(one: Any, other: Any) -> Any:
+    """Return the larger of two numbers, if it is the same one for every request."""
     for length, number in ((one, other), (other, one)):
         if isinstance(length, Size) and not isinstance(number, Size) and number <= _least(length):
             return length
@@ -140,7 +147,7 @@ def _larger(one: Any, other: Any) -> Any:
 
 
 def _plain(function: Callable[..., Any]) -> Follow:
-    """A computation place by place, of numbers or by the rules that lengths have."""
+    """Return the element-wise computation of a function of numbers and lengths."""
 
     def follow(node: Node, *values: NDArray[Any]) -> NDArray[Any]:
         del node

@@ -1,4 +1,4 @@
-"""The nodes of a graph: all of them, those that are needed, and what each says of itself."""
+"""The nodes of a graph: how to visit them, and their names, domains and attributes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from onnx import AttributeProto, helper
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# A name in a message is cut after so many characters.
+# The characters of a name that a message shows.
 LONGEST = 80
 GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
 def trains(node: onnx.NodeProto) -> bool:
-    """Whether a node is a normalization that was left in training mode.
+    """Return whether a node is a BatchNormalization in training mode.
 
-    Before there was an attribute for it, one that gives the statistics of the batch was.
+    Before operator set 14 had an attribute for it, nodes that output statistics were.
     """
     return node.op_type == "BatchNormalization" and (
         any(node.output[1:])
@@ -27,14 +27,14 @@ def trains(node: onnx.NodeProto) -> bool:
 
 
 def every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node of a model, in branches and functions too."""
+    """Yield every node of a model, including those in branches and functions."""
     yield from _every_node(model.graph.node)
     for function in model.functions:
         yield from _every_node(function.node)
 
 
 def axis_names(model: onnx.ModelProto) -> list[str]:
-    """What the inputs' first axes are called, each name once; those without one are left out."""
+    """Return the names of the inputs' first axes, each once; axes without a name are left out."""
     constants = {entry.name for entry in model.graph.initializer}
     names = [
         entry.type.tensor_type.shape.dim[0].dim_param
@@ -56,22 +56,22 @@ def _every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def domain_of(entry: onnx.NodeProto | onnx.OperatorSetIdProto) -> str:
-    """Return the domain of a node or an operator set; ONNX's own has two names, and here one."""
+    """Return the domain of a node or an operator set; "" for ONNX's own, which has two names."""
     return "" if entry.domain == "ai.onnx" else entry.domain
 
 
 def versions_of(imported: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
-    """The operator set of each domain; 0, which is none, where two are named."""
+    """Return the operator set of each domain; 0, which does not exist, for is_same with several."""
     versions: dict[str, int] = {}
     for entry in imported:
         domain = domain_of(entry)
-        one = versions.setdefault(domain, entry.version) == entry.version
-        versions[domain] = entry.version if one else 0
+        is_same = versions.setdefault(domain, entry.version) == entry.version
+        versions[domain] = entry.version if is_same else 0
     return versions
 
 
 def name_of(node: onnx.NodeProto) -> str:
-    """Return what a message calls a node: by its name, or by that of its first output."""
+    """Return the name of a node for messages: its own, or that of its first named output."""
     return next((name[:LONGEST] for name in (node.name, *node.output) if name), "")
 
 
@@ -82,7 +82,7 @@ def inner_attributes(function: onnx.FunctionProto) -> Iterator[AttributeProto]:
 
 
 def needed_nodes(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> set[str]:
-    """The values on the way to those that are wanted; the rest is run for nobody."""
+    """Return the names of the values that the `wanted` ones depend on, and of these themselves."""
     makers = {name: node for node in nodes for name in node.output if name}
     needed: set[str] = set()
     waiting = list(wanted)
@@ -103,15 +103,15 @@ def needed_nodes(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> set[
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes, but for those that are graphs or tables."""
-    said = {}
+    """Return a node's numbers, lists of numbers, text and tensor attributes, by name."""
+    attributes = {}
     for attribute in node.attribute:
         if attribute.type in (AttributeProto.INT, AttributeProto.FLOAT):
-            said[attribute.name] = helper.get_attribute_value(attribute)
+            attributes[attribute.name] = helper.get_attribute_value(attribute)
         elif attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS):
-            said[attribute.name] = list(helper.get_attribute_value(attribute))
+            attributes[attribute.name] = list(helper.get_attribute_value(attribute))
         elif attribute.type == AttributeProto.STRING:
-            said[attribute.name] = attribute.s.decode(errors="replace")
+            attributes[attribute.name] = attribute.s.decode(errors="replace")
         elif attribute.type == AttributeProto.TENSOR:
-            said[attribute.name] = attribute.t
-    return said
+            attributes[attribute.name] = attribute.t
+    return attributes

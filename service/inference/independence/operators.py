@@ -1,9 +1,8 @@
-"""What is known of ONNX's operators: whether each row of a batch goes through them by itself.
+"""The table of operators: the rule that follows the batch axis through each, and its reason.
 
-An operator stands here with the rule that follows the batch axis through it (`rules`), and the
-rule with its reason.  What does not stand here is not known, which is no proof of anything.  An
-entry that is wrong would let one caller's rows into another's answer: `test_operators.py`
-runs random graphs of all of them.
+The rules are in `rules` and the modules that it names.  An operator that is not in the table is
+unknown, and ends a proof.  A wrong entry would let one client's rows influence another's answer, so
+`test_operators.py` runs random graphs of every operator in the table.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Node], list[Value]]
 
-# Operator sets whose meaning the table has; ONNX Runtime itself takes none before the first.
+# The operator sets that the table describes; ONNX Runtime takes none before the first of them.
 VERSIONS = range(7, 27)
 ML = "ai.onnx.ml"
 MICROSOFT = "com.microsoft"
 
 
 class Entry(NamedTuple):
-    """Operators of one domain that treat the batch axis alike, and why they do."""
+    """Operators of one domain that follow the same rule, and the reason for it."""
 
     domain: str
     names: str
@@ -44,136 +43,166 @@ ENTRIES = (
         "Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt StringConcat Sub Sum Swish Tan Tanh "
         "ThresholdedRelu Where Xor",
         rules.each_place,
-        "a value is made of the values at its own place",
+        "element-wise: each element is computed from the elements at its own position",
     ),
     Entry(
         MICROSOFT,
         "BiasGelu FastGelu Gelu QuickGelu",
         rules.each_place,
-        "a value is made of the values at its own place",
+        "element-wise: each element is computed from the elements at its own position",
     ),
-    Entry("", "Clip", rules.same, "a value is made of the one at its place, between constants"),
-    Entry("", "CastLike", rules.like, "a value is made of the one at its place"),
+    Entry("", "Clip", rules.same, "element-wise, between constants"),
+    Entry("", "CastLike", rules.like, "element-wise"),
     Entry(
         "",
         "QuantizeLinear DequantizeLinear",
         rules.quantize,
-        "a value is made of the one at its place, by scales that are constants",
+        "element-wise, by constant scales",
     ),
     Entry("", "Dropout", rules.dropout, "nothing is dropped at inference"),
     Entry(
         "",
         "Softmax LogSoftmax Hardmax",
         rules.softmax,
-        "values along one axis meet; from operator set 13 on, all axes after it too",
+        "combines elements along one axis; before operator set 13, along all axes after it too",
     ),
-    Entry("", "LpNormalization", rules.along_last, "values along one axis meet"),
+    Entry("", "LpNormalization", rules.along_last, "combines elements along one axis"),
     Entry(
         "",
         "LayerNormalization RMSNormalization",
         rules.layer_normalization,
-        "values along the last axes meet",
+        "combines elements along the last axes",
     ),
-    Entry("", "CumSum CumProd", rules.cumulative, "values along one axis meet"),
+    Entry("", "CumSum CumProd", rules.cumulative, "combines elements along one axis"),
     Entry(
         "",
         "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
         "ReduceSum ReduceSumSquare",
         rules.reduce,
-        "values along the axes that are named meet, and along all where none is",
+        "combines elements along the named axes, and along all axes if none is named",
     ),
-    Entry("", "ArgMax ArgMin", rules.reduce_one, "values along one axis meet"),
-    Entry("", "MeanVarianceNormalization", rules.mean_variance, "values along some axes meet"),
-    Entry("", "TopK", rules.top, "values along one axis meet"),
-    Entry("", "Transpose", shapes.transpose, "the batch axis is another one"),
-    Entry("", "Reshape", shapes.reshape, "rows stay whole if their values are not cut elsewhere"),
-    Entry("", "Flatten", shapes.flatten, "rows stay whole if their values are not cut elsewhere"),
-    Entry("", "Squeeze", shapes.squeeze, "axes of length 1 go, and the batch must not be one"),
-    Entry("", "Unsqueeze", shapes.unsqueeze, "axes of length 1 come"),
-    Entry("", "Concat", selections.concat, "tensors are put behind each other along one axis"),
-    Entry("", "Split", selections.split, "one axis is cut"),
-    Entry("", "Slice", selections.cut, "some axes are cut"),
-    Entry("", "Gather", selections.gather, "places are looked up along one axis"),
-    Entry("", "GatherElements", selections.gather_elements, "places are looked up along one axis"),
-    Entry("", "GatherND", selections.gather_nd, "places are looked up along the first axes"),
-    Entry("", "Expand", shapes.expand, "axes of length 1 are repeated"),
-    Entry("", "ConstantOfShape", shapes.fill, "every row is the same constant"),
-    Entry("", "Tile", selections.tile, "axes are repeated"),
-    Entry("", "Pad", selections.pad, "axes get longer"),
-    Entry("", "OneHot", selections.one_hot, "a value is made into a list"),
-    Entry("", "Trilu", selections.triangle, "the last two axes meet"),
-    Entry("", "MatMul", products.matmul, "the last axis of the left and the last but one meet"),
-    Entry(MICROSOFT, "FusedMatMul", products.fused_matmul, "as MatMul"),
-    Entry("", "MatMulInteger", products.integer_matmul, "as MatMul, with one zero point for all"),
-    Entry("", "QLinearMatMul", products.quantized_matmul, "as MatMul, with one scale for all"),
-    Entry("", "Gemm", products.gemm, "the second axis of the left and the first of the right meet"),
-    Entry("", "Einsum", products.einsum, "letters that the result has not are added up"),
+    Entry("", "ArgMax ArgMin", rules.reduce_one, "combines elements along one axis"),
+    Entry(
+        "", "MeanVarianceNormalization", rules.mean_variance, "combines elements along some axes"
+    ),
+    Entry("", "TopK", rules.top, "combines elements along one axis"),
+    Entry("", "Transpose", shapes.transpose, "the axes get another order"),
+    Entry("", "Reshape", shapes.reshape, "rows stay apart if their elements stay together"),
+    Entry("", "Flatten", shapes.flatten, "rows stay apart if their elements stay together"),
+    Entry("", "Squeeze", shapes.squeeze, "removes axes of length 1, not the batch axis"),
+    Entry("", "Unsqueeze", shapes.unsqueeze, "inserts axes of length 1"),
+    Entry("", "Concat", selections.concat, "joins tensors along one axis"),
+    Entry("", "Split", selections.split, "cuts one axis"),
+    Entry("", "Slice", selections.cut, "cuts some axes"),
+    Entry("", "Gather", selections.gather, "looks up indices along one axis"),
+    Entry("", "GatherElements", selections.gather_elements, "looks up indices along one axis"),
+    Entry("", "GatherND", selections.gather_nd, "looks up indices along the first axes"),
+    Entry("", "Expand", shapes.expand, "repeats axes of length 1"),
+    Entry("", "ConstantOfShape", shapes.fill, "makes each row from the same constant"),
+    Entry("", "Tile", selections.tile, "repeats axes"),
+    Entry("", "Pad", selections.pad, "extends axes"),
+    Entry("", "OneHot", selections.one_hot, "encodes each element as a vector"),
+    Entry("", "Trilu", selections.triangle, "selects by the indices along the last two axes"),
+    Entry(
+        "",
+        "MatMul",
+        products.matmul,
+        "sums along the left operand's last axis and the right one's last but one",
+    ),
+    Entry(MICROSOFT, "FusedMatMul", products.fused_matmul, "as MatMul, if nothing is transposed"),
+    Entry(
+        "", "MatMulInteger", products.integer_matmul, "as MatMul, with one zero point for all rows"
+    ),
+    Entry("", "QLinearMatMul", products.quantized_matmul, "as MatMul, with one scale for all rows"),
+    Entry(
+        "",
+        "Gemm",
+        products.gemm,
+        "sums along the left matrix's second axis and the right one's first",
+    ),
+    Entry("", "Einsum", products.einsum, "sums along the letters that are not in the result"),
     Entry(
         "",
         "Conv ConvInteger QLinearConv",
         pictures.convolution,
-        "each entry of the first axis is a picture of its own",
+        "treats each entry of the first axis as a picture of its own",
     ),
     Entry(
-        "", "AveragePool LpPool MaxPool", pictures.pool, "each entry of the first axis by itself"
+        "",
+        "AveragePool LpPool MaxPool",
+        pictures.pool,
+        "treats each entry of the first axis by itself",
     ),
     Entry(
         "",
         "GlobalAveragePool GlobalLpPool GlobalMaxPool",
         pictures.global_pool,
-        "each entry of the first axis by itself",
+        "treats each entry of the first axis by itself",
     ),
     Entry(
         "",
         "ConvTranspose DepthToSpace SpaceToDepth",
         pictures.rows_first,
-        "each entry of the first axis by itself",
+        "treats each entry of the first axis by itself",
     ),
     Entry(
         "",
         "GroupNormalization InstanceNormalization LRN",
         pictures.keeps_rows_first,
-        "each entry of the first axis by itself",
+        "treats each entry of the first axis by itself",
     ),
     Entry(
         "",
         "BatchNormalization",
         pictures.batch_normalization,
-        "at inference, by statistics that are constants; in training, by those of the batch",
+        "normalizes by constant statistics; in training mode, by those of the batch",
     ),
-    Entry("", "Resize Upsample", pictures.resize, "each axis by itself, and the batch by 1"),
-    Entry("", "GRU LSTM RNN", rules.recurrent, "steps along the first axis, rows along the second"),
     Entry(
-        "", "ReverseSequence", selections.reverse, "the first steps of each row, along another axis"
+        "",
+        "Resize Upsample",
+        pictures.resize,
+        "scales each axis by itself, and the batch axis by 1",
     ),
-    Entry("", "Shape", shapes.shape_of, "holds lengths alone; whoever uses them is looked at"),
-    Entry("", "Size", shapes.size_of, "holds a length alone; whoever uses it is looked at"),
+    Entry(
+        "",
+        "GRU LSTM RNN",
+        rules.recurrent,
+        "runs along the first axis, with the rows along the second",
+    ),
+    Entry(
+        "",
+        "ReverseSequence",
+        selections.reverse,
+        "reverses the first steps of each row, along another axis",
+    ),
+    Entry("", "Shape", shapes.shape_of, "returns lengths, whose uses are followed"),
+    Entry("", "Size", shapes.size_of, "returns a length, whose uses are followed"),
     Entry(
         ML,
         "CategoryMapper LabelEncoder",
         rules.same,
-        "a value is made of the one at its place",
+        "element-wise",
     ),
     Entry(
         ML,
         "Binarizer Imputer Normalizer Scaler",
         learned.table,
-        "of a matrix each row by itself; anything else may be taken for one row",
+        "treats each row of a matrix by itself; anything else may be taken for one row",
     ),
     Entry(
         ML,
         "LinearClassifier LinearRegressor SVMClassifier SVMRegressor TreeEnsemble "
         "TreeEnsembleClassifier TreeEnsembleRegressor",
         learned.estimator,
-        "of a matrix each row by itself; anything else may be taken for one row",
+        "treats each row of a matrix by itself; anything else may be taken for one row",
     ),
-    Entry(ML, "OneHotEncoder", learned.encode, "a value is made into a list"),
-    Entry(ML, "FeatureVectorizer", learned.features, "columns of a row are put beside each other"),
-    Entry(ML, "ArrayFeatureExtractor", learned.extract, "columns are taken by their place"),
-    Entry(MICROSOFT, "CDist", learned.distances, "each row of the left by itself"),
+    Entry(ML, "OneHotEncoder", learned.encode, "encodes each element as a vector"),
+    Entry(ML, "FeatureVectorizer", learned.features, "joins the columns of each row"),
+    Entry(ML, "ArrayFeatureExtractor", learned.extract, "selects columns by their index"),
+    Entry(MICROSOFT, "CDist", learned.distances, "treats each row of the left operand by itself"),
 )
 
-# These mix rows, or draw at random, wherever they stand, in a branch or a function too.
+# Operators that mix rows or draw at random wherever they stand, also in branches and functions.
 MIXERS = {
     ("", "Bernoulli"): "draws at random",
     ("", "Compress"): "keeps some of all rows' values",

@@ -1,4 +1,4 @@
-"""How operators over rows, channels and places of pictures treat the batch axis; see `rules`."""
+"""The rules for operators on pictures: rows, channels, heights, widths; see `rules`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from service.inference.independence.values import Length
 
-# The axes of pictures: rows, channels, heights and widths.
+# The number of axes of pictures: rows, channels, heights and widths.
 PICTURES = 4
 
 
 def rows_first(node: Node) -> list[Value]:
-    """Treat each entry of the first axis by itself; all other inputs are constants."""
+    """Follow an operator that treats each entry of the first axis by itself, with constants."""
     node.constant()
     _, shape, axis = node.first()
     first_axis(node, axis)
@@ -31,7 +31,7 @@ def rows_first(node: Node) -> list[Value]:
 
 
 def keeps_rows_first(node: Node) -> list[Value]:
-    """Treat each entry of the first axis by itself, and keep the shape."""
+    """Follow an operator like those of `rows_first` that keeps the shape."""
     node.constant()
     _, shape, axis = node.first()
     first_axis(node, axis)
@@ -39,14 +39,14 @@ def keeps_rows_first(node: Node) -> list[Value]:
 
 
 def batch_normalization(node: Node) -> list[Value]:
-    """Normalize by recorded statistics, as at inference."""
+    """Follow a BatchNormalization that is not in training mode, and so uses constant statistics."""
     if node.attributes.get("training_mode", 0) or node.outputs > 1:
         node.mixes("is in training mode: it normalizes by the statistics of the batch")
     return keeps_rows_first(node)
 
 
 def convolution(node: Node) -> list[Value]:
-    """Slide over each entry of the first axis; the lengths are worked out where they can be."""
+    """Follow a convolution of each entry of the first axis, with constant weights."""
     node.constant()
     _, shape, axis = node.first()
     first_axis(node, axis)
@@ -59,47 +59,49 @@ def convolution(node: Node) -> list[Value]:
 
 
 def pool(node: Node) -> list[Value]:
-    """Slide over each entry of the first axis, channel by channel."""
+    """Follow a pool over each entry of the first axis, channel by channel."""
     _, shape, axis = node.first()
     first_axis(node, axis)
     kernel = node.attributes.get("kernel_shape")
-    # Where the largest stood is told as a place in the whole batch: that second output is none.
+    # MaxPool's second output has the indices of the maxima in the whole batch.  It gets no value,
+    # so the proof ends if a node needs it.
     return [Value((shape[0], shape[1], *_slid(node, shape[2:], kernel)), 0)]
 
 
 def _slid(node: Node, shape: Sequence[Length], kernel: Any) -> list[Length]:
+    """Return the lengths of the axes over which a kernel slides, with new symbols if unknown."""
     count = len(shape)
-    said = node.attributes
-    strides = said.get("strides", [1] * count)
-    dilations = said.get("dilations", [1] * count)
-    pads = said.get("pads", [0] * 2 * count)
-    plain = said.get("auto_pad", "NOTSET") == "NOTSET" and not said.get("ceil_mode", 0)
+    attributes = node.attributes
+    strides = attributes.get("strides", [1] * count)
+    dilations = attributes.get("dilations", [1] * count)
+    pads = attributes.get("pads", [0] * 2 * count)
+    plain = attributes.get("auto_pad", "NOTSET") == "NOTSET" and not attributes.get("ceil_mode", 0)
     if not plain or kernel is None or any(isinstance(length, Size) for length in kernel):
         return [node.fresh() for _ in shape]
     sizes = zip(shape, kernel, strides, dilations, pads[:count], pads[count:], strict=True)
-    found = [windows(n, k, stride, dilated, a + b) for n, k, stride, dilated, a, b in sizes]
-    return [node.fresh() if length is None else length for length in found]
+    counts = [windows(n, k, stride, dilated, a + b) for n, k, stride, dilated, a, b in sizes]
+    return [node.fresh() if length is None else length for length in counts]
 
 
 def global_pool(node: Node) -> list[Value]:
-    """Make one value of each channel."""
+    """Follow a pool that makes one value of each channel."""
     _, shape, axis = node.first()
     first_axis(node, axis)
     return [Value((*shape[:2], *(1 for _ in shape[2:])), 0)]
 
 
 def resize(node: Node) -> list[Value]:
-    """Scale axes that are not the batch."""
+    """Follow a Resize of axes that are not the batch axis."""
     _, shape, axis = node.first()
-    said = node.attributes
-    if said.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+    attributes = node.attributes
+    if attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         node.unknown("crops by a box")
-    if said.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+    if attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         node.unknown("scales one axis by another")
-    if said.get("mode", "nearest") != "nearest" and (axis != 0 or len(shape) < PICTURES):
-        # Scaled by 1 it is interpolated all the same: 0 times a neighbour that is NaN is NaN.
+    if attributes.get("mode", "nearest") != "nearest" and (axis != 0 or len(shape) < PICTURES):
+        # Even an axis that is scaled by 1 is interpolated, and 0 times a neighbour's NaN is NaN.
         node.unknown("may interpolate along the batch axis")
-    axes = [node.place(each, len(shape)) for each in said.get("axes", range(len(shape)))]
+    axes = [node.place(each, len(shape)) for each in attributes.get("axes", range(len(shape)))]
     scales_at, sizes_at = (1, 9) if node.op == "Upsample" else (2, 3)
     scales = node.number(scales_at, "scales") or []
     sizes = node.number(sizes_at, "sizes") or []
@@ -111,7 +113,7 @@ def resize(node: Node) -> list[Value]:
         kept = kept or (len(sizes) > at and sizes[at] == shape[axis])
         if not kept:
             node.unknown("may scale the batch axis")
-    made = list(shape)
+    lengths = list(shape)
     for at, place in enumerate(axes):
         size = sizes[at] if len(sizes) > at else None
         scale: Any = scales[at] if len(scales) > at else 0.5
@@ -119,9 +121,9 @@ def resize(node: Node) -> list[Value]:
         if place == axis:
             continue
         if size is not None:
-            made[place] = size if isinstance(size, Size) else int(size)
+            lengths[place] = size if isinstance(size, Size) else int(size)
         elif isinstance(length, Size) or int(scale) != scale:
-            made[place] = node.fresh()
+            lengths[place] = node.fresh()
         else:
-            made[place] = length * int(scale)
-    return [Value(tuple(made), axis)]
+            lengths[place] = length * int(scale)
+    return [Value(tuple(lengths), axis)]

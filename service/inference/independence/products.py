@@ -1,4 +1,4 @@
-"""How products of matrices treat the batch axis; see `rules`."""
+"""The rules for products of matrices; see `rules`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MATRIX = 2
 
 
 def matmul(node: Node) -> list[Value]:
-    """Multiply rows by a constant matrix, or matrices of a row by each other."""
+    """Follow a product of rows and a constant matrix, or of two matrices of the same row."""
     left, right = node.inputs[0], node.inputs[1]
     if left is None or right is None:
         node.unknown("has an operand left out")
@@ -16,6 +16,12 @@ def matmul(node: Node) -> list[Value]:
 
 
 def _multiplied(node: Node, left: Value, right: Value) -> Value:
+    """Return the value of a matrix product.
+
+    Its sum runs along the last axis of the left operand and the last but one of the right operand,
+    and neither may be the batch axis.  The rows may lie along the other axis of one matrix, if the
+    other matrix is a constant, or along an axis before the matrices.
+    """
     if left.shape is None or right.shape is None:
         node.unknown("has an operand of an unknown shape")
     if left.axis == len(left.shape) - 1 or right.axis == max(0, len(right.shape) - MATRIX):
@@ -27,7 +33,7 @@ def _multiplied(node: Node, left: Value, right: Value) -> Value:
     crossed = left.axis == len(left.shape) - MATRIX, right.axis == len(right.shape) - 1
     if left.axis is not None and right.axis is not None and any(crossed):
         node.mixes("multiplies each row by every other")
-    # The axes before the matrices meet as anywhere else; those of the matrices do not.
+    # The axes before the last two are broadcast; the last two are the matrices.
     rank = max(len(left.shape), len(right.shape))
     stacks = [
         Value(
@@ -45,18 +51,18 @@ def _multiplied(node: Node, left: Value, right: Value) -> Value:
 
 
 def integer_matmul(node: Node) -> list[Value]:
-    """Multiply integers, with one zero point for all rows."""
+    """Follow a MatMulInteger with zero points that are the same for all rows."""
     _one_scale(node, 2)
     node.constant(3)
     right = node.input(1)
     if right is not None and right.axis is not None:
-        # A zero point for each column would be one for each row.
+        # The rows lie along the columns, so a zero point per column would be one per row.
         _one_scale(node, 3)
     return matmul(node)
 
 
 def quantized_matmul(node: Node) -> list[Value]:
-    """Multiply quantized rows by a constant matrix, with one scale for all rows."""
+    """Follow a QLinearMatMul with scales and zero points that are the same for all rows."""
     node.constant()
     left, right = node.inputs[0], node.input(3)
     if left is None or right is None:
@@ -67,6 +73,7 @@ def quantized_matmul(node: Node) -> list[Value]:
 
 
 def _one_scale(node: Node, index: int) -> None:
+    """Check that an input, if there is one, is a constant with a single number."""
     node.constant(index)
     value = node.input(index)
     if value is not None and (value.shape is None or not all(map(is_one, value.shape))):
@@ -74,30 +81,33 @@ def _one_scale(node: Node, index: int) -> None:
 
 
 def gemm(node: Node) -> list[Value]:
-    """Multiply two matrices, and add what is repeated over the rows."""
-    turned = []
+    """Follow a Gemm, whose third operand is broadcast over the product."""
+    operands = []
     for value, name in zip(node.inputs[:2], ("transA", "transB"), strict=True):
         if value is None or value.shape is None or len(value.shape) != MATRIX:
             node.unknown("has an operand that is no matrix")
         if node.attributes.get(name, 0):
-            value = Value(  # noqa: PLW2901  the same matrix, turned
+            value = Value(  # noqa: PLW2901  the same matrix, transposed
                 value.shape[::-1], None if value.axis is None else 1 - value.axis
             )
-        turned.append(value)
-    made = _multiplied(node, *turned)
+        operands.append(value)
+    product = _multiplied(node, *operands)
     added = node.input(2)
-    return [made if added is None else broadcast(node, [made, added])]
+    return [product if added is None else broadcast(node, [product, added])]
 
 
 def fused_matmul(node: Node) -> list[Value]:
-    """Multiply as `MatMul` does, where nothing is turned."""
+    """Follow a FusedMatMul that transposes nothing, as a MatMul."""
     if any(node.attributes.get(n, 0) for n in ("transA", "transB", "transBatchA", "transBatchB")):
         node.unknown("turns its operands")
     return matmul(node)
 
 
 def einsum(node: Node) -> list[Value]:
-    """Sum products over letters that are not that of the batch."""
+    """Follow an Einsum in which the letter of the batch axis stands for nothing else.
+
+    As b in `bij,bjk->bik`: once in each operand with rows, in no constant, and once in the result.
+    """
     equation = str(node.attributes.get("equation", "")).replace(" ", "")
     terms, arrow, result = equation.partition("->")
     parts = terms.split(",")

@@ -1,12 +1,13 @@
-"""Whether each row of a batch goes through a graph by itself, followed operator by operator.
+"""The proof of row independence: the batch axis is followed through a graph, node by node.
 
 inputs, rows along their first axis ─ a rule for each operator ─▶ heads, rows along their first axis
 
-If every operator on the way handles each place along the batch axis by itself, a row's answer is
-made of that row alone, whatever lies beside it and however many: a proof, in milliseconds and
-without running anything.  `NoProof` says where it ends, and whether rows are known to meet there.
+If each operator on the way computes a row of its outputs from the same row of its inputs, and from
+what is the same for every batch, then an answer depends on its row alone, whichever rows lie beside
+it and however many.  The proof takes milliseconds and runs nothing.  `NoProof` says at which node
+it ends, and whether rows are known to mix there or are merely not known to stay apart.
 
-It is one idea: each way to follow a value, by node, function or branch, needs the others.
+This file is one idea: following a node, a function and a branch need each other.
 """
 
 from __future__ import annotations
@@ -49,15 +50,16 @@ if TYPE_CHECKING:
 
 __all__ = ["NoProof", "find_mixer", "follow", "prove"]
 
-# Constants of more values are no shapes, and nobody looks at their numbers.
+# A constant of more values than this is not a shape, so its numbers are not kept.
 SMALL = 64
-# The types of those that anybody looks at: narrower ones are cut off when they are added up.
+# The types of constants whose numbers are kept.  Narrower ones overflow, which is not followed.
 NUMBERS = frozenset((*WIDE, onnx.TensorProto.BOOL))
-# What takes a shape, or places along an axis, and may so take the number of rows.
+# The operators whose inputs after the first are shapes, scales or indices.  These inputs may hold
+# the number of rows; to compute with it in any other way is to make answers depend on it.
 SHAPED = frozenset({"Expand", "Reshape", "Resize", "Slice", "Tile"})
-# Domains in which ONNX Runtime has operators of its own.
+# The prefixes of the domains in which ONNX Runtime has operators of its own.
 RUNTIMES = ("ai.onnx", "com.microsoft", "com.ms.", "org.pytorch.aten")
-# Functions and branches in each other, deeper than any exporter nests them.
+# The deepest nesting of functions and branches that is followed; exporters nest less deeply.
 DEEPEST = 16
 
 
@@ -65,17 +67,17 @@ def prove(model: onnx.ModelProto) -> int:
     """Follow the batch axis from every input to every head of a graph.
 
     Returns:
-        How many operators were followed.
+        The number of nodes that were followed.
 
     Raises:
-        NoProof: some operator does not handle each row by itself, or is not known to.
+        NoProof: an operator mixes rows, or is not known to keep them apart.
     """
     if (mixer := find_mixer(model)) is not None:
         raise NoProof(mixer, mixes=True)
     try:
         values, followed = follow(model)
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # A graph that is put together as nobody does; a trial may still tell.
+        # An unusual or invalid graph; a trial may still decide.
         raise NoProof(f"its graph cannot be followed: {error!r}", mixes=False) from error
     for output in model.graph.output:
         value = values.get(output.name)
@@ -87,10 +89,13 @@ def prove(model: onnx.ModelProto) -> int:
 
 
 def follow(model: onnx.ModelProto) -> tuple[dict[str, Value], int]:
-    """Give what is known of every tensor on the way to a head, and how many operators made them.
+    """Follow the batch axis to every head, and keep what is known on the way.
+
+    Returns:
+        By name, the value of every tensor that some head needs; and the number of nodes followed.
 
     Raises:
-        NoProof: some operator does not handle each row by itself, or is not known to.
+        NoProof: an operator mixes rows, or is not known to keep them apart.
     """
     proof = _Proof(model, versions_of(model.opset_import))
     values = _constants(model.graph)
@@ -102,7 +107,7 @@ def follow(model: onnx.ModelProto) -> tuple[dict[str, Value], int]:
 
 
 def find_mixer(model: onnx.ModelProto) -> str | None:
-    """An operator that mixes rows wherever it stands, in a branch or a function too."""
+    """Return an operator of `MIXERS` and its reason, also from a branch or a function."""
     for node in every_node(model):
         reason = MIXERS.get((domain_of(node), node.op_type))
         if reason is None and trains(node):
@@ -113,7 +118,7 @@ def find_mixer(model: onnx.ModelProto) -> str | None:
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, Value]:
-    """The graph's constants; with their numbers, where they are few."""
+    """Return the values of a graph's constants, with their numbers if they are few."""
     values = {}
     for tensor in graph.initializer:
         values[tensor.name] = _constant(tensor)
@@ -131,7 +136,7 @@ def _constant(tensor: onnx.TensorProto) -> Value:
 
 
 class _Proof:
-    """One graph that is followed: its functions and versions, and what was counted on the way."""
+    """A proof in progress: the model's functions and operator sets, and a count of nodes."""
 
     def __init__(self, model: onnx.ModelProto, versions: Mapping[str, int]) -> None:
         self._functions = {(f.domain, f.name, f.overload): f for f in model.functions}
@@ -142,7 +147,11 @@ class _Proof:
         self.followed = 0
 
     def enter(self, entry: onnx.ValueInfoProto) -> Value:
-        """Have rows along the first axis of an input."""
+        """Return the value of an input, with its rows along the first axis.
+
+        Raises:
+            NoProof: the input has no shape, no axes, or another axis as long as the batch.
+        """
         tensor = entry.type.tensor_type
         if not entry.type.HasField("tensor_type") or not tensor.HasField("shape"):
             raise NoProof(f"input {entry.name!r} has no shape", mixes=False)
@@ -153,7 +162,7 @@ class _Proof:
             if dim.dim_param and dim.dim_param in self._batch_names:
                 why = f"axis {place} of input {entry.name!r} is as long as the batch"
                 raise NoProof(why, mixes=True)
-            # Axes of one name need not be equally long: ONNX Runtime does not look.
+            # Axes of the same name may differ in length, since ONNX Runtime does not compare them.
             shape.append(dim.dim_value if dim.HasField("dim_value") else self._fresh())
         return Value(tuple(shape), 0)
 
@@ -163,16 +172,17 @@ class _Proof:
     def follow(
         self, nodes: Sequence[onnx.NodeProto], values: dict[str, Value], wanted: Sequence[str]
     ) -> None:
-        """Add what is known of the outputs of nodes, as far as something that is wanted needs."""
+        """Add the outputs of nodes to `values`, as far as the `wanted` ones need them."""
         needed = needed_nodes(nodes, wanted)
         for node in nodes:
             if needed.isdisjoint(node.output):
                 continue
             self.followed += 1
-            made = self._apply(node, values)
-            values |= {n: v for n, v in zip(node.output, made, strict=False) if n}
+            outputs = self._apply(node, values)
+            values |= {n: v for n, v in zip(node.output, outputs, strict=False) if n}
 
     def _apply(self, node: onnx.NodeProto, values: dict[str, Value]) -> list[Value]:
+        """Return the values of a node's outputs, by the rule of its operator."""
         inputs: list[Value | None] = []
         for name in node.input:
             if name and name not in values:
@@ -185,7 +195,7 @@ class _Proof:
             return self._call(node, function, inputs)
         if (domain, node.op_type) == ("", "If"):
             return self._branch(node, values, inputs)
-        said = Node(
+        operator = Node(
             op=node.op_type,
             name=name_of(node),
             version=self._versions.get(domain, 0),
@@ -194,40 +204,40 @@ class _Proof:
             outputs=len(node.output),
             symbols=self._symbols,
         )
-        if domain == "" and said.version not in VERSIONS:
-            said.unknown(f"is of operator set {said.version}, which is not in the table")
+        if domain == "" and operator.version not in VERSIONS:
+            operator.unknown(f"is of operator set {operator.version}, which is not in the table")
         if any(attribute.type in GRAPHS for attribute in node.attribute):
-            said.unknown("has a graph of its own, which is not followed")
+            operator.unknown("has a graph of its own, which is not followed")
         if not any(value is not None and value.axis is not None for value in inputs) and not (
             domain == "" and node.op_type in ("Shape", "Size")
         ):
-            return _fold(said, domain)
+            return _fold(operator, domain)
         rule = RULES.get((domain, node.op_type))
         if rule is None:
-            said.unknown("is not in the table of operators")
+            operator.unknown("is not in the table of operators")
         shaped = domain == "" and node.op_type in SHAPED
         if any(v is not None and v.is_counted for v in (inputs[:1] if shaped else inputs)):
-            said.mixes("computes with the number of rows")
+            operator.mixes("computes with the number of rows")
         try:
-            return rule(said)
+            return rule(operator)
         except UnfollowedError:
-            said.unknown("computes lengths that are not followed")
+            operator.unknown("computes lengths that are not followed")
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            # Such as fewer ends than starts: whether ONNX Runtime takes it is not ours to say.
-            said.unknown("is not as its definition says")
+            # For example fewer ends than starts, which ONNX Runtime may accept all the same.
+            operator.unknown("is not as its definition says")
 
     def _call(
         self, node: onnx.NodeProto, function: onnx.FunctionProto, inputs: Sequence[Value | None]
     ) -> list[Value]:
-        """Follow the body of a function of the model."""
+        """Follow the body of a function of the model, if ONNX Runtime runs it as it is written."""
         versions = versions_of(function.opset_import)
         if (
             self._depth == DEEPEST
             or any(entry.ref_attr_name for entry in inner_attributes(function))
-            # ONNX Runtime runs its own operator of that name instead,
+            # In these domains, ONNX Runtime runs its own operator of that name instead;
             or node.domain.startswith(RUNTIMES)
             or not node.domain
-            # and any operator as the model's own operator set has it.
+            # and in every body, operators mean what they do in the model's operator sets.
             or any(self._versions.get(domain, n) != n for domain, n in versions.items())
         ):
             why = f"{node.op_type} {name_of(node)!r} is a function that is not followed"
@@ -245,7 +255,12 @@ class _Proof:
     def _branch(
         self, node: onnx.NodeProto, values: dict[str, Value], inputs: Sequence[Value | None]
     ) -> list[Value]:
-        """Follow both branches; what chooses between them has to be no row's."""
+        """Follow both branches of an If, whose condition must be the same for every batch.
+
+        Raises:
+            NoProof: the condition depends on rows or their number, a branch ends the proof, or
+                the outputs of the branches differ in their rows.
+        """
         [condition] = inputs
         if condition is None or condition.axis is not None or condition.is_counted:
             why = f"If {name_of(node)!r} chooses for all rows by what is in them"
@@ -260,7 +275,7 @@ class _Proof:
             self.follow(attribute.g.node, inside, wanted)
             both.append([inside[name] for name in wanted])
         self._depth -= 1
-        made = []
+        outputs = []
         for one, other in zip(*both, strict=True):
             if one.is_counted or other.is_counted:
                 raise NoProof(f"If {name_of(node)!r} hands on the number of rows", mixes=False)
@@ -272,12 +287,19 @@ class _Proof:
             pairs = list(zip(one.shape, other.shape, strict=True))
             if one.axis is not None and pairs[one.axis][0] != pairs[one.axis][1]:
                 raise NoProof(f"If {name_of(node)!r} has branches of other rows", mixes=False)
-            made.append(Value(tuple(a if a == b else self._fresh() for a, b in pairs), one.axis))
-        return made
+            outputs.append(Value(tuple(a if a == b else self._fresh() for a, b in pairs), one.axis))
+        return outputs
 
 
 def _fold(node: Node, domain: str) -> list[Value]:
-    """What comes of constants alone, and of the number of rows."""
+    """Return the outputs of a node none of whose inputs has a batch axis.
+
+    Lengths are computed, so that shapes can be followed.  The output is a constant, unless the
+    number of rows goes into it: then it is a shape, or a constant that is repeated for each row.
+
+    Raises:
+        NoProof: the node draws at random, or computes with the number of rows.
+    """
     if (domain, node.op) in RANDOM:
         node.mixes("draws at random")
     values = [value for value in node.inputs if value is not None]
@@ -311,7 +333,7 @@ def _constant_of(node: Node) -> Value:
 
 
 def _shape(node: Node, domain: str) -> tuple[int | Size, ...] | None:
-    """The shape of what comes of constants, where it is easily said."""
+    """Return the shape of a computed constant; `None` if it is not easily known."""
     rule = RULES.get((domain, node.op))
     first = node.input(0)
     shape = None

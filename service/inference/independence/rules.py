@@ -1,9 +1,10 @@
-"""How operators treat the batch axis: one function for operators that treat it alike.
+"""The rules of row independence: one function for all operators that treat the batch axis alike.
 
-Each takes what is known of a node's inputs, at least one of which holds rows, and gives what is
-then known of its outputs.  It raises `NoProof` wherever a row could meet another: what is not
-certain is refused.  Here are those that treat places one by one or along an axis; the others are in
-`shapes`, `selections`, `products`, `pictures` and `learned`.
+A rule takes a node with the values of its inputs, at least one of which holds rows or the number of
+rows, and returns the values of its outputs.  It raises `NoProof` wherever a row could influence
+another, also if that is merely not certain.  Here are the rules for element-wise operators and for
+operators along an axis; the others are in `shapes`, `selections`, `products`, `pictures` and
+`learned`.
 """
 
 from __future__ import annotations
@@ -23,30 +24,30 @@ if TYPE_CHECKING:
 
     from service.inference.independence.values import Length
 
-# From this operator set on, a softmax is over one axis; before, over all from `axis` on.
+# From this operator set on, a softmax is along one axis; before, along all axes from `axis` on.
 SOFTMAX_OF_ONE_AXIS = 13
 
 
 def each_place(node: Node) -> list[Value]:
-    """Combine operands place by place."""
+    """Follow an element-wise operator, whose operands are broadcast."""
     return [broadcast(node, [value for value in node.inputs if value is not None])]
 
 
 def same(node: Node) -> list[Value]:
-    """Treat each value by itself; further inputs are constants that hold for all."""
+    """Follow an element-wise operator of one operand; its other inputs must be constants."""
     node.constant()
     value, shape, _ = node.first()
     return [Value(shape, value.axis)] * node.outputs
 
 
 def like(node: Node) -> list[Value]:
-    """Cast to the dtype of the second input, whatever that holds."""
+    """Follow a CastLike; only the dtype of its second input matters."""
     value, shape, _ = node.first()
     return [Value(shape, value.axis)]
 
 
 def quantize(node: Node) -> list[Value]:
-    """Scale each value, by one scale or one for each place of an axis that is not the batch."""
+    """Follow a (de)quantization by constant scales, which may not differ from row to row."""
     node.constant()
     value, shape, axis = node.first()
     for parameter in node.inputs[1:]:
@@ -61,7 +62,7 @@ def quantize(node: Node) -> list[Value]:
 
 
 def dropout(node: Node) -> list[Value]:
-    """Drop nothing, as at inference."""
+    """Follow a Dropout that is not in training mode, and so drops nothing."""
     training = node.input(2)
     if training is not None:
         node.constant(2)
@@ -75,7 +76,7 @@ def dropout(node: Node) -> list[Value]:
 
 
 def along(node: Node, default: int) -> list[Value]:
-    """Keep the shape, and work along one axis that is not the batch."""
+    """Follow an operator along one axis, not the batch axis, that keeps the shape."""
     node.constant()
     value, shape, axis = node.first()
     if node.axis(default, len(shape)) == axis:
@@ -84,19 +85,19 @@ def along(node: Node, default: int) -> list[Value]:
 
 
 def along_last(node: Node) -> list[Value]:
-    """Work along the last axis, unless another is named."""
+    """Follow an operator along one axis, by default the last."""
     return along(node, -1)
 
 
 def softmax(node: Node) -> list[Value]:
-    """Normalize along one axis; in old operator sets, along all from that one on."""
+    """Follow a softmax along one axis, or in older operator sets along all axes from one on."""
     if node.version >= SOFTMAX_OF_ONE_AXIS:
         return along(node, -1)
     return from_axis_on(node, 1)
 
 
 def from_axis_on(node: Node, default: int) -> list[Value]:
-    """Keep the shape, and work along all axes from one on."""
+    """Follow an operator along all axes from one on; the batch axis must lie before them."""
     node.constant()
     value, shape, axis = node.first()
     if node.axis(default, len(shape)) <= axis:
@@ -105,7 +106,7 @@ def from_axis_on(node: Node, default: int) -> list[Value]:
 
 
 def layer_normalization(node: Node) -> list[Value]:
-    """Normalize along the last axes, with constants that are repeated over the others."""
+    """Follow a normalization along the last axes, by constants that are broadcast over the rows."""
     [value] = from_axis_on(node, -1)
     scales = [entry for entry in node.inputs[1:] if entry is not None]
     if broadcast(node, [value, *scales]).shape is None:
@@ -114,7 +115,7 @@ def layer_normalization(node: Node) -> list[Value]:
 
 
 def cumulative(node: Node) -> list[Value]:
-    """Run along an axis that a constant names."""
+    """Follow a cumulative operator along a constant axis, which must not be the batch axis."""
     node.constant()
     value, shape, axis = node.first()
     along_axes = node.number(1, "axis") or [0]
@@ -124,7 +125,7 @@ def cumulative(node: Node) -> list[Value]:
 
 
 def reduce(node: Node) -> list[Value]:
-    """Reduce along axes that are not the batch."""
+    """Follow a reduction over constant axes, which must not include the batch axis."""
     node.constant()
     value, shape, axis = node.first()
     axes = node.number(1, "axes")
@@ -136,12 +137,13 @@ def reduce(node: Node) -> list[Value]:
 
 
 def reduce_one(node: Node) -> list[Value]:
-    """Find a place along one axis that is not the batch."""
+    """Follow an ArgMax or ArgMin along one axis, which must not be the batch axis."""
     _, shape, axis = node.first()
     return [_reduced(node, shape, axis, {node.axis(0, len(shape))})]
 
 
 def _reduced(node: Node, shape: Sequence[Length], axis: int, axes: set[int]) -> Value:
+    """Return the value of rows along `axis` that are reduced over `axes`."""
     if axis in axes:
         node.mixes(f"reduces axis {axis}, the batch axis")
     if node.attributes.get("keepdims", 1):
@@ -151,7 +153,7 @@ def _reduced(node: Node, shape: Sequence[Length], axis: int, axes: set[int]) -> 
 
 
 def mean_variance(node: Node) -> list[Value]:
-    """Normalize along the axes that are named; by default the batch is one of them."""
+    """Follow a normalization along some axes; the default ones include the first axis."""
     value, shape, axis = node.first()
     axes = node.attributes.get("axes", [0, 2, 3])
     if axis in {node.place(each, len(shape)) for each in axes}:
@@ -160,29 +162,30 @@ def mean_variance(node: Node) -> list[Value]:
 
 
 def top(node: Node) -> list[Value]:
-    """Sort along an axis that is not the batch."""
+    """Follow a TopK along one axis, which must not be the batch axis."""
     _, shape, axis = node.first()
     along_axis = node.axis(-1, len(shape))
     if along_axis == axis:
         node.mixes(f"sorts along axis {axis}, the batch axis")
     node.constant()
-    made = Value(with_lengths(shape, along_axis, node.fresh()), axis)
-    return [made, made]
+    value = Value(with_lengths(shape, along_axis, node.fresh()), axis)
+    return [value, value]
 
 
 def recurrent(node: Node) -> list[Value]:
-    """Run along the first axis; the rows lie along the second."""
+    """Follow a recurrent network with steps along the first axis and rows along the second."""
     _, shape, axis = node.first()
     node.constant(1, 2, 3)
     if node.attributes.get("layout", 0):
         node.unknown("has the layout 1")
     if axis != 1:
         node.mixes("runs along the batch axis, as if its rows were steps")
+    # The lengths of the sequences have the rows along axis 0, the initial states along axis 1.
     for index, place in ((4, 0), (5, 1), (6, 1)):
         value = node.input(index)
         if value is None:
             continue
-        if index == 6 and node.op != "LSTM":  # noqa: PLR2004  no other has a seventh input
+        if index == 6 and node.op != "LSTM":  # noqa: PLR2004  only an LSTM has a seventh input
             node.unknown("has an input too many")
         if value.shape is None or value.axis != place or value.shape[place] != shape[1]:
             node.mixes("begins with a state, or a length, that is not each row's own")

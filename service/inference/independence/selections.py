@@ -1,4 +1,4 @@
-"""How operators that choose, join or repeat parts of tensors treat the batch axis; see `rules`."""
+"""The rules for operators that select, join or repeat parts of tensors; see `rules`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
     from service.inference.independence.values import Length
 
-# An end of a slice that is past every axis' end; and past the last row of every batch, since no
-# body has as many bytes.  The second is what tf2onnx writes for an end that is left out.
+# The least end of a slice that is past the end of every axis, and the least one that is past the
+# last row of every batch, since no body has so many bytes.  For an end that is left out, tf2onnx
+# writes the second.
 PAST_THE_END = 2**31 - 1
 PAST_ALL_ROWS = 10**9
 MATRIX = 2
 
 
 def concat(node: Node) -> list[Value]:
-    """Put tensors one behind the other, row by row."""
+    """Follow a Concat of rows along an axis that is not the batch axis."""
     values = [value for value in node.inputs if value is not None]
     if any(value.axis is None for value in values):
         node.mixes("puts a constant beside rows")
@@ -47,7 +48,7 @@ def concat(node: Node) -> list[Value]:
 
 
 def split(node: Node) -> list[Value]:
-    """Cut along an axis that is not the batch."""
+    """Follow a Split of an axis that is not the batch axis."""
     node.constant()
     _, shape, axis = node.first()
     along_axis = node.axis(0, len(shape))
@@ -57,7 +58,7 @@ def split(node: Node) -> list[Value]:
 
 
 def cut(node: Node) -> list[Value]:
-    """Take a part of axes that are not the batch."""
+    """Follow a Slice that keeps all rows, in their order."""
     _, shape, axis = node.first()
     starts, ends = node.number(1, "starts"), node.number(2, "ends")
     if starts is None or ends is None:
@@ -85,61 +86,62 @@ def cut(node: Node) -> list[Value]:
 
 
 def _is_end(end: Any, length: Length) -> bool:
+    """Return whether the end of a slice is the end of an axis, or past it."""
     if isinstance(end, Size):
         return bool(end == length)
     return bool(end >= (PAST_ALL_ROWS if length == ALL_ROWS else PAST_THE_END))
 
 
 def gather(node: Node) -> list[Value]:
-    """Look up places: of each row in a constant, or the same places in each row."""
-    data, places = node.inputs
-    if data is None or places is None or data.shape is None or places.shape is None:
+    """Follow a Gather of each row's indices from a constant, or of the same ones from each row."""
+    data, indices = node.inputs
+    if data is None or indices is None or data.shape is None or indices.shape is None:
         node.unknown("has an operand of an unknown shape")
     at = node.axis(0, len(data.shape))
-    made = with_lengths(data.shape, at, *places.shape)
+    shape = with_lengths(data.shape, at, *indices.shape)
     if data.axis is None:
         node.constant(0)
-        return [Value(made, at + (places.axis or 0))]
-    if places.axis is not None:
+        return [Value(shape, at + (indices.axis or 0))]
+    if indices.axis is not None:
         node.mixes("looks up in all rows what each row names")
     node.constant(1)
     if data.axis == at:
         node.mixes("takes some of the rows by their place")
-    axis = data.axis if data.axis < at else data.axis - 1 + len(places.shape)
-    return [Value(made, axis)]
+    axis = data.axis if data.axis < at else data.axis - 1 + len(indices.shape)
+    return [Value(shape, axis)]
 
 
 def gather_elements(node: Node) -> list[Value]:
-    """Look up places along an axis that is not the batch, in each row what it names."""
-    data, places = node.inputs
-    if data is None or places is None or data.shape is None or places.shape is None:
+    """Follow a GatherElements of each row's indices from that row, not along the batch axis."""
+    data, indices = node.inputs
+    if data is None or indices is None or data.shape is None or indices.shape is None:
         node.unknown("has an operand of an unknown shape")
-    if data.axis is None or data.axis != places.axis:
+    if data.axis is None or data.axis != indices.axis:
         node.mixes("looks up in rows what is none of theirs")
-    if data.shape[data.axis] != places.shape[data.axis]:
+    if data.shape[data.axis] != indices.shape[data.axis]:
         node.unknown("has operands whose rows differ in length")
     if node.axis(0, len(data.shape)) == data.axis:
         node.mixes("takes some of the rows by their place")
-    return [Value(places.shape, places.axis)]
+    return [Value(indices.shape, indices.axis)]
 
 
 def gather_nd(node: Node) -> list[Value]:
-    """Look up the places that each row names, in a constant or in itself."""
-    data, places = node.inputs
-    if data is None or places is None or data.shape is None or places.shape is None:
+    """Follow a GatherND of each row's indices from a constant or from that row."""
+    data, indices = node.inputs
+    if data is None or indices is None or data.shape is None or indices.shape is None:
         node.unknown("has an operand of an unknown shape")
-    batches, depth = node.attributes.get("batch_dims", 0), places.shape[-1]
-    if not isinstance(depth, int) or places.axis == len(places.shape) - 1:
+    batches, depth = node.attributes.get("batch_dims", 0), indices.shape[-1]
+    if not isinstance(depth, int) or indices.axis == len(indices.shape) - 1:
         node.unknown("looks up places of an unknown depth")
-    made = places.shape[:-1] + data.shape[batches + depth :]
-    in_itself = data.axis == places.axis == 0 and batches > 0 and data.shape[0] == places.shape[0]
-    if not in_itself and not (data.axis is None and not data.is_counted and batches == 0):
+    shape = indices.shape[:-1] + data.shape[batches + depth :]
+    in_row = data.axis == indices.axis == 0 and batches > 0 and data.shape[0] == indices.shape[0]
+    if not in_row and not (data.axis is None and not data.is_counted and batches == 0):
         node.mixes("looks up in all rows what each row names")
-    return [Value(made, places.axis)]
+    return [Value(shape, indices.axis)]
 
 
 def tile(node: Node) -> list[Value]:
-    """Repeat along axes that are not the batch, or a constant for each row."""
+    """Follow a Tile that repeats other axes than the batch axis, or a constant for each row."""
     value, repeats = node.inputs[0], node.number(1, "repeats")
     if value is None or value.shape is None or repeats is None or len(repeats) != len(value.shape):
         node.unknown("repeats what is not known, or how often")
@@ -155,7 +157,7 @@ def tile(node: Node) -> list[Value]:
 
 
 def pad(node: Node) -> list[Value]:
-    """Add to axes that are not the batch."""
+    """Follow a Pad of axes that are not the batch axis."""
     node.constant()
     _, shape, axis = node.first()
     pads = node.number(1, "pads")
@@ -174,12 +176,13 @@ def pad(node: Node) -> list[Value]:
 
 
 def _added(node: Node, length: Length, both: Sequence[Length]) -> Length:
+    """Return the length of an axis with pads at both ends."""
     numbers = [number for number in (length, *both) if not isinstance(number, Size)]
     return sum(numbers) if len(numbers) == len(both) + 1 else node.fresh()
 
 
 def one_hot(node: Node) -> list[Value]:
-    """Put in an axis that tells which class a value is."""
+    """Follow a OneHot, which inserts an axis for the classes."""
     node.constant()
     _, shape, axis = node.first()
     at = node.axis(-1, len(shape) + 1)
@@ -188,7 +191,7 @@ def one_hot(node: Node) -> list[Value]:
 
 
 def triangle(node: Node) -> list[Value]:
-    """Keep a triangle of each matrix."""
+    """Follow a Trilu along the last two axes, neither of which may be the batch axis."""
     node.constant()
     value, shape, axis = node.first()
     if axis >= len(shape) - MATRIX:
@@ -197,7 +200,7 @@ def triangle(node: Node) -> list[Value]:
 
 
 def reverse(node: Node) -> list[Value]:
-    """Turn the first steps of each row around."""
+    """Follow a ReverseSequence, which reverses the first steps of each row."""
     value, shape, axis = node.first()
     batch = node.place(node.attributes.get("batch_axis", 1), len(shape))
     if axis != batch:

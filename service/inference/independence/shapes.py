@@ -1,4 +1,4 @@
-"""How operators that give a tensor another shape treat the batch axis; see `rules`."""
+"""The rules for operators that read or change the shape of a tensor; see `rules`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def transpose(node: Node) -> list[Value]:
-    """Put axes in another order."""
+    """Follow a Transpose, which may move the batch axis."""
     _, shape, axis = node.first()
     order = node.attributes.get("perm", list(reversed(range(len(shape)))))
     if sorted(order) != list(range(len(shape))):
@@ -35,7 +35,7 @@ def transpose(node: Node) -> list[Value]:
 
 
 def reshape(node: Node) -> list[Value]:
-    """Cut the same values otherwise; each row has to stay in one piece."""
+    """Follow a Reshape, in which the values of each row must stay together."""
     _, shape, axis = node.first()
     target = node.number(1, "shape")
     if target is None or node.attributes.get("allowzero", 0):
@@ -52,7 +52,7 @@ def reshape(node: Node) -> list[Value]:
 
 
 def flatten(node: Node) -> list[Value]:
-    """Cut into a matrix at one axis."""
+    """Follow a Flatten into a matrix, in which the values of each row must stay together."""
     _, shape, axis = node.first()
     at = node.attributes.get("axis", 1)
     at = at if at == len(shape) else node.place(at, len(shape))
@@ -60,9 +60,24 @@ def flatten(node: Node) -> list[Value]:
 
 
 def reshaped(node: Node, shape: Sequence[Length], axis: int, target: Sequence[Length]) -> Value:
-    """The value of another shape; in `target`, -1 stands for what is left."""
+    """Return the value of rows that are given another shape.
+
+    The values keep their order in memory.  The new batch axis is the first one whose length is -1
+    or depends on the number of rows.  Rows stay apart if the lengths before that axis have the same
+    product as before, and if each row fills a whole number of entries along it: [rows, 4] may
+    become [-1, 2], with two entries per row, but not [-1, 8], where two rows would share an entry.
+
+    Args:
+        node: the node that reshapes.
+        shape: the old shape.
+        axis: the old batch axis.
+        target: the new shape; -1 stands for the length that is left.
+
+    Raises:
+        NoProof: values may move from row to row, or the shapes may not fit.
+    """
     before = product(shape[:axis])
-    # The values of one row, in one piece where there are none before the batch axis.
+    # The number of one row's values that lie together: all of them, if the batch axis is the first.
     block = divide(shape[axis], ALL_ROWS) * product(shape[axis + 1 :])
     ends = [n for n, length in enumerate(target) if length == -1 or is_of_rows(length)]
     if not ends:
@@ -81,7 +96,7 @@ def reshaped(node: Node, shape: Sequence[Length], axis: int, target: Sequence[Le
         if -1 in rest:
             others = product(other for other in rest if other != -1)
             rest[rest.index(-1)] = divide(left, others)
-        # ONNX Runtime's optimizer makes something of shapes that do not fit, instead of an error.
+        # For a shape that does not fit, ONNX Runtime's optimizer may answer instead of failing.
         if product(rest) != left:
             node.unknown("has a shape that may not fit")
         return Value((*target[:place], length, *rest), place)
@@ -95,21 +110,21 @@ def reshaped(node: Node, shape: Sequence[Length], axis: int, target: Sequence[Le
 
 
 def squeeze(node: Node) -> list[Value]:
-    """Leave out axes of length 1."""
+    """Follow a Squeeze of named axes, which must not include the batch axis."""
     _, shape, axis = node.first()
     axes = node.number(1, "axes")
     if not axes:
-        # An empty list is none too.
+        # Without axes, or with an empty list of them, all axes of length 1 are removed.
         node.mixes("leaves out the batch axis where there is one row")
-    gone = {node.place(each, len(shape)) for each in axes}
-    if axis in gone:
+    removed = {node.place(each, len(shape)) for each in axes}
+    if axis in removed:
         node.mixes("leaves out the batch axis, so it takes one row alone")
-    kept = [i for i in range(len(shape)) if i not in gone]
+    kept = [i for i in range(len(shape)) if i not in removed]
     return [Value(tuple(shape[i] for i in kept), kept.index(axis))]
 
 
 def unsqueeze(node: Node) -> list[Value]:
-    """Put in axes of length 1."""
+    """Follow an Unsqueeze, whose new axes may move the batch axis."""
     _, shape, axis = node.first()
     axes = node.number(1, "axes")
     if not axes:
@@ -123,7 +138,7 @@ def unsqueeze(node: Node) -> list[Value]:
 
 
 def expand(node: Node) -> list[Value]:
-    """Repeat to a shape, in which the batch axis stays where it is, or is new."""
+    """Follow an Expand, which keeps the batch axis or repeats a constant for each row."""
     value = node.inputs[0]
     target = node.number(1, "shape")
     if value is None or target is None:
@@ -132,6 +147,7 @@ def expand(node: Node) -> list[Value]:
 
 
 def _spread(node: Node, value: Value, target: Sequence[Length]) -> Value:
+    """Return the value of an operand that is broadcast to the shape `target`."""
     places = [place for place, length in enumerate(target) if is_of_rows(length)]
     if len(places) > 1:
         node.mixes("makes two axes as long as the batch")
@@ -142,7 +158,7 @@ def _spread(node: Node, value: Value, target: Sequence[Length]) -> Value:
 
 
 def shape_of(node: Node) -> list[Value]:
-    """The lengths of a tensor's axes."""
+    """Follow a Shape, whose output holds lengths and so maybe the number of rows."""
     value = node.inputs[0]
     if value is None or value.shape is None:
         node.unknown("asks for an unknown shape")
@@ -151,7 +167,7 @@ def shape_of(node: Node) -> list[Value]:
 
 
 def size_of(node: Node) -> list[Value]:
-    """How many values a tensor has."""
+    """Follow a Size, whose output holds a length and so maybe the number of rows."""
     value = node.inputs[0]
     if value is None or value.shape is None:
         node.unknown("asks for an unknown shape")
@@ -161,7 +177,7 @@ def size_of(node: Node) -> list[Value]:
 
 
 def fill(node: Node) -> list[Value]:
-    """Make a constant in as many places as a shape says."""
+    """Follow a ConstantOfShape that repeats its constant for each row."""
     target = node.number(0, "shape")
     if target is None:
         node.unknown("has no shape that is known")

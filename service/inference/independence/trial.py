@@ -1,10 +1,10 @@
-"""Whether a row's answer stays the same whatever lies beside it, tried with rows that vary.
+"""The trial of row independence: a row must have the same answer alone and beside other rows.
 
-each row alone ─▶ the same rows together, in other orders, beside extreme neighbours, in many
-counts ─▶ the same answers, but for what float kernels differ by with the number of rows
+each row alone ─▶ the same rows together, in other orders, beside extreme neighbours, in batches of
+many sizes ─▶ the same answers, but for the rounding of float kernels in batches of other sizes
 
-For a graph whose operators prove nothing.  A trial may only find a difference, or none; whenever
-it could not have found one, as where all rows have one answer, it says so and proves nothing.
+It is for graphs whose operators do not decide.  A trial finds a difference or finds none.  If it
+could not have found one, for example because all rows have the same answer, it raises `Differs`.
 """
 
 from __future__ import annotations
@@ -26,54 +26,58 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
     Predict = Callable[[Arrays], Arrays]
 
-# How far an answer may be from the one alone, in parts of the row's largest value.  Where it was
-# measured (x86-64 with AVX-512, layers of up to 4,096 values) ONNX Runtime's float32 kernels gave
-# the same bits for 1 to 300 rows; other processors take other kernels for a few rows, which add up
-# in another order: some units of 1e-7.  Rows that meet differ by far more beside a thousand or a
-# million.
+# By dtype, the largest allowed difference from the answer alone, relative to the largest value of
+# the row's answer.  Where it was measured (x86-64 with AVX-512, layers of up to 4,096 values), ONNX
+# Runtime's float32 kernels gave the same bits for 1 to 300 rows.  On other processors, other
+# kernels for a few rows add up in another order, which makes some units of 1e-7.  If rows mix,
+# neighbours of a thousand or a million make a far larger difference.
 TOLERANCES = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-5}
-# Below this part of the largest answer of all rows, a value is what is left of a difference.
+# A row's answer below this part of the largest answer of all rows may be what rounding leaves of a
+# difference of large numbers, so its own size is no measure for its error.
 NOTHING = 1e-6
 SEED = 0
 ROWS = 8
-# Free axes are tried at these lengths, until rows of one are answered.
+# The lengths of free axes, tried in this order until the graph answers rows of one of them.
 LENGTHS = (8, 1, 32, 224)
-# Whole numbers that are looked up somewhere are small ones.
+# The bound of random integers: those that a graph uses as indices are small.
 WHOLE_NUMBERS = 10
 SCALES = (1.0, 0.1, 30.0)
 EXTREMES = (0.0, 1e3, -1e3, 1e6, 255.0, -1.0, float("nan"))
 TEXTS = ("", "one", "another text", "1", "0.5")
-# More rows than a run of ours is cut at, too.
+# The sizes of batches.  Some are above `MOST_ROWS`, at which the runner cuts a request into runs.
 COUNTS = (2, 3, 5, 16, 33, 64, 129, 257, 300)
 FEW = 33
-# A trial that takes longer than this leaves out the larger counts; one that takes much longer
-# before it has come to them proves nothing.
+# After `SECONDS`, a trial leaves out the batches of more than `FEW` rows.  After `MOST_SECONDS`, a
+# trial that has not come so far fails.
 SECONDS = 0.5
 MOST_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Tried:
-    """Rows of a trial that found no difference, all together, and their answers by head."""
+    """The rows of a trial that found no difference, by tensor, and their answers by head."""
 
     arrays: Arrays
     answers: Arrays
 
 
 class Differs(Exception):
-    """Rows had other answers together than alone, or a trial could not have told."""
+    """Rows have other answers together than alone, or the trial could not have found that out."""
 
 
 def attempt(run: Predict, signature: Signature, golden: Arrays) -> Tried:
-    """Hold rows together against the same rows alone.
+    """Compare the answers of rows together with those of the same rows alone.
 
     Args:
-        run: the graph, whole and in one run, for all heads.
-        signature: what the inputs are like.
-        golden: rows that are known to be answered; may be empty.
+        run: runs the whole graph, in one run, for all heads.
+        signature: the signature of the graph.
+        golden: the golden rows, [rows, …] by tensor; may be empty.
+
+    Returns:
+        The rows and extreme neighbours that were tried, in one batch, and the answers of the rows.
 
     Raises:
-        Differs: a row's answer depends on others, or that cannot be told; with the reason.
+        Differs: a row's answer depends on other rows, or the trial cannot tell; with the reason.
     """
     began = time.monotonic()
     rows, answers = _answered(run, signature, golden)
@@ -94,7 +98,7 @@ def attempt(run: Predict, signature: Signature, golden: Arrays) -> Tried:
 
 @dataclass(frozen=True)
 class _Base:
-    """Where the rows stand in a batch: (place, row), and what is special about it."""
+    """The rows of a batch, as pairs of an index in the batch and a row, and how they are tried."""
 
     places: list[tuple[int, int]]
     how: str
@@ -102,7 +106,7 @@ class _Base:
 
 
 def differs(answers: Arrays, expected: Arrays) -> str | None:
-    """The first head whose rows differ by more than kernels do; `None` where none does."""
+    """Return the first head whose rows differ by more than rounding; `None` if there is none."""
     for head, rows in expected.items():
         if not _same(answers[head][: len(rows)], rows, _scale(rows)):
             return head
@@ -112,10 +116,14 @@ def differs(answers: Arrays, expected: Arrays) -> str | None:
 def _answered(
     run: Predict, signature: Signature, golden: Arrays
 ) -> tuple[list[Arrays], list[Arrays]]:
-    """Rows that the graph answers alone, and their answers."""
+    """Return rows that the graph answers alone, and their answers.
+
+    Raises:
+        Differs: there are too few, or no trial with them could find a difference.
+    """
     for length in LENGTHS:
         rows, answers = _each(run, _candidates(signature, golden, length))
-        if len(rows) > 2:  # noqa: PLR2004  two rows can be told apart, and a third moved
+        if len(rows) > 2:  # noqa: PLR2004  two rows to compare, and one to move
             break
     else:
         raise Differs("no rows are known that it answers, so they cannot be tried together")
@@ -132,14 +140,14 @@ def _answered(
 
 
 def _each(run: Predict, candidates: Iterable[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
-    """Those of some rows that are answered alone, and their answers."""
+    """Return those candidates that the graph answers alone, and their answers."""
     rows, answers = [], []
     for row in candidates:
         try:
             answer = run(row)
         except MemoryError:
             raise
-        except Exception:  # noqa: BLE001, S112  no row of this graph; ONNX Runtime has no common error
+        except Exception:  # noqa: BLE001, S112  no valid row; ONNX Runtime's errors have no common class
             continue
         rows.append(row)
         answers.append(answer)
@@ -151,7 +159,7 @@ def _stack(rows: list[Arrays]) -> dict[str, NDArray[Any]]:
 
 
 def _batches(rows: list[Arrays], extremes: list[Arrays]) -> Iterator[tuple[list[Arrays], _Base]]:
-    """Batches of the rows, and where they stand."""
+    """Yield batches of rows and extreme neighbours, with the places of the rows in each."""
     count = len(rows)
     forward, backward = list(range(count)), list(reversed(range(count)))
     for order, how in ((forward, "together"), (backward, "in another order")):
@@ -175,13 +183,14 @@ def _compare(
     answers: list[Arrays],
     how: str,
 ) -> None:
+    """Run a batch, and compare the rows at `places` with their answers alone."""
     try:
-        came = run(_stack(batch))
+        outputs = run(_stack(batch))
     except MemoryError:
         raise
     except Exception as error:
         raise Differs(f"rows that it answers alone fail {how}") from error
-    for head, array in came.items():
+    for head, array in outputs.items():
         if array.ndim == 0 or len(array) != len(batch):
             raise Differs(f"head {head!r} does not have a row for each row {how}")
         scale = _scale(np.concatenate([answer[head] for answer in answers]))
@@ -196,7 +205,7 @@ def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def _scale(rows: NDArray[Any]) -> float:
-    """The largest of all answers that are numbers."""
+    """Return the largest finite magnitude of all answers; 0 if they are no floats."""
     if rows.dtype.kind != "f":
         return 0.0
     finite = np.abs(rows[np.isfinite(rows)]).astype(np.float64)
@@ -204,7 +213,7 @@ def _scale(rows: NDArray[Any]) -> float:
 
 
 def _same(answers: NDArray[Any], expected: NDArray[Any], scale: float) -> bool:
-    """Whether rows are equal, but for what kernels differ by."""
+    """Return whether rows are equal but for rounding; `scale` is the largest of all answers."""
     if answers.shape != expected.shape or answers.dtype.kind != "f":
         return _equal(answers, expected)
     tolerance = TOLERANCES.get(str(answers.dtype), 0.0)
@@ -219,7 +228,7 @@ def _same(answers: NDArray[Any], expected: NDArray[Any], scale: float) -> bool:
 
 
 def _candidates(signature: Signature, golden: Arrays, length: int) -> Iterator[Arrays]:
-    """Golden rows, and rows drawn at random in the range that the inputs are known to have."""
+    """Yield golden rows, and random rows in the ranges that the signature records."""
     count = min((len(array) for array in golden.values()), default=0)
     for i in range(min(count, ROWS)):
         yield {name: array[i : i + 1] for name, array in golden.items()}
@@ -250,17 +259,17 @@ def _draw_tensor(
     if tensor.dtype == "bool":
         return random.integers(0, 2, shape).astype(bool)
     if tensor.dtype.startswith("float"):
-        made = random.normal(size=shape) * scale
+        values = random.normal(size=shape) * scale
     else:
-        made = random.integers(0, WHOLE_NUMBERS, shape).astype(np.float64)
+        values = random.integers(0, WHOLE_NUMBERS, shape).astype(np.float64)
     if entry.statistics is not None:
-        made = _within(entry.statistics, shape, random)
+        values = _within(entry.statistics, shape, random)
     for feature in features:
         if feature.statistics is not None:
-            made[:, feature.column] = _within(feature.statistics, (1,), random)
+            values[:, feature.column] = _within(feature.statistics, (1,), random)
     if not tensor.dtype.startswith("float"):
-        made = np.round(made)
-    return made.astype(tensor.dtype)
+        values = np.round(values)
+    return values.astype(tensor.dtype)
 
 
 def _within(
@@ -271,7 +280,7 @@ def _within(
 
 
 def _extremes(signature: Signature, rows: list[Arrays]) -> Iterator[Arrays]:
-    """Neighbours unlike any row: very large, empty, or no numbers at all."""
+    """Yield neighbours unlike any row: very large, zero, empty or NaN."""
     tensors = [tensor for entry in signature.inputs.values() for tensor in entry.tensors]
     for value in EXTREMES:
         yield {
@@ -283,7 +292,7 @@ def _extreme(tensor: Tensor, shape: tuple[int, ...], value: float) -> NDArray[An
     if tensor.dtype == "string":
         return np.full(shape, "x" * 100 if value else "", object)
     if tensor.dtype.startswith("float"):
-        # Not all the same: that would be nothing to some normalizations.
+        # The values differ, since some normalizations make zeros of equal ones.
         ramp = np.linspace(1.0, 2.0, int(np.prod(shape))).reshape(shape)
         with np.errstate(over="ignore"):
             return (ramp * value).astype(tensor.dtype)

@@ -1,7 +1,14 @@
-"""What is known of a graph's tensors while the batch axis is followed through it.
+"""The facts about a graph's tensors that are known while the batch axis is followed through it.
 
-A tensor is the same for every batch, or has one axis along which the rows lie in order.  Lengths
-are numbers, or products of numbers and symbols where nobody knows them before a request comes.
+    x                        rows of 4 values     Value((ALL_ROWS, 4), axis=0)
+    Transpose(x)             rows in columns      Value((4, ALL_ROWS), axis=1)
+    Reshape(x, [-1, 2])      two per row          Value((2 * ALL_ROWS, 2), axis=0)
+    Shape(x)                 lengths              Value((2,), content=[ALL_ROWS, 4])
+    a constant               its numbers          Value((2,), content=[-1, 2])
+
+A tensor either holds the rows in order along one axis, its batch axis, or is the same for every
+batch, except that shapes may contain the number of rows.  The length of an axis is a number, or a
+product of a number and symbols if it is not known before a request arrives.
 """
 
 from __future__ import annotations
@@ -18,29 +25,37 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    # An axis' length.
+    # The length of an axis.
     Length: TypeAlias = "int | Size"
 
-# The symbol for the number of rows; no other symbol is called like it.
+# The symbol for the number of rows; no other symbol has this name.
 ROWS = "rows"
 
 
 class NoProof(Exception):
-    """An operator does not handle each row by itself, or nothing is known about it."""
+    """An operator mixes rows, or is not known to keep them apart."""
 
     def __init__(self, reason: str, *, mixes: bool) -> None:
-        """Say why; `mixes` where rows are known to meet, and not merely not known to be apart."""
+        """Refuse a proof.
+
+        Args:
+            reason: the node, and what it does.
+            mixes: whether rows are known to mix; if not, they are only not known to stay apart.
+        """
         super().__init__(reason)
         self.mixes = mixes
 
 
 class UnfollowedError(Exception):
-    """A computation with lengths whose result is no product of numbers and symbols."""
+    """A computation with lengths has a result that is no product of a number and symbols."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A length: a number times symbols, each for some number, `ROWS` for one above 0."""
+    """A length that is not known before a request arrives: a number times symbols.
+
+    Each symbol stands for some number from 0; `ROWS` for one from 1, as a request has a row.
+    """
 
     number: int
     symbols: tuple[str, ...]
@@ -81,7 +96,8 @@ ALL_ROWS = Size(1, (ROWS,))
 
 def _size(number: int, symbols: Iterable[str]) -> Length:
     symbols = tuple(sorted(symbols))
-    # No axis is below 0 long; and one as long as all rows times all rows has a row meet each other.
+    # No axis has a negative length.  Along one as long as rows times rows, there would be an entry
+    # for each pair of rows.
     if symbols and (number < 0 or symbols.count(ROWS) > 1):
         raise UnfollowedError
     return Size(number, symbols) if symbols and number else number
@@ -94,7 +110,7 @@ def _whole(value: Any) -> int:
 
 
 def product(lengths: Iterable[Length]) -> Length:
-    """The product of lengths; 1 of none."""
+    """Return the product of lengths; 1 if there are none."""
     result: Length = 1
     for length in lengths:
         result = result * length
@@ -102,10 +118,10 @@ def product(lengths: Iterable[Length]) -> Length:
 
 
 def divide(length: Length, by: Length) -> Length:
-    """One length divided by another.
+    """Divide one length by another.
 
     Raises:
-        UnfollowedError: it is not known to go in without a rest.
+        UnfollowedError: the division is not known to leave no remainder.
     """
     number, symbols = (length.number, length.symbols) if isinstance(length, Size) else (length, ())
     divisor, others = (by.number, by.symbols) if isinstance(by, Size) else (by, ())
@@ -117,18 +133,18 @@ def divide(length: Length, by: Length) -> Length:
 
 
 def is_of_rows(length: object) -> bool:
-    """Whether a length depends on the number of rows."""
+    """Return whether a length depends on the number of rows."""
     return isinstance(length, Size) and ROWS in length.symbols
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What is known of one tensor.
+    """The facts about one tensor.
 
-    `shape` is `None` where not even the number of axes is known, as of a constant that was
-    computed.  `axis` is where the rows lie, in order and equally long each; `None` where the tensor
-    is the same for every batch.  `content` holds the numbers of a small constant, or of a shape,
-    where they may be lengths.
+    `shape` is `None` if not even the number of axes is known, as for a computed constant.
+    `axis` is the batch axis, along which the rows lie in order with equally many entries each;
+    `None` if the tensor is the same for every batch.
+    `content` holds the numbers of a small constant or of a shape; those of a shape may be lengths.
     """
 
     shape: tuple[Length, ...] | None
@@ -137,13 +153,13 @@ class Value:
 
     @property
     def is_counted(self) -> bool:
-        """Whether it holds the number of rows."""
+        """Whether a number in it depends on the number of rows."""
         return self.content is not None and any(map(is_of_rows, self.content.flat))
 
 
 @dataclass(frozen=True)
 class Node:
-    """An operator with what is known of its inputs, for a rule of the table."""
+    """A node of a graph with the values of its inputs, as a rule of the table takes it."""
 
     op: str
     name: str
@@ -152,48 +168,63 @@ class Node:
     attributes: Mapping[str, Any]
     outputs: int = 1
     symbols: list[str] = field(default_factory=list)
-    """All that were made so far, in one list for the whole graph."""
+    """All symbols so far: one list for the whole graph, so that each symbol is made once."""
 
     def mixes(self, why: str) -> NoReturn:
-        """Refuse a proof since rows meet here."""
+        """Refuse a proof because rows mix in this node."""
         raise NoProof(f"{self.op} {self.name!r} {why}", mixes=True)
 
     def unknown(self, why: str) -> NoReturn:
-        """Refuse a proof since too little is known here."""
+        """Refuse a proof because too little is known about this node."""
         raise NoProof(f"{self.op} {self.name!r} {why}", mixes=False)
 
     def fresh(self) -> Size:
-        """Make a symbol for a length that does not depend on rows, and is not known."""
+        """Return a new symbol for an unknown length that does not depend on the rows."""
         self.symbols.append(f"?{len(self.symbols)}")
         return Size(1, (self.symbols[-1],))
 
     def input(self, index: int) -> Value | None:
-        """The input of that index; `None` where it is left out."""
+        """Return the input at an index; `None` if it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None
 
     def first(self) -> tuple[Value, tuple[Length, ...], int]:
-        """The first input, which has to hold rows: its value, shape and batch axis."""
+        """Return the first input, which must hold rows: its value, shape and batch axis."""
         value = self.inputs[0] if self.inputs else None
         if value is None or value.shape is None or value.axis is None:
             self.unknown("does not take its rows as its first input")
         return value, value.shape, value.axis
 
     def constant(self, *indices: int) -> None:
-        """See that the inputs of some indices, or all but the first, do not depend on rows."""
+        """Check that inputs depend neither on the rows nor on their number.
+
+        Args:
+            indices: the inputs to check; if there are none, all but the first.
+
+        Raises:
+            NoProof: an input does.
+        """
         for index in indices or range(1, len(self.inputs)):
             value = self.input(index)
             if value is not None and (value.axis is not None or value.is_counted):
                 self.mixes("takes an operand for all rows from the rows themselves")
 
     def number(self, index: int, name: str) -> list[Length] | None:
-        """The numbers of a constant input, or of the attribute that it once was.
+        """Return the numbers of a constant input, or of the attribute in older operator sets.
 
-        `None` where neither is there.
+        Args:
+            index: the index of the input.
+            name: the name of the attribute.
+
+        Returns:
+            The numbers, which may be lengths; `None` if there is neither input nor attribute.
+
+        Raises:
+            NoProof: the numbers are not constant, or not known.
         """
         value = self.input(index)
         if value is None:
-            said = self.attributes.get(name)
-            return said if said is None or isinstance(said, list) else [said]
+            attribute = self.attributes.get(name)
+            return attribute if attribute is None or isinstance(attribute, list) else [attribute]
         if value.axis is not None:
             self.mixes(f"takes its {name} from the rows")
         if value.content is None:
@@ -203,38 +234,39 @@ class Node:
         return list(value.content.flat)
 
     def axis(self, default: int, rank: int) -> int:
-        """The attribute `axis`, counted from the front."""
+        """Return the attribute `axis` of a tensor with `rank` axes, counted from the front."""
         return self.place(self.attributes.get("axis", default), rank)
 
     def place(self, axis: Any, rank: int) -> int:
-        """An axis counted from the front."""
+        """Return an axis of a tensor with `rank` axes, counted from the front."""
         if isinstance(axis, Size) or not -rank <= axis < rank:
             self.unknown(f"names an axis {axis} of {rank}")
         return int(axis) % rank
 
 
 def known(array: NDArray[Any]) -> Value:
-    """A small constant."""
+    """Return the value of a small constant, with its numbers."""
     return Value(array.shape, None, array.astype(object))
 
 
 def of_shape(shape: Sequence[Length]) -> Value:
-    """A tensor that holds the lengths of a shape."""
+    """Return the value of a tensor that holds the lengths of a shape."""
     content = np.empty(len(shape), object)
     content[:] = shape
     return Value((len(shape),), None, content)
 
 
 def is_one(length: object) -> bool:
-    """Whether a length is known to be 1."""
+    """Return whether a length is known to be 1."""
     return isinstance(length, int) and length == 1
 
 
 def broadcast(node: Node, values: Sequence[Value]) -> Value:
-    """What comes of values that are combined place by place, as numpy would.
+    """Return the value of operands that are combined element by element, as numpy broadcasts them.
 
     Raises:
-        NoProof: rows of one would meet other rows, or values of another for each place.
+        NoProof: a row of one operand would be combined with other rows of another, or an operand
+            without rows has more than one entry along the batch axis.
     """
     shapes = [value.shape for value in values]
     if any(shape is None for shape in shapes):
@@ -263,29 +295,29 @@ def broadcast(node: Node, values: Sequence[Value]) -> Value:
 
 
 def _common(node: Node, lengths: Iterable[Length]) -> Length:
-    """The length of an axis on which operands are repeated where theirs is 1."""
+    """Return the length of an axis along which operands of length 1 are repeated."""
     longer = {length for length in lengths if not is_one(length)}
     if len(longer) > 1:
-        # One of them may turn out to be 1, or both equal.
+        # They may turn out to be equal, or one of them to be 1.
         return node.fresh()
     return longer.pop() if longer else 1
 
 
 def windows(length: Length, kernel: int, stride: int, dilation: int, pads: int) -> Length | None:
-    """How many windows of a convolution or pool fit into an axis; `None` if that is not known."""
+    """Return the number of windows of a convolution or pool along an axis; `None` if unknown."""
     if isinstance(length, Size):
         return None
     fit = math.floor((length + pads - dilation * (kernel - 1) - 1) / stride) + 1
-    # ONNX Runtime makes something of a kernel that does not fit, or refuses to.
+    # If the kernel does not fit, ONNX Runtime refuses it, or answers something all the same.
     return fit if fit > 0 else None
 
 
 def with_lengths(shape: Sequence[Length], axis: int, *lengths: Length) -> tuple[Length, ...]:
-    """Return a shape with some lengths in the place of one."""
+    """Return a shape in which `lengths` replace the length of one axis."""
     return (*shape[:axis], *lengths, *shape[axis + 1 :])
 
 
 def first_axis(node: Node, axis: int) -> None:
-    """See that an operator that takes the first axis for its batch finds the rows there."""
+    """Check that the rows lie along the first axis, which an operator takes as the batch axis."""
     if axis != 0:
         node.mixes(f"takes axis {axis}, the batch axis, for another one")

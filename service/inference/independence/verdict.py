@@ -1,4 +1,4 @@
-"""The verdict on a graph: whether rows may run together, by its operators or else by a trial."""
+"""The verdict on whether rows may run together, by a graph's operators or else by a trial."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def judge(
     predict: Callable[[Arrays], Arrays],
     golden_arrays: Callable[[], Arrays],
 ) -> tuple[Batching, list[trial.Tried]]:
-    """Establish whether rows may run together, before any do.
+    """Decide whether rows may run together, before any do.
 
     Args:
-        graph: of any number of rows.
+        graph: a graph that takes any number of rows.
         signature: its signature.
-        predict: runs the whole graph, for all heads.
-        golden_arrays: makes the golden rows, by tensor.
+        predict: runs the whole graph for all heads.
+        golden_arrays: returns the golden rows, [rows, …] by tensor.
 
     Returns:
-        The verdict, and what a trial has run, if one was needed and shows that they may.
+        The verdict; and the rows of the trial, if a trial was needed and found no difference.
     """
     try:
         count = proof.prove(graph)
@@ -52,7 +52,7 @@ def _try_rows(
     golden_arrays: Callable[[], Arrays],
     refusal: proof.NoProof,
 ) -> tuple[Batching, list[trial.Tried]]:
-    """Give the verdict on a graph whose operators do not prove it."""
+    """Decide by a trial, unless the operators already show that rows mix."""
     if refusal.mixes:
         return Batching("joint", "operators", str(refusal)), []
     names = axis_names(graph)
