@@ -53,7 +53,7 @@ class SubgraphCache(Generic[C]):
         self._making: set[Hashable] = set()
         self._distrusted: set[Hashable] = set()
         # By set, the number of requests, and the bytes of its cut if one was ever made.
-        self._asked: dict[Hashable, int] = {}
+        self._counts: dict[Hashable, int] = {}
         self._sizes: dict[Hashable, int] = {}
 
     def find(self, heads: Hashable) -> C | None:
@@ -96,22 +96,22 @@ class SubgraphCache(Generic[C]):
         return cut
 
     def _count(self, heads: Hashable) -> None:
-        if len(self._asked) > REMEMBERED:
+        if len(self._counts) > REMEMBERED:
             # Halved, so that old requests count less, and sets with a single request are forgotten.
-            self._asked = {asked: n // 2 for asked, n in self._asked.items() if n > 1}
-            kept = self._asked.keys() | self._kept.keys()
-            self._sizes = {asked: n for asked, n in self._sizes.items() if asked in kept}
-        self._asked[heads] = self._asked.get(heads, 0) + 1
+            self._counts = {key: n // 2 for key, n in self._counts.items() if n > 1}
+            kept = self._counts.keys() | self._kept.keys()
+            self._sizes = {key: n for key, n in self._sizes.items() if key in kept}
+        self._counts[heads] = self._counts.get(heads, 0) + 1
 
     def _has_earned(self, heads: Hashable) -> bool:
         """Return whether there is room for a set's cut, or the set deserves another one's place."""
         if not self._kept or self._is_room_for(self._sizes.get(heads, 0)):
             return True
-        return self._asked.get(heads, 0) > self._asked.get(self._least(), 0) + MORE
+        return self._counts.get(heads, 0) > self._counts.get(self._least(), 0) + MORE
 
     def _is_room_for(self, size: int) -> bool:
         taken = sum(self._sizes[heads] for heads in self._kept)
         return len(self._kept) < MOST and taken + size <= self._room
 
     def _least(self) -> Hashable:
-        return min(self._kept, key=lambda heads: self._asked.get(heads, 0))
+        return min(self._kept, key=lambda heads: self._counts.get(heads, 0))

@@ -18,7 +18,7 @@ def _matrix(node: Node) -> None:
     """Check that the first input is a matrix, since anything else may be taken for one row."""
     _, shape, _ = node.first()
     if len(shape) != MATRIX:
-        node.mixes("takes all rows for one, since they are no matrix")
+        node.mixes("takes all rows as one, since they are not a matrix")
 
 
 def estimator(node: Node) -> list[Value]:
@@ -43,7 +43,7 @@ def features(node: Node) -> list[Value]:
     lengths = set()
     for value in node.inputs:
         if value is None or value.shape is None or len(value.shape) != MATRIX or value.axis != 0:
-            node.mixes("takes an input for columns of rows that is none")
+            node.mixes("has an input that is not a matrix of rows")
         lengths.add(value.shape[0])
     if len(lengths) != 1:
         node.unknown("has operands whose rows differ in length")
@@ -58,7 +58,7 @@ def extract(node: Node) -> list[Value]:
     if data.axis is not None:
         node.constant(1)
         if len(data.shape) < MATRIX or data.axis == len(data.shape) - 1:
-            node.mixes("takes some of the rows by their place")
+            node.mixes("takes some of the rows by their index")
         return [Value((*data.shape[:-1], node.fresh()), data.axis)]
     if len(data.shape) != 1 or product(indices.shape[: indices.axis]) != 1:
         node.unknown("looks up in more than one list")

@@ -176,9 +176,9 @@ def _product(node: Node, value: NDArray[Any], *_: NDArray[Any]) -> NDArray[Any]:
     axes = node.number(1, "axes")
     if value.ndim != 1 or axes not in (None, [0]) or node.attributes.get("noop_with_empty_axes", 0):
         raise UnfollowedError
-    made = np.empty(1 if node.attributes.get("keepdims", 1) else (), object)
-    made[...] = _exact(product(value))
-    return made
+    result = np.empty(1 if node.attributes.get("keepdims", 1) else (), object)
+    result[...] = _exact(product(value))
+    return result
 
 
 FOLLOWED: dict[str, Follow] = {

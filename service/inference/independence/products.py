@@ -25,7 +25,7 @@ def _multiplied(node: Node, left: Value, right: Value) -> Value:
     if left.shape is None or right.shape is None:
         node.unknown("has an operand of an unknown shape")
     if left.axis == len(left.shape) - 1 or right.axis == max(0, len(right.shape) - MATRIX):
-        node.mixes("adds up along the batch axis")
+        node.mixes("sums along the batch axis")
     if len(left.shape) < MATRIX or len(right.shape) == 0:
         node.unknown("multiplies a vector by a matrix")
     if len(right.shape) == 1:
@@ -44,10 +44,10 @@ def _multiplied(node: Node, left: Value, right: Value) -> Value:
         if value.shape is not None
     ]
     stacked = broadcast(node, stacks)
-    made = (*(stacked.shape or ())[:-MATRIX], left.shape[-MATRIX], right.shape[-1])
+    shape = (*(stacked.shape or ())[:-MATRIX], left.shape[-MATRIX], right.shape[-1])
     if crossed[0]:
-        return Value(made, rank - MATRIX)
-    return Value(made, rank - 1 if crossed[1] else stacked.axis)
+        return Value(shape, rank - MATRIX)
+    return Value(shape, rank - 1 if crossed[1] else stacked.axis)
 
 
 def integer_matmul(node: Node) -> list[Value]:
@@ -85,7 +85,7 @@ def gemm(node: Node) -> list[Value]:
     operands = []
     for value, name in zip(node.inputs[:2], ("transA", "transB"), strict=True):
         if value is None or value.shape is None or len(value.shape) != MATRIX:
-            node.unknown("has an operand that is no matrix")
+            node.unknown("has an operand that is not a matrix")
         if node.attributes.get(name, 0):
             value = Value(  # noqa: PLW2901  the same matrix, transposed
                 value.shape[::-1], None if value.axis is None else 1 - value.axis
@@ -99,7 +99,7 @@ def gemm(node: Node) -> list[Value]:
 def fused_matmul(node: Node) -> list[Value]:
     """Follow a FusedMatMul that transposes nothing, as a MatMul."""
     if any(node.attributes.get(n, 0) for n in ("transA", "transB", "transBatchA", "transBatchB")):
-        node.unknown("turns its operands")
+        node.unknown("transposes its operands")
     return matmul(node)
 
 
@@ -128,8 +128,8 @@ def einsum(node: Node) -> list[Value]:
     for part, value in zip(parts, node.inputs, strict=True):
         of_rows = value is not None and value.axis is not None
         if part.count(letter) != (1 if of_rows else 0):
-            node.mixes("meets the batch axis with another axis")
+            node.mixes("combines the batch axis with another axis")
     if result.count(letter) != 1:
-        node.mixes("adds up along the batch axis")
-    made = tuple(length if each == letter else node.fresh() for each in result)
-    return [Value(made, result.index(letter))]
+        node.mixes("sums along the batch axis")
+    shape = tuple(length if each == letter else node.fresh() for each in result)
+    return [Value(shape, result.index(letter))]

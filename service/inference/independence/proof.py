@@ -224,7 +224,7 @@ class _Proof:
             operator.unknown("computes lengths that are not followed")
         except (ArithmeticError, LookupError, TypeError, ValueError):
             # For example fewer ends than starts, which ONNX Runtime may accept all the same.
-            operator.unknown("is not as its definition says")
+            operator.unknown("does not match its definition")
 
     def _call(
         self, node: onnx.NodeProto, function: onnx.FunctionProto, inputs: Sequence[Value | None]
@@ -263,10 +263,10 @@ class _Proof:
         """
         [condition] = inputs
         if condition is None or condition.axis is not None or condition.is_counted:
-            why = f"If {name_of(node)!r} chooses for all rows by what is in them"
+            why = f"If {name_of(node)!r} chooses for all rows by their values"
             raise NoProof(why, mixes=True)
         if self._depth == DEEPEST:
-            raise NoProof(f"If {name_of(node)!r} is nested too deep to follow", mixes=False)
+            raise NoProof(f"If {name_of(node)!r} is nested too deeply to follow", mixes=False)
         self._depth += 1
         both = []
         for attribute in node.attribute:
@@ -278,15 +278,17 @@ class _Proof:
         outputs = []
         for one, other in zip(*both, strict=True):
             if one.is_counted or other.is_counted:
-                raise NoProof(f"If {name_of(node)!r} hands on the number of rows", mixes=False)
+                raise NoProof(f"If {name_of(node)!r} returns the number of rows", mixes=False)
             if one.axis != other.axis or one.shape is None or other.shape is None:
                 why = f"If {name_of(node)!r} has branches that differ in their rows"
                 raise NoProof(why, mixes=False)
             if one.shape != other.shape and len(one.shape) != len(other.shape):
-                raise NoProof(f"If {name_of(node)!r} has branches of other shapes", mixes=False)
+                raise NoProof(f"If {name_of(node)!r} has branches of different ranks", mixes=False)
             pairs = list(zip(one.shape, other.shape, strict=True))
             if one.axis is not None and pairs[one.axis][0] != pairs[one.axis][1]:
-                raise NoProof(f"If {name_of(node)!r} has branches of other rows", mixes=False)
+                raise NoProof(
+                    f"If {name_of(node)!r} has branches with different numbers of rows", mixes=False
+                )
             outputs.append(Value(tuple(a if a == b else self._fresh() for a, b in pairs), one.axis))
         return outputs
 

@@ -57,7 +57,7 @@ def quantize(node: Node) -> list[Value]:
             node.unknown("has scales of an unknown or blocked shape")
         per_axis = not all(map(is_one, parameter.shape))
         if per_axis and node.axis(1, len(shape)) == axis:
-            node.mixes("has a scale for each place of the batch")
+            node.mixes("has a scale that differs along the batch axis")
     return [Value(shape, value.axis)]
 
 
@@ -67,7 +67,7 @@ def dropout(node: Node) -> list[Value]:
     if training is not None:
         node.constant(2)
         if training.content is None:
-            node.unknown("computes whether it trains")
+            node.unknown("computes its training mode")
         if any(training.content.flat):
             node.mixes("is in training mode and draws at random")
     node.constant(1)
@@ -132,7 +132,7 @@ def reduce(node: Node) -> list[Value]:
     if not axes:
         if node.attributes.get("noop_with_empty_axes", 0):
             return [Value(shape, value.axis)]
-        node.mixes("reduces all axes, the batch axis too")
+        node.mixes("reduces all axes, including the batch axis")
     return [_reduced(node, shape, axis, {node.place(each, len(shape)) for each in axes})]
 
 
@@ -186,9 +186,9 @@ def recurrent(node: Node) -> list[Value]:
         if value is None:
             continue
         if index == 6 and node.op != "LSTM":  # noqa: PLR2004  only an LSTM has a seventh input
-            node.unknown("has an input too many")
+            node.unknown("has too many inputs")
         if value.shape is None or value.axis != place or value.shape[place] != shape[1]:
-            node.mixes("begins with a state, or a length, that is not each row's own")
+            node.mixes("has initial states, or lengths, that are not each row's own")
     node.constant(7)
     directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
     hidden = node.attributes.get("hidden_size") or node.fresh()

@@ -31,14 +31,14 @@ def concat(node: Node) -> list[Value]:
     """Follow a Concat of rows along an axis that is not the batch axis."""
     values = [value for value in node.inputs if value is not None]
     if any(value.axis is None for value in values):
-        node.mixes("puts a constant beside rows")
+        node.mixes("joins a constant and rows")
     shapes = [value.shape or () for value in values]
     axis = values[0].axis
     if any(value.axis != axis for value in values) or len({len(shape) for shape in shapes}) > 1:
-        node.mixes("meets the batch axis of one operand with another axis of the other")
+        node.mixes("combines the batch axis of one operand with another axis of the other")
     along_axis = node.axis(1, len(shapes[0]))
     if along_axis == axis:
-        node.mixes("puts rows behind other rows")
+        node.mixes("joins batches along the batch axis")
     if axis is None or len({shape[axis] for shape in shapes}) > 1:
         node.unknown("has operands whose rows differ in length")
     lengths = [shape[along_axis] for shape in shapes]
@@ -62,10 +62,10 @@ def cut(node: Node) -> list[Value]:
     _, shape, axis = node.first()
     starts, ends = node.number(1, "starts"), node.number(2, "ends")
     if starts is None or ends is None:
-        node.unknown("names no part")
+        node.unknown("has no starts or no ends")
     axes = node.number(3, "axes") or list(range(len(starts)))
     steps = node.number(4, "steps") or [1] * len(starts)
-    made = list(shape)
+    lengths = list(shape)
     for start, end, along_axis, step in zip(starts, ends, axes, steps, strict=True):
         place = node.place(along_axis, len(shape))
         length = shape[place]
@@ -73,16 +73,16 @@ def cut(node: Node) -> list[Value]:
         if everything:
             continue
         if place == axis:
-            node.mixes("takes some of the rows alone")
+            node.mixes("takes only some of the rows")
         numbers = (start, end, step, length)
         whole = [int(number) for number in numbers if not isinstance(number, Size)]
         if any(map(is_of_rows, numbers)):
             node.mixes("takes a part that depends on the number of rows")
         if len(whole) == len(numbers) and whole[2] > 0:
-            made[place] = len(range(*slice(*whole[:3]).indices(whole[3])))
+            lengths[place] = len(range(*slice(*whole[:3]).indices(whole[3])))
         else:
-            made[place] = node.fresh()
-    return [Value(tuple(made), axis)]
+            lengths[place] = node.fresh()
+    return [Value(tuple(lengths), axis)]
 
 
 def _is_end(end: Any, length: Length) -> bool:
@@ -106,7 +106,7 @@ def gather(node: Node) -> list[Value]:
         node.mixes("looks up in all rows what each row names")
     node.constant(1)
     if data.axis == at:
-        node.mixes("takes some of the rows by their place")
+        node.mixes("takes some of the rows by their index")
     axis = data.axis if data.axis < at else data.axis - 1 + len(indices.shape)
     return [Value(shape, axis)]
 
@@ -117,11 +117,11 @@ def gather_elements(node: Node) -> list[Value]:
     if data is None or indices is None or data.shape is None or indices.shape is None:
         node.unknown("has an operand of an unknown shape")
     if data.axis is None or data.axis != indices.axis:
-        node.mixes("looks up in rows what is none of theirs")
+        node.mixes("has data and indices that are not of the same rows")
     if data.shape[data.axis] != indices.shape[data.axis]:
         node.unknown("has operands whose rows differ in length")
     if node.axis(0, len(data.shape)) == data.axis:
-        node.mixes("takes some of the rows by their place")
+        node.mixes("takes some of the rows by their index")
     return [Value(indices.shape, indices.axis)]
 
 
@@ -132,7 +132,7 @@ def gather_nd(node: Node) -> list[Value]:
         node.unknown("has an operand of an unknown shape")
     batches, depth = node.attributes.get("batch_dims", 0), indices.shape[-1]
     if not isinstance(depth, int) or indices.axis == len(indices.shape) - 1:
-        node.unknown("looks up places of an unknown depth")
+        node.unknown("looks up indices of an unknown depth")
     shape = indices.shape[:-1] + data.shape[batches + depth :]
     in_row = data.axis == indices.axis == 0 and batches > 0 and data.shape[0] == indices.shape[0]
     if not in_row and not (data.axis is None and not data.is_counted and batches == 0):
@@ -144,7 +144,7 @@ def tile(node: Node) -> list[Value]:
     """Follow a Tile that repeats other axes than the batch axis, or a constant for each row."""
     value, repeats = node.inputs[0], node.number(1, "repeats")
     if value is None or value.shape is None or repeats is None or len(repeats) != len(value.shape):
-        node.unknown("repeats what is not known, or how often")
+        node.unknown("repeats an unknown shape, or an unknown number of times")
     of_rows = [place for place, times in enumerate(repeats) if is_of_rows(times)]
     if value.axis is None and len(of_rows) == 1 and not value.is_counted:
         axis = of_rows[0]
@@ -152,8 +152,8 @@ def tile(node: Node) -> list[Value]:
         node.mixes("repeats the batch")
     else:
         axis = value.axis
-    made = [length * times for length, times in zip(value.shape, repeats, strict=True)]
-    return [Value(tuple(made), axis)]
+    lengths = [length * times for length, times in zip(value.shape, repeats, strict=True)]
+    return [Value(tuple(lengths), axis)]
 
 
 def pad(node: Node) -> list[Value]:
@@ -163,16 +163,16 @@ def pad(node: Node) -> list[Value]:
     pads = node.number(1, "pads")
     axes = node.number(3, "axes") or list(range(len(shape)))
     if pads is None or len(pads) != 2 * len(axes):
-        node.unknown("adds what is not known")
-    made = list(shape)
+        node.unknown("adds an unknown length")
+    lengths = list(shape)
     for place, *both in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         at = node.place(place, len(shape))
         if both == [0, 0]:
             continue
         if at == axis:
-            node.mixes("adds rows of its own")
-        made[at] = _added(node, made[at], both)
-    return [Value(tuple(made), axis)]
+            node.mixes("pads the batch axis")
+        lengths[at] = _added(node, lengths[at], both)
+    return [Value(tuple(lengths), axis)]
 
 
 def _added(node: Node, length: Length, both: Sequence[Length]) -> Length:
@@ -186,8 +186,8 @@ def one_hot(node: Node) -> list[Value]:
     node.constant()
     _, shape, axis = node.first()
     at = node.axis(-1, len(shape) + 1)
-    made = (*shape[:at], node.fresh(), *shape[at:])
-    return [Value(made, axis + (at <= axis))]
+    lengths = (*shape[:at], node.fresh(), *shape[at:])
+    return [Value(lengths, axis + (at <= axis))]
 
 
 def triangle(node: Node) -> list[Value]:
@@ -195,7 +195,7 @@ def triangle(node: Node) -> list[Value]:
     node.constant()
     value, shape, axis = node.first()
     if axis >= len(shape) - MATRIX:
-        node.mixes("keeps of each row what its place says")
+        node.mixes("keeps a part of each row by its index in the batch")
     return [Value(shape, value.axis)]
 
 
@@ -204,7 +204,7 @@ def reverse(node: Node) -> list[Value]:
     value, shape, axis = node.first()
     batch = node.place(node.attributes.get("batch_axis", 1), len(shape))
     if axis != batch:
-        node.mixes("turns the order of the rows around")
+        node.mixes("reverses the order of the rows")
     lengths = node.input(1)
     if lengths is None or lengths.axis != 0 or lengths.shape != (shape[axis],):
         node.mixes("has lengths that are not each row's own")

@@ -39,7 +39,7 @@ def reshape(node: Node) -> list[Value]:
     _, shape, axis = node.first()
     target = node.number(1, "shape")
     if target is None or node.attributes.get("allowzero", 0):
-        node.unknown("has no shape that is known")
+        node.unknown("has no known shape")
     resolved = []
     for place, length in enumerate(target):
         if not isinstance(length, Size) and length == 0:
@@ -81,7 +81,7 @@ def reshaped(node: Node, shape: Sequence[Length], axis: int, target: Sequence[Le
     block = divide(shape[axis], ALL_ROWS) * product(shape[axis + 1 :])
     ends = [n for n, length in enumerate(target) if length == -1 or is_of_rows(length)]
     if not ends:
-        node.mixes("leaves no axis to the rows")
+        node.mixes("leaves no axis for the rows")
     place, length = ends[0], target[ends[0]]
     lead = product(target[:place])
     if lead != before:
@@ -104,8 +104,8 @@ def reshaped(node: Node, shape: Sequence[Length], axis: int, target: Sequence[Le
         each = divide(block, product(rest))
     except UnfollowedError:
         if isinstance(block, int) and all(isinstance(other, int) for other in rest):
-            node.mixes("cuts rows in pieces of another length")
-        node.unknown("may cut rows in pieces of another length")
+            node.mixes("cuts rows into pieces of another length")
+        node.unknown("may cut rows into pieces of another length")
     return Value((*target[:place], each * ALL_ROWS, *rest), place)
 
 
@@ -115,10 +115,10 @@ def squeeze(node: Node) -> list[Value]:
     axes = node.number(1, "axes")
     if not axes:
         # Without axes, or with an empty list of them, all axes of length 1 are removed.
-        node.mixes("leaves out the batch axis where there is one row")
+        node.mixes("removes the batch axis if there is one row")
     removed = {node.place(each, len(shape)) for each in axes}
     if axis in removed:
-        node.mixes("leaves out the batch axis, so it takes one row alone")
+        node.mixes("removes the batch axis, so it takes only one row")
     kept = [i for i in range(len(shape)) if i not in removed]
     return [Value(tuple(shape[i] for i in kept), kept.index(axis))]
 
@@ -132,9 +132,9 @@ def unsqueeze(node: Node) -> list[Value]:
     rank = len(shape) + len(axes)
     new = {node.place(each, rank) for each in axes}
     lengths = iter(shape)
-    made = tuple(1 if i in new else next(lengths) for i in range(rank))
+    expanded = tuple(1 if i in new else next(lengths) for i in range(rank))
     old = [i for i in range(rank) if i not in new]
-    return [Value(made, old[axis])]
+    return [Value(expanded, old[axis])]
 
 
 def expand(node: Node) -> list[Value]:
@@ -142,7 +142,7 @@ def expand(node: Node) -> list[Value]:
     value = node.inputs[0]
     target = node.number(1, "shape")
     if value is None or target is None:
-        node.unknown("has no shape that is known")
+        node.unknown("has no known shape")
     return [_spread(node, value, target)]
 
 
@@ -180,5 +180,5 @@ def fill(node: Node) -> list[Value]:
     """Follow a ConstantOfShape that repeats its constant for each row."""
     target = node.number(0, "shape")
     if target is None:
-        node.unknown("has no shape that is known")
+        node.unknown("has no known shape")
     return [_spread(node, Value(()), target)]

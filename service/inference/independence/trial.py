@@ -126,16 +126,16 @@ def _answered(
         if len(rows) > 2:  # noqa: PLR2004  two rows to compare, and one to move
             break
     else:
-        raise Differs("no rows are known that it answers, so they cannot be tried together")
+        raise Differs("no rows are known that it answers, so none can be tried together")
     for row, answer in zip(rows, answers, strict=True):
         again = run(row)
         if any(not _equal(again[head], answer[head]) for head in answer):
-            raise Differs("the same row has another answer each time")
+            raise Differs("a row has another answer each time")
     for head, first in answers[0].items():
         if any(len(answer[head]) != 1 for answer in answers):
             raise Differs(f"head {head!r} does not have one answer for one row")
         if all(_equal(answer[head], first) for answer in answers[1:]):
-            raise Differs(f"head {head!r} has the same answer to all rows that were tried")
+            raise Differs(f"head {head!r} has the same answer for all rows that were tried")
     return rows, answers
 
 
@@ -196,7 +196,7 @@ def _compare(
         scale = _scale(np.concatenate([answer[head] for answer in answers]))
         for place, row in places:
             if not _same(array[place : place + 1], answers[row][head], scale):
-                raise Differs(f"head {head!r} answers a row otherwise {how} than alone")
+                raise Differs(f"head {head!r} answers a row differently {how} than alone")
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -206,7 +206,7 @@ class Node:
         for index in indices or range(1, len(self.inputs)):
             value = self.input(index)
             if value is not None and (value.axis is not None or value.is_counted):
-                self.mixes("takes an operand for all rows from the rows themselves")
+                self.mixes("has an operand for all rows that depends on the rows")
 
     def number(self, index: int, name: str) -> list[Length] | None:
         """Return the numbers of a constant input, or of the attribute in older operator sets.
@@ -240,7 +240,7 @@ class Node:
     def place(self, axis: Any, rank: int) -> int:
         """Return an axis of a tensor with `rank` axes, counted from the front."""
         if isinstance(axis, Size) or not -rank <= axis < rank:
-            self.unknown(f"names an axis {axis} of {rank}")
+            self.unknown(f"names axis {axis} of a tensor with {rank} axes")
         return int(axis) % rank
 
 
@@ -276,7 +276,7 @@ def broadcast(node: Node, values: Sequence[Value]) -> Value:
         rank - len(value.shape or ()) + value.axis for value in values if value.axis is not None
     }
     if len(places) > 1:
-        node.mixes("meets the batch axis of one operand with another axis of the other")
+        node.mixes("combines the batch axis of one operand with another axis of the other")
     aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes if shape is not None]
     for place in places:
         lengths = {
@@ -289,9 +289,9 @@ def broadcast(node: Node, values: Sequence[Value]) -> Value:
             for shape, value in zip(aligned, values, strict=True)
             if value.axis is None
         ):
-            node.mixes("has an operand with a value of its own for each place of the batch")
-    made = tuple(_common(node, lengths) for lengths in zip(*aligned, strict=True))
-    return Value(made, min(places, default=None))
+            node.mixes("has an operand that differs along the batch axis")
+    common = tuple(_common(node, lengths) for lengths in zip(*aligned, strict=True))
+    return Value(common, min(places, default=None))
 
 
 def _common(node: Node, lengths: Iterable[Length]) -> Length:
@@ -320,4 +320,4 @@ def with_lengths(shape: Sequence[Length], axis: int, *lengths: Length) -> tuple[
 def first_axis(node: Node, axis: int) -> None:
     """Check that the rows lie along the first axis, which an operator takes as the batch axis."""
     if axis != 0:
-        node.mixes(f"takes axis {axis}, the batch axis, for another one")
+        node.mixes(f"takes axis 0 as the batch axis, which is axis {axis}")

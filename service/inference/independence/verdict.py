@@ -63,6 +63,6 @@ def _try_rows(
     try:
         tried = trial.attempt(predict, signature, golden_arrays())
     except (KeyError, TypeError, ValueError, UndeclaredAnswer, trial.Differs) as error:
-        return Batching("joint", "trial", f"{refusal}; tried, {error}"), []
+        return Batching("joint", "trial", f"{refusal}; in a trial, {error}"), []
     reason = f"rows had the same answers alone, together and beside extreme ones; {refusal}"
     return Batching("rows", "trial", reason), [tried]

@@ -96,7 +96,7 @@ def test_only_so_many_sets_are_remembered():
     for heads in range(5 * REMEMBERED):
         kept.find(heads)
 
-    assert len(kept._asked) <= REMEMBERED + 1
+    assert len(kept._counts) <= REMEMBERED + 1
     assert kept.find("often") == "cut often"
 
 

@@ -127,7 +127,7 @@ def test_an_end_past_every_batch_takes_all_rows(end, whole):
     if whole:
         assert prove(graph) == 1
     else:
-        assert refusal(graph) == ("Slice 'y' takes some of the rows alone", True)
+        assert refusal(graph) == ("Slice 'y' takes only some of the rows", True)
 
 
 def test_a_cut_that_answers_otherwise_than_its_trial_is_not_used(monkeypatch):

@@ -75,7 +75,7 @@ def test_rows_that_meet_where_nobody_follows_them_are_found(inside):
     verdict = batching(looped(*inside, constants={"little": np.float32(1e-6)}))
 
     assert (verdict.mode, verdict.evidence) == ("joint", "trial")
-    assert "; tried, head 'y' answers a row otherwise " in verdict.reason
+    assert "; in a trial, head 'y' answers a row differently " in verdict.reason
 
 
 def test_what_mixes_in_a_branch_needs_no_trial():
@@ -104,7 +104,7 @@ def test_a_trial_that_could_not_tell_proves_nothing():
     two.graph.output.add().CopyFrom(helper.make_tensor_value_info("z", F, ["k", 4]))
 
     assert batching(same).mode == "joint"
-    assert "has the same answer to all rows that were tried" in batching(same).reason
+    assert "has the same answer for all rows that were tried" in batching(same).reason
     assert batching(two).mode == "joint"
     assert "first axes have different names ('n', 'k')" in batching(two).reason
 
