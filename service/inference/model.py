@@ -101,7 +101,7 @@ class Model(Runner):
                     raise
                 evidence, why = "trial", str(error)
         if text is not None:
-            message = f"its signature is of rows, and its graph takes none: {why}"
+            message = f"its signature is for rows, and its graph takes none: {why}"
             raise ModelRefused(message)
         model = cls._make(session, graph, weights, None, why)
         model.batching = model.established = Batching("tensor", evidence, why)

@@ -73,7 +73,7 @@ def content(path: Path) -> bytes:
         if stat.S_ISDIR(seen.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(seen.st_mode):
-            raise ModelRefused("it is no file: expected one, received a pipe or a device")
+            raise ModelRefused("it is not a file: expected one, received a pipe or a device")
         if seen.st_size > MAX_FILE:
             message = (
                 f"it has {seen.st_size} bytes, and an ONNX file at most {MAX_FILE}: "
@@ -123,7 +123,7 @@ def _weights(tensor: onnx.TensorProto, home: Path) -> Weights:
     except OSError as error:
         raise ModelRefused(f"{where}, which cannot be read: {error.strerror}") from error
     except (KeyError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError
-        raise ModelRefused(f"{where}, which says no place in a file: {error!r}") from error
+        raise ModelRefused(f"{where}, which names no place in a file: {error!r}") from error
     if size < 0:
         raise ModelRefused(f"{where}, which is no file")
     if min(offset, length) < 0 or offset + length > size:

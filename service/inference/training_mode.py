@@ -51,7 +51,7 @@ def separate(graph: onnx.ModelProto) -> bool:
         for place in (_MEAN, _VARIANCE):
             constant = constants.get(node.input[place])
             if constant is None:
-                raise _refusal(node, f"its statistics {node.input[place]!r} are no constants")
+                raise _refusal(node, f"its statistics {node.input[place]!r} are not constants")
             own = graph.graph.initializer.add()
             own.CopyFrom(constant)
             own.name = node.input[place] = f"{constant.name}/triceps/{number}/{place}"

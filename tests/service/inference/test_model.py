@@ -248,7 +248,7 @@ _DTYPES = (
                 small.model([node("Relu", ["x"], ["y"])], [("x", F, [3, 2])], [("y", F, [3, 2])]),
                 Signature({"x": small.entry("x", (2,))}, {}),
             ),
-            "its signature is of rows, and its graph takes none: the first axis of input 'x' is 3",
+            "its signature is for rows, and its graph takes none: the first axis of input 'x' is 3",
             id="a signature of rows for a fixed batch of three",
         ),
     ],

@@ -66,7 +66,7 @@ def _socket(path):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        pytest.param(os.mkfifo, "it is no file: expected one, received a pipe", id="a pipe"),
+        pytest.param(os.mkfifo, "it is not a file: expected one, received a pipe", id="a pipe"),
         pytest.param(_socket, "it cannot be read: No such device or address", id="a socket"),
         pytest.param(Path.mkdir, "it cannot be read: Is a directory", id="a folder"),
         pytest.param(
@@ -99,7 +99,7 @@ def test_what_stands_in_place_of_a_file_is_refused(models, monkeypatch, make, re
 
 def test_a_device_that_is_named_itself_is_refused():
     """It is no repository, whose links would be looked at, and is no file either."""
-    with pytest.raises(ModelRefused, match="it is no file: expected one, received a pipe or a dev"):
+    with pytest.raises(ModelRefused, match="it is not a file: expected one, received a pipe or a"):
         Model.load(Path("/dev/zero"))
 
 
@@ -251,9 +251,9 @@ def _without_place(path):
             f"'w.bin', bytes 0 to {2**62}, and that has 8",
             id="longer than it is",
         ),
-        pytest.param(_without_place, "'w.bin', which says no place in a file", id="no number"),
+        pytest.param(_without_place, "'w.bin', which names no place in a file", id="no number"),
         pytest.param(
-            lambda path: _external(path, "a\0b"), "which says no place in a file", id="no path"
+            lambda path: _external(path, "a\0b"), "which names no place in a file", id="no path"
         ),
     ],
 )
@@ -521,7 +521,7 @@ def test_a_service_outlives_whatever_is_laid_before_it(models):
         )
         for name in ("large", "spread"):
             assert "memory" in server.get(f"/models/{name}")[1]["error"]
-        assert "it is no file" in server.get("/models/pipe")[1]["error"]
+        assert "it is not a file" in server.get("/models/pipe")[1]["error"]
         assert server.workers() == workers
         code, _, _, err = server.end()
     assert code == 0, err
