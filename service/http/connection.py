@@ -92,7 +92,8 @@ class Connection(asyncio.Protocol):
         self._block: tuple[bytes, int] = b"", 0
         # Bytes that are received and not parsed yet: the requests before have to be answered first.
         self._unparsed = b""
-        self._waiting: deque[Request] = deque()
+        self.waiting: deque[Request] = deque()
+        """The requests that have arrived, and wait for the answers to those before them."""
         # Whether a request is being answered, or the next one is about to be.
         self._answering = False
         # Bytes of bodies whose requests are not answered yet.
@@ -135,9 +136,9 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._release(self._held)
         self._connections.unread.forget(self)
-        for request in self._waiting:
+        for request in self.waiting:
             self._handler.count_unanswered(request.target, GONE)
-        self._waiting.clear()
+        self.waiting.clear()
         self._unparsed = b""
         self._connections.open.discard(self)
         self._on_closed()
@@ -297,7 +298,7 @@ class Connection(asyncio.Protocol):
             return
         keeps = request.keep_alive and not connections.draining
         if ended is not None:
-            keeps = keeps and bool(self._waiting or self._unparsed or self._refusal)
+            keeps = keeps and bool(self.waiting or self._unparsed or self._refusal)
         keep_alive = response.KEEP_ALIVE[request.version] if keeps else response.CLOSE
         lines += connections.date + keep_alive
         size = len(content) if length is None else length
@@ -311,7 +312,7 @@ class Connection(asyncio.Protocol):
             self._since = connections.now
             if not keeps:
                 self._close(transport)
-            elif self._waiting or self._unparsed or self._paused:
+            elif self.waiting or self._unparsed or self._paused:
                 connections.loop.call_soon(self._go_on)
             else:
                 self._answering = False
@@ -378,8 +379,8 @@ class Connection(asyncio.Protocol):
     def _enqueue(self, request: Request) -> None:
         """Have a request answered, after those before it."""
         if self._answering:
-            self._waiting.append(request)
-            if len(self._waiting) == MAX_AHEAD:
+            self.waiting.append(request)
+            if len(self.waiting) == MAX_AHEAD:
                 self._control_reading()
             return
         self._answering = True
@@ -402,13 +403,13 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self._parked = True
             return
-        while self._unparsed and not self._waiting and not self._parser.stopped:
+        while self._unparsed and not self.waiting and not self._parser.stopped:
             size = max(PIECE, self._parser.missing)
             piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
             self._parser.feed(piece)
         self._answering = False
-        if self._waiting:
-            self._enqueue(self._waiting.popleft())
+        if self.waiting:
+            self._enqueue(self.waiting.popleft())
         elif self._refusal:
             self._send_refusal(transport)
         elif self._half_close is not None:
@@ -422,7 +423,7 @@ class Connection(asyncio.Protocol):
             return
         # After a refusal, bytes are read and dropped.
         reads = self._parser.stopped or not (
-            self._paused or self._unparsed or len(self._waiting) >= MAX_AHEAD
+            self._paused or self._unparsed or len(self.waiting) >= MAX_AHEAD
         )
         if reads is not self._reading:
             self._reading = reads

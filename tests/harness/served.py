@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvloop
@@ -18,6 +18,11 @@ from service import settings as all_settings
 from service.app import create_app
 from service.http.connection import Connection
 from service.server.front import Front
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.http.timeouts import Timeouts
 
 RIGHT = {"insurance": {"age": 47, "bmi": 20}, "fruit": [1, 2.5], "digit": [1, 2, 3, 4]}
 BODY = json.dumps({"instances": [RIGHT]}).encode()
@@ -90,6 +95,22 @@ class Served:
                 sock.sendall(request)
                 answers += sock.recv(65536)
         return answers
+
+    def half(self, size: int) -> socket.socket:
+        """Open a connection that has sent all but the last byte of a body of `size` bytes."""
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        sock.sendall(post(b" " * size)[:-1])
+        return sock
+
+    @contextlib.contextmanager
+    def within(self, timeouts: Timeouts) -> Iterator[None]:
+        """Serve connections within other timeouts during the block."""
+        connections = self.front.connections
+        usual, connections.timeouts = connections.timeouts, timeouts
+        try:
+            yield
+        finally:
+            connections.timeouts = usual
 
     def raw(self, *pieces: bytes, pause: float = 0.0) -> bytes:
         """All that comes back for bytes sent as they are."""

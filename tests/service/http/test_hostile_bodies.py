@@ -571,11 +571,9 @@ HALVES = {
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_half_requests_are_given_up(served, half, monkeypatch):
+def test_half_requests_are_given_up(served, half):
     """With a 408, for who has begun to ask."""
-    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(request=0.5, idle=0.5))
-
-    with bounded(served, memory=50):
+    with served.within(Timeouts(request=0.5, idle=0.5)), bounded(served, memory=50):
         answer = send(served, HALVES[half])
 
     if HALVES[half]:
@@ -585,11 +583,9 @@ def test_half_requests_are_given_up(served, half, monkeypatch):
 
 
 @pytest.mark.parametrize("request_", [post(BODY), CHUNKED + b"1\r\n \r\n" * 50])
-def test_slow_senders_are_given_up(served, request_, monkeypatch):
+def test_slow_senders_are_given_up(served, request_):
     """A byte now and then does not make a request younger; nor does it hold anybody up."""
-    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(request=0.5))
-
-    with bounded(served, memory=50):
+    with served.within(Timeouts(request=0.5)), bounded(served, memory=50):
         answer = send(served, *(bytes([byte]) for byte in request_), pause=0.03)
 
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")

@@ -19,6 +19,9 @@ from service.http.timeouts import Timeouts
 from service.inference.model import Model
 from tests.harness import small
 from tests.harness.served import BODY, JSON, LAST, RIGHT, Served, post
+from tests.harness.waiting import until
+
+LIMIT = 100_000
 
 
 @pytest.fixture(
@@ -30,7 +33,7 @@ def _served(request, tmp_path_factory):
     for name, content in small.every().items():
         small.put(models, name, 1, content)
         (models / name / "settings.toml").write_text(request.param)
-    served = Served(models, default_model="three", max_body=100_000)
+    served = Served(models, default_model="three", max_body=LIMIT, max_in_flight=LIMIT)
     yield served
     served.stop()
 
@@ -295,12 +298,11 @@ def test_slow_senders_hold_nobody_up(served):
             assert time.monotonic() - started < 5
 
 
-def test_quiet_connections_are_closed(served, monkeypatch):
+def test_quiet_connections_are_closed(served):
     """A request that never ends gets a 408; an idle connection just ends."""
-    monkeypatch.setattr(served.front.connections, "timeouts", Timeouts(request=0.5, idle=0.5))
-
-    half = served.raw(post(BODY)[:-10])
-    idle = served.raw(post(BODY))
+    with served.within(Timeouts(request=0.5, idle=0.5)):
+        half = served.raw(post(BODY)[:-10])
+        idle = served.raw(post(BODY))
 
     assert half.startswith(b"HTTP/1.1 408 ")
     assert b"within 0.5 s" in half
@@ -512,11 +514,12 @@ def test_only_so_many_heads_are_known(served):
     assert len(served.front.connections.header_cache) == 6
 
 
-def test_a_known_head_brings_no_more_than_there_is_room_for(served, monkeypatch):
+def test_a_known_head_brings_no_more_than_there_is_room_for(served):
     """It is refused as any other."""
     served.front.connections.header_cache.clear()
     served.turns(post(BODY))
     assert served.front.connections.header_cache
-    monkeypatch.setattr(served.front.connections.bodies, "limit", 10)
+    with served.half(LIMIT):
+        until(lambda: served.front.connections.bodies.held == LIMIT - 1)
 
-    assert served.raw(post(BODY)).startswith(b"HTTP/1.1 429 ")
+        assert served.raw(post(BODY)).startswith(b"HTTP/1.1 429 ")

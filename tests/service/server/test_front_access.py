@@ -13,7 +13,9 @@ from service.http.timeouts import Timeouts
 from service.inference.lane import Lane
 from tests.harness import small, tokens
 from tests.harness.served import BODY, JSON, Served, post
+from tests.harness.waiting import until
 
+LIMIT = 100_000
 ORIGIN = "https://app.example.com"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -63,7 +65,7 @@ def _open(tmp_path_factory):
     """The same model for everybody, within small limits."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "three", 1, small.three())
-    served = Served(models, max_body=100_000)
+    served = Served(models, max_body=LIMIT, max_in_flight=LIMIT)
     yield served
     served.stop()
 
@@ -292,11 +294,10 @@ NAMED = b"X-Request-ID: mine-3"
         pytest.param(post(BODY, NAMED) + b"nonsense\r\n\r\n", 400, False, id="nonsense after it"),
     ],
 )
-def test_what_is_no_whole_request_has_a_name_too(open_, monkeypatch, request_, status, named):
+def test_what_is_no_whole_request_has_a_name_too(open_, request_, status, named):
     """Its own, as far as that has come; and never that of the request before."""
-    monkeypatch.setattr(open_.front.connections, "timeouts", Timeouts(request=0.3))
-
-    answer = open_.raw(request_).rpartition(b"HTTP/1.1 ")[2]
+    with open_.within(Timeouts(request=0.3)):
+        answer = open_.raw(request_).rpartition(b"HTTP/1.1 ")[2]
 
     assert answer.startswith(b"%d " % status)
     (name,) = re.findall(rb"\r\nx-request-id: (.*?)\r\n", answer)
@@ -304,11 +305,11 @@ def test_what_is_no_whole_request_has_a_name_too(open_, monkeypatch, request_, s
     assert named or MADE.fullmatch(name.decode())
 
 
-def test_too_much_in_flight_has_a_name_too(open_, monkeypatch):
+def test_too_much_in_flight_has_a_name_too(open_):
     """And when to come again."""
-    monkeypatch.setattr(open_.front.connections.bodies, "limit", 10)
-
-    status, headers, _ = open_.ask("POST", "/predict", BODY, {**JSON, "X-Request-ID": "mine-4"})
+    with open_.half(LIMIT):
+        until(lambda: open_.front.connections.bodies.held == LIMIT - 1)
+        status, headers, _ = open_.ask("POST", "/predict", BODY, {**JSON, "X-Request-ID": "mine-4"})
 
     assert (status, headers["retry-after"], headers["x-request-id"]) == (429, "1", "mine-4")
 
@@ -375,9 +376,8 @@ def test_by_default_no_page_reads_anything(open_):
     assert headers["vary"] == "Accept-Encoding"
 
 
-def test_a_token_that_is_taken_back_opens_no_more(tmp_path, monkeypatch):
+def test_a_token_that_is_taken_back_opens_no_more(tmp_path):
     """On a connection that is open, too."""
-    monkeypatch.setattr("service.host.watched.LOOK_SECONDS", 0.0)
     small.put(tmp_path / "models", "three", 1, small.three())
     file = tokens.put(tmp_path)
     served = Served(tmp_path / "models", tokens_file=file)
@@ -385,6 +385,7 @@ def test_a_token_that_is_taken_back_opens_no_more(tmp_path, monkeypatch):
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)) as c:
         for text in (file.read_text(), "count = 0\n"):
             file.write_text(text)
+            served.front.access.look_again()
             c.request("POST", "/predict", BODY, {**JSON, **tokens.header("predict")})
             with c.getresponse() as answer:
                 answer.read()

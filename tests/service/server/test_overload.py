@@ -352,13 +352,6 @@ def test_a_time_that_is_none_is_refused(served, seconds):
     )
 
 
-def _half(served: Served, size: int) -> socket.socket:
-    """Somebody who has sent nearly all of a body."""
-    sock = socket.create_connection(("127.0.0.1", served.port), timeout=5)
-    sock.sendall(post(b" " * size)[:-1])
-    return sock
-
-
 def _until(true: Any) -> None:
     deadline = time.monotonic() + 10
     while not true():
@@ -369,7 +362,7 @@ def _until(true: Any) -> None:
 def test_bodies_in_flight_have_a_bound(served):
     """Announced or not, what is over it is refused; and taken once there is room again."""
     large = b" " * 500_000
-    with contextlib.closing(_half(served, 900_000)), contextlib.closing(_half(served, 300_000)):
+    with served.half(900_000), served.half(300_000):
         _until(lambda: served.front.connections.bodies.held == 1_199_998)
         announced = served.raw(post(large)[:200])
         chunks = b"Transfer-Encoding: chunked\r\n\r\n" + b"7a120\r\n" + large + b"\r\n0\r\n\r\n"
