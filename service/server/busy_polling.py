@@ -28,10 +28,13 @@ class BusyPolling:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Keep `loop` polling where that is worth it."""
         self._loop = loop
+        self.seconds = SECONDS
+        """The time that a request may come after an answer, and that polling goes on for."""
+        self.awake = False
+        """Whether the event loop polls now."""
         self._caller: object = None
         self._streak = 0
         self._answered = 0.0
-        self._awake = False
 
     def asked(self, caller: object, now: float) -> None:
         """Note a request.
@@ -40,7 +43,7 @@ class BusyPolling:
             caller: the connection of the request.
             now: the time of its arrival, by `perf_counter`.
         """
-        if caller is self._caller and now - self._answered < SECONDS:
+        if caller is self._caller and now - self._answered < self.seconds:
             self._streak += 1
         else:
             self._caller = caller
@@ -49,13 +52,13 @@ class BusyPolling:
     def answered(self, now: float) -> None:
         """Note an answer, and poll for the next request if the streak is long enough."""
         self._answered = now
-        if self._streak >= STREAK and not self._awake:
-            self._awake = True
+        if self._streak >= STREAK and not self.awake:
+            self.awake = True
             self._loop.call_soon(self._look)
 
     def _look(self) -> None:
         """Schedule itself again: between two calls, the loop polls its sockets without sleeping."""
-        if self._streak and perf_counter() - self._answered < SECONDS:
+        if self._streak and perf_counter() - self._answered < self.seconds:
             self._loop.call_soon(self._look)
         else:
-            self._awake = False
+            self.awake = False

@@ -10,6 +10,7 @@ not notice either, since requests for other models and for pages are answered as
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,11 +21,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The longest time for a queue without a turn while its model is idle; a few milliseconds are usual.
-IDLE_SECONDS = 10.0
-# The same while its model runs: this long or, if that is longer, this many of its usual runs.
-RUNNING_SECONDS = 60.0
-USUAL_RUNS = 10
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The longest times for a queue without a turn."""
+
+    idle: float = 10.0
+    """The seconds while its model is idle; a few milliseconds are usual."""
+    running: float = 60.0
+    """The seconds while its model runs."""
+    usual_runs: int = 10
+    """The number of its model's usual runs, if they take longer than that."""
+
+    def of(self, lane: Lane) -> float:
+        """Return the longest time, in seconds, that a queue of a model may have no turn."""
+        others = sum(queue.busy for queue in lane.queues.values())
+        least = self.running if lane.running else self.idle
+        return max(least, self.usual_runs * lane.seconds * others)
 
 
 class Watchdog:
@@ -33,6 +46,7 @@ class Watchdog:
     def __init__(self, batcher: Batcher) -> None:
         """Watch the queues that `batcher` runs."""
         self._batcher = batcher
+        self.bounds = Bounds()
         self._stalled: dict[str, float] = {}
 
     def look(self, lanes: Iterable[tuple[Lane, str]], now: float) -> dict[str, float]:
@@ -51,7 +65,7 @@ class Watchdog:
             waits[name] = max(waits.get(name, 0.0), lane.wait, age)
             if age > 0:
                 self._batcher.drop_unwanted(lane)
-            if age > _bound(lane):
+            if age > self.bounds.of(lane):
                 stalled[name] = age
                 self._batcher.nudge(lane)
         for name in stalled.keys() - self._stalled.keys():
@@ -82,10 +96,3 @@ def _age(lane: Lane, now: float) -> float:
         else:
             longest = max(longest, now - queue.since)
     return longest
-
-
-def _bound(lane: Lane) -> float:
-    """Return the longest time, in seconds, that a queue of a model may have no turn."""
-    others = sum(queue.busy for queue in lane.queues.values())
-    least = RUNNING_SECONDS if lane.running else IDLE_SECONDS
-    return max(least, USUAL_RUNS * lane.seconds * others)

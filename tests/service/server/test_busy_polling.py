@@ -109,33 +109,25 @@ def test_a_second_caller_ends_the_wait(loop, clock):
     assert not loop.soon
 
 
-def test_who_is_waited_for_awake_holds_up_nobody(tmp_path, monkeypatch):
+def test_who_is_waited_for_awake_holds_up_nobody(tmp_path):
     """The loop that looks for one caller looks for all, and threads get on as well."""
     small.put(tmp_path, "three", 1, small.three())
     served = Served(tmp_path, watch=0)
-    monkeypatch.setattr(busy_polling, "SECONDS", 60.0)
-    looks: list[int] = []
-    look = served.front.executor.busy_polling._look
-
-    def note() -> None:
-        looks.append(1)
-        look()
-
-    monkeypatch.setattr(served.front.executor.busy_polling, "_look", note)
+    polling = served.front.executor.busy_polling
+    polling.seconds = 60.0
     try:
         with socket.create_connection(("127.0.0.1", served.port), timeout=10) as lone:
             for _ in range(2 * STREAK):
                 lone.sendall(post(BODY, path=b"/models/three/predict"))
                 assert lone.recv(65536).startswith(b"HTTP/1.1 200 ")
-            assert served.front.executor.busy_polling._awake
+            assert polling.awake
             for path in ("/livez", "/models"):
-                before = len(looks)
                 started = time.perf_counter()
                 assert served.ask("GET", path)[0] == 200
                 assert time.perf_counter() - started < 2
-                assert len(looks) > before
+                assert polling.awake
             assert served.ask("POST", "/models/three/predict", BODY, JSON)[0] == 200
             served.ask("GET", "/livez")
-            assert not served.front.executor.busy_polling._awake
+            assert not polling.awake
     finally:
         served.stop()

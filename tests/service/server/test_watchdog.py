@@ -14,8 +14,7 @@ import pytest
 
 from service.inference.lane import Lane, Queue
 from service.inference.model import Model
-from service.server import watchdog
-from service.server.watchdog import IDLE_SECONDS, RUNNING_SECONDS, USUAL_RUNS, Watchdog
+from service.server.watchdog import Bounds, Watchdog
 from tests.harness import small
 from tests.harness.exposition import samples
 from tests.harness.served import BODY, JSON, Served, post
@@ -49,9 +48,9 @@ def _lane() -> Lane:
 @pytest.mark.parametrize(
     ("running", "usual", "bound"),
     [
-        pytest.param(False, 0.0, IDLE_SECONDS, id="idle"),
-        pytest.param(True, 0.01, RUNNING_SECONDS, id="running"),
-        pytest.param(True, 30.0, 30.0 * USUAL_RUNS, id="running a slow model"),
+        pytest.param(False, 0.0, Bounds().idle, id="idle"),
+        pytest.param(True, 0.01, Bounds().running, id="running"),
+        pytest.param(True, 30.0, 30.0 * Bounds().usual_runs, id="running a slow model"),
     ],
 )
 def test_a_queue_without_a_turn_is_noticed_once_it_is_over_its_bound(
@@ -98,8 +97,8 @@ def _hung(tmp_path, monkeypatch):
     small.put(tmp_path, "three", 1, small.three())
     small.put(tmp_path, "other", 1, small.three(2.0))
     told = threading.Event()
-    monkeypatch.setattr(watchdog, "RUNNING_SECONDS", 0.5)
     served = Served(tmp_path, default_model="three", watch=0)
+    served.front.watchdog.bounds = Bounds(running=0.5, usual_runs=0)
     route = served.front.table.routes[b"/models/three/predict"]
     predict = Model.predict
 
@@ -110,8 +109,6 @@ def _hung(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Model, "predict", wait)
     route.lane.seconds = 1.0
-    monkeypatch.setattr(Lane, "note_run", lambda *_: None)
-    monkeypatch.setattr(watchdog, "USUAL_RUNS", 0)
     yield served, told
     told.set()
     served.stop()
