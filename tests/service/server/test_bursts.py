@@ -30,16 +30,17 @@ def _models(tmp_path):
 
 @contextlib.contextmanager
 def serving(models, *, limit=0):
-    """A service of two workers; it may open `limit` descriptors a process."""
+    """Yield a service of two workers; each process may open `limit` descriptors (0: no limit)."""
     with Server("--models", models, "--workers", 2, folder=models, files=limit) as server:
         server.until_alive()
         yield server
 
 
 def burst(port, count, *, stopped=()):
-    """Connect so many at once, ask on each, and read all answers.
+    """Open `count` connections at once, ask on each, and return the starts of all answers.
 
-    The processes that are `stopped` go on only when all have connected, so that nobody is faster.
+    The `stopped` processes go on only once all clients have connected, so that none is answered
+    early.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 500)), hard))
@@ -75,30 +76,30 @@ def burst(port, count, *, stopped=()):
 
 
 def test_every_connection_of_a_burst_is_answered(models):
-    """What workers have no room for yet waits in the kernel's backlog."""
+    """Connections that workers have no room for yet wait in the kernel's backlog."""
     with serving(models) as server:
         answers = burst(server.port, 2000, stopped=server.workers())
-        code, _, _, said = server.end()
+        code, _, _, log = server.end()
 
     assert answers == [b"HTTP/1.1 200 OK"] * 2000
     assert code == 0
-    assert "error" not in said
+    assert "error" not in log
 
 
 def test_at_the_limit_of_descriptors_connections_wait(models):
-    """None is closed, nothing is logged for each, and afterwards there is room again."""
+    """No connection is closed, nothing is logged for each, and afterwards there is room again."""
     with serving(models, limit=80) as server:
         first = burst(server.port, 200)
         second = burst(server.port, 200)
-        code, _, _, said = server.end()
+        code, _, _, log = server.end()
 
     assert first == second == [b"HTTP/1.1 200 OK"] * 200
     assert code == 0
-    assert "Traceback" not in said
+    assert "Traceback" not in log
 
 
-def test_who_stays_connected_at_the_limit_is_answered_on_and_makes_room(models):
-    """Idle connections fill both workers; one that closes lets the next one in."""
+def test_a_connection_at_the_limit_is_answered_and_makes_room_when_it_closes(models):
+    """Idle connections fill both workers; when they close, new ones are accepted."""
     with serving(models, limit=80) as server, contextlib.ExitStack() as stack:
         kept = [
             stack.enter_context(
@@ -115,7 +116,7 @@ def test_who_stays_connected_at_the_limit_is_answered_on_and_makes_room(models):
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(models):
-    """Many systems have 1,024 as the one, and half a million as the other."""
+    """Many systems have a soft limit of 1,024 and a hard limit of half a million."""
     with serving(models) as server:
         for process in (server.process.pid, *server.workers()):
             lines = Path(f"/proc/{process}/limits").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A lone caller who asks again at once is waited for awake; nobody else is."""
+"""The loop polls for a lone client that asks again at once, and for no other."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class Loop:
-    """An event loop whose next round is run by hand."""
+    """An event loop whose rounds the test runs by hand."""
 
     def __init__(self) -> None:
         self.soon: list[Callable[[], Any]] = []
 
     def call_soon(self, callback: Callable[[], Any]) -> None:
-        """Note what is to be called."""
+        """Note a callback."""
         self.soon.append(callback)
 
     def round(self) -> None:
-        """Call what has been noted."""
+        """Call the noted callbacks."""
         soon, self.soon = self.soon, []
         for callback in soon:
             callback()
@@ -36,28 +36,28 @@ class Loop:
 
 @pytest.fixture
 def loop():
-    """A loop that nothing is to be called in yet."""
+    """Return a loop that has nothing to call yet."""
     return Loop()
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time, in a list of one."""
+    """Return the time, in a list of one, so that a test can change it."""
     now = [100.0]
     monkeypatch.setattr(busy_polling, "perf_counter", lambda: now[0])
     return now
 
 
 def ask(kept: BusyPolling, clock: list[float], *callers: str, gap: float = SECONDS / 2) -> None:
-    """Have each ask so long after the answer before, and answer at once."""
+    """Let each caller ask `gap` seconds after the previous answer, and answer at once."""
     for caller in callers:
         clock[0] += gap
         kept.asked(caller, clock[0])
         kept.answered(clock[0])
 
 
-def test_one_who_asks_again_at_once_is_waited_for_awake(loop, clock):
-    """Round after round, until it has not come for so long."""
+def test_a_client_that_asks_again_at_once_is_polled_for(loop, clock):
+    """The loop polls round after round, until no request has come for `SECONDS`."""
     kept = BusyPolling(loop)
 
     ask(kept, clock, *["a"] * STREAK)
@@ -74,7 +74,7 @@ def test_one_who_asks_again_at_once_is_waited_for_awake(loop, clock):
 
 
 def test_each_answer_starts_the_wait_anew(loop, clock):
-    """And one look at a time is enough."""
+    """Only one look is scheduled at a time."""
     kept = BusyPolling(loop)
     ask(kept, clock, *["a"] * (STREAK + 1))
 
@@ -91,15 +91,15 @@ def test_each_answer_starts_the_wait_anew(loop, clock):
         pytest.param(["a"] * STREAK * 3, SECONDS * 2, id="now and then"),
     ],
 )
-def test_others_are_waited_for_asleep(loop, clock, callers, gap):
-    """Looking for their next request would save nothing."""
+def test_other_clients_are_not_polled_for(loop, clock, callers, gap):
+    """Polling for their next request would save nothing."""
     ask(BusyPolling(loop), clock, *callers, gap=gap)
 
     assert not loop.soon
 
 
-def test_a_second_caller_ends_the_wait(loop, clock):
-    """What was worth it for one is not for two."""
+def test_a_second_client_ends_the_polling(loop, clock):
+    """Polling that pays for one client does not pay for two."""
     kept = BusyPolling(loop)
     ask(kept, clock, *["a"] * (STREAK + 1))
 
@@ -109,8 +109,8 @@ def test_a_second_caller_ends_the_wait(loop, clock):
     assert not loop.soon
 
 
-def test_who_is_waited_for_awake_holds_up_nobody(tmp_path):
-    """The loop that looks for one caller looks for all, and threads get on as well."""
+def test_busy_polling_delays_no_other_client(tmp_path):
+    """A loop that polls for one client serves all others and its threads as well."""
     small.put(tmp_path, "three", 1, small.three())
     served = Served(tmp_path, watch=0)
     polling = served.front.executor.busy_polling

@@ -1,4 +1,4 @@
-"""A service that is told to end: not ready at once, answering on, and then gone; nobody is lost."""
+"""A service that stops: not ready at once, answering during the grace, losing no request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BODY = json.dumps({"instances": [{"fruit": [1, 2]}], "heads": ["size"]})
 GRACE = 1.0
-# Each run takes so long that a stop comes in the middle of it.
+# Each run takes so long that the stop comes in the middle of it.
 SLOW = [
     "import sys, time",
     "from service.commands import main; from service.inference import model",
@@ -42,7 +42,7 @@ def _models(tmp_path):
 
 @contextlib.contextmanager
 def serving(models: Path, *, grace: float = GRACE, **more: Any) -> Iterator[Server]:
-    """A service of two workers, which is gone in the end in any case."""
+    """Yield a service of two workers, and end it in any case."""
     with Server(
         "--workers", 2, "--models", models, "--grace", grace, folder=models, **more
     ) as server:
@@ -53,36 +53,36 @@ def serving(models: Path, *, grace: float = GRACE, **more: Any) -> Iterator[Serv
 def ask(
     port: int, connection: http.client.HTTPConnection | None = None, path: str = "/predict"
 ) -> tuple[int, str | None]:
-    """A prediction's status, and what the answer says of its connection."""
-    asked = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    """Return the status of a prediction, and the Connection header of its answer."""
+    used = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         method, body = ("POST", BODY) if path == "/predict" else ("GET", None)
-        asked.request(method, path, body, JSON)
-        with asked.getresponse() as answer:
+        used.request(method, path, body, JSON)
+        with used.getresponse() as answer:
             answer.read()
             return answer.status, answer.headers.get("Connection")
     finally:
         if connection is None:
-            asked.close()
+            used.close()
 
 
-def test_it_is_not_ready_at_once_and_answers_on_for_the_grace(models):
-    """New connections too; each answer says that it is the last there."""
+def test_a_stopping_service_is_not_ready_at_once_and_answers_during_the_grace(models):
+    """New connections are answered too; each answer says that it is the last on its connection."""
     with serving(models) as server:
         port = server.port
         with contextlib.closing(server.connect()) as kept:
             assert ask(port, kept) == (200, None)
             server.process.send_signal(signal.SIGTERM)
-            told = time.monotonic()
+            stopped_at = time.monotonic()
             while ask(port, path="/readyz")[0] == 200:
-                assert time.monotonic() < told + GRACE / 2
+                assert time.monotonic() < stopped_at + GRACE / 2
             assert ask(port, kept) == (200, "close")
-        while time.monotonic() < told + GRACE * 0.8:
+        while time.monotonic() < stopped_at + GRACE * 0.8:
             assert ask(port) == (200, "close")
             assert ask(port, path="/livez") == (200, "close")
             time.sleep(0.02)
         code = server.process.wait(PATIENCE)
-        took = time.monotonic() - told
+        took = time.monotonic() - stopped_at
 
         assert code == 0
         assert GRACE <= took < GRACE + 3
@@ -91,12 +91,12 @@ def test_it_is_not_ready_at_once_and_answers_on_for_the_grace(models):
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.2])
-def test_what_was_accepted_is_answered(models, grace):
-    """Though the grace is over before its run is."""
+def test_accepted_requests_are_answered(models, grace):
+    """Accepted requests are answered even if the grace ends before their run."""
     with serving(models, grace=grace, program="\n".join(SLOW)) as server:
         port = server.port
-        found: list[tuple[int, str | None]] = []
-        threads = [threading.Thread(target=lambda: found.append(ask(port))) for _ in range(6)]
+        answers: list[tuple[int, str | None]] = []
+        threads = [threading.Thread(target=lambda: answers.append(ask(port))) for _ in range(6)]
         for thread in threads:
             thread.start()
         time.sleep(0.25)
@@ -104,34 +104,34 @@ def test_what_was_accepted_is_answered(models, grace):
         for thread in threads:
             thread.join()
 
-        assert [status for status, _ in found] == [200] * 6
+        assert [status for status, _ in answers] == [200] * 6
         assert code == 0
 
 
 @pytest.mark.parametrize(
     "signals", [(signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
 )
-def test_who_is_in_a_hurry_waits_for_no_grace(models, signals):
-    """Ctrl-C, and a second signal of either sort."""
+def test_an_interrupt_or_a_second_signal_ends_the_grace(models, signals):
+    """Ctrl-C, or a second signal of either sort, stops the service at once."""
     with serving(models, grace=60) as server:
-        told = time.monotonic()
+        started = time.monotonic()
         for number in signals:
             server.process.send_signal(number)
             time.sleep(0.1)
 
         assert server.process.wait(PATIENCE) == 0
-        assert time.monotonic() - told < 5
+        assert time.monotonic() - started < 5
 
 
 def test_a_rolling_restart_loses_no_request(models):
-    """Two instances are replaced in turn under load, before callers who go on to the next one."""
+    """Two instances are replaced in turn under load; clients go on to the other instance."""
     ports = [free_port(), free_port()]
     statuses: list[int] = []
     failures: list[Exception] = []
     ended = threading.Event()
 
     def call(first: int) -> None:
-        """Ask on kept connections; one refused, and no other failure, is tried elsewhere."""
+        """Send requests on kept connections; go on to the other instance only if one refuses."""
         kept: dict[int, http.client.HTTPConnection] = {}
         turn = first
         while not ended.is_set():
@@ -146,12 +146,12 @@ def test_a_rolling_restart_loses_no_request(models):
                 turn += 1
                 continue
             try:
-                status, said = ask(port, connection)
+                status, close_header = ask(port, connection)
             except (OSError, http.client.HTTPException) as error:
                 failures.append(error)
                 return
             statuses.append(status)
-            if said == "close":
+            if close_header == "close":
                 kept.pop(port).close()
                 turn += 1
         for connection in kept.values():

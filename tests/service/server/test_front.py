@@ -1,4 +1,4 @@
-"""The HTTP front on real sockets: the Flask app's answers, whatever comes and however it comes."""
+"""The HTTP front on real sockets: its answers are those of the Flask app, for every request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIMIT = 100_000
     scope="module", name="served", params=["", "alone = true"], ids=["gathers", "alone"]
 )
 def _served(request, tmp_path_factory):
-    """A front over one model of each sort, with requests run together and each by itself."""
+    """Yield a front over one model of each sort, once with batches and once without."""
     models = tmp_path_factory.mktemp("models")
     for name, content in small.every().items():
         small.put(models, name, 1, content)
@@ -130,7 +130,7 @@ def test_answers_are_those_of_the_flask_app(served, method, path, body, headers)
 
 
 def test_requests_on_one_connection_are_answered_in_order(served):
-    """Pipelined requests, by two spellings of a path, come back as they went."""
+    """A refused model is answered in the same way as a model that does not exist."""
     bodies = [
         json.dumps({"instances": [{"fruit": [i, 0]}], "heads": ["size"]}).encode()
         for i in range(40)
@@ -149,7 +149,7 @@ def test_requests_on_one_connection_are_answered_in_order(served):
 
 
 def test_a_request_may_come_byte_by_byte(served):
-    """What counts is the request, not how it was cut up."""
+    """A request that arrives in pieces of a few bytes is answered as one that arrives whole."""
     request = post(BODY, b"Connection: close")
 
     answer = served.raw(*(request[i : i + 7] for i in range(0, len(request), 7)))
@@ -157,21 +157,21 @@ def test_a_request_may_come_byte_by_byte(served):
     assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
-def test_blanks_after_a_value_are_none_of_it(served):
-    """As under every other server."""
+def test_blanks_after_a_header_value_do_not_belong_to_it(served):
+    """Blanks and tabs after the value of a header are dropped, as other servers drop them."""
     lines = [b"X-Request-ID: mine \t", b"X-Request-Timeout: a ", b"Connection: close"]
 
     head, _, content = served.raw(post(BODY, *lines)).partition(b"\r\n\r\n")
 
     assert b"\r\nx-request-id: mine\r\n" in head
     assert json.loads(content)["problems"][0]["received"] == "'a'"
-    # Said to whoever waits for it.
+    # The interim answer goes to a client that waits for it.
     head = post(BODY, b"Expect: 100-continue ")[: -len(BODY)]
     assert served.turns(head, BODY).startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
 
 
 def test_a_body_may_come_in_chunks(served):
-    """Its length need not be known beforehand."""
+    """The length of a body need not be known beforehand."""
     head = post(b"").split(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in (BODY[:30], BODY[30:])) + b"0\r\n\r\n"
 
@@ -220,8 +220,8 @@ def test_a_body_may_come_in_chunks(served):
         ),
     ],
 )
-def test_what_is_no_request_is_refused_and_hung_up_on(served, request_, status, words):
-    """The answer says why, arrives, and is the last on its connection."""
+def test_a_malformed_request_is_refused_and_its_connection_closed(served, request_, status, words):
+    """The answer says why, arrives whole, and is the last on its connection."""
     half = len(request_) // 2
 
     answer = served.raw(request_[:half], request_[half:], post(BODY), pause=0.02)
@@ -234,14 +234,14 @@ def test_what_is_no_request_is_refused_and_hung_up_on(served, request_, status, 
 
 
 def test_a_refusal_waits_for_the_answers_before_it(served):
-    """Nobody takes the 400 of one request for the answer to another."""
+    """The 400 for one request comes after the answer to the request before it."""
     answer = served.raw(post(BODY, path=b"/predict/") + b"nonsense\r\n\r\n")
 
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"400"]
 
 
-def test_expected_100_continue_is_given(served):
-    """Curl asks before it sends more than a megabyte."""
+def test_a_client_that_expects_100_continue_receives_it(served):
+    """Curl expects 100 Continue before it sends more than a megabyte."""
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as sock:
         head, _, body = post(BODY, b"Expect: 100-continue", b"Connection: close").partition(
             b"\r\n\r\n"
@@ -252,8 +252,8 @@ def test_expected_100_continue_is_given(served):
         assert sock.recv(1000).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_an_offer_of_http_2_is_passed_over(served):
-    """Java's client makes one with its first request, and goes on in HTTP/1.1."""
+def test_an_offer_to_upgrade_to_http_2_is_ignored(served):
+    """Java's client offers HTTP/2 with its first request, and goes on in HTTP/1.1."""
     offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
 
     last = post(BODY, b"Connection: close")
@@ -272,7 +272,7 @@ def test_an_offer_of_http_2_is_passed_over(served):
     ],
 )
 def test_connections_are_kept_as_asked(served, version, more, kept):
-    """As HTTP says, by version and by the Connection header."""
+    """Connections are kept or closed by the HTTP version and the Connection header."""
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as sock:
         sock.sendall(post(BODY, more, version=version))
         answer = sock.recv(65536)
@@ -286,8 +286,8 @@ def test_connections_are_kept_as_asked(served, version, more, kept):
     assert (b"connection: keep-alive" in answer) is (kept and version == b"1.0")
 
 
-def test_slow_senders_hold_nobody_up(served):
-    """With two dozen half-sent bodies open, everybody else is answered at once."""
+def test_slow_senders_delay_no_other_client(served):
+    """With two dozen half-sent bodies open, all other requests are answered at once."""
     with contextlib.ExitStack() as stack:
         for _ in range(24):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
@@ -299,7 +299,7 @@ def test_slow_senders_hold_nobody_up(served):
 
 
 def test_quiet_connections_are_closed(served):
-    """A request that never ends gets a 408; an idle connection just ends."""
+    """A request that never ends gets a 408; an idle connection is closed without an answer."""
     with served.within(Timeouts(request=0.5, idle=0.5)):
         half = served.raw(post(BODY)[:-10])
         idle = served.raw(post(BODY))
@@ -310,7 +310,7 @@ def test_quiet_connections_are_closed(served):
 
 
 def test_a_bug_is_a_plain_500_and_a_logged_traceback(served, monkeypatch, caplog):
-    """The caller learns nothing of what went wrong inside, and the log all of it."""
+    """The client learns nothing of the error inside, and the log has its traceback."""
 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
@@ -325,7 +325,7 @@ def test_a_bug_is_a_plain_500_and_a_logged_traceback(served, monkeypatch, caplog
 
 
 def test_a_bug_while_encoding_is_answered_too(served, monkeypatch, caplog):
-    """No request waits for ever because of a bug."""
+    """An exception while an answer is encoded costs the request a 500 and no endless wait."""
 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
@@ -336,8 +336,8 @@ def test_a_bug_while_encoding_is_answered_too(served, monkeypatch, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_who_has_hung_up_costs_no_run(served, monkeypatch):
-    """A request whose connection is gone is dropped before the model runs."""
+def test_a_closed_connection_costs_no_run(served, monkeypatch):
+    """A request whose connection is closed is dropped before the model runs."""
     runs = []
     predict = Model.predict
 
@@ -360,7 +360,7 @@ def test_who_has_hung_up_costs_no_run(served, monkeypatch):
 
 
 def test_many_connections_get_their_own_answers(served):
-    """Thousands of distinct rows from many connections: each answer is its own row's."""
+    """A preflight request needs no token; from another origin, it is answered 401."""
     wrong = []
 
     def client(number: int) -> None:
@@ -382,7 +382,7 @@ def test_many_connections_get_their_own_answers(served):
 
 
 def test_closing_lets_requests_finish(tmp_path):
-    """What was asked is answered, with word that the connection ends; idle ones end at once."""
+    """Open requests are answered, with Connection: close; idle connections are closed at once."""
     small.put(tmp_path, "three", 1, small.three())
     served = Served(tmp_path)
     predict = Model.predict
@@ -395,7 +395,7 @@ def test_closing_lets_requests_finish(tmp_path):
         patch.setattr(Model, "predict", slow)
         idle = socket.create_connection(("127.0.0.1", served.port), timeout=5)
         busy = socket.create_connection(("127.0.0.1", served.port), timeout=5)
-        # In a thread, as slow models run: the loop has to be told of the end meanwhile.
+        # In a thread, as slow models run: the loop has to learn of the end meanwhile.
         for lane in served.front.table.lanes:
             lane.seconds = 1.0
         busy.sendall(post(BODY))
@@ -409,13 +409,16 @@ def test_closing_lets_requests_finish(tmp_path):
 
 
 def size_of(value: int) -> bytes:
-    """A request for `size` of a row, whose head is that of all others with as many digits."""
+    """Return a request for `size` of a row.
+
+    Its header block is the same for all values with as many digits.
+    """
     row = {"instances": [{"fruit": [value, 0]}], "heads": ["size"]}
     return post(json.dumps(row).encode())
 
 
 def sizes_in(answer: bytes) -> list[float]:
-    """What was answered, in order."""
+    """Return the sizes in the answers, in order."""
     return [float(value) for value in re.findall(rb'"size":\{"value":([\d.]+)', answer)]
 
 
@@ -438,8 +441,8 @@ def sizes_in(answer: bytes) -> list[float]:
     ],
 )
 @pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
-def test_a_head_that_is_known_changes_nothing(served, known, pieces):
-    """However the requests come, each gets its own answer."""
+def test_a_cached_header_block_changes_no_answer(served, known, pieces):
+    """However the requests are cut into pieces, each gets its own answer."""
     served.front.connections.header_cache.clear()
     if known:
         served.turns(size_of(10))
@@ -452,7 +455,7 @@ def test_a_head_that_is_known_changes_nothing(served, known, pieces):
 
 
 @pytest.mark.parametrize(
-    ("sent", "learns"),
+    ("sent", "cached"),
     [
         pytest.param(post(BODY), True, id="a prediction"),
         pytest.param(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", True, id="no body"),
@@ -469,14 +472,14 @@ def test_a_head_that_is_known_changes_nothing(served, known, pieces):
         ),
     ],
 )
-def test_heads_that_are_known_again(served, sent, learns):
-    """Those whose request comes in one piece, and which say nothing that others would not."""
+def test_header_blocks_that_are_cached(served, sent, cached):
+    """A header block is cached if its request arrives in one piece and it has nothing personal."""
     served.front.connections.header_cache.clear()
 
     served.turns(sent)
 
     assert served.front.connections.header_cache.keys() == (
-        {sent[: sent.find(b"\r\n\r\n") + 4]} if learns else set()
+        {sent[: sent.find(b"\r\n\r\n") + 4]} if cached else set()
     )
 
 
@@ -488,15 +491,15 @@ def test_heads_that_are_known_again(served, sent, learns):
             [b"POST /predict HTTP/1.1\r\n", post(BODY).split(b"\r\n", 1)[1]], id="by line"
         ),
         pytest.param(
-            # As many bytes of a head after a blank line as its body has.
+            # As many bytes of a header block after a blank line as its body has.
             [b"\r\n\r\n" + post(BODY)[: len(BODY)], post(BODY)[len(BODY) :]],
             id="after a blank line",
         ),
         pytest.param([post(BODY)[: -len(BODY)] + BODY[:5], BODY[5:]], id="cut in its body"),
     ],
 )
-def test_a_head_that_comes_in_pieces_is_not_known_again(served, pieces):
-    """Whoever sends what one of them was would get another's answer."""
+def test_a_header_block_that_arrives_in_pieces_is_not_cached(served, pieces):
+    """A cached piece could give a later request the answer to another one."""
     served.front.connections.header_cache.clear()
 
     answer = served.raw(*pieces, LAST, pause=0.05)
@@ -505,8 +508,8 @@ def test_a_head_that_comes_in_pieces_is_not_known_again(served, pieces):
     assert not served.front.connections.header_cache
 
 
-def test_only_so_many_heads_are_known(served):
-    """A caller who never sends the same one twice takes no memory."""
+def test_the_header_cache_has_a_bound(served):
+    """A client that never sends the same header block twice does not fill the memory."""
     served.front.connections.header_cache.clear()
 
     served.turns(*(post(BODY, b"X: %d" % i) for i in range(MAX_BLOCKS + 6)))
@@ -514,8 +517,8 @@ def test_only_so_many_heads_are_known(served):
     assert len(served.front.connections.header_cache) == 6
 
 
-def test_a_known_head_brings_no_more_than_there_is_room_for(served):
-    """It is refused as any other."""
+def test_a_cached_header_block_does_not_lift_the_bound_on_bodies(served):
+    """A body beyond the bound is refused, whether its header block is cached or not."""
     served.front.connections.header_cache.clear()
     served.turns(post(BODY))
     assert served.front.connections.header_cache

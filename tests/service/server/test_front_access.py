@@ -1,4 +1,4 @@
-"""Who may ask, what a request is called and whose page reads it: on the front's real sockets."""
+"""Access to the front on real sockets: tokens, request IDs and CORS."""
 
 import contextlib
 import http.client
@@ -19,10 +19,10 @@ LIMIT = 100_000
 ORIGIN = "https://app.example.com"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-MADE = re.compile(r"[0-9a-f]{32}")
+NEW_ID = re.compile(r"[0-9a-f]{32}")
 CHALLENGE = 'Bearer realm="triceps"'
-# By path, the key of that dialect's errors that says what is wrong.
-SAID = {
+# The key under which each path's dialect reports an error.
+ERROR_KEYS = {
     "/predict": "error",
     "/models/three/versions/1/predict": "error",
     "/v2/models/three/infer": "error",
@@ -30,7 +30,7 @@ SAID = {
     "/my/predict": "error",
     "/invocations": "message",
     "/models/three/predict/": "error",
-    # These are for Flask to answer.
+    # The Flask app answers these paths.
     "/models/nowhere/predict": "error",
     "/v2/models/nowhere/infer": "error",
     "/v1/models/nowhere:predict": "error",
@@ -45,7 +45,7 @@ MISSING = "Authorization: expected Bearer and a token, received none"
 
 @pytest.fixture(scope="module", name="served")
 def _served(tmp_path_factory):
-    """Two models behind tokens, for the pages of one origin."""
+    """Yield a front over two models behind tokens, with CORS for one origin."""
     folder = tmp_path_factory.mktemp("closed")
     for name in ("three", "secret"):
         small.put(folder / "models", name, 1, small.three())
@@ -62,6 +62,7 @@ def _served(tmp_path_factory):
 
 @pytest.fixture(scope="module", name="open_")
 def _open(tmp_path_factory):
+    """Yield a front over one model without tokens, within small limits."""
     """The same model for everybody, within small limits."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "three", 1, small.three())
@@ -70,17 +71,17 @@ def _open(tmp_path_factory):
     served.stop()
 
 
-def _check(path, status, content, said):
-    """See that an error is what the dialect of a path has."""
-    found = json.loads(content)
-    assert found[SAID[path]] == said
-    assert found.get("error_code") == (CODES[status] if path == "/invocations" else None)
-    assert "problems" not in found
+def _check(path, status, content, message):
+    """Check that an error has the form of the path's dialect, and the message."""
+    error = json.loads(content)
+    assert error[ERROR_KEYS[path]] == message
+    assert error.get("error_code") == (CODES[status] if path == "/invocations" else None)
+    assert "problems" not in error
 
 
-@pytest.mark.parametrize("path", SAID)
+@pytest.mark.parametrize("path", ERROR_KEYS)
 @pytest.mark.parametrize(
-    ("token", "said"),
+    ("token", "message"),
     [
         pytest.param({}, MISSING, id="none"),
         pytest.param(tokens.header("guess"), UNKNOWN, id="unknown"),
@@ -88,27 +89,29 @@ def _check(path, status, content, said):
         pytest.param({"Authorization": "Bearer \xff"}, UNKNOWN, id="no ASCII"),
     ],
 )
-def test_a_stranger_is_refused_in_the_words_of_who_is_asked(served, path, token, said):
-    """In each dialect, with and without a body."""
+def test_a_client_without_a_valid_token_is_refused_in_each_dialect(served, path, token, message):
+    """The 401 has the form of the dialect's errors, with and without a body."""
     for body in (BODY, None):
         status, headers, content = served.ask("POST", path, body, {**JSON, **token})
 
         assert status == 401
         assert headers["www-authenticate"] == CHALLENGE
         assert headers["content-type"] == "application/json"
-        _check(path, status, content, said)
+        _check(path, status, content, message)
 
 
-@pytest.mark.parametrize("path", [path for path in SAID if "nowhere" not in path])
-def test_a_token_for_other_things_is_refused(served, path):
-    """In each dialect; and the connection goes on."""
+@pytest.mark.parametrize("path", [path for path in ERROR_KEYS if "nowhere" not in path])
+def test_a_token_with_another_scope_is_refused(served, path):
+    """The 403 has the form of the dialect's errors, and the connection stays open."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)) as c:
         for name in ("metrics", "admin"):
             c.request("POST", path, BODY, {**JSON, **tokens.header(name)})
             with c.getresponse() as answer:
-                said = f"token {name!r}: expected one with the scope 'predict', received one with "
+                message = (
+                    f"token {name!r}: expected one with the scope 'predict', received one with "
+                )
                 assert answer.status == 403
-                _check(path, 403, answer.read(), said + name)
+                _check(path, 403, answer.read(), message + name)
         c.request("GET", "/livez")
         with c.getresponse() as answer:
             assert answer.status == 200
@@ -128,19 +131,19 @@ def test_a_token_for_other_things_is_refused(served, path):
         ("/models/nowhere/predict", 403),
     ],
 )
-def test_a_token_for_some_models_is_for_those(served, path, status):
-    """And of others says as much as of such as are not there."""
-    found, _, content = served.ask("POST", path, BODY, {**JSON, **tokens.header("some")})
+def test_a_token_for_some_models_opens_those_alone(served, path, status):
+    """A refused model is answered in the same way as a model that does not exist."""
+    received, _, content = served.ask("POST", path, BODY, {**JSON, **tokens.header("some")})
 
-    assert found == status, content
+    assert received == status, content
     if status == 403:
-        said = "token 'some': expected one for the model that is asked, received one for three"
-        assert json.loads(content) == {"error": said}
+        message = "token 'some': expected one for the model that is asked, received one for three"
+        assert json.loads(content) == {"error": message}
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
 def test_a_token_opens_predictions(served, scheme):
-    """Whichever way the scheme is written."""
+    """The scheme may be written in any case, and followed by several blanks."""
     headers = {**JSON, "Authorization": f"{scheme} {tokens.secret('predict')}"}
 
     assert served.ask("POST", "/predict", BODY, headers)[0] == 200
@@ -150,12 +153,12 @@ def test_a_token_opens_predictions(served, scheme):
 @pytest.mark.parametrize(
     "announced", [b"Content-Length: 50000000", b"Transfer-Encoding: chunked"], ids=["long", "chunk"]
 )
-def test_of_a_stranger_no_body_is_read(served, path, announced):
-    """It is refused by its headers, and not told to go on; what comes all the same is dropped."""
-    head = b"POST %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n%s\r\n\r\n"
+def test_without_a_token_no_body_is_read(served, path, announced):
+    """The headers alone are answered, without 100 Continue; a body sent anyway is dropped."""
+    block = b"POST %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n%s\r\n\r\n"
     started = time.monotonic()
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as sock:
-        sock.sendall(head % (path.encode(), announced))
+        sock.sendall(block % (path.encode(), announced))
         answer = sock.recv(65536)
         with contextlib.suppress(OSError):
             sock.sendall(b"x" * 1_000_000)
@@ -167,16 +170,16 @@ def test_of_a_stranger_no_body_is_read(served, path, announced):
     assert held == 0
 
 
-def test_health_is_open_with_a_token_or_without(served):
-    """Even with one that nobody knows; what is sent with it is read of nobody who is unknown."""
+def test_health_is_open_with_or_without_a_token(served):
+    """Even an unknown token is accepted there, but a body that comes without a token is not."""
     for path in ("/livez", "/readyz", "/ping", "/v2/health/ready"):
         for headers in ({}, tokens.header("guess"), tokens.header("metrics")):
             assert served.ask("GET", path, None, headers)[0] == 200
         assert served.ask("GET", path, b"{}", JSON)[0] == 401
 
 
-def test_a_full_queue_is_told_to_who_may_ask(served, monkeypatch):
-    """And to nobody else: a stranger is one all the same."""
+def test_only_a_client_that_may_predict_learns_of_a_full_queue(served, monkeypatch):
+    """Other clients are answered 401 or 403 as ever."""
     monkeypatch.setattr(Lane, "is_full", lambda *_: True)
     known = served.ask("POST", "/predict", BODY, {**JSON, **tokens.header("predict")})
     other = served.ask("POST", "/predict", BODY, {**JSON, **tokens.header("metrics")})
@@ -187,12 +190,12 @@ def test_a_full_queue_is_told_to_who_may_ask(served, monkeypatch):
 
 
 def _counted(served, dialect, status, model="three"):
-    """How many requests are counted."""
+    """Return the number of counted requests with these labels."""
     version = "1" if model else ""
     labels = f'dialect="{dialect}",model="{model}",status="{status}",version="{version}"'
     _, _, text = served.ask("GET", "/metrics", None, tokens.header("metrics"))
-    found = re.search(rf"triceps_requests_total\{{{re.escape(labels)}\}} (\S+)", text.decode())
-    return 0 if found is None else float(found[1])
+    match = re.search(rf"triceps_requests_total\{{{re.escape(labels)}\}} (\S+)", text.decode())
+    return 0 if match is None else float(match[1])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def _counted(served, dialect, status, model="three"):
     ],
 )
 def test_refusals_are_counted(served, method, path, dialect, model):
-    """Of strangers, and of those who have a token for other things."""
+    """Requests without a token, and with a token of another scope, are counted."""
     before = [_counted(served, dialect, status, model) for status in (401, 403)]
     body = BODY if method == "POST" else None
     served.ask(method, path, body, JSON)
@@ -232,27 +235,27 @@ def test_refusals_are_counted(served, method, path, dialect, model):
         pytest.param("GET", "/livez", None, None, 200, id="health"),
     ],
 )
-def test_a_request_has_its_name_in_the_answer(served, method, path, body, *, token, status):
-    """The one that it came with, whoever answers it and how; one and no more."""
+def test_each_answer_has_its_request_id_once(served, method, path, body, *, token, status):
+    """The ID is the one that the request came with, whatever the answer; else a new one."""
     more = tokens.header(token) if token else {}
-    for given, name in (
+    for id_headers, name in (
         ({"X-Request-ID": "mine-1"}, "mine-1"),
         (PARENT, TRACE),
         ({**PARENT, "X-Request-ID": "mine-2"}, "mine-2"),
         ({**PARENT, "X-Request-ID": 'forged" b'}, TRACE),
         ({}, None),
     ):
-        found, headers, _ = served.ask(method, path, body, {**JSON, **more, **given})
+        received, headers, _ = served.ask(method, path, body, {**JSON, **more, **id_headers})
 
-        assert found == status
+        assert received == status
         if name is None:
-            assert MADE.fullmatch(headers["x-request-id"])
+            assert NEW_ID.fullmatch(headers["x-request-id"])
         else:
             assert headers["x-request-id"] == name
 
 
-def test_a_bug_of_ours_has_the_name_of_its_request(open_, monkeypatch, caplog):
-    """In the answer, and in the log."""
+def test_an_internal_error_has_the_request_id(open_, monkeypatch, caplog):
+    """The request ID of an internal error is in the answer and in the log."""
 
     def fail(*_):
         raise ZeroDivisionError
@@ -287,26 +290,26 @@ NAMED = b"X-Request-ID: mine-3"
             b"GET / HTTP/1.1\r\nHost: x\r\n" + NAMED + b"\r\nA: " + b"x" * 200_000,
             431,
             True,
-            id="long head",
+            id="a long header block",
         ),
         pytest.param(b"nonsense\r\n\r\n", 400, False, id="nonsense"),
-        pytest.param(b"GET /" + b"x" * 200_000, 431, False, id="long target"),
+        pytest.param(b"GET /" + b"x" * 200_000, 431, False, id="a long target"),
         pytest.param(post(BODY, NAMED) + b"nonsense\r\n\r\n", 400, False, id="nonsense after it"),
     ],
 )
-def test_what_is_no_whole_request_has_a_name_too(open_, request_, status, named):
-    """Its own, as far as that has come; and never that of the request before."""
+def test_a_malformed_request_has_a_request_id(open_, request_, status, named):
+    """The ID is the request's own if it was read, and never that of the request before."""
     with open_.within(Timeouts(request=0.3)):
         answer = open_.raw(request_).rpartition(b"HTTP/1.1 ")[2]
 
     assert answer.startswith(b"%d " % status)
     (name,) = re.findall(rb"\r\nx-request-id: (.*?)\r\n", answer)
     assert (name == b"mine-3") == named
-    assert named or MADE.fullmatch(name.decode())
+    assert named or NEW_ID.fullmatch(name.decode())
 
 
-def test_too_much_in_flight_has_a_name_too(open_):
-    """And when to come again."""
+def test_a_refusal_for_bytes_in_flight_has_a_request_id(open_):
+    """A refusal for too many bytes in flight also says when to try again."""
     with open_.half(LIMIT):
         until(lambda: open_.front.connections.bodies.held == LIMIT - 1)
         status, headers, _ = open_.ask("POST", "/predict", BODY, {**JSON, "X-Request-ID": "mine-4"})
@@ -315,7 +318,7 @@ def test_too_much_in_flight_has_a_name_too(open_):
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "text"),
     [
         pytest.param("/predict", b'{"error":"body: expected at most', id="native"),
         pytest.param("/v2/models/three/infer", b'{"error":"body: expected at most', id="oip"),
@@ -324,13 +327,13 @@ def test_too_much_in_flight_has_a_name_too(open_):
         pytest.param("http://x/invocations", b'","message":"body: expected at most', id="absolute"),
     ],
 )
-def test_what_is_too_large_is_refused_in_the_words_of_who_is_asked(open_, path, words):
-    """Before its route is known to anybody else."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n"
-    answer = open_.raw(head.encode())
+def test_a_body_that_is_too_large_is_refused_in_each_dialect(open_, path, text):
+    """The dialect is known from the path, before the route is looked up."""
+    block = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n"
+    answer = open_.raw(block.encode())
 
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert words in answer
+    assert text in answer
 
 
 @pytest.mark.parametrize(
@@ -343,8 +346,8 @@ def test_what_is_too_large_is_refused_in_the_words_of_who_is_asked(open_, path, 
         pytest.param("/nowhere", BODY, "predict", 404, id="no page"),
     ],
 )
-def test_a_page_of_an_allowed_origin_reads_every_answer(served, path, body, token, status):
-    """That of another origin reads none, and a cache is told that they differ."""
+def test_a_page_of_an_allowed_origin_may_read_every_answer(served, path, body, token, status):
+    """A page of another origin may read none, and Vary tells caches of the difference."""
     headers = {**JSON, **tokens.header(token)}
     allowed = served.ask("POST", path, body, {**headers, "Origin": ORIGIN})
     other = served.ask("POST", path, body, {**headers, "Origin": "https://b.example"})
@@ -353,13 +356,13 @@ def test_a_page_of_an_allowed_origin_reads_every_answer(served, path, body, toke
     assert (allowed[0], other[0], none[0]) == (status, status, status)
     assert allowed[1]["access-control-allow-origin"] == ORIGIN
     assert "X-Request-ID" in allowed[1]["access-control-expose-headers"]
-    for _, found, _ in (other, none):
-        assert not any(name.startswith("access-control") for name in found)
-        assert "vary" in found
+    for _, received, _ in (other, none):
+        assert not any(name.startswith("access-control") for name in received)
+        assert "vary" in received
 
 
-def test_a_browser_that_asks_first_is_told(served):
-    """Without a token, which it does not send then; of another origin, it is a stranger."""
+def test_a_preflight_request_is_answered(served):
+    """A preflight request needs no token; from another origin, it is answered 401."""
     first = {"Access-Control-Request-Method": "POST"}
     allowed = served.ask("OPTIONS", "/predict", None, {**first, "Origin": ORIGIN})
     other = served.ask("OPTIONS", "/predict", None, {**first, "Origin": "https://b.example"})
@@ -368,16 +371,16 @@ def test_a_browser_that_asks_first_is_told(served):
     assert other[0] == 401
 
 
-def test_by_default_no_page_reads_anything(open_):
-    """Nothing is said of origins."""
+def test_by_default_no_page_may_read_an_answer(open_):
+    """Without the setting, no answer has a CORS header."""
     _, headers, _ = open_.ask("POST", "/predict", BODY, {**JSON, "Origin": ORIGIN})
 
     assert not any(name.startswith("access-control") for name in headers)
     assert headers["vary"] == "Accept-Encoding"
 
 
-def test_a_token_that_is_taken_back_opens_no_more(tmp_path):
-    """On a connection that is open, too."""
+def test_a_removed_token_is_refused(tmp_path):
+    """A removed token is refused on open connections too."""
     small.put(tmp_path / "models", "three", 1, small.three())
     file = tokens.put(tmp_path)
     served = Served(tmp_path / "models", tokens_file=file)

@@ -24,7 +24,7 @@ from tests.harness import small
 from tests.harness.serving import Server
 from tests.harness.waiting import until
 
-# Each worker takes another time to load a version.
+# Each worker needs a different time to load a version.
 BRISK = """
 import os, random, time
 from service.commands import main
@@ -36,7 +36,7 @@ def load_at_leisure(path):
 loader.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
 main.main()
 """
-# In the worker of the first slot, version 2 is loaded more slowly than elsewhere.
+# The worker of the first slot loads version 2 more slowly than the others.
 SLOW = """
 import time
 from service.commands import main
@@ -55,7 +55,7 @@ def work_slowly(settings, pair, status, metrics, member):
 supervisor.workers.work = work_slowly
 main.main()
 """
-# Only there it fails, as long as that is the worker which was started first in that slot.
+# Loading fails only in the first slot, and only for the first worker that was started there.
 FAILING = """
 import os
 from service.commands import main
@@ -79,7 +79,7 @@ main.main()
 
 
 class Caller:
-    """One caller, who asks over several connections in turn, and notes the versions."""
+    """A client that sends requests over several connections at random, and notes the versions."""
 
     def __init__(self, service: Server, count: int = 6) -> None:
         self._service = service
@@ -88,7 +88,7 @@ class Caller:
         self.broken = 0
 
     def ask(self) -> int:
-        """The version of the next answer; a connection that has ended is made anew."""
+        """Return the version of the next answer; a connection that has ended is replaced."""
         at = random.randrange(len(self._connections))
         while True:
             connection = self._connections[at]
@@ -97,7 +97,7 @@ class Caller:
             try:
                 connection.request(
                     "POST",
-                    # Through Flask as well, which is another way to a model.
+                    # A query string is another spelling of the same path.
                     random.choice(["/predict", "/predict?x=1"]),
                     b'{"instances": [{"fruit": [1, 1]}], "heads": ["size"]}',
                     {"Content-Type": "application/json"},
@@ -114,14 +114,14 @@ class Caller:
             return self.versions[-1]
 
     def close(self) -> None:
-        """Leave."""
+        """Close all connections."""
         for connection in filter(None, self._connections):
             connection.close()
 
 
 @contextlib.contextmanager
 def serving(folder, program, *, workers=2):
-    """A service of several workers that looks often."""
+    """Yield a service of several workers that looks at its repository every 0.1 s."""
     small.put(folder / "models", "three", 1, small.three())
     options = ("--workers", workers, "--watch", 0.1)
     with Server(*options, folder=folder, program=program) as service:
@@ -130,7 +130,7 @@ def serving(folder, program, *, workers=2):
 
 
 def test_versions_never_go_back_for_one_caller(tmp_path):
-    """However many come, over however many connections."""
+    """Versions never go back, however many arrive and over however many connections."""
     with (
         serving(tmp_path, BRISK, workers=3) as service,
         contextlib.closing(Caller(service)) as caller,
@@ -145,7 +145,7 @@ def test_versions_never_go_back_for_one_caller(tmp_path):
 
 
 def test_versions_never_go_back_while_processes_are_killed_and_stopped(tmp_path):
-    """What was open in a worker that is killed breaks; all else is answered, and in order."""
+    """Connections of a killed worker break; all other requests are answered, in order."""
     with (
         serving(tmp_path, BRISK, workers=3) as service,
         contextlib.closing(Caller(service)) as caller,
@@ -176,7 +176,7 @@ def test_versions_never_go_back_while_processes_are_killed_and_stopped(tmp_path)
 
 
 def test_all_wait_for_the_slowest_and_swap_at_once(tmp_path):
-    """None answers by a version that another worker has not loaded yet."""
+    """No worker answers with a version that another worker has not loaded yet."""
     with (
         serving(tmp_path, SLOW) as service,
         contextlib.closing(Caller(service)) as caller,
@@ -191,7 +191,7 @@ def test_all_wait_for_the_slowest_and_swap_at_once(tmp_path):
 
 
 def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
-    """Until it is gone all stay with what they have; what was asked of it is answered."""
+    """Until it is gone, all workers keep their version; its own requests are answered."""
     with (
         serving(tmp_path, FAILING) as service,
         contextlib.closing(Caller(service)) as caller,
@@ -200,14 +200,14 @@ def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
         until(lambda: caller.ask() == 2)
         for _ in range(100):
             assert caller.ask() == 2
-        code, _, _, said = service.end()
+        code, _, _, log = service.end()
 
     assert caller.versions == sorted(caller.versions)
     assert code == 0
-    assert "1 workers cannot load what the others can, and are replaced" in said
+    assert "1 workers cannot load what the others can, and are replaced" in log
 
 
-# ── the numbers that they share ──────────────────────────────────────────────────────────────────
+# ── the numbers that workers share ───────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(name="members")
@@ -219,7 +219,7 @@ def _members():
 
 
 def test_the_first_state_is_committed_once_all_have_loaded_it(members):
-    """Those serve for whom the same came of it as for the leader."""
+    """Workers whose load ends like the leader's serve the first state; others do not."""
     _, (leader, second, third) = members
     assert [member.is_leader() for member in (leader, second, third)] == [True, False, False]
     leader.propose(b"state")
@@ -234,8 +234,8 @@ def test_the_first_state_is_committed_once_all_have_loaded_it(members):
     assert [m.is_admitted() for m in (leader, second, third)] == [True, True, False]
 
 
-def test_nothing_is_committed_that_somebody_who_serves_has_not_loaded(members):
-    """One who does not serve yet is not waited for, and does not serve by it."""
+def test_nothing_is_committed_until_all_serving_workers_have_loaded_it(members):
+    """A worker that does not serve yet is not waited for, and does not serve that state."""
     generations, (leader, second, third) = members
     generations.end(2)
     leader.propose(b"1")
@@ -255,7 +255,7 @@ def test_nothing_is_committed_that_somebody_who_serves_has_not_loaded(members):
     assert leader.committed() == 1
     assert leader.expel() == 1
     assert [generations.is_expelled(slot) for slot in range(3)] == [False, True, False]
-    # It still answers; only once it has gone, the others go on.
+    # The expelled worker still answers; the others go on only once it has gone.
     assert leader.decide() == DIFFER
     generations.end(1)
 
@@ -268,7 +268,7 @@ def test_nothing_is_committed_that_somebody_who_serves_has_not_loaded(members):
 
 
 def test_another_leads_once_the_leader_has_gone(members):
-    """One who serves, if there is one; what was proposed is committed by that."""
+    """A serving worker leads if there is one, and it commits what was proposed."""
     generations, (leader, second, third) = members
     leader.propose(b"1")
     for member in (leader, second, third):
@@ -284,8 +284,8 @@ def test_another_leads_once_the_leader_has_gone(members):
     assert second.decide() == COMMITTED
 
 
-def test_who_asks_is_answered_by_a_look_that_came_later(members):
-    """Not by one that was under way, which may not have seen it."""
+def test_a_request_to_look_is_answered_by_a_later_look(members):
+    """A look that is already under way may have missed the change, so it does not count."""
     _, (leader, second, _) = members
     before = leader.asked()
     asked = second.ask()
@@ -298,8 +298,8 @@ def test_who_asks_is_answered_by_a_look_that_came_later(members):
     assert not leader.is_asked()
 
 
-def test_a_proposal_is_what_was_found(tmp_path):
-    """With names that are no text, aliases, and what is wrong with them."""
+def test_a_proposal_holds_the_whole_scan(tmp_path):
+    """A proposal keeps names that are not UTF-8, aliases, and the faults of either."""
     small.put(tmp_path, "three", 1, small.three())
     (tmp_path / "three" / "aliases.json").write_text('{"stable": "1"}')
     (tmp_path / "three" / "1" / os.fsdecode(b"\xff")).write_text("")
@@ -313,8 +313,8 @@ def test_a_proposal_is_what_was_found(tmp_path):
     assert proposals.load(proposals.dump(scan, declared)) == (scan, declared)
 
 
-def test_a_repository_that_is_gone_is_told_once(tmp_path, caplog):
-    """Though most looks of a worker at what there is to do come between two at the files."""
+def test_a_missing_repository_is_logged_once(tmp_path, caplog):
+    """A missing repository is logged once, although a worker looks many times."""
     models = tmp_path / "models"
     small.put(models, "three", 1, small.three())
     generations = Generations(1)
@@ -326,9 +326,9 @@ def test_a_repository_that_is_gone_is_told_once(tmp_path, caplog):
         for _ in range(20):
             library.follow_on()
             time.sleep(0.005)
-        said = [record for record in caplog.records if record.levelname == "ERROR"]
-        assert len(said) == times
-        assert said[-1].message.endswith("; what is loaded serves on")
+        errors = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert len(errors) == times
+        assert errors[-1].message.endswith("; what is loaded serves on")
 
         (tmp_path / "away").rename(models)
         for _ in range(20):
@@ -337,7 +337,7 @@ def test_a_repository_that_is_gone_is_told_once(tmp_path, caplog):
 
 
 def test_two_libraries_serve_as_one(tmp_path):
-    """In one process, as two would be."""
+    """Two libraries in one process swap, unload and load together, as two workers do."""
     small.put(tmp_path, "three", 1, small.three())
     generations = Generations(2)
     libraries: list[SharedLibrary] = []
@@ -365,5 +365,5 @@ def test_two_libraries_serve_as_one(tmp_path):
     first.load("three")
     assert second.find("three").version == "2"
     assert first.find("three", "1").version == "1"
-    # What is asked for by its number is loaded where it is, and is no part of what all serve.
+    # A version that is asked for by number is loaded in that worker alone, and not served by all.
     assert second.current.states("three") == {"1": "on demand", "2": "loaded"}

@@ -1,4 +1,4 @@
-"""More than can be answered is refused at once, and what took too long is not run."""
+"""Requests that exceed the queue are refused at once, and expired requests are not run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _served(tmp_path):
 
 @pytest.fixture(name="full")
 def _full(served, monkeypatch):
-    """A service with 100 s of work before it; how to take that away again is in the list."""
+    """Queue 100 s of work, and return the wait in a list so that a test can change it."""
     waits = [100.0]
     for lane in served.front.table.lanes:
         lane.requests = LEAST_WAITING
@@ -66,7 +66,7 @@ def _full(served, monkeypatch):
     ],
 )
 def test_a_full_queue_refuses_before_it_decodes(served, full, path, body, answer):
-    """In each dialect's words, and with when to come again."""
+    """A refusal has the form of the dialect's errors, and says when to try again."""
     status, headers, content = served.ask("POST", path, body, JSON)
 
     assert (status, json.loads(content)) == (429, answer)
@@ -74,8 +74,8 @@ def test_a_full_queue_refuses_before_it_decodes(served, full, path, body, answer
     assert served.ask("GET", "/readyz")[0] == 200
 
 
-def test_it_answers_on_once_the_queue_is_shorter(served, full, monkeypatch):
-    """On the same connection."""
+def test_a_refused_connection_is_answered_once_the_queue_is_shorter(served, full, monkeypatch):
+    """A refusal does not close the connection: later requests on it are answered."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=5)) as c:
         statuses = []
         for wait in (100.0, 0.0, 100.0, 0.05):
@@ -90,10 +90,10 @@ def test_it_answers_on_once_the_queue_is_shorter(served, full, monkeypatch):
     assert statuses == [429, 200, 429, 200]
 
 
-def test_what_comes_together_is_not_more_than_may_wait(served):
-    """Each counts from the moment it is let in: none is decoded only to be refused then."""
+def test_requests_that_arrive_together_count_before_they_are_decoded(served):
+    """Each request counts from its admission, so none is decoded only to be refused."""
     (lane,) = {route.lane for route in served.front.table.routes.values()}
-    let_in: list[int] = []
+    admitted: list[int] = []
 
     def ask() -> None:
         lane._row_seconds, lane._runs = 0.011, PACED_RUNS
@@ -101,43 +101,43 @@ def test_what_comes_together_is_not_more_than_may_wait(served):
         request = Request(b"POST", "1.1", b"/predict", {}, BODY, True, connection)
         for _ in range(20):
             served.front.answer(request)
-        let_in.append(len(served.front.arrived))
-        let_in.append(lane.coming)
+        admitted.append(len(served.front.arrived))
+        admitted.append(lane.coming)
         served.loop.call_soon(decoded)
 
     def decoded() -> None:
-        let_in.append(lane.coming)
+        admitted.append(lane.coming)
         done.set()
 
     done = threading.Event()
     served.loop.call_soon_threadsafe(ask)
     assert done.wait(5)
 
-    assert let_in == [10, 10, 0]
+    assert admitted == [10, 10, 0]
 
 
 class Caller:
-    """A connection that notes how it is answered."""
+    """A connection that notes the statuses of its answers."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
 
     def is_open(self) -> bool:
-        """Still."""
+        """Return True: the connection stays open."""
         return True
 
     def common(self, *_: Any) -> bytes:
-        """No header lines."""
+        """Return no header lines."""
         return b""
 
     def respond(self, request: Request, status: int, *_: Any) -> None:
-        """Take an answer."""
+        """Note the status of an answer."""
         del request
         self.statuses.append(status)
 
 
 def _in_loop(served: Served, function: Any) -> None:
-    """Call something in the loop, and wait until what it has begun is done."""
+    """Call a function in the event loop, and wait until the work that it starts is done."""
     done = threading.Event()
     served.loop.call_soon_threadsafe(function)
     served.loop.call_soon_threadsafe(lambda: served.loop.call_later(0.1, done.set))
@@ -145,7 +145,7 @@ def _in_loop(served: Served, function: Any) -> None:
 
 
 class Again(Caller):
-    """A connection that asks again as soon as it is answered, some times."""
+    """A connection that asks again after each answer, for a number of times."""
 
     def __init__(self, served: Served, times: int) -> None:
         super().__init__()
@@ -153,12 +153,12 @@ class Again(Caller):
         self._times = times
 
     def ask(self) -> None:
-        """Ask for one row."""
+        """Send a request for one row."""
         headers = {b"content-type": b"application/json"}
         self._served.front.answer(Request(b"POST", "1.1", b"/predict", headers, BODY, True, self))
 
     def respond(self, request: Request, status: int, *more: Any) -> None:
-        """Take an answer, and ask again."""
+        """Note the answer, and ask again."""
         super().respond(request, status, *more)
         if len(self.statuses) < self._times:
             self._served.loop.call_soon(self.ask)
@@ -167,7 +167,7 @@ class Again(Caller):
 @pytest.mark.parametrize("pace", [0.1, 1.0])
 @pytest.mark.parametrize("is_short", [False, True])
 def test_eight_callers_side_by_side_are_never_refused(served, pace, is_short, monkeypatch):
-    """However slow the model is taken to be: they are no overload, and a pace may be wrong."""
+    """Eight clients are no overload, however slow the model seems: its pace may be wrong."""
     monkeypatch.setattr(Lane, "note_run", lambda *_: None)
     (lane,) = {route.lane for route in served.front.table.routes.values()}
     callers = [Again(served, 5) for _ in range(8)]
@@ -185,7 +185,7 @@ def test_eight_callers_side_by_side_are_never_refused(served, pace, is_short, mo
 
 
 def test_rows_are_known_once_they_are_decoded(served):
-    """Of two large requests that come together, the second is refused after all."""
+    """When two large requests arrive together, the second is refused after it is decoded."""
     (lane,) = {route.lane for route in served.front.table.routes.values()}
     body = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 20}).encode()
     caller = Caller()
@@ -204,7 +204,7 @@ def test_rows_are_known_once_they_are_decoded(served):
 
 
 def test_the_rows_of_one_caller_refuse_no_other(served):
-    """A large request makes the queue long; a small one beside it waits, and is answered."""
+    """A large request makes the queue long; a small request beside it waits, and is answered."""
     (lane,) = {route.lane for route in served.front.table.routes.values()}
     large = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 200}).encode()
     caller = Caller()
@@ -221,22 +221,22 @@ def test_the_rows_of_one_caller_refuse_no_other(served):
     assert caller.statuses == [200, 200, 200]
 
 
-def test_where_too_much_keeps_coming_the_loop_rests(served, monkeypatch):
-    """Whoever is overrun is told to those who know when that helps."""
-    told: list[Any] = []
-    monkeypatch.setattr(served.front.poll_coalescing, "overrun", lambda *a: told.append(a))
+def test_a_lasting_overload_is_reported_to_poll_coalescing(served, monkeypatch):
+    """In a lasting overload, each further request is reported to poll coalescing."""
+    overruns: list[Any] = []
+    monkeypatch.setattr(served.front.poll_coalescing, "overrun", lambda *a: overruns.append(a))
     (lane,) = {route.lane for route in served.front.table.routes.values()}
     served.ask("POST", "/predict", BODY, JSON)
-    assert not told
+    assert not overruns
 
     lane.admission.is_short, lane.admission._until = True, time.perf_counter() + 60
     served.ask("POST", "/predict", BODY, JSON)
 
-    assert told == [(lane, {lane}, served.front.executor)]
+    assert overruns == [(lane, {lane}, served.front.executor)]
 
 
-def test_a_stopping_service_says_that_it_is_that(served, full):
-    """Who is refused then need not come again here."""
+def test_a_stopping_service_says_that_it_is_stopping(served, full):
+    """A stopping service refuses predictions with 503, is not ready, and closes its connections."""
     served.front.drain()
 
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 503
@@ -251,10 +251,10 @@ def test_a_stopping_service_says_that_it_is_that(served, full):
 
 
 class Slow(Model):
-    """A model that takes its time, and notes what it ran."""
+    """A model that takes 0.3 s a run, and notes the rows of each run."""
 
     def predict(self, arrays: Any, heads: Any) -> Any:
-        """As a model."""
+        """Predict as a model does, but slowly."""
         self.runs: list[int]
         time.sleep(0.3)
         self.runs.append(len(next(iter(arrays.values()))))
@@ -263,7 +263,7 @@ class Slow(Model):
 
 @pytest.fixture(name="slow")
 def _slow(served, monkeypatch):
-    """The rows of each run of a service whose runs take 0.3 s, in a thread as slow models do."""
+    """Return the rows of each run; a run takes 0.3 s, in a thread as for slow models."""
     runs: list[int] = []
     predict = Model.predict
 
@@ -279,7 +279,7 @@ def _slow(served, monkeypatch):
 
 
 def _while_busy(served: Served, ask: Any) -> Any:
-    """What comes of asking while another request runs."""
+    """Return the result of `ask` while another request runs."""
     busy = threading.Thread(target=served.ask, args=("POST", "/predict", BODY, JSON))
     busy.start()
     time.sleep(0.1)
@@ -307,8 +307,8 @@ def _while_busy(served: Served, ask: Any) -> Any:
         ),
     ],
 )
-def test_what_has_expired_is_dropped_before_it_runs(served, slow, path, body, headers):
-    """And answered 504; who asks beside it is answered."""
+def test_an_expired_request_is_dropped_before_it_runs(served, slow, path, body, headers):
+    """An expired request is answered 504; the request that runs beside it is answered."""
     status, _, content = _while_busy(
         served, lambda: served.ask("POST", path, body, {**JSON, **headers})
     )
@@ -320,8 +320,8 @@ def test_what_has_expired_is_dropped_before_it_runs(served, slow, path, body, he
     assert slow == [1]
 
 
-def test_there_is_a_time_for_those_who_name_none(served, slow):
-    """That of the settings."""
+def test_a_request_without_a_deadline_has_that_of_the_settings(served, slow):
+    """A request that states no timeout has that of the settings."""
     served.front.pipeline.timeout = 0.05
 
     status, _, _ = _while_busy(served, lambda: served.ask("POST", "/predict", BODY, JSON))
@@ -329,8 +329,8 @@ def test_there_is_a_time_for_those_who_name_none(served, slow):
     assert status == 504
 
 
-def test_who_has_time_enough_is_answered(served, slow):
-    """Though it waited."""
+def test_a_request_within_its_deadline_is_answered(served, slow):
+    """A request that waits, but not past its deadline, is answered."""
     headers = {**JSON, "X-Request-Timeout": "5"}
 
     status, _, _ = _while_busy(served, lambda: served.ask("POST", "/predict", BODY, headers))
@@ -340,8 +340,8 @@ def test_who_has_time_enough_is_answered(served, slow):
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf", ""])
-def test_a_time_that_is_none_is_refused(served, seconds):
-    """It would be taken for another."""
+def test_a_timeout_that_is_no_number_above_0_is_refused(served, seconds):
+    """A timeout that cannot be read is refused rather than taken for another."""
     status, _, content = served.ask(
         "POST", "/predict", BODY, {**JSON, "X-Request-Timeout": seconds}
     )
@@ -360,7 +360,7 @@ def _until(true: Any) -> None:
 
 
 def test_bodies_in_flight_have_a_bound(served):
-    """Announced or not, what is over it is refused; and taken once there is room again."""
+    """A body beyond the bound is refused, and accepted once there is room again."""
     large = b" " * 500_000
     with served.half(900_000), served.half(300_000):
         _until(lambda: served.front.connections.bodies.held == 1_199_998)
@@ -393,8 +393,8 @@ def test_bodies_in_flight_have_a_bound(served):
         ),
     ],
 )
-def test_no_byte_is_counted_for_ever(served, pieces):
-    """However a request ends, what it held is let go."""
+def test_no_byte_stays_counted_after_its_request(served, pieces):
+    """However a request ends, the bytes that it held are released."""
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as sock:
         for piece in pieces:
             with contextlib.suppress(OSError):
@@ -406,8 +406,8 @@ def test_no_byte_is_counted_for_ever(served, pieces):
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
 
 
-def test_who_asks_for_its_health_waits_for_no_thread(served, monkeypatch):
-    """All of them may be busy, with loading on demand for example."""
+def test_health_checks_wait_for_no_thread(served, monkeypatch):
+    """Health checks are answered even while all threads are busy, for example with loading."""
     release = threading.Event()
     served.front.threads.submit(release.wait, 10)
     try:
@@ -420,7 +420,7 @@ def test_who_asks_for_its_health_waits_for_no_thread(served, monkeypatch):
 
 
 def test_a_lane_knows_its_wait_once_it_knows_its_pace():
-    """One slow run among the first says nothing, and later ones little each."""
+    """One slow run among the first counts for nothing, and each later one for little."""
     lane = Lane(Model.load(small.three()))
     lane.rows = 100
     for seconds in [0.5, *[0.001] * (PACED_RUNS - 2)]:
@@ -439,7 +439,7 @@ def test_a_lane_knows_its_wait_once_it_knows_its_pace():
 
 
 def test_rows_wait_until_they_run(served, slow):
-    """Those of each request, whatever becomes of it."""
+    """The rows of each request count as waiting until they have run, or have been dropped."""
     lane = served.front.table.routes[b"/predict"].lane
     bodies = [json.dumps({"instances": [[1, 2]] * n, "heads": ["size"]}) for n in (2, 3)]
     assert lane.rows == 0

@@ -1,4 +1,4 @@
-"""The loop rests only where one model alone is asked more than it can do, and not for long."""
+"""The loop pauses only while one model alone is overrun, and never for long."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from tests.harness.served import BODY, JSON, Served, post
 
 
 class Calls:
-    """A loop that keeps what it is to call, and a batcher that notes that it was waited for."""
+    """A loop that keeps its callbacks, and a batcher that notes each wait for a run."""
 
     def __init__(self) -> None:
         self.soon: list[Any] = []
         self.waited: list[float] = []
 
     def call_soon(self, function: Any, *arguments: Any) -> None:
-        """Keep it."""
+        """Keep a callback and its arguments."""
         self.soon.append((function, arguments))
 
     def wait_for_a_run(self, seconds: float) -> None:
-        """Note it."""
+        """Note a wait."""
         self.waited.append(seconds)
 
     def run(self) -> None:
-        """Call what was kept."""
+        """Call the kept callbacks."""
         soon, self.soon = self.soon, []
         for function, arguments in soon:
             function(*arguments)
 
 
 def overrun() -> Lane:
-    """A lane whose model runs."""
+    """Return a lane whose model runs."""
     lane = Lane(Model.load(small.three()))
     lane.running = True
     return lane
@@ -55,8 +55,8 @@ def _calls() -> Calls:
     return Calls()
 
 
-def test_it_rests_once_for_all_that_come_together(calls):
-    """And again for the next."""
+def test_the_loop_pauses_once_for_requests_that_arrive_together(calls):
+    """It pauses again for the next ones."""
     rest, lane = PollCoalescing(calls), overrun()
     for _ in range(3):
         for _ in range(5):
@@ -66,8 +66,8 @@ def test_it_rests_once_for_all_that_come_together(calls):
     assert calls.waited == [rests.SECONDS] * 3
 
 
-def test_it_does_not_rest_while_the_model_does_not_run(calls):
-    """Nor once it no longer does."""
+def test_the_loop_does_not_pause_while_the_model_does_not_run(calls):
+    """It does not pause either if the run ends before the pause begins."""
     rest, lane = PollCoalescing(calls), overrun()
     lane.running = False
     rest.overrun(lane, {lane}, calls)
@@ -79,58 +79,58 @@ def test_it_does_not_rest_while_the_model_does_not_run(calls):
     assert calls.waited == []
 
 
-@pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
-def test_it_does_not_rest_while_others_are_asked(calls, before, rests_then):
-    """A slow model holds no fast one up."""
+@pytest.mark.parametrize(("before", "pauses"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
+def test_the_loop_does_not_pause_while_other_models_are_asked(calls, before, pauses):
+    """A slow model must not delay a fast one."""
     rest, lane, other = PollCoalescing(calls), overrun(), overrun()
     lane.asked, other.asked = 100.0, 100.0 - before
     rest.overrun(lane, {lane, other}, calls)
     calls.run()
 
-    assert bool(calls.waited) == rests_then
+    assert bool(calls.waited) == pauses
 
 
-@pytest.mark.parametrize(("before", "rests_then"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
-def test_it_does_not_rest_while_pages_are_asked(calls, before, rests_then):
-    """Whoever asks for one needs the loop several times."""
+@pytest.mark.parametrize(("before", "pauses"), [(0.1, False), (ALONE_SECONDS + 0.1, True)])
+def test_the_loop_does_not_pause_while_pages_are_asked(calls, before, pauses):
+    """A request for a page needs the loop several times."""
     rest, lane = PollCoalescing(calls), overrun()
     lane.asked, rest.page_asked = 100.0, 100.0 - before
     rest.overrun(lane, {lane}, calls)
     calls.run()
 
-    assert bool(calls.waited) == rests_then
+    assert bool(calls.waited) == pauses
 
 
 class Slow(Model):
-    """A model that takes until it is told."""
+    """A model that runs until an event is set."""
 
-    told = threading.Event()
+    go_on = threading.Event()
 
     def predict(self, arrays: Any, heads: Any) -> Any:
-        """Wait, and answer."""
+        """Wait for the event, and predict."""
         self.told.wait(10)
         return super().predict(arrays, heads)
 
 
 class Asker:
-    """Who waits for an answer."""
+    """A request that waits for its answer."""
 
     def __init__(self) -> None:
         self.answered = asyncio.Event()
 
     def wanted(self) -> bool:
-        """Still."""
+        """Return True: the answer is still wanted."""
         return True
 
-    def done(self, came: Any) -> None:
-        """Take it."""
-        del came
+    def done(self, result: Any) -> None:
+        """Take the answer."""
+        del result
         self.answered.set()
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_wait_is_over_with_the_run(ends):
-    """And at its bound, if the run takes longer; one that is over already is not waited for."""
+def test_a_pause_ends_with_the_run(ends):
+    """A pause ends at its bound if the run takes longer; there is none after the run."""
     Slow.told.set()
     model = Slow.load(small.three())
     Slow.told.clear()
@@ -160,7 +160,7 @@ def test_a_wait_is_over_with_the_run(ends):
 
 
 def _attack(served: Served, stop: threading.Event) -> None:
-    """Ask for more than a model can do, all the time."""
+    """Ask for more than the model can do, until `stop` is set."""
     with socket.create_connection(("127.0.0.1", served.port), timeout=10) as sock:
         while not stop.is_set():
             sock.sendall(post(BODY, path=b"/models/hung/predict"))
@@ -168,7 +168,7 @@ def _attack(served: Served, stop: threading.Event) -> None:
 
 
 def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> float:
-    """How long an answer takes, where nothing of the sort was asked of late."""
+    """Return the seconds that an answer takes, as if nothing of its kind had been asked lately."""
     for route in served.front.table.routes.values():
         if route.servable.name == "other":
             route.lane.asked = -math.inf
@@ -180,18 +180,18 @@ def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> f
 
 @pytest.fixture(name="attacked")
 def _attacked(tmp_path, monkeypatch):
-    """A front, one of whose models hangs and is asked for ever more; and its rests so far."""
+    """Yield a front with a model that hangs and is overrun, and its pauses so far."""
     for name in ("hung", "other"):
         small.put(tmp_path, name, 1, small.three())
     served = Served(tmp_path, watch=0)
     hung = served.front.table.routes[b"/models/hung/predict"].lane
-    told, stop = threading.Event(), threading.Event()
+    go_on, stop = threading.Event(), threading.Event()
     waited: list[float] = []
     predict, wait_for_a_run = Model.predict, served.front.executor.wait_for_a_run
 
     def hang(self: Model, arrays: Any, heads: Any) -> Any:
         if self is hung.model:
-            told.wait(20)
+            go_on.wait(20)
         return predict(self, arrays, heads)
 
     def wait(seconds: float) -> None:
@@ -216,7 +216,7 @@ def _attacked(tmp_path, monkeypatch):
     _until(lambda: waited)
     yield served, waited
     stop.set()
-    told.set()
+    go_on.set()
     for thread in threads:
         thread.join(10)
     served.stop()
@@ -238,12 +238,12 @@ def _until(true: Any) -> None:
         pytest.param(("POST", "/models/other/predict", b" " * 4_000_000 + BODY), id="a large body"),
     ],
 )
-def test_who_overruns_one_model_holds_up_no_others_for_long(attacked, asked):
-    """Though its model hangs, so that every rest takes as long as it may."""
+def test_an_overrun_model_delays_no_other_request_for_long(attacked, asked):
+    """This holds although the model hangs, so that each pause is as long as it may be."""
     served, waited = attacked
     before = len(waited)
     took = [_ask(served, *asked) for _ in range(5)]
 
     assert len(waited) > before
-    # A rest for each time that the loop is needed: to be connected, to be read, to be answered.
+    # One pause for each time that the loop is needed: to accept, to read and to answer.
     assert min(took) < 25 * rests.SECONDS

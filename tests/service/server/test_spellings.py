@@ -35,7 +35,7 @@ SPELLINGS = [
     pytest.param(lambda path: path + "?" + "x" * 3000, id="a long query"),
     pytest.param(lambda path: "/" * 3000 + path, id="long"),
 ]
-# None of these names what it looks like.
+# Each of these names another path than it seems to.
 OTHERS = [
     pytest.param(lambda path: path + "//", id="two slashes"),
     pytest.param(lambda path: path.replace("/p", "//p").replace("/i", "//i"), id="two inside"),
@@ -86,7 +86,7 @@ def _served(request, tmp_path_factory):
 
 @pytest.fixture(name="app_calls")
 def _app_calls(monkeypatch):
-    """What went through the Flask app."""
+    """Return the targets of the requests that went through the Flask app."""
     calls: list[bytes] = []
     call = wsgi.call
 
@@ -99,7 +99,7 @@ def _app_calls(monkeypatch):
 
 
 def ask(served: Served, path: str, body: bytes, *, token: str) -> tuple[int, bytes]:
-    """A request for a prediction, as it is spelled; the status and the body of its answer."""
+    """Send a request to a path as it is spelled, and return the status and body of the answer."""
     lines = [f"{name}: {value}".encode() for name, value in tokens.header(token).items()]
     answer = served.raw(post(body, b"Connection: close", *lines, path=path.encode()))
     head, _, content = answer.partition(b"\r\n\r\n")
@@ -107,7 +107,7 @@ def ask(served: Served, path: str, body: bytes, *, token: str) -> tuple[int, byt
 
 
 def ask_app(served: Served, path: str, body: bytes) -> tuple[int, bytes]:
-    """As `ask`, of the Flask app."""
+    """Send the same request to the Flask app alone."""
     lines = {**JSON, **tokens.header("some")}.items()
     headers = {name.lower().encode(): value.encode() for name, value in lines}
     request = Request(b"POST", "1.1", path.encode(), headers, body, True, None)
@@ -118,7 +118,7 @@ def ask_app(served: Served, path: str, body: bytes) -> tuple[int, bytes]:
 @pytest.mark.parametrize("spell", SPELLINGS)
 @pytest.mark.parametrize("path", PATHS)
 def test_every_spelling_is_answered_alike_and_by_the_queue(served, path, spell, app_calls):
-    """Also by a version that is loaded when it is asked for; and as the app itself does."""
+    """This holds for versions that are loaded on demand, and the app answers the same."""
     for body in (BODY, WRONG, b"{"):
         expected = ask(served, path, body, token=SOME)
         assert ask(served, spell(path), body, token=SOME) == expected
@@ -129,8 +129,8 @@ def test_every_spelling_is_answered_alike_and_by_the_queue(served, path, spell, 
 
 @pytest.mark.parametrize("spell", [*SPELLINGS, *OTHERS])
 @pytest.mark.parametrize("path", [path.replace("three", "secret") for path in PATHS if "2" in path])
-def test_no_spelling_gets_past_the_gate(served, path, spell):
-    """Whose token is for another model is refused, or told that there is no such path."""
+def test_no_spelling_gets_past_the_authorization(served, path, spell):
+    """A token for another model is refused, or the path is not found."""
     if served.front.connections.guarded:
         for token in ("some", "metrics", "guess"):
             status, content = ask(served, spell(path), BODY, token=token)
@@ -140,11 +140,11 @@ def test_no_spelling_gets_past_the_gate(served, path, spell):
 
 @pytest.mark.parametrize("spell", OTHERS)
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_spelled_otherwise_is_another_path(served, path, spell):
-    """To the front as to the app."""
+def test_any_other_spelling_is_another_path(served, path, spell):
+    """The front answers another path as the app does."""
     spelled = spell(path)
-    # Werkzeug takes as many slashes at the beginning as there are, and a second one after a rule
-    # that ends with one.
+    # Werkzeug accepts any number of slashes at the beginning of a path, and a second one after a
+    # rule that ends with one.
     if spelled.lstrip("/") != path.lstrip("/") and spelled != "/my/predict//":
         status, content = ask(served, spelled, BODY, token=SOME)
         assert status in (400, 403, 404, 405)
@@ -152,7 +152,7 @@ def test_what_is_spelled_otherwise_is_another_path(served, path, spell):
 
 
 def test_health_is_answered_at_once_however_it_is_spelled(served):
-    """Where all threads are busy as well."""
+    """Health checks are answered even while all threads are busy."""
     release = threading.Event()
     hold = [served.front.threads.submit(release.wait, 10) for _ in range(8)]
     try:
@@ -160,12 +160,15 @@ def test_health_is_answered_at_once_however_it_is_spelled(served):
             assert served.ask("GET", path)[0] == 200
     finally:
         release.set()
-    assert all(held.result() for held in hold)
+    assert all(future.result() for future in hold)
 
 
 @pytest.fixture(name="slow")
 def _slow(tmp_path, monkeypatch):
-    """A service of two versions; what it ran; and a way to have its runs wait for an event."""
+    """Yield a service of two versions, its runs, a function that slows it, and an event.
+
+    The runs wait for the event once the function has been called.
+    """
     for version in (1, 2):
         small.put(tmp_path, "three", version, small.three(version))
     served = Served(tmp_path)
@@ -179,7 +182,7 @@ def _slow(tmp_path, monkeypatch):
         return predict(self, arrays, heads)
 
     def slow_down() -> None:
-        """Have a row take 20 ms, in a thread, as far as the queue knows."""
+        """Let the queue expect 20 ms for each row, in a thread."""
         monkeypatch.setattr(Model, "predict", slowly)
         monkeypatch.setattr(Lane, "note", lambda *_: None)
         for lane in served.front.table.lanes:
@@ -203,7 +206,7 @@ SLOW_PATHS = [
 
 @pytest.mark.parametrize("path", SLOW_PATHS)
 def test_every_spelling_has_the_same_bounds(slow, path, app_calls):
-    """Of a hundred callers, those who would wait too long are refused, and the rest is too late."""
+    """Of a hundred requests, most are answered 429 at once, and the others 200, or 504 too late."""
     served, runs, slow_down, release = slow
     body = BODY if "v2" not in path else json.dumps(V2).encode()
     assert served.ask("POST", path, body, JSON)[0] == 200
@@ -218,7 +221,7 @@ def test_every_spelling_has_the_same_bounds(slow, path, app_calls):
     callers = [threading.Thread(target=call) for _ in range(100)]
     for caller in callers:
         caller.start()
-    # On a busy machine, some of those who were let in may be too late already.
+    # On a busy machine, some of the admitted requests may have expired already.
     until(lambda: statuses.count(429) > 80)
     assert set(statuses) <= {429, 504}
     time.sleep(0.3)
@@ -235,7 +238,7 @@ def test_every_spelling_has_the_same_bounds(slow, path, app_calls):
 @pytest.mark.parametrize("path", SLOW_PATHS)
 @pytest.mark.parametrize("seconds", ["soon", "0", "nan"])
 def test_every_spelling_reads_the_same_headers(slow, path, seconds):
-    """Of whoever gives itself a time that is none."""
+    """A timeout that is no number above 0 is refused."""
     served, *_ = slow
     body = BODY if "v2" not in path else json.dumps(V2).encode()
     status, _, content = served.ask("POST", path, body, {**JSON, "X-Request-Timeout": seconds})
@@ -249,8 +252,8 @@ V2 = {
 
 
 @pytest.mark.parametrize("path", SLOW_PATHS)
-def test_who_has_hung_up_costs_no_run_however_it_asked(slow, path):
-    """By a query, or of a version that is kept only as long as it is asked for."""
+def test_a_closed_connection_costs_no_run_in_any_spelling(slow, path):
+    """This holds for a path with a query, and for versions that are loaded on demand."""
     served, runs, slow_down, release = slow
     body = BODY if "v2" not in path else json.dumps(V2).encode()
     assert served.ask("POST", path, body, JSON)[0] == 200
@@ -272,7 +275,7 @@ def test_who_has_hung_up_costs_no_run_however_it_asked(slow, path):
 
 
 def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
-    """Everybody else is answered meanwhile; who waits for it has its time from when it asked."""
+    """Other requests are answered meanwhile; waiting for the load counts to the deadline."""
     served, *_ = slow
     library = served.app.extensions["triceps"]
     release, loads = threading.Event(), []
@@ -310,8 +313,8 @@ def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
     assert "1" in {route.servable.version for route in served.front.table.on_demand}
 
 
-def test_a_load_that_fails_is_told_to_who_waits(slow, monkeypatch, caplog):
-    """By the app, as ever; and the next one tries again."""
+def test_a_load_that_fails_is_answered_and_tried_again(slow, monkeypatch, caplog):
+    """The app answers the waiting request, and its own attempt to load succeeds."""
     served, *_ = slow
     library = served.app.extensions["triceps"]
     having = library.having
@@ -328,7 +331,7 @@ def test_a_load_that_fails_is_told_to_who_waits(slow, monkeypatch, caplog):
 
 
 def test_a_kept_version_stays_while_it_is_asked_for(slow, monkeypatch):
-    """By the fast way too: each request is noted."""
+    """The fast way notes each request too, so that the version is not forgotten."""
     served, *_ = slow
     path = "/models/three/versions/1/predict"
     served.ask("POST", path, BODY, JSON)
@@ -345,7 +348,7 @@ def test_a_kept_version_stays_while_it_is_asked_for(slow, monkeypatch):
 
 
 def test_a_bug_behind_a_load_costs_one_connection(slow, monkeypatch, caplog):
-    """And nobody who waits behind it."""
+    """A bug in an answer after a load closes its connection; all others are served."""
     served, *_ = slow
 
     def fail(request: Any, came: float) -> None:

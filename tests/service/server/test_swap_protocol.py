@@ -1,4 +1,4 @@
-"""The protocol by which workers swap together, step by step: one process, and no waiting."""
+"""The protocol by which workers swap together, step by step in one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.harness import small
 
 
 class Leader:
-    """The leading worker, whose every step is the test's."""
+    """A leading worker whose every step the test takes."""
 
     def __init__(self, models, slot=0, workers=2):
         self.generations = Generations(workers)
@@ -28,20 +28,20 @@ class Leader:
         self._models = models
 
     def propose(self):
-        """Propose what is in the repository now, and load it."""
+        """Propose the repository as it is now, and load it."""
         scan = look(self._models)
         self.member.propose(proposals.dump(scan, declare(scan, EMPTY)))
         self.member.prepared(self.member.proposed(), proposals.outcome(make(scan)))
 
     def commit(self):
-        """Commit the last proposal as soon as the others have loaded it."""
+        """Commit the last proposal as soon as the other worker has loaded it."""
         while self.member.decide() != COMMITTED:
             pass
 
 
 @pytest.fixture(name="pair")
 def _pair(tmp_path):
-    """A leader, and the library of a worker that follows it; both serve version 1."""
+    """Return a leader, and the library of a worker that follows it; both serve version 1."""
     small.put(tmp_path, "three", 1, small.three())
     leader = Leader(tmp_path)
     leader.propose()
@@ -53,7 +53,7 @@ def _pair(tmp_path):
 
 
 def test_a_commit_just_before_the_next_proposal_is_not_lost(pair, tmp_path, monkeypatch):
-    """A worker that is held up between two looks serves what was committed in between."""
+    """A worker that is delayed between two looks serves what was committed in between."""
     leader, library = pair
     small.put(tmp_path, "three", 2, small.three(2))
     leader.propose()
@@ -61,7 +61,7 @@ def test_a_commit_just_before_the_next_proposal_is_not_lost(pair, tmp_path, monk
     small.put(tmp_path, "three", 3, small.three(3))
     steps = iter([leader.commit, leader.propose])
 
-    def held_up(step):
+    def delayed(step):
         def late():
             for each in steps:
                 each()
@@ -69,9 +69,9 @@ def test_a_commit_just_before_the_next_proposal_is_not_lost(pair, tmp_path, monk
 
         return late
 
-    # However it looks: it has seen that nothing was committed, and then is held up.
+    # The worker has seen that nothing was committed, and then is delayed.
     committed = library._member.committed
-    monkeypatch.setattr(library._member, "proposed", held_up(library._member.proposed))
+    monkeypatch.setattr(library._member, "proposed", delayed(library._member.proposed))
     assert committed() == 1
     library.step()
 

@@ -20,7 +20,7 @@ from tests.harness.served import JSON
 from tests.harness.serving import Server
 from tests.harness.waiting import until
 
-# Forgets quickly what nobody asks for.
+# This service soon forgets versions that are not asked for.
 BRISK = (
     "from service.commands import main; from service.repository import kept; "
     "kept.IDLE_SECONDS = 0.1; main.main()"
@@ -29,7 +29,7 @@ BRISK = (
 
 @pytest.fixture
 def models(tmp_path):
-    """An empty repository."""
+    """Return an empty repository."""
     folder = tmp_path / "models"
     folder.mkdir()
     return folder
@@ -37,7 +37,7 @@ def models(tmp_path):
 
 @pytest.fixture
 def serve(models):
-    """Start servers that look often; whatever still runs at the end is killed."""
+    """Yield a function that starts servers which look often; they are killed at the end."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments):
@@ -49,8 +49,8 @@ def serve(models):
         yield start
 
 
-def test_thousands_of_requests_across_swaps(serve, models):
-    """None fails, each answer is wholly of the version it names, and no connection goes back."""
+def test_thousands_of_requests_succeed_across_swaps(serve, models):
+    """Each answer is wholly of the version it names, and no connection sees versions go back."""
     put(models, 1)
     point(models, stable="1")
     server = serve("--workers", "2")
@@ -67,18 +67,18 @@ def test_thousands_of_requests_across_swaps(serve, models):
             while not stop.is_set():
                 connection.request("POST", path, body, JSON)
                 answer = connection.getresponse()
-                said = json.loads(answer.read())
+                content = json.loads(answer.read())
                 if answer.status != 200:
-                    wrong.append((path, answer.status, said))
+                    wrong.append((path, answer.status, content))
                     return
-                version = int(said["version"])
-                value = said["predictions"][0]["size"]["value"]
+                version = int(content["version"])
+                value = content["predictions"][0]["size"]["value"]
                 if value != 2 * version or (version < newest and not old):
                     wrong.append((path, version, newest, value))
                 newest = version
                 answers[path, version] += 1
 
-    # The alias is set back and forth, the others only ever go on.
+    # The alias goes back and forth, the versions only forward.
     threads = [
         threading.Thread(target=ask, args=(path, body, "aliases" in path))
         for path in paths
@@ -107,13 +107,13 @@ def test_thousands_of_requests_across_swaps(serve, models):
 
 
 def test_all_workers_follow_an_unload_and_a_load(serve, models):
-    """Whichever is told; and one that is started later, or again."""
+    """All workers follow, whichever is asked; so does a worker that starts later."""
     put(models, 1)
     put(models, 1, "other")
     closed = ("--tokens-file", tokens.put(models.parent))
     server = serve("--workers", "2", *closed)
     with contextlib.ExitStack() as stack:
-        # Each worker has one of them, since they are handed to whoever has fewer.
+        # Each worker has one of them, since a connection goes to the worker that has fewer.
         both = [stack.enter_context(contextlib.closing(server.connect())) for _ in range(2)]
 
         def ask(connection, method, path, body=None):
@@ -129,24 +129,24 @@ def test_all_workers_follow_an_unload_and_a_load(serve, models):
                 assert ask(connection, "POST", "/models/other/predict", json.dumps(FRUIT)) == 200
 
         follow(200)
-        for teller in both:
+        for asked_on in both:
             for verb, status in (("unload", 503), ("load", 200)):
-                assert ask(teller, "POST", f"/v2/repository/models/m/{verb}") == 200
-                # Who was told has done it before the answer.
-                assert ask(teller, "GET", "/v2/models/m/ready") == status
+                assert ask(asked_on, "POST", f"/v2/repository/models/m/{verb}") == 200
+                # The worker that was asked has done it before it answers.
+                assert ask(asked_on, "GET", "/v2/models/m/ready") == status
                 follow(status)
         assert ask(both[0], "POST", "/v2/repository/models/m/unload") == 200
     server.end()
 
     server = serve("--workers", "1")
 
-    status, said = server.get("/v2/models/m/ready")
-    assert (status, said["ready"]) == (503, False)
+    status, report = server.get("/v2/models/m/ready")
+    assert (status, report["ready"]) == (503, False)
     assert server.get("/models/other")[0] == 200
 
 
 def big(scale):
-    """A model of 4 MB, and of some more when it runs: y = scale * 1,000,000 * x."""
+    """Return a model with 4 MB of weights that computes y = scale * 1,000,000 * x."""
     return small.model(
         [
             helper.make_node("Mul", ["x", "w"], ["many"]),
@@ -158,9 +158,9 @@ def big(scale):
     ).SerializeToString()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux has /proc")
 def test_memory_does_not_grow_over_fifty_swaps(serve, models):
-    """A leak would be of 16 MB and more for each."""
+    """A leak would take 16 MB and more for each swap."""
     publish(models, "m", big(1))
     server = serve("--workers", "1", "--watch", "0.01")
     [worker] = server.workers()

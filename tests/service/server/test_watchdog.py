@@ -1,4 +1,4 @@
-"""A model with work that does not run is noticed, and what waits for it is let go in time."""
+"""A model whose queue is stuck is noticed, and the requests that wait for it end in time."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from tests.harness.served import BODY, JSON, Served, post
 
 
 class Calls:
-    """A batcher that notes what it is asked to do."""
+    """A batcher that counts the calls of the watchdog."""
 
     def __init__(self) -> None:
         self.dropped = 0
         self.nudged = 0
 
     def drop_unwanted(self, _: Lane) -> None:
-        """Note it."""
+        """Count a call."""
         self.dropped += 1
 
     def nudge(self, _: Lane) -> None:
-        """Note it."""
+        """Count a call."""
         self.nudged += 1
 
 
 @pytest.fixture(name="lane")
 def _lane() -> Lane:
-    """A lane with a queue that has work."""
+    """Return a lane with one queue, which has work."""
     lane = Lane(Model.load(small.three()))
     queue = lane.queues["small",] = Queue(("size",))
     queue.busy = True
@@ -56,7 +56,7 @@ def _lane() -> Lane:
 def test_a_queue_without_a_turn_is_noticed_once_it_is_over_its_bound(
     lane, running, usual, bound, caplog
 ):
-    """Not before; it is logged once, and again when it has had a turn."""
+    """The queue is logged once beyond its bound, and again once it has had a turn."""
     calls, [queue] = Calls(), lane.queues.values()
     lane.running, lane.seconds = running, usual
     watched = Watchdog(calls)
@@ -77,7 +77,7 @@ def test_a_queue_without_a_turn_is_noticed_once_it_is_over_its_bound(
 
 
 def test_a_queue_that_has_turns_or_no_work_has_no_age(lane):
-    """Though each look finds some requests in it."""
+    """Such a queue has no age, although each look finds requests in it."""
     calls, [queue] = Calls(), lane.queues.values()
     watched = Watchdog(calls)
     for now in range(0, 1000, 100):
@@ -93,10 +93,10 @@ def test_a_queue_that_has_turns_or_no_work_has_no_age(lane):
 
 @pytest.fixture(name="hung")
 def _hung(tmp_path, monkeypatch):
-    """A front whose model's next run waits until it is told, in a thread; and how to tell it."""
+    """Yield a front whose model hangs in a thread, and the event that lets it go on."""
     small.put(tmp_path, "three", 1, small.three())
     small.put(tmp_path, "other", 1, small.three(2.0))
-    told = threading.Event()
+    go_on = threading.Event()
     served = Served(tmp_path, default_model="three", watch=0)
     served.front.watchdog.bounds = Bounds(running=0.5, usual_runs=0)
     route = served.front.table.routes[b"/models/three/predict"]
@@ -104,21 +104,21 @@ def _hung(tmp_path, monkeypatch):
 
     def wait(self: Model, arrays: Any, heads: Any) -> Any:
         if self is route.servable.model:
-            told.wait(20)
+            go_on.wait(20)
         return predict(self, arrays, heads)
 
     monkeypatch.setattr(Model, "predict", wait)
     route.lane.seconds = 1.0
-    yield served, told
-    told.set()
+    yield served, go_on
+    go_on.set()
     served.stop()
 
 
-def _ask(served: Served, came: list[int], **headers: str) -> threading.Thread:
-    """Ask the model that hangs, in a thread."""
+def _ask(served: Served, statuses: list[int], **headers: str) -> threading.Thread:
+    """Send a request to the model that hangs, in a thread."""
 
     def ask() -> None:
-        came.append(served.ask("POST", "/predict", BODY, {**JSON, **headers})[0])
+        statuses.append(served.ask("POST", "/predict", BODY, {**JSON, **headers})[0])
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -138,11 +138,11 @@ def _ready(served: Served) -> tuple[int, Any]:
 
 
 def test_a_model_that_hangs_is_not_ready_until_it_goes_on(hung, caplog):
-    """Its callers are let go at their deadlines, others are answered, and it mends itself."""
-    served, told = hung
-    came: list[int] = []
+    """Its requests end at their deadlines, other models answer, and it recovers by itself."""
+    served, go_on = hung
+    statuses: list[int] = []
     lane = served.front.table.routes[b"/predict"].lane
-    threads = [_ask(served, came)]
+    threads = [_ask(served, statuses)]
     _until(lambda: lane.running)
     late: list[int] = []
     threads.append(_ask(served, late, **{"X-Request-Timeout": "0.1"}))
@@ -150,49 +150,49 @@ def test_a_model_that_hangs_is_not_ready_until_it_goes_on(hung, caplog):
         s.sendall(post(BODY))
         _until(lambda: lane.rows == 2)
 
-    # Neither of them needs a run to be let go.
+    # Neither of the two needs a run to end.
     _until(lambda: lane.rows == 0 and late == [504])
     _until(lambda: _ready(served)[0] == 503)
-    said = _ready(served)[1]
-    assert said["status"] == "not ready"
-    assert said["reason"].startswith("model 'three': its requests wait, and it has begun no run")
+    report = _ready(served)[1]
+    assert report["status"] == "not ready"
+    assert report["reason"].startswith("model 'three': its requests wait, and it has begun no run")
     assert [served.ask("GET", path)[0] for path in ("/v2/health/ready", "/ping")] == [503, 503]
     assert served.ask("GET", "/livez")[0] == 200
     assert served.ask("POST", "/models/other/predict", BODY, JSON)[0] == 200
-    found = samples(served.ask("GET", "/metrics")[2].decode())
-    assert found["triceps_queue_seconds", "three"] >= 1
-    assert found["triceps_queue_seconds", "other"] == 0
+    numbers = samples(served.ask("GET", "/metrics")[2].decode())
+    assert numbers["triceps_queue_seconds", "three"] >= 1
+    assert numbers["triceps_queue_seconds", "other"] == 0
 
-    told.set()
+    go_on.set()
     for thread in threads:
         thread.join(10)
-    assert came == [200]
+    assert statuses == [200]
     _until(lambda: _ready(served)[0] == 200)
-    found = samples(served.ask("GET", "/metrics")[2].decode())
-    assert found["triceps_queue_seconds", "three"] == 0
+    numbers = samples(served.ask("GET", "/metrics")[2].decode())
+    assert numbers["triceps_queue_seconds", "three"] == 0
     assert caplog.text.count("its requests wait") == 1
     assert caplog.text.count("model 'three' runs again") == 1
 
 
 def test_a_model_that_was_replaced_is_watched_while_it_has_work(hung, tmp_path):
-    """And no longer: its memory is another's."""
-    served, told = hung
-    came: list[int] = []
+    """It is no longer watched after its last request, since its memory may be reused."""
+    served, go_on = hung
+    statuses: list[int] = []
     former = served.front.table.routes[b"/predict"].lane
-    threads = [_ask(served, came)]
+    threads = [_ask(served, statuses)]
     _until(lambda: former.running)
-    threads.append(_ask(served, came, **{"X-Request-Timeout": "0.1"}))
+    threads.append(_ask(served, statuses, **{"X-Request-Timeout": "0.1"}))
     _until(lambda: former.rows == 1)
     small.put(tmp_path, "three", 2, small.three(3.0))
     shutil.rmtree(tmp_path / "three" / "1")
     served.app.extensions["triceps"].refresh()
     _until(lambda: served.front.table.routes[b"/predict"].lane is not former)
 
-    _until(lambda: came == [504])
+    _until(lambda: statuses == [504])
     assert former in served.front.table.watched
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
-    told.set()
+    go_on.set()
     for thread in threads:
         thread.join(10)
     _until(lambda: former not in served.front.table.watched)
-    assert came == [504, 200]
+    assert statuses == [504, 200]

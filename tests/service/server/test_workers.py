@@ -1,4 +1,4 @@
-"""The processes of a service, as real processes: sharing the load, dying, being replaced."""
+"""The real processes of a service: how they share the load, end and are replaced."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BODY = json.dumps({"instances": [{"fruit": [1, 2]}], "heads": ["size"]})
-# Kills a worker that is stopped after a second and a half.
+# This service kills a stopped worker after a second and a half.
 HASTY = (
     "from service.commands import main; from service.server import supervisor; "
     "supervisor.DEAD_TICKS = 3; main.main()"
 )
-# The second worker has to wait.
+# The second worker cannot be started at first.
 SHORT = """
 import os
 from service.commands import main
@@ -44,7 +44,7 @@ def short():
 supervisor.os.fork = short
 main.main()
 """
-# Those that replace a worker cannot start their threads, twice.
+# Twice, the replacement of a worker cannot start its threads.
 THREADLESS = """
 import os
 from service.commands import main
@@ -66,7 +66,7 @@ main.main()
 
 @contextlib.contextmanager
 def serving(models: Path, *options: object, **more: Any) -> Iterator[Server]:
-    """A service of two workers, over one model."""
+    """Yield a service of two workers with one model."""
     small.put(models, "three", 1, small.three())
     words = ("--models", models, "--workers", 2, *options)
     with Server(*words, folder=models.parent, **more) as service:
@@ -86,36 +86,36 @@ def _service(models):
 
 
 def ask(service: Server, connection: http.client.HTTPConnection | None = None) -> int:
-    """The status of one prediction."""
-    asked = service.connect() if connection is None else connection
+    """Return the status of one prediction."""
+    used = service.connect() if connection is None else connection
     try:
-        asked.request("POST", "/predict", BODY, JSON)
-        answer = asked.getresponse()
+        used.request("POST", "/predict", BODY, JSON)
+        answer = used.getresponse()
         answer.read()
         return answer.status
     finally:
         if connection is None:
-            asked.close()
+            used.close()
 
 
 def version(service: Server) -> str:
-    """The version that one prediction is answered by."""
+    """Return the version that answers one prediction."""
     return json.loads(service.ask("POST", "/predict", BODY, JSON)[2])["version"]
 
 
 def relatives(service: Server) -> list[int]:
-    """The processes of the service that are no workers: its keeper."""
+    """Return the processes of the service that are no workers: its keeper."""
     group = {service.process.pid, *service.workers()}
-    found = []
+    session = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(ProcessLookupError):
             if os.getsid(int(process.name)) == service.process.pid:
-                found.append(int(process.name))
-    return [pid for pid in found if pid not in group]
+                session.append(int(process.name))
+    return [pid for pid in session if pid not in group]
 
 
 def open_sockets(pid: int) -> int:
-    """How many sockets a process has open."""
+    """Return the number of sockets that a process has open."""
     links = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -124,22 +124,22 @@ def open_sockets(pid: int) -> int:
 
 
 def test_connections_are_shared_evenly(service):
-    """Sixteen that stay open are eight for each worker, whenever others came and went."""
+    """Of sixteen connections that stay open, each worker gets eight, whatever came before."""
     for _ in range(7):
         assert ask(service) == 200
     time.sleep(0.3)
     before = {pid: open_sockets(pid) for pid in service.workers()}
     with contextlib.ExitStack() as stack:
         for _ in range(16):
-            kept = stack.enter_context(contextlib.closing(service.connect()))
-            assert ask(service, kept) == 200
+            handlers = stack.enter_context(contextlib.closing(service.connect()))
+            assert ask(service, handlers) == 200
         after = {pid: open_sockets(pid) for pid in service.workers()}
 
     assert sorted(after[pid] - before[pid] for pid in before) == [8, 8]
 
 
 def test_a_worker_that_is_killed_is_replaced(service):
-    """Only what it had open breaks; everybody else is answered, before and after."""
+    """Only the connections of that worker break; all other requests are answered."""
     connections = [service.connect() for _ in range(8)]
     for connection in connections:
         assert ask(service, connection) == 200
@@ -155,57 +155,57 @@ def test_a_worker_that_is_killed_is_replaced(service):
         connection.close()
     service.until(lambda: len(service.workers()) == 2)
     statuses = [ask(service) for _ in range(50)]
-    code, _, _, said = service.end()
+    code, _, _, log = service.end()
 
     assert broken == 4
     assert statuses == [200] * 50
     assert code == 0
-    assert f"worker {victim} ended, and is replaced" in said
-    assert f"worker {survivor}" not in said
+    assert f"worker {victim} ended, and is replaced" in log
+    assert f"worker {survivor}" not in log
 
 
-def test_workers_end_with_the_one_that_accepts(service):
-    """Nobody is left behind when it is killed."""
+def test_workers_end_with_the_supervisor(service):
+    """No worker is left behind when the supervisor is killed."""
     workers = service.workers()
     service.process.kill()
     service.process.wait()
     until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers))
 
 
-def test_a_stopped_worker_is_given_nothing_more_and_is_replaced(models):
-    """All who ask once it has been noticed are answered; in the end it is killed."""
+def test_a_stopped_worker_gets_no_more_connections_and_is_replaced(models):
+    """Requests are answered once the stop has been noticed; in the end the worker is killed."""
     with serving(models, program=HASTY) as service:
         victim, _ = service.workers()
         os.kill(victim, signal.SIGSTOP)
-        # Given to the other one as soon as it is known; until then, those it was given wait.
+        # Connections that the stopped worker got before it was noticed have to wait.
         service.until(lambda: ask(service) == 200)
         service.until(lambda: victim not in service.workers())
         service.until(lambda: len(service.workers()) == 2)
         statuses = [ask(service) for _ in range(50)]
-        code, _, _, said = service.end()
+        code, _, _, log = service.end()
 
     assert statuses == [200] * 50
     assert code == 0
-    assert f"worker {victim} has been stuck for " in said
-    assert f"worker {victim} ended, and is replaced" in said
+    assert f"worker {victim} has been stuck for " in log
+    assert f"worker {victim} ended, and is replaced" in log
 
 
 def test_a_killed_keeper_is_replaced(service, models):
-    """A version that comes then is tried by the next one."""
+    """The next keeper tries a version that arrives then."""
     for pid in relatives(service):
         os.kill(pid, signal.SIGKILL)
     small.put(models, "three", 2, small.three(2.0))
     service.until(lambda: version(service) == "2")
-    code, _, _, said = service.end()
+    code, _, _, log = service.end()
 
     assert code == 0
-    assert "the process that tries models has ended, and is replaced" in said
-    assert "untried" not in said
+    assert "the process that tries models has ended, and is replaced" in log
+    assert "untried" not in log
 
 
 @pytest.mark.parametrize("broken", ["tokens", "certificate"])
 def test_a_worker_is_replaced_though_tokens_or_certificates_are_broken(models, broken):
-    """The successor begins with what the others have: not with what held at the start either."""
+    """The replacement starts with the tokens and certificates that the other workers have."""
     guarded = broken == "tokens"
     with serving(models, guarded=guarded, encrypted=not guarded) as service:
         if guarded:
@@ -234,8 +234,8 @@ def test_a_worker_is_replaced_though_tokens_or_certificates_are_broken(models, b
                 assert service.ask("POST", "/predict", BODY.encode(), removed)[0] == 401
 
 
-def test_at_sighup_everything_is_looked_at_again(models):
-    """The service goes on, where a process would end by it."""
+def test_at_sighup_the_repository_is_looked_at_again(models):
+    """SIGHUP does not end the service, as it would end another process."""
     with serving(models, "--watch", 0) as service:
         small.put(models, "three", 2, small.three(2.0))
         assert version(service) == "1"
@@ -248,17 +248,17 @@ def test_at_sighup_everything_is_looked_at_again(models):
 
 
 def test_a_worker_that_cannot_be_started_now_is_started_later(models):
-    """There may be too many processes; that passes, and the others answer meanwhile."""
+    """A lack of processes may pass; the other workers answer meanwhile."""
     with serving(models, program=SHORT) as service:
         service.until(lambda: len(service.workers()) == 2)
-        code, _, _, said = service.end()
+        code, _, _, log = service.end()
 
         assert code == 0
-        assert said.count("cannot start a worker for now: ") == 1
+        assert log.count("cannot start a worker for now: ") == 1
 
 
-def test_a_worker_that_cannot_begin_now_is_tried_again_while_others_serve(models):
-    """No memory or thread may be free for it; those who serve go on."""
+def test_a_worker_that_cannot_begin_now_is_started_again_while_others_serve(models):
+    """Memory or threads may be short; the workers that serve go on."""
     with serving(models, program=THREADLESS) as service:
         victim, other = service.workers()
         os.kill(victim, signal.SIGKILL)
@@ -267,14 +267,14 @@ def test_a_worker_that_cannot_begin_now_is_tried_again_while_others_serve(models
             assert ask(service) == 200
         assert len(service.workers()) == 2
         assert other in service.workers()
-        code, _, _, said = service.end()
+        code, _, _, log = service.end()
 
         assert code == 0
-        assert said.count("ended just after its start; a new one is tried later") == 2
+        assert log.count("ended just after its start; a new one is tried later") == 2
 
 
 def test_workers_that_die_at_once_end_the_service(tmp_path, monkeypatch, caplog):
-    """Another try would not mend it, and a supervisor should hear of it."""
+    """Starting them again would not help, and the operator's supervisor should learn of it."""
 
     def fail(*_: object) -> int:
         raise TricepsError("no such thing")
@@ -284,14 +284,16 @@ def test_workers_that_die_at_once_end_the_service(tmp_path, monkeypatch, caplog)
 
     settings = all_settings.load({}, models=tmp_path / "models", port=1, workers=1)
     monkeypatch.setattr(all_workers.workers, "work", fail)
-    kept = {number: signal.getsignal(number) for number in (*all_workers._STOPPING, signal.SIGCHLD)}
+    handlers = {
+        number: signal.getsignal(number) for number in (*all_workers._STOPPING, signal.SIGCHLD)
+    }
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
             code = all_workers.Workers(settings, listener).run()
     finally:
         signal.set_wakeup_fd(-1)
-        for number, handler in kept.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
     assert code == 1
