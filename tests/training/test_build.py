@@ -15,7 +15,6 @@ from training.errors import SpecError  # noqa: E402  (after the check above)
 pytestmark = pytest.mark.keras
 
 SPECS = Path(__file__).parents[2] / "training" / "specs"
-
 NUMBERS = "p,q,r,t\n" + "".join(f"{n},{n * n},7,{n % 2}\n" for n in range(1, 9))
 SPEC = """
 name = "tiny"

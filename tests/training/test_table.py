@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from training import cells, table
+from tests.training.csv_data import load, make, refused, source
+from training import data, table
 from training.errors import DataError
+from training.input_spec import InputSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,46 +72,96 @@ def test_columns_that_are_surely_numbers_are_read_as_the_others_are(
             assert slow.column(name).texts == fast.column(name).texts
 
 
+def test_quoted_cells_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
+    """Quoting is read as CSV means it, and lines are still counted as an editor does."""
+    text = 'city,age,y\n"Bern, old\ntown",1,0\n"a ""b""",x,1\nc,3,0\nd,4,0\n'
+
+    with refused(DataError, "a.csv: line 4, column 'age': 1 of 4 rows are not a number, first 'x'"):
+        load(tmp_path, text)
+
+
 @pytest.mark.parametrize(
-    ("cell", "value"),
+    "text",
     [
-        *[("7", 7.0), ("-1.5e3", -1500.0), (".5", 0.5), ("+2.", 2.0), ("inf", math.inf)],
-        *[("TRUE", 1.0), ("false", 0.0), ("1e999", math.inf), ("-Infinity", -math.inf)],
+        pytest.param("\ufeffage,y\n20,0\n30,1\n", id="byte order mark"),
+        pytest.param("age,y\r\n20,0\r\n30,1", id="Windows, no last line end"),
+        pytest.param("age,y\r20,0\r30,1\r", id="old Macintosh"),
+        pytest.param(" age , y\n 20,0 \n30,  1\n", id="spaces"),
+        pytest.param('"age", "y"\n"20", "0"\n"30", "1"\n', id="everything quoted"),
     ],
 )
-def test_a_number_has_one_value(cell: str, value: float) -> None:
-    """Integers, floats, infinities and truth values are numbers."""
-    assert cells.is_number(cell)
-    assert cells.number(cell) == value
+def test_harmless_variants_are_the_same_data(text: str, tmp_path: Path) -> None:
+    """What editors add does not change what is read."""
+    found = source(tmp_path, text)
+
+    assert found.arrays["a"].tolist() == [[20], [30]]
+    assert found.targets["o"].tolist() == [[0], [1]]
+
+
+def test_a_header_of_numbers_is_taken_for_data(tmp_path: Path) -> None:
+    """A file without a header would lose its first row, and have features called 33 and 22.7."""
+    (tmp_path / "a.csv").write_text("33,22.7,male,1\n19,27.9,female,0\n", "utf-8")
+
+    with refused(
+        DataError,
+        "a.csv: line 1: 3 of 4 columns are named by numbers, first '33';",
+        "if line 1 is data, set header = false",
+    ):
+        data.load(make(tmp_path, [InputSpec("a", "a.csv")]))
 
 
 @pytest.mark.parametrize(
-    "cell", ["", "NaN", "1_000", "0x10", "1,5", "1 2", "yes", "\u0661", "²", "e5", ".", "--1"]
-)
-def test_anything_else_is_no_number(cell: str) -> None:
-    """What other readers would bend into a number is left a text."""
-    assert not cells.is_number(cell)
-
-
-@pytest.mark.parametrize(
-    "cell",
+    ("text", "more", "parts"),
     [
-        *["2020-01-31", "2020/1/3", "2020-01-31T10:30:00Z", "2020-01-31 10:30:00.123+02:00"],
-        *["31/1/2020", "1.2.99", "3-Jan-2020", "3 January 2020", "Jan 5, 2020", "1/2/20 9:30 PM"],
+        pytest.param("", {}, ("a.csv: the file is empty",), id="empty"),
+        pytest.param(
+            "\n age\n", {},
+            ("a.csv: line 1: expected the names of the columns, received a blank line",),
+            id="blank first line",
+        ),
+        pytest.param(
+            "age,y\n1,0\n\n3,1\n", {},
+            ("a.csv: line 3: 1 of 3 rows have not the 2 fields of line 1, first a blank line",),
+            id="blank line",
+        ),
+        pytest.param("age,y\n", {}, ("a.csv: no rows below the header",), id="header only"),
+        pytest.param(
+            "age,y\n1,0\n2\n3,1\n4,0,9\n", {},
+            ("a.csv: line 3: 2 of 4 rows have not the 2 fields of line 1, first one with 1",),
+            id="ragged",
+        ),
+        pytest.param(
+            'age,y\n"1",0\n2,3,4\n', {},
+            ("line 3: 1 of 2 rows have not the 2 fields of line 1, first one with 3",),
+            id="ragged, quoted",
+        ),
+        pytest.param(
+            "1,0,7\n2,0\n", {"header": False, "image": (1, 2)},
+            ("line 2: 1 of 2 rows have not the 3 fields of line 1, first one with 2",),
+            id="ragged pixels",
+        ),
+        pytest.param(
+            "1,0,0\n2,3\n", {"header": False, "image": (1, 3)},
+            ("line 2: 1 of 2 rows have not the 3 fields",), id="ragged image",
+        ),
+        pytest.param(
+            "a,b,a,y\n1,2,3,0\n", {}, ("a.csv: line 1: 2 columns are named 'a'",), id="twice"
+        ),
+        pytest.param(
+            "5,0,0,0\n4,0,0,0\n", {},
+            ("line 1: 3 columns are named '0'; if line 1 is data, set header = false",),
+            id="no header",
+        ),
+        pytest.param(
+            "age;y\n1;0\n2;1\n", {},
+            ("line 1: one column, 'age;y'; expected commas", "received ';'; save it"),
+            id="semicolons",
+        ),
     ],
-)
-def test_dates_are_known_in_the_usual_spellings(cell: str) -> None:
-    """Year first, day or month first, months by name, with or without a time."""
-    assert cells.is_date(cell)
-
-
-@pytest.mark.parametrize("cell", ["2020", "20200131", "1.5", "1-2", "10:30", "Jan", "a-b-c", ""])
-def test_anything_else_is_no_date(cell: str) -> None:
-    """Numbers and words are not taken for dates."""
-    assert not cells.is_date(cell)
-
-
-def test_a_message_shows_a_long_cell_in_part() -> None:
-    """A cell of a megabyte does not fill the screen."""
-    assert cells.show("x" * 100) == f"'{'x' * 60}…'"
-    assert cells.listed(["a"] * 30) == ", ".join(["a"] * 20) + ", …"
+)  # fmt: skip
+def test_a_file_that_is_no_table_is_refused_with_its_line(
+    text: str, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Every row has as many fields as the first line, and every column a name of its own."""
+    with refused(DataError, *parts):
+        load(tmp_path, text, **more)

@@ -1,0 +1,71 @@
+"""Conversion to ONNX, which is tried before the fit."""
+
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs the train extra")
+
+from service.inference.model import Model  # noqa: E402  (after the check above)
+from tests.harness import tiny  # noqa: E402  (after the check above)
+from tests.training.runs import SMALL, fit_spec, run  # noqa: E402  (after the check above)
+from training import build, export, quiet  # noqa: E402  (after the check above)
+from training.errors import SpecError  # noqa: E402  (after the check above)
+
+pytestmark = pytest.mark.keras
+
+
+def test_a_layer_that_does_not_convert_is_refused_before_the_fit(tmp_path):
+    """What ONNX has no counterpart of is told at once, with the layer, and not after an hour."""
+    text = SMALL.replace(
+        '[heads.bought]\nafter = "h"',
+        '[layers.words]\nafter = "people.smoker"\n'
+        'TextVectorization = { output_mode = "multi_hot" }\n'
+        '[layers.flat]\nafter = "words"\nFlatten = {}\n'
+        '[heads.bought]\nafter = ["h", "flat"]',
+    )
+    path = tiny.write(tmp_path, text, people=tiny.people())
+
+    done = run("train", path, "--models", tmp_path / "models")
+
+    assert isinstance(done.exception, SpecError)
+    said = str(done.exception)
+    assert said.startswith(f"{path}: cannot be exported: layer 'words': ONNX has no counterpart of")
+    assert "epoch" not in done.stderr
+
+
+def test_what_tf2onnx_says_is_told_before_the_fit(tmp_path, monkeypatch):
+    """An exception from deep inside is one line, without the places that it came through."""
+
+    def fail(*_, **__):
+        raise ValueError(
+            'in user code:\n\n    File "/somewhere/inside.py", line 1, in call\n\n'
+            "    ValueError: Negative dimension [[{{node somewhere}}]]\n"
+        )
+
+    loaded, rows = tiny.load(tmp_path, SMALL, people=tiny.people())
+    built = build.build(loaded, rows)
+    monkeypatch.setattr(quiet.tf2onnx.convert, "from_keras", fail)
+
+    with pytest.raises(SpecError) as raised:
+        export.check(loaded, built, rows)
+
+    assert str(raised.value) == (
+        f"{loaded.path}: cannot be exported: tf2onnx cannot convert it:"
+        " ValueError: Negative dimension"
+    )
+
+
+def test_layers_that_tf2onnx_alone_does_not_convert_are_exported(tmp_path):
+    """Discretization and gelu are put into ONNX's words here; half precision is held loosely."""
+    layers = (
+        '[layers.bins]\nafter = "people"\nDiscretization = { num_bins = 3 }\n'
+        '[layers.bent]\nafter = "bins"\n'
+        'Dense = { units = 3, activation = "gelu", dtype = "mixed_float16" }\n'
+        '[heads.bought]\nafter = ["h", "bent"]'
+    )
+    text = SMALL.replace('[heads.bought]\nafter = "h"', layers)
+    loaded, seen, fitted = fit_spec(tmp_path, text)
+
+    exported = export.export(loaded, fitted, seen, tmp_path / "models")
+
+    assert 0 < exported.verified.differences["bought"] < 0.01
+    assert Model.load(exported.path).check_golden(0) == 0

@@ -1,0 +1,55 @@
+"""The export: what is refused before the fit."""
+
+import re
+
+import pytest
+
+keras = pytest.importorskip("keras", reason="needs the train extra")
+
+from tests.harness import tiny  # noqa: E402  (after the check above)
+from tests.training.runs import SMALL, run  # noqa: E402  (after the check above)
+from training.errors import SpecError  # noqa: E402  (after the check above)
+
+pytestmark = pytest.mark.keras
+
+
+# Ages go up to 59.
+EMBEDDED = """[layers.vectors]
+after = "people"
+Embedding = { input_dim = 5, output_dim = 2 }
+[layers.flat]
+after = "vectors"
+Flatten = {}
+[heads"""
+
+
+def test_a_model_that_cannot_answer_new_rows_is_refused_before_the_fit(tmp_path):
+    """A look-up without a place for unseen texts would fail on the first of them."""
+    text = SMALL.replace(
+        '[heads.bought]\nafter = "h"',
+        '[layers.words]\nafter = "people.smoker"\n'
+        'StringLookup = { output_mode = "one_hot", num_oov_indices = 0 }\n'
+        '[heads.bought]\nafter = ["h", "words"]',
+    )
+    path = tiny.write(tmp_path, text, people=tiny.people())
+
+    done = run("train", path, "--models", tmp_path / "models")
+
+    assert isinstance(done.exception, SpecError)
+    said = str(done.exception)
+    assert said.startswith(f"{path}: cannot be exported: Keras does not answer new rows: ")
+    assert "num_oov_indices" in said
+
+
+def test_rows_that_the_graph_has_no_answer_for_are_told_before_the_fit(tmp_path):
+    """An Embedding too small for its column: the spec is named, and what ONNX Runtime says."""
+    text = re.sub(r"(?s)\[layers\.n\].*\[heads", EMBEDDED, SMALL)
+    path = tiny.write(tmp_path, text.replace('after = "h"', 'after = "flat"'), people=tiny.people())
+
+    done = run("train", path, "--models", tmp_path / "models")
+
+    assert isinstance(done.exception, SpecError), (done.output, done.exception)
+    said = str(done.exception)
+    assert said.startswith(f"{path}: layers: one of them (which one, ONNX Runtime does not say)")
+    assert "the model has no answer for these values: " in said
+    assert "epoch" not in done.stderr

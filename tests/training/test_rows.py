@@ -1,0 +1,97 @@
+"""Rows: they are split once, and paired in every epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.training.csv_data import AGES, head, load, refused, two
+from training import rows
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def sampled(folder: Path) -> rows.Data:
+    """Two independent files of 3 and 10 rows; each row's target says which row it is."""
+    short = "x,y\n" + "".join(f"{10 * n},{n % 2}\n" for n in range(3))
+    long = "z,v\n" + "".join(f"{10 * n},{n}\n" for n in range(10))
+    return two(folder, short, long, "sample")
+
+
+def test_sample_pairs_every_row_of_the_longest_once(tmp_path: Path) -> None:
+    """Rows of a shorter file are used equally often, to within one; rows stay whole."""
+    x, y = rows.pairs(sampled(tmp_path), np.random.default_rng(0))
+
+    assert list(range(10)) == sorted(y["p"].ravel())
+    assert sorted(np.unique(x["a"], return_counts=True)[1]) == [3, 3, 4]
+    assert (x["b"] == 10 * y["p"]).all()
+    assert (x["a"].ravel() / 10 % 2 == y["o"].ravel()).all()
+
+
+def test_sample_pairs_anew_with_every_call(tmp_path: Path) -> None:
+    """No pairing of unrelated rows lasts, and a seed repeats it."""
+    found = sampled(tmp_path)
+    rng = np.random.default_rng(0)
+
+    first, again = rows.pairs(found, rng)[0], rows.pairs(found, rng)[0]
+    same = rows.pairs(found, np.random.default_rng(0))[0]
+
+    assert (first["a"] != again["a"]).any()
+    assert (first["a"] == same["a"]).all()
+    assert (first["b"] == same["b"]).all()
+
+
+def test_aligned_rows_are_paired_as_they_are(tmp_path: Path) -> None:
+    """Row i of every file goes with row i."""
+    found = two(tmp_path, "x,y\n1,0\n2,1\n", "z,v\n7,1\n8,2\n", "position")
+
+    x, y = rows.pairs(found, np.random.default_rng(0))
+
+    assert x["a"].tolist() == [[1], [2]]
+    assert y["p"].tolist() == [[1], [2]]
+
+
+@pytest.mark.parametrize("align", ["position", "sample"])
+def test_a_split_holds_out_rows_by_seed(align: str, tmp_path: Path) -> None:
+    """Every row is on one side; aligned files lose the same rows, independent ones their own."""
+    text = "x,y\n" + "".join(f"{n},{n % 2}\n" for n in range(100))
+    found = two(tmp_path, text, text, align)
+
+    kept, held = rows.split(found, 0.2, 7)
+    again, _ = rows.split(found, 0.2, 7)
+    other, _ = rows.split(found, 0.2, 8)
+
+    assert held is not None
+    values = {side: [s.arrays[csv[0]].ravel().tolist() for csv, s in part.sources.items()]
+              for side, part in (("kept", kept), ("held", held))}  # fmt: skip
+    assert list(range(100)) == sorted(values["kept"][0] + values["held"][0])
+    assert [s.rows for s in held.sources.values()] == [20, 20]
+    assert (align == "position") == (values["held"][0] == values["held"][1])
+    assert (kept.sources["a.csv"].arrays["a"] == again.sources["a.csv"].arrays["a"]).all()
+    assert (kept.sources["a.csv"].arrays["a"] != other.sources["a.csv"].arrays["a"]).any()
+    assert [s.targets["p"].shape for s in held.sources.values() if "p" in s.targets] == [(20, 1)]
+
+
+def test_a_split_of_nothing_holds_out_nothing(tmp_path: Path) -> None:
+    """Without a fraction all rows are for training."""
+    found = load(tmp_path, AGES)
+
+    assert (found, None) == rows.split(found, 0, 1)
+
+
+def test_a_split_leaves_a_row_on_either_side(tmp_path: Path) -> None:
+    """However small or large the fraction, neither side is empty; one row cannot be split."""
+    found = load(tmp_path, AGES)
+    sizes = [
+        [side.sources["a.csv"].rows for side in rows.split(found, fraction, 0)]
+        for fraction in (0.01, 0.99)
+    ]
+
+    assert sizes == [[2, 1], [1, 2]]
+    alone = load(tmp_path, "age,y\n1,0\n", head(labels=("no", "yes")))
+    with refused(DataError, "a.csv: 1 row; fit.validation_split = 0.2 needs 2 or more"):
+        rows.split(alone, 0.2, 0)

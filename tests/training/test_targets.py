@@ -1,0 +1,177 @@
+"""Targets: columns become classes, numbers and labels of a head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from tests.training.csv_data import head, load, refused, source
+from training.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.head_spec import HeadSpec
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "labels", "expected", "named"),
+    [
+        pytest.param("binary", "0,1,1", ("no", "yes"), [0, 1, 1], ("no", "yes"), id="index"),
+        pytest.param("binary", "0.0,1.0,1", ("no", "yes"), [0, 1, 1], ("no", "yes"), id="floats"),
+        pytest.param("binary", "1,1,1", ("no", "yes"), [1, 1, 1], ("no", "yes"), id="one of two"),
+        pytest.param("binary", "2,7,2", None, [0, 1, 0], ("2", "7"), id="own integers"),
+        pytest.param("binary", "b,a,b", None, [1, 0, 1], ("a", "b"), id="own texts, sorted"),
+        pytest.param("binary", "b,a,b", ("b", "a"), [0, 1, 0], ("b", "a"), id="texts, given"),
+        pytest.param("binary", "true,false,true", None, [1, 0, 1], ("false", "true"), id="truth"),
+        pytest.param(
+            "binary", "True,False,True", ("no", "yes"), [1, 0, 1], ("no", "yes"), id="truth index"
+        ),
+        pytest.param(
+            "binary", "True,False,True", ("True", "False"), [0, 1, 0], ("True", "False"),
+            id="truth by text",
+        ),
+        pytest.param("multiclass", "10,9,1", None, [2, 1, 0], ("1", "9", "10"), id="by number"),
+        pytest.param("multiclass", "2,0,1", ("a", "b", "c"), [2, 0, 1], ("a", "b", "c"), id="of 3"),
+        pytest.param("multiclass", "1,2,1.0", ("1", "2"), [0, 1, 0], ("1", "2"), id="by value"),
+        pytest.param("multiclass", "NA,EU,NA", ("EU", "NA"), [1, 0, 1], ("EU", "NA"), id="NA"),
+    ],
+)  # fmt: skip
+def test_a_class_is_its_place_among_the_labels(
+    *,
+    kind: str,
+    cells: str,
+    labels: tuple[str, ...] | None,
+    expected: list[int],
+    named: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    """An integer indexes labels, a text is one of them; without labels they are the values."""
+    rows = "".join(f"{n},{cell}\n" for n, cell in enumerate(cells.split(",")))
+
+    found = source(tmp_path, f"x,y\n{rows}", head(kind, labels=labels))
+
+    assert named == found.labels["o"]
+    assert expected == found.targets["o"].ravel().tolist()
+    shape, dtype = ((3, 1), np.float32) if kind == "binary" else ((3,), np.int32)
+    assert (shape, dtype) == (found.targets["o"].shape, found.targets["o"].dtype)
+
+
+@pytest.mark.parametrize("labels", [None, ("first", "second")])
+def test_multilabel_targets_are_columns_of_zeros_and_ones(
+    labels: tuple[str, ...] | None, tmp_path: Path
+) -> None:
+    """Several columns are one head; their names are its labels unless it has some."""
+    text = "x,p,q\n1,0,true\n2,1,0\n"
+
+    found = source(tmp_path, text, head("multilabel", "p", "q", labels=labels))
+
+    assert found.targets["o"].tolist() == [[0, 1], [1, 0]]
+    assert (labels or ("p", "q")) == found.labels["o"]
+
+
+def test_regression_learns_a_vector(tmp_path: Path) -> None:
+    """Several columns of numbers are one head without labels."""
+    found = source(tmp_path, "x,p,q\n1,0.5,7\n2,1e3,-1\n", head("regression", "p", "q"))
+
+    assert found.targets["o"].tolist() == [[0.5, 7], [1000, -1]]
+    assert found.labels == {"o": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "learner", "parts"),
+    [
+        pytest.param(
+            "x,p,q\n1,0,1\n2,1,2\n", head("multilabel", "p", "q"),
+            ("line 3, column 'q': 1 of 2 rows are neither 0 nor 1, first '2'",), id="multilabel",
+        ),
+        pytest.param(
+            "x,y\n1,1.5\n2,much\n", head("regression"),
+            ("line 3, column 'y': 1 of 2 rows are not a number, first 'much'",), id="regression",
+        ),
+        pytest.param(
+            "x,y\n" + "".join(f"1,{n}\n" for n in range(30)), head("multiclass"),
+            ("column 'y': 30 different values in 30 rows", "kind regression learns numbers"),
+            id="as many classes as rows",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_targets_stop_with_file_place_and_count(
+    text: str, learner: HeadSpec, parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A target is a class, 0 or 1, or a number."""
+    with refused(DataError, *parts):
+        load(tmp_path, text, learner)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "parts"),
+    [
+        pytest.param(
+            "age,y\n20,0\n30,\n40,NA\n", {},
+            ("a.csv: line 3, column 'y': 2 of 3 rows have no value, which head 'o' learns;",),
+            id="no target",
+        ),
+        pytest.param(
+            "age,y\n20,0\n30,0.5\n", {},
+            (("line 3, column 'y': 1 of 2 rows are not a whole number, which the binary head 'o'"
+             " needs, first '0.5'"),),
+            id="half a class",
+        ),
+        pytest.param(
+            "age,y\n20,0\n30,1\n40,yes\n", {},
+            ("line 4, column 'y': 1 of 3 rows are not a whole number", "first 'yes'"),
+            id="a text among integers",
+        ),
+        pytest.param(
+            "age,y\n20,a\n30,b\n40,c\n", {},
+            ("a.csv: column 'y': 3 different values ('a', 'b', 'c'); the binary head 'o' needs 2",),
+            id="three for two",
+        ),
+        pytest.param(
+            "age,y\n20,a\n30,a\n", {},
+            ("a.csv: column 'y': every row is 'a', so the binary head 'o' has nothing to learn",),
+            id="one for two",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_classes_stop_with_file_place_and_count(
+    text: str, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The message says which rows have no class that the head can learn."""
+    with refused(DataError, *parts):
+        load(tmp_path, text, **more)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "said"),
+    [
+        pytest.param(
+            "x,y\n1,Apple\n2,Aple\n3,Pear\n", ("Apple", "Banana"),
+            ("2 of 3 rows have a label that is not one of Apple, Banana,"
+             " first 'Aple' (did you mean 'Apple'?)"),
+            id="unknown label",
+        ),
+        pytest.param(
+            "x,y\n1,0\n2,2\n3,-1\n", ("no", "yes"),
+            "2 of 3 rows are no index of a label: 0 to 1 for no, yes, first '2'",
+            id="index too large",
+        ),
+        pytest.param(
+            "x,y\n1,1\n2,3\n", ("1", "2"),
+            "1 of 2 rows have a label that is not one of 1, 2, first '3'",
+            id="number that is no label",
+        ),
+    ],
+)  # fmt: skip
+def test_labels_that_do_not_cover_the_data_are_the_specs_fault(
+    text: str, labels: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    """Where the labels stand is told first, then the file, the line and how many rows."""
+    with pytest.raises(SpecError) as raised:
+        load(tmp_path, text, head(labels=labels))
+
+    place = f"{tmp_path / 'a.csv'}: line 3, column 'y'"
+    assert str(raised.value) == f"{tmp_path / 'spec.toml'}: heads.o.labels: {place}: {said}"

@@ -1,0 +1,101 @@
+"""A TOML file: it is read from anywhere, and refused with its line."""
+
+import pytest
+
+from tests.training.spec_text import GOOD, X_KIND, edit
+from training import spec as specs
+from training.errors import SpecError
+from training.toml_file import LARGEST
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"# \xc3\xa4\r\n"])
+def test_what_other_editors_write_is_read(tmp_path, before):
+    """A byte order mark, Windows line ends and UTF-8 are no mistakes."""
+    path = tmp_path / "small.toml"
+    path.write_bytes(before + GOOD.replace("\n", "\r\n").encode())
+
+    assert specs.load(path).name == "small"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(
+            "[heads.y]",
+            "[heads.x]",
+            "line 22: a second [heads.x]; every name is given once",
+            id="a name twice",
+        ),
+        pytest.param(
+            X_KIND,
+            f"{X_KIND}\n{X_KIND}",
+            "line 19: a key that is given twice; every key is given once",
+            id="a key twice",
+        ),
+        pytest.param(
+            'target = "a"',
+            "target = ",
+            "line 19: not TOML: Invalid value",
+            id="no TOML",
+        ),
+        pytest.param(
+            'target = "b"\n',
+            'target = "b"\nlabels = ["p",',
+            "at the end: not TOML: Invalid value",
+            id="no end",
+        ),
+        pytest.param(
+            'target = "b"\n',
+            f'target = "b"\nlabels = {"[" * 100_000}',
+            "brackets are nested too deeply",
+            id="brackets without end",
+        ),
+        pytest.param(
+            "[heads.y]",
+            f"[fit]\nseed = {'9' * 5000}\n[heads.y]",
+            "a number has more than 4,300 digits",
+            id="digits without end",
+        ),
+        pytest.param(
+            "[heads.y]",
+            f"#{'x' * LARGEST}\n[heads.y]",
+            f"expected a spec of at most {LARGEST:,} bytes, received more",
+            id="megabytes",
+        ),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused_with_its_line(told, old, new, expected):
+    """Neither brackets nor digits nor bytes without end are read."""
+    assert told(edit(old, new)) == expected.splitlines()
+
+
+def test_bytes_that_are_no_utf_8_are_told_with_their_line(told):
+    """A file in another encoding stops with the line and the byte."""
+    assert told(b'name = "a"\n# caf\xe9\n') == ["line 2: not UTF-8 (byte 0xe9); save it as UTF-8"]
+
+
+def test_a_missing_spec_is_told_with_the_nearest_file(tmp_path):
+    """A path that is wrong by a letter names the file that was meant."""
+    (tmp_path / "three_heads.toml").write_text(GOOD)
+
+    with pytest.raises(SpecError) as raised:
+        specs.load(tmp_path / "three_head.toml")
+
+    expected = f"{tmp_path}/three_head.toml: no such file (did you mean 'three_heads.toml'?)"
+    assert str(raised.value) == expected
+
+
+def test_a_folder_is_no_spec(tmp_path):
+    """A path to a folder says so."""
+    with pytest.raises(SpecError) as raised:
+        specs.load(tmp_path)
+
+    assert str(raised.value) == f"{tmp_path}: expected a spec (a TOML file), but: Is a directory"
+
+
+def test_long_values_and_dates_are_shown_short(told):
+    """What came is shown as it stands in the file, cut where it is long."""
+    assert told(edit('name = "small"', f"name = [{'1, ' * 60}]"))[0].endswith(" 1, 1, 1,…")
+    assert told(edit('name = "small"', "name = 2020-01-01")) == [
+        "name: expected a text, received 2020-01-01"
+    ]
