@@ -43,13 +43,15 @@ class Tls:
             lambda _: log.info("%s: has changed, and is used from now on", certificate),
             lambda error: log.error("%s; the previous certificate stays in use", error),
         )
+        self.handshake_seconds: float = HANDSHAKE_SECONDS
+        """The time that a client may take for the handshake."""
         warn_of_readers(key, log)
 
     def options(self) -> dict[str, Any]:
         """Return the event loop's arguments for a new connection."""
         return {
             "ssl": self.context(),
-            "ssl_handshake_timeout": HANDSHAKE_SECONDS,
+            "ssl_handshake_timeout": self.handshake_seconds,
             "ssl_shutdown_timeout": SHUTDOWN_SECONDS,
         }
 

@@ -5,7 +5,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 from hashlib import sha256
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -18,6 +17,7 @@ from service.commands.main import GROUP, Commands
 from service.errors import Unauthorized
 from service.http.access import Access
 from service.http.tokens import Entry, TokensError, read
+from tests.harness.waiting import until
 
 ROOT = Path(__file__).parents[3]
 MADE = re.compile(r"triceps_[A-Za-z0-9_-]{43}")
@@ -281,15 +281,7 @@ def test_a_running_service_follows(run):
     opened = Access.open("t.toml")
     second = run("b", "--scope", "predict")[1].strip()
     run("a", "--remove")
-    deadline = time.monotonic() + 5
-    while opened._file.value.entries[0].name != "b":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        for token in (first, second):
-            try:
-                opened.check(f"Bearer {token}", "predict", None)
-            except Unauthorized:
-                continue
+    until(lambda: opened.allows(f"Bearer {second}", "predict", None), 5)
 
     assert opened.check(f"Bearer {second}", "predict", None) == "b"
     with pytest.raises(Unauthorized):
