@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 log = getLogger(__name__)
 
 _HEADER = 64
-_NAMES = 4 * 2**20
-_NUMBERS = 4 * 2**20
+# The bytes of a region for the names of series, and for their numbers.
+NAMES = 4 * 2**20
+NUMBERS = 4 * 2**20
 _ATTEMPTS = 100
 # The indices of the numbers in a region's header.
 _SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS = range(6)
@@ -41,11 +42,11 @@ class SharedNumbers:
     Pages that are never written take no memory.
     """
 
-    def __init__(self, workers: int = 1) -> None:
-        """Create the regions of `workers` workers."""
-        size = _HEADER + _NAMES + _NUMBERS
+    def __init__(self, workers: int = 1, names: int = NAMES, numbers: int = NUMBERS) -> None:
+        """Create the regions of `workers` workers, each with `names` and `numbers` bytes."""
+        size = _HEADER + names + numbers
         memory = memoryview(mmap.mmap(-1, workers * size))
-        self.regions = [Region(memory[i * size : (i + 1) * size]) for i in range(workers)]
+        self.regions = [Region(memory[i * size : (i + 1) * size], names) for i in range(workers)]
 
 
 class Region:
@@ -54,10 +55,10 @@ class Region:
     A name is a line of JSON, [family, value of a label, …].  Names and numbers have the same order.
     """
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, names: int) -> None:
         self.header = memory[:_HEADER].cast("q")
-        self._names = memory[_HEADER : _HEADER + _NAMES]
-        self._numbers: NDArray[np.float64] = np.frombuffer(memory[_HEADER + _NAMES :], np.float64)
+        self._names = memory[_HEADER : _HEADER + names]
+        self._numbers: NDArray[np.float64] = np.frombuffer(memory[_HEADER + names :], np.float64)
         # Series that do not fit any more are counted here, and never reported.
         self._spill = len(self._numbers) - max(family.width for family in FAMILIES.values())
         self._places: dict[tuple[str, ...], int] = {}
@@ -103,7 +104,7 @@ class Region:
         line = orjson.dumps([part.encode(errors="replace").decode() for part in name]) + b"\n"
         end = self.header[_END]
         width = FAMILIES[name[0]].width
-        if end + len(line) > _NAMES or self.header[_USED] + width > self._spill:
+        if end + len(line) > len(self._names) or self.header[_USED] + width > self._spill:
             if not self._full:
                 log.warning(
                     "/metrics has no room for more series: %r and others are left out", name

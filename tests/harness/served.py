@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.http.timeouts import Timeouts
+    from service.observability.metrics import Metrics
 
 RIGHT = {"insurance": {"age": 47, "bmi": 20}, "fruit": [1, 2.5], "digit": [1, 2, 3, 4]}
 BODY = json.dumps({"instances": [RIGHT]}).encode()
@@ -41,7 +42,8 @@ LAST = post(BODY, b"Connection: close")
 class Served:
     """A front in a thread of this process, so that a test can look inside."""
 
-    def __init__(self, models: Any, **settings: Any) -> None:
+    def __init__(self, models: Any, metrics: Metrics | None = None, **settings: Any) -> None:
+        self._metrics = metrics
         self.settings = all_settings.load({}, models=models, **settings)
         self.loop = uvloop.new_event_loop()
         self.closed = 0
@@ -53,7 +55,7 @@ class Served:
     def _run(self, started: threading.Event) -> None:
         np.seterr(over="ignore")
         asyncio.set_event_loop(self.loop)
-        self.app = create_app(self.settings)
+        self.app = create_app(self.settings, self._metrics)
         self.front = Front(self.app, self.settings, self.loop)
         server = self.loop.run_until_complete(self.loop.create_server(self.connect, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]

@@ -30,7 +30,7 @@ from service import __version__, create_app
 from service.inference.batcher import Batcher
 from service.inference.lane import Lane
 from service.inference.model import Model
-from service.observability import head_counts, shared_memory, timing
+from service.observability import head_counts, timing
 from service.observability.exposition import expose
 from service.observability.metrics import Metrics
 from service.observability.shared_memory import SharedNumbers
@@ -598,10 +598,9 @@ def test_a_reader_sees_all_of_a_flush_or_nothing(models):
     subprocess.run([sys.executable, "-c", _TORN, models], check=True, env=environment, timeout=20)
 
 
-def test_a_full_region_says_so_once_and_counts_on(monkeypatch, caplog):
+def test_a_full_region_says_so_once_and_counts_on(caplog):
     """What has no room is not told, and nothing else is harmed."""
-    monkeypatch.setattr(shared_memory, "_NAMES", 200)
-    counted = Metrics(SharedNumbers())
+    counted = Metrics(SharedNumbers(names=200))
     for i in range(20):
         counted.count("", "", "other", 400 + i)
 
@@ -611,12 +610,9 @@ def test_a_full_region_says_so_once_and_counts_on(monkeypatch, caplog):
     assert caplog.text.count("no room for more series") == 1
 
 
-def test_where_there_is_no_room_for_numbers_requests_are_answered_all_the_same(
-    models, monkeypatch, caplog
-):
+def test_where_there_is_no_room_for_numbers_requests_are_answered_all_the_same(models, caplog):
     """As after thousands of versions; what has had room before is still told."""
-    monkeypatch.setattr(shared_memory, "_NUMBERS", 8 * 100)
-    served = Served(models)
+    served = Served(models, Metrics(SharedNumbers(numbers=8 * 100)))
     try:
         for path in (PREDICT, "/v2/models/three/infer", "/models/brittle/predict"):
             body = json.dumps({"instances": [RIGHT]}).encode()
