@@ -20,6 +20,8 @@ class Kept:
     """The time of the last request of each kept version."""
 
     def __init__(self) -> None:
+        self.idle_seconds = IDLE_SECONDS
+        """The time without a request after which a version is unloaded."""
         self._used: dict[Key, float] = {}
 
     def note(self, key: Key) -> None:
@@ -38,5 +40,5 @@ class Kept:
         return {
             key
             for place, (key, used) in enumerate(newest_first)
-            if place >= MOST_KEPT or now - used > IDLE_SECONDS
+            if place >= MOST_KEPT or now - used > self.idle_seconds
         }

@@ -66,7 +66,7 @@ class Library:
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._loading: dict[Key, threading.Lock] = {}
-        self._kept = Kept()
+        self.kept = Kept()
         self._follower: Follower | None = None
         self._watched_in: int | None = None
         self._trouble = ""
@@ -117,7 +117,7 @@ class Library:
         repository = repository or self.current
         key = repository.key(name, version)
         if key in repository.catalog.kept:
-            self._kept.note(key)
+            self.kept.note(key)
 
     def reason_not_ready(self) -> str | None:
         """Return the reason why the service is not ready; `None` if it is ready."""
@@ -271,7 +271,7 @@ class Library:
     def _swap(self, change: Callable[[Repository], Repository]) -> Repository:
         with self._lock:
             former, self._current = self._current, change(self._current)
-            self._kept.become(self._current.catalog.kept)
+            self.kept.become(self._current.catalog.kept)
             _log_change(self._current, former)
             models = self._current.catalog.models
             self._left |= any(models.get(key) is not m for key, m in former.catalog.models.items())
@@ -281,7 +281,7 @@ class Library:
 
     def _unload_idle(self) -> None:
         """Unload idle versions; requests in flight still hold the models that answer them."""
-        keys = self._kept.idle()
+        keys = self.kept.idle()
         if keys:
             self._swap(lambda now: self._without(now, keys))
 

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import NotFound, NotReady
 from service.inference.model import Model
-from service.repository import catalog, kept, loader, reloader
+from service.repository import catalog, loader, reloader
 from service.repository.kept import IDLE_SECONDS, MOST_KEPT
 from service.repository.reloader import Library
 from tests.harness import small
@@ -35,13 +35,13 @@ def test_an_older_version_is_loaded_when_it_is_asked_for(models, loads):
     assert library.find("m").version == "3"
 
 
-def test_an_older_version_is_unloaded_once_nobody_asks(models, monkeypatch):
+def test_an_older_version_is_unloaded_once_nobody_asks(models):
     """Its memory is freed at once; who still has it is not hurt."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
     held = library.find("m", "1")
-    monkeypatch.setattr(kept, "IDLE_SECONDS", 0.05)
+    library.kept.idle_seconds = 0.05
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and states(library)["1"] == "loaded":
         library.refresh()
@@ -189,7 +189,7 @@ def test_what_is_loaded_on_demand_during_a_refresh_is_not_lost(models, monkeypat
     assert library.find("m").version == "3"
 
 
-def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads, monkeypatch):
+def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads):
     """Who asks for it by its number had it a moment ago."""
     put(models, 1)
     library = Library(models)
@@ -198,7 +198,7 @@ def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads, monkeyp
     assert library.find("m", "1").version == "1"
     assert loads == [("m", "1"), ("m", "2")]
 
-    monkeypatch.setattr(kept, "IDLE_SECONDS", -1)
+    library.kept.idle_seconds = -1
     library.refresh()
 
     assert states(library) == {"1": "on demand", "2": "loaded"}

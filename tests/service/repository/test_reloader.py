@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -406,7 +407,6 @@ def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(m
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
-    monkeypatch.setattr(declarations, "AGAIN_SECONDS", 0.0)
     with monkeypatch.context() as patch:
 
         def fail(*_):
@@ -415,6 +415,7 @@ def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(m
         patch.setattr(declarations.files, "read_file", fail)
         library = Library(models)
         assert refused(library)[0][2].startswith("aliases.json: cannot be read: Too many open")
+    time.sleep(loader.AGAIN_SECONDS)
     library.refresh()
 
     assert refused(library) == []
