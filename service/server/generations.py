@@ -87,7 +87,8 @@ class Member:
         self.common = generations.common
         self._slots = generations.slots
         self._own = generations.slots[slot]
-        self._slot = slot
+        self.slot = slot
+        """The place of the worker among all workers."""
         self._proposals = generations.proposals
 
     def committed(self) -> int:
@@ -100,7 +101,7 @@ class Member:
 
     def is_leader(self) -> bool:
         """Return whether this worker is the leader, which proposes and commits."""
-        return self.common[_LEADER] - 1 == self._slot
+        return self.common[_LEADER] - 1 == self.slot
 
     def is_admitted(self) -> bool:
         """Return whether this worker serves the committed generation."""

@@ -49,7 +49,7 @@ def work_slowly(settings, pair, status, metrics, member):
         if path.parent.name == "2":
             time.sleep(2)
         return load(path)
-    if member._slot == 1:
+    if member.slot == 1:
         loader.Model.load = staticmethod(slowly)
     return work(settings, pair, status, metrics, member)
 supervisor.workers.work = work_slowly
@@ -69,7 +69,7 @@ def work_badly(settings, pair, status, metrics, member):
         if path.parent.name == "2":
             raise MemoryError
         return load(path)
-    if member._slot == 1 and not os.path.exists(str(settings.models) + "/.failed"):
+    if member.slot == 1 and not os.path.exists(str(settings.models) + "/.failed"):
         open(str(settings.models) + "/.failed", "w").close()
         loader.Model.load = staticmethod(badly)
     return work(settings, pair, status, metrics, member)
@@ -320,7 +320,6 @@ def test_a_missing_repository_is_logged_once(tmp_path, caplog):
     generations = Generations(1)
     generations.start(0)
     library = SharedLibrary(Settings(models=models, watch=0.02), Member(generations, 0))
-    library._seconds = 0.02
     for times in (1, 2):
         models.rename(tmp_path / "away")
         for _ in range(20):

@@ -47,14 +47,15 @@ def _pair(tmp_path):
     leader.propose()
     thread = threading.Thread(target=leader.commit)
     thread.start()
-    library = SharedLibrary(Settings(models=tmp_path), Member(leader.generations, 1))
+    member = Member(leader.generations, 1)
+    library = SharedLibrary(Settings(models=tmp_path), member)
     thread.join()
-    return leader, library
+    return leader, member, library
 
 
 def test_a_commit_just_before_the_next_proposal_is_not_lost(pair, tmp_path, monkeypatch):
     """A worker that is delayed between two looks serves what was committed in between."""
-    leader, library = pair
+    leader, member, library = pair
     small.put(tmp_path, "three", 2, small.three(2))
     leader.propose()
     library.step()
@@ -70,10 +71,9 @@ def test_a_commit_just_before_the_next_proposal_is_not_lost(pair, tmp_path, monk
         return late
 
     # The worker has seen that nothing was committed, and then is delayed.
-    committed = library._member.committed
-    monkeypatch.setattr(library._member, "proposed", delayed(library._member.proposed))
-    assert committed() == 1
+    monkeypatch.setattr(member, "proposed", delayed(member.proposed))
+    assert member.committed() == 1
     library.step()
 
-    assert committed() == 2
+    assert member.committed() == 2
     assert library.current.serving["three"].version == "2"
