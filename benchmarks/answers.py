@@ -50,12 +50,12 @@ PATIENCE = 5.0
 STATUS, HEADERS, VALUES, FIGURES = "status", "headers", "values", "figures"
 SPELLING, ENCODING, WORDING = "spelling", "encoding", "wording"
 KINDS = (STATUS, HEADERS, VALUES, FIGURES, SPELLING, ENCODING, WORDING)
-# Where a JSON answer has prose: of an error, a page about models, or OpenAPI.
+# The keys of prose in JSON answers: errors, pages about models, and OpenAPI.
 _PROSE = {
     *("error", "error_message", "message", "reason", "expected", "received"),
     *("description", "summary"),
 }
-# These differ from one answer to the next.
+# The headers whose values differ from one answer to the next.
 _VOLATILE = re.compile(
     rb"^((?:date|server-timing): ).*\r|^(x-request-id: )[0-9a-f]{32}\r",
     re.IGNORECASE | re.MULTILINE,
@@ -263,7 +263,7 @@ def _is_ready(running: Running) -> None:
 
 
 def is_its_own(running: Running) -> bool:
-    """Say whether the server that was started is the one that listens on its port."""
+    """Return whether the server that was started is the one that listens on its port."""
     own = set()
     for pid in (running.pid, *processes.tree(running.pid)):
         for file in Path(f"/proc/{pid}/fd").glob("*"):

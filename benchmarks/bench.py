@@ -1,11 +1,11 @@
-"""Triceps beside its peers: the same model, the same requests, the same machine, in turn.
+"""The benchmark of Triceps and its peers: the same model, requests and machine, in turn.
 
     python -m benchmarks.bench --quick --servers triceps,naive --cells W1,heavy-16
 
-Each round starts every server for each model, asks it once and holds the answer against ONNX
-Runtime's own, loads it cell by cell, and stops it; the rounds interleave the servers, so that what
-changes on the machine meanwhile meets all of them.  Needs wrk, and the packages of
-benchmarks/peers/requirements.txt for the peers, which may live in an environment of their own.
+Each round starts every server for each model, compares one answer with ONNX Runtime's own, puts the
+server under load cell by cell, and stops it.  The rounds interleave the servers, so that changes on
+the machine affect all of them.  The benchmark needs wrk, and the packages of
+benchmarks/peers/requirements.txt for the peers, which may be in an environment of their own.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ console = report.console()
 
 
 class Names(click.ParamType[list[str]]):
-    """A list of names with commas between; the beginning of a name stands for all it begins."""
+    """A comma-separated list of names; a prefix stands for all names that begin with it."""
 
     name = "NAMES"
 
     def __init__(self, known: Sequence[str]) -> None:
-        """Take some of `known`."""
+        """Accept names of `known`."""
         self._known = known
 
     def convert(self, value: Any, *_: Any) -> list[str]:
-        """The names, in their own order."""
+        """Return the chosen names, in the order of `known`."""
         if isinstance(value, list):
             return value
-        asked = [part.strip() for part in value.split(",")]
-        for part in asked:
+        prefixes = [part.strip() for part in value.split(",")]
+        for part in prefixes:
             if not any(_begins(name, part) for name in self._known):
                 close = nearest(part, self._known)
                 self.fail(f"expected some of {', '.join(self._known)}, received {part!r}{close}")
-        return [name for name in self._known if any(_begins(name, part) for part in asked)]
+        return [name for name in self._known if any(_begins(name, part) for part in prefixes)]
 
 
 def _begins(name: str, part: str) -> bool:
@@ -64,25 +64,29 @@ def _begins(name: str, part: str) -> bool:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One round of 2 s a cell: whether it works at all.")
+@click.option("--quick", is_flag=True, help="Run one round of 2 s a cell, as a test.")
 @click.option("--servers", "names", type=Names(list(SERVERS)), default=list(SERVERS))
 @click.option("--cells", type=Names(list(CELLS)), default=list(CELLS))
-@click.option("--rounds", type=click.IntRange(1), help="Default 5.")
-@click.option("--seconds", type=click.IntRange(1), help="Of load, a cell and round.  Default 5.")
-@click.option("--slow-sender", is_flag=True, help="Keep one half-sent request open meanwhile.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds.  Default 5.")
+@click.option(
+    "--seconds", type=click.IntRange(1), help="Seconds for each cell and round.  Default 5."
+)
+@click.option(
+    "--slow-sender", is_flag=True, help="Keep one half-sent request open during the load."
+)
 @click.option(
     "--python",
     type=click.Path(exists=True),
-    help=f"An interpreter that has the peers' packages.  Default {PEERS}, if there is one.",
+    help=f"A Python that has the packages of the peers.  Default {PEERS}, if it exists.",
 )
 @click.option("--write", is_flag=True, help="Write benchmarks/RESULTS.md and its plot.")
 @click.option(
     "--result",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Show, and with --write document, an earlier result; measure nothing.",
+    help="Show an earlier result, or write it with --write; measure nothing.",
 )
 def main(result: Path | None, *, write: bool, **options: Any) -> None:
-    """Measure, print the tables, and write what was measured under build/bench/."""
+    """Measure, print the tables, and write the results under build/bench/."""
     if result is not None:
         measured = Result.read(result)
     else:
@@ -100,7 +104,7 @@ def main(result: Path | None, *, write: bool, **options: Any) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured: the options of the command, where it measures."""
+    """The options of a measurement."""
 
     quick: bool
     names: list[str]
@@ -112,10 +116,10 @@ class Plan:
 
 
 def _measure(plan: Plan) -> Result:
-    """Measure what was asked for, and write it after each round: an interrupted run is not lost."""
+    """Measure, and write the results after each round, so that an interruption loses little."""
     load.find()
     servers.stop_when_told()
-    # Not resolved: a virtual environment is known by the link that its interpreter is.
+    # Not resolved, since Python finds its virtual environment by the link.
     python = str(Path(plan.python or (PEERS if PEERS.exists() else sys.executable)).absolute())
     chosen = _available([SERVERS[name] for name in plan.names], python)
     by_model: dict[str, list[Cell]] = {}
@@ -126,7 +130,7 @@ def _measure(plan: Plan) -> Result:
         date=results.today(),
         commit=results.commit(),
         machine=results.machine(),
-        # Ours where both environments have a package: that is the one that Triceps ran with.
+        # If both environments have a package, Triceps ran with the version of this one.
         versions={
             **results.versions(python, results.PACKAGES),
             **results.versions(sys.executable, results.PACKAGES),
@@ -138,7 +142,7 @@ def _measure(plan: Plan) -> Result:
     )
     path = FOLDER / f"result-{result.date.replace(' ', '-').replace(':', '')}.json"
     for number in range(result.rounds):
-        # Each round begins with another server, so that none always follows the same one.
+        # Each round begins with another server, so that no server always follows the same one.
         first = number % max(1, len(chosen))
         for server in chosen[first:] + chosen[:first]:
             bench = Bench(result, server, python)
@@ -152,16 +156,16 @@ def _measure(plan: Plan) -> Result:
 
 
 def _available(chosen: list[Server], python: str) -> list[Server]:
-    """Those that can run here; the others are named with what they lack.
+    """Return the servers that can run here; print the missing packages of the others.
 
     Raises:
-        NotReadyError: none can.
+        NotReadyError: no server can run.
     """
     needed = sorted({package for server in chosen for package in server.needs})
-    found = results.versions(python, needed)
+    installed = results.versions(python, needed)
     able = []
     for server in chosen:
-        missing = [package for package in server.needs if package not in found]
+        missing = [package for package in server.needs if package not in installed]
         if missing:
             console.print(
                 f"{server.name} is left out: {python} has no {', '.join(missing)}; "
@@ -175,16 +179,16 @@ def _available(chosen: list[Server], python: str) -> list[Server]:
 
 
 class Bench:
-    """One server, and where its figures go."""
+    """A server under measurement, and the result that its figures belong to."""
 
     def __init__(self, result: Result, server: Server, python: str) -> None:
-        """Measure a server, run by `python`, into `result`."""
+        """Prepare to measure `server`, which `python` runs, into `result`."""
         self._result = result
         self._server = server
         self._python = python
 
     def measure(self, model: str, cells: list[Cell], number: int) -> None:
-        """Start the server with a model, load it cell by cell, and stop it."""
+        """Start the server with a model, put it under load cell by cell, and stop it."""
         path = models.FOLDER / model / models.FILE
         if self._server is not TRICEPS:
             cells = [cell for cell in cells if not cell.beside]
@@ -207,7 +211,7 @@ class Bench:
             self._note_start(model, running)
 
     def measure_shipped(self) -> None:
-        """Note start and memory with the model that the project ships, under its own example."""
+        """Measure start time and memory with the included model and its example."""
         address = f"/models/{SHIPPED.name}"
         body = FOLDER / "shipped.json"
 
@@ -242,10 +246,10 @@ class Bench:
 
 
 def check_answer(running: Running, *, body: str, expected: dict[str, list[list[float]]]) -> None:
-    """See that an answer is what ONNX Runtime answers.
+    """Check that an answer equals that of ONNX Runtime.
 
     Raises:
-        NotReadyError: it is not, or there is none.
+        NotReadyError: the answer differs, or there is none.
     """
     content = servers.ask(running.url("/predict"), (models.FOLDER / f"{body}.json").read_bytes())
     predictions = json.loads(content)["predictions"]

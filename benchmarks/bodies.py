@@ -1,14 +1,14 @@
-"""How long the others wait, and how much memory it takes, while one hostile body is read.
+"""The cost of one hostile body: the waiting time of other clients, and the memory of a worker.
 
     python -m benchmarks.bodies [--max-body BYTES] [WORD …]
 
-One worker of `triceps serve` with its default settings; a body at a time in every dialect, plain
-or as gzip, each as large as is taken.  Beside it, on connections of their own, one caller asks
-`/livez` all the while and another asks a second model for one row.  Prints a line for each body:
-the status, the seconds until it was answered, the longest wait of the two others in milliseconds,
-and the most memory that the worker took for it.  WORDs choose the bodies whose names have one.
+One worker of `triceps serve` with default settings gets one body after another, in every dialect,
+plain or as gzip, each as large as allowed.  Meanwhile, on connections of their own, one client asks
+for `/livez` and another sends one row to a second model.  For each body, the program prints the
+status, the seconds until it was answered, the longest wait of the two other clients in
+milliseconds, and the most memory that the worker used for it.  WORDs select bodies by name.
 
-Needs Linux: memory is read from /proc.
+The program needs Linux, since it reads memory from /proc.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 HOST = "127.0.0.1"
-# A little less than what is taken, for what stands around what is repeated.
+# The space that is left for the parts before and after the repeated piece.
 ROOM = 1024
 START_SECONDS = 20
 ANSWER_SECONDS = 120
 PAUSE_SECONDS = 0.002
-# What the two who ask beside it may have to wait, and what one body may cost.
+# The limits for the waiting time of the two other clients, and for the memory of a body.
 GOAL_MS = 250
 GOAL_MB = 512
 
 
 class Body(NamedTuple):
-    """One body: where it goes, what it is, and the headers that belong to it."""
+    """A body: its name, its path, its content and its headers."""
 
     name: str
     path: str
@@ -55,7 +55,7 @@ class Body(NamedTuple):
 
 
 def _write_models(folder: Path) -> None:
-    """A model of each shape that matters, beside a small one that others ask."""
+    """Write a model of each relevant shape, and a small one for the other client."""
     text, whole = TensorProto.STRING, TensorProto.INT64
     _write(folder, "small", _identity(TensorProto.FLOAT, [2]))
     _write(folder, "pixels", _matrix(784, 10))
@@ -95,11 +95,11 @@ def _write(folder: Path, name: str, model: Any) -> None:
 
 
 def _filled(size: int, before: bytes, piece: bytes, after: bytes) -> bytes:
-    """`before`, as many of `piece` as there is room for with commas between, and `after`."""
+    """Return `before`, as many `piece`s as fit, and `after`; at most `size` bytes."""
     return before + piece * ((size - ROOM) // len(piece)) + piece.rstrip(b",\n") + after
 
 
-# What is repeated where rows, or values of one row, belong.
+# The pieces that are repeated in place of rows, or of values of one row.
 PIECES = {
     "empty lists": b"[],",
     "empty objects": b"{},",
@@ -119,7 +119,7 @@ PIECES = {
     "rows of a value": b"[1],",
     "rows of two values": b"[1,2],",
 }
-# By dialect: a path, and what stands around rows and around the values of one row.
+# For each dialect, a path, and the parts of a body before and after its rows.
 AROUND = {
     "native": ("/models/{}/predict", b'{"instances":[', b"]}"),
     "native columns": ("/models/{}/predict", b'{"inputs":{"x":[', b"]}}"),
@@ -140,7 +140,7 @@ CSV = {"Content-Type": "text/csv"}
 
 
 def bodies(size: int) -> Iterator[Body]:
-    """Every body, each of `size` bytes at most."""
+    """Yield all bodies, each of at most `size` bytes."""
     for (dialect, (path, before, after)), (what, piece) in itertools.product(
         AROUND.items(), PIECES.items()
     ):
@@ -183,7 +183,7 @@ def _structures(size: int) -> Iterator[Body]:
     yield Body("tfserving: base64", "/v1/models/texts:predict", coded, JSON)
     whole = _filled(size, b'{"instances":[', b"[1.0,2],", b"]}")
     yield Body("tfserving: whole numbers", "/v1/models/wholes:predict", whole, JSON)
-    # One row as long as there is room: taken, since its graph takes any.
+    # One row that fills the body; it is accepted, since its graph accepts any length.
     for dialect, path in (
         ("native", "/models/steps/predict"),
         ("tfserving", "/v1/models/steps:predict"),
@@ -201,11 +201,11 @@ def _structures(size: int) -> Iterator[Body]:
 def _binary(size: int) -> Iterator[Body]:
     rows = min((size - ROOM) // 8, 2**17)
     entry = {"name": "x", "datatype": "FP32", "shape": [rows, 2]}
-    said = json.dumps(
+    header = json.dumps(
         {"inputs": [{**entry, "parameters": {"binary_data_size": 8 * rows}}]}
     ).encode()
-    headers = {"Inference-Header-Content-Length": str(len(said))}
-    yield Body("oip binary: rows", "/v2/models/small/infer", said + bytes(8 * rows), headers)
+    headers = {"Inference-Header-Content-Length": str(len(header))}
+    yield Body("oip binary: rows", "/v2/models/small/infer", header + bytes(8 * rows), headers)
     for what in ("empty lists", "empty objects", "digits"):
         head = _filled(size, b'{"inputs":[', PIECES[what], b"]}")
         headers = {"Inference-Header-Content-Length": str(len(head))}
@@ -213,9 +213,13 @@ def _binary(size: int) -> Iterator[Body]:
     shape = [2**17, (size - ROOM) >> 17]
     entry = {"name": "x", "datatype": "BOOL", "shape": shape}
     number = shape[0] * shape[1]
-    said = json.dumps({"inputs": [{**entry, "parameters": {"binary_data_size": number}}]}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(said))}
-    yield Body("oip binary: no booleans", "/v2/models/truths/infer", said + b"2" * number, headers)
+    header = json.dumps(
+        {"inputs": [{**entry, "parameters": {"binary_data_size": number}}]}
+    ).encode()
+    headers = {"Inference-Header-Content-Length": str(len(header))}
+    yield Body(
+        "oip binary: no booleans", "/v2/models/truths/infer", header + b"2" * number, headers
+    )
 
 
 def _tables(size: int) -> Iterator[Body]:
@@ -233,7 +237,7 @@ def _tables(size: int) -> Iterator[Body]:
 
 
 def _answers(size: int) -> Iterator[Body]:
-    """Rows whose answers are far larger than themselves."""
+    """Yield bodies whose answers are much larger than they are."""
     del size
     rows = b"[1]," * 20_000
     for name, path, before, after in (
@@ -248,20 +252,23 @@ def _answers(size: int) -> Iterator[Body]:
         yield Body(f"answer, {name}: 4 million, gzip", path, before + few[:-1] + after, accepts)
     for number in (2_000, 20_000):
         entry = {"name": "x", "datatype": "FP32", "shape": [number, 1], "data": [1] * number}
-        asked: dict[str, Any] = {"inputs": [entry]}
+        request: dict[str, Any] = {"inputs": [entry]}
         what = f"{number * 2000 // 10**6} million"
         yield Body(
-            f"answer, oip: {what}", "/v2/models/wide/infer", json.dumps(asked).encode(), JSON
+            f"answer, oip: {what}", "/v2/models/wide/infer", json.dumps(request).encode(), JSON
         )
-        asked["outputs"] = [{"name": "y", "parameters": {"binary_data": True}}]
+        request["outputs"] = [{"name": "y", "parameters": {"binary_data": True}}]
         yield Body(
-            f"answer, oip binary: {what}", "/v2/models/wide/infer", json.dumps(asked).encode(), JSON
+            f"answer, oip binary: {what}",
+            "/v2/models/wide/infer",
+            json.dumps(request).encode(),
+            JSON,
         )
-        asked["outputs"] = [{"name": "y", "parameters": {"classification": 2000}}]
+        request["outputs"] = [{"name": "y", "parameters": {"classification": 2000}}]
         yield Body(
             f"answer, oip classes: {what}",
             "/v2/models/wide/infer",
-            json.dumps(asked).encode(),
+            json.dumps(request).encode(),
             JSON,
         )
     many = json.dumps({"instances": [[1, 2]] * 2**17}).encode()
@@ -273,17 +280,17 @@ def _answers(size: int) -> Iterator[Body]:
 
 
 class Caller(threading.Thread):
-    """Somebody who asks the same all the while; the longest wait, in milliseconds."""
+    """A client that repeats one request, and notes its longest wait in milliseconds."""
 
     def __init__(self, port: int, method: str, path: str, body: bytes = b"") -> None:
-        """Ask until told to end."""
+        """Prepare to send a request repeatedly until `end`."""
         super().__init__(daemon=True)
         self._asked = (port, method, path, body)
         self._ended = threading.Event()
         self.longest = 0.0
 
     def run(self) -> None:
-        """Ask."""
+        """Send requests until `end`."""
         port, method, path, body = self._asked
         connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
         while not self._ended.wait(PAUSE_SECONDS):
@@ -294,14 +301,14 @@ class Caller(threading.Thread):
         connection.close()
 
     def end(self) -> float:
-        """The longest wait."""
+        """Stop, and return the longest wait in milliseconds."""
         self._ended.set()
         self.join()
         return self.longest
 
 
 def _send(port: int, body: Body, *, zipped: bool) -> tuple[int, float, int]:
-    """The status, the seconds until all of the answer is here, and its bytes."""
+    """Return the status, the seconds until the end of the answer, and its size in bytes."""
     headers, content = dict(body.headers), body.content
     if zipped:
         headers["Content-Encoding"] = "gzip"
@@ -344,7 +351,7 @@ def _until_ready(port: int) -> None:
 
 
 def measure(words: Sequence[str], settings: Sequence[str], size: int) -> bool:
-    """Print a line for each body; whether all were within the goal."""
+    """Print a line for each body, and return whether all were within the limits."""
     port, good = _free_port(), True
     with tempfile.TemporaryDirectory() as folder:
         _write_models(Path(folder))
@@ -396,7 +403,7 @@ def _measure_one(port: int, worker: int, body: Body, *, zipped: bool) -> bool:
 
 
 def main() -> None:
-    """Measure what the arguments say."""
+    """Measure the bodies that the arguments select."""
     words = sys.argv[1:]
     size, settings = 16 * 2**20, []
     if "--max-body" in words:

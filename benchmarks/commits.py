@@ -1,13 +1,13 @@
-"""Two checkouts of Triceps side by side: how fast the one is, measured by the other.
+"""A comparison of the speed of two checkouts of Triceps.
 
     python -m benchmarks.commits BEFORE AFTER [--rounds N] [--seconds N] [--cells W1,heavy-16]
 
-Each is a folder with a checkout that has its own `.venv`, in which it is installed.  Both serve
-the same model at the same time, and are loaded by turns, a second each: what changes on the
-machine meanwhile meets both.  Every answer is held against ONNX Runtime's own before and after.
-The ratio of a cell is the median over the rounds of the ratio within one; beside it stands what
-chance makes of it, the least and the most of the middle half of them.  What a request costs of the
-processors' time is compared likewise: it tells more where other work shares the machine.
+Each argument is the folder of a checkout, which is installed in its own `.venv`.  Both checkouts
+serve the same model at the same time, and are put under load in turns of one second, so that
+changes on the machine affect both.  Answers are compared with ONNX Runtime's own before and after.
+The ratio of a cell is the median of the ratios of all rounds; its spread is the middle half of
+them.  The processor time of a request is compared in the same way: it is the better measure if
+other work shares the machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MEASURED = ("W1-1", "W1-16", "W1-64", "W2-16", "W3-8", "heavy-16", "heavy-64")
 ROUNDS = 7
 SECONDS = 4
-# What a change may cost: in the geometric mean of all cells, and in any one of them.
+# The limits of a loss: for the geometric mean of all cells, and for any single cell.
 MEAN_GOAL = 0.97
 CELL_GOAL = 0.95
 FOLDER = Path("build/bench")
@@ -45,7 +45,7 @@ FOLDER = Path("build/bench")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: requests a second, microseconds of processor a request, and errors."""
+    """The figures of one checkout: requests/s, microseconds of processor for each, and errors."""
 
     rate: float
     cpu: float
@@ -54,7 +54,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Turn:
-    """Both, loaded by turns in one cell of one round."""
+    """The figures of both checkouts in one cell of one round."""
 
     cell: str
     round: int
@@ -63,18 +63,18 @@ class Turn:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast the later one is."""
+        """The speed of the later checkout, divided by that of the earlier one."""
         return self.after.rate / self.before.rate
 
     @property
     def cost_ratio(self) -> float:
-        """How many times as cheap a request is, in processor time."""
+        """The processor time of a request before, divided by that after."""
         return self.before.cpu / self.after.cpu
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ratios of many rounds: the median, the middle half, and all of them."""
+    """The ratios of many rounds: the median, the middle half, and all of them."""
 
     middle: float
     low: float
@@ -84,16 +84,16 @@ class Ratio:
 
 
 def ratio(ratios: Sequence[float]) -> Ratio:
-    """Sum up the rounds of one cell."""
+    """Summarize the rounds of one cell."""
     low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else 3 * ratios
     return Ratio(median(ratios), low, high, min(ratios), max(ratios))
 
 
 def checkout(folder: Path, name: str) -> Server:
-    """The server of a checkout.
+    """Return the server of a checkout.
 
     Raises:
-        NotReadyError: it has no `.venv`, or one that runs another checkout.
+        NotReadyError: the folder has no `.venv`, or one that runs another checkout.
     """
     folder = folder.resolve()
     program, python = folder / ".venv/bin/triceps", folder / ".venv/bin/python"
@@ -118,7 +118,7 @@ def checkout(folder: Path, name: str) -> Server:
         _, *options = servers.TRICEPS.command(peer, model, port)
         return [str(program), *options]
 
-    # Ours would have it run our service instead.
+    # This variable would make it run the service of this checkout.
     variables = {"PYTHONPATH": ""}
     return replace(
         servers.TRICEPS, name=name, about=str(folder), command=command, environment=variables
@@ -128,7 +128,7 @@ def checkout(folder: Path, name: str) -> Server:
 def measure(
     pair: tuple[Server, Server], cells: Sequence[Cell], rounds: int, seconds: int
 ) -> list[Turn]:
-    """Load both by turns, so many rounds of so many seconds a cell."""
+    """Put both servers under load in turns, for `rounds` rounds of `seconds` seconds a cell."""
     turns = []
     for number in range(rounds):
         for model in dict.fromkeys(cell.model for cell in cells):
@@ -140,7 +140,7 @@ def measure(
 def _round(
     pair: tuple[Server, Server], model: str, cells: Sequence[Cell], number: int, seconds: int
 ) -> list[Turn]:
-    """One round of the cells of one model; both are started for it anew."""
+    """Measure one round of the cells of a model, with newly started servers."""
     path = models.FOLDER / model / models.FILE
     checks: dict[str, Callable[[Running], None]] = {
         body: partial(
@@ -164,7 +164,7 @@ def _round(
             samples: tuple[list[Load], list[Load]] = [], []
             used = [0.0, 0.0]
             for slice_ in range(seconds):
-                # a b b a, or b a a b: what grows or shrinks meanwhile meets both alike.
+                # a b b a, or b a a b: a steady change of the machine affects both equally.
                 first = (number + slice_) % 2
                 for side in (first, 1 - first):
                     began = processes.cpu_seconds(up[side].pid)
@@ -189,7 +189,7 @@ def _sum_up(samples: Sequence[Load], cpu: float) -> Side:
 
 
 def table(turns: Sequence[Turn]) -> report.Table:
-    """A line a cell, and one for all of them."""
+    """Return a table with a line for each cell, and one for all cells."""
     rows = []
     for cell, its in _by_cell(turns).items():
         speed = ratio([turn.ratio for turn in its])
@@ -205,7 +205,7 @@ def table(turns: Sequence[Turn]) -> report.Table:
                 f"{sum(turn.before.errors + turn.after.errors for turn in its)}",
             ]
         )
-    # The mean of each round is a measurement of its own: so they tell how sure the mean is.
+    # The mean of each round is a measurement of its own, so the spread shows how sure it is.
     rounds = sorted({turn.round for turn in turns})
     means = [geometric_mean(t.ratio for t in turns if t.round == number) for number in rounds]
     speed, cost = geometric_means(turns)
@@ -219,7 +219,7 @@ def table(turns: Sequence[Turn]) -> report.Table:
 
 
 def geometric_means(turns: Sequence[Turn]) -> tuple[float, float]:
-    """Of the cells' medians: of speed, and of cost."""
+    """Return the geometric means of the cells' medians, of speed and of cost."""
     cells = _by_cell(turns).values()
     return (
         geometric_mean(median(turn.ratio for turn in its) for its in cells),
@@ -235,7 +235,7 @@ def _by_cell(turns: Sequence[Turn]) -> dict[str, list[Turn]]:
 
 
 def shortfalls(turns: Sequence[Turn]) -> list[str]:
-    """What became slower than it may."""
+    """Return a line for each limit that the later checkout exceeds."""
     medians = {cell: median(t.ratio for t in its) for cell, its in _by_cell(turns).items()}
     lines = [
         f"{cell}: {middle:.3f}, expected at least {CELL_GOAL:g}"
@@ -258,7 +258,7 @@ console = report.console()
 @click.option("--seconds", type=click.IntRange(1), default=SECONDS, show_default=True)
 @click.option("--cells", type=Names(MEASURED), default=list(MEASURED))
 def main(before: Path, after: Path, rounds: int, seconds: int, cells: list[str]) -> None:
-    """Measure the checkouts BEFORE and AFTER, and end with 1 if the later one is too slow."""
+    """Measure the checkouts BEFORE and AFTER, and exit with 1 if AFTER is too slow."""
     servers.stop_when_told()
     chosen = [CELLS[name] for name in cells]
     try:

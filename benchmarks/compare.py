@@ -1,4 +1,4 @@
-"""Whether an answer is what ONNX Runtime's own is, to the last bit where that is sure."""
+"""The comparison of an answer with ONNX Runtime's own, to the last bit where possible."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.harness import forms
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What a kernel may compute otherwise where a row stands otherwise in its batch.
+# The tolerance for kernels whose result depends on the place of a row in a batch.
 NEAR = {"risk": 1e-6, "tags": 1e-6, "weight": 1e-3}
 _DTYPES = {datatype: np.dtype(name) for name, datatype in forms.DATATYPES.items()}
 
 
 def compare(path: str, head: str, found: Any, values: Any) -> None:
-    """See that a head's values are as they should be, to the last bit where that is sure.
+    """Check the values of a head, to the last bit where possible.
 
     Raises:
-        WrongError: they are not.
+        WrongError: the values are wrong.
     """
     near = NEAR.get(head, 0.0)
     if found is not None and np.shape(found) == np.shape(values):
@@ -36,14 +36,14 @@ def compare(path: str, head: str, found: Any, values: Any) -> None:
 
 
 def check_labels(path: str, content: bytes, found: Mapping[str, Any]) -> None:
-    """See that the labels of an answer of the native form are those of its values.
+    """Check that the labels of a native answer fit its values.
 
     Raises:
-        WrongError: they are not.
+        WrongError: a label is wrong.
     """
     if not content.startswith(b'{"model":'):
         return
-    said = json.loads(content)
+    answer = json.loads(content)
     digits = ("zero", "one", "two")
     right = {
         "risk": [("low", "high")[int(value > 0.5)] for value in found["risk"][:, 0]],  # noqa: PLR2004  the threshold
@@ -54,31 +54,31 @@ def check_labels(path: str, content: bytes, found: Mapping[str, Any]) -> None:
         ],
     }
     for head, labels in right.items():
-        given = said["labels"][head] if "labels" in said else None
-        given = given or [row[head]["label"] for row in said.get("predictions", ())]
-        if given != labels:
-            raise WrongError(f"{path}, {head}: expected {labels}, received {given}")
+        received = answer["labels"][head] if "labels" in answer else None
+        received = received or [row[head]["label"] for row in answer.get("predictions", ())]
+        if received != labels:
+            raise WrongError(f"{path}, {head}: expected {labels}, received {received}")
 
 
 def tensors(headers: Mapping[str, str], content: bytes) -> dict[str, Any]:
-    """The arrays of an OIP answer, of whatever type."""
+    """Return the arrays of an OIP answer by tensor, from JSON or binary data."""
     length = int(headers.get("inference-header-content-length", len(content)))
-    said, raw = json.loads(content[:length]), content[length:]
-    found = {}
-    for entry in said["outputs"]:
+    answer, raw = json.loads(content[:length]), content[length:]
+    arrays = {}
+    for entry in answer["outputs"]:
         dtype, data = _DTYPES[entry["datatype"]], entry.get("data")
         size = entry.get("parameters", {}).get("binary_data_size")
         if size is not None:
             piece, raw = raw[:size], raw[size:]
             data = _texts(piece) if dtype.kind == "O" else np.frombuffer(piece, dtype)
-        found[entry["name"]] = np.array(data, dtype).reshape(entry["shape"])
-    return found
+        arrays[entry["name"]] = np.array(data, dtype).reshape(entry["shape"])
+    return arrays
 
 
 def _texts(raw: bytes) -> list[str]:
-    found = []
+    texts = []
     while raw:
         size = int.from_bytes(raw[:4], "little")
-        found.append(raw[4 : 4 + size].decode())
+        texts.append(raw[4 : 4 + size].decode())
         raw = raw[4 + size :]
-    return found
+    return texts

@@ -1,9 +1,9 @@
-"""What it costs to count: requests a second with the numbers of /metrics and without.
+"""The cost of metrics: requests a second with counting for /metrics and without.
 
     python -m benchmarks.counting [ROUNDS]
 
-The service is started with its counting, and with a meter that does nothing, by turns, and asked
-for one row of the smallest model, where counting is the largest part of the work.
+The service is started in turns with its counting and with a meter that does nothing.  The requests
+have one row for the smallest model, for which counting is the largest part of the work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONNECTIONS = (1, 16, 64)
 ROUNDS = 5
 SECONDS = 2
 
-# What `triceps serve` is, with a line more.
+# The program of `triceps serve`, with one more line.
 _SERVE = """
 import sys
 from service.commands.main import main
@@ -44,7 +44,7 @@ def _with(line: str) -> servers.Server:
 
 
 def rates(server: servers.Server, body: Path, model: Path) -> dict[int, float]:
-    """Requests a second, by connections."""
+    """Return requests a second by number of connections."""
     check = partial(_check, body)
     found = {}
     with servers.run(server, sys.executable, model, check) as running:
@@ -60,7 +60,7 @@ def _check(body: Path, running: servers.Running) -> None:
 
 
 def main() -> None:
-    """Measure by turns, and print the medians and the median of each round's ratio."""
+    """Measure in turns, and print the medians and the median of the rounds' ratios."""
     servers.stop_when_told()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     models.write(models.FOLDER, "seed")

@@ -1,8 +1,8 @@
-"""The floor: what one request costs in one process with no server, no check and no queue at all.
+"""The floor: the cost of a request in one process without a server, checks or a queue.
 
     bytes ─ simdjson ─▶ arrays ─ session.run ─▶ arrays ─ orjson ─▶ bytes
 
-`python -m benchmarks.floor` prints it.
+`python -m benchmarks.floor` prints that cost.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def best(work: Callable[[], Any], seconds: float = 0.5) -> float:
-    """Microseconds that some work takes, the least of many tries within a time.
+    """Return the microseconds that some work takes: the minimum of many tries within `seconds`.
 
-    The least, since all that disturbs a measurement makes it longer.  Short work is tried in
-    loops, so that reading the clock does not count.
+    Disturbances only make a measurement longer, so the minimum is the best estimate.  Short work
+    runs in loops, so that reading the clock does not count.
     """
     started = time.perf_counter()
     work()
@@ -45,7 +45,7 @@ def best(work: Callable[[], Any], seconds: float = 0.5) -> float:
 
 
 class Floor:
-    """A session and a parser."""
+    """A session and a parser, without anything else of a service."""
 
     def __init__(self, model: bytes) -> None:
         """Load a model of `benchmarks.models`."""
@@ -58,7 +58,7 @@ class Floor:
         self._parser = simdjson.Parser()
 
     def answer(self, body: bytes) -> bytes:
-        """Answer a body that is known to be right."""
+        """Answer a body that is known to be valid."""
         outputs = self._session.run(list(models.HEADS), self._parse(body))
         o1, o2, o3 = outputs
         rows = zip(o1[:, 0], o2[:, 0], o3, strict=True)
@@ -69,9 +69,9 @@ class Floor:
         return orjson.dumps({"predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _parse(self, body: bytes) -> Arrays:
-        # A function of its own: the parser takes no other document while parts of one are held.
-        said: Any = self._parser.parse(body)
-        rows = said["instances"]
+        # A function of its own: the parser accepts no document while parts of another are held.
+        document: Any = self._parser.parse(body)
+        rows = document["instances"]
         return {name: _join([row[name] for row in rows]) for name in models.INPUTS}
 
 
@@ -82,17 +82,17 @@ def _join(parts: list[Any]) -> NDArray[np.float32]:
 
 
 def measure(seconds: float = 0.5) -> dict[str, float]:
-    """Microseconds of the seed's requests, by body."""
+    """Return the microseconds of each request of the benchmark, by body."""
     floor = Floor(models.seed())
-    found = {}
+    times = {}
     for name, rows in models.BODIES.items():
         body = models.body(rows)
-        found[name] = best(lambda body=body: floor.answer(body), seconds)  # type: ignore[misc]
-    return found
+        times[name] = best(lambda body=body: floor.answer(body), seconds)  # type: ignore[misc]
+    return times
 
 
 def main() -> None:
-    """Print it."""
+    """Print the cost of each body."""
     for name, microseconds in measure().items():
         print(f"{name}: {microseconds:,.1f} µs")
 

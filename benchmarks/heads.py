@@ -1,9 +1,9 @@
-"""The head cut: what one head of a model costs whose heads have deep branches of their own.
+"""The cost of one head of a model whose heads have deep branches of their own.
 
-Asked for one head, Triceps runs a graph cut down to it.  That should cost what the head alone, as
-a model of its own, costs; ONNX Runtime, asked for one output, computes the whole.
+For a request of one head, Triceps runs the sub-graph of that head.  It should cost as much as a
+model that has only that head.  ONNX Runtime computes the whole graph even for one output.
 
-`python -m benchmarks.heads` prints it.
+`python -m benchmarks.heads` prints the times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Measure each head three ways, by turns, and print the fastest run of each."""
+    """Measure each head in three ways, in turns, and print the fastest run of each."""
     whole = Model.load(models.branches())
     table = []
     for head in models.HEADS:
@@ -28,7 +28,7 @@ def main() -> None:
             same = np.array_equal(
                 whole.predict(given, [head])[head], alone.predict(given, [head])[head]
             )
-            # By turns, so that what else the machine does meets all three.
+            # In turns, so that other work on the machine affects all three.
             turns = [
                 (
                     models.cost(whole, rows),

@@ -1,4 +1,4 @@
-"""The hostile callers of a soak: behaviours of tests/attack, at a low rate, beside all others."""
+"""The hostile clients of a soak test: behaviours of tests/attack, at a low rate."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.attack import behaviours, bodies, repository
 from tests.attack.hostile import TABLE, Hostile
 from tests.harness import forms
 
-__all__ = ["behaviours", "bodies"]  # importing them fills the table
+__all__ = ["behaviours", "bodies"]  # importing them registers the behaviours
 
-# So little of each behaviour, and so long.
+# The amount of each behaviour, and its duration.
 SCALE = 0.01
 SECONDS = 0.3
 PAUSE_SECONDS = 0.5
-# How many requests a behaviour sends at most, any of which may be answered, and counted, or not.
+# The most requests that a behaviour sends; each of them may or may not be answered and counted.
 ATTACKS = {
     "pipelines refusals of strangers": 2404,
     "half closes": 1,
@@ -33,20 +33,20 @@ ATTACKS = {
     "inflates brackets": 3,
     "connects and leaves": 0,
 }
-# Extreme rows, beside which others' are computed.
+# Extreme rows, which share runs with the rows of other clients.
 EXTREME = np.full((1, 4), 1e30, np.float32)
 TIMES = 30
 
 
 class HostileCaller(Caller):
-    """Attacks in one way after another; those that ask the same joint models notice nothing."""
+    """A client that attacks in one way after another, which other clients must not notice."""
 
     def __init__(self, target: Target, seed: int) -> None:
-        """Attack `target`."""
+        """Prepare to attack `target`."""
         super().__init__(target, seed, 1 / PAUSE_SECONDS)
 
     def run(self) -> None:
-        """Until the end."""
+        """Attack until the gate ends the test."""
         while not self.to.gate.ended:
             if not self.to.gate.is_open:
                 self.close()
@@ -58,18 +58,18 @@ class HostileCaller(Caller):
         self.to.gate.leave()
 
     def attack(self) -> str:
-        """Behave in one of the ways of the table."""
+        """Run one of the registered behaviours, and return its name."""
         name = self.random.choice(list(ATTACKS))
         self.dialect = "native"
         self.to.ledger.doubt(self.dialect, ATTACKS[name], ATTACKS[name])
         token = self.to.tokens["asks"]
-        # To be cut off is what an attacker has to expect.
+        # The service may close the connection of an attacker.
         with contextlib.suppress(OSError):
             TABLE[name].act(Hostile(self.to.port, None, token, "fast", SECONDS, SCALE))
         return f"attack: {name}"
 
     def sit_beside(self) -> str:
-        """Ask a model that mixes rows for extreme ones, over and over."""
+        """Send extreme rows repeatedly to a model that mixes rows."""
         name = self.random.choice(repository.JOINT)
         path = PREDICTING["oip"].format(name)
         sent = forms.oip_flat({"x": EXTREME})

@@ -1,4 +1,4 @@
-"""What the callers of a soak share: whom they ask, what came of all they sent, and a gate."""
+"""The state that the clients of a soak test share: the target, the ledger and the gate."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
     from benchmarks.shelf import Shelf
 
-# How long before a kill a worker has told what it has counted, at the latest.
+# A worker publishes its counts at least this often, so that a kill loses at most these seconds.
 UNTOLD_SECONDS = 3.0
-# How soon after it nobody comes to the one that was killed any more.
+# After this time no request reaches the killed worker any more.
 KILLED_SECONDS = 0.5
 TIMEOUT = 30.0
 
 
 class WrongError(Exception):
-    """An answer that is not what it should be."""
+    """An answer is wrong."""
 
 
 class Answer(NamedTuple):
-    """What came back, and whence."""
+    """An answer, and the path of its request."""
 
     path: str
     headers: Mapping[str, str]
@@ -36,32 +36,32 @@ class Answer(NamedTuple):
 
 @dataclass
 class Ledger:
-    """What was sent and what came of it, by all callers."""
+    """The requests of all clients, and their answers."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     asked: Counter[str] = field(default_factory=Counter)
-    """By what was done."""
+    """Requests, by what the client did."""
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By dialect and status, as the service counts; other than 200, of all dialects together."""
+    """Answers by dialect and status, as the service counts; errors have no dialect."""
     unsure: Counter[str] = field(default_factory=Counter)
-    """By dialect, requests whose sender did not wait: answered or not, who knows."""
+    """By dialect, requests whose client did not wait, so that an answer is uncertain."""
     rows: int = 0
     unsure_rows: int = 0
     wrong: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     cut: int = 0
-    """Requests that were at a worker as it was killed."""
+    """The number of requests that a killed worker lost."""
     kills: list[float] = field(default_factory=list)
     late: float = 0.0
     recent: deque[tuple[float, tuple[str, str], int]] = field(default_factory=deque)
     untold: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By dialect and status, answers that a killed worker may not have counted yet."""
+    """By dialect and status, answers that a killed worker may not have published."""
     untold_rows: int = 0
     told: dict[tuple[Any, ...], float] = field(default_factory=dict)
-    """What the service has said that it has counted, by its labels."""
+    """The counts that the service has reported, by labels."""
 
     def note(self, dialect: str, status: int, rows: int = 0) -> None:
-        """Note an answer."""
+        """Count an answer."""
         key = dialect if status == http.HTTPStatus.OK else "", str(status)
         now = time.monotonic()
         with self.lock:
@@ -72,20 +72,20 @@ class Ledger:
                 self.recent.popleft()
 
     def doubt(self, dialect: str, rows: int, requests: int = 1) -> None:
-        """Note requests that may or may not have been answered, and how many rows they had."""
+        """Count requests that may or may not have been answered, and their rows."""
         with self.lock:
             self.unsure[dialect] += requests
             self.unsure_rows += rows
 
     def kill(self) -> None:
-        """Note that a worker is killed now."""
+        """Note the time at which a worker is killed."""
         with self.lock:
             self.kills.append(time.monotonic())
             self.untold.update(key for _, key, _ in self.recent)
             self.untold_rows += sum(rows for _, _, rows in self.recent)
 
     def fail(self, what: str, error: Exception, start: float, dialect: str, rows: int) -> None:
-        """Note what went wrong; who was at a worker that was killed may fail."""
+        """Note an error; requests that a killed worker had open may fail."""
         end = time.monotonic()
         kind = self.wrong if isinstance(error, WrongError) else self.failed
         killed = any(start <= kill + KILLED_SECONDS and kill <= end for kill in self.kills)
@@ -99,7 +99,7 @@ class Ledger:
 
 
 class Gate:
-    """Where all callers come to rest now and then, with no connection open."""
+    """A gate at which all clients pause, without open connections, during a measurement."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -109,23 +109,23 @@ class Gate:
         self.ended = False
 
     def join(self) -> None:
-        """Be one of the callers."""
+        """Register a client."""
         with self._changed:
             self._callers += 1
 
     def leave(self) -> None:
-        """Be none any more."""
+        """Unregister a client."""
         with self._changed:
             self._callers -= 1
             self._changed.notify_all()
 
     @property
     def is_open(self) -> bool:
-        """Whether callers go on."""
+        """Whether clients may continue."""
         return not self._closed and not self.ended
 
     def rest(self) -> None:
-        """Wait until it is open again."""
+        """Pause until the gate is open again."""
         with self._changed:
             self._inside += 1
             self._changed.notify_all()
@@ -134,7 +134,7 @@ class Gate:
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
-        """Have all callers rest while the block runs."""
+        """Let all clients pause while the block runs."""
         with self._changed:
             self._closed = True
             if not self._changed.wait_for(lambda: self._inside >= self._callers, 2 * TIMEOUT):
@@ -147,7 +147,7 @@ class Gate:
                 self._changed.notify_all()
 
     def end(self) -> None:
-        """Have all callers end."""
+        """Let all clients end."""
         with self._changed:
             self.ended = True
             self._changed.notify_all()
@@ -155,7 +155,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Target:
-    """What all callers share: whom they ask, as whom, and what they know."""
+    """The data that all clients share: port, tokens, models, ledger and gate."""
 
     port: int
     tokens: Mapping[str, str]

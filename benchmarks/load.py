@@ -1,4 +1,4 @@
-"""wrk: the load, and what it measured."""
+"""Load by wrk, and its measurements."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ FOLDER = Path(__file__).parent
 
 
 class NoLoadError(Exception):
-    """wrk is missing, or failed."""
+    """wrk is missing, or it failed."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """One measurement; latencies in milliseconds.
+    """A measurement; latencies are in milliseconds.
 
-    `refused` are answers that are errors, `late` are those that took longer than 10 s, `broken`
-    are connections that failed.
+    `refused` counts error answers, `late` answers that took longer than 10 s, and `broken` failed
+    connections.
     """
 
     requests: int
@@ -38,19 +38,19 @@ class Load:
 
 
 def find() -> str:
-    """The program.
+    """Return the path of wrk.
 
     Raises:
-        NoLoadError: it is not there.
+        NoLoadError: wrk is not installed.
     """
-    found = shutil.which("wrk")
-    if found is None:
+    path = shutil.which("wrk")
+    if path is None:
         message = (
             "wrk: expected this HTTP load generator on PATH, found none; "
             "on Debian and Ubuntu: apt-get install wrk"
         )
         raise NoLoadError(message)
-    return found
+    return path
 
 
 JSON = {"Content-Type": "application/json"}
@@ -65,16 +65,16 @@ def run(  # noqa: PLR0913  wrk has as many
     delay: float = 0,
     headers: Mapping[str, str] = JSON,
 ) -> Load:
-    """Post a file over and over by some keep-alive connections, each waiting for its answer.
+    """Post a file repeatedly over keep-alive connections, each of which waits for its answer.
 
     Args:
-        url: where to.
-        body: the file.
-        connections: how many.
-        seconds: for how long; whole ones.
-        delay: how many seconds each connection waits after an answer; where that is much longer
-            than the answer takes, the load hardly depends on how fast the server is.
-        headers: of each request.
+        url: the URL to post to.
+        body: the path of the file.
+        connections: the number of connections.
+        seconds: the duration in whole seconds.
+        delay: the seconds that each connection waits after an answer; if that is much longer
+            than an answer takes, the load hardly depends on the speed of the server.
+        headers: the headers of each request.
 
     Raises:
         NoLoadError: wrk is missing, or failed.

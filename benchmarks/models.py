@@ -1,9 +1,9 @@
-"""The models and the requests that all servers are measured with, made anew each time and equal.
+"""The models and the requests of the benchmark, which are made anew each time and always equal.
 
-    python -m benchmarks.models [FOLDER]    writes them, prints what a run of each model costs
+    python -m benchmarks.models [FOLDER]    writes them, and prints the cost of a run of each model
 
 All models take insurance [1], fruit [3] and digit [784], and answer o1 (a sigmoid), o2 (a
-sigmoid) and o3 (a softmax over ten): what differs is how much lies between.
+sigmoid) and o3 (a softmax over ten).  They differ in the layers between.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ INPUTS = {"insurance": 1, "fruit": 3, "digit": 784}
 HEADS = {"o1": 1, "o2": 1, "o3": 10}
 LABELS = {"o1": ("no", "yes"), "o2": ("Apple", "Banana"), "o3": tuple("0123456789")}
 
-# Rows a request, by the name of its body.
+# The rows of each body.
 BODIES = {"W1": 1, "W2": 32, "W3": 512}
 
 JOINED = "joined"
 WIDTH = sum(INPUTS.values())
 
 _SIDE = 28
-# The first kernels bring each input to about 1 by these, so that no head saturates.
+# The first kernels divide the inputs by these to about 1, so that no head saturates.
 _SCALES = np.repeat([1 / 50, 1 / 3, 1 / 255], list(INPUTS.values()))
 
 
 class _Graph:
-    """A graph that grows layer by layer; a layer is known by the name of what it puts out."""
+    """A graph that grows layer by layer; the name of a layer is the name of its output."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
@@ -65,7 +65,7 @@ class _Graph:
         return name
 
     def weights(self, name: str, *shape: int, scale: Any) -> str:
-        """Add weights that depend on the name alone, so that a part of a graph equals the whole."""
+        """Add weights that depend only on the name, so that a part of a graph equals the whole."""
         random = np.random.default_rng(zlib.crc32(name.encode()))
         return self.constant(name, (random.normal(size=shape) * scale).astype(np.float32))
 
@@ -87,7 +87,7 @@ class _Graph:
         return self.node("Relu", [f"{name}.sum"], name)
 
     def model(self, heads: Sequence[str]) -> bytes:
-        """The whole as a signed file, with a few golden rows."""
+        """Return the graph as a signed file, with a few golden rows."""
 
         def edge(name: str, size: int) -> Any:
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
@@ -136,14 +136,14 @@ def _signature(heads: Sequence[str], golden: Golden) -> Signature:
 
 
 def _begin() -> _Graph:
-    """A graph that concatenates its inputs."""
+    """Return a graph that concatenates its inputs."""
     graph = _Graph()
     graph.node("Concat", list(INPUTS), JOINED, axis=1)
     return graph
 
 
 def _end(graph: _Graph, sources: dict[str, str], width: int) -> bytes:
-    """Put the heads on, each upon its source of `width` units."""
+    """Add the heads, each after its source of `width` units, and return the model."""
     for name, source in sources.items():
         activation = "Sigmoid" if HEADS[name] == 1 else "Softmax"
         graph.dense(source, name, (width, HEADS[name]), activation)
@@ -151,18 +151,18 @@ def _end(graph: _Graph, sources: dict[str, str], width: int) -> bytes:
 
 
 def seed() -> bytes:
-    """The three inputs concatenated, Dense(10, relu), three heads."""
+    """Return the model `seed`: the inputs concatenated, Dense(10, relu), three heads."""
     graph = _begin()
     trunk = graph.dense(JOINED, "h1", (WIDTH, 10))
     return _end(graph, dict.fromkeys(HEADS, trunk), 10)
 
 
 def heavy() -> bytes:
-    """The same heads upon two wide layers and two convolutions.
+    """Return the model `heavy`: the same heads after two wide layers and two convolutions.
 
-    The wide layers cost what it takes to read their weights, for one row as for a few; the
-    convolutions cost by the row.  Together that is about 0.84 ms for one row and 3.0 ms for 16, on
-    one core of the machine that it was tuned on (a 2.6 GHz Xeon with AVX-512).
+    The cost of the wide layers is reading their weights, for one row or a few; that of the
+    convolutions grows with the rows.  A run takes about 0.84 ms for one row and 3.0 ms for 16 on
+    one core of the machine for which the model was tuned (a 2.6 GHz Xeon with AVX-512).
     """
     graph = _begin()
     shape = graph.constant("image.shape", np.array([-1, 1, _SIDE, _SIDE]))
@@ -177,7 +177,7 @@ def heavy() -> bytes:
 
 
 def steady() -> bytes:
-    """The same heads upon convolutions alone: about 1 ms a row, and no less a row for many."""
+    """Return the model `steady`: convolutions only, about 1 ms for each row of any request."""
     graph = _begin()
     shape = graph.constant("image.shape", np.array([-1, 1, _SIDE, _SIDE]))
     image = graph.node("Reshape", ["digit", shape], "image")
@@ -189,10 +189,10 @@ def steady() -> bytes:
 
 
 def branches(heads: Sequence[str] = tuple(HEADS)) -> bytes:
-    """A small shared trunk, and eight layers of 512 that belong to each head alone.
+    """Return the model `branches`: a small shared trunk, then eight layers of 512 for each head.
 
     Args:
-        heads: those that the model has; a head's weights are the same whatever others there are.
+        heads: the heads of the model; the weights of a head do not depend on the other heads.
     """
     graph = _begin()
     trunk = graph.dense(JOINED, "h1", (WIDTH, 64))
@@ -209,10 +209,10 @@ MODELS = {"seed": seed, "heavy": heavy, "steady": steady, "branches": branches}
 
 
 def arrays(rows: int) -> Arrays:
-    """Rows like those of the files that the three inputs are named after, in float32.
+    """Return rows like those of the data sets that the inputs are named after, float32.
 
-    A digit is a blurred ring of random place and size: whole numbers from 0 to 255, about four
-    of five 0, as in MNIST.
+    A digit, [784], is a blurred ring of random place and size: whole numbers from 0 to 255, of
+    which about four in five are 0, as in MNIST.
     """
     random = np.random.default_rng(0)
     y, x = np.mgrid[:_SIDE, :_SIDE]
@@ -230,7 +230,7 @@ def arrays(rows: int) -> Arrays:
 
 
 def body(rows: int) -> bytes:
-    """A request for as many rows: 1.9 kB a row, whole numbers written without a point."""
+    """Return a JSON request of `rows` rows: 1.9 kB each, with whole numbers without a point."""
     columns = {
         name: [
             [int(value) if value.is_integer() else round(value, 1) for value in row]
@@ -243,7 +243,7 @@ def body(rows: int) -> bytes:
 
 
 def binary(rows: int) -> tuple[bytes, int]:
-    """The same request as tensors (OIP's binary extension), and how long its JSON is."""
+    """Return the same request with OIP's binary tensors, and the length of its JSON in bytes."""
     tensors = arrays(rows)
     inputs = [
         {
@@ -259,7 +259,7 @@ def binary(rows: int) -> tuple[bytes, int]:
 
 
 def write(folder: Path, *names: str) -> None:
-    """Write the models of those names as FOLDER/<name>/model.onnx, and all bodies beside them."""
+    """Write the named models as FOLDER/<name>/model.onnx, and all bodies beside them."""
     for name in names:
         path = folder / name / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,7 +270,7 @@ def write(folder: Path, *names: str) -> None:
 
 
 def cost(model: Model, rows: int, heads: Sequence[str] = tuple(HEADS)) -> float:
-    """Milliseconds of one run, the fastest of many: the others shared the core with somebody."""
+    """Return the milliseconds of a run: the fastest of many, since other work slows a run down."""
     given = arrays(rows)
     times: list[float] = []
     until = time.perf_counter() + 0.5
@@ -282,7 +282,7 @@ def cost(model: Model, rows: int, heads: Sequence[str] = tuple(HEADS)) -> float:
 
 
 def main() -> None:
-    """Write everything, and print what it is."""
+    """Write all models and bodies, and print the cost of the models."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     write(folder, *MODELS)
     for name in MODELS:

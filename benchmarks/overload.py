@@ -1,13 +1,13 @@
-"""What becomes of requests when five times as many come as can be answered.
+"""The answers of a service that gets five times as many requests as it can answer.
 
     python -m benchmarks.overload [steady|seed] [SECONDS]
 
-Many connections ask at a pace of their own, so that more keeps coming whether or not the service
-keeps up.  Beside them a few callers ask now and then and take the time; so do two who ask whether
-all is well.  Prints a table: at half of the peak, at five times the peak, and right after.
+Many connections send requests at a fixed rate, whether or not the service keeps up.  Beside them, a
+few probes send predictions now and then and measure the time; two more ask for the health pages.
+The program prints a table: at half of the peak rate, at five times the peak, and right after.
 
-The service has one processor to itself, and whoever asks has the others: what it takes to ask so
-often would otherwise be taken from the answers.  Needs taskset, and two processors.
+The service has one processor for itself, and all clients share the others, so that sending requests
+takes no time from the answers.  The program needs taskset, and two processors.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 PEAK_CONNECTIONS = 64
 PEAK_SECONDS = 4
-# How long a caller waits in the mean, so that there are as many of them as the rate needs; a model
-# that is so fast that they would be more than these has callers who wait less.
+# The mean pause of a connection, which determines the number of connections that a rate needs.  If
+# the number would be above the limit, the pauses are shorter.
 PACE_SECONDS = 0.2
 MOST_CALLERS = 1000
 PROBES = 4
 PROBE_SECONDS = 0.02
-# Who asks whether all is well does so seldom, though more often than anybody else would.
+# The pause between two requests for a health page, shorter than a platform's.
 HEALTH_SECONDS = 0.1
 TIMES = 5.0
 ALL_THERE_SECONDS = 2.0
@@ -44,7 +44,7 @@ ALL_THERE_SECONDS = 2.0
 
 @dataclass
 class Probe:
-    """Somebody who asks now and then; milliseconds of what was answered with 200."""
+    """A client that sends a request now and then; milliseconds of the answers with 200."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class Probe:
     others: list[float] = field(default_factory=list)
 
     def ask(self, port: int, ended: threading.Event) -> None:
-        """Ask until told to end."""
+        """Send requests until `ended` is set."""
         connection = http.client.HTTPConnection(servers.HOST, port, timeout=10)
         while not ended.wait(PROBE_SECONDS if self.body else HEALTH_SECONDS):
             started = time.perf_counter()
@@ -73,7 +73,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Stage:
-    """What came of one load: answers a second, and milliseconds."""
+    """The result of one load: answers a second, and times in milliseconds."""
 
     name: str
     offered: float
@@ -82,22 +82,22 @@ class Stage:
     probes: list[Probe]
     before: float
     memory: float
-    """Megabytes at the end, and `before` that, once all callers are there."""
+    """Megabytes at the end, and `before`, when all clients have connected."""
 
     def p99(self, path: str) -> float:
-        """Of the answers there; of predictions, those that were accepted."""
+        """Return the 99th percentile of answers at a path; of predictions, the accepted ones."""
         times = [t for probe in self.probes if probe.path == path for t in probe.accepted]
         return float(np.percentile(times, 99)) if times else float("nan")
 
     def worst(self, path: str) -> float:
-        """Of the answers there, of any status."""
+        """Return the longest time of all answers at a path, of any status."""
         times = [
             t for probe in self.probes if probe.path == path for t in probe.accepted + probe.others
         ]
         return max(times, default=float("nan"))
 
     def row(self) -> list[str]:
-        """As the table has it."""
+        """Return the row of the table."""
         memory = f"{self.memory:,.0f}"
         rates = [f"{rate:,.0f}" for rate in (self.offered, self.answered, self.refused)]
         times = [self.p99("/predict"), self.worst("/livez"), self.worst("/readyz")]
@@ -105,7 +105,7 @@ class Stage:
 
 
 def stage(running: servers.Running, name: str, body: Path, rate: float, seconds: float) -> Stage:
-    """Offer so many requests a second, and take the time of some."""
+    """Send `rate` requests a second for `seconds` seconds, and measure the time of some."""
     ended = threading.Event()
     content = body.read_bytes()
     probes = [Probe("POST", "/predict", content) for _ in range(PROBES)]
@@ -128,7 +128,7 @@ def stage(running: servers.Running, name: str, body: Path, rate: float, seconds:
 
 
 def main() -> None:
-    """Measure, and print the table and the ratios that are promised."""
+    """Measure, and print the table and the ratios that have goals."""
     servers.stop_when_told()
     name = sys.argv[1] if len(sys.argv) > 1 else "steady"
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 30.0  # noqa: PLR2004  the second argument

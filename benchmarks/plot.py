@@ -1,4 +1,4 @@
-"""Three plots in one SVG, written by hand: throughput and latency by connections, cost by rows."""
+"""The plots of a result as one SVG: throughput and latency by connections, and cost by rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 40, 44
 
 @dataclass(frozen=True)
 class Line:
-    """One program's points; `dashed` for the second of a pair."""
+    """The points of a program; `dashed` for the second of a pair."""
 
     group: str
     points: Sequence[tuple[float, float]]
@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Plot:
-    """One plot; both axes are logarithmic, so that equal ratios are equal distances."""
+    """A plot with logarithmic axes, so that equal ratios are equal distances."""
 
     title: str
     across: str
@@ -42,13 +42,13 @@ class Plot:
 
 
 def draw(result: Result) -> str:
-    """The SVG."""
+    """Return the text of the SVG."""
     plots = [plot for plot in _plots(result) if any(line.points for line in plot.lines)]
     width, height = _WIDTH * max(1, len(plots)), _HEIGHT + 34
     size = f'width="{width}" height="{height}"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size}>',
-        # A ground of its own, since a page may be dark.
+        # A background of its own, since the page may be dark.
         f'<rect {size} fill="#fff"/>',
         '<g font-family="sans-serif" font-size="11">',
         *_legend(result.groups),
@@ -86,7 +86,7 @@ def _points(
 
 
 def _costs(result: Result, group: str) -> list[tuple[float, float]]:
-    """Of the cells with several connections, one for each number of rows."""
+    """Return the cost by rows, from the cells with several connections."""
     from benchmarks.models import BODIES
 
     points = {}
@@ -143,15 +143,15 @@ def _draw(plot: Plot) -> Iterable[str]:
 
 
 def _share(value: float, low: float, high: float) -> float:
-    """How far from low to high, by ratio."""
+    """Return the place of a value between low and high on a logarithmic axis, from 0 to 1."""
     return 0.5 if low == high else math.log(value / low) / math.log(high / low)
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each power of ten, or the powers alone where that would be many."""
+    """Return 1, 2 and 5 times each power of ten, or only the powers if these are too many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1, 2, 5) if high < 200 * low else (1,)
-    # Rounded, since ten to a negative power is not quite what its decimal says.
+    # Rounded, since ten to a negative power is not exactly its decimal.
     every = sorted(float(f"{step * 10.0**power:.6g}") for power in powers for step in steps)
     within = [tick for tick in every if low <= tick <= high]
     first = max((tick for tick in every if tick < low), default=every[0])

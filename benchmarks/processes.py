@@ -1,4 +1,4 @@
-"""What a server costs, read from /proc: the processor time and memory of all its processes."""
+"""The processor time and memory of all processes of a server, read from /proc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(root: int) -> set[int]:
-    """The descendants of a process, and all else in its session; not the process itself."""
+    """Return the descendants of a process and the rest of its session, without the process."""
     parents: dict[int, int] = {}
     found: set[int] = set()
     for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
@@ -26,7 +26,7 @@ def tree(root: int) -> set[int]:
 
 
 def cpu_seconds(root: int) -> float:
-    """Processor time that all processes of a server have used so far."""
+    """Return the processor time of all processes of a server, in seconds."""
     total = 0
     for pid in tree(root):
         with contextlib.suppress(OSError):
@@ -36,13 +36,13 @@ def cpu_seconds(root: int) -> float:
 
 
 def cpu_of(pid: int) -> float:
-    """Processor time that one process has used so far."""
+    """Return the processor time of a process, in seconds."""
     fields = _fields(pid)
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def memory(root: int) -> float:
-    """Megabytes (10^6) that a server occupies: memory that processes share is counted once."""
+    """Return the memory of a server in megabytes (10^6 bytes); shared memory counts once."""
     total = 0
     for pid in tree(root):
         with contextlib.suppress(OSError):
@@ -53,9 +53,9 @@ def memory(root: int) -> float:
 
 
 def own_memory(root: int) -> float:
-    """Megabytes (10^6) that a server has written; what its processes share is counted once.
+    """Return the memory that a server has written, in megabytes; shared memory counts once.
 
-    Unlike those of `memory`, they are the same whoever else has the same libraries loaded.
+    Unlike `memory`, the result does not depend on other programs that use the same libraries.
     """
     total = 0
     for pid in tree(root):
@@ -68,14 +68,14 @@ def own_memory(root: int) -> float:
 
 
 def parent(pid: int) -> int:
-    """The process that has started another, or has inherited it.
+    """Return the parent of a process, or the process that has inherited it.
 
     Raises:
-        OSError: that has ended.
+        OSError: the process has ended.
     """
     return int(_fields(pid)[1])
 
 
 def _fields(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name, which may hold spaces and brackets itself."""
+    """Return the fields of /proc/PID/stat after the name, which may contain spaces and brackets."""
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

@@ -1,12 +1,13 @@
-"""Where the time of one request goes, in microseconds.
+"""The time of each part of a request, in microseconds.
 
-decode, run and encode are the service's own functions, called in this process, the fastest of
-many calls.  queue is what the batcher adds to a run: from being handed a request to telling its
-answer, on an event loop, less the run.  rest is everything else: what one request costs the
-processors of a server with one worker that one connection asks, less those four, so sockets,
-HTTP, the event loop and waking up.  It needs wrk; without it that column stays empty.
+decode, run and encode are functions of the service, called in this process; their times are the
+fastest of many calls.  queue is the time that the batcher adds to a run: on an event loop, from the
+submission of a request to its answer, minus the run.  rest is everything else: the processor time
+of a request over one connection to a server with one worker, minus the other four, which leaves
+sockets, HTTP, the event loop and waking up.  That column needs wrk, and is empty without it.
 
-`python -m benchmarks.profile` prints it, `python -m benchmarks.profile heavy` for that model.
+`python -m benchmarks.profile` prints the times, `python -m benchmarks.profile heavy` those of that
+model.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ COLUMNS = ("decode", "queue", "run", "encode", "sum", "rest", "served")
 
 
 def parts(model: Model, body: bytes) -> dict[str, float]:
-    """Microseconds of each part of one request that lies in this process."""
+    """Return the microseconds of each part of a request that runs in this process."""
     signature = model.signature
     asked = native.decode(body, signature)
     outputs = model.predict(asked.arrays, asked.heads)
@@ -58,22 +59,22 @@ def parts(model: Model, body: bytes) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Asker:
-    """Who waits for a run, and since when."""
+    """A request that waits for a run, and its start time."""
 
     tell: Callable[[float], None]
     since: float
 
     def wanted(self) -> bool:
-        """Always."""
+        """Return true: the request never expires."""
         return True
 
     def done(self, *_: Any) -> None:
-        """Take the outputs."""
+        """Accept the outputs."""
         self.tell(self.since)
 
 
 def _queued(model: Model, asked: Asked) -> float:
-    """Microseconds from handing the batcher a request to its answer."""
+    """Return the microseconds from the submission of a request to the batcher to its answer."""
 
     async def ask_on() -> float:
         loop = asyncio.get_running_loop()
@@ -105,7 +106,7 @@ def _queued(model: Model, asked: Asked) -> float:
 
 
 def served(model: Path, name: str) -> float:
-    """Microseconds of processor that a request of one connection costs a server of one worker."""
+    """Return the processor time, in microseconds, of a request to a server with one worker."""
     body = models.FOLDER / f"{name}.json"
 
     def check(running: servers.Running) -> None:

@@ -1,8 +1,8 @@
-"""The requests that two checkouts are asked to compare their answers, and the models they ask.
+"""The requests and the models for the comparison of the answers of two checkouts.
 
-Every dialect, page, spelling, method, encoding and token, right and wrong.  The bodies are those of
-`tests/corpus`, and beside them lie the models that they are for: a change of the code or of its
-tests changes neither.
+The requests have every dialect, page, spelling, method, encoding and token, right and wrong.  Their
+bodies and the models are those of `tests/corpus`, so that no change of the code or of its tests
+changes them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests/corpus"
 SHIPPED = ROOT / "models/triceps/1/model.onnx"
-# It has two versions, of which the older one is loaded on demand, and an alias for that.
+# The model has two versions; the older one is loaded on demand, and has an alias.
 MODEL = "three"
 
 _PATHS = {
@@ -31,7 +31,7 @@ _PATHS = {
     "predict": "/v1/models/{}:predict",
     "classify": "/v1/models/{}:classify",
     "regress": "/v1/models/{}:regress",
-    # This protocol names no model.
+    # This protocol has no model in its paths.
     "mlflow": "/invocations",
 }
 _LENGTH = "Inference-Header-Content-Length"
@@ -42,10 +42,10 @@ _ROW = {
     "digit": [0, 1, 2, 3],
 }
 _GOOD = json.dumps({"instances": [_ROW]}).encode()
-# Past the size from which on an answer is compressed.
+# Above the size from which answers are compressed.
 _MANY = json.dumps({"instances": 40 * [_ROW]}).encode()
 _WRONG = b'{"instances":[{"insurance":{"age":"x"},"fruit":[1]}],"heads":["siz"]}'
-# Beside the corpus: what its models say of themselves and a body alone does not show.
+# Bodies in addition to the corpus: defaults, heads and forms of requests.
 _BODIES = {
     "defaults": {"instances": [{"insurance": {"bmi": 20}, "digit": [1, 2, 3, 4]}]},
     "one head": {"instances": [_ROW], "heads": ["size"]},
@@ -64,11 +64,11 @@ _EXTREMES = (
 
 @dataclass(frozen=True)
 class Request:
-    """One request by HTTP/1.1, as bytes, and what it is called."""
+    """An HTTP/1.1 request as bytes, and its name."""
 
     name: str
     content: bytes
-    # Requests that only an HTTP server of ours is asked: another one's parser is not ours.
+    # Whether only `triceps serve` gets the request, because it tests the HTTP parser.
     ours: bool = False
 
 
@@ -79,14 +79,14 @@ def request(
     headers: Mapping[str, str] | None = None,
     called: str = "",
 ) -> Request:
-    """Put a request together.
+    """Build a request.
 
     Args:
-        method: its method.
-        target: its target, as it is sent.
-        body: its body; `None`: it has none.
-        headers: by default, that a body is JSON.
-        called: what tells it from others of the same method and target.
+        method: the method.
+        target: the target, as it is sent.
+        body: the body; `None` for a request without one.
+        headers: the headers; by default, the content type JSON if there is a body.
+        called: a name that tells the request from others of the same method and target.
     """
     if headers is None:
         headers = {} if body is None else _JSON
@@ -99,7 +99,7 @@ def request(
 
 
 def write_models(folder: Path) -> None:
-    """Lay the models into a repository, one of them broken, and the shipped one among them."""
+    """Write a repository with all models, including a broken one and the included one."""
     for path in sorted((CORPUS / "models").glob("*.onnx")):
         _put(folder, path.stem, "1", path)
     _put(folder, MODEL, "2", CORPUS / f"models/{MODEL}.onnx")
@@ -117,7 +117,7 @@ def _put(folder: Path, name: str, version: str, source: Path) -> None:
 
 
 def requests() -> list[Request]:
-    """List all that a service without tokens is asked."""
+    """Return all requests for a service without tokens."""
     return [
         *_corpus(),
         *_bodies(),
@@ -164,7 +164,7 @@ def _bodies() -> Iterator[Request]:
     ):
         yield request("POST", path, _GOOD)
         yield request("POST", path, _WRONG, called="wrong")
-    # Each row answers for itself, wherever it stands: whole tensors, by their own rules.
+    # Rows are independent wherever they are; whole tensors follow rules of their own.
     yield request("POST", "/models/brittle/predict", b'{"inputs":{"x":[[1]],"place":[7]}}')
     yield request("POST", "/models/deep/predict", b'{"instances":[[[[1,2,3]],[[4,5,6]]]]}')
 
@@ -198,8 +198,8 @@ def _pages() -> Iterator[Request]:
         ),
     ):
         yield request("GET", path)
-    for said in (b"", b"{}", b'{"ready":true}', b'{"ready":1}', b"[]", b"{"):
-        yield request("POST", "/v2/repository/index", said, called=said.decode())
+    for content in (b"", b"{}", b'{"ready":true}', b'{"ready":1}', b"[]", b"{"):
+        yield request("POST", "/v2/repository/index", content, called=content.decode())
 
 
 def _spellings() -> Iterator[Request]:
@@ -332,7 +332,7 @@ def _headers() -> Iterator[Request]:
 
 
 def _framing() -> Iterator[Request]:
-    """Requests as no client library writes them."""
+    """Yield requests with a framing that no client library writes."""
     post = f"POST /models/{MODEL}/predict HTTP/1.1\r\n".encode()
     host = b"Host: localhost\r\n"
     close = b"Connection: close\r\n"
@@ -400,7 +400,7 @@ def _framing() -> Iterator[Request]:
         yield Request(f"framing: {name}", content, ours=True)
 
 
-# Tokens, made of their names: they protect nothing.
+# The tokens are derived from their names, since they protect nothing.
 _SCOPES = {
     "all": ("predict", "admin", "metrics"),
     "predict": ("predict",),
@@ -410,7 +410,7 @@ _SCOPES = {
 
 
 def write_tokens(file: Path) -> None:
-    """Write a file of tokens; `some` is for one model alone."""
+    """Write a tokens file; the token `some` is for a single model."""
     tables = [
         f'[[tokens]]\nname = "{name}"\nhash = "sha256:{sha256(_secret(name)).hexdigest()}"\n'
         f"scopes = {list(scopes)}\n" + (f'models = ["{MODEL}"]\n' if name == "some" else "")
@@ -425,7 +425,7 @@ def _secret(name: str) -> bytes:
 
 
 def guarded() -> list[Request]:
-    """List what a service with tokens is asked, and last what takes a model from it."""
+    """Return all requests for a service with tokens; the last ones unload a model."""
     bearers = {name: f"Bearer {_secret(name).decode()}" for name in _SCOPES}
     bearers |= {"none": "", "unknown": "Bearer x", "basic": "Basic eDp4"}
     pages = (
@@ -433,12 +433,12 @@ def guarded() -> list[Request]:
         *(f"/models/{MODEL}", "/models/plant", "/models/none", f"/v2/models/{MODEL}", "/nothing"),
         *("/v1/models/plant", f"/models/{MODEL}/aliases/stable"),
     )
-    asked = []
+    every = []
     for name, bearer in bearers.items():
-        said = {"Authorization": bearer} if bearer else {}
-        asked += [request("GET", path, None, said, f"token {name}") for path in pages]
-        asked += [
-            request("POST", path, _GOOD, {**_JSON, **said}, f"token {name}")
+        token = {"Authorization": bearer} if bearer else {}
+        every += [request("GET", path, None, token, f"token {name}") for path in pages]
+        every += [
+            request("POST", path, _GOOD, {**_JSON, **token}, f"token {name}")
             for path in (
                 *("/predict", "/invocations", f"/models/{MODEL}/predict", "/models/plant/predict"),
                 *(f"/v1/models/{MODEL}:predict", f"/v2/models/{MODEL}/infer", "/models//predict"),
@@ -450,9 +450,9 @@ def guarded() -> list[Request]:
         (("unload", b""), ("unload", b"{}"), ("load", b"{}"), ("load", b"["), ("reload", b"{}"))
     ):
         path = f"/v2/repository/models/plant/{verb}"
-        asked.append(request("POST", path, body, headers, f"step {number}"))
-        asked += [
+        every.append(request("POST", path, body, headers, f"step {number}"))
+        every += [
             request("GET", page, None, headers, f"after step {number}")
             for page in ("/models", "/models/plant", "/v2/models/plant/ready", "/v1/models/plant")
         ]
-    return asked
+    return every

@@ -1,4 +1,4 @@
-"""A result as tables: for the terminal by rich, for the documentation as Markdown."""
+"""The tables of a result: for the terminal with rich, and for the documentation as Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NONE = "-"
 
-# The project's goals, beside those in requests/s that each cell has.
+# The goals of the project, besides those for requests/s in each cell.
 P99_CONNECTIONS = 16
 CPU_GOAL = 50
 MEMORY_GOAL = 180
@@ -31,7 +31,7 @@ READY_GOAL = 1.5
 
 @dataclass(frozen=True)
 class Table:
-    """Text, cell by cell."""
+    """A table of texts."""
 
     title: str
     header: Sequence[str]
@@ -39,7 +39,7 @@ class Table:
 
 
 def tables(result: Result) -> list[Table]:
-    """All there is to say of a result."""
+    """Return all tables of a result."""
     groups = result.groups
 
     def by_cell(title: str, show: Callable[[Figures], str], *, ratios: bool = False) -> Table:
@@ -53,7 +53,7 @@ def tables(result: Result) -> list[Table]:
         more = ("x best other", "x naive") if ratios else ()
         return Table(title, ("cell", *groups, *more), rows)
 
-    made = [
+    all_tables = [
         by_cell("Requests a second (median, and spread over the rounds)", _rate, ratios=True),
         by_cell("Latency, p50 / p99, ms", lambda it: f"{it.p50:,.2f} / {it.p99:,.2f}"),
         by_cell("Processor time of the server a request, µs", lambda it: f"{it.cpu:,.0f}"),
@@ -61,20 +61,20 @@ def tables(result: Result) -> list[Table]:
         _starts(result),
     ]
     if "mosec" in groups:
-        made.append(_settings(result))
+        all_tables.append(_settings(result))
     if result.floor:
         rows = [
             (f"{name}: {BODIES[name]} rows", f"{microseconds:,.1f}")
             for name, microseconds in result.floor.items()
         ]
-        made.append(
+        all_tables.append(
             Table("The floor: parse, run and dump in one process", ("body", "µs a request"), rows)
         )
-    return [table for table in made if table.rows]
+    return [table for table in all_tables if table.rows]
 
 
 def console() -> Console:
-    """A console that is as wide as the tables, also where there is no terminal to ask."""
+    """Return a console that is as wide as the tables, even without a terminal."""
     made = Console(soft_wrap=True)
     return Console(width=max(made.width, 120), soft_wrap=True)
 
@@ -90,7 +90,7 @@ def show(table: Table, on: Console) -> None:
 
 
 def shortfalls(result: Result) -> Iterable[str]:
-    """What is below the project's goals, a line each, and the errors there were."""
+    """Yield a line for each goal that the result misses, and for the errors."""
     for cell in result.cells:
         figures = {group: result.figures(group, cell) for group in result.groups}
         ours = figures.pop("triceps", None)
@@ -165,7 +165,7 @@ def _workloads(result: Result) -> dict[str, str]:
 
 
 def markdown(row: Sequence[str]) -> str:
-    """A row of a Markdown table."""
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(row)} |"
 
 
@@ -174,7 +174,7 @@ def _show(figures: Figures | None, show: Callable[[Figures], str]) -> str:
 
 
 def _rate(figures: Figures) -> str:
-    # One round has no spread.
+    # A single round has no spread.
     spread = (figures.high - figures.low) / 2 / max(1, figures.rate)
     apart = f" ±{spread:.0%}" if figures.high > figures.low else ""
     failed = f", {figures.errors} errors" if figures.errors else ""
@@ -192,7 +192,7 @@ def _ratios(result: Result, cell: Cell) -> tuple[str, str]:
 
 
 def _binary(result: Result) -> Table:
-    """Binary tensors beside JSON."""
+    """Return a table that compares binary tensors with JSON."""
     rows = []
     for cell, ours, json in _beside(result):
         times = f"{ours.rate / json.rate:.2f} ({cell.beside})"
@@ -202,7 +202,7 @@ def _binary(result: Result) -> Table:
 
 
 def _beside(result: Result) -> Iterable[tuple[Cell, Figures, Figures]]:
-    """Cells that stand beside another one of ours, with the figures of both."""
+    """Yield the cells that are compared with another cell of Triceps, and both figures."""
     for cell in result.cells:
         ours = result.figures("triceps", cell)
         other = result.figures("triceps", CELLS[cell.beside]) if cell.beside else None
@@ -221,7 +221,7 @@ def _starts(result: Result) -> Table:
 
 
 def _settings(result: Result) -> Table:
-    """Which setting of mosec counts, in each cell."""
+    """Return a table of the setting of mosec that counts in each cell."""
     rows = [
         (cell.name, SERVERS[figures.server].about)
         for cell in result.cells

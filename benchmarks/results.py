@@ -1,4 +1,4 @@
-"""What was measured, on what, and what it comes to: medians over the rounds, and their spread."""
+"""The result of a benchmark: cells, samples, the machine, and medians with their spread."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One workload: a body posted by some connections to a server of a model.
+    """A workload: a body that a number of connections post to a server of a model.
 
-    `goal` is how many times the requests/s of the best other server the project wants here, and
-    `naive` how many times those of the naive one.  Where `beside` names another cell, the body
-    goes as binary tensors, to Triceps alone, and the goal is of that other cell.
+    `goal` is the project's goal for the requests/s as a multiple of the best other server's, and
+    `naive` as a multiple of the naive server's.  If `beside` names another cell, the body is sent
+    as binary tensors, only to Triceps, and the goal is a multiple of that cell's requests/s.
     """
 
     name: str
@@ -66,7 +66,7 @@ CELLS = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One measurement of one cell; `cpu` is what a request cost the server, in microseconds."""
+    """A measurement of a cell; `cpu` is the processor time of a request, in microseconds."""
 
     server: str
     cell: str
@@ -76,18 +76,18 @@ class Sample:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """The requests a second."""
         return self.load.requests / self.load.seconds
 
     @property
     def errors(self) -> int:
-        """Requests that did not get their answer."""
+        """The number of requests without a right answer."""
         return self.load.refused + self.load.late + self.load.broken
 
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a server: seconds to its first right answer, megabytes after the load."""
+    """A start of a server: seconds to the first right answer, megabytes after the load."""
 
     server: str
     model: str
@@ -97,7 +97,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Figures:
-    """One server (in its best setting, if it has several) in one cell."""
+    """The figures of a server, in its best setting, in one cell."""
 
     server: str
     rate: float
@@ -111,7 +111,7 @@ class Figures:
 
 @dataclass
 class Result:
-    """One run of the benchmark."""
+    """The result of a run of the benchmark."""
 
     date: str
     commit: str
@@ -125,34 +125,34 @@ class Result:
     starts: list[Start] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the result as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Result:
-        """Read what `write` wrote."""
-        said: dict[str, Any] = json.loads(path.read_text())
+        """Read a file that `write` has written."""
+        content: dict[str, Any] = json.loads(path.read_text())
         samples = [
-            Sample(**{**sample, "load": Load(**sample["load"])}) for sample in said["samples"]
+            Sample(**{**sample, "load": Load(**sample["load"])}) for sample in content["samples"]
         ]
-        starts = [Start(**start) for start in said["starts"]]
-        return cls(**{**said, "samples": samples, "starts": starts})
+        starts = [Start(**start) for start in content["starts"]]
+        return cls(**{**content, "samples": samples, "starts": starts})
 
     @property
     def groups(self) -> list[str]:
-        """The programs that were measured, Triceps first."""
+        """The measured programs, Triceps first."""
         measured = {sample.server for sample in self.samples}
         return list(dict.fromkeys(s.group for s in SERVERS.values() if s.name in measured))
 
     @property
     def cells(self) -> list[Cell]:
-        """Those that were measured."""
+        """The measured cells."""
         measured = {sample.cell for sample in self.samples}
         return [cell for cell in CELLS.values() if cell.name in measured]
 
     def figures(self, group: str, cell: Cell) -> Figures | None:
-        """A program's figures in a cell, in the setting that answers most requests there."""
+        """Return the figures of a program in a cell, in its setting with most requests/s there."""
         found = [
             _figures(server.name, samples)
             for server in SERVERS.values()
@@ -166,7 +166,7 @@ class Result:
         return max(found, key=lambda figures: figures.rate, default=None)
 
     def best_other(self, cell: Cell) -> Figures | None:
-        """The figures of the fastest program in a cell that is not Triceps."""
+        """Return the figures of the fastest program other than Triceps in a cell."""
         others = (self.figures(group, cell) for group in self.groups if group != "triceps")
         return max(filter(None, others), key=lambda figures: figures.rate, default=None)
 
@@ -188,12 +188,12 @@ def _figures(server: str, samples: list[Sample]) -> Figures:
 
 
 def today() -> str:
-    """The date and minute, UTC."""
+    """Return the date and the time in minutes, UTC."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def machine() -> dict[str, str]:
-    """The processor and the system, and nothing that says whose they are."""
+    """Return the processor and the system, without anything that identifies the owner."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
     found = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
@@ -207,7 +207,7 @@ def machine() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit that was measured, and whether the files differ from it."""
+    """Return the measured commit, and whether the files differ from it."""
     head = _git("rev-parse", "--short=12", "HEAD")
     return f"{head}{' and changes' if _git('status', '--porcelain') else ''}" if head else "none"
 
@@ -215,7 +215,7 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", *arguments],  # noqa: S607  whichever git the developer uses
+            ["git", *arguments],  # noqa: S607  the git on the developer's PATH
             capture_output=True,
             text=True,
             check=False,
@@ -226,7 +226,7 @@ def _git(*arguments: str) -> str:
 
 
 def versions(python: str, packages: Iterable[str]) -> dict[str, str]:
-    """The versions of those packages that an interpreter has, and its own as `python`."""
+    """Return the version of a Python as `python`, and those of the packages that it has."""
     program = (
         "import importlib.metadata as m, json, platform, sys\n"
         "found = {'python': platform.python_version()}\n"

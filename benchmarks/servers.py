@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, known to be ready, and stopped."""
+"""The servers of the benchmark: their start, their check and their stop."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = Path("build/bench/logs")
 HOST = "127.0.0.1"
 WORKERS = "2"
-# The longest that any server lives, should the harness itself be killed.
+# The longest life of a server, in case the benchmark itself is killed.
 LIFE_SECONDS = 1200.0
 READY_SECONDS = 60
 STOP_SECONDS = 15
 
 
 class NotReadyError(Exception):
-    """A server does not start, or does not answer as it should."""
+    """A server does not start, or its answer is wrong."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """One server in one setting; those of one `group` are the same program in several settings.
+    """A server in one setting; servers of a `group` are one program in several settings.
 
     `command` gets the interpreter, the model's file and the port; `needs` are the distributions
-    without which it cannot run.
+    that the server requires.
     """
 
     name: str
@@ -103,14 +103,14 @@ SERVERS = {
 
 @dataclass(frozen=True)
 class Running:
-    """A server that is up."""
+    """A running server."""
 
     pid: int
     port: int
     ready_seconds: float
 
     def url(self, path: str) -> str:
-        """The address of a path of it."""
+        """Return the URL of a path."""
         return f"http://{HOST}:{self.port}{path}"
 
 
@@ -126,14 +126,14 @@ def run(
     """Start a server, wait until `check` raises nothing, and stop it in the end.
 
     Args:
-        server: which one.
-        python: the interpreter that has what the peers need.
+        server: the server.
+        python: the interpreter that has the packages of the peers.
         model: the file or folder to serve.
         check: raises `OSError` or `NotReadyError` until the server answers.
-        life: the most seconds that it lives.
+        life: the longest life of the server, in seconds.
 
     Raises:
-        NotReadyError: it ended, or did not answer in time; with the end of what it said.
+        NotReadyError: the server ended or did not answer in time; with the end of its output.
     """
     port = _free_port()
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -160,11 +160,11 @@ def run(
 
 
 def ask(url: str, body: bytes | None = None) -> bytes:
-    """GET a URL, or POST JSON to it.
+    """Send GET to a URL, or POST with a JSON body.
 
     Raises:
-        NotReadyError: the answer is not 200.
-        OSError: there is none.
+        NotReadyError: the status is not 200.
+        OSError: there is no answer.
     """
     headers = {"Content-Type": "application/json"}
     try:
@@ -182,7 +182,7 @@ def ask(url: str, body: bytes | None = None) -> bytes:
 
 @contextlib.contextmanager
 def slow_sender(running: Running, body: bytes) -> Iterator[None]:
-    """Somebody who has sent half of a request, and sends no more."""
+    """Keep a connection open that has sent only half of a request."""
     head = (
         f"POST /predict HTTP/1.1\r\nHost: {HOST}:{running.port}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -193,14 +193,14 @@ def slow_sender(running: Running, body: bytes) -> Iterator[None]:
 
 
 def reference(model: Path, rows: int) -> dict[str, list[list[float]]]:
-    """What ONNX Runtime answers, by head, without any server between."""
+    """Return the answers of ONNX Runtime itself by head, without a server."""
     loaded = Model.load(model)
     outputs = loaded.predict(models.arrays(rows), tuple(models.HEADS))
     return {head: output.tolist() for head, output in outputs.items()}
 
 
 def stop_when_told() -> None:
-    """Have SIGTERM end this process as Ctrl-C does, so that it stops the server it has started."""
+    """Let SIGTERM end this process like Ctrl-C, so that it stops the servers it has started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
@@ -226,7 +226,7 @@ def _wait(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask politely, then make sure; the session that was started for the server, and only that."""
+    """Terminate the session that was started for the server, then kill what is left of it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

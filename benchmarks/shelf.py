@@ -1,7 +1,7 @@
-"""A repository of models that changes all the time, and what may answer for it at any moment.
+"""A changing repository of models, and the versions that may answer at any moment.
 
-The models are those of the tests.  Versions of one differ in their answers, so that an answer
-tells which version it is of, whether or not it says so.
+The models are those of the tests.  The answers of two versions always differ, so that an answer
+identifies its version even if it does not name it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import servers
-from service.inference.model import Model  # first, since it keeps ONNX Runtime from telling anybody
+from service.inference.model import Model  # first, since it turns off ONNX Runtime's telemetry
 from service.repository import aliases
 from service.repository.publish import publish, versions
 from tests.attack import repository
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 import onnxruntime
 
-# Who has not noticed a change after so long breaks a promise; it looks twice a second.
+# A service that has not noticed a change after this time breaks a promise; it scans twice a second.
 LAG_SECONDS = 10.0
 WATCH = "0.5"
 KEPT = 4
-# What of `small.three` each version multiplies by its number and this, so that no version of one
-# is like any of another.
+# Each version multiplies a constant of `small.three` by its number and this factor, so that all
+# versions of all models differ.
 SWAPPED = {"three": 0.0, "other": 0.25, "lent": 0.5}
 ALIASES = ("stable", "canary")
 ASIDE = ("three", "unproven", "brittle", "logs", "alone", "alone_ragged")
@@ -46,7 +46,7 @@ ASIDE = ("three", "unproven", "brittle", "logs", "alone", "alone_ragged")
 
 @dataclass
 class Span:
-    """A version that answers from some moment between `began` and `done`; `None`: no version."""
+    """A version that answers from a moment between `began` and `done`; `None` for no version."""
 
     version: str | None
     began: float
@@ -55,7 +55,7 @@ class Span:
 
 @dataclass
 class Published:
-    """A version that was put into the repository, and perhaps removed."""
+    """A version that was published, and perhaps removed."""
 
     good: bool
     began: float
@@ -64,10 +64,10 @@ class Published:
 
 
 class Shelf:
-    """The repository, and its history; one thread changes it, and many ask."""
+    """The repository and its history; one thread changes it, and many send requests."""
 
     def __init__(self, models: Path) -> None:
-        """Fill it."""
+        """Publish the first versions."""
         self.models = models
         self.history: dict[tuple[str, str], list[Span]] = {}
         self.published: dict[tuple[str, str], Published] = {}
@@ -82,7 +82,7 @@ class Shelf:
             self.point("other", alias, "1")
 
     def possible(self, name: str, alias: str, start: float, end: float) -> list[str | None]:
-        """The versions that may answer what is asked then; in place of an alias, "" may stand."""
+        """Return the versions that may answer a request in that time; `alias` is "" for none."""
         spans = self.history[name, alias]
         following = [*(span.done for span in spans[1:]), math.inf]
         return [
@@ -92,14 +92,14 @@ class Shelf:
         ]
 
     def late(self, name: str, alias: str, version: str | None, start: float) -> float:
-        """For how long what was asked at `start`, and this answered, had been superseded."""
+        """Return for how many seconds the version of an answer had been superseded at `start`."""
         spans = self.history[name, alias]
-        found = [i for i, span in enumerate(spans[:-1]) if span.version == version]
+        places = [i for i, span in enumerate(spans[:-1]) if span.version == version]
         last = spans[-1].version == version
-        return 0.0 if last or not found else max(0.0, start - spans[found[-1] + 1].done)
+        return 0.0 if last or not places else max(0.0, start - spans[places[-1] + 1].done)
 
     def statuses(self, name: str, version: str, start: float, end: float) -> set[int]:
-        """What asking for a version by its number may be answered with."""
+        """Return the statuses that a request for a version by its number may have."""
         it = self.published[name, version]
         allowed = {200} if it.good else {503}
         if start < it.done + LAG_SECONDS:
@@ -111,28 +111,28 @@ class Shelf:
         return allowed
 
     def versions_of(self, name: str) -> list[str]:
-        """Those asked for by number: the newest, whether good or not or gone."""
+        """Return the versions to request by number: the newest, even if broken or removed."""
         return [version for owner, version in list(self.published) if owner == name][-8:]
 
     def swap(self, name: str) -> None:
-        """Publish a version that answers otherwise than any other."""
+        """Publish a version whose answers differ from all others."""
         version = self._next(name)
         content = small.three(_scale(name, version))
         self._answer(name, "", version, lambda: self._publish(name, version, content, good=True))
 
     def spoil(self, name: str) -> None:
-        """Publish a version that is none: half a file, or one that does not keep its word."""
+        """Publish a broken version: half a file, or one with wrong golden rows."""
         version = self._next(name)
         content = small.three(_scale(name, version))
         if int(version) % 2:
             content = content[: len(content) // 2]
         else:
-            # What it says to answer to its golden rows is not what it does.
+            # The answers recorded with its golden rows are wrong.
             content = content.replace(b'"risk":[[0.5]', b'"risk":[[0.6]', 1)
         self._publish(name, version, content, good=False)
 
     def point(self, name: str, alias: str, version: str = "") -> None:
-        """Let an alias name a version; unless given, the oldest that is good."""
+        """Point an alias to a version; by default, to the oldest good one."""
         there = set(map(str, versions(self.models / name)))
         good = [v for v in self.versions_of(name) if v in there and self.published[name, v].good]
         version = version or good[0]
@@ -144,21 +144,21 @@ class Shelf:
         self._answer(name, alias, version, change)
 
     def prune(self, name: str) -> None:
-        """Have all but the newest versions removed."""
+        """Remove all versions except the newest."""
         there = set(map(str, versions(self.models / name)))
         began = time.monotonic()
         named = {self.history[name, alias][-1].version for alias in ALIASES if name == "other"}
         newest = sorted(map(int, there))[-KEPT:]
         for version in there - set(map(str, newest)) - named:
-            # What goes may be the newest good one of the others, which stays: asked for, it may
-            # then be either.
+            # A removed version may be the newest good one, which stays loaded: a request for it may
+            # then be answered or refused.
             self.published[name, version].removed = began
         triceps("prune", name, "--keep", str(KEPT), "--models", str(self.models))
         for version in map(str, versions(self.models / name)):
             self.published[name, version].removed = math.inf
 
     def lend(self, port: int, token: str, *, back: bool) -> None:
-        """Have the model `lent` taken out of service, or back into it."""
+        """Unload the model `lent`, or load it again."""
         newest = next(
             v for v in reversed(self.versions_of("lent")) if self.published["lent", v].good
         )
@@ -186,7 +186,7 @@ class Shelf:
     def _answer(
         self, name: str, alias: str, version: str | None, change: Callable[[], None]
     ) -> None:
-        """Make a change after which a version answers; from its beginning on, it may."""
+        """Make a change, during which the version may answer and after which it must."""
         span = Span(version, time.monotonic())
         self.history.setdefault((name, alias), []).append(span)
         change()
@@ -200,18 +200,18 @@ def triceps(*arguments: str) -> str:
 
 
 def expected(name: str, version: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """What ONNX Runtime itself answers for a version of one of those that are swapped."""
+    """Return ONNX Runtime's own answers for a version of a model that is swapped."""
     return _run(_session_of(_scale(name, version)), arrays)
 
 
 def expected_of(content: bytes, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """What it answers for a file."""
+    """Return ONNX Runtime's own answers for a model file."""
     return _run(_session(content), arrays)
 
 
 @lru_cache(64)
 def model_of(content: bytes) -> Model:
-    """A file's model, for its signature."""
+    """Return the loaded model of a file, for its signature."""
     return Model.load(content)
 
 

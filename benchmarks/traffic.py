@@ -1,7 +1,8 @@
-"""Callers of every dialect, good and bad, who check each answer to the last number.
+"""The clients of a soak test, which use every dialect and check each answer to the last number.
 
-Each is a thread that keeps a connection for a while, as clients do, and does one thing after
-another: asks, asks wrongly, looks at pages, hangs up in the middle.  Two more send slowly.
+Each client is a thread that keeps a connection for a while, as real clients do.  It sends one
+request after another: right ones, wrong ones, requests for pages, and some that it abandons.  Other
+clients send slowly.
 """
 
 from __future__ import annotations
@@ -54,20 +55,20 @@ PAGES = (
 )
 OTHER = "other"
 MOST_TOLD = 20
-# So many of a model's versions are not removed for a while yet.
+# The number of versions of a model that are not removed soon.
 FRESH = 3
 HUGE = 2**31
-# Who sends half of a request is refused after 60 s, or this much later at the most.
+# A client that sends half of a request is refused after 60 s, or at most this much later.
 REFUSED_SECONDS = 90
 
 _VERSION = re.compile(rb'"(?:model_)?version": ?"(\d+)"')
 
 
 class Caller(threading.Thread):
-    """Does one thing after another, at a pace."""
+    """A client that sends one request after another, at a given rate."""
 
     def __init__(self, target: Target, seed: int, pace: float) -> None:
-        """Ask `target` so many times a second."""
+        """Prepare to send `pace` requests a second to `target`."""
         super().__init__(name=f"caller-{seed}", daemon=True)
         self.to = target
         self.random = random.Random(seed)
@@ -78,7 +79,7 @@ class Caller(threading.Thread):
         target.gate.join()
 
     def run(self) -> None:
-        """Until the end."""
+        """Send requests until the gate ends the test."""
         doings = {
             self.predict: 62,
             self.predict_numbered: 8,
@@ -101,7 +102,7 @@ class Caller(threading.Thread):
         self.to.gate.leave()
 
     def do(self, doing: Callable[[], str]) -> None:
-        """Do one thing, and note what came of it."""
+        """Run one action, and record its result."""
         self.dialect, self.rows, self.begun = OTHER, 0, time.monotonic()
         what = doing.__name__
         try:
@@ -109,16 +110,16 @@ class Caller(threading.Thread):
         except WrongError as error:
             self.close()
             self.to.ledger.fail(what, error, self.begun, self.dialect, self.rows)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told at the end
+        except Exception as error:  # noqa: BLE001  reported at the end
             self.close()
             self.to.ledger.fail(what, error, self.begun, self.dialect, self.rows)
         with self.to.ledger.lock:
             self.to.ledger.asked[what] += 1
 
-    # What callers do; each returns what it was.
+    # The actions of a client; each returns its name for the report.
 
     def predict(self) -> str:
-        """Ask for whichever version serves, by a model's name, or by none."""
+        """Send rows to the serving version, by the name of the model or to the default."""
         form, dialect = self._form()
         name = self.random.choice(("three", "other", "lent"))
         path = "/invocations" if dialect == "mlflow" else PREDICTING[dialect].format(name)
@@ -130,14 +131,14 @@ class Caller(threading.Thread):
         return form.__name__
 
     def predict_labelled(self) -> str:
-        """Ask by an alias."""
+        """Send rows to an alias."""
         form, dialect = self._form(LABELLED)
         alias = self.random.choice(shelves.ALIASES)
         self._predict(form, dialect, LABELLED[dialect].format("other", alias), "other", alias)
         return f"{form.__name__}, by alias"
 
     def predict_numbered(self) -> str:
-        """Ask for a version by its number: new or old, good or bad or gone."""
+        """Send rows to a version by its number, which may be new, old, broken or removed."""
         form, dialect = self._form(VERSIONED)
         name = self.random.choice(("three", "other"))
         version = self.random.choice(self.to.shelf.versions_of(name))
@@ -156,13 +157,13 @@ class Caller(threading.Thread):
         if version in self.to.shelf.versions_of(name)[-FRESH:]:
             self.to.ledger.note(dialect, status, self.rows)
         else:
-            # It may be removed, and what it has answered with it, before anybody is told.
+            # The version may be removed, with its counts, before these are read.
             self.to.ledger.doubt(dialect, self.rows)
         return f"{form.__name__}, by version"
 
     def predict_sort(self) -> str:
-        """Ask a model of another sort: of any type and shape, by OIP."""
-        # More often one of those whose rows are not to meet anybody else's.
+        """Send a request to a model of another kind, with any dtypes and shapes, by OIP."""
+        # Models whose rows must not share runs with other requests are chosen more often.
         names = JOINT if self._chance(0.3) else list(self.to.shelf.sorts)
         name = self.random.choice(names)
         content = self.to.shelf.sorts[name]
@@ -178,14 +179,14 @@ class Caller(threading.Thread):
         status, headers, answer = self._post(path, sent.body, sent.headers, "oip")
         if status != http.HTTPStatus.OK:
             raise WrongError(f"{path}: expected 200, received {status}: {answer[:300]!r}")
-        found = tensors(headers, answer)
+        received = tensors(headers, answer)
         for head, values in shelves.expected_of(content, arrays).items():
-            compare(path, head, found.get(head), values)
+            compare(path, head, received.get(head), values)
         self.to.ledger.note("oip", status, self.rows)
         return "oip_binary, other sorts" if binary else "oip_flat, other sorts"
 
     def ask_wrongly(self) -> str:
-        """Ask for what cannot be answered, and be told so."""
+        """Send a wrong request, and check that it is refused."""
         wrong = self.random.choice(WRONG)
         arrays = self._rows()
         what, method, path, body, headers, statuses = wrong(self, arrays)
@@ -200,7 +201,7 @@ class Caller(threading.Thread):
         return f"wrong: {what}"
 
     def look(self) -> str:
-        """Look at a page."""
+        """Request a page."""
         path = self.random.choice(PAGES)
         token = self.to.tokens["reads" if path == "/metrics" else "asks"]
         status, _, content = self._ask("GET", path, None, {"Authorization": f"Bearer {token}"})
@@ -210,7 +211,7 @@ class Caller(threading.Thread):
         return f"page {path}"
 
     def hang_up(self) -> str:
-        """Send half of a request, or all of it, or hear half of the answer; then be gone."""
+        """Send half of a request or all of it, or read half of the answer; then disconnect."""
         form, self.dialect = self._form(PREDICTING)
         big = self._chance(1 / 3)
         arrays = self._rows(300 if big else 1)
@@ -219,7 +220,7 @@ class Caller(threading.Thread):
         half = not big and self._chance(0.5)
         with socket.create_connection((HOST, self.to.port), TIMEOUT) as sock:
             if self._chance(0.5):
-                # With a reset in place of an end.
+                # The connection ends with a reset.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             if half:
                 sock.sendall(request[: self.random.randrange(1, len(request))])
@@ -236,7 +237,7 @@ class Caller(threading.Thread):
         return "hung up within the answer"
 
     def ask_ahead(self) -> str:
-        """Send three requests at once, and have three answers in their order."""
+        """Send three requests at once, and check three answers in order."""
         self.dialect = "native"
         asked = [forms.rows_of(self.random.randrange(2**32), 1) for _ in range(3)]
         self.rows = len(asked)
@@ -255,7 +256,7 @@ class Caller(threading.Thread):
         return "three requests at once"
 
     def say_nonsense(self) -> str:
-        """Send what is no request, or announce more than is ever taken."""
+        """Send bytes that are not a request, or announce a body that is too large."""
         token = self.to.tokens["asks"]
         huge = (
             f"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
@@ -281,7 +282,7 @@ class Caller(threading.Thread):
         self.to.ledger.note("", status)
         return f"wrong: {what}"
 
-    # How they do it.
+    # How a client sends and checks.
 
     def _chance(self, share: float) -> bool:
         return self.random.random() < share
@@ -332,10 +333,10 @@ class Caller(threading.Thread):
 
     @staticmethod
     def _check(answer: Answer, arrays: forms.Arrays, name: str, versions: list[str]) -> str:
-        """See that an answer is wholly one of those versions'; which one.
+        """Check that an answer is wholly from one of the versions, and return that version.
 
         Raises:
-            WrongError: it is not.
+            WrongError: the answer is from none of them.
         """
         path, headers, content = answer
         found = forms.outputs_of(headers, content)
@@ -376,13 +377,13 @@ class Caller(threading.Thread):
         connection.request(method, path, body, dict(headers))
         answer = connection.getresponse()
         content = answer.read()
-        found = {name.lower(): value for name, value in answer.headers.items()}
-        if found.get("content-encoding") == "gzip":
+        received = {name.lower(): value for name, value in answer.headers.items()}
+        if received.get("content-encoding") == "gzip":
             content = gzip.decompress(content)
-        return answer.status, found, content
+        return answer.status, received, content
 
     def _connected(self) -> http.client.HTTPConnection:
-        """A connection that is up, as a client's pool gives it; a new one now and then."""
+        """Return an open connection, as from a client's pool; now and then a new one."""
         self.left -= 1
         known = self.connection
         sock = None if known is None else known.sock
@@ -395,7 +396,7 @@ class Caller(threading.Thread):
         return known
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if one is open."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -412,15 +413,15 @@ class Caller(threading.Thread):
 
 
 class SlowCaller(Caller):
-    """Sends a request over seconds, and waits for its answer; or never sends the end of it."""
+    """A client that sends a request slowly and waits for its answer, or never sends the end."""
 
     def __init__(self, target: Target, seed: int, *, ends: bool) -> None:
-        """Ask `target`; whole requests if it `ends` them."""
+        """Prepare to send slowly to `target`; if `ends`, whole requests."""
         super().__init__(target, seed, 1.0)
         self.ends = ends
 
     def run(self) -> None:
-        """Until the end."""
+        """Send requests until the gate ends the test."""
         while not self.to.gate.ended:
             if not self.to.gate.is_open:
                 self.to.gate.rest()
@@ -429,7 +430,7 @@ class SlowCaller(Caller):
         self.to.gate.leave()
 
     def send_slowly(self) -> str:
-        """A request in twenty pieces, two seconds long; sometimes in chunks."""
+        """Send a request in twenty pieces within two seconds, sometimes in chunks."""
         self.dialect = "native"
         arrays = self._rows(3)
         sent = forms.native_rows(arrays)
@@ -453,7 +454,7 @@ class SlowCaller(Caller):
         return "sent slowly"
 
     def send_half(self) -> str:
-        """Half of a request, until it is refused or all come to rest."""
+        """Send half of a request, and wait until it is refused or the clients pause."""
         self.dialect = "native"
         sent = forms.native_rows(self._rows(1))
         request = self._raw(PREDICTING["native"].format("three"), sent.body, sent.headers)
@@ -473,7 +474,7 @@ class SlowCaller(Caller):
 
 
 def _read(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """One answer, and not a byte of the next."""
+    """Read one answer, without any byte of the next."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         got = sock.recv(1)
@@ -498,7 +499,7 @@ def _dialect(form: Callable[..., forms.Sent]) -> str:
     return form.__name__.partition("_")[0]
 
 
-# ── what cannot be answered ──────────────────────────────────────────────────────────────────────
+# ── wrong requests ───────────────────────────────────────────────────────────────────────────────
 
 _Wrong = tuple[str, str, str, "bytes | None", dict[str, str], set[int]]
 
@@ -509,7 +510,7 @@ def _wrong(
     change: Callable[[Caller, forms.Sent, dict[str, str], str], tuple[str, str, bytes | None]],
     dialects: Sequence[str] = (*PREDICTING, "mlflow"),
 ) -> Callable[[Caller, forms.Arrays], _Wrong]:
-    """A good request of any dialect, changed into a wrong one."""
+    """Return a right request of any dialect, changed into a wrong one."""
 
     def make(caller: Caller, arrays: forms.Arrays) -> _Wrong:
         form, dialect = caller._form(dialects)  # noqa: SLF001  the same module
@@ -542,7 +543,7 @@ def _instead(content: bytes) -> Callable[..., tuple[str, str, bytes]]:
 
 
 def _but(act: Callable[[Caller, dict[str, str]], None]) -> Callable[..., tuple[str, str, bytes]]:
-    """The same body, with other headers."""
+    """Return a function that makes a right body with wrong headers."""
 
     def change(
         caller: Caller, sent: forms.Sent, headers: dict[str, str], path: str
@@ -554,7 +555,7 @@ def _but(act: Callable[[Caller, dict[str, str]], None]) -> Callable[..., tuple[s
 
 
 WRONG = (
-    # A CSV that is cut short may still be a whole one.
+    # Half of a CSV may be a valid CSV.
     _wrong("JSON cut short", {400}, _instead(b'{"instances":[{"fruit":[1,2]},{"fru')),
     _wrong("nothing", {400}, _instead(b"")),
     _wrong("an empty object", {400}, _instead(b"{}")),
@@ -580,7 +581,7 @@ WRONG = (
     ),
     _wrong("no gzip", {400}, _but(lambda _, h: _set(h, "Content-Encoding", "gzip"))),
     _wrong("brotli", {415}, _but(lambda _, h: _set(h, "Content-Encoding", "br"))),
-    # Of OIP's bodies a header says what they are; TensorFlow Serving does not look at types.
+    # Another header marks OIP's binary bodies, and TensorFlow Serving ignores content types.
     _wrong(
         *("another type", {415}),
         _but(lambda _, h: _set(h, "Content-Type", "image/png")),
