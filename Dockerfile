@@ -1,10 +1,10 @@
-# Two images of one file.  A plain build makes the last: the service, without TensorFlow.
+# Two images.  A build without --target makes the last one: the service, without TensorFlow.
 #   docker build --tag triceps .                             triceps serve
 #   docker build --tag triceps-train --target train .        triceps train
-# The same file builds behind a proxy of one's own: --secret id=ca,src=certificates.pem
+# Behind a proxy with its own certificates, add --secret id=ca,src=certificates.pem
 ARG PYTHON_VERSION=3.13
 
-# --- the packages of the serving lock: they change seldom, and the code often -------------------
+# --- the packages of the serving lock, which change less often than the code --------------------
 FROM python:${PYTHON_VERSION}-slim AS locked
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
 WORKDIR /source
@@ -16,9 +16,9 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     && /opt/build/bin/pip --python /opt/triceps/bin/python install --no-compile \
         --only-binary :all: --require-hashes -r requirements/serve.txt
 
-# --- less what no answer needs: tests, stubs, C sources, and tools for other jobs ---------------
+# --- the same without files that serving never uses: tests, stubs, C sources, other tools -------
 FROM locked AS packages
-# ONNX Runtime's Python module is linked with all of it, so its library for C is there for nobody.
+# ONNX Runtime's Python module contains the whole runtime, so nothing uses its C library.
 RUN find /opt/triceps/lib -depth \( \
         -name tests -o -name conftest.py -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \
         -o -name '*.c' -o -name '*.cc' -o -name '*.cpp' -o -name '*.h' \
@@ -30,7 +30,7 @@ RUN find /opt/triceps/lib -depth \( \
         -o -path '*/onnxruntime/transformers' \
     \) -exec rm -r {} +
 
-# --- our own code, as its wheel installs it, under /code; and bytecode --------------------------
+# --- the code of this project, as its wheel installs it, under /code, and bytecode --------------
 FROM packages AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
@@ -42,7 +42,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
 COPY deploy/bytecode.py deploy/
 RUN PYTHONPYCACHEPREFIX=/code/opt/triceps/bytecode /opt/triceps/bin/python -P deploy/bytecode.py
 
-# --- the offline job, which has TensorFlow ------------------------------------------------------
+# --- the training job, with TensorFlow ----------------------------------------------------------
 FROM locked AS train-packages
 COPY requirements/train.txt requirements/
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
@@ -53,8 +53,8 @@ FROM python:${PYTHON_VERSION}-slim AS train
 LABEL org.opencontainers.image.title="Triceps, training" \
       org.opencontainers.image.description="Trains a Keras model and publishes it as ONNX" \
       org.opencontainers.image.licenses="MIT"
-# A new volume that is mounted here takes over the owner; platforms with users of their own
-# choice give them the group 0.
+# A new volume that is mounted here gets this owner.  Platforms that choose the user themselves run
+# it with the group 0.
 RUN install --directory --owner 10001 --group 0 --mode 0775 /models
 COPY --from=train-packages /opt/triceps /opt/triceps
 COPY --from=code /code /
@@ -83,7 +83,7 @@ WORKDIR /opt/triceps
 COPY LICENSE ./
 COPY models models
 COPY --from=code /code /
-# The models are wherever a platform mounts them; else, those that come with the image.
+# The places where platforms mount models; without a mount, the models of the image are served.
 ENV PATH=/opt/triceps/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPYCACHEPREFIX=/opt/triceps/bytecode \
@@ -91,7 +91,7 @@ ENV PATH=/opt/triceps/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     TRICEPS_MODELS=/models:/mnt/models:/opt/ml/model:/opt/triceps/models \
     HOST=0.0.0.0
-# A number, so that a platform can see that it is not root's.
+# A number, so that a platform can verify that the user is not root.
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
