@@ -1,4 +1,4 @@
-"""Requests of the Flask app's test client."""
+"""Apps and requests for Flask's test client."""
 
 import contextlib
 import json
@@ -18,12 +18,12 @@ NAMES = sorted([*small.every(), "risky", "fruity"])
 
 
 def app_of(models, **settings):
-    """The app over a repository, which takes no large body."""
+    """Return the app for a repository, which accepts no large body."""
     return create_app(Settings(models=models, max_body=LIMIT, **settings))
 
 
 def over_http(port):
-    """A WSGI app that asks a server on this machine, and answers as that does."""
+    """Return a WSGI app that forwards requests to a server on this machine."""
 
     def proxy(environ, start_response):
         asked = Request(environ)
@@ -42,12 +42,12 @@ def over_http(port):
 
 
 def post_json(client, said, path="/predict", **kwargs):
-    """Send a body that is said to be JSON."""
+    """Send a body with the content type JSON."""
     content = said if isinstance(said, bytes) else json.dumps(said).encode()
     return client.post(path, data=content, content_type="application/json", **kwargs)
 
 
 def error_of(response):
-    """The status, and the text that goes with it."""
+    """Return the status and the message of an error."""
     assert response.content_type == "application/json"
     return response.status_code, response.get_json()["error"]

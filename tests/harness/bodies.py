@@ -1,9 +1,9 @@
-"""Bodies of every dialect and form, right ones and mutated ones, by a seeded random.
+"""Right and mutated bodies of every dialect and form, from a seeded random generator.
 
     a signature ─ rows ─▶ every form of every dialect ─▶ Body ─ mutate ─▶ Body
 
-A right one is mutated as JSON (a value of another kind, a key too many, a list in a list) and as
-bytes (a bit, a piece twice, the half of another body), since readers fail on one or on the other.
+Right bodies are mutated as JSON (a value of another kind, an extra key, a list in a list) and as
+bytes (a flipped bit, a repeated piece, half of another body), since readers can fail on either.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGEST = 1 << 17
 
 
 class Body(NamedTuple):
-    """A request for a prediction: how it is read, by which model, the headers and the bytes."""
+    """A prediction request: its form, its model, its headers and its bytes."""
 
     form: str
     model: str
@@ -38,18 +38,18 @@ class Body(NamedTuple):
     content: bytes
 
     def header(self, name: str) -> str:
-        """As `dialect.Header`."""
+        """Return the value of a header, like `dialect.Header`."""
         return dict(self.headers).get(name, "")
 
 
 def pack(body: Body) -> bytes:
-    """A body as a file of the corpus: form and model, the headers, an empty line, the bytes."""
+    """Return a body as a corpus file: form and model, headers, an empty line, the bytes."""
     lines = [f"{body.form} {body.model}", *(f"{name}: {value}" for name, value in body.headers)]
     return "\n".join([*lines, "", ""]).encode() + body.content
 
 
 def unpack(text: bytes) -> Body:
-    """A file of the corpus as a body."""
+    """Return the body in a corpus file."""
     head, _, content = text.partition(b"\n\n")
     first, *lines = head.decode().split("\n")
     form, model = first.split(" ")
@@ -61,7 +61,7 @@ def unpack(text: bytes) -> Body:
 
 
 def every(name: str, signature: Signature, random: Random) -> Iterator[tuple[str, Body]]:
-    """A right body in each form that a model can be asked in, with what to call that form."""
+    """Yield a right body in each form that a model accepts, with the name of the form."""
     rows = signature.batch or random.choice((1, 1, 2, 5))
     tensors = by_name(signature)
     arrays = {key: _rows(tensor, rows, random) for key, tensor in tensors.items()}
@@ -121,7 +121,7 @@ def _value(dtype: str, random: Random) -> Any:
 
 
 def _inputs(signature: Signature, arrays: dict[str, Any], rows: int) -> dict[str, Any]:
-    """By input, its rows, those of a table as objects."""
+    """Return the rows of each input; tabular rows are objects."""
     found: dict[str, Any] = {}
     for name, entry in signature.inputs.items():
         found[name] = arrays.get(name)
@@ -137,7 +137,7 @@ def _listed(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """A row's columns in a table of all inputs."""
+    """Return the columns of a row in a table of all inputs."""
     found: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, dict):
@@ -254,7 +254,7 @@ _TYPES = ("", "text/csv", "application/json", "text/csv; header=1", "application
 
 
 def mutate(body: Body, others: Sequence[Body], random: Random) -> Body:
-    """A body that is wrong in a few ways, or in none."""
+    """Return a body with a few mutations, which may still be right."""
     for _ in range(random.choice((0, 1, 1, 1, 2, 2, 3, 5))):
         how = random.random()
         if how < 0.55:
@@ -268,7 +268,7 @@ def mutate(body: Body, others: Sequence[Body], random: Random) -> Body:
 
 
 def _headers(body: Body, random: Random) -> tuple[tuple[str, str], ...]:
-    """Other headers; a length that is a little off, above all."""
+    """Return changed headers; most often a length that is slightly wrong."""
     found = dict(body.headers)
     if body.form == "oip":
         said = body.header(LENGTH)
@@ -280,7 +280,7 @@ def _headers(body: Body, random: Random) -> tuple[tuple[str, str], ...]:
 
 
 def _as_json(body: Body, random: Random) -> Body:
-    """A body with something else in its JSON; one that has none is left as it is."""
+    """Return a body with changed JSON; a body without JSON stays the same."""
     said = body.header(LENGTH)
     split = body.form == "oip" and said.isascii() and said.isdigit()
     end = int(said) if split and len(said) < 10 else len(body.content)
@@ -301,7 +301,7 @@ def _as_json(body: Body, random: Random) -> Body:
             indent=indent,
             separators=separators,
         )
-    except (ValueError, RecursionError):  # a number of more digits than Python writes
+    except (ValueError, RecursionError):  # a number with more digits than Python converts
         return body
     head = text.encode(errors="surrogatepass")
     if random.random() < 0.05:
@@ -313,7 +313,7 @@ def _as_json(body: Body, random: Random) -> Body:
 
 
 def _twice(text: bytes, random: Random) -> bytes:
-    """JSON with a key once more in some object."""
+    """Return JSON with a repeated key in an object."""
     places = [i for i, byte in enumerate(text) if byte == ord("{")]
     keys = text.split(b'"')[1::2]
     if not places or not keys:
@@ -323,7 +323,7 @@ def _twice(text: bytes, random: Random) -> bytes:
 
 
 def _change(holder: list[Any], random: Random) -> None:
-    """Change one thing somewhere in a value."""
+    """Change one place in a value."""
     parent: Any = holder
     step: Any = 0
     while isinstance(parent[step], (dict, list)) and parent[step] and random.random() < 0.8:
@@ -359,13 +359,13 @@ _AXES = (0, 0, 0, 1, 1, 2, 3, 4, 300, 2**16, 2**31, 2**40, 2**62, 2**63 - 1, 2**
 
 
 def _announce(said: Any, random: Random) -> None:
-    """Have an OIP request tell of other shapes, with or without the values for them."""
+    """Change the shapes of an OIP request, with or without the right number of values."""
     inputs = said.get("inputs") if isinstance(said, dict) else None
     for entry in inputs if isinstance(inputs, list) else ():
         if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
             continue
         shape = [random.choice((axis, random.choice(_AXES))) for axis in entry["shape"]]
-        # bool is a kind of int, and both a kind of nothing where the body was mutated before.
+        # The mutations before may have left values of any type; bool is a subclass of int.
         size = math.prod(shape) if all(type(axis) is int for axis in shape) else 0
         entry["shape"] = shape
         values = list(_leaves(entry.get("data", [])))
@@ -383,7 +383,7 @@ def _other(value: Any, random: Random) -> Any:
 
 
 def _as_bytes(content: bytes, other: bytes, random: Random) -> bytes:
-    """Other bytes, near to those given."""
+    """Return slightly changed bytes."""
     at = random.randrange(len(content) + 1)
     end = min(len(content), at + random.choice((1, 1, 2, 4, 16, 64)))
     before, after = content[:at], content[end:]

@@ -1,4 +1,4 @@
-"""One request asked of the front of `triceps serve` and of the Flask app: the same answer."""
+"""The same request sent to the front of `triceps serve` and to the Flask app."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Asked:
-    """A status, and the JSON or the bytes that came with it."""
+    """An answer: the status, and the JSON or the bytes of the body."""
 
     def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         self.status = status
@@ -21,19 +21,19 @@ class Asked:
 
     @property
     def said(self) -> Any:
-        """The JSON of it."""
+        """The JSON of the body."""
         return json.loads(self.content)
 
 
 class BothWays:
-    """A front in a thread, and the app that it has."""
+    """A front in a thread, and its Flask app."""
 
     def __init__(self, models: Any, **settings: Any) -> None:
         self.served = Served(models, **settings)
         self._client = self.served.app.test_client()
 
     def post(self, path: str, body: Any, headers: Mapping[str, str] = JSON) -> Asked:
-        """Ask for a prediction; see that both answer alike."""
+        """Request a prediction, and check that both answers are equal."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         front = Asked(*self.served.ask("POST", path, content, headers))
         answer = self._client.post(path, data=content, headers=headers)
@@ -41,9 +41,9 @@ class BothWays:
         return front
 
     def get(self, path: str) -> Asked:
-        """Ask for a page."""
+        """Request a page."""
         return Asked(*self.served.ask("GET", path))
 
     def stop(self) -> None:
-        """End the front."""
+        """Stop the front."""
         self.served.stop()

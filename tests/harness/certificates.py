@@ -1,6 +1,7 @@
-"""Certificates for tests alone: their keys are here for all to read, so they protect nothing.
+"""Certificates for tests only: their keys are public, so they protect nothing.
 
-Made by openssl, valid from 2020 to 2120 for localhost and 127.0.0.1; each vouches for itself.
+They were made by openssl, are valid from 2020 to 2120 for localhost and 127.0.0.1, and are
+self-signed.
 """
 
 A = """\

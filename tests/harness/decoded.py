@@ -1,4 +1,4 @@
-"""What tests of readers ask of a decoded body: what is wrong with it, and what its arrays are."""
+"""Checks of decoded bodies: their problems and their arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def problems(read: Callable[..., Any], *arguments: Any) -> list[tuple[str, str, str]]:
-    """What is wrong with a body: (at, expected, received) each."""
+    """Return the problems of a body as (at, expected, received)."""
     with pytest.raises(BadRequest) as caught:
         read(*arguments)
     assert caught.value.count == len(caught.value.problems)
@@ -22,7 +22,7 @@ def problems(read: Callable[..., Any], *arguments: Any) -> list[tuple[str, str, 
 
 
 def same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
-    """Whether two sets of arrays are one, their order and dtypes included."""
+    """Return whether two sets of arrays are equal, with the same order and dtypes."""
     assert list(found) == list(expected)
     return all(
         found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
@@ -31,7 +31,7 @@ def same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
 
 
 def both(row: Mapping[str, Any], **parts: Any) -> list[Any]:
-    """A request for one row with `parts` changed (`...`: left out), in each form, and its paths."""
+    """Return a request of one row in each form, with its paths; `parts` change, `...` omits."""
     said = {name: value for name, value in {**row, **parts}.items() if value is not ...}
     by_column = {"inputs": {name: [value] for name, value in said.items()}}
     return [

@@ -1,4 +1,4 @@
-"""The README and the pages under docs/, taken apart: sections, tables, points, links, consoles."""
+"""The parts of the README and the pages under docs/: sections, tables, lists, links, consoles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
 ROOT = Path(__file__).parents[2]
-# By path from the top of the repository: the README first, then docs/ by name.
+# The pages by path: the README first, then those of docs/ by name.
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -37,12 +37,12 @@ NUMBER = re.compile(r"-?[0-9]+\.[0-9]+(?:e-?[0-9]+)?")
 
 
 def section(text: str, title: str) -> str:
-    """What stands below a heading of the second level."""
+    """Return the text below a heading of the second level."""
     return re.split(r"^## ", text.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
 
 
 def tables(text: str) -> Iterator[list[list[str]]]:
-    """The rows of each table, its header first."""
+    """Yield the rows of each table, the header first."""
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         lines = block.splitlines()
         yield [
@@ -51,7 +51,7 @@ def tables(text: str) -> Iterator[list[list[str]]]:
 
 
 def points(text: str) -> list[str]:
-    """What each point of a list begins with, in bold."""
+    """Return the bold beginning of each point of a list."""
     return [
         found[1]
         for line in text.splitlines()
@@ -60,17 +60,17 @@ def points(text: str) -> list[str]:
 
 
 def coded(text: str, method: str) -> list[str]:
-    """The paths of a method's routes."""
+    """Return the paths of the routes with a method."""
     return re.findall(rf"`{method} (/[^`]*)`", text)
 
 
 def quoted(text: str) -> list[str]:
-    """What stands as code."""
+    """Return all inline code."""
     return re.findall(r"`([^`]*)`", text)
 
 
 def braced(text: str) -> list[str]:
-    """All that a text with a shell's braces is short for."""
+    """Return all texts that a text with braces stands for, as a shell expands it."""
     found = re.search(r"\{([^{}]*)\}", text)
     if found is None:
         return [text]
@@ -92,20 +92,20 @@ def anchors(text: str) -> set[str]:
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The code in a language."""
+    """Return all code blocks in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A command of a console, and what it answers."""
+    """A command of a console block, and its output."""
 
     command: str
     answer: str
 
 
 def sessions(text: str) -> list[Session]:
-    """The commands of all consoles."""
+    """Return the commands of all console blocks."""
     found = []
     for block in blocks(text, "console"):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
@@ -130,7 +130,7 @@ def words(command: str) -> list[list[str]]:
 
 
 def environment(arguments: list[str]) -> dict[str, str]:
-    """The variables that `docker run` sets."""
+    """Return the environment variables that a `docker run` command sets."""
     return dict(value.split("=", 1) for flag, value in pairwise(arguments) if flag == "-e")
 
 
@@ -138,14 +138,14 @@ class Console:
     """A shell in a folder of its own that knows the few commands which the pages show."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin in `folder`, whose `models` are served."""
+        """Start in `folder`, whose `models` are served."""
         self._folder = folder
-        # As `export` and `docker run -e` set it.
+        # The environment, which `export` and `docker run -e` change.
         self._environ: dict[str, str] = {}
         self._client: FlaskClient | None = None
 
     def start(self, command: str) -> None:
-        """Note what a command that starts a service, and is not run, says of its settings."""
+        """Record the settings of a command that starts a service; the command does not run."""
         self._environ.update(environment(command.split()))
         self._client = None
 
@@ -196,7 +196,7 @@ class Console:
                     value = text
                 elif value.startswith("@"):
                     value = (self._folder / value[1:]).read_text(encoding="utf-8")
-                # curl's own content type; and it leaves out line breaks.
+                # curl sends its own content type by default, and removes line breaks.
                 headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
                 request |= {"method": "POST", "data": value.replace("\n", "")}
             elif word == "-w":
@@ -215,7 +215,7 @@ class Console:
 
 
 def check_same(found: str, shown: str) -> None:
-    """Check that one answer is the other, except for rounding and for what `…` leaves out."""
+    """Check that two answers are equal, except for rounding and for the parts that `…` omits."""
     if "…" in shown:
         pattern = re.escape(shown).replace("…", ".*")
         assert re.fullmatch(pattern, found, re.DOTALL), f"expected\n{shown}\nreceived\n{found}"
@@ -229,16 +229,16 @@ def check_same(found: str, shown: str) -> None:
 
 
 class _Class:
-    """A text of Triton's classification, which begins with a number."""
+    """A text of Triton's classification, which begins with a number that may be rounded."""
 
     def __init__(self, text: str) -> None:
-        """Take it apart."""
-        self.value, self.poll_coalescing = CLASS.fullmatch(text).groups()
+        """Split the text into the number and the rest."""
+        self.value, self.rest = CLASS.fullmatch(text).groups()
 
     def __eq__(self, other: object) -> bool:
         found = CLASS.fullmatch(other) if isinstance(other, str) else None
         return found is not None and (found[2], float(found[1])) == (
-            self.poll_coalescing,
+            self.rest,
             near(float(self.value)),
         )
 
@@ -246,7 +246,7 @@ class _Class:
 
 
 def near(value: Any) -> Any:
-    """A JSON value that is equal to those whose numbers are near its own."""
+    """Return a JSON value that equals values with approximately the same numbers."""
     if isinstance(value, dict):
         return {name: near(part) for name, part in value.items()}
     if isinstance(value, list):

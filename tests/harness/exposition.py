@@ -1,10 +1,10 @@
-"""A page of metrics as Prometheus reads it."""
+"""The samples of a metrics page, as Prometheus reads them."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
 
 def samples(text):
-    """Every sample by its name and its labels' values in the order of their names."""
+    """Return all samples by name and label values, which are sorted by label name."""
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in text_string_to_metric_families(text)

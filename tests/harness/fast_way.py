@@ -1,11 +1,11 @@
-"""Native bodies by the codec that serves, whose arrays are held against the reference."""
+"""The decoder of native bodies that serves requests, for comparison with the reference."""
 
 from service.wire import native
 from service.wire.numbers import join
 
 
 def decode(body, signature):
-    """As `native.decode`: the same arrays, the same errors."""
+    """Decode a body like `native.decode`, with the same arrays and errors."""
     asked = native.DIALECT.codec("m", "1", signature).decode(body, lambda _: "")
     arrays = join([asked.arrays])
     names = [tensor.name for entry in signature.inputs.values() for tensor in entry.tensors]

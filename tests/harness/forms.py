@@ -1,4 +1,4 @@
-"""The same rows for `small.three` as requests of every dialect, in every form; and back."""
+"""Requests for `small.three` in every form of every dialect, and the reader of their answers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-# The heads of `small.three`, and how many values a row each has.
+# The heads of `small.three`, and the number of values for each row.
 SHAPES = {"risk": 1, "size": 1, "digits": 3, "tags": 2}
 HEADS = tuple(SHAPES)
 DIGIT = [f"digit.{i}" for i in range(4)]
 
 
 def rows_of(seed: int, rows: int) -> Arrays:
-    """Random rows by tensor; their numbers are any that a float32 can hold near 0."""
+    """Return random rows by tensor; the numbers are float32 values near 0."""
     random = np.random.default_rng(seed)
     return {
         "insurance": random.normal(40, 20, (rows, 2)).astype(np.float32),
@@ -35,7 +35,7 @@ def rows_of(seed: int, rows: int) -> Arrays:
 
 
 def _table(arrays: Arrays) -> list[dict[str, Any]]:
-    """By row, every feature under its input's name; the image whole."""
+    """Return for each row the features by input, and the image as a whole."""
     return [
         {
             "insurance": {
@@ -54,7 +54,7 @@ def _table(arrays: Arrays) -> list[dict[str, Any]]:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """One row's columns, as a table of all inputs has them."""
+    """Return the columns of a row in a table of all inputs."""
     found = {
         f"{entry}.{feature}": value
         for entry in ("insurance", "fruit")
@@ -65,7 +65,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sent:
-    """A request, as bytes."""
+    """A request as bytes."""
 
     path: str
     body: bytes
@@ -77,12 +77,12 @@ def _json(path: str, said: Any) -> Sent:
 
 
 def native_rows(arrays: Arrays) -> Sent:
-    """The native form by row."""
+    """Return a native request by row."""
     return _json("/models/three/predict", {"instances": _table(arrays)})
 
 
 def native_columns(arrays: Arrays) -> Sent:
-    """The native form by column."""
+    """Return a native request by column."""
     rows = _table(arrays)
     columns = {
         "insurance": [list(row["insurance"].values()) for row in rows],
@@ -106,19 +106,19 @@ def _oip_input(name: str, array: NDArray[Any]) -> dict[str, Any]:
 
 
 def oip_flat(arrays: Arrays) -> Sent:
-    """OIP with flat data."""
+    """Return an OIP request with flat data."""
     inputs = [{**_oip_input(n, a), "data": a.ravel().tolist()} for n, a in arrays.items()]
     return _json("/v2/models/three/infer", {"inputs": inputs})
 
 
 def oip_nested(arrays: Arrays) -> Sent:
-    """OIP with nested data."""
+    """Return an OIP request with nested data."""
     inputs = [{**_oip_input(n, a), "data": a.tolist()} for n, a in arrays.items()]
     return _json("/v2/models/three/versions/1/infer", {"inputs": inputs})
 
 
 def raw_bytes(array: NDArray[Any]) -> bytes:
-    """The binary tensor data of an array."""
+    """Return the binary tensor data of an array."""
     if array.dtype != object:
         return array.tobytes()
     texts = [text.encode() for text in array.ravel()]
@@ -150,17 +150,17 @@ def _oip_binary(arrays: Arrays, *, mixed: bool) -> Sent:
 
 
 def oip_binary(arrays: Arrays) -> Sent:
-    """OIP with binary tensors both ways."""
+    """Return an OIP request with binary tensors in request and answer."""
     return _oip_binary(arrays, mixed=False)
 
 
 def oip_mixed(arrays: Arrays) -> Sent:
-    """OIP with binary tensors and JSON side by side, both ways."""
+    """Return an OIP request with binary tensors and JSON in request and answer."""
     return _oip_binary(arrays, mixed=True)
 
 
 def tfserving_rows(arrays: Arrays) -> Sent:
-    """TensorFlow Serving by row, and so KServe v1."""
+    """Return a TensorFlow Serving request by row, which is also one of KServe v1."""
     names = list(arrays)
     rows = zip(*(array.tolist() for array in arrays.values()), strict=True)
     instances = [dict(zip(names, row, strict=True)) for row in rows]
@@ -168,31 +168,31 @@ def tfserving_rows(arrays: Arrays) -> Sent:
 
 
 def tfserving_columns(arrays: Arrays) -> Sent:
-    """TensorFlow Serving by column."""
+    """Return a TensorFlow Serving request by column."""
     columns = {name: array.tolist() for name, array in arrays.items()}
     return _json("/v1/models/three/versions/1:predict", {"inputs": columns})
 
 
 def mlflow_split(arrays: Arrays) -> Sent:
-    """MLflow's dataframe_split."""
+    """Return an MLflow request with dataframe_split."""
     rows = [_flat(row) for row in _table(arrays)]
     said = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
     return _json("/invocations", {"dataframe_split": said})
 
 
 def mlflow_records(arrays: Arrays) -> Sent:
-    """MLflow's dataframe_records."""
+    """Return an MLflow request with dataframe_records."""
     rows = [_flat(row) for row in _table(arrays)]
     return _json("/invocations", {"dataframe_records": rows})
 
 
 def mlflow_instances(arrays: Arrays) -> Sent:
-    """MLflow's instances, nested as the native form is."""
+    """Return an MLflow request with instances, nested like the native form."""
     return _json("/invocations", {"instances": _table(arrays)})
 
 
 def mlflow_inputs(arrays: Arrays) -> Sent:
-    """MLflow's inputs, by column."""
+    """Return an MLflow request with inputs, by column."""
     rows = [_flat(row) for row in _table(arrays)]
     return _json(
         "/invocations", {"inputs": {name: [row[name] for row in rows] for name in rows[0]}}
@@ -200,7 +200,7 @@ def mlflow_inputs(arrays: Arrays) -> Sent:
 
 
 def mlflow_csv(arrays: Arrays) -> Sent:
-    """MLflow's CSV; the image has a column a value."""
+    """Return an MLflow request in CSV; the image has a column for each value."""
     rows = [_flat(row) for row in _table(arrays)]
     for row in rows:
         row.update(zip(DIGIT, row.pop("digit"), strict=True))
@@ -219,7 +219,7 @@ FORMS: tuple[Callable[[Arrays], Sent], ...] = (
 
 
 def outputs_of(headers: Mapping[str, str], content: bytes) -> Arrays:
-    """The arrays by head that an answer has, whatever its form."""
+    """Return the arrays of an answer by head, for every form."""
     length = headers.get("inference-header-content-length")
     said = json.loads(content[: int(length)] if length else content)
     raw = io.BytesIO(content[int(length) :] if length else b"")
@@ -236,7 +236,7 @@ def outputs_of(headers: Mapping[str, str], content: bytes) -> Arrays:
         found = {head: [row[head] for row in rows] for head in HEADS}
         if isinstance(rows[0][HEADS[0]], dict):
             found = {head: [value["value"] for value in values] for head, values in found.items()}
-    # The native form unwraps what has one value a row.
+    # The native form has no list around a single value for a row.
     return {
         head: np.reshape(np.array(values, np.float32), (-1, SHAPES[head]))
         for head, values in found.items()

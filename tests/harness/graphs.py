@@ -1,4 +1,4 @@
-"""Graphs of the kinds that public packages ship, that take whole tensors and no rows."""
+"""Graphs like those of public packages, which take whole tensors and no rows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ node = helper.make_node
 
 
 def built(nodes: Any, inputs: Any, outputs: Any, constants: Any = None) -> bytes:
-    """A foreign file's bytes."""
+    """Return the bytes of a file without a signature."""
     return small.model(nodes, inputs, outputs, constants).SerializeToString()
 
 
 def voice() -> bytes:
-    """A voice-activity model: audio [batch, n], a state whose batch is its second axis, a rate.
+    """Return a voice model: audio [batch, n], a state whose batch is its second axis, a rate.
 
     speech = the mean of the audio, divided by the rate; next = state + 1; twice = 2 * audio.
     """
@@ -38,14 +38,14 @@ def voice() -> bytes:
 
 
 def fixed() -> bytes:
-    """A fixed batch of 2: y = 2 * x."""
+    """Return a model with a fixed batch of 2: y = 2 * x."""
     return built([node("Add", ["x", "x"], ["y"])], [("x", F, [2, 3])], [("y", F, [2, 3])])
 
 
 def detector() -> bytes:
-    """A picture of any size with 8 x 8 pixels at least, and a box for each value above 0.
+    """Return a model that finds a box for each value above 0 in a picture of 8 x 8 pixels or more.
 
-    found [boxes, 4] are the places of those; best is the largest value, without axes.
+    found [boxes, 4] has the places of the boxes; best is the largest value, without axes.
     """
     return built(
         [
@@ -61,7 +61,7 @@ def detector() -> bytes:
 
 
 def mean() -> bytes:
-    """No axis for rows at all: y = the mean over all of x, and a constant."""
+    """Return a model without an axis for rows: y = the mean of x, and a constant."""
     return built(
         [
             node("ReduceMean", ["x", "rows"], ["y"]),
@@ -74,7 +74,7 @@ def mean() -> bytes:
 
 
 def typed(dtype: int) -> bytes:
-    """A scalar and a list of it, and both out again."""
+    """Return a model that returns a scalar and a list of its dtype unchanged."""
     return built(
         [node("Identity", ["one"], ["same"]), node("Identity", ["many"], ["all"])],
         [("one", dtype, []), ("many", dtype, ["n"])],

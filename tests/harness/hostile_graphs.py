@@ -1,4 +1,4 @@
-"""Graphs that take more than their share, of memory or of time."""
+"""Graphs that use too much memory or time."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ node = helper.make_node
 
 
 def built(nodes, inputs=(X,), outputs=(Y,), constants=None):
-    """A foreign file's bytes."""
+    """Return the bytes of a file without a signature."""
     return small.model(nodes, inputs, outputs, constants).SerializeToString()
 
 
 def own_function(*nodes):
-    """A file with a function of its own, of these nodes."""
+    """Return a file with a function of its own that consists of `nodes`."""
     made = small.model([node("f", ["x"], ["y"], domain="own")], [X], [Y])
     opsets = [helper.make_opsetid("own", 1), helper.make_opsetid("", 18)]
     made.opset_import.append(opsets[0])
@@ -29,7 +29,7 @@ def own_function(*nodes):
 
 
 def looping(times):
-    """A file that doubles x as many times, which is done when it is tried."""
+    """Return a file that doubles x `times` times, also in its trial."""
     body = helper.make_graph(
         [node("Identity", ["on"], ["again"]), node("Add", ["a", "a"], ["b"])],
         "body",
@@ -48,7 +48,7 @@ def looping(times):
 
 
 def spread(megabytes):
-    """A file of few bytes that takes as much memory whenever it answers."""
+    """Return a small file that needs `megabytes` of memory for every answer."""
     return built(
         [
             node("ConstantOfShape", ["size"], ["many"], value=helper.make_tensor("v", F, [1], [1])),
@@ -60,10 +60,10 @@ def spread(megabytes):
 
 
 def large(megabytes):
-    """A file of real weights, and that size."""
+    """Return a file with weights of `megabytes`."""
     return built(
         [
-            # Which row it takes depends on x, or all but that one would be left out at once.
+            # The row depends on x, or ONNX Runtime would drop all other rows at the load.
             node("ReduceMin", ["x"], ["least"], keepdims=0),
             node("Mul", ["least", "nought"], ["zero"]),
             node("Cast", ["zero"], ["place"], to=TensorProto.INT64),

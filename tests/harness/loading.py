@@ -1,4 +1,4 @@
-"""Models as they are loaded, or refused."""
+"""Models to load, and their rows."""
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -12,10 +12,10 @@ Y = ("y", F, ["batch", 2])
 
 
 def built(nodes, inputs=(X,), outputs=(Y,), constants=None):
-    """A foreign file's bytes."""
+    """Return the bytes of a file without a signature."""
     return small.model(nodes, inputs, outputs, constants).SerializeToString()
 
 
 def floats(*rows):
-    """Rows of float32."""
+    """Return rows as a float32 array."""
     return np.array(rows, np.float32)

@@ -1,4 +1,4 @@
-"""What pyproject.toml asks for, and what each lock under requirements/ pins."""
+"""The requirements of pyproject.toml, and the pins of each lock under requirements/."""
 
 import re
 import tomllib
@@ -12,27 +12,27 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ("serve", "train", "dev", "build", "clients")
-# By lock, the extras and the groups of pyproject.toml that it has; "build" is a group alone.
+# The extras and the groups of pyproject.toml in each lock; "build" is only a group.
 EXTRAS = {"serve": set(), "train": {"train"}, "dev": {"train", "dev"}, "clients": set()}
 GROUPS = {"dev": {"build"}, "build": {"build"}, "clients": {"clients"}}
 
 
 def check_nothing_else(name):
-    """Hold a lock against what is asked for, and what that needs; all of it is installed here."""
+    """Check that a lock has only the requirements and their dependencies, all installed here."""
     pins = pins_of(name)
     environment = default_environment()
 
     needed = _closure(asked(name))
 
-    # Extras are named too.  For what is asked for with an extra and pinned without one, pip takes
-    # the newest release there is, of which the lock has no hash.
+    # Extras are compared too.  If a requirement has an extra and its pin has none, pip chooses the
+    # newest release, whose hash is not in the lock.
     assert needed == {
         n: pin.extras for n, pin in pins.items() if not pin.marker or pin.marker.evaluate()
     }, f"requirements/{name}.txt is stale on Python {environment['python_version']}: make lock"
 
 
 def asked(lock_name):
-    """What pyproject.toml asks for, for one lock."""
+    """Return the requirements of pyproject.toml for a lock."""
     project, groups = PROJECT["project"], PROJECT["dependency-groups"]
     texts = [text for group in GROUPS.get(lock_name, ()) for text in groups[group]]
     if lock_name in EXTRAS:
@@ -43,7 +43,7 @@ def asked(lock_name):
 
 
 def pins_of(lock_name):
-    """The requirements of a lock, by name."""
+    """Return the requirements of a lock by name."""
     text = (ROOT / "requirements" / f"{lock_name}.txt").read_text()
     pins = [
         Requirement(line.rstrip(" \\")) for line in re.findall(r"^[a-z].*$", text, re.MULTILINE)
@@ -52,7 +52,7 @@ def pins_of(lock_name):
 
 
 def _closure(requirements):
-    """The names and extras of all that these need here, as the installed distributions say."""
+    """Return names and extras of all dependencies, from the installed distributions."""
     seen, extras_by_name = set(), {}
     queue = list(requirements)
     while queue:

@@ -1,4 +1,4 @@
-"""Small graphs in which one row's answer depends on others, each in a way of its own."""
+"""Small graphs in which the answer to a row depends on other rows, each in a different way."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def _one(op: str, *more: str, **attributes: Any) -> ModelProto:
 
 
 def softmax() -> ModelProto:
-    """Softmax over the batch."""
+    """Return a softmax over the batch."""
     return _one("Softmax", axis=0)
 
 
 def centred() -> ModelProto:
-    """Each value without the mean of its column."""
+    """Return a graph that subtracts the mean of a column from each value."""
     nodes = [
         helper.make_node("ReduceMean", ["x", "zero"], ["mean"], keepdims=1),
         helper.make_node("Sub", ["x", "mean"], ["y"]),
@@ -41,12 +41,12 @@ def centred() -> ModelProto:
 
 
 def summed() -> ModelProto:
-    """Sums along the batch."""
+    """Return a graph of sums along the batch."""
     return _one("CumSum", "first")
 
 
 def scaled() -> ModelProto:
-    """Each value divided by the largest of all."""
+    """Return a graph that divides each value by the largest of all."""
     nodes = [
         helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
         helper.make_node("Div", ["x", "most"], ["y"]),
@@ -55,7 +55,7 @@ def scaled() -> ModelProto:
 
 
 def trained() -> ModelProto:
-    """A normalization that was left in training mode."""
+    """Return a normalization that was left in training mode."""
     node = helper.make_node(
         "BatchNormalization",
         ["x", "scale", "bias", "mean", "variance"],
@@ -68,7 +68,7 @@ def trained() -> ModelProto:
 
 
 def crossed() -> ModelProto:
-    """Rows of one input times rows of the other, whose axes have other names."""
+    """Return a product of the rows of two inputs, whose axes have different names."""
     nodes = [
         helper.make_node("Transpose", ["q"], ["turned"], perm=[1, 0]),
         helper.make_node("MatMul", ["x", "turned"], ["products"]),
@@ -79,7 +79,7 @@ def crossed() -> ModelProto:
 
 
 def reversed_() -> ModelProto:
-    """The rows in another order: the last first, for each column."""
+    """Return a graph that reverses the rows of each column."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Slice", ["shape", "zero", "one"], ["rows"]),
@@ -91,7 +91,7 @@ def reversed_() -> ModelProto:
 
 
 def quantized() -> ModelProto:
-    """A layer as ONNX Runtime's own tool makes it: its scale is that of the whole batch."""
+    """Return a layer as `quantize_dynamic` makes it: its scale comes from the whole batch."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     weights = np.random.default_rng(1).normal(size=(WIDTH, WIDTH)).astype(np.float32)

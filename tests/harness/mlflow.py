@@ -1,4 +1,4 @@
-"""Bodies of MLflow's scoring protocol."""
+"""Bodies of MLflow's scoring protocol, and their readers."""
 
 import csv
 import io
@@ -26,19 +26,19 @@ ARRAYS = {
 
 
 def read_body(body, signature=THREE, kind="application/json"):
-    """The arrays of a body, and what else it asks for."""
+    """Decode a body, and return its query."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": kind}
     return mlflow.DIALECT.reader(signature)(content, lambda name: headers.get(name, ""))
 
 
 def read_text(text, signature=THREE):
-    """Those of a body of CSV."""
+    """Decode a body of CSV, and return its query."""
     return read_body(text.encode(), signature, "text/csv")
 
 
 def problems_of(read, *arguments):
-    """What is wrong with a body: (at, expected, received) each."""
+    """Return the problems of a body as (at, expected, received)."""
     return problems(read, *arguments)
 
 
@@ -46,7 +46,7 @@ CSV = f'{",".join(COLUMNS)}\n47,yes,20,1,2,"[0, 1, 2, 3]"\n'
 
 
 def csv_text(header, rows):
-    """Rows as a body of CSV."""
+    """Return rows as a body of CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -1,4 +1,4 @@
-"""Bodies in Triceps' own JSON as hypothesis draws them: right ones, and nearly right ones."""
+"""Hypothesis strategies for bodies in Triceps' own JSON, right ones and nearly right ones."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ leaves = st.one_of(numbers, numbers, numbers, odd)
 
 
 def lists(length: int, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly of the right length."""
+    """Return a strategy for lists, most of them of the right length."""
     right = st.lists(values, min_size=length, max_size=length)
     return st.one_of(right, right, right, st.lists(values, max_size=length + 1))
 
 
 def rows_of(entry: Input) -> st.SearchStrategy[Any]:
-    """An input's rows: right ones, wrong ones, and lists whose nesting hides their length."""
+    """Return a strategy for rows: right, wrong, and with a nesting that hides their length."""
     if entry.features:
         values = {
             feature.name: leaves
@@ -56,7 +56,7 @@ def rows_of(entry: Input) -> st.SearchStrategy[Any]:
 
 
 def bodies(signature: Signature) -> st.SearchStrategy[Any]:
-    """Bodies of a signature in both forms, most of them nearly right."""
+    """Return a strategy for bodies of a signature in both forms, most of them nearly right."""
     each = {name: rows_of(entry) for name, entry in signature.inputs.items()}
     heads = st.lists(st.sampled_from([*signature.heads, "o9"]), max_size=3)
     alone = list(each.values()) if len(each) == 1 else []

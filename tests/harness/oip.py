@@ -23,28 +23,28 @@ SIZE = [{"name": "size"}]
 
 
 def nowhere(_name):
-    """No headers."""
+    """Return an empty text for any header."""
     return ""
 
 
 def read_body(said, signature=THREE):
-    """What a body asks for."""
+    """Decode a body, and return its query."""
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
     return oip.DIALECT.reader(signature)(body, nowhere)
 
 
 def unsure(*_):
-    """Leave a body to the plain path."""
+    """Leave a body to the reference reader."""
     raise UnsureError
 
 
 def problems_of(said, signature=THREE):
-    """What is wrong with a body: (at, expected, received) each."""
+    """Return the problems of a body as (at, expected, received)."""
     return problems(read_body, said, signature)
 
 
 def one_input(data, shape=(1, 2), datatype="FP32", **more):
-    """A body for a model whose input is x."""
+    """Return a body for a model whose input is x."""
     entry = {"name": "x", "shape": list(shape), "datatype": datatype, "data": data}
     return {"inputs": [entry], **more}
 

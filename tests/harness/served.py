@@ -1,4 +1,4 @@
-"""The front of `triceps serve` in a thread of the test's own process, and requests for it."""
+"""The front of `triceps serve` in a thread of the test's process, and requests to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def post(body: bytes, *more: bytes, path: bytes = b"/predict", version: bytes = b"1.1") -> bytes:
-    """A request as bytes."""
+    """Return a request as bytes."""
     head = [b"POST " + path + b" HTTP/" + version, b"Host: x", b"Content-Type: application/json"]
     return b"\r\n".join([*head, *more, b"Content-Length: %d" % len(body), b"", body])
 
@@ -66,14 +66,14 @@ class Served:
         self.loop.close()
 
     def connect(self) -> Connection:
-        """Make the protocol of a new connection."""
+        """Return the protocol of a new connection."""
         return Connection(self.front.connections, self.front, self._count)
 
     def _count(self) -> None:
         self.closed += 1
 
     def stop(self) -> None:
-        """Close as a worker does, and see that it ends."""
+        """Stop as a worker does, and check that the thread ends."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
         assert not self.thread.is_alive()
@@ -81,7 +81,7 @@ class Served:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Any = ()
     ) -> tuple[int, dict[str, str], bytes]:
-        """One request on a connection of its own: status, headers in lower case, body."""
+        """Send a request over a new connection: return status, lower-case headers and body."""
         with contextlib.closing(
             http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         ) as c:
@@ -90,7 +90,7 @@ class Served:
             return answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read()
 
     def turns(self, *requests: bytes) -> bytes:
-        """What comes back for requests, each sent once the one before it is answered."""
+        """Send requests, each after the answer to the previous one, and return all bytes."""
         answers = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock:
             for request in requests:
@@ -115,7 +115,7 @@ class Served:
             connections.timeouts = usual
 
     def raw(self, *pieces: bytes, pause: float = 0.0) -> bytes:
-        """All that comes back for bytes sent as they are."""
+        """Send bytes as they are, and return all bytes that come back."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sock:
             for piece in pieces:
                 sock.sendall(piece)

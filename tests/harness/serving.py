@@ -1,4 +1,4 @@
-"""A real `triceps serve`, started for a test, watched from outside, ended by its process ID."""
+"""A real `triceps serve` for tests, which observe it from outside and end it by process ID."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 PROGRAM = "from service.commands.main import main; main()"
 FLASK = [sys.executable, "-m", "flask", "--app", "service", "run"]
-# The longest that a service lives, should the tests themselves be killed: its workers end with it.
+# The longest life of a service, in case the tests are killed; its workers end with it.
 LIFE = "import signal; signal.alarm(1800)\n"
 
 
 class Server:
-    """One service: its port, its processes, and what it says.
+    """A service: its port, its processes and its log.
 
-    At the end of a `with` statement its processes are gone, in any case.
+    At the end of a `with` statement, all of its processes have ended in any case.
     """
 
     def __init__(
@@ -49,26 +49,26 @@ class Server:
         files: int = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it; nothing is waited for.
+        """Start the service, without waiting.
 
         Args:
-            options: of `triceps serve`.
-            folder: where it runs, and has its tokens and certificate.
-            program: the Python code that runs it, which may first change what a test is about.
-            command: what is run in place of a program.
-            host: the address by which it is asked.
-            port: its port, if the test has to know that beforehand; else one that is free.
-            guarded: whether it asks for the tokens of `tokens.py`.
-            encrypted: whether it speaks TLS, by the certificate A of `certificates.py`.
-            files: the descriptors that each of its processes may have open; 0: as many as we may.
-            environment: variables of it beside our own.
+            options: the options of `triceps serve`.
+            folder: the current directory, with the tokens file and the certificate.
+            program: the Python code that runs the service, which may change it for a test first.
+            command: the command that runs instead of a program.
+            host: the address that clients use.
+            port: the port, if the test must know it beforehand; by default a free one.
+            guarded: whether the service requires the tokens of `tokens.py`.
+            encrypted: whether it uses TLS, with the certificate A of `certificates.py`.
+            files: the limit of open descriptors for each process; 0: that of the test.
+            environment: environment variables in addition to those of the test.
         """
         self.guarded = guarded
         self.tls = ssl.create_default_context(cadata=certificates.A) if encrypted else None
         self.host = host
         self.port = free_port(host) if port is None else port
         variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        # Few wait to be told that it ends, and they set a grace.
+        # Few tests are about the grace period, and they set it.
         variables |= {"PORT": str(self.port), "TRICEPS_GRACE": "0"}
         if guarded:
             variables["TRICEPS_TOKENS_FILE"] = str(tokens.put(folder))
@@ -76,7 +76,7 @@ class Server:
             variables |= _certify(folder)
         run = command or [sys.executable, "-c", LIFE + program, "serve"]
         limit = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
-        # A file is never full: a service that logs much does not wait for its test.
+        # A file, unlike a pipe, is never full, so that a service that logs much does not block.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed where this is
         self.started = time.monotonic()
         self.process = subprocess.Popen(
@@ -97,7 +97,7 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """End it: as an operator does, then by force; the session that was made for it alone."""
+        """End the session of the service: as an operator does, then by force."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -110,12 +110,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it is asked, without a slash at the end."""
+        """The URL of the service, without a trailing slash."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
 
     def until(self, true: Callable[[], object]) -> None:
-        """Wait until something is true; that the service ends meanwhile is an error."""
+        """Wait until a condition is true; if the service ends meanwhile, fail."""
 
         def is_true() -> object:
             if self.process.poll() is not None:
@@ -125,16 +125,16 @@ class Server:
         until(is_true)
 
     def until_alive(self) -> float:
-        """Wait for its first answer; the seconds that it took."""
+        """Wait for the first answer, and return the seconds that it took."""
         self.until(lambda: self.status("/livez") == http.HTTPStatus.OK)
         return time.monotonic() - self.started
 
     def until_ready(self) -> None:
-        """Wait until its models answer."""
+        """Wait until the service is ready."""
         self.until(lambda: self.status("/readyz") == http.HTTPStatus.OK)
 
     def connect(self, seconds: float = PATIENCE) -> http.client.HTTPConnection:
-        """A connection that stays."""
+        """Return a new keep-alive connection."""
         connection = (
             http.client.HTTPConnection(self.host, self.port, timeout=seconds)
             if self.tls is None
@@ -153,7 +153,7 @@ class Server:
         headers: Mapping[str, str] | None = None,
         seconds: float = 10,
     ) -> tuple[int, dict[str, str], bytes]:
-        """Ask as one who may everything, over a connection of its own."""
+        """Send a request with all permissions over a new connection."""
         sent = dict(headers or {})
         if self.guarded:
             sent |= tokens.header("all")
@@ -164,47 +164,47 @@ class Server:
             return answer.status, {k.lower(): v for k, v in answer.headers.items()}, content
 
     def get(self, path: str) -> tuple[int, Any]:
-        """Status and JSON of a page."""
+        """Return the status and the JSON of a page."""
         status, _, content = self.ask("GET", path)
         return status, json.loads(content)
 
     def status(self, path: str, seconds: float = 5) -> int:
-        """The status of a GET; 0 if there is no answer."""
+        """Return the status of a GET; 0 if there is no answer."""
         try:
             return self.ask("GET", path, seconds=seconds)[0]
         except (OSError, http.client.HTTPException):
             return 0
 
     def workers(self) -> list[int]:
-        """The processes that answer."""
+        """Return the process IDs of the workers."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return [int(child) for child in children.split()]
 
     def logged(self) -> int:
-        """The bytes that it has logged until now."""
+        """Return the size of the log in bytes."""
         return os.fstat(self._log.fileno()).st_size
 
     def said(self, offset: int = 0) -> str:
-        """What it logged, from a byte on."""
+        """Return the log from a byte offset on."""
         size = self.logged() - offset
         return os.pread(self._log.fileno(), size, offset).decode(errors="replace")
 
     def end(self, how: int = signal.SIGTERM) -> tuple[int, float, str, str]:
-        """Tell it to end: its exit code, seconds, standard output and error."""
+        """End the service: return exit code, seconds, standard output and standard error."""
         asked = time.monotonic()
         self.process.send_signal(how)
         code, out, err = self.result()
         return code, time.monotonic() - asked, out, err
 
     def result(self) -> tuple[int, str, str]:
-        """What it ends with of itself: exit code, standard output and error."""
+        """Wait for the end: return exit code, standard output and standard error."""
         out, _ = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, self.said()
 
 
 def free_port(host: str = HOST) -> int:
-    """A port that nobody listens on, now."""
+    """Return a port that is free at the moment."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.bind((host, 0))

@@ -1,4 +1,4 @@
-"""Small models of exact arithmetic, made node by node: what the service is tested with."""
+"""The small models of the tests, made node by node, whose arithmetic is exact."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def model(
     outputs: Sequence[tuple[str, int, Sequence[int | str | None] | None]],
     constants: dict[str, Any] | None = None,
 ) -> ModelProto:
-    """A model of `nodes`; inputs and outputs are (name, type, shape with the batch axis)."""
+    """Return a model of `nodes`; inputs and outputs are (name, type, shape with batch axis)."""
     graph = helper.make_graph(
         list(nodes),
         "small",
@@ -36,7 +36,7 @@ def model(
 
 
 def signed(made: ModelProto, signature: Signature) -> bytes:
-    """The bytes of a model with its signature inside."""
+    """Return the bytes of a model that contains a signature."""
     del made.metadata_props[:]
     made.metadata_props.add(key=metadata.METADATA_KEY, value=metadata.dump(signature))
     return made.SerializeToString()
@@ -45,7 +45,7 @@ def signed(made: ModelProto, signature: Signature) -> bytes:
 def three(
     scale: float = 1.0, *, golden: bool = True, models: dict[str, Any] | None = None
 ) -> bytes:
-    """Three inputs, four heads, all of it to be computed in the head.
+    """Return a model of three inputs and four heads whose answers are easy to compute by hand.
 
     insurance (age, smoker: text, bmi), fruit (weight, length), digit (2 x 2 pixels):
     risk = sigmoid(age + bmi - 60 + 10 if smoker) needs insurance; size = scale * (weight +
@@ -100,7 +100,7 @@ def three(
 def three_signature(
     scale: float = 1.0, *, golden: bool = True, models: dict[str, Any] | None = None
 ) -> Signature:
-    """What `three` says of itself."""
+    """Return the signature of `three`."""
     insurance = tabular(
         "insurance",
         [
@@ -139,14 +139,14 @@ def three_signature(
 
 
 def put(models: Any, name: str, version: int, content: bytes) -> None:
-    """Lay a version into a repository, as a person with `cp` would."""
+    """Copy a version into a repository without the steps of `publish`."""
     folder = models / name / str(version)
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(content)
 
 
 def plant() -> bytes:
-    """One tabular input, called like one of its features, and with two that have no default.
+    """Return a model whose tabular input has the name of a feature; two features have no default.
 
     plant (height, plant, colour: text) → weight = [height + plant, height - plant], a vector; and
     100 more of each where it is red, 1000 where it is neither red nor green.
@@ -179,7 +179,7 @@ def plant() -> bytes:
 
 
 def counted() -> bytes:
-    """One tabular input of whole numbers: total = up + down."""
+    """Return a model of a tabular input of whole numbers: total = up + down."""
     made = model(
         [helper.make_node("ReduceSum", ["counts", "last"], ["total"], keepdims=1)],
         [("counts", TensorProto.INT32, ["batch", 2])],
@@ -194,14 +194,14 @@ def counted() -> bytes:
 def same(
     dtype: int, shape: Sequence[int | str | None] = (2,), batch: int | str = "n", name: str = "x"
 ) -> bytes:
-    """A foreign file whose only head, `y`, is its only input."""
+    """Return a file without a signature whose only head, `y`, equals its only input."""
     axes = [batch, *shape]
     nodes = [helper.make_node("Identity", [name], ["y"])]
     return model(nodes, [(name, dtype, axes)], [("y", dtype, axes)]).SerializeToString()
 
 
 def entry(name: str, shape: tuple[int | None, ...], dtype: str = "float32") -> Input:
-    """An input that is nothing but a tensor."""
+    """Return an input that is a single tensor."""
     return Input(name, "tensor", (Tensor(name, dtype, shape),))
 
 
@@ -209,7 +209,7 @@ ODD_NAMES = ("a.b/c:0", 'say "x"', "größe", "two words")
 
 
 def odd_names() -> bytes:
-    """A foreign file whose inputs, and heads ending in `!`, are called as Keras never would."""
+    """Return a file without a signature whose names Keras never makes; heads end in `!`."""
     return model(
         [helper.make_node("Identity", [name], [f"{name}!"]) for name in ODD_NAMES],
         [(name, F, ["n", 1]) for name in ODD_NAMES],
@@ -218,7 +218,7 @@ def odd_names() -> bytes:
 
 
 def ragged() -> bytes:
-    """A foreign file that takes steps x 2 numbers, any number of steps, and adds the steps up."""
+    """Return a file without a signature that sums any number of steps, [steps, 2]."""
     return model(
         [helper.make_node("ReduceSum", ["x", "steps"], ["y"], keepdims=0)],
         [("x", F, ["n", "steps", 2])],
@@ -228,7 +228,7 @@ def ragged() -> bytes:
 
 
 def idle() -> bytes:
-    """A foreign file with an input that nothing in its graph reads: y = x, whatever `idle` is."""
+    """Return a file without a signature with an unused input, `idle`: y = x."""
     return model(
         [helper.make_node("Identity", ["x"], ["y"])],
         [("x", F, ["n", 1]), ("idle", F, ["n", 1])],
@@ -237,7 +237,7 @@ def idle() -> bytes:
 
 
 def brittle() -> bytes:
-    """A foreign file with a head that fails for any place but 0 to 2, beside one that never does.
+    """Return a file without a signature with a head that fails for all places except 0 to 2.
 
     calm = x; wild = the `place`-th of 10, 20, 30.
     """
@@ -253,7 +253,7 @@ def brittle() -> bytes:
 
 
 def logs() -> bytes:
-    """A head of each kind that is the logarithm of x: NaN below 0, minus infinity at 0."""
+    """Return a model with a head of each kind: log(x), NaN below 0, minus infinity at 0."""
     made = model(
         [
             helper.make_node("Log", ["x"], ["many"]),
@@ -285,7 +285,7 @@ def logs() -> bytes:
 
 
 def every() -> dict[str, bytes]:
-    """A model of each sort that there is, by a name."""
+    """Return a model of each kind, by name."""
     dtypes = [*("FLOAT", "DOUBLE", "FLOAT16", "BOOL", "STRING"), *("INT8", "INT16", "INT32")]
     dtypes += ["INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
     return {

@@ -1,4 +1,4 @@
-"""Small CSV files and specs to train on, written where a test wants them."""
+"""Small CSV files and specs for training, in a folder of the test."""
 
 import math
 
@@ -7,7 +7,7 @@ from training import spec as specs
 
 
 def write(folder, spec, **tables):
-    """Write a spec and its tables (name=text) into a folder; the path of the spec."""
+    """Write a spec and its tables (name=text) into a folder, and return the path of the spec."""
     for name, text in tables.items():
         (folder / f"{name}.csv").write_text(text)
     path = folder / "tiny.toml"
@@ -16,20 +16,20 @@ def write(folder, spec, **tables):
 
 
 def load(folder, spec, **tables):
-    """Write a spec and its tables; what loading them gives."""
+    """Write a spec and its tables, and load them."""
     loaded = specs.load(write(folder, spec, **tables))
     return loaded, data.load(loaded, None)
 
 
 def built(folder, spec, **tables):
-    """Write a spec and its tables; the model built from them, not yet fitted."""
+    """Write a spec and its tables, and return the model built from them, before the fit."""
     loaded, rows = load(folder, spec, **tables)
     fit.seed(loaded.fit.seed)
     return build.build(loaded, rows)
 
 
 def people(rows=24):
-    """Ages, a text column with two values, and whether somebody bought: those over 40."""
+    """Return a table with ages, a text column of two values, and purchases by people over 40."""
     lines = ["age,smoker,bought"]
     for row in range(rows):
         age = 20 + row * 40 // rows
@@ -38,14 +38,14 @@ def people(rows=24):
 
 
 def fruits(rows=18):
-    """Two numbers, and one of three fruits that the first number tells apart."""
+    """Return a table with two numbers and one of three fruits, which the first number decides."""
     names = ("apple", "banana", "cherry")
     lines = [f"{row % 3 + row / 100},{row / 10},{names[row % 3]}" for row in range(rows)]
     return "\n".join(["weight,length,fruit", *lines]) + "\n"
 
 
 def pictures(rows=20, size=(4, 4)):
-    """No header, the label first: pictures that are bright on the left (0) or on the right (1)."""
+    """Return pictures without a header, label first: bright on the left (0) or right (1)."""
     height, width = size
     lines = []
     for row in range(rows):

@@ -1,11 +1,11 @@
-"""Tokens for tests: each is made of its name, so they protect nothing.
+"""The tokens of the tests: each is derived from its name, so they protect nothing.
 
-No word of the code is one, since what makes up requests tries those.
+No token is a word of the code, since generated requests contain such words.
 """
 
 from hashlib import sha256
 
-# By name, what each is for; `some` is for the model `three` alone.
+# The scopes of each token; `some` is valid only for the model `three`.
 SCOPES = {
     "all": ["predict", "admin", "metrics"],
     "predict": ["predict"],
@@ -16,7 +16,7 @@ SCOPES = {
 
 
 def put(folder):
-    """Write the file of them all; its path."""
+    """Write a tokens file with all tokens, and return its path."""
     tables = []
     for name, scopes in SCOPES.items():
         digest = sha256(secret(name).encode()).hexdigest()
@@ -29,16 +29,16 @@ def put(folder):
 
 
 def secret(name):
-    """The token of that name."""
+    """Return the token with that name."""
     return f"{name}.{sha256(name.encode()).hexdigest()}"
 
 
 def header(name):
-    """The header that brings one."""
+    """Return the headers with a token."""
     return {"Authorization": f"Bearer {secret(name)}"}
 
 
 def bring(client, name):
-    """A client of the Flask app whose requests all bring one; the client."""
+    """Add a token to all requests of a Flask test client, and return the client."""
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret(name)}"
     return client

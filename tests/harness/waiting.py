@@ -1,4 +1,4 @@
-"""Waiting for what comes soon, on a machine that may be busy with other things."""
+"""Waiting for conditions, on a machine that may be busy with other work."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Longer than anything takes that a test waits for.
+# In seconds: longer than any test has to wait.
 PATIENCE = 30.0
 
 
 def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until something is true; connections that fail meanwhile are not yet.
+    """Wait until a condition is true; a failed connection counts as false.
 
     Raises:
-        AssertionError: it is not in time.
+        AssertionError: the condition is not true in time.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
