@@ -18,6 +18,7 @@ from service.http.request import Request
 from service.inference.lane import LEAST_WAITING, PACED_RUNS, Lane
 from service.inference.model import Model
 from tests.harness import small
+from tests.harness.lanes import overload, pace
 from tests.harness.served import BODY, JSON, Served, post
 
 V2 = {
@@ -96,7 +97,7 @@ def test_requests_that_arrive_together_count_before_they_are_decoded(served):
     admitted: list[int] = []
 
     def ask() -> None:
-        lane._row_seconds, lane._runs = 0.011, PACED_RUNS
+        pace(lane, 0.011)
         connection = Connection(served.front.connections, served.front, lambda: None)
         request = Request(b"POST", "1.1", b"/predict", {}, BODY, True, connection)
         for _ in range(20):
@@ -164,17 +165,18 @@ class Again(Caller):
             self._served.loop.call_soon(self.ask)
 
 
-@pytest.mark.parametrize("pace", [0.1, 1.0])
+@pytest.mark.parametrize("row_seconds", [0.1, 1.0])
 @pytest.mark.parametrize("is_short", [False, True])
-def test_eight_callers_side_by_side_are_never_refused(served, pace, is_short, monkeypatch):
+def test_eight_callers_side_by_side_are_never_refused(served, row_seconds, is_short, monkeypatch):
     """Eight clients are no overload, however slow the model seems: its pace may be wrong."""
     monkeypatch.setattr(Lane, "note_run", lambda *_: None)
     (lane,) = {route.lane for route in served.front.table.routes.values()}
     callers = [Again(served, 5) for _ in range(8)]
 
     def begin() -> None:
-        lane._row_seconds, lane._runs = pace, PACED_RUNS
-        lane.admission.is_short, lane.admission._until = is_short, time.perf_counter() + 60
+        pace(lane, row_seconds)
+        if is_short:
+            overload(lane)
         for caller in callers:
             caller.ask()
 
@@ -191,7 +193,7 @@ def test_rows_are_known_once_they_are_decoded(served):
     caller = Caller()
 
     def ask() -> None:
-        lane._row_seconds, lane._runs = 0.01, PACED_RUNS
+        pace(lane, 0.01)
         for _ in range(2):
             headers = {b"content-type": b"application/json"}
             request = Request(b"POST", "1.1", b"/predict", headers, body, True, caller)
@@ -210,7 +212,7 @@ def test_the_rows_of_one_caller_refuse_no_other(served):
     caller = Caller()
 
     def ask() -> None:
-        lane._row_seconds, lane._runs = 0.01, PACED_RUNS
+        pace(lane, 0.01)
         for body in (large, BODY, BODY):
             headers = {b"content-type": b"application/json"}
             request = Request(b"POST", "1.1", b"/predict", headers, body, True, caller)
@@ -229,7 +231,7 @@ def test_a_lasting_overload_is_reported_to_poll_coalescing(served, monkeypatch):
     served.ask("POST", "/predict", BODY, JSON)
     assert not overruns
 
-    lane.admission.is_short, lane.admission._until = True, time.perf_counter() + 60
+    overload(lane)
     served.ask("POST", "/predict", BODY, JSON)
 
     assert overruns == [(lane, {lane}, served.front.executor)]

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from service.inference.batcher import Batcher
-from service.inference.lane import PACED_RUNS, Lane
+from service.inference.lane import Lane
 from service.inference.model import Model
 from service.server import poll_coalescing as rests
 from service.server.poll_coalescing import ALONE_SECONDS, PollCoalescing
 from tests.harness import small
+from tests.harness.lanes import overload, pace
 from tests.harness.served import BODY, JSON, Served, post
 
 
@@ -200,8 +201,8 @@ def _attacked(tmp_path, monkeypatch):
 
     def overrun_it() -> None:
         hung.requests, hung.rows = 1000, 1000
-        hung._row_seconds, hung._runs = 1.0, PACED_RUNS
-        hung.bound.is_short, hung.bound._until = True, time.perf_counter() + 60
+        pace(hung, 1.0)
+        overload(hung)
 
     monkeypatch.setattr(Model, "predict", hang)
     monkeypatch.setattr(served.front.executor, "wait_for_a_run", wait)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from service.http.request import Request
-from service.inference.lane import PACED_RUNS, Lane
+from service.inference.lane import Lane
 from service.inference.model import Model
 from service.server import wsgi
 from tests.harness import small, tokens
+from tests.harness.lanes import pace
 from tests.harness.served import BODY, JSON, Served, post
 from tests.harness.waiting import until
 
@@ -184,9 +185,9 @@ def _slow(tmp_path, monkeypatch):
     def slow_down() -> None:
         """Let the queue expect 20 ms for each row, in a thread."""
         monkeypatch.setattr(Model, "predict", slowly)
-        monkeypatch.setattr(Lane, "note", lambda *_: None)
         for lane in served.front.table.lanes:
-            lane._runs, lane._row_seconds, lane.seconds = PACED_RUNS, 0.02, 0.02
+            pace(lane, 0.02)
+            lane.seconds = 0.02
 
     yield served, runs, slow_down, release
     release.set()
