@@ -94,7 +94,7 @@ class Room:
 
     def __init__(self, limit: int) -> None:
         """Have room for `limit` bytes of all requests together, or for one request alone."""
-        self._limit = limit
+        self.limit = limit
         self._lock = Lock()
         self.held = 0
 
@@ -105,9 +105,9 @@ class Room:
             TooBusy: other requests hold so many bytes that there is no room.
         """
         with self._lock:
-            if self.held > own and self.held + size > self._limit:
+            if self.held > own and self.held + size > self.limit:
                 raise TooBusy(
-                    f"request: expected at most {self._limit} bytes in all large requests and "
+                    f"request: expected at most {self.limit} bytes in all large requests and "
                     "answers that a process works on (TRICEPS_MAX_IN_FLIGHT), and others hold so "
                     "many already; try again a little later"
                 )

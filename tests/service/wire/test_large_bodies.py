@@ -169,7 +169,7 @@ def test_what_is_inflated_has_a_bound_together(served, monkeypatch):
     headers = {**JSON, "Content-Encoding": "gzip"}
     assert ask_patiently(served, "/predict", body, headers)[0] == 200
     assert served.front.pipeline.room.held == 0
-    monkeypatch.setattr(served.front.pipeline.room, "_limit", rows)
+    monkeypatch.setattr(served.front.pipeline.room, "limit", rows)
     assert ask_patiently(served, "/predict", body, headers)[0] == 200
     monkeypatch.setattr(served.front.pipeline.room, "held", 1)
 
@@ -234,11 +234,10 @@ def test_json_in_pieces_is_json(value, change, broken):
 
     def read() -> Any:
         many = RuntimeError("none has so many keys")
-        return pieces.Pieces(text, bodies._unique_keys, bodies._spelled, many).decode()
+        hooks = bodies.DECODER.object_pairs_hook, bodies.DECODER.parse_constant
+        return pieces.Pieces(text, *hooks, many, size=40).decode()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "WINDOW", 40)
-        assert outcome(read) == outcome(lambda: bodies.DECODER.decode(text))
+    assert outcome(read) == outcome(lambda: bodies.DECODER.decode(text))
 
 
 def test_an_object_of_too_many_keys_is_refused():
