@@ -41,6 +41,7 @@ class Pieces:
         once: Callable[[Pairs], dict[str, Any]],
         constant: Callable[[str], Any],
         too_many: Exception,
+        size: int = WINDOW,
     ) -> None:
         """Prepare to decode `text`.
 
@@ -49,15 +50,17 @@ class Pieces:
             once: turns the key-value pairs of an object into a dictionary.
             constant: returns the value of NaN or of an infinity.
             too_many: the error to raise if an object has more than `MOST_KEYS` keys.
+            size: the characters of a window.
         """
         self._text = text
+        self._size = size
         self._once = once
         self._too_many = too_many
         # The decoder shares equal keys only within a call, and each row repeats the same keys.
         self._keys: dict[str, str] = {}
         self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=constant)
         self._start = 0
-        self._window = text[:WINDOW]
+        self._window = text[:size]
         # Up to here, scalars are read one by one, since one of them is not valid.
         self._singly = 0
 
@@ -95,7 +98,7 @@ class Pieces:
                 # The value is invalid, or cut off by the end of the window.
                 if self._start == place:
                     break
-                self._start, self._window = place, self._text[place : place + WINDOW]
+                self._start, self._window = place, self._text[place : place + self._size]
             else:
                 return value, self._start + end
         return self._list(place) if opening == "[" else self._pairs(place)
@@ -129,7 +132,7 @@ class Pieces:
         """
         if place < self._singly:
             return place
-        text, most = self._text, place + WINDOW
+        text, most = self._text, place + self._size
         scalars = (_TEXTS if text[place : place + 1] == '"' else _PLAIN).match(text, place, most)
         if scalars is None:
             return place

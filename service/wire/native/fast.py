@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Reader = Callable[[list[Any], Numbers], int]
 
 # Numbers of a body that are converted in one call, at most (unless a single row has more).
-_MANY = 2**19
+MANY = 2**19
 # Rows that are read in some milliseconds, whatever they contain.
 FEW_ROWS = 2**12
 
@@ -48,12 +48,12 @@ FEW_ROWS = 2**12
 class Decoder:
     """The fast reader for one signature, prepared from it."""
 
-    def __init__(self, signature: Signature) -> None:
-        """Prepare to read bodies for `signature`."""
+    def __init__(self, signature: Signature, many: int = MANY) -> None:
+        """Prepare to read bodies for `signature`, and to convert at most `many` numbers at once."""
         self._signature = signature
         self._every = tuple(signature.inputs)
         entries = signature.inputs
-        self._readers = {name: _reader(entry) for name, entry in entries.items()}
+        self._readers = {name: _reader(entry, many) for name, entry in entries.items()}
         self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
 
     def decode(self, body: bytes) -> reference.Query:
@@ -164,14 +164,14 @@ class Decoder:
         return values
 
 
-def _reader(entry: Input) -> Reader:
+def _reader(entry: Input, many: int) -> Reader:
     """Return a function that reads the rows of an input and returns the number of brackets."""
     if entry.features:
         return partial(_read_table, entry)
     tensor = entry.tensors[0]
     if not tensor.size or not tensor.shape or kind_of(tensor.dtype) is None:
         return _refuse
-    return _tensor_reader(entry, tensor, tensor.size)
+    return _tensor_reader(entry, tensor, tensor.size, many)
 
 
 def _refuse(elements: list[Any], numbers: Numbers) -> int:
@@ -208,8 +208,8 @@ def _read_table(entry: Input, elements: list[Any], numbers: Numbers) -> int:
     return opened
 
 
-def _tensor_reader(entry: Input, tensor: Tensor, size: int) -> Reader:
-    name, kind, most = tensor.name, kind_of(tensor.dtype), max(1, _MANY // size)
+def _tensor_reader(entry: Input, tensor: Tensor, size: int, many: int) -> Reader:
+    name, kind, most = tensor.name, kind_of(tensor.dtype), max(1, many // size)
 
     def read(elements: list[Any], numbers: Numbers) -> int:
         if len(elements) > most:

@@ -167,10 +167,8 @@ def test_arrays_outlive_the_next_body():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9])
-def test_large_bodies_are_read_in_pieces(rows, monkeypatch):
+def test_large_bodies_are_read_in_pieces(rows):
     """To the same arrays, by a parser that is not kept."""
-    monkeypatch.setattr(fast, "_MANY", 8)
-    monkeypatch.setattr(quick, "LARGE", 10)
     digits = [[i + j / 8 for j in range(4)] for i in range(rows)]
     for shape in ((rows, 4), (rows, 2, 2)):
         columns = {
@@ -178,9 +176,11 @@ def test_large_bodies_are_read_in_pieces(rows, monkeypatch):
             "fruit": [[1, 2]] * rows,
             "digit": np.reshape(digits, shape).tolist(),
         }
-        body = json.dumps({"inputs": columns}).encode()
+        body = json.dumps({"inputs": columns}).encode() + b" " * quick.LARGE
+        query = fast.Decoder(THREE, many=8).attempt(body)
+        assert query is not None
 
-        found = join([fast.Decoder(THREE)._decode(body).arrays])
+        found = join([query.arrays])
 
         expected = native.decode(body, THREE).arrays
         assert found.keys() == expected.keys()
@@ -189,12 +189,11 @@ def test_large_bodies_are_read_in_pieces(rows, monkeypatch):
             assert found[name].dtype == array.dtype
 
 
-def test_a_large_body_with_a_fault_is_left_to_the_plain_path(monkeypatch):
+def test_a_large_body_with_a_fault_is_left_to_the_plain_path():
     """In whatever piece the fault is."""
-    monkeypatch.setattr(fast, "_MANY", 8)
     for place in (0, 5, 8):
         digits: list[Any] = [[0, 1, 2, 3]] * 9
         digits[place] = [0, 1e39, 2, 3]
         body = json.dumps({"inputs": {"digit": digits}, "heads": ["digits"]}).encode()
         with pytest.raises(BadRequest, match=rf"inputs.digit\[{place}\]\[1\]"):
-            fast_way.decode(body, THREE)
+            fast.Decoder(THREE, many=8).decode(body)
