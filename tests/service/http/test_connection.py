@@ -1,4 +1,4 @@
-"""Connections of hostile clients: what one of them holds has a bound, and is let go in the end."""
+"""Connections of hostile clients: what each holds has a bound, and is released in the end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _served(tmp_path):
 
 @pytest.fixture(name="closed")
 def _closed(tmp_path):
-    """The same behind tokens."""
+    """Yield the same model behind tokens."""
     small.put(tmp_path / "models", "three", 1, small.three())
     served = Served(tmp_path / "models", tokens_file=tokens.put(tmp_path))
     yield served
@@ -59,7 +59,7 @@ def _closed(tmp_path):
 
 @pytest.fixture(name="secure", scope="module")
 def _secure(tmp_path_factory):
-    """How to open a front's connections by TLS: the server's context and the client's."""
+    """Return the TLS contexts of the server and of the client."""
     folder = tmp_path_factory.mktemp("tls")
     files = folder / "tls.crt", folder / "tls.key"
     for path, text in zip(files, (certificates.A, certificates.A_KEY), strict=True):
@@ -73,11 +73,11 @@ Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 @contextlib.contextmanager
 def opened(served: Served, secure: Contexts | None = None) -> Iterator[socket.socket]:
-    """A connection, by TLS if contexts are given for it."""
+    """Yield a connection, by TLS if there are contexts for it."""
     port, server = served.port, None
     if secure is not None:
-        made = served.loop.create_server(served.connect, "127.0.0.1", 0, ssl=secure[0])
-        server = asyncio.run_coroutine_threadsafe(made, served.loop).result(10)
+        starting = served.loop.create_server(served.connect, "127.0.0.1", 0, ssl=secure[0])
+        server = asyncio.run_coroutine_threadsafe(starting, served.loop).result(10)
         port = server.sockets[0].getsockname()[1]
     sock = socket.create_connection(("127.0.0.1", port), timeout=10)
     if secure is not None:
@@ -91,7 +91,7 @@ def opened(served: Served, secure: Contexts | None = None) -> Iterator[socket.so
 
 
 def nothing_is_held(served: Served) -> bool:
-    """Whether no byte, row or request is counted any more."""
+    """Return whether no byte, row or request is counted any more."""
     front = served.front
     return (
         front.connections.bodies.held + front.pipeline.room.held,
@@ -104,7 +104,7 @@ def nothing_is_held(served: Served) -> bool:
 
 
 def send_until_stuck(sock: socket.socket, request: bytes, most: int = 64_000_000) -> int:
-    """Send a request again and again, and read nothing; how many bytes were taken."""
+    """Send a request again and again without reading, and return the number of bytes taken."""
     sock.settimeout(0.5)
     taken = 0
     with contextlib.suppress(TimeoutError, ssl.SSLWantWriteError):
@@ -113,8 +113,8 @@ def send_until_stuck(sock: socket.socket, request: bytes, most: int = 64_000_000
     return taken
 
 
-def test_a_pipeline_of_strangers_requests_stops_nobody(closed):
-    """Each is refused at once: answers go out one after another, and not from within each other."""
+def test_a_pipeline_of_refused_requests_stops_no_other_client(closed):
+    """Answers go out one after another, and not from within each other."""
     first = post(
         BODY,
         b"Authorization: Bearer " + tokens.secret("predict").encode(),
@@ -131,8 +131,8 @@ def test_a_pipeline_of_strangers_requests_stops_nobody(closed):
     until(lambda: nothing_is_held(closed))
 
 
-def test_a_pipeline_for_a_full_queue_stops_nobody(served, monkeypatch):
-    """Behind a request that had found room."""
+def test_a_pipeline_for_a_full_queue_stops_no_other_client(served, monkeypatch):
+    """The first request is admitted, and all behind it are refused."""
     waits = iter([False])
     monkeypatch.setattr(Lane, "is_full", lambda *_: next(waits, True))
     with opened(served) as sock:
@@ -148,7 +148,7 @@ def test_a_pipeline_for_a_full_queue_stops_nobody(served, monkeypatch):
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 100, 3000])
 @pytest.mark.parametrize("together", [True, False])
 def test_a_pipeline_of_any_length_is_answered_in_order(served, count, *, together):
-    """Whatever its requests are, and however they come."""
+    """The order holds for all requests, however they are cut into pieces."""
     kinds = [post(BODY), HEALTH, post(b"{"), post(BODY, *OFFER), post(BODY, path=b"/no"), PAGE]
     kinds += [b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", post(BODY, path=b"/predict/")]
     marks = [b"200", b"200", b"400", b"200", b"404", b"200", b"200", b"200"]
@@ -161,12 +161,12 @@ def test_a_pipeline_of_any_length_is_answered_in_order(served, count, *, togethe
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
         sender.join(10)
 
-    found = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
-    assert found == [*(marks[kind] for kind in order), b"200"]
+    statuses = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [*(marks[kind] for kind in order), b"200"]
     until(lambda: nothing_is_held(served))
 
 
-def test_a_long_pipeline_leaves_others_their_turn(served):
+def test_a_long_pipeline_lets_other_clients_be_served(served):
     """Few of its requests are parsed ahead of their answers."""
     most = 0
     with opened(served) as sock:
@@ -180,7 +180,7 @@ def test_a_long_pipeline_leaves_others_their_turn(served):
 
 
 def test_an_error_in_an_answer_costs_one_connection(served, monkeypatch, caplog):
-    """It is hung up on and logged; what it left in the model's queue is nothing."""
+    """The connection is closed and the error logged; nothing stays in the model's queue."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError
@@ -201,8 +201,10 @@ SECURE = pytest.mark.parametrize("by_tls", [False, True], ids=["plain", "TLS"])
 
 @SECURE
 @pytest.mark.parametrize("request_", [PAGE, post(MANY), HEALTH], ids=["pages", "rows", "health"])
-def test_who_never_reads_is_neither_read_nor_answered_on(served, secure, request_, *, by_tls):
-    """Above a mark; and is cut off after a while, though it still holds its end open."""
+def test_a_client_that_never_reads_is_neither_read_nor_answered(
+    served, secure, request_, *, by_tls
+):
+    """This holds above the high-water mark; after a while the connection is cut off."""
     with opened(served, secure if by_tls else None) as sock:
         # Most of it is in the kernel's buffers.
         assert send_until_stuck(sock, request_) < 32_000_000
@@ -217,8 +219,8 @@ def test_who_never_reads_is_neither_read_nor_answered_on(served, secure, request
 
 
 @SECURE
-def test_who_reads_slowly_gets_all(served, secure, *, by_tls):
-    """Every byte, in order, and later requests as well."""
+def test_a_client_that_reads_slowly_receives_everything(served, secure, *, by_tls):
+    """The client receives every byte in order, and can send later requests as well."""
     count = 400
     with opened(served, secure if by_tls else None) as sock:
         sender = threading.Thread(target=sock.sendall, args=(PAGE * count + LAST,))
@@ -234,7 +236,7 @@ def test_who_reads_slowly_gets_all(served, secure, *, by_tls):
 
 
 def test_unread_answers_have_a_bound_together(served):
-    """Past it, those that have not moved for longest are cut off, and who reads is not."""
+    """Beyond the bound, the connections that stalled longest are cut off; one that reads is not."""
     served.front.connections.unread.limit = 100_000
     with contextlib.ExitStack() as stack:
         socks = []
@@ -252,14 +254,14 @@ def test_unread_answers_have_a_bound_together(served):
     assert nothing_is_held(served)
 
 
-def test_the_one_that_stalls_longest_goes_first():
-    """One alone may be over the bound: nobody else is harmed by it."""
+def test_the_connection_that_stalls_longest_is_cut_off_first():
+    """A single connection may exceed the bound, since it harms no other."""
 
     class Peer:
         gone = False
 
         def abort(self) -> None:
-            """Note it."""
+            """Note the end."""
             self.gone = True
 
     unread, peers = Unread(100), [Peer() for _ in range(4)]
@@ -285,8 +287,8 @@ def test_the_one_that_stalls_longest_goes_first():
         pytest.param(PAGE * 2000, 0, id="idle"),
     ],
 )
-def test_closing_ends_though_nobody_reads(served, secure, sent, idle, *, by_tls):
-    """No peer keeps a connection by not reading what is left of its answers."""
+def test_closing_ends_though_the_client_does_not_read(served, secure, sent, idle, *, by_tls):
+    """A client cannot keep a connection open by not reading the rest of its answers."""
     served.front.connections.timeouts = Timeouts(stalled=0.5, idle=idle)
     with opened(served, secure if by_tls else None) as sock:
         sock.settimeout(1)
@@ -296,8 +298,8 @@ def test_closing_ends_though_nobody_reads(served, secure, sent, idle, *, by_tls)
     assert nothing_is_held(served)
 
 
-def test_a_stop_ends_though_nobody_reads(served):
-    """What is left is dropped when its time is over."""
+def test_a_stop_ends_though_a_client_does_not_read(served):
+    """The rest of the answers is dropped at the end of the time to close."""
     with opened(served) as sock:
         send_until_stuck(sock, PAGE)
         closing = asyncio.run_coroutine_threadsafe(served.front.close(0.2), served.loop)
@@ -307,7 +309,7 @@ def test_a_stop_ends_though_nobody_reads(served):
 
 
 def test_slow_senders_of_large_bodies_leave_room_for_others(served):
-    """Each has a share of what the others leave, and small bodies have a part of their own."""
+    """Each body has a share of what the others leave, and small bodies have a part of their own."""
     head = post(b"").split(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
     refused = 0
     with contextlib.ExitStack() as stack:
@@ -336,7 +338,7 @@ def test_slow_senders_of_large_bodies_leave_room_for_others(served):
 
 @pytest.mark.parametrize("others", [1, 2, 3])
 def test_a_large_body_fits_beside_slow_ones(served, others):
-    """As large as the share that is left."""
+    """A body may be as large as the share that the others leave."""
     with contextlib.ExitStack() as stack:
         for _ in range(others):
             stack.enter_context(served.half(LIMIT // 8))
@@ -347,8 +349,8 @@ def test_a_large_body_fits_beside_slow_ones(served, others):
     assert (fits, over) == (400, 429)
 
 
-def test_what_is_announced_and_not_sent_takes_no_room(served):
-    """From nobody."""
+def test_a_body_that_is_announced_and_not_sent_takes_no_room(served):
+    """Large and small bodies still have room beside a hundred announced ones."""
     with contextlib.ExitStack() as stack:
         for _ in range(50):
             sock = stack.enter_context(served.half(2))
@@ -361,7 +363,7 @@ def test_what_is_announced_and_not_sent_takes_no_room(served):
 
 @SECURE
 def test_a_body_that_comes_too_slowly_is_refused(served, secure, *, by_tls):
-    """Though it never stops for long; and who is fast enough may take longer than that."""
+    """A steady trickle is refused too; a faster sender may take longer than the window."""
     served.front.connections.timeouts = Timeouts(window=1, rate=10_000)
     with opened(served, secure if by_tls else None) as slow, opened(served) as fast:
         for sock in (slow, fast):
@@ -384,8 +386,8 @@ def test_a_body_that_comes_too_slowly_is_refused(served, secure, *, by_tls):
         assert fast.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
-def test_who_waits_for_an_answer_is_no_slow_sender(served):
-    """What it has begun to send meanwhile is measured from when it is read on."""
+def test_a_client_that_waits_for_an_answer_is_no_slow_sender(served):
+    """The rate of its next request is measured from when the service reads on."""
     served.front.connections.timeouts = Timeouts(window=1)
     release = threading.Event()
     with opened(served) as sock:
@@ -396,11 +398,11 @@ def test_who_waits_for_an_answer_is_no_slow_sender(served):
         sock.sendall(LAST[-10:])
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
     assert answer.count(b"HTTP/1.1 200 OK") == 2
-    assert all(waited.result() for waited in hold)
+    assert all(future.result() for future in hold)
 
 
 def test_a_body_in_tiny_chunks_costs_no_more_than_itself(served):
-    """Each of its parts would cost twenty times as much."""
+    """The chunks are gathered in one buffer: objects for each would take twenty times as much."""
     head = post(b"").split(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n"
     with opened(served) as sock:
         sock.sendall(head + b"2\r\n  \r\n" * 50_000)
@@ -416,7 +418,7 @@ NO_HOST = b"GET /livez HTTP/%s\r\nConnection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"),
+    ("sent", "message"),
     [
         pytest.param(NO_HOST % b"1.1", b"Host: expected one, received none", id="no host"),
         pytest.param(
@@ -446,8 +448,8 @@ NO_HOST = b"GET /livez HTTP/%s\r\nConnection: close\r\n\r\n"
     ],
 )
 @pytest.mark.parametrize("cut", ["whole", "by byte", "behind another"])
-def test_what_is_no_http_1_is_refused(served, sent, said, cut):
-    """However it comes."""
+def test_a_request_that_is_not_http_1_is_refused(served, sent, message, cut):
+    """It is refused whole, byte by byte, and behind another request."""
     if cut == "by byte":
         answer = served.raw(*(bytes([byte]) for byte in sent), pause=0.001)
     elif cut == "whole":
@@ -458,11 +460,11 @@ def test_what_is_no_http_1_is_refused(served, sent, said, cut):
         answer = b"HTTP/1.1 " + answer
 
     assert answer.startswith(b"HTTP/1.1 400 "), answer
-    assert said in answer
+    assert message in answer
 
 
 def test_http_1_0_needs_no_host(served):
-    """It is older than that."""
+    """HTTP/1.0 is older than the Host header."""
     assert served.raw(NO_HOST % b"1.0").startswith(b"HTTP/1.1 200 OK")
 
 
@@ -479,8 +481,8 @@ def test_http_1_0_needs_no_host(served):
         ),
     ],
 )
-def test_100_continue_is_said_once_to_who_knows_it(served, sent, count):
-    """Whoever is not told sends all the same."""
+def test_100_continue_is_sent_once_to_clients_of_http_1_1(served, sent, count):
+    """A client that does not receive it sends its body all the same."""
     with opened(served) as sock:
         sock.sendall(sent[: -len(BODY)])
         if count:
@@ -506,8 +508,8 @@ def test_100_continue_is_said_once_to_who_knows_it(served, sent, count):
         pytest.param(b"", [], id="nothing"),
     ],
 )
-def test_who_closes_its_own_end_is_answered(served, sent, statuses):
-    """All that was asked, and then the other end is closed as well."""
+def test_a_client_that_half_closes_is_answered(served, sent, statuses):
+    """All of its requests are answered, and then the connection is closed."""
     with opened(served) as sock:
         sock.sendall(sent)
         sock.shutdown(socket.SHUT_WR)
@@ -520,7 +522,7 @@ def test_who_closes_its_own_end_is_answered(served, sent, statuses):
 
 
 def reset(sock: socket.socket) -> None:
-    """Have a socket reset its connection when it is closed."""
+    """Make a socket reset its connection when it is closed."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -547,8 +549,8 @@ HOSTILE = {
 
 @SECURE
 @pytest.mark.parametrize("ends", ["resets", "closes", "reads a little", "reads all", "waits"])
-def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, *, by_tls):
-    """Whatever it sent, and however it ended, all that is counted comes back to nothing."""
+def test_nothing_is_held_for_a_closed_connection(served, secure, ends, *, by_tls):
+    """Whatever the client sent, and however it ended, all counts return to zero."""
     served.front.connections.timeouts = Timeouts(stalled=0.5, request=3, idle=3)
 
     def be_hostile(sock: socket.socket, sent: bytes) -> None:
@@ -582,9 +584,9 @@ def test_nothing_is_held_of_whoever_is_gone(served, secure, ends, *, by_tls):
 
 
 def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
-    """It may find that its caller has gone; what is to be done about that is for the loop."""
+    """The thread may find that the client is gone; only the loop acts on that."""
     touched: set[str] = set()
-    made = Connection.connection_made
+    original = Connection.connection_made
 
     class Watched:
         def __init__(self, transport: Any) -> None:
@@ -596,16 +598,16 @@ def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
             return getattr(self.transport, name)
 
     monkeypatch.setattr(
-        Connection, "connection_made", lambda self, transport: made(self, Watched(transport))
+        Connection, "connection_made", lambda self, transport: original(self, Watched(transport))
     )
-    # What is large, and not as it should be, is read in a thread.
+    # A large body that the fast reader does not take is read in a thread.
     body = BODY[:-1] + b" " * limits.AT_ONCE
     busy = threading.Event()
     served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
     with opened(served) as sock:
         sock.sendall(post(body))
         until(lambda: served.front.connections.bodies.held == len(body))
-    # Its end, the first words that are sent to it, and that it refuses them.
+    # Time for the end of the client's stream, the first bytes sent to it, and its reset.
     time.sleep(0.2)
     busy.set()
 
@@ -615,13 +617,13 @@ def test_a_thread_that_decodes_leaves_transports_alone(served, monkeypatch):
 
 
 @pytest.mark.parametrize("ending", [b"", b"]}"], ids=["wrong", "right"])
-def test_who_has_gone_before_a_large_body_is_read_is_counted_as_499(served, ending):
-    """And not as one who sent a wrong body, whatever it was."""
+def test_a_client_that_is_gone_before_its_large_body_is_read_counts_as_499(served, ending):
+    """The status is not that of a wrong body, even if the body is wrong."""
     body = b'{"instances":[{"fruit":[1,2]}' + b" " * limits.AT_ONCE + ending
     busy = threading.Event()
     served.front.executor.apart(len(body), lambda: busy.wait(10), lambda _: None)
     with opened(served) as sock:
-        # In a type that is not read at once.
+        # This media type is not read in the event loop.
         sock.sendall(post(body).replace(b"application/json", b"application/json;charset=utf-8"))
         until(lambda: served.front.connections.bodies.held == len(body))
         reset(sock)
@@ -633,6 +635,6 @@ def test_who_has_gone_before_a_large_body_is_read_is_counted_as_499(served, endi
 
 
 def counted(served: Served) -> set[bytes]:
-    """The statuses of a model's requests so far."""
+    """Return the statuses of the model's requests so far."""
     text = served.ask("GET", "/metrics")[2]
     return set(re.findall(rb'triceps_requests_total\{.*model="three",status="(\d+)".* [1-9]', text))

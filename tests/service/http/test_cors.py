@@ -1,4 +1,4 @@
-"""Which pages may read answers: none, unless their origin is allowed."""
+"""CORS: no page may read an answer unless its origin is allowed."""
 
 import pytest
 
@@ -20,7 +20,7 @@ ORIGIN = "https://app.example.com"
     ],
 )
 def test_origins_are_a_list(text, origins):
-    """With commas or blanks in between, each once."""
+    """Origins are separated by commas or blanks, and duplicates are dropped."""
     assert cors.parse(text) == origins
 
 
@@ -38,14 +38,14 @@ def test_origins_are_a_list(text, origins):
         f"{ORIGIN};b",
     ],
 )
-def test_what_no_browser_sends_is_refused(text):
-    """It would never match, and nobody would know why."""
+def test_an_origin_that_no_browser_sends_is_refused(text):
+    """The setting would never match, and the reason would be hard to find."""
     with pytest.raises(ValueError, match="expected origins such as"):
         cors.parse(text)
 
 
 @pytest.mark.parametrize(
-    ("origin", "allowed", "said"),
+    ("origin", "allowed", "expected"),
     [
         pytest.param(ORIGIN, (), {}, id="off"),
         pytest.param("", (ORIGIN,), {"Vary": "Origin"}, id="no page asks"),
@@ -60,20 +60,20 @@ def test_what_no_browser_sends_is_refused(text):
         pytest.param("http://a", ("*",), {"Access-Control-Allow-Origin": "*"}, id="all"),
     ],
 )
-def test_an_answer_says_who_may_read_it(origin, allowed, said):
-    """And never that a browser may send cookies along."""
-    found = dict(cors.headers(origin, allowed))
-    exposed = found.pop("Access-Control-Expose-Headers", "")
+def test_an_answer_says_which_origin_may_read_it(origin, allowed, expected):
+    """An answer never allows a browser to send cookies along."""
+    lines_by_name = dict(cors.headers(origin, allowed))
+    exposed = lines_by_name.pop("Access-Control-Expose-Headers", "")
 
-    assert found == said
-    assert ("X-Request-ID" in exposed) is ("Access-Control-Allow-Origin" in said)
+    assert lines_by_name == expected
+    assert ("X-Request-ID" in exposed) is ("Access-Control-Allow-Origin" in expected)
     lines = cors.lines(origin, allowed).decode()
     assert lines.count("\r\n") == len(cors.headers(origin, allowed))
-    assert all(f"{name}: {value}\r\n" in lines for name, value in said.items())
+    assert all(f"{name}: {value}\r\n" in lines for name, value in expected.items())
 
 
 @pytest.mark.parametrize(
-    ("method", "origin", "asked", "allowed"),
+    ("method", "origin", "requested_method", "allowed"),
     [
         pytest.param("OPTIONS", ORIGIN, "POST", (), id="off"),
         pytest.param("OPTIONS", "https://b.example", "POST", (ORIGIN,), id="another's page"),
@@ -81,19 +81,19 @@ def test_an_answer_says_who_may_read_it(origin, allowed, said):
         pytest.param("POST", ORIGIN, "POST", (ORIGIN,), id="the request itself"),
     ],
 )
-def test_other_requests_are_none_of_a_browser_that_asks_first(method, origin, asked, allowed):
-    """They are answered as if there were no browsers."""
-    assert cors.preflight(method, origin, asked, allowed) is None
+def test_other_requests_are_no_preflight_requests(method, origin, requested_method, allowed):
+    """These requests are answered as any others."""
+    assert cors.preflight(method, origin, requested_method, allowed) is None
 
 
 @pytest.mark.parametrize("allowed", [(ORIGIN,), ("*",)])
-def test_a_browser_that_asks_first_is_told_what_may_be_sent(allowed):
-    """All headers that clients of some protocol send."""
-    said = dict(cors.preflight("OPTIONS", ORIGIN, "POST", allowed))
+def test_the_answer_to_a_preflight_request_says_what_may_be_sent(allowed):
+    """All headers that clients of the protocols send are allowed."""
+    headers = dict(cors.preflight("OPTIONS", ORIGIN, "POST", allowed))
 
-    assert said["Access-Control-Allow-Origin"] in (ORIGIN, "*")
-    assert said["Access-Control-Allow-Methods"] == "GET, POST"
+    assert headers["Access-Control-Allow-Origin"] in (ORIGIN, "*")
+    assert headers["Access-Control-Allow-Methods"] == "GET, POST"
     assert {"Authorization", "Content-Type", "X-Request-ID"} <= set(
-        said["Access-Control-Allow-Headers"].split(", ")
+        headers["Access-Control-Allow-Headers"].split(", ")
     )
-    assert "Access-Control-Allow-Credentials" not in said
+    assert "Access-Control-Allow-Credentials" not in headers

@@ -1,4 +1,4 @@
-"""What is sent to do harm: refused within limits of time and memory, and the next one answered."""
+"""Hostile requests: refused within limits of time and memory, and the next request answered."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.harness.served import BODY, JSON, Served, post
 
 MB = 2**20
 MAX_BODY = 12 * MB
-# By order of magnitude: an attack takes hundredths of a second on a machine that is not busy.
+# In orders of magnitude: an attack takes hundredths of a second on a machine that is not busy.
 SECONDS = 60.0
-# The body as it was sent, once joined, once as text, and a value of Python's for each few bytes.
+# The body as it is sent, as one piece, as text, and a Python object for each few bytes of it.
 MEMORY = 24 * MAX_BODY // MB
 
 ROWS = b'{"instances":'
@@ -33,7 +33,7 @@ DIALECTS = {
     "regress": "/v1/models/three:regress",
     "mlflow": "/invocations",
 }
-# By dialect, what stands before and after a value that belongs to the model.
+# By dialect, the text before and after a value that belongs to the model.
 AROUND = {
     "native": (b'{"heads":["size"],"instances":[{"fruit":[1,', b"]}]}"),
     "oip": (
@@ -63,30 +63,30 @@ def _served(tmp_path_factory):
 
 
 def _memory(what: str) -> float:
-    """MB of this process: now (VmRSS), or the most since that was last reset (VmHWM)."""
+    """Return the MB of this process: now (VmRSS), or the peak since the last reset (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(what))
 
 
 @contextlib.contextmanager
 def bounded(served: Served, seconds: float = SECONDS, memory: float = MEMORY) -> Any:
-    """Whatever is done here takes no more, and the next good request is answered."""
-    # Where /proc tells no such thing, the time alone is held to.
-    told = Path("/proc/self/clear_refs").exists()
-    if told:
+    """Check that the block keeps within the limits, and that the next good request is answered."""
+    # Without this file in /proc, only the time is checked.
+    is_measured = Path("/proc/self/clear_refs").exists()
+    if is_measured:
         Path("/proc/self/clear_refs").write_text("5")
         before = _memory("VmRSS")
     started = time.monotonic()
     yield
     took = time.monotonic() - started
     assert took < seconds
-    if told:
+    if is_measured:
         assert _memory("VmHWM") - before < memory
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
 
 
 def send(served: Served, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """All that comes back; who is refused may be hung up on while it still sends."""
+    """Send the pieces, and return the answer; the service may close before the last piece."""
     with socket.create_connection(("127.0.0.1", served.port), timeout=SECONDS) as sock:
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
@@ -100,11 +100,11 @@ def send(served: Served, *pieces: bytes, pause: float = 0.0) -> bytes:
 
 
 def refused(answer: bytes, status: int = 400) -> None:
-    """The one answer is a refusal, in JSON, and the connection's last."""
+    """Check that there is one answer, a refusal in JSON, and that it closes the connection."""
     assert answer.count(b"HTTP/1.1 ") == 1, answer[:500]
-    head, _, content = answer.partition(b"\r\n\r\n")
+    block, _, content = answer.partition(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:500]
-    assert b"connection: close" in head
+    assert b"connection: close" in block
     assert json.loads(content)
 
 
@@ -140,7 +140,7 @@ VALUES = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("value", VALUES)
 def test_hostile_values_are_refused_in_every_dialect(served, dialect, value):
-    """Where a number belongs."""
+    """A hostile value is refused where a number belongs."""
     body = _around(dialect, VALUES[value])
 
     with bounded(served):
@@ -176,7 +176,7 @@ WHOLE = {
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("body", WHOLE)
 def test_hostile_bodies_are_refused_in_every_dialect(served, dialect, body):
-    """Whatever the whole of one is."""
+    """A body that is hostile as a whole is refused."""
     with bounded(served):
         status, _, content = served.ask("POST", DIALECTS[dialect], WHOLE[body], JSON)
 
@@ -185,7 +185,7 @@ def test_hostile_bodies_are_refused_in_every_dialect(served, dialect, body):
 
 
 def test_numbers_of_many_digits_are_read(served):
-    """A fraction may be as exact as its sender likes, at the cost of its length alone."""
+    """A fraction may have any number of digits; it costs what its length costs."""
     body = _around("native", b"0." + b"3" * (10 * MB))
 
     with bounded(served):
@@ -207,7 +207,7 @@ CELLS = {
 
 @pytest.mark.parametrize("body", CELLS)
 def test_hostile_tables_are_refused(served, body):
-    """A CSV's reader is another one."""
+    """The reader of CSV has limits of its own."""
     with bounded(served):
         status, _, content = served.ask(
             "POST", "/invocations", CELLS[body], {"Content-Type": "text/csv"}
@@ -238,16 +238,16 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(shape)[:20])
-@pytest.mark.parametrize("told", ["data", "bytes"])
-def test_shapes_are_not_believed(served, shape, told):
-    """Nothing is made for rows that are announced and not there."""
+@pytest.mark.parametrize("by", ["data", "bytes"])
+def test_shapes_are_checked_against_the_data(served, shape, by):
+    """No memory is allocated for rows that are announced and not sent."""
     entry: dict[str, Any] = {"name": "fruit", "datatype": "FP32", "shape": shape, "data": [1, 2]}
-    if told == "bytes":
+    if by == "bytes":
         rows = shape[0] if shape and isinstance(shape[0], int) else 1
         del entry["data"]
         entry["parameters"] = {"binary_data_size": abs(8 * rows)}
     body = json.dumps({"inputs": [entry], "outputs": [{"name": "size"}]}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(body))} if told == "bytes" else {}
+    headers = {"Inference-Header-Content-Length": str(len(body))} if by == "bytes" else {}
 
     with bounded(served, memory=50):
         status, _, content = served.ask("POST", DIALECTS["oip"], body, headers)
@@ -265,8 +265,8 @@ def test_shapes_are_not_believed(served, shape, told):
     ],
 )
 @pytest.mark.parametrize("binary", [False, True])
-def test_rows_of_nothing_are_not_as_many_as_is_said(served, model, shape, binary):
-    """They cost their sender no byte, and the answer to each is one."""
+def test_the_number_of_empty_rows_has_a_bound(served, model, shape, binary):
+    """Empty rows cost their sender no byte, but each of them has an answer."""
     entry: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": shape, "data": []}
     if binary:
         del entry["data"]
@@ -281,8 +281,8 @@ def test_rows_of_nothing_are_not_as_many_as_is_said(served, model, shape, binary
 
 
 @pytest.mark.parametrize("size", [-1, 2**63, 2**64, 10**400, 1e9, "8", 10**12])
-def test_sizes_are_not_believed(served, size):
-    """Of a tensor that is to follow the JSON."""
+def test_the_sizes_of_binary_tensors_are_checked(served, size):
+    """The size of a tensor that follows the JSON is checked against the body."""
     entry = {
         "name": "fruit",
         "datatype": "FP32",
@@ -303,8 +303,8 @@ def test_sizes_are_not_believed(served, size):
 
 
 @pytest.mark.parametrize("length", ["-1", "+1", "1e3", "9" * 400, "0x10", "1, 1", "\xb2"])
-def test_lengths_of_the_json_are_not_believed(served, length):
-    """Where the binary tensors begin."""
+def test_the_length_of_the_json_before_binary_tensors_is_checked(served, length):
+    """The header says where the binary tensors begin, and may say anything."""
     with bounded(served, memory=50):
         answer = send(
             served,
@@ -336,17 +336,17 @@ GZIP, ZLIB = zlib.MAX_WBITS | 16, zlib.MAX_WBITS
         pytest.param(_bomb(1000, ZLIB), "deflate", 413, id="1 GB as 1 MB of deflate"),
         pytest.param(gzip.compress(_bomb(1000, GZIP)), "gzip", 400, id="a bomb of a bomb"),
         pytest.param(zlib.compress(_bomb(1000, ZLIB)), "deflate", 400, id="in deflate"),
-        pytest.param(gzip.compress(_bomb(1000, GZIP)), "gzip, gzip", 415, id="said to be twice"),
+        pytest.param(gzip.compress(_bomb(1000, GZIP)), "gzip, gzip", 415, id="announced as twice"),
         pytest.param(gzip.compress(BODY) * 1000, "gzip", 400, id="a thousand pieces"),
         pytest.param(gzip.compress(BODY) + bytes(10 * MB), "gzip", 400, id="10 MB after it"),
-        pytest.param(_bomb(5, GZIP)[:-9], "gzip", 400, id="without its end"),
+        pytest.param(_bomb(5, GZIP)[:-9], "gzip", 400, id="cut"),
         pytest.param(gzip.compress(BODY)[:-8] + bytes(8), "gzip", 400, id="a wrong checksum"),
-        pytest.param(_bomb(5, GZIP), "deflate", 400, id="another kind"),
-        pytest.param(bytes(1000), "gzip", 400, id="none at all"),
+        pytest.param(_bomb(5, GZIP), "deflate", 400, id="another encoding"),
+        pytest.param(bytes(1000), "gzip", 400, id="no gzip"),
     ],
 )
-def test_bombs_do_not_go_off(served, path, body, encoding, status):
-    """Of what they unfold to, no more is made than a body may have."""
+def test_a_compression_bomb_is_refused(served, path, body, encoding, status):
+    """No more than a body's limit is ever inflated."""
     with bounded(served):
         got, _, _ = served.ask("POST", path, body, {**JSON, "Content-Encoding": encoding})
 
@@ -384,13 +384,13 @@ def test_bombs_do_not_go_off(served, path, body, encoding, status):
     ids=lambda path: repr(path[:30]),
 )
 def test_hostile_paths_lead_nowhere(served, method, path):
-    """Whatever they name is looked up among names, and never in a folder."""
-    head = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n"
+    """A name in a path is looked up among the names of models, and never in a folder."""
+    rest = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n"
     with bounded(served, memory=50):
-        answer = send(served, method + b" " + path + head + b"\r\n{}")
+        answer = send(served, method + b" " + path + rest + b"\r\n{}")
 
     status = int(answer.split(b" ", 2)[1])
-    # Without a path, or without all of it, it is the first page that is meant.
+    # An incomplete URL, or a path of slashes alone, means the home page.
     home = method == b"GET" and path in (b"http://", b"//") and status == 200
     assert 400 <= status < 500 or home, answer[:300]
     lines = answer.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
@@ -398,9 +398,9 @@ def test_hostile_paths_lead_nowhere(served, method, path):
     assert b"root:" not in answer
 
 
-# Heads.
+# Header blocks.
 
-HEADS = {
+BLOCKS = {
     "no HTTP": b"\x00\xff" * 1000,
     "a name with NUL": b"POST /predict HTTP/1.1\r\nHost: x\r\nA\x00B: c\r\n\r\n",
     "a name with a control character": b"POST /predict HTTP/1.1\r\nHost: x\r\nA\x01: c\r\n\r\n",
@@ -442,18 +442,18 @@ HEADS = {
     "a tunnel to a path": b"CONNECT /predict HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a chunk of more than 64 bits": CHUNKED + b"F" * 17 + b"\r\n",
     "a chunk of a negative size": CHUNKED + b"-1\r\n",
-    "a chunk of a size in C's words": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
+    "a chunk of a size in C's notation": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
     "a chunk that is longer than it says": CHUNKED + b"1\r\nhello\r\n0\r\n\r\n",
     "chunks with bare ends": CHUNKED + b"5\nhello\n0\n\n",
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_hostile_heads_are_refused(served, head):
-    """And hung up on: where the next request would begin, sender and receiver may not agree."""
+@pytest.mark.parametrize("block", BLOCKS)
+def test_hostile_header_blocks_are_refused(served, block):
+    """The connection is closed, since it is not clear where the next request would begin."""
     with bounded(served, memory=50):
-        # What is behind it is not to be taken for a request of its own.
-        answer = send(served, HEADS[head], post(BODY), pause=0.02)
+        # The bytes behind it must not be taken for a request.
+        answer = send(served, BLOCKS[block], post(BODY), pause=0.02)
 
     refused(answer)
 
@@ -488,38 +488,38 @@ def _pieces(piece: bytes, megabytes: int) -> list[bytes]:
         ),
     ],
 )
-def test_what_has_no_end_is_cut_off(served, pieces, status):
-    """Long before it has taken the memory that it is sent to take."""
+def test_a_request_without_end_is_cut_off(served, pieces, status):
+    """It is cut off long before it fills the memory."""
     with bounded(served):
         answer = send(served, *pieces)
 
-    # Who still sends when it is hung up on may lose the answer to a reset.
+    # A client that still sends when the connection is closed may lose the answer to a reset.
     if answer:
         refused(answer, status)
 
 
 def test_trailers_change_nothing(served):
-    """What stands behind a body is none of the headers that it was read by."""
+    """Trailers behind a body do not replace the headers before it."""
     trailers = b"Content-Type: text/plain\r\nX-Request-Timeout: nonsense\r\n"
-    head = CHUNKED.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    block = CHUNKED.replace(b"Host: x", b"Host: x\r\nConnection: close")
 
-    answer = send(served, head, b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(BODY), BODY, trailers))
+    answer = send(served, block, b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(BODY), BODY, trailers))
 
     assert answer.startswith(b"HTTP/1.1 200 OK")
 
 
 def test_chunks_of_one_byte_are_read(served):
-    """They are strange, and no attack."""
-    head = CHUNKED.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    """Chunks of one byte are strange, but no attack."""
+    block = CHUNKED.replace(b"Host: x", b"Host: x\r\nConnection: close")
     body = BODY + b" " * 50_000
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
 
     with bounded(served):
-        assert send(served, head, chunks, b"0\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
+        assert send(served, block, chunks, b"0\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
 
 
-def test_the_end_of_a_head_may_come_with_a_long_body(served):
-    """The limit of a head counts what is a head."""
+def test_the_end_of_a_header_block_may_come_with_a_long_body(served):
+    """The limit of a header block counts its own bytes alone."""
     body = BODY + b" " * 250_000
     request = post(body, b"Connection: close")
 
@@ -529,7 +529,7 @@ def test_the_end_of_a_head_may_come_with_a_long_body(served):
 
 
 def test_thousands_of_requests_may_come_at_once(served):
-    """Each is answered, and those that wait are not read until there is room."""
+    """Each request is answered; those that wait are not read until there is room."""
     number = 3000
     with bounded(served):
         answer = send(served, post(BODY) * number, post(BODY, b"Connection: close"))
@@ -538,7 +538,7 @@ def test_thousands_of_requests_may_come_at_once(served):
 
 
 def test_garbage_behind_a_request_is_refused_after_its_answer(served):
-    """It is not taken for a part of it."""
+    """The garbage is a request of its own, and a malformed one."""
     with bounded(served, memory=50):
         answer = send(served, post(BODY) + b"\x00\xff" * 1000)
 
@@ -549,8 +549,8 @@ def test_garbage_behind_a_request_is_refused_after_its_answer(served):
 
 
 @pytest.mark.parametrize("more", [b'{"instances":[]}', b" ", b"\x00", b"GET"])
-def test_a_body_that_is_longer_than_it_says_is_not_read_on(served, more):
-    """Its rest is no part of it, and no request either."""
+def test_bytes_beyond_the_content_length_do_not_belong_to_the_body(served, more):
+    """The bytes behind a body are no part of it, and no request either."""
     with bounded(served, memory=50):
         answer = send(served, post(BODY) + more + b"\r\n\r\n")
 
@@ -560,7 +560,7 @@ def test_a_body_that_is_longer_than_it_says_is_not_read_on(served, more):
 HALVES = {
     "no byte of a request": b"",
     "half a line": b"POST /predi",
-    "half a head": post(BODY)[:60],
+    "half a header block": post(BODY)[:60],
     "no byte of a body": post(BODY)[: -len(BODY)],
     "half a body": post(BODY)[:-10],
     "half a chunk": CHUNKED + b"20\r\n{",
@@ -571,28 +571,28 @@ HALVES = {
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_half_requests_are_given_up(served, half):
-    """With a 408, for who has begun to ask."""
+def test_half_requests_time_out(served, half):
+    """A client that has begun a request gets a 408; one that sent nothing gets no answer."""
     with served.within(Timeouts(request=0.5, idle=0.5)), bounded(served, memory=50):
         answer = send(served, HALVES[half])
 
-    if HALVES[half]:
+    if HALVES[part]:
         refused(answer, 408)
     else:
         assert answer == b""
 
 
 @pytest.mark.parametrize("request_", [post(BODY), CHUNKED + b"1\r\n \r\n" * 50])
-def test_slow_senders_are_given_up(served, request_):
-    """A byte now and then does not make a request younger; nor does it hold anybody up."""
+def test_slow_senders_time_out(served, request_):
+    """A byte now and then does not extend the time of a request."""
     with served.within(Timeouts(request=0.5)), bounded(served, memory=50):
         answer = send(served, *(bytes([byte]) for byte in request_), pause=0.03)
 
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_hundreds_of_slow_senders_harm_nobody(served):
-    """Nor do their hang-ups, in the middle of whatever they were sending."""
+def test_hundreds_of_slow_senders_harm_no_other_client(served):
+    """Nor do they when they close their connections in the middle of a request."""
     with bounded(served), contextlib.ExitStack() as stack:
         for i in range(300):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))

@@ -1,4 +1,4 @@
-"""What requests are called: as they say, where that is safe to repeat, and else anew."""
+"""Request IDs: those of the client if they are safe to repeat, else new ones."""
 
 import os
 import re
@@ -7,13 +7,13 @@ import pytest
 
 from service.http import request_ids
 
-MADE = re.compile(r"[0-9a-f]{32}")
+NEW_ID = re.compile(r"[0-9a-f]{32}")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 
 
 @pytest.mark.parametrize(
-    "given",
+    "request_id",
     [
         "1",
         "b7d0f6a0-9a1e-4a27-8a30-1f6e2f8f2a11",
@@ -22,15 +22,15 @@ PARENT = "b7ad6b7169203331"
         "req:a/b@c.d~e+f_g",
     ],
 )
-def test_a_name_that_is_well_formed_is_kept(given):
-    """As it came, whatever else came with it."""
-    assert request_ids.name(given, "") == given
-    assert request_ids.name(given, f"00-{TRACE}-{PARENT}-01") == given
-    assert request_ids.of({b"x-request-id": given.encode()}) == given
+def test_a_well_formed_id_is_kept(request_id):
+    """The client's ID is kept, with or without a trace beside it."""
+    assert request_ids.name(request_id, "") == request_id
+    assert request_ids.name(request_id, f"00-{TRACE}-{PARENT}-01") == request_id
+    assert request_ids.of({b"x-request-id": request_id.encode()}) == request_id
 
 
 @pytest.mark.parametrize(
-    "given",
+    "request_id",
     [
         pytest.param("a" * 129, id="too long"),
         pytest.param("a b", id="a blank"),
@@ -44,15 +44,15 @@ def test_a_name_that_is_well_formed_is_kept(given):
         pytest.param("\u0661", id="a digit of another alphabet"),
     ],
 )
-def test_a_name_that_is_not_safe_is_replaced(given):
-    """By one that was made, or that of the trace."""
-    assert MADE.fullmatch(request_ids.name(given, ""))
-    assert request_ids.name(given, f"00-{TRACE}-{PARENT}-01") == TRACE
-    assert MADE.fullmatch(request_ids.of({b"x-request-id": given.encode()}))
+def test_an_unsafe_id_is_replaced(request_id):
+    """The ID of the trace replaces it, or else a new one."""
+    assert NEW_ID.fullmatch(request_ids.name(request_id, ""))
+    assert request_ids.name(request_id, f"00-{TRACE}-{PARENT}-01") == TRACE
+    assert NEW_ID.fullmatch(request_ids.of({b"x-request-id": request_id.encode()}))
 
 
 @pytest.mark.parametrize(
-    "given",
+    "traceparent",
     [
         pytest.param(f"00-{TRACE}-{PARENT}-01", id="sampled"),
         pytest.param(f"00-{TRACE}-{PARENT}-00", id="not sampled"),
@@ -60,13 +60,17 @@ def test_a_name_that_is_not_safe_is_replaced(given):
         pytest.param(f"cc-{TRACE}-{PARENT}-01-what-is-new", id="a later version, with more"),
     ],
 )
-def test_a_trace_names_its_requests(given):
-    """So that what is logged here is found beside what others did for it."""
-    assert request_ids.name("", given) == request_ids.of({b"traceparent": given.encode()}) == TRACE
+def test_the_id_of_a_trace_is_the_request_id(traceparent):
+    """The log of the service can then be matched with those of other services."""
+    assert (
+        request_ids.name("", traceparent)
+        == request_ids.of({b"traceparent": traceparent.encode()})
+        == TRACE
+    )
 
 
 @pytest.mark.parametrize(
-    "given",
+    "traceparent",
     [
         pytest.param(f"ff-{TRACE}-{PARENT}-01", id="no version"),
         pytest.param(f"00-{TRACE}-{PARENT}-01-more", id="more than the version has"),
@@ -80,16 +84,16 @@ def test_a_trace_names_its_requests(given):
         pytest.param(f"00-{TRACE}-{PARENT}-01,00-{TRACE}-{PARENT}-01", id="two of them"),
     ],
 )
-def test_a_trace_that_is_not_one_names_nothing(given):
-    """As the recommendation has it: it is passed over."""
-    made = request_ids.name("", given)
+def test_a_malformed_trace_is_ignored(traceparent):
+    """The W3C recommendation says to ignore a malformed header."""
+    new = request_ids.name("", traceparent)
 
-    assert MADE.fullmatch(made)
-    assert made != TRACE
+    assert NEW_ID.fullmatch(new)
+    assert new != TRACE
 
 
-def test_names_that_are_made_differ():
-    """Here, and in what is forked from here."""
+def test_new_ids_differ():
+    """New IDs differ within a process, and from those of a forked process."""
     read, write = os.pipe()
     if (pid := os.fork()) == 0:
         os.write(write, request_ids.make().encode())
@@ -98,19 +102,19 @@ def test_names_that_are_made_differ():
     forked = os.read(read, 100).decode()
     os.close(read)
     os.waitpid(pid, 0)
-    made = [request_ids.of({}) for _ in range(1000)]
+    new = [request_ids.of({}) for _ in range(1000)]
 
-    assert all(MADE.fullmatch(name) for name in made)
-    assert len({*made, forked}) == 1001
+    assert all(NEW_ID.fullmatch(name) for name in new)
+    assert len({*new, forked}) == 1001
 
 
-def test_a_caller_is_told_the_name():
-    """As one header."""
+def test_the_answer_has_the_request_id():
+    """The request ID is one header of the answer."""
     assert request_ids.line("a-1") == b"x-request-id: a-1\r\n"
     assert request_ids.line_of({b"x-request-id": b"a-1"}) == b"x-request-id: a-1\r\n"
     assert request_ids.line_of(
         {b"traceparent": f"00-{TRACE}-{PARENT}-01".encode()}
     ) == request_ids.line(TRACE)
-    made = request_ids.line_of({})
-    assert MADE.fullmatch(made.decode()[len("x-request-id: ") : -2])
-    assert made != request_ids.line_of({})
+    new = request_ids.line_of({})
+    assert NEW_ID.fullmatch(new.decode()[len("x-request-id: ") : -2])
+    assert new != request_ids.line_of({})

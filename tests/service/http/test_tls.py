@@ -1,4 +1,4 @@
-"""TLS, by real handshakes on uvloop: who is greeted with what, and what comes of new files."""
+"""TLS, by real handshakes on uvloop: versions, changed files and wrong ones."""
 
 import asyncio
 import concurrent.futures
@@ -20,14 +20,14 @@ from tests.harness import certificates
 
 @pytest.fixture
 def files(tmp_path):
-    """A certificate and its key."""
+    """Return the paths of a certificate and its key."""
     paths = tmp_path / "tls.crt", tmp_path / "tls.key"
     put(paths, certificates.A, certificates.A_KEY)
     return paths
 
 
 def put(paths, certificate=None, key=None):
-    """Replace one of the files, or both."""
+    """Replace the certificate, its key, or both."""
     for path, text in zip(paths, (certificate, key), strict=True):
         if text is not None:
             fresh = path.with_suffix(".fresh")
@@ -37,37 +37,37 @@ def put(paths, certificate=None, key=None):
 
 
 class Echo(asyncio.Protocol):
-    """Says what it hears."""
+    """A protocol that sends back all that it receives."""
 
     def connection_made(self, transport):
         """Keep the transport."""
         self.transport = transport
 
     def data_received(self, data):
-        """Say it."""
+        """Send the data back."""
         self.transport.write(data)
 
 
 class Served:
-    """What takes connections as a worker does: sockets that were accepted, on uvloop."""
+    """An event loop that takes accepted sockets as a worker does, on uvloop."""
 
     def __init__(self, options):
-        """Greet each by what `options` says then."""
+        """Start the loop; `options` returns the TLS options of each new connection."""
         self.options = options
         self.loop = uvloop.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
 
     def connect(self):
-        """A socket that leads there, and what will come of its handshake on the other end."""
+        """Return a client's socket, and the future of the handshake at the server's end."""
         ours, theirs = socket.socketpair()
         ours.settimeout(10)
         theirs.setblocking(False)
-        made = self.loop.connect_accepted_socket(Echo, theirs, **self.options())
-        return ours, asyncio.run_coroutine_threadsafe(made, self.loop)
+        handshake = self.loop.connect_accepted_socket(Echo, theirs, **self.options())
+        return ours, asyncio.run_coroutine_threadsafe(handshake, self.loop)
 
     def stop(self):
-        """End."""
+        """Stop the loop."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
         self.loop.close()
@@ -75,7 +75,7 @@ class Served:
 
 @pytest.fixture
 def serve():
-    """Start what takes connections; it is stopped at the end."""
+    """Yield a function that starts servers; they are stopped at the end."""
     started = []
 
     def start(options):
@@ -88,27 +88,27 @@ def serve():
 
 
 def trusting(certificate):
-    """A client's context that trusts one certificate."""
+    """Return a client's context that trusts one certificate."""
     return ssl.create_default_context(cadata=certificate)
 
 
 def greet(served, context):
-    """Shake hands, and have something said back: the version that was agreed on."""
-    ours, made = served.connect()
+    """Shake hands, exchange a message, and return the TLS version that was agreed on."""
+    ours, handshake = served.connect()
     with context.wrap_socket(ours, server_hostname="localhost") as client:
         client.sendall(b"hello")
         assert client.recv(10) == b"hello"
-        made.result(10)
+        handshake.result(10)
         return client.version()
 
 
 def test_a_new_pair_of_files_serves_new_connections(files, serve):
-    """Without a restart; and one that is open goes on as it began."""
+    """No restart is needed, and an open connection goes on with the old pair."""
     pair = Tls(*files)
     served = serve(pair.options)
-    ours, made = served.connect()
+    ours, handshake = served.connect()
     with trusting(certificates.A).wrap_socket(ours, server_hostname="localhost") as open_before:
-        made.result(10)
+        handshake.result(10)
         assert greet(served, trusting(certificates.A)) == "TLSv1.3"
         put(files, certificates.B, certificates.B_KEY)
         pair.look_again()
@@ -128,27 +128,27 @@ def test_a_new_pair_of_files_serves_new_connections(files, serve):
         pytest.param(ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, None, id="1.0"),
     ],
 )
-def test_what_is_older_than_1_2_is_refused(files, serve, least, most, agreed):
-    """By the service, and not only by the client's own settings."""
+def test_a_tls_version_older_than_1_2_is_refused(files, serve, least, most, agreed):
+    """The service refuses it, and not only the client's own settings."""
     served = serve(Tls(*files).options)
     context = trusting(certificates.A)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version, context.maximum_version = least, most
-    # OpenSSL's own level forbids these on both ends, and the service's end is what is tested.
+    # OpenSSL's default level forbids these versions at both ends; the test is about the service's.
     context.set_ciphers("ALL:@SECLEVEL=0")
     if agreed is not None:
         assert greet(served, context) == agreed
         return
-    ours, made = served.connect()
+    ours, handshake = served.connect()
     with ours, pytest.raises(ssl.SSLError):
         context.wrap_socket(ours, server_hostname="localhost")
     with pytest.raises(ssl.SSLError, match="UNSUPPORTED_PROTOCOL"):
-        made.result(10)
+        handshake.result(10)
 
 
-def test_a_client_that_speaks_http2_too_speaks_http1(files, serve):
-    """It is told so before its first request."""
+def test_a_client_that_also_offers_http2_uses_http1(files, serve):
+    """The protocol is agreed on in the handshake, before the first request."""
     served = serve(Tls(*files).options)
     context = trusting(certificates.A)
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -157,28 +157,28 @@ def test_a_client_that_speaks_http2_too_speaks_http1(files, serve):
         assert client.selected_alpn_protocol() == "http/1.1"
 
 
-def test_who_does_not_shake_hands_is_left(files, serve):
-    """After a while, or as soon as something else comes; the waiting ends with an error."""
+def test_a_client_that_completes_no_handshake_is_cut_off(files, serve):
+    """The handshake ends with an error after its timeout, or at once if something else arrives."""
     pair = Tls(*files)
     pair.handshake_seconds = 0.1
     served = serve(pair.options)
     ours, made = served.connect()
     with ours, pytest.raises(ConnectionAbortedError):
-        made.result(10)
-    ours, made = served.connect()
+        handshake.result(10)
+    ours, handshake = served.connect()
     ours.sendall(b"GET / HTTP/1.1\r\n\r\n")
     with ours, pytest.raises(ssl.SSLError):
-        made.result(10)
-    ours, made = served.connect()
+        handshake.result(10)
+    ours, handshake = served.connect()
     ours.close()
     with pytest.raises(ConnectionResetError):
-        made.result(10)
+        handshake.result(10)
 
     assert greet(served, trusting(certificates.A)) == "TLSv1.3"
 
 
-def test_files_of_which_only_one_is_new_change_nothing_yet(files, serve, caplog):
-    """Whoever renews them writes one after the other; it is said once, and then they are taken."""
+def test_a_new_certificate_waits_for_its_key(files, serve, caplog):
+    """A renewal writes two files in turn: a mismatch is logged once, and then the pair is used."""
     caplog.set_level(logging.INFO)
     pair = Tls(*files)
     served = serve(pair.options)
@@ -200,8 +200,8 @@ def test_files_of_which_only_one_is_new_change_nothing_yet(files, serve, caplog)
     assert caplog.messages[1:] == [f"{files[0]}: has changed, and is used from now on"]
 
 
-def test_files_that_are_gone_change_nothing(files, serve, caplog):
-    """What is loaded is used, and it is said once."""
+def test_missing_files_change_nothing(files, serve, caplog):
+    """The loaded certificate stays in use, and the reason is logged once."""
     pair = Tls(*files)
     served = serve(pair.options)
     files[1].unlink()
@@ -219,7 +219,7 @@ def test_files_that_are_gone_change_nothing(files, serve, caplog):
 
 @pytest.mark.parametrize("which", [0, 1], ids=["certificate", "key"])
 def test_a_pipe_in_place_of_a_file_changes_nothing(files, serve, caplog, which):
-    """Nobody waits for somebody to write into it."""
+    """The service does not wait for a writer at the other end of the pipe."""
     pair = Tls(*files)
     served = serve(pair.options)
     files[which].unlink()
@@ -230,8 +230,8 @@ def test_a_pipe_in_place_of_a_file_changes_nothing(files, serve, caplog, which):
     assert "cannot be read: expected a file of at most 1048576 bytes" in caplog.text
 
 
-def test_files_are_looked_at_once_a_second(files):
-    """However many connections come; and what has not changed is not read again."""
+def test_tls_files_are_looked_at_once_a_second(files):
+    """The number of connections makes no difference, and unchanged files are not read again."""
     pair = Tls(*files)
     first = pair.context()
     put(files, certificates.B, certificates.B_KEY)
@@ -245,7 +245,7 @@ def test_files_are_looked_at_once_a_second(files):
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key", "said"),
+    ("certificate", "key", "message"),
     [
         pytest.param(
             certificates.A,
@@ -275,7 +275,7 @@ def test_files_are_looked_at_once_a_second(files):
             certificates.A,
             certificates.A_KEY_LOCKED,
             "TRICEPS_TLS_KEY: expected a key without a passphrase: {1}",
-            id="a passphrase, which nobody is there to type",
+            id="a passphrase, which the service cannot ask for",
         ),
         pytest.param(
             None,
@@ -291,25 +291,25 @@ def test_files_are_looked_at_once_a_second(files):
         ),
     ],
 )
-def test_files_that_are_wrong_stop_the_start(tmp_path, certificate, key, said):
-    """With the setting and the file that is wrong."""
+def test_wrong_files_stop_the_start(tmp_path, certificate, key, message):
+    """The error names the setting and the file."""
     paths = tmp_path / "tls.crt", tmp_path / "tls.key"
     put(paths, certificate, key)
 
     with pytest.raises(SettingsError) as raised:
         Tls(*paths)
 
-    assert str(raised.value) == said.format(*paths)
+    assert str(raised.value) == message.format(*paths)
 
 
 def test_a_folder_is_no_certificate(tmp_path, files):
-    """As the system says."""
+    """The error repeats the reason of the operating system."""
     with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
         Tls(tmp_path, files[1])
 
 
-def test_settings_say_whether_there_is_tls(files, serve):
-    """A certificate turns it on; its key may be in the same file, and a key alone is a slip."""
+def test_the_settings_turn_tls_on(files, serve):
+    """A certificate turns TLS on; its file may hold the key too. A key alone is an error."""
     both = files[0].with_name("both.pem")
     put((both, both), certificates.A + certificates.A_KEY)
 
@@ -323,8 +323,8 @@ def test_settings_say_whether_there_is_tls(files, serve):
     )
 
 
-def test_a_key_that_all_can_read_is_warned_of(files, caplog):
-    """Whoever has it can pretend to be the service."""
+def test_a_key_that_all_can_read_causes_a_warning(files, caplog):
+    """Anyone with the key can impersonate the service."""
     files[1].chmod(0o644)
     Tls(*files)
 
@@ -333,10 +333,10 @@ def test_a_key_that_all_can_read_is_warned_of(files, caplog):
     ]
 
 
-def test_connections_that_come_at_once_are_greeted(files, serve):
-    """Sixteen of them."""
+def test_simultaneous_handshakes_succeed(files, serve):
+    """Sixteen clients that connect at once complete their handshakes."""
     served = serve(Tls(*files).options)
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
-        asked = [threads.submit(greet, served, trusting(certificates.A)) for _ in range(16)]
+        versions = [threads.submit(greet, served, trusting(certificates.A)) for _ in range(16)]
 
-    assert {done.result() for done in asked} == {"TLSv1.3"}
+    assert {version.result() for version in versions} == {"TLSv1.3"}

@@ -1,4 +1,4 @@
-"""Who may ask: the file of tokens, what a request's token is good for, and changes of the file."""
+"""The tokens file: what it says, what a request's token opens, and how changes are followed."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ from service.http.tokens import ALL, TokensError, parse, read
 
 
 def hashed(token):
-    """As the file has it."""
+    """Return the hash of a token as the file writes it."""
     return f"sha256:{sha256(token.encode()).hexdigest()}"
 
 
 FILE = f"""
-# Who may ask.
+# The clients.
 
 [[tokens]]
 name = "shop"
@@ -40,7 +40,7 @@ scopes = ["predict"]
 
 @pytest.fixture
 def file(tmp_path):
-    """A file of three tokens that nobody else can read."""
+    """Return a file of three tokens that no other user can read."""
     path = tmp_path / "tokens.toml"
     path.write_text(FILE)
     path.chmod(0o600)
@@ -48,7 +48,7 @@ def file(tmp_path):
 
 
 def later(opened, path, text):
-    """Replace the file, and let the time pass in which that may go unnoticed."""
+    """Replace the file, and look at it at once."""
     fresh = path.with_name("fresh")
     fresh.write_text(text)
     fresh.chmod(0o600)
@@ -69,8 +69,8 @@ def later(opened, path, text):
         pytest.param("Bearer x", None, None, "", id="what is open, with any token"),
     ],
 )
-def test_a_token_is_good_for_what_it_was_made_for(file, header, scope, model, name):
-    """And who it was made for is known, the first time and whenever it comes again."""
+def test_a_token_opens_what_it_was_made_for(file, header, scope, model, name):
+    """The name of the token is returned, the first time and each time after."""
     opened = Access.open(str(file))
 
     assert opened.is_on
@@ -92,8 +92,8 @@ def test_a_token_is_good_for_what_it_was_made_for(file, header, scope, model, na
         pytest.param("Bearer \xff\udc80", "one that it does not", id="no ASCII"),
     ],
 )
-def test_who_has_no_token_learns_nothing(file, header, received):
-    """Not even whether what they ask for is there; and no token is in what they are told."""
+def test_a_client_without_a_valid_token_learns_nothing(file, header, received):
+    """The refusal neither says whether the model exists nor repeats the token."""
     opened = Access.open(file)
 
     for model in ("triceps", "nothing", ALL, None):
@@ -108,7 +108,7 @@ def test_who_has_no_token_learns_nothing(file, header, received):
 
 
 @pytest.mark.parametrize(
-    ("header", "scope", "model", "said"),
+    ("header", "scope", "model", "message"),
     [
         pytest.param(
             "Bearer s",
@@ -141,16 +141,16 @@ def test_who_has_no_token_learns_nothing(file, header, received):
         ),
     ],
 )
-def test_a_token_is_not_good_for_more(file, header, scope, model, said):
-    """What it is for is said, and of other models nothing."""
+def test_a_token_opens_nothing_else(file, header, scope, model, message):
+    """The refusal says what the token is for, and nothing of other models."""
     with pytest.raises(Forbidden) as raised:
         Access.open(file).check(header, scope, model)
 
-    assert (raised.value.status, str(raised.value)) == (403, said)
+    assert (raised.value.status, str(raised.value)) == (403, message)
 
 
-def test_without_a_file_all_may_do_what_is_no_admins():
-    """That is closed without a token, always."""
+def test_without_a_file_everything_but_administration_is_open():
+    """Administration always needs a token."""
     opened = Access.open("")
 
     assert not opened.is_on
@@ -163,8 +163,8 @@ def test_without_a_file_all_may_do_what_is_no_admins():
     )
 
 
-def test_whoever_has_a_token_is_known_whatever_it_is_for(file):
-    """So that a body need not be taken from strangers, before it is clear what is asked."""
+def test_a_token_is_identified_whatever_it_is_for(file):
+    """A body is refused without a token before it is clear what the token has to open."""
     opened = Access.open(file)
 
     assert opened.identify("Bearer o").name == "ops"
@@ -175,7 +175,7 @@ def test_whoever_has_a_token_is_known_whatever_it_is_for(file):
 
 @pytest.mark.parametrize("text", ["", "\n", "# all of it was here\n"])
 def test_an_empty_file_is_broken(file, text):
-    """Somebody has emptied it, or its disk has: it stops a start, and locks nobody out later."""
+    """An empty file may be an accident. It stops a start; later, the previous tokens stay valid."""
     opened = Access.open(file)
     later(opened, file, text)
 
@@ -186,16 +186,16 @@ def test_an_empty_file_is_broken(file, text):
         Access.open(file)
 
 
-def test_a_file_may_say_that_there_is_no_token(file):
-    """As `triceps token --remove` does with the last one: nobody is let in."""
+def test_a_file_may_have_no_token_if_it_says_so(file):
+    """`triceps token --remove` writes count = 0 for the last token; all requests are refused."""
     file.write_text("count = 0\n")
 
     with pytest.raises(Unauthorized):
         Access.open(file).check("Bearer s", "predict", None)
 
 
-def test_a_token_that_is_removed_goes_though_the_file_cannot_be_read_at_once(file, monkeypatch):
-    """It is read again, until that has worked: there may have been no descriptor for it."""
+def test_a_removed_token_is_refused_once_the_file_can_be_read_again(file, monkeypatch):
+    """The file is read again until that succeeds, for example once a descriptor is free."""
     opened = Access.open(file)
     assert opened.check("Bearer s", "predict", None) == "shop"
     later(opened, file, FILE.replace(hashed("s"), hashed("new")))
@@ -213,7 +213,7 @@ def _fail(*_):
 
 
 def test_a_change_is_followed(file, caplog):
-    """Who is new may ask within a second, who is gone may not, however often they came before."""
+    """New tokens are accepted within a second; removed ones are refused, however well known."""
     caplog.set_level(logging.INFO)
     opened = Access.open(file)
     assert opened.check("Bearer s", "predict", None) == "shop"
@@ -225,8 +225,8 @@ def test_a_change_is_followed(file, caplog):
     assert caplog.messages == [f"{file}: has changed, and has 3 tokens"]
 
 
-def test_the_file_is_looked_at_once_a_second(file):
-    """However often somebody asks."""
+def test_the_tokens_file_is_looked_at_once_a_second(file):
+    """The number of requests makes no difference."""
     opened = Access.open(file)
     file.write_text(FILE.replace(hashed("s"), hashed("new")))
     for _ in range(100):
@@ -238,7 +238,7 @@ def test_the_file_is_looked_at_once_a_second(file):
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "break_file",
     [
         pytest.param(lambda opened, path: later(opened, path, "[[tokens]"), id="no TOML"),
         pytest.param(lambda opened, path: later(opened, path, "[[token]]"), id="a slip"),
@@ -260,10 +260,10 @@ def test_the_file_is_looked_at_once_a_second(file):
         ),
     ],
 )
-def test_what_is_broken_changes_nothing_and_is_logged_once(file, damage, caplog):
-    """Nobody is let in by it and nobody is shut out; and when it is mended, it counts again."""
+def test_a_broken_file_changes_nothing_and_is_logged_once(file, break_file, caplog):
+    """The previous tokens stay valid; once the file is mended, it counts again."""
     opened = Access.open(file)
-    damage(opened, file)
+    break_file(opened, file)
     names = []
     for _ in range(3):
         names.append(opened.check("Bearer s", "predict", "churn"))
@@ -278,8 +278,8 @@ def test_what_is_broken_changes_nothing_and_is_logged_once(file, damage, caplog)
     assert opened.check("Bearer s", "predict", "churn") == "store"
 
 
-def test_all_tokens_are_compared_wherever_the_right_one_stands(file, monkeypatch):
-    """How long that takes says nothing; and only the first time of one that is right."""
+def test_all_tokens_are_compared_wherever_the_matching_one_is(file, monkeypatch):
+    """The time of a comparison tells nothing; a valid token is compared only the first time."""
     compared = []
     monkeypatch.setattr(
         access.hmac, "compare_digest", lambda ours, _: compared.append(ours) or ours == _
@@ -297,7 +297,7 @@ def test_all_tokens_are_compared_wherever_the_right_one_stands(file, monkeypatch
 
 
 def test_no_token_is_kept(file):
-    """Only what it is hashed to."""
+    """The cache of known tokens holds hashes alone."""
     opened = Access.open(file)
     opened.check("Bearer s", "predict", None)
 
@@ -305,8 +305,8 @@ def test_no_token_is_kept(file):
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644])
-def test_a_file_that_all_can_read_is_warned_of(file, mode, caplog):
-    """Once for each state of it; for a group it may be readable."""
+def test_a_file_that_all_can_read_causes_a_warning(file, mode, caplog):
+    """A group may read the file; each state that all can read is warned of once."""
     file.chmod(0o640)
     Access.open(file)
     assert caplog.messages == []
@@ -319,13 +319,13 @@ def test_a_file_that_all_can_read_is_warned_of(file, mode, caplog):
 
 
 def entry(**changes):
-    """A file of one token, on the second line, whose keys are changed; `None`: left out."""
+    """Return a file of one token, on its second line, with keys changed; `None` drops a key."""
     keys = {"name": '"a"', "hash": f'"{hashed("a")}"', "scopes": '["predict"]', **changes}
     return "\n[[tokens]]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items() if v is not None)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         pytest.param(
             "tokens = 1", "t.toml: expected tables of [[tokens]], received another tokens", id="1"
@@ -413,18 +413,18 @@ def entry(**changes):
         ),
     ],
 )
-def test_a_wrong_file_says_where_and_what(text, said):
-    """File, line and key, what belongs there and what came; but never a hash, or a token."""
+def test_the_error_for_a_wrong_file_says_where_and_what(text, message):
+    """The error has file, line, key, expectation and value, but never a hash or a token."""
     with pytest.raises(TokensError) as raised:
         parse(text, "t.toml")
 
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert raised.value.exit_code == 2
     assert "secret" not in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_says_so(tmp_path):
-    """As the system does."""
+def test_the_error_for_an_unreadable_file_has_the_systems_reason(tmp_path):
+    """The error repeats the reason of the operating system."""
     with pytest.raises(TokensError, match="cannot be read: No such file"):
         Access.open(tmp_path / "tokens.toml")
     with pytest.raises(TokensError, match="cannot be read: Is a directory"):
@@ -435,8 +435,8 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_one_may_not_read_says_so(file):
-    """As the system does."""
+def test_the_error_for_a_forbidden_file_has_the_systems_reason(file):
+    """The error repeats the reason of the operating system."""
     file.chmod(0)
 
     with pytest.raises(TokensError, match="cannot be read: Permission denied"):
@@ -459,13 +459,13 @@ def test_a_file_that_one_may_not_read_says_so(file):
         ("0.0.0.0", "tokens.toml", False),
     ],
 )
-def test_an_open_service_that_others_reach_is_warned_of(host, tokens, warned):
-    """In one sentence, with the two ways out."""
-    said = warning(host, tokens)
+def test_an_open_service_that_others_can_reach_causes_a_warning(host, tokens, warned):
+    """The warning is one line that names both ways out."""
+    message = warning(host, tokens)
 
-    assert (said is not None) is warned
-    if said is not None:
-        assert host in said
-        assert "TRICEPS_TOKENS_FILE" in said
-        assert "127.0.0.1" in said
-        assert "\n" not in said
+    assert (message is not None) is warned
+    if message is not None:
+        assert host in message
+        assert "TRICEPS_TOKENS_FILE" in message
+        assert "127.0.0.1" in message
+        assert "\n" not in message
