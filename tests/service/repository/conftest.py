@@ -1,4 +1,4 @@
-"""Repositories that tests change, and how often their versions are loaded."""
+"""Fixtures for repositories that tests change, and for the loads of their versions."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from service.inference.model import Model
 
 @pytest.fixture
 def models(tmp_path):
-    """An empty repository."""
+    """Return the folder of an empty repository."""
     folder = tmp_path / "models"
     folder.mkdir()
     return folder
@@ -15,7 +15,7 @@ def models(tmp_path):
 
 @pytest.fixture
 def loads(monkeypatch):
-    """The versions that are loaded, as (name, version), each time that one is."""
+    """Return the (name, version) of each load, in order."""
     seen = []
     real = Model.load
 

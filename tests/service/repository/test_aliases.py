@@ -1,4 +1,4 @@
-"""What is served of a repository: policies, aliases, views and the default model."""
+"""The versions that serve: policies, aliases, views and the default model."""
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +14,7 @@ from tests.harness.changing import BAD, FRUIT, NO_FILE, point, put, refused, siz
 
 
 def test_all_loads_every_version(models):
-    """And those that come."""
+    """Versions that arrive later are loaded too."""
     for version in (1, 2):
         put(models, version)
     library = Library(models, policy="all")
@@ -26,7 +26,7 @@ def test_all_loads_every_version(models):
 
 
 def test_an_alias_answers_by_the_version_it_names(models):
-    """Which is loaded, whatever the policy; and follows the alias."""
+    """The version is loaded under any policy, and changes with the alias."""
     for version in (1, 2, 3):
         put(models, version)
     point(models, stable="1")
@@ -51,17 +51,17 @@ def test_an_alias_answers_by_the_version_it_names(models):
 
 
 def test_commands_know_versions_and_aliases(models, tmp_path, monkeypatch):
-    """As the service does."""
+    """Commands name versions and aliases as the service does."""
     for version in (1, 2, 3):
         put(models, version)
     point(models, stable="2")
     monkeypatch.chdir(tmp_path)
-    said = [
+    first_lines = [
         CliRunner().invoke(main, ["show", model]).stdout.splitlines()[0]
         for model in ("m", "m/1", "m/stable")
     ]
 
-    assert said == ["m, version 3", "m, version 1", "m, version 2"]
+    assert first_lines == ["m, version 3", "m, version 1", "m, version 2"]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_commands_know_versions_and_aliases(models, tmp_path, monkeypatch):
         pytest.param("2", f"which is refused: {NO_FILE}", id="broken"),
     ],
 )
-def test_an_alias_of_what_cannot_serve_stays_with_what_it_named(models, version, why):
-    """Until it names something better; and where it named nothing, it does not answer."""
+def test_an_alias_of_an_unusable_version_keeps_its_former_version(models, version, why):
+    """A new alias of such a version does not answer."""
     put(models, 1)
     point(models, stable="1")
     library = Library(models, policy="pinned")
@@ -113,8 +113,8 @@ def test_an_alias_of_what_cannot_serve_stays_with_what_it_named(models, version,
         pytest.param(b'{"../x": "2"}', "expected aliases of letters", id="no name"),
     ],
 )
-def test_damaged_aliases_are_refused_and_those_of_before_stay(models, content, reason):
-    """By the model's name, with the reason."""
+def test_damaged_aliases_are_refused_and_the_former_ones_stay(models, content, reason):
+    """The refusal has the model's name and the reason."""
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
@@ -124,11 +124,11 @@ def test_damaged_aliases_are_refused_and_those_of_before_stay(models, content, r
         library.refresh()
 
     assert library.find("m", alias="stable").version == "1"
-    [(name, version, said)] = refused(library)
+    [(name, version, received)] = refused(library)
     assert (name, version) == ("m", None)
-    assert said.startswith("aliases.json")
-    assert reason in said
-    assert said.endswith(". The aliases of before stay: stable")
+    assert received.startswith("aliases.json")
+    assert reason in received
+    assert received.endswith(". The aliases of before stay: stable")
     assert library.find("m").version == "2"
     point(models, stable="2")
     library.refresh()
@@ -136,7 +136,7 @@ def test_damaged_aliases_are_refused_and_those_of_before_stay(models, content, r
 
 
 def test_aliases_that_cannot_be_read_are_refused(models):
-    """A folder of that name, for one."""
+    """A folder in place of the file is refused with the system's reason."""
     put(models, 1)
     (models / "m" / "aliases.json").mkdir()
 
@@ -149,8 +149,8 @@ def test_aliases_that_cannot_be_read_are_refused(models):
     ]
 
 
-def test_pinned_serves_what_stable_names(models):
-    """A roll-back is one change of it; a new version waits for its turn."""
+def test_pinned_serves_the_stable_version(models):
+    """A roll-back is one change of the alias; a new version waits until the alias names it."""
     for version in (1, 2):
         put(models, version)
     point(models, stable="2")
@@ -168,7 +168,7 @@ def test_pinned_serves_what_stable_names(models):
 
 
 def test_pinned_does_not_serve_a_model_without_stable(models):
-    """And says how to; any version is there for who asks for it by number."""
+    """The refusal says how to set the alias; any version is still there by number."""
     put(models, 1)
     library = Library(models, policy="pinned")
     reason = "the policy is pinned, and it has no alias 'stable': triceps alias m stable VERSION"
@@ -188,7 +188,7 @@ def test_pinned_does_not_serve_a_model_without_stable(models):
 
 
 def test_views_follow_the_versions_and_aliases_of_their_file(models):
-    """A view is of the version that serves; by number or alias, of that one."""
+    """A view belongs to the version that serves; by number or alias, to that version."""
     put(models, 1, models={"v": ["risk"], "old": ["tags"]})
     put(models, 2, models={"v": ["risk", "size"]})
     put(models, 3)
@@ -206,7 +206,7 @@ def test_views_follow_the_versions_and_aliases_of_their_file(models):
     first = library.find("v", "1")
     assert (first.name, list(first.signature.heads)) == ("v", ["risk"])
     assert library.find("m", "1").model is first.model
-    # What only a version that may be gone in a minute has is no name of its own.
+    # A version on demand may be unloaded in a minute, so its views are no names of their own.
     with pytest.raises(NotFound, match="model 'old': there is none of that name"):
         library.find("old", "1")
     with pytest.raises(NotFound, match=r"model 'v' has no version '3'\. Available: 1, 2"):
@@ -220,7 +220,7 @@ def test_views_follow_the_versions_and_aliases_of_their_file(models):
 
 
 def test_a_version_on_demand_that_has_no_such_view_says_so(models):
-    """Which is only known once it has been looked into."""
+    """The views of a version are known only once it has been loaded."""
     put(models, 1)
     put(models, 2, models={"v": ["risk"]})
     library = Library(models)
@@ -232,8 +232,8 @@ def test_a_version_on_demand_that_has_no_such_view_says_so(models):
     assert states(library, "v") == {"2": "loaded"}
 
 
-def test_the_default_is_that_of_the_moment(models):
-    """The only model, or triceps; as at a start."""
+def test_the_default_model_follows_the_repository(models):
+    """The default is the only model, or triceps, as at a start."""
     put(models, 1, "a")
     library = Library(models)
     assert library.find().name == "a"
@@ -247,7 +247,7 @@ def test_the_default_is_that_of_the_moment(models):
 
 
 def test_a_default_that_is_not_there_yet_is_waited_for(models):
-    """The service has no model: that is nobody's fault who asks."""
+    """A missing default means that the service is not ready: the client has made no mistake."""
     library = Library(models, "m")
     with pytest.raises(NotReady, match="the model repository is empty"):
         library.find()
@@ -261,7 +261,7 @@ def test_a_default_that_is_not_there_yet_is_waited_for(models):
 
 
 def test_a_default_that_is_not_there_stops_the_start_and_no_worker(models):
-    """A slip is better said at once; but a worker that is replaced must not end the service."""
+    """A typing error should stop the start, but must not end a service that replaces a worker."""
     put(models, 1)
     settings = Settings(models=models, default_model="x", watch=0)
     with pytest.raises(SettingsError, match="TRICEPS_DEFAULT_MODEL: expected the name of a model"):
@@ -273,8 +273,8 @@ def test_a_default_that_is_not_there_stops_the_start_and_no_worker(models):
     assert client.post("/models/m/predict", json=FRUIT).status_code == 200
 
 
-def test_pages_say_versions_states_aliases_and_policy(models):
-    """The signature of an older version is loaded to be shown."""
+def test_pages_have_versions_states_aliases_and_the_policy(models):
+    """The signature page of an older version loads it."""
     for version in (1, 2):
         put(models, version, models={"v": ["size"]})
     point(models, canary="2")
@@ -307,13 +307,13 @@ def test_pages_say_versions_states_aliases_and_policy(models):
     )
 
 
-def test_pages_of_a_pinned_repository_name_what_is_not_served(models):
-    """With the way out."""
+def test_pages_of_a_pinned_repository_name_the_models_without_stable(models):
+    """The reason says how to set the alias."""
     put(models, 1)
     client = create_app(Settings(models=models, policy="pinned", watch=0)).test_client()
-    said = client.get("/models").get_json()
+    page = client.get("/models").get_json()
 
-    assert said["models"] == [
+    assert page["models"] == [
         {
             "name": "m",
             "version": None,
@@ -322,6 +322,6 @@ def test_pages_of_a_pinned_repository_name_what_is_not_served(models):
             "heads": [],
         }
     ]
-    assert "triceps alias m stable VERSION" in said["refused"][0]["reason"]
+    assert "triceps alias m stable VERSION" in page["refused"][0]["reason"]
     assert client.get("/openapi.json").status_code == 200
     assert client.get("/readyz").status_code == 503

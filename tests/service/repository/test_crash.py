@@ -1,7 +1,7 @@
-"""Nothing is lost on disk: killed at any moment, out of room or out of rights, the old state stays.
+"""A write that is killed, that has no room or that has no rights leaves the old state on disk.
 
-A process is killed before and after every call that Python makes into C, which is where the system
-is asked for anything; and by the kernel in the middle of a write.
+A process is killed before and after every call from Python into C, which is where it asks the
+system for anything; and by the kernel in the middle of a write.
 """
 
 import http.client
@@ -32,8 +32,9 @@ from tests.harness.serving import Server
 ROOT = Path(__file__).parents[3]
 OLD, NEW = small.three(), small.three(2.0)
 
-# Does something over and over, each time in a child that ends at a later step; says how far it
-# came and what was left, as JSON.  Steps are calls into C, their beginnings and their ends.
+# Repeats an action, each time in a child that is killed at a later step, and prints the number of
+# steps and the states that were left, as JSON. Steps are the beginnings and the ends of calls into
+# C.
 _KILLS = """
 import json, os, shutil, signal, sys
 from pathlib import Path
@@ -93,7 +94,7 @@ print(json.dumps([last, left]))
 
 
 def kills(tmp_path, start, act):
-    """How many steps there were, and the different states that were left, as they came."""
+    """Return the number of steps, the different states that were left, and copies of them."""
     (tmp_path / "new").write_bytes(NEW)
     blocks = {"start": start, "act": act}
     code = _KILLS.format(
@@ -113,7 +114,7 @@ def kills(tmp_path, start, act):
 
 
 def test_a_publish_that_is_killed_at_any_step_leaves_the_old_or_the_new(tmp_path):
-    """Never half of a version, nor the folder of one; and what is left starts cleanly."""
+    """Neither half a version nor an empty folder is left, and the repository then opens cleanly."""
     steps, left, copies = kills(
         tmp_path, 'publish.publish(models, "m", new)', 'publish.publish(models, "m", new * 2)'
     )
@@ -125,13 +126,13 @@ def test_a_publish_that_is_killed_at_any_step_leaves_the_old_or_the_new(tmp_path
     for copy in copies:
         scan = look(copy)
         assert scan.refused == ()
-        assert [found.version for found in scan.versions] in (["1"], ["1", "2"])
+        assert [entry.version for entry in scan.versions] in (["1"], ["1", "2"])
         assert publish(copy, "m", OLD) == str(len(scan.versions) + 1)
         assert open_repository(copy).find("m").version == str(len(scan.versions) + 1)
 
 
 def test_a_first_publish_that_is_killed_leaves_no_model_without_versions(tmp_path):
-    """The folder of a model comes with its first version."""
+    """The folder of a model appears together with its first version."""
     steps, left, copies = kills(tmp_path, "pass", 'publish.publish(models, "m", new)')
 
     assert steps > 100
@@ -141,7 +142,7 @@ def test_a_first_publish_that_is_killed_leaves_no_model_without_versions(tmp_pat
 
 
 def test_an_alias_that_is_killed_at_any_step_names_the_old_or_the_new(tmp_path):
-    """And the next one can be set, whoever held the lock."""
+    """The next alias can be set, although the killed process held the lock."""
     steps, left, copies = kills(
         tmp_path,
         """
@@ -170,7 +171,7 @@ def test_an_alias_that_is_killed_at_any_step_names_the_old_or_the_new(tmp_path):
 
 
 def test_a_prune_that_is_killed_at_any_step_leaves_versions_whole(tmp_path):
-    """What goes is gone at once."""
+    """A version disappears in one step."""
     _, left, copies = kills(
         tmp_path,
         """
@@ -189,7 +190,7 @@ def test_a_prune_that_is_killed_at_any_step_leaves_versions_whole(tmp_path):
 
 @pytest.mark.parametrize("most", [0, 1, 1000, 65536])
 def test_a_write_that_is_cut_short_by_the_kernel_leaves_the_old(tmp_path, most):
-    """It ends the process in the middle of a write, after as many bytes."""
+    """The kernel ends the process in the middle of a write, after `most` bytes."""
     publish(tmp_path, "m", OLD)
     with aliases.changing(tmp_path / "m") as named:
         named["stable"] = "1"
@@ -215,7 +216,7 @@ def test_a_write_that_is_cut_short_by_the_kernel_leaves_the_old(tmp_path, most):
 
 
 def test_two_trainers_that_publish_at_once_get_two_versions(tmp_path):
-    """Of a model that neither of them has published before: one brings its folder."""
+    """Both trainers publish a new model at once; one of them makes its folder."""
     go = time.time() + 0.5
     code = (
         "import sys, time; from pathlib import Path\n"
@@ -233,8 +234,8 @@ def test_two_trainers_that_publish_at_once_get_two_versions(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
-def test_what_a_killed_publish_left_is_ignored_and_goes(tmp_path):
-    """The next publish removes it, once nobody can be at work on it any more."""
+def test_the_leftovers_of_a_killed_publish_are_ignored_and_removed(tmp_path):
+    """The next publish removes the leftovers, once they are too old to be in use."""
     for name in (".new-old", ".new-young", ".hidden"):
         (tmp_path / name / "1").mkdir(parents=True)
         (tmp_path / name / "1" / "model.onnx").write_bytes(OLD[:100])
@@ -247,8 +248,8 @@ def test_what_a_killed_publish_left_is_ignored_and_goes(tmp_path):
     assert open_repository(tmp_path).refused == []
 
 
-def test_what_is_done_while_leftovers_are_looked_for_is_none(tmp_path, monkeypatch):
-    """Another publish renames its folder between our list of all and our look at each."""
+def test_a_publish_that_ends_during_the_search_leaves_no_leftover(tmp_path, monkeypatch):
+    """Another publish may rename its folder after it was listed and before it is looked at."""
     (tmp_path / ".new-gone").symlink_to("nowhere")
     real = Path.lstat
     monkeypatch.setattr(Path, "lstat", lambda path: real(path / "gone"))
@@ -261,7 +262,7 @@ def test_what_is_done_while_leftovers_are_looked_for_is_none(tmp_path, monkeypat
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 256 kB with a published model, where this machine lets us mount one."""
+    """Yield a file system of 256 kB with a published model, where this machine can mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder]
@@ -280,7 +281,7 @@ def disk(tmp_path):
 
 
 def _fill(disk):
-    """Leave no page."""
+    """Fill the file system to the last page."""
     with (disk / "filler").open("wb", buffering=0) as file:
         while True:
             try:
@@ -290,7 +291,7 @@ def _fill(disk):
 
 
 def test_a_publish_that_does_not_fit_leaves_the_old(disk):
-    """Whether there is no room for a part of it, or for any."""
+    """The old version stays if there is no room for the whole new one, or for any of it."""
     for step in (lambda: None, lambda: _fill(disk)):
         step()
         with pytest.raises(PublishError) as raised:
@@ -305,7 +306,7 @@ def test_a_publish_that_does_not_fit_leaves_the_old(disk):
 
 
 def test_an_alias_that_does_not_fit_stays_what_it_was(disk):
-    """A command on a full disk says so, and the file is the old one."""
+    """The command reports the full disk, and the file is the old one."""
     publish(disk, "m", OLD)
     _fill(disk)
     done = subprocess.run(
@@ -325,7 +326,7 @@ def test_an_alias_that_does_not_fit_stays_what_it_was(disk):
     assert [e.name for e in (disk / "m").iterdir() if e.name.startswith(".")] == []
 
 
-# ── another's folder ─────────────────────────────────────────────────────────────────────────────
+# ── another user's folder ────────────────────────────────────────────────────────────────────────
 
 _AS = """
 import os, sys
@@ -350,13 +351,13 @@ for act in (lambda: publish(models, "m", b"new"), lambda: publish(models, "n", b
 
 @pytest.fixture
 def shared(tmp_path_factory):
-    """A repository of root's below /tmp, and somebody who is not root; skips where we are not."""
+    """Return a repository of root below /tmp, and a function that acts on it as another user."""
     if os.getuid() != 0:
-        pytest.skip("only root can be somebody else")
+        pytest.skip("only root can become another user")
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
-        pytest.skip("there is nobody here")
+        pytest.skip("there is no user `nobody` here")
     folder, temporary = tmp_path_factory.mktemp("shared"), Path(tempfile.gettempdir())
     for place in (folder, *folder.parents):
         if place.stat().st_uid == 0 and place.is_relative_to(temporary) and place != temporary:
@@ -380,7 +381,7 @@ def shared(tmp_path_factory):
     return folder, act
 
 
-def test_a_repository_of_somebody_elses_is_left_as_it_is(shared):
+def test_a_repository_of_another_user_is_left_as_it_is(shared):
     """Each command says which folder it may not write, and why."""
     folder, act = shared
 
@@ -393,14 +394,14 @@ def test_a_repository_of_somebody_elses_is_left_as_it_is(shared):
     assert aliases.read(folder / "m" / "aliases.json") == {"stable": "1"}
 
 
-def test_a_model_of_somebody_elses_in_a_shared_repository_is_left_as_it_is(shared):
-    """There one may publish models of one's own, and no version of that."""
+def test_a_model_of_another_user_in_a_shared_repository_is_left_as_it_is(shared):
+    """A user may publish models of their own there, but no version of another user's model."""
     folder, act = shared
     folder.chmod(0o1777)
 
-    said = act()
+    lines = act()
 
-    assert said[:2] == [
+    assert lines[:2] == [
         f"{folder}: cannot publish 'm': Permission denied; nothing was changed",
         "done 1",
     ]
@@ -412,7 +413,7 @@ def test_a_model_of_somebody_elses_in_a_shared_repository_is_left_as_it_is(share
 
 
 def _order(monkeypatch, folder):
-    """What is asked of the disk, in order: the syncs by path, and the renames."""
+    """Record the calls that reach the disk, in order: the syncs by path, and the renames."""
     order = []
 
     def synced(descriptor):
@@ -445,9 +446,9 @@ def _plain(path, folder):
     return "/".join(["new" if head.startswith(".new-") else head, *([rest] if rest else [])])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a descriptor is of")
-def test_what_is_renamed_is_on_the_disk_and_the_rename_is_too(tmp_path, monkeypatch):
-    """File, its folder, the folder above; then the name, and the folders that have it."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names the file of a descriptor")
+def test_a_publish_is_synced_before_and_after_its_rename(tmp_path, monkeypatch):
+    """The file and its folders are synced before the rename, and the folders above it after."""
     publish(tmp_path, "m", OLD)
     order = _order(monkeypatch, tmp_path)
 
@@ -467,8 +468,8 @@ def test_what_is_renamed_is_on_the_disk_and_the_rename_is_too(tmp_path, monkeypa
     ]
 
 
-def test_a_version_that_may_not_outlast_a_power_cut_is_said(tmp_path, monkeypatch):
-    """It is there, so that nothing was changed would be wrong."""
+def test_the_error_of_a_failed_sync_says_that_the_version_is_published(tmp_path, monkeypatch):
+    """The version exists, so the error must not say that nothing was changed."""
     publish(tmp_path, "m", OLD)
     real, calls = os.fsync, []
 
@@ -529,8 +530,8 @@ def test_a_version_that_may_not_outlast_a_power_cut_is_said(tmp_path, monkeypatc
         ),
     ],
 )
-def test_a_file_of_aliases_that_is_none_stops_nobody(tmp_path, make, reason):
-    """It is refused at once, in a line that is not long, and the model serves."""
+def test_a_broken_aliases_file_does_not_stop_its_model(tmp_path, make, reason):
+    """The aliases are refused at once, with a short reason, and the model serves."""
     publish(tmp_path, "m", OLD)
     make(tmp_path / "m" / "aliases.json")
 
@@ -545,9 +546,9 @@ def test_a_file_of_aliases_that_is_none_stops_nobody(tmp_path, make, reason):
 # ── a service ────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the children of a process")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the children of a process")
 def test_a_service_whose_workers_are_killed_while_versions_come_loses_nothing(tmp_path):
-    """Whatever a killed worker was loading, its successor loads; and the newest version serves."""
+    """A successor loads what a killed worker was loading, and the newest version serves."""
     publish(tmp_path, "m", OLD)
     words = ("--models", tmp_path, "--watch", "0.05", "--workers", "2")
 
@@ -566,15 +567,15 @@ def test_a_service_whose_workers_are_killed_while_versions_come_loses_nothing(tm
             time.sleep(0.2)
         killer.join()
         end = time.monotonic() + 20
-        found = []
-        while time.monotonic() < end and found[-8:] != ["7"] * 8:
+        served = []
+        while time.monotonic() < end and served[-8:] != ["7"] * 8:
             try:
-                found.append(server.get("/models/m")[1]["version"])
+                served.append(server.get("/models/m")[1]["version"])
             except (OSError, http.client.HTTPException):
-                found.append("cut")
+                served.append("cut")
             time.sleep(0.05)
         code, _, _, err = server.end()
 
-    assert found[-8:] == ["7"] * 8
+    assert served[-8:] == ["7"] * 8
     assert code == 0, err
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]

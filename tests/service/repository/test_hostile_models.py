@@ -1,4 +1,4 @@
-"""Files that mean harm, or are as bad as if: each is refused by name, and the rest serves on."""
+"""Hostile or damaged files: each is refused by name, and the other models serve on."""
 
 import ast
 import contextlib
@@ -45,22 +45,22 @@ from tests.harness.serving import Server
 
 @pytest.fixture
 def models(tmp_path):
-    """A repository with a good model."""
+    """Return a repository with a good model."""
     small.put(tmp_path / "models", "good", 1, GOOD)
     return tmp_path / "models"
 
 
 def refusals(models):
-    """Look into a repository, in which the good model serves: by name, why others do not."""
+    """Return the reasons of the refused versions by name; the good model has to serve."""
     repository = open_repository(models)
     assert repository.find("good").version == "1"
     return {(entry.name, entry.version): entry.reason for entry in repository.refused}
 
 
 def _socket(path):
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as made:
-        os.chdir(path.parent)  # the path of a socket is short
-        made.bind(path.name)
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
+        os.chdir(path.parent)  # the path of a socket has to be short
+        listener.bind(path.name)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def _socket(path):
         ),
     ],
 )
-def test_what_stands_in_place_of_a_file_is_refused(models, monkeypatch, make, reason):
-    """At once: nobody waits at the other end of a pipe, and a device has no end."""
+def test_anything_but_a_file_in_its_place_is_refused(models, monkeypatch, make, reason):
+    """The refusal comes at once: a pipe has no writer, and a device has no end."""
     monkeypatch.chdir(models)
     (models / "bad" / "1").mkdir(parents=True)
     make(models / "bad" / "1" / "model.onnx")
@@ -97,15 +97,15 @@ def test_what_stands_in_place_of_a_file_is_refused(models, monkeypatch, make, re
     assert time.monotonic() - started < 30
 
 
-def test_a_device_that_is_named_itself_is_refused():
-    """It is no repository, whose links would be looked at, and is no file either."""
+def test_a_device_is_refused_as_a_model():
+    """A device is no file, even where no link is checked because there is no repository."""
     with pytest.raises(ModelRefused, match="it is not a file: expected one, received a pipe or a"):
         Model.load(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("place", ["good2", "good/2", "good/2/model.onnx"])
 def test_links_out_of_the_repository_are_refused(models, place):
-    """Who may put a link there need not be who may read what it leads to."""
+    """A user who can place a link there may have no right to read its target."""
     outside = models.parent / "secret"
     small.put(outside, "m", 2, GOOD)
     target = {1: outside / "m", 2: outside / "m" / "2", 3: outside / "m" / "2" / "model.onnx"}
@@ -122,7 +122,7 @@ def test_links_out_of_the_repository_are_refused(models, place):
 
 
 def test_a_mounted_folder_of_links_serves(tmp_path):
-    """Kubernetes mounts a file as a link to a link in a folder beside it, weights as well."""
+    """Kubernetes mounts each file, weights too, as a link to a link in a folder beside it."""
     folder = tmp_path / "models" / "m" / "1"
     hidden = folder / "..2024_01_01" / "model.onnx"
     _external(hidden, "w.bin", bytes(8))
@@ -130,13 +130,15 @@ def test_a_mounted_folder_of_links_serves(tmp_path):
     for name in ("model.onnx", "w.bin"):
         (folder / name).symlink_to(f"..data/{name}")
 
-    found = open_repository(tmp_path / "models").find("m")
+    servable = open_repository(tmp_path / "models").find("m")
 
-    assert found.model.predict({"x": np.ones((1, 2), np.float32)}, ["y"])["y"].tolist() == [[0, 0]]
+    assert servable.model.predict({"x": np.ones((1, 2), np.float32)}, ["y"])["y"].tolist() == [
+        [0, 0]
+    ]
 
 
-def test_a_file_that_grows_is_read_as_it_was(models, monkeypatch):
-    """What is written after it was opened is not waited for; then it is another file."""
+def test_a_file_that_grows_is_read_to_the_size_it_had(models, monkeypatch):
+    """Bytes that are written after the file was opened are not waited for."""
     path = models / "good" / "1" / "model.onnx"
     stop = threading.Event()
 
@@ -165,16 +167,16 @@ def test_a_file_that_grows_is_read_as_it_was(models, monkeypatch):
 
 
 def _external(path, location, weights=None, *, dims=(2,), **more):
-    """A file of two heads, with weights that it says lie somewhere."""
-    made = small.model(
+    """Write a file of two heads whose weights lie elsewhere, as it says."""
+    model = small.model(
         [node("Mul", ["x", "w"], ["y"]), node("Add", ["x", "x"], ["z"])], [X], [Y, ("z", *Y[1:])]
     )
-    tensor = made.graph.initializer.add(name="w", data_type=F, dims=dims)
+    tensor = model.graph.initializer.add(name="w", data_type=F, dims=dims)
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in {"location": location, **more}.items():
         tensor.external_data.add(key=key, value=value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(model.SerializeToString())
     if weights is not None:
         (path.parent / location).write_bytes(weights)
 
@@ -231,7 +233,7 @@ def _without_place(path):
         pytest.param(_with_pipe, "'w.bin', which is no file", id="a pipe"),
         pytest.param(_with_folder, "'w.bin', which is no file", id="a folder"),
         pytest.param(
-            # Between the parts of ONNX Runtime this says: at that address of this process.
+            # For ONNX Runtime's own parts, this location means an address in this process.
             lambda path: _external(path, "*/_ORT_MEM_ADDR_/*", offset="4096", length="8"),
             "'*/_ORT_MEM_ADDR_/*', which cannot be read: No such file or directory",
             id="an address in memory",
@@ -258,17 +260,17 @@ def _without_place(path):
     ],
 )
 def test_weights_that_are_not_beside_the_file_are_refused(models, make, reason):
-    """Before ONNX Runtime is asked: what is elsewhere on this machine is not the model's."""
+    """They are refused before ONNX Runtime is asked, so that no other file is read as weights."""
     make(models / "bad" / "1" / "model.onnx")
 
-    said = refusals(models)["bad", "1"]
+    message = refusals(models)["bad", "1"]
 
-    assert said.startswith("its weights 'w' are in ")
-    assert reason in said
+    assert message.startswith("its weights 'w' are in ")
+    assert reason in message
 
 
-def test_weights_are_looked_for_wherever_a_graph_has_some(tmp_path):
-    """In a node, in the branch of an If, in a function: not among the initialisers alone."""
+def test_external_weights_are_found_everywhere_in_a_graph(tmp_path):
+    """Weights may be in a node, in the branch of an If, or in a function."""
     tensor = TensorProto(name="w", data_type=F, dims=[2], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="/etc/passwd")
     constant = node("Constant", [], ["w"], value=tensor)
@@ -279,17 +281,17 @@ def test_weights_are_looked_for_wherever_a_graph_has_some(tmp_path):
     function = helper.make_function(
         "own", "f", [], ["w"], [constant], [helper.make_opsetid("", 18)]
     )
-    for made in (
+    for model in (
         onnx.ModelProto(graph=onnx.GraphProto(node=[constant])),
         onnx.ModelProto(graph=onnx.GraphProto(node=[node("If", ["c"], ["w"], then_branch=branch)])),
         onnx.ModelProto(graph=onnx.GraphProto(sparse_initializer=[sparse])),
         onnx.ModelProto(functions=[function]),
     ):
-        assert [found.name for found in model_file.tensors_in(made)] == ["w"]
+        assert [weights.name for weights in model_file.tensors_in(model)] == ["w"]
 
 
 def test_every_place_of_a_tensor_is_known():
-    """A release of onnx that adds one is noticed here: all that leads to a tensor is listed."""
+    """All fields of ONNX that lead to a tensor are listed; a release of onnx may add one."""
     kinds, waiting = {}, [onnx.ModelProto.DESCRIPTOR]
     while waiting:
         kind = waiting.pop()
@@ -298,29 +300,29 @@ def test_every_place_of_a_tensor_is_known():
         waiting += [part for _, part in below if part.name not in kinds]
     leads, holds = set(), {"TensorProto"}
     for _ in kinds:
-        found = {(n, k) for k, parts in kinds.items() for n, part in parts if part in holds}
-        leads, holds = {name for name, _ in found}, holds | {kind for _, kind in found}
+        leading = {(n, k) for k, parts in kinds.items() for n, part in parts if part in holds}
+        leads, holds = {name for name, _ in leading}, holds | {kind for _, kind in leading}
 
     assert {"graph", "node", "attribute", "t", "g", "initializer"} <= leads <= model_file.HOLDERS
 
 
 def _altered(**values):
-    made = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
+    model = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
     for name, value in values.items():
-        setattr(made, name, value)
-    return made
+        setattr(model, name, value)
+    return model
 
 
 def _opset(version):
-    made = _altered()
-    made.opset_import[0].version = version
-    return made.SerializeToString()
+    model = _altered()
+    model.opset_import[0].version = version
+    return model.SerializeToString()
 
 
 def _initialiser(dims, raw=b""):
-    made = small.model([node("Add", ["x", "w"], ["y"])], [("x", F, ["n", "m"])], [("y", F, None)])
-    made.graph.initializer.add(name="w", data_type=F, dims=dims, raw_data=raw)
-    return made.SerializeToString()
+    model = small.model([node("Add", ["x", "w"], ["y"])], [("x", F, ["n", "m"])], [("y", F, None)])
+    model.graph.initializer.add(name="w", data_type=F, dims=dims, raw_data=raw)
+    return model.SerializeToString()
 
 
 def _row(*axes, dtype=F):
@@ -334,8 +336,8 @@ def _row(*axes, dtype=F):
         pytest.param(GOOD[: len(GOOD) // 2], "it is not an ONNX file, or not the", id="truncated"),
         pytest.param(os.urandom(4096), "it is not an ONNX ", id="random bytes"),
         pytest.param(b"", "it is not an ONNX model: it has no outputs", id="empty"),
-        pytest.param(_opset(999), "ONNX Runtime 1.", id="an opset that is not there yet"),
-        pytest.param(_opset(-1), "ONNX Runtime 1.", id="an opset below nought"),
+        pytest.param(_opset(999), "ONNX Runtime 1.", id="an opset that does not exist yet"),
+        pytest.param(_opset(-1), "ONNX Runtime 1.", id="an opset below zero"),
         pytest.param(
             _altered(ir_version=99).SerializeToString(), "ONNX Runtime 1.", id="another format"
         ),
@@ -374,16 +376,16 @@ def _row(*axes, dtype=F):
         ),
     ],
 )
-def test_a_file_that_is_no_model_for_us_is_refused(models, content, reason):
-    """In a line that is not long, and that nothing in the file can forge or colour."""
+def test_a_file_that_is_no_usable_model_is_refused(models, content, reason):
+    """The reason is one short line of printable characters."""
     small.put(models, "bad", 1, content)
     started = time.monotonic()
 
-    said = refusals(models)["bad", "1"]
+    reason_received = refusals(models)["bad", "1"]
 
-    assert said.startswith(reason)
-    assert said.isprintable()
-    assert len(said) < 500
+    assert reason_received.startswith(reason)
+    assert reason_received.isprintable()
+    assert len(reason_received) < 500
     assert time.monotonic() - started < 30
 
 
@@ -391,9 +393,9 @@ NOTE = json.loads(onnx.load_from_string(GOOD).metadata_props[0].value)
 
 
 def _noted(text):
-    made = onnx.load_from_string(GOOD)
-    made.metadata_props[0].value = text
-    return made.SerializeToString()
+    model = onnx.load_from_string(GOOD)
+    model.metadata_props[0].value = text
+    return model.SerializeToString()
 
 
 def _deep(levels, inside=1):
@@ -419,20 +421,20 @@ def _provenance(value):
         pytest.param(_provenance("\ud800"), id="half of a surrogate pair"),
         pytest.param('{"format": 1, "provenance": {"x": NaN}}', id="no number"),
         pytest.param('{"format": 1, "x": ' + "9" * 5000 + "}", id="five thousand digits"),
-        pytest.param(json.dumps({**NOTE, "golden": 7}), id="golden rows that are none"),
+        pytest.param(json.dumps({**NOTE, "golden": 7}), id="golden rows that are a number"),
         pytest.param(json.dumps({**NOTE, "models": {"v": "risk"}}), id="a view of a text"),
         pytest.param(" " * (64 * 2**20 + 1), id="larger than any"),
     ],
 )
 def test_metadata_that_is_not_ours_is_refused(models, text):
-    """Also what would only come to light once somebody asks for the signature."""
+    """Errors that would show only in the signature's pages are found at load."""
     small.put(models, "bad", 1, _noted(text))
 
     assert "metadata 'triceps'" in refusals(models)["bad", "1"]
 
 
 def _places(value, place=()):
-    """Every place in a JSON value."""
+    """Yield the path of every place in a JSON value."""
     yield place
     listed = enumerate(value) if isinstance(value, list) else ()
     for key, part in value.items() if isinstance(value, dict) else listed:
@@ -462,24 +464,24 @@ anything = st.recursive(
 @settings(max_examples=60)
 @given(st.sampled_from(list(_places(NOTE))), anything)
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-def test_whatever_stands_in_a_signature_harms_nobody(tmp_path_factory, place, other):
-    """The file is refused, or it serves and all pages can be read: one file speaks for itself."""
+def test_no_signature_harms_other_models(tmp_path_factory, place, other):
+    """The file is refused, or it serves and all its pages can be read."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "good", 1, GOOD)
     small.put(models, "odd", 1, _noted(json.dumps(_replaced(NOTE, place, other))))
     client = create_app(Settings(models=models)).test_client()
 
     pages = ["/models", "/models/odd", "/models/odd/example", "/openapi.json", "/v2/models/odd"]
-    found = {page: client.get(page).status_code for page in [*pages, "/v1/models/odd/metadata"]}
+    statuses = {page: client.get(page).status_code for page in [*pages, "/v1/models/odd/metadata"]}
 
-    serves = found["/models/odd"] == 200
+    serves = statuses["/models/odd"] == 200
     # A model may serve although no example is known that it answers.
-    assert found.pop("/models/odd/example") in ((200, 404) if serves else (503,))
-    assert found["/models"] == found["/openapi.json"] == 200
-    assert set(found.values()) <= ({200} if serves else {200, 503})
+    assert statuses.pop("/models/odd/example") in ((200, 404) if serves else (503,))
+    assert statuses["/models"] == statuses["/openapi.json"] == 200
+    assert set(statuses.values()) <= ({200} if serves else {200, 503})
 
 
-# Whose processes may have only so much each, as the kernel sees to; and that is not patient.
+# The memory of each process is limited by the kernel, and trials have little time.
 _LIMITED = """
 import resource
 from service.commands import main
@@ -490,9 +492,9 @@ main.main()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to such a limit")
-def test_a_service_outlives_whatever_is_laid_before_it(models):
-    """At its start and later: workers are the same all the while, and the good model answers."""
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces such a limit")
+def test_a_service_outlives_all_hostile_files_at_once(models):
+    """At the start and later, the workers stay the same and the good model answers."""
     row = open_repository(models).find("good")
     assert row.signature.heads
     small.put(models, "endless", 1, looping(2**62))
@@ -527,8 +529,8 @@ def test_a_service_outlives_whatever_is_laid_before_it(models):
     assert code == 0, err
 
 
-def test_killed_while_it_loads_a_service_starts_again(models):
-    """Loading writes nothing, so nothing of it is left."""
+def test_a_service_killed_while_it_loads_starts_again(models):
+    """Loading writes nothing, so a killed load leaves nothing."""
     context = multiprocessing.get_context("fork")
     for pause in (0.0, 0.002, 0.01):
         process = context.Process(target=Library, args=(models,))
@@ -542,23 +544,23 @@ def test_killed_while_it_loads_a_service_starts_again(models):
 
 
 def test_nothing_is_unpickled():
-    """No module that does is imported, and no numpy file is read, by the service or by training."""
-    doers = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
+    """Neither the service nor training imports a module that unpickles, or reads a numpy file."""
+    unsafe_modules = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch"}
     for path in [*(ROOT / "service").rglob("*.py"), *(ROOT / "training").rglob("*.py")]:
-        for found in ast.walk(ast.parse(path.read_text())):
-            if isinstance(found, ast.Import | ast.ImportFrom):
-                names = {name.name.partition(".")[0] for name in found.names}
-                names |= {(getattr(found, "module", None) or "").partition(".")[0]}
-                assert not names & doers, path
-            if isinstance(found, ast.Call) and isinstance(found.func, ast.Attribute):
-                called = found.func
+        for part in ast.walk(ast.parse(path.read_text())):
+            if isinstance(part, ast.Import | ast.ImportFrom):
+                names = {name.name.partition(".")[0] for name in part.names}
+                names |= {(getattr(part, "module", None) or "").partition(".")[0]}
+                assert not names & unsafe_modules, path
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
+                called = part.func
                 of_numpy = isinstance(called.value, ast.Name) and called.value.id in ("np", "numpy")
                 assert not (of_numpy and called.attr in ("load", "fromfile", "memmap")), path
-                assert not {k.arg for k in found.keywords} & {"allow_pickle"}, path
+                assert not {k.arg for k in part.keywords} & {"allow_pickle"}, path
 
 
 def test_a_pickle_in_place_of_a_model_is_not_run(models):
-    """It is bytes like others."""
+    """The bytes of a pickle are refused like any others."""
     mark = models / "run"
     evil = b"cposix\nsystem\n(S'touch " + bytes(mark) + b"'\ntR."
     small.put(models, "bad", 1, evil)

@@ -1,4 +1,4 @@
-"""What is set for one model, by a file beside its versions that is watched."""
+"""The settings of one model: a file beside its versions, which is watched."""
 
 import os
 
@@ -13,19 +13,19 @@ from tests.harness import mixers, small
 
 @pytest.fixture
 def models(tmp_path):
-    """A repository of one model, whose rows may run together."""
+    """Return a repository of one model whose rows may run together."""
     small.put(tmp_path, "three", 1, small.three(models={"risky": ["risk"]}))
     return tmp_path
 
 
 def mode(library, name="three"):
-    """How requests of the model share runs, and what shows it."""
+    """Return the batching mode of a model, and its evidence."""
     batching = library.find(name).model.batching
     return batching.mode, batching.evidence
 
 
-def test_a_file_has_every_request_run_alone_and_taking_it_away_has_it_as_before(models):
-    """From the next look on, for the model and its views, without loading it again."""
+def test_a_file_makes_requests_run_alone_until_it_is_removed(models):
+    """The next look applies the change to the model and its views, without a new load."""
     library = Library(models)
     before = library.find("three").model
 
@@ -43,15 +43,15 @@ def test_a_file_has_every_request_run_alone_and_taking_it_away_has_it_as_before(
     assert mode(library) == ("rows", "operators")
 
 
-def test_nothing_forces_rows_together(models):
-    """What is not proven stays as it is, whatever is set."""
+def test_no_setting_forces_rows_together(models):
+    """The mode without proof is the same, whatever the file says."""
     (models / "three" / "settings.toml").write_text("alone = false\n")
 
     assert mode(Library(models)) == ("rows", "operators")
 
 
-def test_rows_that_depend_on_each_other_stay_so_whatever_is_set(tmp_path):
-    """Alone is less than that: what scores a file would cut it."""
+def test_a_joint_model_stays_joint_whatever_is_set(tmp_path):
+    """`alone` promises less than `joint`: `triceps predict` would cut a file into pieces."""
     small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
     (tmp_path / "centred" / "settings.toml").write_text("alone = true\n")
 
@@ -59,7 +59,7 @@ def test_rows_that_depend_on_each_other_stay_so_whatever_is_set(tmp_path):
 
 
 def test_a_model_that_is_set_to_run_alone_runs_a_request_whole(models):
-    """In one run, however many rows."""
+    """The rows of a request are one run, however many there are."""
     (models / "three" / "settings.toml").write_text("alone = true\n")
     model = Library(models).find("three").model
     session, runs = model._whole[0], []
@@ -100,8 +100,8 @@ def test_a_model_that_is_set_to_run_alone_runs_a_request_whole(models):
         ),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused_by_name(models, text, message):
-    """What was set before stays; where nothing was, each request runs alone until it is mended."""
+def test_a_wrong_settings_file_is_refused_by_name(models, text, message):
+    """The former settings stay; if there were none, requests run alone until the file is mended."""
     file = models / "three" / "settings.toml"
     file.write_text(text)
     with pytest.raises(ModelSettingsError) as raised:
@@ -124,8 +124,8 @@ def test_a_file_that_makes_no_sense_is_refused_by_name(models, text, message):
         assert f"; until it is mended, {stays}" in refused.reason
 
 
-def test_what_is_read_is_a_file(tmp_path):
-    """A pipe, or nothing at all, says so, and nobody waits for it."""
+def test_only_a_regular_file_is_read(tmp_path):
+    """A pipe or a missing file is an error, and the service waits for neither."""
     pipe = tmp_path / "settings.toml"
     os.mkfifo(pipe)
 
@@ -135,7 +135,7 @@ def test_what_is_read_is_a_file(tmp_path):
         read(tmp_path / "none")
 
 
-def test_settings_by_default_change_nothing():
-    """A file that says nothing, and none at all, are the same."""
+def test_the_default_settings_change_nothing():
+    """An empty file and a missing file mean the same."""
     assert ModelSettings() == ModelSettings(alone=False)
     assert scan.SETTINGS == "settings.toml"

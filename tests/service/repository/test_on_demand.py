@@ -1,4 +1,4 @@
-"""Versions and models that come and go on request: older ones by number, and whole models."""
+"""Versions and models that are loaded and unloaded on request."""
 
 import gc
 import shutil
@@ -21,7 +21,7 @@ from tests.harness.waiting import PATIENCE
 
 
 def test_an_older_version_is_loaded_when_it_is_asked_for(models, loads):
-    """And stays, for who asks again."""
+    """The version stays loaded for later requests."""
     for version in (1, 2, 3):
         put(models, version)
     library = Library(models)
@@ -35,8 +35,8 @@ def test_an_older_version_is_loaded_when_it_is_asked_for(models, loads):
     assert library.find("m").version == "3"
 
 
-def test_an_older_version_is_unloaded_once_nobody_asks(models):
-    """Its memory is freed at once; who still has it is not hurt."""
+def test_an_older_version_is_unloaded_once_it_is_idle(models):
+    """Its memory is freed at once, except for requests that still use it."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
@@ -49,18 +49,18 @@ def test_an_older_version_is_unloaded_once_nobody_asks(models):
 
     assert states(library) == {"1": "on demand", "2": "loaded"}
     assert size(held) == 2.0
-    there = weakref.ref(held.model)
+    reference = weakref.ref(held.model)
     held.model.predict({"fruit": np.ones((1, 2), np.float32)}, ["size", "tags"])
     gc.disable()
     try:
         del held
-        assert there() is None
+        assert reference() is None
     finally:
         gc.enable()
 
 
-def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
-    """Idle is who has not been asked for a while."""
+def test_a_version_that_is_asked_for_again_stays(models, monkeypatch):
+    """A version is idle only if it has not been asked for during the whole interval."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
@@ -78,8 +78,8 @@ def test_what_is_asked_for_again_and_again_stays(models, monkeypatch):
     assert states(library)["1"] == "on demand"
 
 
-def test_only_so_many_are_kept_at_once(models):
-    """Those asked for last: who asks for all there are does not fill the memory."""
+def test_the_number_of_kept_versions_has_a_bound(models):
+    """The latest requests decide, so that asking for every version does not fill the memory."""
     latest = MOST_KEPT + 4
     for version in range(1, latest + 1):
         put(models, version)
@@ -91,8 +91,8 @@ def test_only_so_many_are_kept_at_once(models):
     assert loaded == [str(version) for version in range(4, latest + 1)]
 
 
-def test_many_who_ask_for_a_version_at_once_share_one_load(models, loads, monkeypatch):
-    """And the other versions are loaded beside it."""
+def test_simultaneous_requests_for_a_version_share_one_load(models, loads, monkeypatch):
+    """Other versions are loaded beside it."""
     for version in (1, 2, 3):
         put(models, version)
     library = Library(models)
@@ -103,10 +103,10 @@ def test_many_who_ask_for_a_version_at_once_share_one_load(models, loads, monkey
         return real(source)
 
     monkeypatch.setattr(Model, "load", slowly)
-    found = []
+    answers = []
 
     def ask(version):
-        found.append((version, size(library.find("m", version))))
+        answers.append((version, size(library.find("m", version))))
 
     threads = [threading.Thread(target=ask, args=(v,)) for v in ("1", "2") * 8]
     for thread in threads:
@@ -114,12 +114,12 @@ def test_many_who_ask_for_a_version_at_once_share_one_load(models, loads, monkey
     for thread in threads:
         thread.join()
 
-    assert Counter(found) == {("1", 2.0): 8, ("2", 4.0): 8}
+    assert Counter(answers) == {("1", 2.0): 8, ("2", 4.0): 8}
     assert sorted(loads[1:]) == [("m", "1"), ("m", "2")]
 
 
 def test_a_version_that_turns_out_to_be_broken_is_tried_once(models, loads):
-    """It is refused from then on, by its reason."""
+    """The version is refused from then on, with its reason."""
     small.put(models, "m", 1, BAD)
     put(models, 2)
     library = Library(models)
@@ -135,7 +135,7 @@ def test_a_version_that_turns_out_to_be_broken_is_tried_once(models, loads):
 
 
 def test_a_version_that_is_gone_before_it_is_loaded_is_not_there(models):
-    """Between two looks, the repository is as it was."""
+    """Until the next look, the repository lists the version."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
@@ -150,47 +150,47 @@ def test_a_version_that_is_gone_before_it_is_loaded_is_not_there(models):
 
 
 def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monkeypatch):
-    """It is not put back by the load that began before."""
+    """A load that began before the removal does not bring the version back."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
     real = loader.load
 
-    def load(found):
-        made = real(found)
+    def load(entry):
+        loaded = real(entry)
         shutil.rmtree(models / "m" / "1")
         library.refresh()
-        return made
+        return loaded
 
     monkeypatch.setattr(reloader, "load", load)
     with pytest.raises(NotFound, match=r"model 'm' has no version '1'\. Available: 2"):
         library.find("m", "1")
 
 
-def test_what_is_loaded_on_demand_during_a_refresh_is_not_lost(models, monkeypatch):
+def test_a_version_that_is_loaded_during_a_refresh_is_not_lost(models, monkeypatch):
     """The two may take long, and do not wait for each other."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
     put(models, 3)
     real = loader.load
-    asked = []
+    versions = []
 
-    def load(found):
-        if found.version == "3":
-            asked.append(library.find("m", "1").version)
-        return real(found)
+    def load(entry):
+        if entry.version == "3":
+            versions.append(library.find("m", "1").version)
+        return real(entry)
 
     monkeypatch.setattr(catalog, "load", load)
     library.refresh()
 
-    assert asked == ["1"]
+    assert versions == ["1"]
     assert states(library) == {"1": "loaded", "2": "loaded", "3": "loaded"}
     assert library.find("m").version == "3"
 
 
 def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads):
-    """Who asks for it by its number had it a moment ago."""
+    """Requests by its number may still arrive."""
     put(models, 1)
     library = Library(models)
     put(models, 2)
@@ -205,7 +205,7 @@ def test_a_version_that_is_superseded_is_kept_for_a_while(models, loads):
 
 
 def test_a_model_is_unloaded_and_loaded_by_a_file(models, loads, caplog):
-    """In all its versions; whoever puts it there or takes it away, and at a start, too."""
+    """The file takes all versions out of service, at any time and at a start."""
     put(models, 1)
     put(models, 2)
     put(models, 1, "other")
@@ -241,16 +241,16 @@ def test_a_model_is_unloaded_and_loaded_by_a_file(models, loads, caplog):
 
 
 def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models, monkeypatch):
-    """The load that began before does not put it back."""
+    """A load that began before the unload does not bring the version back."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
     real = loader.load
 
-    def load(found):
-        made = real(found)
+    def load(entry):
+        loaded = real(entry)
         library.unload("m")
-        return made
+        return loaded
 
     monkeypatch.setattr(reloader, "load", load)
     with pytest.raises(NotReady, match="it is unloaded"):
@@ -258,8 +258,8 @@ def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models,
     assert library.current.catalog.models == {}
 
 
-def test_what_is_loaded_on_demand_during_an_unload_is_dropped(models, monkeypatch):
-    """Nor does one that ends while the others are let go of."""
+def test_a_version_that_is_loaded_during_an_unload_is_dropped(models, monkeypatch):
+    """A load that ends during the unload does not bring the version back either."""
     put(models, 1)
     put(models, 2)
     library = Library(models)

@@ -1,4 +1,4 @@
-"""An example is one that the model has answered, and its answers can be said in every dialect."""
+"""Each example is answered by its model, in every dialect that can encode the answers."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ node = helper.make_node
 
 
 def pooled(size: int) -> bytes:
-    """Pictures of any size, no smaller than `size`."""
-    made = small.model(
+    """Return a model for pictures of any size that is at least `size`."""
+    model = small.model(
         [node("MaxPool", ["x"], ["y"], kernel_shape=[size, size])],
         [("x", F, ["n", 3, "height", "width"])],
         [("y", F, ["n", 3, "h", "w"])],
     )
-    return made.SerializeToString()
+    return model.SerializeToString()
 
 
 def only_48() -> bytes:
-    """Rows of any length, and of 48 in truth."""
-    made = small.model(
+    """Return a model whose rows may have any length as declared, and only 48 in fact."""
+    model = small.model(
         [node("Reshape", ["x", "shape"], ["y"])],
         [("x", F, ["n", "any"])],
         [("y", F, ["n", 48])],
         {"shape": np.array([-1, 48])},
     )
-    return made.SerializeToString()
+    return model.SerializeToString()
 
 
 @pytest.fixture(scope="module", name="served")
@@ -57,8 +57,8 @@ def _served(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("size", "tried"), [(8, 8), (20, 32), (200, 224)])
-def test_free_axes_of_an_example_are_as_long_as_the_graph_demands(served, size, tried):
-    """The first length that it answers."""
+def test_free_axes_of_an_example_have_the_first_length_that_works(served, size, tried):
+    """The lengths are tried in order, and the first one with an answer is used."""
     example = served.get(f"/models/pooled_{size}/example").said
 
     assert np.shape(example["instances"][0]["x"]) == (3, tried, tried)
@@ -67,25 +67,25 @@ def test_free_axes_of_an_example_are_as_long_as_the_graph_demands(served, size, 
 
 
 @pytest.mark.parametrize("name", ["risky", *small.every()])
-def test_every_example_that_is_given_is_answered(served, name):
-    """By whatever the model is asked in."""
+def test_every_example_is_answered(served, name):
+    """The model answers its example in each dialect that has one."""
     paths = {
         "native": f"/models/{name}/predict",
         "oip": f"/v2/models/{name}/infer",
         "tfserving": f"/v1/models/{name}:predict",
     }
-    given = 0
+    examples = 0
     for dialect, path in paths.items():
         example = served.get(f"/models/{name}/example?dialect={dialect}")
         if example.status == 200:
-            given += 1
+            examples += 1
             assert served.post(path, example.said).status == 200, (dialect, example.content)
 
-    assert given >= (2 if name == "float16" else 3)
+    assert examples >= (2 if name == "float16" else 3)
 
 
-def test_where_none_is_known_none_is_offered(served):
-    """The page says why; a caller who knows better is answered."""
+def test_a_model_without_a_known_example_offers_none(served):
+    """The page says why; a client that knows a valid request is answered."""
     example = served.get("/models/only_48/example")
     document = served.get("/openapi.json").said
 
@@ -101,8 +101,8 @@ def test_where_none_is_known_none_is_offered(served):
     assert served.post("/predict", {"inputs": [[0] * 48]}).status == 200
 
 
-def test_a_view_of_what_can_be_answered_has_an_example_of_its_own(tmp_path):
-    """The model may fail where some of its heads do not."""
+def test_a_view_may_have_an_example_though_its_model_has_none(tmp_path):
+    """A model may fail on one head, and a view may do without that head."""
     made = small.model(
         [
             node("Gather", ["table", "place"], ["wild"]),
@@ -122,8 +122,8 @@ def test_a_view_of_what_can_be_answered_has_an_example_of_its_own(tmp_path):
     assert not repository.find("view").proof.no_example
 
 
-def test_what_no_dialect_can_say_is_refused_by_the_heads_name(tmp_path, monkeypatch):
-    """At load, and by nobody's request: the other models serve."""
+def test_a_head_that_cannot_be_encoded_is_refused_by_name(tmp_path, monkeypatch):
+    """The model is refused when it loads, before any request; the other models serve."""
     small.put(tmp_path, "good", 1, small.same(F))
     small.put(tmp_path, "bad", 1, small.same(TensorProto.FLOAT16))
     real = reference.plain
@@ -149,8 +149,8 @@ def test_what_no_dialect_can_say_is_refused_by_the_heads_name(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("Failed to allocate memory for requested buffer")]
 )
-def test_a_lack_of_memory_is_told_as_such(monkeypatch, error):
-    """It is nothing that the graph would have to do with."""
+def test_a_lack_of_memory_is_reported_as_such(monkeypatch, error):
+    """The reason does not blame the graph."""
     model = Model.load(small.same(F))
 
     def predict(*_):
@@ -162,20 +162,20 @@ def test_a_lack_of_memory_is_told_as_such(monkeypatch, error):
         proof.prove(model)
 
 
-def test_texts_that_are_not_utf_8_are_refused():
-    """No dialect has a form for them."""
-    made = small.model(
+def test_answers_that_are_not_utf_8_are_refused():
+    """No dialect can encode them."""
+    model = small.model(
         [node("Gather", ["texts", "place"], ["y"])], [("place", I64, ["n"])], [("y", S, ["n"])]
     )
-    texts = made.graph.initializer.add(name="texts", data_type=S, dims=[1])
+    texts = model.graph.initializer.add(name="texts", data_type=S, dims=[1])
     texts.string_data.append(b"\xff\xfe")
 
     with pytest.raises(ModelRefused, match=r"a head answers text that is not UTF-8: b'\\xff\\xfe'"):
-        Model.load(made.SerializeToString())
+        Model.load(model.SerializeToString())
 
 
-def test_shapes_are_tried_from_the_least_to_the_most():
-    """Of whole tensors, with a batch of 1 at first, and with all axes the same at last."""
+def test_shapes_are_tried_from_small_to_large():
+    """Whole tensors are tried with a batch of 1 first, and with all axes equal last."""
     declared = Declared({"audio": ["batch", "n"], "state": [2, "batch", 4]}, {}, tensors=True)
     unnamed = Declared({"audio": [None, None], "state": [2, None, 4]}, {}, tensors=True)
     rows = Declared({"x": [3, None, "width"]}, {}, tensors=False)
@@ -190,14 +190,14 @@ def test_shapes_are_tried_from_the_least_to_the_most():
 
 
 def test_shapes_of_too_many_values_are_not_tried():
-    """A trial is to cost little."""
+    """A trial has to be cheap."""
     deep = Declared({"x": [None] * 4}, {}, tensors=False)
 
     assert [shapes["x"][0] for shapes in deep.shapes()] == [1, 8, 32]
 
 
 def test_a_search_ends_in_time(monkeypatch):
-    """However many lengths there are: the last trial has begun by then."""
+    """The last trial begins before the time is over, however many lengths there are."""
     monkeypatch.setattr("service.inference.model.TRIED_SECONDS", -1.0)
     monkeypatch.setattr("service.repository.proof.TRIED_SECONDS", -1.0)
 
@@ -208,9 +208,9 @@ def test_a_search_ends_in_time(monkeypatch):
 
 
 def test_graphs_of_both_kinds_are_proven():
-    """With no free axis left in their shapes."""
+    """No axis of their shapes stays free."""
     for make in (graphs.voice, graphs.fixed, graphs.detector, graphs.mean):
         model = Model.load(make())
-        found = proof.prove(model)[0]
-        assert found == proof.Proof(model.tried)
-        json.dumps(found.shapes)
+        result = proof.prove(model)[0]
+        assert result == proof.Proof(model.tried)
+        json.dumps(result.shapes)

@@ -16,7 +16,7 @@ from service.repository.publish import PublishError, WrongName, publish, version
 
 
 def tree(folder):
-    """All that lies below a folder, by path: a file's bytes, and None for a folder."""
+    """Return all paths below a folder with the bytes of each file, and None for each folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -24,7 +24,7 @@ def tree(folder):
 
 
 def test_the_first_version_is_1(tmp_path):
-    """The repository is made where there is none, and nothing else is left in it."""
+    """The repository is made if there is none, and nothing else is left in it."""
     models = tmp_path / "not" / "yet"
 
     assert publish(models, "m", b"content") == "1"
@@ -38,13 +38,13 @@ def test_the_first_version_is_1(tmp_path):
         pytest.param(["2", "10", "9"], "11", id="by number"),
         pytest.param(["3"], "4", id="gaps stay gaps"),
         pytest.param(["0"], "1", id="after nought"),
-        pytest.param(["007", "latest", "1.5"], "1", id="what is no version does not count"),
+        pytest.param(["007", "latest", "1.5"], "1", id="other names do not count"),
         pytest.param(["999999999999999999"], "1000000000000000000", id="eighteen digits"),
         pytest.param(["1732540000000000000"], "1732540000000000001", id="a time stamp"),
     ],
 )
 def test_the_next_version_is_one_more_than_the_newest(tmp_path, there, version):
-    """So that what is published last is what serves."""
+    """The version that is published last is the one that serves."""
     for name in there:
         (tmp_path / "m" / name).mkdir(parents=True)
 
@@ -53,8 +53,8 @@ def test_the_next_version_is_one_more_than_the_newest(tmp_path, there, version):
     assert (tmp_path / "m" / version / "model.onnx").read_bytes() == b"new"
 
 
-def test_a_model_that_is_not_there_has_no_versions(tmp_path):
-    """And asking does not make it."""
+def test_a_missing_model_has_no_versions(tmp_path):
+    """Asking for its versions does not make its folder."""
     assert versions(tmp_path / "m") == []
     assert tree(tmp_path) == {}
 
@@ -62,8 +62,8 @@ def test_a_model_that_is_not_there_has_no_versions(tmp_path):
 @pytest.mark.parametrize(
     "name", ["", "..", ".m", "-m", "a/b", "a b", "ä", "a\n", "m" * 129, "../m"], ids=repr
 )
-def test_a_name_that_no_url_holds_is_refused(tmp_path, name):
-    """Before anything is written, and as a command that is wrong."""
+def test_a_name_that_is_unfit_for_a_url_is_refused(tmp_path, name):
+    """The error comes before anything is written, and has the exit code of a wrong command."""
     with pytest.raises(WrongName) as raised:
         publish(tmp_path, name, b"content")
 
@@ -80,8 +80,8 @@ def _publish_many(models, times):
         publish(Path(models), "m", str(os.getpid()).encode())
 
 
-def test_publishers_at_once_get_versions_of_their_own(tmp_path):
-    """Nobody overwrites, nobody waits, and no number is left out."""
+def test_simultaneous_publishers_get_versions_of_their_own(tmp_path):
+    """No publisher overwrites another, and no number is left out."""
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_publish_many, args=[tmp_path, 15]) for _ in range(3)]
     for worker in workers:
@@ -92,12 +92,14 @@ def test_publishers_at_once_get_versions_of_their_own(tmp_path):
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert versions(tmp_path / "m") == list(range(1, 46))
     assert len([path for path in tmp_path.iterdir() if path.name != "m"]) == 0
-    made = [path.read_bytes() for path in tmp_path.glob("m/*/model.onnx")]
-    assert sorted(made) == sorted(str(worker.pid).encode() for worker in workers for _ in range(15))
+    contents = [path.read_bytes() for path in tmp_path.glob("m/*/model.onnx")]
+    assert sorted(contents) == sorted(
+        str(worker.pid).encode() for worker in workers for _ in range(15)
+    )
 
 
 def test_permissions_are_those_that_the_umask_leaves(tmp_path):
-    """The service that reads them may be another user than who trained."""
+    """The service may run as another user than the trainer."""
     before = os.umask(0o027)
     try:
         publish(tmp_path, "m", b"content")
@@ -108,7 +110,7 @@ def test_permissions_are_those_that_the_umask_leaves(tmp_path):
     assert [oct(mode) for mode in modes] == ["0o750", "0o750", "0o640"]
 
 
-# Writes slowly, and tells its parent before each step, so that it can be killed there.
+# Writes slowly, and tells its parent before each step, so that the parent can kill it there.
 _SLOW = """
     import os, sys, time
     from pathlib import Path
@@ -125,8 +127,8 @@ _SLOW = """
 """
 
 
-def test_killed_at_any_step_it_leaves_the_old_or_the_new(tmp_path):
-    """Never a version without its file, or with half of it; the next one publishes as usual."""
+def test_a_publish_killed_before_any_step_leaves_the_old_or_the_new(tmp_path):
+    """No version is without its file or has half of it, and the next publish works as usual."""
     publish(tmp_path, "m", b"old")
     seen = set()
     step = 0
@@ -136,18 +138,18 @@ def test_killed_at_any_step_it_leaves_the_old_or_the_new(tmp_path):
             stdout=subprocess.PIPE,
             text=True,
         )
-        said = [line for line, _ in zip(worker.stdout, range(step + 1), strict=False)]
+        steps = [line for line, _ in zip(worker.stdout, range(step + 1), strict=False)]
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         worker.stdout.close()
-        found = {
+        contents = {
             path.parent.name: path.read_bytes() for path in (tmp_path / "m").glob("*/model.onnx")
         }
-        assert found in ({"1": b"old"}, {"1": b"old", "2": b"new" * 1000})
-        assert versions(tmp_path / "m") == [int(version) for version in sorted(found)]
-        seen.add(len(found))
+        assert contents in ({"1": b"old"}, {"1": b"old", "2": b"new" * 1000})
+        assert versions(tmp_path / "m") == [int(version) for version in sorted(contents)]
+        seen.add(len(contents))
         shutil.rmtree(tmp_path / "m" / "2", ignore_errors=True)
-        if said[-1] == "2\n" or step > 30:
+        if steps[-1] == "2\n" or step > 30:
             break
         step += 2
 
@@ -156,7 +158,7 @@ def test_killed_at_any_step_it_leaves_the_old_or_the_new(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_repository_as_it_was(tmp_path, monkeypatch):
-    """Not even an empty folder, which would be listed as a model without versions."""
+    """Not even an empty folder is left, which would be listed as a model without versions."""
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -173,7 +175,7 @@ def test_a_write_that_fails_leaves_the_repository_as_it_was(tmp_path, monkeypatc
 
 
 def test_an_interrupt_leaves_the_repository_as_it_was(tmp_path, monkeypatch):
-    """Ctrl-C while it is written is no version."""
+    """Ctrl-C during a write leaves no version."""
 
     def interrupt(descriptor):
         raise KeyboardInterrupt
@@ -186,8 +188,8 @@ def test_an_interrupt_leaves_the_repository_as_it_was(tmp_path, monkeypatch):
     assert tree(tmp_path) == {}
 
 
-def test_a_full_disk_is_said(tmp_path):
-    """On a real one, where this machine lets us mount it."""
+def test_a_full_disk_is_reported(tmp_path):
+    """This runs on a real file system, where this machine can mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -216,8 +218,8 @@ def test_a_full_disk_is_said(tmp_path):
         pytest.param("models/m/1", "Not a directory", id="a file is called like the version"),
     ],
 )
-def test_a_file_in_the_way_is_said(tmp_path, blocked, reason):
-    """It is somebody's, and is left alone."""
+def test_a_file_in_the_way_is_reported(tmp_path, blocked, reason):
+    """The file is not ours, and is left alone."""
     (tmp_path / blocked).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / blocked).write_text("somebody's")
     before = tree(tmp_path)
@@ -231,8 +233,8 @@ def test_a_file_in_the_way_is_said(tmp_path, blocked, reason):
     assert tree(tmp_path) == before
 
 
-def test_a_folder_that_may_not_be_written_is_said(tmp_path, monkeypatch):
-    """With the system's reason."""
+def test_a_folder_without_write_permission_is_reported(tmp_path, monkeypatch):
+    """The error has the system's reason."""
 
     def denied(path, *mode, **more):
         raise PermissionError(13, "Permission denied")

@@ -1,4 +1,4 @@
-"""Reloading a repository: what changes is noticed and loaded, and what is broken harms nobody."""
+"""Reloading: changes to a repository are loaded, and broken files harm no other model."""
 
 import contextlib
 import errno
@@ -28,8 +28,8 @@ from tests.harness.served import JSON, Served
 from tests.harness.waiting import PATIENCE, until
 
 
-def test_what_has_not_changed_is_not_loaded_again(models, loads):
-    """Neither where nothing has, nor where something else has."""
+def test_an_unchanged_version_is_not_loaded_again(models, loads):
+    """It is not loaded again either when another version changes."""
     put(models, 1)
     put(models, 1, "other")
     library = Library(models)
@@ -46,8 +46,8 @@ def test_what_has_not_changed_is_not_loaded_again(models, loads):
     assert library.find("other") is first.find("other")
 
 
-def test_a_repository_is_the_same_one_after_a_swap(models):
-    """Who has it goes on with it, to the end of a request."""
+def test_a_repository_does_not_change_under_its_user(models):
+    """A request goes on with the repository that it began with."""
     put(models, 1)
     library = Library(models)
     before = library.current
@@ -64,7 +64,7 @@ def test_a_repository_is_the_same_one_after_a_swap(models):
 
 
 def test_a_new_version_that_is_broken_is_refused_once_and_the_old_one_serves_on(models, caplog):
-    """It is named in the log and in the repository, and is not tried again until it changes."""
+    """The refusal is logged and listed, and the version is not tried again until it changes."""
     put(models, 1)
     library = Library(models)
     small.put(models, "m", 2, BAD)
@@ -82,7 +82,7 @@ def test_a_new_version_that_is_broken_is_refused_once_and_the_old_one_serves_on(
 
 
 def test_a_version_that_breaks_its_promise_is_refused(models):
-    """It loads, and does not answer its golden rows."""
+    """The version loads, but does not answer its golden rows."""
     import onnx
 
     put(models, 1)
@@ -97,8 +97,8 @@ def test_a_version_that_breaks_its_promise_is_refused(models):
     assert reason.startswith("head 'size' does not answer its golden rows")
 
 
-def test_half_a_file_is_looked_at_again_when_it_is_whole(models, loads):
-    """As `cp` leaves it while it is at it, and once it is done."""
+def test_half_a_file_is_loaded_once_it_is_whole(models, loads):
+    """`cp` leaves half a file while it copies."""
     put(models, 1)
     library = Library(models)
     content = small.three(2)
@@ -115,7 +115,7 @@ def test_half_a_file_is_looked_at_again_when_it_is_whole(models, loads):
 
 
 def test_a_file_that_grows_is_left_alone_until_it_is_done(models, loads, monkeypatch):
-    """And what else has changed meanwhile is served."""
+    """Other changes are served meanwhile."""
     put(models, 1)
     put(models, 1, "other")
     library = Library(models)
@@ -137,8 +137,8 @@ def test_a_file_that_grows_is_left_alone_until_it_is_done(models, loads, monkeyp
     assert loads == [("m", "1"), ("other", "1"), ("other", "2"), ("m", "2")]
 
 
-def test_weights_beside_a_graph_are_looked_at_too(models, loads):
-    """They may come after it."""
+def test_weights_beside_a_graph_are_watched_too(models, loads):
+    """The weights may arrive after the graph."""
     put(models, 1)
     library = Library(models)
     (models / "m" / "1" / "weights.bin").write_bytes(b"x")
@@ -148,7 +148,7 @@ def test_weights_beside_a_graph_are_looked_at_too(models, loads):
 
 
 def test_a_version_that_becomes_worse_serves_on_as_it_was(models):
-    """It should never have been changed; what was loaded of it is as good as before."""
+    """A loaded version is as good as before, although its file was overwritten."""
     put(models, 1)
     library = Library(models)
     (models / "m" / "1" / "model.onnx").write_bytes(BAD)
@@ -162,8 +162,8 @@ def test_a_version_that_becomes_worse_serves_on_as_it_was(models):
     assert (size(library.find("m")), refused(library)) == (10.0, [])
 
 
-def test_a_bug_while_loading_is_that_versions_alone(models, monkeypatch, caplog):
-    """It is logged with its traceback, and the others are served."""
+def test_a_bug_while_loading_concerns_one_version_alone(models, monkeypatch, caplog):
+    """The bug is logged with its traceback, and the other versions serve."""
     put(models, 1)
     library = Library(models)
     put(models, 2)
@@ -183,8 +183,8 @@ def test_a_bug_while_loading_is_that_versions_alone(models, monkeypatch, caplog)
     assert "Traceback" in caplog.text
 
 
-def test_what_is_removed_goes(models, caplog):
-    """A version, and then its folder; the default goes with it."""
+def test_a_removed_version_is_unloaded(models, caplog):
+    """A version goes, then its model's folder, and the default with it."""
     put(models, 1)
     put(models, 2)
     put(models, 1, "other")
@@ -210,8 +210,8 @@ def test_what_is_removed_goes(models, caplog):
     )
 
 
-def test_a_repository_that_is_gone_is_told_once_and_what_is_loaded_serves_on(models, caplog):
-    """A mount that is lost comes back, more often than not."""
+def test_a_repository_that_is_gone_is_logged_once_and_loaded_models_serve_on(models, caplog):
+    """A mount that is lost usually comes back."""
     put(models, 1)
     library = Library(models)
     models.rename(models.with_name("gone"))
@@ -228,8 +228,8 @@ def test_a_repository_that_is_gone_is_told_once_and_what_is_loaded_serves_on(mod
     assert library.find("m").version == "2"
 
 
-def test_a_bug_while_looking_is_told_once_and_looking_goes_on(models, monkeypatch, caplog):
-    """With its traceback."""
+def test_a_bug_while_looking_is_logged_once_and_looking_goes_on(models, monkeypatch, caplog):
+    """The log has the traceback."""
     library = Library(models)
     monkeypatch.setattr(reloader, "look", lambda _: 1 / 0)
     for _ in range(3):
@@ -243,9 +243,9 @@ def test_a_bug_while_looking_is_told_once_and_looking_goes_on(models, monkeypatc
     assert library.find("m").version == "1"
 
 
-@pytest.mark.skipif(os.getresuid()[0] != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getresuid()[0] != 0, reason="only root can become another user")
 def test_a_model_whose_folder_cannot_be_read_serves_on(models, caplog):
-    """That is no reason to think that it has gone; it is said, and what else is new is served."""
+    """An unreadable folder does not mean that its model is gone; other changes are served."""
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
@@ -253,7 +253,7 @@ def test_a_model_whose_folder_cannot_be_read_serves_on(models, caplog):
     library = Library(models)
     before = library.current
     (models / "m").rename(models / ".m")
-    # As root, who may read everything: a folder that is a link to itself.
+    # Root may read everything, but not a folder that is a link to itself.
     (models / "m").symlink_to("m")
     put(models, 2, "other")
     library.refresh()
@@ -277,8 +277,8 @@ def test_a_model_whose_folder_cannot_be_read_serves_on(models, caplog):
 
 
 @pytest.mark.parametrize("file", ["aliases.json", "unloaded"])
-def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(models, monkeypatch, file):
-    """A disk that fails for a moment neither removes aliases nor brings a model back."""
+def test_a_file_that_cannot_be_read_is_not_taken_for_missing(models, monkeypatch, file):
+    """A disk that fails for a moment neither removes aliases nor brings back an unloaded model."""
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
@@ -303,10 +303,10 @@ def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(models, monkeypat
     assert refused(library) == [("m", None, "its folder cannot be read: Input/output error")]
 
 
-def test_a_folder_whose_name_is_no_text_is_refused_and_all_pages_answer(models):
-    """A file system takes any bytes; JSON and Prometheus do not."""
+def test_a_folder_whose_name_is_not_utf_8_is_refused_and_all_pages_answer(models):
+    """A file system accepts any bytes as a name; JSON and Prometheus do not."""
     put(models, 1)
-    os.mkdir(os.fsencode(models) + b"/caf\xe9")  # noqa: PTH102  a Path would be no bytes
+    os.mkdir(os.fsencode(models) + b"/caf\xe9")  # noqa: PTH102  a Path cannot be bytes
     client = create_app(Settings(models=models)).test_client()
 
     assert client.get("/models").json["refused"] == [
@@ -323,8 +323,8 @@ def test_a_folder_whose_name_is_no_text_is_refused_and_all_pages_answer(models):
     assert client.post("/predict", json=FRUIT).status_code == 200
 
 
-def test_only_a_folder_whose_name_is_no_text_says_so(models):
-    """Where nothing else is there, it is the reason why nothing is ready."""
+def test_a_folder_whose_name_is_not_utf_8_may_be_all_there_is(models):
+    """It is then the reason why the service is not ready."""
     os.mkdir(os.fsencode(models) + b"/\xff")  # noqa: PTH102
     client = create_app(Settings(models=models)).test_client()
 
@@ -333,8 +333,8 @@ def test_only_a_folder_whose_name_is_no_text_says_so(models):
         assert "\\\\xff" in answer.text
 
 
-def test_aliases_that_are_renamed_all_the_time_are_taken(models):
-    """Each look finds another file, and each of them is whole."""
+def test_aliases_that_are_replaced_all_the_time_are_read(models):
+    """Each look finds another file, and each of the files is whole."""
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
@@ -369,8 +369,8 @@ def test_aliases_that_are_renamed_all_the_time_are_taken(models):
     ],
 )
 @pytest.mark.parametrize("on_demand", [False, True])
-def test_what_the_machine_was_short_of_is_asked_for_again(models, monkeypatch, error, on_demand):
-    """Later and later, though no file changes; what is the file's fault is not."""
+def test_a_load_that_failed_for_a_shortage_is_tried_again(models, monkeypatch, error, on_demand):
+    """The load is tried at growing intervals, though no file changes."""
     now = [1000.0]
     monkeypatch.setattr(loader.time, "monotonic", lambda: now[0])
     put(models, 1)
@@ -396,14 +396,14 @@ def test_what_the_machine_was_short_of_is_asked_for_again(models, monkeypatch, e
         library.refresh()
         now[0] += 0.5
 
-    assert [round(then - tries[0]) for then in tries] == [0, 1, 3]
+    assert [round(tried_at - tries[0]) for tried_at in tries] == [0, 1, 3]
     assert refused(library) == []
     assert library.find("m", "1").version == "1"
     assert library.find("m").version == "2"
 
 
-def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(models, monkeypatch):
-    """Their file has not changed since; all that was missing was a descriptor."""
+def test_aliases_that_failed_for_a_lack_of_descriptors_are_read_again(models, monkeypatch):
+    """The file has not changed meanwhile; only a descriptor was missing."""
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
@@ -422,8 +422,8 @@ def test_aliases_that_could_not_be_read_for_want_of_descriptors_are_read_again(m
     assert library.find("m", alias="stable").version == "1"
 
 
-def test_what_may_be_read_again_is_served_again():
-    """A folder and a file that are closed and opened up, whose contents never change."""
+def test_a_model_that_becomes_readable_again_is_served_again():
+    """The modes of a folder and a file change, but never their contents."""
     with tempfile.TemporaryDirectory() as name:
         models = Path(name)
         models.chmod(0o755)
@@ -452,8 +452,8 @@ def test_what_may_be_read_again_is_served_again():
     assert sorted(library.current.serving) == ["m", "other"]
 
 
-def test_a_folder_that_goes_while_we_look_is_not_there(models, monkeypatch):
-    """It was listed a moment ago."""
+def test_a_folder_that_disappears_during_a_look_is_ignored(models, monkeypatch):
+    """The folder was listed a moment before."""
     put(models, 1)
     put(models, 1, "other")
     real = scan.versions
@@ -469,8 +469,8 @@ def test_a_folder_that_goes_while_we_look_is_not_there(models, monkeypatch):
     assert sorted(Library(models).current.serving) == ["other"]
 
 
-def test_one_file_is_followed_too(tmp_path):
-    """In whatever way it is served."""
+def test_a_repository_of_one_file_is_watched_too(tmp_path):
+    """The file is watched, whether it or its folder is the repository."""
     file = tmp_path / "model.onnx"
     file.write_bytes(small.three(1))
     for path in (file, tmp_path):
@@ -482,7 +482,7 @@ def test_one_file_is_followed_too(tmp_path):
 
 
 def test_an_empty_repository_is_filled_by_publishing(models):
-    """Not ready becomes ready, and the same app answers."""
+    """The service becomes ready, and the same app answers."""
     app = create_app(Settings(models=models, default_model="m", watch=0))
     client = app.test_client()
     assert client.get("/readyz").status_code == 503
@@ -495,8 +495,8 @@ def test_an_empty_repository_is_filled_by_publishing(models):
     assert client.post("/predict", json=FRUIT).get_json()["version"] == "1"
 
 
-def test_the_front_follows(models):
-    """Its routes are those of the current repository; what it has not, the app loads."""
+def test_the_front_follows_the_repository(models):
+    """The routes are those of the current repository; the app loads versions on demand."""
     put(models, 1)
     put(models, 2)
     point(models, stable="1")
@@ -529,20 +529,20 @@ def test_the_front_follows(models):
 
 
 def watchers():
-    """The threads that look for changes."""
+    """Return the threads that look for changes."""
     return [thread for thread in threading.enumerate() if thread.name == "watch"]
 
 
 @pytest.fixture
-def _nobody_watches():
-    """Apps that other tests have made are gone, and their threads with them."""
+def _no_watchers():
+    """Wait until the apps of other tests are gone, and their threads with them."""
     gc.collect()
     until(lambda: not watchers())
 
 
-@pytest.mark.usefixtures("_nobody_watches")
-def test_a_thread_looks_until_its_library_is_gone(models):
-    """There is one of it however often it is started, and none where it is to look never."""
+@pytest.mark.usefixtures("_no_watchers")
+def test_a_thread_watches_until_its_library_is_gone(models):
+    """There is at most one thread, and none if the interval is 0."""
     library = Library(models)
     library.watch(0)
     assert watchers() == []
@@ -557,9 +557,9 @@ def test_a_thread_looks_until_its_library_is_gone(models):
     until(lambda: not watchers())
 
 
-@pytest.mark.usefixtures("_nobody_watches")
+@pytest.mark.usefixtures("_no_watchers")
 def test_an_app_watches_from_its_first_request_on(models):
-    """Not before: a server may load it and fork, and a thread would stay behind."""
+    """A server may load the app and fork; a thread would not survive the fork."""
     app = create_app(Settings(models=models, watch=0.01))
     assert watchers() == []
     client = app.test_client()
@@ -572,9 +572,9 @@ def test_an_app_watches_from_its_first_request_on(models):
     until(lambda: not watchers())
 
 
-@pytest.mark.usefixtures("_nobody_watches")
-def test_a_fork_of_an_app_watches_too(models):
-    """As with a server that loads the app before it forks its workers."""
+@pytest.mark.usefixtures("_no_watchers")
+def test_an_app_watches_after_a_fork_too(models):
+    """Some servers load the app before they fork their workers."""
     app = create_app(Settings(models=models, watch=0.01))
 
     def child(ready):

@@ -1,4 +1,4 @@
-"""The repository: what is found where, which versions serve, and what is said of the rest."""
+"""The repository: its forms, the versions that serve, and the reasons of the others."""
 
 import os
 import tempfile
@@ -18,19 +18,19 @@ NO_FILE = "it is not an ONNX file, or not the whole of one"
 
 @pytest.fixture
 def models(tmp_path):
-    """An empty repository."""
+    """Return the folder of an empty repository."""
     folder = tmp_path / "models"
     folder.mkdir()
     return folder
 
 
 def served(repository):
-    """By name, the versions that serve, oldest first."""
-    return {name: [s.version for s in found] for name, found in repository.served.items()}
+    """Return the versions that serve by name, oldest first."""
+    return {name: [s.version for s in servables] for name, servables in repository.served.items()}
 
 
 def refused(repository):
-    """What does not serve, as (name, version, reason)."""
+    """Return the refusals as (name, version, reason)."""
     return [(entry.name, entry.version, entry.reason) for entry in repository.refused]
 
 
@@ -38,7 +38,7 @@ def refused(repository):
 
 
 def test_a_repository_serves_every_model(models):
-    """By the names of their folders."""
+    """The models have the names of their folders."""
     small.put(models, "one", 1, GOOD)
     small.put(models, "two", 7, GOOD)
 
@@ -58,7 +58,7 @@ def test_a_repository_serves_every_model(models):
     ],
 )
 def test_one_model_is_named_like_its_folder_or_file(tmp_path, path, name):
-    """In a name that a URL can hold; it is version 1 and the default."""
+    """The name is made fit for a URL; the model is version 1 and the default."""
     (tmp_path / "churn").mkdir()
     for file in ("churn/model.onnx", "My model (v2).onnx", "..onnx"):
         (tmp_path / file).write_bytes(GOOD)
@@ -68,8 +68,8 @@ def test_one_model_is_named_like_its_folder_or_file(tmp_path, path, name):
     assert (served(repository), repository.default) == ({name: ["1"]}, name)
 
 
-def test_the_folder_one_stands_in_has_a_name_too(tmp_path, monkeypatch):
-    """`--models .` is no model called nothing."""
+def test_the_current_folder_has_a_name_too(tmp_path, monkeypatch):
+    """`--models .` takes the name of the working directory."""
     (tmp_path / "churn").mkdir()
     (tmp_path / "churn" / "model.onnx").write_bytes(GOOD)
     monkeypatch.chdir(tmp_path / "churn")
@@ -78,7 +78,7 @@ def test_the_folder_one_stands_in_has_a_name_too(tmp_path, monkeypatch):
 
 
 def test_links_inside_are_followed(models, tmp_path):
-    """The repository may be a link, and in it may be links from one of its folders to another."""
+    """The repository may be a link, and may have links between its own folders."""
     small.put(models, "release", 1, GOOD)
     (models / "linked").symlink_to("release")
     (models / "half").mkdir()
@@ -96,7 +96,7 @@ def test_links_inside_are_followed(models, tmp_path):
 
 
 def test_an_empty_repository_waits(models):
-    """A trainer will fill it; until then it says what is missing."""
+    """A trainer will fill the repository; until then the answer says that it is empty."""
     repository = open_repository(models)
 
     assert (repository.served, repository.refused, repository.default) == ({}, [], None)
@@ -107,8 +107,8 @@ def test_an_empty_repository_waits(models):
         repository.find()
 
 
-def test_nothing_where_the_repository_should_be_stops_the_start(tmp_path):
-    """With the three things that may be there, and the two ways to say where."""
+def test_a_missing_repository_stops_the_start(tmp_path):
+    """The error names the three things that may be there, and the two ways to say where."""
     with pytest.raises(SettingsError) as raised:
         open_repository(tmp_path / "absent")
 
@@ -123,7 +123,7 @@ def test_nothing_where_the_repository_should_be_stops_the_start(tmp_path):
 
 
 def test_the_newest_version_serves(models):
-    """By number, not by spelling."""
+    """Versions are ordered by number, not as text."""
     for version in (2, 10, 9):
         small.put(models, "m", version, small.three(version))
 
@@ -135,7 +135,7 @@ def test_the_newest_version_serves(models):
 
 
 def test_an_older_good_version_serves_when_the_newest_is_refused(models):
-    """And the newest is listed with the reason, also to whom asks for it."""
+    """The newest version is listed with the reason, and a request for it is answered so."""
     small.put(models, "m", 1, GOOD)
     small.put(models, "m", 2, GOOD)
     small.put(models, "m", 3, BAD)
@@ -151,7 +151,7 @@ def test_an_older_good_version_serves_when_the_newest_is_refused(models):
 
 
 def test_a_model_without_a_usable_version_is_not_ready(models):
-    """Which is another thing than not to be there."""
+    """A model without a usable version is not ready, which differs from not found."""
     small.put(models, "m", 1, BAD)
 
     repository = open_repository(models)
@@ -164,7 +164,7 @@ def test_a_model_without_a_usable_version_is_not_ready(models):
 
 
 def test_entries_that_are_no_version_are_ignored(models):
-    """Notes, checkpoints and other spellings of a number are not ours to judge."""
+    """Notes, checkpoints and other spellings of a number are no versions."""
     small.put(models, "m", 1, GOOD)
     for name in ("latest", "01", "1.5", "-2", "+3", "٣", "checkpoints"):
         (models / "m" / name).mkdir()
@@ -177,14 +177,14 @@ def test_entries_that_are_no_version_are_ignored(models):
 
 
 def test_a_version_may_be_a_time_stamp(models):
-    """Even in nanoseconds, of which there are nineteen digits."""
+    """The number may have nineteen digits, as a time stamp in nanoseconds has."""
     small.put(models, "m", 1_732_540_000_000_000_000, GOOD)
 
     assert served(open_repository(models)) == {"m": ["1732540000000000000"]}
 
 
 def test_a_version_without_a_file_is_refused(models):
-    """A trainer that was interrupted by hand leaves such a folder."""
+    """A trainer that was interrupted may leave an empty folder."""
     (models / "m" / "1").mkdir(parents=True)
 
     assert refused(open_repository(models)) == [
@@ -193,7 +193,7 @@ def test_a_version_without_a_file_is_refused(models):
 
 
 def test_folders_that_are_no_model_are_refused_by_name(models):
-    """Each with what would have to be there; the rest serves."""
+    """Each refusal says which file was expected; the good model serves."""
     small.put(models, "good", 1, GOOD)
     small.put(models, "two words", 1, GOOD)
     (models / "hollow").mkdir()
@@ -218,8 +218,8 @@ def test_folders_that_are_no_model_are_refused_by_name(models):
     ]
 
 
-def test_what_is_being_published_is_not_looked_at(models):
-    """Nor what else begins with a dot."""
+def test_hidden_folders_are_ignored(models):
+    """A version that is being published is hidden, as is all that begins with a dot."""
     (models / ".new-abc").mkdir()
     (models / ".new-abc" / "model.onnx").write_bytes(BAD)
     small.put(models, ".git", 1, BAD)
@@ -230,7 +230,7 @@ def test_what_is_being_published_is_not_looked_at(models):
 
 
 def test_every_refusal_is_logged(models, caplog):
-    """Whoever reads the log alone learns of it too."""
+    """A reader of the log alone learns of each refusal too."""
     small.put(models, "m", 1, BAD)
     small.put(models, "n", 2, GOOD)
     (models / "hollow").mkdir()
@@ -247,7 +247,7 @@ def test_every_refusal_is_logged(models, caplog):
 
 @pytest.fixture
 def public():
-    """A folder that everybody may enter, and this process without the rights of root."""
+    """Yield a folder that all users may enter, and a function that drops the rights of root."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -267,8 +267,8 @@ def public():
                     path.chmod(0o755)
 
 
-def test_what_may_not_be_read_is_refused_and_the_rest_serves(public):
-    """A model's folder, a version's and a file, each with the reason."""
+def test_unreadable_folders_and_files_are_refused_and_the_rest_serves(public):
+    """A model's folder, a version's folder and a file are refused, each with the reason."""
     folder, drop = public
     for name in ("closed", "open", "version", "file"):
         small.put(folder, name, 1, GOOD)
@@ -289,8 +289,8 @@ def test_what_may_not_be_read_is_refused_and_the_rest_serves(public):
 
 @pytest.mark.parametrize("mode", [pytest.param(0, id="closed"), pytest.param(0o644, id="listed")])
 @pytest.mark.parametrize("place", ["models", "models/inner"])
-def test_a_repository_that_may_not_be_read_stops_the_start(public, mode, place):
-    """In one sentence, whether it is itself closed or lies in a folder that is."""
+def test_an_unreadable_repository_stops_the_start(public, mode, place):
+    """The error is one sentence, whether the repository or a folder above it is closed."""
     folder, drop = public
     small.put(folder / "models" / "inner", "m", 1, GOOD)
     (folder / "models").chmod(mode)
@@ -309,7 +309,7 @@ def test_a_repository_that_may_not_be_read_stops_the_start(public, mode, place):
 
 
 def test_a_view_serves_some_heads_under_its_own_name(models):
-    """With the inputs that they need; the file's own name serves all."""
+    """A view has the inputs that its heads need; the file's own name serves all heads."""
     small.put(models, "m", 3, small.three(models={"fruity": ["tags", "size"], "risky": ["risk"]}))
 
     repository = open_repository(models)
@@ -326,7 +326,7 @@ def test_a_view_serves_some_heads_under_its_own_name(models):
 
 
 def test_each_version_has_its_own_views(models):
-    """A view has the versions of the files that say it, whatever heads they say."""
+    """A view has the versions whose files have it, each with the heads of that file."""
     small.put(models, "m", 1, small.three(models={"v": ["risk"]}))
     small.put(models, "m", 2, small.three(models={"v": ["size"], "w": ["risk"]}))
     small.put(models, "m", 3, small.three())
@@ -339,7 +339,7 @@ def test_each_version_has_its_own_views(models):
 
 @pytest.mark.parametrize("other", [GOOD, BAD, None], ids=["good", "refused", "empty"])
 def test_a_view_that_collides_with_a_folder_is_refused(models, other):
-    """Whether what is in the folder serves or not: it would, one day."""
+    """The view is refused even if the folder does not serve, since it might later."""
     small.put(models, "m", 1, small.three(models={"taken": ["risk"]}))
     (models / "taken").mkdir()
     if other is not None:
@@ -369,7 +369,7 @@ def test_a_view_called_like_its_own_model_is_refused(models):
 
 
 def test_a_view_that_two_models_have_belongs_to_the_first(models):
-    """In the order of their names, so that it is the same at every start."""
+    """Models are ordered by name, so that the owner is the same at every start."""
     small.put(models, "b", 1, small.three(models={"v": ["size"]}))
     small.put(models, "a", 2, small.three(models={"v": ["risk"]}))
 
@@ -383,8 +383,8 @@ def test_a_view_that_two_models_have_belongs_to_the_first(models):
     ]
 
 
-def test_a_view_whose_name_is_none_is_refused(models):
-    """No URL could name it."""
+def test_a_view_without_a_valid_name_is_refused(models):
+    """No URL could name the view."""
     small.put(models, "m", 1, small.three(models={"two words": ["risk"]}))
 
     assert refused(open_repository(models)) == [
@@ -402,13 +402,13 @@ def test_a_view_whose_name_is_none_is_refused(models):
 # ── names ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_unknown_model_is_told_from_those_there_are(models):
-    """With the nearest, and the versions likewise."""
+def test_the_error_for_an_unknown_model_names_the_available_ones(models):
+    """The error also has the nearest name; for a version, the available versions."""
     small.put(models, "triceps", 1, GOOD)
     small.put(models, "shared", 4, GOOD)
     repository = open_repository(models)
 
-    for ask, said in (
+    for ask, message in (
         (
             ["tricep"],
             (
@@ -421,11 +421,11 @@ def test_an_unknown_model_is_told_from_those_there_are(models):
     ):
         with pytest.raises(NotFound) as raised:
             repository.find(*ask)
-        assert str(raised.value) == said
+        assert str(raised.value) == message
 
 
-def test_no_default_is_told_as_that(models):
-    """Where there are several models, and none is called triceps."""
+def test_the_error_without_a_default_says_how_to_choose_one(models):
+    """There is no default if there are several models, and none is called triceps."""
     small.put(models, "a", 1, GOOD)
     small.put(models, "b", 1, GOOD)
 
@@ -449,20 +449,20 @@ def test_no_default_is_told_as_that(models):
         pytest.param("b", [], "b", id="one that will come"),
     ],
 )
-def test_the_default_model_is_the_obvious_one(wanted, names, default):
-    """What is said wins; else the only one there is, else triceps."""
+def test_the_default_model_is_the_set_one_the_only_one_or_triceps(wanted, names, default):
+    """The setting wins; else the default is the only model, else triceps."""
     assert default_name(wanted, names) == default
 
 
 def test_a_view_may_be_the_default(models):
-    """It is a model as any other is."""
+    """A view is a model like any other."""
     small.put(models, "m", 1, small.three(models={"v": ["risk"]}))
 
     assert list(open_repository(models, "v").find().signature.heads) == ["risk"]
 
 
 def test_a_default_that_is_no_model_stops_the_start(models):
-    """With the nearest; a setting that is wrong is better said than answered by 404 for ever."""
+    """The error names the nearest model; otherwise each prediction would be a 404."""
     small.put(models, "triceps", 1, GOOD)
 
     with pytest.raises(SettingsError) as raised:
@@ -475,7 +475,7 @@ def test_a_default_that_is_no_model_stops_the_start(models):
 
 
 def test_a_default_that_is_refused_is_not_ready(models):
-    """It is there, and a better version of it may come."""
+    """The model exists, and a better version of it may come."""
     small.put(models, "a", 1, GOOD)
     small.put(models, "b", 1, BAD)
 
@@ -483,6 +483,6 @@ def test_a_default_that_is_refused_is_not_ready(models):
         open_repository(models, "b").find()
 
 
-def test_a_default_may_be_named_before_it_is_there(models):
-    """In an empty repository that a trainer will fill."""
+def test_a_default_may_be_set_before_it_exists(models):
+    """The repository may be empty until a trainer fills it."""
     assert open_repository(models, "triceps").default == "triceps"

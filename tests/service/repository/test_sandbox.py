@@ -1,4 +1,4 @@
-"""The sandbox: a file is tried in a process that serves nobody, once for all workers."""
+"""The sandbox: a file is tried in a process that serves no client, once for all workers."""
 
 import os
 import socket
@@ -21,20 +21,20 @@ from tests.harness.hostile_graphs import GOOD, ROOT, large, looping, node, own_f
 
 
 def _laughs(levels):
-    """A file of few bytes with 2^levels nodes, once its functions are written out."""
-    made = onnx.load_from_string(own_function(node("g0", ["a"], ["b"], domain="own")))
-    opsets = list(made.functions[0].opset_import)
+    """Return a file of few bytes that has 2^levels nodes once its functions are inlined."""
+    model = onnx.load_from_string(own_function(node("g0", ["a"], ["b"], domain="own")))
+    opsets = list(model.functions[0].opset_import)
     last = [node("Relu", ["a"], ["b"])]
     for level in range(levels, -1, -1):
-        made.functions.append(helper.make_function("own", f"g{level}", ["a"], ["b"], last, opsets))
+        model.functions.append(helper.make_function("own", f"g{level}", ["a"], ["b"], last, opsets))
         last = [
             node(f"g{level}", ["a"], ["c"], domain="own"),
             node(f"g{level}", ["c"], ["b"], domain="own"),
         ]
-    return made.SerializeToString()
+    return model.SerializeToString()
 
 
-# Tries files with the limits given: prints why each is refused, and what the worst of it took.
+# Tries files within the given limits, and prints "loaded" or the reason of the refusal for each.
 _TRY = """
 import os, sys, time
 from service.host import memory
@@ -54,7 +54,7 @@ with sandbox.kept({workers}):
 
 
 def tried(tmp_path, *contents, free=2000, workers=1, before=""):
-    """Why each of some files is refused, by a keeper in a process of its own; and the seconds."""
+    """Return why a keeper in a process of its own refuses each file, and the seconds it took."""
     paths = []
     for number, content in enumerate(contents):
         paths.append(tmp_path / f"{number}.onnx")
@@ -75,7 +75,7 @@ def tried(tmp_path, *contents, free=2000, workers=1, before=""):
 
 
 def test_a_good_file_passes_its_trial(tmp_path):
-    """And one that is refused is refused in its own words, as without a trial."""
+    """A refused file is refused with the same message as without a trial."""
     assert tried(tmp_path, GOOD, b"no model", small.plant())[0] == [
         "loaded",
         "it is not an ONNX file, or not the whole of one",
@@ -84,7 +84,7 @@ def test_a_good_file_passes_its_trial(tmp_path):
 
 
 def test_a_file_that_never_ends_is_refused(tmp_path):
-    """Whether it computes for ever, or is written out for ever; and the next one is tried."""
+    """A file that computes or expands for ever is refused, and the next one is tried."""
     # On a busy machine, a second of work may take many.
     patient = "file_trial.WALL_SECONDS = 60"
     reasons, seconds = tried(tmp_path, looping(2**62), _laughs(60), GOOD, before=patient)
@@ -95,7 +95,7 @@ def test_a_file_that_never_ends_is_refused(tmp_path):
 
 
 def test_a_file_that_waits_is_refused(tmp_path):
-    """It may be on a disk that does not answer: that is no work, and no reason to wait for ever."""
+    """The file may be on a disk that does not answer; then its trial has a time limit as well."""
     before = """
         load = model.Model.load
         waits = lambda path: time.sleep(60) if path.name == "0.onnx" else load(path)
@@ -110,7 +110,7 @@ def test_a_file_that_waits_is_refused(tmp_path):
 
 @pytest.mark.parametrize("how", ["SIGSEGV", "SIGABRT"])
 def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
-    """It ends another than the one that serves."""
+    """The file ends the process of its trial, and no other."""
     before = f"""
         import signal
         load = model.Model.load
@@ -127,8 +127,8 @@ def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
     ]
 
 
-def test_a_bug_in_a_trial_is_told(tmp_path):
-    """In the words of Python, as without a trial."""
+def test_a_bug_in_a_trial_is_the_reason_of_the_refusal(tmp_path):
+    """The reason has Python's message, as without a trial."""
     before = """
         def fails(path):
             raise ZeroDivisionError("by nought")
@@ -140,9 +140,9 @@ def test_a_bug_in_a_trial_is_told(tmp_path):
     ]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is free")
 def test_a_file_that_takes_more_than_is_free_is_refused(tmp_path):
-    """By its weights, or only by what it does; and the next one is tried."""
+    """The weights or the computation may take the memory; the next file is tried."""
     reasons, _ = tried(tmp_path, large(100), spread(400), spread(100_000), GOOD, free=200)
 
     assert reasons == [
@@ -150,9 +150,9 @@ def test_a_file_that_takes_more_than_is_free_is_refused(tmp_path):
     ] * 3 + ["loaded"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is free")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is free")
 def test_every_worker_has_to_have_room(tmp_path):
-    """What one of them may load, four may not: they would be killed when all have."""
+    """A model that fits one worker may not fit several, which would be killed once all have it."""
     alone, _ = tried(tmp_path, large(50), free=450)
     [reason], _ = tried(tmp_path, large(50), free=450, workers=8)
 
@@ -161,8 +161,8 @@ def test_every_worker_has_to_have_room(tmp_path):
     assert "MB in each of 8 processes: expected at most the 405 MB of memory" in reason
 
 
-def test_a_file_is_tried_once_for_all(tmp_path):
-    """Each worker asks; until it has changed, what is known of it is the answer."""
+def test_a_file_is_tried_once_for_all_workers(tmp_path):
+    """Each worker asks, and gets the remembered verdict until the file changes."""
     before = """
         load = model.Model.load
         def counts(path):
@@ -186,20 +186,20 @@ def test_a_file_is_tried_once_for_all(tmp_path):
 
 
 def test_without_its_keeper_no_file_is_loaded(tmp_path):
-    """What has not been tried might end whoever loads it."""
+    """A file that has not been tried might end the process that loads it."""
     before = """
         sandbox.VERDICT_SECONDS = 1
         sandbox._become_keeper = lambda *_: os._exit(1)
     """
-    said, _ = tried(tmp_path, GOOD, before=before)
+    reasons, _ = tried(tmp_path, GOOD, before=before)
 
-    assert said == [
+    assert reasons == [
         "it cannot be tried, now: the process that tries models does not answer",
     ]
 
 
 def test_a_keeper_that_is_killed_is_replaced(tmp_path):
-    """Whoever is waiting for it then is answered by the next one."""
+    """A worker that waits for the killed keeper is answered by the next one."""
     before = """
         become, path = sandbox._become_keeper, sys.argv[2]
         def once(*given):
@@ -215,8 +215,8 @@ def test_a_keeper_that_is_killed_is_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("error", ["OSError(24, 'Too many open files')", "OSError(12, 'memory')"])
-def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
-    """It is not remembered of it, and the next trial may go well."""
+def test_a_shortage_of_the_machine_is_no_fault_of_the_file(tmp_path, error):
+    """The failure is not remembered, and the next trial may succeed."""
     before = f"""
         load, path = model.Model.load, sys.argv[2]
         def short(source):
@@ -234,8 +234,8 @@ def test_what_the_machine_is_short_of_is_no_fault_of_the_file(tmp_path, error):
     assert loaded == "loaded"
 
 
-def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
-    """Who loads takes more than it will keep: another that finds too little waits until it has."""
+def test_memory_that_a_load_takes_meanwhile_is_waited_for(monkeypatch):
+    """A load takes more memory than it keeps, so another one waits until it has ended."""
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 2)
     monkeypatch.setattr(memory, "available", lambda: 1000)
@@ -253,8 +253,8 @@ def test_room_that_is_taken_meanwhile_is_waited_for(monkeypatch):
         assert time.monotonic() - started > 0.05
 
 
-def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
-    """Two workers are about to load one model; a second one finds less by that."""
+def test_memory_that_is_promised_to_workers_is_reserved(monkeypatch):
+    """Two workers are about to load one model, so a second model finds less memory."""
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 2)
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
@@ -273,8 +273,8 @@ def test_room_that_others_have_been_promised_is_theirs(monkeypatch):
     assert second is None
 
 
-def test_what_was_loaded_once_needs_room_again(monkeypatch):
-    """A version that went and is asked for again is not tried again, and may find none."""
+def test_a_version_that_is_loaded_again_needs_memory_again(monkeypatch):
+    """The version is not tried again, but it is refused if there is too little memory by now."""
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     free = [1000 << 20]
@@ -289,8 +289,8 @@ def test_what_was_loaded_once_needs_room_again(monkeypatch):
             keeper._judge("a", "s")
 
 
-def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
-    """It is not waited for longer than any load takes."""
+def test_a_file_without_memory_is_refused_though_another_load_never_ends(monkeypatch):
+    """The wait is no longer than any load may take."""
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
@@ -305,20 +305,20 @@ def test_what_has_no_room_while_another_loads_for_ever_is_refused(monkeypatch):
             keeper._judge("a", "s")
 
 
-def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
-    """Such as where no more processes are allowed."""
+def test_a_file_that_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
+    """A trial may fail because no more processes are allowed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     keeper = sandbox._Keeper(theirs, 1)
     judged = iter([OSError(11, "Resource temporarily unavailable"), (None, 7)])
 
     def judge(path, stamp):
-        if isinstance(said := next(judged), OSError):
-            raise said
-        return said
+        if isinstance(verdict := next(judged), OSError):
+            raise verdict
+        return verdict
 
     monkeypatch.setattr(keeper, "_judge", judge)
-    asked = SimpleNamespace(asking=ours, look_after=lambda: None)
-    monkeypatch.setattr(sandbox, "_keepers", [asked])
+    keeper_handle = SimpleNamespace(asking=ours, look_after=lambda: None)
+    monkeypatch.setattr(sandbox, "_keepers", [keeper_handle])
     thread = threading.Thread(target=keeper.run)
     with theirs:
         thread.start()
@@ -335,14 +335,14 @@ def test_what_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
         caller.close()
 
 
-def test_who_asks_from_outside_a_service_is_not_kept_waiting():
-    """Commands load one file, for themselves: there is no keeper, nor a trial."""
+def test_outside_a_service_there_is_no_trial():
+    """A command loads one file for itself, without a keeper or a trial."""
     with sandbox.passed("absent", "s"):
         assert sandbox._keepers == []
 
 
-def test_what_is_remembered_is_bounded(monkeypatch):
-    """A repository that is published into for years does not fill the keeper."""
+def test_the_number_of_remembered_verdicts_is_bounded(monkeypatch):
+    """A repository that grows for years does not fill the keeper's memory."""
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: None)
