@@ -1,4 +1,4 @@
-"""What is logged: one line each, which nobody else can write, and nothing of a request's body."""
+"""Log records: each one line that no client can forge, without anything of a request's body."""
 
 import io
 import json
@@ -28,7 +28,7 @@ PATIENCE = 20
 
 @pytest.fixture
 def say():
-    """Log something by a formatter; what is written."""
+    """Return a function that logs a message by a formatter and returns the text."""
 
     def log(
         formatter, message, *arguments, name="service.server.front", error=None, request_id=None
@@ -36,7 +36,7 @@ def say():
         info = None if error is None else (type(error), error, error.__traceback__)
         record = logging.LogRecord(name, logging.WARNING, "", 0, message, arguments, info)
         if request_id is not None:
-            # As `extra` does.
+            # `extra` sets it in the same way.
             record.request_id = request_id
         stream = io.StringIO()
         handler = logging.StreamHandler(stream)
@@ -48,7 +48,7 @@ def say():
 
 
 def raised(error, cause=None):
-    """An error that was raised, perhaps because of another."""
+    """Return an error that was raised, perhaps because of another."""
     try:
         if cause is None:
             raise error
@@ -58,17 +58,17 @@ def raised(error, cause=None):
 
 
 def test_a_record_is_an_object_on_one_line(say):
-    """With its time as RFC 3339 has it."""
+    """The time is in the form of RFC 3339."""
     before = time.time()
     line = say(logs.Lines(), "serving %s, version %s", "a", 1, name="service.repository.reloader")
-    said = json.loads(line)
-    moment = said.pop("time")
+    record = json.loads(line)
+    moment = record.pop("time")
 
     assert line.endswith("}\n")
     assert line.count("\n") == 1
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment)
     assert abs(np.datetime64(moment[:-1]).astype("datetime64[ms]").astype(int) / 1e3 - before) < 5
-    assert said == {
+    assert record == {
         "level": "warning",
         "process": os.getpid(),
         "logger": "service.repository.reloader",
@@ -76,24 +76,24 @@ def test_a_record_is_an_object_on_one_line(say):
     }
 
 
-def test_a_request_has_its_name_in_what_is_said_of_it(say):
-    """As whoever logs has it, or as is known of what is being answered."""
+def test_a_record_has_its_request_id(say):
+    """The ID is that of the record, or else that of the request that is being answered."""
     request_ids.current.set("known")
     try:
         known = say(logs.Lines(), "x")
-        told = say(logs.Lines(), "x", request_id="told")
+        own = say(logs.Lines(), "x", request_id="own")
         text = say(logs.Text(), "x")
     finally:
         request_ids.current.set("")
 
     assert json.loads(known)["request_id"] == "known"
-    assert json.loads(told)["request_id"] == "told"
+    assert json.loads(own)["request_id"] == "own"
     assert text.endswith(" service.server.front: x (request known)\n")
 
 
 @given(st.text())
 def test_no_text_is_more_than_one_line(text):
-    """Whatever is in it; and in JSON, it is all there."""
+    """A record is one line, whatever its text; in JSON, the text is complete."""
     record = logging.LogRecord(text or "x", logging.INFO, "", 0, "%s", (text,), None)
     line, shown = logs.Lines().format(record), logs.Text().format(record)
 
@@ -109,20 +109,20 @@ def test_no_text_is_more_than_one_line(text):
     [
         pytest.param('a\n{"level": "info"}', 'a\\n{"level": "info"}', id="a line"),
         pytest.param("a\r\nINFO 1 x: b", "a\\r\\nINFO 1 x: b", id="a line of another system"),
-        pytest.param("a\x1b[2Jb", "a\\x1b[2Jb", id="what clears a screen"),
+        pytest.param("a\x1b[2Jb", "a\\x1b[2Jb", id="a sequence that clears the screen"),
         pytest.param("a\u2028b", "a\\u2028b", id="a line in other alphabets"),
-        pytest.param("a\u202eb", "a\\u202eb", id="what turns the direction"),
-        pytest.param("a\x85b\x9bc", "a\\x85b\\x9bc", id="what is control beyond ASCII"),
-        pytest.param("é\tb", "é\tb", id="what harms nobody"),
+        pytest.param("a\u202eb", "a\\u202eb", id="a character that turns the direction"),
+        pytest.param("a\x85b\x9bc", "a\\x85b\\x9bc", id="control characters beyond ASCII"),
+        pytest.param("é\tb", "é\tb", id="harmless text"),
     ],
 )
-def test_a_terminal_is_driven_by_nobody(say, forged, shown):
-    """What would is shown as what it is."""
+def test_no_text_drives_the_terminal(say, forged, shown):
+    """Control characters are shown in escaped form."""
     assert say(logs.Text(), "%s", forged).endswith(f" service.server.front: {shown}\n")
 
 
-def test_an_exception_is_one_text_with_what_led_to_it(say):
-    """Oldest first, each with where it was raised."""
+def test_an_exception_is_one_text_with_its_causes(say):
+    """The oldest cause comes first, each with the place where it was raised."""
     error = raised(TricepsError("second"), raised(OSError(2, "No such file")))
     line = say(logs.Lines(), "failed", name="service.repository.reloader", error=error)
     exception = json.loads(line)["exception"]
@@ -135,8 +135,8 @@ def test_an_exception_is_one_text_with_what_led_to_it(say):
     assert exception.count(", in raised\n") == 2
 
 
-def test_an_exception_that_leads_to_itself_ends(say):
-    """It happens, and the log is no place to hang in."""
+def test_a_cycle_of_exceptions_ends(say):
+    """Such cycles happen, and the log must not hang in them."""
     first, second = raised(ValueError("1")), raised(KeyError("2"))
     first.__context__, second.__context__ = second, first
     exception = json.loads(say(logs.Lines(), "failed", error=first))["exception"]
@@ -144,8 +144,8 @@ def test_an_exception_that_leads_to_itself_ends(say):
     assert exception.count("\nand then:\n") == 1
 
 
-def test_an_exception_that_is_none_is_none():
-    """As whoever logs one outside of any has it."""
+def test_a_record_without_an_exception_has_none():
+    """`logging.exception` outside of any exception gives an empty one."""
     record = logging.LogRecord("x", logging.ERROR, "", 0, "y", (), (None, None, None))
 
     assert "exception" not in json.loads(logs.Lines().format(record))
@@ -153,54 +153,54 @@ def test_an_exception_that_is_none_is_none():
 
 
 @pytest.mark.parametrize("formatter", [logs.Lines(), logs.Text()])
-def test_what_an_exception_quotes_is_not_told(say, formatter):
-    """It may be of a body; but where it was raised is, and all of what concerns files."""
+def test_the_message_of_an_exception_is_left_out(say, formatter):
+    """The message may quote a body. The place is kept, and so are messages about files."""
     error = raised(ValueError("could not read 'payload'"), raised(KeyError("payload")))
 
-    told = say(formatter, "failed", error=error)
+    text = say(formatter, "failed", error=error)
     of_files = say(formatter, "failed", error=error, name="service.repository.loader")
 
-    assert "payload" not in told
-    assert "ValueError" in told
-    assert ", in raised" in told
+    assert "payload" not in text
+    assert "ValueError" in text
+    assert ", in raised" in text
     assert "could not read 'payload'" in of_files
 
 
 @pytest.mark.parametrize("formatter", [logs.Lines(), logs.Text()])
-def test_of_the_event_loops_objects_nothing_is_told(say, formatter):
-    """It shows a task with what was raised in it."""
+def test_the_objects_of_the_event_loop_are_left_out(say, formatter):
+    """A task is shown by asyncio together with the exception that it raised."""
     message = "Task exception was never retrieved\nfuture: <Task exception=KeyError('payload')>"
-    told = say(formatter, message, name="asyncio", error=raised(KeyError("payload")))
+    text = say(formatter, message, name="asyncio", error=raised(KeyError("payload")))
 
-    assert "Task exception was never retrieved" in told
-    assert "KeyError" in told
-    assert "payload" not in told
+    assert "Task exception was never retrieved" in text
+    assert "KeyError" in text
+    assert "payload" not in text
 
 
 @pytest.mark.parametrize("formatter", [logs.Lines(), logs.Text()])
 @pytest.mark.parametrize("text", [TOKEN, f"x={TOKEN}&y", f"authorization: Bearer {TOKEN}"])
-def test_a_token_is_hidden_wherever_it_comes_from(say, formatter, text):
-    """In a message, or in an exception."""
-    told = say(formatter, "got %s", text)
-    told += say(
+def test_a_token_is_hidden_wherever_it_is(say, formatter, text):
+    """A token is hidden in a message and in an exception."""
+    lines = say(formatter, "got %s", text)
+    lines += say(
         formatter, "failed", name="service.repository.reloader", error=raised(ValueError(text))
     )
 
-    assert TOKEN not in told
-    assert TOKEN[8:] not in told
-    assert told.count("(a token)") == 2
+    assert TOKEN not in lines
+    assert TOKEN[8:] not in lines
+    assert lines.count("(a token)") == 2
 
 
-def test_of_a_header_no_scheme_or_form_of_token_is_told(say):
-    """Whatever somebody took for a token of ours."""
+def test_credentials_of_any_scheme_are_hidden(say):
+    """The credentials need not be a token of this service."""
     assert "czpz" not in say(logs.Lines(), "%r", {b"authorization": b"Basic czpz"})
     assert "x.y-z" not in say(logs.Lines(), "bearer  x.y-z=")
 
 
-def test_a_terminal_gets_lines_and_all_else_json(monkeypatch):
-    """Warnings of Python are logged, too."""
+def test_a_terminal_gets_text_and_all_else_json(monkeypatch):
+    """Python's warnings are logged too."""
     root = logging.getLogger()
-    # A command that another test has run in this process has turned it on.
+    # A command that another test ran in this process may have turned it on.
     logging.captureWarnings(capture=False)
     for is_terminal, kind in ((True, logs.Text), (False, logs.Lines)):
         stream = io.StringIO()
@@ -230,7 +230,7 @@ from service.wire.native.answers import Writer
 right = Writer.write
 
 def write(*arguments):
-    # Its model has to be loaded first, and that writes answers too.
+    # Loading a model writes answers too, so the bug waits until then.
     if Path("armed").exists():
         raise ValueError(repr(arguments))
     return right(*arguments)
@@ -247,8 +247,8 @@ main.main()
 """
 
 
-def test_bugs_under_requests_tell_nothing_of_them(tmp_path):
-    """A real service with two bugs, which quote all they have: each is one line, and says where."""
+def test_bugs_log_nothing_of_their_requests(tmp_path):
+    """Two bugs quote all that they have; each is one line in the log that says where it was."""
     small.put(tmp_path / "models", "three", 1, small.three())
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
     body = json.dumps({"instances": [{"fruit": [123456, 2]}], "heads": ["size"]}).encode()
@@ -256,13 +256,13 @@ def test_bugs_under_requests_tell_nothing_of_them(tmp_path):
     with Server("--workers", "1", folder=tmp_path, program=_BUGGY) as server:
         server.until_alive()
         (tmp_path / "armed").touch()
-        asked = [("POST", "/predict", body), ("GET", "/models", None)]
-        statuses = [server.ask(*request, headers)[0] for request in asked]
+        requests = [("POST", "/predict", body), ("GET", "/models", None)]
+        statuses = [server.ask(*request, headers)[0] for request in requests]
         _, _, _, err = server.end()
-    failed = [said for said in map(json.loads, err.splitlines()) if said["level"] == "error"]
+    failed = [record for record in map(json.loads, err.splitlines()) if record["level"] == "error"]
 
     assert statuses == [500, 500]
-    assert [said["exception"].splitlines()[-1] for said in failed] == ["ValueError", "KeyError"]
+    assert [record["exception"].splitlines()[-1] for record in failed] == ["ValueError", "KeyError"]
     assert all("in write" in s["exception"] or "in summary" in s["exception"] for s in failed)
     assert "123456" not in err
     assert TOKEN not in err

@@ -1,4 +1,4 @@
-"""/metrics: every request counted once, by whichever worker, and told by any of them."""
+"""/metrics: each request is counted once, by any worker, and each worker reports all counts."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ from tests.harness.exposition import samples
 from tests.harness.served import BODY, JSON, RIGHT, Served, post
 from tests.harness.serving import FLASK, ROOT, Server, free_port
 
-# What the scores of `tags` are the sigmoids of: two rows of RIGHT, and one of defaults.
+# The scores of `tags` are the sigmoids of these: two rows of RIGHT, and one of defaults.
 TAGGED = [0, 1.5, 0, 1.5, 0.5, 1]
 PREDICT = "/models/three/predict"
 
 
-def requests(found):
-    """How many requests by dialect, model, status and version, where there were any."""
-    return {key[1:]: n for key, n in found.items() if key[0] == "triceps_requests_total" and n}
+def requests(numbers):
+    """Return the number of requests by dialect, model, status and version, without zeros."""
+    return {key[1:]: n for key, n in numbers.items() if key[0] == "triceps_requests_total" and n}
 
 
 def ask(port, body=None, path=PREDICT):
-    """The text of an answer."""
+    """Return the text of an answer."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, JSON)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.read().decode()
@@ -64,7 +64,7 @@ def ask(port, body=None, path=PREDICT):
 
 @pytest.fixture
 def models(tmp_path):
-    """A repository of one model with a view, and of a file that is none."""
+    """Return a repository of two models, one with a view, and of a broken file."""
     small.put(tmp_path / "models", "three", 1, small.three(models={"risky": ["risk"]}))
     small.put(tmp_path / "models", "broken", 4, b"no model")
     small.put(tmp_path / "models", "brittle", 1, small.brittle())
@@ -73,28 +73,28 @@ def models(tmp_path):
 
 @pytest.fixture
 def client(models):
-    """The Flask app, by itself."""
+    """Return a client of the Flask app by itself."""
     return create_app(Settings(models=models, max_body=2000)).test_client()
 
 
 @pytest.fixture
 def served(models):
-    """The front, in a thread."""
+    """Yield the front, in a thread."""
     served = Served(models, max_body=2000)
     yield served
     served.stop()
 
 
-def tell(served):
-    """What /metrics of a front says."""
+def read(served):
+    """Return the samples of a front's /metrics."""
     return samples(served.ask("GET", "/metrics")[2].decode())
 
 
-# What is told.
+# The text.
 
 
-def test_the_text_is_exactly_this(client):
-    """All series of a model are there from the start, and one request changes those it should."""
+def test_one_request_changes_exactly_these_samples(client):
+    """All series of a model exist from the start, and one request changes only its own."""
     before = samples(client.get("/metrics").text)
     client.post(PREDICT, json={"instances": [RIGHT, RIGHT, {**RIGHT, "fruit": {}}]})
     answer = client.get("/metrics")
@@ -107,46 +107,46 @@ def test_the_text_is_exactly_this(client):
         for key, value in after.items()
         if value != before.get(key) and not key[0].startswith(process)
     }
-    who = ("three", "1")
+    labels = ("three", "1")
     assert changed == {
         ("triceps_requests_total", "other", "", "200", ""): 1,
         ("triceps_requests_total", "native", "three", "200", "1"): 1,
-        ("triceps_rows_total", *who): 3,
-        **{("triceps_batch_rows_bucket", f"{le}.0", *who): 1 for le in (4, 8, 16, 32, 64, 128)},
-        **{("triceps_batch_rows_bucket", le, *who): 1 for le in ("256.0", "512.0", "+Inf")},
-        ("triceps_batch_rows_count", *who): 1,
-        ("triceps_batch_rows_sum", *who): 3,
-        ("triceps_head_labels_total", "risk", "high", *who): 3,
-        ("triceps_head_labels_total", "digits", "two", *who): 3,
-        ("triceps_head_labels_total", "tags", "heavy", *who): 1,
-        ("triceps_head_labels_total", "tags", "long", *who): 3,
-        ("triceps_head_score_count", "risk", *who): 3,
-        ("triceps_head_score_sum", "risk", *who): pytest.approx(3 / (1 + np.exp(-7))),
-        ("triceps_head_score_count", "size", *who): 3,
-        ("triceps_head_score_sum", "size", *who): 3.5 * 3,
-        ("triceps_head_score_count", "digits", *who): 3,
-        ("triceps_head_score_sum", "digits", *who): 9,
-        ("triceps_head_score_count", "tags", *who): 3,
-        ("triceps_head_score_sum", "tags", *who): pytest.approx(
+        ("triceps_rows_total", *labels): 3,
+        **{("triceps_batch_rows_bucket", f"{le}.0", *labels): 1 for le in (4, 8, 16, 32, 64, 128)},
+        **{("triceps_batch_rows_bucket", le, *labels): 1 for le in ("256.0", "512.0", "+Inf")},
+        ("triceps_batch_rows_count", *labels): 1,
+        ("triceps_batch_rows_sum", *labels): 3,
+        ("triceps_head_labels_total", "risk", "high", *labels): 3,
+        ("triceps_head_labels_total", "digits", "two", *labels): 3,
+        ("triceps_head_labels_total", "tags", "heavy", *labels): 1,
+        ("triceps_head_labels_total", "tags", "long", *labels): 3,
+        ("triceps_head_score_count", "risk", *labels): 3,
+        ("triceps_head_score_sum", "risk", *labels): pytest.approx(3 / (1 + np.exp(-7))),
+        ("triceps_head_score_count", "size", *labels): 3,
+        ("triceps_head_score_sum", "size", *labels): 3.5 * 3,
+        ("triceps_head_score_count", "digits", *labels): 3,
+        ("triceps_head_score_sum", "digits", *labels): 9,
+        ("triceps_head_score_count", "tags", *labels): 3,
+        ("triceps_head_score_sum", "tags", *labels): pytest.approx(
             sum(1 / (1 + np.exp(-x)) for x in TAGGED) / 2
         ),
-        ("triceps_imputed_total", "insurance.smoker", *who): 3,
-        ("triceps_imputed_total", "fruit.weight", *who): 1,
-        ("triceps_imputed_total", "fruit.length", *who): 1,
+        ("triceps_imputed_total", "insurance.smoker", *labels): 3,
+        ("triceps_imputed_total", "fruit.weight", *labels): 1,
+        ("triceps_imputed_total", "fruit.length", *labels): 1,
     }
     for stage in timing.STAGES:
         assert after["triceps_stage_seconds_count", "three", stage, "1"] == 1
         assert after["triceps_stage_seconds_bucket", "+Inf", "three", stage, "1"] == 1
 
 
-def test_what_is_loaded_and_running_is_told(client, models):
-    """Versions that answer, such as do not, and what all of it runs on."""
-    found = samples(client.get("/metrics").text)
+def test_loaded_models_and_versions_of_software_are_reported(client, models):
+    """The page has the loaded versions, the refused ones, and the software that runs them."""
+    numbers = samples(client.get("/metrics").text)
 
-    loaded = {key[1:]: n for key, n in found.items() if key[0] == "triceps_model_loaded"}
+    loaded = {key[1:]: n for key, n in numbers.items() if key[0] == "triceps_model_loaded"}
     assert loaded == dict.fromkeys((("three", "1"), ("risky", "1"), ("brittle", "1")), 1)
-    assert found["triceps_model_refused", "broken", "4"] == 1
-    build = next(key for key in found if key[0] == "triceps_build_info")
+    assert numbers["triceps_model_refused", "broken", "4"] == 1
+    build = next(key for key in numbers if key[0] == "triceps_build_info")
     assert build[1:] == (
         metadata.version("onnxruntime"),
         sys.version.split()[0],
@@ -154,10 +154,10 @@ def test_what_is_loaded_and_running_is_told(client, models):
     )
 
 
-def test_what_is_loaded_is_asked_for_each_time(models, tmp_path):
-    """Models come and go, and what was counted of a version that was removed goes with it.
+def test_loaded_models_are_looked_up_each_time(models, tmp_path):
+    """Models come and go, and the counts of a removed version go with it.
 
-    Whoever removes versions as they are superseded would have a page of all that ever were.
+    Otherwise, where old versions are removed, the page would grow with every version ever loaded.
     """
     small.put(tmp_path / "later", "three", 2, small.three())
     counted = Metrics()
@@ -166,16 +166,16 @@ def test_what_is_loaded_is_asked_for_each_time(models, tmp_path):
 
     texts = [expose(counted, repository, "")[0].decode() for repository in (first, second)]
 
-    found = [samples(text) for text in texts]
-    assert [("triceps_model_loaded", "three", "1") in each for each in found] == [True, False]
-    assert found[1]["triceps_model_loaded", "three", "2"] == 1
-    assert requests(found[0]) == {("native", "three", "400", "1"): 1}
-    assert requests(found[1]) == {}
-    assert not [key for key in found[1] if key[1:3] == ("three", "1")]
+    pages = [samples(text) for text in texts]
+    assert [("triceps_model_loaded", "three", "1") in each for each in pages] == [True, False]
+    assert pages[1]["triceps_model_loaded", "three", "2"] == 1
+    assert requests(pages[0]) == {("native", "three", "400", "1"): 1}
+    assert requests(pages[1]) == {}
+    assert not [key for key in pages[1] if key[1:3] == ("three", "1")]
 
 
-def test_what_counts_for_a_version_goes_once_nobody_has_it(models, tmp_path):
-    """Its counts stay; whoever still has a request to count has the version, too."""
+def test_the_meter_of_a_version_goes_with_its_last_user(models, tmp_path):
+    """Its counts stay, and a request that is still to be counted keeps the meter."""
     small.put(tmp_path / "later", "three", 2, small.three())
     counted = Metrics()
     first = open_repository(models)
@@ -186,17 +186,17 @@ def test_what_counts_for_a_version_goes_once_nobody_has_it(models, tmp_path):
     counted.meter(later)
     assert counted.meter(servable) is meter
 
-    there = weakref.ref(meter)
+    reference = weakref.ref(meter)
     del first, servable, meter
     gc.collect()
     counted.meter(later, "oip")
 
-    assert there() is None
+    assert reference() is None
     assert counted.totals()["requests", "three", "1", "native", "200"][0] == 1
 
 
-def test_openmetrics_is_told_to_who_asks_for_it(client):
-    """Prometheus itself does."""
+def test_openmetrics_is_sent_on_request(client):
+    """Prometheus itself asks for it."""
     client.post(PREDICT, data=BODY, headers=JSON)
     accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
     answer = client.get("/metrics", headers=accept)
@@ -206,7 +206,7 @@ def test_openmetrics_is_told_to_who_asks_for_it(client):
     assert {"triceps_requests", "triceps_stage_seconds", "triceps_head_score"} <= names
 
 
-# Each request once.
+# One count for each request.
 
 WRONG = [
     pytest.param(post(b"{"), ("native", "three", "400", "1"), id="a wrong body"),
@@ -240,8 +240,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("request_", "counted"), WRONG)
-def test_each_request_is_counted_once_by_what_it_got(served, client, request_, counted):
-    """By model where there is one; the front and the Flask app alone count alike."""
+def test_each_request_is_counted_once_by_its_answer(served, client, request_, counted):
+    """The front and the Flask app alone count alike, by model if there is one."""
     request_ = request_.replace(b" /predict ", PREDICT.encode().join((b" ", b" ")))
     method, path = request_.split(b" ")[:2]
     headers = dict(re.findall(rb"(Content-\w+): ([^\r]+)", request_))
@@ -254,7 +254,7 @@ def test_each_request_is_counted_once_by_what_it_got(served, client, request_, c
     )
     counted = counted or ("native", "three", "200", "1")
 
-    assert requests(tell(served)) == {counted: 1}
+    assert requests(read(served)) == {counted: 1}
     assert requests(samples(client.get("/metrics").text)) == {counted: 1}
 
 
@@ -270,25 +270,25 @@ def test_each_request_is_counted_once_by_what_it_got(served, client, request_, c
         ),
     ],
 )
-def test_what_never_became_a_request_is_counted_too(served, request_, status):
-    """It was answered, by the front alone."""
+def test_a_malformed_request_is_counted_too(served, request_, status):
+    """The front alone answers it, with an error."""
     served.raw(request_[:40], request_[40:], pause=0.02)
 
-    found = requests(tell(served))
-    assert found.pop(("other", "", status, "")) == 1
-    assert found in ({}, {("native", "three", "200", "1"): 1})
+    counts = requests(read(served))
+    assert counts.pop(("other", "", status, "")) == 1
+    assert counts in ({}, {("native", "three", "200", "1"): 1})
 
 
 def test_a_bug_is_counted_as_500(served, monkeypatch):
-    """With the model that was asked."""
+    """The count has the model that was asked."""
     monkeypatch.setattr("service.wire.native.answers.labels_of", None)
     served.ask("POST", PREDICT, BODY, JSON)
 
-    assert requests(tell(served)) == {("native", "three", "500", "1"): 1}
+    assert requests(read(served)) == {("native", "three", "500", "1"): 1}
 
 
-def test_many_at_once_are_all_counted(served):
-    """From many connections, through both ways in: the histograms' counts are the requests'."""
+def test_simultaneous_requests_are_all_counted(served):
+    """The histograms count as many as the requests, over many connections and both ways in."""
 
     def client(number):
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port)) as c:
@@ -302,23 +302,25 @@ def test_many_at_once_are_all_counted(served):
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        tell(served)
-    found = tell(served)
+        read(served)
+    numbers = read(served)
 
-    who = ("three", "1")
-    assert requests(found)["native", "three", "200", "1"] == 540
-    assert found["triceps_rows_total", *who] == found["triceps_batch_rows_sum", *who] == 1080
-    assert found["triceps_head_labels_total", "digits", "two", *who] == 1080
+    labels = ("three", "1")
+    assert requests(numbers)["native", "three", "200", "1"] == 540
+    assert (
+        numbers["triceps_rows_total", *labels] == numbers["triceps_batch_rows_sum", *labels] == 1080
+    )
+    assert numbers["triceps_head_labels_total", "digits", "two", *labels] == 1080
     for stage in timing.STAGES:
-        assert found["triceps_stage_seconds_count", "three", stage, "1"] == 540
-        buckets = [n for k, n in found.items() if k[0].endswith("s_bucket") and stage in k[2:4]]
+        assert numbers["triceps_stage_seconds_count", "three", stage, "1"] == 540
+        buckets = [n for k, n in numbers.items() if k[0].endswith("s_bucket") and stage in k[2:4]]
         assert buckets
-    assert 1 <= found["triceps_batch_rows_count", *who] <= 540
-    assert found["triceps_imputed_total", "insurance.smoker", *who] == 1080
+    assert 1 <= numbers["triceps_batch_rows_count", *labels] <= 540
+    assert numbers["triceps_imputed_total", "insurance.smoker", *labels] == 1080
 
 
-def test_who_hung_up_is_counted_as_499(served, monkeypatch):
-    """Once for each request that was complete, whether it was being waited for or not yet."""
+def test_a_closed_connection_is_counted_as_499(served, monkeypatch):
+    """Each complete request of the connection is counted once."""
     predict = Model.predict
 
     def slow(self: Model, arrays: Any, heads: Any) -> Any:
@@ -336,43 +338,43 @@ def test_who_hung_up_is_counted_as_499(served, monkeypatch):
         assert first.recv(1000).startswith(b"HTTP/1.1 200 OK")
     time.sleep(0.3)
 
-    found = requests(tell(served))
-    # One of them may have been run before it was seen that nobody was there any more.
-    assert found["native", "three", "200", "1"] + found["native", "three", "499", "1"] == 4
-    assert found["native", "three", "499", "1"] >= 2
+    counts = requests(read(served))
+    # One of them may run before the service sees that the connection is closed.
+    assert counts["native", "three", "200", "1"] + counts["native", "three", "499", "1"] == 4
+    assert counts["native", "three", "499", "1"] >= 2
 
 
-def test_open_connections_are_told(served):
-    """As many as there are when one asks, who asks among them."""
+def test_open_connections_are_reported(served):
+    """The connection of the request for /metrics counts as well."""
     with contextlib.ExitStack() as stack:
         for _ in range(3):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", served.port)))
             sock.sendall(post(BODY, path=PREDICT.encode()))
             assert sock.recv(12) == b"HTTP/1.1 200"
-        assert tell(served)["triceps_connections", "0"] == 4
+        assert read(served)["triceps_connections", "0"] == 4
 
 
 # Times.
 
 
-def test_server_timing_is_for_who_asks(served, client):
-    """The same header on both ways in, and none for anybody else."""
-    asked = {**JSON, "X-Server-Timing": "1"}
+def test_server_timing_is_sent_on_request(served, client):
+    """Both ways in send the same header, and only if the request asks for it."""
+    with_timing = {**JSON, "X-Server-Timing": "1"}
     answers = [
-        served.ask("POST", PREDICT, BODY, asked)[1].get("server-timing"),
-        client.post(PREDICT, data=BODY, headers=asked).headers.get("Server-Timing"),
+        served.ask("POST", PREDICT, BODY, with_timing)[1].get("server-timing"),
+        client.post(PREDICT, data=BODY, headers=with_timing).headers.get("Server-Timing"),
     ]
 
     for answer in answers:
         assert re.fullmatch(r"(, )?".join(rf"{s};dur=\d+\.\d{{3}}" for s in timing.STAGES), answer)
     assert "server-timing" not in served.ask("POST", PREDICT, BODY, JSON)[1]
-    refused = served.ask("POST", PREDICT, BODY, {**asked, "X-Server-Timing": "0"})[1]
+    refused = served.ask("POST", PREDICT, BODY, {**with_timing, "X-Server-Timing": "0"})[1]
     assert "server-timing" not in refused
     assert "Server-Timing" not in client.post(PREDICT, data=BODY, headers=JSON).headers
 
 
 def test_each_time_falls_into_its_bucket(models):
-    """A bound belongs to the bucket below it; what is longer than all of them only to the last."""
+    """A bound belongs to the bucket below it; a time beyond all bounds counts in the last alone."""
     counted = Metrics()
     meter = counted.meter(open_repository(models).served["three"][0])
     outputs = {"size": np.float32([[1]])}
@@ -380,31 +382,31 @@ def test_each_time_falls_into_its_bucket(models):
         meter.answered((0, seconds, Run(1, seconds, seconds, outputs), 0, 0), ())
     counted.flush()
 
-    found = counted.totals()["stage_seconds", "three", "1", "decode"].tolist()
+    counts = counted.totals()["stage_seconds", "three", "1", "decode"].tolist()
     expected = [0.0] * 17
     for bucket in (0, 1, 11, 12, 15):
         expected[bucket] = 1
-    assert found[:-1] == expected[:-1]
-    assert found[-1] == pytest.approx(100.501, abs=1e-3)
+    assert counts[:-1] == expected[:-1]
+    assert counts[-1] == pytest.approx(100.501, abs=1e-3)
 
 
 # Rows, runs and heads.
 
 
-def test_a_run_is_counted_once_for_all_its_requests(models):
-    """One that had to be taken apart is as many as it became."""
+def test_a_run_counts_once_for_all_its_requests(models):
+    """A run that is repeated request by request counts as each of the repetitions."""
 
     async def main() -> list[Run | None]:
         lane = Lane(open_repository(models).served["brittle"][0].model)
         batcher = Batcher(asyncio.get_running_loop())
-        seen: list[Part | Exception] = []
+        results: list[Part | Exception] = []
 
         class Note:
             def wanted(self) -> bool:
                 return True
 
-            def done(self, came: Part | Exception) -> None:
-                seen.append(came)
+            def done(self, result: Part | Exception) -> None:
+                results.append(result)
 
         def submit(*places: int) -> None:
             arrays = {"place": np.array(places, np.int64)}
@@ -416,7 +418,7 @@ def test_a_run_is_counted_once_for_all_its_requests(models):
         submit(0)
         submit(1)
         await asyncio.sleep(0.1)
-        return [came.run if isinstance(came, Part) else None for came in seen]
+        return [result.run if isinstance(result, Part) else None for result in results]
 
     runs = asyncio.run(main())
 
@@ -428,7 +430,7 @@ def test_a_run_is_counted_once_for_all_its_requests(models):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "uint8", "bool"])
 @pytest.mark.parametrize("threshold", [None, 0.25, -0.5, 1.5])
 def test_labels_are_counted_as_they_are_answered(kind, dtype, threshold):
-    """For any scores, of any number of rows, in any memory layout."""
+    """This holds for any scores, any number of rows and any memory layout."""
     drawn = random.Random(0)
     width = {"binary": 1}.get(kind, 3)
     names = ("no", "yes") if kind == "binary" else ("a", "b", "c")
@@ -439,30 +441,32 @@ def test_labels_are_counted_as_they_are_answered(kind, dtype, threshold):
         values = values if "float" in dtype else [0, 1, 2] if dtype == "uint8" else [-1, 0, 1, 2]
         rows = [[drawn.choice(values) for _ in range(width)] for _ in range(drawn.randint(1, 6))]
         array = np.array(rows, dtype)
-        told = labels_of(head, array)
-        flat = [name for label in told for name in (label if isinstance(label, list) else [label])]
+        labels = labels_of(head, array)
+        flat = [
+            name for label in labels for name in (label if isinstance(label, list) else [label])
+        ]
         expected = Counter(name for name in flat if name is not None)
         with np.errstate(all="ignore"):
             counts, scores = head_counts._judge(head, array)
         with region.writing() as numbers, np.errstate(all="ignore"):
-            noted = head_counts.HeadCounts(region, ("m", str(number)), head)
+            counter = head_counts.HeadCounts(region, ("m", str(number)), head)
             for part in (array[:1], np.asfortranarray(array[1:])):
-                noted.note({"h": part})
-            noted.add(numbers)
-            assert numbers[noted._labels].tolist() == counts.tolist()
+                counter.note({"h": part})
+            counter.add(numbers)
+            assert numbers[counter._labels].tolist() == counts.tolist()
         assert dict(zip(names, counts.tolist(), strict=True)) == {n: expected[n] for n in names}
         assert len(scores) == len(rows)
 
 
-def test_what_is_no_number_does_not_spoil_a_mean(models, tmp_path):
-    """NaN and infinities are left out; so is a head of text, or of more values than a chart has."""
+def test_nan_and_infinities_do_not_spoil_a_mean(models, tmp_path):
+    """They are left out, and so are heads of text and heads of more values than a chart has."""
     small.put(tmp_path / "logs", "logs", 1, small.logs())
     client = create_app(Settings(models=tmp_path / "logs")).test_client()
     client.post("/predict", json={"inputs": {"x": [[0, -1], [1, 1], [0, 1]]}})
-    found = samples(client.get("/metrics").text)
+    numbers = samples(client.get("/metrics").text)
 
-    sums = {key[1]: n for key, n in found.items() if key[0] == "triceps_head_score_sum"}
-    counts = {key[1]: n for key, n in found.items() if key[0] == "triceps_head_score_count"}
+    sums = {key[1]: n for key, n in numbers.items() if key[0] == "triceps_head_score_sum"}
+    counts = {key[1]: n for key, n in numbers.items() if key[0] == "triceps_head_score_count"}
     assert sums == {"many": 0, "best": 0, "first": 0, "whole": 1, "truth": 2}
     assert counts == {"many": 1, "best": 2, "first": 1, "whole": 3, "truth": 3}
 
@@ -504,14 +508,14 @@ def test_what_is_no_number_does_not_spoil_a_mean(models, tmp_path):
     ],
 )
 def test_defaults_are_counted_by_feature(tmp_path, name, body, expected):
-    """However the row was written."""
+    """The form of the row makes no difference."""
     small.put(tmp_path, "three", 1, small.three(models={"risky": ["risk"]}))
     small.put(tmp_path, "odd_names", 1, small.odd_names())
     client = create_app(Settings(models=tmp_path)).test_client()
     answer = client.post(f"/models/{name}/predict", json=body).get_json()
-    found = samples(client.get("/metrics").text)
+    numbers = samples(client.get("/metrics").text)
 
-    counted = {k[1]: n for k, n in found.items() if k[0] == "triceps_imputed_total" and n}
+    counted = {k[1]: n for k, n in numbers.items() if k[0] == "triceps_imputed_total" and n}
     assert sum(counted.values()) == len(answer.get("imputed", ()))
     assert expected is None or counted == expected
 
@@ -520,7 +524,7 @@ def test_defaults_are_counted_by_feature(tmp_path, name, body, expected):
 
 
 def test_regions_are_summed_and_a_successor_goes_on(models):
-    """Whoever is asked tells the same; a slot's counts outlive its worker, even one cut short."""
+    """Each worker reports the same; the counts of a slot survive a worker killed in a write."""
     shared_memory = SharedNumbers(2)
     repository = open_repository(models)
     both = [Metrics(shared_memory, slot) for slot in (0, 1)]
@@ -528,7 +532,7 @@ def test_regions_are_summed_and_a_successor_goes_on(models):
         counted.count("", "", "other", 404)
         counted.meter(repository.served["three"][0]).failed(400)
         counted.flush()
-    # As if it had been killed while it wrote.
+    # As if the worker had been killed in a write.
     shared_memory.regions[1].header[0] += 1
     successor = Metrics(shared_memory, 1)
     successor.count("", "", "other", 404)
@@ -538,18 +542,18 @@ def test_regions_are_summed_and_a_successor_goes_on(models):
     texts = [expose(each, repository, "")[0].decode() for each in (both[0], successor)]
 
     for text in texts:
-        found = samples(text)
-        assert requests(found) == {
+        numbers = samples(text)
+        assert requests(numbers) == {
             ("other", "", "404", ""): 3,
             ("native", "three", "400", "1"): 2,
             ("native", "three", "503", "1"): 1,
         }
-        assert found["triceps_worker_starts_total", "0"] == 1
-        assert found["triceps_worker_starts_total", "1"] == 2
+        assert numbers["triceps_worker_starts_total", "0"] == 1
+        assert numbers["triceps_worker_starts_total", "1"] == 2
 
 
-def test_a_region_whose_writer_was_killed_is_told_all_the_same(models):
-    """After a moment of waiting for it."""
+def test_the_region_of_a_killed_writer_is_still_read(models):
+    """The reader waits for the writer for a moment only."""
     shared_memory = SharedNumbers(2)
     Metrics(shared_memory, 0).count("", "", "other", 404)
     shared_memory.regions[0].header[0] += 1
@@ -598,38 +602,38 @@ def test_a_reader_sees_all_of_a_flush_or_nothing(models):
     subprocess.run([sys.executable, "-c", _TORN, models], check=True, env=environment, timeout=20)
 
 
-def test_a_full_region_says_so_once_and_counts_on(caplog):
-    """What has no room is not told, and nothing else is harmed."""
+def test_a_full_region_is_logged_once_and_counts_on(caplog):
+    """A series without room is left out, and all others are right."""
     counted = Metrics(SharedNumbers(names=200))
     for i in range(20):
         counted.count("", "", "other", 400 + i)
 
-    found = counted.totals()
-    assert 0 < len(found) < 20
-    assert {numbers.tolist()[0] for numbers in found.values()} == {1}
+    totals = counted.totals()
+    assert 0 < len(totals) < 20
+    assert {numbers.tolist()[0] for numbers in totals.values()} == {1}
     assert caplog.text.count("no room for more series") == 1
 
 
-def test_where_there_is_no_room_for_numbers_requests_are_answered_all_the_same(models, caplog):
-    """As after thousands of versions; what has had room before is still told."""
+def test_requests_are_answered_though_there_is_no_room_for_their_counts(models, caplog):
+    """This may happen after thousands of versions; series that have room are still reported."""
     served = Served(models, Metrics(SharedNumbers(numbers=8 * 100)))
     try:
         for path in (PREDICT, "/v2/models/three/infer", "/models/brittle/predict"):
             body = json.dumps({"instances": [RIGHT]}).encode()
             status = served.ask("POST", path, body, {"Content-Type": "application/json"})[0]
             assert status == (200 if path == PREDICT else 400)
-        found = tell(served)
+        numbers = read(served)
         assert served.ask("GET", "/readyz")[0] == 200
     finally:
         served.stop()
 
-    assert found["triceps_model_loaded", "three", "1"] == 1
-    assert 0 < len(requests(found)) < 3
+    assert numbers["triceps_model_loaded", "three", "1"] == 1
+    assert 0 < len(requests(numbers)) < 3
     assert caplog.text.count("no room for more series") == 1
 
 
-def test_what_cannot_be_counted_costs_nothing_else_its_count(models, caplog):
-    """Neither another head, nor another model; it is logged once, and nothing piles up."""
+def test_an_answer_that_cannot_be_counted_costs_no_other_count(models, caplog):
+    """Other heads and models are counted; the error is logged once, and nothing piles up."""
     counted, served = Metrics(), open_repository(models).served
     wide, beside = (counted.meter(served[name][0]) for name in ("three", "brittle"))
     for _ in range(3):
@@ -648,8 +652,8 @@ def test_what_cannot_be_counted_costs_nothing_else_its_count(models, caplog):
     assert caplog.text.count("three, version 1: not all answers are counted") == 1
 
 
-def test_a_meter_that_cannot_count_costs_no_other_its_count(models, caplog):
-    """Whatever is wrong with it."""
+def test_a_broken_meter_costs_no_other_its_count(models, caplog):
+    """A bug in one meter is logged once, and its notes are dropped."""
     counted, served = Metrics(), open_repository(models).served
     broken, beside = (counted.meter(served[name][0]) for name in ("three", "brittle"))
     broken._stages = None
@@ -664,7 +668,7 @@ def test_a_meter_that_cannot_count_costs_no_other_its_count(models, caplog):
 
 
 def test_a_file_that_changed_and_kept_its_version_has_a_meter_of_its_own(models):
-    """What is noted by the one before it is not lost."""
+    """The notes of the former meter are not lost."""
     counted = Metrics()
     outputs = {"risk": np.float32([[1]])}
     for _ in range(2):
@@ -682,7 +686,7 @@ def test_a_file_that_changed_and_kept_its_version_has_a_meter_of_its_own(models)
 
 @pytest.fixture
 def serve(models, tmp_path):
-    """Start a server of some kind over the models."""
+    """Yield a function that starts a server over the models."""
     with contextlib.ExitStack() as stack:
 
         def start(*arguments, **more):
@@ -696,12 +700,12 @@ def serve(models, tmp_path):
         yield start
 
 
-def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
-    """The sums are right whoever is asked, within a second; SIGKILL takes no flushed count."""
+def test_each_worker_reports_the_counts_of_all_and_of_killed_ones(serve):
+    """The sums are right within a second; SIGKILL loses no count that was flushed."""
     server = serve("--workers", "2")
     alive = time.monotonic()
     with contextlib.ExitStack() as stack:
-        # Connections go to the worker with the fewest.
+        # A connection goes to the worker that has the fewest.
         first, second = (
             stack.enter_context(contextlib.closing(server.connect())) for _ in range(2)
         )
@@ -711,8 +715,8 @@ def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
             return connection.getresponse().read().decode()
 
         def count(connection):
-            found = samples(send(connection, "GET", "/metrics"))
-            return found["triceps_requests_total", "native", "three", "200", "1"], found
+            numbers = samples(send(connection, "GET", "/metrics"))
+            return numbers["triceps_requests_total", "native", "three", "200", "1"], numbers
 
         for connection, times in ((first, 3), (second, 5)):
             for _ in range(times):
@@ -720,15 +724,15 @@ def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
         assert count(first)[0] in (3, 8)
         assert count(second)[0] == 8
         time.sleep(1.1)
-        of_first, found = count(first)
+        of_first, numbers = count(first)
         assert of_first == 8
-        assert {k[1] for k in found if k[0] == "triceps_connections"} == {"0", "1"}
-        assert all(found["triceps_worker_resident_memory_bytes", w] > 1e7 for w in ("0", "1"))
-        assert all(found["triceps_worker_cpu_seconds_total", w] > 0 for w in ("0", "1"))
-        assert all(found["triceps_worker_open_files", w] > 3 for w in ("0", "1"))
+        assert {k[1] for k in numbers if k[0] == "triceps_connections"} == {"0", "1"}
+        assert all(numbers["triceps_worker_resident_memory_bytes", w] > 1e7 for w in ("0", "1"))
+        assert all(numbers["triceps_worker_cpu_seconds_total", w] > 0 for w in ("0", "1"))
+        assert all(numbers["triceps_worker_open_files", w] > 3 for w in ("0", "1"))
 
         victim = server.workers()[0]
-        # One that dies as soon as it has started would be no accident, and not be replaced.
+        # A worker that dies as soon as it has started is not replaced.
         time.sleep(max(0, SOON_SECONDS + 0.1 - (time.monotonic() - alive)))
         os.kill(victim, signal.SIGKILL)
         survivors = []
@@ -747,21 +751,21 @@ def test_all_workers_are_told_by_each_and_outlive_their_death(serve):
         assert count(survivors[0][0])[0] == 9
 
 
-def test_flask_run_has_them_too(serve):
-    """In the one process that it is."""
+def test_flask_run_has_metrics_too(serve):
+    """`flask run` is one process."""
     port = free_port()
     serve("--port", port, port=port, command=FLASK)
     for _ in range(3):
         ask(port, BODY)
 
-    found = samples(ask(port, path="/metrics"))
-    assert found["triceps_requests_total", "native", "three", "200", "1"] == 3
-    assert found["triceps_stage_seconds_count", "three", "run", "1"] == 3
-    assert ("triceps_connections", "0") not in found
+    numbers = samples(ask(port, path="/metrics"))
+    assert numbers["triceps_requests_total", "native", "three", "200", "1"] == 3
+    assert numbers["triceps_stage_seconds_count", "three", "run", "1"] == 3
+    assert ("triceps_connections", "0") not in numbers
 
 
-def test_the_page_says_whose_requests_it_counts(tmp_path):
-    """Under a WSGI server that is not ours no process sees what another has counted."""
+def test_the_page_under_another_server_says_whose_requests_it_counts(tmp_path):
+    """Under another WSGI server, no process sees what another one has counted."""
     small.put(tmp_path, "three", 1, small.three())
     page = create_app(Settings(models=tmp_path)).test_client().get("/metrics").text
 

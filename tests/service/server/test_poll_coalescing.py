@@ -109,7 +109,7 @@ class Slow(Model):
 
     def predict(self, arrays: Any, heads: Any) -> Any:
         """Wait for the event, and predict."""
-        self.told.wait(10)
+        self.go_on.wait(10)
         return super().predict(arrays, heads)
 
 
@@ -132,9 +132,9 @@ class Asker:
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_pause_ends_with_the_run(ends):
     """A pause ends at its bound if the run takes longer; there is none after the run."""
-    Slow.told.set()
+    Slow.go_on.set()
     model = Slow.load(small.three())
-    Slow.told.clear()
+    Slow.go_on.clear()
 
     async def main() -> list[float]:
         lane, batcher, asker = Lane(model), Batcher(asyncio.get_running_loop()), Asker()
@@ -143,13 +143,13 @@ def test_a_pause_ends_with_the_run(ends):
         await asyncio.sleep(0.05)
         assert lane.running
         if ends:
-            threading.Timer(0.05, model.told.set).start()
+            threading.Timer(0.05, model.go_on.set).start()
         took = []
         for _ in range(2):
             started = time.perf_counter()
             batcher.wait_for_a_run(2.0 if ends else 0.05)
             took.append(time.perf_counter() - started)
-        model.told.set()
+        model.go_on.set()
         await asker.answered.wait()
         assert not lane.running
         return took
