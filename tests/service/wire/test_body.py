@@ -1,4 +1,4 @@
-"""Bytes to one JSON value, and the words for what is wrong with one."""
+"""The reading of a body as one JSON value, and the messages for what is wrong with it."""
 
 import difflib
 import math
@@ -13,6 +13,7 @@ from service.wire.body import Imputed, Notes
 
 
 def _refusal(content):
+    """Return the message with which a body is refused."""
     with pytest.raises(BadRequest) as caught:
         body.parse(content)
     assert caught.value.count == 1
@@ -37,17 +38,17 @@ def _refusal(content):
     ],
 )
 def test_json_is_read_as_it_stands(content, value):
-    """What RFC 8259 allows comes out as Python's own values."""
+    """Every value that RFC 8259 allows becomes the Python value."""
     assert body.parse(content) == value
 
 
 def test_a_nan_is_left_to_the_reader_that_knows_its_place():
-    """NaN is no JSON, and is only refused once its path is known."""
+    """NaN is not JSON, but is refused only where its path is known."""
     assert math.isnan(body.parse(b'{"a": NaN}')["a"])
 
 
-def test_what_a_body_spells_out_is_told_from_what_is_too_large():
-    """Some protocols have infinities, and none makes one of a number."""
+def test_a_spelled_infinity_is_told_from_a_number_that_is_too_large():
+    """Some protocols have infinities, and a number that overflows is not one of them."""
     spelled = body.parse(b"[NaN, Infinity, -Infinity]")
     (large,) = body.parse(b"[1e400]")
 
@@ -65,7 +66,7 @@ def test_what_a_body_spells_out_is_told_from_what_is_too_large():
     ],
 )
 def test_a_body_that_is_no_object_is_told_what_belongs_in_it(content, expected, received):
-    """In words of whoever reads it."""
+    """The message uses the terms of the dialect that reads the body."""
     with pytest.raises(BadRequest) as caught:
         body.parse_object(content, '"a"')
 
@@ -142,13 +143,13 @@ def test_a_body_that_is_no_object_is_told_what_belongs_in_it(content, expected, 
         ),
     ],
 )
-def test_what_is_not_json_is_refused_in_clear_words(content, expected, received):
-    """Each way of not being JSON is told apart, with its place where there is one."""
+def test_a_body_that_is_not_json_is_refused_with_the_reason(content, expected, received):
+    """Each kind of JSON error has its own message, with a place where there is one."""
     assert _refusal(content) == (expected, received)
 
 
 def test_a_repeated_key_among_very_many_is_found_at_once():
-    """The search for it takes no longer than the reading."""
+    """Finding a repeated key takes no longer than reading the body."""
     content = "{" + ",".join(f'"k{i}":1' for i in range(50_000)) + ',"k49999":1}'
 
     started = time.perf_counter()
@@ -174,7 +175,7 @@ def test_a_repeated_key_among_very_many_is_found_at_once():
     ],
 )
 def test_a_step_of_a_path_reads_as_javascript_would_have_it(name, step):
-    """Names that are no identifiers stand in brackets and quotes."""
+    """Names that are not identifiers stand in brackets and quotes."""
     assert body.key(name) == step
 
 
@@ -202,12 +203,12 @@ def test_a_step_of_a_path_reads_as_javascript_would_have_it(name, step):
     ],
 )
 def test_a_value_is_shown_short_and_told_apart(value, shown):
-    """Text is in quotes, lists and objects are sizes, and nothing is long."""
+    """Texts are quoted, lists and objects are shown as sizes, and long values are cut."""
     assert body.show(value) == shown
 
 
 def test_names_are_listed_up_to_twenty():
-    """A long list ends in how many there are."""
+    """A longer list ends with the number of the other names."""
     assert body.listing(("a", "b")) == "a, b"
     assert body.listing([str(i) for i in range(21)]) == (
         "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, … (21 in all)"
@@ -215,7 +216,7 @@ def test_names_are_listed_up_to_twenty():
 
 
 def test_one_thing_is_singular():
-    """Counts agree with their nouns."""
+    """Nouns agree with their counts."""
     assert [body.count(n, "row") for n in (0, 1, 2)] == ["0 rows", "1 row", "2 rows"]
 
 
@@ -234,7 +235,7 @@ def test_unknown_names_are_refused_with_the_nearest_right_one():
 
 
 def test_very_many_unknown_names_are_counted_at_once():
-    """The nearest right name is sought only for those that are shown."""
+    """The nearest name is searched only for the problems that are shown."""
     notes = Notes()
     names = [f"feature_{i}" for i in range(100)]
     started = time.perf_counter()
@@ -246,7 +247,7 @@ def test_very_many_unknown_names_are_counted_at_once():
 
 
 def test_notes_without_a_problem_let_the_request_pass():
-    """What was imputed is no problem."""
+    """A note of an imputed value is not a problem."""
     notes = Notes()
 
     notes.impute("instances[0].age", 38, "insurance.age")
@@ -256,7 +257,7 @@ def test_notes_without_a_problem_let_the_request_pass():
 
 
 def test_twenty_problems_are_told_and_all_are_counted():
-    """The error names the first; the list stops at twenty, the count does not."""
+    """The message has the first problem, the list has twenty, and the count has all."""
     notes = Notes()
     for i in range(30):
         notes.add(f"x[{i}]", "a number", "null")
@@ -271,7 +272,7 @@ def test_twenty_problems_are_told_and_all_are_counted():
 
 @pytest.mark.parametrize("length", [6, 11, 12, 10_000_000])
 def test_names_longer_than_any_that_is_near_are_not_compared(length, monkeypatch):
-    """Difflib takes half a gigabyte to find that 10 MB are near to nothing."""
+    """Very long names are not compared, since difflib takes half a gigabyte for one of 10 MB."""
     asked: list[str] = []
     find = difflib.get_close_matches
     monkeypatch.setattr(
@@ -281,4 +282,6 @@ def test_names_longer_than_any_that_is_near_are_not_compared(length, monkeypatch
     said = errors.nearest(("heads" * length)[:length], ["heads", "a"])
 
     assert bool(asked) == (length <= 11)
-    assert said == (" (did you mean 'heads'?)" if length <= 11 else "")  # of 16, 10 are in both
+    assert said == (
+        " (did you mean 'heads'?)" if length <= 11 else ""
+    )  # 10 of 16 letters are in both names.

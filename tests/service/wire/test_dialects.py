@@ -1,6 +1,6 @@
-"""The same rows by every dialect, in every form: the same numbers, and the same words for faults.
+"""The same rows in every dialect and form: they give the same numbers and the same error messages.
 
-Each case goes to the Flask app and through the front, on a real socket.
+Each case goes to the Flask app and, over a real socket, to the front.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ MODEL = Model.load(small.three())
 
 @pytest.fixture(scope="module", name="served")
 def _served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve the model of all dialects."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "three", 1, small.three())
     served = Served(models)
@@ -44,7 +45,7 @@ def _served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def ask(served: Served, sent: Sent, way: str) -> tuple[int, dict[str, str], bytes]:
-    """Send a request one way or the other: status, headers in lower case, body."""
+    """Send a request to the app or the front; return status, headers in lower case and body."""
     if way == "front":
         return served.ask("POST", sent.path, sent.body, sent.headers)
     answer = served.app.test_client().post(sent.path, data=sent.body, headers=dict(sent.headers))
@@ -56,7 +57,7 @@ def ask(served: Served, sent: Sent, way: str) -> tuple[int, dict[str, str], byte
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 @pytest.mark.parametrize("rows", [1, 7])
 def test_numbers_are_equal_in_all_dialects(served, form, rows, way):
-    """To the last bit of what the model answers to those rows."""
+    """All dialects return the same values, bit for bit, for the same rows."""
     arrays = rows_of(rows, rows)
     expected = MODEL.predict(arrays, HEADS)
 
@@ -69,7 +70,7 @@ def test_numbers_are_equal_in_all_dialects(served, form, rows, way):
         assert np.array_equal(found[head], expected[head]), head
 
 
-# What is wrong with one row, by the tensor and the place of its value, and the words for it.
+# A mistake in one row: its tensor, the place of its value, and the messages for it.
 FAULTS = [
     pytest.param("fruit", 1, "x", '"x"', id="a text for a number"),
     pytest.param("fruit", 1, True, "true", id="a boolean for a number"),
@@ -85,7 +86,7 @@ WRITTEN = [form for form in FORMS if form not in (oip_binary, oip_mixed, mlflow_
 def test_faults_have_the_same_words_in_all_dialects(  # noqa: PLR0917
     served, form, tensor, place, value, received, way, monkeypatch
 ):
-    """The value is named as expected and received; the model hears nothing of it."""
+    """The message names the expected and the received value, and the model does not run."""
     arrays = {name: array.astype(object) for name, array in rows_of(0, 2).items()}
     arrays[tensor][1, place] = value
     kinds = {name: str(array.dtype) for name, array in rows_of(0, 1).items()}
@@ -115,11 +116,11 @@ def test_faults_have_the_same_words_in_all_dialects(  # noqa: PLR0917
 @pytest.mark.parametrize("way", ["front", "flask"])
 @pytest.mark.parametrize(
     ("form", "cut"),
-    # A CSV that lacks the end of its last line is a whole one.
+    # A CSV whose last line has no line end is complete.
     [(form, cut) for form in FORMS for cut in (1, 30) if (form, cut) != (mlflow_csv, 1)],
 )
 def test_half_a_body_never_reaches_the_model(served, form, cut, way, monkeypatch):
-    """In any dialect, it is a 400 that says so in its form."""
+    """In every dialect, an incomplete body is answered by 400 in the dialect's form."""
     runs: list[Any] = []
     monkeypatch.setattr(Model, "predict", lambda *given: runs.append(given))
     sent = form(rows_of(0, 1))
@@ -143,7 +144,7 @@ def test_half_a_body_never_reaches_the_model(served, form, cut, way, monkeypatch
     ],
 )
 def test_the_example_of_every_dialect_works(tmp_path, name, dialect, path):
-    """Fetched and posted back as it is."""
+    """The example of a model can be fetched and posted back unchanged."""
     small.put(tmp_path, name, 1, small.every()[name])
     client = create_app(settings.load({}, models=tmp_path)).test_client()
 
@@ -157,8 +158,8 @@ def test_the_example_of_every_dialect_works(tmp_path, name, dialect, path):
         assert (example.status_code, answer.status_code) == (200, 200), answer.data
 
 
-def test_a_dialect_that_there_is_none_of_is_refused(served):
-    """With those there are."""
+def test_an_unknown_dialect_is_refused(served):
+    """The message lists the dialects."""
     status, _, content = served.ask("GET", "/models/three/example?dialect=oipp")
 
     assert status == 400

@@ -1,4 +1,4 @@
-"""What the fast readers of JSON share; what it gives is tested where it is read."""
+"""The parts that the fast readers share; their results are tested with each dialect."""
 
 import pytest
 import simdjson
@@ -15,7 +15,7 @@ from service.wire import quick
     ],
 )
 def test_a_list_has_the_brackets_of_its_shape(text, shape):
-    """Which is how one is told that is nested otherwise."""
+    """The number of brackets shows whether a list is nested in the expected shape."""
     assert quick.is_nested(simdjson.Parser().parse(text.encode()), shape)
     assert quick.brackets(shape) == text.count("[")
 
@@ -29,13 +29,13 @@ def test_a_list_has_the_brackets_of_its_shape(text, shape):
     ],
 )
 def test_a_list_in_another_shape_is_none(text, shape):
-    """However simdjson would flatten it."""
+    """A list in another shape is rejected, although simdjson would flatten it alike."""
     assert not quick.is_nested(simdjson.Parser().parse(text.encode()), shape)
 
 
 @pytest.mark.parametrize("size", [0, 10, quick.FEW - 1, quick.FEW, 10**6])
 def test_brackets_are_counted_in_bodies_of_any_size(size):
-    """Two ways to the same."""
+    """Both ways of counting brackets give the same number."""
     body = (b'["[",{[' * size)[:size]
 
     assert quick.count(body, b"[") == body.count(b"[")
@@ -43,7 +43,7 @@ def test_brackets_are_counted_in_bodies_of_any_size(size):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint32", "int64"])
 def test_numbers_past_a_dtype_are_left(dtype):
-    """To the plain way, which says so."""
+    """The fast reader leaves numbers out of range to the reference reader, which names them."""
     number = "1e39" if dtype.startswith("float") else str(2**32)
     kind = quick.kind_of(dtype)
     numbers = simdjson.Parser().parse(f"[{number}]".encode()).as_buffer(of_type=kind)
@@ -56,7 +56,11 @@ def test_numbers_past_a_dtype_are_left(dtype):
 
 
 def test_a_body_of_too_many_values_is_left():
-    """To the plain way, which takes it in pieces: to parse it is one call, and nobody else runs."""
+    """The fast reader leaves a body of very many values to the reference reader.
+
+    It would parse the body in one call, during which no other thread runs; the reference reader
+    takes it in pieces.
+    """
     for number, piece in ((quick.MOST_VALUES, b"1,"), (2**20, b"1.25,")):
         body = b'{"a":[' + piece * (number - 1) + b"1]}"
 

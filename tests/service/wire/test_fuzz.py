@@ -1,4 +1,4 @@
-"""Bodies that nobody would write: none does more than it should, however it is read."""
+"""Malformed bodies: every reader either reads them or refuses them, within bounds."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from tests.harness import bodies
 from tests.harness.bodies import LENGTH, Body
 from tests.harness.native_bodies import bodies as native_bodies
 
-# As for hypothesis: the same bodies in every run of CI, and elsewhere others each time.
+# As with hypothesis, every run of CI takes the same bodies, and other runs take new ones.
 SEED = 0 if "CI" in os.environ else SystemRandom().randrange(10**6)
 SECONDS = 6.0
 
 
 def check(body: Body) -> bool:
-    """As `fuzz.check`, where warnings are errors."""
+    """Run `fuzz.check` with warnings as errors."""
     with fuzz.surroundings():
         return fuzz.check(body)
 
 
 @pytest.mark.parametrize("path", fuzz.corpus(), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_bodies_of_the_corpus_are_as_they_are_kept(path):
-    """The good are answered, the bad refused; those that were found once are as they should be."""
+    """Good bodies are answered, bad ones are refused, and those that once failed are right now."""
     decoded = check(bodies.unpack(path.read_bytes()))
 
     assert path.parent.name == "found" or decoded == (path.parent.name == "good")
 
 
 def test_every_form_has_a_body_in_the_corpus():
-    """A good one, for a new reader to be held to."""
+    """Every form has a good body, against which a new reader can be tested."""
     three = fuzz.targets()["three"]
     forms = {called for called, _ in bodies.every("three", three.signature, Random(0))}
     forms |= {"native-bare", "oip-alone"}
@@ -48,16 +48,17 @@ def test_every_form_has_a_body_in_the_corpus():
 
 
 def test_a_file_of_the_corpus_is_the_body_it_was():
-    """Whatever bytes are in it."""
+    """A body survives packing and unpacking, whatever its bytes."""
     body = Body("oip", "three", ((LENGTH, "2"), ("A", "")), b"{}\n\n\r\n\x00\xff")
 
     assert bodies.unpack(bodies.pack(body)) == body
 
 
 def test_a_seeded_mutator_finds_nothing():
-    """A share of what `python -m tests.fuzz` does."""
+    """A short run of the mutator of `python -m tests.fuzz` finds no fault."""
 
     def fail(failed: fuzz.Failed) -> None:
+        """Raise the failure."""
         raise failed
 
     done, decoded = fuzz.run(SEED, fuzz.until(SECONDS), fail)
@@ -67,7 +68,7 @@ def test_a_seeded_mutator_finds_nothing():
 
 
 def test_the_same_seed_gives_the_same_bodies():
-    """So what was found is found again."""
+    """A seed and a number reproduce a body."""
     first = [fuzz.body_of(3, number) for number in range(50)]
 
     assert first == [fuzz.body_of(3, number) for number in range(50)]
@@ -75,12 +76,13 @@ def test_the_same_seed_gives_the_same_bodies():
 
 
 def test_a_failure_is_kept_and_says_how_to_see_it_again(tmp_path, monkeypatch):
-    """As a file of the corpus."""
+    """A failure becomes a file of the corpus, and its message gives the command to repeat it."""
     monkeypatch.setattr(fuzz, "CORPUS", tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
     failures: list[fuzz.Failed] = []
 
     def refuse(body: Body) -> bool:
+        """Fail on every body."""
         raise fuzz.Fault(body.form)
 
     monkeypatch.setattr(fuzz, "check", refuse)
@@ -94,10 +96,11 @@ def test_a_failure_is_kept_and_says_how_to_see_it_again(tmp_path, monkeypatch):
 
 
 def test_two_paths_that_differ_are_told(monkeypatch):
-    """Or all of this would find nothing."""
+    """The check reports a fast reader that disagrees with its reference reader."""
     body = bodies.unpack((fuzz.CORPUS / "good" / "native-rows-three.body").read_bytes())
 
     def refuse(*_: Any) -> Any:
+        """Refuse every body."""
         raise wrong("body", "another", "this")
 
     monkeypatch.setitem(fuzz.targets()["three"].others, "native", refuse)
@@ -107,14 +110,14 @@ def test_two_paths_that_differ_are_told(monkeypatch):
 
 
 def test_an_answer_that_takes_long_is_told(monkeypatch):
-    """Of CPU, since the machine may have other things to do."""
+    """The check reports a body that takes too much CPU time."""
     monkeypatch.setattr(fuzz, "MOST_SECONDS", 0.0)
 
     with pytest.raises(fuzz.Fault, match="s of CPU"):
         check(fuzz.body_of(0, 0))
 
 
-# What hypothesis makes of the words of each dialect, and makes smaller where it fails.
+# Bodies that hypothesis builds from the keys of each dialect, and shrinks where they fail.
 
 leaves = st.one_of(
     *(st.none(), st.booleans(), st.integers(-3, 5), st.floats(), st.text(max_size=3)),
@@ -123,7 +126,7 @@ leaves = st.one_of(
 
 
 def values(names: list[str]) -> st.SearchStrategy[Any]:
-    """Any JSON, with some names among its keys."""
+    """Draw any JSON value; some of its keys are names of the model."""
     return st.recursive(
         leaves,
         lambda inner: st.one_of(
@@ -134,7 +137,7 @@ def values(names: list[str]) -> st.SearchStrategy[Any]:
 
 
 def _tensors(model: str) -> st.SearchStrategy[Any]:
-    """Inputs of an OIP request, most of them nearly right."""
+    """Draw the inputs of an Open Inference Protocol request, most of them nearly right."""
     tensors = fuzz.targets()[model].tensors
     axes = st.one_of(st.integers(0, 4), st.sampled_from([-1, 10**9, 2**62, 2**63]), leaves)
     return st.lists(
@@ -171,7 +174,7 @@ MODELS = ["three", "plant", "ragged", "ragged_twice", "logs", "string", "int8", 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_made_up_tensors_are_read_alike(model, data):
-    """By OIP, with bytes behind the JSON and without."""
+    """Both readers agree on Open Inference Protocol requests, with binary data and without."""
     heads = list(fuzz.targets()[model].signature.heads)
     output = st.fixed_dictionaries(
         {"name": st.sampled_from([*heads, "x"])},
@@ -202,7 +205,7 @@ def test_made_up_tensors_are_read_alike(model, data):
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_made_up_rows_are_answered_or_refused(model, data):
-    """By every dialect that has rows, in each other's words, too."""
+    """Every dialect of rows reads or refuses rows, also those with keys of other dialects."""
     target = fuzz.targets()[model]
     names = [*target.signature.inputs, *target.tensors, *target.signature.heads, "b64", "x.0", "0"]
     words = ["instances", "inputs", "examples", "dataframe_split", "dataframe_records"]
@@ -231,7 +234,7 @@ def test_made_up_rows_are_answered_or_refused(model, data):
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(random=st.randoms(use_true_random=False))
 def test_mutated_bodies_are_answered_or_refused(form, random):
-    """By the same mutator, whose choices are hypothesis' here."""
+    """The mutator finds no fault when hypothesis makes its choices."""
     every = [body for body in fuzz.seeds() if body.form == form]
 
     check(bodies.mutate(random.choice(every), every, random))

@@ -1,4 +1,4 @@
-"""Large bodies and large answers: nobody waits for them, and they are as large as is said."""
+"""Large bodies and answers: they do not delay other requests, and their size is bounded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.harness import small
 from tests.harness.served import JSON, Served
 
 MB = 2**20
-# On a machine that is not busy it is a tenth of a second.
+# The wait on an idle machine is a tenth of a second.
 SECONDS = 2
 
 
 def wide() -> bytes:
-    """A foreign file that answers each number with two thousand."""
+    """Return a foreign file that answers each number with two thousand."""
     return small.model(
         [helper.make_node("MatMul", ["x", "kernel"], ["y"])],
         [("x", small.F, ["n", 1])],
@@ -37,6 +37,7 @@ def wide() -> bytes:
 
 @pytest.fixture(scope="module", name="served")
 def _served(tmp_path_factory):
+    """Serve the models of these tests."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "wide", 1, wide())
     small.put(models, "pair", 1, small.same(small.F))
@@ -48,7 +49,7 @@ def _served(tmp_path_factory):
 
 
 def longest_wait(served: Served, path: str, body: bytes, headers: dict[str, str]) -> Any:
-    """How long `/livez` takes at most while a body is answered; and that answer."""
+    """Return the longest wait for `/livez` while a body is answered, and the body's answer."""
     answers: list[Any] = []
     asker = threading.Thread(
         target=lambda: answers.append(ask_patiently(served, path, body, headers))
@@ -65,7 +66,7 @@ def longest_wait(served: Served, path: str, body: bytes, headers: dict[str, str]
 def ask_patiently(
     served: Served, path: str, body: bytes, headers: dict[str, str]
 ) -> tuple[int, bytes]:
-    """The status and the content of an answer that may take as long as it likes."""
+    """Return the status and the content of an answer, without a time limit."""
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
     connection.request("POST", path, body, headers)
     answer = connection.getresponse()
@@ -75,7 +76,7 @@ def ask_patiently(
 
 
 def filled(before: bytes, piece: bytes, after: bytes) -> bytes:
-    """A body of just under 32 MB."""
+    """Return a body of just under 32 MB that repeats a piece."""
     return before + piece * ((32 * MB - 1024) // len(piece)) + piece.rstrip(b",") + after
 
 
@@ -84,8 +85,8 @@ ROWS = b'{"instances":[', b"]}"
 
 @pytest.mark.parametrize("path", ["/predict", "/predict?x=1", "/v1/models/pair:predict"])
 @pytest.mark.parametrize("piece", [b"[],", b'{"a":1},', b"0.5,", b"NaN,"])
-def test_nobody_waits_for_a_large_body(served, path, piece):
-    """Of some kilobytes as gzip, and whatever it is full of."""
+def test_no_other_request_waits_for_a_large_body(served, path, piece):
+    """Other requests are answered while a large body is read, which as gzip takes kilobytes."""
     body = gzip.compress(filled(ROWS[0], piece, ROWS[1]), 1)
 
     longest, (status, content) = longest_wait(
@@ -96,8 +97,8 @@ def test_nobody_waits_for_a_large_body(served, path, piece):
     assert longest < SECONDS
 
 
-def test_nobody_waits_for_one_row_that_is_taken(served):
-    """One that is long, and right."""
+def test_no_other_request_waits_for_one_long_row(served):
+    """Other requests are answered while one long, valid row is read."""
     number = 4_000_000
     body = b'{"instances":[[' + b"1," * (number - 1) + b"1]]}"
 
@@ -114,7 +115,7 @@ def test_nobody_waits_for_one_row_that_is_taken(served):
     [("/models/wide/predict", "instances"), ("/v1/models/wide:predict", "inputs")],
 )
 def test_an_answer_has_a_bound(served, path, form, query):
-    """It is worked out before anything is run."""
+    """The size of an answer is computed and bounded before the model runs."""
     rows = limits.MOST_NUMBERS // 2000 + 1
     body = json.dumps({form: [[1]] * rows}).encode()
 
@@ -129,7 +130,7 @@ def test_an_answer_has_a_bound(served, path, form, query):
 
 
 def test_an_answer_of_unknown_width_has_one_too(served):
-    """Once it is there, and before it is text."""
+    """An answer of unknown width is bounded after the run, before it is written as text."""
     body = b'{"instances":[[' + b"1," * limits.MOST_NUMBERS + b"1]]}"
 
     for query in ("", "?x=1"):
@@ -140,7 +141,7 @@ def test_an_answer_of_unknown_width_has_one_too(served):
 
 
 def test_classes_have_a_bound_of_their_own(served):
-    """Each is a text, which takes fifty times a number's bytes."""
+    """Classes have a lower bound, since each is a text that takes fifty times a number's bytes."""
     entry = {"name": "x", "datatype": "FP32", "shape": [200, 1], "data": [1] * 200}
 
     for classes, expected in ((2000, 400), (1000, 200)):
@@ -151,7 +152,7 @@ def test_classes_have_a_bound_of_their_own(served):
 
 
 def test_large_and_small_are_answered_alike(served):
-    """Whoever reads a body, and writes its answer."""
+    """A large body has the same answer whether the event loop or a thread reads and writes it."""
     for rows in (1, limits.ROWS_AT_ONCE + 1, bodies.MOST_ROWS):
         body = json.dumps({"instances": [[i, -i] for i in range(rows)]}).encode()
 
@@ -162,8 +163,8 @@ def test_large_and_small_are_answered_alike(served):
         assert values == [[i, -i] for i in range(rows)]
 
 
-def test_what_is_inflated_has_a_bound_together(served, monkeypatch):
-    """It is refused where others hold so many bytes already; small requests are answered on."""
+def test_all_inflated_bodies_together_have_a_bound(served, monkeypatch):
+    """A body is refused while others hold too many inflated bytes; small requests go on."""
     rows = 50_000
     body = gzip.compress(json.dumps({"instances": [[1, 2]] * rows}).encode())
     headers = {**JSON, "Content-Encoding": "gzip"}
@@ -185,7 +186,7 @@ def test_what_is_inflated_has_a_bound_together(served, monkeypatch):
 
 
 def test_missing_values_have_a_bound():
-    """Each is named in the answer."""
+    """The number of missing values is bounded, since the answer names each of them."""
     notes = bodies.Notes()
     for _ in range(bodies.MOST_IMPUTED):
         notes.impute("x", 0.0, "x")
@@ -194,7 +195,7 @@ def test_missing_values_have_a_bound():
         notes.impute("x", 0.0, "x")
 
 
-# JSON in pieces is JSON at once: the same values, the same words for what is wrong.
+# JSON that is read in pieces gives the same values and messages as JSON that is read at once.
 
 scalars = st.one_of(
     st.none(),
@@ -212,7 +213,7 @@ values = st.recursive(
 
 
 def outcome(read: Any) -> str:
-    """What comes of reading, in words."""
+    """Return the result of reading, or the error, as a text."""
     try:
         return repr(read())
     except (ValueError, bodies.BadRequest) as error:
@@ -226,13 +227,14 @@ def outcome(read: Any) -> str:
     broken=st.booleans(),
 )
 def test_json_in_pieces_is_json(value, change, broken):
-    """Whether it is right or broken somewhere."""
+    """Reading in pieces gives the same outcome for valid and for broken JSON."""
     text = json.dumps({"a": value}, indent=1 if change[0] % 2 else None, ensure_ascii=False)
     if broken:
         place = change[0] % len(text)
         text = text[:place] + change[1] + text[place + 1 :]
 
     def read() -> Any:
+        """Read the text in pieces."""
         many = RuntimeError("none has so many keys")
         hooks = bodies.DECODER.object_pairs_hook, bodies.DECODER.parse_constant
         return pieces.Pieces(text, *hooks, many, size=40).decode()
@@ -241,7 +243,7 @@ def test_json_in_pieces_is_json(value, change, broken):
 
 
 def test_an_object_of_too_many_keys_is_refused():
-    """Each takes thirty times its bytes."""
+    """The number of keys is bounded, since each takes thirty times its bytes."""
     keys = ",".join(f'"k{i}":1' for i in range(pieces.MOST_KEYS + 1))
 
     with pytest.raises(bodies.BadRequest, match="expected objects of at most 65536 keys"):
@@ -249,17 +251,18 @@ def test_an_object_of_too_many_keys_is_refused():
 
 
 def test_brackets_are_counted_before_they_are_lists():
-    """Since a list takes twenty times their bytes."""
+    """The number of brackets is bounded, since a list takes twenty times their bytes."""
     with pytest.raises(bodies.BadRequest, match="expected at most 655360 lists and objects"):
         bodies.parse(b"[" + b"[]," * bodies.MOST_OPENED + b"[]]")
 
 
 def test_texts_among_numbers_are_read_many_at_a_time(monkeypatch):
-    """One by one, 16 MB of them took half a minute."""
+    """Reading 16 MB of texts among numbers takes seconds; one by one it took half a minute."""
     decoded = []
     decode = json.JSONDecoder.decode
 
     def noted(self, text):
+        """Note the size of each piece."""
         decoded.append(text)
         return decode(self, text)
 

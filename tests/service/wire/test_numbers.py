@@ -1,4 +1,4 @@
-"""Numbers that become arrays later become the same arrays."""
+"""Numbers that become arrays only when several requests are joined."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ bodies = st.tuples(st.lists(rows, min_size=1, max_size=3), st.booleans(), st.boo
 
 
 def body_of(listed: list[dict[str, Any]], by_row: bool, plain: bool) -> bytes:
-    """A body with rows, by row or by column; one with a blank before it is read the plain way."""
+    """Return a body with rows, by row or by column.
+
+    With `plain`, a leading blank makes the reference reader read it.
+    """
     columns = {name: [row[name] for row in listed] for name in reversed(listed[0])}
     body = json.dumps({"instances": listed} if by_row else {"inputs": columns}).encode()
     return b" " + body if plain else body
@@ -40,7 +43,7 @@ def body_of(listed: list[dict[str, Any]], by_row: bool, plain: bool) -> bytes:
 
 @given(st.lists(bodies, min_size=1, max_size=5))
 def test_joined_or_apart_they_are_the_same(sent):
-    """By row or by column, in whatever order, and with those that were read the plain way."""
+    """Joined numbers give the arrays of separate ones, in any form, order and reader."""
     read = [body_of(*body) for body in sent]
     expected = [native.decode(body, SIGNATURE).arrays for body in read]
 
@@ -54,8 +57,8 @@ def test_joined_or_apart_they_are_the_same(sent):
         assert array.tolist() == whole.tolist()
 
 
-def test_some_that_run_later_are_no_arrays_yet():
-    """Else nothing would be saved."""
+def test_numbers_of_few_rows_are_no_arrays_yet():
+    """The numbers of a few rows stay numbers until the run; those of many rows become arrays."""
     row = {"insurance": [1, "no", 2], "fruit": [1, 2], "digit": [1, 2, 3, 4]}
 
     few = DECODER.decode(body_of([row], by_row=True, plain=False)).arrays
@@ -71,8 +74,8 @@ def test_some_that_run_later_are_no_arrays_yet():
 
 
 @pytest.mark.parametrize("buffers", [[np.zeros(3)], [np.zeros(1)], []])
-def test_as_many_as_there_should_be(buffers):
-    """No row may get numbers of the next."""
+def test_numbers_that_do_not_match_the_rows_are_an_error(buffers):
+    """Numbers that do not match the rows are an error, so no row takes numbers of the next."""
     numbers = Numbers(DECODER._groups, 1)
     numbers.numbers["fruit"] = buffers
 

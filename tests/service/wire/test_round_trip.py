@@ -1,4 +1,4 @@
-"""Whatever an answer prints can be sent back: in each dtype, by each dialect and reader."""
+"""Round trips: every printed answer is a valid input, in each dtype, dialect and reader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIGNATURES = {
 
 
 def extremes(dtype: str) -> list[Any]:
-    """The values at the ends of a dtype's range, and those next to nothing."""
+    """Return the values at the ends of a dtype's range, and those next to zero."""
     if dtype.startswith("float"):
         info = np.finfo(dtype)
         return [info.max, info.min, info.tiny, info.smallest_subnormal, -0.0, 1 / 3]
@@ -41,7 +41,7 @@ def extremes(dtype: str) -> list[Any]:
 
 
 def numbers(dtype: str) -> st.SearchStrategy[Any]:
-    """Any finite value of a dtype, and often one at the ends."""
+    """Draw finite values of a dtype, often those at the ends of its range."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         some: Any = st.floats(width=kind.itemsize * 8, allow_nan=False, allow_infinity=False)
@@ -52,6 +52,7 @@ def numbers(dtype: str) -> st.SearchStrategy[Any]:
 
 
 def _header(**headers: str) -> Any:
+    """Return a look-up of request headers, as a dialect takes it."""
     return lambda name: headers.get(name.lower().replace("-", "_"), "")
 
 
@@ -60,11 +61,12 @@ CSV = _header(content_type="text/csv")
 
 
 def _csv(rows: list[list[str]]) -> bytes:
+    """Return rows as a CSV."""
     return "\n".join(["x.0,x.1", *map(",".join, rows)]).encode()
 
 
 def bodies(dtype: str, rows: str, cells: list[list[str]]) -> dict[str, tuple[Any, bytes, Any]]:
-    """By form: its reader, and a body of rows printed as JSON, and printed cell by cell."""
+    """Return, by form, a reader and a body of rows printed as JSON or cell by cell."""
     signature = SIGNATURES[dtype]
     size = len(cells)
     readers = {
@@ -100,7 +102,7 @@ def bodies(dtype: str, rows: str, cells: list[list[str]]) -> dict[str, tuple[Any
 
 
 def printed(dtype: str, array: NDArray[Any]) -> dict[str, str]:
-    """By dialect, the rows of an answer that is that array."""
+    """Return, by dialect, the printed rows of an answer that holds this array."""
     signature = SIGNATURES[dtype]
     asked = native.Query({"x": array}, ("y",), by_row=False, imputed=[])
     answers = {
@@ -114,15 +116,15 @@ def printed(dtype: str, array: NDArray[Any]) -> dict[str, str]:
 
 
 def _rows_in(answer: str) -> str:
-    """The text of the only list of lists in an answer, with every number as it is printed."""
+    """Return the text of the only list of lists in an answer, with its numbers as printed."""
     return answer[answer.index("[[") : answer.rindex("]]") + 2]
 
 
 @pytest.mark.parametrize("dtype", KINDS)
 @settings(max_examples=40)
 @given(data=st.data())
-def test_what_is_printed_can_be_sent_back(dtype, data):
-    """To the last bit."""
+def test_a_printed_value_can_be_sent_back(dtype, data):
+    """A printed value is read back bit for bit."""
     row = st.lists(numbers(dtype), min_size=2, max_size=2)
     array = np.array(data.draw(st.lists(row, min_size=1, max_size=3)), dtype)
 
@@ -137,8 +139,8 @@ def test_what_is_printed_can_be_sent_back(dtype, data):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_what_is_rounded_to_infinity_is_refused(dtype):
-    """And nothing that is not: half of the last step past the largest value."""
+def test_a_number_that_rounds_to_infinity_is_refused(dtype):
+    """A number is refused from half a step past the largest value, where it rounds to infinity."""
     info = np.finfo(dtype)
     step = float(info.max) - float(np.nextafter(info.max, info.dtype.type(0)))
     first = float(info.max) + step / 2
@@ -159,14 +161,14 @@ def test_what_is_rounded_to_infinity_is_refused(dtype):
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 @pytest.mark.parametrize("number", ["9007199254740993.0", "9007199254740992.0", "1e16"])
 def test_a_whole_number_that_floats_do_not_have_is_refused(dtype, number):
-    """As a float it would be another, and nobody would know."""
+    """An integer that a float cannot hold is refused instead of silently changed."""
     for read, body, header in bodies(dtype, f"[[{number},0]]", [[number, "0"]]).values():
         with pytest.raises(oip.BadRequest, match="without a fraction or an exponent"):
             read(body, header)
 
 
-def test_a_whole_number_may_have_a_fraction_of_nothing():
-    """Some writers always write one."""
+def test_a_whole_number_may_have_a_fraction_of_zero():
+    """An integer may end in `.0`, as some programs write it."""
     rows, cells = "[[9007199254740991.0,2.0]]", [["9007199254740991.0", "2.0"]]
 
     for form, (read, body, header) in bodies("int64", rows, cells).items():
@@ -177,7 +179,7 @@ def test_a_whole_number_may_have_a_fraction_of_nothing():
 
 @pytest.mark.parametrize("cell", ["１２", "٣", "1_000", "１.5"])  # noqa: RUF001
 def test_digits_of_other_scripts_are_no_numbers(cell):
-    """In a CSV that is scored, as in one that is trained on."""
+    """Digits of other scripts are refused in a CSV that is scored, as in training."""
     for dtype in ("float32", "int64"):
         read = mlflow.DIALECT.reader(SIGNATURES[dtype])
         with pytest.raises(oip.BadRequest, match="line 2"):

@@ -1,4 +1,4 @@
-"""A request has a bounded number of rows in every dialect and form, and says so at once."""
+"""The limit of rows per request, which holds in every dialect and form."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ JSON, CSV = "application/json", "text/csv"
 
 @pytest.fixture(scope="module", name="client")
 def _client(tmp_path_factory):
+    """Return a client of an app with one model."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "three", 1, small.three())
     return create_app(Settings(models=models)).test_client()
 
 
 def _json(said: Any) -> bytes:
+    """Return a value as the bytes of JSON."""
     return json.dumps(said).encode()
 
 
@@ -70,8 +72,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("path", "body", "kind"), CASES)
-def test_more_rows_than_that_are_refused(client, path, body, kind, monkeypatch):
-    """Soon, and before the model hears of them."""
+def test_a_request_with_too_many_rows_is_refused(client, path, body, kind, monkeypatch):
+    """A request with too many rows is refused quickly, before the model runs."""
     monkeypatch.setattr(Model, "predict", None)
     started = time.perf_counter()
 
@@ -84,8 +86,8 @@ def test_more_rows_than_that_are_refused(client, path, body, kind, monkeypatch):
     assert time.perf_counter() - started < 10
 
 
-def test_just_as_many_are_answered(client):
-    """All of them."""
+def test_a_request_at_the_limit_is_answered(client):
+    """A request with exactly the allowed number of rows is answered."""
     body = _json({"inputs": {"fruit": [[1, 2]] * MOST_ROWS}, "heads": ["size"]})
 
     answer = client.post("/predict", data=body, content_type=JSON).get_json()

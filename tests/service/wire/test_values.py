@@ -1,4 +1,4 @@
-"""One input's JSON rows to arrays: what is taken, what is refused, and where."""
+"""The JSON rows of one input: which become arrays, and which are refused at which place."""
 
 import math
 import time
@@ -28,18 +28,19 @@ BASE = {"bmi": 20, "town": "Ulm"}
 
 
 def _tensor(shape, dtype="float32", size=None):
+    """Return a signature with one input of one tensor."""
     return Input("x", "image" if size else "tensor", (Tensor("x", dtype, shape),), size=size)
 
 
 def _read(entry, rows):
-    """The arrays, and what was noted on the way."""
+    """Return the arrays, and the notes of imputed values."""
     notes = Notes()
     arrays = values.read(entry, Rows(rows, lambda i: f"x[{i}]"), notes)
     return arrays, notes
 
 
 def _problems(entry, rows):
-    """What is wrong with some rows: (at, expected, received) each."""
+    """Return the problems of rows as (at, expected, received) tuples."""
     _, notes = _read(entry, rows)
     with pytest.raises(BadRequest) as caught:
         notes.stop()
@@ -47,6 +48,7 @@ def _problems(entry, rows):
 
 
 def _same(found, expected):
+    """Return whether two arrays are equal in dtype, shape and values."""
     return found.dtype == expected.dtype and np.array_equal(found, expected)
 
 
@@ -75,8 +77,8 @@ INT64 = "a whole number from -9223372036854775808 to 9223372036854775807"
         pytest.param("string", "größe 🍎\x00", id="unicode"),
     ],
 )
-def test_what_the_dtype_holds_is_taken_as_numpy_has_it(dtype, value):
-    """Every value up to the dtype's own limits."""
+def test_values_within_the_dtype_are_those_of_numpy(dtype, value):
+    """Every value up to the limits of the dtype is accepted."""
     assert values.fits(value, dtype)
 
     arrays, notes = _read(_tensor((1,), dtype), [[value]])
@@ -143,8 +145,10 @@ def test_what_the_dtype_holds_is_taken_as_numpy_has_it(dtype, value):
         pytest.param("string", "a\udfff", "text", r'"a\udfff"', id="lone-surrogate"),
     ],
 )
-def test_what_the_dtype_does_not_hold_is_refused_at_its_place(dtype, value, expected, received):
-    """Nothing is converted, cut off or rounded to a whole number."""
+def test_values_that_the_dtype_does_not_hold_are_refused_at_their_place(
+    dtype, value, expected, received
+):
+    """No value is converted, cut off or rounded to an integer."""
     assert not values.fits(value, dtype)
 
     fitting = {"bool": True, "string": "a"}.get(dtype, 1)
@@ -172,7 +176,7 @@ def test_what_the_dtype_does_not_hold_is_refused_at_its_place(dtype, value, expe
     ],
 )
 def test_a_row_comes_flat_nested_or_as_the_graph_has_it(entry, rows):
-    """However it is written, the graph gets its own shape."""
+    """The graph receives its own shape, however the row is nested."""
     arrays, notes = _read(entry, rows)
 
     assert notes.count == 0
@@ -181,7 +185,7 @@ def test_a_row_comes_flat_nested_or_as_the_graph_has_it(entry, rows):
 
 
 def test_a_row_of_a_rank_one_input_is_a_bare_value():
-    """The graph has no axis but the batch's, so neither has a row."""
+    """A row of an input without other axes is a value without brackets."""
     arrays, notes = _read(_tensor(()), [1, 2.5])
 
     assert notes.count == 0
@@ -189,7 +193,7 @@ def test_a_row_of_a_rank_one_input_is_a_bare_value():
 
 
 def test_an_axis_of_any_length_is_as_long_as_the_rows_say():
-    """All rows of one request have to agree."""
+    """All rows of a request have the same length along a free axis."""
     arrays, notes = _read(_tensor((None, 2)), [[[1, 2], [3, 4], [5, 6]]])
 
     assert notes.count == 0
@@ -256,12 +260,12 @@ IMAGE = _tensor((4,), size=(2, 2))
     ],
 )
 def test_a_row_in_another_shape_is_refused_with_both_shapes(entry, row, expected, received):
-    """The message says what a row is, in the words of its dtype, and what came."""
+    """The message names the expected and the received shape, in the terms of the dtype."""
     assert _problems(entry, [row]) == [("x[0]", expected, received)]
 
 
-def test_a_list_nested_very_deep_is_told_in_few_words():
-    """Its lengths would fill pages."""
+def test_the_message_for_a_deeply_nested_list_is_short():
+    """The message for a deeply nested list is short."""
     row = [1]
     for _ in range(900):
         row = [row]
@@ -304,13 +308,13 @@ def test_a_list_nested_very_deep_is_told_in_few_words():
         ),
     ],
 )
-def test_a_crooked_row_is_refused_where_it_is_crooked(entry, row, problems):
-    """With numpy it would be an array of objects, or nothing; here each place is named."""
+def test_a_ragged_row_is_refused_at_its_place(entry, row, problems):
+    """A ragged row is refused with each place; numpy would make an array of objects or fail."""
     assert _problems(entry, [row]) == problems
 
 
 def test_rows_that_differ_in_a_free_axis_are_refused_by_place():
-    """One array has one shape."""
+    """Rows of different lengths cannot share one array."""
     rows = [[[1, 2]], [[1, 2], [3, 4]], [[5, 6]], []]
 
     assert _problems(_tensor((None, 2)), rows) == [
@@ -320,7 +324,7 @@ def test_rows_that_differ_in_a_free_axis_are_refused_by_place():
 
 
 def test_wrong_shapes_and_wrong_values_are_found_together():
-    """A row of the wrong shape hides nothing of its neighbours."""
+    """A row of the wrong shape does not hide the problems of other rows."""
     rows = [[1, 2], [1], [3, "4"], [None, math.nan]]
 
     assert _problems(_tensor((2,)), rows) == [
@@ -332,7 +336,7 @@ def test_wrong_shapes_and_wrong_values_are_found_together():
 
 
 def test_very_many_wrong_values_are_counted_at_once():
-    """Only the first twenty need words."""
+    """Messages are built for the first twenty problems only."""
     started = time.perf_counter()
 
     _, notes = _read(_tensor((1000,)), [[True] * 1000] * 1000)
@@ -371,7 +375,7 @@ def test_very_many_wrong_values_are_counted_at_once():
     ],
 )
 def test_a_tabular_row_is_a_list_or_an_object(row, numbers, smoker, imputed):
-    """Numbers share one array in column order; each categorical has its own."""
+    """Numbers share one array in column order, and each categorical feature has its own."""
     arrays, notes = _read(TABLE, [row])
 
     assert notes.count == 0
@@ -383,7 +387,7 @@ def test_a_tabular_row_is_a_list_or_an_object(row, numbers, smoker, imputed):
 
 
 def test_a_missing_row_takes_every_default_there_is():
-    """What has none is the problem, and not the row."""
+    """Only features without a default are problems of a missing row."""
     assert _problems(TABLE, [MISSING]) == [
         ("x[0].bmi", "a number for bmi, which has no default", "nothing"),
         ("x[0].town", "text for town, which has no default", "nothing"),
@@ -451,12 +455,12 @@ def test_a_missing_row_takes_every_default_there_is():
     ],
 )
 def test_a_wrong_tabular_row_is_refused_by_feature(row, problems):
-    """The place is the feature's, by name or by column as the row was written."""
+    """The place is the feature's name or its column, as the row was written."""
     assert _problems(TABLE, [row]) == problems
 
 
 def test_a_table_of_whole_numbers_takes_no_other():
-    """The dtype of a table is its graph's."""
+    """A table of integers refuses other numbers, since its dtype is the graph's."""
     entry = tabular("x", [Feature("a", "", default=2.0), Feature("b", "")], "int64")
     arrays, notes = _read(entry, [[1, 2.0], [None, 2**63 - 1]])
 
@@ -466,7 +470,7 @@ def test_a_table_of_whole_numbers_takes_no_other():
 
 
 def test_wide_rows_with_very_many_problems_are_counted_at_once():
-    """A thousand features by name, wrong in every row."""
+    """Problems of a thousand features in every row are counted quickly."""
     entry = tabular("x", [Feature(f"f{i}", "") for i in range(1000)])
     rows = [{f"f{i}": "a" for i in range(1000)} | {"g": 1}] * 200
     started = time.perf_counter()
@@ -478,24 +482,25 @@ def test_wide_rows_with_very_many_problems_are_counted_at_once():
 
 
 def _json_numbers(dtype):
-    """Any JSON number that the dtype takes."""
+    """Draw JSON numbers that the dtype takes."""
     if dtype in FLOATS:
         largest = FLOATS[dtype]
         floats = st.floats(-largest, largest, allow_nan=False)
         return floats | st.integers(-int(largest), int(largest))
     lowest, highest = INTS[dtype]
-    # 2.0 is 2; from 2**53 on a float and the integer it was meant for part ways.
+    # 2.0 is 2, but from 2**53 on a float may differ from the integer that was meant.
     exact = st.integers(max(lowest, 1 - 2**53), min(highest, 2**53 - 1)).map(float)
     return st.integers(lowest, highest) | exact
 
 
 def _exactly(number, dtype):
+    """Return the number as a value of the dtype."""
     return number if dtype in FLOATS else int(number)
 
 
 @given(st.data())
 def test_any_tensor_of_fitting_values_is_what_numpy_makes_of_it(data):
-    """Nested and flat, in every dtype: the very same array."""
+    """Flat and nested rows of every dtype give the array that numpy gives."""
     dtype = data.draw(st.sampled_from(DTYPES))
     shape = tuple(data.draw(st.lists(st.integers(1, 3), max_size=3)))
     one = {"bool": st.booleans(), "string": st.text(st.characters(codec="utf-8"), max_size=5)}
@@ -526,7 +531,7 @@ def test_any_tensor_of_fitting_values_is_what_numpy_makes_of_it(data):
     )
 )
 def test_any_fitting_table_is_what_numpy_makes_of_it(rows):
-    """As lists and as objects, with defaults where nothing was said."""
+    """Lists and objects give the array that numpy gives, with defaults for missing values."""
     names = [feature.name for feature in TABLE.features]
     filled = [(38 if a is None else a, "no" if s is None else s, b, t) for a, s, b, t in rows]
 
@@ -556,7 +561,7 @@ JSON = st.recursive(
     ),
 )
 def test_any_json_is_an_array_or_a_problem(entry, rows):
-    """Whatever comes, the reader neither fails nor lets through what is not finite."""
+    """The reader raises nothing else, and no value that it accepts is infinite or NaN."""
     arrays, notes = _read(entry, rows)
 
     if notes.count:

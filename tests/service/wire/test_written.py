@@ -1,4 +1,4 @@
-"""Arrays to JSON: the same numbers, and words or `null` for what is not finite."""
+"""The writing of arrays as JSON: NaN and infinities become names or `null`."""
 
 import json
 import math
@@ -25,13 +25,13 @@ from service.wire import written
     ],
 )
 def test_finite_values_are_the_same_either_way(output, text):
-    """As numpy has them, row by row."""
+    """Finite values are written as numpy has them, row by row."""
     assert written.write(written.plain(output)).decode() == text
     assert written.write(written.rows(output)).decode() == text
 
 
-def test_what_is_not_finite_is_null_or_a_word():
-    """Rows beside it stay as they are."""
+def test_values_that_are_not_finite_are_null_or_a_name():
+    """Rows beside a value that is not finite stay unchanged."""
     output = np.float32([[[0.1], [math.nan]], [[1], [2]], [[math.inf], [-math.inf]]])
 
     assert written.write(output) == b"[[[0.1],[null]],[[1.0],[2.0]],[[null],[null]]]"
@@ -46,15 +46,15 @@ def test_what_is_not_finite_is_null_or_a_word():
         lambda dtype: arrays(dtype, array_shapes(max_dims=3, max_side=3))
     )
 )
-def test_what_is_written_in_words_reads_back_the_same(output):
-    """By Python's reader: every number, NaN and infinity, whatever the shape."""
+def test_values_written_as_names_read_back_the_same(output):
+    """Python's reader reads every number, NaN and infinity back, in any shape."""
     for made in (written.rows(output), written.spelled(output)):
         back = np.array(json.loads(written.write(made)), output.dtype)
         np.testing.assert_array_equal(back, output)
 
 
 def test_the_problems_of_a_body_are_told():
-    """Those that are shown, and how many there are; other errors have none."""
+    """A refusal lists the shown problems and counts all; other errors have no list."""
     problem = Problem("a", "1", "2")
 
     assert written.problems(BadRequest([problem], 3)) == {
@@ -75,8 +75,8 @@ def test_the_problems_of_a_body_are_told():
         pytest.param(np.array([["a", "null"]] * 700, object), id="texts"),
     ],
 )
-def test_what_is_large_is_written_in_pieces_to_the_same(output):
-    """The same bytes as in one call."""
+def test_a_large_array_is_written_in_pieces_to_the_same_bytes(output):
+    """Writing in pieces gives the same bytes as writing in one call."""
     nulls = written.write(written.plain(output))
     words = json.dumps(output.tolist(), separators=(",", ":")).encode()
 
@@ -86,11 +86,12 @@ def test_what_is_large_is_written_in_pieces_to_the_same(output):
 
 
 def test_a_large_output_is_written_in_short_calls(monkeypatch):
-    """Of one call of orjson nobody else sees the end before it is there."""
+    """No call of orjson is long, since no other thread runs during it."""
     sizes = []
     dumps = orjson.dumps
 
     def noted(said, option):
+        """Note the number of values in each call."""
         sizes.append(said.size if isinstance(said, np.ndarray) else 0)
         return dumps(said, option=option)
 

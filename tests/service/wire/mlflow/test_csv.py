@@ -1,4 +1,4 @@
-"""MLflow's text/csv: lines to arrays, and what is wrong with one."""
+"""MLflow's `text/csv`: how lines become arrays, and how wrong lines are refused."""
 
 import io
 import json
@@ -45,7 +45,7 @@ from tests.harness.mlflow import (
     ],
 )
 def test_a_csv_is_the_same_arrays(text):
-    """By its header line, in whatever order its columns stand."""
+    """The header line names the columns, which may stand in any order."""
     assert same(read_text(text).arrays, ARRAYS)
 
 
@@ -97,7 +97,7 @@ def test_a_csv_is_the_same_arrays(text):
     ],
 )
 def test_a_csv_is_refused_by_its_lines(text, problem):
-    """As a person counts them who looks into the file."""
+    """A message counts lines from 1, as an editor does."""
     body = text if isinstance(text, bytes) else text.encode()
 
     assert problems_of(read_body, body, THREE, "text/csv") == [problem]
@@ -116,7 +116,7 @@ def test_a_csv_is_refused_by_its_lines(text, problem):
     ],
 )
 def test_a_cell_is_what_the_graph_takes(dtype, cell, value):
-    """No CSV says itself whether it has numbers, booleans or texts."""
+    """The dtype of the graph decides whether a cell is a number, a boolean or a text."""
     signature = Model.load(small.same(dtype, (1,))).signature
 
     assert read_text(f"x\n{cell}\n", signature).arrays["x"].tolist() == [[value]]
@@ -133,7 +133,7 @@ def test_a_cell_is_what_the_graph_takes(dtype, cell, value):
     ],
 )
 def test_a_cell_that_the_graph_does_not_take_is_shown(dtype, cell, received):
-    """As what it is taken for."""
+    """The message shows the cell as the type for which it was taken."""
     signature = Model.load(small.same(dtype, (1,))).signature
 
     assert [found for _, _, found in problems_of(read_text, f"x\n{cell}\n", signature)] == [
@@ -142,14 +142,14 @@ def test_a_cell_that_the_graph_does_not_take_is_shown(dtype, cell, received):
 
 
 def test_a_line_is_counted_where_a_row_ends():
-    """A cell may hold line breaks, and the message still says where to look."""
+    """A cell may hold line breaks, and the message still names the right line."""
     text = 'smoker,bmi,digit\n"y\nes",1,"[0, 1,\n2, 3]"\nno,x,"[0, 1, 2, 3]"\n'
 
     assert problems_of(read_text, text) == [("line 5, insurance.bmi", "a number for bmi", '"x"')]
 
 
 def test_a_cell_may_hold_a_picture():
-    """Python's reader would stop at 131,072 characters."""
+    """A cell may be longer than 131,072 characters, the default limit of Python's CSV reader."""
     signature = Model.load(small.same(TensorProto.FLOAT, (40_000,))).signature
     values = json.dumps([0.125] * 40_000)
 
@@ -162,7 +162,10 @@ CELLS = st.sampled_from(
 
 
 def _outcome(read):
-    """By tensor its values, or what was received that is wrong: places differ between forms."""
+    """Return the values of each tensor, or the values that were refused.
+
+    Places are left out, since they differ between the forms.
+    """
     try:
         asked = read()
     except BadRequest as error:
@@ -172,7 +175,7 @@ def _outcome(read):
 
 @given(st.data())
 def test_a_csv_is_read_as_predictions_of_a_file_are(data):
-    """The same cells missing, the same yes and no: what is scored offline is scored here."""
+    """The service and `triceps predict` read the same missing cells and booleans in a CSV file."""
     dtypes = [TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING]
     dtype = data.draw(st.sampled_from(dtypes))
     signature = data.draw(
@@ -191,6 +194,6 @@ def test_a_csv_is_read_as_predictions_of_a_file_are(data):
 
 
 def test_it_reads_json_and_csv():
-    """And is counted as one dialect."""
+    """Both content types count as one dialect in the metrics."""
     assert mlflow.DIALECT.name == "mlflow"
     assert mlflow.DIALECT.reads == ("application/json", "text/csv")

@@ -43,6 +43,7 @@ NO_BMI = "a number for bmi, which has no default"
 
 
 def _split(columns, *rows, **more):
+    """Return a table in the `dataframe_split` form."""
     return {"dataframe_split": {"columns": columns, "data": rows, **more}}
 
 
@@ -68,7 +69,7 @@ SPLIT = _split(COLUMNS, ROW)
     ],
 )
 def test_every_form_is_the_same_arrays(body):
-    """With names in full, or inputs whole; all heads are asked for."""
+    """Full column names and whole inputs give the same arrays, and all heads are requested."""
     asked = read_body(body)
 
     assert same(asked.arrays, ARRAYS)
@@ -77,7 +78,7 @@ def test_every_form_is_the_same_arrays(body):
 
 
 def test_a_content_type_may_have_parameters():
-    """And come in any case."""
+    """The content type is compared without parameters and without regard to case."""
     assert same(read_body(CSV.encode(), THREE, "Text/CSV; charset=UTF-8").arrays, ARRAYS)
 
 
@@ -93,7 +94,10 @@ def test_a_content_type_may_have_parameters():
     ],
 )
 def test_columns_have_shorter_names_where_that_is_clear(body):
-    """A feature that one input alone has; and an image may come a value a column."""
+    """A feature that one input alone has needs no input name.
+
+    An image may have one column per value.
+    """
     assert same(read_body(body).arrays, ARRAYS)
 
 
@@ -114,7 +118,10 @@ def test_columns_have_shorter_names_where_that_is_clear(body):
     ],
 )
 def test_a_single_input_need_not_be_named(body):
-    """Even where one of its features is called like it: no feature is a list or an object."""
+    """A single input needs no name, even if a feature has the same name.
+
+    A feature is neither a list nor an object, so the two cannot be confused.
+    """
     expected = {"plant": np.float32([[1, 2]]), "plant.colour": np.array([["red"]], object)}
 
     assert same(read_body(body, PLANT).arrays, expected)
@@ -133,7 +140,7 @@ def test_a_single_input_need_not_be_named(body):
     ],
 )
 def test_the_values_of_a_single_tensor_are_called_by_their_places(body):
-    """As pandas names the columns of an array, and writes them."""
+    """The columns of a tensor without features are named 0, 1, … as pandas names them."""
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
 
     assert same(read_body(body, IMAGE, kind).arrays, {"x": np.float32([[1, 2, 3, 4]])})
@@ -149,7 +156,7 @@ def test_the_values_of_a_single_tensor_are_called_by_their_places(body):
 )
 @pytest.mark.parametrize("body", [_split(["x"], [5]), {"instances": [5]}, {"inputs": {"x": [5]}}])
 def test_a_row_of_one_value_needs_no_brackets(shape, expected, body):
-    """A column of a table is one number a row, and the graph may want [rows, 1]."""
+    """A column of plain numbers fits a graph that takes [rows, 1]."""
     signature = Model.load(small.same(TensorProto.FLOAT, shape)).signature
 
     assert same(read_body(body, signature).arrays, {"x": np.float32(expected)})
@@ -158,7 +165,7 @@ def test_a_row_of_one_value_needs_no_brackets(shape, expected, body):
 
 @pytest.mark.parametrize("missing", [pytest.param(None, id="null"), pytest.param(np.nan, id="NaN")])
 def test_missing_values_take_their_defaults_and_are_noted(missing):
-    """A null; NaN, as pandas writes what is missing; and a column that is not there."""
+    """A null, a NaN (which pandas writes) and an absent column all take the default."""
     asked = read_body(
         _split(["age", "bmi", "smoker", "digit"], [missing, 20, missing, [0, 1, 2, 3]])
     )
@@ -192,7 +199,10 @@ def test_missing_values_take_their_defaults_and_are_noted(missing):
     ],
 )
 def test_what_was_imputed_is_noted_alike(body):
-    """In whatever form it was missing: it is counted, and not told."""
+    """Every form notes the same imputed values.
+
+    They are counted, and the answer does not list them.
+    """
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
     asked = read_body(body, PLANT, kind)
 
@@ -201,7 +211,7 @@ def test_what_was_imputed_is_noted_alike(body):
 
 
 def test_a_nan_changes_nothing_else():
-    """And what is no row is refused as ever."""
+    """A body with NaN is otherwise checked like any other."""
     assert problems_of(read_body, {"inputs": [[np.nan, 1, "red"], 5]}, PLANT) == [
         ("inputs[1]", "3 values (height, plant, colour), as a list or an object", "5")
     ]
@@ -232,7 +242,7 @@ def test_a_nan_changes_nothing_else():
     ],
 )
 def test_nan_elsewhere_and_infinity_are_refused(body, problem):
-    """A tensor has no missing values, and no default is for an infinity."""
+    """A tensor has no missing values, and no default stands in for an infinity."""
     assert problems_of(read_body, body) == [problem]
 
 
@@ -332,7 +342,7 @@ def test_nan_elsewhere_and_infinity_are_refused(body, problem):
     ],
 )
 def test_a_body_of_no_form_is_refused(body, problems):
-    """With everything that is wrong, each by its place."""
+    """The error names every problem with its place."""
     assert problems_of(read_body, body) == problems
 
 
@@ -398,7 +408,7 @@ def test_a_body_of_no_form_is_refused(body, problems):
     ],
 )
 def test_names_are_refused_at_their_places(columns, problems):
-    """In a header once for all rows, in a row by its key."""
+    """A header's names are refused once for all rows, a row's names by their keys."""
     assert problems_of(read_body, _split(list(columns), list(columns.values()))) == [
         (f"dataframe_split.columns{place}", expected, received)
         for place, _, expected, received in problems
@@ -414,8 +424,8 @@ def test_names_are_refused_at_their_places(columns, problems):
     ]
 
 
-def test_a_column_stands_once():
-    """In a CSV, and in a split table; in an object no key stands twice."""
+def test_a_column_may_appear_once():
+    """A CSV header and a split table may not repeat a column, nor an object a key."""
     problem = ("each name once", '"bmi"')
 
     assert problems_of(read_text, 'bmi,bmi,digit\n1,2,"[0, 1, 2, 3]"') == [
@@ -430,7 +440,7 @@ def test_a_column_stands_once():
 
 
 def test_long_names_of_columns_are_not_taken_for_one():
-    """Though a message shows only their beginning."""
+    """Two long names are two columns, although a message shows only their common beginning."""
     columns = {"x" * 300 + end: [1] for end in "ab"}
 
     assert [at for at, *_ in problems_of(read_body, {"inputs": columns}, IMAGE)] == [
@@ -440,7 +450,7 @@ def test_long_names_of_columns_are_not_taken_for_one():
 
 
 def test_a_feature_that_two_inputs_have_must_be_told_apart():
-    """By its name in full."""
+    """A feature of two inputs needs its full name."""
     inputs = {name: tabular(name, [Feature("age", "")]) for name in ("dog", "owner")}
     heads = {"y": Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=("dog", "owner"))}
     signature = Signature(inputs, heads)
@@ -465,7 +475,7 @@ def test_a_feature_that_two_inputs_have_must_be_told_apart():
     ],
 )
 def test_missing_columns_are_named_once(body, place):
-    """Not for each row."""
+    """A missing column is one problem, not one for each row."""
     kind = "text/csv" if isinstance(body, bytes) else "application/json"
 
     assert problems_of(read_body, body, THREE, kind) == [
@@ -475,7 +485,10 @@ def test_missing_columns_are_named_once(body, place):
 
 
 def test_a_missing_column_of_a_single_input_is_named_as_it_would_be():
-    """Without its input; and a tensor of any length has no values by their places."""
+    """The message names a missing column of a single input without the input.
+
+    A tensor of any length has no columns that are named by their places.
+    """
     ragged = Model.load(small.ragged()).signature
 
     assert problems_of(read_body, _split(["height", "colour"], [1, "red"]), PLANT) == [
@@ -489,7 +502,7 @@ def test_a_missing_column_of_a_single_input_is_named_as_it_would_be():
 
 @pytest.mark.parametrize("form", ["instances", "dataframe_records", "inputs"])
 def test_what_a_row_lacks_is_named_in_that_row(form):
-    """Rows need not have the same keys."""
+    """Rows need not have the same keys, so a missing key is a problem of its row."""
     rows = [{"digit": [0, 1, 2, 3], "bmi": 20}, {"bmi": "x"}, {"insurance": {"bmi": 20}}, {}]
 
     assert problems_of(read_body, {form: rows}) == [
@@ -502,7 +515,7 @@ def test_what_a_row_lacks_is_named_in_that_row(form):
 
 
 def test_an_empty_row_of_a_single_input_lacks_everything():
-    """Its features, or its value."""
+    """An empty row lacks every feature of the input, or its value."""
     assert problems_of(read_body, {"instances": [{}]}, PLANT) == [
         ("instances[0].plant", "a number for plant, which has no default", "nothing"),
         ("instances[0].colour", "text for colour, which has no default", "nothing"),
@@ -513,7 +526,7 @@ def test_an_empty_row_of_a_single_input_lacks_everything():
 
 
 def test_values_are_taken_as_they_are():
-    """No text is made a number, no true a 1; each by its row and name."""
+    """A text does not become a number, nor true a 1; each problem names its row and column."""
     columns = ["age", "bmi", "smoker", "digit.0", "digit.1", "digit.2", "digit.3"]
     whole = {"inputs": {"bmi": [20], "digit": [[0, 1, 2, True]]}}
 
@@ -530,17 +543,20 @@ def test_values_are_taken_as_they_are():
     assert problems_of(read_body, whole) == [("inputs.digit[0][3]", "a number", "true")]
 
 
-def test_so_many_unknown_columns_are_counted():
-    """Only the first of them in words."""
+def test_very_many_unknown_columns_are_counted():
+    """The message names the first unknown columns and counts the others."""
     with pytest.raises(BadRequest) as caught:
         read_body({"instances": [{f"column {i}": i for i in range(1000)}]})
 
-    # and neither a body-mass index nor a picture
+    # The body-mass index and the picture are left out.
     assert (len(caught.value.problems), caught.value.count) == (20, 1002)
 
 
 def test_what_no_head_needs_may_be_absent_and_is_checked():
-    """It does not reach the model, nor do its defaults count."""
+    """An input that no head needs is checked, but does not reach the model.
+
+    Its defaults do not count as imputed.
+    """
     signature = Model.load(small.idle()).signature
     unread = Signature(
         {**PLANT.inputs, "x": IMAGE.inputs["x"]},
@@ -573,7 +589,7 @@ ROWS = st.lists(
 
 @given(ROWS, st.permutations(range(6)))
 def test_all_forms_are_one(rows, order):
-    """Whichever way a table is written, its arrays and what is imputed are native's."""
+    """Every form of a table gives the arrays and the imputed values of the native format."""
     columns = [COLUMNS[i] for i in order]
     cells = [[row[i] for i in order] for row in rows]
     records = [dict(zip(columns, row, strict=True)) for row in cells]
@@ -604,7 +620,7 @@ def test_all_forms_are_one(rows, order):
 
 @pytest.mark.parametrize("name", small.every())
 def test_any_models_example_is_a_body_here_too(name):
-    """By row, by column and as a table: what native takes, in the same words."""
+    """The native example of any model is a valid body by row, by column and as a table."""
     signature = Model.load(small.every()[name]).signature
     said = examples.example(signature)
     [row] = said["instances"]
@@ -645,7 +661,7 @@ VALUES = st.recursive(
 
 @given(st.sampled_from(mlflow.FORMS), VALUES, st.sampled_from([PLANT, IMAGE, THREE]))
 def test_whatever_comes_is_read_or_refused(form, value, signature):
-    """And nothing else happens, be it nested as it may."""
+    """Any JSON value, however nested, is either read or refused with a `BadRequest`."""
     with contextlib.suppress(BadRequest):
         [height] = {len(array) for array in read_body({form: value}, signature).arrays.values()}
         assert height > 0
@@ -653,12 +669,13 @@ def test_whatever_comes_is_read_or_refused(form, value, signature):
 
 @given(st.sampled_from([PLANT, IMAGE]), st.text('012,"\n x.[]aheightplantcolour', max_size=60))
 def test_whatever_text_comes_is_read_or_refused(signature, text):
-    """As a CSV may be anything."""
+    """Any text is either read as CSV or refused with a `BadRequest`."""
     with contextlib.suppress(BadRequest):
         assert read_text(text, signature).arrays
 
 
 def _encode(signature, outputs):
+    """Return the answer for some arrays as JSON."""
     asked = mlflow.Query({}, tuple(outputs), [])
     reply = mlflow.DIALECT.encode(asked, "three", "1", signature, outputs)
     assert reply.content_type == "application/json"
@@ -666,7 +683,7 @@ def _encode(signature, outputs):
 
 
 def test_several_heads_are_a_record_a_row():
-    """In the graph's own shapes."""
+    """An answer has one object per row, with the values in the graph's own shapes."""
     outputs = {"risk": np.float32([[0.93], [0.08]]), "digits": np.float32([[0, 1, 0], [3, 2, 1]])}
 
     assert _encode(THREE, outputs) == (
@@ -686,12 +703,15 @@ def test_several_heads_are_a_record_a_row():
     ],
 )
 def test_a_single_head_is_its_values(output, said):
-    """Without its name, as MLflow has them of a model with one output."""
+    """The answer of a model with one head has no head name, as in MLflow."""
     assert _encode(THREE, {"y": output}) == f'{{"predictions":{said}}}'
 
 
 def test_nan_and_infinity_are_written_as_mlflow_does():
-    """Which no JSON is; what stands beside them is written as ever, and reads back the same."""
+    """NaN and infinity are written as MLflow writes them, although JSON has no such numbers.
+
+    The values beside them are written as usual and read back the same.
+    """
     outputs = {
         "many": np.float32([[0.93, np.nan], [np.inf, -np.inf]]),
         "half": np.float16([0.5, np.nan]),
@@ -717,7 +737,7 @@ def test_nan_and_infinity_are_written_as_mlflow_does():
     ],
 )
 def test_an_error_has_mlflows_name(error, code):
-    """One that its clients know."""
+    """The error code is one that MLflow's clients know."""
     reply = mlflow.DIALECT.encode_error(error)
 
     assert reply.content_type == "application/json"
@@ -725,7 +745,7 @@ def test_an_error_has_mlflows_name(error, code):
 
 
 def test_a_bad_request_says_all_its_problems():
-    """Beside the message, which says the first."""
+    """The message holds the first problem, and a list beside it holds all of them."""
     with pytest.raises(BadRequest) as caught:
         read_body({"instances": [{**NESTED, "digit": 5, "fruit": ["x", 1]}]})
 
@@ -746,7 +766,7 @@ def test_a_bad_request_says_all_its_problems():
 
 
 def test_names_that_look_like_others_go_to_the_right_input():
-    """An input whose name looks like a value's place, or like a feature in full."""
+    """An input may be named like the place of a value or like a full feature name."""
     made = small.model(
         [helper.make_node("Concat", ["x", "x.1", "x.y"], ["y"], axis=1)],
         [("x", small.F, ["n", 2]), ("x.1", small.F, ["n", 1]), ("x.y", small.F, ["n", 1])],

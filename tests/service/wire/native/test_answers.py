@@ -1,4 +1,4 @@
-"""The quick way to write an answer writes the same bytes as the plain one."""
+"""Fast writing of answers, which gives the same bytes as the plain writer."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ SIGNATURE = Signature(inputs={}, heads={head.name: head for head in HEADS})
 
 
 def outputs_of(head: Head, rows: int) -> st.SearchStrategy[NDArray[Any]]:
-    """What the head may answer, NaN and infinities among it."""
+    """Draw an output of a head, sometimes with NaN and infinities."""
     shape = (rows, *(2 if axis is None else axis for axis in head.tensor.shape))
     if head.tensor.dtype == "string":
         return arrays(object, shape, elements=st.sampled_from(["", "a,b", "],[", "ü"]))
     made = arrays(head.tensor.dtype, shape)
-    # As a slice of a wider output, and as it comes.
+    # The output is a slice of a wider array, or an array of its own.
     return st.one_of(made, made.map(lambda a: np.stack([a, a], axis=-1)[..., 0]))
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[native.Query, dict[str, NDArray[Any]]]:
-    """What was asked, and what came of it."""
+    """Draw a request and the outputs of its run."""
     heads = draw(st.lists(st.sampled_from(HEADS), min_size=1, unique=True))
     rows = draw(st.integers(1, 7))
     imputed = [Imputed("instances[0].x", 1.5, "t.x")] * draw(st.integers(0, 2))
@@ -60,7 +60,7 @@ def cases(draw: st.DrawFn) -> tuple[native.Query, dict[str, NDArray[Any]]]:
 @given(case=cases(), name=st.sampled_from(["a", 'a"b', "50%"]))
 @settings(max_examples=300, deadline=None)
 def test_both_write_the_same_bytes(case, name):
-    """Whatever the heads, their kinds, names and labels, and whoever else is in the run."""
+    """Both writers agree for all heads, names and labels, also if requests share a run."""
     asked, outputs = case
 
     writer = Writer(name, "3", SIGNATURE)
@@ -78,7 +78,7 @@ def test_both_write_the_same_bytes(case, name):
 
 @pytest.mark.parametrize("content", small.every().values(), ids=small.every())
 def test_what_models_answer_is_written_the_same(content):
-    """All fixtures' heads, for rows of zeros."""
+    """Both writers agree on all heads of all fixtures for rows of zeros."""
     model = Model.load(content)
     signature = model.signature
     zeros = {

@@ -1,4 +1,4 @@
-"""The fast path says what the plain path says: the same arrays, the same errors, word for word."""
+"""The fast reader, which gives the same arrays and messages as the reference reader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THREE = SIGNATURES["three"]
 
 
 def outcome(decode: Any, body: bytes, signature: Any) -> Any:
-    """What a decoder makes of a body, in a form that compares."""
+    """Return the result of a decoder in a form that can be compared."""
     try:
         request = decode(body, signature)
     except BadRequest as error:
@@ -44,7 +44,7 @@ def outcome(decode: Any, body: bytes, signature: Any) -> Any:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_generated_bodies_have_the_same_outcome(name, data):
-    """Whatever is in a body, both paths read the same arrays or find the same problems."""
+    """Both readers return the same arrays or the same problems for generated bodies."""
     signature = SIGNATURES[name]
     body = json.dumps(data.draw(bodies(signature))).encode()
 
@@ -57,7 +57,7 @@ def test_generated_bodies_have_the_same_outcome(name, data):
     cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3)), min_size=1, max_size=4),
 )
 def test_mutated_bytes_have_the_same_outcome(body, cuts):
-    """Whatever the bytes, both paths answer alike."""
+    """Both readers give the same outcome for mutated bytes."""
     for place, piece in cuts:
         at = int(place * len(body))
         body = body[:at] + piece + body[at + 1 :]
@@ -91,7 +91,7 @@ RIGHT = {
     ],
 )
 def test_common_bodies_take_the_fast_path(body, monkeypatch):
-    """What people send every day does not fall back."""
+    """Bodies as clients usually send them do not fall back to the reference reader."""
     sent = json.dumps(body).encode()
     expected = outcome(native.decode, sent, THREE)
     monkeypatch.setattr(native, "decode", lambda *_: pytest.fail("it fell back"))
@@ -113,7 +113,10 @@ def test_common_bodies_take_the_fast_path(body, monkeypatch):
     ],
 )
 def test_repeated_keys_are_refused_by_both(body):
-    """Simdjson finds the first of two, and other readers the last; here neither counts."""
+    """Both readers refuse a repeated key.
+
+    Simdjson finds the first of two values and other readers the last.
+    """
     said = outcome(fast_way.decode, body, THREE)
 
     assert said == outcome(native.decode, body, THREE)
@@ -121,7 +124,10 @@ def test_repeated_keys_are_refused_by_both(body):
 
 
 def test_a_text_is_no_list_of_heads():
-    """Though each of its letters were one, and a bracket elsewhere made up for its two."""
+    """A text is refused as the list of heads.
+
+    Here each of its letters is a head, and a bracket elsewhere balances the count of brackets.
+    """
     body = b'{"instances":[[1,[2]]],"heads":"y"}'
     said = outcome(fast_way.decode, body, SIGNATURES["uint32"])
 
@@ -131,7 +137,10 @@ def test_a_text_is_no_list_of_heads():
 
 @pytest.mark.parametrize("key", ["instances", "inputs"])
 def test_many_keys_are_not_looked_up_one_by_one(key):
-    """Simdjson goes through all of them for each, so half a million took hours."""
+    """Reading half a million keys takes little time.
+
+    Simdjson scans all keys for each look-up, which once took hours.
+    """
     keys = ",".join(f'"k{i}":[1]' for i in range(100_000))
     body = f'{{"{key}":{{{keys}}}}}'.encode()
     started = time.thread_time()
@@ -141,14 +150,14 @@ def test_many_keys_are_not_looked_up_one_by_one(key):
 
 
 def test_a_byte_order_mark_is_refused_by_both():
-    """Simdjson would skip it."""
+    """Both readers refuse a byte order mark, which simdjson would skip."""
     body = b"\xef\xbb\xbf" + json.dumps({"instances": [RIGHT]}).encode()
 
     assert outcome(fast_way.decode, body, THREE) == outcome(native.decode, body, THREE)
 
 
 def test_an_error_that_is_kept_does_not_block_the_parser():
-    """A traceback may hold a parsed document; the next body gets a parser all the same."""
+    """A kept traceback may hold a parsed document; the next body gets another parser."""
     body = json.dumps({"instances": [RIGHT]}).encode()
     held = quick.parse(body)
 
@@ -157,7 +166,7 @@ def test_an_error_that_is_kept_does_not_block_the_parser():
 
 
 def test_arrays_outlive_the_next_body():
-    """What was decoded is no view of a buffer that the parser uses again."""
+    """The arrays are not views of a buffer that the parser uses again."""
     first = fast_way.decode(json.dumps({"instances": [RIGHT]}).encode(), THREE).arrays
     other = {**RIGHT, "digit": [9, 9, 9, 9], "fruit": [9, 9]}
     fast_way.decode(json.dumps({"instances": [other]}).encode(), THREE)
@@ -168,7 +177,7 @@ def test_arrays_outlive_the_next_body():
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9])
 def test_large_bodies_are_read_in_pieces(rows):
-    """To the same arrays, by a parser that is not kept."""
+    """A large body gives the same arrays, and its parser is not kept."""
     digits = [[i + j / 8 for j in range(4)] for i in range(rows)]
     for shape in ((rows, 4), (rows, 2, 2)):
         columns = {
@@ -190,7 +199,7 @@ def test_large_bodies_are_read_in_pieces(rows):
 
 
 def test_a_large_body_with_a_fault_is_left_to_the_plain_path():
-    """In whatever piece the fault is."""
+    """A fault in any piece of a large body sends it to the reference reader."""
     for place in (0, 5, 8):
         digits: list[Any] = [[0, 1, 2, 3]] * 9
         digits[place] = [0, 1e39, 2, 3]

@@ -1,4 +1,4 @@
-"""Triceps' own JSON: bodies in both forms to arrays, and arrays to answers."""
+"""The native format: how bodies in both forms become arrays, and arrays become answers."""
 
 import json
 
@@ -39,26 +39,28 @@ _path = {}
 
 @pytest.fixture(autouse=True, scope="module", params=_PATHS)
 def _either_path(request):
-    """Everything here holds for both ways to decode."""
+    """Decode with the fast reader and with the reference reader."""
     _path["decode"] = _PATHS[request.param]
 
 
 def _decode(said, signature=THREE):
+    """Decode a body for a fixture's model."""
     return _path["decode"](json.dumps(said).encode(), signature)
 
 
 def _problems(said, signature=THREE):
-    """What is wrong with a body: (at, expected, received) each."""
+    """Return the problems of a body as (at, expected, received) tuples."""
     return problems(_decode, said, signature)
 
 
 def _both(**parts):
+    """Return the same rows as a body by row and as a body by column."""
     return both(ROW, **parts)
 
 
 @pytest.mark.parametrize(("said", "at"), _both())
 def test_both_forms_are_the_same_arrays(said, at):
-    """All inputs in, and all heads asked for unless some are named."""
+    """Both forms fill all inputs and ask for all heads unless the body names some."""
     request = _decode(said)
 
     assert same(request.arrays, ARRAYS)
@@ -69,19 +71,19 @@ def test_both_forms_are_the_same_arrays(said, at):
 
 @pytest.mark.parametrize(("said", "at"), _both(insurance={"age": 47, "smoker": "yes", "bmi": 20}))
 def test_a_tabular_row_may_name_its_features(said, at):
-    """In either form."""
+    """In either form, a row may be an object of features."""
     assert same(_decode(said).arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(("said", "at"), _both(digit=[[0, 1], [2, 3]]))
 def test_an_image_may_be_nested(said, at):
-    """In either form."""
+    """In either form, an image may be nested lists."""
     assert same(_decode(said).arrays, ARRAYS)
 
 
 @pytest.mark.parametrize(("said", "at"), _both(insurance={"smoker": None, "bmi": 20}, fruit=...))
 def test_defaults_stand_in_and_are_listed(said, at):
-    """For an input that is not there, a feature that is not, and a null; in the order of inputs."""
+    """Absent inputs, absent features and nulls take defaults, listed in the order of the inputs."""
     request = _decode(said)
 
     assert request.imputed == [
@@ -103,7 +105,7 @@ def test_defaults_stand_in_and_are_listed(said, at):
 
 @pytest.mark.parametrize(("said", "at"), _both(insurance=[None, "maybe", 20]))
 def test_a_null_in_a_list_takes_the_default_at_its_column(said, at):
-    """And a text that training never saw is a text."""
+    """A null takes the default of its column, and a text that training never saw stays a text."""
     request = _decode(said)
 
     assert request.imputed == [Imputed(at("insurance") + "[0]", 38, "insurance.age")]
@@ -157,7 +159,7 @@ def test_what_has_no_default_must_be_there(said, at):
     ],
 )
 def test_a_missing_input_without_defaults_is_named(said, problems):
-    """Row by row, or once for a column."""
+    """A missing input is a problem of each row, or one problem for a column."""
     assert _problems(said) == problems
 
 
@@ -169,8 +171,8 @@ def test_a_missing_input_without_defaults_is_named(said, problems):
         pytest.param(["digits", "size"], ["fruit", "digit"], id="in-the-order-asked"),
     ],
 )
-def test_asked_heads_need_their_own_inputs_only(heads, inputs):
-    """Nothing else is required, and what is not needed does not reach the model."""
+def test_the_heads_of_a_request_need_their_own_inputs_only(heads, inputs):
+    """Only inputs that the asked heads need are required and reach the model."""
     bodies = [
         {"instances": [{name: ROW[name] for name in inputs if name in ROW}]},
         {"inputs": {name: [ROW[name]] for name in inputs if name in ROW}},
@@ -187,7 +189,7 @@ def test_asked_heads_need_their_own_inputs_only(heads, inputs):
 
 
 def test_an_unneeded_input_may_be_in_some_rows_and_imputes_nothing():
-    """It is not part of the answer, so nothing of it is either."""
+    """The answer lists no imputed values of an input that the asked heads do not need."""
     rows = [{"fruit": [1, 2]}, {"fruit": [3, 4], "insurance": {"bmi": 20}}]
 
     request = _decode({"instances": rows, "heads": ["size"]})
@@ -198,7 +200,10 @@ def test_an_unneeded_input_may_be_in_some_rows_and_imputes_nothing():
 
 @pytest.mark.parametrize(("said", "at"), _both(digit=[1, 2, 3], insurance={"bmi": "x", "ages": 1}))
 def test_an_unneeded_input_is_checked(said, at):
-    """A mistake in it would come to light later, when somebody asks for all heads."""
+    """An input that the asked heads do not need is checked all the same.
+
+    Otherwise a mistake would appear only when a client asks for all heads.
+    """
     assert _problems({**said, "heads": ["size"]}) == [
         (
             at("insurance") + ".ages",
@@ -211,7 +216,7 @@ def test_an_unneeded_input_is_checked(said, at):
 
 
 def test_an_unneeded_input_in_columns_lines_up_too():
-    """It has rows, so it has as many as the others."""
+    """An input that the asked heads do not need has as many rows as the others."""
     said = {"inputs": {"fruit": [[1, 2]], "digit": [[0, 1, 2, 3]] * 2}, "heads": ["size"]}
 
     assert _problems(said) == [("inputs.digit", "1 row, as inputs.fruit has", "2 rows")]
@@ -244,7 +249,7 @@ ONE_OF = "one of risk, size, digits, tags"
     ],
 )
 def test_heads_are_a_list_of_known_names(heads, problems):
-    """And no input is called missing for the sake of a head that nobody could name."""
+    """A wrong `heads` is refused, and no input is reported missing because of it."""
     assert _problems({"instances": [{"fruit": [1, 2]}], "heads": heads}) == problems
 
 
@@ -257,7 +262,7 @@ def test_heads_are_a_list_of_known_names(heads, problems):
     ],
 )
 def test_a_body_that_is_no_object_is_refused(said, problems):
-    """With what it may hold."""
+    """The message names the keys that a body may hold."""
     received = {"[]": "an empty list", "null": "null", '"x"': '"x"'}[json.dumps(said)]
 
     assert _problems(said) == [("body", problems, received)]
@@ -381,13 +386,13 @@ def test_a_body_that_is_no_object_is_refused(said, problems):
         ),
     ],
 )
-def test_a_wrong_body_is_told_all_that_is_wrong(said, problems):
-    """Each problem has its place, what belongs there and what came."""
+def test_the_error_names_all_problems_of_a_body(said, problems):
+    """Each problem names its place, the expected value and the received value."""
     assert _problems(said) == problems
 
 
 def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
-    """The first twenty are told, and how many there are."""
+    """The error lists the first twenty problems and counts all of them."""
     wrong = {"insurance": {"age": True, "bmi": "x"}, "fruit": [1], "digit": [1, 2, None, 4]}
 
     with pytest.raises(BadRequest) as caught:
@@ -429,7 +434,7 @@ def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
     ],
 )
 def test_a_single_input_takes_bare_rows(said, at):
-    """With its name or without, in either form; here a feature has the name of the input."""
+    """Either form may leave out the name of a single input, even if a feature has that name."""
     request = _decode(said, PLANT)
 
     assert same(
@@ -496,7 +501,7 @@ def test_a_single_input_takes_bare_rows(said, at):
     ],
 )
 def test_a_bare_row_that_is_wrong_is_named_without_its_input(said, problems):
-    """Places are those of the body as it was written."""
+    """A problem's place is a path in the body as the client wrote it."""
     assert _problems(said, PLANT) == problems
 
 
@@ -505,7 +510,7 @@ def test_a_bare_row_that_is_wrong_is_named_without_its_input(said, problems):
     [pytest.param(5, [5], id="bare"), pytest.param({"x": 5}, [5], id="by-name")],
 )
 def test_a_bare_row_of_a_rank_one_input_is_a_value(row, value):
-    """There is nothing to put it into."""
+    """A row of an input of rank one is a value without brackets."""
     scalar = Model.load(small.same(small.F, ())).signature
 
     assert same(_decode({"instances": [row]}, scalar).arrays, {"x": np.float32(value)})
@@ -513,7 +518,7 @@ def test_a_bare_row_of_a_rank_one_input_is_a_value(row, value):
 
 
 def test_odd_names_stand_in_brackets():
-    """Dots, slashes, colons, quotes, spaces: a place can be read back all the same."""
+    """A place can be parsed even if names hold dots, slashes, colons, quotes or spaces."""
     odd = Model.load(small.odd_names()).signature
 
     assert _problems({"instances": [dict.fromkeys(small.ODD_NAMES, "?")]}, odd) == [
@@ -533,20 +538,23 @@ def test_odd_names_stand_in_brackets():
 
 
 def _signature(*heads):
+    """Return a signature with these heads."""
     return Signature({}, {head.name: head for head in heads})
 
 
 def _head(name, kind, shape, labels=None, threshold=None, *, dtype="float32"):
+    """Return a head of this kind."""
     return Head(name, kind, Tensor(name, dtype, shape), labels, threshold)
 
 
 def _encode(signature, outputs, *, by_row, imputed=()):
+    """Return the answer for some outputs as JSON."""
     request = Query({}, tuple(outputs), by_row, imputed)
     return orjson.loads(native.encode(request, "m", "3", signature, outputs))
 
 
 def test_answers_come_in_the_form_of_the_request():
-    """By row a value and its label together; by column all values, and all labels there are."""
+    """By row, each value has its label; by column, all values and all labels come together."""
     signature = _signature(
         _head("yes", "binary", (1,), ("no", "yes"), 0.5),
         _head("best", "multiclass", (2,), ("a", "b")),
@@ -594,7 +602,7 @@ def test_answers_come_in_the_form_of_the_request():
 
 
 def test_heads_are_answered_in_the_order_asked():
-    """And without labels there is no such key."""
+    """Heads come in the requested order, and a head without labels has no `label` key."""
     signature = _signature(_head("a", "tensor", (1,)), _head("b", "tensor", (1,)))
 
     answer = _encode(signature, {"b": np.ones((1, 1)), "a": np.ones((1, 1))}, by_row=False)
@@ -675,7 +683,7 @@ def test_heads_are_answered_in_the_order_asked():
     ],
 )
 def test_a_label_is_read_off_the_value(head, rows, labels):
-    """As Keras' own metrics would: above the threshold, the likeliest, all that are above."""
+    """As in Keras' metrics, labels are those above the threshold, or the likeliest one."""
     output = np.asarray(rows, None if isinstance(rows, np.ndarray) else np.float32)
 
     assert labels_of(head, output) == labels
@@ -710,7 +718,7 @@ def test_a_label_is_read_off_the_value(head, rows, labels):
     ],
 )
 def test_every_dtype_is_an_answer(dtype, shape, output, values):
-    """Numbers keep their digits; what JSON has no number for is null."""
+    """Numbers keep their digits, and a value that JSON cannot express is null."""
     signature = _signature(_head("h", "tensor", shape, dtype=dtype))
 
     by_column = _encode(signature, {"h": output}, by_row=False)
@@ -752,7 +760,7 @@ ROWS = st.lists(
     )
 )
 def test_any_json_is_a_request_or_its_problems(said):
-    """Nothing else is ever raised, and every problem can be sent as JSON."""
+    """The decoder raises nothing else, and every problem can be written as JSON."""
     for signature in (THREE, PLANT):
         try:
             request = _path["decode"](json.dumps(said).encode(), signature)
@@ -769,7 +777,7 @@ def test_any_json_is_a_request_or_its_problems(said):
     threshold=st.sampled_from([0.1, 0.5, 0.7]),
 )
 def test_rows_are_labelled_alike_alone_and_together(data, kind, threshold):
-    """A row's label does not depend on how many rows it comes with."""
+    """The label of a row does not depend on the number of rows in its request."""
     width = 1 if kind == "binary" else 3
     score = st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0, float("nan"), float("inf")])
     rows = data.draw(st.lists(st.lists(score, min_size=width, max_size=width), min_size=5))

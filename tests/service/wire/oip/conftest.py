@@ -1,4 +1,4 @@
-"""The two ways in which JSON is read."""
+"""Both readers of Open Inference Protocol JSON, for every test of this folder."""
 
 import pytest
 
@@ -8,6 +8,6 @@ from tests.harness.oip import unsure
 
 @pytest.fixture(name="either_path", params=[True, False], ids=["fast", "plain"])
 def _either_path(request, monkeypatch):
-    """Everything holds for both ways to read JSON."""
+    """Read JSON with the fast reader and with the reference reader."""
     if not request.param:
         monkeypatch.setattr(quick, "parse", unsure)

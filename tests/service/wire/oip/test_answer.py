@@ -1,4 +1,4 @@
-"""The Open Inference Protocol in JSON: arrays to answers, and scores to classes."""
+"""The answers of the Open Inference Protocol in JSON: arrays, and scores as classes."""
 
 import json
 import math
@@ -26,8 +26,8 @@ from tests.harness.oip import (
 pytestmark = pytest.mark.usefixtures("either_path")
 
 
-def test_half_floats_have_no_json_whatever_goes_out():
-    """Not even by the fast path, which could read them."""
+def test_half_floats_have_no_json_in_an_answer():
+    """FP16 has no JSON form, on the fast path either."""
     entry = Input("x", "tensor", (Tensor("x", "float16", (2,)),))
     head = Head("y", "tensor", Tensor("y", "float32", (2,)), inputs=("x",))
 
@@ -37,19 +37,20 @@ def test_half_floats_have_no_json_whatever_goes_out():
 
 
 def test_other_errors_are_a_sentence():
-    """The one key that clients read."""
+    """Any other error is an object with the one key that clients read."""
     reply = oip.DIALECT.encode_error(NotFound("no such model"))
 
     assert json.loads(reply.content) == {"error": "no such model"}
 
 
 def _answer(said, outputs, signature=THREE):
+    """Return the answer to a request for these outputs."""
     asked = read_body(said, signature)
     return json.loads(oip.DIALECT.encode(asked, "m", "7", signature, outputs).content)
 
 
 def test_an_answer_in_full():
-    """In the graph's own shapes: a [rows, 1] output stays that, and comes flat."""
+    """An answer has the graph's own shapes, with flat data; [rows, 1] stays [rows, 1]."""
     said = {"inputs": INPUTS, "id": "42"}
     asked = read_body(said)
     reply = oip.DIALECT.encode(asked, "m", "7", THREE, MODELS["three"].predict(asked.arrays, HEADS))
@@ -71,12 +72,12 @@ def test_an_answer_in_full():
 
 
 def test_no_id_no_echo():
-    """An id that nobody gave is none."""
+    """An answer has no `id` if the request has none."""
     assert "id" not in _answer({"inputs": [FRUIT], "outputs": SIZE}, {"size": np.float32([[3]])})
 
 
 def test_an_answer_may_be_strided():
-    """As a slice of a larger array is; it comes out row by row."""
+    """An output that is a slice of a larger array is written row by row."""
     outputs = {"digits": np.float32([[1, 4], [2, 5], [3, 6]]).T}
 
     answer = _answer({"inputs": [DIGIT], "outputs": [{"name": "digits"}]}, outputs)
@@ -84,8 +85,11 @@ def test_an_answer_may_be_strided():
     assert answer["outputs"][0]["data"] == [1, 2, 3, 4, 5, 6]
 
 
-def test_infinities_are_words_in_an_answer():
-    """As Triton's client and Python read them; and a text that is "null" stays that."""
+def test_infinities_have_names_in_an_answer():
+    """Infinities are written as Triton's client and Python read them.
+
+    A text that is "null" stays a text.
+    """
     logs = MODELS["logs"].signature
     said = one_input([1, 1])
     outputs = {
@@ -110,6 +114,7 @@ def test_infinities_are_words_in_an_answer():
 
 
 def _classes(head, output, classes, signature=THREE):
+    """Return the classification of some scores."""
     inputs = INPUTS if signature is THREE else one_input([1, 1])["inputs"]
     said = {
         "inputs": inputs,
@@ -121,7 +126,7 @@ def _classes(head, output, classes, signature=THREE):
 
 
 def test_classes_with_their_labels():
-    """The highest first, with the value, the index and the label; equal ones in their order."""
+    """Classes come by falling value, with value, index and label; equal ones keep their order."""
     rows = np.float32([[0.1, 0.7, 0.2], [5, -1, 5]])
 
     assert _classes("digits", rows, 2) == (
@@ -131,7 +136,7 @@ def test_classes_with_their_labels():
 
 
 def test_as_many_classes_as_there_are():
-    """More are not there to be returned."""
+    """A request for more classes than a head has returns all of them."""
     assert _classes("tags", np.float32([[0.25, 0.5]]), 9) == (
         [1, 2],
         ["0.5:1:long", "0.25:0:heavy"],
@@ -139,7 +144,7 @@ def test_as_many_classes_as_there_are():
 
 
 def test_a_binary_head_has_one_class():
-    """Its only value, and the label that the row has: no score of the other is made up."""
+    """A binary head returns its value and the label of the row, not a score of the other label."""
     assert _classes("risk", np.float32([[0.75], [0.25], [math.nan]]), 2) == (
         [3, 1],
         ["0.75:0:high", "0.25:0:low", "nan:0"],
@@ -147,7 +152,7 @@ def test_a_binary_head_has_one_class():
 
 
 def test_classes_without_labels():
-    """The value and the index; a NaN comes last."""
+    """A class without a label is its value and index, and NaN comes last."""
     assert _classes("size", np.float32([[3.5]]), 1) == ([1, 1], ["3.5:0"])
     many = _classes("many", np.float32([[math.nan, -math.inf]]), 2, MODELS["logs"].signature)
     assert many == ([1, 2], ["-inf:1:b", "nan:0:a"])
@@ -160,8 +165,8 @@ def test_classes_without_labels():
         pytest.param("truth", np.array([[False, True]]), [1, 0], id="booleans"),
     ],
 )
-def test_classes_of_what_is_no_float(head, row, expected):
-    """To the limits of the dtype."""
+def test_classes_of_integers(head, row, expected):
+    """Integers are sorted correctly up to the limits of their dtype."""
     assert _classes(head, row, 2, MODELS["logs"].signature) == (
         [1, 2],
         [f"{value}:{1 - i}" for i, value in enumerate(expected)],

@@ -1,4 +1,4 @@
-"""The binary tensor data extension: bytes after the JSON to arrays, and arrays to such bytes."""
+"""The binary tensor data extension: arrays as bytes after the JSON, in both directions."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ NEED = "more than 0, for a JSON that says which bytes are what"
 
 
 def _bytes_of(array):
-    """A tensor's bytes, worked out without the service's help."""
+    """Return a tensor's bytes, computed without the service's code."""
     if array.dtype != object:
         return array.tobytes()
     texts = [text.encode() for text in array.reshape(-1)]
@@ -39,6 +39,7 @@ def _bytes_of(array):
 
 
 def _entry(name, array, **parameters):
+    """Return the JSON entry of a tensor in a request."""
     datatype = oip.DATATYPES["string" if array.dtype == object else array.dtype.name]
     content = _bytes_of(array)
     parameters = {"binary_data_size": len(content), **parameters}
@@ -47,7 +48,7 @@ def _entry(name, array, **parameters):
 
 
 def _request(arrays, in_json=(), **more):
-    """A body with all tensors as bytes but some, and the length of its JSON."""
+    """Return a body with all tensors but some as bytes, and the length of its JSON."""
     inputs, tail = [], b""
     for name, array in arrays.items():
         entry, content = _entry(name, array)
@@ -62,15 +63,18 @@ def _request(arrays, in_json=(), **more):
 
 
 def _read(body, length, signature=THREE, content_type=""):
+    """Decode a request."""
     headers = {LENGTH: str(length), "Content-Type": content_type}
     return oip.DIALECT.reader(signature)(body, lambda name: headers.get(name, ""))
 
 
 def _problems(body, length, signature=THREE, content_type=""):
+    """Return the problems of a body as (at, expected, received) tuples."""
     return problems(_read, body, length, signature, content_type)
 
 
 def _same(found, expected):
+    """Return whether two sets of arrays are equal."""
     assert set(found) == set(expected)
     return all(
         found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
@@ -87,7 +91,7 @@ def _same(found, expected):
     ],
 )
 def test_bytes_and_json_in_one_request(in_json):
-    """In the order of the inputs, whichever of them are bytes."""
+    """Any of the inputs may be bytes, which follow in the order of the inputs."""
     body, length = _request(ARRAYS, in_json)
 
     asked = _read(body, length)
@@ -97,7 +101,7 @@ def test_bytes_and_json_in_one_request(in_json):
 
 
 def test_a_request_again():
-    """What follows from its JSON is kept, and its bytes are its own."""
+    """The layout of a repeated JSON is cached, and the bytes are those of the request."""
     read = oip.DIALECT.reader(THREE)
     more = {name: array[::-1].copy() for name, array in ARRAYS.items()}
     more["insurance.smoker"] = np.array([["größe"], ["yes"]], object)
@@ -109,7 +113,7 @@ def test_a_request_again():
 
 
 def test_a_long_json():
-    """Is read like any other, and not kept."""
+    """A long JSON is read like any other, but not cached."""
     body, length = _request(ARRAYS, id="x" * 5000)
 
     assert _same(_read(body, length).arrays, ARRAYS)
@@ -117,7 +121,7 @@ def test_a_long_json():
 
 @pytest.mark.parametrize("name", [n for n in MODELS if len(MODELS[n].signature.inputs) == 1])
 def test_every_datatype_there_and_back(name):
-    """FP16 among them; the same bytes come out of a graph that does nothing."""
+    """A graph that returns its input returns the same bytes for every datatype, including FP16."""
     model = MODELS[name]
     (entry,) = model.signature.inputs.values()
     if name in ("plant", "counted", "ragged", "logs"):
@@ -155,7 +159,7 @@ def test_every_datatype_there_and_back(name):
 
 @pytest.mark.parametrize("pad", range(8))
 def test_bytes_may_lie_anywhere(pad):
-    """A JSON of any length may be in front of them; an array lies where its dtype may."""
+    """JSON of any length may precede the bytes, so an array may have to be aligned."""
     array = np.float64([[1.5, -2.5]])
     body, length = _request({"x": array}, id="x" * pad)
 
@@ -166,7 +170,7 @@ def test_bytes_may_lie_anywhere(pad):
 
 
 def test_nan_and_infinity_are_values():
-    """Of a float as bytes: the model has to say what comes of them."""
+    """NaN and infinity as bytes reach the model."""
     array = np.float32([[np.nan, -np.inf]])
     body, length = _request({"x": array})
 
@@ -174,15 +178,15 @@ def test_nan_and_infinity_are_values():
 
 
 def test_an_axis_of_no_length():
-    """Has no bytes."""
+    """A tensor with an axis of length 0 has no bytes."""
     array = np.empty((1, 0, 2), np.float32)
     body, length = _request({"x": array})
 
     assert _read(body, length, MODELS["ragged"].signature).arrays["x"].shape == (1, 0, 2)
 
 
-def test_inputs_that_nobody_needs_are_skipped():
-    """Their bytes are counted and checked, and the next tensor begins after them."""
+def test_unneeded_inputs_are_skipped():
+    """Bytes of an unneeded input are counted and checked, and the next tensor begins after them."""
     body, length = _request(ARRAYS, outputs=[{"name": "digits"}])
 
     assert _same(_read(body, length).arrays, {"digit": ARRAYS["digit"]})
@@ -207,8 +211,8 @@ def test_inputs_that_nobody_needs_are_skipped():
         ),
     ],
 )
-def test_an_output_says_for_itself(parameters, outputs, expected):
-    """And its word counts for more than the request's."""
+def test_an_output_overrides_the_request(parameters, outputs, expected):
+    """The `binary_data` of an output takes precedence over the request's."""
     more = {"parameters": parameters} | ({"outputs": outputs} if outputs else {})
     body, length = _request(ARRAYS, **more)
 
@@ -216,7 +220,7 @@ def test_an_output_says_for_itself(parameters, outputs, expected):
 
 
 def test_half_floats_as_bytes():
-    """Which is the only way that they come out, too."""
+    """FP16 is written as bytes, which is its only form."""
     half = MODELS["float16"].signature
     array = np.float16([[1, 2]])
     body, length = _request({"x": array})
@@ -232,7 +236,7 @@ def test_half_floats_as_bytes():
 
 
 def test_an_answer_of_both():
-    """JSON in the JSON, and bytes in the order of the outputs; classes are texts."""
+    """An answer may hold JSON, bytes in the order of the outputs, and classes as texts."""
     outputs = [
         {"name": "digits", "parameters": {"classification": 1, "binary_data": True}},
         {"name": "size"},
@@ -262,13 +266,13 @@ def test_an_answer_of_both():
 
 
 def test_a_strided_output_comes_row_by_row():
-    """As a slice of a larger array is."""
+    """An output that is a slice of a larger array is written row by row."""
     assert binary.write(np.float32([[1, 3], [2, 4]]).T) == np.float32([1, 2, 3, 4]).tobytes()
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1.5", "1,1", "²", "9" * 30, "{too_much}"])
-def test_lengths_that_are_none(length):
-    """Or are past the end of the body."""
+def test_wrong_header_lengths_are_refused(length):
+    """A header length that is not a number, or is past the end of the body, is refused."""
     body, end = _request(ARRAYS)
     length = length.replace("{too_much}", str(len(body) + 1))
 
@@ -279,21 +283,21 @@ def test_lengths_that_are_none(length):
 
 
 def test_a_length_of_the_whole_body():
-    """Says nothing that is not so."""
+    """A header length equal to that of the body is valid."""
     body, _ = _request(ARRAYS, tuple(ARRAYS))
 
     assert _same(_read(body, len(body)).arrays, ARRAYS)
 
 
 def test_a_length_that_cuts_the_json():
-    """Leaves a JSON that is none."""
+    """A header length that cuts the JSON is refused."""
     body, length = _request(ARRAYS)
 
     assert [at for at, _, _ in _problems(body, length - 1)] == ["body"]
 
 
-def test_bytes_that_nobody_announced():
-    """Are most likely tensors, if the body is said to be no JSON."""
+def test_bytes_without_a_header_length_are_refused():
+    """The message for bytes without a header length explains that they are probably tensors."""
     body, _ = _request(ARRAYS)
 
     assert _problems(body, "", content_type="application/octet-stream") == [
@@ -302,8 +306,8 @@ def test_bytes_that_nobody_announced():
     assert _problems(body, "")[0][0] == "body"
 
 
-def test_no_json_is_told_as_ever():
-    """Before bytes as alone."""
+def test_other_bytes_are_refused_as_no_json():
+    """Other bytes that are not JSON are refused with the usual message."""
     assert _problems(b'{"a":1,"a":2}rest', 13) == [
         ("body", "each key of an object once", '"a" twice')
     ]
@@ -313,7 +317,7 @@ def test_no_json_is_told_as_ever():
 
 @pytest.mark.parametrize("more", [-1, 1])
 def test_bytes_too_few_or_too_many(more):
-    """The rest of the body is what the sizes add up to."""
+    """The sizes of the tensors must add up to the rest of the body."""
     body, length = _request({"x": np.float32([[1, 2]])})
     body = body[:more] if more < 0 else body + b"!" * more
 
@@ -323,6 +327,7 @@ def test_bytes_too_few_or_too_many(more):
 
 
 def _sized(size, datatype="FP32", shape=(1, 2), **more):
+    """Return a request whose tensor states this size."""
     entry = {"name": "x", "shape": shape, "datatype": datatype, **more}
     entry["parameters"] = {"binary_data_size": size}
     return json.dumps({"inputs": [entry]}).encode()
@@ -340,7 +345,7 @@ def _sized(size, datatype="FP32", shape=(1, 2), **more):
     ],
 )
 def test_a_size_is_that_of_the_shape(name, size, expected, received):
-    """Each text has four bytes at least; whatever else there is, is told first."""
+    """The stated size must be that of the shape; a text has at least four bytes."""
     signature = MODELS[name].signature
     head = _sized(size, "BYTES" if name == "string" else "FP32")
 
@@ -349,8 +354,8 @@ def test_a_size_is_that_of_the_shape(name, size, expected, received):
     ]
 
 
-def test_data_come_once():
-    """In the JSON or after it."""
+def test_data_stand_in_one_place():
+    """A tensor has its data in the JSON or after it, not both."""
     head = _sized(8, data=[1, 2])
 
     assert _problems(head + b"12345678", len(head), MODELS["float"].signature) == [
@@ -363,7 +368,7 @@ def test_data_come_once():
 
 
 def test_a_huge_shape_takes_no_memory():
-    """Its size is not that of the bytes, or its rows are too many, so none of it is made."""
+    """A huge shape is refused before an array is allocated."""
     head, more = _sized(8, shape=(2**17, 2)), _sized(8, shape=(2**40, 2))
 
     assert _problems(head + b"12345678", len(head), MODELS["float"].signature) == [
@@ -381,8 +386,11 @@ def test_a_huge_shape_takes_no_memory():
         pytest.param("string", np.full((1000, 2), b"\xff", object), id="texts"),
     ],
 )
-def test_of_many_that_are_wrong_the_first_are_told(name, array):
-    """And how many there are: to make words of millions took 11 s, and 760 MB."""
+def test_of_many_problems_the_first_are_shown(name, array):
+    """The message has the first problems and counts all.
+
+    Messages for millions of problems took 11 s and 760 MB.
+    """
     content = array.tobytes() if name == "bool" else struct.pack("<I", 1) + b"\xff"
     content *= 1 if name == "bool" else array.size
     entry = {
@@ -403,14 +411,17 @@ def test_of_many_that_are_wrong_the_first_are_told(name, array):
 
 
 def test_a_long_head_is_counted_before_it_is_built():
-    """As a body that is JSON alone: of 16 MB of brackets it was half a gigabyte, in one call."""
+    """Brackets of the JSON are counted before it is parsed.
+
+    Parsing 16 MB of brackets took half a gigabyte in one call.
+    """
     head = b'{"inputs":[' + b"[]," * MOST_OPENED + b"[]]}"
 
     assert "lists and objects" in str(_problems(head, len(head)))
 
 
-def test_entries_past_all_names_are_not_gone_through():
-    """Millions took 45 s."""
+def test_more_entries_than_tensors_are_refused_at_once():
+    """More entries than the model has tensors are refused at once; millions took 45 s."""
     head = json.dumps({"inputs": [1] * 1000}).encode()
 
     assert _problems(head, len(head))[0] == (
@@ -421,7 +432,7 @@ def test_entries_past_all_names_are_not_gone_through():
 
 
 def test_a_boolean_is_0_or_1():
-    """A byte of another value is none."""
+    """A BOOL byte other than 0 or 1 is refused."""
     head = _sized(2, "BOOL")
 
     assert _problems(head + b"\x02\xff", len(head), MODELS["bool"].signature) == [
@@ -470,15 +481,15 @@ def test_a_boolean_is_0_or_1():
         ),
     ],
 )
-def test_texts_that_are_none(content, problems):
-    """Each at its place."""
+def test_wrong_texts_are_refused(content, problems):
+    """Each text that is not UTF-8, or whose length is wrong, is refused at its place."""
     head = _sized(len(content), "BYTES")
 
     assert _problems(head + content, len(head), MODELS["string"].signature) == problems
 
 
 def test_bytes_alone_are_one_row():
-    """Of the only input, and every output comes back as bytes."""
+    """A body of bytes alone is one row of the only input, and all outputs come back as bytes."""
     asked = _read(np.float32([1, 2]).tobytes(), 0, MODELS["float"].signature)
 
     assert _same(asked.arrays, {"x": np.float32([[1, 2]])})
@@ -486,7 +497,7 @@ def test_bytes_alone_are_one_row():
 
 
 def test_bytes_alone_say_one_length():
-    """Of the only axis that may have any."""
+    """The number of bytes gives the length of the only free axis."""
     ragged = MODELS["ragged"].signature
     rows = np.float32([[[1, 2], [3, 4], [5, 6]]])
 
@@ -498,7 +509,7 @@ def test_bytes_alone_say_one_length():
 
 
 def test_bytes_alone_are_one_text():
-    """Without its length."""
+    """For an input of texts, the body is one text without its length."""
     signature = Model.load(small.same(small.S, (1,))).signature
 
     assert _read("größe".encode(), 0, signature).arrays["x"].tolist() == [["größe"]]
@@ -525,13 +536,13 @@ def test_bytes_alone_are_one_text():
         ),
     ],
 )
-def test_bytes_alone_do_not_do(signature, expected):
-    """Where they do not say what is what."""
+def test_bytes_alone_are_refused_where_they_are_ambiguous(signature, expected):
+    """Bytes alone are refused where they do not determine the inputs and their shape."""
     assert _problems(b"1234", 0, signature) == [(LENGTH, expected, "0")]
 
 
 def test_bytes_alone_are_all_of_a_row():
-    """And no more."""
+    """A body of bytes alone must have the length of one row."""
     assert _problems(b"123456789", 0, MODELS["float"].signature) == [
         ("body", "8 bytes: x is float32[2] a row", "9")
     ]
@@ -539,6 +550,7 @@ def test_bytes_alone_are_all_of_a_row():
 
 @st.composite
 def _arrays(draw):
+    """Draw arrays for every input."""
     rows = draw(st.integers(1, 4))
     found = {}
     for name, array in ARRAYS.items():
@@ -550,8 +562,8 @@ def _arrays(draw):
 
 
 @given(_arrays(), st.text("a:é", max_size=3))
-def test_what_was_written_is_what_is_read(arrays, name):
-    """Bit by bit, and whatever the id."""
+def test_written_arrays_are_read_back(arrays, name):
+    """Arrays are read back bit for bit, whatever the id."""
     body, length = _request(arrays, id=name)
     asked = _read(body, length)
 
@@ -568,7 +580,7 @@ def test_what_was_written_is_what_is_read(arrays, name):
     st.integers(-2, 2),
 )
 def test_whatever_comes_is_read_or_refused(name, place, wrong, shift):
-    """A body that is damaged anywhere, or a length that is, raises nothing else."""
+    """A damaged body or header length raises nothing but `BadRequest`."""
     array = {"string": np.array([["a", "b"]], object), "bool": np.array([[True, False]])}.get(
         name, np.float32([[1, 2]])
     )

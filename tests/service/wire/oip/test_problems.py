@@ -1,4 +1,4 @@
-"""The Open Inference Protocol in JSON: what is wrong with a body, and where."""
+"""Wrong requests of the Open Inference Protocol in JSON, and the messages for them."""
 
 import json
 import math
@@ -52,8 +52,8 @@ pytestmark = pytest.mark.usefixtures("either_path")
         ),
     ],
 )
-def test_what_is_no_value_of_the_dtype(name, datatype, data, expected, received):
-    """Is refused at its place, flat or nested."""
+def test_values_that_do_not_fit_the_dtype(name, datatype, data, expected, received):
+    """A value that does not fit the dtype is refused at its place, flat or nested."""
     signature = MODELS[name].signature
     good = {"BOOL": True, "BYTES": "a"}.get(datatype, 1)
 
@@ -75,7 +75,7 @@ def test_what_is_no_value_of_the_dtype(name, datatype, data, expected, received)
     ],
 )
 def test_no_infinity_goes_in_as_json(word, received):
-    """Nor any NaN: JSON has none."""
+    """Infinities and NaN are refused, since JSON has none."""
     body = json.dumps(one_input(["?", 1])).replace('"?"', word).encode()
     ((at, _, said),) = problems_of(body, MODELS["float"].signature)
 
@@ -83,7 +83,7 @@ def test_no_infinity_goes_in_as_json(word, received):
 
 
 def test_half_floats_have_no_json():
-    """In either direction: binary data carries them."""
+    """FP16 is refused in JSON in both directions; it needs binary data."""
     half = MODELS["float16"].signature
 
     assert problems_of(one_input([1, 2], datatype="FP16"), half) == [
@@ -145,8 +145,8 @@ def test_half_floats_have_no_json():
         ),
     ],
 )
-def test_bodies_that_are_none(body, at, expected, received):
-    """Each says what is wrong with it as a whole."""
+def test_wrong_bodies(body, at, expected, received):
+    """The message says what is wrong with the body as a whole."""
     assert problems_of(body) == [(at, expected, received)]
 
 
@@ -163,7 +163,7 @@ def test_bodies_that_are_none(body, at, expected, received):
     ],
 )
 def test_no_key_twice(place):
-    """Wherever: readers differ in which of the two counts."""
+    """A repeated key is refused anywhere, since parsers differ in which value counts."""
     ((at, expected, received),) = problems_of(place.encode(), MODELS["float"].signature)
 
     assert (at, expected) == ("body", "each key of an object once")
@@ -171,7 +171,7 @@ def test_no_key_twice(place):
 
 
 def _with(entry=INSURANCE, **changes):
-    """All four inputs with one of them changed; `...` takes a key away."""
+    """Return the four inputs with one of them changed; `...` removes a key."""
     changed = {**entry, **changes}
     kept = {key: value for key, value in changed.items() if value is not ...}
     return {"inputs": [kept if other is entry else other for other in INPUTS]}
@@ -377,7 +377,7 @@ def _with(entry=INSURANCE, **changes):
     ],
 )
 def test_inputs_that_are_wrong(said, problems):
-    """All of it at once, each with its place, what belongs there and what came."""
+    """All problems are reported, each with its place, the expected and the received value."""
     assert problems_of(said) == problems
 
 
@@ -449,12 +449,12 @@ def test_inputs_that_are_wrong(said, problems):
     ],
 )
 def test_outputs_that_are_wrong(outputs, problems):
-    """Each at its place."""
+    """Each wrong output is refused at its place."""
     assert problems_of({"inputs": INPUTS, "outputs": outputs}) == problems
 
 
 def test_texts_have_no_highest():
-    """So there is no classification of them."""
+    """Texts cannot be classified, since they have no highest value."""
     said = one_input(
         ["a", "b"], datatype="BYTES", outputs=[{"name": "y", "parameters": {"classification": 2}}]
     )
@@ -469,8 +469,8 @@ def test_texts_have_no_highest():
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 1.5, "1", True, 2**63])
-def test_timeouts_that_are_none(timeout):
-    """They are whole and above 0."""
+def test_wrong_timeouts(timeout):
+    """A timeout is an integer above 0."""
     assert problems_of({"inputs": INPUTS, "parameters": {"timeout": timeout}}) == [
         (
             "parameters.timeout",
@@ -509,12 +509,12 @@ def test_timeouts_that_are_none(timeout):
     ],
 )
 def test_what_else_is_wrong(more, problems):
-    """Whatever the inputs are."""
+    """Other mistakes of a request are refused, whatever its inputs are."""
     assert problems_of({"inputs": INPUTS, **more}) == problems
 
 
 def test_problems_are_told_all_at_once():
-    """The first in the sentence, and all of them beside it."""
+    """The message has the first problem, and a list beside it has all of them."""
     with pytest.raises(BadRequest) as caught:
         read_body(
             {

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol in JSON: bodies to arrays, and what was asked for."""
+"""Requests of the Open Inference Protocol in JSON: inputs as arrays, and requested outputs."""
 
 import json
 import time
@@ -41,12 +41,12 @@ pytestmark = pytest.mark.usefixtures("either_path")
 
 
 def test_its_name_and_what_it_reads():
-    """Any content type, as Triton does: its client sends none."""
+    """The dialect accepts any content type, as Triton does, since Triton's client sends none."""
     assert (oip.DIALECT.name, oip.DIALECT.reads) == ("oip", ())
 
 
 def test_all_inputs_in_and_all_outputs_asked():
-    """Unless some are named; an empty list names none, as for Triton."""
+    """A request without outputs, or with an empty list of them, asks for all, as in Triton."""
     asked = read_body({"inputs": INPUTS})
 
     assert same(asked.arrays, ARRAYS)
@@ -57,19 +57,19 @@ def test_all_inputs_in_and_all_outputs_asked():
 
 
 def test_inputs_come_in_any_order():
-    """They are told apart by name."""
+    """Inputs are identified by name."""
     assert same(read_body({"inputs": INPUTS[::-1]}).arrays, dict(reversed(ARRAYS.items())))
 
 
 def test_data_may_be_nested():
-    """In the shape that is said, for numbers and for texts."""
+    """Numbers and texts may be nested in the stated shape."""
     nested = [{**entry, "data": ARRAYS[entry["name"]].tolist()} for entry in INPUTS]
 
     assert same(read_body({"inputs": nested}).arrays, ARRAYS)
 
 
 def test_several_rows_of_several_axes():
-    """Flat is row by row, as in the spec's own example."""
+    """Flat data are in row-major order, as in the specification's example."""
     rows = np.arange(12, dtype=np.float32).reshape(2, 2, 1, 3)
     deep = MODELS["deep"].signature
 
@@ -78,14 +78,14 @@ def test_several_rows_of_several_axes():
 
 
 def test_one_value_a_row():
-    """Its shape is the rows alone."""
+    """The shape of an input without other axes is [rows]."""
     asked = read_body(one_input([1, 2, 3], (3,)), MODELS["scalar"].signature)
 
     assert same(asked.arrays, {"x": np.float32([1, 2, 3])})
 
 
 def test_an_axis_of_any_length():
-    """Its length is the one that is said."""
+    """A free axis has the length that the shape states."""
     ragged = MODELS["ragged"].signature
     rows = np.float32([[[1, 2], [3, 4], [5, 6]]])
 
@@ -94,8 +94,8 @@ def test_an_axis_of_any_length():
     assert read_body(one_input([], (1, 0, 2)), ragged).arrays["x"].shape == (1, 0, 2)
 
 
-def test_rows_of_nothing_are_not_as_many_as_one_likes():
-    """They are told by their number alone, and the answer has as many."""
+def test_the_number_of_empty_rows_is_limited():
+    """The number of empty rows is limited, since the answer has as many rows."""
     ragged = MODELS["ragged"].signature
 
     assert read_body(one_input([], (1024, 0, 2)), ragged).arrays["x"].shape == (1024, 0, 2)
@@ -105,8 +105,8 @@ def test_rows_of_nothing_are_not_as_many_as_one_likes():
     ]
 
 
-def test_lists_of_nothing_are_flat():
-    """However deep, since below an axis of 0 there is nothing to tell a shape by."""
+def test_empty_lists_are_flat():
+    """Empty lists count as flat at any depth, since an axis of length 0 hides the axes below it."""
     ragged = MODELS["ragged"].signature
 
     assert problems_of(one_input([[]], (1, 0, 2)), ragged) == [
@@ -119,7 +119,10 @@ def test_lists_of_nothing_are_flat():
 
 
 def test_many_keys_are_not_looked_up_one_by_one():
-    """Simdjson goes through all of them for each, so half a million took hours."""
+    """Reading half a million keys takes little time.
+
+    Simdjson scans all keys for each look-up, which once took hours.
+    """
     keys = {f"k{i}": 1 for i in range(50_000)}
     started = time.thread_time()
 
@@ -131,7 +134,7 @@ def test_many_keys_are_not_looked_up_one_by_one():
 
 
 def test_named_outputs_need_only_their_inputs():
-    """Others may be there, and are checked and left out."""
+    """Other inputs may be sent; they are checked and left out."""
     asked = read_body({"inputs": [FRUIT], "outputs": SIZE})
 
     assert (asked.heads, list(asked.arrays)) == (("size",), ["fruit"])
@@ -143,7 +146,7 @@ def test_named_outputs_need_only_their_inputs():
 
 
 def test_outputs_come_in_the_order_asked():
-    """Not in the graph's."""
+    """Outputs come in the order of the request, not in that of the graph."""
     asked = read_body({"inputs": INPUTS, "outputs": [{"name": "tags"}, {"name": "risk"}]})
 
     assert asked.heads == ("tags", "risk")
@@ -167,7 +170,7 @@ def test_outputs_come_in_the_order_asked():
     ],
 )
 def test_every_datatype_there_and_back(name, datatype, data):
-    """To the graph's dtype without a loss, to the limits of it."""
+    """Values of every datatype survive the round trip, to the limits of the dtype."""
     model = MODELS[name]
     signature = model.signature
     asked = read_body(one_input(data, datatype=datatype), signature)
@@ -187,7 +190,7 @@ def test_every_datatype_there_and_back(name, datatype, data):
 
 
 def test_a_whole_float_is_a_whole_number():
-    """As some writers write it; 1.5 is not."""
+    """An integer may be written as 2.0, but not as 1.5."""
     int8 = MODELS["int8"].signature
 
     assert read_body(one_input([1.0, 2], datatype="INT8"), int8).arrays["x"].tolist() == [[1, 2]]
@@ -196,8 +199,8 @@ def test_a_whole_float_is_a_whole_number():
     ]
 
 
-def test_what_else_a_request_may_say():
-    """An id is kept, parameters of one's own change nothing; KServe's client repeats the model."""
+def test_other_fields_of_a_request():
+    """An id is kept, unknown parameters are ignored, and the model may be named as by KServe."""
     parameters = {"a": "b", "c": 1, "d": 1.5, "e": True, "priority": 3, "sequence_id": "s"}
     more = {"id": "42", "parameters": parameters, "model_name": "three", "model_version": None}
 
@@ -208,7 +211,7 @@ def test_what_else_a_request_may_say():
 
 
 def test_null_is_absence():
-    """Of what may be absent, as writers with an optional field write it."""
+    """Null counts as absent for optional fields, as some clients write them."""
     nothing = {"id": None, "parameters": None, "outputs": None}
     inputs = [{**entry, "parameters": None} for entry in INPUTS]
 
@@ -219,13 +222,13 @@ def test_null_is_absence():
 
 
 def test_a_timeout_is_in_microseconds():
-    """And in seconds once it is read."""
+    """The timeout of a request is read as seconds."""
     assert read_body({"inputs": INPUTS, "parameters": {"timeout": 1_500_000}}).timeout == 1.5
 
 
 @st.composite
 def _bodies(draw):
-    """Bodies that are right, or nearly."""
+    """Draw bodies that are right or nearly right."""
     rows = draw(st.integers(1, 3))
     number = st.one_of(
         st.floats(width=32), st.integers(-5, 300), st.floats(-2, 2), st.booleans(), JSON
@@ -262,6 +265,7 @@ def _bodies(draw):
 
 
 def _outcome(body, signature):
+    """Return the result of a reader in a form that can be compared."""
     try:
         asked = oip.DIALECT.reader(signature)(body, nowhere)
     except BadRequest as error:
@@ -274,7 +278,7 @@ def _outcome(body, signature):
 
 @given(_bodies() | JSON)
 def test_both_paths_agree(said):
-    """On every array, on what was asked, and on every word of what is wrong."""
+    """Both readers return the same arrays, outputs and messages."""
     try:
         body = json.dumps(said).encode()
     except UnicodeEncodeError:
@@ -295,8 +299,8 @@ def test_both_paths_agree(said):
     ),
     st.booleans(),
 )
-def test_what_was_written_is_what_is_read(values, nested):
-    """Float32 survives its way through JSON exactly."""
+def test_written_arrays_are_read_back(values, nested):
+    """Float32 survives JSON exactly."""
     array = np.float32(values).reshape(-1, 2)
     data = (array if nested else array.reshape(-1)).tolist()
     asked = read_body(one_input(data, array.shape), MODELS["float"].signature)
@@ -305,7 +309,7 @@ def test_what_was_written_is_what_is_read(values, nested):
 
 
 def test_the_fast_path_is_taken():
-    """Or none of it is fast: nested and flat, and with all that a request may say."""
+    """Flat and nested data, with all other fields of a request, take the fast path."""
     known = Known(THREE).tensors
     nested = [{**entry, "data": ARRAYS[entry["name"]].tolist()} for entry in INPUTS[2:]]
     said = {"id": "a", "inputs": INPUTS[:2] + nested, "outputs": SIZE, "parameters": {"timeout": 1}}

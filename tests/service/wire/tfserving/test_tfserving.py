@@ -1,4 +1,4 @@
-"""TensorFlow Serving's bodies: rows, columns and examples to arrays, and arrays to its answers."""
+"""TensorFlow Serving's REST API: bodies to arrays, and arrays to answers."""
 
 import base64
 import json
@@ -44,6 +44,7 @@ FEATURES = "age, bmi, insurance, smoker, insurance.smoker, weight, length, fruit
 
 
 def _model(dtype=TensorProto.FLOAT, shape=(2,), name="x"):
+    """Return a model with these inputs and heads."""
     return Model.load(small.same(dtype, shape, name=name))
 
 
@@ -52,18 +53,18 @@ WORD = _model(TensorProto.STRING).signature
 
 
 def _decode(said, signature=THREE.signature, dialect=PREDICT):
-    """The request in a body: text, or what is written as JSON."""
+    """Decode a body that is a text, or a value to be written as JSON."""
     body = said if isinstance(said, str) else json.dumps(said)
     return dialect.reader(signature)(body.encode(), lambda _: "")
 
 
 def _problems(said, signature=THREE.signature, dialect=PREDICT):
-    """What is wrong with a body: (at, expected, received) each."""
+    """Return the problems of a body as (at, expected, received) tuples."""
     return problems(_decode, said, signature, dialect)
 
 
 def _answer(said, model=THREE, dialect=PREDICT):
-    """The whole way: a body to its answer's bytes."""
+    """Decode a body, run the model and return the bytes of the answer."""
     asked = _decode(said, model.signature, dialect)
     outputs = model.predict(asked.arrays, asked.heads)
     reply = dialect.encode(asked, "m", "1", model.signature, outputs)
@@ -72,18 +73,19 @@ def _answer(said, model=THREE, dialect=PREDICT):
 
 
 def _encode(arrays, *, by_row=True):
-    """The answer to a predict that asked for these arrays."""
+    """Return the answer to a predict request for these arrays."""
     asked = tfserving.Query({}, tuple(arrays), by_row)
     return PREDICT.encode(asked, "m", "1", None, arrays).content
 
 
 def _both(**parts):
+    """Return the same rows as a body by row and as a body by column."""
     return both(ROW, **parts)
 
 
 @pytest.mark.parametrize(("said", "at"), _both())
 def test_both_forms_are_the_same_arrays(said, at):
-    """All of the graph's inputs in, and all heads asked for."""
+    """Both forms fill all inputs of the graph and ask for all heads."""
     request = _decode(said)
 
     assert same(request.arrays, ARRAYS)
@@ -101,13 +103,13 @@ def test_both_forms_are_the_same_arrays(said, at):
         pytest.param({"parameters": None}, THREE.signature, id="null for parameters"),
     ],
 )
-def test_what_a_client_may_say_besides(more, signature):
-    """The only signature's name; and what Vertex AI sends along when its caller gave nothing."""
+def test_a_body_may_name_the_signature_and_hold_empty_parameters(more, signature):
+    """A body may name the only signature, and hold the empty `parameters` that Vertex AI adds."""
     assert same(_decode({"instances": [ROW], **more}, signature).arrays, ARRAYS)
 
 
 def test_answers_are_in_the_graphs_own_shapes():
-    """By row, an object of head values each; a [batch, 1] head is a list of one."""
+    """By row, each answer is an object of heads; a [batch, 1] head is a list of one value."""
     assert _answer({"instances": [ROW | {"insurance.smoker": ["no"], "insurance": [30, 30]}]}) == (
         b'{"predictions":[{"risk":[0.5],"size":[3.0],"digits":[0.0,1.0,2.0],'
         b'"tags":[0.5,0.7310586]}]}'
@@ -115,7 +117,7 @@ def test_answers_are_in_the_graphs_own_shapes():
 
 
 def test_columns_are_answered_by_column():
-    """An object of lists, each as long as the inputs were."""
+    """An answer by column is an object of lists that are as long as the inputs."""
     said = {"inputs": {name: [value, value] for name, value in ROW.items()}}
     answer = json.loads(_answer(said))
 
@@ -138,13 +140,13 @@ def test_columns_are_answered_by_column():
     ],
 )
 def test_the_name_of_the_only_input_may_be_left_out(said, answer):
-    """That of the only output always is."""
+    """The answer always leaves out the name of an only output."""
     assert _answer(said, _model()) == b'{"%s":[[1.0,2.0],[3.0,4.0]]}' % answer
 
 
 @pytest.mark.parametrize("dtype", ["INT64", "UINT64", "BOOL", "FLOAT16", "DOUBLE", "STRING"])
 def test_every_dtype_comes_back_as_it_went_in(dtype):
-    """Whole numbers whole, texts as texts."""
+    """Integers come back as integers and texts as texts."""
     values = {"BOOL": [True, False], "STRING": ["größe", ""], "FLOAT16": [0.5, -2.0]}
     rows = [values.get(dtype, [1, 2**53 - 1])]
     model = _model(TensorProto.DataType.Value(dtype))
@@ -153,19 +155,19 @@ def test_every_dtype_comes_back_as_it_went_in(dtype):
 
 
 def test_a_scalar_a_row_is_bare_both_ways():
-    """As in TensorFlow Serving's own example, whose shape is [batch]."""
+    """A [batch] tensor has values without brackets, as in TensorFlow Serving's own example."""
     assert _answer({"instances": [1, 2.5]}, _model(shape=())) == b'{"predictions":[1.0,2.5]}'
 
 
 def test_any_length_is_taken_where_the_graph_does():
-    """The same in all rows."""
+    """A free axis takes any length, which is the same in all rows."""
     model = Model.load(small.ragged())
 
     assert _answer({"instances": [[[1, 2], [3, 4]]]}, model) == b'{"predictions":[[4.0,6.0]]}'
 
 
 def test_an_input_that_nothing_needs_may_be_absent():
-    """Or there in some of the rows; where it is, it must be right."""
+    """An unneeded input may be in no row or in some, where it has to be right."""
     signature = Model.load(small.idle()).signature
 
     assert list(_decode({"instances": [{"x": [1]}]}, signature).arrays) == ["x"]
@@ -181,7 +183,7 @@ def test_an_input_that_nothing_needs_may_be_absent():
     "template", ['{"instances": [%s]}', '{"instances": [{"x": %s}]}', '{"inputs": [%s]}']
 )
 def test_nan_and_infinities_of_floats_go_both_ways(template, dtype):
-    """In TensorFlow Serving's spelling, which is no JSON."""
+    """NaN and infinities use TensorFlow Serving's spelling, which is not JSON."""
     model = _model(TensorProto.DataType.Value(dtype), (2, 2))
     row = "[[NaN,1.5],[Infinity,-Infinity]]"
     answer = _answer(template % row, model).decode()
@@ -190,7 +192,7 @@ def test_nan_and_infinities_of_floats_go_both_ways(template, dtype):
 
 
 def test_finite_rows_stay_as_they_are_beside_a_nan():
-    """Also float32's short decimals, and one value that is not a list."""
+    """Rows beside a NaN keep float32's short decimals, and a bare value stays bare."""
     assert _encode({"y": np.float32([[0.1], [math.nan]])}) == b'{"predictions":[[0.1],[NaN]]}'
     assert _encode({"y": np.float32([0.1, -math.inf])}, by_row=False) == (
         b'{"outputs":[0.1,-Infinity]}'
@@ -201,7 +203,7 @@ def test_finite_rows_stay_as_they_are_beside_a_nan():
 
 
 def test_nan_in_a_text_is_a_text():
-    """The words mean something only where they are no string."""
+    """`NaN` inside a string is part of the text."""
     assert _decode({"instances": [["NaN", "Infinity"]]}, WORD).arrays["x"].tolist() == [
         ["NaN", "Infinity"]
     ]
@@ -223,20 +225,21 @@ def test_nan_in_a_text_is_a_text():
     ],
 )
 def test_only_floats_have_nan_and_infinities_and_only_when_spelled(dtype, text, problem):
-    """A number too large for a float does not become infinite, even beside one that is."""
+    """A number too large for a float does not become infinite, even beside an infinity."""
     signature = _model(TensorProto.DataType.Value(dtype), ()).signature
 
     assert _problems(f'{{"instances": [{text}]}}', signature) == [("instances[0]", *problem)]
 
 
 def test_a_number_too_large_is_refused_beside_an_infinity():
-    """They are told apart."""
+    """The reader tells a number that overflows from a spelled infinity."""
     assert _problems('{"instances": [[Infinity, 1e400]]}', X) == [
         ("instances[0][1]", FLOAT32, TOO_LARGE)
     ]
 
 
 def _b64(text):
+    """Return a text as TensorFlow Serving's base64 object."""
     return {"b64": base64.b64encode(text.encode()).decode()}
 
 
@@ -250,12 +253,12 @@ def _b64(text):
     ],
 )
 def test_a_text_may_be_base64(said):
-    """As an object whose only key is b64."""
+    """A text may be an object whose only key is `b64`."""
     assert _decode(said, WORD).arrays["x"].tolist() == [["größe", "größe"]]
 
 
 def test_base64_may_be_a_row_of_its_own():
-    """It is told from an object of inputs."""
+    """The reader tells a base64 object from an object of inputs."""
     signature = _model(TensorProto.STRING, ()).signature
 
     assert _decode({"instances": [_b64("a"), "b", {"x": _b64("c")}]}, signature).arrays[
@@ -280,19 +283,19 @@ def test_base64_may_be_a_row_of_its_own():
     ],
 )
 def test_base64_must_be_of_text(value, problem):
-    """The graph's strings are UTF-8."""
+    """The bytes must be UTF-8, as the graph's strings are."""
     assert _problems({"instances": [{"x": [value, "a"]}]}, WORD) == [problem]
 
 
 def test_base64_is_for_texts_alone():
-    """A number is written as a number."""
+    """A number in base64 is refused."""
     assert _problems({"instances": [{"x": [_b64("1"), 2]}]}, X) == [
         ("instances[0].x[0]", "a number", "an object with 1 key")
     ]
 
 
 def test_an_output_whose_name_says_bytes_is_base64():
-    """Of texts only."""
+    """A text output whose name ends in `_bytes` is written in base64."""
     texts = np.array([["größe", ""]], object)
 
     assert _encode({"image_bytes": texts}) == (
@@ -390,13 +393,13 @@ def test_an_output_whose_name_says_bytes_is_base64():
     ],
 )
 def test_a_body_that_is_no_request(said, problems):
-    """Everything that is wrong, with its place."""
+    """The error names every problem with its place."""
     assert _problems(said) == problems
 
 
 @pytest.mark.parametrize(("said", "at"), _both(fruit=[1, "2"], digit=[1, 2]))
 def test_values_that_do_not_fit(said, at):
-    """In the same words as in the native form."""
+    """The messages are those of the native format."""
     assert _problems(said) == [
         (f"{at('fruit')}[1]", "a number", '"2"'),
         (at("digit"), "4 numbers", "2 numbers"),
@@ -405,7 +408,7 @@ def test_values_that_do_not_fit(said, at):
 
 @pytest.mark.parametrize(("said", "at"), _both(fruit=[True, None]))
 def test_nothing_is_converted(said, at):
-    """And no default stands in for a null."""
+    """Values are not converted, and no default stands in for a null."""
     assert _problems(said) == [
         (f"{at('fruit')}[0]", "a number", "true"),
         (f"{at('fruit')}[1]", "a number", "null"),
@@ -413,14 +416,14 @@ def test_nothing_is_converted(said, at):
 
 
 def test_a_missing_input_is_an_error():
-    """Defaults are for the native form alone."""
+    """Only the native format uses defaults for missing inputs."""
     row = {name: value for name, value in ROW.items() if name != "fruit"}
 
     assert _problems({"instances": [row]}) == [("instances[0].fruit", "2 numbers", "nothing")]
 
 
 def test_a_number_alone_is_no_list_of_one():
-    """A [batch, 1] input takes lists, as it does in TensorFlow Serving."""
+    """A [batch, 1] input takes lists, as in TensorFlow Serving."""
     assert _problems({"instances": [1]}, _model(shape=(1,)).signature) == [
         ("instances[0]", "1 number", "1, not in a list")
     ]
@@ -428,7 +431,7 @@ def test_a_number_alone_is_no_list_of_one():
 
 @pytest.mark.parametrize("depth", [50, 400, 900])
 def test_brackets_without_end_are_a_problem_like_others(depth):
-    """However deep they go, and whatever is inside."""
+    """Nesting of any depth is refused, whatever it holds."""
     for text in ("NaN", '{"b64": ""}', "1"):
         for signature in (X, WORD):
             body = f'{{"instances": [{"[" * depth}{text}{"]" * depth}]}}'
@@ -445,7 +448,7 @@ def test_brackets_without_end_are_a_problem_like_others(depth):
     ],
 )
 def test_a_body_that_is_no_object(dialect, expected):
-    """What is no JSON is refused as everywhere."""
+    """Bytes that are not JSON are refused as in every dialect."""
     assert _problems("", dialect=dialect) == [("body", f"a JSON {expected}", "no body")]
     assert _problems([1], dialect=dialect) == [("body", f"an {expected}", "a list of 1")]
     assert _problems('{"a":}', dialect=dialect)[0][:2] == ("body", "JSON")
@@ -455,7 +458,7 @@ def test_a_body_that_is_no_object(dialect, expected):
 
 
 def test_errors_have_the_protocols_shape():
-    """One key, with the same words as elsewhere."""
+    """An error has one key, and its message is that of the other dialects."""
     with pytest.raises(BadRequest) as caught:
         _decode({"instances": [{"x": ["a", "b"]}]}, X)
     reply = PREDICT.encode_error(caught.value)
@@ -481,14 +484,14 @@ EXAMPLE = {"age": 30, "smoker": "no", "bmi": 30}
     ],
 )
 def test_an_example_names_features_or_tensors(example):
-    """A binary head has both its labels scored, in their order."""
+    """A binary head has scores for both labels, in their order."""
     said = {"signature_name": "risk", "examples": [example]}
 
     assert _answer(said, dialect=CLASSIFY) == b'{"results":[[["low",0.5],["high",0.5]]]}'
 
 
 def test_what_the_context_has_holds_for_every_example():
-    """So that it is said once."""
+    """A value in the context applies to every example, so that a client writes it once."""
     said = {
         "signature_name": "tags",
         "context": {"length": 1},
@@ -501,7 +504,7 @@ def test_what_the_context_has_holds_for_every_example():
 
 
 def test_a_multiclass_head_has_all_its_classes_scored():
-    """In the order of its labels, and with a NaN where its score is one."""
+    """Scores come in the order of the labels, and may be NaN."""
     said = {"signature_name": "digits", "examples": [{"digit": [0.1, 1, 2, 3]}]}
 
     assert _answer(said, dialect=CLASSIFY) == (
@@ -515,7 +518,7 @@ def test_a_multiclass_head_has_all_its_classes_scored():
     "name", [{}, {"signature_name": ""}, {"signature_name": tfserving.SIGNATURE}]
 )
 def test_the_only_head_that_fits_need_not_be_named(name):
-    """Of a view, or of a model with one head of the kind."""
+    """A view or a model with one head of the kind needs no head name."""
     assert _decode({"examples": [EXAMPLE], **name}, RISKY, CLASSIFY).heads == ("risk",)
     assert _answer({"examples": [{"weight": 1, "length": [2]}], **name}, dialect=REGRESS) == (
         b'{"results":[3.0]}'
@@ -524,21 +527,21 @@ def test_the_only_head_that_fits_need_not_be_named(name):
 
 @pytest.mark.parametrize("model", [Model.load(small.counted()), _model(TensorProto.INT8, (1, 1))])
 def test_a_regression_is_a_float(model):
-    """Whatever the head's dtype, and its shape a row."""
+    """The result is one float per row, whatever the dtype and shape of the head."""
     example = {"up": 1, "down": [2]} if "total" in model.signature.heads else {"x": 3}
 
     assert _answer({"examples": [example]}, model, REGRESS) == b'{"results":[3.0]}'
 
 
 def test_a_value_of_a_scalar_tensor_may_be_in_a_list():
-    """As TensorFlow's examples have it."""
+    """A scalar may be a list of one value, as in TensorFlow's examples."""
     assert _answer({"examples": [{"x": [1.5]}, {"x": math.nan}]}, _model(shape=()), REGRESS) == (
         b'{"results":[1.5,NaN]}'
     )
 
 
 def test_a_name_that_two_things_have_goes_after_its_input():
-    """The input is called like one of its features, so the feature is plant.plant."""
+    """If an input is named like one of its features, the feature is `plant.plant`."""
     model = Model.load(small.plant())
     heads = {
         "weight": Head("weight", "tensor", Tensor("weight", "float32", (1,)), inputs=("plant",))
@@ -557,6 +560,7 @@ def test_a_name_that_two_things_have_goes_after_its_input():
 
 
 def _classify(example, **more):
+    """Return the answer to a classify request."""
     return {"signature_name": "risk", "examples": [example], **more}
 
 
@@ -668,19 +672,22 @@ def _classify(example, **more):
     ],
 )
 def test_examples_that_do_not_fit(said, problems):
-    """Everything that is wrong, with its place."""
+    """The error names every problem with its place."""
     assert _problems(said, dialect=CLASSIFY) == problems
 
 
 def test_what_is_missing_of_a_tensor_without_features():
-    """It is asked for by its name."""
+    """The message asks for the tensor by its name."""
     assert _problems({"signature_name": "digits", "examples": [{}]}, dialect=CLASSIFY) == [
         ("examples[0].digit", "4 numbers", "nothing")
     ]
 
 
 def test_a_model_without_such_a_head_sends_to_predict():
-    """Also where a head's threshold shows that its value is no probability."""
+    """The message points to `:predict`.
+
+    So it does where a head's threshold shows that its value is not a probability.
+    """
     fits = "a head with labels and a score for each, and there is none: ask :predict"
     assert _problems({"examples": [{"x": [1, 2]}]}, X, CLASSIFY) == [
         ("signature_name", fits, "nothing")
@@ -693,7 +700,7 @@ def test_a_model_without_such_a_head_sends_to_predict():
 
 
 def test_the_signature_def_is_tensorflows():
-    """Tensors by name, their dtypes and shapes with the batch axis in front."""
+    """Tensors are listed by name with their dtypes, and shapes begin with the batch axis."""
     entry = Input("x", "tensor", (Tensor("x", "float16", (None, 2)),))
     head = Head("y", "tensor", Tensor("y", "uint8", ()))
     batch = {"size": "-1", "name": ""}
@@ -735,7 +742,7 @@ _ROW = st.fixed_dictionaries(
 
 @given(st.lists(_ROW, min_size=1, max_size=3), st.booleans())
 def test_whatever_the_rows_both_forms_hold_them(rows, as_base64):
-    """NaN and infinities among them, and texts either way."""
+    """Both forms hold any rows, including NaN, infinities and both spellings of texts."""
     columns = {
         name: np.array([row[name] for row in rows], object if "." in name else np.float32)
         for name in ROW
@@ -755,7 +762,7 @@ def test_whatever_the_rows_both_forms_hold_them(rows, as_base64):
 
 @given(st.lists(st.lists(_FLOATS, min_size=2, max_size=2), min_size=1, max_size=3))
 def test_whatever_the_answer_it_reads_back_the_same(rows):
-    """As float32, to the last bit; and as a body of the same protocol."""
+    """An answer is read back to the same float32 bits, also as a body of the same protocol."""
     array = np.float32(rows)
     for by_row in (True, False):
         said = json.loads(_encode({"y": array}, by_row=by_row))
@@ -774,7 +781,7 @@ _JSON = st.recursive(
 
 @given(st.dictionaries(_KEYS, _JSON, max_size=4), st.sampled_from([PREDICT, CLASSIFY, REGRESS]))
 def test_whatever_the_body_it_is_read_or_refused(said, dialect):
-    """Never is anything else raised, and what is read has rows in the graph's shapes."""
+    """Any body is read into the graph's shapes or refused with a `BadRequest`."""
     for signature in (THREE.signature, RISKY, X, WORD):
         try:
             request = _decode(said, signature, dialect)
