@@ -94,14 +94,14 @@ class Runner:
         self.loops = False
         self.batching = self.established = ONE_BY_ONE
         self._whole = ready(session)
-        self._subgraphs: SubgraphCache[Ready] | None = None
+        self.subgraphs: SubgraphCache[Ready] | None = None
         # The rows of the trial, if one was needed: each sub-graph has to answer them equally.
         tried: list[trial.Tried] = []
         self._tried = tried
         if graph is not None:
             # The cache must not hold `self`: without a reference cycle, the memory of a model is
             # freed as soon as its last user lets go of it.
-            self._subgraphs = SubgraphCache(
+            self.subgraphs = SubgraphCache(
                 partial(proven_cut, graph, signature, tried), weight(graph)
             )
             if not whole:
@@ -135,7 +135,7 @@ class Runner:
             TooLarge: the rows must be one run, and are more than `MOST_ROWS_WHOLE`.
             UndeclaredAnswer: a head answers with another shape or dtype than the graph declares.
         """
-        cuts, chosen = self._subgraphs, self._whole
+        cuts, chosen = self.subgraphs, self._whole
         try:
             if cuts is not None and len(heads) < len(self.signature.heads):
                 wanted = frozenset(heads)

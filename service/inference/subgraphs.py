@@ -56,6 +56,12 @@ class SubgraphCache(Generic[C]):
         self._counts: dict[Hashable, int] = {}
         self._sizes: dict[Hashable, int] = {}
 
+    @property
+    def kept(self) -> frozenset[Hashable]:
+        """The sets of heads whose sub-graphs are kept."""
+        with self._lock:
+            return frozenset(self._kept)
+
     def find(self, heads: Hashable) -> C | None:
         """Return the cut for a set of heads, new if need be; `None` to run the whole graph."""
         with self._lock:

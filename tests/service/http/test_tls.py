@@ -162,7 +162,7 @@ def test_a_client_that_completes_no_handshake_is_cut_off(files, serve):
     pair = Tls(*files)
     pair.handshake_seconds = 0.1
     served = serve(pair.options)
-    ours, made = served.connect()
+    ours, handshake = served.connect()
     with ours, pytest.raises(ConnectionAbortedError):
         handshake.result(10)
     ours, handshake = served.connect()

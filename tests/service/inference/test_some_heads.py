@@ -273,25 +273,25 @@ def test_the_cuts_that_are_kept_are_bounded():
         assert list(answers) == asked
         assert all(answer.tolist() == [[1, 0]] for answer in answers.values())
 
-    assert len(model._subgraphs._kept) == MOST
+    assert len(model.subgraphs.kept) == MOST
 
 
 def test_a_cut_is_made_once_whatever_the_order(rows):
     """The same heads in another order are the same part of the graph."""
     three = Model.load(small.three())
-    before = set(three._subgraphs._kept)
+    before = three.subgraphs.kept
 
     three.predict(rows, ["digits", "tags"])
     three.predict(rows, ["tags", "digits"])
 
-    assert set(three._subgraphs._kept) - before == {frozenset({"digits", "tags"})}
+    assert three.subgraphs.kept - before == {frozenset({"digits", "tags"})}
 
 
 def test_where_no_cut_is_kept_the_whole_graph_does_it(rows, monkeypatch):
     """Whatever input is absent, since no head that was asked for depends on it."""
     three = Model.load(small.three())
     expected = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
-    monkeypatch.setattr(three._subgraphs, "find", lambda _: None)
+    monkeypatch.setattr(three.subgraphs, "find", lambda _: None)
 
     found = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
 
@@ -315,12 +315,12 @@ def test_a_graph_that_has_no_answer_to_zeros_is_cut_after_all(monkeypatch):
             constants={"ten": np.int64([10]), "table": floats(1, 2, 3)},
         )
     )
-    monkeypatch.setattr(model._subgraphs, "find", lambda _: None)
+    monkeypatch.setattr(model.subgraphs, "find", lambda _: None)
 
-    before = dict(model._subgraphs._kept)
+    before = model.subgraphs.kept
     for _ in range(3):
         assert model.predict({"x": floats([1, -2])}, ["y"])["y"].tolist() == [[1, 0]]
-    assert len(model._subgraphs._kept.keys() | before.keys()) <= 2
+    assert len(model.subgraphs.kept | before) <= 2
     assert model.predict({"place": np.int64([[11]])}, ["z"])["z"].tolist() == [[2]]
     with pytest.raises(CannotRun):
         model.predict({"place": np.int64([[20]])}, ["z"])

@@ -143,8 +143,8 @@ def test_a_cut_that_answers_otherwise_than_its_trial_is_not_used(monkeypatch):
 
     assert trusted["size"].ravel().tolist() == [3.0, 7.0]
     assert distrusted["tags"].shape == (2, 2)
-    assert frozenset({"size"}) in model_._subgraphs._kept
-    assert frozenset({"tags"}) not in model_._subgraphs._kept
+    assert frozenset({"size"}) in model_.subgraphs.kept
+    assert frozenset({"tags"}) not in model_.subgraphs.kept
 
 
 def _no_proof(graph):
