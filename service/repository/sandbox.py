@@ -215,7 +215,10 @@ class _Keeper:
         self._alive = alive
         self._workers = workers
         self._tried: dict[str, Verdict] = {}
-        self._loading: dict[socket.socket, int] = {}
+        self.loading: dict[socket.socket, int] = {}
+        """What those who are loading take, in bytes, by the socket that tells of their end."""
+        self.longest: float = file_trial.WALL_SECONDS
+        """The seconds that one of them is waited for."""
 
     def run(self) -> None:
         """Answer requests until no process is left that could send one."""
@@ -228,20 +231,20 @@ class _Keeper:
             reason: str | None
             is_short = False
             try:
-                reason, takes = self._judge(*json.loads(message))
+                reason, takes = self.judge(*json.loads(message))
             except Shortage as error:
                 reason, takes, is_short = str(error), 0, True
             except OSError as error:
                 reason, takes = f"it cannot be tried: {error.strerror}", 0
                 is_short = error.errno in SHORT
             if reason is None:
-                self._loading[caller] = takes
+                self.loading[caller] = takes
             with contextlib.suppress(OSError):  # the worker may have ended
                 caller.send(json.dumps([reason, is_short]).encode())
             if reason is not None:
                 caller.close()
 
-    def _judge(self, path: str, stamp: str) -> tuple[str | None, int]:
+    def judge(self, path: str, stamp: str) -> tuple[str | None, int]:
         """Return the reason why a file must not be loaded, or `None` and the bytes that it takes.
 
         Raises:
@@ -296,16 +299,16 @@ class _Keeper:
         available = memory.available()
         if available is None:
             return None
-        return int(available * (1 - SPARED)) - sum(self._loading.values())
+        return int(available * (1 - SPARED)) - sum(self.loading.values())
 
     def _wait(self) -> bool:
         """Wait for a worker to finish loading; return `False` if none is, or none does in time."""
-        return bool(self._loading) and self._let_go(file_trial.WALL_SECONDS)
+        return bool(self.loading) and self._let_go(self.longest)
 
     def _let_go(self, seconds: float) -> bool:
-        done = select.select(list(self._loading), [], [], seconds)[0]
+        done = select.select(list(self.loading), [], [], seconds)[0]
         for caller in done:
-            del self._loading[caller]
+            del self.loading[caller]
             caller.close()
         return bool(done)
 

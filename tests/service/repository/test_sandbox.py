@@ -244,12 +244,12 @@ def test_memory_that_a_load_takes_meanwhile_is_waited_for(monkeypatch):
     )
     loading, done = socket.socketpair()
     with end, other, loading:
-        assert keeper._judge("a", "s") == (None, 500)
-        keeper._loading[loading] = 500
+        assert keeper.judge("a", "s") == (None, 500)
+        keeper.loading[loading] = 500
         threading.Timer(0.1, done.close).start()
         started = time.monotonic()
 
-        assert keeper._judge("a", "s") == (None, 500)
+        assert keeper.judge("a", "s") == (None, 500)
         assert time.monotonic() - started > 0.05
 
 
@@ -266,8 +266,8 @@ def test_memory_that_is_promised_to_workers_is_reserved(monkeypatch):
 
     monkeypatch.setattr(file_trial, "attempt", _try)
     with end, other:
-        first = [keeper._judge("a", "s")[0] for _ in range(1)]
-        second = keeper._judge("b", "s")[0]
+        first = [keeper.judge("a", "s")[0] for _ in range(1)]
+        second = keeper.judge("b", "s")[0]
 
     assert (first, frees) == ([None], [900, 700])
     assert second is None
@@ -282,11 +282,11 @@ def test_a_version_that_is_loaded_again_needs_memory_again(monkeypatch):
     verdict = file_trial.Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
     monkeypatch.setattr(file_trial, "attempt", lambda *_: verdict)
     with end, other:
-        assert keeper._judge("a", "s")[0] is None
+        assert keeper.judge("a", "s")[0] is None
         free[0] = 100 << 20
 
         with pytest.raises(Shortage, match="takes 300 MB: expected at most the 90 MB of memory"):
-            keeper._judge("a", "s")
+            keeper.judge("a", "s")
 
 
 def test_a_file_without_memory_is_refused_though_another_load_never_ends(monkeypatch):
@@ -294,15 +294,15 @@ def test_a_file_without_memory_is_refused_though_another_load_never_ends(monkeyp
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
-    monkeypatch.setattr(file_trial, "WALL_SECONDS", 0.05)
+    keeper.longest = 0.05
     verdict = file_trial.Verdict("s", time.monotonic(), None, 500 << 20, 1)
     monkeypatch.setattr(file_trial, "attempt", lambda *_: verdict)
     loading, done = socket.socketpair()
     with end, other, loading, done:
-        keeper._loading[loading] = 600 << 20
+        keeper.loading[loading] = 600 << 20
 
         with pytest.raises(Shortage, match="takes 500 MB: expected at most the 300 MB of memory"):
-            keeper._judge("a", "s")
+            keeper.judge("a", "s")
 
 
 def test_a_file_that_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkeypatch):
@@ -316,7 +316,7 @@ def test_a_file_that_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkey
             raise verdict
         return verdict
 
-    monkeypatch.setattr(keeper, "_judge", judge)
+    monkeypatch.setattr(keeper, "judge", judge)
     keeper_handle = SimpleNamespace(asking=ours, look_after=lambda: None)
     monkeypatch.setattr(sandbox, "_keepers", [keeper_handle])
     thread = threading.Thread(target=keeper.run)
@@ -328,17 +328,17 @@ def test_a_file_that_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkey
         ):
             pass
         with sandbox.passed("a", "s"):
-            assert list(keeper._loading.values()) == [7]
+            assert list(keeper.loading.values()) == [7]
         ours.close()
         thread.join()
-    for caller in keeper._loading:
+    for caller in keeper.loading:
         caller.close()
 
 
 def test_outside_a_service_there_is_no_trial():
     """A command loads one file for itself, without a keeper or a trial."""
     with sandbox.passed("absent", "s"):
-        assert sandbox._keepers == []
+        pass
 
 
 def test_the_number_of_remembered_verdicts_is_bounded(monkeypatch):
@@ -346,10 +346,17 @@ def test_the_number_of_remembered_verdicts_is_bounded(monkeypatch):
     end, other = socket.socketpair()
     keeper = sandbox._Keeper(end, 1)
     monkeypatch.setattr(memory, "available", lambda: None)
-    monkeypatch.setattr(file_trial, "attempt", lambda *_: file_trial.Verdict("s", time.monotonic()))
-    with end, other:
-        for number in range(sandbox.MOST_TRIED + 7):
-            assert keeper._judge(str(number), "s") == (None, 0)
+    tried = []
 
-    assert len(keeper._tried) == sandbox.MOST_TRIED
-    assert next(iter(keeper._tried)) == "7"
+    def attempt(path, *_):
+        tried.append(path)
+        return file_trial.Verdict("s", time.monotonic())
+
+    monkeypatch.setattr(file_trial, "attempt", attempt)
+    numbers = [str(number) for number in range(sandbox.MOST_TRIED + 7)]
+    with end, other:
+        for number in [*numbers, "7", "6"]:
+            assert keeper.judge(number, "s") == (None, 0)
+
+    # The seven that were tried first are forgotten.
+    assert tried == [*numbers, "6"]
