@@ -570,11 +570,11 @@ HALVES = {
 }
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_half_requests_time_out(served, half):
+@pytest.mark.parametrize("part", HALVES)
+def test_half_requests_time_out(served, part):
     """A client that has begun a request gets a 408; one that sent nothing gets no answer."""
     with served.within(Timeouts(request=0.5, idle=0.5)), bounded(served, memory=50):
-        answer = send(served, HALVES[half])
+        answer = send(served, HALVES[part])
 
     if HALVES[part]:
         refused(answer, 408)
