@@ -1,4 +1,4 @@
-"""What a model leaves behind is given back, where the C library can."""
+"""Memory of a model is given back to the system, if the C library can."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ print(before, freed, resident())
 @pytest.fixture
 def _glibc():
     if not hasattr(ctypes.CDLL(None), "malloc_trim") or not Path("/proc/self/statm").exists():
-        pytest.skip("only glibc has these functions, and only Linux tells what came of them")
+        pytest.skip("only glibc has these functions, and only Linux shows their effect")
 
 
 def run(code):
-    """What a process of its own prints: a heap is changed for good."""
+    """Return the output of a process of its own, since the heap changes for good."""
     done = subprocess.run(
         [sys.executable, "-c", _BLOCKS + code],
         check=False,
@@ -78,20 +78,20 @@ def run(code):
 
 @pytest.mark.usefixtures("_glibc")
 def test_threads_share_one_heap():
-    """Whatever they allocate is in it."""
+    """Whatever they allocate is in the one heap."""
     assert run(_THREADS) == ["True", "400"]
 
 
 @pytest.mark.usefixtures("_glibc")
-def test_what_is_free_between_what_is_not_is_given_back():
-    """Without being told to, glibc would keep it, since it is not at the end of the heap."""
+def test_free_blocks_between_used_ones_are_given_back():
+    """By itself, glibc would keep them, since they are not at the end of the heap."""
     before, freed, given_back = (int(size) / MEGABYTE for size in run(_HOLES))
 
     assert freed > before + 90
     assert given_back < before + 10
 
 
-def test_functions_that_the_c_library_has_not_are_looked_for_and_not_called(monkeypatch):
+def test_functions_that_the_c_library_lacks_are_not_called(monkeypatch):
     """Neither macOS nor Alpine has them."""
     looked_for = []
 
@@ -108,18 +108,18 @@ def test_functions_that_the_c_library_has_not_are_looked_for_and_not_called(monk
     assert looked_for == ["mallopt", "malloc_trim"]
 
 
-def test_memory_is_given_back_after_a_model_has_gone(tmp_path, monkeypatch):
-    """At the next look, when those it was answering have their answers; and only then."""
-    given = []
-    monkeypatch.setattr(allocator, "give_back", lambda: given.append(1))
+def test_memory_is_given_back_after_a_model_is_gone(tmp_path, monkeypatch):
+    """This happens once, at the next look, when the open requests of the model have ended."""
+    calls = []
+    monkeypatch.setattr(allocator, "give_back", lambda: calls.append(1))
     small.put(tmp_path, "three", 1, small.three())
     library = Library(tmp_path)
     library.refresh()
     shutil.rmtree(tmp_path / "three")
     library.refresh()
-    assert not given
+    assert not calls
 
     library.refresh()
     library.refresh()
 
-    assert given == [1]
+    assert calls == [1]

@@ -1,4 +1,4 @@
-"""Files are written whole, over a regular file or nothing, and by one function everywhere."""
+"""Files are written whole, over a regular file or none, and by one function everywhere."""
 
 import ast
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def tree(folder):
-    """All that stands in a folder, by name: a file's bytes, and None for anything else."""
+    """Return the entries of a folder by name: the bytes of a file, and None for anything else."""
     return {
         path.name: path.read_bytes() if path.is_file() and not path.is_symlink() else None
         for path in sorted(folder.iterdir())
@@ -36,20 +36,20 @@ def tree(folder):
         pytest.param(lambda path: path.symlink_to("/dev/zero"), "expected a file", id="a device"),
     ],
 )
-def test_what_is_no_small_file_is_not_read(tmp_path, make, reason):
-    """Nor is its descriptor kept, however often it is looked at."""
+def test_anything_but_a_small_regular_file_is_not_read(tmp_path, make, reason):
+    """Its descriptor is closed, however often it is looked at."""
     make(tmp_path / "f")
     before = len([*Path("/dev/fd").iterdir()])
     for _ in range(3):
         with pytest.raises(OSError, match=reason):
             files.read_file(tmp_path / "f", 5)
 
-    # Which numbers they have may change meanwhile.
+    # The numbers of descriptors may change meanwhile.
     assert len([*Path("/dev/fd").iterdir()]) <= before
 
 
 def test_a_file_is_written_whole(tmp_path):
-    """Over the one that was there."""
+    """The new content replaces the old file."""
     path = tmp_path / "a.onnx"
 
     write_file(path, b"one")
@@ -59,7 +59,7 @@ def test_a_file_is_written_whole(tmp_path):
 
 
 def test_two_writers_of_one_name_do_not_mix(tmp_path):
-    """Each writes a file of its own; the last to finish wins."""
+    """Each writer has a temporary file of its own; the last to finish wins."""
     path = tmp_path / "answers.csv"
 
     with replacing(path) as slow, replacing(path) as fast:
@@ -73,7 +73,7 @@ def test_two_writers_of_one_name_do_not_mix(tmp_path):
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    """And nothing beside it."""
+    """No temporary file is left beside it."""
     path = tmp_path / "a.onnx"
     path.write_bytes(b"old")
 
@@ -90,8 +90,8 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError], ids=lambda kind: kind.__name__)
-def test_whatever_ends_a_writer_early_leaves_nothing_behind(tmp_path, error):
-    """The old file is whole, and has nothing beside it."""
+def test_a_writer_that_ends_early_leaves_nothing_behind(tmp_path, error):
+    """The old file is whole, and no temporary file is left beside it."""
     path = tmp_path / "a.csv"
     path.write_bytes(b"old")
 
@@ -106,8 +106,8 @@ def test_whatever_ends_a_writer_early_leaves_nothing_behind(tmp_path, error):
     assert tree(tmp_path) == {"a.csv": b"old"}
 
 
-def test_what_killed_writers_left_goes_after_an_hour(tmp_path):
-    """And nothing else does, whatever its age."""
+def test_the_leftovers_of_killed_writers_are_removed_after_an_hour(tmp_path):
+    """Other files stay, whatever their age."""
     names = [f".triceps-{'a' * 32}", f".triceps-{'b' * 32}", ".triceps-notes", "old.csv"]
     for name in names:
         (tmp_path / name).write_bytes(b"")
@@ -121,7 +121,7 @@ def test_what_killed_writers_left_goes_after_an_hour(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664], ids=oct)
 def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, mode):
-    """So that whoever could read it still can, and nobody else."""
+    """The same users can read the file as before, and no others."""
     path = tmp_path / "a"
     path.write_bytes(b"old")
     path.chmod(mode)
@@ -132,7 +132,7 @@ def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, mode):
 
 
 def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path):
-    """As any program's file has."""
+    """The umask applies as for the files of any program."""
     before = os.umask(0o027)
     try:
         write_file(tmp_path / "a", b"new")
@@ -149,8 +149,8 @@ def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path):
         pytest.param("file/a.onnx", "Not a directory", id="below a file"),
     ],
 )
-def test_a_place_where_no_file_can_be_is_said(tmp_path, place, reason):
-    """With the system's reason."""
+def test_a_path_where_no_file_can_be_is_reported(tmp_path, place, reason):
+    """The error has the system's reason."""
     (tmp_path / "file").write_text("somebody's")
 
     with pytest.raises(FileError) as raised:
@@ -160,12 +160,12 @@ def test_a_place_where_no_file_can_be_is_said(tmp_path, place, reason):
     assert tree(tmp_path) == {"file": b"somebody's"}
 
 
-# ── what is no regular file ──────────────────────────────────────────────────────────────────────
+# ── anything but a regular file ──────────────────────────────────────────────────────────────────
 
 
 def _socket(path):
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
 
 
 def _to_a_file(path):
@@ -186,15 +186,15 @@ OTHERS = {
 
 @pytest.fixture(name="other", params=OTHERS)
 def _other(request, tmp_path):
-    """Something that is no regular file, and what messages call it."""
+    """Return a path that is no regular file, and what messages call it."""
     path = tmp_path / "there.csv"
     OTHERS[request.param](path)
     name = request.param.replace("dangling ", "")
     return path, name.partition(" to ")[0]
 
 
-def test_what_is_no_regular_file_is_refused_by_name(other):
-    """A rename would destroy it; it stays what it was."""
+def test_anything_but_a_regular_file_is_refused_by_name(other):
+    """A rename would destroy it, so it stays as it is."""
     path, name = other
     before = path.lstat()
 
@@ -205,11 +205,11 @@ def test_what_is_no_regular_file_is_refused_by_name(other):
         raised.value
     )
     assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
-    assert not [found for found in path.parent.iterdir() if found.name.startswith(".")]
+    assert not [entry for entry in path.parent.iterdir() if entry.name.startswith(".")]
 
 
-def test_what_comes_to_stand_there_meanwhile_is_not_replaced(tmp_path):
-    """A run may take hours."""
+def test_a_pipe_that_appears_during_a_write_is_not_replaced(tmp_path):
+    """A run of `triceps predict` may take hours."""
     path = tmp_path / "a.csv"
 
     def write():
@@ -225,7 +225,7 @@ def test_what_comes_to_stand_there_meanwhile_is_not_replaced(tmp_path):
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
 def test_a_device_is_refused(device):
-    """Renaming over /dev/null, as root, would fill the disk with what others throw away."""
+    """A rename over /dev/null, as root, would turn it into a file that fills the disk."""
     with pytest.raises(FileError, match=f"{device}: expected a regular file .* received a device"):
         write_file(Path(device), b"new")
 
@@ -237,7 +237,7 @@ def test_a_device_is_refused(device):
 
 @pytest.fixture(name="models", scope="module")
 def _models(tmp_path_factory):
-    """A repository of `float`, and a file of rows for it."""
+    """Return a repository of the model `float`."""
     folder = tmp_path_factory.mktemp("models")
     small.put(folder, "float", 1, small.every()["float"])
     return folder
@@ -259,8 +259,8 @@ def _commands(models, rows):
 
 
 @pytest.mark.parametrize("name", ["sign", "predict"])
-def test_a_command_refuses_to_write_over_what_is_no_regular_file(name, models, rows, other):
-    """In one line that names it, with exit code 1."""
+def test_a_command_refuses_to_write_over_anything_but_a_regular_file(name, models, rows, other):
+    """The error is one line that names it, and the command ends with an error."""
     path, kind = other
     before = path.lstat().st_ino
 
@@ -274,7 +274,7 @@ def test_a_command_refuses_to_write_over_what_is_no_regular_file(name, models, r
 @pytest.mark.parametrize("name", ["sign", "predict"])
 @pytest.mark.parametrize("out", ["-", "/dev/stdout", "/dev/fd/1"])
 def test_a_command_writes_on_standard_output_where_it_is_named(name, out, models, rows):
-    """Its content alone, so that a pipe gets nothing else."""
+    """Only the content goes there, so that a pipe gets nothing else."""
     done = CliRunner().invoke(main, [*_commands(models, rows)[name], out])
 
     assert done.exit_code == 0, done.stderr
@@ -284,7 +284,7 @@ def test_a_command_writes_on_standard_output_where_it_is_named(name, out, models
 
 
 def test_a_command_writes_on_the_descriptor_that_it_was_given(models, rows):
-    """As a shell's `--out >(gzip > answers.csv.gz)` does, after what was written there before."""
+    """A shell's `--out >(gzip > answers.csv.gz)` works, after what was written there before."""
     reader, writer = os.pipe()
     os.write(writer, b"before\n")
     done = subprocess.run(
@@ -307,13 +307,13 @@ def test_a_command_writes_on_the_descriptor_that_it_was_given(models, rows):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("name", ["sign", "predict"])
-def test_what_standard_output_takes_in_part_is_an_error(name, unbuffered, models, rows, tmp_path):
-    """A raw file, as PYTHONUNBUFFERED makes it, writes the beginning and raises nothing."""
+def test_a_partial_write_to_standard_output_is_an_error(name, unbuffered, models, rows, tmp_path):
+    """A raw file, as PYTHONUNBUFFERED makes it, writes the beginning and raises no error."""
     run = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10)); "
         "from service.commands.main import main; main()"
     )
-    # Coverage could not write what it has found either.
+    # Coverage could not write its results under this limit either.
     uncovered = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     with (tmp_path / "out").open("wb") as out:
         done = subprocess.run(
@@ -330,8 +330,8 @@ def test_what_standard_output_takes_in_part_is_an_error(name, unbuffered, models
     assert done.stderr == "triceps: cannot write its output: File too large\n"
 
 
-def test_a_closed_standard_output_is_said(models, rows):
-    """Whatever file has taken its number since."""
+def test_a_closed_standard_output_is_reported(models, rows):
+    """Its number may belong to another file by then."""
     for name in ("sign", "predict"):
         done = subprocess.run(
             [
@@ -349,8 +349,8 @@ def test_a_closed_standard_output_is_said(models, rows):
         assert done.stderr == "triceps: -: cannot be written: standard output is closed\n"
 
 
-def test_a_descriptor_that_is_not_open_is_said(models, rows):
-    """With the system's reason."""
+def test_a_descriptor_that_is_not_open_is_reported(models, rows):
+    """The error has the system's reason."""
     done = CliRunner().invoke(main, [*_commands(models, rows)["predict"], "/dev/fd/987654"])
 
     assert done.exit_code == 1
@@ -358,7 +358,7 @@ def test_a_descriptor_that_is_not_open_is_said(models, rows):
 
 
 def test_a_token_is_not_written_into_a_pipe(tmp_path):
-    """Nor is one read from there, which would wait for ever."""
+    """Nor are tokens read from a pipe, which would wait for ever."""
     os.mkfifo(tmp_path / "tokens.toml")
 
     done = CliRunner().invoke(
@@ -372,7 +372,7 @@ def test_a_token_is_not_written_into_a_pipe(tmp_path):
 # ── the guard ────────────────────────────────────────────────────────────────────────────────────
 
 WRITES = {"write_text", "write_bytes", "mkstemp", "NamedTemporaryFile", "symlink_to", "link_to"}
-# Who writes, and why not by `replacing`.
+# The writers, and the reason why each does not use `replacing`.
 ALLOWED = {
     ("service/host/files.py", "O_CREAT"): "it is the one function",
     ("service/repository/publish.py", "open"): "into a folder of its own, which is renamed whole",
@@ -381,7 +381,7 @@ ALLOWED = {
 
 
 def _writers(path):
-    """The names of calls and flags in a file by which a file could be written."""
+    """Yield the names of the calls and flags in a file that could write a file."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Attribute) and node.attr in {"O_CREAT", "O_TMPFILE"}:
             yield node.attr
@@ -390,20 +390,20 @@ def _writers(path):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         modes = [value.value for value in node.args if isinstance(value, ast.Constant)]
         modes += [k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)]
-        # The built-in `open` is given descriptors alone, which have no name.
+        # The built-in `open` gets descriptors alone, which have no name.
         opens = name == "open" and isinstance(node.func, ast.Attribute)
         writes = any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes)
         if name in WRITES or (opens and writes):
             yield name
 
 
-def test_nothing_writes_a_file_in_a_way_of_its_own():
-    """Or the next command would mix two writers, or replace a device."""
-    found = {
+def test_nothing_writes_files_in_another_way():
+    """Another way could mix two writers, or replace a device."""
+    writers = {
         (str(path.relative_to(ROOT)), name)
         for package in ("service", "training")
         for path in (ROOT / package).rglob("*.py")
         for name in _writers(path)
     }
 
-    assert found == set(ALLOWED)
+    assert writers == set(ALLOWED)

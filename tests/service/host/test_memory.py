@@ -1,4 +1,4 @@
-"""How much memory is free is what the container has."""
+"""The memory that is free, as the container has it."""
 
 import pytest
 
@@ -10,7 +10,7 @@ _MEMINFO = "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        pytest.param({}, None, id="nobody says"),
+        pytest.param({}, None, id="no files"),
         pytest.param({"proc/meminfo": _MEMINFO}, 8000 * 1024, id="the machine"),
         pytest.param(
             {
@@ -49,8 +49,8 @@ _MEMINFO = "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"
         ),
     ],
 )
-def test_what_is_free_is_what_the_container_has(tmp_path, files, expected):
-    """By either version of cgroups, and no more than the machine has."""
+def test_the_limit_of_the_container_counts(tmp_path, files, expected):
+    """The limit is read by either version of cgroups, and is no more than the machine has."""
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -58,6 +58,6 @@ def test_what_is_free_is_what_the_container_has(tmp_path, files, expected):
     assert memory.available(tmp_path) == expected
 
 
-def test_where_nobody_says_nothing_is_taken(tmp_path):
-    """As on a system without /proc."""
+def test_without_proc_no_memory_counts_as_taken(tmp_path):
+    """Some systems have no /proc."""
     assert memory.taken(tmp_path) == memory.Taken(0, 0, 0)

@@ -1,4 +1,4 @@
-"""How many processors there are is what the container has, by either version of cgroups."""
+"""The number of processors that the container has, by either version of cgroups."""
 
 import os
 
@@ -72,7 +72,7 @@ def _lay(root, files):
     ],
 )
 def test_the_quota_of_the_container_counts(files, expected, tmp_path, monkeypatch):
-    """Whole processors, at least one, and no more than this process may run on."""
+    """The number is whole, at least one, and no more than this process may run on."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     _lay(tmp_path, files)
 
