@@ -1,4 +1,4 @@
-"""The Flask app over every sort of model, asked as it is and through the front."""
+"""The Flask app over every sort of model, called directly and through the front."""
 
 import pytest
 from werkzeug.test import Client, TestResponse
@@ -10,7 +10,7 @@ from tests.harness.served import Served
 
 @pytest.fixture(name="models", scope="module")
 def _models(tmp_path_factory):
-    """Every sort of model, `three` in two versions that serve and a third that does not."""
+    """Return a repository of every sort of model; `three` has versions 1, 2 and a broken 3."""
     models = tmp_path_factory.mktemp("models")
     for name, content in small.every().items():
         small.put(models, name, 1, content)
@@ -34,5 +34,5 @@ def _front(models):
 
 @pytest.fixture(name="client", params=["flask", "front"])
 def _client(request, app):
-    """Everything here holds for both ways in: the Flask app, and the front on a real socket."""
+    """Return a client for each way in: the Flask app, and the front on a real socket."""
     return app.test_client() if request.param == "flask" else request.getfixturevalue("front")

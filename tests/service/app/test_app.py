@@ -1,4 +1,4 @@
-"""The Flask app: every route, over HTTP, and what is answered by a repository as it is."""
+"""The routes of the Flask app, over HTTP, for repositories as they are."""
 
 import numpy as np
 import onnx
@@ -9,9 +9,9 @@ from tests.harness import small
 from tests.harness.apps import BODY, NAMES, ROW, SIZE, app_of, error_of, post_json
 
 
-# What is here.
-def test_the_front_page_says_what_is_here(client):
-    """Alive, what it is, which models, and where to look next."""
+# Pages.
+def test_the_home_page_names_models_and_links(client):
+    """The page has the status, the version of the service, the models and the next pages."""
     response = client.get("/")
 
     assert response.status_code == 200
@@ -28,19 +28,19 @@ def test_the_front_page_says_what_is_here(client):
     }
 
 
-def test_alive_and_ready_are_two_questions(client):
-    """The one is about the process, the other about its models."""
+def test_liveness_and_readiness_are_separate(client):
+    """Liveness is about the process, readiness about its models."""
     assert client.get("/livez").get_json() == {"status": "alive"}
     assert client.get("/readyz").get_json() == {"status": "ready", "models": NAMES}
 
 
-def test_the_models_are_listed_with_versions_heads_and_what_was_refused(client):
+def test_the_models_are_listed_with_versions_heads_and_refusals(client):
     """The newest version that serves is the one that answers."""
-    said = client.get("/models").get_json()
+    page = client.get("/models").get_json()
 
-    assert said["default"] == "three"
-    assert [entry["name"] for entry in said["models"]] == NAMES
-    assert [entry for entry in said["models"] if entry["name"] in ("risky", "three")] == [
+    assert page["default"] == "three"
+    assert [entry["name"] for entry in page["models"]] == NAMES
+    assert [entry for entry in page["models"] if entry["name"] in ("risky", "three")] == [
         {
             "name": "risky",
             "version": "2",
@@ -56,7 +56,7 @@ def test_the_models_are_listed_with_versions_heads_and_what_was_refused(client):
             "heads": ["risk", "size", "digits", "tags"],
         },
     ]
-    assert said["refused"] == [
+    assert page["refused"] == [
         {
             "name": "three",
             "version": "3",
@@ -67,7 +67,7 @@ def test_the_models_are_listed_with_versions_heads_and_what_was_refused(client):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_example_of_every_model_works_when_posted(client, name):
-    """As it stands, to the model, to each of its versions, and from its own address."""
+    """The example works for the model, for each of its versions, and from its own page."""
     described = client.get(f"/models/{name}").get_json()
 
     assert client.get(f"/models/{name}/example").get_json() == described["example"]
@@ -96,8 +96,8 @@ def test_the_example_of_every_model_works_when_posted(client, name):
         pytest.param("/models/three/predict/", "three", "2", 6.0, id="trailing-slash-of-a-model"),
     ],
 )
-def test_a_model_is_asked_by_its_address(client, path, name, version, size):
-    """The answer says which model and version it is from."""
+def test_the_path_chooses_the_model_and_its_version(client, path, name, version, size):
+    """The answer names the model and the version."""
     response = post_json(client, SIZE, path)
 
     assert response.status_code == 200
@@ -109,7 +109,7 @@ def test_a_model_is_asked_by_its_address(client, path, name, version, size):
 
 
 def test_one_request_answers_every_head_by_row(client):
-    """Values, labels, and what stood in for what was missing."""
+    """The answer has values, labels, and the defaults that were used."""
     rows = [ROW, {"insurance": {"smoker": None, "bmi": 12}, "digit": [[5, 1], [2, 9]]}]
 
     response = post_json(client, {"instances": rows})
@@ -141,7 +141,7 @@ def test_one_request_answers_every_head_by_row(client):
 
 
 def test_one_request_answers_every_head_by_column(client):
-    """As lists, which hold the same values as the answers by row."""
+    """The lists hold the same values as the answers by row."""
     rows = [ROW, {**ROW, "insurance": [None, "never seen", 20]}]
     by_row = post_json(client, {"instances": rows}).get_json()["predictions"]
 
@@ -160,53 +160,53 @@ def test_one_request_answers_every_head_by_column(client):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("body", "key"),
     [
         pytest.param({"instances": [{"x": [7], "place": 99}]}, "predictions", id="by-row"),
         pytest.param({"inputs": {"x": [[7]], "place": [99]}}, "outputs", id="by-column"),
         pytest.param({"instances": [{"x": [7]}]}, "predictions", id="not-even-asked-for"),
     ],
 )
-def test_only_the_part_of_the_graph_that_is_asked_for_is_computed(client, said, told):
-    """A branch that fails for this very row does not, as long as nobody asks for it."""
-    response = post_json(client, {**said, "heads": ["calm"]}, "/models/brittle/predict")
+def test_only_the_requested_part_of_the_graph_is_computed(client, body, key):
+    """A branch that would fail for this row does no harm if its head is not requested."""
+    response = post_json(client, {**body, "heads": ["calm"]}, "/models/brittle/predict")
 
     assert response.status_code == 200
-    calm = {"calm": [7.0]} if told == "outputs" else [{"calm": {"value": 7.0}}]
-    assert response.get_json()[told] == calm
+    calm = {"calm": [7.0]} if key == "outputs" else [{"calm": {"value": 7.0}}]
+    assert response.get_json()[key] == calm
 
 
 def test_an_input_that_no_head_needs_is_never_required(tmp_path):
-    """The graph has it, and nothing in the graph does."""
+    """The graph declares the input, and no node uses it."""
     small.put(tmp_path, "idle", 1, small.idle())
     client = app_of(tmp_path).test_client()
 
-    for said in ({"x": [1]}, {"x": [1], "idle": [2]}):
-        response = post_json(client, {"instances": [said]})
+    for row in ({"x": [1]}, {"x": [1], "idle": [2]}):
+        response = post_json(client, {"instances": [row]})
         assert response.get_json()["predictions"] == [{"y": {"value": 1.0}}]
 
 
-def test_values_that_a_graph_has_no_answer_for_are_the_callers_to_mend(client):
-    """Only the graph knows where its lists end, so it is asked to say it."""
-    said = {"instances": [{"x": [7], "place": 99}], "heads": ["wild"]}
+def test_values_without_an_answer_are_an_error_of_the_client(client):
+    """Only the graph knows the length of its lists, so its own message is in the error."""
+    body = {"instances": [{"x": [7], "place": 99}], "heads": ["wild"]}
 
-    status, error = error_of(post_json(client, said, "/models/brittle/predict"))
+    status, error = error_of(post_json(client, body, "/models/brittle/predict"))
 
     assert status == 400
     assert error.startswith("the model has no answer for these values: ")
     assert "99" in error
 
 
-def test_a_model_that_takes_one_row_at_a_time_is_given_many(client):
-    """One after another, and answered together."""
+def test_a_model_that_takes_one_row_at_a_time_answers_many(client):
+    """The rows run one after another, and are answered together."""
     response = post_json(client, {"inputs": [[1, 2], [3, 4], [5, 6]]}, "/models/alone/predict")
 
     assert response.get_json()["outputs"] == {"y": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}
 
 
 @pytest.mark.parametrize("name", ["ragged", "alone_ragged"])
-def test_rows_of_a_free_length_are_of_one_length(client, name):
-    """Which is refused by place, and fine in two requests."""
+def test_rows_of_a_free_length_have_one_length_per_request(client, name):
+    """Two lengths in one request are refused by place; in two requests they are fine."""
     path = f"/models/{name}/predict"
 
     assert error_of(post_json(client, {"instances": [[[1, 2]], [[1, 2], [3, 4]]]}, path)) == (
@@ -237,7 +237,7 @@ def test_rows_of_a_free_length_are_of_one_length(client, name):
     ],
 )
 def test_a_foreign_model_of_any_dtype_and_shape_is_served(client, name, row):
-    """What goes in comes out, to the last digit, in both forms."""
+    """The answer has exactly the values of the request, in both forms."""
     path = f"/models/{name}/predict"
 
     by_row = post_json(client, {"instances": [row, {"x": row}]}, path).get_json()
@@ -248,8 +248,8 @@ def test_a_foreign_model_of_any_dtype_and_shape_is_served(client, name, row):
     assert "labels" not in by_column
 
 
-def test_odd_names_are_served_by_their_own_names(client):
-    """Dots, slashes, colons, quotes, spaces and umlauts."""
+def test_odd_names_are_served_as_they_are(client):
+    """Names may have dots, slashes, colons, quotes, spaces and umlauts."""
     row = {name: [i] for i, name in enumerate(small.ODD_NAMES)}
 
     response = post_json(
@@ -261,8 +261,8 @@ def test_odd_names_are_served_by_their_own_names(client):
     ]
 
 
-def test_what_is_no_number_is_null_and_has_no_label(client):
-    """JSON has no NaN, and a label for one would be made up."""
+def test_nan_is_null_and_has_no_label(client):
+    """JSON has no NaN, and a label for it would be invented."""
     response = post_json(client, {"instances": [[-1, 7], [0, 1]]}, "/models/logs/predict")
 
     log7 = pytest.approx(float(np.log(np.float32(7))))
@@ -288,7 +288,7 @@ def test_what_is_no_number_is_null_and_has_no_label(client):
 
 # Repositories without a model that serves, and the default model.
 def test_an_empty_repository_is_alive_and_not_ready(tmp_path):
-    """A trainer will fill it; until then each answer says so."""
+    """A trainer will fill the repository; until then each answer says that it is empty."""
     client = app_of(tmp_path).test_client()
     reason = "the model repository is empty: train or publish a model into it"
 
@@ -312,7 +312,7 @@ def test_an_empty_repository_is_alive_and_not_ready(tmp_path):
 
 
 def test_a_repository_of_refused_models_is_not_ready(tmp_path):
-    """And says which of them, and why."""
+    """The reason names the model and says why it was refused."""
     small.put(tmp_path, "broken", 7, b"no model")
     client = app_of(tmp_path).test_client()
     reason = "it is not an ONNX file, or not the whole of one"
@@ -336,7 +336,7 @@ def test_a_repository_of_refused_models_is_not_ready(tmp_path):
 
 
 def test_a_model_that_does_not_answer_its_golden_rows_does_not_serve(tmp_path):
-    """The older version goes on."""
+    """The older version serves on."""
     small.put(tmp_path, "three", 1, small.three())
     wrong = small.signed(onnx.load_from_string(small.three(2.0)), small.three_signature(1.0))
     small.put(tmp_path, "three", 2, wrong)
@@ -355,24 +355,24 @@ def test_a_model_that_does_not_answer_its_golden_rows_does_not_serve(tmp_path):
     [
         pytest.param(["only"], "", "only", id="the-only-one"),
         pytest.param(["other", "triceps"], "", "triceps", id="triceps"),
-        pytest.param(["other", "triceps"], "other", "other", id="as-told"),
-        pytest.param(["other", "triceps"], "risky", "risky", id="a-view-as-told"),
+        pytest.param(["other", "triceps"], "other", "other", id="as-set"),
+        pytest.param(["other", "triceps"], "risky", "risky", id="a-view-as-set"),
     ],
 )
-def test_the_default_model_is_the_one_told_or_the_obvious_one(tmp_path, names, wanted, default):
-    """The views of a file do not make it less obvious."""
+def test_the_default_model_is_the_one_set_or_the_obvious_one(tmp_path, names, wanted, default):
+    """The views of a file do not make its model less obvious."""
     for name in names:
         views = {"risky": ["risk"]} if name != "triceps" else None
         small.put(tmp_path, name, 1, small.three(models=views))
     client = app_of(tmp_path, default_model=wanted).test_client()
 
     assert client.get("/models").get_json()["default"] == default
-    said = {"instances": [{"insurance": ROW["insurance"]}], "heads": ["risk"]}
-    assert post_json(client, said).get_json()["model"] == default
+    body = {"instances": [{"insurance": ROW["insurance"]}], "heads": ["risk"]}
+    assert post_json(client, body).get_json()["model"] == default
 
 
-def test_without_an_obvious_model_the_caller_has_to_name_one(tmp_path):
-    """The answer says how, and which there are."""
+def test_without_an_obvious_model_the_client_has_to_name_one(tmp_path):
+    """The error says how to name a model, and which ones there are."""
     small.put(tmp_path, "a", 1, small.three())
     small.put(tmp_path, "b", 1, small.three())
 

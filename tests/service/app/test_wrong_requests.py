@@ -1,4 +1,4 @@
-"""Every way in which a request to the Flask app can be wrong, over HTTP."""
+"""Requests to the Flask app that are wrong in every possible way, over HTTP."""
 
 import gzip
 import io
@@ -26,7 +26,7 @@ ROUTES = (
 )
 
 
-# What is wrong with a body.
+# Wrong bodies.
 @pytest.mark.parametrize(
     ("content", "error"),
     [
@@ -87,13 +87,13 @@ ROUTES = (
         ),
     ],
 )
-def test_a_wrong_body_is_answered_400_in_clear_words(client, content, error):
-    """The text is the first problem's own; `test_native.py` has all of them."""
+def test_a_wrong_body_is_answered_400_with_a_clear_message(client, content, error):
+    """The message is that of the first problem; `test_native.py` has all of them."""
     assert error_of(post_json(client, content)) == (400, error)
 
 
 def test_an_answer_to_a_wrong_body_lists_its_problems(client):
-    """The first twenty, and how many there are."""
+    """The answer has the first twenty problems, and their number."""
     rows = [{"fruit": [i, "x"]} for i in range(30)]
 
     response = post_json(client, {"instances": rows, "heads": ["size"]})
@@ -113,7 +113,7 @@ def test_an_answer_to_a_wrong_body_lists_its_problems(client):
     }
 
 
-# What is wrong with a request.
+# Wrong requests.
 @pytest.mark.parametrize(
     ("method", "path", "error"),
     [
@@ -164,13 +164,15 @@ def test_an_answer_to_a_wrong_body_lists_its_problems(client):
         ),
     ],
 )
-def test_what_is_not_there_is_answered_404_with_what_is(client, method, path, error):
-    """A route, a model, a version."""
+def test_a_missing_route_model_or_version_is_answered_404_with_the_others(
+    client, method, path, error
+):
+    """The error names the routes, models or versions that exist."""
     assert error_of(client.open(path, method=method, json=BODY)) == (404, error)
 
 
-def test_a_doubled_slash_is_no_redirect(client):
-    """A page that sends the caller on would not be JSON."""
+def test_a_doubled_slash_is_not_redirected(client):
+    """The page of a redirect would not be JSON."""
     assert error_of(client.get("/models//three")) == (
         404,
         f"GET /models//three: no such route (did you mean '/models'?). Available: {ROUTES}",
@@ -178,13 +180,13 @@ def test_a_doubled_slash_is_no_redirect(client):
 
 
 def test_a_refused_version_is_answered_503_with_its_reason(client):
-    """It is there, and may serve once it is mended."""
+    """The version exists, and may serve once its file is mended."""
     assert error_of(post_json(client, SIZE, "/models/three/versions/3/predict")) == (
         503,
         "model 'three', version 3: refused, it is not an ONNX file, or not the whole of one",
     )
-    again = post_json(client, SIZE, "/models/three/versions/3/predict").headers["Retry-After"]
-    assert again == "1"
+    retry_after = post_json(client, SIZE, "/models/three/versions/3/predict").headers["Retry-After"]
+    assert retry_after == "1"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_refused_version_is_answered_503_with_its_reason(client):
     ],
 )
 def test_a_wrong_method_is_answered_405_with_the_right_ones(client, method, path, allowed, error):
-    """In the text, and in Allow for programs."""
+    """The right methods are in the text for people, and in Allow for programs."""
     response = client.open(path, method=method)
 
     assert error_of(response) == (405, error)
@@ -220,7 +222,7 @@ def test_a_wrong_method_is_answered_405_with_the_right_ones(client, method, path
 
 
 def test_head_and_options_are_answered_as_http_has_it(client):
-    """HEAD is GET without its body; OPTIONS tells the methods."""
+    """HEAD is GET without its body; OPTIONS lists the methods."""
     head, options = client.head("/models"), client.options("/predict")
 
     assert (head.status_code, head.data) == (200, b"")
@@ -239,8 +241,8 @@ def test_head_and_options_are_answered_as_http_has_it(client):
         pytest.param("application/vnd.api+json", id="suffix"),
     ],
 )
-def test_json_goes_by_several_names(client, kind):
-    """Any type that is JSON, in the one charset that JSON has."""
+def test_json_has_several_content_types(client, kind):
+    """Any JSON type is accepted, in UTF-8, the one charset of JSON."""
     response = client.post("/predict", data=json.dumps(SIZE), content_type=kind)
 
     assert response.get_json() == ANSWER
@@ -264,8 +266,8 @@ def test_json_goes_by_several_names(client, kind):
         pytest.param("application/jsonp", "application/jsonp", id="almost"),
     ],
 )
-def test_a_body_that_is_not_said_to_be_json_is_answered_415(client, kind, received):
-    """By default curl says it is a form unless it is told otherwise, so the text tells."""
+def test_a_body_with_another_content_type_is_answered_415(client, kind, received):
+    """By default curl announces a form, so the message says which type is expected."""
     response = client.post("/predict", data=json.dumps(BODY), content_type=kind)
 
     error = f"Content-Type: expected application/json, in UTF-8, received {received}"
@@ -273,7 +275,7 @@ def test_a_body_that_is_not_said_to_be_json_is_answered_415(client, kind, receiv
 
 
 def _sized(size):
-    """A good body of exactly so many bytes."""
+    """Return a valid body of exactly `size` bytes."""
     content = json.dumps(SIZE).encode()
     return content + b" " * (size - len(content))
 
@@ -282,7 +284,7 @@ def _sized(size):
     "chunked", [pytest.param(False, id="length"), pytest.param(True, id="chunked")]
 )
 def test_a_body_over_the_limit_is_answered_413(client, chunked):
-    """Whether it says how long it is or not; one of just the limit is taken."""
+    """The limit holds with or without a Content-Length; a body of exactly the limit is valid."""
 
     def post(content):
         if not chunked:
@@ -306,8 +308,8 @@ def test_a_body_over_the_limit_is_answered_413(client, chunked):
         )
 
 
-def test_a_body_that_breaks_off_is_told_so(app):
-    """If its sender still listens."""
+def test_a_body_that_breaks_off_is_answered_400(app):
+    """The client may still read the answer."""
     response = app.test_client().post(
         "/predict",
         input_stream=io.BytesIO(json.dumps(SIZE).encode()),
@@ -326,7 +328,7 @@ def _zipped(client, content, encoding="gzip"):
 
 
 def test_a_compressed_body_is_inflated(client):
-    """Up to the limit that any body has."""
+    """The inflated body may have as many bytes as any body."""
     assert _zipped(client, gzip.compress(json.dumps(SIZE).encode())).get_json() == ANSWER
     assert _zipped(client, gzip.compress(_sized(LIMIT)), "GZIP").get_json() == ANSWER
     assert _zipped(client, zlib.compress(_sized(LIMIT)), "deflate").get_json() == ANSWER
@@ -428,7 +430,7 @@ GZIP = "body: expected gzip, as Content-Encoding says, received "
     ],
 )
 def test_a_compressed_body_that_cannot_be_read_is_refused(client, content, encoding, status, error):
-    """By the limit, by what gzip itself checks, and by name."""
+    """It is refused by its size, by the checks of gzip itself, or by its encoding."""
     assert error_of(_zipped(client, content, encoding)) == (status, error)
 
 
@@ -442,11 +444,11 @@ def test_a_compressed_body_that_cannot_be_read_is_refused(client, content, encod
         pytest.param("*;q=0", None, id="none"),
         pytest.param("identity", None, id="plain"),
         pytest.param("", None, id="empty"),
-        pytest.param(None, None, id="not-said"),
+        pytest.param(None, None, id="no-header"),
     ],
 )
-def test_an_answer_is_compressed_for_those_who_ask(client, accepted, encoding):
-    """The same answer, and caches are told that it differs."""
+def test_an_answer_is_compressed_on_request(client, accepted, encoding):
+    """The inflated answer is the same, and Vary tells caches of the difference."""
     rows = {"instances": [ROW] * 50}
 
     response = post_json(
@@ -461,14 +463,14 @@ def test_an_answer_is_compressed_for_those_who_ask(client, accepted, encoding):
 
 
 def test_a_short_answer_is_not_compressed(client):
-    """It would only grow."""
+    """Compression would only make it longer."""
     response = post_json(client, SIZE, headers={"Accept-Encoding": "gzip"})
 
     assert response.get_json() == ANSWER
 
 
 def test_a_gzip_bomb_is_not_inflated(client):
-    """No more of it than shows that it is one."""
+    """No more is inflated than shows that the body is too large."""
     bomb = gzip.compress(b" " * 2**25)
 
     tracemalloc.start()
@@ -480,8 +482,8 @@ def test_a_gzip_bomb_is_not_inflated(client):
     assert peak < 2**23
 
 
-def test_our_own_fault_is_a_plain_500_and_a_traceback_in_the_log(client, monkeypatch, caplog):
-    """The caller learns that it happened, and nothing of what is inside."""
+def test_an_internal_error_is_a_plain_500_and_a_logged_traceback(client, monkeypatch, caplog):
+    """The client learns that there was an error, and nothing of its inside."""
 
     def fail(self, arrays, heads):
         raise RuntimeError("secret")
@@ -501,7 +503,7 @@ def test_our_own_fault_is_a_plain_500_and_a_traceback_in_the_log(client, monkeyp
 
 
 def test_any_other_error_of_http_is_json_too(app, monkeypatch):
-    """Whoever raises it."""
+    """Any HTTP error of Werkzeug has a JSON body."""
 
     def fail(*_):
         raise ImATeapot("no coffee here")
@@ -511,7 +513,7 @@ def test_any_other_error_of_http_is_json_too(app, monkeypatch):
     assert error_of(post_json(app.test_client(), SIZE)) == (418, "POST /predict: no coffee here")
 
 
-# Whatever comes.
+# Arbitrary requests.
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
@@ -537,9 +539,9 @@ NEARLY = st.fixed_dictionaries(
 
 @hypothesis_settings(max_examples=300)
 @given(name=st.sampled_from(NAMES), said=NEARLY | ANY)
-def test_any_json_is_answered_and_never_as_our_fault(app, name, said):
-    """With predictions, or with an error in JSON."""
-    response = post_json(app.test_client(), said, f"/models/{name}/predict")
+def test_any_json_is_answered_without_an_internal_error(app, name, body):
+    """The answer has predictions, or an error in JSON."""
+    response = post_json(app.test_client(), body, f"/models/{name}/predict")
 
     assert response.content_type == "application/json"
     assert response.status_code in (200, 400)
@@ -547,8 +549,8 @@ def test_any_json_is_answered_and_never_as_our_fault(app, name, said):
 
 
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "identity", "br", ""]))
-def test_any_bytes_are_answered_and_never_as_our_fault(app, content, encoding):
-    """Compressed or not."""
+def test_any_bytes_are_answered_without_an_internal_error(app, content, encoding):
+    """The bytes may be compressed or not."""
     response = _zipped(app.test_client(), content, encoding)
 
     assert response.status_code in (400, 415)
