@@ -1,5 +1,5 @@
--- As post.lua, and each connection waits before it asks again: DELAY milliseconds in the mean, at
--- random, so that requests come as from callers who do not know of each other.
+-- Like post.lua, but each connection waits at random before its next request, DELAY milliseconds in
+-- the mean, so that requests arrive as from independent clients.
 dofile(os.getenv("HERE") .. "/post.lua")
 
 local milliseconds = tonumber(os.getenv("DELAY"))

@@ -1,5 +1,5 @@
--- What wrk sends: the file BODY names, again and again, and the headers that HEADERS has, a line
--- each.  At the end one line that bench.load reads.
+-- The requests of wrk: the file that BODY names, repeatedly, with the headers in HEADERS, one for each
+-- line.  At the end, wrk prints one line, which bench.load reads.
 wrk.method = "POST"
 for name, value in (os.getenv("HEADERS") or ""):gmatch("([^:\n]+): ([^\n]+)") do
   wrk.headers[name] = value

@@ -1,4 +1,4 @@
-"""FastAPI as its documentation has it, with the body declared, so that it is checked.
+"""FastAPI as in its documentation, with a declared body, which FastAPI checks.
 
 uvicorn --workers 2 benchmarks.peers.fastapi:app
 """
@@ -17,7 +17,7 @@ predictor = Predictor()
 
 
 class Row(BaseModel):
-    """One row."""
+    """A row of a request."""
 
     insurance: list[float]
     fruit: list[float]
@@ -25,13 +25,13 @@ class Row(BaseModel):
 
 
 class Body(BaseModel):
-    """One request."""
+    """The body of a request."""
 
     instances: list[Row]
 
 
-# Declared async although it never waits: the thread pool that it would else run in costs more.
+# Async although it never waits: otherwise FastAPI runs it in a thread pool, which costs more.
 @app.post("/predict")
 async def predict(body: Body) -> dict[str, Any]:
-    """Answer one request."""
+    """Answer a request."""
     return predictor.predict([vars(row) for row in body.instances])

@@ -1,8 +1,8 @@
-"""mosec, whose Rust front gathers requests and hands them to worker processes.
+"""mosec, whose Rust front end gathers requests and hands them to worker processes.
 
 BENCH_BATCH="16 1" python -m benchmarks.peers.mosec --port 8000    (batches of 16, within 1 ms)
 
-Its JSON is orjson's, as whoever chose mosec for its speed would have it.
+It uses orjson, as a user who chooses mosec for its speed would.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from benchmarks.peers.predictor import Predictor, answer, to_arrays
 
 
 class Inference(Worker):
-    """One worker process; `forward` takes a request, or a list of them where they are gathered."""
+    """A worker process; `forward` gets a request, or a list of requests if they are batched."""
 
     def __init__(self) -> None:
         super().__init__()
         self._predictor = Predictor()
 
     def deserialize(self, data: bytes) -> Any:
-        """Read a body."""
+        """Parse a body."""
         return orjson.loads(data)
 
     def serialize(self, data: Any) -> bytes:
-        """Write an answer."""
+        """Encode an answer."""
         return orjson.dumps(data)
 
     def forward(self, data: Any) -> Any:
-        """Answer what has been gathered by one run."""
+        """Answer a batch with one run of the model."""
         if self.max_batch_size == 1:
             return self._predictor.predict(data["instances"])
         arrays = to_arrays([row for body in data for row in body["instances"]])

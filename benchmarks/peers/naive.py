@@ -15,5 +15,5 @@ predictor = Predictor()
 
 @app.post("/predict")
 def predict() -> Response:
-    """Answer one request."""
+    """Answer a request."""
     return jsonify(predictor.predict(request.get_json()["instances"]))

@@ -1,6 +1,6 @@
-"""What all peers have in common: rows of JSON to arrays, a run of the model, arrays to JSON.
+"""The code that all peers share: rows of JSON to arrays, a run of the model, arrays to JSON.
 
-It is the little that a user writes around ONNX Runtime, and it believes whatever it is sent.
+It is the small amount of code that a user writes around ONNX Runtime, without any checks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.float32]]
 
-# Where the harness says which model to serve.
+# The environment variable with the path of the model.
 VARIABLE = "BENCH_MODEL"
 
 INPUTS = ("insurance", "fruit", "digit")
@@ -27,10 +27,10 @@ LABELS = {"o1": ("no", "yes"), "o2": ("Apple", "Banana"), "o3": tuple("012345678
 
 
 class Predictor:
-    """A session that uses one thread, as beside as many workers as there are cores it should."""
+    """A session that uses one thread, since there is a worker for each core."""
 
     def __init__(self) -> None:
-        """Load the model that the harness names."""
+        """Load the model that the benchmark names."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -39,22 +39,22 @@ class Predictor:
         )
 
     def predict(self, instances: list[dict[str, Any]]) -> dict[str, Any]:
-        """Answer the rows of one request."""
+        """Answer the rows of a request."""
         return answer(self.run(to_arrays(instances)))
 
     def run(self, arrays: Arrays) -> list[NDArray[np.float32]]:
-        """All heads."""
+        """Return the arrays of all heads."""
         outputs: list[NDArray[np.float32]] = self._session.run(list(HEADS), arrays)
         return outputs
 
 
 def to_arrays(instances: list[dict[str, Any]]) -> Arrays:
-    """Rows to arrays, by input."""
+    """Convert rows to arrays by input."""
     return {name: np.array([row[name] for row in instances], dtype=np.float32) for name in INPUTS}
 
 
 def answer(outputs: list[NDArray[np.float32]]) -> dict[str, Any]:
-    """Heads to the answer that Triceps gives too."""
+    """Convert the arrays of the heads to the same answer as Triceps."""
     o1, o2, o3 = outputs
     rows = zip(
         o1[:, 0].tolist(), o2[:, 0].tolist(), o3.tolist(), o3.argmax(axis=1).tolist(), strict=True

@@ -18,12 +18,12 @@ predictor = Predictor()
 
 @app.post("/predict")
 async def predict(request: Request) -> Response:
-    """Answer one request."""
-    said = orjson.loads(request.body)
+    """Answer a request."""
+    body = orjson.loads(request.body)
     return Response(
         status_code=200,
         headers={"Content-Type": "application/json"},
-        description=orjson.dumps(predictor.predict(said["instances"])),
+        description=orjson.dumps(predictor.predict(body["instances"])),
     )
 
 

@@ -1,7 +1,7 @@
-"""The hostile behaviours, a function each: a new one is written here, and is tried everywhere.
+"""The hostile behaviours, one function each; a new one is added here and tried everywhere.
 
-They raise `AssertionError` for what they see themselves; what they do to others is seen by the
-caller beside them.  Those about bodies and models are in `bodies.py`.
+A behaviour raises `AssertionError` for wrong answers to itself; its effect on others is measured by
+the well-behaved client beside it.  Behaviours about bodies and models are in `bodies.py`.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ if TYPE_CHECKING:
 
 PREDICTING = repository.PREDICTING
 EVERY = tuple(repository.PATHS)
-# One of each way to be answered, for what hardly depends on what is asked.
+# One kind of each way to an answer, for behaviours that hardly depend on the path.
 WAYS = ("fast", "version", "page")
 GROWING_SECONDS = 4.0
 FILLING_SECONDS = 2.0
 
 
-# ── who does not read, or does not send ──────────────────────────────────────────────────────────
+# ── slow readers and senders ─────────────────────────────────────────────────────────────────────
 
 
 @behaviour(kinds=EVERY, peak=128)
 def never_reads(hostile: Hostile) -> None:
-    """Ask for wide answers, over and over, and read none of them."""
+    """Request wide answers repeatedly, and read none of them."""
     socks = [_narrow(hostile) for _ in range(4)]
     with all_closed(socks):
-        # Where nothing bounds it, a worker grows by 40 MB a second.
+        # Without a limit, a worker would grow by 40 MB a second.
         push(socks, hostile.request("wide"), max(hostile.seconds, GROWING_SECONDS), 1 << 26)
         time.sleep(hostile.seconds)
 
 
 @behaviour(once=("off", "binary"), kinds=EVERY, peak=128)
 def reads_slowly(hostile: Hostile) -> None:
-    """Ask for wide answers, and read them some bytes a second."""
+    """Request wide answers, and read them at some bytes a second."""
     socks = [_narrow(hostile) for _ in range(4)]
     with all_closed(socks):
         push(socks, hostile.request("wide"), hostile.seconds / 2, 1 << 22)
@@ -66,15 +66,15 @@ def reads_slowly(hostile: Hostile) -> None:
             time.sleep(0.1)
 
 
-# From the largest body that may be taken to less than anybody asks with.
+# From the largest body that is accepted to one smaller than any request's.
 _RUNGS = [60 << 20, *(1 << power for power in range(25, 7, -1))]
 _MOST_BODIES = 60
 
 
-# The room is 128 MB, in pieces that the allocator may keep.
+# The limit is 128 MB, in pieces that the allocator may keep.
 @behaviour(once=("off", "tfserving"), kinds=PREDICTING, peak=256, kept=200)
 def drips_large_bodies(hostile: Hostile) -> None:
-    """Take all the room for bodies that there is, with bodies whose last byte never comes."""
+    """Fill the limit of bodies in flight with bodies whose last byte never comes."""
     socks: list[socket.socket] = []
     with all_closed(socks):
         for size in _RUNGS:
@@ -98,7 +98,7 @@ def announces_bodies_that_never_come(hostile: Hostile) -> None:
 
 @behaviour(once=("stranger", "fast"))
 def drips_heads(hostile: Hostile) -> None:
-    """Send heads a byte at a time, on many connections."""
+    """Send header blocks byte by byte on many connections."""
     head = hostile.request().partition(b"\r\n\r\n")[0] + b"\r\nX-More: "
     socks = []
     with all_closed(socks):
@@ -111,12 +111,12 @@ def drips_heads(hostile: Hostile) -> None:
 
 @behaviour(once=("holder", "version"), kinds=WAYS[:2])
 def expects_to_be_told_to_go_on(hostile: Hostile) -> None:
-    """Ask whether to go on, on many connections, and never do."""
+    """Send `Expect: 100-continue` on many connections, and never continue."""
     head = hostile.head("POST", _path(hostile), 1000, {**_JSON, "Expect": "100-continue"})
     _hold(hostile, head, hostile.many(200))
 
 
-# ── who asks for too much ────────────────────────────────────────────────────────────────────────
+# ── too many requests ────────────────────────────────────────────────────────────────────────────
 
 
 @behaviour(kinds=PREDICTING, once=("holder", "fast"))
@@ -140,7 +140,7 @@ def pipelines_into_a_full_queue(hostile: Hostile) -> None:
         socks += [hostile.connect() for _ in range(200)]
         deadline = time.monotonic() + max(hostile.seconds, FILLING_SECONDS)
         while time.monotonic() < deadline:
-            # Each waits in the queue with its first, and is refused all others in a row.
+            # The first request of each waits in the queue; all others are refused in a row.
             push(socks, asking, 0.3, len(asking))
             for sock in socks[::20]:
                 push([sock], asking + 600 * bare, 0.1, len(asking) + 600 * len(bare))
@@ -160,7 +160,7 @@ def pipelines_what_expires_at_once(hostile: Hostile) -> None:
 
 @behaviour(once=("off", "query"), kinds=PREDICTING, asks=["slow"], fills=True)
 def crowds_a_slow_model(hostile: Hostile) -> None:
-    """Ask a slow model on a hundred connections at once, each as soon as it is answered."""
+    """Request a slow model on a hundred connections, each again after its answer."""
     asking = hostile.request("slow")
     socks = []
     with all_closed(socks):
@@ -174,7 +174,7 @@ def crowds_a_slow_model(hostile: Hostile) -> None:
 
 @behaviour(once=("holder", "version"), kinds=EVERY, asks=["slow"], fills=True)
 def hangs_up_before_the_answer(hostile: Hostile) -> None:
-    """Ask a slow model, and be gone."""
+    """Request a slow model, and disconnect."""
     asking = hostile.request("slow")
     for number in range(hostile.many(300)):
         with contextlib.suppress(*CUT):
@@ -185,11 +185,11 @@ def hangs_up_before_the_answer(hostile: Hostile) -> None:
 
 @behaviour(once=("off", "page"), kinds=WAYS)
 def floods_one_connection(hostile: Hostile) -> None:
-    """Pipeline good requests as fast as they are taken, reading all answers."""
+    """Pipeline good requests as fast as they are accepted, and read all answers."""
     asking = 50 * hostile.request()
     with hostile.connect() as sock:
         sent = 0
-        # In one thread: OpenSSL lets no two have one connection.
+        # In one thread, since two threads cannot share an OpenSSL connection.
         for _ in hostile.until_over():
             drain(sock)
             try:
@@ -200,12 +200,12 @@ def floods_one_connection(hostile: Hostile) -> None:
                 break
 
 
-# ── who comes and goes ───────────────────────────────────────────────────────────────────────────
+# ── connections ──────────────────────────────────────────────────────────────────────────────────
 
 
 @behaviour(once=("holder", "version"), kinds=WAYS)
 def half_closes(hostile: Hostile) -> None:
-    """Ask, say that no more will come, and wait for the answer."""
+    """Send a request, close the sending side, and wait for the answer."""
     for _ in range(hostile.many(100)):
         with contextlib.suppress(*CUT), hostile.connect() as sock:
             send(sock, hostile.request())
@@ -215,7 +215,7 @@ def half_closes(hostile: Hostile) -> None:
 
 @behaviour(once=("holder", "page"), kinds=WAYS)
 def resets_in_each_state(hostile: Hostile) -> None:
-    """Reset within the head, the body, before, within and after the answer."""
+    """Reset connections within header block or body, and before, within and after the answer."""
     asking = hostile.request("wide")
     end = asking.index(b"\r\n\r\n") + 4
     cuts = (0, 1, end // 2, end - 1, end, (end + len(asking)) // 2, len(asking) - 1, len(asking))
@@ -230,7 +230,7 @@ def resets_in_each_state(hostile: Hostile) -> None:
 
 @behaviour()
 def comes_in_bursts(hostile: Hostile) -> None:
-    """Connect two thousand times at once, and ask one thing on each: all are to be answered."""
+    """Connect two thousand times at once, and send one request on each, which must be answered."""
     asking = hostile.request()
     socks = [socket.socket() for _ in range(2000)]
     with all_closed(socks):
@@ -252,7 +252,7 @@ def comes_in_bursts(hostile: Hostile) -> None:
 
 @behaviour(once=("stranger", "fast"))
 def holds_idle_connections(hostile: Hostile) -> None:
-    """Hold ten thousand connections on which nothing is asked."""
+    """Hold ten thousand connections without requests."""
     socks = []
     with all_closed(socks):
         for _ in range(hostile.many(10_000 if hostile.tls is None else 1_000)):
@@ -276,7 +276,7 @@ def exhausts_descriptors(hostile: Hostile) -> None:
 
 @behaviour()
 def connects_and_leaves(hostile: Hostile) -> None:
-    """Connect and close, as fast as that goes."""
+    """Connect and close as fast as possible."""
     for number in hostile.until_over():
         with contextlib.suppress(*CUT):
             sock = hostile.socket()
@@ -285,7 +285,7 @@ def connects_and_leaves(hostile: Hostile) -> None:
 
 @behaviour(tokens=["off"])
 def shakes_hands_slowly(hostile: Hostile) -> None:
-    """Begin a TLS handshake on many connections, and leave it there."""
+    """Begin a TLS handshake on many connections, and do not finish it."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.create_default_context()
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -294,7 +294,7 @@ def shakes_hands_slowly(hostile: Hostile) -> None:
     socks = []
     with all_closed(socks):
         socks += [hostile.socket() for _ in range(hostile.many(400))]
-        # All but the last byte of it.
+        # The handshake without its last byte.
         for number in hostile.until_over():
             if number < len(hello) - 1:
                 for sock in socks:
@@ -304,7 +304,7 @@ def shakes_hands_slowly(hostile: Hostile) -> None:
 
 @behaviour(once=("holder", "fast"))
 def speaks_something_else(hostile: Hostile) -> None:
-    """Send what is no HTTP, and no TLS either."""
+    """Send bytes that are neither HTTP nor TLS."""
     chance = random.Random(0)
     said = [b"\x00" * 4096, b"SSH-2.0-x\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\r\n" * 9999]
     said += [b"\x16\x03\x01\xff\xff" + b"\xff" * 70_000, b"GET / HTTP/1.1\r\n\r\n", b"x" * 200_000]
@@ -314,7 +314,7 @@ def speaks_something_else(hostile: Hostile) -> None:
             hear(sock, 0.02)
 
 
-# ── who lies about lengths and heads ─────────────────────────────────────────────────────────────
+# ── wrong lengths and header blocks ──────────────────────────────────────────────────────────────
 
 _JSON = {"Content-Type": "application/json"}
 _BODY = b'{"instances":[{"fruit":[1,2]}]}'
@@ -332,7 +332,7 @@ _CHUNKS = (
 
 @behaviour(once=("off", "page"), kinds=WAYS)
 def lies_about_lengths(hostile: Hostile) -> None:
-    """Send bodies and chunks that are longer or shorter than they say, or say nonsense."""
+    """Send bodies and chunks with wrong or invalid lengths."""
     _say_all(hostile, [line + b"\r\n\r\n" + _BODY for line in _LENGTHS])
     chunked = b"Transfer-Encoding: chunked\r\n\r\n"
     _say_all(hostile, [chunked + chunks for chunks in _CHUNKS])
@@ -359,13 +359,13 @@ _SMUGGLING = (
 
 @behaviour(once=("holder", "version"), kinds=WAYS)
 def smuggles(hostile: Hostile) -> None:
-    """Send one request that might be read as two, in every form."""
+    """Send a request that could be read as two, in every form."""
     _say_all(hostile, list(_SMUGGLING))
 
 
 @behaviour(once=("stranger", "fast"))
 def sends_oversized_heads(hostile: Hostile) -> None:
-    """Send heads, header lines and targets that are longer than they may be."""
+    """Send header blocks, header lines and targets that are too long."""
     forms = [
         b"X: " + b"x" * 1_000_000,
         b"".join(b"X%d: y\r\n" % number for number in range(50_000)),
@@ -400,7 +400,7 @@ def guesses_tokens(hostile: Hostile) -> None:
 
 
 def _narrow(hostile: Hostile) -> socket.socket:
-    """A connection into which little fits that is not read."""
+    """Return a connection with a small receive buffer."""
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     plain.settimeout(5)
@@ -415,12 +415,12 @@ def _path(hostile: Hostile) -> str:
 
 
 def _is_refused(sock: socket.socket) -> bool:
-    """Whether anything comes back before the body was sent."""
+    """Return whether an answer arrives before the body is sent."""
     return first_line(sock, 0.03) != b""
 
 
 def _hold(hostile: Hostile, data: bytes, count: int) -> None:
-    """Send the same on many connections, and wait."""
+    """Send the same bytes on many connections, and wait."""
     socks = []
     with all_closed(socks):
         socks += [hostile.connect() for _ in range(count)]
@@ -430,7 +430,7 @@ def _hold(hostile: Hostile, data: bytes, count: int) -> None:
 
 
 def _say_all(hostile: Hostile, rests: list[bytes]) -> None:
-    """Send heads that go on as told, each on a connection of its own."""
+    """Send header blocks with the given ends, each on a connection of its own."""
     method = "GET" if hostile.kind == "page" else "POST"
     token = f"Authorization: Bearer {hostile.token}\r\n" if hostile.token else ""
     start = f"{method} {_path(hostile)} HTTP/1.1\r\nHost: {HOST}\r\n{token}".encode()

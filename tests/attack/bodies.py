@@ -1,4 +1,4 @@
-"""Hostile bodies, and models that are asked in a hostile way: behaviours like those beside."""
+"""Hostile behaviours with bodies, and with models."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     from tests.attack.hostile import Hostile
 
-# Each of another dialect, or another way to it.
+# Kinds of paths: each has another dialect or another way to an answer.
 BODIES = ("fast", "version", "oip", "tfserving")
 MEGABYTES = 63
-# The service counts what it has answered once a second.
+# The service publishes its counts once a second.
 COUNTED_SECONDS = 1.5
 _GZIP = {"Content-Encoding": "gzip"}
 
 
 # ── bodies that become large ─────────────────────────────────────────────────────────────────────
 
-# What a bomb is filled with, and what stands before it.
+# The content of each compressed bomb, and the bytes before it.
 FILLINGS = {
     "brackets": (b'{"instances":[', b"[],"),
     "objects": (b'{"instances":[', b'{"a":1},'),
@@ -44,7 +44,7 @@ def _bomb(name: str) -> Callable[[Hostile], None]:
     start, piece = FILLINGS[name]
 
     def act(hostile: Hostile) -> None:
-        """Send a small body that inflates to as much as may be taken."""
+        """Send a small body that inflates to the largest size that is accepted."""
         for megabytes in (min(MEGABYTES, hostile.many(5 * MEGABYTES)), 15, 3):
             body = gzip.compress(start + piece * ((megabytes << 20) // len(piece)), 9)
             with hostile.connect() as sock:
@@ -63,7 +63,7 @@ for _number, _name in enumerate(FILLINGS):
 
 @behaviour(kinds=BODIES)
 def nests_deeply(hostile: Hostile) -> None:
-    """Send brackets in brackets, and the like."""
+    """Send deeply nested brackets and objects."""
     for body in (b"[" * 1_000_000, b'{"a":' * 200_000, b'{"instances":' + b"[" * 500_000):
         with hostile.connect() as sock:
             send(sock, hostile.post(body))
@@ -72,7 +72,7 @@ def nests_deeply(hostile: Hostile) -> None:
 
 @behaviour(kinds=BODIES)
 def asks_for_a_huge_answer(hostile: Hostile) -> None:
-    """Ask for twenty thousand rows of two thousand numbers, in a body that is small."""
+    """Request twenty thousand rows of two thousand numbers with a small body."""
     if hostile.kind in ("oip", "binary"):
         tensor = {"name": "x", "datatype": "FP32", "shape": [20_000, 1], "data": [1.5] * 20_000}
         body = json.dumps({"inputs": [tensor]}).encode()
@@ -85,7 +85,7 @@ def asks_for_a_huge_answer(hostile: Hostile) -> None:
 
 @behaviour(kinds=BODIES)
 def sends_wrong_bodies(hostile: Hostile) -> None:
-    """Send good bodies that were broken somewhere."""
+    """Send right bodies with one mutation each."""
     chance = random.Random(0)
     good = hostile.request()
     end = good.index(b"\r\n\r\n") + 4
@@ -100,7 +100,7 @@ def sends_wrong_bodies(hostile: Hostile) -> None:
 
 @behaviour(kinds=BODIES)
 def sends_bad_gzip(hostile: Hostile) -> None:
-    """Send gzip that is cut, wrong, nested or no gzip at all."""
+    """Send gzip that is truncated, wrong, nested or not gzip at all."""
     good = gzip.compress(b'{"instances":[{"fruit":[1,2]}]}')
     bodies = [good[:-5], good[:12], b"x" * 1000, gzip.compress(good), good * 1000, good[:-4] * 2]
     for body in bodies * hostile.many(20):
@@ -114,7 +114,7 @@ def sends_bad_gzip(hostile: Hostile) -> None:
 
 @behaviour(kinds=repository.PREDICTING, asks=repository.JOINT, tokens=["off", "holder"])
 def sits_beside_others_in_joint_models(hostile: Hostile) -> None:
-    """Ask models that mix rows for extreme ones, so that they run beside the caller's."""
+    """Send extreme rows to models that mix rows, beside the rows of the well-behaved client."""
     asks = [
         hostile.request(name, {"x": np.full((1, 4), 1e30, np.float32)}) for name in repository.JOINT
     ]
@@ -134,10 +134,10 @@ def sits_beside_others_in_joint_models(hostile: Hostile) -> None:
 
 @behaviour(kinds=BODIES, faults="liar", tokens=["off", "holder"])
 def has_a_model_answer_wider_than_declared(hostile: Hostile) -> None:
-    """Ask a model for answers that its graph does not declare."""
+    """Make a model return more values than its graph declares."""
     asking = hostile.request("liar", {"x": np.full((1, 2), 5, np.float32)})
     with hostile.connect() as sock:
-        # Once, and as many seconds as it takes that this is counted alone.
+        # A single request, and enough seconds that only it is counted.
         send(sock, asking)
         first_line(sock)
         time.sleep(COUNTED_SECONDS)
@@ -148,7 +148,7 @@ def has_a_model_answer_wider_than_declared(hostile: Hostile) -> None:
 
 @behaviour(kinds=["fast", "query", "version", "oip"], tokens=["off", "holder"])
 def asks_for_ever_other_heads(hostile: Hostile) -> None:
-    """Ask for another set of heads each time, so that each is a cut of its own."""
+    """Request a different set of heads each time, so that each needs a sub-graph of its own."""
     path = repository.PATHS[hostile.kind].format("many")
     with hostile.connect() as sock:
         for number in hostile.until_over():

@@ -1,8 +1,8 @@
-"""The well-behaved caller, in a process of its own: asks known things, and checks every answer.
+"""The well-behaved client, the caller, in a process of its own: it checks every answer.
 
-Reads one line of JSON that says whom to ask for what, and then commands, a line each: `phase NAME`
-begins a phase, `report` prints all phases as a line of JSON, `end` prints them a last time.  Needs
-the standard library alone, so that it starts at once and nothing else runs beside it.
+The program reads one line of JSON with the port and the requests, and then commands, one for each
+line: `phase NAME` begins a phase, `report` prints all phases as a line of JSON, and `end` prints
+them for the last time.  It imports only the standard library, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-# An answer that takes longer is lost.
+# In seconds: an answer that takes longer counts as lost.
 TIMEOUT = 10.0
-# Requests a connection, so that connections are made under attack, too.
+# The requests on a connection; new ones are opened during an attack too.
 KEPT = 25
 NEAR = 1e-5
 MOST_TOLD = 10
@@ -29,22 +29,22 @@ REFUSALS = (429, 503)
 
 @dataclass
 class Phase:
-    """What came of the requests that began in one phase."""
+    """The results of the requests that began in a phase."""
 
     seconds: list[float] = field(default_factory=list)
-    """Of each answer that was right, and could not have been refused."""
+    """The seconds of each right answer to a request that must not be refused."""
     right: int = 0
     threads: set[int] = field(default_factory=set)
-    """Those that were answered."""
+    """The threads that got a right answer."""
     names: set[str] = field(default_factory=set)
-    """What was answered, by its name."""
+    """The names of the requests that got a right answer."""
     refused: int = 0
-    """Answers that said that a queue is full, where it may be."""
+    """The number of refusals because of a full queue, where these are allowed."""
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the results as values for JSON."""
         seconds = sorted(self.seconds)
         return {
             "right": self.right,
@@ -60,7 +60,7 @@ class Phase:
 
 
 class Caller:
-    """Some threads that ask in turn, each on a connection of its own."""
+    """The threads that send requests in turn, each on a connection of its own."""
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.said = said
@@ -79,7 +79,7 @@ class Caller:
         ]
 
     def run(self, number: int) -> None:
-        """Ask until the end."""
+        """Send requests until the end."""
         connection: http.client.HTTPConnection | None = None
         asked = number
         while not self.ended.wait(self.said["pace"]):
@@ -118,7 +118,7 @@ class Caller:
     def judge(
         self, phase: Phase, ask: dict[str, Any], answer: http.client.HTTPResponse, content: bytes
     ) -> bool:
-        """Whether an answer is right; if not, it is noted."""
+        """Return whether an answer is right, and record a wrong one."""
         if answer.status == http.HTTPStatus.OK and is_right(ask, content):
             return True
         may_be = ask["may_be_refused"] and answer.headers["Retry-After"] is not None
@@ -130,7 +130,7 @@ class Caller:
         return False
 
     def connect(self) -> http.client.HTTPConnection:
-        """A new connection."""
+        """Return a new connection."""
         host, port = "127.0.0.1", self.said["port"]
         if self.tls is None:
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
@@ -143,7 +143,7 @@ class Caller:
         print(json.dumps(told), flush=True)  # noqa: T201  the harness reads it
 
     def obey(self) -> None:
-        """Do as the commands say."""
+        """Follow the commands."""
         for thread in self.threads:
             thread.start()
         try:
@@ -164,7 +164,7 @@ class Caller:
 
 
 def is_right(ask: dict[str, Any], content: bytes) -> bool:
-    """Whether an answer is what it has to be: to the last bit, or to what kernels differ by."""
+    """Return whether an answer is right: to the last bit, or within the tolerance of kernels."""
     if "values" not in ask:
         return bool(content == ask["answer"])
     try:

@@ -1,4 +1,4 @@
-"""What `make attack` prints in the end, and writes."""
+"""The report at the end of `make attack`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from tests.attack import page
 
 
 def pytest_configure(config):
-    """Have a place for the results of the attacks."""
+    """Make a place for the results of the attacks."""
     config.stash[page.OUTCOMES] = []
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Print the table, and write the page where that is asked for, if anything was measured."""
+    """Print the table if anything was measured, and write the page with `--write`."""
     outcomes = config.stash[page.OUTCOMES]
     for line in page.lines(outcomes):
         terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""What every hostile behaviour has at hand: whom it attacks, plain sockets, and the table."""
+"""The tools of the hostile behaviours: the target, plain sockets, and the table."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 MAX_READ = 1 << 16
-# What an attacker sees when it is cut off, which is as it should be.
+# The errors of an attacker whose connection the service closes, which is right.
 CUT = (OSError, ssl.SSLError)
-# What a socket that does not block says while there is nothing to read, or no room to write.
+# The errors of a non-blocking socket that cannot be read or written at the moment.
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """One attack: whom it meets, by which kind of path, with which token, for how long."""
+    """An attack: the service, the kind of path, the token and the duration."""
 
     port: int
     tls: ssl.SSLContext | None
@@ -34,18 +34,18 @@ class Hostile:
     kind: str
     seconds: float
     scale: float
-    """How much of everything: 1 in `make attack`, less in `make test`."""
+    """The size of the attack: 1 in `make attack`, less in `make test`."""
 
     def many(self, number: int) -> int:
-        """So many, or fewer if this attack is a small one."""
+        """Return a number scaled to the size of the attack."""
         return max(1, round(number * self.scale))
 
     def socket(self, seconds: float = 5) -> socket.socket:
-        """A connection without TLS, whatever is spoken there."""
+        """Return a connection without TLS, even if the service uses TLS."""
         return socket.create_connection((HOST, self.port), seconds)
 
     def connect(self, seconds: float = 5) -> socket.socket:
-        """A connection."""
+        """Return a connection, with TLS if the service uses it."""
         plain = self.socket(seconds)
         if self.tls is None:
             return plain
@@ -58,7 +58,7 @@ class Hostile:
     def head(
         self, method: str, path: str, length: int | None, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """The head of a request, with the token if there is one."""
+        """Return the header block of a request, with the token if there is one."""
         lines = {"Host": HOST, **(headers or {})}
         if self.token:
             lines["Authorization"] = f"Bearer {self.token}"
@@ -73,20 +73,20 @@ class Hostile:
         arrays: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """A whole request that is good, on this attack's kind of path."""
+        """Return a whole good request to this attack's kind of path."""
         rows = repository.rows_for(model) if arrays is None else arrays
         method, sent = repository.encode(self.kind, model, rows)
         length = None if method == "GET" else len(sent.body)
         return self.head(method, sent.path, length, {**sent.headers, **(headers or {})}) + sent.body
 
     def post(self, body: bytes, headers: Mapping[str, str] | None = None, model: str = "") -> bytes:
-        """A request with any body, on this attack's kind of path."""
+        """Return a request with a given body to this attack's kind of path."""
         path = repository.PATHS[self.kind].format(model or repository.MAIN)
         said = {"Content-Type": "application/json", **(headers or {})}
         return self.head("POST", path, len(body), said) + body
 
     def until_over(self) -> Iterator[int]:
-        """Count, for as long as the attack takes."""
+        """Yield numbers from 0 until the end of the attack."""
         deadline, number = time.monotonic() + self.seconds, 0
         while time.monotonic() < deadline:
             yield number
@@ -94,7 +94,7 @@ class Hostile:
 
 
 def send(sock: socket.socket, data: bytes) -> bool:
-    """Send all of it; false if the other side has cut us off, or does not read."""
+    """Send all data; return false if the service has closed the connection or does not read."""
     try:
         sock.sendall(data)
     except CUT:
@@ -103,7 +103,7 @@ def send(sock: socket.socket, data: bytes) -> bool:
 
 
 def hear(sock: socket.socket, seconds: float = 5) -> bytes:
-    """All that comes until the other side closes, or nothing comes for so long."""
+    """Return all bytes until the service closes, or sends nothing for `seconds`."""
     heard = []
     with contextlib.suppress(*CUT):
         sock.settimeout(seconds)
@@ -113,7 +113,7 @@ def hear(sock: socket.socket, seconds: float = 5) -> bytes:
 
 
 def first_line(sock: socket.socket, seconds: float = 10) -> bytes:
-    """The status line of the next answer, and perhaps more; empty without one."""
+    """Return the status line of the next answer, and perhaps more; empty without an answer."""
     heard = b""
     with contextlib.suppress(*CUT):
         sock.settimeout(seconds)
@@ -126,7 +126,7 @@ def first_line(sock: socket.socket, seconds: float = 10) -> bytes:
 
 
 def answers(sock: socket.socket, count: int, seconds: float = 5) -> int:
-    """Read until so many answers have begun; how many have."""
+    """Read until `count` answers have begun, and return how many have."""
     heard = b""
     with contextlib.suppress(*CUT):
         sock.settimeout(seconds)
@@ -136,7 +136,7 @@ def answers(sock: socket.socket, count: int, seconds: float = 5) -> int:
 
 
 def drain(sock: socket.socket) -> None:
-    """Read what is there, and wait for nothing."""
+    """Read all available bytes without waiting."""
     with contextlib.suppress(*CUT):
         sock.setblocking(False)
         while sock.recv(MAX_READ):
@@ -144,7 +144,7 @@ def drain(sock: socket.socket) -> None:
 
 
 def reset(sock: socket.socket) -> None:
-    """Close with a reset in place of an end."""
+    """Close a connection with a reset."""
     with contextlib.suppress(*CUT):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
@@ -152,7 +152,7 @@ def reset(sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def all_closed(socks: Iterable[socket.socket]) -> Iterator[None]:
-    """Close all sockets in the end."""
+    """Close all sockets at the end of the block."""
     try:
         yield
     finally:
@@ -161,16 +161,16 @@ def all_closed(socks: Iterable[socket.socket]) -> Iterator[None]:
 
 
 def push(socks: Sequence[socket.socket], data: bytes, seconds: float, most: int) -> list[int]:
-    """Send the same over and over on all of them at once, and read nothing.
+    """Send the same bytes repeatedly on all connections at once, and read nothing.
 
     Args:
         socks: the connections.
-        data: what is sent.
-        seconds: for how long at most.
-        most: the bytes that each is sent at most.
+        data: the bytes to send.
+        seconds: the longest duration.
+        most: the most bytes to send on each connection.
 
     Returns:
-        How many bytes each has taken.
+        The bytes that each connection has accepted.
     """
     data *= max(1, MAX_READ // len(data))
     taken = dict.fromkeys(range(len(socks)), 0)
@@ -199,34 +199,34 @@ def push(socks: Sequence[socket.socket], data: bytes, seconds: float, most: int)
 # ── the table ────────────────────────────────────────────────────────────────────────────────────
 
 ALL_TOKENS = ("off", "stranger", "holder")
-"""No tokens at all; a file of tokens, and an attacker without one; or with one to predict."""
+"""No tokens file; a tokens file, and an attacker without a token; or with one for predictions."""
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """A row of the table: what is done, where, and what it may legitimately cause."""
+    """A row of the table: the behaviour, its combinations, and its permitted effects."""
 
     name: str
     about: str
     act: Callable[[Hostile], None]
     kinds: tuple[str, ...]
-    """The kinds of path that it is tried on."""
+    """The kinds of path to try."""
     tokens: tuple[str, ...]
     tls: tuple[bool, ...]
     once: tuple[str, str]
-    """The token and the kind of path with which it does most harm, where it is tried only once."""
+    """The most harmful token and kind of path, for `make test`, which tries only these."""
     asks: tuple[str, ...]
-    """Models that the well-behaved caller asks besides."""
+    """Additional models that the well-behaved client uses."""
     fills: bool
-    """Whether it may fill the queue of those, which then answer 429 or 503 for its time."""
+    """Whether the behaviour may fill their queues, so that they answer 429 or 503 meanwhile."""
     faults: str
-    """What any error says that the service may log for it, if it may."""
+    """A text of the errors that the service may log because of it, if any."""
     files: int
-    """Descriptors that each process of the service may have; 0: as many as we may."""
+    """The limit of descriptors of each process of the service; 0: that of the test."""
     peak: int
-    """Megabytes that a worker may take for it."""
+    """The megabytes by which a worker may grow."""
     kept: int
-    """Megabytes of those that it need not give back: pools of the allocator, versions, cuts."""
+    """The megabytes that it may keep: pools of the allocator, versions, sub-graphs."""
 
 
 TABLE: dict[str, Behaviour] = {}
@@ -246,7 +246,7 @@ def behaviour(
     peak: int = 512,
     kept: int = 100,
 ) -> Callable[[Callable[[Hostile], None]], Callable[[Hostile], None]]:
-    """Put a function into the table as a behaviour; by its own name, unless one is given."""
+    """Register a function as a behaviour, under its own name or `name`."""
 
     def add(act: Callable[[Hostile], None]) -> Callable[[Hostile], None]:
         called = name or act.__name__.replace("_", " ")

@@ -1,4 +1,4 @@
-"""A service as its host sees it: the memory and descriptors of its workers, and its errors."""
+"""Measurements of a service from outside: memory and descriptors of its workers, and errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Look:
-    """The workers of a service at one moment: bytes resident and open descriptors, by process."""
+    """The workers of a service at one moment: resident bytes and descriptors by process."""
 
     resident: dict[int, int]
     files: dict[int, int]
@@ -23,7 +23,7 @@ class Look:
 
 
 def look(service: Server) -> Look:
-    """Memory, descriptors, and the connections that the service itself counts."""
+    """Measure memory and descriptors, and read the service's own count of connections."""
     status, _, content = service.ask("GET", "/metrics")
     assert status == http.HTTPStatus.OK, content
     counted = re.findall(r"^triceps_connections(?:\{.*\})? (\S+)$", content.decode(), re.MULTILINE)
@@ -33,12 +33,12 @@ def look(service: Server) -> Look:
 
 
 def resident(service: Server) -> dict[int, int]:
-    """The bytes of memory of each worker."""
+    """Return the resident bytes of each worker."""
     return {pid: size for pid in service.workers() if (size := _resident(pid))}
 
 
 def errors(service: Server, offset: int) -> list[str]:
-    """The errors that it logged, from a byte of its log on: a line each."""
+    """Return the errors in the log from a byte offset on, one line each."""
     found = []
     for line in service.said(offset).splitlines():
         if line.startswith("{"):

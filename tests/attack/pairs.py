@@ -1,4 +1,4 @@
-"""Combinations in which every two values of two axes meet at least once: the same each time."""
+"""Combinations in which every pair of values of two axes occurs; always the same ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 def pairwise(
     axes: Sequence[Sequence[Any]], allowed: Callable[[tuple[Any, ...]], bool]
 ) -> list[tuple[Any, ...]]:
-    """Choose few of the allowed combinations, so that all pairs that any of them has are covered.
+    """Choose a few of the allowed combinations, so that all their pairs of values are covered.
 
-    Greedy: the next is always the one with the most pairs that are not covered yet, and of equals
-    the first.  What a combination adds only shrinks, so that whichever is still on top of the heap
-    once it was counted anew is the best.
+    The choice is greedy: the next combination is always the first of those with most uncovered
+    pairs.  The number of uncovered pairs of a combination only shrinks, so a combination that is
+    still on top of the heap after it was counted again is the best one.
 
     Args:
-        axes: by axis, its values.
-        allowed: whether a combination, a value of each axis, can be.
+        axes: the values of each axis.
+        allowed: tells whether a combination, with a value of each axis, is allowed.
     """
     heap = [
         (-len(_pairs(chosen)), number, chosen)
@@ -43,5 +43,5 @@ def pairwise(
 
 
 def _pairs(chosen: tuple[Any, ...]) -> set[tuple[Any, ...]]:
-    """The pairs of a combination, each with the axes that it is of."""
+    """Return the pairs of values of a combination, each with its axes."""
     return set(combinations(enumerate(chosen), 2))

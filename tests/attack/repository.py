@@ -1,7 +1,7 @@
-"""The models that are attacked, and requests for them on every kind of path.
+"""The models of the attacks, and requests for them on every kind of path.
 
-`three` is the one that the well-behaved caller asks; the others are what an attack needs: a head
-that is wide, one that is slow, many heads, heads that mix rows, and one that lies about its width.
+The well-behaved client uses `three`.  The other models are for attacks: they have a wide head, a
+slow one, many heads, heads that mix rows, and a head with a wrong declared width.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from service.inference.model import Model  # first, since it keeps ONNX Runtime from telling anybody
+from service.inference.model import Model  # first, since it turns off ONNX Runtime's telemetry
 from tests.harness import forms, small
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _foreign(
     width: int,
     constants: dict[str, Any] | None = None,
 ) -> bytes:
-    """A file without a signature: from `x` of `width` numbers a row to some heads."""
+    """Return a file without a signature, from `x`, [rows, width], to some heads."""
     made = small.model(
         nodes,
         [("x", F, ["batch", width])],
@@ -51,7 +51,7 @@ def _foreign(
 
 
 def wide() -> bytes:
-    """One number a row becomes a head of 2,000."""
+    """Return a model whose head has 2,000 numbers for one number of input."""
     ones = np.ones((1, WIDTH), np.float32)
     return _foreign(
         [node("MatMul", ["x", "ones"], ["y"])], {"y": ("batch", WIDTH)}, 1, {"ones": ones}
@@ -59,7 +59,7 @@ def wide() -> bytes:
 
 
 def slow() -> bytes:
-    """Some milliseconds a run, however few the rows: one wide layer, many times over."""
+    """Return a model of one wide, repeated layer: some milliseconds for any number of rows."""
     weights = np.random.default_rng(0).normal(0, SLOW**-0.5, (SLOW, SLOW)).astype(np.float32)
     nodes, last = [], "x0"
     nodes.append(node("MatMul", ["x", "first"], [last]))
@@ -77,7 +77,7 @@ def slow() -> bytes:
 
 
 def many() -> bytes:
-    """A dozen heads upon one input, so that there are 4,095 sets of them."""
+    """Return a model with twelve heads, and so with 4,095 sets of heads."""
     names = [f"h{number}" for number in range(HEADS)]
     nodes = [node("Mul", ["x", f"c{n}"], [name]) for n, name in enumerate(names)]
     constants = {f"c{n}": np.float32(n + 1) for n in range(HEADS)}
@@ -85,7 +85,7 @@ def many() -> bytes:
 
 
 def liar() -> bytes:
-    """Declares two numbers a row, and answers up to six if its input says so."""
+    """Return a model that declares two numbers a row, and can be made to return six."""
     nodes = [
         node("ReduceMax", ["x"], ["most"], keepdims=0),
         node("Clip", ["most", "two", "six"], ["bounded"]),
@@ -103,12 +103,12 @@ def liar() -> bytes:
     return _foreign(nodes, {"y": ("batch", 2)}, 2, constants)
 
 
-# By name, models whose rows are answered by what their neighbours are.
+# The models whose answers to a row depend on other rows, by name.
 JOINT = ("softmax", "centred", "quantized", "scaled")
 
 
 def joint(name: str) -> bytes:
-    """A model of four numbers a row that mixes the rows of a batch."""
+    """Return a model of four numbers a row that mixes the rows of a batch."""
     nodes: list[Any] = []
     constants: dict[str, Any] = {}
     if name == "softmax":
@@ -141,7 +141,7 @@ def joint(name: str) -> bytes:
 
 @lru_cache
 def contents() -> dict[str, bytes]:
-    """All files, by the name of their model."""
+    """Return all files by the name of their model."""
     return {
         MAIN: small.three(),
         "wide": wide(),
@@ -153,14 +153,14 @@ def contents() -> dict[str, bytes]:
 
 
 def publish(models: Path) -> None:
-    """Lay out the repository: each model twice, so that version 1 is loaded on demand alone."""
+    """Write the repository: each model twice, so that version 1 is only loaded on demand."""
     for name, content in contents().items():
         for version in (1, 2):
             small.put(models, name, version, content)
 
 
 def expected(name: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """What ONNX Runtime itself answers, in one run of these rows alone."""
+    """Return ONNX Runtime's own answers in a run of only these rows."""
     session = _session(name)
     heads = [output.name for output in session.get_outputs()]
     return dict(zip(heads, session.run(heads, dict(arrays)), strict=True))
@@ -173,7 +173,7 @@ def _session(name: str) -> onnxruntime.InferenceSession:
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────────────
 
-# By the kind of a path, what it is for a model.
+# The path to a model for each kind of path.
 PATHS = {
     "fast": "/models/{}/predict",
     "query": "/models/{}/predict?x=1",
@@ -187,7 +187,7 @@ PREDICTING = tuple(kind for kind in PATHS if kind != "page")
 
 
 def rows_for(name: str, count: int = 1, scale: float = 1.0) -> dict[str, NDArray[Any]]:
-    """Known rows of a model."""
+    """Return known rows for a model."""
     if name == MAIN:
         return forms.rows_of(7, count)
     width = {"many": 2, "wide": 1, "slow": 1, "liar": 2}.get(name, 4)
@@ -196,7 +196,7 @@ def rows_for(name: str, count: int = 1, scale: float = 1.0) -> dict[str, NDArray
 
 
 def encode(kind: str, name: str, arrays: Arrays) -> tuple[str, forms.Sent]:
-    """The method and the request that send those rows to a model on that kind of path."""
+    """Return the method and the request that send rows to a model on a kind of path."""
     path = PATHS[kind].format(name)
     given = dict(arrays)
     if kind == "page":
@@ -216,5 +216,5 @@ def encode(kind: str, name: str, arrays: Arrays) -> tuple[str, forms.Sent]:
 
 
 def load(name: str) -> Model:
-    """A model as the service loads it."""
+    """Return a model as the service loads it."""
     return Model.load(contents()[name])

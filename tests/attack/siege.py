@@ -1,4 +1,4 @@
-"""One attack from beginning to end: calm, the behaviour, and whether all is as it was before.
+"""An attack from beginning to end: calm, the behaviour, and the comparison with before.
 
 calm ─▶ attack ─▶ after          the caller asks all the while, in a process of its own
 """
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 
     from tests.attack.inspection import Look
 
-__all__ = ["ALL_TOKENS", "behaviours", "bodies"]  # importing those fills the table
+__all__ = ["ALL_TOKENS", "behaviours", "bodies"]  # importing them registers the behaviours
 
 THREADS = 4
 PACE = 0.02
 ENOUGH = 40
-# Until all is as it was: sockets are let go, the clock of a worker has ticked, metrics are told.
+# In seconds: until sockets are closed, a worker's clock has ticked and metrics are published.
 SETTLE_SECONDS = 20.0
-# A behaviour takes no longer than this, whatever it meets.
+# The longest duration of a behaviour, in seconds.
 MOST_SECONDS = 120.0
 MEGABYTE = 1 << 20
-# What a worker may keep.
+# The limits of what a worker may keep.
 KEPT_FILES = 16
 KEPT_CONNECTIONS = 2 * THREADS
 CALM_TIMES = 10
 P99_SECONDS = 0.25
-# What the caller waits is a figure of the machine too: a test fails for ten times as much alone.
+# Waits depend on the machine too, so a test fails only above ten times the goal.
 FAILING_TIMES = 10
 
 
 @dataclass(frozen=True)
 class Case:
-    """A behaviour, and all around it."""
+    """A behaviour, and its combination of tokens, TLS and kind of path."""
 
     behaviour: str
     tokens: str
@@ -60,22 +60,22 @@ class Case:
 
     @property
     def row(self) -> Behaviour:
-        """The behaviour itself."""
+        """The row of the behaviour in the table."""
         return TABLE[self.behaviour]
 
     @property
     def service(self) -> tuple[bool, bool, int]:
-        """What service it meets: with tokens or not, with TLS or not, of how many descriptors."""
+        """The kind of service: with or without tokens and TLS, and its limit of descriptors."""
         return self.tokens != "off", self.tls, self.row.files
 
     def __str__(self) -> str:
-        """Its name as a test."""
+        """Return the name as a test."""
         tls = "TLS" if self.tls else "plain"
         return f"{self.behaviour}, {self.kind}, tokens {self.tokens}, {tls}"
 
 
 def cases() -> list[Case]:
-    """Those few, and pairwise all others; the cases of one service are together."""
+    """Return the cases of `few`, then pairwise ones, sorted by service."""
 
     def allowed(chosen: tuple[Any, ...]) -> bool:
         name, holder, tls, kind = chosen
@@ -88,7 +88,7 @@ def cases() -> list[Case]:
 
 
 def few() -> list[Case]:
-    """One case of each behaviour, that with which it does most harm, by turns with TLS."""
+    """Return the most harmful case of each behaviour, in turns with and without TLS."""
     found = []
     for number, row in enumerate(TABLE.values()):
         holder, kind = row.once
@@ -98,7 +98,7 @@ def few() -> list[Case]:
 
 @dataclass
 class Outcome:
-    """What an attack came to."""
+    """The result of an attack."""
 
     case: Case
     phases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -106,24 +106,24 @@ class Outcome:
     before: int = 0
     peak: int = 0
     after: int = 0
-    """Bytes of the largest worker."""
+    """The resident bytes of the largest worker."""
     seconds: float = 0.0
-    """That the attack took."""
+    """The duration of the attack."""
     kept_out: str = ""
-    """What ended the attack early, if anything did."""
+    """The error that ended the attack early, if any."""
 
     @property
     def calm_p99(self) -> float:
-        """Seconds."""
+        """The 99th percentile of the caller's waits in calm, in seconds."""
         return float(self.phases["calm"]["p99"])
 
     @property
     def p99(self) -> float:
-        """Seconds, under attack."""
+        """The 99th percentile of the caller's waits under attack, in seconds."""
         return float(self.phases["attack"]["p99"])
 
     def count(self, what: str) -> int:
-        """How many were `lost`, say, in all phases."""
+        """Return the sum of a count, such as `lost`, over all phases."""
         return sum(int(phase[what]) for phase in self.phases.values())
 
     @property
@@ -133,21 +133,21 @@ class Outcome:
 
     @property
     def grown(self) -> float:
-        """Megabytes that the largest worker took for the attack."""
+        """The megabytes by which the largest worker grew."""
         return (self.peak - self.before) / MEGABYTE
 
     @property
     def kept(self) -> float:
-        """Megabytes of those that it had not given back in the end."""
+        """The megabytes that it kept after the attack."""
         return (self.after - self.before) / MEGABYTE
 
     @property
     def goal(self) -> float:
-        """Seconds that the caller's p99 should not exceed."""
+        """The limit for the caller's p99, in seconds."""
         return max(CALM_TIMES * self.calm_p99, P99_SECONDS)
 
     def check_speed(self) -> None:
-        """Complain if the caller had to wait for very much longer than it does in calm."""
+        """Record a complaint if the caller waited much longer than in calm."""
         if self.p99 > FAILING_TIMES * self.goal:
             self.complaints.append(
                 f"p99: expected at most {self.goal:.3f} s, received {self.p99:.3f} s "
@@ -156,7 +156,7 @@ class Outcome:
 
 
 class Stage:
-    """The service that is attacked: one at a time, and another after it was broken."""
+    """The service under attack: one at a time, and a new one after a failure."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -167,7 +167,7 @@ class Stage:
         repository.publish(self._models)
 
     def service(self, key: tuple[bool, bool, int]) -> Server:
-        """A service of that kind."""
+        """Return a running service of a kind."""
         if self._service is None or self._key != key:
             self.clear()
             folder = self._folder / str(self._number)
@@ -187,14 +187,14 @@ class Stage:
         return self._service
 
     def clear(self) -> None:
-        """Stop whatever runs."""
+        """Stop the running service, if any."""
         if self._service is not None:
             self._service.stop()
             self._service = None
 
 
 def attack(stage: Stage, case: Case, *, seconds: float, scale: float) -> Outcome:
-    """Attack a service while the caller asks; a service that came to harm is not used again."""
+    """Attack a service beside the caller; a damaged service is not used again."""
     service = stage.service(case.service)
     outcome = Outcome(case)
     offset = service.logged()
@@ -220,14 +220,14 @@ def attack(stage: Stage, case: Case, *, seconds: float, scale: float) -> Outcome
 
 
 def _act(service: Server, case: Case, outcome: Outcome, seconds: float, scale: float) -> None:
-    """Let the attacker do what it does, within a bound."""
+    """Run the behaviour with a time limit."""
     token = "predict" if case.tokens == "holder" else ""
     hostile = Hostile(service.port, service.tls, token, case.kind, seconds, scale)
     began = time.monotonic()
 
     def act() -> None:
         try:
-            # What is over at once is done again, so that the caller has something to notice.
+            # A short behaviour is repeated, so that the caller could notice it.
             while True:
                 case.row.act(hostile)
                 if time.monotonic() - began > seconds:
@@ -235,7 +235,7 @@ def _act(service: Server, case: Case, outcome: Outcome, seconds: float, scale: f
         except AssertionError as error:
             outcome.complaints.append(f"the attacker: {error}")
         except OSError as error:
-            # To be kept out is its lot; the caller tells whether others were.
+            # The service may shut the attacker out; the caller shows whether others were affected.
             outcome.kept_out = f"{type(error).__name__}: {error}"
 
     thread = threading.Thread(target=act, daemon=True)
@@ -248,7 +248,7 @@ def _act(service: Server, case: Case, outcome: Outcome, seconds: float, scale: f
 
 @contextlib.contextmanager
 def _peak(service: Server, outcome: Outcome) -> Iterator[None]:
-    """Note the largest worker meanwhile."""
+    """Record the size of the largest worker during the block."""
     over = threading.Event()
 
     def watch() -> None:
@@ -266,7 +266,7 @@ def _peak(service: Server, outcome: Outcome) -> Iterator[None]:
 
 
 def _settle(service: Server, before: Look, caller: _Caller, outcome: Outcome) -> None:
-    """Wait until all is as it was before the attack; complain of what is not in time."""
+    """Wait until all values are back, and record complaints about those that are not in time."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         try:
@@ -280,7 +280,7 @@ def _settle(service: Server, before: Look, caller: _Caller, outcome: Outcome) ->
 
 
 def _differences(service: Server, before: Look, caller: _Caller, outcome: Outcome) -> list[str]:
-    """What is not as it was."""
+    """Return the differences from before the attack."""
     found = []
     if (status := service.status("/readyz")) != http.HTTPStatus.OK:
         found.append(f"/readyz: expected 200, received {status}")
@@ -308,7 +308,7 @@ def _differences(service: Server, before: Look, caller: _Caller, outcome: Outcom
 
 
 def _judge(outcome: Outcome, row: Behaviour, logged: list[str]) -> None:
-    """Complain of what came to the caller, of memory at its peak, and of errors of the service."""
+    """Record complaints about the caller's answers, peak memory and errors of the service."""
     for name, phase in outcome.phases.items():
         for what in ("lost", "wrong"):
             if phase[what]:
@@ -328,11 +328,11 @@ def _judge(outcome: Outcome, row: Behaviour, logged: list[str]) -> None:
 
 
 class _Caller:
-    """The caller's process, and how it is told what to do."""
+    """The process of the caller, and its commands."""
 
     def __init__(self, service: Server, asks: list[dict[str, Any]]) -> None:
         script = Path(__file__).with_name("caller.py")
-        # -I -S: the standard library alone, whatever else is installed here.
+        # -I -S: only the standard library, whatever else is installed.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(script)],
             stdin=subprocess.PIPE,
@@ -360,26 +360,26 @@ class _Caller:
         return told
 
     def phase(self, name: str) -> None:
-        """Begin a phase."""
+        """Begin a phase of the caller."""
         self._tell(f"phase {name}")
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """All phases, so far."""
+        """Return all phases up to now."""
         self._tell("report")
         return self._hear()
 
     def end(self) -> dict[str, dict[str, Any]]:
-        """Have it end, and hear all phases a last time."""
+        """End the caller, and return all phases for the last time."""
         with self._process:
             self._tell("end")
             return self._hear()
 
 
 def _asks(service: Server, row: Behaviour) -> list[dict[str, Any]]:
-    """What the caller asks: three on every kind of path, and what the behaviour is about.
+    """Return the requests of the caller: `three` on every kind of path, and the behaviour's models.
 
-    The answers about `three` are those that it gives now, while nobody else asks, once they have
-    been held against ONNX Runtime's own.
+    The expected answers of `three` are its present ones without other load, after a comparison
+    with ONNX Runtime's own.
     """
     asks = []
     for kind in repository.PATHS:
@@ -393,7 +393,7 @@ def _asks(service: Server, row: Behaviour) -> list[dict[str, Any]]:
                 assert np.array_equal(received[head], values), (kind, head)
         asks.append(_ask(service, kind, method, sent, answer=_text(content)))
     for name in row.asks:
-        # Of joint models lone rows, and more than run together.
+        # For joint models, single rows, and more rows than run together.
         for count in (1, 300) if name in repository.JOINT else (1,):
             arrays = repository.rows_for(name, count)
             method, sent = repository.encode("oip", name, arrays)

@@ -1,7 +1,7 @@
-"""A hostile client beside a well-behaved one, who is to notice nothing of it.
+"""A hostile client beside a well-behaved one, which must not notice it.
 
-The suite tries each behaviour once, and in small; `make attack` tries all combinations in full,
-measures how long the caller waits besides, and prints a table.
+`make test` runs each behaviour once and small.  `make attack` runs all combinations in full size,
+measures the waits of the well-behaved client, and prints a table.
 """
 
 from __future__ import annotations
