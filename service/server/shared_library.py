@@ -130,7 +130,7 @@ class SharedLibrary(Library):
                 raise TricepsError("the process that accepts connections has ended")
             if time.monotonic() - logged > LOAD_SECONDS:
                 logged = time.monotonic()
-                log.error("this worker has not loaded what the others serve, and takes no part")
+                log.error("this worker has not loaded what others serve, and answers no requests")
             time.sleep(HASTE_SECONDS)
 
     def step(self) -> bool:
@@ -243,7 +243,7 @@ class SharedLibrary(Library):
                 self._look(now, is_new=True)
             return
         if (decision == DIFFER or is_late) and (count := self._member.expel()):
-            log.error("%d workers do not load what the others do, and are replaced", count)
+            log.error("%d workers cannot load what the others can, and are replaced", count)
 
     def _look(self, now: float, *, is_new: bool) -> None:
         """Look at the repository, and propose its state if it has changed, or if `is_new`."""

@@ -221,7 +221,7 @@ class Workers:
         worker.beat = beat
         if worker.silent == DEAD_TICKS:
             seconds = DEAD_TICKS * TICK_SECONDS
-            log.error("worker %d has not moved for %g s, and is killed", worker.pid, seconds)
+            log.error("worker %d has been stuck for %g s, and is killed", worker.pid, seconds)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
 
@@ -260,7 +260,7 @@ class Workers:
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             if slot not in self._vacant:
-                log.error("no worker can be started, now: %s", error.strerror)  # noqa: TRY400
+                log.error("cannot start a worker for now: %s", error.strerror)  # noqa: TRY400
             self._vacant[slot] = 0.0
             return
         if pid == 0:
@@ -285,7 +285,7 @@ class Workers:
         except TricepsError as error:
             log.critical("%s", error)
         except BaseException:
-            log.critical("a worker cannot go on", exc_info=True)
+            log.critical("a worker failed", exc_info=True)
         finally:
             logging.shutdown()
             # Not sys.exit, which would run the clean-up of the parent.
@@ -387,9 +387,9 @@ class Workers:
                 # if other workers serve, the machine is at fault, perhaps short of threads, and a
                 # replacement is tried later.
                 if not any(other.status[ROOM] > 0 for other in self._workers.values()):
-                    log.critical("worker %d ended as soon as it had started", pid)
+                    log.critical("worker %d ended just after its start", pid)
                     return False
-                log.error("worker %d ended as soon as it had started; one is tried later", pid)
+                log.error("worker %d ended just after its start; a new one is tried later", pid)
                 self._vacant[worker.slot] = now + SOON_SECONDS
                 continue
             self._deaths = [then for then in self._deaths if now - then < RECENT_SECONDS] + [now]
