@@ -137,7 +137,7 @@ def write(result: Result, folder: Path) -> None:
         "this page. Each server has two workers, in turn on the machine that also makes the load "
         f"(wrk; {result.rounds} x {result.seconds:g} s a cell, the servers interleaved)"
         + (
-            ", while somebody who has sent half of a request holds a connection to it."
+            ", while a client that has sent half of a request holds a connection to it."
             if result.slow_sender
             else "."
         ),

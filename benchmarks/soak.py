@@ -378,21 +378,21 @@ def tables(done: Soaked) -> list[report.Table]:
     )
     by_dialect += [[f"refused with {status}", f"{n:,}"] for status, n in sorted(refused.items())]
     by_dialect.append(
-        ["hung up before the answer", f"{sum(ledger.unsure.values()) - ledger.cut:,}"]
+        ["disconnected before the answer", f"{sum(ledger.unsure.values()) - ledger.cut:,}"]
     )
     forms = [[what, f"{number:,}"] for what, number in sorted(ledger.asked.items())]
     happened = [[what, f"{number:,}"] for what, number in sorted(done.changes.items())]
     happened += [
         ["workers killed", f"{len(ledger.kills)}"],
-        ["seconds until there was another", f"{done.replaced:.2f}"],
+        ["seconds until its replacement had started", f"{done.replaced:.2f}"],
         ["requests that failed with it", f"{ledger.cut}"],
-        ["longest answered by what was superseded, s", f"{ledger.late:.1f}"],
+        ["longest use of a superseded version, s", f"{ledger.late:.1f}"],
     ]
     kept = [
         ["wrong answers", "0", f"{len(ledger.wrong):,}"],
         ["requests that failed otherwise", "0", f"{len(ledger.failed):,}"],
         ["errors in the log", "0", f"{len(done.log):,}"],
-        ["counts that differ from what was sent", "0", f"{len(done.miscounted):,}"],
+        ["counts that differ from the requests sent", "0", f"{len(done.miscounted):,}"],
         [
             "resident memory at the end, of all processes",
             f"≤ {MEMORY_GOAL:g} x",
@@ -405,24 +405,24 @@ def tables(done: Soaked) -> list[report.Table]:
         for pid, now in last.processes.items()
     ]
     held.append(["all", f"{first.memory:,.1f}", f"{last.memory:,.1f}", "", ""])
-    about = "what they have written, shared ones once"
+    about = "written, with shared memory once"
     held.append([about, f"{first.own:,.1f}", f"{last.own:,.1f}", "", ""])
     all_tables = [
         report.Table("Promises", ("what", "promised", "found"), kept),
         report.Table(
-            "Resident memory (MB) and open files, while nobody asks",
+            "Resident memory (MB) and open files, without load",
             ("process", f"MB after {first.seconds:.0f} s", "MB at the end", "files", "at the end"),
             held,
         ),
         report.Table("Answers", ("answered", "requests"), by_dialect),
-        report.Table("What happened meanwhile", ("what", "times"), happened),
-        report.Table("What was done", ("what", "times"), forms),
+        report.Table("Changes during the test", ("what", "times"), happened),
+        report.Table("Actions of the clients", ("what", "times"), forms),
     ]
     if done.minutes:
         all_tables.insert(
             2,
             report.Table(
-                "Memory that is written, by minute, while all ask",
+                "Written memory by minute, under load",
                 ("", *(str(i + 1) for i in range(len(done.minutes)))),
                 [["MB", *(f"{memory:,.0f}" for memory in done.minutes)]],
             ),

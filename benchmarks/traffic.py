@@ -225,16 +225,16 @@ class Caller(threading.Thread):
             if half:
                 sock.sendall(request[: self.random.randrange(1, len(request))])
                 time.sleep(self.random.uniform(0, 0.1))
-                return "hung up within the request"
+                return "disconnected within the request"
             sock.sendall(request)
             if not big:
                 self.to.ledger.doubt(self.dialect, self.rows)
-                return "hung up before the answer"
+                return "disconnected before the answer"
             start = sock.recv(12)
             if start != b"HTTP/1.1 200":
                 raise WrongError(f"a large body: expected 200, received {start!r}")
             self.to.ledger.note(self.dialect, 200, self.rows)
-        return "hung up within the answer"
+        return "disconnected within the answer"
 
     def ask_ahead(self) -> str:
         """Send three requests at once, and check three answers in order."""
