@@ -1,10 +1,5 @@
-<<<<<<< HEAD
 # For GNU make.  All it needs is Python 3.11, 3.12 or 3.13; everything else is installed into .venv,
 # from the locks in requirements/.  `make ... PYTHON=...` chooses the Python for .venv.
-=======
-# For GNU make and Python 3.11, 3.12 or 3.13.  Everything else is installed into .venv from the
-# locks under requirements/.  `make ... PYTHON=...` chooses the Python for .venv.
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
@@ -17,28 +12,17 @@ bin := .venv/bin
 specs := $(wildcard training/specs/*.toml)
 learned_from := $(wildcard training/*.py training/data/*) service/signature.py service/metadata.py service/inference/model.py service/inference/runner.py service/inference/arrays.py
 
-<<<<<<< HEAD
 # A variable on the command line of make takes precedence over the environment, which the service
 # reads itself.
 flag = $(if $(filter command,$(firstword $(origin $1))),$2 '$($1)')
 
 help: ## list the targets
-=======
-# Passes a variable on if it was set on the command line of make; the service reads the environment.
-flag = $(if $(filter command,$(firstword $(origin $1))),$2 '$($1)')
-
-help: ## list all targets
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
 
 serve: install-serve ## serve the models of models/ on 127.0.0.1:8080 (PORT=, HOST=)
 	@exec $(bin)/triceps serve $(call flag,HOST,--host) $(call flag,PORT,--port)
 
-<<<<<<< HEAD
 train: $(specs:training/specs/%.toml=build/trained/%) ## train the shipped specs into models/, if something has changed
-=======
-train: $(specs:training/specs/%.toml=build/trained/%) ## train the included specs into models/, if something changed
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 	@echo "models/ has a version of each of: $(specs)"
 
 # The tests of a file run in one process, since they share servers and models.
@@ -47,17 +31,10 @@ test: lint ## lint, then run all tests on all processors (ARGS=)
 	@$(bin)/python -m pytest $(parallel) $(ARGS)
 	@$(MAKE) clients
 
-<<<<<<< HEAD
 coverage: install-dev ## run all tests and check their coverage of the code (ARGS=)
 	@$(bin)/python -m pytest $(parallel) --cov $(ARGS)
 
 attack: install-dev ## attack a service in every way while a client checks its answers (ARGS=--write: docs/attack.md)
-=======
-coverage: install-dev ## run all tests with coverage, and check the coverage (ARGS=)
-	@$(bin)/python -m pytest $(parallel) --cov $(ARGS)
-
-attack: install-dev ## attack a service in every way, beside a client that must not notice (ARGS=--write: docs/attack.md)
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 	@$(bin)/python -m pytest tests/attack --attack $(ARGS)
 
 clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton
@@ -73,22 +50,13 @@ format: install-dev ## format the code, and fix what ruff can fix
 	@$(bin)/ruff format
 	@$(bin)/ruff check --fix
 
-<<<<<<< HEAD
 # dev has everything, so it is resolved first, and the smaller sets take their versions from it.
 # That of the clients does too, except for these packages, of which the clients need older versions.
-=======
-# dev has all packages, so it is resolved first, and the smaller sets are subsets of it.  The set of
-# the clients has the same versions, except for these packages, which kserve requires in older ones.
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 held_back := ml-dtypes|pandas|protobuf|python-dateutil
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --only-binary :all: --generate-hashes --no-annotate \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
-<<<<<<< HEAD
 lock: install-dev ## update requirements/ from pyproject.toml (UPGRADE=1: to the newest releases)
-=======
-lock: install-dev ## write the locks in requirements/ from pyproject.toml (UPGRADE=1: with the newest releases)
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 	@$(compile) --all-extras --group build -o requirements/dev.txt
 	@$(compile) --extra train -c requirements/dev.txt -o requirements/train.txt
 	@$(compile) -c requirements/dev.txt -o requirements/serve.txt
@@ -96,31 +64,18 @@ lock: install-dev ## write the locks in requirements/ from pyproject.toml (UPGRA
 	@sed -E '/^($(held_back))==/,/[^\\]$$/d' requirements/dev.txt | \
 		$(compile) --group clients -c - -o requirements/clients.txt
 
-<<<<<<< HEAD
 # The peers have an environment of their own, so that their dependencies are not those of Triceps.
 bench: install-dev ## measure the service and its peers (needs wrk; ARGS=--quick for a short run)
-=======
-# The peers have an environment of their own, so that their requirements do not affect ours.
-bench: install-dev ## measure the service beside its peers (needs wrk; ARGS=--quick for a short run)
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 	@[ -x build/bench/venv/bin/python ] || $(bin)/uv venv --quiet --python $(bin)/python build/bench/venv
 	@$(bin)/uv pip install --quiet --python build/bench/venv/bin/python -r benchmarks/peers/requirements.txt
 	@$(bin)/python -m benchmarks.bench $(or $(ARGS),--slow-sender --write)
 
-<<<<<<< HEAD
 soak: install-dev ## send a service all kinds of requests for ten minutes, and check that it does not degrade (SECONDS=)
 	@$(bin)/python -m benchmarks.soak --write $(SECONDS)
 
 # This needs no Python.  IMAGE_ARGS goes to the engine, for example
 # --secret id=ca,src=certificates.pem.  buildah and podman keep the HEALTHCHECK only in docker's
 # format.
-=======
-soak: install-dev ## put a service under mixed load for ten minutes, and check that it stays the same (SECONDS=)
-	@$(bin)/python -m benchmarks.soak --write $(SECONDS)
-
-# This target needs no Python.  IMAGE_ARGS goes to the engine, --secret id=ca,src=certificates.pem
-# for example.  buildah and podman drop the HEALTHCHECK unless the format is docker's.
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 ENGINE = $(shell for engine in docker podman buildah; do command -v $$engine && break; done)
 label = --label org.opencontainers.image.$1="$$($2)"
 image: ## build the image triceps with docker, podman or buildah (TARGET=train: triceps-train)
@@ -130,38 +85,23 @@ image: ## build the image triceps with docker, podman or buildah (TARGET=train: 
 		$(call label,revision,git rev-parse HEAD) \
 		--tag $(or $(TAG),triceps$(addprefix -,$(TARGET))) .
 
-<<<<<<< HEAD
 sbom: install-dev ## write build/triceps.cdx.json, the bill of materials of the image's Python packages (CycloneDX)
-=======
-sbom: install-dev ## write build/triceps.cdx.json: the Python packages of the image, in the CycloneDX format
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 	@$(bin)/uv venv --quiet --clear --python $(bin)/python build/sbom
 	@$(bin)/uv pip install --quiet --python build/sbom --require-hashes -r requirements/serve.txt
 	@$(bin)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file build/triceps.cdx.json build/sbom/bin/python
 
-<<<<<<< HEAD
 release: sbom ## build and test a release of HEAD: wheel, sdist, bill of materials and checksums in dist/
 	@$(bin)/python deploy/release.py build/triceps.cdx.json
 
 clean: ## remove .venv and everything that make has built, except models
-=======
-release: sbom ## write wheel, sdist, bill of materials and checksums of HEAD into dist/, and test them
-	@$(bin)/python deploy/release.py build/triceps.cdx.json
-
-clean: ## remove .venv and everything else that make has made, except models
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 	@rm -rf .venv build dist
 
 install-serve install-train install-dev install-clients: install-%:
 	@requirements/install $*
 install-clients: install-dev
 
-<<<<<<< HEAD
 # A model that has been removed is trained again, even if its stamp is up to date.
-=======
-# A model that was removed is trained again even if its stamp is current.
->>>>>>> 0225b8f (Say in plain English what is built, and why)
 .SECONDEXPANSION:
 build/trained/%: training/specs/%.toml $(learned_from) $$(if $$(wildcard models/$$*/*/model.onnx),,again) | install-train
 	@$(bin)/triceps train $<
