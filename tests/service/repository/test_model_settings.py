@@ -24,8 +24,8 @@ def mode(library, name="three"):
     return batching.mode, batching.evidence
 
 
-def test_a_file_makes_requests_run_alone_until_it_is_removed(models):
-    """The next look applies the change to the model and its views, without a new load."""
+def test_a_file_has_every_request_run_alone_and_taking_it_away_has_it_as_before(models):
+    """From the next look on, for the model and its views, without loading it again."""
     library = Library(models)
     before = library.find("three").model
 
@@ -39,7 +39,7 @@ def test_a_file_makes_requests_run_alone_until_it_is_removed(models):
     assert before.batching.mode == "rows"
     assert modes == [("alone", "setting")] * 2
     assert alone.runs_alone
-    assert alone._whole is before._whole
+    assert loads == [("three", "1")]
     assert mode(library) == ("rows", "operators")
 
 

@@ -74,8 +74,8 @@ def test_numbers_of_few_rows_are_no_arrays_yet():
 
 
 @pytest.mark.parametrize("buffers", [[np.zeros(3)], [np.zeros(1)], []])
-def test_numbers_that_do_not_match_the_rows_are_an_error(buffers):
-    """Numbers that do not match the rows are an error, so no row takes numbers of the next."""
+def test_as_many_as_there_should_be(buffers):
+    """No row may get numbers of the next."""
     numbers = Numbers(DECODER._groups, 1)
     numbers.numbers["fruit"] = buffers
 
