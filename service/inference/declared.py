@@ -8,6 +8,7 @@ image [1, 3, h, w], found [boxes, 7]               whole tensors: a run shows it
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # no picture of one pixel.  And the most values in one try.
 LENGTHS = (1, 8, 32, 224)
 MOST_VALUES = 2**22
+# The time in seconds after which no other lengths are tried.
+TRIED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class Declared:
             tensors,
         )
 
-    def shapes(self) -> Iterator[dict[str, tuple[int, ...]]]:
-        """Yield shapes to try, by input, with the free axes at several lengths.
+    def shapes(self, seconds: float = TRIED_SECONDS) -> Iterator[dict[str, tuple[int, ...]]]:
+        """Yield shapes to try, by input, with the free axes at several lengths, for some seconds.
 
         Among the axes of whole tensors, nothing marks the batch axis, but it is likely to be the
         first one somewhere.  So each length is tried in three ways.  At first, free axes are 1 if
@@ -67,6 +70,7 @@ class Declared:
                 lambda axis, place, last: place == last and axis not in leading,
                 *ways,
             ]
+        until = time.monotonic() + seconds
         yielded: list[dict[str, tuple[int, ...]]] = []
         for length in LENGTHS:
             for is_long in ways:
@@ -83,6 +87,8 @@ class Declared:
                 if shapes not in yielded and (few or not yielded):
                     yielded.append(shapes)
                     yield shapes
+                    if time.monotonic() > until:
+                        return
 
 
 def free(axes: Axes) -> tuple[int | None, ...]:

@@ -9,7 +9,6 @@ established before a model serves, in order, and is one idea.
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +46,6 @@ _LONGEST_TEXT = 40
 # The verdict on a graph that has not been judged yet.
 UNKNOWN = Batching("joint", "trial", "it has not been looked at yet")
 SET = Batching("alone", "setting", "alone = true in the model's settings.toml")
-
-# The seconds after which no further shape of a graph is tried; a run that has begun is finished.
-TRIED_SECONDS = 2.0
 
 
 class NotByRowError(ModelRefused):
@@ -258,7 +254,6 @@ class Model(Runner):
 
     def _try_shapes(self) -> None:
         """Run zeros of several shapes, and keep the first shapes that the graph answers."""
-        until = time.monotonic() + TRIED_SECONDS
         for shapes in self.declared.shapes():
             # Two numbers of rows: a head that always has three values seems right for three rows.
             if self.signature.tensor:
@@ -268,7 +263,6 @@ class Model(Runner):
                 self._try_zeros(shapes, (3,))
             if answered:
                 self.tried = shapes
-            if answered or time.monotonic() > until:
                 return
 
     def _try_zeros(self, shapes: Mapping[str, tuple[int, ...]], rows: tuple[int, ...]) -> bool:

@@ -9,13 +9,11 @@ refused before the first request, and the message names the head.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
-from service.inference.model import TRIED_SECONDS
 from service.inference.runtime import NO_MEMORY, NO_ROOM
 from service.run import Part, Run
 from service.wire import mlflow, native, oip, tfserving
@@ -69,7 +67,6 @@ def prove(model: Model) -> tuple[Proof, dict[str, tuple[Signature, Proof]]]:
 
 
 def _prove(model: Model, signature: Signature) -> Proof:
-    until = time.monotonic() + TRIED_SECONDS
     reason = model.fails
     shapes_to_try = [model.tried] if model.tried is not None else model.declared.shapes()
     for shapes in shapes_to_try:
@@ -85,8 +82,6 @@ def _prove(model: Model, signature: Signature) -> Proof:
         else:
             _encode(signature, arrays, outputs)
             return Proof(shapes)
-        if time.monotonic() > until:
-            break
     return Proof(no_example=reason or "none was answered")
 
 

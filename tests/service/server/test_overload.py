@@ -408,8 +408,8 @@ def test_no_byte_stays_counted_after_its_request(served, pieces):
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
 
 
-def test_health_checks_wait_for_no_thread(served, monkeypatch):
-    """Health checks are answered even while all threads are busy, for example with loading."""
+def test_who_asks_for_its_health_waits_for_no_thread(served, monkeypatch):
+    """All of them may be busy, with loading on demand for example."""
     release = threading.Event()
     served.front.threads.submit(release.wait, 10)
     try:
