@@ -21,7 +21,7 @@ BAD = b"not a model"
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    """The repository `models` of the folder one stands in, of a model with three versions."""
+    """Return the repository `models` of the working directory, with a model of three versions."""
     monkeypatch.chdir(tmp_path)
     for version in (1, 2, 10):
         small.put(tmp_path / "models", "m", version, small.three())
@@ -29,13 +29,13 @@ def models(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    """Exit code, standard output and error."""
+    """Return the exit code, standard output and standard error of the command."""
     done = CliRunner().invoke(main, ["alias", *map(str, arguments)])
     return done.exit_code, done.stdout, done.stderr
 
 
 def test_an_alias_is_set_moved_listed_and_removed(models):
-    """And each time it says what it was before."""
+    """Each change prints the former version and the new one."""
     assert run("m") == (0, "", "m has no aliases\n")
     assert run("m", "stable", "2") == (0, "m, stable: none → version 2\n", "")
     assert run("m", "stable", "10") == (0, "m, stable: version 2 → version 10\n", "")
@@ -48,8 +48,8 @@ def test_an_alias_is_set_moved_listed_and_removed(models):
     assert sorted(e.name for e in (models / "m").iterdir()) == ["1", "10", "2", "aliases.json"]
 
 
-def test_another_repository_may_be_named(models, tmp_path):
-    """As for every command."""
+def test_another_repository_may_be_given(models, tmp_path):
+    """The option is that of every command."""
     models.rename(tmp_path / "others")
 
     assert run("m", "stable", "2", "--models", "others")[0] == 0
@@ -57,7 +57,7 @@ def test_another_repository_may_be_named(models, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         pytest.param(
             ["m", "stable", "3"], 1, "m has no version '3'. Available: 1, 2, 10", id="no version"
@@ -85,21 +85,21 @@ def test_another_repository_may_be_named(models, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(models, arguments, code, said):
-    """With what there is."""
+def test_wrong_arguments_are_refused_and_change_nothing(models, arguments, code, message):
+    """The error lists the available models, versions or aliases."""
     file = models / "m" / "aliases.json"
     file.write_text('{"stable": "1"}')
 
     exit_code, out, err = run(*arguments)
 
     assert (exit_code, out) == (code, "")
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
     assert file.read_text() == '{"stable": "1"}'
 
 
 def test_a_version_that_would_be_refused_gets_no_alias(models):
-    """It is better said to who types it than in a log."""
+    """The error is shown to the user of the command, instead of appearing in a log."""
     small.put(models, "m", 11, BAD)
 
     assert run("m", "stable", "11") == (
@@ -111,7 +111,7 @@ def test_a_version_that_would_be_refused_gets_no_alias(models):
 
 @pytest.mark.parametrize("arguments", [["m"], ["m", "stable", "1"]], ids=["list", "set"])
 def test_damaged_aliases_are_not_written_over(models, arguments):
-    """Somebody may still mend them."""
+    """The file may still be mended by hand."""
     file = models / "m" / "aliases.json"
     file.write_text("{")
 
@@ -122,15 +122,15 @@ def test_damaged_aliases_are_not_written_over(models, arguments):
     assert file.read_text() == "{"
 
 
-def test_a_repository_that_is_not_there_has_no_models(tmp_path, monkeypatch):
-    """One line, and no traceback."""
+def test_a_missing_repository_has_no_models(tmp_path, monkeypatch):
+    """The error is one line, without a traceback."""
     monkeypatch.chdir(tmp_path)
 
     assert run("m") == (1, "", "triceps: models: there is no model 'm'. Available: none\n")
 
 
 def test_a_folder_that_is_gone_cannot_be_locked(tmp_path):
-    """It is told as that."""
+    """The error says that the folder is missing."""
     with (
         pytest.raises(aliases.AliasError, match="cannot be read: No such file"),
         aliases.locked(tmp_path / "gone"),
@@ -153,7 +153,7 @@ for number in range(10**9):
 
 
 def test_a_writer_that_is_killed_leaves_the_old_or_the_new(models):
-    """Never half of one, and the next writer goes on from there."""
+    """Half a file is never left, and the next writer goes on from there."""
     folder = models / "m"
     for pause in (0.0, 0.003, 0.01):
         process = subprocess.Popen(
@@ -178,7 +178,7 @@ def test_a_writer_that_is_killed_leaves_the_old_or_the_new(models):
 
 
 def test_two_writers_at_once_lose_nothing(models):
-    """They take turns."""
+    """The writers take turns."""
     folder = models / "m"
     code = (
         "import sys; from pathlib import Path; from service.repository import aliases\n"

@@ -1,4 +1,4 @@
-"""`triceps health`: what a probe learns of a service, by its exit code and one line."""
+"""`triceps health`: its exit code and its one line, for each state of a service."""
 
 import contextlib
 import json
@@ -23,26 +23,26 @@ ROOT = Path(__file__).parents[3]
 
 
 def ask(**environment):
-    """Exit code, standard output and standard error."""
+    """Return the exit code, standard output and standard error of the command."""
     done = CliRunner().invoke(main, ["health"], env={k: str(v) for k, v in environment.items()})
     return done.exit_code, done.stdout, done.stderr
 
 
 @contextlib.contextmanager
 def serving(status, body, host="127.0.0.1"):
-    """A server that answers everything with `status` and `body`; its port and what was asked."""
-    asked = []
+    """Yield the port of a server that answers all requests alike, and the paths of the requests."""
+    paths = []
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            paths.append(self.path)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, *_):
-            """Say nothing: the test's output is its own."""
+            """Log nothing, to keep the output of the test clean."""
 
     class Server(HTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -51,7 +51,7 @@ def serving(status, body, host="127.0.0.1"):
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield server.server_port, asked
+            yield server.server_port, paths
         finally:
             server.shutdown()
             thread.join()
@@ -59,7 +59,7 @@ def serving(status, body, host="127.0.0.1"):
 
 @contextlib.contextmanager
 def listening(then=b""):
-    """A port where each connection is answered with `then`, and hung up on unless that is None."""
+    """Yield a port that answers one connection with `then` and closes it, or hangs for None."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kept = []
 
@@ -81,25 +81,25 @@ def listening(then=b""):
 
 
 def page(models, **more):
-    """What the service's own page answers, over these models."""
+    """Return the status and body of the service's own page for these models."""
     answer = create_app(settings.load({}, models=models, **more)).test_client().get(health.PATH)
     return answer.status_code, answer.data
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_a_service_that_is_ready_is_zero(tmp_path, host):
-    """Where it listens on every address, it is asked on this machine's own."""
+def test_a_ready_service_gives_exit_code_0(tmp_path, host):
+    """A service that listens on every address is asked on the local one."""
     small.put(tmp_path, "three", 1, small.three())
-    with serving(*page(tmp_path)) as (port, asked):
-        said = ask(HOST=host, PORT=port)
+    with serving(*page(tmp_path)) as (port, paths):
+        result = ask(HOST=host, PORT=port)
 
-    assert said == (0, "ready\n", "")
-    assert asked == ["/readyz"]
+    assert result == (0, "ready\n", "")
+    assert paths == ["/readyz"]
 
 
 @pytest.mark.parametrize("host", ["::1", "::"])
-def test_a_service_on_ipv6_is_asked_there(host):
-    """Also where it listens on every address."""
+def test_a_service_on_ipv6_is_asked_over_ipv6(host):
+    """A service that listens on every IPv6 address is asked on the local one."""
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     with serving(503, b"{}", host="::1") as (port, _):
@@ -109,13 +109,13 @@ def test_a_service_on_ipv6_is_asked_there(host):
     assert err.startswith(f"triceps: http://[::1]:{port}/readyz: ")
 
 
-def test_a_service_that_waits_for_a_model_is_one_with_its_reason(tmp_path):
-    """In the service's own words, on one line."""
+def test_a_service_without_a_model_gives_exit_code_1_and_the_reason(tmp_path):
+    """The line has the reason that the service gives."""
     with serving(*page(tmp_path)) as (port, _):
-        said = ask(PORT=port)
+        result = ask(PORT=port)
 
     reason = "not ready: the model repository is empty: train or publish a model into it"
-    assert said == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
+    assert result == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
 
 
 @pytest.mark.parametrize(
@@ -127,17 +127,17 @@ def test_a_service_that_waits_for_a_model_is_one_with_its_reason(tmp_path):
         pytest.param(500, b"\xff", id="no text"),
     ],
 )
-def test_another_program_on_that_port_is_one(status, body):
-    """It answers, but not as the service does."""
+def test_another_program_on_that_port_gives_exit_code_1(status, body):
+    """The program answers, but not with the page of a service."""
     with serving(status, body) as (port, _):
-        said = ask(PORT=port)
+        result = ask(PORT=port)
 
     reason = f"expected the page of `triceps serve`, received one with status {status}"
-    assert said == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
+    assert result == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
 
 
 def test_a_service_behind_tokens_is_asked_without_one(tmp_path):
-    """It says whether it is ready to all, and why not to those who have a token."""
+    """Any client may learn whether the service is ready, but not the reason why it is not."""
     (tmp_path / "models").mkdir()
     with serving(*page(tmp_path / "models", tokens_file=tokens.put(tmp_path))) as (port, _):
         code, out, err = ask(PORT=port)
@@ -148,8 +148,8 @@ def test_a_service_behind_tokens_is_asked_without_one(tmp_path):
     )
 
 
-def test_nobody_there_is_one_with_a_way_out():
-    """The likeliest reason is another HOST or PORT than the service has."""
+def test_a_port_without_a_service_gives_exit_code_1_and_the_way_out():
+    """The most likely reason is another HOST or PORT than that of the service."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
 
@@ -157,36 +157,38 @@ def test_nobody_there_is_one_with_a_way_out():
     assert ask(PORT=port) == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
 
 
-def test_a_service_that_hangs_is_one(monkeypatch):
-    """A probe has no longer to wait than its platform gives it."""
+def test_a_service_that_hangs_gives_exit_code_1(monkeypatch):
+    """The command gives up in time, before its platform does."""
     monkeypatch.setattr(health, "SECONDS", 0.1)
     with listening(then=None) as port:
-        said = ask(PORT=port)
+        result = ask(PORT=port)
 
-    assert said == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: no answer within 0.1 s\n")
+    assert result == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: no answer within 0.1 s\n")
 
 
 @pytest.mark.parametrize(
     ("then", "reason"),
     [
         pytest.param(
-            b"", "no answer: Remote end closed connection without response", id="a hang-up"
+            b"",
+            "no answer: Remote end closed connection without response",
+            id="a closed connection",
         ),
         pytest.param(
             b"SSH-2.0-other\r\n", r"expected HTTP, received 'SSH-2.0-other\r\n'", id="no HTTP"
         ),
     ],
 )
-def test_what_does_not_answer_is_one(then, reason):
-    """Told on one line, like any other trouble."""
+def test_a_server_that_does_not_answer_gives_exit_code_1(then, reason):
+    """The error is one line, like any other."""
     with listening(then) as port:
-        said = ask(PORT=port)
+        result = ask(PORT=port)
 
-    assert said == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
+    assert result == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
 
 
-def test_a_host_that_is_unknown_is_one():
-    """One line, and no traceback."""
+def test_an_unknown_host_gives_exit_code_1():
+    """The error is one line, without a traceback."""
     code, out, err = ask(HOST="no.such.host.invalid")
 
     assert (code, out) == (1, "")
@@ -194,8 +196,8 @@ def test_a_host_that_is_unknown_is_one():
     assert err.count("\n") == 1
 
 
-def test_a_wrong_setting_is_two():
-    """The service itself would not start with it."""
+def test_a_wrong_setting_gives_exit_code_2():
+    """The service would not start with this setting either."""
     assert ask(PORT="http")[0] == 2
 
 
@@ -210,8 +212,8 @@ finally:
 """
 
 
-def test_a_probe_imports_nothing_that_serves():
-    """It comes every few seconds, and its start is all it costs."""
+def test_the_probe_does_not_import_the_service():
+    """The probe runs every few seconds, and costs little more than its start."""
     with serving(200, json.dumps({"status": "ready"}).encode()) as (port, _):
         done = subprocess.run(
             [sys.executable, "-c", _IMPORTED],

@@ -1,4 +1,4 @@
-"""The group of commands: what it lists, what it imports, and how it tells of failure."""
+"""The group of commands: its list, its imports and its errors."""
 
 import errno
 import sys
@@ -18,7 +18,7 @@ class _Misuse(TricepsError):
 
 
 def _raising(error):
-    """A group of one command, `do`, that raises `error`."""
+    """Return a group with one command, `do`, that raises `error`."""
     group = Commands("triceps")
 
     @group.command()
@@ -29,7 +29,7 @@ def _raising(error):
 
 
 def _offering(**values):
-    """A group of entry points only: command name to `module:attribute`."""
+    """Return a group with entry points alone: command name to `module:attribute`."""
     group = Commands("triceps")
     group.__dict__["entry_points"] = {
         name: EntryPoint(name, value, GROUP) for name, value in values.items()
@@ -40,61 +40,61 @@ def _offering(**values):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        pytest.param(TricepsError("o1: no such head"), 1, id="it ran and failed"),
-        pytest.param(_Misuse("o1: no such head"), 2, id="an error that says it is misuse"),
+        pytest.param(TricepsError("o1: no such head"), 1, id="a run that failed"),
+        pytest.param(_Misuse("o1: no such head"), 2, id="an error of misuse"),
     ],
 )
-def test_an_error_on_purpose_is_one_line(error, code):
-    """On stderr, under the program's name, with the error's own exit code."""
+def test_an_expected_error_is_one_line(error, code):
+    """The line on stderr has the program's name; the exit code is that of the error."""
     done = CliRunner().invoke(_raising(error), ["do"])
 
     assert (done.exit_code, done.stdout, done.stderr) == (code, "", "triceps: o1: no such head\n")
 
 
-def test_a_wrong_setting_is_misuse():
-    """Scripts tell a setting to mend (2) from a run that failed (1)."""
+def test_a_wrong_setting_has_exit_code_2():
+    """Scripts distinguish a setting to mend (2) from a run that failed (1)."""
     assert CliRunner().invoke(_raising(SettingsError("TRICEPS_PORT: …")), ["do"]).exit_code == 2
 
 
 def test_a_bug_keeps_its_traceback():
-    """What was not raised on purpose is not made to look as if it were."""
+    """A bug must not look like an expected error."""
     bug = ZeroDivisionError("division by zero")
 
     assert CliRunner().invoke(_raising(bug), ["do"]).exception is bug
 
 
-def test_an_interrupt_exits_as_the_shell_has_it():
+def test_an_interrupt_has_exit_code_130():
     """Ctrl-C is neither success nor an error to explain."""
     done = CliRunner().invoke(_raising(KeyboardInterrupt()), ["do"])
 
     assert (done.exit_code, done.output) == (130, "\n")
 
 
-def test_version_is_the_distributions():
-    """`triceps --version` says what was installed."""
+def test_the_version_is_that_of_the_distribution():
+    """`triceps --version` prints the version that is installed."""
     done = CliRunner().invoke(main, ["--version"])
 
     assert (done.exit_code, done.output) == (0, f"triceps {metadata.version('triceps')}\n")
 
 
-def test_unknown_command_is_refused_with_the_nearest():
-    """Exit code 2, as any wrong use."""
+def test_an_unknown_command_is_refused_with_the_nearest():
+    """The exit code is 2, as for any wrong use."""
     done = CliRunner().invoke(main, ["serv"])
 
     assert done.exit_code == 2
     assert "No such command 'serv' (did you mean 'serve'?)" in done.stderr
 
 
-def test_unknown_command_like_no_other_is_refused():
-    """Nothing is suggested where nothing is near."""
+def test_an_unknown_command_without_a_near_one_is_refused():
+    """No command is suggested if none is near."""
     done = CliRunner().invoke(main, ["zzz"])
 
     assert done.exit_code == 2
     assert done.stderr.endswith("No such command 'zzz'.\n")
 
 
-def test_unknown_option_is_refused_as_one():
-    """An option where the command belongs is not taken for a command."""
+def test_an_unknown_option_is_refused_as_an_option():
+    """An option in the place of the command is not taken for a command."""
     done = CliRunner().invoke(main, ["--prot", "1"])
 
     assert done.exit_code == 2
@@ -103,8 +103,8 @@ def test_unknown_option_is_refused_as_one():
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["--path", "x.toml"]], ids=str)
-def test_a_command_whose_extra_is_missing_says_how_to_get_it(monkeypatch, arguments):
-    """However it was called, even for its help; it is listed with the same hint."""
+def test_the_error_for_a_missing_extra_says_how_to_install_it(monkeypatch, arguments):
+    """The error is the same for any arguments, even for --help; the list has the same hint."""
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     group = _offering(convert="tf2onnx:convert")
 
@@ -119,8 +119,8 @@ def test_a_command_whose_extra_is_missing_says_how_to_get_it(monkeypatch, argume
     assert listed.exit_code == 0
 
 
-def test_a_module_missed_while_running_is_told_likewise():
-    """A command may import what it needs as late as it likes."""
+def test_a_module_that_is_missing_during_a_run_gives_the_same_error():
+    """A command may import modules as late as it needs them."""
     missing = ModuleNotFoundError("No module named 'keras.layers'", name="keras.layers")
 
     done = CliRunner().invoke(_raising(missing), ["do"])
@@ -131,8 +131,8 @@ def test_a_module_missed_while_running_is_told_likewise():
     )
 
 
-def test_a_module_that_no_extra_brings_is_a_bug():
-    """Then the traceback says more than a hint could."""
+def test_a_missing_module_of_no_extra_is_a_bug():
+    """The traceback then says more than a hint could."""
     missing = ModuleNotFoundError("No module named 'kears'", name="kears")
 
     assert CliRunner().invoke(_raising(missing), ["do"]).exception is missing
@@ -147,7 +147,7 @@ def test_a_module_that_no_extra_brings_is_a_bug():
     ],
 )
 def test_a_broken_plugin_does_not_break_the_others(value, reason):
-    """It is listed as broken, says why when it is called, and the rest works."""
+    """The plugin is listed as broken, its error has the reason, and the other commands work."""
     group = _offering(broken=value, serve="service.commands.serve:serve")
 
     listed = CliRunner().invoke(group, ["--help"])
@@ -161,15 +161,15 @@ def test_a_broken_plugin_does_not_break_the_others(value, reason):
     )
 
 
-def test_listing_names_imports_nothing():
-    """Completion and the check for a wrong name need the names alone."""
+def test_listing_commands_imports_nothing():
+    """Shell completion and the check for a wrong name need only the names."""
     group = _offering(broken="no_such_plugin:run")
 
     assert group.list_commands(click.Context(group)) == ["broken"]
 
 
 def test_a_message_does_not_drive_the_terminal():
-    """The name of a file may hold anything; a message of several lines stays one."""
+    """The name of a file may have any characters; a message of several lines stays so."""
     error = TricepsError("a\x1b]0;owned\x07\udcff.csv, line 1: wrong\na.csv, line 2: wrong, too: ä")
 
     done = CliRunner().invoke(_raising(error), ["do"])
@@ -180,7 +180,7 @@ def test_a_message_does_not_drive_the_terminal():
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         pytest.param(
             OSError(errno.EFBIG, "File too large"),
@@ -190,7 +190,7 @@ def test_a_message_does_not_drive_the_terminal():
         pytest.param(
             PermissionError(errno.EACCES, "Permission denied", "models/m"),
             "models/m: Permission denied",
-            id="a folder of somebody else's",
+            id="a folder of another user",
         ),
         pytest.param(
             OSError(errno.ENAMETOOLONG, "File name too long", "aaa"),
@@ -199,16 +199,16 @@ def test_a_message_does_not_drive_the_terminal():
         ),
     ],
 )
-def test_what_the_machine_refuses_is_one_line(error, said):
-    """It is no bug of ours, and a traceback would hide what it is."""
+def test_an_error_of_the_system_is_one_line(error, message):
+    """It is not a bug, and a traceback would hide the reason."""
     done = CliRunner().invoke(_raising(error), ["do"])
 
-    assert (done.exit_code, done.stderr) == (1, f"triceps: {said}\n")
+    assert (done.exit_code, done.stderr) == (1, f"triceps: {message}\n")
 
 
 @pytest.mark.parametrize("command", ["show", "prune", "alias", "train"])
-def test_a_name_that_is_too_long_is_said(command):
-    """Wherever it is first looked for."""
+def test_a_name_that_is_too_long_is_reported(command):
+    """The error is the same wherever the name is first looked up."""
     done = CliRunner().invoke(main, [command, "a" * 300, *(["--models", "b" * 300])])
 
     assert done.exit_code in (1, 2)

@@ -1,4 +1,4 @@
-"""`triceps predict`: files scored offline give what the service answers, row by row."""
+"""`triceps predict`: rows scored from a file get the answers of the service."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ ANSWERS = "risk,risk.label,size,digits.0,digits.1,digits.2,digits.label,tags.0,t
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A repository of `three`, with a view of it."""
+    """Return a repository of `three`, with a view of it."""
     folder = tmp_path_factory.mktemp("models")
     small.put(folder, "three", 1, small.three())
     small.put(folder, "three", 2, small.three(10.0, models={"fruity": ["size", "tags"]}))
@@ -35,7 +35,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def file(tmp_path):
-    """Write a file of rows and say where it is."""
+    """Return a function that writes a file of rows and returns its path."""
 
     def write(text, name="rows.csv"):
         path = tmp_path / name
@@ -47,7 +47,10 @@ def file(tmp_path):
 
 @pytest.fixture
 def run(models):
-    """What the command ends with: exit code, standard output, standard error."""
+    """Return a function that runs the command.
+
+    The function returns the exit code, standard output and standard error.
+    """
 
     def command(path, *arguments, model="three"):
         done = CliRunner().invoke(
@@ -63,8 +66,8 @@ def run(models):
 # ── CSV ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_csv_comes_back_with_its_answers(file, run):
-    """Other columns first, as they were; each head's values and label; what was missing, told."""
+def test_a_csv_is_written_back_with_its_answers(file, run):
+    """Other columns come first, then values and labels by head; missing values are reported."""
     done = run(file("\n".join([HEADER, *ROWS])), "--heads", "digits, size")
 
     assert done == (
@@ -80,7 +83,7 @@ def test_a_csv_comes_back_with_its_answers(file, run):
 
 @pytest.mark.parametrize("settings", ["", "alone = true\n"], ids=["as it is", "alone"])
 def test_rows_that_depend_on_each_other_are_scored_together(tmp_path, file, settings):
-    """The file is one request, and refused where that would have too many rows."""
+    """The file is one request, and is refused if it has too many rows for one."""
     small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
     (tmp_path / "centred" / "settings.toml").write_text(settings)
     values = np.arange(MOST_ROWS_WHOLE, dtype=np.float32)
@@ -99,7 +102,7 @@ def test_rows_that_depend_on_each_other_are_scored_together(tmp_path, file, sett
 
 
 def test_all_heads_are_answered_unless_some_are_named(file, run):
-    """A column a value, and one for the label; a multilabel head's are joined."""
+    """Each value has a column, and so has the label; the labels of a multilabel head are joined."""
     _, out, _ = run(file("\n".join([HEADER, *ROWS])))
 
     header, *rows = csv.reader(io.StringIO(out))
@@ -110,8 +113,8 @@ def test_all_heads_are_answered_unless_some_are_named(file, run):
     ]
 
 
-def test_scores_are_what_the_service_answers(file, run, models):
-    """The same numbers to the last digit, in CSV and in JSON, and the same labels."""
+def test_scores_are_the_answers_of_the_service(file, run, models):
+    """The numbers are the same to the last digit, in CSV and in JSON, and so are the labels."""
     random.seed(3)
     lines = [
         ",".join(
@@ -163,17 +166,19 @@ def test_scores_are_what_the_service_answers(file, run, models):
 
 
 def test_a_csv_may_become_json_and_keeps_its_columns(file, run, tmp_path):
-    """By the name of what is written."""
+    """The name of the output decides its format."""
     out = tmp_path / "answers.json"
 
-    code, said, _ = run(file("id,weight,length\n007,1,2\n"), "--heads", "size", "--out", str(out))
+    code, printed, _ = run(
+        file("id,weight,length\n007,1,2\n"), "--heads", "size", "--out", str(out)
+    )
 
-    assert (code, said) == (0, "")
+    assert (code, printed) == (0, "")
     assert out.read_text() == '{"id":"007","size":{"value":30.0}}\n'
 
 
 def test_json_may_become_csv(file, run, tmp_path):
-    """By the name of what is written."""
+    """The name of the output decides its format."""
     out = tmp_path / "answers.csv"
 
     run(file('{"fruit": [1, 2]}', "rows.jsonl"), "--heads", "size", "--out", str(out))
@@ -190,11 +195,11 @@ def test_json_may_become_csv(file, run, tmp_path):
             "rows.json", '{"instances": [{"fruit": [1, 2]}, {"fruit": {"length": 3}}]}', id="body"
         ),
         pytest.param("ROWS.CSV", "length,weight\n2,1\n3,\n", id="capitals"),
-        pytest.param("rows.csv", "\ufefflength,weight\r\n2,1\r\n3,\r\n", id="a spreadsheet's"),
+        pytest.param("rows.csv", "\ufefflength,weight\r\n2,1\r\n3,\r\n", id="of a spreadsheet"),
     ],
 )
-def test_rows_come_in_any_of_these_forms(file, run, name, text):
-    """And give the same."""
+def test_rows_may_have_any_of_these_forms(file, run, name, text):
+    """All forms give the same answers."""
     code, out, err = run(file(text, name), "--heads", "size")
 
     sizes = [30.0, 45.0]
@@ -208,8 +213,8 @@ def test_rows_come_in_any_of_these_forms(file, run, name, text):
     )
 
 
-def test_a_version_and_a_view_can_be_scored_by(file, run):
-    """As they can be asked over HTTP."""
+def test_a_version_or_a_view_may_score_rows(file, run):
+    """Versions and views are named as over HTTP."""
     path = file("weight,length\n1,2\n")
 
     assert run(path, "--heads", "size", model="three/1")[1] == "size\n3.0\n"
@@ -217,8 +222,8 @@ def test_a_version_and_a_view_can_be_scored_by(file, run):
     assert run(path, model="fruity")[1].startswith("size,tags.0,tags.1,tags.label\n30.0,")
 
 
-def test_no_rows_are_no_answers(file, run):
-    """A header without rows comes back as one, so that what reads it next finds its columns."""
+def test_a_file_without_rows_has_no_answers(file, run):
+    """A header without rows gives a header, so that the next program finds its columns."""
     assert run(file("id,weight\n"), "--heads", "size") == (
         0,
         "id,size\n",
@@ -228,7 +233,7 @@ def test_no_rows_are_no_answers(file, run):
 
 
 def test_a_single_row_is_counted_as_one(file, run):
-    """Words are for people."""
+    """The count of a message is grammatical."""
     _, _, err = run(file("weight,length\n1,2\n"), "--heads", "size")
 
     assert err == "1 row scored by three, version 2\n"
@@ -237,10 +242,10 @@ def test_a_single_row_is_counted_as_one(file, run):
 # ── other tensors ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_foreign_tensors_hold_goes_in_and_out_of_cells(tmp_path, file):
-    """Booleans, texts, bare values, a head of any length, and one of texts."""
+def test_values_of_foreign_tensors_are_read_from_and_written_to_cells(tmp_path, file):
+    """Inputs and heads are booleans, texts, bare values and lists of any length."""
     kinds = {"b": TensorProto.BOOL, "s": TensorProto.STRING, "i": TensorProto.INT64}
-    made = small.model(
+    model = small.model(
         [helper.make_node("Identity", [name], [f"{name}/out"]) for name in [*kinds, "v", "t"]],
         [
             *[(name, kind, ["N", 1] if name != "i" else ["N"]) for name, kind in kinds.items()],
@@ -257,7 +262,7 @@ def test_what_foreign_tensors_hold_goes_in_and_out_of_cells(tmp_path, file):
         ],
     )
     path = tmp_path / "foreign.onnx"
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(model.SerializeToString())
     rows = file('b,s,i,v,t.1,t.0\nTrue,x y,7,"[1.5, 2]","a, b",c\n')
 
     done = CliRunner().invoke(main, ["predict", str(path), "--in", str(rows)])
@@ -271,7 +276,7 @@ def test_what_foreign_tensors_hold_goes_in_and_out_of_cells(tmp_path, file):
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "said"),
+    ("text", "name", "places"),
     [
         pytest.param(
             "weight,length\n1,2\n1,two\nx,\n",
@@ -317,22 +322,22 @@ def test_what_foreign_tensors_hold_goes_in_and_out_of_cells(tmp_path, file):
         ),
     ],
 )
-def test_wrong_rows_are_told_with_file_and_line(file, run, text, name, said):
-    """All of them that were read together; nothing is written, and nothing is left behind."""
+def test_wrong_rows_are_reported_with_file_and_line(file, run, text, name, places):
+    """All wrong rows of one batch are reported; nothing is written or left behind."""
     path = file(text, name)
     out = path.with_name("answers.csv")
 
     code, stdout, err = run(path, "--heads", "size", "--out", str(out))
 
     lines = err.removeprefix("triceps: ").splitlines()
-    assert (code, stdout, len(lines)) == (1, "", len(said))
-    for line, words in zip(lines, said, strict=True):
+    assert (code, stdout, len(lines)) == (1, "", len(places))
+    for line, words in zip(lines, places, strict=True):
         assert line.startswith(f"{path}, {words}")
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_another_encoding_is_told(file, run):
-    """Old spreadsheets write one."""
+def test_another_encoding_is_reported(file, run):
+    """Old spreadsheets write other encodings."""
     path = file(b"weight\n\xff\n")
 
     assert run(path, "--heads", "size") == (
@@ -342,16 +347,16 @@ def test_another_encoding_is_told(file, run):
     )
 
 
-def test_values_that_the_model_has_no_answer_for_are_told(tmp_path, file):
-    """They are numbers as any, so nothing before the model itself can tell."""
-    made = small.model(
+def test_values_without_an_answer_of_the_model_are_reported(tmp_path, file):
+    """They are valid numbers, so only the model itself can refuse them."""
+    model = small.model(
         [helper.make_node("Gather", ["table", "x"], ["y"])],
         [("x", TensorProto.INT64, ["N"])],
         [("y", TensorProto.FLOAT, ["N"])],
         {"table": np.float32([5, 6])},
     )
     path = tmp_path / "table.onnx"
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(model.SerializeToString())
     rows = file("x\n0\n1\n2\n")
 
     done = CliRunner().invoke(main, ["predict", str(path), "--in", str(rows)])
@@ -363,7 +368,7 @@ def test_values_that_the_model_has_no_answer_for_are_told(tmp_path, file):
 
 
 def test_more_than_twenty_problems_are_counted(file, run):
-    """The first ones are enough to see what is wrong."""
+    """The first problems are enough to see the cause."""
     code, _, err = run(file("weight,length\n" + "x,1\n" * 30), "--heads", "size")
 
     assert code == 1
@@ -371,8 +376,8 @@ def test_more_than_twenty_problems_are_counted(file, run):
     assert err.splitlines()[-1] == "and 10 more in these rows"
 
 
-def test_a_column_that_is_called_like_an_answer_is_refused(file, run):
-    """Which of the two is which, nobody could say."""
+def test_a_column_with_the_name_of_an_answer_is_refused(file, run):
+    """The two columns could not be distinguished."""
     path = file("size,weight,length\n1,1,2\n")
 
     assert run(path, "--heads", "size") == (
@@ -410,16 +415,16 @@ def test_a_column_that_is_called_like_an_answer_is_refused(file, run):
         ),
     ],
 )
-def test_wrong_arguments_are_told(file, run, arguments, code, words):
-    """2 where the command is wrong, 1 where it ran and failed."""
+def test_wrong_arguments_are_reported(file, run, arguments, code, words):
+    """The exit code is 2 for a wrong command, and 1 for a run that failed."""
     done = run(file("\n".join([HEADER, *ROWS])), *arguments)
 
     assert done[:2] == (code, "")
     assert words in " ".join(done[2].replace("│", " ").split())
 
 
-def test_a_model_that_is_not_there_is_told_from_those_there_are(file, run):
-    """With the nearest."""
+def test_the_error_for_a_missing_model_has_the_nearest_name(file, run):
+    """The available models are listed too."""
     code, _, err = run(file("weight\n1\n"), model="tree")
 
     assert (code, err) == (
@@ -432,7 +437,7 @@ def test_a_model_that_is_not_there_is_told_from_those_there_are(file, run):
 
 
 def test_an_old_answer_stays_until_the_new_one_is_whole(file, run, tmp_path):
-    """Also where the last row is the one that is wrong."""
+    """The last row may be the one that is wrong."""
     out = tmp_path / "answers.csv"
     out.write_text("old")
 
@@ -446,7 +451,7 @@ def test_an_old_answer_stays_until_the_new_one_is_whole(file, run, tmp_path):
 
 
 def test_a_file_may_be_replaced_by_its_answers(file, run):
-    """It is read to the end before its name is taken."""
+    """The file is read to the end before it is replaced."""
     path = file("id,weight,length\na,1,2\n")
 
     assert run(path, "--heads", "size", "--out", str(path))[0] == 0
@@ -458,7 +463,7 @@ def test_a_file_may_be_replaced_by_its_answers(file, run):
 
 @pytest.fixture
 def command(models):
-    """The command line that scores with `three`."""
+    """Return the command line that scores rows with `three`."""
     run = "from service.commands.main import main; main()"
     return [sys.executable, "-c", run, "predict", "three", "--models", str(models)]
 
@@ -470,15 +475,18 @@ def command(models):
             "rows.csv",
             "weight,length\n" + "1,2\n" * 30_000,
             "size\n",
-            id="head -1, with more behind it than a pipe holds",
+            id="head -1, and more output than a pipe holds",
         ),
         pytest.param(
-            "rows.json", '{"fruit": [1, 2]}', None, id="nobody, and so little that it comes last"
+            "rows.json",
+            '{"fruit": [1, 2]}',
+            None,
+            id="no reader, and little output that comes last",
         ),
     ],
 )
-def test_a_reader_that_leaves_early_is_no_error_to_explain(file, command, name, text, first):
-    """As in `triceps predict … | head -1`."""
+def test_a_reader_that_leaves_early_causes_no_message(file, command, name, text, first):
+    """`triceps predict … | head -1` is an example."""
     path = file(text, name)
     worker = subprocess.Popen(
         [*command, "--in", path, "--heads", "size"],
@@ -496,8 +504,8 @@ def test_a_reader_that_leaves_early_is_no_error_to_explain(file, command, name, 
     assert (worker.wait(timeout=20), err) == (1, "")
 
 
-def test_rows_may_come_through_a_pipe(command):
-    """Of JSON, since a pipe has no name that says more."""
+def test_rows_may_be_read_from_a_pipe(command):
+    """The rows are JSON, since a pipe has no name that says otherwise."""
     done = subprocess.run(
         [*command, "--in", "/dev/stdin", "--heads", "size"],
         input='{"fruit": [1, 2]}\n',
@@ -523,7 +531,7 @@ def test_rows_may_come_through_a_pipe(command):
     ],
 )
 def test_a_long_file_takes_no_more_memory_than_a_short_one(file, command, name, text):
-    """As many rows cost what 2,000 do: the largest size of either process is compared."""
+    """The peak sizes of a process for many rows and of one for 2,000 are compared."""
     header, row, many = text
 
     def kilobytes(rows):
@@ -541,8 +549,8 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(file, command, name, 
     assert kilobytes(many) < kilobytes(2_000) + 8_000
 
 
-def test_answers_go_to_csv_or_json(file, run, tmp_path):
-    """Anything else is a slip, and would hold JSON under another name."""
+def test_answers_are_written_as_csv_or_json(file, run, tmp_path):
+    """Another name would hold JSON under a wrong extension."""
     code, _, err = run(file("\n".join([HEADER, *ROWS])), "--out", str(tmp_path / "a.xlsx"))
 
     assert code == 2

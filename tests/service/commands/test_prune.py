@@ -1,4 +1,4 @@
-"""`triceps prune`: what goes, what stays, and what a reader sees meanwhile."""
+"""`triceps prune`: the versions that go, those that stay, and what a reader sees meanwhile."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ SIX = [1, 2, 3, 4, 5, 10]
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    """The repository `models` of the folder one stands in, of a model with six versions."""
+    """Return the repository `models` of the working directory, with a model of six versions."""
     monkeypatch.chdir(tmp_path)
     for version in SIX:
         small.put(tmp_path / "models", "m", version, small.three())
@@ -27,35 +27,35 @@ def models(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    """Exit code, standard output and error."""
+    """Return the exit code, standard output and standard error of the command."""
     done = CliRunner().invoke(main, ["prune", *map(str, arguments)])
     return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stay"),
+    ("arguments", "kept"),
     [
         pytest.param([], [4, 5, 10], id="three by default"),
         pytest.param(["--keep", 1], [10], id="one"),
         pytest.param(["--keep", 9], SIX, id="more than there are"),
     ],
 )
-def test_the_newest_stay(models, arguments, stay):
-    """It says what it removed."""
+def test_the_newest_versions_stay(models, arguments, kept):
+    """The output lists the removed versions."""
     code, out, err = run("m", *arguments)
 
-    gone = [version for version in SIX if version not in stay]
+    gone = [version for version in SIX if version not in kept]
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         *(f"removed m, version {version}" for version in gone),
-        f"m keeps {', '.join(map(str, stay))}",
+        f"m keeps {', '.join(map(str, kept))}",
     ]
-    assert versions(models / "m") == stay
-    assert sorted(int(e.name) for e in (models / "m").iterdir()) == stay
+    assert versions(models / "m") == kept
+    assert sorted(int(e.name) for e in (models / "m").iterdir()) == kept
 
 
-def test_what_an_alias_names_stays(models):
-    """However old it is."""
+def test_a_version_with_an_alias_stays(models):
+    """Its age makes no difference."""
     (models / "m" / "aliases.json").write_text('{"stable": "2", "canary": "10"}')
 
     run("m", "--keep", 1)
@@ -64,8 +64,8 @@ def test_what_an_alias_names_stays(models):
     assert (models / "m" / "aliases.json").exists()
 
 
-def test_the_newest_that_serves_stays(models):
-    """A model whose last versions are broken is not left without any."""
+def test_the_newest_version_that_serves_stays(models):
+    """A model whose last versions are broken keeps one that works."""
     for version in (11, 12):
         small.put(models, "m", version, BAD)
 
@@ -75,7 +75,7 @@ def test_the_newest_that_serves_stays(models):
 
 
 def test_a_dry_run_removes_nothing(models):
-    """It says what would go."""
+    """The output lists the versions that would go."""
     (models / ".new-1").mkdir()
     os.utime(models / ".new-1", (0, 0))
 
@@ -94,7 +94,7 @@ def test_a_dry_run_removes_nothing(models):
 
 
 def test_old_leftovers_go_and_young_ones_stay(models):
-    """A publish that was killed leaves one, and one that is at work has one."""
+    """A killed publish leaves a folder, and a publish at work has one."""
     old = time.time() - 3700
     for folder in (models / ".new-old", models / "m" / ".old-old", models / ".hidden"):
         folder.mkdir()
@@ -113,7 +113,7 @@ def test_old_leftovers_go_and_young_ones_stay(models):
 
 
 def test_a_reader_sees_a_version_whole_or_not_at_all(models, monkeypatch):
-    """It has another name by the time its files go."""
+    """The version is renamed before its files are removed."""
     seen = []
     real = shutil.rmtree
 
@@ -133,7 +133,7 @@ def test_a_reader_sees_a_version_whole_or_not_at_all(models, monkeypatch):
 
 
 def test_a_version_that_is_a_link_is_unlinked(models, tmp_path):
-    """What it leads to is somebody else's."""
+    """The target of the link is not removed."""
     (models / "m" / "1").rename(tmp_path / "release")
     (models / "m" / "1").symlink_to(tmp_path / "release")
 
@@ -143,8 +143,8 @@ def test_a_version_that_is_a_link_is_unlinked(models, tmp_path):
     assert (tmp_path / "release" / "model.onnx").exists()
 
 
-def test_a_version_that_cannot_be_removed_is_told(models, monkeypatch):
-    """By its path, in one line."""
+def test_a_version_that_cannot_be_removed_is_reported(models, monkeypatch):
+    """The error is one line, with the path."""
 
     def refuse(self, _):
         raise PermissionError(13, "Permission denied")
@@ -160,23 +160,23 @@ def test_a_version_that_cannot_be_removed_is_told(models, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         pytest.param(["n"], 1, "models: there is no model 'n'. Available: m", id="no model"),
         pytest.param(["m", "--keep", "0"], 2, "0 is not in the range x>=1", id="none"),
     ],
 )
-def test_what_cannot_be_is_refused(models, arguments, code, said):
-    """And nothing is removed."""
+def test_wrong_arguments_remove_nothing(models, arguments, code, message):
+    """The command is refused, and all versions stay."""
     exit_code, _, err = run(*arguments)
 
     assert exit_code == code
-    assert said in err
+    assert message in err
     assert versions(models / "m") == SIX
 
 
-def test_damaged_aliases_stop_it(models):
-    """What they named, it cannot know."""
+def test_damaged_aliases_stop_the_command(models):
+    """The command cannot know which versions they named."""
     (models / "m" / "aliases.json").write_text("{")
 
     code, out, err = run("m")

@@ -1,4 +1,4 @@
-"""Rows of a file: what a column is taken for, and where each row and each error stands."""
+"""Files of rows: the meaning of each column, and the place of each row and each error."""
 
 import io
 import json
@@ -20,40 +20,40 @@ ALL = {"insurance", "fruit", "digit"}
 
 
 def tensor(name, dtype="float32", shape=(1,)):
-    """An input that is a tensor, as a foreign file has them."""
+    """Return an input that is a tensor, as foreign files have them."""
     return Input(name, "tensor", (Tensor(name, dtype, shape),))
 
 
 def signature(*entries):
-    """A model of those inputs, all of which its one head needs."""
+    """Return the signature of a model with those inputs, all of which its one head needs."""
     head = Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=tuple(e.name for e in entries))
     return Signature({entry.name: entry for entry in entries}, {"y": head})
 
 
 def csv_of(text, model=THREE, needed=frozenset()):
-    """Other columns and rows of a CSV."""
-    others, found = read_csv(CSV, io.StringIO(text, newline=""), model, set(needed))
-    return others, list(found)
+    """Return the other columns and the rows of a CSV."""
+    others, rows = read_csv(CSV, io.StringIO(text, newline=""), model, set(needed))
+    return others, list(rows)
 
 
 def only(text, *entries):
-    """The instance that a CSV's one row is, for a model of those inputs."""
+    """Return the instance in the one row of a CSV, for a model with those inputs."""
     _, [row] = csv_of(text, signature(*entries))
     return row.instance
 
 
 def csv_of_file(path, file):
-    """The rows of an open CSV."""
+    """Return the rows of an open CSV."""
     return read_csv(path, file, THREE, set())[1]
 
 
 def json_of(text, **pieces):
-    """The rows of a JSON file."""
+    """Return the rows of a JSON file."""
     return list(read_json(JSON, io.StringIO(text), **pieces))
 
 
 def refusal(read, *args):
-    """Why a file is refused."""
+    """Return the reason why a file is refused."""
     with pytest.raises(RowsError) as refused:
         read(*args)
     return str(refused.value)
@@ -63,14 +63,14 @@ def refusal(read, *args):
 
 
 def test_columns_are_features_places_and_others():
-    """By bare name, by full name and by number in any order; what is nobody's is passed through."""
-    others, found = csv_of(
+    """Columns have bare names, full names or numbers, in any order; others are passed through."""
+    others, rows = csv_of(
         "id,age,digit.3,digit.0,insurance.smoker,digit.1,bmi,note,digit.2\n"
         'a,30,3,0,yes,1,21.5,"x, y",2\n'
     )
 
     assert others == ("id", "note")
-    assert found == [
+    assert rows == [
         Row(
             "rows.csv, line 2",
             {
@@ -83,10 +83,10 @@ def test_columns_are_features_places_and_others():
 
 
 def test_a_row_may_be_whole_in_a_cell():
-    """As JSON; what is none goes on as it is, to be refused by its place."""
-    _, found = csv_of('digit\n"[0, 1, 2, 3]"\n"[[0, 1], [2, 3]]"\nwhat\n[\n')
+    """The cell is JSON; a cell that is not JSON is kept as text, to be refused with its place."""
+    _, rows = csv_of('digit\n"[0, 1, 2, 3]"\n"[[0, 1], [2, 3]]"\nwhat\n[\n')
 
-    assert [(row.place, row.instance["digit"]) for row in found] == [
+    assert [(row.place, row.instance["digit"]) for row in rows] == [
         ("rows.csv, line 2", [0, 1, 2, 3]),
         ("rows.csv, line 3", [[0, 1], [2, 3]]),
         ("rows.csv, line 4", "what"),
@@ -94,11 +94,11 @@ def test_a_row_may_be_whole_in_a_cell():
     ]
 
 
-def test_a_place_is_the_line_that_a_person_sees():
-    """Cells of several lines count."""
-    _, found = csv_of('note,age\n"one\ntwo",1\r\nx,2\n')
+def test_the_place_of_a_row_is_its_line_in_an_editor():
+    """Cells of several lines count as several lines."""
+    _, rows = csv_of('note,age\n"one\ntwo",1\r\nx,2\n')
 
-    assert [row.place for row in found] == ["rows.csv, line 3", "rows.csv, line 4"]
+    assert [row.place for row in rows] == ["rows.csv, line 3", "rows.csv, line 4"]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_place_is_the_line_that_a_person_sees():
     ],
 )
 def test_a_cell_of_numbers_is_a_number_or_stays_text(cell, value):
-    """Text goes on as it is, for the one reader that refuses it with its place."""
+    """Text is kept as it is, for the reader that refuses it with its place."""
     instance = only(f'x.a\n"{cell}"\n', tabular("x", [Feature("a", "")]))
 
     assert instance == {"x": {"a": value}}
@@ -138,7 +138,7 @@ def test_a_cell_of_numbers_is_a_number_or_stays_text(cell, value):
     ],
 )
 def test_a_cell_of_text_stays_text(cell, value):
-    """As training reads a categorical column."""
+    """Training reads a categorical column in the same way."""
     assert only(f"smoker\n{cell},\n".replace("smoker", "smoker,z"), THREE.inputs["insurance"]) == {
         "insurance": {"smoker": value}
     }
@@ -156,7 +156,7 @@ def test_a_cell_of_text_stays_text(cell, value):
     ],
 )
 def test_a_cell_of_a_boolean_tensor_is_a_boolean(cell, value):
-    """A CSV has none of its own, and 0 and 1 are what half of the world writes."""
+    """CSV has no booleans of its own, and 0 and 1 are widely used for them."""
     assert only(f"x\n{cell}\n", tensor("x", "bool")) == {"x": [value]}
 
 
@@ -175,13 +175,13 @@ def test_a_cell_of_a_boolean_tensor_is_a_boolean(cell, value):
         pytest.param("a:0/b\n5\n", tensor("a:0/b"), [5], id="a foreign name"),
     ],
 )
-def test_a_tensor_may_come_whole(text, entry, value):
-    """In the column that is called like it."""
+def test_a_tensor_may_be_in_one_column(text, entry, value):
+    """The column has the name of the tensor."""
     assert only(text, entry) == {entry.name: value}
 
 
-def test_a_name_in_full_is_what_it_says():
-    """Whatever feature of another input is called like it."""
+def test_a_full_name_has_one_meaning():
+    """A feature of the same name in another input makes no difference."""
     table = tabular("t", [Feature("x", "")])
 
     assert only("x,t.x\n1,2\n", tensor("x"), table) == {"x": [1], "t": {"x": 2}}
@@ -232,13 +232,13 @@ def test_a_name_in_full_is_what_it_says():
         ),
     ],
 )
-def test_a_file_that_is_no_csv_of_the_model_is_refused(text, reason):
-    """With the file, the line and what was expected there."""
+def test_a_csv_that_does_not_fit_the_model_is_refused(text, reason):
+    """The reason has the file, the line and what was expected there."""
     assert refusal(csv_of, text) == reason
 
 
-def test_a_quotation_that_swallows_the_file_is_refused_soon():
-    """Memory stays bounded; the cell of a large image is still none of these."""
+def test_a_quotation_without_end_is_refused_soon():
+    """Memory stays bounded, although the cell of a large image is still allowed."""
     lines = cells.LONGEST // 2
 
     assert refusal(csv_of, 'age\n"' + "1\n" * 2 * lines) == (
@@ -247,7 +247,7 @@ def test_a_quotation_that_swallows_the_file_is_refused_soon():
 
 
 def test_a_cell_may_be_long():
-    """An image of 200 x 200 is longer than what Python's reader takes by itself."""
+    """An image of 200 x 200 is longer than Python's reader allows by default."""
     pixels = list(range(40_000))
 
     assert only(f'x\n"{pixels}"\n', tensor("x", shape=(40_000,))) == {"x": pixels}
@@ -279,13 +279,13 @@ def test_a_cell_may_be_long():
         ),
     ],
 )
-def test_an_input_that_no_column_is_of_is_refused(text, needed, reason):
-    """Before any row is read, with a name that would do."""
+def test_an_input_without_a_column_is_refused(text, needed, reason):
+    """The file is refused before any row is read, with a name that would fit."""
     assert refusal(csv_of, text, THREE, needed) == reason
 
 
 def test_an_input_whose_features_all_have_defaults_needs_no_column():
-    """They are all imputed, and said to be."""
+    """The defaults are used, and reported as imputed."""
     assert csv_of("note\nx\n", THREE, {"fruit"}) == (
         ("note",),
         [Row("rows.csv, line 2", {}, ("x",))],
@@ -293,12 +293,12 @@ def test_an_input_whose_features_all_have_defaults_needs_no_column():
 
 
 def test_an_input_that_is_not_needed_needs_no_column():
-    """As in a request."""
+    """A request need not have that input either."""
     assert csv_of("age\n", THREE, {"insurance"}) == ((), [])
 
 
-def test_a_feature_that_two_inputs_have_must_be_told_apart():
-    """Both full names are offered."""
+def test_a_feature_of_two_inputs_needs_its_full_name():
+    """The reason names both full names."""
     two = replace(THREE, inputs={**THREE.inputs, "car": tabular("car", [Feature("age", "")])})
 
     assert refusal(csv_of, "age\n1\n", two) == (
@@ -308,8 +308,8 @@ def test_a_feature_that_two_inputs_have_must_be_told_apart():
 
 
 @pytest.mark.parametrize("read", [read_json, csv_of_file])
-def test_another_encoding_is_refused(read):
-    """With the byte, and what to do."""
+def test_an_encoding_other_than_utf_8_is_refused(read):
+    """The reason has the first wrong byte, and says what to do."""
     file = io.TextIOWrapper(io.BytesIO("age,näme\n1,2\n".encode("latin-1")), encoding="utf-8")
 
     assert refusal(lambda: list(read(CSV, file))) == (
@@ -321,7 +321,7 @@ def test_another_encoding_is_refused(read):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "rows"),
     [
         pytest.param(
             '{"a": 1}\n{"a": 2}\n',
@@ -347,9 +347,9 @@ def test_another_encoding_is_refused(read):
         pytest.param("1 23 4", [("line 1", 1), ("line 1", 23), ("line 1", 4)], id="numbers"),
     ],
 )
-def test_json_comes_in_three_forms(text, found):
-    """Each row with its place in the file."""
-    assert json_of(text) == [Row(f"rows.json, {place}", value) for place, value in found]
+def test_json_has_three_forms(text, rows):
+    """Each row has its place in the file."""
+    assert json_of(text) == [Row(f"rows.json, {place}", value) for place, value in rows]
 
 
 @pytest.mark.parametrize(
@@ -394,13 +394,13 @@ def test_json_comes_in_three_forms(text, found):
         ),
     ],
 )
-def test_what_is_no_json_is_refused_with_its_line(text, reason):
-    """And not as an exception of some library's."""
+def test_text_that_is_not_json_is_refused_with_its_line(text, reason):
+    """The error is never an exception of a library."""
     assert refusal(json_of, text).startswith(f"rows.json, {reason}")
 
 
-def test_a_csv_of_another_name_is_told_how_it_would_be_read():
-    """The name decides, and who did not know that needs to be told."""
+def test_the_error_for_a_csv_of_another_name_says_how_to_name_it():
+    """The name decides how a file is read, which a user may not know."""
     assert refusal(lambda: list(read_json(Path("rows.txt"), io.StringIO("age\n1\n")))) == (
         "rows.txt, line 1: not JSON: expecting value "
         "(rows that are a CSV come in a file whose name ends in .csv)"
@@ -408,12 +408,12 @@ def test_a_csv_of_another_name_is_told_how_it_would_be_read():
 
 
 class _Counted(io.StringIO):
-    """A file that knows how much of it was read."""
+    """A file that counts the characters that were read."""
 
     taken = 0
 
     def read(self, size=-1):
-        """As a file does."""
+        """Read a piece and count it."""
         piece = super().read(size)
         self.taken += len(piece)
         return piece
@@ -424,7 +424,7 @@ class _Counted(io.StringIO):
     [pytest.param('{"a": oops}\n', id="a row"), pytest.param('[{"a": 1}, oops', id="a list")],
 )
 def test_an_early_error_is_found_early(text):
-    """Not after all of a file of gigabytes was taken into memory to look for a better end."""
+    """The rest of a large file is not read into memory in search of a better end."""
     file = _Counted(text + "1" * 10_000)
 
     with pytest.raises(RowsError, match="line 1: not JSON: expecting value"):
@@ -444,19 +444,19 @@ def test_an_early_error_is_found_early(text):
     st.integers(1, 9),
     st.sampled_from(["list", "lines", "ascii"]),
 )
-def test_rows_are_the_same_wherever_a_piece_of_the_file_ends(values, piece, form):
-    """In the middle of a number, an escape or a text too."""
+def test_rows_are_the_same_wherever_a_piece_ends(values, piece, form):
+    """A piece may end in a number, an escape or a text."""
     text = json.dumps(values, ensure_ascii=form == "ascii")
     if form == "lines":
-        # A list on the first line would be all rows, so what comes first is none.
+        # A list on the first line would be all rows, so the first line is a number.
         values = [0, *values]
         text = "\n".join(json.dumps(value) for value in values)
     assert [row.instance for row in json_of(text, piece=piece)] == values
 
 
 @pytest.mark.parametrize("piece", range(1, 9))
-def test_a_number_is_not_cut_where_a_piece_of_the_file_ends(piece):
-    """1.5e+3 begins with 1, which is a number too."""
-    found = json_of("[1.5e+3, 12e-1, 3]", piece=piece)
+def test_a_number_is_not_cut_where_a_piece_ends(piece):
+    """The beginning 1 of 1.5e+3 is a number too."""
+    rows = json_of("[1.5e+3, 12e-1, 3]", piece=piece)
 
-    assert [row.instance for row in found] == [1500, 1.2, 3]
+    assert [row.instance for row in rows] == [1500, 1.2, 3]

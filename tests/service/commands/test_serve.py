@@ -1,4 +1,4 @@
-"""`triceps serve`, as real processes on real sockets: starting, answering and ending."""
+"""`triceps serve`, as real processes on real sockets: its start, its answers and its end."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from tests.harness import certificates, small, tokens
 from tests.harness.serving import FLASK, Server, free_port
 from tests.harness.waiting import PATIENCE
 
-# One that does not wait ten seconds for what never ends.
+# This service does not wait ten seconds for a request that never ends.
 HASTY = (
     "from service.commands import main; from service.server import worker; "
     "worker.STOP_SECONDS = 1; main.main()"
@@ -29,7 +29,7 @@ HASTY = (
 
 @pytest.fixture
 def serve(tmp_path):
-    """Start servers in an empty folder; whatever still runs at the end is ended."""
+    """Yield a function that starts servers in an empty folder; they are ended after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda *options, **more: stack.enter_context(
             Server(*options, folder=tmp_path, **more)
@@ -38,14 +38,14 @@ def serve(tmp_path):
 
 @pytest.fixture
 def models(tmp_path):
-    """A repository of one model."""
+    """Return a repository of one model."""
     small.put(tmp_path / "models", "three", 1, small.three(models={"risky": ["risk"]}))
     return tmp_path / "models"
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run the command for starts that fail, which need no process of their own."""
+    """Return a function that runs the command in this process, for starts that fail."""
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments, environment=None):
@@ -55,8 +55,8 @@ def run(tmp_path, monkeypatch):
     return command
 
 
-def test_it_serves_and_greets_with_a_request_that_works(serve, models):
-    """Within seconds; what it prints can be pasted into a shell; it ends quietly when told to."""
+def test_the_service_starts_with_a_greeting_that_works_in_a_shell(serve, models):
+    """It starts within 3 s, prints a request to paste into a shell, and ends without a message."""
     server = serve("--models", models)
     seconds = server.until_alive()
     greeting = [server.process.stdout.readline() for _ in range(3)]
@@ -84,8 +84,8 @@ def test_it_serves_and_greets_with_a_request_that_works(serve, models):
     assert [line for line in err.splitlines() if "three, version 1" not in line] == []
 
 
-def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
-    """With a token from the shell; a probe needs none; what is logged is JSON from the first."""
+def test_the_greeting_works_with_tokens_and_tls(serve, models, tmp_path):
+    """The shell has the token, a probe needs none, and every log line is JSON."""
     (tmp_path / "cert.pem").write_text(certificates.A + certificates.A_KEY)
     (tmp_path / "cert.pem").chmod(0o600)
     file = tokens.put(tmp_path)
@@ -106,8 +106,8 @@ def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
                 "CURL_CA_BUNDLE": str(tmp_path / "cert.pem"),
             },
         )
-    there = {"PORT": str(server.port), "TRICEPS_TLS_CERTIFICATE": "cert.pem"}
-    probed = CliRunner().invoke(main, ["health"], env=there)
+    probe_settings = {"PORT": str(server.port), "TRICEPS_TLS_CERTIFICATE": "cert.pem"}
+    probed = CliRunner().invoke(main, ["health"], env=probe_settings)
     code, _, _, err = server.end()
 
     assert greeting[0].endswith(f" serves {models} on https://127.0.0.1:{server.port}\n")
@@ -119,14 +119,14 @@ def test_behind_tokens_and_tls_the_greeting_works_too(serve, models, tmp_path):
     assert (probed.exit_code, probed.stdout) == (0, "ready\n"), probed.stderr
     assert pasted is None or json.loads(pasted.stdout)["model"] == "three", pasted
     assert code == 0
-    said = [json.loads(line) for line in err.splitlines()]
-    assert "expected a mode such as 0600" in said[0]["message"]
-    assert "serving three, version 1" in {entry["message"] for entry in said}
-    assert not [entry for entry in said if "whoever reaches" in entry["message"]]
+    records = [json.loads(line) for line in err.splitlines()]
+    assert "expected a mode such as 0600" in records[0]["message"]
+    assert "serving three, version 1" in {entry["message"] for entry in records}
+    assert not [entry for entry in records if "whoever reaches" in entry["message"]]
 
 
-def test_a_service_for_others_without_tokens_says_so(serve, models):
-    """Once, whatever the number of workers."""
+def test_a_service_for_others_without_tokens_logs_a_warning(serve, models):
+    """The warning is logged once, whatever the number of workers."""
     server = serve("--models", models, "--host", "0.0.0.0", "--workers", "2")
     server.until_alive()
     code, _, _, err = server.end()
@@ -136,8 +136,8 @@ def test_a_service_for_others_without_tokens_says_so(serve, models):
     assert (warned[0]["level"], warned[0]["logger"]) == ("warning", "service.commands.serve")
 
 
-def test_ctrl_c_ends_it_like_any_other_end(serve, models):
-    """Exit code 0 and no traceback; one that is connected and asks nothing does not hold it up."""
+def test_ctrl_c_ends_the_service_as_sigterm_does(serve, models):
+    """The exit code is 0, without a traceback; an idle connection does not delay the end."""
     server = serve()
     server.until_alive()
     with socket.create_connection(("127.0.0.1", server.port)) as idle:
@@ -149,8 +149,8 @@ def test_ctrl_c_ends_it_like_any_other_end(serve, models):
     assert seconds < 5
 
 
-def test_a_body_that_never_ends_does_not_keep_it_from_ending(serve, models):
-    """Whoever stopped sending half-way is left behind, after a while."""
+def test_a_body_that_never_ends_does_not_prevent_the_end(serve, models):
+    """A client that stops sending halfway is cut off after a while."""
     server = serve("--models", models, program=HASTY)
     server.until_alive()
     with socket.create_connection(("127.0.0.1", server.port)) as half:
@@ -165,8 +165,8 @@ def test_a_body_that_never_ends_does_not_keep_it_from_ending(serve, models):
     assert seconds < 5
 
 
-def test_a_request_that_is_being_answered_is_answered(serve, models):
-    """To end means to take no more, not to drop what was taken."""
+def test_a_request_in_progress_is_answered_before_the_end(serve, models):
+    """A service that ends accepts no new requests, but answers those it has accepted."""
     server = serve("--models", models)
     server.until_alive()
     body = json.dumps({"instances": [{"fruit": [1, 2]}] * 20_000, "heads": ["size"]}).encode()
@@ -189,7 +189,7 @@ def test_a_request_that_is_being_answered_is_answered(serve, models):
 
 
 def test_one_file_is_served_on_ipv6_by_several_workers(serve, tmp_path):
-    """`triceps serve FILE.onnx`, with all that can be asked of a start at once."""
+    """`triceps serve FILE.onnx` works with several options at once."""
     (tmp_path / "my model.onnx").write_bytes(small.three())
     try:
         server = serve("my model.onnx", "--host", "::1", "--workers", "2", host="::1")
@@ -204,8 +204,8 @@ def test_one_file_is_served_on_ipv6_by_several_workers(serve, tmp_path):
     assert out.splitlines()[0].endswith(f" serves my model.onnx on {server.url}")
 
 
-def test_an_empty_repository_waits_for_a_model(serve, tmp_path):
-    """It starts, says what is missing where one asks, and has no request to offer."""
+def test_a_service_without_a_model_starts_and_waits(serve, tmp_path):
+    """The service starts, says on /readyz what is missing, and prints no request to try."""
     (tmp_path / "models").mkdir()
     port = free_port()
     server = serve(port=port, environment={"PORT": "1", "TRICEPS_PORT": str(port)})
@@ -223,8 +223,8 @@ def test_an_empty_repository_waits_for_a_model(serve, tmp_path):
     assert (code, len(out.splitlines()), err) == (0, 1, "")
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(serve, models):
-    """And not shared with whoever has it, which Linux would do without a word."""
+def test_a_port_that_is_taken_is_reported_in_one_line(serve, models):
+    """The port is not shared with the other process, which Linux would allow without an error."""
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         server = serve("--port", port, environment={"TRICEPS_PORT": "1"})
@@ -238,7 +238,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(serve, models):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "code", "said"),
+    ("arguments", "environment", "code", "message"),
     [
         pytest.param(
             ["--models", "nowhere"],
@@ -309,25 +309,25 @@ def test_a_port_that_is_taken_is_said_in_one_line(serve, models):
     ],
 )
 @pytest.mark.usefixtures("models")
-def test_a_start_that_cannot_be_fails_in_one_line(run, arguments, environment, code, said):
-    """Before a worker is started, and without a traceback."""
+def test_a_start_that_fails_is_reported_in_one_line(run, arguments, environment, code, message):
+    """The error comes before a worker starts, and without a traceback."""
     done = run(*arguments, environment=environment)
 
     assert (done.exit_code, done.stdout) == (code, "")
-    assert done.stderr.startswith(f"triceps: {said}")
+    assert done.stderr.startswith(f"triceps: {message}")
     assert done.stderr.count("\n") == 1
 
 
 def test_a_file_and_a_repository_cannot_both_be_served(run, models):
-    """Which of the two was meant, nobody could say."""
+    """It would not be clear which of the two was meant."""
     done = run("a.onnx", "--models", models)
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert "FILE and --models: expected one of them, received both" in done.stderr
 
 
-def test_flask_runs_it_too(serve, models):
-    """`flask --app service run`, for who is used to it."""
+def test_flask_run_serves_too(serve, models):
+    """`flask --app service run` serves the same models."""
     port = free_port()
     server = serve("--port", port, port=port, command=FLASK)
     server.until_alive()
@@ -336,8 +336,8 @@ def test_flask_runs_it_too(serve, models):
     assert ready == (200, {"status": "ready", "models": ["risky", "three"]})
 
 
-def test_a_stop_at_the_very_start_is_heard(serve, models):
-    """A worker that is still loading does not miss what its parent is told."""
+def test_a_stop_at_the_very_start_is_not_missed(serve, models):
+    """A worker that is still loading does not miss the signal."""
     server = serve("--models", models, "--workers", "4")
     server.until_alive()
     code, seconds, _, err = server.end()

@@ -1,4 +1,4 @@
-"""`triceps show`: a model's signature for a person, by any of the ways to name a model."""
+"""`triceps show`: the signature of a model for people, by any of the ways to name a model."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from tests.harness import small
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    """The repository `models` of the folder one stands in."""
+    """Return the repository `models` of the working directory."""
     monkeypatch.chdir(tmp_path)
     small.put(tmp_path / "models", "three", 1, small.three())
     small.put(tmp_path / "models", "three", 2, small.three(2.0, models={"risky": ["risk"]}))
@@ -23,7 +23,7 @@ def models(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    """What the command ends with: exit code, standard output, standard error."""
+    """Return the exit code, standard output and standard error of the command."""
     done = CliRunner().invoke(main, ["show", *map(str, arguments)], env={"COLUMNS": "120"})
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -31,12 +31,12 @@ def run(*arguments):
 
 
 def rows(text):
-    """The lines of tables, each as its cells."""
+    """Return the lines of tables, each as its cells."""
     return [tuple(line.split()) for line in text.splitlines() if line.strip(" ─")]
 
 
-def test_a_signature_is_shown_whole(models):
-    """Inputs with their features, heads with their labels and needs, and views."""
+def test_the_whole_signature_is_shown(models):
+    """The output has inputs with features, heads with labels and required inputs, and views."""
     code, out, err = run("three")
 
     assert (code, err) == (0, "")
@@ -64,8 +64,8 @@ def test_a_signature_is_shown_whole(models):
     ]
 
 
-def test_where_it_comes_from_is_shown(tmp_path):
-    """What the trainer noted, as it noted it."""
+def test_the_provenance_is_shown(tmp_path):
+    """The notes of the trainer are shown as they are."""
     signature = replace(small.three_signature(), provenance={"rows": 14, "spec": "[abc]"})
     path = tmp_path / "m.onnx"
     path.write_bytes(small.signed(onnx.load_from_string(small.three()), signature))
@@ -79,7 +79,7 @@ def test_where_it_comes_from_is_shown(tmp_path):
 
 
 def test_names_are_shown_as_they_are(tmp_path):
-    """Brackets and colons mean nothing to us, whatever they mean to what draws the tables."""
+    """Brackets and colons are shown, although the library that draws tables interprets them."""
     signature = small.three_signature()
     fruit = tabular("fruit", [Feature("weight [kg]", ""), Feature(":apple: [red]", "")])
     named = replace(signature, inputs={**signature.inputs, "fruit": fruit})
@@ -106,22 +106,22 @@ def test_names_are_shown_as_they_are(tmp_path):
     ],
 )
 def test_a_model_is_named_in_any_of_these_ways(models, name, title):
-    """By its name in the repository, or by a path."""
+    """A model is named by its name in the repository, or by a path."""
     code, out, _ = run(name.format(models=models, here=models.parent.name))
 
     assert (code, out.splitlines()[0]) == (0, title)
 
 
 def test_a_model_of_the_repository_wins_over_a_path(models):
-    """A file that happens to be called like it does not stand in for it; its path does."""
+    """A file of the same name is shown only if it is given as a path."""
     (models.parent / "three").write_bytes(small.three())
 
     assert run("three")[1].startswith("three, version 2\n")
     assert run("./three")[1].startswith("three, version 1\n")
 
 
-def test_another_repository_may_be_named(models, tmp_path):
-    """As for every command; an environment variable does as well."""
+def test_another_repository_may_be_given(models, tmp_path):
+    """The repository is named by the option or by the environment variable."""
     small.put(tmp_path / "others", "four", 4, small.three())
 
     by_flag = run("four", "--models", tmp_path / "others")
@@ -131,8 +131,8 @@ def test_another_repository_may_be_named(models, tmp_path):
     assert by_variable.stdout.startswith("four, version 4\n")
 
 
-def test_what_others_are_refused_for_is_not_told(models):
-    """Who asks for one model did not ask for the state of the rest."""
+def test_refusals_of_other_models_are_not_shown(models):
+    """The command is about one model, not about the state of the repository."""
     small.put(models, "bad", 1, b"bad")
 
     assert run("three")[2] == ""
@@ -147,7 +147,7 @@ def test_what_others_are_refused_for_is_not_told(models):
 
 
 def test_nothing_is_logged_beside_the_answer(models):
-    """In a process of its own, since tests catch what is logged."""
+    """The command runs in a process of its own, since pytest catches log records."""
     small.put(models, "bad", 1, b"bad")
 
     done = subprocess.run(
@@ -162,7 +162,7 @@ def test_nothing_is_logged_beside_the_answer(models):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         pytest.param(
             ["tree"],
@@ -194,15 +194,15 @@ def test_nothing_is_logged_beside_the_answer(models):
         ),
     ],
 )
-def test_what_is_not_there_is_told(models, arguments, code, said):
-    """In one line, with what is there."""
+def test_the_error_for_a_missing_model_names_the_available_ones(models, arguments, code, message):
+    """The error is one line."""
     (models.parent / "notes.txt").write_text("shopping list")
 
-    assert run(*arguments) == (code, "", f"triceps: {said}\n")
+    assert run(*arguments) == (code, "", f"triceps: {message}\n")
 
 
-def test_an_empty_repository_says_how_to_fill_it(tmp_path):
-    """It is no mistake to have one."""
+def test_an_empty_repository_has_no_models_yet(tmp_path):
+    """An empty repository is no error by itself."""
     assert run("three", "--models", tmp_path) == (
         1,
         "",
@@ -210,21 +210,21 @@ def test_an_empty_repository_says_how_to_fill_it(tmp_path):
     )
 
 
-def test_a_wrong_setting_is_told_before_anything_else(models):
-    """Also by commands that need but one of them."""
+def test_a_wrong_setting_is_reported_first(models):
+    """Commands that need only one setting check all of them."""
     done = CliRunner().invoke(main, ["show", "three"], env={"TRICEPS_MODLES": "x"})
 
     assert done.exit_code == 2
     assert done.stderr.startswith("triceps: TRICEPS_MODLES: expected a setting")
 
 
-def test_a_file_does_not_drive_the_terminal_of_whoever_looks_at_it(tmp_path):
-    """Its names, labels and provenance are shown with what would do that escaped."""
+def test_a_file_does_not_drive_the_terminal(tmp_path):
+    """Control characters in its names, labels and provenance are shown in escaped form."""
     evil = "\x1b]0;owned\x07\x9b2J"
     signature = small.three_signature()
     entry = tabular("fruit", [Feature(evil, "", default=1.5), Feature("length", "", default=2)])
     head = replace(signature.heads["risk"], labels=(evil, "high"))
-    made = replace(
+    signature_of_file = replace(
         signature,
         inputs={**signature.inputs, "fruit": entry},
         heads={**signature.heads, "risk": head},
@@ -232,7 +232,7 @@ def test_a_file_does_not_drive_the_terminal_of_whoever_looks_at_it(tmp_path):
         golden=None,
     )
     file = tmp_path / "evil.onnx"
-    file.write_bytes(small.signed(onnx.load_from_string(small.three()), made))
+    file.write_bytes(small.signed(onnx.load_from_string(small.three()), signature_of_file))
 
     code, out, err = run(file)
 

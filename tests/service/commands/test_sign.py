@@ -1,4 +1,4 @@
-"""`triceps sign`: a foreign file is given its names, and then serves by them."""
+"""`triceps sign`: a foreign file gets names, and is served by them."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ F, S = TensorProto.FLOAT, TensorProto.STRING
 
 
 def foreign():
-    """A file of somebody else's: a table, pixels, words and a count in; four heads out."""
+    """Return a foreign model: a table, pixels, texts and more in; five heads out."""
     return small.model(
         [
             helper.make_node("ReduceSum", ["customer", "last"], ["churn/logit"], keepdims=1),
@@ -51,14 +51,14 @@ def foreign():
 
 @pytest.fixture
 def file(tmp_path):
-    """Where that file is."""
+    """Write the foreign model to a file, and return its path."""
     path = tmp_path / "foreign.onnx"
     path.write_bytes(foreign().SerializeToString())
     return path
 
 
 def run(*arguments):
-    """What the command ends with: exit code, standard output, standard error."""
+    """Return the exit code, standard output and standard error of the command."""
     done = CliRunner().invoke(main, ["sign", *map(str, arguments)])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
@@ -66,17 +66,17 @@ def run(*arguments):
 
 
 def signed(file, *arguments):
-    """The signature that FILE has after it was signed."""
+    """Sign FILE, and return its signature afterwards."""
     out = file.with_name("signed.onnx")
-    code, said, complaint = run(file, *arguments, "--out", out)
-    first, *rest = said.splitlines()
+    code, printed, complaint = run(file, *arguments, "--out", out)
+    first, *rest = printed.splitlines()
     assert (code, rest, complaint) == (0, [f"wrote {out}"], "")
     assert first.startswith("batching: rows (operators): ")
     return Model.load(out).signature
 
 
-def test_all_that_can_be_said_is_in_the_file(file):
-    """Features, defaults, a size, labels, kinds, thresholds and views; the rest stays."""
+def test_all_options_are_written_into_the_file(file):
+    """Features, defaults, a size, labels, kinds, thresholds and views are added; the rest stays."""
     signature = signed(
         file,
         *("--features", "customer=age, income"),
@@ -124,8 +124,8 @@ def test_all_that_can_be_said_is_in_the_file(file):
     )
 
 
-def test_what_was_signed_serves_by_its_names(file, tmp_path):
-    """From the file to an answer with a label and an imputed value."""
+def test_a_signed_file_is_served_by_its_names(file, tmp_path):
+    """The answer has a label and an imputed value."""
     models = tmp_path / "models"
 
     done = run(
@@ -152,8 +152,8 @@ def test_what_was_signed_serves_by_its_names(file, tmp_path):
     )
 
 
-def test_what_was_said_before_is_kept_unless_said_anew(file, tmp_path):
-    """So that a default can be added to a model that was trained here, and its golden rows stay."""
+def test_an_earlier_signature_is_kept_except_for_the_options(file, tmp_path):
+    """A default can be added to a model that was trained here, and its golden rows stay."""
     before = small.three_signature(models={"v": ["risk"]})
     path = tmp_path / "three.onnx"
     path.write_bytes(small.three(models={"v": ["risk"]}))
@@ -169,8 +169,8 @@ def test_what_was_said_before_is_kept_unless_said_anew(file, tmp_path):
     assert after.heads["digits"].labels == ("zero", "one", "two")
 
 
-def test_another_kind_leaves_the_labels_of_the_old_behind(tmp_path):
-    """A number has none."""
+def test_another_kind_drops_the_former_labels(tmp_path):
+    """A regression head has no labels."""
     path = tmp_path / "three.onnx"
     path.write_bytes(small.three())
 
@@ -180,7 +180,7 @@ def test_another_kind_leaves_the_labels_of_the_old_behind(tmp_path):
 
 
 def test_an_image_is_no_table_any_more(tmp_path):
-    """The two are different ways to write the same numbers."""
+    """An image and a table are different forms of the same numbers."""
     path = tmp_path / "three.onnx"
     path.write_bytes(small.three())
 
@@ -190,18 +190,18 @@ def test_an_image_is_no_table_any_more(tmp_path):
 
 
 def test_a_boolean_has_a_boolean_default(file):
-    """As JSON has them."""
+    """The default is a boolean, as in JSON."""
     flag = signed(file, "--features", "flag=f", "--default", "flag.f=true").inputs["flag"]
 
     assert [feature.default for feature in flag.features] == [True]
 
 
-def test_weights_that_lie_beside_the_file_come_along(tmp_path):
-    """The file that is made needs nothing beside it."""
+def test_weights_beside_the_file_are_included(tmp_path):
+    """The signed file needs no other file."""
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / "model.onnx"
-    # In bytes as Python counts them, of which an empty string has 33; the axes stay inside, since
-    # ONNX Runtime would not look for them elsewhere.
+    # The threshold is in bytes as Python counts them, of which an empty string has 33. The axes
+    # stay inside, since ONNX Runtime would not look for them elsewhere.
     onnx.save(foreign(), path, save_as_external_data=True, location="w.bin", size_threshold=45)
     out = tmp_path / "alone.onnx"
 
@@ -211,10 +211,10 @@ def test_weights_that_lie_beside_the_file_come_along(tmp_path):
 
 
 def test_metadata_of_others_is_kept(file):
-    """It is the file's, and none of ours."""
-    made = foreign()
-    made.metadata_props.add(key="author", value="somebody")
-    file.write_bytes(made.SerializeToString())
+    """The file's other metadata stays as it is."""
+    model = foreign()
+    model.metadata_props.add(key="author", value="somebody")
+    file.write_bytes(model.SerializeToString())
 
     signed(file)
     again = onnx.load(file.with_name("signed.onnx"))
@@ -240,8 +240,8 @@ def test_metadata_of_others_is_kept(file):
     }
 
 
-def test_signing_twice_alike_makes_the_same_bytes(file):
-    """Nothing of the time or the machine gets in."""
+def test_signing_twice_gives_the_same_bytes(file):
+    """Neither the time nor the machine is written into the file."""
     signed(file, "--labels", "churn=a,b")
     first = file.with_name("signed.onnx").read_bytes()
 
@@ -251,13 +251,13 @@ def test_signing_twice_alike_makes_the_same_bytes(file):
 
 
 def test_a_file_may_be_signed_in_place(file):
-    """It was read whole before it is written."""
+    """The file is read whole before it is written."""
     assert run(file, "--labels", "churn=a,b", "--out", file)[0] == 0
     assert Model.load(file).signature.heads["churn"].labels == ("a", "b")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         pytest.param(
             ["--features", "custmer=a,b"],
@@ -358,7 +358,7 @@ def test_a_file_may_be_signed_in_place(file):
         pytest.param(
             ["--size", "pixels=2xtwo"],
             "--size: expected axes like 28x28, of 4 values in all; received 2xtwo",
-            id="a size that is none",
+            id="no size",
         ),
         pytest.param(
             ["--size", "any=2x2"],
@@ -403,22 +403,22 @@ def test_a_file_may_be_signed_in_place(file):
         pytest.param(
             ["--labels", "churn=a,b", "--threshold", "churn=half"],
             "--threshold: expected a number; received half",
-            id="a threshold that is none",
+            id="no threshold",
         ),
     ],
 )
-def test_what_does_not_fit_the_model_is_refused(file, arguments, said):
-    """As a wrong command, with what was expected and the nearest name; nothing is written."""
+def test_options_that_do_not_fit_the_model_are_refused(file, arguments, message):
+    """The exit code is 2, the error names what was expected, and no file is written."""
     out = file.with_name("out.onnx")
 
     done = run(file, *arguments, "--out", out)
 
-    assert done == (2, "", f"triceps: {said.format(file=file)}\n")
+    assert done == (2, "", f"triceps: {message.format(file=file)}\n")
     assert not out.exists()
 
 
-def test_a_default_that_the_vocabulary_has_not_is_refused(tmp_path):
-    """It would be looked up and not found, each time."""
+def test_a_default_outside_the_vocabulary_is_refused(tmp_path):
+    """The model would never find that default in its vocabulary."""
     path = tmp_path / "three.onnx"
     path.write_bytes(small.three())
 
@@ -460,8 +460,8 @@ def test_a_default_that_the_vocabulary_has_not_is_refused(tmp_path):
         ),
     ],
 )
-def test_a_command_that_is_wrong_says_so(file, arguments, words):
-    """With exit code 2, as click's own complaints."""
+def test_a_wrong_command_is_reported(file, arguments, words):
+    """The exit code is 2, as for errors of click."""
     code, out, err = run(file, *arguments)
 
     assert (code, out) == (2, "")
@@ -469,7 +469,7 @@ def test_a_command_that_is_wrong_says_so(file, arguments, words):
 
 
 def test_a_model_name_is_checked_before_the_work(file, tmp_path):
-    """And nothing is made of it."""
+    """No folder is made for the model."""
     code, _, err = run(file, "--name", "a b", "--models", tmp_path / "models")
 
     assert (code, err) == (
@@ -483,7 +483,7 @@ def test_a_model_name_is_checked_before_the_work(file, tmp_path):
 
 
 def test_a_file_that_cannot_be_served_is_not_signed(tmp_path):
-    """It ran and failed: the command was right, the file is not."""
+    """The exit code is 1: the command is right, but the file is not."""
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"bad")
 
@@ -495,11 +495,11 @@ def test_a_file_that_cannot_be_served_is_not_signed(tmp_path):
 
 
 def test_signing_does_not_repair_a_damaged_signature(tmp_path):
-    """What is kept of it would be unknown."""
-    made = foreign()
-    made.metadata_props.add(key="triceps", value="{")
+    """It would not be clear which part of it was kept."""
+    model = foreign()
+    model.metadata_props.add(key="triceps", value="{")
     path = tmp_path / "damaged.onnx"
-    path.write_bytes(made.SerializeToString())
+    path.write_bytes(model.SerializeToString())
 
     code, _, err = run(path, "--out", tmp_path / "out.onnx")
 
@@ -507,13 +507,13 @@ def test_signing_does_not_repair_a_damaged_signature(tmp_path):
     assert err.startswith(f"triceps: {path}: its metadata 'triceps' is not JSON: ")
 
 
-def test_golden_rows_of_a_foreign_file_are_none(file):
-    """Nobody knows what it should answer."""
+def test_a_foreign_file_has_no_golden_rows(file):
+    """The right answers of the model are not known."""
     assert signed(file).golden is None
 
 
-def test_golden_rows_are_held_to_after_signing(tmp_path):
-    """A file whose rows do not fit is refused before it is signed."""
+def test_golden_rows_are_checked_when_signing(tmp_path):
+    """A file that does not answer its golden rows is refused before it is signed."""
     signature = small.three_signature()
     wrong = Golden(signature.golden.inputs, {"size": [[1.0], [1.0]]})
     path = tmp_path / "wrong.onnx"

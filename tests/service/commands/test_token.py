@@ -1,4 +1,4 @@
-"""`triceps token`: what it prints, what it writes, and that nothing of a file is lost."""
+"""`triceps token`: what it prints and writes, and that no token of a file is lost."""
 
 import os
 import re
@@ -20,12 +20,15 @@ from service.http.tokens import Entry, TokensError, read
 from tests.harness.waiting import until
 
 ROOT = Path(__file__).parents[3]
-MADE = re.compile(r"triceps_[A-Za-z0-9_-]{43}")
+NEW_TOKEN = re.compile(r"triceps_[A-Za-z0-9_-]{43}")
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run the command in a folder of its own: exit code, standard output and error."""
+    """Return a function that runs the command in a folder of its own.
+
+    The function returns the exit code, standard output and standard error.
+    """
     monkeypatch.chdir(tmp_path)
     group = Commands("triceps")
     group.__dict__["entry_points"] = {
@@ -41,37 +44,37 @@ def run(tmp_path, monkeypatch):
 
 
 def mode(path):
-    """Who may do what with a file."""
+    """Return the permissions of a file."""
     return stat.S_IMODE(Path(path).stat().st_mode)
 
 
-def test_a_token_is_made_and_opens_what_it_was_made_for(run):
-    """It is printed alone, so that a script can take it; the file has only its hash."""
+def test_a_new_token_opens_its_scope(run):
+    """The token alone is printed, for scripts; the file has only its hash."""
     code, out, err = run("shop", "--scope", "predict", "--model", "triceps")
-    made = out.rstrip("\n")
+    secret = out.rstrip("\n")
     text = Path("t.toml").read_text()
 
     assert (code, err) == (0, "t.toml: shop is added; its token, which is not shown again:\n")
-    assert MADE.fullmatch(made)
-    assert made not in text
-    assert made.removeprefix("triceps_") not in text
+    assert NEW_TOKEN.fullmatch(secret)
+    assert secret not in text
+    assert secret.removeprefix("triceps_") not in text
     assert text == (
         "# Tokens of clients, written by `triceps token`.  A token cannot be read from its hash.\n"
         "count = 1\n"
         "\n"
         "[[tokens]]\n"
         'name = "shop"\n'
-        f'hash = "sha256:{sha256(made.encode()).hexdigest()}"\n'
+        f'hash = "sha256:{sha256(secret.encode()).hexdigest()}"\n'
         'models = ["triceps"]\n'
         'scopes = ["predict"]\n'
     )
     assert mode("t.toml") == 0o600
     assert os.listdir() == ["t.toml"]  # noqa: PTH208  names alone are compared
-    assert Access.open("t.toml").check(f"Bearer {made}", "predict", "triceps") == "shop"
+    assert Access.open("t.toml").check(f"Bearer {secret}", "predict", "triceps") == "shop"
 
 
-def test_tokens_are_added_and_removed_around_what_stands_there(run):
-    """Comments, blanks and the other tokens stay as they are."""
+def test_tokens_are_added_and_removed_without_other_changes(run):
+    """Comments, blank lines and the other tokens stay as they are."""
     Path("t.toml").write_text("# ours\n")
     first = run("a", "--scope", "predict")[1].strip()
     with Path("t.toml").open("a") as file:
@@ -100,7 +103,7 @@ def test_tokens_are_added_and_removed_around_what_stands_there(run):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         pytest.param(["a"], 2, "expected at least one --scope for NAME, or --remove", id="neither"),
         pytest.param(["a", "--scope", "predict", "--remove"], 2, "and not both", id="both"),
@@ -130,19 +133,19 @@ def test_tokens_are_added_and_removed_around_what_stands_there(run):
         ),
     ],
 )
-def test_what_cannot_be_is_said_and_changes_nothing(run, arguments, code, said):
-    """In one line."""
+def test_wrong_arguments_are_reported_and_change_nothing(run, arguments, code, message):
+    """The error is one line."""
     run("shop", "--scope", "predict")
     before = Path("t.toml").read_bytes()
     done = run(*arguments)
 
     assert done[:2] == (code, "")
-    assert said in done[2]
+    assert message in done[2]
     assert Path("t.toml").read_bytes() == before
 
 
 def test_a_file_has_to_be_named(run):
-    """By the variable that the service reads, or by a flag."""
+    """The file is named by the variable that the service reads, or by the option."""
     code, _, err = run("a", "--scope", "predict", file="")
 
     assert code == 2
@@ -153,7 +156,7 @@ def test_a_file_has_to_be_named(run):
 
 @pytest.mark.parametrize("arguments", [("a", "--scope", "predict"), ("a", "--remove")])
 def test_a_broken_file_is_not_touched(run, arguments):
-    """Whoever broke it may want to know what stood there."""
+    """Its author may want to see what it held."""
     Path("t.toml").write_text("[[tokens]]\nname = 1\n")
     code, out, err = run(*arguments)
 
@@ -163,8 +166,8 @@ def test_a_broken_file_is_not_touched(run, arguments):
 
 
 @pytest.mark.parametrize("arguments", [("b", "--scope", "predict"), ("a", "--remove")])
-def test_an_unusual_file_is_left_to_who_wrote_it(run, arguments):
-    """It is changed only if what comes of that is sure to mean what it should."""
+def test_an_unusual_file_is_left_to_its_author(run, arguments):
+    """A file is changed only if the result is sure to have the right meaning."""
     digest = "sha256:" + "0" * 64
     text = f'tokens = [{{ name = "a", hash = "{digest}", scopes = ["predict"] }}]\n'
     Path("t.toml").write_text(text)
@@ -179,8 +182,8 @@ def test_an_unusual_file_is_left_to_who_wrote_it(run, arguments):
     assert Path("t.toml").read_text() == text
 
 
-def test_who_could_read_a_file_still_can(run):
-    """The service may be another user than whoever makes tokens; and a link stays one."""
+def test_a_file_keeps_its_permissions_and_its_link(run):
+    """The service and the command may run as different users."""
     Path("real.toml").write_text("")
     Path("real.toml").chmod(0o640)
     Path("t.toml").symlink_to("real.toml")
@@ -191,32 +194,32 @@ def test_who_could_read_a_file_still_can(run):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_file_stays_its_owners(run):
-    """Where root makes tokens for a service that is not."""
+def test_a_file_keeps_its_owner(run):
+    """Root may make tokens for a service that runs as another user."""
     Path("t.toml").write_text("")
     os.chown("t.toml", 10001, 10002)
     run("a", "--scope", "predict")
-    found = Path("t.toml").stat()
+    status = Path("t.toml").stat()
 
-    assert (found.st_uid, found.st_gid) == (10001, 10002)
+    assert (status.st_uid, status.st_gid) == (10001, 10002)
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "message"),
     [
         pytest.param("no/t.toml", "cannot be changed: No such file or directory", id="no folder"),
         pytest.param("binary", "expected TOML, which is UTF-8, received other bytes", id="binary"),
     ],
 )
-def test_a_file_that_cannot_be_changed_says_so(run, file, said):
-    """As the system does."""
+def test_a_file_that_cannot_be_changed_is_reported(run, file, message):
+    """The error has the system's reason."""
     Path("binary").write_bytes(b"\xff")
 
-    assert run("a", "--scope", "predict", file=file) == (2, "", f"triceps: {file}: {said}\n")
+    assert run("a", "--scope", "predict", file=file) == (2, "", f"triceps: {file}: {message}\n")
 
 
-def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch):
-    """A full disk loses nobody's token, and leaves nothing behind."""
+def test_a_write_that_fails_leaves_the_former_file(run, monkeypatch):
+    """A full disk loses no token, and no temporary file is left."""
     run("a", "--scope", "predict")
     before = Path("t.toml").read_bytes()
 
@@ -233,7 +236,7 @@ def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch):
     assert os.listdir() == ["t.toml"]  # noqa: PTH208  names alone are compared
 
 
-def test_two_that_write_at_once_take_turns(tmp_path):
+def test_simultaneous_writers_take_turns(tmp_path):
     """Every token that was printed is in the file."""
     program = (
         "import sys; from service.commands.token import token; "
@@ -254,29 +257,29 @@ def test_two_that_write_at_once_take_turns(tmp_path):
         )
         for number in range(4)
     ]
-    made = {f"n{n}": process.communicate()[0].strip() for n, process in enumerate(running)}
+    secrets = {f"n{n}": process.communicate()[0].strip() for n, process in enumerate(running)}
 
     assert {entry.name: entry.digest for entry in read(tmp_path / "t.toml")} == {
-        name: sha256(token.encode()).digest() for name, token in made.items()
+        name: sha256(token.encode()).digest() for name, token in secrets.items()
     }
 
 
-def test_wherever_a_file_is_cut_off_that_is_noticed(run):
-    """The previous tokens stay valid, and none is good for more than it was."""
+def test_a_file_that_is_cut_anywhere_is_broken(run):
+    """The previous tokens stay valid, and no token opens more than before."""
     for name in "abc":
         run(name, "--scope", "predict", "--scope", "admin", "--model", "m")
     content = Path("t.toml").read_bytes()
     whole = read(Path("t.toml"))
     assert len(whole) == 3
-    # Without its last character, a newline, it says the same.
+    # Without its last character, a newline, the file means the same.
     for size in range(len(content) - 1):
         Path("t.toml").write_bytes(content[:size])
         with pytest.raises(TokensError):
             read(Path("t.toml"))
 
 
-def test_a_running_service_follows(run):
-    """Whoever is added may ask within a second, and who is removed may not."""
+def test_a_running_service_follows_the_file(run):
+    """A new token is accepted within a second, and a removed one is refused."""
     first = run("a", "--scope", "predict")[1].strip()
     opened = Access.open("t.toml")
     second = run("b", "--scope", "predict")[1].strip()
@@ -288,8 +291,8 @@ def test_a_running_service_follows(run):
         opened.check(f"Bearer {first}", "predict", None)
 
 
-def test_what_is_written_is_what_is_read():
-    """Whatever it is called."""
+def test_a_written_token_can_be_removed():
+    """Any valid name works."""
     entry = Entry("a-b.c_1", b"\1" * 32, frozenset(("admin", "predict")), frozenset(("m", "n")))
     text = tokens._with("", entry, Path("t.toml"))
 
