@@ -24,8 +24,8 @@ def mode(library, name="three"):
     return batching.mode, batching.evidence
 
 
-def test_a_file_has_every_request_run_alone_and_taking_it_away_has_it_as_before(models):
-    """From the next look on, for the model and its views, without loading it again."""
+def test_a_file_makes_requests_run_alone_until_it_is_removed(models, loads):
+    """The next look applies the change to the model and its views, without a new load."""
     library = Library(models)
     before = library.find("three").model
 
