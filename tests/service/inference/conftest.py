@@ -8,7 +8,7 @@ from tests.harness.loading import floats
 
 @pytest.fixture
 def rows():
-    """Two rows for `three`, by tensor."""
+    """Return two rows for `three`, by tensor."""
     return {
         "insurance": floats([30, 30], [60, 13]),
         "insurance.smoker": np.array([["no"], ["yes"]], object),

@@ -1,4 +1,4 @@
-"""A queue is as long as a burst needs, and short where too much keeps coming."""
+"""Admission control: the queue is long for a burst, and short under a standing overload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROW = 0.001
 
 @dataclass
 class Queue:
-    """A model that takes 1 ms a row, and those who ask it, at times that the test tells."""
+    """A model that takes 1 ms per row, and its clients, on a simulated clock."""
 
     bound: AdmissionControl = field(default_factory=AdmissionControl)
     now: float = 100.0
@@ -22,19 +22,19 @@ class Queue:
     run: float = 16 * ROW
 
     def go_on(self, seconds: float) -> None:
-        """Work for so long."""
+        """Advance the clock by this many seconds of work."""
         self.now += seconds
         self.wait = max(0.0, self.wait - seconds)
 
     def ask(self, caller: object) -> bool:
-        """Whether a request is let in."""
+        """Return whether a request is admitted."""
         if self.bound.is_full(self.wait, (ROW, self.run), LIMIT, caller, self.now):
             return False
         self.wait += ROW
         return True
 
     def overrun(self, seconds: float, callers: list[object]) -> list[float]:
-        """Have five times as many come as can be answered; what those that are let in wait."""
+        """Send five times as many requests as fit; return the waits of those that are admitted."""
         waits = []
         for i in range(round(seconds / ROW * 5)):
             self.go_on(ROW / 5)
@@ -49,7 +49,7 @@ def _many() -> list[object]:
 
 
 def test_a_burst_fills_the_queue(many):
-    """Again and again, where it drains between two of them."""
+    """Each burst may fill the queue, if the queue drains between them."""
     queue = Queue()
 
     for _ in range(10):
@@ -59,8 +59,8 @@ def test_a_burst_fills_the_queue(many):
         assert let_in == pytest.approx(LIMIT / ROW, abs=1)
 
 
-def test_where_too_much_keeps_coming_it_is_short(many):
-    """A fifth of what it may be, once it has stood; and the model is never idle."""
+def test_a_standing_overload_makes_the_queue_short(many):
+    """Under standing overload the queue shrinks to a fifth, and the model is never idle."""
     queue = Queue()
     queue.overrun(0.5, many)
 
@@ -71,8 +71,8 @@ def test_where_too_much_keeps_coming_it_is_short(many):
 
 
 @pytest.mark.parametrize(("run", "longest"), [(0.05, 0.05), (0.5, LIMIT)])
-def test_it_is_never_too_short_for_a_full_run(many, run, longest):
-    """Or runs would gather less and less, and each row cost more and more."""
+def test_the_queue_is_never_too_short_for_a_full_run(many, run, longest):
+    """A queue shorter than a full run would make batches smaller and each row dearer."""
     queue = Queue(run=run)
     queue.overrun(0.5, many)
 
@@ -81,8 +81,8 @@ def test_it_is_never_too_short_for_a_full_run(many, run, longest):
     assert max(waits) == pytest.approx(longest, abs=2 * ROW)
 
 
-def test_who_was_refused_is_forgotten(many):
-    """A queue that nobody asks any more holds nobody."""
+def test_refused_requests_are_forgotten(many):
+    """A queue without new requests holds no state of refused ones."""
     queue = Queue()
     queue.overrun(2.0, many)
     queue.bound.calm(queue.now)
@@ -95,8 +95,8 @@ def test_who_was_refused_is_forgotten(many):
     assert not queue.bound.is_short
 
 
-def test_it_is_long_again_once_all_fit(many):
-    """Who each wait for their answer before they ask again lose nothing for long."""
+def test_the_queue_is_long_again_once_all_requests_fit(many):
+    """Clients that wait for each answer are soon admitted in full again."""
     queue = Queue()
     queue.overrun(2.0, many)
     callers = many[:64]
@@ -117,8 +117,8 @@ def test_it_is_long_again_once_all_fit(many):
     assert max(refused) < started + 3 * LOOK_SECONDS
 
 
-def test_it_is_long_again_when_nobody_has_come_for_a_while(many):
-    """What was refused before that is long gone."""
+def test_the_queue_is_long_again_after_a_pause(many):
+    """Past refusals do not count after a pause."""
     queue = Queue()
     queue.overrun(2.0, many)
     assert queue.bound.is_short

@@ -1,4 +1,4 @@
-"""What waits together runs together, and nobody gets another's rows, errors or waits."""
+"""The batcher: waiting requests run together, and keep their own rows, errors and deadlines."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from tests.harness import small
 
 
 class Watched(Model):
-    """A model that notes how many rows each run has, and may take its time."""
+    """A model that records the rows of each run, and may be slow."""
 
     runs: ClassVar[list[int]] = []
     seconds = 0.0
 
     def watch(self, seconds: float = 0.0) -> Watched:
-        """Begin to note."""
+        """Begin to record."""
         self.runs: list[int] = []
         self.seconds = seconds
         return self
 
     def predict(self, arrays: Any, heads: Any) -> Any:
-        """As a model, noted."""
+        """Record the run, and predict."""
         self.runs.append(len(next(iter(arrays.values()))))
         time.sleep(self.seconds)
         return super().predict(arrays, heads)
 
 
 class Asked:
-    """A request that waits, as a future."""
+    """A waiting request, as a future."""
 
     def __init__(self, *, wanted: bool = True) -> None:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._wanted = wanted
 
     def wanted(self) -> bool:
-        """Whether it still waits."""
+        """Return whether the request still waits."""
         return self._wanted
 
     def done(self, came: Part | Exception) -> None:
@@ -62,21 +62,21 @@ class Asked:
 def submit(
     batcher: Batcher, lane: Lane, heads: tuple[str, ...], *, wanted: bool = True, **arrays: Any
 ) -> asyncio.Future[Any]:
-    """Submit arrays; the outputs, or the error."""
+    """Submit arrays; return the outputs, or the error."""
     asked = Asked(wanted=wanted)
     batcher.submit(lane, "small", heads, arrays, asked)
     return asked.future
 
 
 async def sizes(batcher: Batcher, lane: Lane, *values: float) -> list[float]:
-    """Submit rows of `fruit` for `size`; the answers."""
+    """Submit rows of `fruit` for the head `size`; return the answers."""
     rows = np.array([[value, 1] for value in values], np.float32)
     outputs = await submit(batcher, lane, ("size",), fruit=rows)
     return outputs["size"][:, 0].tolist()
 
 
-def test_what_comes_together_runs_together():
-    """One run for all that is there; each gets its own rows, in any sizes."""
+def test_waiting_requests_run_together():
+    """All waiting requests share one run, and each gets the answers to its own rows."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
@@ -92,7 +92,7 @@ def test_what_comes_together_runs_together():
 
 
 def test_without_gathering_each_runs_alone():
-    """So that the whole suite can be held against itself."""
+    """With batching off, each request runs by itself, so that the test suite can compare both."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
@@ -106,7 +106,7 @@ def test_without_gathering_each_runs_alone():
 
 
 def test_a_run_has_a_bound():
-    """Past some dozens of rows the next run is better; one large request is never cut."""
+    """A run takes some dozens of rows at most, but a large request is never cut."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
@@ -123,7 +123,7 @@ def test_a_run_has_a_bound():
 
 @pytest.mark.parametrize("first", ["batch", 3], ids=["rows", "whole tensors"])
 def test_a_shape_that_has_not_been_run_does_not_hold_the_loop_up(first):
-    """Small ones are cheap; what a large one takes is not known from them."""
+    """A new large shape runs in a thread, since runs of small shapes say nothing about its time."""
     total = [helper.make_node("ReduceSum", ["x", "last"], ["y"], keepdims=0)]
     made = small.model(
         total,
@@ -152,7 +152,7 @@ def test_a_shape_that_has_not_been_run_does_not_hold_the_loop_up(first):
 
 
 def test_a_graph_that_loops_does_not_hold_the_loop_up():
-    """How often it does may be what a request says: nothing is known of the next one's time."""
+    """A graph with a loop runs in a thread, since a request may set the number of iterations."""
     value = helper.make_tensor_value_info
     turn = helper.make_graph(
         [
@@ -194,8 +194,8 @@ def test_a_graph_that_loops_does_not_hold_the_loop_up():
     assert places == [False] * 3
 
 
-def test_a_dear_model_leaves_the_loop_free():
-    """Once its runs are seen to be long they go to a thread, and the next one gathers meanwhile."""
+def test_a_slow_model_leaves_the_loop_free():
+    """A model with long runs moves to a thread, and the next batch gathers meanwhile."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch(seconds=0.05)
@@ -222,7 +222,7 @@ def test_a_dear_model_leaves_the_loop_free():
 
 @pytest.mark.parametrize("seconds", [pytest.param(0.0, id="cheap"), pytest.param(0.02, id="dear")])
 def test_a_bad_row_fails_only_its_own_request(seconds):
-    """A run that fails is taken apart: the others are answered all the same."""
+    """The requests of a failed run are run one by one."""
 
     async def main() -> None:
         model = Watched.load(small.brittle()).watch(seconds)
@@ -241,8 +241,8 @@ def test_a_bad_row_fails_only_its_own_request(seconds):
     asyncio.run(main())
 
 
-def test_who_is_gone_is_dropped_before_the_run():
-    """Nothing is computed for nobody, and nobody is told."""
+def test_a_request_without_a_client_is_dropped_before_the_run():
+    """A request whose client is gone is neither run nor answered."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
@@ -262,7 +262,7 @@ def test_who_is_gone_is_dropped_before_the_run():
 
 
 def test_shapes_that_differ_do_not_meet():
-    """Rows of another length are another run."""
+    """Rows of different lengths never share a run."""
 
     async def main() -> None:
         model = Watched.load(small.ragged()).watch()
@@ -280,7 +280,7 @@ def test_shapes_that_differ_do_not_meet():
 
 
 def test_a_model_of_one_row_gathers_nothing():
-    """Its rows run one by one anyway."""
+    """A model with a fixed batch of one runs its rows one by one anyway."""
 
     async def main() -> None:
         model = Watched.load(small.every()["alone"]).watch()
@@ -297,7 +297,7 @@ def test_a_model_of_one_row_gathers_nothing():
 
 
 def test_queues_do_not_pile_up():
-    """Shapes that were asked once and never again are forgotten."""
+    """The queue of a shape that is no longer requested is removed."""
 
     async def main() -> None:
         model = Watched.load(small.ragged()).watch()
@@ -311,7 +311,7 @@ def test_queues_do_not_pile_up():
 
 
 def test_queues_of_one_model_take_turns_at_its_thread():
-    """What comes meanwhile, for other heads too, gathers until the thread is free."""
+    """Requests that arrive meanwhile, for other heads too, gather until the thread is free."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch(0.05)
@@ -333,8 +333,8 @@ def test_queues_of_one_model_take_turns_at_its_thread():
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
-def test_a_queue_that_nobody_waits_in_holds_no_other_up(gone):
-    """It gives its turn away."""
+def test_an_abandoned_queue_delays_no_other(gone):
+    """A queue whose requests are gone gives up its turn."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch(0.05)
@@ -355,7 +355,7 @@ def test_a_queue_that_nobody_waits_in_holds_no_other_up(gone):
 
 
 def test_a_run_should_not_take_long():
-    """Fewer rows of a dear model, but never so few that nothing shows what more would save."""
+    """A slow model runs fewer rows at once, but enough to measure what more rows would save."""
     lane = Lane(Model.load(small.three()))
     found = []
     for seconds in (0.01, 0.0005, 0.0001):
@@ -365,8 +365,11 @@ def test_a_run_should_not_take_long():
     assert found == [FEW_ROWS, 20, ROWS_A_RUN]
 
 
-def test_who_fails_to_take_an_answer_keeps_nobody_waiting(caplog):
-    """Neither who ran with it nor who comes after; the bug is logged."""
+def test_a_request_that_fails_to_take_its_answer_delays_no_other(caplog):
+    """A request that raises when answered delays neither its batch nor later requests.
+
+    The error is logged.
+    """
 
     async def main() -> None:
         lane = Lane(Model.load(small.three()))
@@ -384,14 +387,14 @@ def test_who_fails_to_take_an_answer_keeps_nobody_waiting(caplog):
 
 
 class Faulty(Asked):
-    """A request that raises once, where it is told to."""
+    """A request that raises once, at a chosen point."""
 
     def __init__(self, where: str, error: BaseException) -> None:
         super().__init__()
         self._where, self._error = where, error
 
     def wanted(self) -> bool:
-        """Raise, or still wait."""
+        """Raise, or return whether the request still waits."""
         if self._where == "wanted":
             raise self._error
         return super().wanted()
@@ -404,11 +407,11 @@ class Faulty(Asked):
 
 
 class Ended(BaseException):
-    """What ends a thread, and is no `Exception`."""
+    """An error that ends a thread and is not an `Exception`."""
 
 
 def _once(monkeypatch: Any, owner: Any, name: str, error: BaseException) -> None:
-    """Have the next call of a function raise, and those after it do what it does."""
+    """Make the next call of a function raise, and later calls work as usual."""
     function = getattr(owner, name)
 
     def faulty(*_: Any, **__: Any) -> Any:
@@ -419,7 +422,7 @@ def _once(monkeypatch: Any, owner: Any, name: str, error: BaseException) -> None
 
 
 async def _idle(lane: Lane) -> None:
-    """Wait until nothing is left to be done, and see that all counters say so."""
+    """Wait until no work is left, and check that all counters are zero."""
     for _ in range(5000):
         if not (lane.running or any(queue.busy for queue in lane.queues.values())):
             break
@@ -435,7 +438,7 @@ async def _idle(lane: Lane) -> None:
     "where", ["wanted", "done", "predict", "join", "Part", "note_run", "start"]
 )
 def test_no_error_stops_a_model(monkeypatch, where, error, dear):
-    """Wherever it is raised: everybody is answered, and the model runs for who comes next."""
+    """After an error at any point, every request is answered and the model serves new ones."""
 
     async def main() -> None:
         model = Model.load(small.three())
@@ -447,13 +450,13 @@ def test_no_error_stops_a_model(monkeypatch, where, error, dear):
         for asker in asked:
             batcher.submit(lane, "small", ("size",), {"fruit": rows}, asker)
         owners = {"predict": model, "join": batchers, "Part": batchers, "note_run": Lane}
-        # As where the system has no thread to give.
+        # As if the system could start no more threads.
         owners |= {"start": threading.Thread} if dear else {}
         if where in owners:
             _once(monkeypatch, owners[where], where, error)
         came = await asyncio.wait_for(asyncio.gather(*(asker.future for asker in asked)), 5)
         await _idle(lane)
-        # A run that failed is taken apart; what was answered by then stays answered.
+        # A failed run is split into its requests; those that were answered before stay answered.
         refused = [one for one in came if isinstance(one, Exception)]
         assert all(one is error for one in refused)
         several = {"note_run": 0 if dear else 3, "start": 3 if dear else 0}
@@ -465,8 +468,8 @@ def test_no_error_stops_a_model(monkeypatch, where, error, dear):
     asyncio.run(main())
 
 
-def test_what_ends_the_thread_of_a_run_ends_nothing_else(monkeypatch, caplog):
-    """Even if it is no `Exception`: it is logged, and each request of the run hears of it."""
+def test_an_error_that_ends_the_thread_of_a_run_ends_nothing_else(monkeypatch, caplog):
+    """An error that is not an `Exception` is logged, and each request of the run gets it."""
 
     async def main() -> None:
         model = Model.load(small.three())
@@ -485,8 +488,8 @@ def test_what_ends_the_thread_of_a_run_ends_nothing_else(monkeypatch, caplog):
     assert "Ended" in caplog.text
 
 
-def test_what_cannot_be_submitted_does_not_wait():
-    """Who hears of the error is not told a second time, by a run."""
+def test_a_request_that_cannot_be_submitted_does_not_wait():
+    """A request that gets an error on submission is not answered again by a run."""
 
     class Loop:
         def call_soon(self, *_: object) -> None:
@@ -502,7 +505,7 @@ def test_what_cannot_be_submitted_does_not_wait():
 
 
 async def _turns(lane: Lane) -> int:
-    """Let the loop go round until nothing waits; how many requests one round dropped at most."""
+    """Run the loop until no request waits; return the most requests dropped in one iteration."""
     most = 0
     for _ in range(10_000):
         waiting = sum(len(queue.waiting) for queue in lane.queues.values())
@@ -515,8 +518,8 @@ async def _turns(lane: Lane) -> int:
     return most
 
 
-def test_who_waits_no_more_is_dropped_a_few_at_a_time():
-    """However many they are, the loop has others to serve in between."""
+def test_abandoned_requests_are_dropped_a_few_at_a_time():
+    """Abandoned requests are dropped a few at a time, so that the loop serves others in between."""
 
     async def main() -> None:
         lane = Lane(Model.load(small.three()))
@@ -526,7 +529,7 @@ def test_who_waits_no_more_is_dropped_a_few_at_a_time():
             batcher.submit(lane, "small", ("size",), arrays, gone)
         after = asyncio.ensure_future(sizes(batcher, lane, 1))
         await asyncio.sleep(0)
-        # Both the loop's callbacks and the task that looks may go first in a round.
+        # Either the loop's callbacks or the task that checks may come first in an iteration.
         assert await _turns(lane) <= 2 * DROPPED_AT_ONCE
         assert await asyncio.wait_for(after, 5) == [2.0]
         await _idle(lane)
@@ -534,14 +537,14 @@ def test_who_waits_no_more_is_dropped_a_few_at_a_time():
     asyncio.run(main())
 
 
-def test_who_waits_no_more_need_not_wait_for_a_run_to_be_dropped():
-    """Those who do wait keep their places."""
+def test_abandoned_requests_are_dropped_without_a_run():
+    """Abandoned requests are dropped without a run, and the others keep their places."""
 
     async def main() -> None:
         lane = Lane(Model.load(small.three()))
         batcher = Batcher(asyncio.get_running_loop())
         arrays = {"fruit": np.ones((1, 2), np.float32)}
-        # As if the model had been at a run for ever.
+        # As if the model never finished its run.
         lane.running = True
         asked = [Asked(wanted=i % 100 == 0) for i in range(1000)]
         for asker in asked:
@@ -559,8 +562,8 @@ def test_who_waits_no_more_need_not_wait_for_a_run_to_be_dropped():
     asyncio.run(main())
 
 
-def test_a_queue_that_was_forgotten_can_be_given_a_turn():
-    """Even if it was not forgotten."""
+def test_a_removed_queue_can_be_given_a_turn():
+    """A turn for a removed queue does no harm."""
 
     async def main() -> None:
         lane = Lane(Model.load(small.three()))

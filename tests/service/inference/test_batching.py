@@ -1,4 +1,4 @@
-"""A caller's answer depends on that caller's rows alone, whatever model answers."""
+"""Batching: the answer to a client depends on that client's rows alone, for any model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROUNDS = 3
 
 
 def rows(model_, seed, count):
-    """Rows of a mixer, by tensor; some of a thousand beside small ones."""
+    """Return rows of a mixing model, by tensor, with values of a thousand beside small ones."""
     random = np.random.default_rng(seed)
     scale = 10.0 ** (seed % 4)
     return {
@@ -36,20 +36,20 @@ def rows(model_, seed, count):
 
 
 def directly(content, arrays):
-    """What one run of ONNX Runtime makes of all rows."""
-    # It would make one constant of a mean and a bias that are both zero, and training writes there.
+    """Return the output of one ONNX Runtime run over all rows."""
+    # Otherwise a mean and a bias of zero become one constant, which training mode overwrites.
     session = onnxruntime.InferenceSession(content, disabled_optimizers=["ConstantSharing"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, arrays), strict=True))
 
 
 def body(arrays):
-    """A request for them, by column."""
+    """Return a request for the rows, by column."""
     return json.dumps({"inputs": {name: a.tolist() for name, a in arrays.items()}}).encode()
 
 
 def at_once(server, path, bodies):
-    """Status and body of requests that all wait before the first of them is run."""
+    """Send requests that all wait before the first one runs; return statuses and bodies."""
     hold, held = threading.Event(), threading.Event()
 
     def wait():
@@ -76,7 +76,7 @@ def at_once(server, path, bodies):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A service of all mixers, as graphs."""
+    """Serve all mixing models, as graphs."""
     folder = tmp_path_factory.mktemp("mixers")
     contents = {name: make().SerializeToString() for name, make in mixers.MIXERS.items()}
     for name, content in contents.items():
@@ -87,8 +87,8 @@ def served(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", mixers.MIXERS)
-def test_rows_that_depend_on_each_other_never_meet_others(served, name):
-    """Callers side by side get what each gets alone, to the bit."""
+def test_rows_of_a_joint_model_never_meet_other_requests(served, name):
+    """Concurrent clients get the same bits as a client alone."""
     server, contents = served
     loaded = Model.load(contents[name])
     asked = [rows(loaded, seed, 1 + seed % 3) for seed in range(CALLERS)]
@@ -105,7 +105,7 @@ def test_rows_that_depend_on_each_other_never_meet_others(served, name):
 
 @pytest.mark.parametrize("name", mixers.MIXERS)
 def test_a_large_request_of_a_joint_model_is_one_run(served, name):
-    """It is not cut, in the event loop as through Flask."""
+    """The event loop and Flask run such a request whole."""
     server, contents = served
     arrays = rows(Model.load(contents[name]), 1, MOST_ROWS + 44)
     expected = directly(contents[name], arrays)
@@ -124,7 +124,7 @@ def test_a_large_request_of_a_joint_model_is_one_run(served, name):
 
 @pytest.mark.parametrize("name", mixers.MIXERS)
 def test_a_joint_model_says_so_and_why(name):
-    """The verdict names the operator."""
+    """The evidence names the operator."""
     verdict = Model.load(mixers.MIXERS[name]().SerializeToString()).batching
 
     assert (verdict.mode, verdict.evidence) == ("joint", "operators")
@@ -132,7 +132,7 @@ def test_a_joint_model_says_so_and_why(name):
 
 
 def test_a_request_that_does_not_fit_one_run_is_refused(served):
-    """What may not be cut has a bound, and a message that says which."""
+    """A request that cannot be cut has a maximum number of rows, which the message names."""
     server, contents = served
     arrays = rows(Model.load(contents["centred"]), 1, MOST_ROWS_WHOLE + 1)
 
@@ -147,8 +147,8 @@ def test_a_request_that_does_not_fit_one_run_is_refused(served):
         )
 
 
-def test_the_verdict_stands_wherever_a_model_is_described(served, caplog):
-    """In the model's page with its reason, in the metrics by its mode, and in the log."""
+def test_every_description_of_a_model_has_its_batching_mode(served, caplog):
+    """The model's page shows mode and reason, the metrics the mode, and the log both."""
     server, _ = served
 
     _, _, page = server.ask("GET", "/models/centred")
@@ -170,8 +170,8 @@ def test_the_verdict_stands_wherever_a_model_is_described(served, caplog):
     assert Text().format(record).endswith(f"serving centred, version 1; batching: {told}")
 
 
-def test_show_and_sign_print_the_verdict(tmp_path):
-    """Before anything is served."""
+def test_show_and_sign_print_the_batching_mode(tmp_path):
+    """`triceps show` and `triceps sign` print the batching mode before a model is served."""
     file = tmp_path / "centred.onnx"
     file.write_bytes(mixers.centred().SerializeToString())
 

@@ -1,4 +1,4 @@
-"""What comes of a run is what its graph declares, in dtype and shape, or it is nobody's answer."""
+"""The outputs of a run have the dtype and shape that the graph declares, or are not answered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ node = helper.make_node
 
 
 def whole_numbers() -> bytes:
-    """A label of a row as skl2onnx has it, [batch] in int64, and the same without a sign."""
+    """Return a graph with [batch] labels in int64, as skl2onnx writes them, and in uint64."""
     made = small.model(
         [
             node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
@@ -29,7 +29,7 @@ def whole_numbers() -> bytes:
 
 
 def wide() -> bytes:
-    """`y`, declared as two values a row, is twice what came in: of one value as declared."""
+    """Return a graph whose `y` is declared with two values per row and is twice its input."""
     made = small.model(
         [node("Concat", ["x", "x"], ["y"], axis=1), node("Identity", ["x"], ["calm"])],
         [("x", F, ["n", "any"])],
@@ -39,7 +39,7 @@ def wide() -> bytes:
 
 
 def fewer() -> bytes:
-    """`y`, declared as a number a row, is those of x that are not below 0."""
+    """Return a graph whose `y`, declared as a value per row, holds only those of 0 or more."""
     made = small.model(
         [
             node("GreaterOrEqual", ["x", "zero"], ["kept"]),
@@ -54,6 +54,7 @@ def fewer() -> bytes:
 
 @pytest.fixture(scope="module", name="served")
 def _served(tmp_path_factory):
+    """Serve the graphs of this file."""
     models = tmp_path_factory.mktemp("models")
     for name, content in (("whole", whole_numbers()), ("wide", wide()), ("fewer", fewer())):
         small.put(models, name, 1, content)
@@ -106,7 +107,7 @@ ROWS = [[0, 5, 1], [9, 0, 0]]
     ],
 )
 def test_a_whole_number_a_row_is_answered_in_every_dialect(served, path, body, answer):
-    """ONNX Runtime has them as C's `long long`, which is another type to whoever writes JSON."""
+    """ONNX Runtime returns C's `long long`, which JSON writers may not recognize as int64."""
     asked = served.post(path, body)
 
     assert asked.status == 200, asked.content
@@ -115,7 +116,7 @@ def test_a_whole_number_a_row_is_answered_in_every_dialect(served, path, body, a
 
 @pytest.mark.parametrize("name", ["label", "count"])
 def test_a_head_has_the_very_dtype_that_is_declared(name):
-    """Not one that is equal to it and has another name."""
+    """The dtype is the declared object, not an equal one of another name."""
     answers = Model.load(whole_numbers()).predict({"x": np.zeros((2, 3), np.float32)}, [name])
 
     assert answers[name].dtype.char == {"label": "l", "count": "L"}[name]
@@ -141,27 +142,27 @@ def test_a_head_has_the_very_dtype_that_is_declared(name):
     ],
 )
 def test_an_answer_in_another_shape_than_declared_is_a_plain_500(served, caplog, name, body, words):
-    """Its caller learns nothing of it, the log all; and the model answers on."""
+    """The client gets no details and the log gets all; the model serves on."""
     asked = served.post(f"/models/{name}/predict", body)
 
     assert (asked.status, asked.said) == (
         500,
         {"error": f"POST /models/{name}/predict: an error of the service; it is logged"},
     )
-    assert caplog.text.count(words) >= 2  # by the front, and by the app
+    assert caplog.text.count(words) >= 2  # The front and the app answer alike.
     assert served.post(f"/models/{name}/predict", {"inputs": [[1]] if name == "wide" else [1]})
     assert served.get("/metrics").status == 200
 
 
-def test_a_head_that_nobody_lies_about_is_answered_beside_one_that_is(served):
-    """Only what was asked for is held against its declaration."""
+def test_a_rightly_declared_head_is_answered_beside_a_wrong_one(served):
+    """Only the requested heads are compared with their declarations."""
     asked = served.post("/models/wide/predict", {"inputs": [[1, 2]], "heads": ["calm"]})
 
     assert (asked.status, asked.said["outputs"]) == (200, {"calm": [[1.0, 2.0]]})
 
 
 def test_another_dtype_than_declared_is_no_answer(monkeypatch):
-    """ONNX Runtime sees to that itself; whatever takes its place may not."""
+    """ONNX Runtime guarantees the dtype; a replacement for it may not."""
     model = Model.load(small.same(F, (2,)))
     monkeypatch.setitem(model._heads, "y", (np.dtype("float64"), (2,)))
 

@@ -1,4 +1,4 @@
-"""No whole number that a caller sends ends a worker, and divisions answer as before."""
+"""Integer division: no value of a request ends a worker, and other quotients stay the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DTYPES = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}
 
 
 def divided(op, dtype, constants=None):
-    """A graph that divides one input by another, or by a constant."""
+    """Return a graph that divides one input by another, or by a constant."""
     inputs = [("x", dtype, ["n", 1])]
     if not constants:
         inputs.append(("z", dtype, ["n", 1]))
@@ -25,7 +25,7 @@ def divided(op, dtype, constants=None):
 
 
 def in_branch(dtype):
-    """The same in a branch."""
+    """Return the same division inside a branch."""
     node = helper.make_node("Div", ["x", "z"], ["q"])
     body = helper.make_graph([node], "b", [], [helper.make_tensor_value_info("q", dtype, None)])
     chosen = helper.make_node("If", ["yes"], ["y"], then_branch=body, else_branch=body)
@@ -36,7 +36,7 @@ def in_branch(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("op", ["Div", "Mod"])
 def test_no_divisor_ends_the_process(op, dtype):
-    """Unmended, the first of these rows does; a quotient too large wraps, as numpy's does."""
+    """The first of these rows would crash ONNX Runtime; an overflow wraps as in numpy."""
     kind = DTYPES[dtype]
     least, most = np.iinfo(kind).min, np.iinfo(kind).max
     x = np.array([[least], [least], [most], [7], [-7], [7], [0]], kind)
@@ -54,7 +54,7 @@ def test_no_divisor_ends_the_process(op, dtype):
 
 
 def test_a_branch_is_made_safe_too():
-    """Whichever is chosen."""
+    """Both branches are made safe."""
     graph = in_branch(TensorProto.INT64)
     least = np.iinfo(np.int64).min
     arrays = {"x": np.array([[least], [9]]), "z": np.array([[-1], [2]])}
@@ -76,7 +76,7 @@ def test_a_branch_is_made_safe_too():
     ],
 )
 def test_only_what_may_be_divided_by_minus_one_is_rewritten(graph, is_rewritten):
-    """All else stays as it was exported."""
+    """All other divisions stay as they were exported."""
     before = graph.SerializeToString()
 
     assert make_safe(graph) is is_rewritten

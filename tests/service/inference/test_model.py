@@ -1,4 +1,4 @@
-"""One model: what is loaded and what is refused, its rows, its golden rows and its weights."""
+"""One model: which files are loaded and which refused, its rows, golden rows and weights."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from tests.harness.loading import I64, F, S, X, Y, built, floats, node
 
 
 def refusal(source):
-    """Why a file is refused."""
+    """Return the reason for which a file is refused."""
     with pytest.raises(ModelRefused) as refused:
         Model.load(source)
     return str(refused.value)
@@ -42,8 +42,8 @@ def refusal(source):
         ),
     ],
 )
-def test_what_is_no_onnx_file_is_refused(tmp_path, content, reason):
-    """From memory and from a file alike."""
+def test_a_file_that_is_no_onnx_is_refused(tmp_path, content, reason):
+    """The reason is the same for bytes in memory and for a file."""
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
 
@@ -58,12 +58,12 @@ def test_what_is_no_onnx_file_is_refused(tmp_path, content, reason):
     ],
 )
 def test_a_path_that_is_no_file_is_refused(tmp_path, name, reason):
-    """With the system's own reason."""
+    """The message has the operating system's reason."""
     assert refusal(tmp_path / name) == reason
 
 
 def test_a_file_is_read_as_onnx_whatever_its_name_is(tmp_path):
-    """The ending of a name that somebody gave it does not choose another reader."""
+    """The suffix of a file's name does not choose another reader."""
     path = tmp_path / "model.json"
     path.write_bytes(small.three())
 
@@ -71,10 +71,10 @@ def test_a_file_is_read_as_onnx_whatever_its_name_is(tmp_path):
 
 
 def test_a_file_cut_off_anywhere_is_refused():
-    """A copy that stopped half-way serves no half of a model.
+    """A truncated copy of a model is not served.
 
-    Only where it stops right before the signature is there nothing that shows it: what is left is
-    a foreign file, and serves as one.
+    Only a file that ends right before the signature cannot be recognized: the rest is a valid
+    foreign file, and is served as one.
     """
     content = small.three()
     signature = content.index(b"triceps")
@@ -93,7 +93,7 @@ def test_a_file_cut_off_anywhere_is_refused():
 @settings(max_examples=60)
 @given(st.integers(0, len(small.three()) - 1), st.integers(1, 255))
 def test_a_damaged_byte_is_refused_or_harmless(place, flipped):
-    """Nothing but a refusal comes of it, wherever it is: one bad file must not stop the rest."""
+    """A damaged byte leads to a refusal or does no harm; one bad file does not stop the others."""
     content = bytearray(small.three())
     content[place] ^= flipped
     try:
@@ -107,7 +107,7 @@ def test_a_damaged_byte_is_refused_or_harmless(place, flipped):
     "name", [b"insurance.smoker", b"Sigmoid", b"batch", b"risk", b'"features"']
 )
 def test_names_that_are_no_text_are_refused(name, capfd):
-    """Protobuf does not look; and ONNX Runtime says nothing where a person would read it."""
+    """Names that are not UTF-8 are refused; neither Protobuf nor ONNX Runtime reports them."""
     reason = refusal(small.three().replace(name, b"\xff" * len(name)))
 
     assert reason.startswith(("a name in it is not UTF-8: ", "ONNX Runtime 1.", "its metadata"))
@@ -118,12 +118,12 @@ def test_names_that_are_no_text_are_refused(name, capfd):
 @settings(max_examples=30)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_refused(content):
-    """And not by an exception that nobody catches."""
+    """Random bytes are refused with a `ModelRefused`."""
     assert refusal(content)
 
 
 def _altered(**values):
-    """The bytes of y = relu(x), with one thing changed."""
+    """Return the bytes of y = relu(x) with one change."""
     made = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
     if "opset" in values:
         made.opset_import[0].version = values["opset"]
@@ -144,8 +144,8 @@ def _altered(**values):
         ),
     ],
 )
-def test_what_this_runtime_cannot_run_is_refused_in_its_words(content, words):
-    """With its version, which is what the person has to compare, and without its C++."""
+def test_a_graph_that_this_runtime_cannot_run_is_refused_with_its_reason(content, words):
+    """The message has ONNX Runtime's reason with its version number, without C++ details."""
     reason = refusal(content)
 
     assert reason.startswith("ONNX Runtime 1.")
@@ -155,6 +155,7 @@ def test_what_this_runtime_cannot_run_is_refused_in_its_words(content, words):
 
 
 def _typed(inputs, outputs, *nodes, constants=()):
+    """Return a graph with an input of this type."""
     graph = helper.make_graph(list(nodes), "typed", inputs, outputs, list(constants))
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
@@ -253,13 +254,13 @@ _DTYPES = (
         ),
     ],
 )
-def test_what_cannot_be_served_is_refused_by_name(content, reason):
-    """The input or head that it is about, and what it would have to be."""
+def test_a_graph_that_cannot_be_served_is_refused_by_name(content, reason):
+    """The message names the input or head, and the requirement."""
     assert refusal(content).startswith(reason)
 
 
 def test_every_dtype_that_json_can_hold_is_served():
-    """Integers, floats, booleans and texts of all sizes, as the graph has them."""
+    """Integers, floats, booleans and texts of all sizes keep the dtype of the graph."""
     types = {
         "float16": TensorProto.FLOAT16,
         "float64": TensorProto.DOUBLE,
@@ -286,7 +287,7 @@ def test_every_dtype_that_json_can_hold_is_served():
 
 
 def test_a_fixed_batch_of_one_takes_many_rows():
-    """They are run one by one, and come out as if they had been run together."""
+    """The rows run one by one, and the outputs are joined."""
     model = Model.load(
         built(
             [node("Relu", ["x"], ["y"]), node("ReduceSum", ["x"], ["sum"], keepdims=0)],
@@ -305,7 +306,7 @@ def test_a_fixed_batch_of_one_takes_many_rows():
 
 
 def test_zeros_that_a_foreign_graph_does_not_take_prove_nothing():
-    """It may well answer what it was made for, so it is not refused for that."""
+    """A foreign graph that fails on zeros is served, since it may work on real values."""
     model = Model.load(
         built(
             [node("Sub", ["x", "one"], ["i"]), node("GatherND", ["table", "i"], ["y"])],
@@ -319,7 +320,7 @@ def test_zeros_that_a_foreign_graph_does_not_take_prove_nothing():
 
 
 def _three_with(outputs=None, inputs=None):
-    """`three`, with some of its golden rows replaced."""
+    """Return `three` with some of its golden rows replaced."""
     signature = small.three_signature()
     made = onnx.load_from_string(small.three())
     golden = Golden(
@@ -368,12 +369,12 @@ def _three_with(outputs=None, inputs=None):
     ],
 )
 def test_a_model_that_does_not_answer_its_golden_rows_is_refused(content, reason):
-    """What was trained is what serves, or nothing does."""
+    """A model is served only if it answers as it did after training."""
     assert refusal(content).startswith(reason)
 
 
 def test_golden_rows_may_differ_by_the_tolerance():
-    """Processors add up differently, and that is no reason to refuse a model."""
+    """Processors round differently, which does not make a model wrong."""
     near = _three_with({"size": [[2.00019], [2.5]]})
 
     model = Model.load(near)
@@ -384,14 +385,14 @@ def test_golden_rows_may_differ_by_the_tolerance():
 
 
 def test_without_golden_rows_there_is_nothing_to_differ_from():
-    """A foreign file is held to nothing that it does not say."""
+    """A file without golden rows passes."""
     model = Model.load(small.three(golden=False))
 
     assert (model.check_golden(0), model.golden_arrays()) == (0.0, {})
 
 
 def test_a_golden_answer_that_is_no_number_is_held_to_that():
-    """Null in the file is NaN in the tensor, and NaN is what the model must answer then."""
+    """A golden answer of null stands for NaN, and the model must return NaN."""
     made = small.model([node("Log", ["x"], ["y"])], [X], [Y])
     signature = Model.load(made.SerializeToString()).signature
     golden = Golden({"x": [[1.0, -1.0]]}, {"y": [[0.0, None]]})
@@ -418,12 +419,12 @@ def test_a_golden_answer_that_is_no_number_is_held_to_that():
     ],
 )
 def test_a_difference_is_relative_to_the_size(answer, expected, apart):
-    """Float32 has seven digits, however large the number is."""
+    """The tolerance is relative, since float32 has seven digits at any size."""
     assert difference(answer, expected) == pytest.approx(apart)
 
 
 def _external(folder, location="weights.bin"):
-    """A file of two heads whose weights lie beside it."""
+    """Write a file of two heads, and its weights beside it."""
     made = small.model(
         [node("Mul", ["x", "w"], ["y"]), node("Add", ["x", "v"], ["z"])],
         [X],
@@ -441,7 +442,7 @@ def _external(folder, location="weights.bin"):
 
 
 def test_weights_beside_the_file_are_read(tmp_path):
-    """For all heads, and for a cut, which is made in memory."""
+    """External weights work for all heads, and for a sub-graph, which is built in memory."""
     model = Model.load(_external(tmp_path / "m"))
 
     both = model.predict({"x": floats([1, 2])}, ["y", "z"])
@@ -464,7 +465,7 @@ def test_weights_beside_the_file_are_read(tmp_path):
     ],
 )
 def test_weights_outside_the_files_folder_are_refused(tmp_path, location):
-    """A model that somebody handed us does not read what else is on this machine."""
+    """A foreign model cannot read other files of the machine."""
     (tmp_path / "secret.bin").write_bytes(bytes(64))
     path = _external(tmp_path / "m", location.format(folder=tmp_path))
     (tmp_path / "m" / "link.bin").symlink_to(tmp_path / "secret.bin")
@@ -473,7 +474,7 @@ def test_weights_outside_the_files_folder_are_refused(tmp_path, location):
 
 
 def test_weights_elsewhere_are_refused_in_memory_too(tmp_path, monkeypatch):
-    """Bytes have no folder, so nothing lies beside them."""
+    """A model in memory has no folder, so it has no external weights."""
     path = _external(tmp_path / "m")
     monkeypatch.chdir(tmp_path)
 
@@ -482,7 +483,7 @@ def test_weights_elsewhere_are_refused_in_memory_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", small.every())
 def test_many_rows_run_some_at_a_time(name):
-    """With the answers of one run, whatever is left for the last of them."""
+    """Rows run in pieces give the answers of one run, also for a shorter last piece."""
     model = Model.load(small.every()[name])
     heads = model.signature.head_names
     row = {

@@ -1,4 +1,4 @@
-"""What a graph cannot do with a caller's shapes or values is told to the caller, and is no bug."""
+"""Errors of ONNX Runtime: a request's shapes and values are the client's fault, the rest is not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANY = ("x", F, ["n", "any"])
 
 
 def built(nodes, inputs, outputs, constants=None):
-    """A foreign file's bytes."""
+    """Return the bytes of a foreign file."""
     return small.model(nodes, inputs, outputs, constants).SerializeToString()
 
 
@@ -108,6 +108,7 @@ GRAPHS = {
 
 @pytest.fixture(scope="module", name="served")
 def _served(tmp_path_factory):
+    """Serve the graphs of this file."""
     models = tmp_path_factory.mktemp("models")
     for name, (content, _, _) in GRAPHS.items():
         small.put(models, name, 1, content)
@@ -118,7 +119,7 @@ def _served(tmp_path_factory):
 
 
 def never() -> bytes:
-    """Rows of two numbers that are made rows of three: that fails whatever they are."""
+    """Return a graph that reshapes rows of two numbers to three, which always fails."""
     return built(
         [
             node("Shape", ["x"], ["shape"]),
@@ -132,8 +133,8 @@ def never() -> bytes:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_shapes_and_values_that_a_graph_cannot_do_with_are_a_400(served, name):
-    """With the operator, the reason, and the shape of each input: no place in anybody's source."""
+def test_shapes_and_values_that_a_graph_cannot_process_are_a_400(served, name):
+    """The message has the operator, the reason and the shape of each input, but no source path."""
     _, body, words = GRAPHS[name]
 
     asked = served.post(f"/models/{name}/predict", body)
@@ -144,8 +145,8 @@ def test_shapes_and_values_that_a_graph_cannot_do_with_are_a_400(served, name):
     )
 
 
-def test_what_no_shape_and_no_value_is_right_for_is_a_500(served):
-    """Its caller can do nothing about it, and whoever runs the service reads the log."""
+def test_a_graph_that_fails_on_any_input_is_a_500(served):
+    """The client cannot fix the error, so the log has its details."""
     asked = served.post("/models/never/predict", {"inputs": [[1, 2]]})
 
     assert asked.status == 500
@@ -153,7 +154,7 @@ def test_what_no_shape_and_no_value_is_right_for_is_a_500(served):
 
 
 def test_a_lack_of_memory_is_not_a_callers_fault():
-    """It says how much, and not of whom."""
+    """A failed allocation counts as a fault of the service."""
     model = Model.load(
         built(
             [node("Expand", ["x", "shape"], ["y"]), node("Identity", ["x"], ["z"])],
@@ -196,7 +197,7 @@ def test_a_lack_of_memory_is_not_a_callers_fault():
     ],
 )
 def test_reasons_are_one_short_line(said, words):
-    """Without the runtime's codes and places."""
+    """A reason has no error codes and source positions of ONNX Runtime."""
     given = {f"x{'y' * 50}": np.zeros((1, 2))} | {f"i{n}": np.zeros(()) for n in range(9)}
 
     told = runtime.reason(RuntimeError(said), given)

@@ -1,4 +1,4 @@
-"""Some heads of a model cost no more than they need, and are bit-equal to what all of them are."""
+"""Requests for some heads, which run only their sub-graph and get the same bits."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from tests.harness.loading import I64, F, X, Y, built, floats, node
 
 @pytest.fixture(scope="module")
 def three():
-    """The model of three inputs and four heads."""
+    """Return the model of three inputs and four heads."""
     return Model.load(small.three())
 
 
@@ -29,7 +29,7 @@ def three():
     ],
 )
 def test_some_heads_are_bit_equal_to_all(three, rows, heads):
-    """And come in the order that was asked."""
+    """The outputs equal those of a run of all heads, in the requested order."""
     every = three.predict(rows, ["risk", "size", "digits", "tags"])
 
     some = three.predict(rows, heads)
@@ -39,12 +39,12 @@ def test_some_heads_are_bit_equal_to_all(three, rows, heads):
 
 
 def test_the_inputs_of_other_heads_may_be_absent(three, rows):
-    """A head needs its own part of the graph, and that part needs its own inputs."""
+    """A head needs only the inputs of its sub-graph."""
     assert three.predict({"fruit": rows["fruit"]}, ["size"])["size"].tolist() == [[3], [7]]
 
 
 def _two_branches(constants, *nodes, x=X):
-    """A head `y` of `x`, and a head `other` of `z` by `nodes`."""
+    """Return a graph with a head `y` of `x`, and a head `other` of `z` by `nodes`."""
     return built(
         [node("Relu", ["x"], ["y"]), *nodes],
         (x, ("z", I64, ["batch", 1])),
@@ -53,8 +53,8 @@ def _two_branches(constants, *nodes, x=X):
     )
 
 
-def test_a_branch_that_is_not_asked_does_not_run():
-    """Shown by one that fails when it runs: an index that is out of range."""
+def test_a_branch_of_another_head_does_not_run():
+    """A part of the graph that would fail, with an index out of range, does not run."""
     model = Model.load(
         _two_branches({"table": np.float32([7, 8])}, node("Gather", ["table", "z"], ["other"]))
     )
@@ -67,7 +67,7 @@ def test_a_branch_that_is_not_asked_does_not_run():
 
 
 def test_a_cheap_head_does_not_pay_for_a_dear_one():
-    """The dear one multiplies matrices a hundred times; the cheap one takes less than a tenth."""
+    """A cheap head takes less than a tenth of the time of one with a hundred matrix products."""
     size = 256
     chain = [node("MatMul", [f"m{i}" if i else "wide", "w"], [f"m{i + 1}"]) for i in range(100)]
     model = Model.load(
@@ -100,7 +100,7 @@ def test_a_cheap_head_does_not_pay_for_a_dear_one():
 
 
 def test_an_input_that_is_left_out_of_a_node_joins_nothing():
-    """Every such input and output has the empty name, and they are not each other's."""
+    """Omitted inputs and outputs all have the empty name, and are unrelated."""
     model = Model.load(
         built(
             [
@@ -143,7 +143,7 @@ def test_initialisers_that_are_inputs_too_are_no_inputs():
 
 
 def _branch(name, value):
-    """A branch of an If that answers the outer `x` times `value`."""
+    """Return a branch of an If that multiplies the outer `x` by `value`."""
     return helper.make_graph(
         [
             node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32(value))),
@@ -156,7 +156,7 @@ def _branch(name, value):
 
 
 def test_a_graph_with_an_if_is_not_cut():
-    """Its branches reach for outer values by name: all inputs are needed, and the answers right."""
+    """Branches use outer values by name, so all inputs are needed."""
     model = Model.load(
         built(
             [
@@ -184,7 +184,7 @@ def test_a_graph_with_an_if_is_not_cut():
 
 
 def _with_functions(overload=""):
-    """Two heads, each by a function of the model's own; the second uses one inside another."""
+    """Return a graph whose two heads use functions of the model, one of them a nested one."""
     opset = [helper.make_opsetid("", 18)]
     double = helper.make_function(
         "own", "Double", ["a"], ["b"], [node("Add", ["a", "a"], ["b"])], opset
@@ -218,7 +218,7 @@ def _with_functions(overload=""):
     "overload", [pytest.param("", id="plain"), pytest.param("v2", id="overloaded")]
 )
 def test_functions_of_the_models_own_are_cut_along(overload):
-    """Those that a function uses in turn included."""
+    """A sub-graph keeps the functions that it uses, and those that they use."""
     model = Model.load(_with_functions(overload))
 
     answers = [model.predict({"x": floats([1, 2])}, [head])[head].tolist() for head in "yz"]
@@ -227,7 +227,7 @@ def test_functions_of_the_models_own_are_cut_along(overload):
 
 
 def test_a_graph_with_sparse_initialisers_is_not_cut():
-    """What the cutting tool does not know is served whole."""
+    """A graph that the cutting tool does not support is served whole."""
     made = small.model(
         [node("MatMul", ["x", "w"], ["y"]), node("Relu", ["x"], ["z"])],
         [X],
@@ -245,7 +245,7 @@ def test_a_graph_with_sparse_initialisers_is_not_cut():
 
 
 def test_a_graph_with_quantisation_notes_is_not_cut():
-    """They are notes beside the graph, and of no use in half of it."""
+    """Quantisation annotations belong to the whole graph."""
     made = small.model(
         [node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["z"])],
         [X],
@@ -258,7 +258,7 @@ def test_a_graph_with_quantisation_notes_is_not_cut():
 
 
 def test_the_cuts_that_are_kept_are_bounded():
-    """Each holds weights, and a caller may ask for any of 2^n sets of heads."""
+    """The number of sub-graphs is bounded: each holds weights, and there are 2^n sets of heads."""
     heads = [f"h{i}" for i in range(6)]
     model = Model.load(
         built(
@@ -277,7 +277,7 @@ def test_the_cuts_that_are_kept_are_bounded():
 
 
 def test_a_cut_is_made_once_whatever_the_order(rows):
-    """The same heads in another order are the same part of the graph."""
+    """The same heads in another order use the same sub-graph."""
     three = Model.load(small.three())
     before = three.subgraphs.kept
 
@@ -288,7 +288,7 @@ def test_a_cut_is_made_once_whatever_the_order(rows):
 
 
 def test_where_no_cut_is_kept_the_whole_graph_does_it(rows, monkeypatch):
-    """Whatever input is absent, since no head that was asked for depends on it."""
+    """The whole graph runs with zeros for absent inputs, on which no requested head depends."""
     three = Model.load(small.three())
     expected = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
     monkeypatch.setattr(three.subgraphs, "find", lambda _: None)
@@ -297,12 +297,12 @@ def test_where_no_cut_is_kept_the_whole_graph_does_it(rows, monkeypatch):
 
     assert found.tobytes() == expected.tobytes()
     with pytest.raises(KeyError):
-        # What it does depend on is not made up.
+        # An input on which a requested head depends is never filled in.
         three.predict({"digit": rows["digit"]}, ["size"])
 
 
 def test_a_graph_that_has_no_answer_to_zeros_is_cut_after_all(monkeypatch):
-    """The heads that were not asked for are no reason to refuse."""
+    """If the whole graph fails on zeros, a sub-graph answers the requested heads."""
     model = Model.load(
         built(
             [
@@ -327,7 +327,7 @@ def test_a_graph_that_has_no_answer_to_zeros_is_cut_after_all(monkeypatch):
 
 
 def test_threads_get_the_answers_to_their_own_rows():
-    """Eight at once, whole and cut, from one model that was just loaded."""
+    """Eight threads use one new model at once, whole and in sub-graphs."""
     model = Model.load(small.three())
     wrong = []
     barrier = threading.Barrier(8)

@@ -1,4 +1,4 @@
-"""Cuts of a graph are kept where they are worth it, and there is a bound to them."""
+"""The cache of sub-graphs: which are built, kept and replaced, and their bound in bytes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from service.inference.subgraphs import LEAST_BYTES, MORE, MOST, REMEMBERED, Sub
 
 
 class Made:
-    """What makes cuts of so many bytes, and notes them."""
+    """A builder that records the sub-graphs it builds, each of a given number of bytes."""
 
     def __init__(self, size: int = 10) -> None:
         self.size = size
         self.cuts: list[Any] = []
 
     def __call__(self, heads: Any) -> tuple[str, int]:
-        """A cut."""
+        """Build a sub-graph."""
         self.cuts.append(heads)
         return f"cut {heads}", self.size
 
 
 def test_a_cut_is_made_once():
-    """And is there from then on."""
+    """A sub-graph is built once and kept."""
     make = Made()
     kept = SubgraphCache(make, 100)
 
@@ -32,8 +32,8 @@ def test_a_cut_is_made_once():
     assert make.cuts == [1, 2]
 
 
-def test_what_is_asked_for_now_and_then_has_none():
-    """Past the bound the whole graph does it, however many sets there are."""
+def test_a_rare_set_of_heads_has_no_cut():
+    """Past the bound, rare sets of heads run in the whole graph, however many there are."""
     make = Made()
     kept = SubgraphCache(make, 10**9)
 
@@ -43,8 +43,8 @@ def test_what_is_asked_for_now_and_then_has_none():
     assert sum(cut is not None for cut in found) == 5 * MOST
 
 
-def test_what_is_asked_for_often_takes_a_place():
-    """That of the cut that is asked for least."""
+def test_a_frequent_set_of_heads_takes_a_place():
+    """A frequent set of heads replaces the sub-graph that is requested least."""
     make = Made()
     kept = SubgraphCache(make, 10**9)
     for heads in range(MOST):
@@ -59,7 +59,7 @@ def test_what_is_asked_for_often_takes_a_place():
 
 
 def test_cuts_have_a_bound_in_bytes():
-    """What has no room is made once, used for that one, and has to earn it from then on."""
+    """A sub-graph that does not fit is used once, and is kept only if it is requested often."""
     make = Made(size=LEAST_BYTES // 2)
     kept = SubgraphCache(make, 100)
 
@@ -73,8 +73,11 @@ def test_cuts_have_a_bound_in_bytes():
     assert (kept.find(1), kept.find(2)) == (None, "cut 2")
 
 
-def test_what_only_a_cut_can_do_has_one():
-    """In the place of the one that is asked for least; it is made once, as long as it is kept."""
+def test_a_set_of_heads_that_needs_a_cut_has_one():
+    """A set that needs a sub-graph replaces the one that is requested least.
+
+    Its sub-graph is built once while it is kept.
+    """
     make = Made()
     kept = SubgraphCache(make, 10**9)
     for heads in range(MOST):
@@ -88,8 +91,8 @@ def test_what_only_a_cut_can_do_has_one():
     assert kept.find(0) is None
 
 
-def test_only_so_many_sets_are_remembered():
-    """What was asked for often stays so."""
+def test_a_bounded_number_of_sets_is_remembered():
+    """Counts of sets are bounded, and frequent sets keep theirs."""
     kept = SubgraphCache(Made(), 100)
     for _ in range(100):
         kept.find("often")
@@ -101,7 +104,7 @@ def test_only_so_many_sets_are_remembered():
 
 
 def test_a_cut_that_cannot_be_made_is_tried_again():
-    """The next time; whoever asked hears of it."""
+    """The request gets the error, and the next request tries again."""
     fails = [True]
 
     def make(heads: Any) -> tuple[str, int]:
@@ -117,8 +120,8 @@ def test_a_cut_that_cannot_be_made_is_tried_again():
     assert kept.find(1) == "cut 1"
 
 
-def test_nobody_waits_for_a_cut_that_is_being_made():
-    """The whole graph answers meanwhile."""
+def test_no_request_waits_for_a_cut():
+    """The whole graph answers while a sub-graph is built."""
     begun, go_on = threading.Event(), threading.Event()
 
     def make(heads: Any) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""A normalization in training mode keeps nothing of one request for the next."""
+"""Normalization layers in training mode, which keep nothing of one request for the next."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ADD_MEAN = helper.make_node("Add", ["normal", "mean"], ["y"])
 
 
 def training(value="x", made="normal"):
-    """A normalization of a value, which also gives its running statistics."""
+    """Return a graph that normalizes a value and returns its running statistics as well."""
     return helper.make_node(
         "BatchNormalization", [value, *GIVEN], [made, "new_mean", "new_variance"], training_mode=1
     )
 
 
 def in_function():
-    """The normalization is the body of a function."""
+    """Return a graph whose normalization is the body of a function."""
     own = helper.make_node("Own", ["x", *GIVEN], ["normal"], domain="mine")
     graph = model([own, ADD_MEAN], [X], [Y], CONSTANTS)
     opsets = [helper.make_opsetid("", 18)]
@@ -37,7 +37,7 @@ def in_function():
 
 
 def in_branch():
-    """The normalization is one branch of an If that the rows choose."""
+    """Return a graph whose normalization is one branch of an If that the rows choose."""
     sides = {
         f"{name}_branch": helper.make_graph(
             [node], name, [], [helper.make_tensor_value_info(name, F, None)]
@@ -57,14 +57,14 @@ def in_branch():
 
 
 def of_constant_node():
-    """The mean is no constant of the graph, but what a node makes."""
+    """Return a graph in which a node computes the mean."""
     node = helper.make_node("Constant", [], ["mean"], value=numpy_helper.from_array(ZEROS))
     rest = {name: value for name, value in CONSTANTS.items() if name != "mean"}
     return model([node, training(), ADD_MEAN], [X], [Y], rest)
 
 
 def of_another_name():
-    """The mean is another constant by another name."""
+    """Return a graph whose mean is a constant under another name."""
     node = helper.make_node("Identity", ["kept"], ["mean"])
     rest = {name: value for name, value in CONSTANTS.items() if name != "mean"}
     add = helper.make_node("Add", ["normal", "kept"], ["y"])
@@ -72,7 +72,7 @@ def of_another_name():
 
 
 def read_in_a_branch():
-    """A branch reads the new mean, from around it."""
+    """Return a graph in which a branch reads the updated mean."""
     side = helper.make_node("Add", ["normal", "new_mean"], ["sum"])
     sides = {
         f"{name}_branch": helper.make_graph(
@@ -89,13 +89,13 @@ REFUSED = [in_function, in_branch, of_constant_node, of_another_name, read_in_a_
 
 @pytest.mark.parametrize("make", REFUSED, ids=lambda make: make.__name__)
 def test_statistics_that_cannot_be_set_apart_are_refused(make):
-    """Each run would change what the next one answers: one caller's rows would reach another's."""
+    """Otherwise each run would change later answers, and mix the rows of clients."""
     with pytest.raises(ModelRefused, match="in training mode"):
         Model.load(make().SerializeToString())
 
 
 def test_old_operator_sets_train_without_saying_so():
-    """Before the attribute, whoever asked for the statistics trained."""
+    """Before the attribute existed, requesting the statistics meant training mode."""
     outputs = ["normal", "new_mean", "new_variance", "saved_mean", "saved_variance"]
     node = helper.make_node("BatchNormalization", ["x", *GIVEN], outputs)
     graph = model([node, ADD_MEAN], [X], [Y], CONSTANTS)

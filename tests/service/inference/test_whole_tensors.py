@@ -1,4 +1,4 @@
-"""Graphs that take no rows are served as whole tensors, in their shapes and one run a request."""
+"""Graphs without rows, which are served as whole tensors with one run per request."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ WAY_OUT = (
 
 @pytest.fixture(scope="module", name="served")
 def _served(tmp_path_factory):
+    """Serve the models of this file."""
     models = tmp_path_factory.mktemp("models")
     for name, make in KINDS.items():
         small.put(models, name, 1, make())
@@ -48,7 +49,7 @@ def _served(tmp_path_factory):
 
 
 def voice(batch: int = 2, n: int = 3) -> dict[str, Any]:
-    """Inputs of the voice model."""
+    """Return inputs of the voice model."""
     return {
         "audio": np.arange(batch * n, dtype=np.float32).reshape(batch, n),
         "state": np.arange(8 * batch, dtype=np.float32).reshape(2, batch, 4),
@@ -57,12 +58,12 @@ def voice(batch: int = 2, n: int = 3) -> dict[str, Any]:
 
 
 def native(arrays: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The native body."""
+    """Return a body of the native format."""
     return {"inputs": {name: array.tolist() for name, array in arrays.items()}, **more}
 
 
 def oip(arrays: dict[str, Any], *, flat: bool = True, **more: Any) -> dict[str, Any]:
-    """The body of the Open Inference Protocol, in JSON."""
+    """Return a body of the Open Inference Protocol in JSON."""
     inputs = [
         {
             "name": name,
@@ -76,7 +77,7 @@ def oip(arrays: dict[str, Any], *, flat: bool = True, **more: Any) -> dict[str, 
 
 
 def binary(arrays: dict[str, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
-    """The same with its tensors, and its answers, as bytes; and its headers."""
+    """Return a request with tensors and answers as bytes, and its headers."""
     said = oip(arrays, parameters={"binary_data_output": True}, **more)
     for entry, array in zip(said["inputs"], arrays.values(), strict=True):
         del entry["data"]
@@ -90,7 +91,7 @@ def binary(arrays: dict[str, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
 
 
 def outputs(said: dict[str, Any]) -> dict[str, Any]:
-    """By head, the arrays of an answer in JSON by the Open Inference Protocol."""
+    """Return the arrays of an Open Inference Protocol answer in JSON, by head."""
     return {
         entry["name"]: np.reshape(entry["data"], entry["shape"]).tolist()
         for entry in said["outputs"]
@@ -106,7 +107,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("flat", [True, False], ids=["flat", "nested"])
 def test_tensors_go_in_and_out_in_the_shapes_of_the_graph(served, flat):
-    """A batch on the second axis, another on the first, and a scalar, by each form."""
+    """In each format, the batch may be any axis of a tensor, and a tensor may be a scalar."""
     by_native = served.post("/models/voice/predict", native(voice()))
     by_oip = served.post("/v2/models/voice/infer", oip(voice(), flat=flat))
 
@@ -118,7 +119,7 @@ def test_tensors_go_in_and_out_in_the_shapes_of_the_graph(served, flat):
 
 
 def test_tensors_go_in_and_out_as_bytes(served):
-    """Those of a scalar are its value's."""
+    """The bytes of a scalar are those of its value."""
     asked = served.post("/v2/models/voice/infer", *binary(voice()))
 
     assert asked.status == 200, asked.content
@@ -128,7 +129,7 @@ def test_tensors_go_in_and_out_as_bytes(served):
 
 
 def test_the_only_tensor_may_come_as_its_bytes_alone(served):
-    """With no row in front of its shape, which is fixed."""
+    """The bytes have the fixed shape of the graph, without an axis for rows."""
     body = np.arange(6, dtype=np.float32).tobytes()
 
     asked = served.post("/v2/models/fixed/infer", body, {"Inference-Header-Content-Length": "0"})
@@ -140,14 +141,14 @@ def test_the_only_tensor_may_come_as_its_bytes_alone(served):
 
 @pytest.mark.parametrize("body", [{"x": [[0, 1, 2], [3, 4, 5]]}, [[0, 1, 2], [3, 4, 5]]])
 def test_the_only_tensor_needs_no_name(served, body):
-    """As in the form by column."""
+    """The name of a single tensor may be left out, as in the form by column."""
     asked = served.post("/models/fixed/predict", {"inputs": body})
 
     assert asked.said["outputs"] == {"y": [[0.0, 2.0, 4.0], [6.0, 8.0, 10.0]]}
 
 
 def test_heads_without_an_axis_for_the_batch_are_answered_as_they_are(served):
-    """As many boxes as there are, none among them, and a value without any axis."""
+    """A head may have any number of boxes, also none, or be a scalar."""
     image = np.zeros((1, 1, 8, 16), np.float32)
     none = served.post("/v2/models/detector/infer", oip({"image": image}))
     image[0, 0, 2, 3] = 7
@@ -162,7 +163,7 @@ def test_heads_without_an_axis_for_the_batch_are_answered_as_they_are(served):
 
 
 def test_some_heads_need_some_inputs_and_one_may_need_none(served):
-    """What a head does not depend on may be absent."""
+    """Inputs on which no requested head depends may be absent."""
     speech = served.post(
         "/models/voice/predict", native({"state": voice()["state"]}, heads=["next"])
     )
@@ -176,7 +177,7 @@ def test_some_heads_need_some_inputs_and_one_may_need_none(served):
 
 @pytest.mark.parametrize("name", TYPES)
 def test_scalars_and_lists_of_every_dtype(served, name):
-    """As the graph has them, with no row made of them."""
+    """Values keep the graph's shape and are not turned into rows."""
     values = {"BOOL": [True, False], "STRING": ["a", "ä"]}.get(name, [1, 2])
     body = {"inputs": {"one": values[0], "many": values}}
 
@@ -198,7 +199,7 @@ ROW_FORMS = [
 
 @pytest.mark.parametrize(("path", "body"), ROW_FORMS)
 def test_forms_of_rows_are_refused_with_the_ones_that_work(served, path, body):
-    """And with the reason: what the graph has that is no row."""
+    """The message names the formats that work, and the tensor without rows."""
     asked = served.post(path, body)
 
     error = asked.said.get("error") or asked.said["message"]
@@ -229,7 +230,7 @@ def test_forms_of_rows_are_refused_with_the_ones_that_work(served, path, body):
 def test_a_shape_that_is_not_the_graphs_is_refused_by_its_place(
     served, change, at, expected, received
 ):
-    """However large its product: nothing is made of it."""
+    """A wrong shape of any size is refused before an array is allocated."""
     body = oip(voice())
     body["inputs"][0] |= change
 
@@ -253,7 +254,7 @@ def test_a_shape_that_is_not_the_graphs_is_refused_by_its_place(
     ],
 )
 def test_a_scalar_is_one_value_without_axes(served, sr, at, expected, received):
-    """A list of one value has an axis."""
+    """A list of one value is refused for a scalar, since it has an axis."""
     body = oip(voice())
     body["inputs"][2] |= sr
 
@@ -266,7 +267,7 @@ def test_a_scalar_is_one_value_without_axes(served, sr, at, expected, received):
 
 @pytest.mark.parametrize("data", [2, [2]])
 def test_the_value_of_a_scalar_may_be_bare_or_in_the_list_that_data_is(served, data):
-    """The protocol has a list; nested in its shape it is none."""
+    """The `data` of a scalar is a value or, as in the protocol, a list of one."""
     body = oip(voice())
     body["inputs"][2]["data"] = data
 
@@ -287,7 +288,7 @@ def test_the_value_of_a_scalar_may_be_bare_or_in_the_list_that_data_is(served, d
     ],
 )
 def test_native_tensors_of_another_shape_are_refused_by_name(served, inputs, at, received):
-    """Each by its place, as values are."""
+    """Each wrong tensor is refused at its place, as values are."""
     body = native(voice())
     body["inputs"] |= inputs
 
@@ -297,7 +298,7 @@ def test_native_tensors_of_another_shape_are_refused_by_name(served, inputs, at,
 
 
 def test_bytes_that_are_not_as_many_as_the_shape_has_are_refused(served):
-    """Before any of them is looked at."""
+    """The number of bytes is checked before any are read."""
     content, headers = binary(voice())
     changed = content.replace(b'"binary_data_size": 24', b'"binary_data_size": 20')
 
@@ -308,7 +309,7 @@ def test_bytes_that_are_not_as_many_as_the_shape_has_are_refused(served):
 
 
 def test_whole_tensors_are_not_classified(served):
-    """There is no row that would have a best class."""
+    """Without rows there is nothing to classify."""
     body = oip(voice(), outputs=[{"name": "speech", "parameters": {"classification": 1}}])
 
     [problem] = served.post("/v2/models/voice/infer", body).said["problems"]
@@ -317,7 +318,7 @@ def test_whole_tensors_are_not_classified(served):
 
 
 def test_requests_side_by_side_are_never_joined(served, monkeypatch):
-    """Each is a run of its own, even in the same shapes."""
+    """Each request is a run of its own, even if the shapes are equal."""
     shapes: list[tuple[int, ...]] = []
     real = Model.predict
 
@@ -345,11 +346,11 @@ def test_requests_side_by_side_are_never_joined(served, monkeypatch):
     assert shapes == [(2, 3)] * 8
 
 
-# ── what pages and commands say of them ──────────────────────────────────────────────────────────
+# ── pages and commands ───────────────────────────────────────────────────────────────────────────
 
 
 def test_the_models_page_has_the_graphs_shapes_and_why(served):
-    """Beside an example that it answers."""
+    """The page also has an example that works."""
     page = served.get("/models/voice").said
 
     assert page["batching"] == {
@@ -363,8 +364,8 @@ def test_the_models_page_has_the_graphs_shapes_and_why(served):
     assert served.post("/models/voice/predict", page["example"]).status == 200
 
 
-def test_the_pages_of_the_protocols_have_them_too(served):
-    """None with an axis for rows in front."""
+def test_the_pages_of_the_protocols_have_the_shapes_too(served):
+    """The shapes have no additional axis for rows."""
     oip_page = served.get("/v2/models/voice").said
     config = served.get("/v2/models/voice/config").said
     metadata = served.get("/v1/models/voice/metadata").said["metadata"]["signature_def"]
@@ -381,7 +382,7 @@ def test_the_pages_of_the_protocols_have_them_too(served):
 @pytest.mark.parametrize("name", [*KINDS, *map(str.lower, TYPES)])
 @pytest.mark.parametrize("dialect", ["native", "oip"])
 def test_an_example_is_answered(served, name, dialect):
-    """As it is given, or none is given in this protocol."""
+    """The example of a protocol works, if the protocol has one."""
     path = {"native": f"/models/{name}/predict", "oip": f"/v2/models/{name}/infer"}[dialect]
 
     example = served.get(f"/models/{name}/example?dialect={dialect}")
@@ -396,7 +397,7 @@ def test_an_example_is_answered(served, name, dialect):
 
 @pytest.mark.parametrize("dialect", ["tfserving", "mlflow"])
 def test_there_is_no_example_in_forms_of_rows(served, dialect):
-    """And the forms that there are one in."""
+    """The message names the formats that have an example."""
     asked = served.get(f"/models/voice/example?dialect={dialect}")
 
     assert asked.status == 404
@@ -404,7 +405,7 @@ def test_there_is_no_example_in_forms_of_rows(served, dialect):
 
 
 def test_openapi_takes_whole_tensors_alone(served):
-    """No `instances`, and shapes with every axis."""
+    """The document has no `instances`, and its shapes have every axis."""
     document = served.get("/openapi.json").said
     schema = document["components"]["schemas"]["voice.Request"]
     answer = document["components"]["schemas"]["voice.Answer"]
@@ -417,8 +418,8 @@ def test_openapi_takes_whole_tensors_alone(served):
     assert served.post("/models/voice/predict", example).status == 200
 
 
-def test_triceps_show_says_it(tmp_path):
-    """In a line of its own."""
+def test_triceps_show_prints_the_mode(tmp_path):
+    """The mode has a line of its own."""
     (tmp_path / "voice.onnx").write_bytes(graphs.voice())
 
     done = CliRunner().invoke(main, ["show", str(tmp_path / "voice.onnx")])
@@ -429,7 +430,7 @@ def test_triceps_show_says_it(tmp_path):
 
 
 def test_triceps_predict_and_sign_are_for_rows(tmp_path):
-    """Each is refused with the way out, or the reason."""
+    """Each command refuses such a model with the reason or the way out."""
     model = tmp_path / "voice.onnx"
     model.write_bytes(graphs.voice())
     rows = tmp_path / "rows.csv"

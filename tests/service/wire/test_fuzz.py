@@ -58,7 +58,6 @@ def test_a_seeded_mutator_finds_nothing():
     """A short run of the mutator of `python -m tests.fuzz` finds no fault."""
 
     def fail(failed: fuzz.Failed) -> None:
-        """Raise the failure."""
         raise failed
 
     done, decoded = fuzz.run(SEED, fuzz.until(SECONDS), fail)
@@ -82,7 +81,6 @@ def test_a_failure_is_kept_and_says_how_to_see_it_again(tmp_path, monkeypatch):
     failures: list[fuzz.Failed] = []
 
     def refuse(body: Body) -> bool:
-        """Fail on every body."""
         raise fuzz.Fault(body.form)
 
     monkeypatch.setattr(fuzz, "check", refuse)
@@ -100,7 +98,6 @@ def test_two_paths_that_differ_are_told(monkeypatch):
     body = bodies.unpack((fuzz.CORPUS / "good" / "native-rows-three.body").read_bytes())
 
     def refuse(*_: Any) -> Any:
-        """Refuse every body."""
         raise wrong("body", "another", "this")
 
     monkeypatch.setitem(fuzz.targets()["three"].others, "native", refuse)

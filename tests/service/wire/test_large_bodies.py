@@ -234,7 +234,6 @@ def test_json_in_pieces_is_json(value, change, broken):
         text = text[:place] + change[1] + text[place + 1 :]
 
     def read() -> Any:
-        """Read the text in pieces."""
         many = RuntimeError("none has so many keys")
         hooks = bodies.DECODER.object_pairs_hook, bodies.DECODER.parse_constant
         return pieces.Pieces(text, *hooks, many, size=40).decode()
@@ -262,7 +261,6 @@ def test_texts_among_numbers_are_read_many_at_a_time(monkeypatch):
     decode = json.JSONDecoder.decode
 
     def noted(self, text):
-        """Note the size of each piece."""
         decoded.append(text)
         return decode(self, text)
 

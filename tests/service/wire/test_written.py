@@ -91,7 +91,6 @@ def test_a_large_output_is_written_in_short_calls(monkeypatch):
     dumps = orjson.dumps
 
     def noted(said, option):
-        """Note the number of values in each call."""
         sizes.append(said.size if isinstance(said, np.ndarray) else 0)
         return dumps(said, option=option)
 

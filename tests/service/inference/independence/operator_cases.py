@@ -1,7 +1,8 @@
-"""Random graphs of one operator each, whose rows lie along any axis: for `test_operators.py`.
+"""Random graphs of one operator each, whose rows lie along any axis, for `test_operators.py`.
 
-Everything is drawn freely, right or wrong: what ONNX Runtime takes is run, and the rest is left.
-Lengths are few and often equal to the number of rows, so that what only fits by chance does fit.
+Everything is drawn freely, right or wrong: graphs that ONNX Runtime accepts are run, and the others
+are skipped. Lengths are few and often equal to the number of rows, so that shapes that match only
+by chance occur as well.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ F, I64 = TensorProto.FLOAT, TensorProto.INT64
 
 
 class Graph:
-    """A graph in the making: what is drawn, its inputs with their rows first, and its nodes."""
+    """A graph under construction: the draws, its inputs with their rows first, and its nodes."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -31,7 +32,7 @@ class Graph:
         self.constants: dict[str, Any] = {}
         self.inputs: dict[str, tuple[int, list[int], int]] = {}
         self.version = 18
-        # What was made before, and may be used again: names, shapes, and where their rows lie.
+        # Tensors that later nodes may use: names, shapes, and the axis of their rows.
         self.before: list[tuple[str, list[int], int]] = []
 
     def one_of(self, *values: Any) -> Any:
@@ -39,32 +40,32 @@ class Graph:
         return self.data.draw(st.sampled_from(values))
 
     def some(self, *values: Any, least: int = 0) -> list[Any]:
-        """Draw some of them, each once at most."""
+        """Draw some of the values, each at most once."""
         return self.data.draw(st.lists(st.sampled_from(values), min_size=least, unique=True))
 
     def list_of(self, count: int, *values: Any) -> list[Any]:
-        """Draw so many of them."""
+        """Draw a list of this length."""
         return [self.one_of(*values) for _ in range(count)]
 
     def name(self) -> str:
-        """A new name."""
+        """Return an unused name."""
         return f"v{len(self.nodes)}_{len(self.constants)}_{len(self.inputs)}"
 
     def constant(self, array: Any) -> str:
-        """A constant of these values."""
+        """Add a constant with these values."""
         name = f"c{self.name()}"
         self.constants[name] = np.asarray(array)
         return name
 
     def numbers(self, shape: Any, low: float = -2.0, high: float = 2.0) -> str:
-        """A constant of numbers that are all different."""
+        """Add a constant of numbers that are all different."""
         count = int(np.prod(shape))
         ramp = np.linspace(low, high, count) if count > 1 else np.full(count, 0.7)
         order = np.random.default_rng(count).permutation(count)
         return self.constant(ramp[order].reshape(shape).astype(np.float32))
 
     def add(self, op: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output; its name."""
+        """Add a node with one output; return the output's name."""
         made = f"n{self.name()}"
         node = helper.make_node(op, inputs, [made], domain=domain, **attributes)
         self.nodes.append(node)
@@ -73,7 +74,7 @@ class Graph:
     def rows(
         self, rank: int | None = None, dtype: int = F, axis: int | None = None
     ) -> tuple[str, list[int], int]:
-        """A tensor with rows along some axis: its name, its shape and that axis."""
+        """Return a tensor with rows along some axis: its name, its shape and that axis."""
         before = [
             made
             for made in self.before
@@ -93,13 +94,13 @@ class Graph:
         return name, shape, axis
 
     def operand(self) -> str:
-        """A constant of any shape, or rows along any axis."""
+        """Return a constant of any shape, or rows along any axis."""
         if self.one_of(True, True, False):
             return self.numbers(self.list_of(self.one_of(0, 1, 2, 3), *LENGTHS))
         return self.rows()[0]
 
     def target(self, value: str, rank: int) -> str:
-        """A shape: numbers, or some of them taken from a tensor's own."""
+        """Return a shape of numbers, some of which may be computed from a tensor's own shape."""
         plain = self.constant(np.array(self.list_of(rank, -1, 0, 1, 2, 3, 4, 6, 8), np.int64))
         if self.one_of(True, False):
             return plain
@@ -128,7 +129,7 @@ _TWO = {
 
 
 def each_place(graph: Graph, op: str) -> str:
-    """One or two operands; rows in either or in both."""
+    """Build an elementwise operator with rows in one or both operands."""
     said = {"direction": "LEFT"} if op == "BitShift" else {"fmod": 1} if op == "Mod" else {}
     if op == "RegexFullMatch":
         graph.version, said = 20, {"pattern": "1.*"}
@@ -165,18 +166,18 @@ def _cast(graph: Graph, name: str, to: int) -> str:
 
 
 def clip(graph: Graph, op: str) -> str:
-    """Between constants, or values of rows."""
+    """Build a Clip whose limits are constants or rows."""
     low = graph.one_of(graph.constant(np.float32(-0.5)), "")
     return graph.add(op, [graph.rows()[0], low])
 
 
 def like(graph: Graph, op: str) -> str:
-    """By another tensor's dtype."""
+    """Build a cast to the dtype of another tensor."""
     return graph.add(op, [graph.rows()[0], graph.operand()])
 
 
 def quantize(graph: Graph, op: str) -> str:
-    """By one scale, or one for each place of some axis."""
+    """Build a quantization with one scale, or one for each index of some axis."""
     name, shape, _ = graph.rows()
     axis = graph.one_of(*range(len(shape)))
     count = graph.one_of(None, 1, shape[axis])
@@ -189,7 +190,7 @@ def quantize(graph: Graph, op: str) -> str:
 
 
 def dropout(graph: Graph, op: str) -> str:
-    """At inference, or in training."""
+    """Build a Dropout for inference or for training."""
     train = graph.one_of(None, False, True)
     more = (
         [] if train is None else [graph.constant(np.float32(0.5)), graph.constant(np.array(train))]
@@ -198,7 +199,7 @@ def dropout(graph: Graph, op: str) -> str:
 
 
 def along(graph: Graph, op: str) -> str:
-    """Along some axis, counted from either end."""
+    """Build an operator along one axis, counted from either end."""
     name, shape, _ = graph.rows()
     if op in ("Softmax", "LogSoftmax", "Hardmax"):
         graph.version = graph.one_of(11, 18)
@@ -223,7 +224,7 @@ def along(graph: Graph, op: str) -> str:
 
 
 def reduce(graph: Graph, op: str) -> str:
-    """Along some axes, all or none."""
+    """Build a reduction along some axes, all or none."""
     name, shape, _ = graph.rows()
     graph.version = graph.one_of(11, 18)
     axes = graph.one_of(None, graph.some(*range(-len(shape), len(shape)), least=1))
@@ -236,33 +237,33 @@ def reduce(graph: Graph, op: str) -> str:
 
 
 def mean_variance(graph: Graph, op: str) -> str:
-    """Along the axes that are named, or by default."""
+    """Build a MeanVarianceNormalization along named axes, or along the default ones."""
     name, shape, _ = graph.rows(4)
     axes = graph.one_of(None, graph.some(*range(len(shape)), least=1))
     return graph.add(op, [name], **({} if axes is None else {"axes": axes}))
 
 
 def transpose(graph: Graph, op: str) -> str:
-    """In any order."""
+    """Build a Transpose to any order."""
     name, shape, _ = graph.rows()
     order = graph.data.draw(st.permutations(range(len(shape))))
     return graph.add(op, [name], **graph.one_of({"perm": list(order)}, {}))
 
 
 def reshape(graph: Graph, op: str) -> str:
-    """To any shape, fixed or computed."""
+    """Build a Reshape to any shape, fixed or computed."""
     name, _, _ = graph.rows()
     return graph.add(op, [name, graph.target(name, graph.one_of(1, 2, 3))])
 
 
 def flatten(graph: Graph, op: str) -> str:
-    """At any axis."""
+    """Build a Flatten at any axis."""
     name, shape, _ = graph.rows()
     return graph.add(op, [name], axis=graph.one_of(*range(-len(shape), len(shape) + 1)))
 
 
 def squeeze(graph: Graph, op: str) -> str:
-    """Any axes, or none named."""
+    """Build a Squeeze of any axes, or without naming them."""
     name, shape, _ = graph.rows()
     axes = graph.some(*range(-len(shape) - 1, len(shape) + 1), least=1)
     more = graph.one_of([graph.constant(np.array(axes, np.int64))], [])
@@ -270,7 +271,7 @@ def squeeze(graph: Graph, op: str) -> str:
 
 
 def concat(graph: Graph, op: str) -> str:
-    """Rows and whatever else along any axis."""
+    """Build a Concat of rows and other tensors along any axis."""
     name, shape, axis = graph.rows()
     more = graph.one_of(name, graph.add("Neg", [name]), graph.operand())
     if graph.flag():
@@ -280,7 +281,7 @@ def concat(graph: Graph, op: str) -> str:
 
 
 def split(graph: Graph, op: str) -> str:
-    """Into halves, along any axis; the first of them."""
+    """Build a Split into halves along any axis; return the first half."""
     name, shape, _ = graph.rows()
     axis = graph.one_of(*range(-len(shape), len(shape)))
     made = [f"n{graph.name()}{part}" for part in "ab"]
@@ -290,7 +291,7 @@ def split(graph: Graph, op: str) -> str:
 
 
 def cut(graph: Graph, op: str) -> str:
-    """From anywhere to anywhere."""
+    """Build a Slice with any start and end."""
     name, shape, _ = graph.rows()
     axes = graph.some(*range(-len(shape), len(shape)), least=1)
     count = len(axes)
@@ -308,7 +309,7 @@ def cut(graph: Graph, op: str) -> str:
 
 
 def gather(graph: Graph, op: str) -> str:
-    """Constants or rows, by constants or rows."""
+    """Build a gathering operator; data and indices are constants or rows."""
     shape = graph.list_of(graph.one_of(1, 2, 3), 4, 4, 3)
     data = graph.one_of("constant", "rows")
     if data == "constant":
@@ -331,25 +332,25 @@ def gather(graph: Graph, op: str) -> str:
 
 
 def _places(graph: Graph, name: str) -> str:
-    """Numbers of rows as the places 0 and 1."""
+    """Turn the values of rows into the indices 0 and 1."""
     zero = graph.constant(np.float32(0))
     return graph.add("Cast", [graph.add("Greater", [name, zero])], to=I64)
 
 
 def expand(graph: Graph, op: str) -> str:
-    """To any shape, fixed or computed."""
+    """Build an Expand to any shape, fixed or computed."""
     name = graph.operand()
     shape = graph.target(graph.rows()[0], graph.one_of(1, 2, 3))
     return graph.add(op, [name, shape])
 
 
 def fill(graph: Graph, op: str) -> str:
-    """A shape, fixed or computed."""
+    """Build a ConstantOfShape with a fixed or computed shape."""
     return graph.add(op, [graph.target(graph.rows()[0], graph.one_of(1, 2, 3))])
 
 
 def tile(graph: Graph, op: str) -> str:
-    """Rows, or a constant by a computed number."""
+    """Build a Tile of rows, or of a constant by a computed number."""
     name, shape, _ = graph.rows()
     if graph.flag():
         return graph.add(op, [name, graph.constant(np.array(graph.list_of(len(shape), 1, 1, 2)))])
@@ -359,14 +360,14 @@ def tile(graph: Graph, op: str) -> str:
 
 
 def pad(graph: Graph, op: str) -> str:
-    """Any axes, in any mode."""
+    """Build a Pad of any axes, in any mode."""
     name, shape, _ = graph.rows()
     pads = np.array(graph.list_of(2 * len(shape), 0, 0, 1), np.int64)
     return graph.add(op, [name, graph.constant(pads)], mode=graph.one_of("constant", "edge"))
 
 
 def one_hot(graph: Graph, op: str) -> str:
-    """At any axis."""
+    """Build a OneHot at any axis."""
     name, shape, _ = graph.rows()
     more = [graph.constant(np.array(3)), graph.constant(np.float32([0, 1]))]
     axis = graph.one_of(*range(-len(shape) - 1, len(shape) + 1))
@@ -374,12 +375,12 @@ def one_hot(graph: Graph, op: str) -> str:
 
 
 def triangle(graph: Graph, op: str) -> str:
-    """The last two axes."""
+    """Build a Trilu, which cuts the last two axes."""
     return graph.add(op, [graph.rows(graph.one_of(2, 3, 4))[0]], upper=graph.flag())
 
 
 def matmul(graph: Graph, op: str) -> str:
-    """Rows and constants of any rank, on either side."""
+    """Build a matrix product of rows and constants of any rank, on either side."""
     names = [graph.rows()[0], graph.operand()][:: graph.one_of(1, -1)]
     said = {}
     if op == "FusedMatMul":
@@ -395,7 +396,7 @@ def matmul(graph: Graph, op: str) -> str:
 
 
 def gemm(graph: Graph, op: str) -> str:
-    """Turned or not, with something added or not."""
+    """Build a Gemm, transposed or not, with or without an addend."""
     names = [graph.rows(2)[0], graph.numbers(graph.list_of(2, *LENGTHS))]
     if graph.flag():
         names[1] = graph.rows(2)[0]
@@ -405,7 +406,7 @@ def gemm(graph: Graph, op: str) -> str:
 
 
 def einsum(graph: Graph, op: str) -> str:
-    """Some equations, with rows anywhere."""
+    """Build one of some Einsum equations, with rows in any operand."""
     equation = graph.one_of(
         *("ij,jk->ik", "ij,kj->ik", "ij,ij->ij", "ij,ij->i", "ij,ij->j", "ijk,ikl->ijl"),
         *("ijk,jkl->il", "ij,ik->ijk", "ij,jk->ki", "ii,ij->ij", "ij,kj->ki", "ijk,ijl->ikl"),
@@ -422,7 +423,7 @@ def einsum(graph: Graph, op: str) -> str:
 
 
 def convolution(graph: Graph, op: str) -> str:
-    """Of one or two dimensions, with rows anywhere."""
+    """Build a convolution of one or two dimensions, with rows in any operand."""
     name, shape, _ = graph.rows(graph.one_of(3, 4))
     count = len(shape) - 2
     kernel = graph.list_of(count, 1, 2)
@@ -446,7 +447,7 @@ def convolution(graph: Graph, op: str) -> str:
 
 
 def pool(graph: Graph, op: str) -> str:
-    """Of one or two dimensions, with rows anywhere."""
+    """Build a pooling operator of one or two dimensions."""
     name, shape, _ = graph.rows(graph.one_of(3, 4))
     if op.startswith("Global"):
         return graph.add(op, [name])
@@ -458,7 +459,7 @@ def pool(graph: Graph, op: str) -> str:
 
 
 def blocks(graph: Graph, op: str) -> str:
-    """Of four values, and into four."""
+    """Build a SpaceToDepth or DepthToSpace with blocks of four values."""
     name, shape, axis = graph.rows(4)
     if axis == 0 and op == "DepthToSpace":
         name = graph.add("Concat", [name] * 4, axis=1)
@@ -469,7 +470,7 @@ def blocks(graph: Graph, op: str) -> str:
 
 
 def normalization(graph: Graph, op: str) -> str:
-    """By channels, with rows anywhere."""
+    """Build a normalization by channels, with rows in any operand."""
     name, shape, _ = graph.rows(graph.one_of(2, 3, 4))
     scale = graph.numbers([shape[1]], 0.5, 1.5)
     if op == "LRN":
@@ -483,7 +484,7 @@ def normalization(graph: Graph, op: str) -> str:
 
 
 def resize(graph: Graph, op: str) -> str:
-    """By 1 or 2, along any axes."""
+    """Build a Resize by 1 or 2 along any axes."""
     name, shape, _ = graph.rows(graph.one_of(2, 3, 4))
     scales = graph.constant(np.float32(graph.list_of(len(shape), 1, 1, 2)))
     if op == "Upsample":
@@ -496,7 +497,7 @@ def resize(graph: Graph, op: str) -> str:
 
 
 def recurrent(graph: Graph, op: str) -> str:
-    """Rows along steps or beside each other, with or without lengths and states."""
+    """Build a recurrent layer with rows as steps or sequences; lengths and states are optional."""
     name, shape, axis = graph.rows(3, axis=graph.one_of(1, 1, 0))
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
     hidden, directions = 2, graph.one_of(1, 2)
@@ -519,7 +520,7 @@ def recurrent(graph: Graph, op: str) -> str:
 
 
 def reverse(graph: Graph, op: str) -> str:
-    """Along the batch, and along another axis."""
+    """Build a ReverseSequence along the batch axis and another axis."""
     axis = graph.one_of(0, 1)
     name, _, _ = graph.rows(graph.one_of(2, 3), axis=axis)
     lengths = _places(graph, graph.rows(1)[0])
@@ -530,7 +531,7 @@ def reverse(graph: Graph, op: str) -> str:
 
 
 def shape_of(graph: Graph, op: str) -> str:
-    """What a shape is used for: a new one, or to compute with."""
+    """Build a use of a Shape: as a new shape, or in a computation."""
     name, _, _ = graph.rows()
     length = graph.add(op, [name])
     if graph.flag():
@@ -541,7 +542,7 @@ def shape_of(graph: Graph, op: str) -> str:
 
 
 def table(graph: Graph, op: str) -> str:
-    """Of ai.onnx.ml, which take matrices, and sometimes else."""
+    """Build an operator of `ai.onnx.ml`; most of them take matrices."""
     name, shape, _ = graph.rows(graph.one_of(1, 2, 2, 2, 3))
     width = shape[-1]
     ones = [0.5 + i for i in range(width)]
@@ -625,14 +626,14 @@ def _new_tree() -> dict[str, Any]:
 
 
 def features(graph: Graph, op: str) -> str:
-    """Two inputs, side by side."""
+    """Build a FeatureVectorizer of two inputs."""
     inputs = [graph.rows(graph.one_of(1, 2, 2)) for _ in range(2)]
     widths = [shape[-1] for _, shape, _ in inputs]
     return graph.add(op, [name for name, _, _ in inputs], ML, inputdimensions=widths)
 
 
 def extract(graph: Graph, op: str) -> str:
-    """Columns of rows, or of a list."""
+    """Build an extraction of columns from rows or from a list."""
     if graph.flag():
         places = graph.constant(np.array(graph.list_of(graph.one_of(1, 2), 0), np.int64))
         return graph.add(op, [graph.rows()[0], places], ML)
@@ -641,7 +642,7 @@ def extract(graph: Graph, op: str) -> str:
 
 
 def distances(graph: Graph, op: str) -> str:
-    """From rows to constants, or to rows."""
+    """Build distances from rows to constants or to rows."""
     name, shape, _ = graph.rows(2)
     other = graph.one_of(graph.numbers([3, shape[1]]), graph.rows(2)[0], name)
     pair = [name, other][:: graph.one_of(1, -1)]
@@ -649,11 +650,11 @@ def distances(graph: Graph, op: str) -> str:
 
 
 def unsqueeze(graph: Graph, op: str) -> str:
-    """Any axes."""
+    """Build an Unsqueeze of any axes."""
     return squeeze(graph, op)
 
 
-# By the name of the rule, what makes its operators.
+# The builders of the operators of each rule, by the rule's name.
 BY_RULE: dict[str, Callable[[Graph, str], str]] = {
     "each_place": each_place,
     "same": clip,

@@ -1,7 +1,7 @@
-"""No entry of the table of operators is wrong: what it proves is run, and rows are alone.
+"""The table of operators: where it proves rows independent, runs confirm it.
 
-The guard of the whole of it: an operator for which a proof holds that ONNX Runtime does not keep
-would let one caller's rows into another's answer.
+This guards the whole proof: a rule that ONNX Runtime does not follow would let one client's rows
+into the answer of another.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ LONGEST = 4
 LARGE = 10_000
 NUDGES = 20
 SETTINGS = {"suppress_health_check": list(HealthCheck), "database": None}
-# ONNX Runtime 1.32 has no kernel for floats of these on processors, so that nothing is served.
+# ONNX Runtime 1.32 has no CPU kernel for floats of these operators, so no model has them.
 UNTRIED = {("", "CumProd"), ("", "Swish"), ("", "RMSNormalization"), ("", "BitCast")}
-# Those that are in one operator set, so that they may stand behind each other.
+# The operators of one operator set, which can follow each other in a graph.
 OTHER_SETS = {"CategoryMapper", "CumProd", "GroupNormalization", "RMSNormalization", "Swish"}
 OTHER_SETS |= {"Gelu", "RegexFullMatch", "StringConcat", "TreeEnsemble", "Upsample"}
 CHAINED = sorted((domain, op) for domain, op in RULES if op not in OTHER_SETS)
 
 
 def made(graph, output):
-    """The model of a graph, with one head."""
+    """Return the model of a graph, with one head."""
     inputs = [
         helper.make_tensor_value_info(name, dtype, ["n", *lengths])
         for name, (dtype, lengths, _) in graph.inputs.items()
@@ -61,11 +61,12 @@ def made(graph, output):
 
 
 def _is_old(graph):
+    """Return whether an operator needs an older operator set."""
     return any(node.op_type == "CategoryMapper" for node in graph.nodes)
 
 
 def started(model):
-    """A session, or `None` where ONNX Runtime takes no such graph."""
+    """Return a session, or `None` if ONNX Runtime refuses the graph."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -76,7 +77,7 @@ def started(model):
 
 
 def run(session, feeds):
-    """The head, or `None` where ONNX Runtime does not answer."""
+    """Return the head's values, or `None` if ONNX Runtime cannot run the graph."""
     try:
         return session.run(None, feeds)[0]
     except Exception:  # noqa: BLE001  whatever it says, nobody is answered
@@ -84,7 +85,7 @@ def run(session, feeds):
 
 
 def rows_of(array, value, row):
-    """One row's part of what came of a batch."""
+    """Return the part of a batch's output that belongs to one row."""
     each = divide(value.shape[value.axis], Size(1, ("rows",)))
     if isinstance(each, Size):
         return None
@@ -94,7 +95,7 @@ def rows_of(array, value, row):
 
 
 def equal(one, other):
-    """Whether they are, but for the last digits."""
+    """Return whether two outputs are equal except for the last digits."""
     if one.shape != other.shape or one.dtype.kind not in "fc":
         return one.shape == other.shape and bool((one == other).all())
     size = np.abs(other[np.isfinite(other)]).max(initial=1e-6)
@@ -102,10 +103,11 @@ def equal(one, other):
 
 
 def is_rounding(session, feeds, value, part):
-    """Whether a row's own answers, of inputs that differ in their last digits, reach to `part`.
+    """Return whether rounding alone explains `part`.
 
-    The kernels round otherwise for more rows, and an operator behind them, such as `Floor` of what
-    is nearly whole, or `Div` by what is nearly nothing, makes that large.
+    It does if the row's own outputs, for inputs that differ in their last digits, reach it. Kernels
+    round differently for more rows, and a following operator can make that difference large, such
+    as `Floor` of a nearly whole number or `Div` by nearly zero.
     """
     random = np.random.default_rng(0)
     came = []
@@ -124,10 +126,9 @@ def is_rounding(session, feeds, value, part):
 
 
 def check(graph, output, proofs):
-    """Hold rows together against the same rows alone, if there is a proof.
+    """Compare rows that run together with the same rows alone, if there is a proof.
 
-    Returns:
-        What came of the rows together, and where they lie; `None` where there is no proof.
+    Returns: the output of the rows together and the axis of the rows, or `None` without a proof.
     """
     model = made(graph, output)
     session = started(model)
@@ -149,7 +150,7 @@ def check(graph, output, proofs):
         name: np.concatenate([array[:1], 1e3 * array[1:2], array[2:3], -1e4 * array[3:]])
         for name, array in feeds.items()
     }
-    # 0 times such a neighbour is no number either.
+    # 0 times such a neighbour is NaN as well.
     infinite = {
         name: np.concatenate(
             [
@@ -184,8 +185,8 @@ def check(graph, output, proofs):
 
 
 @pytest.mark.parametrize(("domain", "op"), sorted(RULES), ids=str)
-def test_what_is_proven_holds(domain, op):
-    """Of every operator, in whatever way it is used: a proof, or none."""
+def test_each_proven_operator_keeps_rows_apart(domain, op):
+    """For every operator, a proof of row independence agrees with runs."""
     proofs = Counter()
 
     @settings(max_examples=EXAMPLES, **SETTINGS)
@@ -194,7 +195,7 @@ def test_what_is_proven_holds(domain, op):
         graph = Graph(data)
         check(graph, added(graph, domain, op), proofs)
 
-    # Always the same examples, and more of them until one holds: of some operators few do.
+    # The examples are always the same, and continue until one has a proof; some operators have few.
     for number in range(SEEDS):
         seed(number)(tried)()
         if proofs["held"]:
@@ -204,7 +205,7 @@ def test_what_is_proven_holds(domain, op):
 
 
 def added(graph, domain, op):
-    """Add an operator and whatever it needs; its output."""
+    """Add an operator and the operands it needs; return its output."""
     if (domain, op) == (MICROSOFT, "Gelu"):
         return graph.add("Gelu", [graph.rows()[0]], MICROSOFT)
     make = cases.BY_NAME.get(op) or cases.BY_RULE[RULES[domain, op].__name__]
@@ -213,8 +214,8 @@ def added(graph, domain, op):
 
 @settings(max_examples=CHAINS, **SETTINGS)
 @given(st.data())
-def test_what_is_proven_of_several_holds(data):
-    """Operators behind each other, each on what those before have made; other ones each time."""
+def test_proven_chains_of_operators_keep_rows_apart(data):
+    """For several operators in a row, each using earlier outputs, a proof agrees with runs."""
     graph, proofs = Graph(data), Counter()
     for _ in range(LONGEST):
         domain, op = graph.one_of(*CHAINED)

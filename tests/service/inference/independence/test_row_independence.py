@@ -1,4 +1,4 @@
-"""Following the batch axis through whole graphs: branches, functions, computed shapes, mixers."""
+"""The batch axis, followed through whole graphs: branches, functions and computed shapes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MINE = helper.make_opsetid("mine", 1)
 
 
 def branch(name, op, **attributes):
-    """One side of an If, on what is around it."""
+    """Return one branch of an If, over the tensors around it."""
     node = helper.make_node(op, ["x"], [name], **attributes)
     return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, F, None)])
 
 
 def chosen(condition, other="Tanh", **attributes):
-    """An If of two operators."""
+    """Return an If that chooses between two operators."""
     said = {
         "then_branch": branch("one", "Relu"),
         "else_branch": branch("two", other, **attributes),
@@ -33,7 +33,7 @@ def chosen(condition, other="Tanh", **attributes):
 
 
 def with_function(*nodes):
-    """A graph of one function, made of `nodes` from a to b."""
+    """Return a graph of one function, made of `nodes` from a to b."""
     made = model([helper.make_node("Own", ["x"], ["y"], domain="mine")], [X], [Y])
     opsets = [helper.make_opsetid("", 18)]
     made.functions.add().CopyFrom(helper.make_function("mine", "Own", ["a"], ["b"], nodes, opsets))
@@ -42,14 +42,14 @@ def with_function(*nodes):
 
 
 def refusal(graph):
-    """Why there is no proof, and whether rows are known to meet."""
+    """Return the reason why there is no proof, and whether rows are known to mix."""
     with pytest.raises(NoProof) as raised:
         prove(graph)
     return str(raised.value), raised.value.mixes
 
 
 def test_branches_are_followed_where_no_row_chooses():
-    """A constant may choose; a row may not, since it would choose for all."""
+    """A constant may choose a branch; a row may not, since it would choose for all rows."""
     constant = model([chosen("yes")], [X], [Y], {"yes": np.array(True)})
     most = helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0)
     truth = helper.make_node("Cast", ["most"], ["yes"], to=onnx.TensorProto.BOOL)
@@ -62,7 +62,7 @@ def test_branches_are_followed_where_no_row_chooses():
 
 
 def test_functions_of_the_model_are_followed():
-    """By what they are made of, whatever they are called."""
+    """A function is judged by its nodes, not by its name."""
     good = with_function(helper.make_node("Relu", ["a"], ["b"]))
     mixed = with_function(helper.make_node("Softmax", ["a"], ["b"], axis=0))
 
@@ -71,14 +71,14 @@ def test_functions_of_the_model_are_followed():
 
 
 def test_an_axis_of_the_same_name_as_the_batch_is_as_long():
-    """A square of rows by rows cannot be cut."""
+    """A tensor of rows by rows cannot be cut into rows."""
     square = model([helper.make_node("Relu", ["x"], ["y"])], [("x", F, ["n", "n"])], [Y])
 
     assert refusal(square) == ("axis 1 of input 'x' is as long as the batch", True)
 
 
 def test_a_lower_rank_meets_the_batch_with_another_axis():
-    """[n] beside [n, 4]: what is added to row 0 is all rows' first values."""
+    """In [n] + [n, 4], each row adds the first values of other rows."""
     inputs = [X, ("z", F, ["n"])]
     graph = model([helper.make_node("Add", ["x", "z"], ["y"])], inputs, [Y])
 
@@ -86,8 +86,8 @@ def test_a_lower_rank_meets_the_batch_with_another_axis():
 
 
 @pytest.mark.parametrize("op", ["RandomNormalLike", "RandomUniformLike", "Bernoulli"])
-def test_what_is_drawn_at_random_runs_alone(op):
-    """No two runs of it are the same, so nothing can be held against anything."""
+def test_a_graph_with_random_numbers_runs_alone(op):
+    """A graph with random numbers runs alone, since its outputs cannot be compared."""
     batching = Model.load(
         model([helper.make_node(op, ["x"], ["y"])], [X], [Y]).SerializeToString()
     ).batching
@@ -97,7 +97,7 @@ def test_what_is_drawn_at_random_runs_alone(op):
 
 
 def test_the_number_of_rows_is_no_number_to_compute_with():
-    """Divided by how many there are, a row has another answer among others."""
+    """A value that is divided by the number of rows depends on the other rows."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Gather", ["shape", "zero"], ["rows"]),
@@ -115,7 +115,7 @@ def test_the_number_of_rows_is_no_number_to_compute_with():
     [(2**63 - 1, True), (2**31 - 1, True), (10**9, True), (10**9 - 1, False), (2, False)],
 )
 def test_an_end_past_every_batch_takes_all_rows(end, whole):
-    """tf2onnx writes 10^9 for an end that is left out, on every axis of a slice."""
+    """A slice may end at 10^9, which tf2onnx writes on every axis for an absent end."""
     constants = {
         "starts": np.array([0, 1]),
         "ends": np.array([end, 3]),
@@ -131,7 +131,7 @@ def test_an_end_past_every_batch_takes_all_rows(end, whole):
 
 
 def test_a_cut_that_answers_otherwise_than_its_trial_is_not_used(monkeypatch):
-    """The whole graph answers for it."""
+    """The whole graph runs instead of a sub-graph whose outputs differ."""
     monkeypatch.setattr("service.inference.independence.proof.prove", _no_proof)
     model_ = Model.load(small.three())
     assert (model_.batching.mode, model_.batching.evidence) == ("rows", "trial")
@@ -152,7 +152,7 @@ def _no_proof(graph):
 
 
 def test_statistics_that_training_overwrites_are_no_heads():
-    """Every run would change what the next one answers."""
+    """Such a head is refused, since every run would change the next one's answer."""
     node = helper.make_node(
         "BatchNormalization", ["x", "s", "s", "m", "v"], ["a", "mean", "b"], training_mode=1
     )

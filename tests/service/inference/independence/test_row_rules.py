@@ -1,6 +1,6 @@
-"""Graphs that look as if each row went through them by itself, and through which it does not.
+"""Graphs that seem to keep rows apart and do not.
 
-Each was once taken for proven.  ONNX Runtime is asked first: a row of it does depend on others.
+Each was once taken for proven. A test first shows with ONNX Runtime that a row depends on others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MINUS, TWO, THREE = np.array([-1]), np.float32([2]), np.float32([3])
 
 
 def chosen(number):
-    """Each value times 2 or 3: by a number that was made of how many rows there are."""
+    """Return each value times 2 or 3, a factor computed from the number of rows."""
     return [
         COUNTED,
         *number,
@@ -33,7 +33,7 @@ def chosen(number):
 
 
 def along(axis):
-    """Each value less the largest along an axis of its column and row, which is turned."""
+    """Return each value less the largest along a transposed axis."""
     return [
         *axis,
         node("Transpose", ["x"], ["turned"], perm=[1, 0]),
@@ -44,13 +44,13 @@ def along(axis):
 
 
 def negative():
-    """A length times -1 is -1 for one row alone."""
+    """Return a graph in which a length times -1 is -1 for one row only."""
     nodes = chosen([node("Mul", ["rows", "m"], ["k"]), node("Equal", ["k", "m"], ["yes"])])
     return model(nodes, [X], [Y], {"m": MINUS, "two": TWO, "three": THREE})
 
 
 def squared():
-    """All rows times all rows, of which each row has as many as there are."""
+    """Return all rows times all rows, so that each row has as many values as there are rows."""
     nodes = [
         COUNTED,
         node("Mul", ["rows", "rows"], ["many"]),
@@ -64,7 +64,7 @@ def squared():
 
 
 def branched():
-    """How many rows there are, out of a branch."""
+    """Return the number of rows out of a branch."""
     sides = {
         f"{side}_branch": helper.make_graph(
             [node("Identity", ["rows"], [side])],
@@ -84,7 +84,10 @@ def branched():
 
 
 def squeezed():
-    """An empty list of axes is all of length 1: that of the batch, where there is one row."""
+    """Return a Squeeze with an empty list of axes, which removes all axes of length 1.
+
+    With one row, the batch axis is one of them.
+    """
     nodes = [
         node("Squeeze", ["x", "none"], ["squeezed"]),
         node("Add", ["squeezed", "nought"], ["added"]),
@@ -98,7 +101,7 @@ def squeezed():
 
 
 def halved():
-    """An axis that is 1 / 2 * 2, of floats."""
+    """Return an axis that is computed as 1 / 2 * 2 in floats."""
     nodes = [
         node("Cast", ["one"], ["a"], to=F),
         node("Cast", ["two"], ["b"], to=F),
@@ -110,7 +113,7 @@ def halved():
 
 
 def rounded():
-    """An axis that is 0.7 * 10 - 6, which float32 rounds up."""
+    """Return an axis that is computed as 0.7 * 10 - 6, which float32 rounds up."""
     nodes = [
         node("Mul", ["a", "b"], ["seven"]),
         node("Cast", ["seven"], ["whole"], to=I64),
@@ -121,7 +124,7 @@ def rounded():
 
 
 def cut_off():
-    """An axis that is 1 - (255 + 2) / 257, and of that sum a byte holds 1."""
+    """Return an axis that is computed as 1 - (255 + 2) / 257, where a byte holds 1 for the sum."""
     nodes = [
         node("Add", ["a", "b"], ["byte"]),
         node("Cast", ["byte"], ["number"], to=I64),
@@ -133,7 +136,7 @@ def cut_off():
 
 
 def no_product():
-    """A product of no axes, which leaves as many numbers as there were."""
+    """Return a product over no axes, which keeps all its values."""
     nodes = [
         node("ReduceProd", ["ones"], ["kept"], noop_with_empty_axes=1),
         node("Shape", ["kept"], ["two"]),
@@ -143,7 +146,7 @@ def no_product():
 
 
 def clamped():
-    """A slice backwards from before the first value, which has it."""
+    """Return a slice backwards from before the first value, which includes that value."""
     nodes = [
         node("Slice", ["list", "start", "end", "first", "back"], ["lead"]),
         node("Concat", ["lead", "rest"], ["shape"], axis=0),
@@ -157,7 +160,7 @@ def clamped():
 
 
 def upright(softmax):
-    """Each column upright, a softmax over it, and back."""
+    """Return a softmax over transposed columns, transposed back."""
     return [
         node("Transpose", ["x"], ["turned"], perm=[1, 0]),
         softmax,
@@ -166,12 +169,15 @@ def upright(softmax):
 
 
 def imported(*opsets):
-    """Operator sets as a graph names them."""
+    """Return the operator sets as a graph names them."""
     return [helper.make_opsetid(*each) for each in opsets]
 
 
 def renamed():
-    """Two operator sets under two names of one domain: a softmax over all, or over one axis."""
+    """Return a graph with two names and versions of one domain.
+
+    One version's softmax is over all axes, the other's over one.
+    """
     made = model(upright(node("Softmax", ["turned"], ["soft"], axis=0)), [X], [Y])
     del made.opset_import[:]
     made.opset_import.extend(imported(("", 13), ("ai.onnx", 11)))
@@ -179,7 +185,7 @@ def renamed():
 
 
 def older():
-    """A function of a newer operator set than the model's, which ONNX Runtime does not look at."""
+    """Return a function of a newer operator set than the model's, which ONNX Runtime ignores."""
     made = model(upright(node("Own", ["turned"], ["soft"], domain="mine")), [X], [Y])
     del made.opset_import[:]
     made.opset_import.extend(imported(("", 11), ("mine", 1)))
@@ -191,7 +197,7 @@ def older():
 
 
 def shadowed():
-    """A function called like an operator, which is run instead of it."""
+    """Return a function with the name of an operator, which runs instead of it."""
     made = model([node("Softmax", ["x"], ["y"], axis=0)], [X], [Y])
     body = [node("Identity", ["a"], ["b"])]
     opsets = imported(("", 18))
@@ -200,7 +206,7 @@ def shadowed():
 
 
 def interpolated(mode, wide):
-    """Pictures without channels, whose rows are a height or a depth that is scaled by 1."""
+    """Return pictures without channels, whose rows are a height or depth that is scaled by 1."""
     scales = np.float32([1] * len(wide) + [2])
     shape = ["n", *wide]
     doubled = [*shape[:-1], 2 * wide[-1]]
@@ -218,8 +224,8 @@ GRAPHS = [
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-def test_a_row_that_meets_others_is_seen_to(make):
-    """Alone it has another answer, and so its model's requests are not joined."""
+def test_a_model_whose_rows_mix_joins_no_requests(make):
+    """The row has another answer alone, so requests to its model are not joined."""
     made = make().SerializeToString()
     session = onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
     shape = [3, *session.get_inputs()[0].shape[1:]]
@@ -234,7 +240,7 @@ def test_a_row_that_meets_others_is_seen_to(make):
 
 
 def test_a_zero_point_for_each_column_is_none_for_each_row():
-    """Where the rows are the columns, they would be as many as there are zero points."""
+    """With rows as columns, the number of rows would have to be that of the zero points."""
     nodes = [
         node("Transpose", ["x"], ["turned"], perm=[1, 0]),
         node("MatMulInteger", ["w", "turned", "zero", "points"], ["z"]),
@@ -254,7 +260,7 @@ def test_a_zero_point_for_each_column_is_none_for_each_row():
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 def test_pictures_of_channels_are_interpolated_row_by_row(mode):
-    """As every detector has it."""
+    """Pictures with channels keep rows apart, as in every object detector."""
     scales = {"scales": np.float32([1, 1, 2, 2])}
     nodes = [node("Resize", ["x", "", "scales"], ["y"], mode=mode)]
     made = model(nodes, [("x", F, ["n", 2, 4, 4])], [("y", F, ["n", 2, 8, 8])], scales)
@@ -266,7 +272,7 @@ def test_pictures_of_channels_are_interpolated_row_by_row(mode):
 
 @pytest.mark.parametrize(("op", "number"), [("Equal", 0), ("Max", 1)])
 def test_an_axis_that_may_be_empty_proves_no_choice(op, number):
-    """A free axis may be 0 long; of rows there is one at least."""
+    """A free axis may have length 0, whereas there is at least one row."""
 
     def chosen_by(length):
         looked = {

@@ -1,4 +1,4 @@
-"""Graphs whose operators prove nothing: their rows are tried, as far as that can tell."""
+"""Trials of graphs whose operators prove nothing, and the limits of trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ X, Y = ("x", F, ["n", 4]), ("y", F, ["n", 4])
 
 
 def looped(*inside, constants=None, more=()):
-    """A graph whose only operator is a loop that runs twice, which no rule follows."""
+    """Return a graph whose only operator is a loop that runs twice, which no rule covers."""
     step = helper.make_node("Add", ["before", "change"], ["after"])
     body = helper.make_graph(
         [*inside, step, helper.make_node("Identity", ["going"], ["goes"])],
@@ -38,12 +38,12 @@ def looped(*inside, constants=None, more=()):
 
 
 def batching(graph):
-    """The verdict on a graph."""
+    """Return the batching mode of a graph and its evidence."""
     return Model.load(graph.SerializeToString()).batching
 
 
 def test_rows_that_have_the_same_answers_run_together():
-    """Alone, together, in another order and beside extreme ones."""
+    """The trial runs rows alone, together, in another order and beside extreme rows."""
     verdict = batching(looped(helper.make_node("Tanh", ["before"], ["change"])))
 
     assert (verdict.mode, verdict.evidence) == ("rows", "trial")
@@ -70,16 +70,16 @@ def test_rows_that_have_the_same_answers_run_together():
         pytest.param([helper.make_node("Softmax", ["before"], ["change"], axis=0)], id="a softmax"),
     ],
 )
-def test_rows_that_meet_where_nobody_follows_them_are_found(inside):
-    """The head is named, and what was done with its rows."""
+def test_the_trial_finds_rows_that_mix(inside):
+    """The message names the head and the change to its rows."""
     verdict = batching(looped(*inside, constants={"little": np.float32(1e-6)}))
 
     assert (verdict.mode, verdict.evidence) == ("joint", "trial")
     assert "; in a trial, head 'y' answers a row differently " in verdict.reason
 
 
-def test_what_mixes_in_a_branch_needs_no_trial():
-    """A quantization by the whole batch is known wherever it stands."""
+def test_a_mixing_operator_in_a_branch_needs_no_trial():
+    """An operator that quantizes by the whole batch is recognized wherever it stands."""
     quantized = [
         helper.make_node("DynamicQuantizeLinear", ["before"], ["q", "scale", "point"]),
         helper.make_node("DequantizeLinear", ["q", "scale", "point"], ["change"]),
@@ -91,8 +91,8 @@ def test_what_mixes_in_a_branch_needs_no_trial():
     assert "DynamicQuantizeLinear 'q' takes its scale from the whole batch" in verdict.reason
 
 
-def test_a_trial_that_could_not_tell_proves_nothing():
-    """Where all rows have one answer, or none, or none have a name in common."""
+def test_an_inconclusive_trial_proves_nothing():
+    """A trial proves nothing if all answers are equal, or if first axes have different names."""
     same = looped(
         helper.make_node("Mul", ["before", "minus"], ["change"]),
         constants={"minus": np.float32(-1)},
@@ -110,7 +110,7 @@ def test_a_trial_that_could_not_tell_proves_nothing():
 
 
 def test_scoring_a_file_runs_rows_that_depend_on_each_other_whole(tmp_path):
-    """As one request does; a file that does not fit is refused."""
+    """A file is scored in one run, as a request is, and refused if it does not fit."""
     file, rows = tmp_path / "centred.onnx", tmp_path / "rows.csv"
     file.write_bytes(mixers.centred().SerializeToString())
     header = ",".join(f"x.{i}" for i in range(4))
@@ -127,6 +127,6 @@ def test_scoring_a_file_runs_rows_that_depend_on_each_other_whole(tmp_path):
 
 
 def test_a_row_is_a_row_of_every_kind():
-    """Texts, whole numbers and truths are drawn, too."""
+    """A trial draws texts, integers and booleans too."""
     for content in small.every().values():
         assert Model.load(content).batching.mode in ("rows", "alone")
