@@ -1,4 +1,4 @@
-"""An error in any one step of one request costs that request a 500, and nobody anything else."""
+"""Faults: an error in any step of one request costs that request a 500, and no other anything."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from service.wire.native.fast import Decoder
 from tests.harness import small
 from tests.harness.served import JSON, Served, post
 
-# The value that marks the request in which a step fails, and what the model makes of it.
+# The value that marks the failing request, and the model's output for it.
 MARK = 6661
 SIZE = b'"size":{"value":%d.0}'
 BROKEN = "POST /predict: an error of the service; it is logged"
 
 
 def body(value: int) -> bytes:
-    """A request for the size of one fruit, which is its weight."""
+    """Return a request for the size of one fruit, which is its weight."""
     row = {"instances": [{"fruit": [value, 0]}], "heads": ["size"]}
     return json.dumps(row).encode()
 
 
 class Fault:
-    """A step that fails in the marked request, and how often it has."""
+    """A step that fails in the marked request, and the number of its failures."""
 
     def __init__(self, patch: pytest.MonkeyPatch, error: type[Exception]) -> None:
         self._patch = patch
         self._error = error
         self.times = 0
-        # Whether the loop is at the marked request; for steps that are not told whose they are.
+        # Whether the loop handles the marked request, for steps that do not receive it.
         self._is_marked = False
 
     def within(self, owner: Any, name: str, is_marked: Any) -> None:
-        """Know in all that a function calls whether it is at the marked request."""
+        """Record while a function handles the marked request."""
         function = getattr(owner, name)
 
         def known(*arguments: Any) -> Any:
@@ -66,7 +66,7 @@ class Fault:
         self._patch.setattr(owner, name, known)
 
     def at(self, owner: Any, name: str, is_marked: Any = None) -> None:
-        """Have a function fail."""
+        """Make a function fail."""
         function = getattr(owner, name)
 
         def faulty(*arguments: Any, **named: Any) -> Any:
@@ -78,12 +78,12 @@ class Fault:
         self._patch.setattr(owner, name, faulty)
 
     def in_answer(self, owner: Any, name: str) -> None:
-        """Have a function fail that is called while the marked request is let in."""
+        """Make a function fail that is called while the marked request is admitted."""
         self.within(Front, "answer", lambda _, request: b"%d" % MARK in request.body)
         self.at(owner, name)
 
     def in_done(self, owner: Any, name: str) -> None:
-        """Have a function fail that is called while the marked request is answered."""
+        """Make a function fail that is called while the marked request is answered."""
         self.within(Prediction, "done", lambda asker, _: b"%d" % MARK in asker.exchange.body)
         self.at(owner, name)
 
@@ -98,7 +98,7 @@ def _encode(fault: Fault) -> None:
 
 
 def _words(fault: Fault) -> None:
-    """An error, and no words for it."""
+    """Make the model fail, and then the writing of its error."""
     fault.at(Model, "predict", lambda _, arrays, __: (arrays["fruit"] == MARK).any())
     fault.at(prediction, "encode_error", lambda _, error, __: "POST /predict" in str(error))
 
@@ -132,7 +132,7 @@ STEPS = {
 
 @pytest.fixture(name="served", scope="module", params=[0.0, 1.0], ids=["in loop", "in thread"])
 def _served(request, tmp_path_factory):
-    """A front, whose model runs in the event loop or in a thread."""
+    """Serve a front whose model runs in the event loop or in a thread."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "three", 1, small.three())
     served = Served(models)
@@ -152,7 +152,7 @@ def _ask_on(served: Served, values: list[int], came: dict[int, tuple[int, bytes]
 
 
 def _settle(front: Front) -> None:
-    """Wait until all is answered, and see that every counter says so."""
+    """Wait until all requests are answered, and check that every counter is zero."""
     lanes = [route.lane for route in front.table.routes.values()]
     deadline = time.monotonic() + 5
     while any(lane.running or any(q.busy for q in lane.queues.values()) for lane in lanes):
@@ -168,12 +168,12 @@ def _settle(front: Front) -> None:
 @pytest.mark.parametrize("error", [ValueError, MemoryError, RecursionError])
 @pytest.mark.parametrize("step", STEPS)
 def test_an_error_costs_one_request_a_500(served, step, error, monkeypatch, caplog):
-    """Others beside it, before it, and after it on the same connection, are answered in full."""
+    """Requests beside it, before it, and after it on the same connection are answered in full."""
     fault = Fault(monkeypatch, error)
     STEPS[step](fault)
     for route in served.front.table.routes.values():
         route.lane.seconds = served.seconds
-    # Each asks several times, so that some are there together with the marked one.
+    # Each client asks several times, so that some requests coincide with the marked one.
     asked = [[*range(n * 100, n * 100 + 20)] for n in range(1, 5)]
     asked[0][10] = MARK
     came: dict[int, tuple[int, bytes]] = {}
@@ -186,7 +186,7 @@ def test_an_error_costs_one_request_a_500(served, step, error, monkeypatch, capl
 
     status, content = came.pop(MARK)
     assert status == 500
-    # What stands in the way of an answer may stand in the way of its error's words as well.
+    # A fault that prevents an answer may prevent the message of its error as well.
     is_short = step in {"find words", "add headers"}
     assert json.loads(content) == {"error": BROKEN.partition(": ")[2] if is_short else BROKEN}
     assert b"injected" not in content
@@ -198,7 +198,7 @@ def test_an_error_costs_one_request_a_500(served, step, error, monkeypatch, capl
 
 
 def test_a_fault_beside_others_that_came_together(served, monkeypatch):
-    """All of them in one run, on one connection each, with answers in order."""
+    """The requests of one run, one per connection, are answered in order."""
     STEPS["run"](Fault(monkeypatch, ValueError))
     for route in served.front.table.routes.values():
         route.lane.seconds = served.seconds
@@ -211,8 +211,8 @@ def test_a_fault_beside_others_that_came_together(served, monkeypatch):
     _settle(served.front)
 
 
-def test_a_connection_that_cannot_be_answered_at_all_is_hung_up_on(served, monkeypatch, caplog):
-    """Nobody waits for ever, and the next connection is answered."""
+def test_a_connection_that_cannot_be_answered_at_all_is_closed(served, monkeypatch, caplog):
+    """The connection is closed, and the next one is answered."""
     fault = Fault(monkeypatch, ValueError)
     fault.at(Connection, "respond", lambda _, request, *__: b"%d" % MARK in request.body)
 
@@ -222,8 +222,8 @@ def test_a_connection_that_cannot_be_answered_at_all_is_hung_up_on(served, monke
     assert "is closed" in caplog.text
 
 
-def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplog):
-    """An error that comes after the answer ends the connection, with nothing else on it."""
+def test_an_answered_request_is_not_answered_again(served, monkeypatch, caplog):
+    """An error after the answer closes the connection without a second answer."""
     fault = Fault(monkeypatch, ValueError)
     fault.at(Connection, "_close", lambda *_: True)
 
@@ -233,8 +233,8 @@ def test_what_has_been_answered_is_not_answered_again(served, monkeypatch, caplo
     assert (fault.times, "is closed" in caplog.text) == (1, True)
 
 
-def test_what_is_no_bytes_is_a_bug_that_is_answered(served, monkeypatch):
-    """And no byte of its request is let go twice."""
+def test_an_answer_that_is_not_bytes_is_a_500(served, monkeypatch):
+    """An answer that is not bytes is a 500, and the bytes of its request are released once."""
     monkeypatch.setattr(
         "service.prediction.encode_reply", lambda reply, _: (reply[0].decode(), b"")
     )
@@ -246,7 +246,7 @@ def test_what_is_no_bytes_is_a_bug_that_is_answered(served, monkeypatch):
 
 
 def test_a_thread_that_cannot_be_started_costs_one_request(tmp_path, monkeypatch):
-    """What the executor has queued nevertheless is not answered a second time."""
+    """The executor may still run the request that it has queued; it is not answered twice."""
     served = Served(tmp_path)
     start = threading.Thread.start
     request = b"GET /models HTTP/1.1\r\nHost: x\r\n"
@@ -265,7 +265,7 @@ def test_a_thread_that_cannot_be_started_costs_one_request(tmp_path, monkeypatch
 
 
 def test_a_clock_goes_on_ticking(tmp_path, monkeypatch):
-    """Whatever goes wrong in one tick, the next one comes."""
+    """A tick follows also after one that failed."""
     ticks = threading.Semaphore(0)
 
     def fail(*_: object) -> None:
@@ -283,7 +283,7 @@ def test_a_clock_goes_on_ticking(tmp_path, monkeypatch):
 
 
 def test_a_connection_that_cannot_be_checked_costs_no_other_its_check(tmp_path, monkeypatch):
-    """It is closed, and those that are quiet for too long are closed all the same."""
+    """The connection is closed, and other idle connections are still closed on time."""
     served = Served(tmp_path)
     served.front.connections.timeouts = Timeouts(idle=0.1)
     check = Connection.check

@@ -1,7 +1,7 @@
-"""A model that was signed in any format there has ever been is served, as it was on that day.
+"""Signatures of every past format, which are still served as when they were written.
 
-`tests/fixtures/format-N.onnx` is a file that was written by the first commit whose `FORMAT` was N,
-with every key that the format has.  None is ever written anew: a new format brings a new one.
+`tests/fixtures/format-N.onnx` was written by the first commit whose `FORMAT` was N, with every key
+of that format. The files are never rewritten: a new format adds a file.
 """
 
 from hashlib import sha256
@@ -16,31 +16,32 @@ from service.metadata import FORMAT
 from service.settings import Settings
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-# By format, the SHA-256 of its file.
+# The SHA-256 of each format's file.
 DIGESTS = {1: "917a5190ce6ff2153af8b40f97a36837c482703887f6459599913872a10b16eb"}
 ROW = {"insurance": {"smoker": "yes", "bmi": 12}, "fruit": {"length": 2.5}, "digit": [0, 1, 0, 9]}
 FORMATS = pytest.mark.parametrize("number", DIGESTS, ids="format-{}".format)
 
 
 def _content(number):
+    """Return the bytes of a format's file."""
     return (FIXTURES / f"format-{number}.onnx").read_bytes()
 
 
 def test_every_format_has_a_file():
-    """The newest one too: what is written today is read for ever."""
+    """Every format has a file, including the newest."""
     assert sorted(DIGESTS) == list(range(1, FORMAT + 1))
     assert {path.name for path in FIXTURES.iterdir()} == {f"format-{n}.onnx" for n in DIGESTS}
 
 
 @FORMATS
 def test_a_file_is_the_one_that_was_written_then(number):
-    """Byte for byte; a file that today's code wrote would tell nothing of the code of then."""
+    """The file is unchanged; a file of the present code would not test the old format."""
     assert sha256(_content(number)).hexdigest() == DIGESTS[number]
 
 
 @FORMATS
-def test_it_loads_and_predicts_its_golden_rows(number):
-    """To the last bit: its arithmetic is exact."""
+def test_a_file_loads_and_predicts_its_golden_rows(number):
+    """The outputs are equal bit for bit, since the arithmetic of the model is exact."""
     model = Model.load(_content(number))
 
     golden = model.signature.golden
@@ -54,8 +55,8 @@ def test_it_loads_and_predicts_its_golden_rows(number):
 
 
 @FORMATS
-def test_it_is_served_with_all_that_its_signature_says(number, tmp_path):
-    """Features, defaults, vocabulary, labels, threshold, statistics, views and provenance."""
+def test_a_file_is_served_with_its_whole_signature(number, tmp_path):
+    """The service uses its features, defaults, labels, threshold, views and provenance."""
     version = tmp_path / "old" / "1"
     version.mkdir(parents=True)
     (version / "model.onnx").write_bytes(_content(number))

@@ -1,4 +1,4 @@
-"""Settings: where each comes from, which wins, and that none is misspelt in silence."""
+"""Settings: their sources, the order of precedence, and errors for misspelt names."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from service.settings import Settings, flag, load, options, variable
 
 
 def test_defaults_are_those_of_the_page():
-    """What holds when nothing is said."""
+    """Without any setting, the documented defaults hold."""
     assert load({}) == Settings(
         models=Path("models"),
         host="127.0.0.1",
@@ -44,7 +44,7 @@ def test_defaults_are_those_of_the_page():
     ],
 )
 def test_a_port_comes_from_the_nearest_place(environ, given, port):
-    """A flag, then ours, then a platform's, then the default."""
+    """A flag wins over `TRICEPS_PORT`, then over a platform's variable, then over the default."""
     assert load(environ, **given).port == port
 
 
@@ -60,7 +60,7 @@ def test_a_port_comes_from_the_nearest_place(environ, given, port):
     ],
 )
 def test_a_host_comes_from_the_nearest_place(environ, given, host):
-    """An empty one would listen on every address there is."""
+    """An empty host is refused, since it would listen on every address."""
     assert load(environ, **given).host == host
 
 
@@ -77,8 +77,8 @@ def test_a_host_comes_from_the_nearest_place(environ, given, host):
         pytest.param("{0}/none", "none", id="one that is not there"),
     ],
 )
-def test_of_several_places_the_first_that_is_there_has_the_models(tmp_path, text, first):
-    """One value for every platform's place, whichever of them is mounted."""
+def test_of_several_folders_the_first_that_exists_has_the_models(tmp_path, text, first):
+    """One value may list the folders of several platforms; the first that exists is used."""
     for name in ("a", "b", "empty", "c:d"):
         (tmp_path / name).mkdir()
     (tmp_path / "a" / "m").mkdir()
@@ -89,8 +89,8 @@ def test_of_several_places_the_first_that_is_there_has_the_models(tmp_path, text
     assert found == tmp_path / first
 
 
-def test_a_place_that_may_not_be_looked_at_is_not_passed_over(tmp_path, monkeypatch):
-    """Other models, without a word, are worse than an error."""
+def test_an_unreadable_folder_is_not_passed_over(tmp_path, monkeypatch):
+    """An unreadable folder is an error, since serving other models silently would be worse."""
 
     def stat(path, **_):
         raise OSError(errno.EACCES if path == Path("/locked") else errno.ENOENT, "")
@@ -100,8 +100,8 @@ def test_a_place_that_may_not_be_looked_at_is_not_passed_over(tmp_path, monkeypa
     assert load({"TRICEPS_MODELS": "/none:/locked:/b"}).models == Path("/locked")
 
 
-def test_a_place_that_cannot_be_read_is_for_its_reader_to_tell(tmp_path, monkeypatch):
-    """Who reads it knows what it is for, and the way out."""
+def test_an_unreadable_path_is_left_to_its_reader(tmp_path, monkeypatch):
+    """The code that reads the folder reports the error, since it knows the way out."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
 
     assert load({"TRICEPS_MODELS": str(tmp_path)}).models == tmp_path
@@ -110,19 +110,19 @@ def test_a_place_that_cannot_be_read_is_for_its_reader_to_tell(tmp_path, monkeyp
 
 @pytest.mark.parametrize("text", [":", "::"])
 def test_a_colon_alone_is_taken_for_a_name(text):
-    """It names nothing that is there, and the service will say so."""
+    """A colon names no existing folder, which the service reports."""
     assert load({"TRICEPS_MODELS": text}).models == Path(text)
 
 
-def test_a_flag_has_one_place(tmp_path):
-    """What is typed for one start is meant as it stands."""
+def test_a_flag_is_one_path(tmp_path):
+    """A flag is one path and is not split at colons."""
     (tmp_path / "b").mkdir()
 
     assert load({}, models=Path(f"x:{tmp_path}/b")).models == Path(f"x:{tmp_path}/b")
 
 
-def test_variables_of_others_are_theirs():
-    """Only what begins like ours is looked at."""
+def test_variables_of_other_programs_are_ignored():
+    """Only variables with the prefix of Triceps are read."""
     assert load({"MODELS": "x", "WORKERS": "x", "XTRICEPS_PORT": "x", "triceps_port": "x"}) == load(
         {}
     )
@@ -141,8 +141,8 @@ def test_variables_of_others_are_theirs():
         "TRICEPS_PORT_53_UDP",
     ],
 )
-def test_what_kubernetes_injects_is_ignored(name):
-    """It does so for every Service of a namespace, one that is called triceps too."""
+def test_variables_that_kubernetes_injects_are_ignored(name):
+    """Kubernetes injects variables for every Service of a namespace, even one called triceps."""
     assert load({name: "10.0.0.1"}) == load({})
 
 
@@ -155,7 +155,7 @@ def test_what_kubernetes_injects_is_ignored(name):
     ],
 )
 def test_an_unknown_variable_stops_the_start(name, close):
-    """With the nearest right name, and all that there are."""
+    """The message has the nearest name and all names."""
     with pytest.raises(SettingsError) as raised:
         load({name: "1"})
 
@@ -234,7 +234,7 @@ def test_an_unknown_variable_stops_the_start(name, close):
     ],
 )
 def test_a_wrong_value_stops_the_start(environ, given, said):
-    """With the variable or flag it came from, what it takes, what came, and the default."""
+    """The message names the variable or flag, the expected and received value, and the default."""
     with pytest.raises(SettingsError) as raised:
         load(environ, **given)
 
@@ -242,7 +242,7 @@ def test_a_wrong_value_stops_the_start(environ, given, said):
 
 
 def test_every_setting_is_a_flag_with_help():
-    """Named like its variable; the help says both, and the default."""
+    """A flag is named like its variable, and its help shows the variable and the default."""
 
     @click.command()
     @options
@@ -257,7 +257,7 @@ def test_every_setting_is_a_flag_with_help():
 
 
 def test_flags_arrive_by_the_names_of_the_settings():
-    """So that what a command was given goes to `load` as it is."""
+    """The arguments of a command can be passed to `load` unchanged."""
 
     @click.command()
     @options
@@ -275,7 +275,7 @@ NO_NUMBER = ["nan", "NaN", "-nan", "inf", "Infinity", "-inf", "1e999", "-1e999",
 
 
 def _numbers():
-    """Every option of every command that takes a number."""
+    """Return every option of every command that takes a number."""
     context = click.Context(main)
     for name in main.list_commands(context):
         for option in main.get_command(context, name).params:
@@ -285,8 +285,11 @@ def _numbers():
 
 @pytest.mark.parametrize("option", list(_numbers()))
 @pytest.mark.parametrize("value", NO_NUMBER)
-def test_no_option_takes_what_is_no_finite_number_from_0(option, value):
-    """NaN passes a check of a range that asks whether it is outside of it."""
+def test_options_refuse_numbers_that_are_negative_or_not_finite(option, value):
+    """Options refuse NaN, infinities and negative numbers.
+
+    NaN passes a range check that asks whether a value is outside the range.
+    """
     with pytest.raises(click.BadParameter):
         option.type_cast_value(click.Context(click.Command("any")), value)
 
@@ -295,8 +298,8 @@ def test_no_option_takes_what_is_no_finite_number_from_0(option, value):
     "entry", [e for e in fields(Settings) if isinstance(e.default, int | float)], ids=flag
 )
 @pytest.mark.parametrize("value", NO_NUMBER)
-def test_no_variable_takes_what_is_no_finite_number_from_0(entry, value):
-    """It is refused before anything is served, with what is expected and the default."""
+def test_variables_refuse_numbers_that_are_negative_or_not_finite(entry, value):
+    """The start fails with the expected value and the default."""
     with pytest.raises(SettingsError) as raised:
         load({variable(entry): value})
 

@@ -1,4 +1,4 @@
-"""The signature: dump and parse are each other's inverse, and what is no signature is refused."""
+"""Signatures: dump and parse are inverse to each other, and wrong metadata are refused."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.harness import small
 
 
 def reread(signature):
-    """`signature` as a file that holds it gives it back."""
+    """Return the signature as it is read from a file that holds `signature`."""
     inputs = [tensor for entry in signature.inputs.values() for tensor in entry.tensors]
     owners = {t.name: entry.name for entry in signature.inputs.values() for t in entry.tensors}
     needs = {
@@ -44,7 +44,7 @@ LABELS = st.lists(NAMES, min_size=2, max_size=5, unique=True).map(tuple)
 
 @st.composite
 def inputs(draw, name):
-    """Any input of that name."""
+    """Draw an input of this name."""
     kind = draw(st.sampled_from(["tabular", "image", "tensor"]))
     if kind == "tabular":
         features = [
@@ -69,7 +69,7 @@ def inputs(draw, name):
 
 @st.composite
 def heads(draw, name, needs):
-    """Any head of that name."""
+    """Draw a head of this name."""
     kind = draw(st.sampled_from(["binary", "multiclass", "multilabel", "regression", "tensor"]))
     labels = draw(st.none() | LABELS) if kind not in ("regression", "tensor") else None
     size = 1 if kind == "binary" else len(labels or "abc")
@@ -81,7 +81,7 @@ def heads(draw, name, needs):
 
 @st.composite
 def made(draw):
-    """Any signature; no two inputs share a tensor."""
+    """Draw a signature in which no two inputs share a tensor."""
     names = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
     entries = {name: draw(inputs(name)) for name in names}
     tensors = [tensor.name for entry in entries.values() for tensor in entry.tensors]
@@ -97,19 +97,19 @@ def made(draw):
 
 
 @given(made())
-def test_what_is_dumped_is_parsed_back(signature):
-    """Nothing that a signature says is lost or changed on its way through a file."""
+def test_a_dumped_signature_is_parsed_back(signature):
+    """A signature survives the way through a file unchanged."""
     assert reread(signature) == signature
 
 
 @given(made())
 def test_a_signature_is_always_the_same_text(signature):
-    """The file's bytes depend on nothing else, so that the same model is the same file."""
+    """Equal signatures have equal texts, so that equal models have equal files."""
     assert dump(reread(signature)) == dump(signature)
 
 
 def test_golden_rows_come_back():
-    """They are the proof that travels with the model."""
+    """Golden rows survive the way through a file."""
     signature = small.three_signature(models={"view": ("risk", "size")})
     needs = {"risk": ("insurance",), "size": ("fruit",), "digits": ("digit",), "tags": ("fruit",)}
     heads = {n: replace(head, inputs=needs[n]) for n, head in signature.heads.items()}
@@ -119,7 +119,7 @@ def test_golden_rows_come_back():
 
 
 def test_the_text_is_what_the_graph_does_not_say():
-    """No dtype and no shape is written twice; what is not known is not written."""
+    """The text has neither the dtypes and shapes of the graph nor unknown values."""
     signature = Signature(
         {"x": tabular("x", [Feature("age", "", default=38)])},
         {"y": Head("y", "binary", Tensor("y", "float32", (1,)), ("no", "ja, so"), 0.5, ("x",))},
@@ -137,8 +137,8 @@ def test_the_text_is_what_the_graph_does_not_say():
     }
 
 
-def test_what_json_cannot_say_is_not_dumped():
-    """A NaN would make a file that other readers call broken."""
+def test_a_value_without_json_is_not_dumped():
+    """NaN is refused, since other readers would reject the file."""
     signature = Signature({}, {}, provenance={"loss": float("nan")})
 
     with pytest.raises(ValueError, match="not JSON"):
@@ -186,7 +186,7 @@ GOOD = {
 
 
 def changed(path, value):
-    """`GOOD` with another value at a path; `...` takes the key away."""
+    """Return `GOOD` with another value at a path; `...` removes the key."""
     note = json.loads(json.dumps(GOOD))
     *steps, last = path
     place = note
@@ -200,7 +200,7 @@ def changed(path, value):
 
 
 def test_a_note_and_its_graph_make_one_signature():
-    """Names, dtypes and shapes are the graph's; the rest is the note's."""
+    """Names, dtypes and shapes come from the graph, and the rest from the metadata."""
     assert parse(json.dumps(GOOD), **GRAPH) == Signature(
         inputs={
             "x": Input(
@@ -233,7 +233,7 @@ def test_a_note_and_its_graph_make_one_signature():
 
 
 def test_a_foreign_graph_speaks_for_itself():
-    """Without a note, each tensor is an input or a head by its own name."""
+    """Without metadata, each tensor is an input or a head with its own name."""
     assert parse(None, **GRAPH, batch=1) == Signature(
         inputs={tensor.name: Input(tensor.name, "tensor", (tensor,)) for tensor in GRAPH["inputs"]},
         heads={
@@ -275,8 +275,8 @@ def test_a_foreign_graph_speaks_for_itself():
         ),
     ],
 )
-def test_what_is_no_signature_is_refused(text, reason):
-    """Somebody else's metadata, or half of ours, does not pass for a signature."""
+def test_metadata_that_are_no_signature_are_refused(text, reason):
+    """Foreign or incomplete metadata are not taken for a signature."""
     with pytest.raises(ModelRefused) as refused:
         parse(text, **GRAPH)
 
@@ -437,7 +437,7 @@ def test_what_is_no_signature_is_refused(text, reason):
     ],
 )
 def test_a_note_that_contradicts_its_graph_is_refused(note, reason):
-    """By name and with the reason, and not when the first request comes."""
+    """The model is refused on loading, by name and with the reason, not at its first request."""
     with pytest.raises(ModelRefused) as refused:
         parse(json.dumps(note), **GRAPH)
 
@@ -470,7 +470,7 @@ def test_a_note_that_contradicts_its_graph_is_refused(note, reason):
     ],
 )
 def test_a_damaged_note_is_refused_as_one(path, value):
-    """Whatever stands where something else belongs, the reason is said and nothing crashes."""
+    """A value of the wrong type anywhere is refused with the reason, without a crash."""
     with pytest.raises(ModelRefused, match=r"^its signature \(metadata 'triceps'\) is damaged: "):
         parse(json.dumps(changed(path, value)), **GRAPH)
 
@@ -503,7 +503,7 @@ PATHS = [
 
 @given(st.sampled_from(PATHS), JSON)
 def test_any_note_is_parsed_or_refused(path, value):
-    """Whoever wrote it: there is no third way."""
+    """Any JSON value is either parsed or refused."""
     note = changed(path, value) if path != ["provenance"] else {**GOOD, "provenance": value}
 
     try:
@@ -537,12 +537,12 @@ def test_any_note_is_parsed_or_refused(path, value):
     ],
 )
 def test_a_default_is_one_of_its_dtype(dtype, value, held):
-    """What stands in for a missing value must be what the graph takes, unchanged."""
+    """A default must be a value of the graph's dtype, without conversion."""
     assert holds(dtype, value) is held
 
 
 def test_a_restricted_signature_keeps_what_its_heads_need():
-    """A view knows nothing of the other heads, their inputs, and other views."""
+    """A view has neither the other heads, nor their inputs, nor other views."""
     signature = parse(json.dumps(GOOD), **GRAPH)
 
     seen = signature.restrict(["z"])
@@ -559,5 +559,5 @@ def test_a_restricted_signature_keeps_what_its_heads_need():
     ],
 )
 def test_a_tensors_size_is_the_values_of_a_row(shape, size):
-    """Where an axis has any length there is no such number."""
+    """A tensor with a free axis has no fixed number of values per row."""
     assert Tensor("x", "float32", shape).size == size

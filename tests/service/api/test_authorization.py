@@ -1,4 +1,4 @@
-"""What each route of the app needs, and who passes: by real requests, on every rule there is."""
+"""Authorization: what each route of the app requires, tested by real requests to every rule."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -41,7 +41,7 @@ scopes = ["metrics"]
 ALL, SOME, METER = "Bearer a", "Bearer b", "Bearer c"
 ORIGIN = "https://app.example.com"
 
-# Each rule is here on purpose.  Who adds one to the app decides here what it needs.
+# Every rule is listed deliberately: a new rule of the app needs a decision here.
 NOTHING = {*OPEN, "/my/health"}
 PREDICTIONS = {
     "/predict",
@@ -92,7 +92,7 @@ ADMIN = {"/v2/repository/models/<name>/load", "/v2/repository/models/<name>/unlo
 
 @pytest.fixture
 def settings(tmp_path):
-    """Two models and a view, and rules that settings add."""
+    """Return settings of two models and a view, with which the app has all its rules."""
     small.put(tmp_path / "models", "three", 1, small.three(models={"risky": ["risk"]}))
     small.put(tmp_path / "models", "secret", 1, small.three())
     given = {"predict_route": "/my/predict", "health_route": "/my/health"}
@@ -101,14 +101,14 @@ def settings(tmp_path):
 
 @pytest.fixture
 def access(tmp_path):
-    """Three tokens: of one who may much, of one who may ask two models, and of a collector."""
+    """Return three tokens: for everything, for two models, and for metrics."""
     (tmp_path / "tokens.toml").write_text(FILE)
     (tmp_path / "tokens.toml").chmod(0o600)
     return Access.open(tmp_path / "tokens.toml")
 
 
 def gated(settings, access, origins=()):
-    """An app of some of the service's pages, behind the gate."""
+    """Return an app with some pages of the service behind the gate."""
     app = Flask("gated", static_folder=None)
     library = app.extensions["triceps"] = Library.of(settings)
     app.url_map.strict_slashes = False
@@ -136,12 +136,12 @@ def gated(settings, access, origins=()):
 
 @pytest.fixture
 def client(settings, access):
-    """A client of that."""
+    """Return a client of the gated app."""
     return gated(settings, access)
 
 
 def scope_asked(settings, access, method, path, added=()):
-    """The scope that a request needs, by which tokens it is refused with; `None` if by none."""
+    """Return the scope that a request needs, as tokens are refused; `None` if it is open."""
     app = create_app(settings, access=access)
     for rule in added:
         app.add_url_rule(rule, view_func=lambda: "", endpoint=rule)
@@ -149,6 +149,8 @@ def scope_asked(settings, access, method, path, added=()):
 
 
 def _scope_asked(client, method, path):
+    """Return the scope for one method."""
+
     def status(headers):
         more = {"PATH_INFO": path}
         return client.open("/", method=method, headers=headers, environ_overrides=more).status_code
@@ -161,12 +163,12 @@ def _scope_asked(client, method, path):
 
 @pytest.fixture
 def by_scope(tmp_path):
-    """A token for each scope alone."""
+    """Return a token for each scope alone."""
     return Access.open(tokens.put(tmp_path))
 
 
 def test_every_rule_needs_what_was_decided(settings, by_scope):
-    """None is open, or an admin's, but those above; by each of its methods, and by a wrong one."""
+    """Only the listed rules are open or for administrators, with any method."""
     app = create_app(settings, access=by_scope)
     client = app.test_client()
     wanted = {
@@ -203,19 +205,19 @@ def test_every_rule_needs_what_was_decided(settings, by_scope):
         pytest.param("*", "*", "predict", id="no request"),
     ],
 )
-def test_what_there_is_no_rule_for_is_not_open(settings, by_scope, method, path, scope):
-    """It is found as the app finds it, so no way of writing a path leads past the gate."""
+def test_a_path_without_a_rule_is_not_open(settings, by_scope, method, path, scope):
+    """The gate uses the route that the app finds, so no spelling of a path avoids it."""
     assert scope_asked(settings, by_scope, method, path) == scope
 
 
-def test_a_rule_that_nobody_thought_of_is_closed(settings, by_scope):
-    """It needs a token, and one that is for all models."""
+def test_a_rule_without_a_decision_is_closed(settings, by_scope):
+    """A rule without a decision requires a token for all models."""
     assert scope_asked(settings, by_scope, "GET", "/new", added=["/new"]) == "predict"
 
 
 @pytest.mark.parametrize("path", ["/models", "/v1/models/three", "/metrics", "/nowhere"])
 def test_without_a_token_nothing_is_answered(client, path):
-    """But for health."""
+    """Without a token, only health pages answer."""
     answer = client.get(path)
 
     assert answer.status_code == 401
@@ -249,15 +251,18 @@ def test_without_a_token_nothing_is_answered(client, path):
     ],
 )
 def test_a_token_opens_what_it_is_for(client, method, path, token, status):
-    """And no more."""
+    """A token gives access to its scope and nothing else."""
     answer = client.open(path, method=method, headers={"Authorization": token} if token else {})
 
     assert answer.status_code == status
 
 
 @pytest.mark.parametrize("name", ["secret", "secre", "nothing", "ghost"])
-def test_who_may_ask_some_models_learns_of_no_other(client, name):
-    """Not by asking for it, nor by a slip, nor by asking for one of theirs that is not there."""
+def test_a_token_for_some_models_reveals_no_other(client, name):
+    """A token for some models reveals no others.
+
+    Neither their names, nor misspelt names, nor missing versions of its own models do.
+    """
     for path in (f"/models/{name}", f"/v1/models/{name}", f"/v1/models/{name}/labels/x"):
         answer = client.get(path, headers={"Authorization": SOME})
 
@@ -265,8 +270,8 @@ def test_who_may_ask_some_models_learns_of_no_other(client, name):
         assert "secret" not in answer.text.replace(f"{name!r}", "")
 
 
-def test_without_a_default_who_may_ask_some_learns_of_no_other(tmp_path, access):
-    """What is said then names every model there is."""
+def test_without_a_default_a_token_for_some_models_reveals_no_other(tmp_path, access):
+    """Without a default model, the message would otherwise name every model."""
     for name in ("three", "secret"):
         small.put(tmp_path / "models", name, 1, small.three())
     client = gated(all_settings.load({}, models=tmp_path / "models"), access)
@@ -279,7 +284,7 @@ def test_without_a_default_who_may_ask_some_learns_of_no_other(tmp_path, access)
 
 
 def test_without_tokens_all_is_open_but_to_admins(settings):
-    """As on a machine of one's own."""
+    """Without a tokens file, every route but those for administrators is open."""
     client = gated(settings, Access.open(""))
 
     assert client.get("/models").status_code == 200
@@ -287,8 +292,8 @@ def test_without_tokens_all_is_open_but_to_admins(settings):
     assert client.post("/v2/repository/models/three/load").status_code == 403
 
 
-def test_a_request_keeps_its_name(client):
-    """Whoever answers, and an error too; while it is answered, whoever logs knows it."""
+def test_a_request_keeps_its_id(client):
+    """Answers, errors and log entries of a request share its request ID."""
     given = {"X-Request-ID": "mine-1"}
     passed = client.get("/version", headers={"Authorization": ALL, **given})
     refused = client.get("/version", headers=given)
@@ -300,7 +305,7 @@ def test_a_request_keeps_its_name(client):
 
 
 def test_a_page_of_an_allowed_origin_may_ask(settings, access):
-    """A browser asks first, and without a token; then it may read answers, and refusals too."""
+    """A preflight request needs no token, and the page may read answers and refusals."""
     client = gated(settings, access, (ORIGIN,))
     first = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     asked = client.options("/models/three/predict", headers=first)
@@ -318,7 +323,10 @@ def test_a_page_of_an_allowed_origin_may_ask(settings, access):
 
 
 def test_a_page_of_another_origin_is_told_nothing(settings, access):
-    """What its browser asks first is a request without a token; by default so is everybody's."""
+    """A preflight request of another origin counts as a request without a token.
+
+    By default, every origin is another one.
+    """
     first = {"Origin": "https://b.example", "Access-Control-Request-Method": "POST"}
     for origins in ((ORIGIN,), ()):
         answer = gated(settings, access, origins).options("/predict", headers=first)
@@ -328,7 +336,7 @@ def test_a_page_of_another_origin_is_told_nothing(settings, access):
 
 
 def test_pages_of_the_protocols_are_behind_the_gate(settings, access):
-    """Whatever a blueprint looks at before its page, the gate is first."""
+    """The gate precedes every check of a blueprint."""
     app = Flask("gated")
     library = app.extensions["triceps"] = Library.of(settings)
     add(app, access, settings)
@@ -354,8 +362,8 @@ def test_pages_of_the_protocols_are_behind_the_gate(settings, access):
         pytest.param("predict", True, id="for all"),
     ],
 )
-def test_health_names_models_to_who_may_know_of_all(tmp_path, token, told):
-    """To a stranger it says whether all is well, and where to learn why it is not."""
+def test_health_names_models_to_tokens_for_all_of_them(tmp_path, token, told):
+    """Without a token, health shows whether all is well and where to find the reason."""
     small.put(tmp_path / "models", "secret", 1, b"junk")
     given = {"tokens_file": tokens.put(tmp_path), "health_route": "/my/health"}
     settings = all_settings.load({}, models=tmp_path / "models", **given)
@@ -382,7 +390,7 @@ def test_health_names_models_to_who_may_know_of_all(tmp_path, token, told):
 
 
 def test_without_tokens_health_names_models_to_all(settings):
-    """As on a machine of one's own."""
+    """Without a tokens file, health names the models."""
     answer = create_app(settings).test_client().get("/readyz")
 
     assert answer.json == {"status": "ready", "models": ["risky", "secret", "three"]}
@@ -390,7 +398,7 @@ def test_without_tokens_health_names_models_to_all(settings):
 
 @pytest.mark.parametrize("state", ["serving", "superseded", "unloaded", "broken"])
 def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, state):
-    """By no rule that there is, whatever has become of the model."""
+    """No rule reveals the model of a view, whatever the state of the model."""
     models = tmp_path / "models"
     provenance = {"spec": "hidden", "source": "hidden.onnx", "scores": {"risk": {}, "digits": {}}}
     made = replace(
@@ -429,7 +437,7 @@ def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, state):
 
 
 def test_a_token_for_one_model_does_not_learn_which_is_the_default(tmp_path, access):
-    """Its name need not stand in the request."""
+    """The default model is refused even if a request does not name it."""
     for name in ("three", "secret"):
         small.put(tmp_path / "models", name, 1, small.three())
     settings = all_settings.load({}, models=tmp_path / "models", default_model="secret")

@@ -1,4 +1,4 @@
-"""What a model says of itself: its inputs, its heads, and a request that works."""
+"""The description of a model: its inputs, its heads, and an example that works."""
 
 import json
 
@@ -13,12 +13,13 @@ from tests.harness import small
 
 
 def _servable(content, name="m"):
+    """Return a servable version of a model."""
     model = Model.load(content)
     return Servable(name, "7", model, model.signature)
 
 
 def test_a_signed_model_tells_all_it_knows():
-    """Features with defaults, vocabularies and statistics; heads with labels and needs."""
+    """Features have defaults, vocabularies and statistics; heads have labels and inputs."""
     described = descriptions.describe(_servable(small.three(models={"risky": ["risk"]})))
 
     assert described == {
@@ -102,7 +103,7 @@ def test_a_signed_model_tells_all_it_knows():
 
 
 def test_whole_numbers_of_an_example_have_no_point():
-    """As a person would write them."""
+    """An example has integers without a decimal point."""
     signature = Model.load(small.three()).signature
 
     assert json.dumps(examples.example(signature)["instances"][0]["digit"]) == "[0, 1, 0, 9]"
@@ -110,7 +111,7 @@ def test_whole_numbers_of_an_example_have_no_point():
 
 
 def test_a_foreign_model_tells_what_its_graph_does():
-    """Names, dtypes and shapes; an axis of any length is null."""
+    """A foreign model has names, dtypes and shapes; a free axis is null."""
     assert descriptions.describe(_servable(small.ragged())) == {
         "name": "m",
         "version": "7",
@@ -121,7 +122,7 @@ def test_a_foreign_model_tells_what_its_graph_does():
 
 
 def test_an_image_tells_its_statistics():
-    """All of its values have one range."""
+    """All pixels of an image share one range."""
     tensor = Tensor("digit", "float32", (4,))
     entry = Input("digit", "image", (tensor,), (), (2, 2), Statistics(0, 255, 33.0, 78.0))
 
@@ -138,7 +139,7 @@ def test_an_image_tells_its_statistics():
 
 
 def test_provenance_is_passed_on():
-    """As training wrote it."""
+    """The provenance is what training wrote."""
     tensor = Tensor("x", "float32", (1,))
     heads = {"y": Head("y", "regression", tensor)}
     signature = Signature(
@@ -161,14 +162,14 @@ def test_provenance_is_passed_on():
     ],
 )
 def test_without_golden_rows_the_example_is_zeros(dtype, shape, row):
-    """Of the graph's own shape and dtype."""
+    """The zeros have the graph's own shape and dtype."""
     entry = Input("x", "tensor", (Tensor("x", dtype, shape),))
 
     assert examples.example(Signature({"x": entry}, {})) == {"instances": [{"x": row}]}
 
 
 def test_without_golden_rows_a_feature_is_its_default_or_its_first_category():
-    """Which says more than a zero would."""
+    """A default or a category says more than a zero."""
     features = [
         Feature("age", "", default=38.0),
         Feature("bmi", ""),
@@ -191,7 +192,7 @@ def test_without_golden_rows_a_feature_is_its_default_or_its_first_category():
     ],
 )
 def test_golden_rows_need_not_hold_every_input(golden):
-    """They may answer for some heads alone."""
+    """Golden rows may cover some heads only."""
     inputs = {n: Input(n, "tensor", (Tensor(n, "float32", (1,)),)) for n in ("a", "b")}
 
     assert examples.example(Signature(inputs, {}, golden=golden)) == {

@@ -1,4 +1,4 @@
-"""What KServe's and Triton's clients ask beside predictions."""
+"""The Open Inference Protocol's pages besides predictions, as KServe and Triton have them."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ NONE = {"count": 0, "ns": 0}
 
 @pytest.fixture(name="models", scope="module")
 def _models(tmp_path_factory):
-    """Three versions of a model, the last of which is broken; two others; and an empty folder."""
+    """Return a repository: a model with a broken third version, two others and an empty folder."""
     models = tmp_path_factory.mktemp("models")
     for version in (1, 2, 10):
         small.put(models, "three", version, small.three(version, models={"risky": ["risk"]}))
@@ -48,12 +48,12 @@ def _models(tmp_path_factory):
 
 @pytest.fixture(name="client")
 def _client(models):
-    """A service of its own, since asking for a version loads it."""
+    """Return a client of a new service, since a request for a version loads it."""
     return create_app(all_settings.load({}, models=models)).test_client()
 
 
 def _allowing(models):
-    """The pages alone, without the gate: whoever asks may load models."""
+    """Return a client of the pages without the gate, so that every request may load models."""
     library = Library.of(all_settings.load({}, models=models))
     app = Flask(__name__)
     app.register_blueprint(oip.pages(library, Metrics()))
@@ -66,20 +66,20 @@ def _allowing(models):
 
 
 def _of_an_admin(folder, models, **more):
-    """A service, and a client whose token is for everything; the file of tokens is in `folder`."""
+    """Return a service, and a client with a token for everything, in a tokens file in `folder`."""
     settings = all_settings.load({}, models=models, tokens_file=tokens.put(folder), **more)
     return tokens.bring(create_app(settings).test_client(), "all")
 
 
 def _loaded(client, name, version):
-    """Whether a version is loaded, as the index says."""
+    """Return whether the index lists a version as loaded."""
     index = client.post("/v2/repository/index", json={"ready": True}).json
     return (name, version) in {(entry["name"], entry["version"]) for entry in index}
 
 
 @pytest.mark.parametrize("path", ["/v2", "/v2/"])
 def test_the_server(client, path):
-    """Its name, its version, and the extensions that are served."""
+    """The page has the server's name, its version and the supported extensions."""
     answer = client.get(path)
 
     assert (answer.status_code, answer.content_type) == (200, "application/json")
@@ -97,7 +97,7 @@ def test_the_server(client, path):
 
 
 def test_health(client, tmp_path):
-    """It lives without a model, and is ready with one."""
+    """The service is live without a model, and ready with one."""
     bare = create_app(all_settings.load({}, models=tmp_path)).test_client()
 
     for each, status in ((client, 200), (bare, 503)):
@@ -107,13 +107,13 @@ def test_health(client, tmp_path):
 
 
 def test_the_list_of_models(client):
-    """KServe's: those that can be asked for."""
+    """KServe's list has the models that can be requested."""
     assert client.get("/v2/models").json == {"models": ["ragged", "risky", "three"]}
 
 
 @pytest.mark.parametrize("path", ["/v2/models/three", "/v2/models/three/versions/1"])
 def test_a_model(client, path):
-    """Its versions, and its tensors in the graph's own shapes; -1 is any length."""
+    """The page has the versions, and the tensors with the graph's shapes; -1 is a free axis."""
     assert client.get(path).json == {
         "name": "three",
         "versions": ["1", "2"],
@@ -124,7 +124,7 @@ def test_a_model(client, path):
 
 
 def test_a_view_and_an_axis_of_any_length(client):
-    """A view has its own heads, and the inputs of those."""
+    """A view has its own heads and only the inputs that they need."""
     risky = client.get("/v2/models/risky").json
     ragged = client.get("/v2/models/ragged").json
 
@@ -134,7 +134,7 @@ def test_a_view_and_an_axis_of_any_length(client):
 
 @pytest.mark.parametrize("end", ["", "/ready", "/config", "/stats"])
 def test_what_is_not_there(client, end):
-    """A name, with the nearest; and a version, with those there are."""
+    """An unknown name is refused with the nearest one, an unknown version with the known ones."""
     unknown = client.get(f"/v2/models/thre{end}")
     version = client.get(f"/v2/models/three/versions/7{end}")
 
@@ -153,7 +153,7 @@ def test_what_is_not_there(client, end):
 
 @pytest.mark.parametrize("path", ["three", "three/versions/2", "three/versions/1", "risky"])
 def test_a_model_is_ready(client, path):
-    """A version that is loaded on demand is loaded to see whether it is."""
+    """The readiness of a version on demand is found by loading it."""
     answer = client.get(f"/v2/models/{path}/ready")
 
     assert answer.status_code == 200
@@ -164,7 +164,7 @@ def test_a_model_is_ready(client, path):
     ("path", "version"), [("bad", ", version 1"), ("three/versions/10", ", version 10")]
 )
 def test_a_model_is_not_ready(client, path, version):
-    """It says why, beside the protocol's own words."""
+    """The answer has the reason besides the protocol's own fields."""
     answer = client.get(f"/v2/models/{path}/ready")
 
     name = path.split("/")[0]
@@ -177,7 +177,7 @@ def test_a_model_is_not_ready(client, path, version):
 
 
 def test_the_configuration_of_a_joint_model_has_its_own_bound(tmp_path):
-    """Of more rows than run at once, each request is refused."""
+    """A joint model has a bound, since it refuses requests of more rows."""
     small.put(tmp_path, "centred", 1, mixers.centred().SerializeToString())
     client = create_app(all_settings.Settings(models=tmp_path)).test_client()
 
@@ -186,7 +186,7 @@ def test_the_configuration_of_a_joint_model_has_its_own_bound(tmp_path):
 
 @pytest.mark.parametrize("path", ["three", "three/versions/1"])
 def test_a_configuration(client, path):
-    """What perf_analyzer reads of one; rows are no axis of a tensor there."""
+    """The page has what perf_analyzer reads; the axis of rows is left out of shapes."""
     config = client.get(f"/v2/models/{path}/config").json
 
     assert config == {
@@ -211,7 +211,7 @@ def test_a_configuration(client, path):
 
 
 def test_the_index(client):
-    """Every version with its state and why, and what is refused as a whole."""
+    """The index has every version with state and reason, and models that are refused as a whole."""
     assert client.post("/v2/repository/index").json == [
         {"name": "bad", "version": "1", "state": "UNAVAILABLE", "reason": BROKEN},
         {
@@ -229,7 +229,7 @@ def test_the_index(client):
 
 
 def test_the_index_of_what_is_ready(client):
-    """If that is all that is asked for."""
+    """The index may be limited to versions that are ready."""
     for body in ({}, {"ready": False}):
         assert len(client.post("/v2/repository/index", json=body).json) == 8
     ready = client.post("/v2/repository/index", json={"ready": True}).json
@@ -237,8 +237,8 @@ def test_the_index_of_what_is_ready(client):
     assert {entry["state"] for entry in ready} == {"READY"}
 
 
-def test_what_became_worse_is_ready_still(tmp_path):
-    """And why its file is not, is said."""
+def test_a_version_whose_file_became_invalid_stays_ready(tmp_path):
+    """A version whose file has become invalid stays ready, with the reason against the file."""
     small.put(tmp_path, "x", 1, small.same(small.F))
     app = create_app(all_settings.load({}, models=tmp_path))
     (tmp_path / "x/1/model.onnx").write_bytes(b"junk")
@@ -260,8 +260,8 @@ def test_what_became_worse_is_ready_still(tmp_path):
         ),
     ],
 )
-def test_an_index_request_that_is_none(client, body, message):
-    """In the words of a prediction's errors."""
+def test_a_wrong_index_request(client, body, message):
+    """The errors are those of a prediction."""
     answer = client.post("/v2/repository/index", data=body)
 
     assert answer.status_code == 400
@@ -269,8 +269,8 @@ def test_an_index_request_that_is_none(client, body, message):
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
-def test_clients_do_not_say_what_is_loaded(client, models, tmp_path, verb):
-    """Unless they have a token for that: where there are none, nobody has, and is told the way."""
+def test_loading_needs_a_token(client, models, tmp_path, verb):
+    """Loading needs a token for it; without a tokens file it is refused with an explanation."""
     path = f"/v2/repository/models/three/{verb}"
     answer = client.post(path, json={})
     other = tokens.bring(_of_an_admin(tmp_path, models), "predict").post(path, json={})
@@ -294,7 +294,7 @@ def test_clients_do_not_say_what_is_loaded(client, models, tmp_path, verb):
 
 
 def test_to_load_is_to_look(tmp_path):
-    """What is new in the repository is served at once; what is not there is none."""
+    """A load request scans the repository: new versions serve at once, missing ones are errors."""
     small.put(tmp_path, "one", 1, small.same(small.F))
     client = _allowing(tmp_path)
     small.put(tmp_path, "two", 1, small.same(small.F))
@@ -314,7 +314,7 @@ def test_to_load_is_to_look(tmp_path):
 
 
 def test_to_load_from_a_repository_that_is_gone(tmp_path):
-    """It says so, and what is loaded serves on."""
+    """The answer says that the repository is gone, and loaded models serve on."""
     models = tmp_path / "models"
     small.put(models, "one", 1, small.same(small.F))
     client = _allowing(models)
@@ -330,7 +330,7 @@ def test_to_load_from_a_repository_that_is_gone(tmp_path):
 
 
 def test_a_model_comes_from_the_repository(models):
-    """And not with the request, nor with another configuration."""
+    """A load request may neither contain a model nor change its configuration."""
     body = {"parameters": {"config": json.dumps({"max_batch_size": 1})}}
 
     answer = _allowing(models).post("/v2/repository/models/three/load", json=body)
@@ -346,7 +346,7 @@ def test_a_model_comes_from_the_repository(models):
 
 @pytest.fixture(name="own")
 def _own(tmp_path):
-    """A repository to change, and a client of a service of it who may do so."""
+    """Return a repository to change, and a client of a service that may do so."""
     models = tmp_path / "models"
     for version in (1, 2):
         small.put(models, "three", version, small.three(version, models={"risky": ["risk"]}))
@@ -361,6 +361,7 @@ UNLOADED = (
 
 
 def _unload(client, name, **body):
+    """Unload a model; return the answer."""
     return client.post(f"/v2/repository/models/{name}/unload", **body)
 
 
@@ -375,7 +376,7 @@ def _unload(client, name, **body):
     ids=["none", "empty", "no parameters", "Triton's"],
 )
 def test_to_unload_and_to_load(own, body):
-    """It is out of service at once, and back as it was; to do either twice is no mistake."""
+    """A model stops at once and comes back unchanged; repeating a request is no error."""
     models, client = own
     for _ in range(2):
         answer = _unload(client, "three", **body)
@@ -392,8 +393,8 @@ def test_to_unload_and_to_load(own, body):
     assert _loaded(client, "risky", "2")
 
 
-def test_what_is_unloaded_says_so(own):
-    """Wherever it is asked for, by whatever version and in whoever's protocol, with the way out."""
+def test_a_request_for_an_unloaded_model_is_explained(own):
+    """In any protocol and for any version, the answer explains the state and the way out."""
     _, client = own
     _unload(client, "three")
 
@@ -415,8 +416,8 @@ def test_what_is_unloaded_says_so(own):
     assert client.get("/v2/models/risky").status_code == 404
 
 
-def test_what_is_unloaded_is_listed_as_that(own):
-    """By version; lists of what can be asked for are without it."""
+def test_an_unloaded_model_is_listed_as_unloaded(own):
+    """The index lists an unloaded model by version; lists of available models leave it out."""
     _, client = own
     _unload(client, "three")
 
@@ -444,7 +445,7 @@ def test_what_is_unloaded_is_listed_as_that(own):
 
 
 def test_a_service_is_ready_while_any_model_serves(tmp_path):
-    """An unloaded default takes itself out of service alone; without any, there is nothing left."""
+    """Without its default model the service is ready; without any model it is not."""
     small.put(tmp_path, "three", 1, small.three())
     small.put(tmp_path, "other", 1, small.same(small.F))
     client = _of_an_admin(tmp_path, tmp_path, default_model="three")
@@ -452,7 +453,7 @@ def test_a_service_is_ready_while_any_model_serves(tmp_path):
     _unload(client, "three")
     assert client.get("/readyz").json == {"status": "ready", "models": ["other"]}
     assert client.get("/v2/health/ready").status_code == 200
-    # Whoever asks for no model asks for the default, and no other stands in for it.
+    # A request without a model is for the default model, and no other replaces it.
     assert client.get("/ping").status_code == 503
     assert client.post("/predict", json={}).json == {"error": UNLOADED}
     _unload(client, "other")
@@ -486,7 +487,7 @@ def test_a_service_is_ready_while_any_model_serves(tmp_path):
     ],
 )
 def test_what_cannot_be_unloaded(own, name, status, message):
-    """It says why, and nothing is written."""
+    """The answer has the reason, and no file is written."""
     models, client = own
     (models / "empty").mkdir()
 
@@ -497,7 +498,7 @@ def test_what_cannot_be_unloaded(own, name, status, message):
 
 
 def test_a_model_that_cannot_serve_can_be_unloaded(own):
-    """And is then no model that is refused."""
+    """The unloaded model no longer counts as refused."""
     models, client = own
     small.put(models, "bad", 1, b"junk")
 
@@ -507,8 +508,8 @@ def test_a_model_that_cannot_serve_can_be_unloaded(own):
     assert client.get("/models").json["refused"][0]["name"] == "bad"
 
 
-def test_parameters_that_are_not_spoken(own):
-    """Are refused, and nothing is unloaded."""
+def test_unknown_parameters_are_refused(own):
+    """Unknown parameters are refused, and no model is unloaded."""
     _, client = own
     for given in ({"now": True}, ["now"]):
         answer = _unload(client, "three", json={"parameters": given})
@@ -520,7 +521,7 @@ def test_parameters_that_are_not_spoken(own):
 
 @pytest.mark.parametrize("path", ["one", "one/model.onnx"])
 def test_one_file_cannot_be_unloaded(tmp_path, path):
-    """There is no folder that could say so, and nothing else to serve."""
+    """A single file has no folder for the mark, and no other model to serve."""
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "model.onnx").write_bytes(small.same(small.F))
     client = _of_an_admin(tmp_path, tmp_path / path)
@@ -539,7 +540,7 @@ def test_one_file_cannot_be_unloaded(tmp_path, path):
 
 
 def test_a_repository_that_may_not_be_written(own, monkeypatch):
-    """It says what the service may not do, and who can do it instead; all stays as it is."""
+    """The answer names the missing permission and the way out, and the state stays the same."""
     models, client = own
     file = models / "three" / "unloaded"
 
@@ -562,7 +563,7 @@ def test_a_repository_that_may_not_be_written(own, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.unlink", fail)
         answer = client.post("/v2/repository/models/three/load")
-        # Where there is nothing to remove, nothing is.
+        # If there is nothing to remove, nothing is removed.
         assert client.post("/v2/repository/models/other/load").status_code == 200
     assert (answer.status_code, answer.json) == (
         409,
@@ -575,13 +576,14 @@ def test_a_repository_that_may_not_be_written(own, monkeypatch):
 
 
 def _stats(client, path):
+    """Return the statistics of a version."""
     answer = client.get(f"/v2/models/{path}")
     assert answer.status_code == 200
     return answer.json["model_stats"]
 
 
 def test_statistics(client):
-    """Requests, rows, runs and the time that they took; zero for what there is none of."""
+    """Statistics hold requests, rows, runs and their times, or zero where nothing is measured."""
     row = {"insurance": [47, "yes", 20], "fruit": [1, 2], "digit": [0, 1, 2, 3]}
     for rows in (1, 3):
         assert (
@@ -612,8 +614,8 @@ def test_statistics(client):
     assert (inference["cache_hit"], inference["cache_miss"]) == (NONE, NONE)
 
 
-def test_statistics_of_what_nobody_asked(client):
-    """Are zero, and ask for nothing to be loaded."""
+def test_statistics_of_an_unused_version(client):
+    """Statistics of an unused version are zero, and reading them loads nothing."""
     (stats,) = _stats(client, "three/versions/1/stats")
 
     assert (stats["inference_count"], stats["execution_count"]) == (0, 0)
@@ -622,7 +624,7 @@ def test_statistics_of_what_nobody_asked(client):
 
 
 def test_statistics_of_several(client):
-    """Of all versions of a model, or of all models."""
+    """Statistics may cover all versions of a model, or all models."""
 
     def versions(path):
         return [(entry["name"], entry["version"]) for entry in _stats(client, path)]

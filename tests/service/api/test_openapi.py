@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, true to the models, and held by the answers."""
+"""The OpenAPI document: it is valid, describes the models, and agrees with the answers."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.wire import native
 from tests.harness import graphs, small, tokens
 
-# What `brittle` answers depends on more than a schema can say.
+# The answers of `brittle` depend on more than a schema can express.
 MODELS = {name: content for name, content in small.every().items() if name != "brittle"}
 SERVICE = Path(__file__).parents[3] / "service"
 GRAPHS = {"fixed": graphs.fixed(), "typed": graphs.typed(TensorProto.INT32)}
@@ -30,6 +30,7 @@ NAMES = [*MODELS, "risky", "fruity"]
 
 @pytest.fixture(name="app", scope="module")
 def _app(tmp_path_factory):
+    """Return the app over the models of these tests."""
     models = tmp_path_factory.mktemp("models")
     for name, content in MODELS.items():
         small.put(models, name, 1, content)
@@ -39,16 +40,18 @@ def _app(tmp_path_factory):
 
 @pytest.fixture(name="document", scope="module")
 def _document(app):
+    """Return the OpenAPI document."""
     return app.test_client().get("/openapi.json").get_json()
 
 
 def _check(document, name, value):
-    """Hold a value against one of the document's schemas."""
+    """Validate a value against a schema of the document."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
     jsonschema.Draft202012Validator(schema).validate(value)
 
 
 def _fits(document, name, value):
+    """Return whether a value is valid against a schema of the document."""
     try:
         _check(document, name, value)
     except jsonschema.ValidationError:
@@ -57,7 +60,7 @@ def _fits(document, name, value):
 
 
 def test_the_document_is_openapi_3_1(document):
-    """As a validator that others wrote sees it."""
+    """An independent validator accepts the document."""
     openapi_spec_validator.validate(document)
 
     assert document["openapi"] == "3.1.0"
@@ -65,7 +68,7 @@ def test_the_document_is_openapi_3_1(document):
 
 
 def test_every_model_version_and_view_has_its_paths(document):
-    """Beside those of the service itself."""
+    """The document has paths for models, versions and views, and those of the service."""
     own = {"/", "/livez", "/readyz", "/models", "/openapi.json", "/predict"}
     of_models = {
         f"/models/{name}{end}"
@@ -83,7 +86,7 @@ def test_every_model_version_and_view_has_its_paths(document):
 
 
 def test_every_path_that_has_one_answer_is_answered(app, document):
-    """What the document says is here is here."""
+    """Every documented GET is answered by 200."""
     client = app.test_client()
 
     for path, operations in document["paths"].items():
@@ -91,8 +94,8 @@ def test_every_path_that_has_one_answer_is_answered(app, document):
             assert client.get(path).status_code == 200, path
 
 
-def test_no_two_operations_are_called_alike(tmp_path):
-    """Whatever the models are called."""
+def test_operation_ids_are_unique(tmp_path):
+    """Operation IDs are unique, whatever the names of the models."""
     for name in ("default", "predict", "x", "x.1", "x.v1", "x.1.predict", "Error", "models"):
         small.put(tmp_path, name, 1, MODELS["float"])
 
@@ -105,7 +108,7 @@ def test_no_two_operations_are_called_alike(tmp_path):
 
 
 def test_without_models_the_document_is_valid_too(tmp_path):
-    """It tells what can be asked already."""
+    """Without models, the document describes the other paths."""
     document = create_app(Settings(models=tmp_path)).test_client().get("/openapi.json").get_json()
 
     openapi_spec_validator.validate(document)
@@ -114,7 +117,7 @@ def test_without_models_the_document_is_valid_too(tmp_path):
 
 @pytest.fixture(name="closed", scope="module")
 def _closed(tmp_path_factory):
-    """A service behind tokens, over one model of two versions."""
+    """Return a service behind tokens, with one model of two versions."""
     folder = tmp_path_factory.mktemp("closed")
     for version in (1, 2):
         small.put(folder / "models", "three", version, MODELS["three"])
@@ -123,7 +126,7 @@ def _closed(tmp_path_factory):
 
 
 def test_behind_tokens_the_document_says_so(closed, document):
-    """Of every operation; and where none are asked for, it says nothing of them."""
+    """With a tokens file every operation requires a token; otherwise none mentions tokens."""
     client = tokens.bring(closed.test_client(), "predict")
     found = client.get("/openapi.json").get_json()
 
@@ -144,7 +147,7 @@ def test_behind_tokens_the_document_says_so(closed, document):
 
 
 def test_behind_tokens_each_path_answers_as_the_document_says(closed):
-    """To a stranger, to who has a token for other things, and to who has the right one."""
+    """Answers agree with the document without a token, with a wrong one and with the right one."""
     client = closed.test_client()
     found = client.get("/openapi.json", headers=tokens.header("predict")).get_json()
 
@@ -162,11 +165,12 @@ def test_behind_tokens_each_path_answers_as_the_document_says(closed):
 
 
 def _example_of(operation):
+    """Return the example of an operation."""
     return operation["requestBody"]["content"]["application/json"]["example"]
 
 
 def _errors(kind=RequestError):
-    """Every error of a request that has a status of its own."""
+    """Return every error of a request that has a status of its own."""
     for error in kind.__subclasses__():
         if error.__module__ == kind.__module__:
             yield error
@@ -174,14 +178,14 @@ def _errors(kind=RequestError):
 
 
 def _statuses_of_a_prediction():
-    """What the code can answer a prediction with: its errors', and those that it names itself."""
+    """Return the statuses of a prediction: those of its errors and those in the source."""
     yield from (error.status for error in _errors() if error is not HTTPError)
     for path in (SERVICE / "prediction.py", *(SERVICE / "http").glob("*.py")):
         yield from map(int, re.findall(r"HTTPError\(\s*(\d+)", path.read_text("utf-8")))
 
 
 def test_every_status_of_a_prediction_is_in_the_document(closed, document):
-    """Too much, too late, too slow and a bug of ours are answers as well."""
+    """The document lists 429, 500, 504 and all other statuses of a prediction."""
     behind_tokens = closed.test_client().get("/openapi.json", headers=tokens.header("predict"))
     statuses = set(map(str, _statuses_of_a_prediction()))
 
@@ -195,7 +199,7 @@ def test_every_status_of_a_prediction_is_in_the_document(closed, document):
 
 @pytest.mark.parametrize("kind", list(_errors()), ids=lambda kind: kind.__name__)
 def test_every_error_of_a_prediction_has_the_body_and_headers_of_the_document(document, kind):
-    """As the native dialect, of which the document tells, writes it."""
+    """Errors agree with the document as the native format writes them."""
     made = {
         BadRequest: lambda: BadRequest([Problem("body", "an object", "null")]),
         HTTPError: lambda: HTTPError(500, "a bug"),
@@ -212,7 +216,7 @@ def test_every_error_of_a_prediction_has_the_body_and_headers_of_the_document(do
 
 
 def test_the_schemas_have_the_real_names_labels_and_limits(document):
-    """Of features, of classes, of dtypes, and of the texts that training saw."""
+    """Schemas have the features, labels, dtypes and vocabularies of the model."""
     by_row, by_column = document["components"]["schemas"]["three.Request"]["oneOf"]
     row = by_row["properties"]["instances"]["items"]
     insurance = row["properties"]["insurance"]["anyOf"][0]
@@ -250,7 +254,7 @@ def test_the_schemas_have_the_real_names_labels_and_limits(document):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_example_fits_its_schema_and_so_does_its_answer(app, document, name):
-    """The same body that works when posted."""
+    """Each example is valid, and so is the answer to it."""
     post = document["paths"][f"/models/{name}/predict"]["post"]
     content = post["requestBody"]["content"]["application/json"]
     response = app.test_client().post(f"/models/{name}/predict", json=content["example"])
@@ -281,8 +285,8 @@ def test_every_example_fits_its_schema_and_so_does_its_answer(app, document, nam
         pytest.param("bool", {"instances": [[1, 0]]}, id="numbers-for-booleans"),
     ],
 )
-def test_what_the_service_refuses_fits_no_schema(app, document, name, said):
-    """As far as a schema can tell."""
+def test_a_body_that_the_service_refuses_fits_no_schema(app, document, name, said):
+    """The schemas reject wrong bodies, as far as a schema can express it."""
     assert app.test_client().post(f"/models/{name}/predict", json=said).status_code == 400
     assert not _fits(document, f"{name}.Request", said)
 
@@ -303,7 +307,7 @@ def test_what_the_service_refuses_fits_no_schema(app, document, name, said):
     ],
 )
 def test_every_way_to_write_a_row_fits_its_schema_and_so_does_the_answer(app, document, name, said):
-    """Bare, flat, nested; and null where an answer is no number."""
+    """Rows may be bare, flat or nested, and an answer may hold null."""
     response = app.test_client().post(f"/models/{name}/predict", json=said)
 
     assert response.status_code == 200
@@ -315,9 +319,9 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=5)
 
 
 def _like(schema, rows):
-    """Values that a schema describes, in which every list of a free length has `rows` items.
+    """Draw values of a schema, in which every list of a free length has `rows` items.
 
-    What may be left out is left out at times, where the schema names a default for it.
+    Properties with a default are sometimes left out.
     """
     for several in ("anyOf", "oneOf"):
         if several in schema:
@@ -357,7 +361,7 @@ def _of_type(kind, schema, rows):
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, document, data):
-    """All inputs there, rows that line up: 200, with all rows and the heads that were asked for."""
+    """A valid body with aligned rows gets 200, with all rows and the requested heads."""
     name = data.draw(st.sampled_from([name for name in NAMES if name not in GRAPHS]), "model")
     rows = data.draw(st.integers(1, 3), "rows")
     said = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], rows), "body")
@@ -377,7 +381,7 @@ def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, docum
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_whole_tensors_that_fit_the_schema_are_answered_as_the_schema_says(app, document, data):
-    """Of any length where the graph has an axis of any, and with no axis more or less."""
+    """Tensors may have any length along a free axis, and exactly the axes of the graph."""
     name = data.draw(st.sampled_from(sorted(GRAPHS)), "model")
     length = data.draw(st.integers(1, 3), "length")
     said = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], length), "body")
@@ -397,13 +401,13 @@ def test_any_whole_tensors_that_fit_the_schema_are_answered_as_the_schema_says(a
     ],
 )
 def test_what_schemathesis_makes_up_is_answered_as_the_document_says(tmp_path, mode):
-    """Status, type, headers and schema of each answer; and never a fault of ours."""
+    """Answers have a documented status, type, headers and schema, and are never a 500."""
     for name in ("three", "plant", "ragged", "string"):
         small.put(tmp_path, name, 1, MODELS[name])
     app = create_app(Settings(models=tmp_path, default_model="three"))
     document = schemathesis.openapi.from_wsgi("/openapi.json", app)
     operations = [found.ok() for found in document.get_all_operations()]
-    # Nothing goes into a GET here, so nothing wrong can.
+    # A GET has no parameters here, so none can be wrong.
     chosen = [o for o in operations if mode is GenerationMode.POSITIVE or o.method == "post"]
 
     _try(chosen, mode, {})
@@ -413,7 +417,7 @@ def test_what_schemathesis_makes_up_is_answered_as_the_document_says(tmp_path, m
 
 @pytest.mark.parametrize("token", ["predict", "admin", None])
 def test_what_schemathesis_makes_up_behind_tokens_is_answered_so_too(closed, token):
-    """With the right token, with one for other things, and with those that it makes up itself."""
+    """Answers agree with the document for the right token, a wrong one and generated ones."""
     known = tokens.header("predict")
     document = schemathesis.openapi.from_wsgi("/openapi.json", closed, headers=known)
     operations = [found.ok() for found in document.get_all_operations()]
@@ -422,7 +426,7 @@ def test_what_schemathesis_makes_up_behind_tokens_is_answered_so_too(closed, tok
 
 
 def _try(operations, mode, headers):
-    """Hold the answers to what fits the document, or does not, against it."""
+    """Compare the answers to generated requests, valid or not, with the document."""
     for operation in operations:
 
         @settings(
@@ -432,7 +436,7 @@ def _try(operations, mode, headers):
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case):
-            # Its WSGI client asks for gzip like a browser, and then does not inflate it.
+            # The WSGI client of schemathesis accepts gzip like a browser, but does not inflate it.
             response = case.call(headers={"Accept-Encoding": "identity", **headers})
             # A schema cannot say that rows line up, or which inputs the asked heads need; and of a
             # token that replaces the one it has made up itself, it does not know.

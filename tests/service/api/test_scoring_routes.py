@@ -1,4 +1,4 @@
-"""What MLflow, SageMaker and Vertex AI ask of a container, over HTTP."""
+"""The pages that MLflow, SageMaker and Vertex AI require of a container."""
 
 import gzip
 import json
@@ -26,28 +26,28 @@ CSV = {"content_type": "text/csv"}
 
 @pytest.fixture
 def models(tmp_path):
-    """An empty repository."""
+    """Return an empty repository."""
     (tmp_path / "models").mkdir()
     return tmp_path / "models"
 
 
 @pytest.fixture
 def client(models):
-    """A client of the service over one model."""
+    """Return a client of the service over one model."""
     small.put(models, "three", 1, small.three())
     return create_app(all_settings.load({}, models=models)).test_client()
 
 
 def _pages(library, *arguments):
-    """A client of the pages alone."""
+    """Return a client of these pages alone."""
     app = Flask(__name__)
     app.register_blueprint(scoring.pages(library, *arguments))
     return app.test_client()
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health", "/v1/endpoints/7/deployedModels/8"])
-def test_a_health_is_told_by_its_status(models, path):
-    """With MLflow's line for a body; also where Vertex AI looks for it."""
+def test_health_is_the_status_of_the_page(models, path):
+    """The health page has MLflow's body, also at the path of Vertex AI."""
     small.put(models, "three", 1, small.three())
     answer = _pages(Library(models), "/v1/endpoints/7/deployedModels/8").get(path)
 
@@ -56,8 +56,8 @@ def test_a_health_is_told_by_its_status(models, path):
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health"])
-def test_a_health_says_why_there_is_none(models, path):
-    """Until there is a model; then without a new start."""
+def test_health_gives_the_reason(models, path):
+    """The page gives the reason until a model is there, and then needs no restart."""
     library = Library(models)
     client = _pages(library)
     before = client.get(path)
@@ -72,8 +72,8 @@ def test_a_health_says_why_there_is_none(models, path):
     assert client.get(path).status_code == 200
 
 
-def test_it_is_the_default_model_whose_health_is_told(models):
-    """No other is asked at /invocations: several, none of them the default, are no health."""
+def test_health_is_that_of_the_default_model(models):
+    """Health is that of the default model; several models without a default are unhealthy."""
     small.put(models, "three", 1, small.three())
     small.put(models, "plant", 1, small.plant())
 
@@ -87,14 +87,14 @@ def test_it_is_the_default_model_whose_health_is_told(models):
 
 @pytest.mark.parametrize("health", ["/ping", "/health"])
 def test_vertex_may_look_where_others_do(models, health):
-    """As it does wherever its user says so."""
+    """Vertex AI may use the other health paths, as its user configures it."""
     small.put(models, "three", 1, small.three())
 
     assert _pages(Library(models), health).get(health).status_code == 200
 
 
 def test_the_version_is_ours(models):
-    """As text, alone."""
+    """The version of Triceps is the whole body, as text."""
     answer = _pages(Library(models)).get("/version")
 
     assert (answer.status_code, answer.text) == (200, __version__)
@@ -102,7 +102,7 @@ def test_the_version_is_ours(models):
 
 
 def test_the_service_has_these_pages(client):
-    """And answers for their paths in their words."""
+    """The service serves these pages, and their errors have the protocol's form."""
     assert client.get("/ping").data == b"\n"
     assert client.get("/health").data == b"\n"
     assert client.get("/version").text == __version__
@@ -112,7 +112,7 @@ def test_the_service_has_these_pages(client):
 
 
 def test_an_invocation_is_answered(client):
-    """A table as JSON; what was missing is counted."""
+    """A table in JSON is answered, and its missing values are counted."""
     answer = client.post("/invocations", json=BODY)
 
     assert answer.status_code == 200
@@ -133,7 +133,7 @@ def test_an_invocation_is_answered(client):
     ],
 )
 def test_an_answer_is_json_whatever_is_accepted(client, headers):
-    """As MLflow's is, and says so."""
+    """Answers are JSON whatever `Accept` says, as in MLflow, and have that content type."""
     answer = client.post("/invocations", data=TEXT, headers=headers, **CSV)
 
     assert answer.content_type == "application/json"
@@ -141,7 +141,7 @@ def test_an_answer_is_json_whatever_is_accepted(client, headers):
 
 
 def test_a_csv_may_come_compressed(client):
-    """As any body may."""
+    """A CSV may have a content encoding, as any body."""
     packed = gzip.compress(TEXT.encode())
     answer = client.post("/invocations", data=packed, headers={"Content-Encoding": "gzip"}, **CSV)
 
@@ -157,7 +157,7 @@ def test_a_csv_may_come_compressed(client):
     ],
 )
 def test_another_content_type_is_refused(client, kind, received):
-    """In JSON, where MLflow has text: its clients show what came, and others read JSON."""
+    """The error is JSON, whereas MLflow's is text; MLflow's clients show it either way."""
     answer = client.post("/invocations", data=TEXT, content_type=kind)
 
     assert answer.status_code == 415
@@ -187,7 +187,7 @@ def test_another_content_type_is_refused(client, kind, received):
     ],
 )
 def test_a_bad_request_is_told_without_its_body(client, body, message):
-    """Nor a trace of what went on inside, as MLflow's own has."""
+    """The error holds neither the body nor a stack trace, unlike MLflow's."""
     answer = client.post("/invocations", data=body, content_type="application/json")
 
     assert answer.status_code == 400
@@ -196,8 +196,8 @@ def test_a_bad_request_is_told_without_its_body(client, body, message):
     assert answer.get_json().keys() == {"error_code", "message", "problems", "count"}
 
 
-def test_what_the_graph_refuses_is_a_bad_request(models):
-    """The values are of the right kind, and the model has no answer for them."""
+def test_values_that_the_graph_refuses_are_a_bad_request(models):
+    """Values of the right type that the model cannot process are a 400."""
     small.put(models, "brittle", 1, small.brittle())
     client = create_app(all_settings.load({}, models=models)).test_client()
     answer = client.post("/invocations", json={"inputs": {"x": [1], "place": [9]}})
@@ -208,7 +208,7 @@ def test_what_the_graph_refuses_is_a_bad_request(models):
 
 
 def test_an_invocation_without_a_model_says_so(models):
-    """None yet is a 503; several, and none of them the default, a 404."""
+    """No model yet is a 503, and several without a default are a 404."""
     empty = create_app(all_settings.load({}, models=models)).test_client()
     none = empty.post("/invocations", json=BODY)
     small.put(models, "three", 1, small.three())
@@ -223,7 +223,7 @@ def test_an_invocation_without_a_model_says_so(models):
 
 
 def test_nan_of_a_table_is_missing_over_http(client):
-    """As pandas and then Python's json write it."""
+    """NaN, as pandas and Python's json write it, counts as missing."""
     rows = json.dumps(BODY).replace("null", "NaN")
     answer = client.post("/invocations", data=rows, content_type="application/json")
 

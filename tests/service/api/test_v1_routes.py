@@ -1,4 +1,4 @@
-"""What TensorFlow Serving and KServe v1 are asked beside predictions, and what both share."""
+"""The pages of TensorFlow Serving and KServe v1 besides predictions, and those that both share."""
 
 import json
 
@@ -15,9 +15,9 @@ NO_VERB = "expected one of :predict, :classify, :regress at its end"
 
 @pytest.fixture(name="models", scope="module")
 def _models(tmp_path_factory):
-    """Three versions of a model, the last of which is broken; a model alone; and an empty folder.
+    """Return a repository: a model with a broken third version, another one and an empty folder.
 
-    Nothing here changes them.
+    These tests do not change it.
     """
     models = tmp_path_factory.mktemp("models")
     for version in (1, 2, 10):
@@ -31,11 +31,12 @@ def _models(tmp_path_factory):
 
 @pytest.fixture(name="client")
 def _client(models):
-    """A service of its own, since asking for a version loads it."""
+    """Return a client of a new service, since a request for a version loads it."""
     return create_app(all_settings.load({}, models=models)).test_client()
 
 
 def _status(version, state, code="OK", message=""):
+    """Return the status of a version as TensorFlow Serving writes it."""
     return {
         "version": version,
         "state": state,
@@ -47,12 +48,12 @@ GIVEN_UP = _status("10", "END", "FAILED_PRECONDITION", BROKEN)
 
 
 def test_kserve_lists_names(client):
-    """Those that can be asked for."""
+    """KServe's list has the models that can be requested."""
     assert client.get("/v1/models").json == {"models": ["risky", "three", "v2.x-y_z"]}
 
 
 def test_one_object_answers_both_protocols(client):
-    """TensorFlow Serving's states of all versions, newest first, and KServe's readiness."""
+    """It has TensorFlow Serving's states of all versions, newest first, and KServe's readiness."""
     answer = client.get("/v1/models/three")
 
     assert answer.status_code == 200
@@ -78,7 +79,7 @@ def test_one_object_answers_both_protocols(client):
     ],
 )
 def test_a_versions_state(client, path, listed, ready):
-    """By its number, or by an alias, which is a label here."""
+    """A version is named by its number or by an alias, which is a label in this protocol."""
     answer = client.get(f"/v1/models/three/{path}")
 
     assert answer.status_code == 200
@@ -86,7 +87,7 @@ def test_a_versions_state(client, path, listed, ready):
 
 
 def test_a_view_has_the_states_of_its_model(client):
-    """As far as they are known."""
+    """A view has the known states of its model's versions."""
     answer = client.get("/v1/models/risky").json
 
     assert [entry["version"] for entry in answer["model_version_status"]] == ["2", "1"]
@@ -94,7 +95,7 @@ def test_a_view_has_the_states_of_its_model(client):
 
 
 def test_a_model_without_a_version_that_serves_is_not_ready(tmp_path):
-    """And is there, with the reason."""
+    """The model is listed with the reason."""
     small.put(tmp_path, "m", 1, b"junk")
     client = create_app(all_settings.load({}, models=tmp_path)).test_client()
     answer = client.get("/v1/models/m")
@@ -183,8 +184,8 @@ def test_a_model_without_a_version_that_serves_is_not_ready(tmp_path):
         ),
     ],
 )
-def test_what_there_is_not(client, method, path, status, error):
-    """In the protocol's own shape and codes."""
+def test_unknown_names_and_versions(client, method, path, status, error):
+    """Unknown names get errors in the protocol's shape and codes."""
     answer = client.open(f"/v1/models/{path}", method=method)
 
     assert answer.status_code == status
@@ -202,7 +203,7 @@ def test_what_there_is_not(client, method, path, status, error):
     ],
 )
 def test_another_method(client, method, path, allowed):
-    """405, and which it should have been."""
+    """A wrong method gets 405 with the right one."""
     answer = client.open(f"/v1/models/{path}", method=method)
 
     assert answer.status_code == 405
@@ -211,7 +212,7 @@ def test_another_method(client, method, path, allowed):
 
 
 def test_no_such_route_is_in_the_protocols_shape(client):
-    """Whatever is under its prefix."""
+    """Every unknown path under the prefix gets an error in the protocol's shape."""
     answer = client.get("/v1/nothing")
 
     assert answer.status_code == 404
@@ -223,7 +224,7 @@ def test_no_such_route_is_in_the_protocols_shape(client):
     [("three", "2"), ("three/versions/1", "1"), ("three/labels/canary", "2")],
 )
 def test_metadata_has_the_signature_def(client, path, version):
-    """Of the version asked for."""
+    """The signature is that of the requested version."""
     answer = client.get(f"/v1/models/{path}/metadata")
 
     assert answer.status_code == 200
@@ -259,7 +260,7 @@ ROW = {
     [("three", 2), ("three/versions/1", 1), ("three/versions/2", 2), ("three/labels/canary", 2)],
 )
 def test_every_verb_at_every_place(client, path, scale):
-    """Of whatever content type, as curl sends it."""
+    """Every verb works for models, versions and labels, with any content type, as curl sends it."""
     asked = {
         "predict": {"instances": [ROW]},
         "classify": {"signature_name": "tags", "examples": [FRUIT]},
@@ -285,14 +286,14 @@ def test_every_verb_at_every_place(client, path, scale):
 
 
 def test_a_name_may_hold_dots_and_dashes(client):
-    """The colon ends it, also escaped."""
+    """The colon, escaped or not, ends the name."""
     for colon in (":", "%3A"):
         answer = client.post(f"/v1/models/v2.x-y_z{colon}predict", data='{"instances": [[1, 2]]}')
         assert answer.json == {"predictions": [[1.0, 2.0]]}
 
 
 def test_a_bad_body_is_told_in_the_protocols_shape(client):
-    """With the status for it."""
+    """A wrong body gets an error with the right status."""
     answer = client.post("/v1/models/three:predict", data="{}")
 
     assert answer.status_code == 400
@@ -303,5 +304,5 @@ def test_a_bad_body_is_told_in_the_protocols_shape(client):
 
 
 def test_options_are_told(client):
-    """As everywhere."""
+    """OPTIONS lists the methods, as elsewhere."""
     assert "POST" in client.options("/v1/models/three:predict").headers["Allow"]
