@@ -1,4 +1,4 @@
-"""What tests of training share: the mistakes of a spec, and one run of everything."""
+"""Fixtures of the tests of training: the problems of a spec, and one run of everything."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from training.errors import SpecError
 
 @pytest.fixture(name="told")
 def _told(tmp_path):
-    """What loading a text as a spec complains about, one line a problem, without the file."""
+    """Return a function that returns the problems of a text as a spec, one line each."""
 
     def tell(text):
         path = tmp_path / "small.toml"

@@ -26,7 +26,7 @@ def make(
     align: str = "position",
     rows: int | None = None,
 ) -> Spec:
-    """A spec in `folder`; unless given, one binary head `o` learns the first input's target."""
+    """Return a spec in `folder`; by default one binary head `o` learns the first target."""
     if heads is None:
         heads = [HeadSpec("o", (inputs[0].name,), "binary", ((inputs[0].name, None),))]
     return Spec(
@@ -44,7 +44,7 @@ def make(
 def head(
     kind: str = "binary", *columns: str | int | None, name: str = "o", **more: Any
 ) -> HeadSpec:
-    """A head over columns of the input `a`."""
+    """Return a head over columns of the input `a`."""
     return HeadSpec(
         name, ("a",), kind, tuple(("a", column) for column in columns or (None,)), **more
     )
@@ -53,21 +53,21 @@ def head(
 def load(
     folder: Path, text: str, *heads: HeadSpec, rows: int | None = None, **more: Any
 ) -> rows.Data:
-    """What `a.csv` with this text becomes as the input `a`."""
+    """Load `a.csv` with this text as the input `a`."""
     (folder / "a.csv").write_bytes(text.encode())
     entry = InputSpec("a", "a.csv", **more)
     return data.load(make(folder, [entry], list(heads) or None, rows=rows))
 
 
 def source(folder: Path, text: str, *heads: HeadSpec, **more: Any) -> Any:
-    """The one source of `load`, with its inputs and labels."""
+    """Load as `load` does; return the one source with its inputs and labels."""
     found = load(folder, text, *heads, **more)
     [one] = found.sources.values()
     return SimpleNamespace(**vars(one), inputs=found.inputs, labels=found.labels)
 
 
 def two(folder: Path, first: str, second: str, align: str, key: str | None = None) -> rows.Data:
-    """What two files of one input each become."""
+    """Load two files of one input each."""
     (folder / "a.csv").write_text(first, "utf-8")
     (folder / "b.csv").write_text(second, "utf-8")
     inputs = [InputSpec("a", "a.csv", key=key), InputSpec("b", "b.csv", key=key)]

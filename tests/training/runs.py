@@ -1,4 +1,4 @@
-"""Runs of the commands, and of fits, on specs of a test."""
+"""Runs of the commands and of fits, on the specs of several tests."""
 
 import pytest
 from click.testing import CliRunner
@@ -9,8 +9,8 @@ from tests.harness import tiny  # noqa: E402  (after the check above)
 from training import build, cli, fit  # noqa: E402  (after the check above)
 from training.rows import split  # noqa: E402  (after the check above)
 
-# Every kind of head, input and align = "sample", in one model: text columns in the block and by
-# name, an embedding, a convolution, a shared layer, class weights, another metric, a view.
+# One model with every kind of head and input, and align = "sample": text columns in the block and
+# by name, an embedding, a convolution, a shared layer, class weights, another metric, a view.
 EVERYTHING = """
 name = "everything"
 align = "sample"

@@ -1,4 +1,4 @@
-"""A spec that is right, and its lines, which tests replace by wrong ones."""
+"""A valid spec, and lines of it that tests replace by wrong ones."""
 
 GOOD = """\
 name = "small"

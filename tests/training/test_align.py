@@ -1,4 +1,4 @@
-"""Alignment: rows of several files that belong together, by position or by key."""
+"""The alignment of rows of several files, by position or by key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_position_cuts_to_the_shortest_and_says_so(tmp_path: Path) -> None:
-    """Row i goes with row i, as far as every file has one."""
+    """Row i of every file belongs together, up to the end of the shortest file."""
     found = two(tmp_path, "x,y\n1,0\n2,1\n3,ignored\n", "z,v\n7,1\n8,2\n", "position")
 
     assert found.notes == ("cut to the 2 rows of b.csv (a.csv has 3)",)
@@ -25,12 +25,12 @@ def test_position_cuts_to_the_shortest_and_says_so(tmp_path: Path) -> None:
 
 
 def test_position_of_equal_files_has_nothing_to_say(tmp_path: Path) -> None:
-    """There is no note where nothing was cut."""
+    """There is no note if no file is cut."""
     assert two(tmp_path, "x,y\n1,0\n2,1\n", "z,v\n7,1\n8,2\n", "position").notes == ()
 
 
 def test_key_joins_rows_in_the_order_of_the_first_file(tmp_path: Path) -> None:
-    """Rows without a partner are left out, counted; the key is no feature."""
+    """Rows without a partner are left out and counted, and the key is not a feature."""
     first = "id,x,y\nc,1,0\na,2,1\nb,3,1\n"
     second = "z,id,v\n7,a,1\n9,d,0\n8,c,2\n5,e,5\n"
 
@@ -46,14 +46,14 @@ def test_key_joins_rows_in_the_order_of_the_first_file(tmp_path: Path) -> None:
 
 
 def test_a_key_in_the_last_column_is_not_the_target(tmp_path: Path) -> None:
-    """The last column but the key is the target where none is named."""
+    """Without a named target, it is the last column that is not the key."""
     found = two(tmp_path, "x,y,id\n1,0,a\n2,1,b\n", "z,v,id\n7,1,a\n8,2,b\n", "key", "id")
 
     assert found.sources["a.csv"].targets["o"].tolist() == [[0], [1]]
 
 
 def test_images_join_by_key_too(tmp_path: Path) -> None:
-    """The key of a file of pixels is read as text, whatever it looks like."""
+    """The key of a file of pixels is read as text, even if it looks like a number."""
     (tmp_path / "a.csv").write_text("k7,0,1,2\nk8,1,3,4\n", "utf-8")
     (tmp_path / "b.csv").write_text("k8,5,6,7\nk7,8,9,1\n", "utf-8")
     inputs = [
@@ -92,6 +92,6 @@ def test_images_join_by_key_too(tmp_path: Path) -> None:
 def test_wrong_keys_are_refused(
     first: str, second: str, error: type[Exception], parts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """A key names one row of each file."""
+    """A key must name one row in each file."""
     with refused(error, *parts):
         two(tmp_path, first, second, "key", "id")

@@ -1,4 +1,4 @@
-"""The Keras model that a spec comes to, and what Keras objects to, told with the spec's keys."""
+"""The Keras model of a spec, and objections of Keras, reported with the spec's keys."""
 
 from pathlib import Path
 
@@ -31,20 +31,24 @@ target = "{target}"
 
 
 def _spec(layers="", *, after="a", kind="binary", target="a", head="", fit=""):
+    """Return a spec with these parts."""
     return SPEC.format(layers=layers, after=after, kind=kind, target=target, head=head, fit=fit)
 
 
 def _layers(model):
+    """Return the names and classes of a model's layers."""
     return [(layer.name, type(layer).__name__) for layer in model.layers]
 
 
 def _shipped(name):
+    """Build a shipped spec."""
     spec = specs.load(SPECS / f"{name}.toml")
     fit.seed(spec.fit.seed)
     return build.build(spec, data.load(spec, None)).model
 
 
 def _refused(folder, spec, **tables):
+    """Return the lines of the error for a spec, without the path."""
     with pytest.raises(SpecError) as raised:
         tiny.built(folder, spec, **(tables or {"a": NUMBERS}))
     path = f"{folder / 'tiny.toml'}: "
@@ -54,7 +58,7 @@ def _refused(folder, spec, **tables):
 
 
 def test_functional_is_input_dense_2_dense_1():
-    """The shipped spec `functional` is exactly that chain."""
+    """The shipped spec `functional` is exactly this chain."""
     model = _shipped("functional")
 
     assert _layers(model) == [
@@ -67,7 +71,7 @@ def test_functional_is_input_dense_2_dense_1():
 
 
 def test_shared_has_its_first_layer_once():
-    """Both models of the shipped spec `shared` go through one `h1` with one set of weights."""
+    """Both models of the shipped spec `shared` use one `h1` with one set of weights."""
     model = _shipped("shared")
 
     assert _layers(model) == [
@@ -82,7 +86,7 @@ def test_shared_has_its_first_layer_once():
 
 
 def test_three_heads_is_the_graph_it_says_to_the_letter():
-    """Three inputs, raw values concatenated, Dense(10, relu), three heads; 8,022 weights."""
+    """The shipped spec is three raw inputs, Dense(10, relu) and three heads: 8,022 weights."""
     model = _shipped("three_heads")
 
     assert _layers(model) == [
@@ -126,7 +130,7 @@ def test_text_columns_become_one_hot_beside_the_numbers(tmp_path):
 
 
 def test_a_text_column_taken_by_name_is_left_out_of_the_block(tmp_path):
-    """`after = "a.smoker"` is the raw text; the rest of the table is what `a` still means."""
+    """`after = "a.smoker"` is the raw text, and `a` is the rest of the table."""
     layers = """
 [layers.place]
 after = "a.smoker"
@@ -148,7 +152,7 @@ Dense = { units = 2 }
 
 
 def test_a_table_of_one_text_column_needs_no_concatenation(tmp_path):
-    """Where a table is a single text column, its node is the look-up."""
+    """The node of a single text column is its look-up."""
     table = "color,t\n" + "red,0\nblue,1\n" * 4
     made = tiny.built(tmp_path, _spec(), a=table)
 
@@ -160,7 +164,7 @@ def test_a_table_of_one_text_column_needs_no_concatenation(tmp_path):
 
 
 def test_columns_may_be_called_anything(tmp_path):
-    """A text column whose name TensorFlow cannot say keeps its name outside of Keras."""
+    """A text column whose name TensorFlow does not allow keeps its name outside of Keras."""
     table = "is it / red?,t\n" + "yes,0\nno,1\n" * 4
     made = tiny.built(tmp_path, _spec(), a=table)
 
@@ -168,7 +172,7 @@ def test_columns_may_be_called_anything(tmp_path):
 
 
 def test_names_may_start_with_an_underscore(tmp_path):
-    """What the spec allows as a name, TensorFlow is made to take."""
+    """A name that the spec allows works although TensorFlow would refuse it."""
     text = _spec('[layers._h]\nafter = "a"\nDense = { units = 2 }', after="_h")
     made = tiny.built(tmp_path, text.replace('"tiny"', '"_tiny"'), a=NUMBERS)
 
@@ -176,7 +180,7 @@ def test_names_may_start_with_an_underscore(tmp_path):
 
 
 def test_several_inputs_of_a_layer_are_concatenated_and_of_a_merge_are_not(tmp_path):
-    """Dense is given one concatenation; Add its list; MultiHeadAttention query and value."""
+    """Dense receives one concatenation, Add a list, and MultiHeadAttention query and value."""
     layers = """
 [layers.p]
 after = "a"
@@ -214,7 +218,7 @@ Flatten = {}
 
 
 def test_a_head_after_several_nodes_sees_all_of_them(tmp_path):
-    """A head may follow several nodes, another head among them."""
+    """A head may follow several nodes, including another head."""
     text = _spec('[heads.x]\nafter = "a"\nkind = "binary"\ntarget = "a"', after="x")
     text = text.replace('after = "x"', 'after = ["a", "x"]')
     made = tiny.built(tmp_path, text, a=NUMBERS)
@@ -223,7 +227,7 @@ def test_a_head_after_several_nodes_sees_all_of_them(tmp_path):
 
 
 def test_a_shared_layer_is_one_object_called_again(tmp_path):
-    """`share` makes no second set of weights."""
+    """`share` creates no second set of weights."""
     layers = """
 [layers.h]
 after = "a"
@@ -239,7 +243,7 @@ share = "h"
 
 
 def test_normalization_learns_from_the_training_rows(tmp_path):
-    """Mean and variance are those of what reaches the layer; a constant column is only shifted."""
+    """Mean and variance are those of the layer's input; a constant column is only shifted."""
     layers = '[layers.n]\nafter = "a"\nNormalization = {}'
     made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
     rows = np.array([[n, n * n, 7] for n in range(1, 9)], np.float32)
@@ -250,11 +254,12 @@ def test_normalization_learns_from_the_training_rows(tmp_path):
 
     assert np.allclose(answers[:8].mean(axis=0), 0, atol=1e-6)
     assert np.allclose(answers[:8, :2].std(axis=0), 1, atol=1e-6)
-    assert answers[8, 2] == pytest.approx(1)  # and not a million standard deviations
+    # A difference of one is not a million standard deviations.
+    assert answers[8, 2] == pytest.approx(1)
 
 
 def test_statistics_count_each_row_once_where_files_are_paired_at_random(tmp_path):
-    """A short file's rows repeat in pairs; what is learned from that file alone does not."""
+    """Pairs repeat the rows of a short file, but its statistics count each row once."""
     text = _spec('[layers.n]\nafter = "a"\nNormalization = {}', after="n").replace(
         'name = "tiny"', 'name = "tiny"\nalign = "sample"\n[inputs.b]\ncsv = "b.csv"'
     )
@@ -271,7 +276,7 @@ def test_statistics_count_each_row_once_where_files_are_paired_at_random(tmp_pat
 
 
 def test_normalization_behind_a_layer_learns_from_what_comes_out_of_it(tmp_path):
-    """A layer that adapts may stand anywhere; its data are the rows as they reach it."""
+    """A layer that adapts may stand anywhere, and adapts to the output of the layers before it."""
     layers = """
 [layers.tenth]
 after = "a"
@@ -288,7 +293,7 @@ Normalization = { axis = "none" }
 
 
 def test_a_mean_that_is_given_is_taken(tmp_path):
-    """With mean and variance in the spec nothing is learned from the data."""
+    """Mean and variance of the spec replace those of the data."""
     layers = '[layers.n]\nafter = "a"\nNormalization = { mean = [1, 2, 3], variance = [1, 1, 1] }'
     made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
 
@@ -350,7 +355,7 @@ def test_a_mean_that_is_given_is_taken(tmp_path):
     ],
 )
 def test_a_head_has_what_its_kind_means(tmp_path, kind, target, head, expected):
-    """Units, activation, loss and metric follow from the kind, and the head may say otherwise."""
+    """The kind decides units, activation, loss and metric, and the head may override them."""
     table = "p,q,r,s,t\n" + "".join(f"{n},{n},7,{n % 3 % 2},{n % 2}\n" for n in range(8))
     text = _spec(kind=kind, target="TARGET", head=head).replace('"TARGET"', target)
     loaded, rows = tiny.load(tmp_path, text, a=table)
@@ -363,7 +368,7 @@ def test_a_head_has_what_its_kind_means(tmp_path, kind, target, head, expected):
 
 
 def test_objects_inside_arguments_are_made(tmp_path):
-    """A table of one capitalised name is that Keras object: regularizers, layers, schedules."""
+    """A table with one capitalized name becomes that Keras object, such as a regularizer."""
     layers = """
 [layers.h]
 after = "a"
@@ -466,8 +471,8 @@ Bidirectional = { layer = { LSTM = { units = 3 } } }
         ),
     ],
 )
-def test_what_keras_does_not_take_is_told_with_its_key(tmp_path, changes, expected):
-    """Before any training: where, what Keras says of it, and the nearest right name."""
+def test_names_that_keras_does_not_know_are_refused_with_their_key(tmp_path, changes, expected):
+    """The message names the key, the reason and the nearest right name, before any training."""
     assert _refused(tmp_path, _spec(**changes)) == [expected]
 
 
@@ -534,8 +539,8 @@ def test_what_keras_does_not_take_is_told_with_its_key(tmp_path, changes, expect
         ),
     ],
 )
-def test_what_keras_objects_to_is_told_in_its_words_with_the_key(tmp_path, changes, key, said):
-    """A value that Keras itself checks is refused with its message, in one line."""
+def test_values_that_keras_refuses_are_refused_with_its_message(tmp_path, changes, key, said):
+    """A value that Keras refuses is reported with Keras' message in one line."""
     [line] = _refused(tmp_path, _spec(**changes))
 
     assert line.startswith(f"{key}: ")
@@ -543,8 +548,8 @@ def test_what_keras_objects_to_is_told_in_its_words_with_the_key(tmp_path, chang
     assert "\x1b" not in line
 
 
-def test_all_words_that_keras_does_not_know_are_told_in_one_go(tmp_path):
-    """Layers, arguments, losses and optimizer are looked up before anything is made."""
+def test_all_names_that_keras_does_not_know_are_reported_at_once(tmp_path):
+    """Layers, arguments, losses and the optimizer are checked before any object is created."""
     text = _spec(
         '[layers.h]\nafter = "a"\nDens = {}\n[layers.k]\nafter = "h"\nDense = { unit = 1 }',
         after="k",
@@ -584,7 +589,7 @@ def test_a_column_taken_by_name_must_be_a_text(tmp_path, after, expected):
 
 
 def test_columns_that_no_head_reads_are_refused(tmp_path):
-    """Taking one text column by name and leaving the rest unused is told, with the way out."""
+    """A spec that uses a text column by name must use the others too; the message says how."""
     layers = '[layers.h]\nafter = "a.smoker"\nStringLookup = { output_mode = "one_hot" }'
 
     assert _refused(tmp_path, _spec(layers, after="h"), a=tiny.people()) == [
@@ -593,7 +598,7 @@ def test_columns_that_no_head_reads_are_refused(tmp_path):
 
 
 def test_a_block_of_nothing_is_refused(tmp_path):
-    """Where all text columns are taken by name and there is no number, the input is empty."""
+    """An input is empty if all text columns are used by name and it has no numbers."""
     table = "color,t\n" + "red,0\nblue,1\n" * 4
     layers = '[layers.h]\nafter = "a.color"\nStringLookup = { output_mode = "one_hot" }'
     text = _spec(layers).replace('after = "a"\nkind', 'after = ["a", "h"]\nkind')
@@ -604,7 +609,7 @@ def test_a_block_of_nothing_is_refused(tmp_path):
 
 
 def test_twelve_inputs_and_twelve_heads(tmp_path):
-    """The number of inputs and heads is nobody's business but the spec's."""
+    """A spec may have any number of inputs and heads."""
     numbers = range(12)
     text = 'name = "many"\n'
     text += "".join(f'[inputs.i{n}]\ncsv = "t{n}.csv"\n' for n in numbers)
@@ -621,7 +626,7 @@ def test_twelve_inputs_and_twelve_heads(tmp_path):
 
 
 def test_a_chain_too_long_for_keras_is_told(tmp_path):
-    """Keras goes from layer to layer by calling itself; where that ends, the spec is named."""
+    """Keras recurses from layer to layer; at its limit, the message names the spec."""
     chain = "".join(
         f'[layers.n{n}]\nafter = "{f"n{n - 1}" if n else "a"}"\nFlatten = {{}}\n'
         for n in range(1000)

@@ -1,4 +1,4 @@
-"""Cells: the text of a cell as a number, a date or a missing value."""
+"""The text of a cell as a number, a date or a missing value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training import cells
     ],
 )
 def test_a_number_has_one_value(cell: str, value: float) -> None:
-    """Integers, floats, infinities and truth values are numbers."""
+    """Integers, floats, infinities and booleans are numbers."""
     assert cells.is_number(cell)
     assert cells.number(cell) == value
 
@@ -26,7 +26,7 @@ def test_a_number_has_one_value(cell: str, value: float) -> None:
     "cell", ["", "NaN", "1_000", "0x10", "1,5", "1 2", "yes", "\u0661", "²", "e5", ".", "--1"]
 )
 def test_anything_else_is_no_number(cell: str) -> None:
-    """What other readers would bend into a number is left a text."""
+    """Texts that other readers convert into numbers stay texts."""
     assert not cells.is_number(cell)
 
 
@@ -38,17 +38,17 @@ def test_anything_else_is_no_number(cell: str) -> None:
     ],
 )
 def test_dates_are_known_in_the_usual_spellings(cell: str) -> None:
-    """Year first, day or month first, months by name, with or without a time."""
+    """A date may begin with the year, day or month, name the month, and have a time."""
     assert cells.is_date(cell)
 
 
 @pytest.mark.parametrize("cell", ["2020", "20200131", "1.5", "1-2", "10:30", "Jan", "a-b-c", ""])
 def test_anything_else_is_no_date(cell: str) -> None:
-    """Numbers and words are not taken for dates."""
+    """Numbers and words are not dates."""
     assert not cells.is_date(cell)
 
 
 def test_a_message_shows_a_long_cell_in_part() -> None:
-    """A cell of a megabyte does not fill the screen."""
+    """A message shows only the beginning of a long cell."""
     assert cells.show("x" * 100) == f"'{'x' * 60}…'"
     assert cells.listed(["a"] * 30) == ", ".join(["a"] * 20) + ", …"

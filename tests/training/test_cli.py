@@ -1,4 +1,4 @@
-"""The whole run: a spec and its CSVs become a published file, or nothing and a reason."""
+"""The commands: a spec and its CSV files become a published file, or an error and no file."""
 
 import os
 import re
@@ -31,7 +31,7 @@ SPECS = ROOT / "training" / "specs"
 
 
 def test_a_run_publishes_one_file_and_says_where(everything):
-    """The model's first version is there, and nothing else is left behind."""
+    """The repository holds the first version and no other file."""
     path, models, done = everything
 
     assert [str(file.relative_to(models)) for file in models.rglob("*")] == [
@@ -45,7 +45,7 @@ def test_a_run_publishes_one_file_and_says_where(everything):
 
 
 def test_a_run_ends_with_a_table_of_its_heads(everything):
-    """Per head: rows, metric, both scores, the baseline and the difference to Keras."""
+    """Each head has its rows, metric, scores, baseline and difference to Keras."""
     *_, done = everything
     rows = [
         [cell.strip() for cell in line.strip("│").split("│")]
@@ -66,7 +66,7 @@ def test_a_run_ends_with_a_table_of_its_heads(everything):
 
 
 def test_a_run_tells_every_epoch_in_a_plain_line(everything):
-    """Where there is no terminal, each epoch is one line with every head's loss and metric."""
+    """Without a terminal, each epoch is one line with the loss and metric of every head."""
     *_, done = everything
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch")]
 
@@ -87,7 +87,7 @@ def test_a_run_tells_every_epoch_in_a_plain_line(everything):
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(everything):
-    """Trained again elsewhere, with other hash seeds, the file is equal byte for byte."""
+    """Another run with other hash seeds writes an equal file, byte for byte."""
     path, models, _ = everything
     again = path.parent / "again"
     code = "from training.cli import train; train()"
@@ -104,12 +104,12 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(everything):
     assert done.returncode == 0, done.stderr
     files = [folder / "everything/1/model.onnx" for folder in (models, again)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    # And whatever TensorFlow has to say of the processor is not said.
+    # TensorFlow's notes about the processor are suppressed.
     assert all(line.startswith("epoch") for line in done.stderr.splitlines())
 
 
 def test_another_seed_and_other_epochs_give_another_version(tmp_path):
-    """`--seed` and `--epochs` win over the spec, and a second run is the next version."""
+    """`--seed` and `--epochs` override the spec, and a second run is the next version."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
     models = tmp_path / "models"
 
@@ -128,7 +128,7 @@ def test_another_seed_and_other_epochs_give_another_version(tmp_path):
 
 
 def test_data_are_looked_for_where_the_command_says(tmp_path):
-    """`--data` names another folder than that of the spec."""
+    """`--data` replaces the folder of the spec."""
     (tmp_path / "elsewhere").mkdir()
     path = tiny.write(tmp_path, SMALL)
     (tmp_path / "elsewhere" / "People.csv").write_text(tiny.people().replace(",no,", ",,"))
@@ -142,7 +142,7 @@ def test_data_are_looked_for_where_the_command_says(tmp_path):
 
 
 def _heads_of(answer):
-    """The heads in an answer by rows, or in one by head."""
+    """Return the heads of an answer by row or by column."""
     rows = answer.get("predictions") or [answer["outputs"]]
     return set().union(*rows)
 
@@ -157,7 +157,7 @@ def _heads_of(answer):
     ],
 )
 def test_the_shipped_specs_train_and_answer(tmp_path, name, arguments, heads):
-    """Each shipped spec is trained, exported and answers its golden rows by every view."""
+    """Each shipped spec is trained, exported, and answers its golden rows through every view."""
     done = run("train", SPECS / f"{name}.toml", "--models", tmp_path, *arguments)
 
     assert done.exit_code == 0, (done.output, done.exception)
@@ -182,7 +182,7 @@ def test_the_shipped_specs_train_and_answer(tmp_path, name, arguments, heads):
 
 
 def test_a_view_that_is_a_model_already_is_refused(tmp_path):
-    """`models/<view>` on the disk and a view of that name cannot both be served."""
+    """The folder `models/<view>` and a view of that name cannot both be served."""
     text = SMALL + '[models.one]\nheads = ["bought"]\n'
     path = tiny.write(tmp_path, text, people=tiny.people())
     (tmp_path / "models" / "one" / "1").mkdir(parents=True)
@@ -197,7 +197,10 @@ def test_a_view_that_is_a_model_already_is_refused(tmp_path):
 
 
 def test_a_name_that_another_model_has_as_a_view_is_refused(tmp_path):
-    """Before the fit: two models cannot serve one name; a damaged file has no views."""
+    """Two models cannot serve one name, which is checked before the fit.
+
+    A damaged file has no views.
+    """
     models = tmp_path / "models"
     first = SMALL + '[models.one]\nheads = ["bought"]\n'
     path = tiny.write(tmp_path, first, people=tiny.people())
@@ -231,7 +234,7 @@ def test_a_name_that_another_model_has_as_a_view_is_refused(tmp_path):
 
 @pytest.mark.parametrize("command", [("train", "spec.toml"), ("export", "a.keras", "--name", "a")])
 def test_the_environment_is_checked_as_by_the_service(tmp_path, monkeypatch, command):
-    """A variable that is no setting stops with the nearest name; one of them is the repository."""
+    """Unknown variables are refused with the nearest name; `TRICEPS_MODELS` is the repository."""
     monkeypatch.setenv("TRICEPS_MODEL", str(tmp_path))
     done = run(*command)
     assert isinstance(done.exception, SettingsError)
@@ -251,7 +254,7 @@ def test_the_environment_is_checked_as_by_the_service(tmp_path, monkeypatch, com
 
 @pytest.fixture(name="program")
 def _program(monkeypatch):
-    """The whole program with the two commands in it, whether or not it is installed."""
+    """Return a function that runs the whole program with both commands, installed or not."""
     monkeypatch.setitem(main.commands, "train", cli.train)
     monkeypatch.setitem(main.commands, "export", cli.export)
     return lambda *arguments: CliRunner().invoke(main, [str(each) for each in arguments])
@@ -266,7 +269,7 @@ def _program(monkeypatch):
     ],
 )
 def test_exit_codes_say_whose_fault_it_is(tmp_path, program, text, table, code):
-    """2 for what the spec says, 1 for what the data are; one message and no traceback."""
+    """The exit code is 2 for the spec and 1 for the data, with one message and no traceback."""
     path = tiny.write(tmp_path, text, people=table)
 
     done = program("train", path, "--models", tmp_path / "models")
@@ -278,7 +281,7 @@ def test_exit_codes_say_whose_fault_it_is(tmp_path, program, text, table, code):
 
 
 def test_a_repository_that_cannot_be_written_is_told(tmp_path, program):
-    """A file where the models' folder should be: exit 2 before the fit, by the option's name."""
+    """A file in place of the repository is an error before the fit, which names the option."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
     (tmp_path / "models").write_text("")
 
@@ -289,7 +292,7 @@ def test_a_repository_that_cannot_be_written_is_told(tmp_path, program):
 
 
 def test_a_folder_without_permission_is_told_before_the_fit(tmp_path, program, monkeypatch):
-    """Who may not write into the models is told before waiting for a fit."""
+    """A missing permission to write into the repository is an error before the fit."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
     access = os.access
     monkeypatch.setattr(
@@ -305,13 +308,13 @@ def test_a_folder_without_permission_is_told_before_the_fit(tmp_path, program, m
 
 
 def test_help_has_an_example(program):
-    """`--help` of both commands shows a line to type."""
+    """`--help` of both commands shows an example."""
     assert "Example: triceps train " in program("train", "--help").output
     assert "Example: triceps export " in program("export", "--help").output
 
 
 def test_an_interrupt_leaves_the_models_as_they_were(tmp_path, monkeypatch):
-    """Ctrl-C during the fit ends with 130 and one line, and nothing is published."""
+    """Ctrl-C during the fit ends with 130 and one line, and no version is published."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
 
     def interrupt(*_):
@@ -326,8 +329,8 @@ def test_an_interrupt_leaves_the_models_as_they_were(tmp_path, monkeypatch):
     assert not (tmp_path / "models").exists()
 
 
-def test_a_model_of_somebody_elses_does_not_stop_a_training(tmp_path, monkeypatch):
-    """A folder that cannot be looked into serves no view by the name that is wanted."""
+def test_an_unreadable_model_does_not_stop_a_training(tmp_path, monkeypatch):
+    """A folder without permission to read is taken to have no views."""
     (tmp_path / "theirs" / "1").mkdir(parents=True)
     real = cli.versions
 
@@ -343,7 +346,7 @@ def test_a_model_of_somebody_elses_does_not_stop_a_training(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("moment", ["publish", "report"])
 def test_an_interrupt_after_publishing_does_not_deny_it(moment, tmp_path, monkeypatch):
-    """Ctrl-C as soon as the version is in its place, or while its scores are printed."""
+    """Ctrl-C after the rename, or while the scores are printed, reports the published version."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
     real = publishing._move_to_next
 
@@ -363,7 +366,7 @@ def test_an_interrupt_after_publishing_does_not_deny_it(moment, tmp_path, monkey
 
 
 def test_a_real_interrupt_ends_a_real_run(tmp_path):
-    """SIGINT in the middle of the epochs: exit 130, one line, no models."""
+    """SIGINT during an epoch ends with 130 and one line, and no version is published."""
     path = tiny.write(tmp_path, SMALL.replace("epochs = 2", "epochs = 9999"), people=tiny.people())
     code = "from training.cli import train; train()"
     with subprocess.Popen(
@@ -396,7 +399,7 @@ def test_a_real_interrupt_ends_a_real_run(tmp_path):
     ],
 )
 def test_without_the_extra_a_spec_is_still_checked(tmp_path, text, expected):
-    """Without TensorFlow a wrong spec is told all the same, and a right one what to install."""
+    """Without TensorFlow, a wrong spec is reported, and a right one leads to what to install."""
     path = tiny.write(tmp_path, text, people=tiny.people())
     code = (
         "import sys\n"
@@ -421,7 +424,7 @@ def test_without_the_extra_a_spec_is_still_checked(tmp_path, text, expected):
 
 
 def test_a_module_missing_for_another_reason_is_no_missing_extra(monkeypatch):
-    """A bug of ours is not told as something to install."""
+    """A missing module of Triceps itself is not reported as a package to install."""
     monkeypatch.setitem(sys.modules, "training.data", None)
 
     with pytest.raises(ModuleNotFoundError), cli._needs_extra("train"):

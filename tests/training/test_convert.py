@@ -1,4 +1,4 @@
-"""Conversion to ONNX, which is tried before the fit."""
+"""The conversion to ONNX, which is tried before the fit."""
 
 import pytest
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.keras
 
 
 def test_a_layer_that_does_not_convert_is_refused_before_the_fit(tmp_path):
-    """What ONNX has no counterpart of is told at once, with the layer, and not after an hour."""
+    """A layer without an ONNX counterpart is named at once, and not after an hour of training."""
     text = SMALL.replace(
         '[heads.bought]\nafter = "h"',
         '[layers.words]\nafter = "people.smoker"\n'
@@ -32,8 +32,8 @@ def test_a_layer_that_does_not_convert_is_refused_before_the_fit(tmp_path):
     assert "epoch" not in done.stderr
 
 
-def test_what_tf2onnx_says_is_told_before_the_fit(tmp_path, monkeypatch):
-    """An exception from deep inside is one line, without the places that it came through."""
+def test_an_error_of_tf2onnx_is_reported_before_the_fit(tmp_path, monkeypatch):
+    """An exception of tf2onnx is reported in one line, without stack frames."""
 
     def fail(*_, **__):
         raise ValueError(
@@ -55,7 +55,10 @@ def test_what_tf2onnx_says_is_told_before_the_fit(tmp_path, monkeypatch):
 
 
 def test_layers_that_tf2onnx_alone_does_not_convert_are_exported(tmp_path):
-    """Discretization and gelu are put into ONNX's words here; half precision is held loosely."""
+    """Discretization and gelu are translated to ONNX here.
+
+    Half precision has a larger tolerance.
+    """
     layers = (
         '[layers.bins]\nafter = "people"\nDiscretization = { num_bins = 3 }\n'
         '[layers.bent]\nafter = "bins"\n'

@@ -1,4 +1,4 @@
-"""A CSV file: it is found, decompressed within the free memory, decoded and cut into rows."""
+"""The reading of a CSV file: finding, decompressing, decoding and cutting it into rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def test_case_and_compression_of_a_name_do_not_matter(
     asked: str, name: str, write: Any, elsewhere: bool, tmp_path: Path
 ) -> None:
-    """The file is found beside the spec by its path, or in the other folder by its base name."""
+    """A file is found beside the spec by its path, or in `--data` by its base name."""
     folder = tmp_path / ("other" if elsewhere else "data")
     folder.mkdir()
     (folder / name).write_bytes(write(AGES.encode()))
@@ -51,7 +51,7 @@ def test_case_and_compression_of_a_name_do_not_matter(
 
 
 def test_a_zip_holds_one_csv(tmp_path: Path) -> None:
-    """A .zip is read when it is clear which file is meant."""
+    """A .zip is read if it holds exactly one CSV file."""
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
         archive.writestr("a.csv", AGES)
         archive.writestr("notes.txt", "x")
@@ -64,8 +64,8 @@ def test_a_zip_holds_one_csv(tmp_path: Path) -> None:
         data.load(spec)
 
 
-def test_of_two_candidates_the_exact_one_is_meant(tmp_path: Path) -> None:
-    """An exact name wins; otherwise both are named."""
+def test_of_two_candidates_the_exact_name_wins(tmp_path: Path) -> None:
+    """An exact name wins; otherwise the message names both candidates."""
     (tmp_path / "A.csv").write_text(AGES, "utf-8")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(AGES.encode()))
     spec = make(tmp_path, [InputSpec("a", "a.csv")])
@@ -77,7 +77,7 @@ def test_of_two_candidates_the_exact_one_is_meant(tmp_path: Path) -> None:
 
 
 def test_an_absent_file_is_told_with_those_there(tmp_path: Path) -> None:
-    """The nearest name, or all there are; an absent folder is told as such."""
+    """The message has the nearest name or all files, or the missing folder."""
     (tmp_path / "insurance.csv").write_text(AGES, "utf-8")
 
     with refused(
@@ -94,7 +94,7 @@ def test_an_absent_file_is_told_with_those_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zip"])
 def test_a_damaged_archive_is_no_data(suffix: str, tmp_path: Path) -> None:
-    """A file that is not what its suffix says is named with the reason."""
+    """A file that does not match its suffix is refused with the reason."""
     (tmp_path / f"a.csv{suffix}").write_bytes(AGES.encode())
 
     with refused(DataError, f"a.csv{suffix}: cannot be read as a {suffix} file: "):
@@ -106,8 +106,8 @@ def _zip(path: Path, content: bytes) -> None:
         archive.writestr("a.csv", content)
 
 
-def test_a_zip_that_is_encrypted_is_said(tmp_path: Path) -> None:
-    """As one that cannot be read, with zipfile's reason."""
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    """An encrypted .zip is refused with the reason of `zipfile`."""
     path = tmp_path / "a.csv.zip"
     _zip(path, AGES.encode())
     content = bytearray(path.read_bytes())
@@ -138,7 +138,7 @@ def test_a_zip_that_is_encrypted_is_said(tmp_path: Path) -> None:
 def test_another_encoding_is_refused(
     content: bytes, parts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Text that is not UTF-8 is told by line and byte."""
+    """Text that is not UTF-8 is refused with its line and byte."""
     (tmp_path / "a.csv").write_bytes(content)
 
     with refused(DataError, *parts):
@@ -172,10 +172,10 @@ COMPRESS: dict[str, Callable[[Path, bytes], Any]] = {
 
 @pytest.mark.parametrize("suffix", COMPRESS)
 @pytest.mark.parametrize("what", ["long lines", "short lines"])
-def test_what_inflates_past_the_memory_that_is_free_is_refused(
+def test_a_file_that_inflates_past_the_free_memory_is_refused(
     suffix: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is counted as it comes, so that it is never there as a whole."""
+    """Bytes are counted while they inflate, so that the whole content is never in memory."""
     path = tmp_path / f"a.csv{suffix}"
     COMPRESS[suffix](path, {"long lines": b"0", "short lines": b"\n"}[what] * (64 << 20))
     free = 32 << 20

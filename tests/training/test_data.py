@@ -1,4 +1,4 @@
-"""Data: the files of a spec become arrays, targets and labels of one source each."""
+"""The loading of data: the files of a spec become arrays, targets and labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHIPPED = Path(__file__).parents[2] / "training" / "data"
 def test_the_listing_beside_the_shipped_data_makes_them_anew(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's listing writes the illustrative files byte for byte."""
+    """The listing of the README writes the example files byte for byte."""
     readme = (SHIPPED / "README.md").read_text("utf-8")
     script = tmp_path / "listing.py"
     script.write_text(readme.split("```python\n")[1].split("```")[0], "utf-8")
@@ -42,7 +42,7 @@ def test_the_listing_beside_the_shipped_data_makes_them_anew(
 def test_the_shipped_files_are_numbers_with_both_classes_in_the_first_14_rows(
     tmp_path: Path,
 ) -> None:
-    """Three heads of 14 rows have something to learn from the shipped files."""
+    """The first 14 rows of the shipped files suffice to train three heads."""
     inputs = [
         InputSpec("insurance", "insurance.csv"),
         InputSpec("fruit", "fruits.csv"),
@@ -70,7 +70,7 @@ def test_the_shipped_files_are_numbers_with_both_classes_in_the_first_14_rows(
 
 
 def test_two_inputs_of_one_file_share_its_rows(tmp_path: Path) -> None:
-    """One file is one source however many inputs it has."""
+    """A file is one source, however many inputs it has."""
     (tmp_path / "a.csv").write_text("p,q,y\n1,2,0\n3,4,1\n", "utf-8")
     inputs = [InputSpec("a", "a.csv", columns=("p",)), InputSpec("b", "a.csv", columns=("q",))]
 
@@ -81,15 +81,15 @@ def test_two_inputs_of_one_file_share_its_rows(tmp_path: Path) -> None:
     assert found.sources["a.csv"].arrays["b"].tolist() == [[2], [4]]
 
 
-def test_whole_rows_of_a_file_stay_out_with_rows(tmp_path: Path) -> None:
-    """Only the first `rows` rows are looked at, so later ones may be anything."""
+def test_rows_past_the_limit_are_not_read(tmp_path: Path) -> None:
+    """Only the first `rows` rows are read, so later ones may be malformed."""
     found = source(tmp_path, "age,y\n20,0\n30,1\nold,2\nragged\n", rows=2)
 
     assert found.rows == 2
 
 
 def test_rows_that_are_left_out_are_noted(tmp_path: Path) -> None:
-    """Who trains on 14 rows of 20,000 should know."""
+    """A note says that only the first rows of each file are used."""
     (tmp_path / "insurance.csv").write_text(AGES, "utf-8")
 
     found = data.load(make(tmp_path, [InputSpec("a", "insurance.csv")], rows=2))
@@ -121,7 +121,7 @@ def _read_a_header(folder: Path) -> None:
     names = [f"c{i}" for i in range(MANY)]
     (folder / "a.csv").write_text(f"{','.join(names)}\n{','.join('1' * MANY)}\n")
     with pytest.MonkeyPatch.context() as patch:
-        # pandas takes its time for each column, which grows with their number as well.
+        # pandas takes time for each column, which also grows with their number.
         frame = pd.DataFrame(np.ones((1, MANY), np.float32))
         patch.setattr(table, "_frame", lambda *_: frame)
         assert table.read(folder / "a.csv").columns == names
@@ -163,7 +163,7 @@ def _read_a_spec(folder: Path) -> None:
 def test_many_columns_and_labels_take_a_time_that_grows_with_their_number(
     work: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    """Each of these took a minute or more when every name was looked up in a list."""
+    """Each of these took a minute or more while names were looked up in a list."""
     started = time.process_time()
 
     work(tmp_path)

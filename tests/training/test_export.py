@@ -1,4 +1,4 @@
-"""The export: what is refused before the fit."""
+"""The export: problems that are found before the fit."""
 
 import re
 
@@ -13,7 +13,7 @@ from training.errors import SpecError  # noqa: E402  (after the check above)
 pytestmark = pytest.mark.keras
 
 
-# Ages go up to 59.
+# An embedding of 5 values, whereas ages go up to 59.
 EMBEDDED = """[layers.vectors]
 after = "people"
 Embedding = { input_dim = 5, output_dim = 2 }
@@ -42,7 +42,7 @@ def test_a_model_that_cannot_answer_new_rows_is_refused_before_the_fit(tmp_path)
 
 
 def test_rows_that_the_graph_has_no_answer_for_are_told_before_the_fit(tmp_path):
-    """An Embedding too small for its column: the spec is named, and what ONNX Runtime says."""
+    """An Embedding too small for its column is refused with the spec and ONNX Runtime's message."""
     text = re.sub(r"(?s)\[layers\.n\].*\[heads", EMBEDDED, SMALL)
     path = tiny.write(tmp_path, text.replace('after = "h"', 'after = "flat"'), people=tiny.people())
 

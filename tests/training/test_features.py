@@ -1,4 +1,4 @@
-"""Features: columns become tensors, vocabularies, defaults and statistics."""
+"""The preparation of features: columns to tensors, vocabularies, defaults and statistics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_numbers_of_every_spelling_share_one_tensor(tmp_path: Path) -> None:
-    """Integers, floats and true/false are numbers; defaults are medians, of their own kind."""
+    """Integers, floats and booleans are numbers; the default is the median, of the same type."""
     text = "n,x,smoker,y\n1,1.5,true,0\n 2 ,-2e1,False,1\n4,.25,TRUE,1\n8,+3.,false,0\n"
 
     found = source(tmp_path, text)
@@ -38,7 +38,7 @@ def test_numbers_of_every_spelling_share_one_tensor(tmp_path: Path) -> None:
 
 
 def test_a_text_column_is_a_string_tensor_of_its_own(tmp_path: Path) -> None:
-    """A category has its sorted values as vocabulary and the commonest as default."""
+    """A category has its sorted values as vocabulary and the most common one as default."""
     found = source(tmp_path, "region,age,y\nwest,1,0\neast,2,1\neast,3,1\nwest,4,0\n")
 
     entry = found.inputs["a"]
@@ -49,7 +49,7 @@ def test_a_text_column_is_a_string_tensor_of_its_own(tmp_path: Path) -> None:
 
 
 def test_missing_cells_take_the_default_and_a_note_says_so(tmp_path: Path) -> None:
-    """Every spelling of missing is filled with what the signature records."""
+    """Every spelling of a missing value is replaced by the default of the signature."""
     text = "age,region,y\n20,west,0\n,NA,1\nnull,east,1\n40,N/A,0\nNaN,west,0\n30,west,1\n"
 
     found = load(tmp_path, text)
@@ -63,15 +63,15 @@ def test_missing_cells_take_the_default_and_a_note_says_so(tmp_path: Path) -> No
     assert regions == ["west", "west", "east", "west", "west", "west"]
 
 
-def test_one_missing_cell_is_told_in_the_singular(tmp_path: Path) -> None:
-    """The note reads as a sentence."""
+def test_the_note_of_one_missing_cell_is_in_the_singular(tmp_path: Path) -> None:
+    """The note uses the singular for one cell."""
     found = load(tmp_path, "age,y\n20,0\n,1\n41,0\n")
 
     assert found.notes == ("a.csv: column 'age': 1 of 3 cells is missing and takes 20",)
 
 
 def test_numbers_too_long_for_float32_are_noted(tmp_path: Path) -> None:
-    """Whole numbers that lose digits are told, not refused."""
+    """Integers that lose digits lead to a note, not to an error."""
     found = load(tmp_path, "id,y\n16777217,0\n5,1\n")
 
     [note] = found.notes
@@ -79,7 +79,10 @@ def test_numbers_too_long_for_float32_are_noted(tmp_path: Path) -> None:
 
 
 def test_the_largest_float32_is_read_as_it_is_printed(tmp_path: Path) -> None:
-    """Its shortest text is a little more than it is; one step further is too large."""
+    """The shortest text of the largest float32 is accepted, although it is slightly above it.
+
+    The next number is refused.
+    """
     largest = float(np.finfo(np.float32).max)
 
     found = source(tmp_path, "age,y\n3.4028235e+38,0\n-3.4028235e+38,1\n1,0\n")
@@ -91,14 +94,14 @@ def test_the_largest_float32_is_read_as_it_is_printed(tmp_path: Path) -> None:
 
 
 def test_columns_choose_features_and_their_order(tmp_path: Path) -> None:
-    """`columns` takes only what it names, in that order."""
+    """`columns` selects the features in its order."""
     found = source(tmp_path, "p,q,r,y\n1,2,3,0\n4,5,6,1\n", columns=("r", "p"))
 
     assert found.arrays["a"].tolist() == [[3, 1], [6, 4]]
 
 
 def test_categorical_makes_a_text_of_numbers(tmp_path: Path) -> None:
-    """A column that `categorical` names keeps its cells as they are spelled."""
+    """A column in `categorical` keeps the spelling of its cells."""
     found = source(tmp_path, "zip,y\n01,0\n1,1\n", categorical=("zip",))
 
     assert {"a.zip"} == set(found.arrays)
@@ -106,7 +109,7 @@ def test_categorical_makes_a_text_of_numbers(tmp_path: Path) -> None:
 
 
 def test_no_target_of_any_head_is_a_feature(tmp_path: Path) -> None:
-    """Two heads of one file keep both their columns out of its input."""
+    """The targets of two heads of one file are left out of its input."""
     heads = (head("binary", "p", name="o"), head("regression", "r", name="q"))
 
     found = source(tmp_path, "p,q,r\n0,5,7\n1,6,8.5\n", *heads)
@@ -117,7 +120,7 @@ def test_no_target_of_any_head_is_a_feature(tmp_path: Path) -> None:
 
 
 def test_an_image_is_its_pixels_without_a_header(tmp_path: Path) -> None:
-    """A file without a header has columns by number; `target` is one of them."""
+    """A file without a header numbers its columns, and `target` is one of them."""
     found = source(
         tmp_path,
         "7,0,255,1,2\n8,3,4,5,6\n",
@@ -136,14 +139,14 @@ def test_an_image_is_its_pixels_without_a_header(tmp_path: Path) -> None:
 
 
 def test_pixels_that_are_truth_values_are_numbers_too(tmp_path: Path) -> None:
-    """The fast way of reading pixels gives way to the one that knows every spelling."""
+    """The fast reader of pixels leaves booleans to the general one."""
     found = source(tmp_path, "true,0,0\nFalse,1,1\n", header=False, image=(1, 2))
 
     assert found.arrays["a"].tolist() == [[1, 0], [0, 1]]
 
 
 def test_names_are_a_category_when_the_spec_says_so(tmp_path: Path) -> None:
-    """`categorical` is the way out that the refusal of names and dates points at."""
+    """`categorical` accepts names and dates, as the error message for them suggests."""
     text = "who,when,y\n" + "".join(f"name {n},2020-01-{n + 1:02},{n % 2}\n" for n in range(30))
 
     found = source(tmp_path, text, categorical=("who", "when"))
@@ -167,7 +170,7 @@ def test_a_text_with_nearly_as_many_values_as_rows_is_no_category(
     accepted: bool,
     tmp_path: Path,
 ) -> None:
-    """However few rows there are, names are refused unless they are said to be categories."""
+    """Names are refused for any number of rows, unless they are listed in `categorical`."""
     text = "who,x,y\n" + "".join(f"name {n % names},{n},{n % 2}\n" for n in range(rows))
     if accepted:
         assert load(tmp_path, text).sources["a.csv"].rows == rows
@@ -217,7 +220,7 @@ def test_a_text_with_nearly_as_many_values_as_rows_is_no_category(
         ),
     ],
 )  # fmt: skip
-def test_a_column_that_is_not_there_is_the_specs_mistake(
+def test_a_missing_column_is_an_error_of_the_spec(
     learner: HeadSpec, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
 ) -> None:
     """The message names the spec's key, the file and the nearest column."""
@@ -226,7 +229,7 @@ def test_a_column_that_is_not_there_is_the_specs_mistake(
 
 
 def test_a_key_is_no_feature_by_name_either(tmp_path: Path) -> None:
-    """`columns` cannot put the key back in."""
+    """`columns` cannot name the key."""
     with refused(SpecError, "inputs.a.columns: 'age' is the key; remove it"):
         load(tmp_path, AGES, columns=("age",), key="age")
 
@@ -310,6 +313,6 @@ def test_a_key_is_no_feature_by_name_either(tmp_path: Path) -> None:
 def test_bad_cells_stop_with_file_place_and_count(
     text: str, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Nothing is dropped or coerced: the message says what is wrong with how many rows."""
+    """No cell is dropped or coerced; the message has the mistake and the number of rows."""
     with refused(DataError, *parts):
         load(tmp_path, text, **more)

@@ -1,4 +1,4 @@
-"""The fit: batches, weights of rows, early stopping, progress, and how it ends."""
+"""The fit: batches, weights of rows, early stopping, progress, and errors."""
 
 import re
 import sys
@@ -53,7 +53,7 @@ batch_size = 4
 
 
 def test_rows_of_independent_files_meet_others_each_epoch(tmp_path):
-    """With align = "sample", all rows of the longest are used, and pairs differ by epoch."""
+    """With align = "sample", all rows of the longest file are used, and pairs differ by epoch."""
     text = """
 name = "sampled"
 align = "sample"
@@ -88,7 +88,7 @@ target = "b"
 
 
 def test_class_weights_become_weights_of_rows(tmp_path):
-    """A row counts what its label counts; a head without weights counts each row once."""
+    """A row has the weight of its label; for a head without weights it counts once."""
     text = EVERYTHING.replace("validation_split = 0.25\npatience = 5\n", "")
     tables = {"people": tiny.people(), "fruits": fruits(), "pictures": tiny.pictures()}
     loaded, rows = tiny.load(tmp_path, text, **tables)
@@ -110,7 +110,7 @@ def test_class_weights_become_weights_of_rows(tmp_path):
 
 
 def test_a_class_weight_for_a_label_that_the_data_lack_is_refused(tmp_path):
-    """Where the spec has no labels, the data's are those that weights may name."""
+    """Without labels in the spec, weights may name the labels of the data."""
     text = SMALL.replace('kind = "binary"', 'kind = "binary"\nclass_weights = { yes = 2 }')
 
     with pytest.raises(SpecError) as raised:
@@ -121,7 +121,7 @@ def test_a_class_weight_for_a_label_that_the_data_lack_is_refused(tmp_path):
 
 
 def test_patience_stops_early_and_keeps_the_best_weights(tmp_path, capsys):
-    """The fit ends when held-out loss has not improved, with the weights of its best epoch."""
+    """The fit ends when the held-out loss has not improved, with the weights of the best epoch."""
     text = SMALL.replace("epochs = 2", "epochs = 40\nlearning_rate = 0.3").replace(
         "[fit]", "[fit]\nvalidation_split = 0.3\npatience = 2"
     )
@@ -142,7 +142,7 @@ def test_patience_stops_early_and_keeps_the_best_weights(tmp_path, capsys):
 
 
 def test_a_fit_that_diverges_publishes_nothing(tmp_path):
-    """When the loss is no number, the run ends there, with what usually helps."""
+    """A loss of NaN ends the run with a message about the usual remedies."""
     text = SMALL.replace("epochs = 2", "epochs = 9\noptimizer = 'sgd'\nlearning_rate = 1e30")
     text = text.replace('kind = "binary"', 'kind = "regression"')
     path = tiny.write(tmp_path, text, people=tiny.people())
@@ -159,7 +159,7 @@ def test_a_fit_that_diverges_publishes_nothing(tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_a_step_that_keras_cannot_take_is_told_in_its_words(tmp_path):
+def test_a_step_that_keras_refuses_is_reported_with_its_message(tmp_path):
     """A metric that does not fit its target stops the fit with a message and no traceback."""
     text = SMALL.replace('kind = "binary"', 'kind = "multiclass"\nmetric = "f1_score"')
 
@@ -170,7 +170,7 @@ def test_a_step_that_keras_cannot_take_is_told_in_its_words(tmp_path):
 
 
 def test_a_terminal_shows_a_bar_while_an_epoch_runs(tmp_path, monkeypatch):
-    """On a terminal a bar moves with every batch; each epoch's line stays above it."""
+    """On a terminal, a bar moves with every batch, and the line of each epoch stays above it."""
     written = []
 
     class Terminal:
@@ -199,7 +199,7 @@ def test_a_terminal_shows_a_bar_while_an_epoch_runs(tmp_path, monkeypatch):
 
 
 def test_the_seed_of_the_fit_alone_decides(tmp_path):
-    """Two fits in one process with one seed end with the same weights, and with another not."""
+    """Two fits with one seed in one process end with equal weights, and another seed does not."""
     weights = []
     for seed in (1, 1, 2):
         loaded, rows = tiny.load(tmp_path, SMALL, people=tiny.people())

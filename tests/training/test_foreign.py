@@ -1,4 +1,4 @@
-"""Keras models that somebody else built and saved, exported as they are or refused by name."""
+"""Foreign Keras models, which are exported as they are or refused by name."""
 
 import zipfile
 
@@ -19,10 +19,12 @@ layers = keras.layers
 
 
 def _dense(units, name, tensor, activation=None):
+    """Apply a Dense layer to a tensor."""
     return layers.Dense(units, activation=activation, name=name)(tensor)
 
 
 def _export(folder, model, name="model.keras"):
+    """Save a model, export the file and load the result."""
     path = folder / name
     model.save(path)
     exported = foreign.export_keras(path, "mine", folder / "models")
@@ -31,7 +33,7 @@ def _export(folder, model, name="model.keras"):
 
 
 def test_many_inputs_of_many_kinds_and_every_kind_of_head(tmp_path):
-    """Dicts of floats, whole numbers, texts and pictures; heads by their activation and units."""
+    """Inputs may be numbers, texts and pictures; activation and units decide a head's kind."""
     given = {
         "a": keras.Input((4,), name="a"),
         "tokens": keras.Input((5,), name="tokens", dtype="int32"),
@@ -75,7 +77,7 @@ def test_many_inputs_of_many_kinds_and_every_kind_of_head(tmp_path):
 
 
 def test_nested_inputs_and_outputs_are_flattened_by_name(tmp_path):
-    """Lists within dicts become plain names: those of inputs and of output layers."""
+    """Lists within dicts become inputs and heads with the names of inputs and output layers."""
     x, z = keras.Input((4,), name="x"), keras.Input((3,), name="z")
     model = keras.Model({"p": [x, {"q": z}]}, [_dense(2, "d", x), [_dense(3, "e", z)]])
 
@@ -88,8 +90,8 @@ def test_nested_inputs_and_outputs_are_flattened_by_name(tmp_path):
     }
 
 
-def test_names_that_would_be_there_twice_get_a_number(tmp_path):
-    """One layer with two outputs, and an input that is an output, give names of their own."""
+def test_repeated_names_get_a_number(tmp_path):
+    """Two outputs of one layer, and an input that is an output, get names of their own."""
     x, z = keras.Input((4,), name="x"), keras.Input((4,), name="z")
     shared = layers.Dense(2, name="d")
     twice = keras.Model([x, z], [shared(x), shared(z)])
@@ -127,7 +129,7 @@ def _operation():
 
 
 def _sequence():
-    given = keras.Input((None,), name="tokens")  # floats, as keras.Input has them
+    given = keras.Input((None,), name="tokens")  # float32, the default
     embedded = layers.Embedding(50, 4)(given)
     return keras.Model(given, _dense(3, "tags", layers.LSTM(4, return_sequences=True)(embedded)))
 
@@ -190,7 +192,7 @@ def _one_at_a_time():
     ],
 )
 def test_functional_models_of_every_kind_are_exported(tmp_path, make, head, kind):
-    """Whatever Keras builds functionally is served, in batches of any size."""
+    """Every functional Keras model is served, with batches of any size."""
     model = _export(tmp_path, make())
 
     assert {name: found.kind for name, found in model.signature.heads.items()} == {head: kind}
@@ -199,7 +201,7 @@ def test_functional_models_of_every_kind_are_exported(tmp_path, make, head, kind
 
 
 def test_half_precision_is_held_against_keras_loosely_and_itself_strictly(tmp_path):
-    """float16 agrees to three digits; its golden rows are the file's own answers."""
+    """float16 agrees with Keras to three digits, and golden rows are the file's own outputs."""
     given = keras.Input((4,), name="x")
     hidden = layers.Dense(8, dtype="mixed_float16")(given)
 
@@ -214,14 +216,14 @@ def _export_half(folder, model):
     return Model.load(foreign.export_keras(path, "half", folder / "models").path)
 
 
-@pytest.mark.filterwarnings("ignore")  # Keras calls its older format old
+@pytest.mark.filterwarnings("ignore")  # Keras warns about its older format.
 def test_the_older_file_format_is_read_too(tmp_path):
-    """A model saved as .h5 is exported as any other."""
+    """A model that was saved as .h5 is exported like any other."""
     assert list(_export(tmp_path, _fixed(1), "old.h5").signature.heads) == ["y"]
 
 
 def test_the_command_tells_the_difference_and_where_it_is(tmp_path):
-    """`triceps export` ends as `triceps train` does: a table and one line."""
+    """`triceps export` ends like `triceps train`, with a table and one line."""
     _sequential().save(tmp_path / "my_model.keras")
 
     done = CliRunner().invoke(
@@ -329,8 +331,8 @@ def _batch_of_four():
         ),
     ],
 )
-def test_what_cannot_be_exported_is_refused_by_name(tmp_path, make, expected):
-    """Code that is not in the file, layers without a counterpart, models without inputs."""
+def test_a_model_that_cannot_be_exported_is_refused_by_name(tmp_path, make, expected):
+    """The message names code outside the file, layers without a counterpart, or missing inputs."""
     path = tmp_path / "model.keras"
     make().save(path)
     keras.saving.get_custom_objects().clear()
@@ -339,7 +341,7 @@ def test_what_cannot_be_exported_is_refused_by_name(tmp_path, make, expected):
 
 
 def test_a_model_that_needs_its_batch_is_refused(tmp_path):
-    """A batch that is built into the graph, and is not 1, cannot be served row by row."""
+    """A fixed batch size other than 1 cannot be served row by row."""
     path = tmp_path / "model.keras"
     _batch_of_four().save(path)
 
@@ -349,7 +351,7 @@ def test_a_model_that_needs_its_batch_is_refused(tmp_path):
 
 
 def test_a_model_of_one_row_at_a_time_stays_so(tmp_path):
-    """Where a batch of 1 is built into the graph, the file takes one row, and says so."""
+    """With a fixed batch of 1, the file takes one row, and its signature says so."""
     given = keras.Input(batch_shape=(1, 4), name="x")
     pairs = layers.GRU(2)(keras.ops.reshape(given, (1, 2, 2)))
 
@@ -359,7 +361,7 @@ def test_a_model_of_one_row_at_a_time_stays_so(tmp_path):
 
 
 def test_a_model_that_remembers_the_row_before_is_refused(tmp_path):
-    """A stateful layer answers by what came before, which no served row may depend on."""
+    """A stateful layer depends on earlier rows, which a served row must not."""
     path = tmp_path / "model.keras"
     given = keras.Input(batch_shape=(1, 4, 2), name="x")
     keras.Model(given, _dense(2, "y", layers.GRU(2, stateful=True)(given))).save(path)
@@ -368,7 +370,7 @@ def test_a_model_that_remembers_the_row_before_is_refused(tmp_path):
 
 
 def test_a_model_that_takes_no_other_rows_is_refused_in_its_words(tmp_path):
-    """Layers that do not even take a symbolic batch are told with what they say of it."""
+    """Layers that refuse a symbolic batch are reported with their message."""
 
     class Stubborn:
         def __init__(self):
@@ -402,7 +404,7 @@ def test_a_model_that_takes_no_other_rows_is_refused_in_its_words(tmp_path):
     ],
 )  # fmt: skip
 def test_files_that_are_no_models_are_told(tmp_path, name, content, expected):
-    """A path that is wrong, and a file that is something else."""
+    """A wrong path and a file of another type are refused."""
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -411,7 +413,7 @@ def test_files_that_are_no_models_are_told(tmp_path, name, content, expected):
 
 
 def test_a_zip_of_something_else_and_a_folder_are_told(tmp_path):
-    """A .keras file has a configuration inside; a SavedModel is a folder."""
+    """A zip without a configuration and a folder, such as a SavedModel, are refused."""
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("hello", "world")
     (tmp_path / "saved").mkdir()
@@ -421,13 +423,13 @@ def test_a_zip_of_something_else_and_a_folder_are_told(tmp_path):
 
 
 def test_a_name_that_no_folder_may_have_is_refused(tmp_path):
-    """The name is checked before anything is loaded."""
+    """The name is checked before the model is loaded."""
     with pytest.raises(WrongName, match=r"received '\.\./mine'"):
         foreign.export_keras(tmp_path / "model.keras", "../mine", tmp_path / "models")
 
 
 def test_answers_that_differ_are_refused(tmp_path, monkeypatch):
-    """What Keras answers is what the file must answer, for foreign models too."""
+    """A foreign file, too, must answer as Keras does."""
     path = tmp_path / "model.keras"
     _fixed(1).save(path)
     predict = foreign.predict
@@ -439,7 +441,7 @@ def test_answers_that_differ_are_refused(tmp_path, monkeypatch):
 
 
 def test_rows_of_usual_layers_are_proven_apart_by_their_operators(tmp_path):
-    """Convolutions, recurrences, look-ups, attention and normalizations: no trial is needed."""
+    """Convolutions, recurrences, look-ups, attention and normalizations need no trial."""
     picture = keras.Input((8, 8, 3), name="picture")
     steps = keras.Input((6, 4), name="steps")
     tokens = keras.Input((None,), name="tokens", dtype="int32")
@@ -463,7 +465,7 @@ def test_rows_of_usual_layers_are_proven_apart_by_their_operators(tmp_path):
 
 
 def test_a_model_whose_rows_depend_on_each_other_is_exported_and_says_so(tmp_path):
-    """It is held against Keras with the same rows together."""
+    """The file is compared with Keras on the same rows together."""
     given = keras.Input((4,), name="x")
     centred = given - keras.ops.mean(given, axis=0, keepdims=True)
 

@@ -1,4 +1,4 @@
-"""The form that every conversion of one model comes to, whatever tf2onnx called things."""
+"""The normal form of converted graphs, which does not depend on names that tf2onnx chose."""
 
 import itertools
 
@@ -13,21 +13,24 @@ FLOAT = TensorProto.FLOAT
 
 
 def _value(name, *shape):
+    """Return the declaration of a tensor."""
     return helper.make_tensor_value_info(name, FLOAT, shape)
 
 
 def _constant(name, *values):
+    """Return a constant with this name."""
     return numpy_helper.from_array(np.array(values, np.float32), name)
 
 
 def _model(nodes, inputs, outputs, constants=()):
+    """Return a model of these nodes."""
     graph = helper.make_graph(nodes, "made today", inputs, outputs, constants, doc_string="today")
     opsets = [helper.make_opsetid("ai.onnx.ml", 2), helper.make_opsetid("", 18)]
     return helper.make_model(graph, opset_imports=opsets, producer_version="7 of today")
 
 
 def _two_heads(number, *, swapped=False):
-    """(a + c0, a * c1), with names that carry a number and nodes in one order or the other."""
+    """Return (a + c0, a * c1), with numbered names and the nodes in one order or the other."""
     nodes = [
         helper.make_node("Add", ["in0", f"c__{number}"], ["out0"], f"add__{number}"),
         helper.make_node("Mul", ["in0", f"d__{number}"], ["out1"], f"mul__{number}"),
@@ -44,7 +47,7 @@ def _two_heads(number, *, swapped=False):
 
 
 def test_names_and_order_follow_from_the_graph_alone():
-    """Numbered names, the order of nodes and constants, and what nobody reads make no bytes."""
+    """Numbered names, the order of nodes and constants, and unused values leave no trace."""
     names = {"in0": "age"}, {"out1": "second", "out0": "first"}
 
     tidied = [
@@ -61,7 +64,7 @@ def test_names_and_order_follow_from_the_graph_alone():
 
 
 def test_all_edges_share_one_batch_axis():
-    """The first axis of every input and output is `batch`, a later free one has its own name."""
+    """The first axis of every input and output is `batch`; a later free axis has its own name."""
     model = _model(
         [helper.make_node("Add", ["a", "b"], ["y"])],
         [_value("a", "unk__1", "unk__2", 3), _value("b", "unk__3", "unk__4", 3)],
@@ -76,8 +79,8 @@ def test_all_edges_share_one_batch_axis():
     ] == [["batch", "p_1", 3], ["batch", "q_1", 3], ["batch", "r_1", 3]]
 
 
-def test_what_was_made_when_and_by_what_is_forgotten():
-    """No documentation strings, versions or domains in the order of a set are left."""
+def test_traces_of_the_conversion_are_removed():
+    """Documentation strings, versions and the order of a set of domains are removed."""
     model = tidy(_two_heads(1), "small", {"in0": "a"}, {"out0": "x", "out1": "y"})
 
     assert (model.producer_name, model.producer_version, model.doc_string) == ("triceps", "", "")
@@ -86,7 +89,7 @@ def test_what_was_made_when_and_by_what_is_forgotten():
 
 
 def test_a_name_that_is_taken_inside_gives_way():
-    """An input may be called what some value inside was called."""
+    """An input may have the name of a value inside the graph."""
     model = _model(
         [
             helper.make_node("Neg", ["in0"], ["age"]),
@@ -105,7 +108,7 @@ def test_a_name_that_is_taken_inside_gives_way():
 
 
 def _conditional(number):
-    """An If whose branches read a value from around them, and hold names of their own."""
+    """Return an If whose branches read an outer value and have names of their own."""
     inner = f"inner__{number}"
     branches = {
         name: helper.make_graph(
@@ -138,8 +141,8 @@ def _conditional(number):
     )
 
 
-def test_branches_are_renamed_with_what_is_around_them():
-    """Names inside the branches of an If follow too, and the graph still computes the same."""
+def test_branches_are_renamed_with_the_graph():
+    """Names inside the branches of an If change as well, and the graph computes the same."""
     onnxruntime = pytest.importorskip("onnxruntime")
 
     tidied = [
@@ -156,7 +159,7 @@ def test_branches_are_renamed_with_what_is_around_them():
 
 
 def test_optional_inputs_and_further_outputs_keep_their_places():
-    """An input left out stays left out, and a second output has a name of its own."""
+    """An omitted input stays omitted, and a second output gets a name of its own."""
     model = _model(
         [
             helper.make_node("Clip", ["in0", "", "c"], ["clipped"]),
@@ -175,7 +178,7 @@ def test_optional_inputs_and_further_outputs_keep_their_places():
 
 
 def test_a_table_of_texts_is_in_the_order_of_its_numbers():
-    """A look-up's table comes out of a hash table, and is sorted."""
+    """The table of a look-up comes out of a hash table and is sorted."""
 
     def look_up(texts, numbers):
         node = helper.make_node(
@@ -194,7 +197,7 @@ def test_a_table_of_texts_is_in_the_order_of_its_numbers():
 
 
 def test_a_deep_graph_is_no_trouble():
-    """Thousands of nodes one after the other are walked without recursion."""
+    """A chain of thousands of nodes is traversed without recursion."""
     names = ["in0", *(f"v__{n}" for n in range(2999)), "out0"]
     nodes = [helper.make_node("Neg", [a], [b]) for a, b in itertools.pairwise(names)]
     model = _model(nodes[::-1], [_value("in0", None, 1)], [_value("out0", None, 1)])

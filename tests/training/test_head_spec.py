@@ -137,5 +137,5 @@ from tests.training.spec_text import X_KIND, X_LABELS, Y_KIND, edit
     ],
 )
 def test_a_wrong_head_is_refused_with_its_key(told, old, new, expected):
-    """Every mistake is named with its key, what was expected, what came and the way out."""
+    """Every mistake is reported with its key, expected and received value, and the way out."""
     assert told(edit(old, new)) == expected.splitlines()

@@ -1,4 +1,4 @@
-"""Operations that tf2onnx does not know, put into ONNX's words, compute what TensorFlow's do."""
+"""Translations of operations that tf2onnx does not know, which compute what TensorFlow does."""
 
 import math
 
@@ -12,6 +12,7 @@ FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
 
 def _compute(node, dtypes, values):
+    """Translate an operation and run it."""
     graph = helper.make_graph(
         [node, helper.make_node("Identity", ["t"], ["y"])],
         "one",
@@ -28,7 +29,7 @@ def _compute(node, dtypes, values):
 
 
 def test_erfc_is_one_minus_erf():
-    """In the precision of its input."""
+    """Erfc is computed in the precision of its input."""
     values = np.array([[-2, 0], [0.5, 3]], np.float32)
 
     answer = _compute(helper.make_node("Erfc", ["x"], ["t"]), (FLOAT, FLOAT), values)
@@ -38,7 +39,7 @@ def test_erfc_is_one_minus_erf():
 
 
 def test_bucketize_counts_the_boundaries_that_are_reached():
-    """A value on a boundary is in the bin above it, for floats and whole numbers alike."""
+    """A value on a boundary is in the bin above it, for floats and integers."""
     node = helper.make_node("Bucketize", ["x"], ["t"], boundaries=[0.0, 1.5, 2.0])
 
     floats = _compute(node, (FLOAT, INT32), np.array([[-1, 0], [1.6, 2]], np.float32))
@@ -49,8 +50,8 @@ def test_bucketize_counts_the_boundaries_that_are_reached():
     assert wholes.tolist() == [[0, 1], [1, 3]]
 
 
-def test_what_is_not_known_here_stays():
-    """An operation that ONNX knows, or nobody, is left as it is."""
+def test_an_unknown_operation_stays():
+    """An operation without a translation is left unchanged."""
     graph = helper.make_graph([helper.make_node("Hash", ["x"], ["y"])], "one", [], [])
 
     translate(graph)

@@ -1,4 +1,4 @@
-"""Rows: they are split once, and paired in every epoch."""
+"""Rows, which are split once and paired in every epoch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def sampled(folder: Path) -> rows.Data:
-    """Two independent files of 3 and 10 rows; each row's target says which row it is."""
+    """Load two independent files of 3 and 10 rows, whose targets identify the rows."""
     short = "x,y\n" + "".join(f"{10 * n},{n % 2}\n" for n in range(3))
     long = "z,v\n" + "".join(f"{10 * n},{n}\n" for n in range(10))
     return two(folder, short, long, "sample")
 
 
 def test_sample_pairs_every_row_of_the_longest_once(tmp_path: Path) -> None:
-    """Rows of a shorter file are used equally often, to within one; rows stay whole."""
+    """Rows of a shorter file are used equally often, to within one, and rows stay whole."""
     x, y = rows.pairs(sampled(tmp_path), np.random.default_rng(0))
 
     assert list(range(10)) == sorted(y["p"].ravel())
@@ -33,7 +33,7 @@ def test_sample_pairs_every_row_of_the_longest_once(tmp_path: Path) -> None:
 
 
 def test_sample_pairs_anew_with_every_call(tmp_path: Path) -> None:
-    """No pairing of unrelated rows lasts, and a seed repeats it."""
+    """Each call pairs unrelated rows anew, and a seed repeats the pairs."""
     found = sampled(tmp_path)
     rng = np.random.default_rng(0)
 
@@ -46,7 +46,7 @@ def test_sample_pairs_anew_with_every_call(tmp_path: Path) -> None:
 
 
 def test_aligned_rows_are_paired_as_they_are(tmp_path: Path) -> None:
-    """Row i of every file goes with row i."""
+    """Row i of every file belongs to row i."""
     found = two(tmp_path, "x,y\n1,0\n2,1\n", "z,v\n7,1\n8,2\n", "position")
 
     x, y = rows.pairs(found, np.random.default_rng(0))
@@ -77,14 +77,14 @@ def test_a_split_holds_out_rows_by_seed(align: str, tmp_path: Path) -> None:
 
 
 def test_a_split_of_nothing_holds_out_nothing(tmp_path: Path) -> None:
-    """Without a fraction all rows are for training."""
+    """Without a fraction, all rows are training rows."""
     found = load(tmp_path, AGES)
 
     assert (found, None) == rows.split(found, 0, 1)
 
 
 def test_a_split_leaves_a_row_on_either_side(tmp_path: Path) -> None:
-    """However small or large the fraction, neither side is empty; one row cannot be split."""
+    """No fraction leaves a side empty, and one row cannot be split."""
     found = load(tmp_path, AGES)
     sizes = [
         [side.sources["a.csv"].rows for side in rows.split(found, fraction, 0)]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.keras
     ],
 )
 def test_the_baseline_is_the_best_answer_that_is_always_the_same(tmp_path, kind, target, expected):
-    """Always the commonest class, or the mean: what a head has to beat."""
+    """The baseline is the score of the most common class, or of the mean."""
     table = "p,b,c,d,e\n1,1,x,0,0\n2,1,y,0,0\n3,1,z,0,0\n4,0,x,0,3\n" * 2
     table = table.replace("p,b,c,d,e\n", "", 1)
     table = "p,b,c,d,e\n" + table.replace("p,b,c,d,e\n", "").replace(",0,3", ",0,6")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.keras
 
 
 def test_the_file_says_what_it_is(everything):
-    """Inputs, features, labels, thresholds, defaults, views and golden rows are in the file."""
+    """The file has inputs, features, labels, thresholds, defaults, views and golden rows."""
     _, models, _ = everything
     signature = Model.load(models / "everything/1/model.onnx").signature
 
@@ -39,7 +39,7 @@ def test_the_file_says_what_it_is(everything):
 
 
 def test_the_file_says_where_it_comes_from(everything):
-    """Spec, seed, libraries, rows, epochs and scores; no time and no path of this machine."""
+    """The provenance has spec, seed, libraries, rows, epochs and scores, but no time or path."""
     path, models, done = everything
     provenance = Model.load(models / "everything/1/model.onnx").signature.provenance
 
@@ -58,7 +58,7 @@ def test_the_file_says_where_it_comes_from(everything):
 
 
 def test_no_path_of_this_machine_is_in_the_file(tmp_path):
-    """A CSV file named by an absolute path is remembered by its name alone."""
+    """The provenance has only the name of a CSV file with an absolute path."""
     text = SMALL.replace('"people.csv"', f'"{tmp_path}/people.csv"')
     loaded, seen, fitted = fit_spec(tmp_path, text)
 

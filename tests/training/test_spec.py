@@ -1,4 +1,4 @@
-"""The spec: a right one is read, and a wrong one is refused with all its mistakes."""
+"""Specs: a valid one is read, and a wrong one is refused with all its mistakes."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ SPECS = Path(__file__).parents[2] / "training" / "specs"
 
 
 def test_a_spec_is_read_as_its_inputs_layers_and_heads(tmp_path):
-    """Everything a small spec says is in what is loaded, with the defaults filled in."""
+    """A small spec is loaded with defaults for all other keys."""
     path = tmp_path / "small.toml"
     path.write_text(GOOD)
 
@@ -38,7 +38,7 @@ def test_a_spec_is_read_as_its_inputs_layers_and_heads(tmp_path):
 
 
 def test_every_key_of_a_spec_is_read(tmp_path):
-    """Views, shared layers, keys, targets by column, weights and the fit all arrive."""
+    """Views, shared layers, keys, targets by column, weights and the fit are loaded."""
     path = tmp_path / "all.toml"
     path.write_text("""
 name = "all"
@@ -282,8 +282,8 @@ def test_the_shipped_specs_are_right(path):
         ),
     ],
 )
-def test_a_wrong_spec_is_told_where_and_what(told, old, new, expected):
-    """Every mistake is named with its key, what was expected, what came and the way out."""
+def test_a_wrong_spec_is_refused_with_its_keys(told, old, new, expected):
+    """Every mistake is reported with its key, expected and received value, and the way out."""
     assert told(edit(old, new)) == expected.splitlines()
 
 
@@ -295,8 +295,11 @@ def test_a_wrong_spec_is_told_where_and_what(told, old, new, expected):
         pytest.param("[heads.y]", "[fit]\n{} = VALUE\n[heads.y]", id="fit"),
     ],
 )
-def test_no_number_of_a_spec_takes_what_is_no_finite_number(told, old, new, value):
-    """Whichever key it is: of these, NaN passes every comparison that is made the wrong way."""
+def test_numbers_of_a_spec_must_be_finite(told, old, new, value):
+    """Every number must be finite.
+
+    NaN passes a comparison that tests for being outside a range.
+    """
     keys = {
         "head": ["threshold", "loss_weight"],
         "fit": [
@@ -306,13 +309,13 @@ def test_no_number_of_a_spec_takes_what_is_no_finite_number(told, old, new, valu
     }["head" if old == X_KIND else "fit"]
     for key in keys:
         if key in ("epochs", "batch_size", "patience", "rows") and value.isdigit():
-            continue  # many of a thing, and still a number of them
+            continue  # A large count is still a count.
         lines = told(edit(old, new.format(key).replace("VALUE", value)))
         assert any(f"{key}: expected a" in line for line in lines), (key, lines)
 
 
-def test_all_mistakes_are_told_in_one_go(told):
-    """Whoever has five mistakes to mend reads of five, not five times of one."""
+def test_all_mistakes_are_reported_at_once(told):
+    """Five mistakes are reported at once."""
     text = edit('name = "small"', 'name = "sm all"')
     text = edit('csv = "a.csv"', "csv = 1", text)
     text = edit("Dense = { units = 3 }", "", text)
@@ -338,14 +341,14 @@ def test_a_spec_without_anything_in_it_is_told_what_is_missing(told):
 
 
 def test_sections_that_are_no_tables_are_told(told):
-    """`inputs` and `heads` hold named tables, and nothing else."""
+    """`inputs` and `heads` must be tables of tables."""
     assert told('name = "n"\ninputs = 3\n[heads]\nx = 1\n') == [
         "inputs: expected a table, received 3",
         "heads.x: expected a table, received 1",
     ]
 
 
-def test_a_spec_is_checked_without_anything_heavy():
+def test_a_spec_is_checked_without_heavy_imports():
     """Reading a spec imports neither TensorFlow nor pandas nor numpy."""
     code = (
         "import sys; from pathlib import Path; from training import spec\n"

@@ -1,4 +1,4 @@
-"""A CSV file as a table of cells: what is read is what was written."""
+"""A CSV file as a table of cells, which are read as they were written."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ROWS = st.integers(2, 4).flatmap(
 def test_every_cell_is_read_as_it_was_written(
     rows: list[list[str]], end: str, quoting: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever is in a cell comes back, save the spaces around it."""
+    """Every cell is read back, except for the spaces around it."""
     path = tmp_path_factory.getbasetemp() / "cells.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator=end, quoting=quoting).writerows(rows)
 
-    # At the beginning of a file it is no part of the first cell.
+    # A byte order mark at the beginning of a file is not part of the first cell.
     assume(not path.read_text(encoding="utf-8").startswith("\ufeff"))
 
     found = table.read(path, header=False)
@@ -44,7 +44,7 @@ def test_every_cell_is_read_as_it_was_written(
 
 
 def test_a_byte_order_mark_in_the_middle_of_a_file_is_part_of_its_cell(tmp_path: Path) -> None:
-    """As where two files have been put together: it is told, and not taken away in silence."""
+    """Two joined files may have a byte order mark inside, which is not removed silently."""
     (tmp_path / "a.csv").write_text('x\n\ufeff"1,2"\n\ufeff\n', "utf-8")
     with pytest.raises(DataError, match="line 2: 1 of 2 rows have not the 1 fields"):
         table.read(tmp_path / "a.csv")
@@ -57,7 +57,7 @@ def test_a_byte_order_mark_in_the_middle_of_a_file_is_part_of_its_cell(tmp_path:
 def test_columns_that_are_surely_numbers_are_read_as_the_others_are(
     cell: str, tmp_path: Path
 ) -> None:
-    """The fast way to read many numbers is taken only where it makes no difference."""
+    """The fast reader of numbers is used only where it gives the same result."""
     path = tmp_path / "a.csv"
     path.write_text(f"x,1\ny,{cell}\n", "utf-8")
 
@@ -73,7 +73,7 @@ def test_columns_that_are_surely_numbers_are_read_as_the_others_are(
 
 
 def test_quoted_cells_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
-    """Quoting is read as CSV means it, and lines are still counted as an editor does."""
+    """Lines are counted as an editor counts them, also if quoted cells span several."""
     text = 'city,age,y\n"Bern, old\ntown",1,0\n"a ""b""",x,1\nc,3,0\nd,4,0\n'
 
     with refused(DataError, "a.csv: line 4, column 'age': 1 of 4 rows are not a number, first 'x'"):
@@ -91,7 +91,7 @@ def test_quoted_cells_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
     ],
 )
 def test_harmless_variants_are_the_same_data(text: str, tmp_path: Path) -> None:
-    """What editors add does not change what is read."""
+    """Characters that editors add do not change the data."""
     found = source(tmp_path, text)
 
     assert found.arrays["a"].tolist() == [[20], [30]]
@@ -99,7 +99,7 @@ def test_harmless_variants_are_the_same_data(text: str, tmp_path: Path) -> None:
 
 
 def test_a_header_of_numbers_is_taken_for_data(tmp_path: Path) -> None:
-    """A file without a header would lose its first row, and have features called 33 and 22.7."""
+    """Otherwise a file without a header loses its first row and has features named 33 and 22.7."""
     (tmp_path / "a.csv").write_text("33,22.7,male,1\n19,27.9,female,0\n", "utf-8")
 
     with refused(
@@ -162,6 +162,6 @@ def test_a_header_of_numbers_is_taken_for_data(tmp_path: Path) -> None:
 def test_a_file_that_is_no_table_is_refused_with_its_line(
     text: str, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Every row has as many fields as the first line, and every column a name of its own."""
+    """Every row needs as many fields as the first line, and every column its own name."""
     with refused(DataError, *parts):
         load(tmp_path, text, **more)

@@ -1,4 +1,4 @@
-"""Targets: columns become classes, numbers and labels of a head."""
+"""The preparation of targets: columns become classes, numbers and labels of a head."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def test_a_class_is_its_place_among_the_labels(
     named: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    """An integer indexes labels, a text is one of them; without labels they are the values."""
+    """An integer is the index of a label, and a text is a label.
+
+    Without labels in the spec, the labels are the values.
+    """
     rows = "".join(f"{n},{cell}\n" for n, cell in enumerate(cells.split(",")))
 
     found = source(tmp_path, f"x,y\n{rows}", head(kind, labels=labels))
@@ -63,7 +66,7 @@ def test_a_class_is_its_place_among_the_labels(
 def test_multilabel_targets_are_columns_of_zeros_and_ones(
     labels: tuple[str, ...] | None, tmp_path: Path
 ) -> None:
-    """Several columns are one head; their names are its labels unless it has some."""
+    """The names of the columns are the labels, unless the head has its own."""
     text = "x,p,q\n1,0,true\n2,1,0\n"
 
     found = source(tmp_path, text, head("multilabel", "p", "q", labels=labels))
@@ -73,7 +76,7 @@ def test_multilabel_targets_are_columns_of_zeros_and_ones(
 
 
 def test_regression_learns_a_vector(tmp_path: Path) -> None:
-    """Several columns of numbers are one head without labels."""
+    """Several columns of numbers form one head without labels."""
     found = source(tmp_path, "x,p,q\n1,0.5,7\n2,1e3,-1\n", head("regression", "p", "q"))
 
     assert found.targets["o"].tolist() == [[0.5, 7], [1000, -1]]
@@ -140,7 +143,7 @@ def test_bad_targets_stop_with_file_place_and_count(
 def test_bad_classes_stop_with_file_place_and_count(
     text: str, more: dict[str, Any], parts: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """The message says which rows have no class that the head can learn."""
+    """The message names the rows without a class that the head can learn."""
     with refused(DataError, *parts):
         load(tmp_path, text, **more)
 
@@ -169,7 +172,7 @@ def test_bad_classes_stop_with_file_place_and_count(
 def test_labels_that_do_not_cover_the_data_are_the_specs_fault(
     text: str, labels: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
-    """Where the labels stand is told first, then the file, the line and how many rows."""
+    """The message names the key of the labels, the file, the line and the number of rows."""
     with pytest.raises(SpecError) as raised:
         load(tmp_path, text, head(labels=labels))
 

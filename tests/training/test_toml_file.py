@@ -1,4 +1,4 @@
-"""A TOML file: it is read from anywhere, and refused with its line."""
+"""The reading of a TOML file, which is refused with its line."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from training.toml_file import LARGEST
 
 
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"# \xc3\xa4\r\n"])
-def test_what_other_editors_write_is_read(tmp_path, before):
-    """A byte order mark, Windows line ends and UTF-8 are no mistakes."""
+def test_files_of_other_editors_are_read(tmp_path, before):
+    """A byte order mark, Windows line ends and UTF-8 are accepted."""
     path = tmp_path / "small.toml"
     path.write_bytes(before + GOOD.replace("\n", "\r\n").encode())
 
@@ -65,17 +65,17 @@ def test_what_other_editors_write_is_read(tmp_path, before):
     ],
 )
 def test_a_file_that_is_no_toml_is_refused_with_its_line(told, old, new, expected):
-    """Neither brackets nor digits nor bytes without end are read."""
+    """Bounds apply to brackets, digits and the bytes of the file."""
     assert told(edit(old, new)) == expected.splitlines()
 
 
 def test_bytes_that_are_no_utf_8_are_told_with_their_line(told):
-    """A file in another encoding stops with the line and the byte."""
+    """A file in another encoding is refused with the line and the byte."""
     assert told(b'name = "a"\n# caf\xe9\n') == ["line 2: not UTF-8 (byte 0xe9); save it as UTF-8"]
 
 
 def test_a_missing_spec_is_told_with_the_nearest_file(tmp_path):
-    """A path that is wrong by a letter names the file that was meant."""
+    """A misspelt path is refused with the nearest name."""
     (tmp_path / "three_heads.toml").write_text(GOOD)
 
     with pytest.raises(SpecError) as raised:
@@ -86,7 +86,7 @@ def test_a_missing_spec_is_told_with_the_nearest_file(tmp_path):
 
 
 def test_a_folder_is_no_spec(tmp_path):
-    """A path to a folder says so."""
+    """The path of a folder is refused with the system's reason."""
     with pytest.raises(SpecError) as raised:
         specs.load(tmp_path)
 
@@ -94,7 +94,7 @@ def test_a_folder_is_no_spec(tmp_path):
 
 
 def test_long_values_and_dates_are_shown_short(told):
-    """What came is shown as it stands in the file, cut where it is long."""
+    """A message shows a value as in the file, and cuts a long one."""
     assert told(edit('name = "small"', f"name = [{'1, ' * 60}]"))[0].endswith(" 1, 1, 1,…")
     assert told(edit('name = "small"', "name = 2020-01-01")) == [
         "name: expected a text, received 2020-01-01"

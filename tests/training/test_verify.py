@@ -1,4 +1,4 @@
-"""Verification: a file answers as Keras does, or it is not published."""
+"""Verification: a file answers as Keras does, or is not published."""
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.keras
 
 
 def test_the_graph_takes_any_number_of_rows(everything):
-    """All inputs and outputs share one batch axis, and unseen texts are answered too."""
+    """All inputs and outputs share one batch axis, and unseen texts are answered."""
     _, models, _ = everything
     model = Model.load(models / "everything/1/model.onnx")
     arrays = {
@@ -53,7 +53,7 @@ def test_the_graph_takes_any_number_of_rows(everything):
 def test_a_file_that_answers_otherwise_than_keras_is_not_published(
     tmp_path, monkeypatch, factor, expected
 ):
-    """The finished bytes are held against Keras; a difference is refused by head."""
+    """The finished bytes are compared with Keras, and the message names the head."""
     loaded, seen, fitted = fit_spec(tmp_path)
     predict = export.predict
     monkeypatch.setattr(
@@ -69,7 +69,7 @@ def test_a_file_that_answers_otherwise_than_keras_is_not_published(
 
 
 def test_a_difference_in_random_rows_alone_is_refused_too(tmp_path, monkeypatch):
-    """Golden rows that agree are not enough: head, rows and the largest difference are named."""
+    """Equal golden rows do not suffice; the message has head, rows and largest difference."""
     loaded, seen, fitted = fit_spec(tmp_path)
     predict = export.predict
 
@@ -91,7 +91,7 @@ def test_a_difference_in_random_rows_alone_is_refused_too(tmp_path, monkeypatch)
 
 
 def test_rows_that_the_finished_file_has_no_answer_for_are_refused(tmp_path, monkeypatch):
-    """What escapes the look before the fit is refused before it is published."""
+    """An error that the check before the fit missed prevents publication."""
     loaded, seen, fitted = fit_spec(tmp_path)
 
     def fail(*_):

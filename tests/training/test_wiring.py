@@ -1,4 +1,4 @@
-"""The graph of a spec: names, shares, circles and dead ends."""
+"""The graph of a spec: names, shared layers, circles and dead ends."""
 
 import pytest
 
@@ -105,13 +105,13 @@ from training.errors import SpecError
     ],
 )
 def test_wrong_wiring_is_refused_with_its_key(told, old, new, expected):
-    """Every mistake is named with its key, what was expected, what came and the way out."""
+    """Every mistake is reported with its key, expected and received value, and the way out."""
     assert told(edit(old, new)) == expected.splitlines()
 
 
 @pytest.mark.parametrize("first", ["a", "n1999"])
 def test_a_chain_may_be_long(tmp_path, first):
-    """Two thousand layers in a row are read, and a circle of as many is found."""
+    """A chain of two thousand layers is read, and a circle of the same length is found."""
     after = [first, *(f"n{n}" for n in range(1999))]
     chain = "".join(
         f'[layers.n{n}]\nafter = "{name}"\nFlatten = {{}}\n' for n, name in enumerate(after)
