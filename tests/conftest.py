@@ -1,11 +1,11 @@
-"""What holds for every test: the same surroundings on every machine."""
+"""Settings of all tests: the same environment on every machine."""
 
 import os
 from importlib.util import find_spec
 
 import hypothesis
 
-# A developer's shell may set what the service reads; tests set what they mean to.
+# A developer's shell may set variables of the service; tests set their own.
 for name in list(os.environ):
     if name.startswith(("TRICEPS_", "FLASK_")) or name in {"HOST", "PORT", "PYTHONPATH"}:
         del os.environ[name]
@@ -32,7 +32,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what takes long, unless it is asked for."""
+    """Leave out the long attacks unless `--attack` is given."""
     if config.getoption("--attack"):
         return
     slow = [item for item in items if item.get_closest_marker("attack")]

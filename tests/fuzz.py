@@ -1,11 +1,11 @@
-"""Read mutated bodies, as many as are asked for, and hold what comes of each to what is promised.
+"""Fuzzing: mutated bodies, of which each is decoded or refused as promised.
 
-    python -m tests.fuzz 1000000 [--seed 0]     so many bodies
+    python -m tests.fuzz 1000000 [--seed 0]     this many bodies
     python -m tests.fuzz tests/corpus/found/…   one file of the corpus
 
-A body is decoded or refused with a 4xx, in bounded time, and by both paths alike where there are
-two; whatever is decoded runs on its model and is answered.  The same seed gives the same bodies,
-while the corpus and what is fuzzed stay the same.  One that fails is kept in the corpus.
+A body is decoded or refused with a 4xx, in bounded time, and both readers agree where there are
+two.  Whatever is decoded runs on its model and is answered.  A seed always gives the same bodies,
+while the corpus and the targets stay the same.  A body that fails is kept in the corpus.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ DIALECTS: dict[str, Dialect] = {
     "regress": tfserving.REGRESS,
     "mlflow": mlflow.DIALECT,
 }
-# Of CPU, for a body of 128 KB at most and all that is done with it; the slowest there are take a
-# tenth of it, and what takes the square of a body's length takes more.
+# CPU seconds for a body of at most 128 KB, from reading to the answer.  The slowest bodies take a
+# tenth of it, and anything quadratic in the length of a body takes more.
 MOST_SECONDS = 2.0
 MOST_MEMORY = 4 << 30
 _LONGEST_ERROR = 1 << 16
@@ -63,7 +63,7 @@ class Fault(AssertionError):
 
 
 class Target:
-    """A model, and whatever reads and writes for it."""
+    """A model with its readers and writers."""
 
     def __init__(self, name: str, content: bytes) -> None:
         """Load the model."""
@@ -73,7 +73,7 @@ class Target:
         self.tensors = by_name(signature)
         self.writer = Writer("m", "1", signature)
         self.readers = {form: d.reader(signature) for form, d in DIALECTS.items()}
-        # By form, another way to read the same, which has to come to the same.
+        # By form, another reader of the same bytes, which must agree.
         self.others: dict[str, Any] = {
             "native": lambda body, _: fast_way.decode(body, signature),
             "oip": oip.reader(signature),
@@ -82,14 +82,14 @@ class Target:
 
 @cache
 def targets() -> dict[str, Target]:
-    """A model of each sort there is, by name."""
+    """Return a model of each kind, by name."""
     models = {**small.every(), "ragged_twice": small.same(small.F, (None, None))}
     return {name: Target(name, content) for name, content in models.items()}
 
 
 @cache
 def seeds() -> tuple[Body, ...]:
-    """Right bodies of every form and model, and the corpus: what is mutated."""
+    """Return the bodies to mutate: valid ones of every form and model, and the corpus."""
     right = [
         body
         for number in range(4)
@@ -101,22 +101,22 @@ def seeds() -> tuple[Body, ...]:
 
 
 def corpus() -> list[Path]:
-    """The files that are kept."""
+    """Return the files of the corpus."""
     return sorted(CORPUS.glob("*/*.body"))
 
 
 def body_of(seed: int, number: int) -> Body:
-    """The `number`-th body of a seed."""
+    """Return body `number` of a seed."""
     random = Random(f"{seed} {number}")
     every = seeds()
     return bodies.mutate(random.choice(every), every, random)
 
 
 def check(body: Body) -> bool:
-    """Whether a body is decoded.
+    """Check a body, and return whether it is decoded.
 
     Raises:
-        Fault: something is not as promised.
+        Fault: a promise is not kept.
     """
     target = targets()[body.model]
     started = time.thread_time()
@@ -153,7 +153,7 @@ def _check(body: Body, target: Target) -> bool:
 
 
 def _read(read: Callable[..., Any], body: Body, *, slowly: bool = False) -> Any:
-    """What is decoded, or the error that a sender is told."""
+    """Return the decoded request, or the error for its client."""
     try:
         if slowly:
             with _plain():
@@ -165,7 +165,7 @@ def _read(read: Callable[..., Any], body: Body, *, slowly: bool = False) -> Any:
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    """OIP's plain path alone."""
+    """Read with the Open Inference Protocol's reference reader."""
     parse, parse_header = oip.quick.parse, oip.quick.parse_header
     oip.quick.parse = oip.quick.parse_header = _unsure
     try:
@@ -182,16 +182,16 @@ def _compare(plain: Any, quick: Any, form: str) -> None:
     said, other = _told(plain), _told(quick)
     deep = any("nested too deeply" in str(found) for found in (plain, quick))
     if deep and isinstance(plain, RequestError) and isinstance(quick, RequestError):
-        # How deep that is depends on who calls, and one path calls the other.
+        # The depth that is allowed depends on the stack, and one reader calls the other.
         return
     if said != other:
         raise Fault(f"the two paths of {form} differ: {said!r:.500} and {other!r:.500}")
 
 
 def _told(found: Any) -> Any:
-    """What was read, in a form that compares."""
+    """Return the result of a reader in a form that can be compared."""
     if isinstance(found, RequestError):
-        # By their words, which have all that is told: where, expected, received and how many.
+        # Errors are compared by message, place, expected and received value, and count.
         return type(found), str(found), getattr(found, "problems", ()), getattr(found, "count", 0)
     arrays = {
         name: (a.dtype, a.shape, a.tolist() if a.dtype == object else a.tobytes())
@@ -202,7 +202,7 @@ def _told(found: Any) -> Any:
 
 
 def _check_arrays(asked: Any, target: Target) -> int:
-    """The rows of what was decoded, which has to be what the graph takes."""
+    """Check decoded rows against the graph."""
     heights = set()
     for name, array in asked.arrays.items():
         tensor = target.tensors[name]
@@ -226,7 +226,7 @@ def _check_error(dialect: Dialect, error: RequestError) -> None:
 
 
 def _check_reply(body: Body, asked: Any, reply: Any, rows: int) -> None:
-    """See that an answer is JSON, and has the rows that were asked."""
+    """Check that an answer is JSON with the requested rows."""
     content, _, headers = reply
     length = dict(headers).get(bodies.LENGTH)
     said = json.loads(content[: int(length)] if length else content)
@@ -249,7 +249,7 @@ class Failed(Exception):
 
 
 def keep(body: Body, seed: int, number: int, error: Exception) -> Failed:
-    """Write a body into the corpus, and say how to run it again."""
+    """Write a body into the corpus, and return the command that runs it again."""
     content = bodies.pack(body)
     path = CORPUS / "found" / f"{body.form}-{body.model}-{zlib.crc32(content):08x}.body"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -262,14 +262,14 @@ def keep(body: Body, seed: int, number: int, error: Exception) -> Failed:
 
 @contextmanager
 def surroundings() -> Iterator[None]:
-    """What a worker sets, and every other warning an error."""
+    """Set the limits of a worker, and make all other warnings errors."""
     with np.errstate(over="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
 
 
 def run(seed: int, numbers: Iterator[int], on_failure: Callable[[Failed], None]) -> tuple[int, int]:
-    """Check bodies of a seed; how many there were, and how many of them were decoded."""
+    """Check bodies of a seed; return how many were checked and how many decoded."""
     done = decoded = 0
     with surroundings():
         for number in numbers:
@@ -287,7 +287,7 @@ def _raise(failed: Failed) -> None:
 
 
 def until(seconds: float) -> Iterator[int]:
-    """Numbers from 0, for so long."""
+    """Yield numbers from 0 until the time is over."""
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end:
@@ -296,7 +296,7 @@ def until(seconds: float) -> Iterator[int]:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Fuzz what reads bodies.")
     parser.add_argument("what", nargs="+", help="how many bodies, or files of the corpus")
     parser.add_argument("--seed", type=int, default=0)
@@ -316,7 +316,7 @@ def main() -> None:
 
     seeds()
     before = _memory()
-    # What a few bytes make gigabytes of is to be found, and not to take the machine with it.
+    # A limit of memory: a small body that needs gigabytes is to be found without harm.
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     started = time.monotonic()
     done, decoded = run(given.seed, iter(range(given.skip, given.skip + count)), tell)
@@ -330,7 +330,7 @@ def main() -> None:
 
 
 def _memory() -> float:
-    """The most MB that this process has had."""
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,4 +1,4 @@
-"""Two checkouts asked the same: which differences count, and that nothing is left unasked."""
+"""The comparison of the answers of two checkouts: requests, and differences that count."""
 
 import json
 import os
@@ -16,11 +16,12 @@ from service.app import create_app
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-# Their answers hold counts and times.
+# The answers of these routes hold counts and times.
 LEFT_OUT = ("/metrics", "stats")
 
 
 def _answer(body, status=200, *headers):
+    """Return a recorded answer."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} X", "content-type: a", *headers, f"content-length: {len(content)}"]
     return Answer.of("\r\n".join([*lines, "", ""]).encode() + content)
@@ -73,12 +74,12 @@ def _answer(body, status=200, *headers):
     ],
 )
 def test_differences_are_told_by_kind(before, after, kinds):
-    """Of a text where words stand, another wording; of anything else, a difference that counts."""
+    """Another text is a difference of wording, and any other difference counts."""
     assert [difference.kind for difference in answers.differences(before, after)] == kinds
 
 
 def test_every_route_is_asked():
-    """By each method that it has, right ones and wrong ones."""
+    """Each route is requested with each of its methods, with right and wrong requests."""
     app = create_app(Settings(models=ROOT / "models"))
     asked = {
         tuple(request.content.split(b" ", 2)[:2])
@@ -105,7 +106,7 @@ def test_every_route_is_asked():
 
 
 def test_no_request_is_recorded_twice_and_each_body_has_its_model(tmp_path):
-    """What is asked twice tells nothing, and a body without its model only that this is missing."""
+    """Neither a repeated request nor a body without its model would show a difference."""
     recorded.write_models(tmp_path)
     for requests in (recorded.requests(), recorded.guarded()):
         names = [request.name for request in requests]
@@ -120,7 +121,7 @@ def test_no_request_is_recorded_twice_and_each_body_has_its_model(tmp_path):
 )
 @pytest.mark.parametrize("way", [answers.OURS, answers.FLASK])
 def test_a_checkout_answers_as_itself(way):
-    """A few requests by each way in, of two services of one checkout."""
+    """Two services of one checkout give equal answers to some requests, over each interface."""
     kept = [request for request in recorded.requests() if not request.ours][::150]
 
     found = answers.compare((ROOT, ROOT), answers.Setting(way, tokens=False, requests=kept))
@@ -130,7 +131,7 @@ def test_a_checkout_answers_as_itself(way):
 
 
 def test_another_process_on_the_port_of_a_server_is_noticed():
-    """Otherwise one checkout could be compared with itself."""
+    """Otherwise a checkout could be compared with itself."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with subprocess.Popen(["sleep", "30"]) as other:
@@ -141,7 +142,7 @@ def test_another_process_on_the_port_of_a_server_is_noticed():
 
 
 def test_the_end_tells_whether_more_than_wording_differs(monkeypatch, tmp_path):
-    """Each difference is printed once, with where it was met; 1 for any but of wording."""
+    """Each difference is printed once with its places; more than wording gives exit code 1."""
     first, second = (recorded.request("GET", path) for path in ("/a", "/b"))
     worded = answers.Difference(answers.WORDING, "old", "new", ".error")
     found = [answers.Asked(one, "200", [worded]) for one in (first, second)]

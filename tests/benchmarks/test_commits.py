@@ -1,4 +1,4 @@
-"""Two checkouts side by side: what a difference comes to, and which checkout is measured."""
+"""The comparison of the speed of two checkouts: measurements, differences and installations."""
 
 import sys
 from pathlib import Path
@@ -10,6 +10,7 @@ from benchmarks.servers import NotReadyError
 
 
 def _turns(cell, ratios):
+    """Return the measurements of rounds."""
     before = commits.Side(100.0, 50.0, 0)
     return [
         commits.Turn(cell, number, before, commits.Side(100.0 * r, 50.0 / r, 0))
@@ -18,15 +19,15 @@ def _turns(cell, ratios):
 
 
 def test_a_cell_is_the_median_of_its_rounds():
-    """Beside it the middle half, and the extremes."""
+    """A cell has the median, the quartiles and the extremes."""
     found = commits.ratio([1.0, 0.9, 1.1, 0.98, 1.02])
 
     assert found == commits.Ratio(1.0, 0.98, 1.02, 0.9, 1.1)
     assert commits.ratio([0.9]).low == 0.9
 
 
-def test_what_became_too_slow_is_told():
-    """One cell by more than a twentieth, or all of them a little."""
+def test_a_slowdown_is_reported():
+    """A cell that is slower by more than a twentieth is reported, or a slight loss in all cells."""
     well = _turns("W1-1", [1.0, 1.0]) + _turns("W2-16", [0.96, 0.97])
     slow = _turns("W1-1", [0.94, 0.94]) + _turns("W2-16", [0.96, 0.96])
 
@@ -41,7 +42,7 @@ def test_what_became_too_slow_is_told():
 
 
 def test_a_checkout_is_one_that_is_installed(tmp_path):
-    """Into its own .venv: otherwise one commit would be measured against itself."""
+    """A checkout must be installed in its own .venv, or one commit is compared with itself."""
     with pytest.raises(NotReadyError, match=r"installed into its own \.venv"):
         commits.checkout(tmp_path, "after")
     programs = tmp_path / ".venv/bin"

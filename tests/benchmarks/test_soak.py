@@ -1,13 +1,13 @@
-"""The soak, for some seconds: everything at once, and every answer is right."""
+"""The soak test, run for some seconds: everything at once, and every answer is right."""
 
 from benchmarks import report, soak
 
 
 def test_nothing_is_lost_or_wrong_in_twenty_seconds_of_everything(tmp_path):
-    """Versions, aliases, bad bodies, hang-ups and a killed worker do no harm to anybody else."""
+    """Versions, aliases, bad bodies, closed connections and a killed worker harm no request."""
     done = soak.soak(20, tmp_path)
 
-    # What fills in the first minute is not full after five seconds.
+    # Caches that fill within a minute are not full after five seconds.
     assert done.broken(memory_goal=2.0) == []
     assert done.ledger.kills
     assert sum(done.ledger.answered.values()) > 200
@@ -18,7 +18,7 @@ def test_nothing_is_lost_or_wrong_in_twenty_seconds_of_everything(tmp_path):
 
 
 def test_the_page_of_a_soak_has_its_tables(tmp_path, monkeypatch):
-    """With what was promised and found."""
+    """The page has the promises and the results."""
     before = soak.Look(61.0, 30.0, {7: soak.Process("worker", 50.0, 10)}, soak.Counter(), 0.0)
     after = soak.Look(600.0, 33.0, {7: soak.Process("worker", 60.0, 11)}, soak.Counter(), 0.0)
     ledger = soak.Ledger(wrong=["risk: expected 1, received 2"])

@@ -1,4 +1,4 @@
-"""What the documents show in Python runs with the clients it is for, and prints what is said."""
+"""The Python code of the documents, run with the clients for which it is written."""
 
 import os
 import warnings
@@ -8,7 +8,7 @@ import pytest
 from tests.harness import documents
 from tests.harness.serving import Server
 
-# Before it is imported: mlflow would tell its makers that it was.
+# Set before the import, which would otherwise report it to the makers of mlflow.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 SHOWN = [
@@ -19,7 +19,7 @@ SHOWN = [
 
 @pytest.fixture(scope="module", name="port")
 def _port(tmp_path_factory):
-    """Where the models that come with it are served; the service ends as it is told to."""
+    """Yield the port of a service with the shipped models; stop it at the end."""
     folder = tmp_path_factory.mktemp("served")
     with Server("--models", documents.ROOT / "models", folder=folder) as server:
         server.until_alive()
@@ -28,19 +28,19 @@ def _port(tmp_path_factory):
 
 
 @pytest.mark.parametrize("code", SHOWN)
-def test_what_is_shown_prints_what_is_said(code, port, capsys):
-    """Its last line is a comment that has it."""
+def test_code_of_the_documents_prints_what_they_show(code, port, capsys):
+    """The code prints what its last line, a comment, says."""
     said = code.rstrip().rpartition("\n# ")[2]
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # mlflow warns of itself
+        warnings.simplefilter("ignore")  # a warning of mlflow about itself
         exec(code.replace("8080", f"{port}"), {})  # noqa: S102 - it is our own
 
     documents.check_same(capsys.readouterr().out.strip(), said)
 
 
 def test_every_client_is_shown():
-    """Those that nobody here wrote, and which are tested here."""
+    """The documents show every client that is tested here."""
     text = "\n".join(parameter.values[0] for parameter in SHOWN)
 
     assert all(f"from {client}" in text for client in ("tritonclient", "kserve", "mlflow"))

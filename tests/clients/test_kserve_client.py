@@ -1,4 +1,4 @@
-"""KServe's own client, in both of its protocols, against a running `triceps serve`."""
+"""KServe's own client, with both of its protocols, against a running `triceps serve`."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ ANSWERS = {
 
 @pytest.fixture(scope="module", name="url")
 def _url(tmp_path_factory):
-    """A server of two models, of which one cannot serve; it ends as it is told to."""
+    """Yield the URL of a server with two models, one of which cannot serve; stop it at the end."""
     folder = tmp_path_factory.mktemp("served")
     small.put(folder / "models", "three", 1, small.three())
     small.put(folder / "models", "broken", 1, b"junk")
@@ -38,7 +38,7 @@ def _url(tmp_path_factory):
 
 @pytest.fixture(name="ask")
 def _ask(url):
-    """Call one of the client's methods, and wait for what it returns."""
+    """Call a method of the client, and return its result."""
 
     def ask(protocol, method, *arguments, **more):
         async def call():
@@ -62,20 +62,20 @@ def _by_row():
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_it_finds_the_server_alive_and_the_model_ready(ask, protocol):
-    """And the one that cannot serve not ready."""
+    """The client sees a live server, a ready model and one that is not ready."""
     assert ask(protocol, "is_server_live") is True
     assert ask(protocol, "is_model_ready", "three") is True
     assert ask(protocol, "is_model_ready", "broken") is False
 
 
 def test_it_finds_the_server_ready(ask):
-    """Which only version 2 of the protocol asks."""
+    """Only version 2 of the protocol has a readiness page."""
     assert ask("v2", "is_server_ready") is True
 
 
 @pytest.mark.parametrize("form", ["instances", "inputs"])
 def test_v1_predicts(ask, form):
-    """Rows by name, and columns, which KServe passes on as they are."""
+    """The client passes rows by name and columns on unchanged."""
     columns = {name: values.tolist() for name, values in ROWS.items()}
     said = {"instances": _by_row()} if form == "instances" else {"inputs": columns}
     answer = ask("v1", "infer", said, model_name="three")
@@ -103,8 +103,8 @@ def test_v1_predicts(ask, form):
         pytest.param("explain", "three", 400, "Malformed request", id="explain"),
     ],
 )
-def test_v1_errors_reach_the_caller_in_words(ask, method, model, status, message):
-    """The client takes them from the key of that name."""
+def test_v1_errors_reach_the_caller_with_their_message(ask, method, model, status, message):
+    """The client shows the message of the key `error`."""
     with pytest.raises(httpx.HTTPStatusError, match=message) as caught:
         ask("v1", method, data={"instances": [1]}, model_name=model)
 
@@ -113,7 +113,7 @@ def test_v1_errors_reach_the_caller_in_words(ask, method, model, status, message
 
 @pytest.mark.parametrize("binary", [False, True], ids=["JSON", "binary"])
 def test_v2_predicts(ask, binary):
-    """Inputs as JSON or as bytes, some outputs of all, and the request's id."""
+    """Inputs may be JSON or bytes, with some of the outputs and a request ID."""
     inputs = []
     for name, values in ROWS.items():
         datatype = "BYTES" if values.dtype == object else "FP32"
@@ -130,8 +130,8 @@ def test_v2_predicts(ask, binary):
         np.testing.assert_allclose(output.as_numpy(), ANSWERS[output.name], rtol=1e-6)
 
 
-def test_v2_errors_reach_the_caller_in_words(ask):
-    """As in version 1."""
+def test_v2_errors_reach_the_caller_with_their_message(ask):
+    """The client shows the message, as in version 1."""
     entry = kserve.InferInput("fruit", [1, 2], "FP32", [1, 2])
     request = kserve.InferRequest("three", [entry])
     with pytest.raises(httpx.HTTPStatusError, match="insurance") as caught:

@@ -1,4 +1,4 @@
-"""The environment of these tests, which is not the one of the others."""
+"""The environment of the clients' tests, which is separate from that of the others."""
 
 from importlib import metadata
 
@@ -8,12 +8,12 @@ from tests.harness.locks import check_nothing_else, pins_of
 
 
 def test_lock_has_nothing_else():
-    """As of the other locks: what no longer is asked for is gone."""
+    """Every locked package is needed, as in the other locks."""
     check_nothing_else("clients")
 
 
-def test_what_is_installed_is_what_is_locked():
-    """At its version; else `make clients` is due."""
+def test_the_locked_packages_are_installed():
+    """Every package is installed in its locked version; otherwise run `make clients`."""
 
     def needed(pin: Requirement) -> bool:
         return pin.marker is None or pin.marker.evaluate()

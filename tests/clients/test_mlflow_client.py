@@ -1,4 +1,4 @@
-"""MLflow's own scoring client, which nobody here wrote, against a service that runs."""
+"""MLflow's own scoring client against a running service."""
 
 import contextlib
 import json
@@ -16,10 +16,10 @@ from service import __version__
 from tests.harness import small
 from tests.harness.serving import Server
 
-# Before it is imported: it would tell its makers that it was.
+# Set before the import, which would otherwise report it to the makers of mlflow.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it warns of itself
+    warnings.simplefilter("ignore")  # a warning of mlflow about itself
     from mlflow.pyfunc.scoring_server import client
     from mlflow.utils.proto_json_utils import dump_input_data
 
@@ -42,7 +42,7 @@ EXPECTED = [
 
 @contextlib.contextmanager
 def _served(folder: Path, content: bytes) -> Iterator[client.ScoringServerClient]:
-    """MLflow's client of a `triceps serve` of one model."""
+    """Return MLflow's client of a `triceps serve` with one model."""
     small.put(folder / "models", "model", 1, content)
     with Server("--workers", 1, folder=folder) as server:
         asking = client.ScoringServerClient(server.host, server.port)
@@ -52,20 +52,20 @@ def _served(folder: Path, content: bytes) -> Iterator[client.ScoringServerClient
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    """A client of a model with three inputs and four heads."""
+    """Return a client of a model with three inputs and four heads."""
     with _served(tmp_path_factory.mktemp("three"), small.three()) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """A client of a model with one input and one head, which is that input."""
+    """Return a client of a model that returns its only input."""
     with _served(tmp_path_factory.mktemp("image"), small.same(small.F, (4,))) as served:
         yield served
 
 
 def test_a_frame_is_scored(three):
-    """What is missing in it arrives as NaN, and takes its default."""
+    """Missing values of a frame arrive as NaN and take their defaults."""
     assert "NaN" in dump_input_data(FRAME)
     answer = three.invoke(FRAME)
 
@@ -74,14 +74,14 @@ def test_a_frame_is_scored(three):
 
 
 def test_a_frame_may_come_with_empty_params(three):
-    """Others are refused by their names."""
+    """Empty params are accepted, and others are refused by name."""
     assert three.invoke(FRAME, params={}) == {"predictions": EXPECTED}
     with pytest.raises(Exception, match=r"error code 400.*params\.temperature: expected no"):
         three.invoke(FRAME, params={"temperature": 1})
 
 
 def test_a_list_of_records_is_scored(three):
-    """Which the client calls inputs, and SageMaker's instances."""
+    """The client sends records as `inputs`, and SageMaker as `instances`."""
     records = [
         {"insurance": {"bmi": 30, "age": 30}, "fruit": [1, 1], "digit": [[0, 1], [0, 9]]},
     ]
@@ -92,14 +92,14 @@ def test_a_list_of_records_is_scored(three):
 
 
 def test_the_records_of_a_frame_are_scored(three):
-    """The other form of a frame, which the client sends as it is told."""
+    """The client may send a frame as `dataframe_records`."""
     records = FRAME.to_dict(orient="records")
 
     assert three.invoke(json.dumps({"dataframe_records": records})) == {"predictions": EXPECTED}
 
 
 def test_a_frame_may_come_as_csv(three):
-    """As pandas writes it, lists in cells and all."""
+    """A CSV from pandas, with lists in cells, is scored."""
     text = FRAME.to_csv(index=False)
     headers = {"Content-Type": "text/csv"}
     answer = requests.post(f"{three.url_prefix}/invocations", text, headers=headers, timeout=10)
@@ -108,7 +108,7 @@ def test_a_frame_may_come_as_csv(three):
 
 
 def test_an_array_is_scored(image):
-    """By its rows, and as the frame that pandas makes of it."""
+    """An array may be sent as rows, or as a frame."""
     array = np.float32([[1, 2, 3, 4], [0.93, 6, 7, 8]])
 
     for data in (array, pd.DataFrame(array.astype(float))):
@@ -119,14 +119,14 @@ def test_an_array_is_scored(image):
         assert answer.get_predictions("dataframe").shape == (2, 4)
 
 
-def test_its_other_questions_are_answered(three):
-    """Whether the service is well, and its version."""
+def test_health_and_version_are_answered(three):
+    """The client's requests for health and version are answered."""
     three.ping()
 
     assert three.get_version() == __version__
 
 
 def test_it_shows_what_is_wrong(three):
-    """The whole answer, as it is."""
+    """The client shows the whole error answer."""
     with pytest.raises(Exception, match=r"error code 400.*BAD_REQUEST.*did you mean 'age'"):
         three.invoke(FRAME.rename(columns={"insurance.age": "agee"}))

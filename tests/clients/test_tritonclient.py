@@ -1,4 +1,4 @@
-"""Triton's own client against a server of ours, on a real socket."""
+"""Triton's own client against a running service."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +13,14 @@ from tests.harness import small, tokens
 from tests.harness.serving import Server
 from tests.harness.waiting import PATIENCE
 
-# Enough rows for an answer that is worth compressing.
+# The number of rows from which an answer is worth compressing.
 MANY = 400
 DATATYPES = ("float", "double", "float16", "bool", "string", "int8", "int64", "uint16", "uint64")
 
 
 @pytest.fixture(scope="module", name="url")
 def _url(tmp_path_factory):
-    """Where a service over one model of each sort listens; it ends as it is told to."""
+    """Yield the URL of a service with one model of each kind; stop it at the end."""
     folder = tmp_path_factory.mktemp("served")
     for name, content in small.every().items():
         small.put(folder / "models", name, 1, content)
@@ -33,12 +33,13 @@ def _url(tmp_path_factory):
 
 @pytest.fixture(name="client")
 def _client(url):
+    """Yield a client of the service."""
     with http.InferenceServerClient(url, concurrency=4) as client:
         yield client
 
 
 class _Token(InferenceServerClientPlugin):
-    """What brings a token with each request of a client."""
+    """A plugin that adds a token to each request of a client."""
 
     def __init__(self, name):
         self._header = tokens.header(name)
@@ -48,12 +49,13 @@ class _Token(InferenceServerClientPlugin):
 
 
 def _input(name, array, *, in_bytes=True):
+    """Return an input of Triton's client."""
     entry = http.InferInput(name, array.shape, utils.np_to_triton_dtype(array.dtype))
     return entry.set_data_from_numpy(array, binary_data=in_bytes)
 
 
 def _inputs(rows=2, *, in_bytes=True):
-    """For the model `three`, rows that differ."""
+    """Return different rows for the model `three`."""
     steps = np.arange(rows, dtype=np.float32)[:, None]
     arrays = {
         "insurance": np.hstack([20 + steps, 40 - 0.5 * steps]),
@@ -65,7 +67,7 @@ def _inputs(rows=2, *, in_bytes=True):
 
 
 def _check(result, arrays, scale=2.0):
-    """All four outputs, computed in the head."""
+    """Check all four outputs against values that are computed here."""
     smokes = np.where(arrays["insurance.smoker"] == "yes", 10, 5).astype(np.float32)
     risky = arrays["insurance"].sum(1, keepdims=True) + smokes - 60
     expected = {
@@ -82,7 +84,7 @@ def _check(result, arrays, scale=2.0):
 
 
 def test_the_server(client):
-    """It is live and ready, and says what it is."""
+    """The server is live and ready, and describes itself."""
     assert client.is_server_live()
     assert client.is_server_ready()
     about = client.get_server_metadata()
@@ -91,7 +93,7 @@ def test_the_server(client):
 
 
 def test_a_model(client):
-    """Its readiness, metadata, configuration and place in the index."""
+    """The client reads a model's readiness, metadata, configuration and index entry."""
     assert client.is_model_ready("three")
     assert client.is_model_ready("three", "1")
     assert not client.is_model_ready("four")
@@ -109,7 +111,7 @@ def test_a_model(client):
 
 
 def test_what_is_not_there(client):
-    """The client's own exception, with our words and status."""
+    """The client raises its own exception with the service's message and status."""
     with pytest.raises(utils.InferenceServerException, match="did you mean 'three'") as caught:
         client.get_model_metadata("thre")
     assert caught.value.status() == "404"
@@ -121,7 +123,7 @@ def test_what_is_not_there(client):
 @pytest.mark.parametrize("in_bytes", [True, False], ids=["bytes", "json"])
 @pytest.mark.parametrize("out_bytes", [True, False], ids=["bytes", "json"])
 def test_infer(client, in_bytes, out_bytes):
-    """Tensors as bytes or in JSON, in either direction."""
+    """Tensors may be bytes or JSON in either direction."""
     arrays, inputs = _inputs(in_bytes=in_bytes)
     names = ("risk", "size", "digits", "tags")
     outputs = [http.InferRequestedOutput(name, binary_data=out_bytes) for name in names]
@@ -135,7 +137,7 @@ def test_infer(client, in_bytes, out_bytes):
 
 
 def test_infer_some_of_each(client):
-    """One input in JSON, the others as bytes; and so the outputs, which come in the order asked."""
+    """Inputs and outputs may mix JSON and bytes, and outputs come in the requested order."""
     arrays, inputs = _inputs()
     inputs[2].set_data_from_numpy(arrays["fruit"], binary_data=False)
     outputs = [
@@ -152,7 +154,7 @@ def test_infer_some_of_each(client):
 
 
 def test_infer_without_what_is_not_needed(client):
-    """An output needs its own inputs, and all outputs come as bytes if none is named."""
+    """An output needs only its own inputs; without a list of outputs, all come as bytes."""
     arrays, inputs = _inputs()
 
     result = client.infer("three", inputs[2:3], outputs=[http.InferRequestedOutput("size")])
@@ -162,7 +164,7 @@ def test_infer_without_what_is_not_needed(client):
 
 
 def test_parameters(client):
-    """A timeout and a priority are taken, and one's own."""
+    """A timeout, a priority and unknown parameters are accepted."""
     arrays, inputs = _inputs()
     options = {"timeout": 10_000_000, "priority": 1, "parameters": {"mine": "x"}}
 
@@ -175,7 +177,7 @@ def test_parameters(client):
 @pytest.mark.parametrize("response_with", [None, "gzip", "deflate"])
 @pytest.mark.parametrize("in_bytes", [True, False], ids=["bytes", "json"])
 def test_compression(client, request_with, response_with, in_bytes):
-    """Of requests as gzip or deflate, and of answers where the client takes what there is."""
+    """Requests may be gzip or deflate, and answers are compressed if the client accepts it."""
     arrays, inputs = _inputs(MANY, in_bytes=in_bytes)
 
     result = client.infer(
@@ -189,7 +191,7 @@ def test_compression(client, request_with, response_with, in_bytes):
 
 
 def test_classification(client):
-    """The best classes, with our labels; as bytes or in JSON."""
+    """The client receives the best classes with their labels, as bytes or in JSON."""
     _, inputs = _inputs()
     outputs = [
         http.InferRequestedOutput("digits", class_count=2),
@@ -209,7 +211,7 @@ def test_classification(client):
 
 @pytest.mark.parametrize("name", DATATYPES)
 def test_datatypes(client, name):
-    """Each comes back as it was sent."""
+    """Values of each datatype come back unchanged."""
     dtype = {"float": "float32", "double": "float64", "string": object}.get(name, name)
     array = np.array([[1, 0], [0, 1]]).astype(str if name == "string" else dtype).astype(dtype)
 
@@ -222,7 +224,7 @@ def test_datatypes(client, name):
 
 
 def test_infinities_in_json(client):
-    """The client reads the words for them as what they are."""
+    """The client reads the names of NaN and infinities as these values."""
     array = np.float32([[np.nan, np.inf], [-np.inf, 1]])
     outputs = [http.InferRequestedOutput("y", binary_data=False)]
 
@@ -232,7 +234,7 @@ def test_infinities_in_json(client):
 
 
 def test_async_infer(client):
-    """Several at once on connections of one client."""
+    """Several requests run at once on one client's connections."""
     arrays, inputs = _inputs()
 
     waiting = [client.async_infer("three", inputs) for _ in range(8)]
@@ -242,7 +244,7 @@ def test_async_infer(client):
 
 
 def test_clients_in_threads(url):
-    """Which run together on the server, and get each its own rows."""
+    """Requests of several threads share runs, and each gets its own rows."""
 
     def ask(rows):
         with http.InferenceServerClient(url) as client:
@@ -255,12 +257,12 @@ def test_clients_in_threads(url):
 
 
 def test_statistics(client):
-    """They count the rows that were asked for."""
+    """The statistics count the requested rows."""
     before = client.get_inference_statistics("ragged")["model_stats"][0]
     array = np.float32([[[1, 2]], [[3, 4]], [[5, 6]]])
     client.infer("ragged", [_input("x", array)])
     until = time.monotonic() + PATIENCE
-    # Other workers than the one that is asked are seen as they were a second ago.
+    # The numbers of other workers are up to a second old.
     after = before
     while after == before and time.monotonic() < until:
         time.sleep(0.1)
@@ -272,7 +274,7 @@ def test_statistics(client):
 
 
 def test_models_are_unloaded_and_loaded(tmp_path):
-    """By who has a token for that, and sees it in the index, and in the model's readiness."""
+    """A client with a token can unload a model, as the index and the model's readiness show."""
     for name in ("three", "other"):
         small.put(tmp_path / "models", name, 1, small.three())
     with Server("--workers", 1, folder=tmp_path, guarded=True) as server:
@@ -306,7 +308,7 @@ def test_models_are_unloaded_and_loaded(tmp_path):
 
 
 def test_models_are_not_loaded_by_clients(client):
-    """Who have no token for that."""
+    """A client without a token cannot load a model."""
     for change in (client.load_model, client.unload_model):
         with pytest.raises(utils.InferenceServerException, match="the scope 'admin'") as caught:
             change("three")

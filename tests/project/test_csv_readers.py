@@ -1,4 +1,4 @@
-"""The readers of CSV (`triceps predict`, MLflow's text/csv, training) agree on rows and cells."""
+"""The readers of CSV, of `triceps predict`, MLflow and training, which agree on all cells."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 def _signature(columns: Sequence[str]) -> Signature:
-    """A table of these columns, each of which may be missing."""
+    """Return a table with these columns, each of which may be missing."""
     entry = tabular("x", [Feature(name, "", default=0) for name in columns])
     head = Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=("x",))
     return Signature({"x": entry}, {"y": head})
 
 
 def _predicted(text: str, columns: Sequence[str], folder: Path) -> list[list[object]] | None:
-    """The rows that `triceps predict` reads; `None` if it refuses the file."""
+    """Return the rows that `triceps predict` reads, or `None` if it refuses the file."""
     del folder
     file = io.StringIO(text, newline="")
     with contextlib.suppress(RowsError):
@@ -45,7 +45,7 @@ def _predicted(text: str, columns: Sequence[str], folder: Path) -> list[list[obj
 
 
 def _served(text: str, columns: Sequence[str], folder: Path) -> list[list[object]] | None:
-    """The same for a request in MLflow's form, in which no rows are an error."""
+    """Return the rows of a request in MLflow's form, in which a body without rows is an error."""
     del folder
     read = mlflow.DIALECT.reader(_signature(columns))
     try:
@@ -56,7 +56,7 @@ def _served(text: str, columns: Sequence[str], folder: Path) -> list[list[object
 
 
 def _trained(text: str, columns: Sequence[str], folder: Path) -> list[list[object]] | None:
-    """The same for a file of training."""
+    """Return the rows of a file of training data."""
     path = folder / "rows.csv"
     path.write_bytes(text.encode())
     try:
@@ -75,7 +75,7 @@ CELLS = st.sampled_from(["", "", " ", '""', '" "', "1", " 2 ", '"3"', "-4.5"])
 
 @st.composite
 def _files(draw: st.DrawFn) -> tuple[str, tuple[str, ...]]:
-    """A CSV of one column or two, with blank lines here and there; and its columns."""
+    """Draw a CSV of one or two columns, with some blank lines, and its columns."""
     columns = draw(st.sampled_from([("a",), ("a", "b")]))
     lines = draw(
         st.lists(
@@ -101,7 +101,10 @@ def _files(draw: st.DrawFn) -> tuple[str, tuple[str, ...]]:
 def test_all_readers_see_the_same_rows(
     file: tuple[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """As many, or all refuse the file: a row more or less would shift all that follow."""
+    """All readers return the same rows or refuse the file.
+
+    One row more or less would shift all that follow.
+    """
     text, columns = file
 
     counts = {
@@ -128,14 +131,14 @@ def test_all_readers_see_the_same_rows(
 def test_a_blank_line_in_a_file_of_one_column_is_a_missing_cell(
     text: str, rows: list[int | None], tmp_path: Path
 ) -> None:
-    """Where it stands, whoever reads it."""
+    """Every reader takes the blank line as a missing cell at its place."""
     assert _predicted(text, ["a"], tmp_path) == [[value] for value in rows]
     assert _served(text, ["a"], tmp_path) == [[value or 0] for value in rows]
     assert _trained(text, ["a"], tmp_path) == [[str(value or "")] for value in rows]
 
 
 def test_rows_that_are_aligned_by_position_stay_so(tmp_path: Path) -> None:
-    """A blank line in one file does not pair its next row with the target of the one before."""
+    """A blank line in one file does not pair its next row with the previous target."""
     (tmp_path / "x.csv").write_text("a,x\n1,0\n2,0\n3,0\n4,0\n")
     (tmp_path / "y.csv").write_text("b\n10\n\n30\n40\n")
     entries = [InputSpec("p", "x.csv", columns=("a",)), InputSpec("q", "y.csv", columns=("b",))]
@@ -159,8 +162,8 @@ def test_rows_that_are_aligned_by_position_stay_so(tmp_path: Path) -> None:
 # ── numbers ──────────────────────────────────────────────────────────────────────────────────────
 
 LARGEST = float(np.finfo(np.float32).max)
-# What numbers are written with, and what Python or Unicode takes for it: digits of other scripts,
-# a dotless i, blanks that are none, Python's own notations.
+# Characters of numbers, and those that Python or Unicode take for them: digits of other scripts,
+# a dotless i, unusual spaces, and Python's own notations.
 PIECES = [
     *("0", "1", "23", "9" * 40, "0" * 400, ".", "-", "+", "e", "E", "e5", "inf", "nan", "infinity"),
     *("true", "False", "NA", "null", "_", ",", "x", "j", "0x", "1d", " ", "\t", "\u00a0", "\u2003"),
@@ -169,13 +172,13 @@ PIECES = [
 
 
 def _in_training(text: str) -> float | None:
-    """The finite number that training takes a cell for; `None` for all else."""
+    """Return the finite number that training reads in a cell, or `None`."""
     value = training_cells.number(text)
     return value if abs(value) <= LARGEST else None
 
 
 def _in_a_request(text: str) -> float | None:
-    """The same of a request, whose other values the wire refuses."""
+    """Return the finite number that the wire reads in a cell, or `None` if it refuses the cell."""
     value = cells.value(text, "float32")
     is_number = isinstance(value, int | float) and abs(value) <= LARGEST
     return float(value) if is_number else None
@@ -190,7 +193,7 @@ def _in_a_request(text: str) -> float | None:
 @example(text="9" * 40)
 @example(text="nAn")
 def test_a_cell_is_the_same_number_in_training_and_in_a_request(text: str) -> None:
-    """Or is none in either; a model would else be trained on what it is never asked."""
+    """A cell is the same number to both or to neither, so that training and serving agree."""
     assert _in_training(text) == _in_a_request(text)
     assert training_cells.is_missing(text) == (cells.value(text, "float32") is None)
     if training_cells.is_whole(text):

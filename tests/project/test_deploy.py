@@ -1,4 +1,4 @@
-"""What an image is built of and runs among, read as text: it holds where nothing can be built."""
+"""The Dockerfile, compose.yaml and the dashboard, checked as text where no image can be built."""
 
 import json
 import os
@@ -28,19 +28,19 @@ DASHBOARD = json.loads((DEPLOY / "grafana" / "triceps.json").read_text())
 
 
 def stages():
-    """By name and in order, the instructions of each stage, a line each."""
+    """Return the instructions of each stage, one line each, by name and in order."""
     joined = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE))
     found = re.findall(r"^FROM (\S+) AS (\w[\w-]*)\n((?:(?!FROM ).*\n)*)", joined, re.MULTILINE)
     return {name: (base, body) for base, name, body in found}
 
 
 def environment(stage):
-    """What a stage sets for the programs in it."""
+    """Return the variables that a stage sets."""
     return dict(re.findall(r"(?:^ENV |\s)([A-Z_]+)=(\S+)", stages()[stage][1], re.MULTILINE))
 
 
 def test_a_plain_build_makes_the_service():
-    """Its stage is the last, and TensorFlow is in none that it is made of."""
+    """The last stage is the service, and it does not build on one with TensorFlow."""
     names = list(stages())
     made_of, left = set(), ["serve"]
     while left:
@@ -53,14 +53,14 @@ def test_a_plain_build_makes_the_service():
 
 
 def test_every_stage_begins_with_the_python_that_is_asked_for():
-    """Or with one that does."""
+    """Each stage begins with the Python of the build argument, or with a stage that does."""
     outside = {base for base, _ in stages().values()} - stages().keys()
 
     assert outside == {"python:${PYTHON_VERSION}-slim"}
 
 
 def test_packages_come_from_the_locks_alone():
-    """Each with its hash; and what is ours, from its wheel."""
+    """Packages come from the locks with hashes, and Triceps from its wheel."""
     installs = re.findall(r"pip (?:--python \S+ )?install ([^&\n]*)", str(stages()))
     locks = [text for text in installs if "--require-hashes" in text]
 
@@ -69,8 +69,8 @@ def test_packages_come_from_the_locks_alone():
 
 
 @pytest.mark.parametrize("stage", ["serve", "train"])
-def test_an_image_runs_a_command_as_nobody_in_particular(stage):
-    """No shell, no root, and a stop that the service hears."""
+def test_an_image_runs_a_command_without_root(stage):
+    """The image runs without a shell and without root, and its stop signal reaches the service."""
     _, body = stages()[stage]
 
     assert re.findall(r"^USER (.*)$", body, re.MULTILINE) == ["10001:10001"]
@@ -80,7 +80,7 @@ def test_an_image_runs_a_command_as_nobody_in_particular(stage):
 
 
 def test_settings_that_are_baked_in_are_settings():
-    """The address, and where models are; with those that come with the image in the last place."""
+    """The image sets the address and the model folders, of which its own is the last."""
     found = {k: v for k, v in environment("serve").items() if k in {"HOST", "PORT"} or "TRIC" in k}
 
     assert found == {
@@ -91,7 +91,7 @@ def test_settings_that_are_baked_in_are_settings():
 
 
 def test_the_context_is_what_is_named():
-    """All that is copied is let in, and all that is let in is there."""
+    """The build context admits all that is copied, and all that it admits exists."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     named = [line[1:] for line in lines if line.startswith("!")]
     copied = {
@@ -107,7 +107,7 @@ def test_the_context_is_what_is_named():
 
 
 def test_bytecode_is_of_what_the_service_imports_and_knows_no_time(tmp_path):
-    """A layer that is taken from a cache has files of another time than those compiled."""
+    """Bytecode does not depend on file times, which differ in a cached layer."""
     subprocess.run(
         [sys.executable, "-P", DEPLOY / "bytecode.py"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path)},
@@ -125,7 +125,7 @@ def test_bytecode_is_of_what_the_service_imports_and_knows_no_time(tmp_path):
 
 
 def mounts(name):
-    """By source, where a container has it, and how."""
+    """Return the mounts of a container: by source, the target and the mode."""
     return {
         source: (place, mode)
         for source, place, mode in (
@@ -136,7 +136,7 @@ def mounts(name):
 
 @pytest.mark.parametrize("name", ["train", "serve"])
 def test_our_containers_are_locked_down(name):
-    """Read-only but for /tmp, and with no rights that they do not need."""
+    """Containers are read-only except for /tmp, and have no unnecessary capabilities."""
     service = SERVICES[name]
 
     assert service["read_only"] is True
@@ -146,7 +146,7 @@ def test_our_containers_are_locked_down(name):
 
 
 def test_both_are_built_here():
-    """Each from its stage of the Dockerfile."""
+    """Each container is built from its stage of the Dockerfile."""
     targets = {
         name: build.get("target", "serve") if isinstance(build, dict) else "serve"
         for name, service in SERVICES.items()
@@ -158,7 +158,7 @@ def test_both_are_built_here():
 
 
 def test_the_job_writes_what_the_service_reads():
-    """On one volume, whose owner is the job's user: it starts first."""
+    """Both use one volume, and the job starts first, so that its user owns the volume."""
     trained, served = mounts("train")["models"], mounts("serve")["models"]
 
     assert trained == (environment("train")["TRICEPS_MODELS"], "rw")
@@ -167,7 +167,7 @@ def test_the_job_writes_what_the_service_reads():
 
 
 def test_settings_in_compose_are_settings():
-    """A name that is none would stop the start."""
+    """Every `TRICEPS_*` variable is a setting, since any other would stop the start."""
     given = {k: str(v) for k, v in SERVICES["serve"]["environment"].items()}
 
     assert given.keys() <= {all_settings.variable(entry) for entry in fields(all_settings.Settings)}
@@ -175,15 +175,15 @@ def test_settings_in_compose_are_settings():
 
 
 def test_nothing_is_published_to_the_network():
-    """Neither the service nor what watches it asks for a password."""
+    """Ports are local, since neither the service nor its monitoring asks for a password."""
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
 
     assert len(ports) == 3
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
 
 
-def test_what_is_mounted_is_there():
-    """Compose would make an empty folder of a name that is wrong."""
+def test_mounted_paths_exist():
+    """Every mounted path exists; Compose would create an empty folder for a wrong name."""
     files = [source for name in SERVICES for source in mounts(name) if source.startswith(".")]
 
     assert len(files) == 4
@@ -191,14 +191,14 @@ def test_what_is_mounted_is_there():
 
 
 def test_images_of_others_are_pinned():
-    """By a version, so that a start tomorrow is the start of today."""
+    """Foreign images have a version, so that every start is the same."""
     images = [service["image"] for service in SERVICES.values() if "build" not in service]
 
     assert [image for image in images if not re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", image)] == []
 
 
 def test_prometheus_asks_the_service_and_grafana_asks_prometheus():
-    """By the names and ports that they have in compose.yaml."""
+    """Both use the names and ports of compose.yaml."""
     scraped = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
     [source] = yaml.safe_load((DEPLOY / "grafana" / "datasource.yaml").read_text())["datasources"]
     asked = [t.split(":") for s in scraped for c in s["static_configs"] for t in c["targets"]]
@@ -209,7 +209,7 @@ def test_prometheus_asks_the_service_and_grafana_asks_prometheus():
 
 
 def test_grafana_finds_the_dashboard():
-    """Where its provider looks, and as the first page."""
+    """The dashboard is in the provider's folder, and is the first page."""
     [provider] = yaml.safe_load((DEPLOY / "grafana" / "dashboards.yaml").read_text())["providers"]
     place, _ = mounts("grafana")["./deploy/grafana/triceps.json"]
     first = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
@@ -222,7 +222,7 @@ def test_grafana_finds_the_dashboard():
 
 
 def exposed():
-    """The names of the series that the service tells of, but for its build."""
+    """Return the names of the service's metrics, except for its build."""
     client = create_app(all_settings.load({}, models=ROOT / "models")).test_client()
     client.post("/predict", json=client.get("/models/triceps/example").get_json())
     text = client.get("/metrics").text
@@ -232,21 +232,21 @@ def exposed():
 
 
 def asked():
-    """The names of the series in the dashboard's queries and variables."""
+    """Return the names of the metrics in the dashboard's queries and variables."""
     queries = [t["expr"] for panel in DASHBOARD["panels"] for t in panel.get("targets", [])]
     queries += [entry["query"] for entry in DASHBOARD["templating"]["list"]]
     return set(re.findall(r"\btriceps_\w+", " ".join(queries)))
 
 
-def test_the_dashboard_shows_all_that_the_service_tells_and_nothing_else():
-    """A metric that is renamed, or new, is so here too."""
+def test_the_dashboard_shows_exactly_the_metrics_of_the_service():
+    """The dashboard follows when a metric is added or renamed."""
     whole = {name: re.sub(r"_(bucket|sum|count)$", "", name) for name in asked()}
 
     assert set(whole.values()) == exposed().keys()
 
 
 def test_every_panel_has_a_place_of_its_own():
-    """None lies upon another, and each has a name of its own."""
+    """No panel overlaps another, and each has a unique name."""
     taken = [
         (x, y)
         for panel in DASHBOARD["panels"]
@@ -265,7 +265,7 @@ def test_every_panel_has_a_place_of_its_own():
 
 
 def test_the_bill_has_what_the_serving_lock_has():
-    """`make sbom`: each package by its version, and none that is not shipped."""
+    """`make sbom` lists each shipped package with its version, and no others."""
     inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
     subprocess.run(["make", "sbom"], cwd=ROOT, env=inherited, check=True, capture_output=True)
     bill = json.loads((ROOT / "build" / "triceps.cdx.json").read_text())

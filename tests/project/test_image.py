@@ -1,8 +1,8 @@
-"""The image, really built and run: locked down as a careful platform would, and under load to end.
+"""The image, built and run as a strict platform runs it, and under load.
 
     IMAGE_ARGS='--secret id=ca,src=certificates.pem' pytest -m image
 
-They need an engine that runs containers, and the base image beside it: nothing is pulled.
+The tests need an engine that runs containers, and the base image in it, since they pull nothing.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ BASE = f"python:{re.search(r'^ARG PYTHON_VERSION=(.+)$', DOCKERFILE, re.MULTILIN
 LOCKED_DOWN = (
     *("--read-only", "--tmpfs", "/tmp"),  # noqa: S108  the one place to write to
     *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
-    # A user that the image has never heard of, in the group 0, as OpenShift has it.
+    # A user that is unknown to the image, in group 0, as on OpenShift.
     *("--user", "1000640000:0"),
 )
 MEGABYTE = 1_000_000
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.image
 
 
 def run(*command, code=0, **more):
-    """Run to the end; what it said is shown when it ends otherwise than expected."""
+    """Run a command to the end; show its output if the exit code is not the expected one."""
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False, cwd=ROOT, **more
     )
@@ -50,7 +50,7 @@ def run(*command, code=0, **more):
 
 
 def find_engine():
-    """The program that runs containers here, or the reason why there is none."""
+    """Return the program that runs containers, or the reason why there is none."""
     reasons = []
     for name in filter(shutil.which, ("docker", "podman")):
         runs = subprocess.run([name, "info"], capture_output=True, text=True, check=False)
@@ -65,7 +65,7 @@ def find_engine():
 
 @pytest.fixture(scope="session")
 def engine():
-    """The program that runs containers."""
+    """Return the program that runs containers."""
     found, reason = find_engine()
     if found is None:
         pytest.skip(reason)
@@ -73,7 +73,7 @@ def engine():
 
 
 def build(engine, target):
-    """Build one of the two images as a contributor does; its name."""
+    """Build one of the two images as a contributor does; return its name."""
     tag = f"triceps-tested-{target}"
     run("make", "image", f"ENGINE={engine}", f"TARGET={target}", f"TAG={tag}")
     return tag
@@ -81,24 +81,24 @@ def build(engine, target):
 
 @pytest.fixture(scope="session")
 def image(engine):
-    """The service's image."""
+    """Return the image of the service."""
     return build(engine, "serve")
 
 
 @pytest.fixture(scope="session")
 def trainer(engine):
-    """The offline job's image."""
+    """Return the image of the training job."""
     return build(engine, "train")
 
 
 @pytest.fixture(scope="session")
 def about(engine, image):
-    """What the engine tells of the service's image."""
+    """Return what the engine reports about the image of the service."""
     return json.loads(run(engine, "image", "inspect", image).stdout)[0]
 
 
 def get(url):
-    """Status and JSON of a page."""
+    """Return the status and the JSON of a page."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.status, json.load(answer)
@@ -108,10 +108,10 @@ def get(url):
 
 
 class Container:
-    """A service in a container, and the URL it answers at."""
+    """A container with the service, and the service's URL."""
 
     def __init__(self, engine, image, *arguments, flags=()):
-        """Start it; nothing is waited for."""
+        """Start the container without waiting for the service."""
         port = free_port()
         self.engine, self.name = engine, f"triceps-{uuid.uuid4().hex[:12]}"
         self.url = f"http://127.0.0.1:{port}"
@@ -121,7 +121,7 @@ class Container:
         self.started = time.monotonic()
 
     def until_ready(self):
-        """Wait until it is ready; the seconds that it took."""
+        """Wait until the service is ready; return the seconds."""
         while time.monotonic() - self.started < PATIENCE:
             with contextlib.suppress(OSError):
                 if get(f"{self.url}/readyz")[0] == 200:
@@ -130,7 +130,7 @@ class Container:
         raise AssertionError(self.logs())
 
     def until(self, page):
-        """Wait until `/readyz` answers just that."""
+        """Wait until `/readyz` gives this answer."""
         seen = None
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
@@ -142,7 +142,7 @@ class Container:
         raise AssertionError((seen, self.logs()))
 
     def ask(self, path, body):
-        """The answer to a prediction, by its bytes."""
+        """Return the bytes of the answer to a prediction."""
         request = urllib.request.Request(
             f"{self.url}{path}", body, {"Content-Type": "application/json"}
         )
@@ -150,29 +150,29 @@ class Container:
             return json.load(answer)
 
     def metrics(self, name):
-        """The values of a metric."""
+        """Return the values of a metric."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=PATIENCE) as answer:
             text = answer.read().decode()
         return [float(v) for v in re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)]
 
     def execute(self, *command, code=0):
-        """Run a command in it."""
+        """Run a command in the container."""
         return run(self.engine, "exec", self.name, *command, code=code)
 
     def stop(self):
-        """Tell it to end, as a platform does: its exit code, and the seconds that it took."""
+        """Stop the container as a platform does; return the exit code and the seconds."""
         asked = time.monotonic()
         run(self.engine, "stop", "--time", PATIENCE, self.name)
         told = run(self.engine, "inspect", "--format", "{{.State.ExitCode}}", self.name)
         return int(told.stdout), time.monotonic() - asked
 
     def logs(self):
-        """All that it has said."""
+        """Return everything that the container has logged."""
         said = run(self.engine, "logs", self.name)
         return said.stdout + said.stderr
 
     def remove(self):
-        """End it, and leave nothing of it."""
+        """Stop and remove the container."""
         subprocess.run(
             [self.engine, "rm", "--force", "--volumes", self.name], capture_output=True, check=False
         )
@@ -180,7 +180,7 @@ class Container:
 
 @pytest.fixture
 def start(engine, image):
-    """Start services; whatever still runs at the end is removed."""
+    """Return a function that starts services; those still running are removed at the end."""
     started = []
 
     def begin(*arguments, flags=()):
@@ -194,7 +194,7 @@ def start(engine, image):
 
 @pytest.fixture
 def fails(engine, image):
-    """Run a service that cannot start: its exit code, standard output and error."""
+    """Return a function that runs a failing service; it returns exit code, output and error."""
 
     def begin(*flags, code):
         command = (engine, "run", "--rm", *LOCKED_DOWN, *flags, image, "serve")
@@ -206,7 +206,7 @@ def fails(engine, image):
 
 @pytest.fixture
 def volume(tmp_path):
-    """A folder that any user of a container may fill."""
+    """Return a folder into which any user of a container may write."""
     folder = tmp_path / "volume"
     folder.mkdir()
     folder.chmod(0o777)
@@ -214,7 +214,7 @@ def volume(tmp_path):
 
 
 def mounted(folder, place="/models", *, writable=False):
-    """The flags that mount a folder."""
+    """Return the flags that mount a folder."""
     return ("--volume", f"{folder}:{place}:{'rw' if writable else 'ro'},z")
 
 
@@ -222,7 +222,7 @@ def mounted(folder, place="/models", *, writable=False):
 
 
 def test_all_three_heads_are_answered_at_once_and_in_little_memory(start):
-    """Ready within 2 s of its start, in 100 MB a worker, all of it within 512 MB."""
+    """The service is ready within 2 s, with 100 MB per worker and 512 MB in all."""
     service = start()
     seconds = service.until_ready()
     example = json.dumps(get(f"{service.url}/models/triceps/example")[1]).encode()
@@ -235,7 +235,7 @@ def test_all_three_heads_are_answered_at_once_and_in_little_memory(start):
 
 
 def test_nothing_is_left_to_compile_at_a_start(engine, image):
-    """All bytecode is there, and fits: a probe of a read-only container would pay for the lack."""
+    """All bytecode is present and valid; in a read-only container each probe would compile."""
     code = "import service.commands.health, service.commands.serve, service.server.supervisor"
     flags = ("--rm", *LOCKED_DOWN, "--entrypoint", "python")
 
@@ -247,15 +247,15 @@ def test_nothing_is_left_to_compile_at_a_start(engine, image):
 
 
 def test_a_quota_of_one_processor_is_one_worker(start):
-    """However many the machine has."""
+    """The quota counts, not the number of the machine's processors."""
     service = start(flags=("--cpus", "1"))
     service.until_ready()
 
     assert len(service.metrics("triceps_worker_resident_memory_bytes")) == 1
 
 
-def test_a_stop_ends_it_once_what_was_taken_is_answered(start):
-    """With exit code 0, and long before it is killed."""
+def test_a_stop_ends_the_service_once_accepted_requests_are_answered(start):
+    """The service answers accepted requests and exits with 0, long before it is killed."""
     service = start()
     service.until_ready()
     [row] = get(f"{service.url}/models/triceps/example")[1]["instances"]
@@ -278,7 +278,7 @@ def test_a_stop_ends_it_once_what_was_taken_is_answered(start):
 
 @pytest.mark.parametrize("place", ["/models", "/mnt/models", "/opt/ml/model"])
 def test_models_are_where_platforms_mount_them(start, volume, place):
-    """In place of those that come with the image, and with `serve` as SageMaker gives it."""
+    """A mounted repository replaces the image's own, and `serve` is accepted as from SageMaker."""
     small.put(volume, "three", 1, small.three())
     service = start("serve", flags=mounted(volume, place))
     service.until_ready()
@@ -288,7 +288,7 @@ def test_models_are_where_platforms_mount_them(start, volume, place):
 
 
 def test_health_turns_when_an_empty_volume_is_filled(start, volume, about):
-    """It waits for the offline job, not ready, and the probe says so; then it is ready."""
+    """With an empty volume the service is not ready, and becomes ready when the job publishes."""
     service = start(flags=mounted(volume))
     reason = "the model repository is empty: train or publish a model into it"
     service.until((503, {"status": "not ready", "reason": reason}))
@@ -304,7 +304,7 @@ def test_health_turns_when_an_empty_volume_is_filled(start, volume, about):
 
 
 def test_a_mount_that_is_missing_is_one_line(fails):
-    """A name that somebody gave, and nobody mounted."""
+    """A configured folder that is not mounted is an error in one line."""
     said = fails("--env", "TRICEPS_MODELS=/data", code=2)
 
     assert said[0] == ""
@@ -313,7 +313,7 @@ def test_a_mount_that_is_missing_is_one_line(fails):
 
 
 def test_a_mount_that_cannot_be_read_is_one_line(fails, volume):
-    """And no reason to serve the models that come with the image."""
+    """An unreadable mount is an error; the image's own models do not replace it."""
     volume.chmod(0o700)
     out, err = fails(*mounted(volume), code=2)
 
@@ -323,7 +323,7 @@ def test_a_mount_that_cannot_be_read_is_one_line(fails, volume):
 
 
 def test_a_port_that_is_taken_is_one_line(start):
-    """By a second service in the same container."""
+    """A second service in the same container gets an error in one line."""
     service = start()
     service.until_ready()
     done = service.execute("triceps", "serve", code=1)
@@ -334,7 +334,7 @@ def test_a_port_that_is_taken_is_one_line(start):
 
 @pytest.mark.keras
 def test_the_job_trains_and_the_running_service_swaps_to_it(start, engine, trainer, volume):
-    """TensorFlow in one container, the service in another, and a volume between them."""
+    """TensorFlow runs in one container and the service in another, with a volume between them."""
     service = start(flags=mounted(volume))
     spec = "training/specs/functional.toml"
     flags = ("--rm", *LOCKED_DOWN, *mounted(volume, writable=True))
@@ -358,7 +358,7 @@ def test_the_job_trains_and_the_running_service_swaps_to_it(start, engine, train
 
 
 def layers(engine, image, folder):
-    """The entries of every layer that is not the base's, as they would be shipped."""
+    """Return the entries of every layer on top of the base image, as they would be shipped."""
     base = json.loads(run(engine, "image", "inspect", BASE).stdout)[0]["RootFS"]["Layers"]
     file = folder / "image.tar"
     run(engine, "save", "--output", file, image)
@@ -366,20 +366,20 @@ def layers(engine, image, folder):
         [manifest] = json.load(archive.extractfile("manifest.json"))
         for layer in manifest["Layers"][len(base) :]:
             content = archive.extractfile(archive.getmember(layer))
-            # A link in the archive, where an engine stores what it has twice only once.
+            # An engine stores equal layers once, and the others as links in the archive.
             with tarfile.open(fileobj=io.BytesIO(content.read())) as entries:
                 yield from entries.getmembers()
 
 
 @pytest.fixture(scope="session")
 def entries(engine, image, tmp_path_factory):
-    """By path, the size of every file that our layers add."""
+    """Return the size of every file that the layers add, by path."""
     found = layers(engine, image, tmp_path_factory.mktemp("image"))
     return {entry.name.lstrip("./"): entry.size for entry in found if entry.isfile()}
 
 
-def test_it_is_small(about):
-    """Base, packages and all."""
+def test_the_image_is_small(about):
+    """The base, the packages and the code fit into the stated size."""
     assert about["Size"] < 280 * MEGABYTE
 
 
@@ -394,13 +394,13 @@ UNWANTED = {
 
 
 @pytest.mark.parametrize("pattern", UNWANTED.values(), ids=UNWANTED)
-def test_no_layer_has(entries, pattern):
-    """Also none that a later one would hide."""
+def test_no_layer_has_such_files(entries, pattern):
+    """No layer has such files, not even one that a later layer hides."""
     assert [path for path in entries if re.search(pattern, path)] == []
 
 
 def test_our_own_files_are_few(entries):
-    """At most 2 MB: code, its bytecode, a model and a licence."""
+    """Code, bytecode, a model and a licence are at most 2 MB."""
     theirs = re.compile(r"opt/triceps/(bytecode/usr/|(bytecode/opt/triceps/)?lib/|bin/|lib64)")
     ours = re.compile(r"/site-packages/(service|training|triceps)\b|bin/triceps$")
     sizes = [n for path, n in entries.items() if ours.search(path) or not theirs.match(path)]
@@ -409,15 +409,15 @@ def test_our_own_files_are_few(entries):
 
 
 def test_licences_are_inside(entries):
-    """Ours, and those of what it ships."""
+    """The image has the licences of Triceps and of its packages."""
     assert "opt/triceps/LICENSE" in entries
     for package in ("flask", "numpy", "onnx", "onnxruntime", "uvloop"):
         found = [p for p in entries if re.search(rf"site-packages/{package}\b.*LICENSE", p)]
         assert found, package
 
 
-def test_it_says_what_it_is(about):
-    """To a platform, and to whoever finds it in a registry."""
+def test_labels_describe_the_image(about):
+    """Labels describe the image to platforms and registries."""
     config = about["Config"]
     labels = {k.rpartition(".")[2]: v for k, v in config["Labels"].items() if "opencontainers" in k}
 

@@ -1,4 +1,4 @@
-"""The locks under requirements/: what is asked for, pinned and hashed, and nothing else."""
+"""The locks under requirements/: the required packages, pinned and hashed, and no others."""
 
 import re
 
@@ -13,12 +13,12 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 @pytest.fixture(scope="module", params=LOCKS)
 def lock(request):
-    """A lock's name, and its pins as requirements."""
+    """Return the name of a lock, and its pins as requirements."""
     return request.param, pins_of(request.param)
 
 
 def test_lock_is_pinned_hashed_and_names_no_host(lock):
-    """Every line is one version with its hashes, from whatever index the reader has."""
+    """Every line is one version with its hashes, for any package index."""
     name, pins = lock
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
 
@@ -30,7 +30,7 @@ def test_lock_is_pinned_hashed_and_names_no_host(lock):
 
 
 def test_lock_has_what_the_project_asks_for(lock):
-    """Each requirement of pyproject.toml is satisfied on every Python; else `make lock` is due."""
+    """The lock satisfies pyproject.toml on every Python; otherwise run `make lock`."""
     name, pins = lock
     missing = [
         f"{requirement} on Python {python}, {platform}"
@@ -42,22 +42,25 @@ def test_lock_has_what_the_project_asks_for(lock):
     assert not missing, f"requirements/{name}.txt is stale: make lock"
 
 
-# The clients' is looked at where they are installed: tests/clients/test_lock.py.
+# tests/clients/test_lock.py checks the lock of the clients, in their environment.
 @pytest.mark.parametrize("name", ["serve", "train", "dev", "build"])
 def test_lock_has_nothing_else(name):
-    """What no longer is asked for is gone, followed through the installed packages' own needs."""
+    """Every locked package is needed, directly or by another installed package."""
     check_nothing_else(name)
 
 
 def test_locks_agree():
-    """A package has one version in all the locks, so that one .venv serves them all."""
+    """A package has one version in all locks, so that one .venv serves them all."""
     assert not _at_odds("serve", "train", "dev", "build")
     assert set(pins_of("serve")) < set(pins_of("train")) < set(pins_of("dev"))
     assert set(pins_of("build")) < set(pins_of("dev"))
 
 
 def test_clients_are_tested_with_what_is_served():
-    """But for what the Makefile says they hold back, which is no longer than it has to be."""
+    """The clients' lock has the served versions, except for those that the Makefile lists.
+
+    An exception is no longer than it has to be.
+    """
     said = re.search(r"^held_back := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
     assert set(said[1].split("|")) == set(_at_odds("dev", "clients"))
@@ -65,7 +68,7 @@ def test_clients_are_tested_with_what_is_served():
 
 
 def _at_odds(*lock_names):
-    """The packages that have several versions among these locks, with those."""
+    """Return the packages with several versions in these locks, and the versions."""
     versions = {}
     for lock_name in lock_names:
         for name, pin in pins_of(lock_name).items():

@@ -1,4 +1,4 @@
-"""What is shipped and how it is installed: the wheel, the locks, the Makefile, the imports."""
+"""Packages and installation: the wheel, the locks, the Makefile and the imports."""
 
 import ast
 import email
@@ -36,7 +36,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
-    """The wheel of this checkout, built by the locked backend: nothing is fetched."""
+    """Return the wheel of this checkout, built by the locked backend without downloads."""
     folder = tmp_path_factory.mktemp("wheel")
     _run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT)
     (built,) = folder.iterdir()
@@ -45,13 +45,13 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def installed(wheel, tmp_path_factory):
-    """A virtual environment with the wheel and the serving lock alone, outside the checkout."""
+    """Return a virtual environment outside the checkout with the wheel and the serving lock."""
     folder = tmp_path_factory.mktemp("installed")
     uv = Path(sys.executable).parent / "uv"
     _run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], cwd=folder)
     install = [uv, "pip", "install", "--quiet", "--python", folder / "venv", "--link-mode", "copy"]
     locked = [*install, "--require-hashes", "-r", ROOT / "requirements" / "serve.txt"]
-    # What this machine has fetched before is not asked for again.
+    # Packages in the cache are not downloaded again.
     if _run([*locked, "--offline"], cwd=folder, code=None).returncode:
         _run(locked, cwd=folder)
     _run([*install, "--no-deps", wheel], cwd=folder)
@@ -59,7 +59,7 @@ def installed(wheel, tmp_path_factory):
 
 
 def test_wheel_holds_code_alone(wheel):
-    """Every module is in it, and no spec, data, model or test."""
+    """The wheel has every module, and no spec, data, model or test."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
 
@@ -72,7 +72,7 @@ def test_wheel_holds_code_alone(wheel):
 
 
 def test_wheel_tells_what_it_needs(wheel):
-    """Its metadata ask for serving alone, offer the extras, and carry the licence."""
+    """The metadata require serving packages only, offer the extras, and include the licence."""
     with zipfile.ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         told = email.message_from_bytes(archive.read(path))
@@ -86,7 +86,7 @@ def test_wheel_tells_what_it_needs(wheel):
 
 
 def test_installed_wheel_runs_outside_the_checkout(installed, tmp_path):
-    """`pip install` of the wheel gives the command, and neither TensorFlow nor pandas."""
+    """`pip install` of the wheel installs the command without TensorFlow or pandas."""
     version = _run([installed / "triceps", "--version"], cwd=tmp_path).stdout
     find = "from importlib.util import find_spec as f; print(f('tensorflow'), f('pandas'))"
     found = _run([installed / "python", "-c", find], cwd=tmp_path).stdout
@@ -97,7 +97,7 @@ def test_installed_wheel_runs_outside_the_checkout(installed, tmp_path):
 
 @pytest.mark.parametrize("command", ["train", "export"])
 def test_training_without_its_extra_says_how_to_get_it(installed, tmp_path, command):
-    """A command that needs TensorFlow is one clear line where there is none."""
+    """Without TensorFlow, a training command prints one clear line."""
     argument = {"train": ROOT / "training" / "specs" / "functional.toml", "export": "m.keras"}
     (tmp_path / "m.keras").touch()
     extra = ["--name", "m"] if command == "export" else []
@@ -109,7 +109,7 @@ def test_training_without_its_extra_says_how_to_get_it(installed, tmp_path, comm
 
 
 def test_installed_wheel_serves_a_model(installed, tmp_path):
-    """The committed model, copied elsewhere, answers the example that its page gives."""
+    """A copy of the committed model answers the example of its page."""
     shutil.copytree(ROOT / "models", tmp_path / "models")
     command = [str(installed / "triceps"), "serve"]
     with Server(folder=tmp_path, command=command, environment={"PYTHONPATH": ""}) as server:
@@ -125,13 +125,13 @@ def test_installed_wheel_serves_a_model(installed, tmp_path):
 
 
 def test_installed_commands_are_those_of_the_project():
-    """The installed entry points are pyproject.toml's own; else `make install-dev` is due."""
+    """The installed entry points are those of pyproject.toml; otherwise run `make install-dev`."""
     assert {entry.name: entry.value for entry in metadata.entry_points(group=GROUP)} == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name):
-    """A command tells what it does in one line of the list, and shows itself in use."""
+    """The help of a command has a summary line and an example."""
     command = main.get_command(click.Context(main), name)
 
     told = CliRunner().invoke(main, [name, "--help"])
@@ -142,7 +142,7 @@ def test_every_command_has_help_with_an_example(name):
 
 
 def test_list_of_commands_fits_the_screen():
-    """`triceps --help` names every command, each with a whole sentence on one line."""
+    """`triceps --help` lists every command with a whole sentence on one line."""
     told = CliRunner().invoke(main, ["--help"], terminal_width=80)
 
     listed = dict(
@@ -158,7 +158,7 @@ TRAINING_ONLY = ("training", "tensorflow", "keras", "tf2onnx", "pandas")
 
 
 def test_service_imports_without_training():
-    """Every module of the service imports where the training packages are not to be had."""
+    """Every module of the service can be imported without the training packages."""
     code = f"""
 import importlib, pkgutil, sys
 sys.modules.update(dict.fromkeys({TRAINING_ONLY!r}))
@@ -186,7 +186,7 @@ for module in pkgutil.walk_packages(service.__path__, "service."):
     ],
 )
 def test_imports_are_declared(package, extra, own):
-    """A package imports, anywhere in its code, only what its install brings."""
+    """A package imports only what its installation includes."""
     brought = {_name(text) for text in [*_declared(None), *_declared(extra)]}
 
     wrong = {
@@ -199,14 +199,14 @@ def test_imports_are_declared(package, extra, own):
 
 @pytest.mark.parametrize(("package", "extra"), [("service", None), ("training", "train")])
 def test_declared_is_imported(package, extra):
-    """An install brings only what the package imports."""
+    """An installation includes only what the package imports."""
     used = {owner for _, module in _foreign(package) for owner in _owners(module)}
 
     assert not {_name(text) for text in _declared(extra)} - used
 
 
 def test_one_command_imports_only_its_own_modules():
-    """Start-up time: asking for the version imports neither a server, nor a model, nor Keras."""
+    """`triceps --version` imports neither a server, nor a model, nor Keras, to start quickly."""
     code = (
         "import sys; sys.argv = ['triceps', '--version']; from service.commands.main import main\n"
         "try: main()\n"
@@ -223,7 +223,7 @@ def test_one_command_imports_only_its_own_modules():
 
 
 def test_bare_make_lists_every_target():
-    """One line each, in words; nothing is done."""
+    """`make` prints one line for each target and does nothing."""
     listed = dict(re.findall(r"^(\w+) +(\S.*)$", _make().stdout, re.MULTILINE))
 
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -243,14 +243,14 @@ def test_bare_make_lists_every_target():
     ],
 )
 def test_make_serve_passes_host_and_port_on(arguments, environment, flags):
-    """`make serve PORT=9000` beats the environment, which the service reads by itself."""
+    """`make serve PORT=9000` wins over the environment, which the service reads itself."""
     said = _make("--dry-run", "serve", *arguments, **environment).stdout
 
     assert f"triceps serve{flags}" == " ".join(said.splitlines()[-1].rpartition("bin/")[2].split())
 
 
 def test_ci_runs_what_a_contributor_runs():
-    """.ci/run is `make test`, then what takes longer, each bounded: 72 minutes at most."""
+    """.ci/run is `make test` and longer checks, each with a time limit, 72 minutes in all."""
     script = ROOT / ".ci" / "run"
 
     assert os.access(script, os.X_OK)
@@ -262,7 +262,7 @@ def test_ci_runs_what_a_contributor_runs():
 
 
 def test_make_test_runs_the_clients_too():
-    """Last, in their own environment; the rest of the suite knows nothing of them."""
+    """`make test` ends with the clients, whose environment the other tests do not need."""
     said = _make("--dry-run", "test").stdout.splitlines()
 
     assert "requirements/install clients" in said
@@ -271,7 +271,7 @@ def test_make_test_runs_the_clients_too():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with empty locks, and on PATH only what a bare system has: no Python."""
+    """Return a checkout with empty locks, and a PATH like that of a bare system without Python."""
     (tmp_path / "here" / "requirements").mkdir(parents=True)
     (tmp_path / "bin").mkdir()
     shutil.copy(ROOT / "requirements" / "install", tmp_path / "here" / "requirements")
@@ -283,8 +283,8 @@ def checkout(tmp_path):
     return tmp_path / "here"
 
 
-# Stands in for a Python: says its version, makes an environment of itself, and notes what pip is
-# told.
+# A fake Python: it prints its version, copies itself as an environment, and records the arguments
+# of pip.
 FAKE = """#!/bin/sh
 case "$1 $2" in
 "-c "*) echo {version}; exit {refused} ;;
@@ -297,13 +297,14 @@ esac
 
 
 def _fake(path, version):
+    """Write a fake Python."""
     suitable = version.rpartition(".")[0] in PYTHONS
     path.write_text(FAKE.format(version=version, refused=int(not suitable)))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
 def _install(checkout, set_name="serve", *, code=0, **environment):
-    """Run `requirements/install`; give what it said, and how often it has called pip."""
+    """Run `requirements/install`; return its output, and the number of calls of pip."""
     command = [checkout / "requirements" / "install", set_name]
     path = {"PATH": str(checkout.parent / "bin")}
     said = _run(command, cwd=checkout, code=code, environment=path | environment).stderr
@@ -312,7 +313,7 @@ def _install(checkout, set_name="serve", *, code=0, **environment):
 
 
 def test_installs_once(checkout):
-    """The first run makes .venv and installs with hashes; the second does nothing."""
+    """The first run creates .venv and installs with hashes, and the second does nothing."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
 
     said, first = _install(checkout)
@@ -326,7 +327,7 @@ def test_installs_once(checkout):
 
 
 def test_installs_again_when_the_lock_changed(checkout):
-    """By its content: a lock that is merely newer is the same lock."""
+    """The content of the lock counts, not its time."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _, first = _install(checkout)
 
@@ -339,7 +340,7 @@ def test_installs_again_when_the_lock_changed(checkout):
 
 
 def test_clients_have_an_environment_of_their_own(checkout):
-    """The Python of .venv makes it, the uv of .venv fills it, and .venv is left as it was."""
+    """The Python of .venv creates the environment and its uv fills it; .venv stays unchanged."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _install(checkout, "dev")
     uv = checkout / ".venv" / "bin" / "uv"
@@ -362,7 +363,7 @@ def test_clients_have_an_environment_of_their_own(checkout):
 
 
 def test_clients_follow_another_python(checkout):
-    """Their environment is of the Python that .venv is of."""
+    """The environment of the clients has the Python of .venv."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _install(checkout, "dev")
     (checkout / ".venv" / "bin" / "uv").symlink_to(shutil.which("true"))
@@ -378,7 +379,7 @@ def test_clients_follow_another_python(checkout):
 
 
 def test_dev_holds_the_smaller_sets(checkout):
-    """Serving from a .venv that has everything installs nothing, and training neither."""
+    """A .venv with all packages needs no installation to serve or to train."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _, first = _install(checkout, "dev")
 
@@ -418,7 +419,7 @@ def test_dev_holds_the_smaller_sets(checkout):
     ],
 )
 def test_another_python_is_refused_with_a_sentence(checkout, pythons, environment, said):
-    """What was expected, what there is, and the way out; nothing is made."""
+    """The message has both versions and the way out, and no environment is created."""
     for name, version in pythons.items():
         _fake(checkout.parent / "bin" / name, version)
 
@@ -427,7 +428,7 @@ def test_another_python_is_refused_with_a_sentence(checkout, pythons, environmen
 
 
 def test_passes_over_pythons_that_do_not_run(checkout):
-    """A version manager's shim of that name is no Python; the next name is tried."""
+    """A version manager's shim that is no Python is skipped for the next name."""
     shim = checkout.parent / "bin" / "python3.13"
     shim.write_text("#!/bin/sh\nexit 127\n")
     shim.chmod(0o755)
@@ -466,7 +467,7 @@ def _move(checkout):
     ],
 )
 def test_makes_a_broken_environment_anew(checkout, harm, why):
-    """It says why, and installs into the new one."""
+    """The installer gives the reason and installs into a new environment."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _, first = _install(checkout)
 
@@ -478,7 +479,7 @@ def test_makes_a_broken_environment_anew(checkout, harm, why):
 
 
 def test_another_suitable_python_makes_the_environment_anew(checkout):
-    """Asked for by name, it replaces the one that .venv was made with."""
+    """A Python that is requested by name replaces that of .venv."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _fake(checkout.parent / "bin" / "python3.13", "3.13.0")
     _install(checkout)
@@ -490,7 +491,7 @@ def test_another_suitable_python_makes_the_environment_anew(checkout):
 
 
 def test_supported_pythons_are_said_once_and_repeated_right():
-    """The bounds in the installer's own check are those of pyproject.toml."""
+    """The installer checks the bounds of pyproject.toml."""
     low, high = re.findall(r"3\.\d+", PYPROJECT["project"]["requires-python"])
     script = (ROOT / "requirements" / "install").read_text()
 
@@ -502,7 +503,7 @@ def test_supported_pythons_are_said_once_and_repeated_right():
 
 
 def test_project_files_name_no_place():
-    """No index's host and no path of one machine stands in a file that builds or installs."""
+    """No build or installation file names the host of an index or a local path."""
     files = [
         *("Makefile", "Dockerfile", "pyproject.toml", ".ci/run", "requirements/install"),
         *(f"requirements/{name}.txt" for name in LOCKS),
@@ -513,11 +514,11 @@ def test_project_files_name_no_place():
     assert not {name: places for name, places in found.items() if places}
 
 
-# --- what the tests above are made of ----------------------------------------------------------
+# --- helpers -----------------------------------------------------------------------------------
 
 
 def _run(command, *, cwd, code=0, environment=None):
-    """Run to the end; what it said is shown when it ends otherwise than expected (None: any)."""
+    """Run a command to the end; show its output if the exit code is not as expected (None: any)."""
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env=environment
     )
@@ -526,19 +527,19 @@ def _run(command, *, cwd, code=0, environment=None):
 
 
 def _make(*arguments, **environment):
-    # This make is not the one that may be running the suite.
+    # This make is independent of one that may run the tests.
     inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
     return _run(["make", *arguments], cwd=ROOT, environment=inherited | environment)
 
 
 def _declared(extra):
-    """What pyproject.toml asks for: always, or with an extra."""
+    """Return the requirements of pyproject.toml, with those of an extra."""
     project = PYPROJECT["project"]
     return project["dependencies"] if extra is None else project["optional-dependencies"][extra]
 
 
 def _foreign(package):
-    """Each module from outside the standard library that a file of the package imports."""
+    """Return each module outside the standard library that a file of the package imports."""
     for path in sorted((ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -558,9 +559,12 @@ def _distributions():
 
 
 def _owners(module):
-    """The distributions a module may come from; a shared top level is told by its next part."""
+    """Return the distributions that may contain a module.
+
+    The next part of the name decides if several share the top level.
+    """
     top, *rest = module.split(".")
-    if top == "google":  # a namespace that many distributions share
+    if top == "google":  # A namespace that many distributions share.
         return set(rest[:1])
     return {canonicalize_name(name) for name in _distributions().get(top, [])}
 

@@ -1,8 +1,7 @@
-"""What the documents say of the protocols is so: each cell, each point, each request shown.
+"""The claims of docs/protocols.md, each of which is checked against the service.
 
-A cell of the table in docs/protocols.md has several claims, with semicolons between them, and its
-sections have points; each is held by the check of that name, and there is no check of anything
-else.
+A cell of the table has several claims, separated by semicolons, and the sections have points. Each
+has a check of that name, and every check has a claim.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ CELLS = {
     for row in ROWS
     for column, cell in zip(HEADER[1:], row[1:], strict=True)
 }
-# Predictions and pages, by the method that all of a column have.
+# Predictions and pages, by the method that all routes of a column have.
 ROUTES = {HEADER[1]: "POST", HEADER[2]: "GET"}
 PROTOCOLS = list(dict.fromkeys(protocol for protocol, _ in CELLS))
 IN_CELLS = [
@@ -72,7 +71,7 @@ POINTS = [
     for title in (ALL, *PROTOCOLS)
     for point in documents.points(documents.section(DOCUMENT, title))
 ]
-# What both say, one check holds.
+# One check covers a claim of both.
 CLAIMS = list(dict.fromkeys([*IN_CELLS, *POINTS]))
 CHECKS: dict[tuple[str, str], Check] = {}
 
@@ -86,7 +85,7 @@ REFUSED = {*range(400, 418), 501}
 
 
 def holds(protocol: str, *claims: str) -> Callable[[Check], Check]:
-    """Have a function be the check of some claims."""
+    """Register a function as the check of some claims."""
 
     def keep(check: Check) -> Check:
         for claim in claims:
@@ -122,36 +121,36 @@ class World:
         self._by_default: dict[str, FlaskClient] = {}
 
     def serve(self, environ: dict[str, str] | None = None, **given: Any) -> FlaskClient:
-        """A client of one more service."""
+        """Return a client of another service."""
         settings = {"models": self.models, "default_model": "triceps", **given}
         return create_app(all_settings.load(environ or {}, **settings)).test_client()
 
     def by_default(self, name: str) -> FlaskClient:
-        """A client of a service that asks this model where none is named."""
+        """Return a client of a service with this default model."""
         if name not in self._by_default:
             self._by_default[name] = self.serve(default_model=name)
         return self._by_default[name]
 
     def guarded(self) -> FlaskClient:
-        """A client of a service that asks for tokens."""
+        """Return a client of a service that requires tokens."""
         return self.serve(tokens_file=str(self.folder / "tokens.toml"))
 
     def example(self, dialect: str, name: str = "three") -> Any:
-        """A body that works."""
+        """Return a body that works."""
         return self.client.get(f"/models/{name}/example?dialect={dialect}").get_json()
 
     def ask(self, path: str, said: Any = None, **more: Any) -> TestResponse:
-        """An answer to JSON, or to bytes; to nothing, of a page."""
+        """POST a body, as JSON unless it is bytes, or GET without one."""
         return ask(self.client, path, said, **more)
 
     def said(self, path: str, said: Any = None, **more: Any) -> Any:
-        """What a request is answered that is right."""
+        """Return the JSON of a successful answer."""
         answer = self.ask(path, said, **more)
         assert answer.status_code == 200, answer.text
         return json.loads(answer.data)
 
     def wrong(self, path: str, said: Any = None, status: int = 400, **more: Any) -> str:
-        """What a request is told that is not."""
+        """Return the message of a refusal."""
         answer = self.ask(path, said, **more)
         assert answer.status_code == status, answer.text
         told = answer.get_json()
@@ -159,7 +158,7 @@ class World:
 
 
 def _bytes() -> bytes:
-    """A foreign file whose head, named as TensorFlow Serving's base64 is, is its input of texts."""
+    """Return a foreign file with a text head whose name TensorFlow Serving writes in base64."""
     nodes = [helper.make_node("Identity", ["x"], ["y_bytes"])]
     axes = ["n", 2]
     made = small.model(nodes, [("x", small.S, axes)], [("y_bytes", small.S, axes)])
@@ -172,7 +171,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def ask(client: FlaskClient, path: str, said: Any = None, **headers: Any) -> TestResponse:
-    """POST what is said, as JSON unless it is bytes; GET if nothing is."""
+    """Send JSON or bytes, or GET a page; return the answer."""
     if said is None:
         return client.get(path, headers=headers)
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
@@ -181,17 +180,17 @@ def ask(client: FlaskClient, path: str, said: Any = None, **headers: Any) -> Tes
 
 
 def infer(name: str) -> str:
-    """Where OIP asks a model."""
+    """Return the Open Inference Protocol's path for a prediction."""
     return f"/v2/models/{name}/infer"
 
 
 def predict(name: str) -> str:
-    """Where TensorFlow Serving does."""
+    """Return TensorFlow Serving's path for a prediction."""
     return f"/v1/models/{name}:predict"
 
 
 def entry(name: str, shape: list[int], data: list[Any], datatype: str = "FP32") -> dict[str, Any]:
-    """An input of OIP's."""
+    """Return an input of an Open Inference Protocol request."""
     return {"name": name, "shape": shape, "datatype": datatype, "data": data}
 
 
@@ -205,14 +204,14 @@ GOLDEN_2 = {**GOLDEN, "size": [4.0]}
 
 
 def test_every_claim_has_a_check_and_every_check_a_claim():
-    """By its words."""
+    """Claims and checks are matched by their text."""
     assert len(IN_CELLS) == len(set(IN_CELLS))
     assert len(POINTS) == len(set(POINTS))
     assert set(CLAIMS) == CHECKS.keys()
 
 
 def test_no_cell_is_empty():
-    """Of six protocols, four each."""
+    """The table has four cells for each of six protocols."""
     assert len(PROTOCOLS) == 6
     assert len(CELLS) == 24
     assert all(claim for claims in CELLS.values() for claim in claims)
@@ -221,13 +220,13 @@ def test_no_cell_is_empty():
 @pytest.mark.parametrize(
     ("protocol", "claim"), [pytest.param(*both, id=": ".join(both)) for both in CLAIMS]
 )
-def test_it_is_so(world, protocol, claim):
-    """As its check finds by asking the service."""
+def test_every_claim_holds(world, protocol, claim):
+    """The check of each claim passes against the service."""
     CHECKS[protocol, claim](world)
 
 
 def _routes(protocol: str) -> set[tuple[str, str]]:
-    """Method and rule of all routes in a protocol's cells."""
+    """Return the method and the rule of all routes in a protocol's cells."""
     found = set()
     for column, method in ROUTES.items():
         for claim in CELLS[protocol, column]:
@@ -239,7 +238,7 @@ def _routes(protocol: str) -> set[tuple[str, str]]:
 
 
 def _rule(path: str) -> str:
-    """A path as the app has it."""
+    """Return a path as a rule of the app."""
     names = {"M": "<name>", "V": "<version>", "L": "<alias>"}
     last, colon, verb = path.rpartition("/")[2].partition(":")
     *steps, _ = path.split("/")
@@ -249,7 +248,7 @@ def _rule(path: str) -> str:
 
 
 def test_the_table_has_every_route_of_every_protocol(world):
-    """And no other."""
+    """The table has exactly the routes of the app."""
     named = set().union(*map(_routes, PROTOCOLS))
     known = {
         (method, rule.rule)
@@ -264,7 +263,7 @@ def test_the_table_has_every_route_of_every_protocol(world):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_document_has_the_routes_of_the_table(protocol):
-    """Written out, protocol by protocol."""
+    """The sections of the protocols write out the routes of the table."""
     text = documents.section(DOCUMENT, protocol)
     named = {(method, rule) for method in ("GET", "POST") for rule in documents.coded(text, method)}
 
@@ -285,7 +284,7 @@ BODIES = {
     [(protocol, *route) for protocol in PROTOCOLS for route in sorted(_routes(protocol))],
 )
 def test_every_route_is_answered(world, protocol, method, rule):
-    """With 200; loading, which is not for everybody, with 403."""
+    """Every route gives 200, except for loading, which gives 403 without a token."""
     path = rule.replace("<name>", "three").replace("<version>", "2").replace("<alias>", "old")
     body: Any = {}
     for end, (dialect, more) in BODIES.items():
@@ -300,7 +299,7 @@ def test_every_route_is_answered(world, protocol, method, rule):
 
 
 def test_a_request_is_shown_of_every_protocol():
-    """On the page, whose consoles are run by the tests of all pages."""
+    """The page shows a request of each protocol, which the tests of all pages run."""
     commands = "\n".join(session.command for session in documents.sessions(DOCUMENT))
 
     for path in ("/v2/models/", "/v1/models/triceps:predict", "/v1/models/triceps\n"):
@@ -456,7 +455,7 @@ NOT_FINITE = [[-1, 0]], [NAN, -INFINITY]
     "row", next(documents.tables(documents.section(DOCUMENT, ALL)))[1:], ids=lambda row: row[0]
 )
 def test_nan_and_infinity_are_as_the_table_says(world, row):
-    """Asked of a model of logarithms, and answered by its head."""
+    """The values come from a model of logarithms, and its head returns them."""
     name, given, answered = row
     check, expected = {
         "native": (_native_nan, ("refused", "`null`")),
@@ -525,7 +524,7 @@ def _mlflow_nan(world: World) -> None:
 def binary(
     client: FlaskClient, name: str, arrays: dict[str, Any], outputs: list[dict[str, Any]]
 ) -> tuple[Any, dict[str, Any]]:
-    """The JSON and the arrays of an answer whose inputs and outputs are float32 in bytes."""
+    """Return the JSON and the arrays of an answer with float32 inputs and outputs in bytes."""
     inputs = [
         {
             "name": tensor,
@@ -555,12 +554,12 @@ def binary(
 
 
 def not_advertised(world: World, *names: str) -> None:
-    """See that the server does not say it has an extension."""
+    """Check that the server does not list an extension."""
     assert set(world.said("/v2")["extensions"]) & set(names) == set()
 
 
 def absent(world: World, *paths: str) -> None:
-    """See that nobody answers at some paths, by neither method."""
+    """Check that some paths do not exist for either method."""
     for path in paths:
         assert world.ask(path).status_code in REFUSED, path
         assert world.ask(path, {}).status_code in REFUSED, path
@@ -975,7 +974,7 @@ def _(world: World) -> None:
 
 
 def score(world: World, said: Any, name: str = "three", **headers: Any) -> Any:
-    """MLflow's answer, or its message."""
+    """Return MLflow's answer, or its message."""
     answer = ask(world.by_default(name), "/invocations", said, **headers)
     return answer.get_json().get("predictions") or answer.get_json()["message"]
 

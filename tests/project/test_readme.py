@@ -1,4 +1,4 @@
-"""README and docs tell the truth: each route, command, setting, metric and figure is the code's."""
+"""README and docs: each route, command, setting, metric and figure agrees with the code."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ OPERATIONS = PAGES["docs/operations.md"]
 
 @pytest.fixture(scope="module", name="app")
 def _app():
+    """Return the app."""
     return create_app(all_settings.load({}, models=ROOT / "models"))
 
 
@@ -40,7 +41,7 @@ def _app():
 
 
 def test_every_route_is_there(app):
-    """With its method."""
+    """The documents have every route with its method."""
     missing = [
         f"{method} {rule.rule}"
         for rule in app.url_map.iter_rules()
@@ -61,13 +62,13 @@ def test_no_route_is_made_up(app):
     "command", [entry.name for entry in metadata.entry_points(group="triceps.commands")]
 )
 def test_every_command_is_there(command):
-    """In the table of commands."""
+    """The table of commands has every command."""
     assert re.search(rf"^\| `triceps {command}\b", CORPUS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("entry", fields(all_settings.Settings), ids=lambda entry: entry.name)
 def test_every_setting_is_there(entry):
-    """With its variables, its flag and its default."""
+    """The table of settings has each with its variables, its flag and its default."""
     row = next(
         line for line in CORPUS.splitlines() if f"| `{all_settings.variable(entry)}`" in line
     )
@@ -85,7 +86,7 @@ def test_no_setting_is_made_up():
 
 
 def test_every_metric_is_there_with_its_labels(app):
-    """In the table of metrics, which has no other."""
+    """The table of metrics has exactly the metrics of the service."""
     text = app.test_client().get("/metrics").text
     told = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     table = next(
@@ -100,7 +101,7 @@ def test_every_metric_is_there_with_its_labels(app):
 
 
 def test_alerts_ask_for_metrics_that_there_are_and_each_is_explained(app):
-    """The rules are YAML, and the table below them has a row for each."""
+    """The rules are YAML with existing metrics, and the table below them has a row for each."""
     text = app.test_client().get("/metrics").text
     told = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     [block] = documents.blocks(OPERATIONS, "yaml")
@@ -112,7 +113,7 @@ def test_alerts_ask_for_metrics_that_there_are_and_each_is_explained(app):
 
 
 def test_every_status_is_in_both_tables_of_errors():
-    """Each error of the service is explained to a client, and to an operator."""
+    """Each error of the service is explained to clients and to operators."""
     statuses = {
         f"{error.status}"
         for error in vars(errors).values()
@@ -125,7 +126,7 @@ def test_every_status_is_in_both_tables_of_errors():
 
 # --- log lines ----------------------------------------------------------------------------------
 
-# Whatever is logged from here on is no normal course of things.
+# Messages from this level on report problems.
 LEVELS = {"warning", "error", "exception", "critical"}
 PLACEHOLDER = re.compile(r"%[-+0-9.]*[a-z]")
 
@@ -149,12 +150,12 @@ def _lines_that_are_logged() -> set[str]:
                 ) if level in LEVELS:
                     text = texts[first.id] if isinstance(first, ast.Name) else first.value
                     lines.add(PLACEHOLDER.sub("…", text))
-    # A message that is a reason and nothing else is described in words.
+    # A message that consists of a reason alone is described in the page's own terms.
     return lines - {"…"}
 
 
 def test_every_warning_and_error_that_is_logged_is_explained():
-    """The tables of log lines have them all, and no others."""
+    """The tables of log lines have exactly the messages of the code."""
     explained = {
         line
         for rows in documents.tables(OPERATIONS)
@@ -170,18 +171,18 @@ def test_every_warning_and_error_that_is_logged_is_explained():
 
 
 def test_scores_are_those_of_the_shipped_model():
-    """They are read from the file itself."""
+    """The scores are those in the file of the model."""
     model = Model.load(ROOT / "models" / "triceps" / "1" / "model.onnx")
     for head, score in model.signature.provenance["scores"].items():
         columns = [score["metric"]]
-        # Recorded in the digits of a float32, and meant as one.
+        # A score is recorded with the digits of a float32.
         columns += [f"{np.float32(score[key]):.4f}" for key in ("train", "held_out", "baseline")]
         row = next(line for line in CORPUS.splitlines() if line.startswith(f"| {head}:"))
         assert [cell.strip() for cell in row.strip("|").split("|")][1:] == columns
 
 
 def test_shipped_model_was_made_from_the_shipped_spec():
-    """Its provenance names the very text of the spec."""
+    """The provenance of the model has the hash of the spec's text."""
     from training import spec
 
     model = Model.load(ROOT / "models" / "triceps" / "1" / "model.onnx")
@@ -191,7 +192,7 @@ def test_shipped_model_was_made_from_the_shipped_spec():
 
 
 def test_the_spec_that_is_shown_is_the_one_that_ships():
-    """Except for its comments."""
+    """The page shows the shipped spec without its comments."""
     [shown] = documents.blocks(PAGES["docs/training.md"], "toml")
     shipped = (ROOT / "training" / "specs" / "three_heads.toml").read_text()
 
@@ -234,7 +235,7 @@ SERVERS = {
 
 @pytest.mark.parametrize("page", ["README.md", "docs/performance.md"])
 def test_figures_of_the_benchmark_are_those_that_were_published(page):
-    """Cell by cell, from `benchmarks/RESULTS.md`."""
+    """Every figure is in `benchmarks/RESULTS.md`, cell by cell."""
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text()
     header, *rows = next(documents.tables(results))
     published = {row[0]: dict(zip(header[1:], row[1:], strict=True)) for row in rows}
@@ -256,7 +257,7 @@ def test_figures_of_the_benchmark_are_those_that_were_published(page):
     ],
 )
 def test_figures_of_the_guarantees_are_those_of_the_pages(page, pattern, groups):
-    """The page that was measured last is the one that is quoted."""
+    """The README quotes the page that was measured last."""
     found = re.search(pattern, PAGES[page])
 
     assert found is not None
@@ -269,7 +270,7 @@ def test_figures_of_the_guarantees_are_those_of_the_pages(page, pattern, groups)
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
-    """Files that are linked to exist, and so do the headings."""
+    """Linked files and headings exist."""
     folder = (ROOT / page).parent
     broken = []
     for link in documents.links(PAGES[page]):
@@ -294,7 +295,7 @@ def _is_there(target: Path, anchor: str) -> bool:
     "path", ["CHANGELOG.md", "SECURITY.md", ".github/CONTRIBUTING.md", "benchmarks/README.md"]
 )
 def test_links_of_other_pages_lead_somewhere(path):
-    """Those that are relative."""
+    """Relative links of other pages lead to existing files."""
     text = (ROOT / path).read_text(encoding="utf-8")
     for link in documents.links(text):
         name, _, anchor = link.partition("#")
@@ -305,7 +306,7 @@ def test_links_of_other_pages_lead_somewhere(path):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_block_of_code_is_empty(page):
-    """Each one that is opened shows something, and is closed."""
+    """Each code block has content and is closed."""
     fences = re.findall(r"^```(.*)$", PAGES[page], re.MULTILINE)
 
     assert len(fences) % 2 == 0
@@ -322,18 +323,18 @@ def test_every_page_is_in_the_index():
 
 
 def test_the_version_that_is_shown_is_this_one():
-    """In the greeting of the service and in the name of the wheel."""
+    """The greeting of the service and the name of the wheel have the present version."""
     assert set(re.findall(r"Triceps (\d+\.\d+\.\d+) serves", CORPUS)) == {__version__}
     assert set(re.findall(r"triceps-(\d+\.\d+\.\d+)-py3", CORPUS)) == {__version__}
 
 
 def test_the_readme_is_short():
-    """Everything else has a page."""
+    """The README has a maximum length, and other pages have the rest."""
     assert len(README.splitlines()) <= 180
 
 
 def test_the_glossary_is_in_order_and_each_entry_says_where():
-    """Alphabetical, with a module or a page, or another entry."""
+    """Entries are alphabetical, and each names a module, a page or another entry."""
     glossary = PAGES["docs/glossary.md"]
     entries = re.findall(r"^### (.+)\n((?:(?!### ).*\n?)*)", glossary, re.MULTILINE)
     names = [name.lower() for name, _ in entries]
@@ -376,12 +377,12 @@ NOT_RUN = {
     "docker run --rm -v models:/models triceps-train train training/specs/triceps.toml": CONTAINER,
     "docker run --rm -v models:/models:ro -p 127.0.0.1:8080:8080 triceps": CONTAINER,
 }
-# Those that train or export.
+# The commands that train or export.
 WITH_KERAS = {"README.md", "docs/tutorial.md", "docs/training.md"}
 
 
 def _save_files(page: str, folder: Path) -> None:
-    """Save the files that a page has its reader save."""
+    """Write the files that a page asks its reader to save."""
     for name, text in re.findall(
         r"as `([\w.]+)`[^`]*(?:`[^`\n]+`[^`]*)*?```(?:csv|toml)\n(.*?)```", page, re.DOTALL
     ):
@@ -389,7 +390,7 @@ def _save_files(page: str, folder: Path) -> None:
 
 
 def _make_readers_files(page: str, folder: Path) -> None:
-    """Make what a reader is taken to have: a model or two, or the files of the tutorial."""
+    """Create the files that a page assumes: models, or the files of the tutorial."""
     if page in ("README.md", "docs/tutorial.md"):
         _save_files(PAGES["docs/tutorial.md"], folder)
     if page != "docs/tutorial.md":
@@ -414,8 +415,8 @@ def _make_readers_files(page: str, folder: Path) -> None:
         if documents.sessions(text)
     ],
 )
-def test_what_is_shown_on_a_console_is_what_happens(page, tmp_path, monkeypatch):
-    """Every command of a page in its order, except for those that are listed with a reason."""
+def test_consoles_show_what_happens(page, tmp_path, monkeypatch):
+    """Every command prints what its page shows, except for those that are listed with a reason."""
     _make_readers_files(page, tmp_path)
     monkeypatch.chdir(tmp_path)
     console = documents.Console(tmp_path)
@@ -430,7 +431,7 @@ def test_what_is_shown_on_a_console_is_what_happens(page, tmp_path, monkeypatch)
 
 
 def test_only_commands_that_are_shown_are_excused():
-    """An entry of the list that no page shows has no reason any more."""
+    """Every exception is for a command that a page shows."""
     shown = {session.command for text in PAGES.values() for session in documents.sessions(text)}
     assert NOT_RUN.keys() - shown == set()
 
@@ -439,13 +440,13 @@ def test_only_commands_that_are_shown_are_excused():
 
 
 def test_the_first_answer_is_on_the_second_screen_at_the_latest():
-    """A screen is about 40 lines."""
+    """The first answer is within two screens of about 40 lines."""
     lines = README.splitlines()
     assert next(i for i, line in enumerate(lines) if '"predictions"' in line) < 80
 
 
 def test_the_answer_that_is_shown_is_the_answer(app):
-    """Of the shipped model to its own example, except for what processors differ in."""
+    """The README shows the shipped model's answer, up to differences between processors."""
     client = app.test_client()
     shown = json.loads(next(line for line in README.splitlines() if '"predictions":[{' in line))
 

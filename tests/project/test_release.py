@@ -1,4 +1,4 @@
-"""`make release`: the same commit gives the same files, and what is written has been tried."""
+"""`make release`: a commit always gives the same files, which are tried before they are written."""
 
 import importlib.util
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(name="release", scope="module")
 def _release():
-    """The program, which is no package."""
+    """Import the program, which is in no package."""
     spec = importlib.util.spec_from_file_location("release", ROOT / "deploy" / "release.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -22,7 +22,7 @@ def _release():
 
 
 def test_a_commit_is_built_twice_alike(release, tmp_path):
-    """Wheel and sdist, of what is committed, with the time of the commit; else it is an error."""
+    """Two builds of the committed files, with the commit's time, must be equal."""
     sdist, wheel = sorted(release.build(tmp_path), key=lambda path: path.suffix)
 
     assert sdist.name == f"triceps-{__version__}.tar.gz"
@@ -35,7 +35,7 @@ def test_a_commit_is_built_twice_alike(release, tmp_path):
 
 
 def test_builds_that_differ_are_an_error(release, tmp_path):
-    """By name: a byte in one, or a file that the other does not have."""
+    """The message names a file with another byte, or a file that one build lacks."""
     for folder, content in (("first", b"1"), ("second", b"2")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.whl").write_bytes(content)
@@ -49,7 +49,7 @@ def test_builds_that_differ_are_an_error(release, tmp_path):
 
 
 def test_the_sums_are_those_that_sha256sum_checks(release, tmp_path):
-    """A line a file; one that was changed is found."""
+    """The sums have one line per file, and reveal a changed file."""
     paths = [tmp_path / "b.whl", tmp_path / "a.tar.gz"]
     for path in paths:
         path.write_text(path.name)
@@ -65,7 +65,7 @@ def test_the_sums_are_those_that_sha256sum_checks(release, tmp_path):
 
 
 def test_nothing_is_written_before_it_was_tried(release, tmp_path, monkeypatch):
-    """A wheel that does not serve leaves dist/ as it was."""
+    """A wheel that does not serve leaves dist/ unchanged."""
     wheel = tmp_path / "triceps-1-py3-none-any.whl"
     wheel.touch()
     monkeypatch.setattr(release, "DIST", tmp_path / "dist")

@@ -1,4 +1,4 @@
-"""Which module may import which: the layers of the design, held by reading every import."""
+"""The layers of the design, checked by reading every import."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ from tests.harness import small
 ROOT = Path(__file__).parents[2]
 HEAVY = {"training", "tensorflow", "keras", "tf2onnx", "pandas"}
 WEB = {"asyncio", "flask", "httptools", "socket", "uvloop", "werkzeug"}
-# The layers of the service, the lowest first; a module imports its own layer and those below.
+# The layers of the service, from the lowest; a module imports its own layer and those below.
 LAYERS = (
     {"errors", "kinds", "metadata", "names", "run", "signature", "signature_checks"},
     {"host"},
@@ -27,7 +27,7 @@ LAYERS = (
     {"server"},
     {"commands"},
 )
-# Training needs these of the service: the contract, and to load and publish what it made.
+# Training imports these: the contract, and the code that loads and publishes a model.
 OFFERED = {
     *("errors", "kinds", "metadata", "settings", "signature"),
     *("host.memory", "inference.arrays", "inference.model", "repository.publish"),
@@ -36,7 +36,7 @@ PACKAGES = {"", "host", "inference", "repository", "service"}
 
 
 def imports(path):
-    """The full names that a file imports anywhere in its code, type-checking blocks included."""
+    """Yield the full names of all imports of a file, also in functions and type-checking blocks."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -47,7 +47,7 @@ def imports(path):
 
 
 def modules(package):
-    """By dotted name, the files of a package."""
+    """Return the files of a package, by dotted name."""
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in sorted((ROOT / package).rglob("*.py"))
@@ -55,7 +55,7 @@ def modules(package):
 
 
 def needs(name, path):
-    """The modules of our own that a module imports, by their names in the service."""
+    """Return the modules of the service that a module imports, without the prefix."""
     ours = modules("service")
     return {
         imported.removeprefix("service.")
@@ -65,7 +65,7 @@ def needs(name, path):
 
 
 def test_the_service_imports_nothing_of_training():
-    """Not even where it would only be needed sometimes: it serves where none of it is."""
+    """No import is conditional either, since the service runs without these packages."""
     wrong = {
         f"{name}: {imported}"
         for name, path in modules("service").items()
@@ -77,7 +77,7 @@ def test_the_service_imports_nothing_of_training():
 
 
 def test_training_imports_the_contract_alone():
-    """It needs the signature, the model, publishing, memory, errors and settings."""
+    """Training needs the signature, the model, publishing, memory, errors and settings."""
     used = {imported for path in modules("training").values() for imported in imports(path)}
     ours = modules("service")
 
@@ -85,7 +85,7 @@ def test_training_imports_the_contract_alone():
 
 
 def test_the_service_is_built_in_layers():
-    """A module imports its own layer and those below, also where only types are checked."""
+    """A module imports its own layer and those below, also in type-checking blocks."""
     floors = {top: floor for floor, tops in enumerate(LAYERS) for top in tops}
     found = {
         name.removeprefix("service."): needs(name, path)
@@ -105,23 +105,23 @@ def test_the_service_is_built_in_layers():
 
 
 def test_a_pipeline_knows_neither_flask_nor_sockets():
-    """Whoever carries requests adapts to it."""
+    """The servers adapt to the pipeline."""
     known = set(imports(modules("service")["service.prediction"]))
 
     assert {name.partition(".")[0] for name in known} & WEB == set()
 
 
 def test_the_wire_is_free_of_the_web_and_of_the_model():
-    """Bytes to arrays and back: a dialect can be read, and tested, on its own."""
+    """A dialect converts bytes and arrays, so that it can be read and tested by itself."""
     for name, path in modules("service").items():
         if name.startswith("service.wire"):
             tops = {imported.partition(".")[0] for imported in imports(path)}
             assert tops & {"flask", "werkzeug", "uvloop", "onnxruntime", "onnx"} == set(), name
 
 
-# Each is a folder.
+# Each dialect is a folder.
 DIALECTS = ("native", "oip", "tfserving", "mlflow")
-# What they share, a floor at a time: each knows those below it.
+# The modules that dialects share, from the lowest; each imports those below it.
 SHARED = [
     {"pieces", "scalars"},
     {"body", "labels", "written"},
@@ -133,7 +133,7 @@ SHARED = [
 
 
 def wire(*tops):
-    """The modules below `service.wire` that are files of these names, or in folders of them."""
+    """Return the modules of `service.wire` that are files or folders of these names."""
     return {
         name: path
         for name, path in modules("service").items()
@@ -143,7 +143,7 @@ def wire(*tops):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_no_dialect_knows_another(dialect):
-    """Each imports its own parts, what is shared, signatures, runs and errors, and may go."""
+    """A dialect imports its own parts and shared modules, and so can be removed."""
     own = wire(dialect)
     allowed = {name.removeprefix("service.") for name in (*own, *wire(*set().union(*SHARED)))}
 
@@ -152,7 +152,7 @@ def test_no_dialect_knows_another(dialect):
 
 
 def test_what_dialects_share_knows_none_of_them():
-    """It is built floor upon floor, and there is nothing else."""
+    """Shared modules import only those below them, and the list of them is complete."""
     below = {"signature", "errors", "run"}
     for floor in SHARED:
         for name, path in wire(*floor).items():
@@ -163,8 +163,8 @@ def test_what_dialects_share_knows_none_of_them():
     assert {name for name in modules("service") if name.startswith("service.wire.")} == set(known)
 
 
-def test_tests_are_where_what_they_test_is():
-    """A folder of tests has the name of a package or a module; `project/` is about the rest."""
+def test_tests_mirror_the_packages():
+    """A folder of tests has the name of a package or module; `project/` tests the rest."""
     others = {"tests/attack", "tests/benchmarks", "tests/clients", "tests/project"}
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
 
@@ -174,7 +174,7 @@ def test_tests_are_where_what_they_test_is():
 
 
 def test_no_test_file_imports_another():
-    """What several need is in `tests/harness/`."""
+    """Shared code of tests is in `tests/harness/`, or in a file beside them that is no test."""
     wrong = {
         f"{path.relative_to(ROOT)}: {imported}"
         for path in (ROOT / "tests").rglob("*.py")
@@ -207,7 +207,7 @@ print(sorted(set(sys.argv[2].split(",")) & set(sys.modules)))
 
 
 def test_the_service_answers_where_training_is_not_installed(tmp_path):
-    """In a process in which none of it can be imported, nor was before."""
+    """The service runs in a process that cannot import the training packages."""
     small.put(tmp_path, "three", 1, small.three())
 
     done = subprocess.run(
@@ -221,12 +221,12 @@ def test_the_service_answers_where_training_is_not_installed(tmp_path):
     assert (done.stdout, done.stderr) == ("200 ['digits', 'risk', 'size', 'tags']\n[]\n", "")
 
 
-# Above so many lines, a file is two, or says in its docstring why it is one idea.
+# A longer file is split, or its docstring says why it is one idea.
 LONG = 300
 
 
 def test_a_long_file_says_why_it_is_one_idea():
-    """Whoever adds to it is told what belongs there; without a reason it is to be split."""
+    """A long file without a reason in its docstring has to be split."""
     unsaid = set()
     for name, path in {**modules("service"), **modules("training")}.items():
         text = path.read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""What this project stands on: under which licences, and with which checks on our own code.
+"""The dependencies and their licences, and the security checks on the code.
 
-`python tests/project/test_supply_chain.py > THIRD_PARTY.md` writes the list anew.
+`python tests/project/test_supply_chain.py > THIRD_PARTY.md` rewrites the list.
 """
 
 import re
@@ -13,14 +13,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# What may be used and shipped unchanged by whoever uses and ships Triceps, whatever theirs is.
+# Licences under which anyone may use and ship a package unchanged with Triceps.
 ALLOWED = {
     *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0"),
     *("PSF-2.0", "Python-2.0", "Unicode-3.0", "Unlicense", "Zlib"),
-    # Of its own files alone, which are not changed here.
+    # A licence that covers only the package's own files, which are not changed here.
     "MPL-2.0",
 }
-# Of what says so in words and not by an SPDX expression.
+# Licences that metadata state in other words than an SPDX expression.
 WORDS = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache 2.0": "Apache-2.0",
@@ -33,7 +33,7 @@ WORDS = {
     "Python Software Foundation License": "PSF-2.0",
     "ISC License (ISCL)": "ISC",
 }
-# How the text of a licence is told, where that is all a package has.
+# The beginnings of licence texts, for packages that have nothing else.
 TEXTS = {
     "MIT": "Permission is hereby granted, free of charge, to any person obtaining a copy",
     "Apache-2.0": "Licensed under the Apache License, Version 2.0",
@@ -51,13 +51,13 @@ against `requirements/` and against what is installed.
 
 
 def locked(name):
-    """The packages of a lock, by name."""
+    """Return the packages of a lock, by name."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     return sorted(re.findall(r"^([a-z0-9][a-z0-9._-]*)==", text, re.MULTILINE))
 
 
 def licence(name):
-    """The licence of an installed package as an SPDX expression, or the words it has for it."""
+    """Return a package's licence as an SPDX expression, or in its own words."""
     found = metadata.distribution(name)
     if (expression := found.metadata.get("License-Expression")) is not None:
         return expression
@@ -74,7 +74,7 @@ def licence(name):
 
 
 def listed():
-    """What THIRD_PARTY.md should say."""
+    """Return the expected content of THIRD_PARTY.md."""
     serve, train = locked("serve"), locked("train")
     parts = [HEAD]
     for title, names in (
@@ -87,8 +87,8 @@ def listed():
 
 
 @pytest.mark.parametrize("lock", ["serve", "train"])
-def test_every_package_that_is_brought_has_a_licence_that_may_be(lock):
-    """Each part of it: an expression joins several."""
+def test_every_locked_package_has_an_allowed_licence(lock):
+    """Every part of a licence expression is allowed."""
     wrong = {
         name: said
         for name in locked(lock)
@@ -100,12 +100,12 @@ def test_every_package_that_is_brought_has_a_licence_that_may_be(lock):
 
 
 def test_the_list_of_third_parties_is_true():
-    """Else `python tests/project/test_supply_chain.py > THIRD_PARTY.md` is due."""
+    """THIRD_PARTY.md is up to date; otherwise this file, run as a program, prints it."""
     assert (ROOT / "THIRD_PARTY.md").read_text() == listed()
 
 
 def test_rules_of_security_are_on():
-    """All of ruff's, flake8-bandit's (S) among them; what is excused has its reason beside it."""
+    """All rules of flake8-bandit (S) are on, and each exception has a reason beside it."""
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     excused = {place: [r for r in rules if re.match(r"S\d", r)] for place, rules in _exempt(lint)}
 
@@ -115,13 +115,13 @@ def test_rules_of_security_are_on():
     }
 
 
-def test_no_rule_of_security_is_waived_for_all_that_is_served():
-    """In the service a line may be excused, and says why; no file and no folder is."""
+def test_no_security_rule_is_waived_for_a_file_of_the_service():
+    """In the service, only single lines have exceptions, with a reason."""
     for path in (ROOT / "service").rglob("*.py"):
         text = path.read_text()
         assert not re.search(r"ruff: noqa|flake8: noqa", text), path
         for line in text.splitlines():
-            # Two spaces and a word after the rule: the reason.
+            # The reason follows the rule after two spaces.
             assert not re.search(r"noqa: S\d+(, \w+)*\s*$", line), f"{path}: {line}"
 
 
@@ -129,8 +129,8 @@ def _exempt(lint):
     return [("everywhere", lint["ignore"]), *lint["per-file-ignores"].items()]
 
 
-def test_the_rows_of_the_threats_name_tests_that_there_are():
-    """Each threat that is stopped is stopped by something that a test holds."""
+def test_rows_of_the_threats_name_existing_tests():
+    """Each row of docs/threats.md names existing tests."""
     text = (ROOT / "docs" / "threats.md").read_text()
     named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", text)
 
@@ -141,7 +141,7 @@ def test_the_rows_of_the_threats_name_tests_that_there_are():
 
 
 def test_rows_of_the_threats_are_complete():
-    """Who, what, what stops it, which test: none of the four is left empty."""
+    """Each row has an attacker, an attack, a defence and a test."""
     rows = [
         [cell.strip() for cell in line.strip("|").split(" | ")]
         for line in (ROOT / "docs" / "threats.md").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What the metadata claims is what is tested: each Python, on Linux, by the same script as here."""
+"""The workflow, which tests each claimed Python on Linux with the contributors' script."""
 
 import platform
 import re
@@ -19,13 +19,13 @@ TESTED = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
 
 
 def _claimed(before):
-    """The ends of the classifiers that begin so."""
+    """Return the ends of the classifiers with this prefix."""
     found = (re.fullmatch(f"{before}(.+)", classifier) for classifier in PROJECT["classifiers"])
     return [match[1] for match in found if match is not None]
 
 
 def test_each_python_that_is_claimed_is_tested():
-    """The matrix, the classifiers and the bounds of the installer name the same ones."""
+    """The matrix, the classifiers and the installer's bounds name the same versions."""
     tested = TESTED["strategy"]["matrix"]["python"]
 
     allowed = SpecifierSet(PROJECT["requires-python"])
@@ -34,13 +34,13 @@ def test_each_python_that_is_claimed_is_tested():
 
 
 def test_the_system_that_is_claimed_is_tested():
-    """Linux alone: what a container has, and what a process may take, is asked of its kernel."""
+    """Only Linux is claimed, since limits of containers and processes come from its kernel."""
     assert _claimed("Operating System :: ") == ["POSIX :: Linux"]
     assert TESTED["runs-on"].startswith("ubuntu-")
 
 
 def test_a_version_runs_what_contributors_run():
-    """With its own Python, and for longer than the script's own bounds."""
+    """Each job runs the script with its own Python, and a longer time limit than the script's."""
     steps = TESTED["steps"]
     [run] = [step for step in steps if "run" in step]
     seconds = re.findall(r"^timeout \S+ (\d+) ", (ROOT / ".ci/run").read_text(), re.MULTILINE)
@@ -53,7 +53,7 @@ def test_a_version_runs_what_contributors_run():
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_may_read_and_no_more(path):
-    """Nor does it run code of others that may change under the same name."""
+    """The workflow has read permission only, and runs no foreign code that can change."""
     text = path.read_text()
     workflow = yaml.safe_load(text)
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
@@ -61,7 +61,7 @@ def test_a_workflow_may_read_and_no_more(path):
     assert workflow["permissions"] == {"contents": "read"}
     assert not [job for job in workflow["jobs"].values() if "permissions" in job]
     assert "secrets." not in text
-    # `on` is YAML's word for yes.  This one would give a stranger's code a token that may write.
+    # YAML reads `on` as true.  This trigger would give foreign code a token with write permission.
     assert "pull_request_target" not in workflow[True]
     used = [step["uses"] for step in steps if "uses" in step]
     assert used
@@ -71,7 +71,7 @@ def test_a_workflow_may_read_and_no_more(path):
 
 
 def test_another_system_is_refused_with_the_way_out(monkeypatch):
-    """One line, before anything is looked for."""
+    """The installer prints one line before it searches for Python."""
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
 
     told = CliRunner().invoke(serve.serve, ["--models", "nowhere"])

@@ -5,6 +5,7 @@ many sizes ─▶ the same answers, but for the rounding of float kernels in bat
 
 It is for graphs whose operators do not decide.  A trial finds a difference or finds none.  If it
 could not have found one, for example because all rows have the same answer, it raises `Differs`.
+The file is long with the neighbours that rows are given, and is one idea.
 """
 
 from __future__ import annotations
