@@ -8,8 +8,9 @@
 
 A tensor either holds the rows in order along one axis, its batch axis, or is the same for every
 batch, except that shapes may contain the number of rows.  The length of an axis is a number, or a
-product of a number and symbols if it is not known before a request arrives.  Lengths, values and the
-nodes that join them are one idea: none is of use without the others.
+product of a number and symbols if it is not known before a request arrives.
+
+Lengths, values and the nodes that join them are one idea: none is of use without the others.
 """
 
 from __future__ import annotations
