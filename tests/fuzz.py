@@ -179,26 +179,31 @@ def _unsure(*_: Any) -> Any:
 
 
 def _compare(plain: Any, quick: Any, form: str) -> None:
-    said, other = _told(plain), _told(quick)
-    deep = any("nested too deeply" in str(found) for found in (plain, quick))
+    first, other = _told(plain), _told(quick)
+    deep = any("nested too deeply" in str(result) for result in (plain, quick))
     if deep and isinstance(plain, RequestError) and isinstance(quick, RequestError):
         # The depth that is allowed depends on the stack, and one reader calls the other.
         return
-    if said != other:
-        raise Fault(f"the two paths of {form} differ: {said!r:.500} and {other!r:.500}")
+    if first != other:
+        raise Fault(f"the two paths of {form} differ: {first!r:.500} and {other!r:.500}")
 
 
-def _told(found: Any) -> Any:
+def _told(result: Any) -> Any:
     """Return the result of a reader in a form that can be compared."""
-    if isinstance(found, RequestError):
+    if isinstance(result, RequestError):
         # Errors are compared by message, place, expected and received value, and count.
-        return type(found), str(found), getattr(found, "problems", ()), getattr(found, "count", 0)
+        return (
+            type(result),
+            str(result),
+            getattr(result, "problems", ()),
+            getattr(result, "count", 0),
+        )
     arrays = {
         name: (a.dtype, a.shape, a.tolist() if a.dtype == object else a.tobytes())
-        for name, a in found.arrays.items()
+        for name, a in result.arrays.items()
     }
-    rest = (found.heads, list(found.imputed), getattr(found, "by_row", None))
-    return arrays, *rest, getattr(found, "wanted", None), getattr(found, "id", None)
+    rest = (result.heads, list(result.imputed), getattr(result, "by_row", None))
+    return arrays, *rest, getattr(result, "wanted", None), getattr(result, "id", None)
 
 
 def _check_arrays(asked: Any, target: Target) -> int:
@@ -229,17 +234,17 @@ def _check_reply(body: Body, asked: Any, reply: Any, rows: int) -> None:
     """Check that an answer is JSON with the requested rows."""
     content, _, headers = reply
     length = dict(headers).get(bodies.LENGTH)
-    said = json.loads(content[: int(length)] if length else content)
+    answer = json.loads(content[: int(length)] if length else content)
     if body.form == "native":
         orjson.loads(content)
     if body.form == "oip":
-        heights = {output["shape"][0] for output in said["outputs"]}
-    elif "outputs" in said:
-        outputs = said["outputs"]
+        heights = {output["shape"][0] for output in answer["outputs"]}
+    elif "outputs" in answer:
+        outputs = answer["outputs"]
         columns = outputs.values() if isinstance(outputs, dict) else [outputs]
         heights = {len(column) for column in columns}
     else:
-        heights = {len(said.get("predictions", said.get("results")))}
+        heights = {len(answer.get("predictions", answer.get("results")))}
     if heights != {rows}:
         raise Fault(f"{rows} rows were asked and {heights} answered")
 
@@ -301,14 +306,14 @@ def main() -> None:
     parser.add_argument("what", nargs="+", help="how many bodies, or files of the corpus")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--skip", type=int, default=0, help="bodies of the seed to leave out")
-    given = parser.parse_args()
-    if not given.what[0].isdigit():
+    options = parser.parse_args()
+    if not options.what[0].isdigit():
         with surroundings():
-            for path in given.what:
+            for path in options.what:
                 decoded = check(bodies.unpack(Path(path).read_bytes()))
                 click.echo(f"{path}: {'decoded' if decoded else 'refused'}")
         return
-    count, failures = int(given.what[0]), []
+    count, failures = int(options.what[0]), []
 
     def tell(failed: Failed) -> None:
         failures.append(failed)
@@ -319,10 +324,10 @@ def main() -> None:
     # A limit of memory: a small body that needs gigabytes is to be found without harm.
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     started = time.monotonic()
-    done, decoded = run(given.seed, iter(range(given.skip, given.skip + count)), tell)
+    done, decoded = run(options.seed, iter(range(options.skip, options.skip + count)), tell)
     took = time.monotonic() - started
     click.echo(
-        f"seed {given.seed}: {done} bodies in {took:.0f} s ({done / took:.0f}/s), "
+        f"seed {options.seed}: {done} bodies in {took:.0f} s ({done / took:.0f}/s), "
         f"{decoded} decoded, {len(failures)} failed; "
         f"at most {_memory() - before:.0f} MB more than at the start"
     )

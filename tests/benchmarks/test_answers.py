@@ -124,10 +124,10 @@ def test_a_checkout_answers_as_itself(way):
     """Two services of one checkout give equal answers to some requests, over each interface."""
     kept = [request for request in recorded.requests() if not request.ours][::150]
 
-    found = answers.compare((ROOT, ROOT), answers.Setting(way, tokens=False, requests=kept))
+    differences = answers.compare((ROOT, ROOT), answers.Setting(way, tokens=False, requests=kept))
 
-    assert [(request, []) for request in kept] == [(a.request, a.differences) for a in found]
-    assert {"200", "400"} <= {asked.status for asked in found}
+    assert [(request, []) for request in kept] == [(a.request, a.differences) for a in differences]
+    assert {"200", "400"} <= {asked.status for asked in differences}
 
 
 def test_another_process_on_the_port_of_a_server_is_noticed():
@@ -145,13 +145,13 @@ def test_the_end_tells_whether_more_than_wording_differs(monkeypatch, tmp_path):
     """Each difference is printed once with its places; more than wording gives exit code 1."""
     first, second = (recorded.request("GET", path) for path in ("/a", "/b"))
     worded = answers.Difference(answers.WORDING, "old", "new", ".error")
-    found = [answers.Asked(one, "200", [worded]) for one in (first, second)]
-    monkeypatch.setattr(answers, "compare", lambda *_: found)
+    pairs = [answers.Asked(one, "200", [worded]) for one in (first, second)]
+    monkeypatch.setattr(answers, "compare", lambda *_: pairs)
 
     done = CliRunner().invoke(answers.main, [str(tmp_path), str(tmp_path)])
 
     assert done.exit_code == 0, done.output
     assert "wording: GET /a at .error; GET /b at .error\n    - old\n    + new\n" in done.output
 
-    found.append(answers.Asked(first, "200", [answers.Difference(answers.VALUES, "1", "2")]))
+    pairs.append(answers.Asked(first, "200", [answers.Difference(answers.VALUES, "1", "2")]))
     assert CliRunner().invoke(answers.main, [str(tmp_path), str(tmp_path)]).exit_code == 1

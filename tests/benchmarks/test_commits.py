@@ -20,9 +20,9 @@ def _turns(cell, ratios):
 
 def test_a_cell_is_the_median_of_its_rounds():
     """A cell has the median, the quartiles and the extremes."""
-    found = commits.ratio([1.0, 0.9, 1.1, 0.98, 1.02])
+    ratio = commits.ratio([1.0, 0.9, 1.1, 0.98, 1.02])
 
-    assert found == commits.Ratio(1.0, 0.98, 1.02, 0.9, 1.1)
+    assert ratio == commits.Ratio(1.0, 0.98, 1.02, 0.9, 1.1)
     assert commits.ratio([0.9]).low == 0.9
 
 

@@ -30,13 +30,13 @@ def _port(tmp_path_factory):
 @pytest.mark.parametrize("code", SHOWN)
 def test_code_of_the_documents_prints_what_they_show(code, port, capsys):
     """The code prints what its last line, a comment, says."""
-    said = code.rstrip().rpartition("\n# ")[2]
+    expected = code.rstrip().rpartition("\n# ")[2]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a warning of mlflow about itself
         exec(code.replace("8080", f"{port}"), {})  # noqa: S102 - it is our own
 
-    documents.check_same(capsys.readouterr().out.strip(), said)
+    documents.check_same(capsys.readouterr().out.strip(), expected)
 
 
 def test_every_client_is_shown():

@@ -77,15 +77,15 @@ def test_it_finds_the_server_ready(ask):
 def test_v1_predicts(ask, form):
     """The client passes rows by name and columns on unchanged."""
     columns = {name: values.tolist() for name, values in ROWS.items()}
-    said = {"instances": _by_row()} if form == "instances" else {"inputs": columns}
-    answer = ask("v1", "infer", said, model_name="three")
+    body = {"instances": _by_row()} if form == "instances" else {"inputs": columns}
+    answer = ask("v1", "infer", body, model_name="three")
 
     if form == "instances":
-        found = {name: [row[name] for row in answer["predictions"]] for name in ANSWERS}
+        outputs = {name: [row[name] for row in answer["predictions"]] for name in ANSWERS}
     else:
-        found = answer["outputs"]
+        outputs = answer["outputs"]
     for name, expected in ANSWERS.items():
-        np.testing.assert_allclose(np.float32(found[name]), expected, rtol=1e-6)
+        np.testing.assert_allclose(np.float32(outputs[name]), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -114,8 +114,8 @@ def test_an_array_is_scored(image):
     for data in (array, pd.DataFrame(array.astype(float))):
         answer = image.invoke(data)
 
-        found = answer.get_predictions("ndarray", "float32")
-        assert np.array_equal(found, array)
+        predictions = answer.get_predictions("ndarray", "float32")
+        assert np.array_equal(predictions, array)
         assert answer.get_predictions("dataframe").shape == (2, 4)
 
 

@@ -77,10 +77,10 @@ def _check(result, arrays, scale=2.0):
         "tags": 1 / (1 + np.exp(1 - arrays["fruit"])),
     }
     for name, values in expected.items():
-        found = result.as_numpy(name)
-        assert found.dtype == np.float32
-        assert found.shape == values.shape
-        np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-30)
+        output = result.as_numpy(name)
+        assert output.dtype == np.float32
+        assert output.shape == values.shape
+        np.testing.assert_allclose(output, values, rtol=1e-5, atol=1e-30)
 
 
 def test_the_server(client):
@@ -215,12 +215,12 @@ def test_datatypes(client, name):
     dtype = {"float": "float32", "double": "float64", "string": object}.get(name, name)
     array = np.array([[1, 0], [0, 1]]).astype(str if name == "string" else dtype).astype(dtype)
 
-    found = client.infer(name, [_input("x", array)]).as_numpy("y")
+    output = client.infer(name, [_input("x", array)]).as_numpy("y")
 
     if name == "string":
-        found = np.vectorize(bytes.decode, otypes=[object])(found)
-    assert found.dtype == array.dtype
-    assert found.tolist() == array.tolist()
+        output = np.vectorize(bytes.decode, otypes=[object])(output)
+    assert output.dtype == array.dtype
+    assert output.tolist() == array.tolist()
 
 
 def test_infinities_in_json(client):
@@ -228,9 +228,9 @@ def test_infinities_in_json(client):
     array = np.float32([[np.nan, np.inf], [-np.inf, 1]])
     outputs = [http.InferRequestedOutput("y", binary_data=False)]
 
-    found = client.infer("float", [_input("x", array)], outputs=outputs).as_numpy("y")
+    output = client.infer("float", [_input("x", array)], outputs=outputs).as_numpy("y")
 
-    assert np.array_equal(found, array, equal_nan=True)
+    assert np.array_equal(output, array, equal_nan=True)
 
 
 def test_async_infer(client):

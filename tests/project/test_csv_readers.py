@@ -153,10 +153,10 @@ def test_rows_that_are_aligned_by_position_stay_so(tmp_path: Path) -> None:
         fit=FitSpec(),
     )
 
-    found = data.load(spec)
+    loaded = data.load(spec)
 
-    assert found.sources["x.csv"].arrays["p"].tolist() == [[1], [2], [3], [4]]
-    assert found.sources["y.csv"].arrays["q"].tolist() == [[10], [30], [30], [40]]
+    assert loaded.sources["x.csv"].arrays["p"].tolist() == [[1], [2], [3], [4]]
+    assert loaded.sources["y.csv"].arrays["q"].tolist() == [[10], [30], [30], [40]]
 
 
 # ── numbers ──────────────────────────────────────────────────────────────────────────────────────

@@ -114,11 +114,11 @@ def test_bytecode_is_of_what_the_service_imports_and_knows_no_time(tmp_path):
         check=True,
     )
 
-    found = {path.name.partition(".")[0]: path for path in tmp_path.rglob("*.pyc")}
+    files = {path.name.partition(".")[0]: path for path in tmp_path.rglob("*.pyc")}
     by_hash_unchecked = (1).to_bytes(4, "little")
-    assert {"health", "supervisor", "onnxruntime_inference_collection", "selectors"} <= found.keys()
+    assert {"health", "supervisor", "onnxruntime_inference_collection", "selectors"} <= files.keys()
     assert {p.read_bytes()[4:8] for p in tmp_path.rglob("*.pyc")} == {by_hash_unchecked}
-    assert not [name for name in found if name.startswith("test_")]
+    assert not [name for name in files if name.startswith("test_")]
 
 
 # --- compose.yaml and what it starts -----------------------------------------------------------
@@ -168,10 +168,12 @@ def test_the_job_writes_what_the_service_reads():
 
 def test_settings_in_compose_are_settings():
     """Every `TRICEPS_*` variable is a setting, since any other would stop the start."""
-    given = {k: str(v) for k, v in SERVICES["serve"]["environment"].items()}
+    variables = {k: str(v) for k, v in SERVICES["serve"]["environment"].items()}
 
-    assert given.keys() <= {all_settings.variable(entry) for entry in fields(all_settings.Settings)}
-    assert all_settings.load(given)
+    assert variables.keys() <= {
+        all_settings.variable(entry) for entry in fields(all_settings.Settings)
+    }
+    assert all_settings.load(variables)
 
 
 def test_nothing_is_published_to_the_network():
@@ -272,11 +274,11 @@ def test_the_bill_has_what_the_serving_lock_has():
     lock = (ROOT / "requirements" / "serve.txt").read_text()
     pins = [Requirement(line) for line in re.findall(r"^([a-z].*?) \\$", lock, re.MULTILINE)]
 
-    told = {canonicalize_name(c["name"]): c["version"] for c in bill["components"]}
+    versions = {canonicalize_name(c["name"]): c["version"] for c in bill["components"]}
     pinned = {
         canonicalize_name(pin.name): next(iter(pin.specifier)).version
         for pin in pins
         if pin.marker is None or pin.marker.evaluate()
     }
     assert bill["bomFormat"] == "CycloneDX"
-    assert told == pinned
+    assert versions == pinned

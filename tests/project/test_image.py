@@ -57,8 +57,8 @@ def find_engine():
         here = subprocess.run([name, "image", "inspect", BASE], capture_output=True, check=False)
         if runs.returncode == here.returncode == 0:
             return name, None
-        said = (runs.stderr.strip().splitlines() or ["no reason given"])[-1]
-        reasons.append(said if runs.returncode else f"`{name} pull {BASE}` first")
+        reason = (runs.stderr.strip().splitlines() or ["no reason given"])[-1]
+        reasons.append(reason if runs.returncode else f"`{name} pull {BASE}` first")
     told = "; or ".join(reasons) or "expected docker or podman, found neither"
     return None, f"the image was neither built nor run: {told}"
 
@@ -168,8 +168,8 @@ class Container:
 
     def logs(self):
         """Return everything that the container has logged."""
-        said = run(self.engine, "logs", self.name)
-        return said.stdout + said.stderr
+        output = run(self.engine, "logs", self.name)
+        return output.stdout + output.stderr
 
     def remove(self):
         """Stop and remove the container."""
@@ -239,9 +239,9 @@ def test_nothing_is_left_to_compile_at_a_start(engine, image):
     code = "import service.commands.health, service.commands.serve, service.server.supervisor"
     flags = ("--rm", *LOCKED_DOWN, "--entrypoint", "python")
 
-    said = run(engine, "run", *flags, image, "-P", "-v", "-c", code).stderr
+    output = run(engine, "run", *flags, image, "-P", "-v", "-c", code).stderr
 
-    loaded = re.findall(r"^# code object from '?([^'\n]+)'?$", said, re.MULTILINE)
+    loaded = re.findall(r"^# code object from '?([^'\n]+)'?$", output, re.MULTILINE)
     assert len(loaded) > 100
     assert [path for path in loaded if not path.endswith(".pyc")] == []
 
@@ -305,11 +305,13 @@ def test_health_turns_when_an_empty_volume_is_filled(start, volume, about):
 
 def test_a_mount_that_is_missing_is_one_line(fails):
     """A configured folder that is not mounted is an error in one line."""
-    said = fails("--env", "TRICEPS_MODELS=/data", code=2)
+    streams = fails("--env", "TRICEPS_MODELS=/data", code=2)
 
-    assert said[0] == ""
-    assert said[1].startswith("triceps: /data: there is nothing there; expected a folder of models")
-    assert said[1].count("\n") == 1
+    assert streams[0] == ""
+    assert streams[1].startswith(
+        "triceps: /data: there is nothing there; expected a folder of models"
+    )
+    assert streams[1].count("\n") == 1
 
 
 def test_a_mount_that_cannot_be_read_is_one_line(fails, volume):
@@ -340,8 +342,8 @@ def test_the_job_trains_and_the_running_service_swaps_to_it(start, engine, train
     flags = ("--rm", *LOCKED_DOWN, *mounted(volume, writable=True))
     versions = []
     for seed in ("1", "2"):
-        said = run(engine, "run", *flags, trainer, "train", spec, "--seed", seed).stdout
-        version = re.search(r"published functional, version (\d+)", said)[1]
+        output = run(engine, "run", *flags, trainer, "train", spec, "--seed", seed).stdout
+        version = re.search(r"published functional, version (\d+)", output)[1]
         service.until((200, {"status": "ready", "models": ["functional"]}))
         end = time.monotonic() + PATIENCE
         served = None

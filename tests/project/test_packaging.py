@@ -75,13 +75,13 @@ def test_wheel_tells_what_it_needs(wheel):
     """The metadata require serving packages only, offer the extras, and include the licence."""
     with zipfile.ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        told = email.message_from_bytes(archive.read(path))
+        headers = email.message_from_bytes(archive.read(path))
         licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
 
-    needs = [Requirement(text) for text in told.get_all("Requires-Dist")]
+    needs = [Requirement(text) for text in headers.get_all("Requires-Dist")]
     always = {canonicalize_name(need.name) for need in needs if need.marker is None}
     assert {_name(text) for text in PYPROJECT["project"]["dependencies"]} == always
-    assert set(told.get_all("Provides-Extra")) == {"train", "dev"}
+    assert set(headers.get_all("Provides-Extra")) == {"train", "dev"}
     assert len(licences) == 1
 
 
@@ -89,10 +89,10 @@ def test_installed_wheel_runs_outside_the_checkout(installed, tmp_path):
     """`pip install` of the wheel installs the command without TensorFlow or pandas."""
     version = _run([installed / "triceps", "--version"], cwd=tmp_path).stdout
     find = "from importlib.util import find_spec as f; print(f('tensorflow'), f('pandas'))"
-    found = _run([installed / "python", "-c", find], cwd=tmp_path).stdout
+    output = _run([installed / "python", "-c", find], cwd=tmp_path).stdout
 
     assert f"triceps {metadata.version('triceps')}\n" == version
-    assert found == "None None\n"
+    assert output == "None None\n"
 
 
 @pytest.mark.parametrize("command", ["train", "export"])
@@ -134,19 +134,19 @@ def test_every_command_has_help_with_an_example(name):
     """The help of a command has a summary line and an example."""
     command = main.get_command(click.Context(main), name)
 
-    told = CliRunner().invoke(main, [name, "--help"])
+    result = CliRunner().invoke(main, [name, "--help"])
 
-    assert told.exit_code == 0, told.output
-    assert f"triceps {name} " in told.output.partition("\n")[2], "no example"
+    assert result.exit_code == 0, result.output
+    assert f"triceps {name} " in result.output.partition("\n")[2], "no example"
     assert not command.get_short_help_str(limit=1000).startswith("(")
 
 
 def test_list_of_commands_fits_the_screen():
     """`triceps --help` lists every command with a whole sentence on one line."""
-    told = CliRunner().invoke(main, ["--help"], terminal_width=80)
+    result = CliRunner().invoke(main, ["--help"], terminal_width=80)
 
     listed = dict(
-        re.findall(r"^  (\w+)  +(.+)$", told.output.partition("Commands:")[2], re.MULTILINE)
+        re.findall(r"^  (\w+)  +(.+)$", result.output.partition("Commands:")[2], re.MULTILINE)
     )
     assert set(COMMANDS) == set(listed)
     assert not [line for line in listed.values() if line.endswith("...")]
@@ -244,9 +244,11 @@ def test_bare_make_lists_every_target():
 )
 def test_make_serve_passes_host_and_port_on(arguments, environment, flags):
     """`make serve PORT=9000` wins over the environment, which the service reads itself."""
-    said = _make("--dry-run", "serve", *arguments, **environment).stdout
+    output = _make("--dry-run", "serve", *arguments, **environment).stdout
 
-    assert f"triceps serve{flags}" == " ".join(said.splitlines()[-1].rpartition("bin/")[2].split())
+    assert f"triceps serve{flags}" == " ".join(
+        output.splitlines()[-1].rpartition("bin/")[2].split()
+    )
 
 
 def test_ci_runs_what_a_contributor_runs():
@@ -263,10 +265,10 @@ def test_ci_runs_what_a_contributor_runs():
 
 def test_make_test_runs_the_clients_too():
     """`make test` ends with the clients, whose environment the other tests do not need."""
-    said = _make("--dry-run", "test").stdout.splitlines()
+    output = _make("--dry-run", "test").stdout.splitlines()
 
-    assert "requirements/install clients" in said
-    assert said[-1] == "build/clients/bin/python -m pytest tests/clients"
+    assert "requirements/install clients" in output
+    assert output[-1] == "build/clients/bin/python -m pytest tests/clients"
 
 
 @pytest.fixture
@@ -307,20 +309,20 @@ def _install(checkout, set_name="serve", *, code=0, **environment):
     """Run `requirements/install`; return its output, and the number of calls of pip."""
     command = [checkout / "requirements" / "install", set_name]
     path = {"PATH": str(checkout.parent / "bin")}
-    said = _run(command, cwd=checkout, code=code, environment=path | environment).stderr
+    output = _run(command, cwd=checkout, code=code, environment=path | environment).stderr
     log = checkout / "pip.log"
-    return said, len(log.read_text().splitlines()) if log.exists() else 0
+    return output, len(log.read_text().splitlines()) if log.exists() else 0
 
 
 def test_installs_once(checkout):
     """The first run creates .venv and installs with hashes, and the second does nothing."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
 
-    said, first = _install(checkout)
+    output, first = _install(checkout)
     again, second = _install(checkout)
 
     packages, project = (checkout / "pip.log").read_text().splitlines()
-    assert said == "triceps: installing the packages of requirements/serve.txt into .venv\n"
+    assert output == "triceps: installing the packages of requirements/serve.txt into .venv\n"
     assert "--require-hashes" in packages
     assert "--no-deps" in project
     assert ("", first) == (again, second)
@@ -348,11 +350,11 @@ def test_clients_have_an_environment_of_their_own(checkout):
     uv.chmod(0o755)
     before = (checkout / "pip.log").read_text()
 
-    said, _ = _install(checkout, "clients", PYTHON="python9")
+    output, _ = _install(checkout, "clients", PYTHON="python9")
     _install(checkout, "clients")
 
     packages, project = (checkout / "uv.log").read_text().splitlines()
-    assert said == (
+    assert output == (
         "triceps: installing the packages of requirements/clients.txt into build/clients\n"
     )
     assert packages.startswith("build/clients: --quiet pip install --require-hashes ")
@@ -370,9 +372,9 @@ def test_clients_follow_another_python(checkout):
     _install(checkout, "clients")
 
     _fake(checkout / ".venv" / "bin" / "python", "3.13.0")
-    said, _ = _install(checkout, "clients")
+    output, _ = _install(checkout, "clients")
 
-    assert said.splitlines()[0] == (
+    assert output.splitlines()[0] == (
         "triceps: build/clients is of Python 3.12.4, not of PYTHON=.venv/bin/python: making it anew"
     )
     assert "echo 3.13.0" in (checkout / "build" / "clients" / "bin" / "python").read_text()
@@ -388,7 +390,7 @@ def test_dev_holds_the_smaller_sets(checkout):
 
 
 @pytest.mark.parametrize(
-    ("pythons", "environment", "said"),
+    ("pythons", "environment", "message"),
     [
         pytest.param(
             {"python3": "3.14.0"},
@@ -418,12 +420,12 @@ def test_dev_holds_the_smaller_sets(checkout):
         ),
     ],
 )
-def test_another_python_is_refused_with_a_sentence(checkout, pythons, environment, said):
+def test_another_python_is_refused_with_a_sentence(checkout, pythons, environment, message):
     """The message has both versions and the way out, and no environment is created."""
     for name, version in pythons.items():
         _fake(checkout.parent / "bin" / name, version)
 
-    assert (said, 0) == _install(checkout, code=1, **environment)
+    assert (message, 0) == _install(checkout, code=1, **environment)
     assert not (checkout / ".venv").exists()
 
 
@@ -472,9 +474,9 @@ def test_makes_a_broken_environment_anew(checkout, harm, why):
     _, first = _install(checkout)
 
     harm(checkout)
-    said, second = _install(checkout)
+    output, second = _install(checkout)
 
-    assert f"triceps: .venv {why}: making it anew" == said.splitlines()[0]
+    assert f"triceps: .venv {why}: making it anew" == output.splitlines()[0]
     assert 2 * first == second
 
 
@@ -484,9 +486,9 @@ def test_another_suitable_python_makes_the_environment_anew(checkout):
     _fake(checkout.parent / "bin" / "python3.13", "3.13.0")
     _install(checkout)
 
-    said, _ = _install(checkout, PYTHON="python3.13")
+    output, _ = _install(checkout, PYTHON="python3.13")
 
-    assert "triceps: .venv is of Python 3.12.4, not of PYTHON=python3.13: making it anew" in said
+    assert "triceps: .venv is of Python 3.12.4, not of PYTHON=python3.13: making it anew" in output
     assert "echo 3.13.0" in (checkout / ".venv" / "bin" / "python").read_text()
 
 

@@ -139,30 +139,30 @@ class World:
         """Return a body that works."""
         return self.client.get(f"/models/{name}/example?dialect={dialect}").get_json()
 
-    def ask(self, path: str, said: Any = None, **more: Any) -> TestResponse:
+    def ask(self, path: str, body: Any = None, **more: Any) -> TestResponse:
         """POST a body, as JSON unless it is bytes, or GET without one."""
-        return ask(self.client, path, said, **more)
+        return ask(self.client, path, body, **more)
 
-    def said(self, path: str, said: Any = None, **more: Any) -> Any:
+    def answer(self, path: str, body: Any = None, **more: Any) -> Any:
         """Return the JSON of a successful answer."""
-        answer = self.ask(path, said, **more)
+        answer = self.ask(path, body, **more)
         assert answer.status_code == 200, answer.text
         return json.loads(answer.data)
 
-    def wrong(self, path: str, said: Any = None, status: int = 400, **more: Any) -> str:
+    def refusal(self, path: str, body: Any = None, status: int = 400, **more: Any) -> str:
         """Return the message of a refusal."""
-        answer = self.ask(path, said, **more)
+        answer = self.ask(path, body, **more)
         assert answer.status_code == status, answer.text
-        told = answer.get_json()
-        return str(told.get("error") or told["message"])
+        error = answer.get_json()
+        return str(error.get("error") or error["message"])
 
 
 def _bytes() -> bytes:
     """Return a foreign file with a text head whose name TensorFlow Serving writes in base64."""
     nodes = [helper.make_node("Identity", ["x"], ["y_bytes"])]
     axes = ["n", 2]
-    made = small.model(nodes, [("x", small.S, axes)], [("y_bytes", small.S, axes)])
-    return bytes(made.SerializeToString())
+    model = small.model(nodes, [("x", small.S, axes)], [("y_bytes", small.S, axes)])
+    return bytes(model.SerializeToString())
 
 
 @pytest.fixture(scope="module", name="world")
@@ -170,11 +170,11 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-def ask(client: FlaskClient, path: str, said: Any = None, **headers: Any) -> TestResponse:
+def ask(client: FlaskClient, path: str, content: Any = None, **headers: Any) -> TestResponse:
     """Send JSON or bytes, or GET a page; return the answer."""
-    if said is None:
+    if content is None:
         return client.get(path, headers=headers)
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
     headers.setdefault("Content-Type", "application/json")
     return client.post(path, data=body, headers=headers)
 
@@ -227,14 +227,14 @@ def test_every_claim_holds(world, protocol, claim):
 
 def _routes(protocol: str) -> set[tuple[str, str]]:
     """Return the method and the rule of all routes in a protocol's cells."""
-    found = set()
+    routes = set()
     for column, method in ROUTES.items():
         for claim in CELLS[protocol, column]:
             if claim.startswith(ROUTED):
                 path = claim.removeprefix("by `POST` ").strip("`")
                 asked = "POST" if claim.startswith("by") else method
-                found |= {(asked, _rule(short)) for short in documents.braced(path)}
-    return found
+                routes |= {(asked, _rule(short)) for short in documents.braced(path)}
+    return routes
 
 
 def _rule(path: str) -> str:
@@ -313,12 +313,12 @@ def test_a_request_is_shown_of_every_protocol():
 
 @holds(ALL, "Tensors are the graph's")
 def _(world: World) -> None:
-    assert world.said(predict("three"), world.example("tfserving"))["predictions"] == [GOLDEN_2]
-    outputs = world.said(infer("three"), world.example("oip"))["outputs"]
+    assert world.answer(predict("three"), world.example("tfserving"))["predictions"] == [GOLDEN_2]
+    outputs = world.answer(infer("three"), world.example("oip"))["outputs"]
     assert {part["name"]: part["shape"] for part in outputs} == {
         name: [1, len(values)] for name, values in GOLDEN.items()
     }
-    native = world.said("/models/three/predict", world.example("native"))
+    native = world.answer("/models/three/predict", world.example("native"))
     assert native["predictions"][0]["risk"] == {"value": 0.5, "label": "low"}
     assert _classify(world, "regress") == {"results": [4.0]}
 
@@ -327,7 +327,7 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     names = ["insurance", "insurance.smoker", "fruit", "digit"]
     assert list(world.example("tfserving")["instances"][0]) == names
-    assert [part["name"] for part in world.said("/v2/models/three")["inputs"]] == names
+    assert [part["name"] for part in world.answer("/v2/models/three")["inputs"]] == names
     native = world.example("native")["instances"][0]["insurance"]
     assert world.example("tfserving")["instances"][0]["insurance"] == [native["age"], native["bmi"]]
 
@@ -336,14 +336,14 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     body = world.example("oip")
     del body["inputs"][2]
-    assert world.wrong(infer("three"), body).endswith("received no fruit")
+    assert world.refusal(infer("three"), body).endswith("received no fruit")
     row = world.example("tfserving")
     del row["instances"][0]["fruit"]
-    assert world.wrong(predict("three"), row).endswith("received nothing")
+    assert world.refusal(predict("three"), row).endswith("received nothing")
     native = world.example("native")
     del native["instances"][0]["fruit"]["weight"]
     imputed = [{"at": "instances[0].fruit.weight", "value": 1.5}]
-    assert world.said("/models/three/predict", native)["imputed"] == imputed
+    assert world.answer("/models/three/predict", native)["imputed"] == imputed
 
 
 @holds(ALL, "The same words")
@@ -351,13 +351,13 @@ def _(world: World) -> None:
     words = 'expected a number, received "x" (and 1 more)'
     body = world.example("oip")
     body["inputs"][2]["data"] = body["inputs"][0]["data"] = ["x", 1]
-    assert world.wrong(infer("three"), body) == f"inputs[0].data[0]: {words}"
+    assert world.refusal(infer("three"), body) == f"inputs[0].data[0]: {words}"
     row = world.example("tfserving")
     row["instances"][0].update(insurance=["x", 1], fruit=["x", 1])
-    assert world.wrong(predict("three"), row) == f"instances[0].insurance[0]: {words}"
+    assert world.refusal(predict("three"), row) == f"instances[0].insurance[0]: {words}"
     shipped = world.example("mlflow", "triceps")
     shipped["instances"][0].update(insurance={"age": "x"}, fruit=[1, "x", 1])
-    assert world.wrong("/invocations", shipped) == (
+    assert world.refusal("/invocations", shipped) == (
         'instances[0].insurance.age: expected a number for age, received "x" (and 1 more)'
     )
 
@@ -366,43 +366,45 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     body = world.example("oip")
     body["inputs"][2].update(shape=[2, 2], data=[1, 2, 3, 4])
-    assert "expected 1 row, as inputs[0] has" in world.wrong(infer("three"), body)
-    assert "at least one row" in world.wrong(predict("three"), {"instances": []})
-    assert "at least one row" in world.wrong("/invocations", {"instances": []})
+    assert "expected 1 row, as inputs[0] has" in world.refusal(infer("three"), body)
+    assert "at least one row" in world.refusal(predict("three"), {"instances": []})
+    assert "at least one row" in world.refusal("/invocations", {"instances": []})
 
 
 @holds(ALL, "Graphs without rows take whole tensors")
 def _(world: World) -> None:
-    told = world.said("/models/voice")
-    assert told["batching"]["mode"] == "tensor"
-    assert world.said("/models/voice/predict", told["example"])
-    assert world.said(infer("voice"), world.example("oip", "voice"))
+    page = world.answer("/models/voice")
+    assert page["batching"]["mode"] == "tensor"
+    assert world.answer("/models/voice/predict", page["example"])
+    assert world.answer(infer("voice"), world.example("oip", "voice"))
     for path, body in (
         (predict("voice"), {"instances": [1]}),
         ("/models/voice/predict", {"instances": [1]}),
         ("/v1/models/voice:classify", {"examples": [{"audio": 1}]}),
     ):
-        error = world.wrong(path, body)
+        error = world.refusal(path, body)
         assert "/v2/models/<name>/infer" in error
         assert "input 'sr' is a scalar" in error
-    assert world.said("/v2/models/voice/config")["max_batch_size"] == 0
+    assert world.answer("/v2/models/voice/config")["max_batch_size"] == 0
 
 
 @holds(ALL, "Strict numbers")
 def _(world: World) -> None:
     for value in ("1", True, 1e39):
         body = {**ALONE, "inputs": [{**FRUIT, "data": [1, value]}]}
-        assert world.wrong(infer("three"), body).startswith("inputs[0].data[1]: expected a number")
+        assert world.refusal(infer("three"), body).startswith(
+            "inputs[0].data[1]: expected a number"
+        )
         row = world.example("tfserving")
         row["instances"][0]["fruit"] = [1, value]
-        assert world.wrong(predict("three"), row).startswith("instances[0].fruit[1]: expected")
+        assert world.refusal(predict("three"), row).startswith("instances[0].fruit[1]: expected")
         shipped = world.example("mlflow", "triceps")
         shipped["instances"][0]["fruit"] = [1, value, 1]
-        assert "fruit" in world.wrong("/invocations", shipped)
+        assert "fruit" in world.refusal("/invocations", shipped)
     for value in (1.7, 2**63):
         body = {"inputs": [entry("x", [1, 2], [1, value], "INT64")]}
-        assert "expected a whole number" in world.wrong(infer("int64"), body)
-        assert "expected a whole number" in world.wrong(
+        assert "expected a whole number" in world.refusal(infer("int64"), body)
+        assert "expected a whole number" in world.refusal(
             predict("int64"), {"instances": [[1, value]]}
         )
 
@@ -427,19 +429,19 @@ def _(world: World) -> None:
 @holds(ALL, "Unknown is 404, unusable is 503")
 def _(world: World) -> None:
     for path in (infer("thre"), predict("thre")):
-        assert "three" in world.wrong(path, {}, 404)
+        assert "three" in world.refusal(path, {}, 404)
     for path in ("/v2/models/three/versions/7", "/v1/models/three/versions/7"):
-        assert "Available: 1, 2" in world.wrong(path, None, 404)
-    assert "Available: old" in world.wrong("/v1/models/three/labels/new:predict", {}, 404)
+        assert "Available: 1, 2" in world.refusal(path, None, 404)
+    assert "Available: old" in world.refusal("/v1/models/three/labels/new:predict", {}, 404)
     for path in (infer("broken"), predict("broken")):
-        assert "not an ONNX file" in world.wrong(path, {}, 503)
+        assert "not an ONNX file" in world.refusal(path, {}, 503)
     alone = world.serve(models=world.models / "broken", default_model=None)
     assert ask(alone, "/invocations", {}).status_code == 503
 
 
 @holds(ALL, "Versions")
 def _(world: World) -> None:
-    assert world.said(infer("three"), world.example("oip"))["model_version"] == "2"
+    assert world.answer(infer("three"), world.example("oip"))["model_version"] == "2"
     pinned = world.folder / "pinned"
     for version in (1, 2):
         small.put(pinned, "three", version, small.three(version))
@@ -481,19 +483,19 @@ def test_nan_and_infinity_are_as_the_table_says(world, row):
 
 
 def _native_nan(world: World) -> None:
-    assert "received NaN" in world.wrong("/models/logs/predict", {"instances": [[NAN, 0]]})
+    assert "received NaN" in world.refusal("/models/logs/predict", {"instances": [[NAN, 0]]})
     answer = world.ask("/models/logs/predict", {"instances": NOT_FINITE[0]})
     assert b'"many":{"value":[null,null]' in answer.data
 
 
 def _oip_nan(world: World) -> None:
-    said = {"inputs": [entry("x", [1, 2], [NAN, 0])], "outputs": [{"name": "many"}]}
-    assert "received NaN" in world.wrong(infer("logs"), said)
-    said["inputs"] = [entry("x", [1, 2], [-1, 0])]
-    assert b"[NaN,-Infinity]" in world.ask(infer("logs"), said).data
+    body = {"inputs": [entry("x", [1, 2], [NAN, 0])], "outputs": [{"name": "many"}]}
+    assert "received NaN" in world.refusal(infer("logs"), body)
+    body["inputs"] = [entry("x", [1, 2], [-1, 0])]
+    assert b"[NaN,-Infinity]" in world.ask(infer("logs"), body).data
     array = np.float32([[NAN, INFINITY]])
-    _, found = binary(world.client, "logs", {"x": array}, [{"name": "many"}])
-    assert np.array_equal(found["many"], array, equal_nan=True)
+    _, arrays = binary(world.client, "logs", {"x": array}, [{"name": "many"}])
+    assert np.array_equal(arrays["many"], array, equal_nan=True)
 
 
 def _tfserving_nan(world: World) -> None:
@@ -501,19 +503,19 @@ def _tfserving_nan(world: World) -> None:
     rows = json.loads(answer.data)["predictions"]
     assert np.array_equal(rows[0]["many"], [NAN, INFINITY], equal_nan=True)
     assert b'"many":[NaN,-Infinity]' in answer.data
-    assert "received NaN" in world.wrong(predict("int64"), {"instances": [[NAN, 0]]})
+    assert "received NaN" in world.refusal(predict("int64"), {"instances": [[NAN, 0]]})
 
 
 def _mlflow_nan(world: World) -> None:
     row = world.example("mlflow", "triceps")
     row["instances"][0]["insurance"]["age"] = NAN
-    with_nan = world.said("/invocations", row)
+    with_nan = world.answer("/invocations", row)
     row["instances"][0]["insurance"]["age"] = INFINITY
-    assert "Infinity" in world.wrong("/invocations", row)
+    assert "Infinity" in world.refusal("/invocations", row)
     del row["instances"][0]["insurance"]["age"]
-    assert world.said("/invocations", row) == with_nan
+    assert world.answer("/invocations", row) == with_nan
     row["instances"][0]["digit"][0] = NAN
-    assert "received NaN" in world.wrong("/invocations", row)
+    assert "received NaN" in world.refusal("/invocations", row)
     client = world.by_default("logs")
     assert b'"many":[NaN,-Infinity]' in ask(client, "/invocations", {"instances": [[-1, 0]]}).data
 
@@ -535,27 +537,27 @@ def binary(
         for tensor, array in arrays.items()
     ]
     parameters = {"binary_data_output": True}
-    said = {"inputs": inputs, "outputs": outputs, "parameters": parameters}
-    head = json.dumps(said).encode()
+    body = {"inputs": inputs, "outputs": outputs, "parameters": parameters}
+    head = json.dumps(body).encode()
     length = {"Inference-Header-Content-Length": f"{len(head)}"}
     raw = b"".join(array.tobytes() for array in arrays.values())
     answer = ask(client, infer(name), head + raw, **length)
     assert answer.status_code == 200, answer.text
     end = int(answer.headers["Inference-Header-Content-Length"])
-    told, rest = json.loads(answer.data[:end]), answer.data[end:]
+    content, rest = json.loads(answer.data[:end]), answer.data[end:]
     found = {}
-    for part in told["outputs"]:
+    for part in content["outputs"]:
         if "parameters" in part:
             size = part["parameters"]["binary_data_size"]
             found[part["name"]] = np.frombuffer(rest[:size], "<f4").reshape(part["shape"])
             rest = rest[size:]
     assert rest == b""
-    return told, found
+    return content, found
 
 
 def not_advertised(world: World, *names: str) -> None:
     """Check that the server does not list an extension."""
-    assert set(world.said("/v2")["extensions"]) & set(names) == set()
+    assert set(world.answer("/v2")["extensions"]) & set(names) == set()
 
 
 def absent(world: World, *paths: str) -> None:
@@ -569,15 +571,15 @@ def absent(world: World, *paths: str) -> None:
 def _(world: World) -> None:
     flat = {**ALONE, "inputs": [entry("fruit", [2, 2], [1, 2, 3, 4])]}
     nested = {**ALONE, "inputs": [entry("fruit", [2, 2], [[1, 2], [3, 4]])]}
-    assert world.said(infer("three"), flat) == world.said(infer("three"), nested)
+    assert world.answer(infer("three"), flat) == world.answer(infer("three"), nested)
     flat["outputs"] = [{"name": "tags"}]
-    assert np.shape(world.said(infer("three"), flat)["outputs"][0]["data"]) == (4,)
+    assert np.shape(world.answer(infer("three"), flat)["outputs"][0]["data"]) == (4,)
 
 
 @holds(OIP, "`outputs`, and nothing else is computed", "Outputs")
 def _(world: World) -> None:
     with mock.patch.object(Model, "predict", autospec=True, side_effect=Model.predict) as run:
-        outputs = world.said(infer("three"), ALONE)["outputs"]
+        outputs = world.answer(infer("three"), ALONE)["outputs"]
     assert [part["name"] for part in outputs] == ["size"]
     assert [tuple(call.args[2]) for call in run.call_args_list] == [("size",)]
     assert list(run.call_args.args[1]) == ["fruit"]
@@ -585,8 +587,8 @@ def _(world: World) -> None:
 
 @holds(OIP, "`id`")
 def _(world: World) -> None:
-    assert world.said(infer("three"), {**ALONE, "id": "a 7"})["id"] == "a 7"
-    assert "id" not in world.said(infer("three"), ALONE)
+    assert world.answer(infer("three"), {**ALONE, "id": "a 7"})["id"] == "a 7"
+    assert "id" not in world.answer(infer("three"), ALONE)
 
 
 @holds(OIP, "`timeout`")
@@ -607,14 +609,14 @@ def _(world: World) -> None:
     _, found = binary(world.client, "three", arrays, [{"name": "size"}])
     assert np.array_equal(found["size"], [[6], [14]])
     wanted = [{"name": "size"}, {"name": "tags", "parameters": {"binary_data": False}}]
-    told, found = binary(world.client, "three", arrays, wanted)
+    content, found = binary(world.client, "three", arrays, wanted)
     assert list(found) == ["size"]
-    assert len(told["outputs"][1]["data"]) == 4
+    assert len(content["outputs"][1]["data"]) == 4
     body = {"inputs": [{**FRUIT, "parameters": {}}], "outputs": wanted}
-    assert world.said(infer("three"), body)["outputs"][0]["data"] == [6]
+    assert world.answer(infer("three"), body)["outputs"][0]["data"] == [6]
     length = {"Inference-Header-Content-Length": "9999"}
-    assert "a number from 0" in world.wrong(infer("three"), ALONE, **length)
-    assert "binary_tensor_data" in world.said("/v2")["extensions"]
+    assert "a number from 0" in world.refusal(infer("three"), ALONE, **length)
+    assert "binary_tensor_data" in world.answer("/v2")["extensions"]
 
 
 @holds(OIP, "Raw binary requests")
@@ -624,14 +626,14 @@ def _(world: World) -> None:
     answer = world.ask(infer("logs"), raw, **length)
     assert answer.status_code == 200
     assert int(answer.headers["Inference-Header-Content-Length"]) < len(answer.data)
-    assert "the model has 4 inputs" in world.wrong(infer("three"), raw, **length)
+    assert "the model has 4 inputs" in world.refusal(infer("three"), raw, **length)
 
 
 @holds(OIP, "gzip and deflate")
 def _(world: World) -> None:
     body = json.dumps(ALONE).encode()
     for name, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
-        answer = world.said(infer("three"), packed, **{"Content-Encoding": name})
+        answer = world.answer(infer("three"), packed, **{"Content-Encoding": name})
         assert answer["outputs"][0]["data"] == [6]
     assert world.ask(infer("three"), body, **{"Content-Encoding": "br"}).status_code == 415
 
@@ -642,11 +644,11 @@ def _(world: World) -> None:
     body["outputs"] = [
         {"name": head, "parameters": {"classification": 2}} for head in ("digits", "risk")
     ]
-    digits, risk = world.said(infer("three"), body)["outputs"]
+    digits, risk = world.answer(infer("three"), body)["outputs"]
     assert (digits["datatype"], digits["shape"]) == ("BYTES", [1, 2])
     assert digits["data"] == ["1.0:1:one", "0.0:0:zero"]
     assert risk["data"] == ["0.5:0:low"]
-    assert "classification" in world.said("/v2")["extensions"]
+    assert "classification" in world.answer("/v2")["extensions"]
 
 
 @holds(OIP, "statistics", "Statistics")
@@ -661,25 +663,25 @@ def _(world: World) -> None:
     assert stats["inference_stats"]["fail"] == {"count": 1, "ns": 0}
     assert stats["batch_stats"] == []
     assert "last_inference" not in stats
-    assert "statistics" in world.said("/v2")["extensions"]
+    assert "statistics" in world.answer("/v2")["extensions"]
 
 
 @holds(OIP, "repository index", "Repository index")
 def _(world: World) -> None:
     listed = {
-        (one["name"], one.get("version")): one for one in world.said("/v2/repository/index", {})
+        (one["name"], one.get("version")): one for one in world.answer("/v2/repository/index", {})
     }
     assert listed["three", "2"] == {"name": "three", "version": "2", "state": "READY", "reason": ""}
     assert listed["broken", "1"]["state"] == "UNAVAILABLE"
     assert "not an ONNX file" in listed["broken", "1"]["reason"]
-    ready = world.said("/v2/repository/index", {"ready": True})
+    ready = world.answer("/v2/repository/index", {"ready": True})
     assert {one["state"] for one in ready} == {"READY"}
 
 
 @holds(OIP, "load and unload, by a token of the scope `admin`", "Load and unload")
 @holds(OIP, "load with parameters")
 def _(world: World) -> None:
-    assert "admin" in world.wrong("/v2/repository/models/three/unload", {}, 403)
+    assert "admin" in world.refusal("/v2/repository/models/three/unload", {}, 403)
     own = world.folder / "own"
     if not own.exists():
         small.put(own, "three", 1, small.three())
@@ -692,10 +694,10 @@ def _(world: World) -> None:
         assert answer.get_json() == {"name": "three", verb: True}
         assert ask(client, "/v2/models/three/ready", **bearer).status_code == ready
     for parameters in ({"config": "{}"}, {"file:1/model.onnx": "AAAA"}):
-        said = {"parameters": parameters}
-        answer = ask(client, "/v2/repository/models/three/load", said, **bearer)
+        body = {"parameters": parameters}
+        answer = ask(client, "/v2/repository/models/three/load", body, **bearer)
         assert answer.status_code == 501
-    assert "model_repository" in world.said("/v2")["extensions"]
+    assert "model_repository" in world.answer("/v2")["extensions"]
     not_advertised(world, "model_repository(unload_dependents)")
 
 
@@ -713,7 +715,7 @@ def _(world: World) -> None:
 @holds(OIP, "BF16")
 def _(world: World) -> None:
     body = {"inputs": [{**FRUIT, "datatype": "BF16"}], "outputs": ALONE["outputs"]}
-    assert world.wrong(infer("three"), body) == (
+    assert world.refusal(infer("three"), body) == (
         'inputs[0].datatype: expected FP32, received "BF16"'
     )
 
@@ -721,9 +723,9 @@ def _(world: World) -> None:
 @holds(OIP, "FP16 in JSON", "FP16 is binary")
 def _(world: World) -> None:
     body = {"inputs": [entry("x", [1, 2], [1, 2], "FP16")]}
-    assert "FP16 and has no form in JSON" in world.wrong(infer("float16"), body)
+    assert "FP16 and has no form in JSON" in world.refusal(infer("float16"), body)
     body["outputs"] = [{"name": "y", "parameters": {"binary_data": True}}]
-    assert "since FP16 has no form in JSON" in world.wrong(infer("float16"), body)
+    assert "since FP16 has no form in JSON" in world.refusal(infer("float16"), body)
     raw = np.float16([1, 2]).tobytes()
     answer = world.ask(infer("float16"), raw, **{"Inference-Header-Content-Length": "0"})
     assert answer.data.endswith(raw)
@@ -734,8 +736,8 @@ def _(world: World) -> None:
     for sort in ("systemsharedmemory", "cudasharedmemory"):
         absent(world, f"/v2/{sort}/status", f"/v2/{sort}/region/x/register")
     parameters = {"shared_memory_region": "x", "shared_memory_byte_size": 8}
-    said = {**ALONE, "inputs": [{**FRUIT, "parameters": parameters}]}
-    assert "shared memory, which is not served" in world.wrong(infer("three"), said)
+    body = {**ALONE, "inputs": [{**FRUIT, "parameters": parameters}]}
+    assert "shared memory, which is not served" in world.refusal(infer("three"), body)
     not_advertised(world, "system_shared_memory", "cuda_shared_memory")
 
 
@@ -755,16 +757,16 @@ def _(world: World) -> None:
 @holds(OIP, "`priority` and `sequence_…` are taken and change nothing")
 def _(world: World) -> None:
     reserved = {"priority": 1, "sequence_id": 7, "sequence_start": True, "sequence_end": False}
-    answer = world.said(infer("three"), {**ALONE, "parameters": reserved})
-    assert answer == world.said(infer("three"), ALONE)
+    answer = world.answer(infer("three"), {**ALONE, "parameters": reserved})
+    assert answer == world.answer(infer("three"), ALONE)
     for name in ("headers", "triton_enable_empty_final_response"):
-        assert world.wrong(infer("three"), {**ALONE, "parameters": {name: True}})
+        assert world.refusal(infer("three"), {**ALONE, "parameters": {name: True}})
     not_advertised(world, "sequence", "schedule_policy", "parameters")
 
 
 @holds(OIP, "Not ready is 503")
 def _(world: World) -> None:
-    assert world.said("/v2/health/ready") == {"ready": True}
+    assert world.answer("/v2/health/ready") == {"ready": True}
     empty = world.folder / "empty"
     empty.mkdir(exist_ok=True)
     client = world.serve(models=empty, default_model=None)
@@ -776,37 +778,37 @@ def _(world: World) -> None:
 
 @holds(OIP, "`/v2` and `/v2/`")
 def _(world: World) -> None:
-    said = world.said("/v2")
-    assert said == world.said("/v2/")
-    assert (said["name"], said["version"]) == ("triceps", __version__)
+    page = world.answer("/v2")
+    assert page == world.answer("/v2/")
+    assert (page["name"], page["version"]) == ("triceps", __version__)
 
 
 @holds(OIP, "Extensions")
 def _(world: World) -> None:
     line = next(line for line in DOCUMENT.splitlines() if line.startswith("- **Extensions"))
-    assert world.said("/v2")["extensions"] == documents.quoted(line)
+    assert world.answer("/v2")["extensions"] == documents.quoted(line)
 
 
 @holds(OIP, "Shapes begin with -1")
 def _(world: World) -> None:
-    said, config = world.said("/v2/models/three"), world.said("/v2/models/three/config")
-    assert [part["shape"] for part in said["outputs"]] == [[-1, 1], [-1, 1], [-1, 3], [-1, 2]]
+    page, config = world.answer("/v2/models/three"), world.answer("/v2/models/three/config")
+    assert [part["shape"] for part in page["outputs"]] == [[-1, 1], [-1, 1], [-1, 3], [-1, 2]]
     assert [part["dims"] for part in config["output"]] == [[1], [1], [3], [2]]
     assert config["max_batch_size"] == 131072
 
 
 @holds(OIP, "`GET /v2/models` lists names")
 def _(world: World) -> None:
-    names = world.said("/v2/models")["models"]
+    names = world.answer("/v2/models")["models"]
     assert {"three", "triceps"} <= set(names)
     assert "broken" not in names
 
 
 @holds(OIP, "Errors")
 def _(world: World) -> None:
-    told = world.ask(infer("three"), {}).get_json()
-    assert told.keys() == {"error", "problems", "count"}
-    assert isinstance(told["error"], str)
+    body = world.ask(infer("three"), {}).get_json()
+    assert body.keys() == {"error", "problems", "count"}
+    assert isinstance(body["error"], str)
     assert world.ask(infer("thre"), {}).get_json().keys() == {"error"}
 
 
@@ -817,19 +819,19 @@ def _(world: World) -> None:
 @holds(TF, "bare values where there is one input or one head")
 def _(world: World) -> None:
     rows = world.example("tfserving")
-    assert world.said(predict("three"), rows) == {"predictions": [GOLDEN_2]}
+    assert world.answer(predict("three"), rows) == {"predictions": [GOLDEN_2]}
     columns = {name: [value] for name, value in rows["instances"][0].items()}
-    assert world.said(predict("three"), {"inputs": columns}) == {
+    assert world.answer(predict("three"), {"inputs": columns}) == {
         "outputs": {name: [value] for name, value in GOLDEN_2.items()}
     }
-    assert world.said(predict("int64"), {"instances": [[1, 2]]}) == {"predictions": [[1, 2]]}
-    assert world.said(predict("int64"), {"inputs": [[1, 2]]}) == {"outputs": [[1, 2]]}
-    assert world.said(predict("int64"), {"instances": [{"x": [1, 2]}]})["predictions"] == [[1, 2]]
+    assert world.answer(predict("int64"), {"instances": [[1, 2]]}) == {"predictions": [[1, 2]]}
+    assert world.answer(predict("int64"), {"inputs": [[1, 2]]}) == {"outputs": [[1, 2]]}
+    assert world.answer(predict("int64"), {"instances": [{"x": [1, 2]}]})["predictions"] == [[1, 2]]
 
 
 def _classify(world: World, verb: str, **more: Any) -> Any:
     examples = world.example("tfserving")["instances"]
-    return world.said(f"/v1/models/three:{verb}", {"examples": examples, **more})
+    return world.answer(f"/v1/models/three:{verb}", {"examples": examples, **more})
 
 
 @holds(TF, "`:classify` of heads with labels", "`results`")
@@ -840,8 +842,10 @@ def _(world: World) -> None:
     assert _classify(world, "classify", signature_name="risk") == {"results": [risk]}
     examples = {"examples": world.example("tfserving")["instances"]}
     for verb, head in (("classify", "size"), ("regress", "risk")):
-        said = {**examples, "signature_name": head}
-        assert world.wrong(f"/v1/models/three:{verb}", said).startswith("signature_name: expected")
+        body = {**examples, "signature_name": head}
+        assert world.refusal(f"/v1/models/three:{verb}", body).startswith(
+            "signature_name: expected"
+        )
 
 
 @holds(TF, "`:regress` of heads of one number", "In examples, `signature_name` is the head")
@@ -849,21 +853,21 @@ def _(world: World) -> None:
     assert _classify(world, "regress") == {"results": [4.0]}
     assert _classify(world, "regress", signature_name="size") == {"results": [4.0]}
     by_name = {"examples": [{"weight": 1, "length": 2}]}
-    assert world.said("/v1/models/three:regress", by_name) == {"results": [6.0]}
-    assert "signature_name" in world.wrong("/v1/models/three:classify", by_name)
+    assert world.answer("/v1/models/three:regress", by_name) == {"results": [6.0]}
+    assert "signature_name" in world.refusal("/v1/models/three:classify", by_name)
 
 
 @holds(TF, "`context`")
 def _(world: World) -> None:
-    said = {"context": {"weight": 1}, "examples": [{"length": 2}, {"length": 3}]}
-    assert world.said("/v1/models/three:regress", said) == {"results": [6.0, 8.0]}
+    body = {"context": {"weight": 1}, "examples": [{"length": 2}, {"length": 3}]}
+    assert world.answer("/v1/models/three:regress", body) == {"results": [6.0, 8.0]}
 
 
 @holds(TF, "aliases as labels", "Labels are aliases")
 def _(world: World) -> None:
     rows = world.example("tfserving")
-    assert world.said("/v1/models/three/labels/old:predict", rows)["predictions"] == [GOLDEN]
-    assert world.said("/v1/models/three/labels/old/metadata")["model_spec"]["version"] == "1"
+    assert world.answer("/v1/models/three/labels/old:predict", rows)["predictions"] == [GOLDEN]
+    assert world.answer("/v1/models/three/labels/old/metadata")["model_spec"]["version"] == "1"
 
 
 @holds(TF, "`b64`")
@@ -886,22 +890,22 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     columns = {name: [value] for name, value in world.example("tfserving")["instances"][0].items()}
     columns["fruit"] *= 2
-    assert "expected 1 row, as inputs.insurance has" in world.wrong(
+    assert "expected 1 row, as inputs.insurance has" in world.refusal(
         predict("three"), {"inputs": columns}
     )
 
 
 @holds(TF, "signatures but `serving_default`", "One signature")
 def _(world: World) -> None:
-    said = world.said("/v1/models/three/metadata")["metadata"]["signature_def"]["signature_def"]
-    assert list(said) == ["serving_default"]
-    assert list(said["serving_default"]["inputs"]) == [
+    page = world.answer("/v1/models/three/metadata")["metadata"]["signature_def"]["signature_def"]
+    assert list(page) == ["serving_default"]
+    assert list(page["serving_default"]["inputs"]) == [
         *("insurance", "insurance.smoker", "fruit", "digit")
     ]
     rows = world.example("tfserving")
-    right = world.said(predict("three"), {**rows, "signature_name": "serving_default"})
+    right = world.answer(predict("three"), {**rows, "signature_name": "serving_default"})
     assert list(right["predictions"][0]) == list(GOLDEN)
-    assert "serving_default" in world.wrong(predict("three"), {**rows, "signature_name": "other"})
+    assert "serving_default" in world.refusal(predict("three"), {**rows, "signature_name": "other"})
 
 
 @holds(TF, "`/monitoring/prometheus/metrics`")
@@ -914,13 +918,13 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     rows = world.example("tfserving")
     for kind in ("application/x-www-form-urlencoded", "text/plain"):
-        assert world.said(predict("three"), rows, **{"Content-Type": kind})
+        assert world.answer(predict("three"), rows, **{"Content-Type": kind})
 
 
 @holds(TF, "Malformed requests")
 def _(world: World) -> None:
-    told = world.wrong("/v1/models/three:predictt", {})
-    assert told.startswith("Malformed request: POST /v1/models/three:predictt: expected one of")
+    message = world.refusal("/v1/models/three:predictt", {})
+    assert message.startswith("Malformed request: POST /v1/models/three:predictt: expected one of")
 
 
 @holds(TF, "Errors")
@@ -932,25 +936,25 @@ def _(world: World) -> None:
 @holds(KSERVE, "`instances`", "Answers have TensorFlow Serving's form")
 def _(world: World) -> None:
     rows = world.example("tfserving")
-    assert world.said(predict("three"), rows) == {"predictions": [GOLDEN_2]}
-    assert world.said("/v1/models/three/versions/1:predict", rows) == {"predictions": [GOLDEN]}
+    assert world.answer(predict("three"), rows) == {"predictions": [GOLDEN_2]}
+    assert world.answer("/v1/models/three/versions/1:predict", rows) == {"predictions": [GOLDEN]}
     columns = {name: [value] for name, value in rows["instances"][0].items()}
-    assert world.said(predict("three"), {"inputs": columns})["outputs"]["size"] == [[4.0]]
+    assert world.answer(predict("three"), {"inputs": columns})["outputs"]["size"] == [[4.0]]
 
 
 @holds(KSERVE, "readiness as a boolean", "`ready` is a boolean", "One object for two protocols")
 def _(world: World) -> None:
-    said = world.said("/v1/models/three")
-    assert said.keys() == {"model_version_status", "name", "ready"}
-    assert (said["name"], said["ready"]) == ("three", True)
-    assert world.said("/v1/models/broken")["ready"] is False
-    assert world.said("/")["status"] == "alive"
+    page = world.answer("/v1/models/three")
+    assert page.keys() == {"model_version_status", "name", "ready"}
+    assert (page["name"], page["ready"]) == ("three", True)
+    assert world.answer("/v1/models/broken")["ready"] is False
+    assert world.answer("/")["status"] == "alive"
 
 
 @holds(KSERVE, "`:explain`", "No explainers")
 def _(world: World) -> None:
-    told = world.wrong("/v1/models/three:explain", world.example("tfserving"))
-    assert "expected one of :predict, :classify, :regress" in told
+    message = world.refusal("/v1/models/three:explain", world.example("tfserving"))
+    assert "expected one of :predict, :classify, :regress" in message
     absent(world, "/v1/models/three:explain", "/v2/models/three/explain")
 
 
@@ -959,23 +963,23 @@ def _(world: World) -> None:
     assert ":/mnt/models:" in IMAGE
     assert "HOST=0.0.0.0" in IMAGE
     assert all_settings.load({}).port == 8080
-    assert world.said("/v2/models/three/ready") == {"name": "three", "ready": True}
+    assert world.answer("/v2/models/three/ready") == {"name": "three", "ready": True}
 
 
 @holds(KSERVE, "CloudEvents")
 def _(world: World) -> None:
     event = {"specversion": "1.0", "id": "1", "source": "s", "type": "t"}
-    said = {**event, "data": world.example("tfserving")}
+    body = {**event, "data": world.example("tfserving")}
     kind = {"Content-Type": "application/cloudevents+json"}
-    assert "specversion" in world.wrong(predict("three"), said, **kind)
+    assert "specversion" in world.refusal(predict("three"), body, **kind)
 
 
 # --- MLflow, SageMaker and Vertex AI -----------------------------------------------------------
 
 
-def score(world: World, said: Any, name: str = "three", **headers: Any) -> Any:
+def score(world: World, body: Any, name: str = "three", **headers: Any) -> Any:
     """Return MLflow's answer, or its message."""
-    answer = ask(world.by_default(name), "/invocations", said, **headers)
+    answer = ask(world.by_default(name), "/invocations", body, **headers)
     return answer.get_json().get("predictions") or answer.get_json()["message"]
 
 
@@ -1034,23 +1038,23 @@ def _(world: World) -> None:
 
 @holds(MLFLOW, "`params`", "Parameters")
 def _(world: World) -> None:
-    said = {"dataframe_records": [COLUMNS]}
-    assert score(world, {**said, "params": {}}) == [GOLDEN_2]
-    told = score(world, {**said, "params": {"temperature": 1}})
-    assert told.startswith("params.temperature: expected no parameters")
+    body = {"dataframe_records": [COLUMNS]}
+    assert score(world, {**body, "params": {}}) == [GOLDEN_2]
+    message = score(world, {**body, "params": {"temperature": 1}})
+    assert message.startswith("params.temperature: expected no parameters")
 
 
 @holds(MLFLOW, "bodies of language models")
 def _(world: World) -> None:
     for name in ("messages", "prompt", "input"):
-        assert f'the unknown key "{name}"' in world.wrong("/invocations", {name: "Hello"})
+        assert f'the unknown key "{name}"' in world.refusal("/invocations", {name: "Hello"})
 
 
 @holds(MLFLOW, "other content types", "Content types")
 def _(world: World) -> None:
     for kind in ("application/x-parquet", "text/csv; charset=latin-1", "text/plain"):
-        told = world.wrong("/invocations", LINES, 415, **{"Content-Type": kind})
-        assert told.startswith("Content-Type: expected application/json or text/csv, in UTF-8")
+        message = world.refusal("/invocations", LINES, 415, **{"Content-Type": kind})
+        assert message.startswith("Content-Type: expected application/json or text/csv, in UTF-8")
 
 
 @holds(MLFLOW, "Not ready is 503")
@@ -1068,10 +1072,10 @@ def _(world: World) -> None:
 
 @holds(MLFLOW, "Errors")
 def _(world: World) -> None:
-    told = world.ask("/invocations", {"inputs": {"password": ["secret"]}}).get_json()
-    assert told.keys() == {"error_code", "message", "problems", "count"}
-    assert told["error_code"] == "BAD_REQUEST"
-    assert "secret" not in json.dumps(told)
+    body = world.ask("/invocations", {"inputs": {"password": ["secret"]}}).get_json()
+    assert body.keys() == {"error_code", "message", "problems", "count"}
+    assert body["error_code"] == "BAD_REQUEST"
+    assert "secret" not in json.dumps(body)
 
 
 @holds(SAGEMAKER, "`serve` as the argument", "`SAGEMAKER_BIND_TO_PORT`", "The container")
@@ -1120,17 +1124,17 @@ def _(world: World) -> None:
 
 @holds(SAGEMAKER, "multi-model `/models`", "Not multi-model")
 def _(world: World) -> None:
-    said = {"model_name": "x", "url": "/opt/ml/models/x"}
-    assert world.ask("/models", said).status_code == 405
+    body = {"model_name": "x", "url": "/opt/ml/models/x"}
+    assert world.ask("/models", body).status_code == 405
     assert world.client.delete("/models/three").status_code == 405
     assert world.ask("/models/three/invoke", {}).status_code == 404
-    assert isinstance(world.said("/models")["models"], list)
+    assert isinstance(world.answer("/models")["models"], list)
 
 
 @holds(SAGEMAKER, "CSV without a header", "Not every CSV", "`application/jsonlines`")
 def _(world: World) -> None:
-    told = score(world, LINES.partition(b"\n")[2] * 2, **TEXT_CSV)
-    assert told.startswith("line 1, the header: expected one of insurance.age")
+    message = score(world, LINES.partition(b"\n")[2] * 2, **TEXT_CSV)
+    assert message.startswith("line 1, the header: expected one of insurance.age")
     lines = {"Content-Type": "application/jsonlines"}
     assert world.ask("/invocations", b'{"a": 1}\n', **lines).status_code == 415
 

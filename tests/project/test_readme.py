@@ -88,11 +88,11 @@ def test_no_setting_is_made_up():
 def test_every_metric_is_there_with_its_labels(app):
     """The table of metrics has exactly the metrics of the service."""
     text = app.test_client().get("/metrics").text
-    told = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    metrics = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     table = next(
         rows for rows in documents.tables(OPERATIONS) if rows[0][:2] == ["Metric", "Labels"]
     )
-    assert {row[0].strip("`") for row in table[1:]} == told
+    assert {row[0].strip("`") for row in table[1:]} == metrics
     for name, labels, _ in table[1:]:
         plain = name.strip("`")
         for found in re.findall(rf"^{plain}(?:_bucket|_sum|_count)?{{(.*)}}", text, re.MULTILINE):
@@ -103,11 +103,11 @@ def test_every_metric_is_there_with_its_labels(app):
 def test_alerts_ask_for_metrics_that_there_are_and_each_is_explained(app):
     """The rules are YAML with existing metrics, and the table below them has a row for each."""
     text = app.test_client().get("/metrics").text
-    told = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    metrics = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
     [block] = documents.blocks(OPERATIONS, "yaml")
     [group] = yaml.safe_load(block)["groups"]
     for rule in group["rules"]:
-        assert set(re.findall(r"triceps_\w+", rule["expr"])) <= told, rule["alert"]
+        assert set(re.findall(r"triceps_\w+", rule["expr"])) <= metrics, rule["alert"]
     explained = re.findall(r"^\| `(Triceps\w+)` \|", OPERATIONS, re.MULTILINE)
     assert explained == [rule["alert"] for rule in group["rules"]]
 

@@ -87,16 +87,16 @@ def test_training_imports_the_contract_alone():
 def test_the_service_is_built_in_layers():
     """A module imports its own layer and those below, also in type-checking blocks."""
     floors = {top: floor for floor, tops in enumerate(LAYERS) for top in tops}
-    found = {
+    imported = {
         name.removeprefix("service."): needs(name, path)
         for name, path in modules("service").items()
         if name != "service"
     }
-    assert {name.partition(".")[0] for name in found} == set(floors)
+    assert {name.partition(".")[0] for name in imported} == set(floors)
 
     wrong = {
         f"{name} imports {other}"
-        for name, others in found.items()
+        for name, others in imported.items()
         for other in others
         if floors[other.partition(".")[0]] > floors[name.partition(".")[0]]
     }
@@ -230,8 +230,8 @@ def test_a_long_file_says_why_it_is_one_idea():
     unsaid = set()
     for name, path in {**modules("service"), **modules("training")}.items():
         text = path.read_text(encoding="utf-8")
-        said = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
-        if text.count("\n") > LONG and "one idea" not in said:
+        docstring = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+        if text.count("\n") > LONG and "one idea" not in docstring:
             unsaid.add(name)
 
     assert unsaid == set()

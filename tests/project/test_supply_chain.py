@@ -58,17 +58,19 @@ def locked(name):
 
 def licence(name):
     """Return a package's licence as an SPDX expression, or in its own words."""
-    found = metadata.distribution(name)
-    if (expression := found.metadata.get("License-Expression")) is not None:
+    distribution = metadata.distribution(name)
+    if (expression := distribution.metadata.get("License-Expression")) is not None:
         return expression
     stated = [
         line.rpartition(" :: ")[2]
-        for line in found.metadata.get_all("Classifier") or []
+        for line in distribution.metadata.get_all("Classifier") or []
         if line.startswith("License :: ") and not line.endswith("OSI Approved")
     ]
-    words = stated or [(found.metadata.get("License") or "").strip().partition("\n")[0]]
+    words = stated or [(distribution.metadata.get("License") or "").strip().partition("\n")[0]]
     if words == [""]:
-        texts = [file.read_text() for file in found.files or [] if "LICENSE" in file.name.upper()]
+        texts = [
+            file.read_text() for file in distribution.files or [] if "LICENSE" in file.name.upper()
+        ]
         words = [name for name, said in TEXTS.items() if any(said in text for text in texts)]
     return " OR ".join(sorted({WORDS.get(word, word) for word in words}))
 
@@ -90,10 +92,10 @@ def listed():
 def test_every_locked_package_has_an_allowed_licence(lock):
     """Every part of a licence expression is allowed."""
     wrong = {
-        name: said
+        name: stated
         for name in locked(lock)
-        if not (said := licence(name))
-        or set(re.findall(r"[\w.+-]+", re.sub(r"\b(AND|OR)\b", " ", said))) - ALLOWED
+        if not (stated := licence(name))
+        or set(re.findall(r"[\w.+-]+", re.sub(r"\b(AND|OR)\b", " ", stated))) - ALLOWED
     }
 
     assert wrong == {}

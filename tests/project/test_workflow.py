@@ -74,8 +74,8 @@ def test_another_system_is_refused_with_the_way_out(monkeypatch):
     """The installer prints one line before it searches for Python."""
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
 
-    told = CliRunner().invoke(serve.serve, ["--models", "nowhere"])
+    result = CliRunner().invoke(serve.serve, ["--models", "nowhere"])
 
-    assert str(told.exception) == (
+    assert str(result.exception) == (
         "operating system: expected Linux, received Darwin; run the container (make image)"
     )

@@ -84,9 +84,9 @@ def test_of_several_folders_the_first_that_exists_has_the_models(tmp_path, text,
     (tmp_path / "a" / "m").mkdir()
     (tmp_path / "file").touch()
 
-    found = load({"TRICEPS_MODELS": text.format(tmp_path)}).models
+    folder = load({"TRICEPS_MODELS": text.format(tmp_path)}).models
 
-    assert found == tmp_path / first
+    assert folder == tmp_path / first
 
 
 def test_an_unreadable_folder_is_not_passed_over(tmp_path, monkeypatch):
@@ -167,7 +167,7 @@ def test_an_unknown_variable_stops_the_start(name, close):
 
 
 @pytest.mark.parametrize(
-    ("environ", "given", "said"),
+    ("environ", "given", "message"),
     [
         pytest.param(
             {"TRICEPS_POLICY": "newest"},
@@ -233,12 +233,12 @@ def test_an_unknown_variable_stops_the_start(name, close):
         ),
     ],
 )
-def test_a_wrong_value_stops_the_start(environ, given, said):
+def test_a_wrong_value_stops_the_start(environ, given, message):
     """The message names the variable or flag, the expected and received value, and the default."""
     with pytest.raises(SettingsError) as raised:
         load(environ, **given)
 
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(message)
 
 
 def test_every_setting_is_a_flag_with_help():

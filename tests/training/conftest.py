@@ -6,11 +6,11 @@ from training import spec as specs
 from training.errors import SpecError
 
 
-@pytest.fixture(name="told")
-def _told(tmp_path):
+@pytest.fixture(name="problems_of")
+def _problems_of(tmp_path):
     """Return a function that returns the problems of a text as a spec, one line each."""
 
-    def tell(text):
+    def find(text):
         path = tmp_path / "small.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(SpecError) as raised:
@@ -19,7 +19,7 @@ def _told(tmp_path):
         assert all(line.startswith(f"{path}: ") for line in lines)
         return [line.removeprefix(f"{path}: ") for line in lines]
 
-    return tell
+    return find
 
 
 @pytest.fixture(scope="session", name="everything")

@@ -61,9 +61,9 @@ def load(
 
 def source(folder: Path, text: str, *heads: HeadSpec, **more: Any) -> Any:
     """Load as `load` does; return the one source with its inputs and labels."""
-    found = load(folder, text, *heads, **more)
-    [one] = found.sources.values()
-    return SimpleNamespace(**vars(one), inputs=found.inputs, labels=found.labels)
+    loaded = load(folder, text, *heads, **more)
+    [one] = loaded.sources.values()
+    return SimpleNamespace(**vars(one), inputs=loaded.inputs, labels=loaded.labels)
 
 
 def two(folder: Path, first: str, second: str, align: str, key: str | None = None) -> rows.Data:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def test_position_cuts_to_the_shortest_and_says_so(tmp_path: Path) -> None:
     """Row i of every file belongs together, up to the end of the shortest file."""
-    found = two(tmp_path, "x,y\n1,0\n2,1\n3,ignored\n", "z,v\n7,1\n8,2\n", "position")
+    loaded = two(tmp_path, "x,y\n1,0\n2,1\n3,ignored\n", "z,v\n7,1\n8,2\n", "position")
 
-    assert found.notes == ("cut to the 2 rows of b.csv (a.csv has 3)",)
-    assert [table.rows for table in found.sources.values()] == [2, 2]
-    assert found.labels["o"] == ("0", "1")
+    assert loaded.notes == ("cut to the 2 rows of b.csv (a.csv has 3)",)
+    assert [table.rows for table in loaded.sources.values()] == [2, 2]
+    assert loaded.labels["o"] == ("0", "1")
 
 
 def test_position_of_equal_files_has_nothing_to_say(tmp_path: Path) -> None:
@@ -34,12 +34,12 @@ def test_key_joins_rows_in_the_order_of_the_first_file(tmp_path: Path) -> None:
     first = "id,x,y\nc,1,0\na,2,1\nb,3,1\n"
     second = "z,id,v\n7,a,1\n9,d,0\n8,c,2\n5,e,5\n"
 
-    found = two(tmp_path, first, second, "key", "id")
+    loaded = two(tmp_path, first, second, "key", "id")
 
-    assert found.sources["a.csv"].arrays["a"].tolist() == [[1], [2]]
-    assert found.sources["b.csv"].arrays["b"].tolist() == [[8], [7]]
-    assert found.sources["b.csv"].targets["p"].tolist() == [[2], [1]]
-    assert found.notes == (
+    assert loaded.sources["a.csv"].arrays["a"].tolist() == [[1], [2]]
+    assert loaded.sources["b.csv"].arrays["b"].tolist() == [[8], [7]]
+    assert loaded.sources["b.csv"].targets["p"].tolist() == [[2], [1]]
+    assert loaded.notes == (
         "a.csv: 1 of 3 rows have no partner by key",
         "b.csv: 2 of 4 rows have no partner by key",
     )
@@ -47,9 +47,9 @@ def test_key_joins_rows_in_the_order_of_the_first_file(tmp_path: Path) -> None:
 
 def test_a_key_in_the_last_column_is_not_the_target(tmp_path: Path) -> None:
     """Without a named target, it is the last column that is not the key."""
-    found = two(tmp_path, "x,y,id\n1,0,a\n2,1,b\n", "z,v,id\n7,1,a\n8,2,b\n", "key", "id")
+    loaded = two(tmp_path, "x,y,id\n1,0,a\n2,1,b\n", "z,v,id\n7,1,a\n8,2,b\n", "key", "id")
 
-    assert found.sources["a.csv"].targets["o"].tolist() == [[0], [1]]
+    assert loaded.sources["a.csv"].targets["o"].tolist() == [[0], [1]]
 
 
 def test_images_join_by_key_too(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_images_join_by_key_too(tmp_path: Path) -> None:
         for name in ("a", "b")
     ]
 
-    found = data.load(make(tmp_path, inputs, align="key"))
+    loaded = data.load(make(tmp_path, inputs, align="key"))
 
-    assert found.sources["b.csv"].arrays["b"].tolist() == [[9, 1], [6, 7]]
+    assert loaded.sources["b.csv"].arrays["b"].tolist() == [[9, 1], [6, 7]]
 
 
 @pytest.mark.parametrize(

@@ -116,17 +116,17 @@ def test_three_heads_is_the_graph_it_says_to_the_letter():
 
 def test_text_columns_become_one_hot_beside_the_numbers(tmp_path):
     """A table with a text column is its numbers and a look-up with a place for unseen texts."""
-    made = tiny.built(tmp_path, _spec(), a=tiny.people())
+    built = tiny.built(tmp_path, _spec(), a=tiny.people())
 
-    assert dict(_layers(made.model)) == {
+    assert dict(_layers(built.model)) == {
         "a": "InputLayer",
         "a.smoker": "InputLayer",
         "a.smoker.one_hot": "StringLookup",
         "a.all": "Concatenate",
         "y": "Dense",
     }
-    assert made.tensors == {"a": "a", "a.smoker": "a.smoker"}
-    assert made.model.get_layer("y").kernel.shape == (1 + 3, 1)
+    assert built.tensors == {"a": "a", "a.smoker": "a.smoker"}
+    assert built.model.get_layer("y").kernel.shape == (1 + 3, 1)
 
 
 def test_a_text_column_taken_by_name_is_left_out_of_the_block(tmp_path):
@@ -145,18 +145,18 @@ Flatten = {}
 after = ["a", "flat"]
 Dense = { units = 2 }
 """
-    made = tiny.built(tmp_path, _spec(layers, after="h"), a=tiny.people())
+    built = tiny.built(tmp_path, _spec(layers, after="h"), a=tiny.people())
 
-    assert made.model.get_layer("place").get_vocabulary() == ["[UNK]", "yes", "no"]
-    assert made.model.get_layer("h").kernel.shape == (1 + 4, 2)
+    assert built.model.get_layer("place").get_vocabulary() == ["[UNK]", "yes", "no"]
+    assert built.model.get_layer("h").kernel.shape == (1 + 4, 2)
 
 
 def test_a_table_of_one_text_column_needs_no_concatenation(tmp_path):
     """The node of a single text column is its look-up."""
     table = "color,t\n" + "red,0\nblue,1\n" * 4
-    made = tiny.built(tmp_path, _spec(), a=table)
+    built = tiny.built(tmp_path, _spec(), a=table)
 
-    assert _layers(made.model) == [
+    assert _layers(built.model) == [
         ("a.color", "InputLayer"),
         ("a.color.one_hot", "StringLookup"),
         ("y", "Dense"),
@@ -166,17 +166,17 @@ def test_a_table_of_one_text_column_needs_no_concatenation(tmp_path):
 def test_columns_may_be_called_anything(tmp_path):
     """A text column whose name TensorFlow does not allow keeps its name outside of Keras."""
     table = "is it / red?,t\n" + "yes,0\nno,1\n" * 4
-    made = tiny.built(tmp_path, _spec(), a=table)
+    built = tiny.built(tmp_path, _spec(), a=table)
 
-    assert list(made.tensors.values()) == ["a.is it / red?"]
+    assert list(built.tensors.values()) == ["a.is it / red?"]
 
 
 def test_names_may_start_with_an_underscore(tmp_path):
     """A name that the spec allows works although TensorFlow would refuse it."""
     text = _spec('[layers._h]\nafter = "a"\nDense = { units = 2 }', after="_h")
-    made = tiny.built(tmp_path, text.replace('"tiny"', '"_tiny"'), a=NUMBERS)
+    built = tiny.built(tmp_path, text.replace('"tiny"', '"_tiny"'), a=NUMBERS)
 
-    assert made.model.get_layer("_h").units == 2
+    assert built.model.get_layer("_h").units == 2
 
 
 def test_several_inputs_of_a_layer_are_concatenated_and_of_a_merge_are_not(tmp_path):
@@ -210,20 +210,20 @@ Flatten = {}
         "[layers.look]", '[layers.again]\nafter = "rows"\nReLU = {}\n[layers.look]'
     )
 
-    made = tiny.built(tmp_path, _spec(layers, after="flat"), a=NUMBERS)
+    built = tiny.built(tmp_path, _spec(layers, after="flat"), a=NUMBERS)
 
-    assert made.model.get_layer("side").kernel.shape == (3 + 3, 4)
-    assert len(made.model.get_layer("sum").input) == 2
-    assert "look.all" not in dict(_layers(made.model))
+    assert built.model.get_layer("side").kernel.shape == (3 + 3, 4)
+    assert len(built.model.get_layer("sum").input) == 2
+    assert "look.all" not in dict(_layers(built.model))
 
 
 def test_a_head_after_several_nodes_sees_all_of_them(tmp_path):
     """A head may follow several nodes, including another head."""
     text = _spec('[heads.x]\nafter = "a"\nkind = "binary"\ntarget = "a"', after="x")
     text = text.replace('after = "x"', 'after = ["a", "x"]')
-    made = tiny.built(tmp_path, text, a=NUMBERS)
+    built = tiny.built(tmp_path, text, a=NUMBERS)
 
-    assert made.model.get_layer("y").kernel.shape == (3 + 1, 1)
+    assert built.model.get_layer("y").kernel.shape == (3 + 1, 1)
 
 
 def test_a_shared_layer_is_one_object_called_again(tmp_path):
@@ -236,19 +236,19 @@ Dense = { units = 3 }
 after = "h"
 share = "h"
 """
-    made = tiny.built(tmp_path, _spec(layers, after="again"), a=NUMBERS)
+    built = tiny.built(tmp_path, _spec(layers, after="again"), a=NUMBERS)
 
-    assert _layers(made.model) == [("a", "InputLayer"), ("h", "Dense"), ("y", "Dense")]
-    assert made.model.count_params() == 3 * 3 + 3 + 4
+    assert _layers(built.model) == [("a", "InputLayer"), ("h", "Dense"), ("y", "Dense")]
+    assert built.model.count_params() == 3 * 3 + 3 + 4
 
 
 def test_normalization_learns_from_the_training_rows(tmp_path):
     """Mean and variance are those of the layer's input; a constant column is only shifted."""
     layers = '[layers.n]\nafter = "a"\nNormalization = {}'
-    made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
+    built = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
     rows = np.array([[n, n * n, 7] for n in range(1, 9)], np.float32)
 
-    answers = keras.Model(made.model.input, made.model.get_layer("n").output).predict(
+    answers = keras.Model(built.model.input, built.model.get_layer("n").output).predict(
         {"a": np.vstack([rows, [[9, 9, 8]]]).astype(np.float32)}, verbose=0
     )
 
@@ -267,10 +267,10 @@ def test_statistics_count_each_row_once_where_files_are_paired_at_random(tmp_pat
         "[heads.y]", '[layers.both]\nafter = ["a", "b"]\nNormalization = {}\n[heads.y]'
     )
     longer = "q,u\n" + "".join(f"{n},0\n" for n in range(20))
-    made = tiny.built(tmp_path, text, a="p,t\n0,0\n3,1\n6,1\n", b=longer)
+    built = tiny.built(tmp_path, text, a="p,t\n0,0\n3,1\n6,1\n", b=longer)
 
-    alone = np.asarray(made.model.get_layer("n").mean).reshape(-1)
-    paired = np.asarray(made.model.get_layer("both").mean).reshape(-1)
+    alone = np.asarray(built.model.get_layer("n").mean).reshape(-1)
+    paired = np.asarray(built.model.get_layer("both").mean).reshape(-1)
     assert alone.tolist() == [3.0]
     assert paired[1] == pytest.approx(9.5)
 
@@ -286,18 +286,18 @@ after = "tenth"
 Normalization = { axis = "none" }
 """
     layers = layers.replace('axis = "none"', "axis = [-1]")
-    made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
+    built = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
 
-    mean = np.asarray(made.model.get_layer("n").mean).reshape(-1)
+    mean = np.asarray(built.model.get_layer("n").mean).reshape(-1)
     assert np.allclose(mean, np.array([4.5, 25.5, 7]) / 10, atol=1e-5)
 
 
 def test_a_mean_that_is_given_is_taken(tmp_path):
     """Mean and variance of the spec replace those of the data."""
     layers = '[layers.n]\nafter = "a"\nNormalization = { mean = [1, 2, 3], variance = [1, 1, 1] }'
-    made = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
+    built = tiny.built(tmp_path, _spec(layers, after="n"), a=NUMBERS)
 
-    assert np.asarray(made.model.get_layer("n").mean).reshape(-1).tolist() == [1, 2, 3]
+    assert np.asarray(built.model.get_layer("n").mean).reshape(-1).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -359,12 +359,12 @@ def test_a_head_has_what_its_kind_means(tmp_path, kind, target, head, expected):
     table = "p,q,r,s,t\n" + "".join(f"{n},{n},7,{n % 3 % 2},{n % 2}\n" for n in range(8))
     text = _spec(kind=kind, target="TARGET", head=head).replace('"TARGET"', target)
     loaded, rows = tiny.load(tmp_path, text, a=table)
-    made = build.build(loaded, rows)
+    built = build.build(loaded, rows)
 
-    layer, loss = made.model.get_layer("y"), made.model.loss["y"].__name__
+    layer, loss = built.model.get_layer("y"), built.model.loss["y"].__name__
     metric = type(objectives.metric(loaded.heads["y"])).__name__
     assert (layer.units, layer.activation.__name__, loss, metric) == expected
-    assert made.one_hot == ({"y"} if loss == "categorical_crossentropy" else set())
+    assert built.one_hot == ({"y"} if loss == "categorical_crossentropy" else set())
 
 
 def test_objects_inside_arguments_are_made(tmp_path):
@@ -384,11 +384,11 @@ Bidirectional = { layer = { LSTM = { units = 3 } } }
         "[fit]\noptimizer = { SGD = { learning_rate = { ExponentialDecay = "
         "{ initial_learning_rate = 0.5, decay_steps = 10, decay_rate = 0.9 } } } }"
     )
-    made = tiny.built(tmp_path, _spec(layers, after="both", fit=schedule), a=NUMBERS)
+    built = tiny.built(tmp_path, _spec(layers, after="both", fit=schedule), a=NUMBERS)
 
-    assert made.model.get_layer("h").kernel_regularizer.l2 == 0.5
-    assert made.model.get_layer("both").output.shape == (None, 6)
-    assert float(made.model.optimizer.learning_rate) == 0.5
+    assert built.model.get_layer("h").kernel_regularizer.l2 == 0.5
+    assert built.model.get_layer("both").output.shape == (None, 6)
+    assert float(built.model.optimizer.learning_rate) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ def test_names_that_keras_does_not_know_are_refused_with_their_key(tmp_path, cha
 
 
 @pytest.mark.parametrize(
-    ("changes", "key", "said"),
+    ("changes", "key", "message"),
     [
         pytest.param(
             {"fit": '[fit]\noptimizer = { Adam = { learning_rate = "fast" } }'},
@@ -539,12 +539,12 @@ def test_names_that_keras_does_not_know_are_refused_with_their_key(tmp_path, cha
         ),
     ],
 )
-def test_values_that_keras_refuses_are_refused_with_its_message(tmp_path, changes, key, said):
+def test_values_that_keras_refuses_are_refused_with_its_message(tmp_path, changes, key, message):
     """A value that Keras refuses is reported with Keras' message in one line."""
     [line] = _refused(tmp_path, _spec(**changes))
 
     assert line.startswith(f"{key}: ")
-    assert said in line
+    assert message in line
     assert "\x1b" not in line
 
 
@@ -618,11 +618,11 @@ def test_twelve_inputs_and_twelve_heads(tmp_path):
     text += "".join(
         f'[heads.o{n}]\nafter = "h"\nkind = "binary"\ntarget = "i{n}"\n' for n in numbers
     )
-    made = tiny.built(tmp_path, text, **{f"t{n}": NUMBERS for n in numbers})
+    built = tiny.built(tmp_path, text, **{f"t{n}": NUMBERS for n in numbers})
 
-    assert list(made.tensors) == [f"i{n}" for n in numbers]
-    assert sorted(made.model.output) == sorted(f"o{n}" for n in numbers)
-    assert made.model.get_layer("h").kernel.shape == (36, 2)
+    assert list(built.tensors) == [f"i{n}" for n in numbers]
+    assert sorted(built.model.output) == sorted(f"o{n}" for n in numbers)
+    assert built.model.get_layer("h").kernel.shape == (36, 2)
 
 
 def test_a_chain_too_long_for_keras_is_told(tmp_path):
@@ -632,6 +632,6 @@ def test_a_chain_too_long_for_keras_is_told(tmp_path):
         for n in range(1000)
     )
 
-    [said] = _refused(tmp_path, _spec(chain, after="n999"))
+    [message] = _refused(tmp_path, _spec(chain, after="n999"))
 
-    assert said == "layers: a chain of 1000 is too long for Keras"
+    assert message == "layers: a chain of 1000 is too long for Keras"

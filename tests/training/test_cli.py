@@ -118,12 +118,12 @@ def test_another_seed_and_other_epochs_give_another_version(tmp_path):
 
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert second.stdout.splitlines()[-1].startswith("published small, version 2: ")
-    found = [
+    provenances = [
         Model.load(models / "small" / version / "model.onnx").signature.provenance
         for version in ("1", "2")
     ]
-    assert [(entry["seed"], entry["epochs"]) for entry in found] == [(0, 2), (5, 1)]
-    assert found[0]["scores"]["bought"]["held_out"] is None
+    assert [(entry["seed"], entry["epochs"]) for entry in provenances] == [(0, 2), (5, 1)]
+    assert provenances[0]["scores"]["bought"]["held_out"] is None
     assert "–" in first.stdout  # noqa: RUF001  (a dash)
 
 
@@ -206,7 +206,7 @@ def test_a_name_that_another_model_has_as_a_view_is_refused(tmp_path):
     path = tiny.write(tmp_path, first, people=tiny.people())
     assert run("train", path, "--models", models, "--epochs", 1).exit_code == 0
     file = models / "small" / "1" / "model.onnx"
-    said = {}
+    messages = {}
     for key, text in {
         "name": SMALL.replace('"small"', '"one"'),
         "models.one": first.replace('"small"', '"other"'),
@@ -215,16 +215,16 @@ def test_a_name_that_another_model_has_as_a_view_is_refused(tmp_path):
         done = run("train", path, "--models", models)
         assert isinstance(done.exception, SpecError)
         assert "epoch" not in done.stderr
-        said[key] = str(done.exception)
+        messages[key] = str(done.exception)
     done = run("export", tmp_path / "any.keras", "--name", "one", "--models", models)
-    said["export"] = str(done.exception)
+    messages["export"] = str(done.exception)
     (models / "damaged" / "1").mkdir(parents=True)
     (models / "damaged" / "1" / "model.onnx").write_bytes(b"no model")
     (models / "small" / "2").mkdir()
     tiny.write(tmp_path, SMALL.replace('"small"', '"one"'))
 
     tail = f"'one' is a view in {file} already; rename one of them"
-    assert said == {
+    assert messages == {
         "name": f"{path}: name: {tail}",
         "models.one": f"{path}: models.one: {tail}",
         "export": f"--name: {tail}",

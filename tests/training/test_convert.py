@@ -27,8 +27,10 @@ def test_a_layer_that_does_not_convert_is_refused_before_the_fit(tmp_path):
     done = run("train", path, "--models", tmp_path / "models")
 
     assert isinstance(done.exception, SpecError)
-    said = str(done.exception)
-    assert said.startswith(f"{path}: cannot be exported: layer 'words': ONNX has no counterpart of")
+    message = str(done.exception)
+    assert message.startswith(
+        f"{path}: cannot be exported: layer 'words': ONNX has no counterpart of"
+    )
     assert "epoch" not in done.stderr
 
 

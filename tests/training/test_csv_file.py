@@ -44,10 +44,10 @@ def test_case_and_compression_of_a_name_do_not_matter(
     (folder / name).write_bytes(write(AGES.encode()))
     spec = make(tmp_path, [InputSpec("a", f"data/{asked}")])
 
-    found = data.load(spec, folder if elsewhere else None)
+    loaded = data.load(spec, folder if elsewhere else None)
 
-    assert found.sources[f"data/{asked}"].rows == 3
-    assert folder / name == found.sources[f"data/{asked}"].path
+    assert loaded.sources[f"data/{asked}"].rows == 3
+    assert folder / name == loaded.sources[f"data/{asked}"].path
 
 
 def test_a_zip_holds_one_csv(tmp_path: Path) -> None:

@@ -54,10 +54,10 @@ def test_the_shipped_files_are_numbers_with_both_classes_in_the_first_14_rows(
         HeadSpec("o3", ("digit",), "multiclass", (("digit", None),), labels=tuple("0123456789")),
     ]
 
-    found = data.load(make(tmp_path, inputs, heads, rows=14), SHIPPED)
+    loaded = data.load(make(tmp_path, inputs, heads, rows=14), SHIPPED)
 
-    insurance, fruit, digit = found.sources.values()
-    assert found.notes == ("only the first 14 rows of each file are used (fit.rows)",)
+    insurance, fruit, digit = loaded.sources.values()
+    assert loaded.notes == ("only the first 14 rows of each file are used (fit.rows)",)
     assert [
         table.arrays[name].shape
         for table, name in ((insurance, "insurance"), (fruit, "fruit"), (digit, "digit"))
@@ -66,7 +66,7 @@ def test_the_shipped_files_are_numbers_with_both_classes_in_the_first_14_rows(
     assert {0, 1} == set(fruit.targets["o2"].ravel())
     assert digit.targets["o3"].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4, 3, 5, 3, 6]
     assert [f"{(SHIPPED / 'fruits.csv')}"] == [str(fruit.path)]
-    assert [f.name for f in found.inputs["fruit"].features] == ["weight", "length", "redness"]
+    assert [f.name for f in loaded.inputs["fruit"].features] == ["weight", "length", "redness"]
 
 
 def test_two_inputs_of_one_file_share_its_rows(tmp_path: Path) -> None:
@@ -74,27 +74,27 @@ def test_two_inputs_of_one_file_share_its_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("p,q,y\n1,2,0\n3,4,1\n", "utf-8")
     inputs = [InputSpec("a", "a.csv", columns=("p",)), InputSpec("b", "a.csv", columns=("q",))]
 
-    found = data.load(make(tmp_path, inputs, align="sample"))
+    loaded = data.load(make(tmp_path, inputs, align="sample"))
 
-    assert list(found.sources) == ["a.csv"]
-    assert {"a", "b"} == set(found.inputs)
-    assert found.sources["a.csv"].arrays["b"].tolist() == [[2], [4]]
+    assert list(loaded.sources) == ["a.csv"]
+    assert {"a", "b"} == set(loaded.inputs)
+    assert loaded.sources["a.csv"].arrays["b"].tolist() == [[2], [4]]
 
 
 def test_rows_past_the_limit_are_not_read(tmp_path: Path) -> None:
     """Only the first `rows` rows are read, so later ones may be malformed."""
-    found = source(tmp_path, "age,y\n20,0\n30,1\nold,2\nragged\n", rows=2)
+    loaded = source(tmp_path, "age,y\n20,0\n30,1\nold,2\nragged\n", rows=2)
 
-    assert found.rows == 2
+    assert loaded.rows == 2
 
 
 def test_rows_that_are_left_out_are_noted(tmp_path: Path) -> None:
     """A note says that only the first rows of each file are used."""
     (tmp_path / "insurance.csv").write_text(AGES, "utf-8")
 
-    found = data.load(make(tmp_path, [InputSpec("a", "insurance.csv")], rows=2))
+    loaded = data.load(make(tmp_path, [InputSpec("a", "insurance.csv")], rows=2))
 
-    assert found.notes[0] == "only the first 2 rows of each file are used (fit.rows)"
+    assert loaded.notes[0] == "only the first 2 rows of each file are used (fit.rows)"
 
 
 @pytest.mark.parametrize(

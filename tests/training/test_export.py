@@ -36,9 +36,9 @@ def test_a_model_that_cannot_answer_new_rows_is_refused_before_the_fit(tmp_path)
     done = run("train", path, "--models", tmp_path / "models")
 
     assert isinstance(done.exception, SpecError)
-    said = str(done.exception)
-    assert said.startswith(f"{path}: cannot be exported: Keras does not answer new rows: ")
-    assert "num_oov_indices" in said
+    message = str(done.exception)
+    assert message.startswith(f"{path}: cannot be exported: Keras does not answer new rows: ")
+    assert "num_oov_indices" in message
 
 
 def test_rows_that_the_graph_has_no_answer_for_are_told_before_the_fit(tmp_path):
@@ -49,7 +49,7 @@ def test_rows_that_the_graph_has_no_answer_for_are_told_before_the_fit(tmp_path)
     done = run("train", path, "--models", tmp_path / "models")
 
     assert isinstance(done.exception, SpecError), (done.output, done.exception)
-    said = str(done.exception)
-    assert said.startswith(f"{path}: layers: one of them (which one, ONNX Runtime does not say)")
-    assert "the model has no answer for these values: " in said
+    message = str(done.exception)
+    assert message.startswith(f"{path}: layers: one of them (which one, ONNX Runtime does not say)")
+    assert "the model has no answer for these values: " in message
     assert "epoch" not in done.stderr

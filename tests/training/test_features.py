@@ -21,60 +21,60 @@ def test_numbers_of_every_spelling_share_one_tensor(tmp_path: Path) -> None:
     """Integers, floats and booleans are numbers; the default is the median, of the same type."""
     text = "n,x,smoker,y\n1,1.5,true,0\n 2 ,-2e1,False,1\n4,.25,TRUE,1\n8,+3.,false,0\n"
 
-    found = source(tmp_path, text)
+    loaded = source(tmp_path, text)
 
-    assert found.arrays["a"].tolist() == [[1, 1.5, 1], [2, -20, 0], [4, 0.25, 1], [8, 3, 0]]
-    assert np.float32 == found.arrays["a"].dtype
-    assert (Tensor("a", "float32", (3,)),) == found.inputs["a"].tensors
-    assert [(feature.name, feature.default) for feature in found.inputs["a"].features] == [
+    assert loaded.arrays["a"].tolist() == [[1, 1.5, 1], [2, -20, 0], [4, 0.25, 1], [8, 3, 0]]
+    assert np.float32 == loaded.arrays["a"].dtype
+    assert (Tensor("a", "float32", (3,)),) == loaded.inputs["a"].tensors
+    assert [(feature.name, feature.default) for feature in loaded.inputs["a"].features] == [
         ("n", 2),
         ("x", 0.875),
         ("smoker", 0),
     ]
-    assert [int, float, int] == [type(f.default) for f in found.inputs["a"].features]
+    assert [int, float, int] == [type(f.default) for f in loaded.inputs["a"].features]
     assert (
-        Statistics(1, 8, 3.75, pytest.approx(2.68095)) == found.inputs["a"].features[0].statistics
+        Statistics(1, 8, 3.75, pytest.approx(2.68095)) == loaded.inputs["a"].features[0].statistics
     )
 
 
 def test_a_text_column_is_a_string_tensor_of_its_own(tmp_path: Path) -> None:
     """A category has its sorted values as vocabulary and the most common one as default."""
-    found = source(tmp_path, "region,age,y\nwest,1,0\neast,2,1\neast,3,1\nwest,4,0\n")
+    loaded = source(tmp_path, "region,age,y\nwest,1,0\neast,2,1\neast,3,1\nwest,4,0\n")
 
-    entry = found.inputs["a"]
+    entry = loaded.inputs["a"]
     assert (Tensor("a", "float32", (1,)), Tensor("a.region", "string", (1,))) == entry.tensors
     assert Feature("region", "a.region", 0, "east", ("east", "west")) == entry.features[0]
-    assert found.arrays["a.region"].tolist() == [["west"], ["east"], ["east"], ["west"]]
-    assert object == found.arrays["a.region"].dtype
+    assert loaded.arrays["a.region"].tolist() == [["west"], ["east"], ["east"], ["west"]]
+    assert object == loaded.arrays["a.region"].dtype
 
 
 def test_missing_cells_take_the_default_and_a_note_says_so(tmp_path: Path) -> None:
     """Every spelling of a missing value is replaced by the default of the signature."""
     text = "age,region,y\n20,west,0\n,NA,1\nnull,east,1\n40,N/A,0\nNaN,west,0\n30,west,1\n"
 
-    found = load(tmp_path, text)
+    loaded = load(tmp_path, text)
 
-    assert found.notes == (
+    assert loaded.notes == (
         "a.csv: column 'age': 3 of 6 cells are missing and take 30",
         "a.csv: column 'region': 2 of 6 cells are missing and take 'west'",
     )
-    assert found.sources["a.csv"].arrays["a"].ravel().tolist() == [20, 30, 30, 40, 30, 30]
-    regions = found.sources["a.csv"].arrays["a.region"].ravel().tolist()
+    assert loaded.sources["a.csv"].arrays["a"].ravel().tolist() == [20, 30, 30, 40, 30, 30]
+    regions = loaded.sources["a.csv"].arrays["a.region"].ravel().tolist()
     assert regions == ["west", "west", "east", "west", "west", "west"]
 
 
 def test_the_note_of_one_missing_cell_is_in_the_singular(tmp_path: Path) -> None:
     """The note uses the singular for one cell."""
-    found = load(tmp_path, "age,y\n20,0\n,1\n41,0\n")
+    loaded = load(tmp_path, "age,y\n20,0\n,1\n41,0\n")
 
-    assert found.notes == ("a.csv: column 'age': 1 of 3 cells is missing and takes 20",)
+    assert loaded.notes == ("a.csv: column 'age': 1 of 3 cells is missing and takes 20",)
 
 
 def test_numbers_too_long_for_float32_are_noted(tmp_path: Path) -> None:
     """Integers that lose digits lead to a note, not to an error."""
-    found = load(tmp_path, "id,y\n16777217,0\n5,1\n")
+    loaded = load(tmp_path, "id,y\n16777217,0\n5,1\n")
 
-    [note] = found.notes
+    [note] = loaded.notes
     assert note.startswith("a.csv: column 'id': whole numbers over 16,777,216 lose their last")
 
 
@@ -85,43 +85,43 @@ def test_the_largest_float32_is_read_as_it_is_printed(tmp_path: Path) -> None:
     """
     largest = float(np.finfo(np.float32).max)
 
-    found = source(tmp_path, "age,y\n3.4028235e+38,0\n-3.4028235e+38,1\n1,0\n")
+    loaded = source(tmp_path, "age,y\n3.4028235e+38,0\n-3.4028235e+38,1\n1,0\n")
 
-    assert found.arrays["a"].tolist() == [[largest], [-largest], [1]]
-    assert found.inputs["a"].features[0].statistics.max == pytest.approx(largest, rel=1e-7)
+    assert loaded.arrays["a"].tolist() == [[largest], [-largest], [1]]
+    assert loaded.inputs["a"].features[0].statistics.max == pytest.approx(largest, rel=1e-7)
     with refused(DataError, "are too large for a float32, first '3.4028236e+38'"):
         source(tmp_path, "age,y\n3.4028236e+38,0\n1,1\n")
 
 
 def test_columns_choose_features_and_their_order(tmp_path: Path) -> None:
     """`columns` selects the features in its order."""
-    found = source(tmp_path, "p,q,r,y\n1,2,3,0\n4,5,6,1\n", columns=("r", "p"))
+    loaded = source(tmp_path, "p,q,r,y\n1,2,3,0\n4,5,6,1\n", columns=("r", "p"))
 
-    assert found.arrays["a"].tolist() == [[3, 1], [6, 4]]
+    assert loaded.arrays["a"].tolist() == [[3, 1], [6, 4]]
 
 
 def test_categorical_makes_a_text_of_numbers(tmp_path: Path) -> None:
     """A column in `categorical` keeps the spelling of its cells."""
-    found = source(tmp_path, "zip,y\n01,0\n1,1\n", categorical=("zip",))
+    loaded = source(tmp_path, "zip,y\n01,0\n1,1\n", categorical=("zip",))
 
-    assert {"a.zip"} == set(found.arrays)
-    assert found.arrays["a.zip"].tolist() == [["01"], ["1"]]
+    assert {"a.zip"} == set(loaded.arrays)
+    assert loaded.arrays["a.zip"].tolist() == [["01"], ["1"]]
 
 
 def test_no_target_of_any_head_is_a_feature(tmp_path: Path) -> None:
     """The targets of two heads of one file are left out of its input."""
     heads = (head("binary", "p", name="o"), head("regression", "r", name="q"))
 
-    found = source(tmp_path, "p,q,r\n0,5,7\n1,6,8.5\n", *heads)
+    loaded = source(tmp_path, "p,q,r\n0,5,7\n1,6,8.5\n", *heads)
 
-    assert [feature.name for feature in found.inputs["a"].features] == ["q"]
-    assert found.targets["q"].tolist() == [[7], [8.5]]
-    assert None is found.labels["q"]
+    assert [feature.name for feature in loaded.inputs["a"].features] == ["q"]
+    assert loaded.targets["q"].tolist() == [[7], [8.5]]
+    assert None is loaded.labels["q"]
 
 
 def test_an_image_is_its_pixels_without_a_header(tmp_path: Path) -> None:
     """A file without a header numbers its columns, and `target` is one of them."""
-    found = source(
+    loaded = source(
         tmp_path,
         "7,0,255,1,2\n8,3,4,5,6\n",
         head("multiclass"),
@@ -130,28 +130,28 @@ def test_an_image_is_its_pixels_without_a_header(tmp_path: Path) -> None:
         image=(2, 2),
     )
 
-    assert found.arrays["a"].tolist() == [[0, 255, 1, 2], [3, 4, 5, 6]]
-    assert found.inputs["a"].size == (2, 2)
-    assert (Tensor("a", "float32", (4,)),) == found.inputs["a"].tensors
-    assert found.inputs["a"].statistics.max == 255
-    assert found.targets["o"].tolist() == [0, 1]
-    assert found.labels["o"] == ("7", "8")
+    assert loaded.arrays["a"].tolist() == [[0, 255, 1, 2], [3, 4, 5, 6]]
+    assert loaded.inputs["a"].size == (2, 2)
+    assert (Tensor("a", "float32", (4,)),) == loaded.inputs["a"].tensors
+    assert loaded.inputs["a"].statistics.max == 255
+    assert loaded.targets["o"].tolist() == [0, 1]
+    assert loaded.labels["o"] == ("7", "8")
 
 
 def test_pixels_that_are_truth_values_are_numbers_too(tmp_path: Path) -> None:
     """The fast reader of pixels leaves booleans to the general one."""
-    found = source(tmp_path, "true,0,0\nFalse,1,1\n", header=False, image=(1, 2))
+    loaded = source(tmp_path, "true,0,0\nFalse,1,1\n", header=False, image=(1, 2))
 
-    assert found.arrays["a"].tolist() == [[1, 0], [0, 1]]
+    assert loaded.arrays["a"].tolist() == [[1, 0], [0, 1]]
 
 
 def test_names_are_a_category_when_the_spec_says_so(tmp_path: Path) -> None:
     """`categorical` accepts names and dates, as the error message for them suggests."""
     text = "who,when,y\n" + "".join(f"name {n},2020-01-{n + 1:02},{n % 2}\n" for n in range(30))
 
-    found = source(tmp_path, text, categorical=("who", "when"))
+    loaded = source(tmp_path, text, categorical=("who", "when"))
 
-    assert len(found.inputs["a"].features[0].vocabulary) == 30
+    assert len(loaded.inputs["a"].features[0].vocabulary) == 30
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_a_text_with_nearly_as_many_values_as_rows_is_no_category(
     if accepted:
         assert load(tmp_path, text).sources["a.csv"].rows == rows
         return
-    said = f"column 'who': text with {names} different values in {rows} rows ('name 0', "
-    with refused(DataError, said, "inputs.a.categorical"):
+    message = f"column 'who': text with {names} different values in {rows} rows ('name 0', "
+    with refused(DataError, message, "inputs.a.categorical"):
         load(tmp_path, text)
     assert load(tmp_path, text, categorical=("who",)).sources["a.csv"].rows == rows
 

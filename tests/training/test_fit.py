@@ -128,17 +128,17 @@ def test_patience_stops_early_and_keeps_the_best_weights(tmp_path, capsys):
 
     loaded, _, fitted = fit_spec(tmp_path, text)
 
-    told = [
-        float(found)
-        for found in re.findall(r"held out: bought loss (\d+\.\d+)", capsys.readouterr().err)
+    losses = [
+        float(number)
+        for number in re.findall(r"held out: bought loss (\d+\.\d+)", capsys.readouterr().err)
     ]
-    assert fitted.epochs == len(told) < 40
-    assert told.index(min(told)) == len(told) - 3
+    assert fitted.epochs == len(losses) < 40
+    assert losses.index(min(losses)) == len(losses) - 3
     _, held_out = split(data.load(loaded, None), 0.3, 0)
     x, y = pairs(held_out, np.random.default_rng(0))
     inputs = {name: feed(array) for name, array in x.items()}
     loss = fitted.built.model.evaluate(inputs, y, verbose=0, return_dict=True)["loss"]
-    assert loss == pytest.approx(min(told), abs=1e-4)
+    assert loss == pytest.approx(min(losses), abs=1e-4)
 
 
 def test_a_fit_that_diverges_publishes_nothing(tmp_path):

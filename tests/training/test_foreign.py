@@ -34,18 +34,18 @@ def _export(folder, model, name="model.keras"):
 
 def test_many_inputs_of_many_kinds_and_every_kind_of_head(tmp_path):
     """Inputs may be numbers, texts and pictures; activation and units decide a head's kind."""
-    given = {
+    inputs = {
         "a": keras.Input((4,), name="a"),
         "tokens": keras.Input((5,), name="tokens", dtype="int32"),
         "word": keras.Input((1,), name="word", dtype="string"),
         "picture": keras.Input((6, 6, 3), name="picture", dtype="uint8"),
     }
-    embedded = layers.Flatten()(layers.Embedding(7, 3)(given["tokens"]))
+    embedded = layers.Flatten()(layers.Embedding(7, 3)(inputs["tokens"]))
     look_up = layers.StringLookup(vocabulary=["p", "q"], output_mode="one_hot")
-    pixels = layers.Flatten()(layers.Rescaling(1 / 255)(given["picture"]))
-    trunk = layers.Concatenate()([given["a"], embedded, look_up(given["word"]), pixels])
+    pixels = layers.Flatten()(layers.Rescaling(1 / 255)(inputs["picture"]))
+    trunk = layers.Concatenate()([inputs["a"], embedded, look_up(inputs["word"]), pixels])
     model = keras.Model(
-        given,
+        inputs,
         {
             "yes": _dense(1, "d1", trunk, "sigmoid"),
             "which": _dense(3, "d2", trunk, "softmax"),
@@ -117,21 +117,21 @@ def _sequential():
 
 
 def _inner_softmax():
-    given = keras.Input((4,), name="x")
-    inner = keras.Model(given, _dense(3, "s", given, "softmax"), name="inner")
+    inputs = keras.Input((4,), name="x")
+    inner = keras.Model(inputs, _dense(3, "s", inputs, "softmax"), name="inner")
     outer = keras.Input((4,), name="w")
     return keras.Model(outer, inner(outer))
 
 
 def _operation():
-    given = keras.Input((4,), name="x")
-    return keras.Model(given, keras.ops.sigmoid(_dense(1, "d", given)))
+    inputs = keras.Input((4,), name="x")
+    return keras.Model(inputs, keras.ops.sigmoid(_dense(1, "d", inputs)))
 
 
 def _sequence():
-    given = keras.Input((None,), name="tokens")  # float32, the default
-    embedded = layers.Embedding(50, 4)(given)
-    return keras.Model(given, _dense(3, "tags", layers.LSTM(4, return_sequences=True)(embedded)))
+    inputs = keras.Input((None,), name="tokens")  # float32, the default
+    embedded = layers.Embedding(50, 4)(inputs)
+    return keras.Model(inputs, _dense(3, "tags", layers.LSTM(4, return_sequences=True)(embedded)))
 
 
 def _words_and_tokens():
@@ -143,35 +143,35 @@ def _words_and_tokens():
 
 
 def _any_size():
-    given = keras.Input((None, None, 3), name="picture")
-    small = layers.Conv2D(2, 9, strides=2)(given)
-    return keras.Model(given, _dense(2, "y", layers.GlobalMaxPooling2D()(small)))
+    inputs = keras.Input((None, None, 3), name="picture")
+    small = layers.Conv2D(2, 9, strides=2)(inputs)
+    return keras.Model(inputs, _dense(2, "y", layers.GlobalMaxPooling2D()(small)))
 
 
 def _attention():
-    given = keras.Input((6, 8), name="x")
-    looked = layers.LayerNormalization()(layers.MultiHeadAttention(2, 4)(given, given) + given)
-    return keras.Model(given, _dense(2, "y", layers.GlobalMaxPooling1D()(looked)))
+    inputs = keras.Input((6, 8), name="x")
+    looked = layers.LayerNormalization()(layers.MultiHeadAttention(2, 4)(inputs, inputs) + inputs)
+    return keras.Model(inputs, _dense(2, "y", layers.GlobalMaxPooling1D()(looked)))
 
 
 def _double():
-    given = keras.Input((4,), name="x", dtype="float64")
-    return keras.Model(given, layers.Dense(2, name="y", dtype="float64")(given))
+    inputs = keras.Input((4,), name="x", dtype="float64")
+    return keras.Model(inputs, layers.Dense(2, name="y", dtype="float64")(inputs))
 
 
 def _flags():
-    given = keras.Input((4,), name="x", dtype="bool")
-    return keras.Model(given, _dense(2, "y", keras.ops.cast(given, "float32")))
+    inputs = keras.Input((4,), name="x", dtype="bool")
+    return keras.Model(inputs, _dense(2, "y", keras.ops.cast(inputs, "float32")))
 
 
 def _fixed(rows):
-    given = keras.Input(batch_shape=(rows, 4), name="x")
-    return keras.Model(given, _dense(2, "y", given))
+    inputs = keras.Input(batch_shape=(rows, 4), name="x")
+    return keras.Model(inputs, _dense(2, "y", inputs))
 
 
 def _one_at_a_time():
-    given = keras.Input(batch_shape=(1, 4, 2), name="x")
-    return keras.Model(given, _dense(2, "y", layers.GRU(2, stateful=False)(given)))
+    inputs = keras.Input(batch_shape=(1, 4, 2), name="x")
+    return keras.Model(inputs, _dense(2, "y", layers.GRU(2, stateful=False)(inputs)))
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,10 @@ def test_functional_models_of_every_kind_are_exported(tmp_path, make, head, kind
 
 def test_half_precision_is_held_against_keras_loosely_and_itself_strictly(tmp_path):
     """float16 agrees with Keras to three digits, and golden rows are the file's own outputs."""
-    given = keras.Input((4,), name="x")
-    hidden = layers.Dense(8, dtype="mixed_float16")(given)
+    inputs = keras.Input((4,), name="x")
+    hidden = layers.Dense(8, dtype="mixed_float16")(inputs)
 
-    model = _export_half(tmp_path, keras.Model(given, layers.Dense(2, name="y")(hidden)))
+    model = _export_half(tmp_path, keras.Model(inputs, layers.Dense(2, name="y")(hidden)))
 
     assert model.check_golden(0) == 0
 
@@ -266,29 +266,29 @@ def _own_layer():
         def call(self, tensor):
             return tensor * 2
 
-    given = keras.Input((4,), name="x")
-    return keras.Model(given, Twice()(given))
+    inputs = keras.Input((4,), name="x")
+    return keras.Model(inputs, Twice()(inputs))
 
 
 def _lambda():
-    given = keras.Input((4,), name="x")
-    return keras.Model(given, layers.Lambda(lambda tensor: tensor * 2)(given))
+    inputs = keras.Input((4,), name="x")
+    return keras.Model(inputs, layers.Lambda(lambda tensor: tensor * 2)(inputs))
 
 
 def _text_vectorization():
-    given = keras.Input((1,), name="x", dtype="string")
+    inputs = keras.Input((1,), name="x", dtype="string")
     words = layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=4, name="words")
-    return keras.Model(given, _dense(1, "y", layers.Embedding(9, 2)(words(given))))
+    return keras.Model(inputs, _dense(1, "y", layers.Embedding(9, 2)(words(inputs))))
 
 
 def _logarithm():
-    given = keras.Input((4,), name="x")
-    return keras.Model(given, keras.ops.log(-keras.ops.abs(_dense(3, "d", given)) - 1.0))
+    inputs = keras.Input((4,), name="x")
+    return keras.Model(inputs, keras.ops.log(-keras.ops.abs(_dense(3, "d", inputs)) - 1.0))
 
 
 def _batch_of_four():
-    given = keras.Input(batch_shape=(4, 3), name="x")
-    return keras.Model(given, _dense(1, "y", keras.ops.reshape(given, (2, 6))))
+    inputs = keras.Input(batch_shape=(4, 3), name="x")
+    return keras.Model(inputs, _dense(1, "y", keras.ops.reshape(inputs, (2, 6))))
 
 
 @pytest.mark.parametrize(
@@ -352,10 +352,10 @@ def test_a_model_that_needs_its_batch_is_refused(tmp_path):
 
 def test_a_model_of_one_row_at_a_time_stays_so(tmp_path):
     """With a fixed batch of 1, the file takes one row, and its signature says so."""
-    given = keras.Input(batch_shape=(1, 4), name="x")
-    pairs = layers.GRU(2)(keras.ops.reshape(given, (1, 2, 2)))
+    inputs = keras.Input(batch_shape=(1, 4), name="x")
+    pairs = layers.GRU(2)(keras.ops.reshape(inputs, (1, 2, 2)))
 
-    signature = _export(tmp_path, keras.Model(given, _dense(2, "y", pairs))).signature
+    signature = _export(tmp_path, keras.Model(inputs, _dense(2, "y", pairs))).signature
 
     assert signature.batch == 1
 
@@ -363,8 +363,8 @@ def test_a_model_of_one_row_at_a_time_stays_so(tmp_path):
 def test_a_model_that_remembers_the_row_before_is_refused(tmp_path):
     """A stateful layer depends on earlier rows, which a served row must not."""
     path = tmp_path / "model.keras"
-    given = keras.Input(batch_shape=(1, 4, 2), name="x")
-    keras.Model(given, _dense(2, "y", layers.GRU(2, stateful=True)(given))).save(path)
+    inputs = keras.Input(batch_shape=(1, 4, 2), name="x")
+    keras.Model(inputs, _dense(2, "y", layers.GRU(2, stateful=True)(inputs))).save(path)
 
     assert "Keras does not answer new rows" in _refused(path)
 
@@ -434,7 +434,7 @@ def test_answers_that_differ_are_refused(tmp_path, monkeypatch):
     _fixed(1).save(path)
     predict = foreign.predict
     monkeypatch.setattr(
-        foreign, "predict", lambda *given: {h: a + 1 for h, a in predict(*given).items()}
+        foreign, "predict", lambda *arguments: {h: a + 1 for h, a in predict(*arguments).items()}
     )
 
     assert "head 'y' does not answer" in _refused(path)
@@ -466,10 +466,10 @@ def test_rows_of_usual_layers_are_proven_apart_by_their_operators(tmp_path):
 
 def test_a_model_whose_rows_depend_on_each_other_is_exported_and_says_so(tmp_path):
     """The file is compared with Keras on the same rows together."""
-    given = keras.Input((4,), name="x")
-    centred = given - keras.ops.mean(given, axis=0, keepdims=True)
+    inputs = keras.Input((4,), name="x")
+    centred = inputs - keras.ops.mean(inputs, axis=0, keepdims=True)
 
-    model = _export(tmp_path, keras.Model(given, layers.Dense(2, name="y")(centred)))
+    model = _export(tmp_path, keras.Model(inputs, layers.Dense(2, name="y")(centred)))
 
     assert (model.batching.mode, model.batching.evidence) == ("joint", "operators")
     assert "the batch axis" in model.batching.reason

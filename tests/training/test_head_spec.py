@@ -136,6 +136,6 @@ from tests.training.spec_text import X_KIND, X_LABELS, Y_KIND, edit
         ),
     ],
 )
-def test_a_wrong_head_is_refused_with_its_key(told, old, new, expected):
+def test_a_wrong_head_is_refused_with_its_key(problems_of, old, new, expected):
     """Every mistake is reported with its key, expected and received value, and the way out."""
-    assert told(edit(old, new)) == expected.splitlines()
+    assert problems_of(edit(old, new)) == expected.splitlines()

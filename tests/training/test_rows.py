@@ -34,11 +34,11 @@ def test_sample_pairs_every_row_of_the_longest_once(tmp_path: Path) -> None:
 
 def test_sample_pairs_anew_with_every_call(tmp_path: Path) -> None:
     """Each call pairs unrelated rows anew, and a seed repeats the pairs."""
-    found = sampled(tmp_path)
+    loaded = sampled(tmp_path)
     rng = np.random.default_rng(0)
 
-    first, again = rows.pairs(found, rng)[0], rows.pairs(found, rng)[0]
-    same = rows.pairs(found, np.random.default_rng(0))[0]
+    first, again = rows.pairs(loaded, rng)[0], rows.pairs(loaded, rng)[0]
+    same = rows.pairs(loaded, np.random.default_rng(0))[0]
 
     assert (first["a"] != again["a"]).any()
     assert (first["a"] == same["a"]).all()
@@ -47,9 +47,9 @@ def test_sample_pairs_anew_with_every_call(tmp_path: Path) -> None:
 
 def test_aligned_rows_are_paired_as_they_are(tmp_path: Path) -> None:
     """Row i of every file belongs to row i."""
-    found = two(tmp_path, "x,y\n1,0\n2,1\n", "z,v\n7,1\n8,2\n", "position")
+    loaded = two(tmp_path, "x,y\n1,0\n2,1\n", "z,v\n7,1\n8,2\n", "position")
 
-    x, y = rows.pairs(found, np.random.default_rng(0))
+    x, y = rows.pairs(loaded, np.random.default_rng(0))
 
     assert x["a"].tolist() == [[1], [2]]
     assert y["p"].tolist() == [[1], [2]]
@@ -59,11 +59,11 @@ def test_aligned_rows_are_paired_as_they_are(tmp_path: Path) -> None:
 def test_a_split_holds_out_rows_by_seed(align: str, tmp_path: Path) -> None:
     """Every row is on one side; aligned files lose the same rows, independent ones their own."""
     text = "x,y\n" + "".join(f"{n},{n % 2}\n" for n in range(100))
-    found = two(tmp_path, text, text, align)
+    loaded = two(tmp_path, text, text, align)
 
-    kept, held = rows.split(found, 0.2, 7)
-    again, _ = rows.split(found, 0.2, 7)
-    other, _ = rows.split(found, 0.2, 8)
+    kept, held = rows.split(loaded, 0.2, 7)
+    again, _ = rows.split(loaded, 0.2, 7)
+    other, _ = rows.split(loaded, 0.2, 8)
 
     assert held is not None
     values = {side: [s.arrays[csv[0]].ravel().tolist() for csv, s in part.sources.items()]
@@ -78,16 +78,16 @@ def test_a_split_holds_out_rows_by_seed(align: str, tmp_path: Path) -> None:
 
 def test_a_split_of_nothing_holds_out_nothing(tmp_path: Path) -> None:
     """Without a fraction, all rows are training rows."""
-    found = load(tmp_path, AGES)
+    loaded = load(tmp_path, AGES)
 
-    assert (found, None) == rows.split(found, 0, 1)
+    assert (loaded, None) == rows.split(loaded, 0, 1)
 
 
 def test_a_split_leaves_a_row_on_either_side(tmp_path: Path) -> None:
     """No fraction leaves a side empty, and one row cannot be split."""
-    found = load(tmp_path, AGES)
+    loaded = load(tmp_path, AGES)
     sizes = [
-        [side.sources["a.csv"].rows for side in rows.split(found, fraction, 0)]
+        [side.sources["a.csv"].rows for side in rows.split(loaded, fraction, 0)]
         for fraction in (0.01, 0.99)
     ]
 

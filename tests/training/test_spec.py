@@ -282,9 +282,9 @@ def test_the_shipped_specs_are_right(path):
         ),
     ],
 )
-def test_a_wrong_spec_is_refused_with_its_keys(told, old, new, expected):
+def test_a_wrong_spec_is_refused_with_its_keys(problems_of, old, new, expected):
     """Every mistake is reported with its key, expected and received value, and the way out."""
-    assert told(edit(old, new)) == expected.splitlines()
+    assert problems_of(edit(old, new)) == expected.splitlines()
 
 
 @pytest.mark.parametrize("value", ["nan", "-nan", "inf", "-inf", "1" + "0" * 400, "1e999"])
@@ -295,7 +295,7 @@ def test_a_wrong_spec_is_refused_with_its_keys(told, old, new, expected):
         pytest.param("[heads.y]", "[fit]\n{} = VALUE\n[heads.y]", id="fit"),
     ],
 )
-def test_numbers_of_a_spec_must_be_finite(told, old, new, value):
+def test_numbers_of_a_spec_must_be_finite(problems_of, old, new, value):
     """Every number must be finite.
 
     NaN passes a comparison that tests for being outside a range.
@@ -310,11 +310,11 @@ def test_numbers_of_a_spec_must_be_finite(told, old, new, value):
     for key in keys:
         if key in ("epochs", "batch_size", "patience", "rows") and value.isdigit():
             continue  # A large count is still a count.
-        lines = told(edit(old, new.format(key).replace("VALUE", value)))
+        lines = problems_of(edit(old, new.format(key).replace("VALUE", value)))
         assert any(f"{key}: expected a" in line for line in lines), (key, lines)
 
 
-def test_all_mistakes_are_reported_at_once(told):
+def test_all_mistakes_are_reported_at_once(problems_of):
     """Five mistakes are reported at once."""
     text = edit('name = "small"', 'name = "sm all"')
     text = edit('csv = "a.csv"', "csv = 1", text)
@@ -322,7 +322,7 @@ def test_all_mistakes_are_reported_at_once(told):
     text = edit('kind = "binary"', 'kind = "binry"', text)
     text = edit('target = "b"', 'target = "bb"', text)
 
-    assert [line.split(":")[0] for line in told(text)] == [
+    assert [line.split(":")[0] for line in problems_of(text)] == [
         "name",
         "inputs.a.csv",
         "layers.h",
@@ -331,18 +331,18 @@ def test_all_mistakes_are_reported_at_once(told):
     ]
 
 
-def test_a_spec_without_anything_in_it_is_told_what_is_missing(told):
+def test_a_spec_without_anything_in_it_is_told_what_is_missing(problems_of):
     """An empty file lacks a name, inputs and heads."""
-    assert told("") == [
+    assert problems_of("") == [
         "name: missing; expected a text",
         "inputs: missing; expected at least one table [inputs.<name>]",
         "heads: missing; expected at least one table [heads.<name>]",
     ]
 
 
-def test_sections_that_are_no_tables_are_told(told):
+def test_sections_that_are_no_tables_are_told(problems_of):
     """`inputs` and `heads` must be tables of tables."""
-    assert told('name = "n"\ninputs = 3\n[heads]\nx = 1\n') == [
+    assert problems_of('name = "n"\ninputs = 3\n[heads]\nx = 1\n') == [
         "inputs: expected a table, received 3",
         "heads.x: expected a table, received 1",
     ]

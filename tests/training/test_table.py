@@ -36,9 +36,9 @@ def test_every_cell_is_read_as_it_was_written(
     # A byte order mark at the beginning of a file is not part of the first cell.
     assume(not path.read_text(encoding="utf-8").startswith("\ufeff"))
 
-    found = table.read(path, header=False)
+    loaded = table.read(path, header=False)
 
-    columns = [found.column(name) for name in found.columns]
+    columns = [loaded.column(name) for name in loaded.columns]
     cells = [[column.texts[code] for code in column.codes] for column in columns]
     assert cells == [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
 
@@ -92,10 +92,10 @@ def test_quoted_cells_may_hold_commas_and_line_ends(tmp_path: Path) -> None:
 )
 def test_harmless_variants_are_the_same_data(text: str, tmp_path: Path) -> None:
     """Characters that editors add do not change the data."""
-    found = source(tmp_path, text)
+    loaded = source(tmp_path, text)
 
-    assert found.arrays["a"].tolist() == [[20], [30]]
-    assert found.targets["o"].tolist() == [[0], [1]]
+    assert loaded.arrays["a"].tolist() == [[20], [30]]
+    assert loaded.targets["o"].tolist() == [[0], [1]]
 
 
 def test_a_header_of_numbers_is_taken_for_data(tmp_path: Path) -> None:

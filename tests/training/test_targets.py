@@ -54,12 +54,12 @@ def test_a_class_is_its_place_among_the_labels(
     """
     rows = "".join(f"{n},{cell}\n" for n, cell in enumerate(cells.split(",")))
 
-    found = source(tmp_path, f"x,y\n{rows}", head(kind, labels=labels))
+    loaded = source(tmp_path, f"x,y\n{rows}", head(kind, labels=labels))
 
-    assert named == found.labels["o"]
-    assert expected == found.targets["o"].ravel().tolist()
+    assert named == loaded.labels["o"]
+    assert expected == loaded.targets["o"].ravel().tolist()
     shape, dtype = ((3, 1), np.float32) if kind == "binary" else ((3,), np.int32)
-    assert (shape, dtype) == (found.targets["o"].shape, found.targets["o"].dtype)
+    assert (shape, dtype) == (loaded.targets["o"].shape, loaded.targets["o"].dtype)
 
 
 @pytest.mark.parametrize("labels", [None, ("first", "second")])
@@ -69,18 +69,18 @@ def test_multilabel_targets_are_columns_of_zeros_and_ones(
     """The names of the columns are the labels, unless the head has its own."""
     text = "x,p,q\n1,0,true\n2,1,0\n"
 
-    found = source(tmp_path, text, head("multilabel", "p", "q", labels=labels))
+    loaded = source(tmp_path, text, head("multilabel", "p", "q", labels=labels))
 
-    assert found.targets["o"].tolist() == [[0, 1], [1, 0]]
-    assert (labels or ("p", "q")) == found.labels["o"]
+    assert loaded.targets["o"].tolist() == [[0, 1], [1, 0]]
+    assert (labels or ("p", "q")) == loaded.labels["o"]
 
 
 def test_regression_learns_a_vector(tmp_path: Path) -> None:
     """Several columns of numbers form one head without labels."""
-    found = source(tmp_path, "x,p,q\n1,0.5,7\n2,1e3,-1\n", head("regression", "p", "q"))
+    loaded = source(tmp_path, "x,p,q\n1,0.5,7\n2,1e3,-1\n", head("regression", "p", "q"))
 
-    assert found.targets["o"].tolist() == [[0.5, 7], [1000, -1]]
-    assert found.labels == {"o": None}
+    assert loaded.targets["o"].tolist() == [[0.5, 7], [1000, -1]]
+    assert loaded.labels == {"o": None}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_bad_classes_stop_with_file_place_and_count(
 
 
 @pytest.mark.parametrize(
-    ("text", "labels", "said"),
+    ("text", "labels", "message"),
     [
         pytest.param(
             "x,y\n1,Apple\n2,Aple\n3,Pear\n", ("Apple", "Banana"),
@@ -170,11 +170,11 @@ def test_bad_classes_stop_with_file_place_and_count(
     ],
 )  # fmt: skip
 def test_labels_that_do_not_cover_the_data_are_the_specs_fault(
-    text: str, labels: tuple[str, ...], said: str, tmp_path: Path
+    text: str, labels: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     """The message names the key of the labels, the file, the line and the number of rows."""
     with pytest.raises(SpecError) as raised:
         load(tmp_path, text, head(labels=labels))
 
     place = f"{tmp_path / 'a.csv'}: line 3, column 'y'"
-    assert str(raised.value) == f"{tmp_path / 'spec.toml'}: heads.o.labels: {place}: {said}"
+    assert str(raised.value) == f"{tmp_path / 'spec.toml'}: heads.o.labels: {place}: {message}"

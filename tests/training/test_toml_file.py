@@ -64,14 +64,16 @@ def test_files_of_other_editors_are_read(tmp_path, before):
         ),
     ],
 )
-def test_a_file_that_is_no_toml_is_refused_with_its_line(told, old, new, expected):
+def test_a_file_that_is_no_toml_is_refused_with_its_line(problems_of, old, new, expected):
     """Bounds apply to brackets, digits and the bytes of the file."""
-    assert told(edit(old, new)) == expected.splitlines()
+    assert problems_of(edit(old, new)) == expected.splitlines()
 
 
-def test_bytes_that_are_no_utf_8_are_told_with_their_line(told):
+def test_bytes_that_are_no_utf_8_are_told_with_their_line(problems_of):
     """A file in another encoding is refused with the line and the byte."""
-    assert told(b'name = "a"\n# caf\xe9\n') == ["line 2: not UTF-8 (byte 0xe9); save it as UTF-8"]
+    assert problems_of(b'name = "a"\n# caf\xe9\n') == [
+        "line 2: not UTF-8 (byte 0xe9); save it as UTF-8"
+    ]
 
 
 def test_a_missing_spec_is_told_with_the_nearest_file(tmp_path):
@@ -93,9 +95,9 @@ def test_a_folder_is_no_spec(tmp_path):
     assert str(raised.value) == f"{tmp_path}: expected a spec (a TOML file), but: Is a directory"
 
 
-def test_long_values_and_dates_are_shown_short(told):
+def test_long_values_and_dates_are_shown_short(problems_of):
     """A message shows a value as in the file, and cuts a long one."""
-    assert told(edit('name = "small"', f"name = [{'1, ' * 60}]"))[0].endswith(" 1, 1, 1,…")
-    assert told(edit('name = "small"', "name = 2020-01-01")) == [
+    assert problems_of(edit('name = "small"', f"name = [{'1, ' * 60}]"))[0].endswith(" 1, 1, 1,…")
+    assert problems_of(edit('name = "small"', "name = 2020-01-01")) == [
         "name: expected a text, received 2020-01-01"
     ]

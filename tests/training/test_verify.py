@@ -57,7 +57,9 @@ def test_a_file_that_answers_otherwise_than_keras_is_not_published(
     loaded, seen, fitted = fit_spec(tmp_path)
     predict = export.predict
     monkeypatch.setattr(
-        export, "predict", lambda *given: {h: a * factor for h, a in predict(*given).items()}
+        export,
+        "predict",
+        lambda *arguments: {h: a * factor for h, a in predict(*arguments).items()},
     )
 
     with pytest.raises(ExportError) as raised:

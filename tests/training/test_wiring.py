@@ -104,9 +104,9 @@ from training.errors import SpecError
         ),
     ],
 )
-def test_wrong_wiring_is_refused_with_its_key(told, old, new, expected):
+def test_wrong_wiring_is_refused_with_its_key(problems_of, old, new, expected):
     """Every mistake is reported with its key, expected and received value, and the way out."""
-    assert told(edit(old, new)) == expected.splitlines()
+    assert problems_of(edit(old, new)) == expected.splitlines()
 
 
 @pytest.mark.parametrize("first", ["a", "n1999"])

@@ -95,8 +95,8 @@ def settings(tmp_path):
     """Return settings of two models and a view, with which the app has all its rules."""
     small.put(tmp_path / "models", "three", 1, small.three(models={"risky": ["risk"]}))
     small.put(tmp_path / "models", "secret", 1, small.three())
-    given = {"predict_route": "/my/predict", "health_route": "/my/health"}
-    return all_settings.load({}, models=tmp_path / "models", default_model="three", **given)
+    options = {"predict_route": "/my/predict", "health_route": "/my/health"}
+    return all_settings.load({}, models=tmp_path / "models", default_model="three", **options)
 
 
 @pytest.fixture
@@ -294,9 +294,9 @@ def test_without_tokens_all_is_open_but_to_admins(settings):
 
 def test_a_request_keeps_its_id(client):
     """Answers, errors and log entries of a request share its request ID."""
-    given = {"X-Request-ID": "mine-1"}
-    passed = client.get("/version", headers={"Authorization": ALL, **given})
-    refused = client.get("/version", headers=given)
+    headers = {"X-Request-ID": "mine-1"}
+    passed = client.get("/version", headers={"Authorization": ALL, **headers})
+    refused = client.get("/version", headers=headers)
 
     assert passed.text == passed.headers["X-Request-ID"] == "mine-1"
     assert refused.headers["X-Request-ID"] == "mine-1"
@@ -365,8 +365,8 @@ def test_pages_of_the_protocols_are_behind_the_gate(settings, access):
 def test_health_names_models_to_tokens_for_all_of_them(tmp_path, token, told):
     """Without a token, health shows whether all is well and where to find the reason."""
     small.put(tmp_path / "models", "secret", 1, b"junk")
-    given = {"tokens_file": tokens.put(tmp_path), "health_route": "/my/health"}
-    settings = all_settings.load({}, models=tmp_path / "models", **given)
+    options = {"tokens_file": tokens.put(tmp_path), "health_route": "/my/health"}
+    settings = all_settings.load({}, models=tmp_path / "models", **options)
     headers = {} if token is None else tokens.header(token)
     client = create_app(settings).test_client()
     why = "it is not an ONNX file, or not the whole of one"
@@ -423,7 +423,7 @@ def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, state):
         (models / "hidden" / "unloaded").touch()
     library.refresh()
     client = tokens.bring(app.test_client(), "t")
-    told = []
+    answers = []
     for rule in app.url_map.iter_rules():
         path = rule.rule.replace("<name>", "risky").replace("<version>", "1")
         path = path.replace("<alias>", "stable")
@@ -431,9 +431,9 @@ def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, state):
             for body in ({}, {"instances": [{"age": 1}]}):
                 answer = client.open(path, method=method, json=body if method == "POST" else None)
                 if "hidden" in answer.text or "digits" in answer.text:
-                    told.append((method, path, answer.text))
+                    answers.append((method, path, answer.text))
 
-    assert told == []
+    assert answers == []
 
 
 def test_a_token_for_one_model_does_not_learn_which_is_the_default(tmp_path, access):

@@ -121,22 +121,22 @@ def _closed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("closed")
     for version in (1, 2):
         small.put(folder / "models", "three", version, MODELS["three"])
-    given = {"models": folder / "models", "default_model": "three"}
-    return create_app(Settings(**given, tokens_file=str(tokens.put(folder))))
+    options = {"models": folder / "models", "default_model": "three"}
+    return create_app(Settings(**options, tokens_file=str(tokens.put(folder))))
 
 
 def test_behind_tokens_the_document_says_so(closed, document):
     """With a tokens file every operation requires a token; otherwise none mentions tokens."""
     client = tokens.bring(closed.test_client(), "predict")
-    found = client.get("/openapi.json").get_json()
+    described = client.get("/openapi.json").get_json()
 
-    openapi_spec_validator.validate(found)
-    assert found["components"]["securitySchemes"]["token"].items() >= {
+    openapi_spec_validator.validate(described)
+    assert described["components"]["securitySchemes"]["token"].items() >= {
         ("type", "http"),
         ("scheme", "bearer"),
     }
-    assert found["security"] == [{"token": []}]
-    for path, operations in found["paths"].items():
+    assert described["security"] == [{"token": []}]
+    for path, operations in described["paths"].items():
         for operation in operations.values():
             is_open = path in ("/livez", "/readyz")
             assert operation.get("security") == ([] if is_open else None), path
@@ -149,9 +149,9 @@ def test_behind_tokens_the_document_says_so(closed, document):
 def test_behind_tokens_each_path_answers_as_the_document_says(closed):
     """Answers agree with the document without a token, with a wrong one and with the right one."""
     client = closed.test_client()
-    found = client.get("/openapi.json", headers=tokens.header("predict")).get_json()
+    described = client.get("/openapi.json", headers=tokens.header("predict")).get_json()
 
-    for path, operations in found["paths"].items():
+    for path, operations in described["paths"].items():
         for method, operation in operations.items():
             for token, status in (("guess", 401), ("admin", 403), ("predict", 200)):
                 headers = tokens.header(token)
@@ -161,7 +161,7 @@ def test_behind_tokens_each_path_answers_as_the_document_says(closed):
 
                 assert answer.status_code == expected, path
                 if expected != 200:
-                    _check(found, "Error", answer.get_json())
+                    _check(described, "Error", answer.get_json())
 
 
 def _example_of(operation):
@@ -190,8 +190,8 @@ def test_every_status_of_a_prediction_is_in_the_document(closed, document):
     statuses = set(map(str, _statuses_of_a_prediction()))
 
     assert statuses >= {"400", "401", "403", "404", "408", "429", "500", "503", "504"}
-    for found, also in ((behind_tokens.get_json(), set()), (document, {"401", "403"})):
-        for path, operations in found["paths"].items():
+    for described, also in ((behind_tokens.get_json(), set()), (document, {"401", "403"})):
+        for path, operations in described["paths"].items():
             if "post" in operations:
                 responses = set(operations["post"]["responses"])
                 assert responses == ({"200"} | statuses) - also, path
@@ -209,8 +209,8 @@ def test_every_error_of_a_prediction_has_the_body_and_headers_of_the_document(do
 
     _check(document, "Error", json.loads(reply.content))
     posts = document["paths"]["/predict"]["post"]["responses"]
-    if (told := posts.get(str(error.status))) is not None:
-        name = told["$ref"].rpartition("/")[2]
+    if (documented := posts.get(str(error.status))) is not None:
+        name = documented["$ref"].rpartition("/")[2]
         headers = document["components"]["responses"][name].get("headers", {})
         assert set(headers) == {name for name, _ in error.headers}
 
@@ -266,7 +266,7 @@ def test_every_example_fits_its_schema_and_so_does_its_answer(app, document, nam
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "body"),
     [
         pytest.param("three", {}, id="neither-form"),
         pytest.param("three", {"instances": [], "heads": ["size"]}, id="no-rows"),
@@ -285,14 +285,14 @@ def test_every_example_fits_its_schema_and_so_does_its_answer(app, document, nam
         pytest.param("bool", {"instances": [[1, 0]]}, id="numbers-for-booleans"),
     ],
 )
-def test_a_body_that_the_service_refuses_fits_no_schema(app, document, name, said):
+def test_a_body_that_the_service_refuses_fits_no_schema(app, document, name, body):
     """The schemas reject wrong bodies, as far as a schema can express it."""
-    assert app.test_client().post(f"/models/{name}/predict", json=said).status_code == 400
-    assert not _fits(document, f"{name}.Request", said)
+    assert app.test_client().post(f"/models/{name}/predict", json=body).status_code == 400
+    assert not _fits(document, f"{name}.Request", body)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "body"),
     [
         pytest.param("plant", {"instances": [[1, 2, "red"]]}, id="bare-rows"),
         pytest.param("plant", {"inputs": [[None, 2, "red"]]}, id="bare-column"),
@@ -306,12 +306,12 @@ def test_a_body_that_the_service_refuses_fits_no_schema(app, document, name, sai
         pytest.param("logs", {"inputs": [[-1, 1]]}, id="NaN-by-column"),
     ],
 )
-def test_every_way_to_write_a_row_fits_its_schema_and_so_does_the_answer(app, document, name, said):
+def test_every_way_to_write_a_row_fits_its_schema_and_so_does_the_answer(app, document, name, body):
     """Rows may be bare, flat or nested, and an answer may hold null."""
-    response = app.test_client().post(f"/models/{name}/predict", json=said)
+    response = app.test_client().post(f"/models/{name}/predict", json=body)
 
     assert response.status_code == 200
-    _check(document, f"{name}.Request", said)
+    _check(document, f"{name}.Request", body)
     _check(document, f"{name}.Answer", response.get_json())
 
 
@@ -364,10 +364,10 @@ def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, docum
     """A valid body with aligned rows gets 200, with all rows and the requested heads."""
     name = data.draw(st.sampled_from([name for name in NAMES if name not in GRAPHS]), "model")
     rows = data.draw(st.integers(1, 3), "rows")
-    said = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], rows), "body")
-    _check(document, f"{name}.Request", said)
+    body = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], rows), "body")
+    _check(document, f"{name}.Request", body)
 
-    response = app.test_client().post(f"/models/{name}/predict", json=said)
+    response = app.test_client().post(f"/models/{name}/predict", json=body)
 
     answer = response.get_json()
     assert response.status_code == 200, answer
@@ -375,7 +375,7 @@ def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, docum
     values = answer.get("predictions") or next(iter(answer["outputs"].values()))
     assert len(values) == rows
     heads = answer["predictions"][0] if "predictions" in answer else answer["outputs"]
-    assert list(heads) == said.get("heads", list(heads))
+    assert list(heads) == body.get("heads", list(heads))
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -384,10 +384,10 @@ def test_any_whole_tensors_that_fit_the_schema_are_answered_as_the_schema_says(a
     """Tensors may have any length along a free axis, and exactly the axes of the graph."""
     name = data.draw(st.sampled_from(sorted(GRAPHS)), "model")
     length = data.draw(st.integers(1, 3), "length")
-    said = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], length), "body")
-    _check(document, f"{name}.Request", said)
+    body = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], length), "body")
+    _check(document, f"{name}.Request", body)
 
-    response = app.test_client().post(f"/models/{name}/predict", json=said)
+    response = app.test_client().post(f"/models/{name}/predict", json=body)
 
     assert response.status_code == 200, response.get_json()
     _check(document, f"{name}.Answer", response.get_json())
@@ -420,7 +420,7 @@ def test_what_schemathesis_makes_up_behind_tokens_is_answered_so_too(closed, tok
     """Answers agree with the document for the right token, a wrong one and generated ones."""
     known = tokens.header("predict")
     document = schemathesis.openapi.from_wsgi("/openapi.json", closed, headers=known)
-    operations = [found.ok() for found in document.get_all_operations()]
+    operations = [operation.ok() for operation in document.get_all_operations()]
 
     _try(operations, GenerationMode.POSITIVE, tokens.header(token) if token else {})
 

@@ -269,10 +269,10 @@ def test_every_verb_at_every_place(client, path, scale):
     answers = {
         verb: client.post(
             f"/v1/models/{path}:{verb}",
-            data=json.dumps(said),
+            data=json.dumps(body),
             content_type="application/x-www-form-urlencoded",
         )
-        for verb, said in asked.items()
+        for verb, body in asked.items()
     }
 
     assert {answer.status_code for answer in answers.values()} == {200}

@@ -125,7 +125,7 @@ def test_a_run_has_a_bound():
 def test_a_shape_that_has_not_been_run_does_not_hold_the_loop_up(first):
     """A new large shape runs in a thread, since runs of small shapes say nothing about its time."""
     total = [helper.make_node("ReduceSum", ["x", "last"], ["y"], keepdims=0)]
-    made = small.model(
+    model = small.model(
         total,
         [("x", small.F, [first, "n"])],
         [("y", small.F, [first])],
@@ -139,7 +139,7 @@ def test_a_shape_that_has_not_been_run_does_not_hold_the_loop_up(first):
             return super().predict(arrays, heads)
 
     async def main() -> None:
-        lane = Lane(Placed.load(made.SerializeToString()))
+        lane = Lane(Placed.load(model.SerializeToString()))
         places.clear()
         batcher = Batcher(asyncio.get_running_loop())
         for length in (2, 2, 2, 50, 50, 2):
@@ -163,7 +163,7 @@ def test_a_graph_that_loops_does_not_hold_the_loop_up():
         [value("i", 7, []), value("go", 9, []), value("a", small.F, [1])],
         [value("on", 9, []), value("b", small.F, [1])],
     )
-    made = small.model(
+    model = small.model(
         [
             helper.make_node("ReduceMax", ["n"], ["times"], keepdims=0),
             helper.make_node("Loop", ["times", "true", "zero"], ["r"], body=turn),
@@ -182,7 +182,7 @@ def test_a_graph_that_loops_does_not_hold_the_loop_up():
             return super().predict(arrays, heads)
 
     async def main() -> None:
-        lane = Lane(Placed.load(made.SerializeToString()))
+        lane = Lane(Placed.load(model.SerializeToString()))
         places.clear()
         batcher = Batcher(asyncio.get_running_loop())
         for _ in range(3):
@@ -345,8 +345,8 @@ def test_an_abandoned_queue_delays_no_other(gone):
         asked = [submit(batcher, lane, ("size",), fruit=rows)]
         await asyncio.sleep(0.02)
         for i, heads in enumerate((("tags",), ("size", "tags"), ("tags", "size"))):
-            made = submit(batcher, lane, heads, wanted=i != gone, fruit=rows)
-            asked += [made] if i != gone else []
+            request = submit(batcher, lane, heads, wanted=i != gone, fruit=rows)
+            asked += [request] if i != gone else []
         await asyncio.wait_for(asyncio.gather(*asked), 5)
 
         assert model.runs == [1, 1, 1]

@@ -17,7 +17,7 @@ node = helper.make_node
 
 def whole_numbers() -> bytes:
     """Return a graph with [batch] labels in int64, as skl2onnx writes them, and in uint64."""
-    made = small.model(
+    model = small.model(
         [
             node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
             node("Cast", ["label"], ["count"], to=U64),
@@ -25,22 +25,22 @@ def whole_numbers() -> bytes:
         [("x", F, ["n", 3])],
         [("label", I64, ["n"]), ("count", U64, ["n"])],
     )
-    return made.SerializeToString()
+    return model.SerializeToString()
 
 
 def wide() -> bytes:
     """Return a graph whose `y` is declared with two values per row and is twice its input."""
-    made = small.model(
+    model = small.model(
         [node("Concat", ["x", "x"], ["y"], axis=1), node("Identity", ["x"], ["calm"])],
         [("x", F, ["n", "any"])],
         [("y", F, ["n", 2]), ("calm", F, ["n", "any"])],
     )
-    return made.SerializeToString()
+    return model.SerializeToString()
 
 
 def fewer() -> bytes:
     """Return a graph whose `y`, declared as a value per row, holds only those of 0 or more."""
-    made = small.model(
+    model = small.model(
         [
             node("GreaterOrEqual", ["x", "zero"], ["kept"]),
             node("Compress", ["x", "kept"], ["y"], axis=0),
@@ -49,7 +49,7 @@ def fewer() -> bytes:
         [("y", F, ["n"])],
         {"zero": np.float32(0)},
     )
-    return made.SerializeToString()
+    return model.SerializeToString()
 
 
 @pytest.fixture(scope="module", name="served")

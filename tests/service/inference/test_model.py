@@ -124,12 +124,12 @@ def test_random_bytes_are_refused(content):
 
 def _altered(**values):
     """Return the bytes of y = relu(x) with one change."""
-    made = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
+    model = small.model([node("Relu", ["x"], ["y"])], [X], [Y])
     if "opset" in values:
-        made.opset_import[0].version = values["opset"]
+        model.opset_import[0].version = values["opset"]
     if "ir" in values:
-        made.ir_version = values["ir"]
-    return made.SerializeToString()
+        model.ir_version = values["ir"]
+    return model.SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -322,12 +322,12 @@ def test_zeros_that_a_foreign_graph_does_not_take_prove_nothing():
 def _three_with(outputs=None, inputs=None):
     """Return `three` with some of its golden rows replaced."""
     signature = small.three_signature()
-    made = onnx.load_from_string(small.three())
+    model = onnx.load_from_string(small.three())
     golden = Golden(
         {**signature.golden.inputs, **(inputs or {})},
         signature.golden.outputs | outputs if outputs else signature.golden.outputs,
     )
-    return small.signed(made, replace(signature, golden=golden))
+    return small.signed(model, replace(signature, golden=golden))
 
 
 @pytest.mark.parametrize(
@@ -393,11 +393,11 @@ def test_without_golden_rows_there_is_nothing_to_differ_from():
 
 def test_a_golden_answer_that_is_no_number_is_held_to_that():
     """A golden answer of null stands for NaN, and the model must return NaN."""
-    made = small.model([node("Log", ["x"], ["y"])], [X], [Y])
-    signature = Model.load(made.SerializeToString()).signature
+    graph = small.model([node("Log", ["x"], ["y"])], [X], [Y])
+    signature = Model.load(graph.SerializeToString()).signature
     golden = Golden({"x": [[1.0, -1.0]]}, {"y": [[0.0, None]]})
 
-    model = Model.load(small.signed(made, replace(signature, golden=golden)))
+    model = Model.load(small.signed(graph, replace(signature, golden=golden)))
 
     assert model.check_golden(0) == 0
 
@@ -425,7 +425,7 @@ def test_a_difference_is_relative_to_the_size(answer, expected, apart):
 
 def _external(folder, location="weights.bin"):
     """Write a file of two heads, and its weights beside it."""
-    made = small.model(
+    model = small.model(
         [node("Mul", ["x", "w"], ["y"]), node("Add", ["x", "v"], ["z"])],
         [X],
         [Y, ("z", F, ["batch", 2])],
@@ -433,7 +433,7 @@ def _external(folder, location="weights.bin"):
     )
     folder.mkdir(exist_ok=True)
     path = folder / "model.onnx"
-    onnx.save(made, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     again = onnx.load(path, load_external_data=False)
     for tensor in again.graph.initializer:
         next(e for e in tensor.external_data if e.key == "location").value = location
@@ -496,7 +496,7 @@ def test_many_rows_run_some_at_a_time(name):
     one = model.predict(row, heads)
     for rows in (MOST_ROWS - 1, MOST_ROWS, MOST_ROWS + 1, 2 * MOST_ROWS + 1):
         arrays = {key: np.repeat(array, rows, axis=0) for key, array in row.items()}
-        found = model.predict(arrays, heads)
+        outputs = model.predict(arrays, heads)
         for head in heads:
-            assert found[head].dtype == one[head].dtype
-            assert difference(found[head], np.repeat(one[head], rows, axis=0)) <= 1e-6
+            assert outputs[head].dtype == one[head].dtype
+            assert difference(outputs[head], np.repeat(one[head], rows, axis=0)) <= 1e-6

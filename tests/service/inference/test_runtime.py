@@ -171,7 +171,7 @@ def test_a_lack_of_memory_is_not_a_callers_fault():
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "words"),
     [
         pytest.param(
             "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Loop node."
@@ -196,11 +196,11 @@ def test_a_lack_of_memory_is_not_a_callers_fault():
         pytest.param("Status Message: ", "it fails", id="nothing"),
     ],
 )
-def test_reasons_are_one_short_line(said, words):
+def test_reasons_are_one_short_line(message, words):
     """A reason has no error codes and source positions of ONNX Runtime."""
-    given = {f"x{'y' * 50}": np.zeros((1, 2))} | {f"i{n}": np.zeros(()) for n in range(9)}
+    arrays = {f"x{'y' * 50}": np.zeros((1, 2))} | {f"i{n}": np.zeros(()) for n in range(9)}
 
-    told = runtime.reason(RuntimeError(said), given)
+    reason = runtime.reason(RuntimeError(message), arrays)
 
     shapes = f"(x{'y' * 39}… [1, 2], " + ", ".join(f"i{n} []" for n in range(7)) + ", …)"
-    assert told == f"{words} {shapes}"
+    assert reason == f"{words} {shapes}"

@@ -197,7 +197,7 @@ def _with_functions(overload=""):
         [node("Double", ["a"], ["c"], domain="own"), node("Double", ["c"], ["b"], domain="own")],
         [*opset, helper.make_opsetid("own", 1)],
     )
-    made = small.model(
+    model = small.model(
         [
             node("Double", ["x"], ["y"], domain="own"),
             node("Quadruple", ["x"], ["z"], domain="own"),
@@ -205,13 +205,13 @@ def _with_functions(overload=""):
         [X],
         [Y, ("z", F, ["batch", 2])],
     )
-    made.functions.extend([double, quadruple])
-    made.opset_import.append(helper.make_opsetid("own", 1))
+    model.functions.extend([double, quadruple])
+    model.opset_import.append(helper.make_opsetid("own", 1))
     if overload:
-        made.ir_version = 10
-        made.functions[1].overload = overload
-        made.graph.node[1].overload = overload
-    return made.SerializeToString()
+        model.ir_version = 10
+        model.functions[1].overload = overload
+        model.graph.node[1].overload = overload
+    return model.SerializeToString()
 
 
 @pytest.mark.parametrize(
@@ -228,17 +228,17 @@ def test_functions_of_the_models_own_are_cut_along(overload):
 
 def test_a_graph_with_sparse_initialisers_is_not_cut():
     """A graph that the cutting tool does not support is served whole."""
-    made = small.model(
+    graph = small.model(
         [node("MatMul", ["x", "w"], ["y"]), node("Relu", ["x"], ["z"])],
         [X],
         [Y, ("z", F, ["batch", 2])],
     )
-    made.graph.sparse_initializer.append(
+    graph.graph.sparse_initializer.append(
         helper.make_sparse_tensor(
             helper.make_tensor("w", F, [1], [3.0]), helper.make_tensor("at", I64, [1], [0]), [2, 2]
         )
     )
-    model = Model.load(made.SerializeToString())
+    model = Model.load(graph.SerializeToString())
 
     assert model.predict({"x": floats([1, -1])}, ["y"])["y"].tolist() == [[3, 0]]
     assert model.predict({"x": floats([1, -1])}, ["z"])["z"].tolist() == [[1, 0]]
@@ -246,13 +246,13 @@ def test_a_graph_with_sparse_initialisers_is_not_cut():
 
 def test_a_graph_with_quantisation_notes_is_not_cut():
     """Quantisation annotations belong to the whole graph."""
-    made = small.model(
+    graph = small.model(
         [node("Relu", ["x"], ["y"]), node("Neg", ["x"], ["z"])],
         [X],
         [Y, ("z", F, ["batch", 2])],
     )
-    made.graph.quantization_annotation.add(tensor_name="y")
-    model = Model.load(made.SerializeToString())
+    graph.graph.quantization_annotation.add(tensor_name="y")
+    model = Model.load(graph.SerializeToString())
 
     assert model.predict({"x": floats([1, -1])}, ["z"])["z"].tolist() == [[-1, 1]]
 
@@ -293,9 +293,9 @@ def test_where_no_cut_is_kept_the_whole_graph_does_it(rows, monkeypatch):
     expected = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
     monkeypatch.setattr(three.subgraphs, "find", lambda _: None)
 
-    found = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
+    outputs = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]
 
-    assert found.tobytes() == expected.tobytes()
+    assert outputs.tobytes() == expected.tobytes()
     with pytest.raises(KeyError):
         # An input on which a requested head depends is never filled in.
         three.predict({"digit": rows["digit"]}, ["size"])

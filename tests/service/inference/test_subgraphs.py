@@ -37,10 +37,10 @@ def test_a_rare_set_of_heads_has_no_cut():
     make = Made()
     kept = SubgraphCache(make, 10**9)
 
-    found = [kept.find(heads) for _ in range(5) for heads in range(1000)]
+    cuts = [kept.find(heads) for _ in range(5) for heads in range(1000)]
 
     assert len(make.cuts) == MOST
-    assert sum(cut is not None for cut in found) == 5 * MOST
+    assert sum(cut is not None for cut in cuts) == 5 * MOST
 
 
 def test_a_frequent_set_of_heads_takes_a_place():
@@ -51,9 +51,9 @@ def test_a_frequent_set_of_heads_takes_a_place():
         for _ in range(3 if heads == 5 else 10):
             kept.find(heads)
 
-    found = [kept.find("new") for _ in range(3 + MORE + 5)]
+    cuts = [kept.find("new") for _ in range(3 + MORE + 5)]
 
-    assert found == [None] * (3 + MORE) + ["cut new"] * 5
+    assert cuts == [None] * (3 + MORE) + ["cut new"] * 5
     assert kept.find(5) is None
     assert all(kept.find(heads) for heads in range(MOST) if heads != 5)
 
@@ -63,9 +63,9 @@ def test_cuts_have_a_bound_in_bytes():
     make = Made(size=LEAST_BYTES // 2)
     kept = SubgraphCache(make, 100)
 
-    found = [kept.find(heads) for heads in (1, 2, 2, 3, 3, 1, 2)]
+    cuts = [kept.find(heads) for heads in (1, 2, 2, 3, 3, 1, 2)]
 
-    assert found == ["cut 1", "cut 2", "cut 2", "cut 3", None, "cut 1", "cut 2"]
+    assert cuts == ["cut 1", "cut 2", "cut 2", "cut 3", None, "cut 1", "cut 2"]
     assert make.cuts == [1, 2, 3]
 
     assert [kept.find(3) for _ in range(MORE + 5)][-1] == "cut 3"

@@ -18,10 +18,10 @@ GIVEN = ["scale", "bias", "mean", "variance"]
 ADD_MEAN = helper.make_node("Add", ["normal", "mean"], ["y"])
 
 
-def training(value="x", made="normal"):
+def training(value="x", output="normal"):
     """Return a graph that normalizes a value and returns its running statistics as well."""
     return helper.make_node(
-        "BatchNormalization", [value, *GIVEN], [made, "new_mean", "new_variance"], training_mode=1
+        "BatchNormalization", [value, *GIVEN], [output, "new_mean", "new_variance"], training_mode=1
     )
 
 
@@ -43,7 +43,7 @@ def in_branch():
             [node], name, [], [helper.make_tensor_value_info(name, F, None)]
         )
         for name, node in (
-            ("then", training(made="then")),
+            ("then", training(output="then")),
             ("else", helper.make_node("Neg", ["x"], ["else"])),
         )
     }

@@ -78,11 +78,11 @@ def oip(arrays: dict[str, Any], *, flat: bool = True, **more: Any) -> dict[str, 
 
 def binary(arrays: dict[str, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
     """Return a request with tensors and answers as bytes, and its headers."""
-    said = oip(arrays, parameters={"binary_data_output": True}, **more)
-    for entry, array in zip(said["inputs"], arrays.values(), strict=True):
+    body = oip(arrays, parameters={"binary_data_output": True}, **more)
+    for entry, array in zip(body["inputs"], arrays.values(), strict=True):
         del entry["data"]
         entry["parameters"] = {"binary_data_size": len(raw_bytes(array))}
-    head = json.dumps(said).encode()
+    head = json.dumps(body).encode()
     content = head + b"".join(map(raw_bytes, arrays.values()))
     return content, {
         "Content-Type": "application/octet-stream",
@@ -90,11 +90,11 @@ def binary(arrays: dict[str, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
     }
 
 
-def outputs(said: dict[str, Any]) -> dict[str, Any]:
+def outputs(answer: dict[str, Any]) -> dict[str, Any]:
     """Return the arrays of an Open Inference Protocol answer in JSON, by head."""
     return {
         entry["name"]: np.reshape(entry["data"], entry["shape"]).tolist()
-        for entry in said["outputs"]
+        for entry in answer["outputs"]
     }
 
 

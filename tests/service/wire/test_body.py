@@ -279,9 +279,9 @@ def test_names_longer_than_any_that_is_near_are_not_compared(length, monkeypatch
         difflib, "get_close_matches", lambda w, p, n: asked.append(w) or find(w, p, n)
     )
 
-    said = errors.nearest(("heads" * length)[:length], ["heads", "a"])
+    suggestion = errors.nearest(("heads" * length)[:length], ["heads", "a"])
 
     assert bool(asked) == (length <= 11)
-    assert said == (
+    assert suggestion == (
         " (did you mean 'heads'?)" if length <= 11 else ""
     )  # 10 of 16 letters are in both names.

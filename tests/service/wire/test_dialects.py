@@ -64,10 +64,10 @@ def test_numbers_are_equal_in_all_dialects(served, form, rows, way):
     status, headers, content = ask(served, form(arrays), way)
 
     assert status == 200, content
-    found = outputs_of(headers, content)
-    assert list(found) == list(HEADS)
+    outputs = outputs_of(headers, content)
+    assert list(outputs) == list(HEADS)
     for head in HEADS:
-        assert np.array_equal(found[head], expected[head]), head
+        assert np.array_equal(outputs[head], expected[head]), head
 
 
 # A mistake in one row: its tensor, the place of its value, and the messages for it.
@@ -104,8 +104,8 @@ def test_faults_have_the_same_words_in_all_dialects(  # noqa: PLR0917
 
     status, _, content = ask(served, form(arrays), way)
 
-    said = json.loads(content)
-    message = said.get("error") or said["message"]
+    error = json.loads(content)
+    message = error.get("error") or error["message"]
     assert status == 400
     assert message.endswith(f", received {received}"), message
     assert ("expected text" in message) == (tensor == "insurance.smoker"), message

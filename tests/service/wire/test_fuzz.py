@@ -181,7 +181,7 @@ def test_made_up_tensors_are_read_alike(model, data):
             )
         },
     )
-    said = data.draw(
+    body = data.draw(
         st.fixed_dictionaries(
             {"inputs": _tensors(model)},
             optional={
@@ -191,7 +191,7 @@ def test_made_up_tensors_are_read_alike(model, data):
             },
         )
     )
-    head = json.dumps(said).encode()
+    head = json.dumps(body).encode()
     tail = data.draw(st.one_of(st.just(b""), st.binary(max_size=16)))
     headers = ((LENGTH, str(len(head))),) if tail else ()
 
@@ -207,7 +207,7 @@ def test_made_up_rows_are_answered_or_refused(model, data):
     names = [*target.signature.inputs, *target.tensors, *target.signature.heads, "b64", "x.0", "0"]
     words = ["instances", "inputs", "examples", "dataframe_split", "dataframe_records"]
     inner = values([*names, "columns", "data", "index"])
-    said = data.draw(
+    body = data.draw(
         st.one_of(
             native_bodies(target.signature),
             st.dictionaries(st.sampled_from(words), inner, min_size=1, max_size=2),
@@ -224,7 +224,7 @@ def test_made_up_rows_are_answered_or_refused(model, data):
         )
     )
     for form in ("native", "predict", "classify", "regress", "mlflow"):
-        check(Body(form, model, (), json.dumps(said).encode()))
+        check(Body(form, model, (), json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize("form", bodies.FORMS)

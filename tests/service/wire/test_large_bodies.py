@@ -267,7 +267,7 @@ def test_texts_among_numbers_are_read_many_at_a_time(monkeypatch):
     monkeypatch.setattr(json.JSONDecoder, "decode", noted)
     number = 2**17
 
-    said = bodies.parse(b'{"a":[' + b'1, "b,]", ' * number + b"1]}")
+    value = bodies.parse(b'{"a":[' + b'1, "b,]", ' * number + b"1]}")
 
-    assert said == {"a": [1, "b,]"] * number + [1]}
+    assert value == {"a": [1, "b,]"] * number + [1]}
     assert len(decoded) < 50

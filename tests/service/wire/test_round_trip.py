@@ -95,10 +95,10 @@ def bodies(dtype: str, rows: str, cells: list[list[str]]) -> dict[str, tuple[Any
         "mlflow inputs": f'{{"inputs":{{{columns}}}}}',
         "mlflow split": f'{{"dataframe_split":{{"columns":["x.0","x.1"],"data":{rows}}}}}',
     }
-    found = {form: (readers[form.split()[0]], text.encode(), JSON) for form, text in texts.items()}
+    cases = {form: (readers[form.split()[0]], text.encode(), JSON) for form, text in texts.items()}
     if dtype == "float16":
-        found = {form: sent for form, sent in found.items() if not form.startswith("oip")}
-    return {**found, "mlflow csv": (readers["mlflow"], _csv(cells), CSV)}
+        cases = {form: sent for form, sent in cases.items() if not form.startswith("oip")}
+    return {**cases, "mlflow csv": (readers["mlflow"], _csv(cells), CSV)}
 
 
 def printed(dtype: str, array: NDArray[Any]) -> dict[str, str]:
@@ -132,10 +132,10 @@ def test_a_printed_value_can_be_sent_back(dtype, data):
         cells = json.loads(rows, parse_int=str, parse_float=str)
         for form, (read, body, header) in bodies(dtype, rows, cells).items():
             arrays = read(body, header).arrays
-            made = arrays if isinstance(arrays, dict) else arrays.make()
+            values = arrays if isinstance(arrays, dict) else arrays.make()
 
-            assert made["x"].dtype == array.dtype, (printer, form)
-            assert made["x"].tobytes() == array.tobytes(), (printer, form)
+            assert values["x"].dtype == array.dtype, (printer, form)
+            assert values["x"].tobytes() == array.tobytes(), (printer, form)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -151,8 +151,8 @@ def test_a_number_that_rounds_to_infinity_is_refused(dtype):
         for form, (read, body, header) in bodies(dtype, rows, cells).items():
             if taken:
                 arrays = read(body, header).arrays
-                made = arrays if isinstance(arrays, dict) else arrays.make()
-                assert abs(made["x"][0, 0]) == info.max, form
+                values = arrays if isinstance(arrays, dict) else arrays.make()
+                assert abs(values["x"][0, 0]) == info.max, form
             else:
                 with pytest.raises(oip.BadRequest, match="expected a number within"):
                     read(body, header)
@@ -173,8 +173,8 @@ def test_a_whole_number_may_have_a_fraction_of_zero():
 
     for form, (read, body, header) in bodies("int64", rows, cells).items():
         arrays = read(body, header).arrays
-        made = arrays if isinstance(arrays, dict) else arrays.make()
-        assert made["x"].tolist() == [[2**53 - 1, 2]], form
+        values = arrays if isinstance(arrays, dict) else arrays.make()
+        assert values["x"].tolist() == [[2**53 - 1, 2]], form
 
 
 @pytest.mark.parametrize("cell", ["１２", "٣", "1_000", "１.5"])  # noqa: RUF001

@@ -28,9 +28,9 @@ def _client(tmp_path_factory):
     return create_app(Settings(models=models)).test_client()
 
 
-def _json(said: Any) -> bytes:
+def _json(value: Any) -> bytes:
     """Return a value as the bytes of JSON."""
-    return json.dumps(said).encode()
+    return json.dumps(value).encode()
 
 
 OIP = {"name": "fruit", "datatype": "FP32", "shape": [MANY, 2], "data": [0] * 2 * MANY}
@@ -80,9 +80,9 @@ def test_a_request_with_too_many_rows_is_refused(client, path, body, kind, monke
     answer = client.post(path, data=body, content_type=kind)
 
     assert answer.status_code == 400
-    said = answer.get_json()
-    problems = [problem["expected"] for problem in said.get("problems", ())]
-    assert LIMIT in str(said) or LIMIT.removeprefix("expected ") in problems
+    error = answer.get_json()
+    problems = [problem["expected"] for problem in error.get("problems", ())]
+    assert LIMIT in str(error) or LIMIT.removeprefix("expected ") in problems
     assert time.perf_counter() - started < 10
 
 

@@ -47,9 +47,9 @@ def _problems(entry, rows):
     return [(problem.at, problem.expected, problem.received) for problem in caught.value.problems]
 
 
-def _same(found, expected):
+def _same(array, expected):
     """Return whether two arrays are equal in dtype, shape and values."""
-    return found.dtype == expected.dtype and np.array_equal(found, expected)
+    return array.dtype == expected.dtype and np.array_equal(array, expected)
 
 
 INTS = {

@@ -48,8 +48,8 @@ def test_values_that_are_not_finite_are_null_or_a_name():
 )
 def test_values_written_as_names_read_back_the_same(output):
     """Python's reader reads every number, NaN and infinity back, in any shape."""
-    for made in (written.rows(output), written.spelled(output)):
-        back = np.array(json.loads(written.write(made)), output.dtype)
+    for text in (written.rows(output), written.spelled(output)):
+        back = np.array(json.loads(written.write(text)), output.dtype)
         np.testing.assert_array_equal(back, output)
 
 
@@ -90,9 +90,9 @@ def test_a_large_output_is_written_in_short_calls(monkeypatch):
     sizes = []
     dumps = orjson.dumps
 
-    def noted(said, option):
-        sizes.append(said.size if isinstance(said, np.ndarray) else 0)
-        return dumps(said, option=option)
+    def noted(value, option):
+        sizes.append(value.size if isinstance(value, np.ndarray) else 0)
+        return dumps(value, option=option)
 
     monkeypatch.setattr(written.orjson, "dumps", noted)
     for output in (np.zeros((2**11, 2**8)), np.full((1, 2**19), math.nan)):

@@ -66,19 +66,19 @@ class Graph:
 
     def add(self, op: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
         """Add a node with one output; return the output's name."""
-        made = f"n{self.name()}"
-        node = helper.make_node(op, inputs, [made], domain=domain, **attributes)
+        output = f"n{self.name()}"
+        node = helper.make_node(op, inputs, [output], domain=domain, **attributes)
         self.nodes.append(node)
-        return made
+        return output
 
     def rows(
         self, rank: int | None = None, dtype: int = F, axis: int | None = None
     ) -> tuple[str, list[int], int]:
         """Return a tensor with rows along some axis: its name, its shape and that axis."""
         before = [
-            made
-            for made in self.before
-            if rank in (None, len(made[1])) and axis in (None, made[2]) and dtype == F
+            output
+            for output in self.before
+            if rank in (None, len(output[1])) and axis in (None, output[2]) and dtype == F
         ]
         if before and self.one_of(True, True, False):
             return self.one_of(*before)
@@ -130,9 +130,9 @@ _TWO = {
 
 def each_place(graph: Graph, op: str) -> str:
     """Build an elementwise operator with rows in one or both operands."""
-    said = {"direction": "LEFT"} if op == "BitShift" else {"fmod": 1} if op == "Mod" else {}
+    attributes = {"direction": "LEFT"} if op == "BitShift" else {"fmod": 1} if op == "Mod" else {}
     if op == "RegexFullMatch":
-        graph.version, said = 20, {"pattern": "1.*"}
+        graph.version, attributes = 20, {"pattern": "1.*"}
     if op in ("Gelu", "Swish"):
         graph.version = {"Gelu": 20, "Swish": 24}[op]
     if op == "StringConcat":
@@ -156,8 +156,8 @@ def each_place(graph: Graph, op: str) -> str:
     if op in ("StringConcat", "RegexFullMatch"):
         names = [_cast(graph, name, TensorProto.STRING) for name in names]
     if op == "Cast":
-        said = {"to": graph.one_of(TensorProto.DOUBLE, TensorProto.INT32, TensorProto.BOOL)}
-    return graph.add(op, names, domain, **said)
+        attributes = {"to": graph.one_of(TensorProto.DOUBLE, TensorProto.INT32, TensorProto.BOOL)}
+    return graph.add(op, names, domain, **attributes)
 
 
 def _cast(graph: Graph, name: str, to: int) -> str:
@@ -204,23 +204,25 @@ def along(graph: Graph, op: str) -> str:
     if op in ("Softmax", "LogSoftmax", "Hardmax"):
         graph.version = graph.one_of(11, 18)
     axis = graph.one_of(None, *range(-len(shape), len(shape)))
-    said = {} if axis is None else {"axis": axis}
+    attributes = {} if axis is None else {"axis": axis}
     if op in ("LayerNormalization", "RMSNormalization"):
         graph.version = 23 if op == "RMSNormalization" else 18
         at = -1 if axis is None else axis
         scale = graph.one_of(shape[at % len(shape) :], [1], [shape[-1]])
-        return graph.add(op, [name, graph.numbers(scale)], **said)
+        return graph.add(op, [name, graph.numbers(scale)], **attributes)
     if op in ("CumSum", "CumProd"):
         graph.version = 26 if op == "CumProd" else 18
         at = graph.constant(np.array(axis or 0))
         return graph.add(op, [name, at], reverse=graph.flag(), exclusive=graph.flag())
     if op in ("ArgMax", "ArgMin"):
-        said["keepdims"] = graph.flag()
+        attributes["keepdims"] = graph.flag()
     if op == "TopK":
-        node = helper.make_node(op, [name, graph.constant(np.array([1]))], ["best", "at"], **said)
+        node = helper.make_node(
+            op, [name, graph.constant(np.array([1]))], ["best", "at"], **attributes
+        )
         graph.nodes.append(node)
         return graph.one_of("best", "at")
-    return graph.add(op, [name], **said)
+    return graph.add(op, [name], **attributes)
 
 
 def reduce(graph: Graph, op: str) -> str:
@@ -228,12 +230,12 @@ def reduce(graph: Graph, op: str) -> str:
     name, shape, _ = graph.rows()
     graph.version = graph.one_of(11, 18)
     axes = graph.one_of(None, graph.some(*range(-len(shape), len(shape)), least=1))
-    said = {"keepdims": graph.flag()}
+    attributes = {"keepdims": graph.flag()}
     if graph.version == 11:
-        return graph.add(op, [name], **said, **({} if axes is None else {"axes": axes}))
-    said["noop_with_empty_axes"] = graph.flag()
+        return graph.add(op, [name], **attributes, **({} if axes is None else {"axes": axes}))
+    attributes["noop_with_empty_axes"] = graph.flag()
     more = [] if axes is None else [graph.constant(np.array(axes, np.int64))]
-    return graph.add(op, [name, *more], **said)
+    return graph.add(op, [name, *more], **attributes)
 
 
 def mean_variance(graph: Graph, op: str) -> str:
@@ -284,10 +286,10 @@ def split(graph: Graph, op: str) -> str:
     """Build a Split into halves along any axis; return the first half."""
     name, shape, _ = graph.rows()
     axis = graph.one_of(*range(-len(shape), len(shape)))
-    made = [f"n{graph.name()}{part}" for part in "ab"]
-    node = helper.make_node(op, [name], made, axis=axis, num_outputs=2)
+    names = [f"n{graph.name()}{part}" for part in "ab"]
+    node = helper.make_node(op, [name], names, axis=axis, num_outputs=2)
     graph.nodes.append(node)
-    return made[graph.flag()]
+    return names[graph.flag()]
 
 
 def cut(graph: Graph, op: str) -> str:
@@ -323,12 +325,12 @@ def gather(graph: Graph, op: str) -> str:
         where = graph.constant(picked)
     else:
         where = _places(graph, graph.rows(graph.one_of(1, 2, 3))[0])
-    said = {"axis": graph.one_of(*range(-len(shape), len(shape)))}
+    attributes = {"axis": graph.one_of(*range(-len(shape), len(shape)))}
     if op == "GatherND":
-        said = {"batch_dims": graph.flag()}
+        attributes = {"batch_dims": graph.flag()}
         if graph.flag():
             where = graph.add("Unsqueeze", [where, graph.constant(np.array([-1]))])
-    return graph.add(op, [name, where], **said)
+    return graph.add(op, [name, where], **attributes)
 
 
 def _places(graph: Graph, name: str) -> str:
@@ -382,9 +384,9 @@ def triangle(graph: Graph, op: str) -> str:
 def matmul(graph: Graph, op: str) -> str:
     """Build a matrix product of rows and constants of any rank, on either side."""
     names = [graph.rows()[0], graph.operand()][:: graph.one_of(1, -1)]
-    said = {}
+    attributes = {}
     if op == "FusedMatMul":
-        said = {"transA": graph.one_of(0, 0, 1), "alpha": 0.5}
+        attributes = {"transA": graph.one_of(0, 0, 1), "alpha": 0.5}
     if op in ("MatMulInteger", "QLinearMatMul"):
         names = [_cast(graph, name, TensorProto.INT8) for name in names]
         scale, zero = graph.constant(np.float32(0.5)), graph.constant(np.int8(1))
@@ -392,7 +394,7 @@ def matmul(graph: Graph, op: str) -> str:
             names = [names[0], scale, zero, names[1], scale, zero, scale, zero]
         else:
             names += graph.one_of([], [zero, zero])
-    return graph.add(op, names, MICROSOFT if op == "FusedMatMul" else "", **said)
+    return graph.add(op, names, MICROSOFT if op == "FusedMatMul" else "", **attributes)
 
 
 def gemm(graph: Graph, op: str) -> str:
@@ -427,23 +429,23 @@ def convolution(graph: Graph, op: str) -> str:
     name, shape, _ = graph.rows(graph.one_of(3, 4))
     count = len(shape) - 2
     kernel = graph.list_of(count, 1, 2)
-    said: dict[str, Any] = {"strides": graph.list_of(count, 1, 2)}
+    attributes: dict[str, Any] = {"strides": graph.list_of(count, 1, 2)}
     if graph.flag():
-        said["pads"] = graph.list_of(2 * count, 0, 1)
+        attributes["pads"] = graph.list_of(2 * count, 0, 1)
     elif graph.flag():
-        said["auto_pad"] = graph.one_of("SAME_UPPER", "VALID")
+        attributes["auto_pad"] = graph.one_of("SAME_UPPER", "VALID")
     if op == "ConvTranspose":
-        return graph.add(op, [name, graph.numbers([shape[1], 2, *kernel])], **said)
+        return graph.add(op, [name, graph.numbers([shape[1], 2, *kernel])], **attributes)
     weights = graph.numbers([graph.one_of(1, 2, 4), shape[1], *kernel])
     if op == "Conv":
-        return graph.add(op, [name, weights], **said)
+        return graph.add(op, [name, weights], **attributes)
     name, weights = (
         _cast(graph, n, TensorProto.UINT8) for n in (graph.add("Abs", [name]), weights)
     )
     if op == "ConvInteger":
-        return graph.add(op, [name, weights], **said)
+        return graph.add(op, [name, weights], **attributes)
     scale, zero = graph.constant(np.float32(0.5)), graph.constant(np.uint8(1))
-    return graph.add(op, [name, scale, zero, weights, scale, zero, scale, zero], **said)
+    return graph.add(op, [name, scale, zero, weights, scale, zero, scale, zero], **attributes)
 
 
 def pool(graph: Graph, op: str) -> str:
@@ -452,10 +454,10 @@ def pool(graph: Graph, op: str) -> str:
     if op.startswith("Global"):
         return graph.add(op, [name])
     count = len(shape) - 2
-    said = {"kernel_shape": graph.list_of(count, 1, 2), "strides": graph.list_of(count, 1, 2)}
+    attributes = {"kernel_shape": graph.list_of(count, 1, 2), "strides": graph.list_of(count, 1, 2)}
     if op != "LpPool":
-        said["ceil_mode"] = graph.flag()
-    return graph.add(op, [name], **said)
+        attributes["ceil_mode"] = graph.flag()
+    return graph.add(op, [name], **attributes)
 
 
 def blocks(graph: Graph, op: str) -> str:
@@ -513,10 +515,12 @@ def recurrent(graph: Graph, op: str) -> str:
             wide = graph.add("Concat", [wide, wide], axis=1)
             axes = graph.constant(np.array([graph.one_of(0, 0, 1)]))
             names.append(graph.add("Unsqueeze", [wide, axes]))
-    made = [f"n{graph.name()}{part}" for part in "ab"]
+    outputs = [f"n{graph.name()}{part}" for part in "ab"]
     direction = "bidirectional" if directions == 2 else "forward"
-    graph.nodes.append(helper.make_node(op, names, made, hidden_size=hidden, direction=direction))
-    return made[graph.flag()]
+    graph.nodes.append(
+        helper.make_node(op, names, outputs, hidden_size=hidden, direction=direction)
+    )
+    return outputs[graph.flag()]
 
 
 def reverse(graph: Graph, op: str) -> str:
@@ -546,7 +550,7 @@ def table(graph: Graph, op: str) -> str:
     name, shape, _ = graph.rows(graph.one_of(1, 2, 2, 2, 3))
     width = shape[-1]
     ones = [0.5 + i for i in range(width)]
-    said: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "Scaler": {"offset": ones, "scale": ones},
         "Normalizer": {"norm": graph.one_of("MAX", "L1", "L2")},
         "Imputer": {"imputed_value_floats": ones, "replaced_value_float": 0.0},
@@ -580,20 +584,20 @@ def table(graph: Graph, op: str) -> str:
     if op in ("OneHotEncoder", "LabelEncoder", "CategoryMapper"):
         name = _places(graph, name)
     if op == "CategoryMapper":
-        name = graph.add("CategoryMapper", [name], ML, **said)
-        return graph.add("CategoryMapper", [name], ML, **said)
+        name = graph.add("CategoryMapper", [name], ML, **attributes)
+        return graph.add("CategoryMapper", [name], ML, **attributes)
     if op == "TreeEnsemble":
-        said = _new_tree()
+        attributes = _new_tree()
     elif op.startswith("Tree"):
-        said = _tree(op)
-    made = [f"n{graph.name()}a", f"n{graph.name()}b"][: 1 + op.endswith("Classifier")]
-    graph.nodes.append(helper.make_node(op, [name], made, domain=ML, **said))
-    return graph.one_of(*made)
+        attributes = _tree(op)
+    names = [f"n{graph.name()}a", f"n{graph.name()}b"][: 1 + op.endswith("Classifier")]
+    graph.nodes.append(helper.make_node(op, [name], names, domain=ML, **attributes))
+    return graph.one_of(*names)
 
 
 def _tree(op: str) -> dict[str, Any]:
     kind = "class" if op.endswith("Classifier") else "target"
-    said = {
+    attributes = {
         "nodes_treeids": [0, 0, 0],
         "nodes_nodeids": [0, 1, 2],
         "nodes_featureids": [0, 0, 0],
@@ -606,7 +610,10 @@ def _tree(op: str) -> dict[str, Any]:
         f"{kind}_ids": [0, 1] if kind == "class" else [0, 0],
         f"{kind}_weights": [0.7, 0.9],
     }
-    return {**said, **({"classlabels_int64s": [3, 4]} if kind == "class" else {"n_targets": 1})}
+    return {
+        **attributes,
+        **({"classlabels_int64s": [3, 4]} if kind == "class" else {"n_targets": 1}),
+    }
 
 
 def _new_tree() -> dict[str, Any]:

@@ -34,11 +34,11 @@ def chosen(condition, other="Tanh", **attributes):
 
 def with_function(*nodes):
     """Return a graph of one function, made of `nodes` from a to b."""
-    made = model([helper.make_node("Own", ["x"], ["y"], domain="mine")], [X], [Y])
+    graph = model([helper.make_node("Own", ["x"], ["y"], domain="mine")], [X], [Y])
     opsets = [helper.make_opsetid("", 18)]
-    made.functions.add().CopyFrom(helper.make_function("mine", "Own", ["a"], ["b"], nodes, opsets))
-    made.opset_import.add().CopyFrom(MINE)
-    return made
+    graph.functions.add().CopyFrom(helper.make_function("mine", "Own", ["a"], ["b"], nodes, opsets))
+    graph.opset_import.add().CopyFrom(MINE)
+    return graph
 
 
 def refusal(graph):

@@ -178,31 +178,31 @@ def renamed():
 
     One version's softmax is over all axes, the other's over one.
     """
-    made = model(upright(node("Softmax", ["turned"], ["soft"], axis=0)), [X], [Y])
-    del made.opset_import[:]
-    made.opset_import.extend(imported(("", 13), ("ai.onnx", 11)))
-    return made
+    graph = model(upright(node("Softmax", ["turned"], ["soft"], axis=0)), [X], [Y])
+    del graph.opset_import[:]
+    graph.opset_import.extend(imported(("", 13), ("ai.onnx", 11)))
+    return graph
 
 
 def older():
     """Return a function of a newer operator set than the model's, which ONNX Runtime ignores."""
-    made = model(upright(node("Own", ["turned"], ["soft"], domain="mine")), [X], [Y])
-    del made.opset_import[:]
-    made.opset_import.extend(imported(("", 11), ("mine", 1)))
+    graph = model(upright(node("Own", ["turned"], ["soft"], domain="mine")), [X], [Y])
+    del graph.opset_import[:]
+    graph.opset_import.extend(imported(("", 11), ("mine", 1)))
     body = [node("Softmax", ["a"], ["b"], axis=0)]
-    made.functions.append(
+    graph.functions.append(
         helper.make_function("mine", "Own", ["a"], ["b"], body, imported(("", 13)))
     )
-    return made
+    return graph
 
 
 def shadowed():
     """Return a function with the name of an operator, which runs instead of it."""
-    made = model([node("Softmax", ["x"], ["y"], axis=0)], [X], [Y])
+    graph = model([node("Softmax", ["x"], ["y"], axis=0)], [X], [Y])
     body = [node("Identity", ["a"], ["b"])]
     opsets = imported(("", 18))
-    made.functions.append(helper.make_function("", "Softmax", ["a"], ["b"], body, opsets))
-    return made
+    graph.functions.append(helper.make_function("", "Softmax", ["a"], ["b"], body, opsets))
+    return graph
 
 
 def interpolated(mode, wide):
@@ -226,8 +226,8 @@ GRAPHS = [
 @pytest.mark.parametrize("make", GRAPHS)
 def test_a_model_whose_rows_mix_joins_no_requests(make):
     """The row has another answer alone, so requests to its model are not joined."""
-    made = make().SerializeToString()
-    session = onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
+    model = make().SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     shape = [3, *session.get_inputs()[0].shape[1:]]
     rows = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     beside = np.where(np.arange(3).reshape(3, *(1 for _ in shape[1:])) == 1, np.nan, rows)
@@ -236,7 +236,7 @@ def test_a_model_whose_rows_mix_joins_no_requests(make):
     together = [session.run(None, {"x": each})[0] for each in (rows, beside.astype(np.float32))]
 
     assert not all(np.allclose(alone[0], each[0]) for each in together)
-    assert Model.load(made).batching.mode == "joint"
+    assert Model.load(model).batching.mode == "joint"
 
 
 def test_a_zero_point_for_each_column_is_none_for_each_row():
@@ -253,9 +253,9 @@ def test_a_zero_point_for_each_column_is_none_for_each_row():
     }
     inputs, outputs = [("x", TensorProto.UINT8, ["n", 4])], [("y", TensorProto.INT32, ["n", 2])]
 
-    made = model(nodes, inputs, outputs, constants)
+    graph = model(nodes, inputs, outputs, constants)
 
-    assert Model.load(made.SerializeToString()).batching.mode == "joint"
+    assert Model.load(graph.SerializeToString()).batching.mode == "joint"
 
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
@@ -263,9 +263,9 @@ def test_pictures_of_channels_are_interpolated_row_by_row(mode):
     """Pictures with channels keep rows apart, as in every object detector."""
     scales = {"scales": np.float32([1, 1, 2, 2])}
     nodes = [node("Resize", ["x", "", "scales"], ["y"], mode=mode)]
-    made = model(nodes, [("x", F, ["n", 2, 4, 4])], [("y", F, ["n", 2, 8, 8])], scales)
+    graph = model(nodes, [("x", F, ["n", 2, 4, 4])], [("y", F, ["n", 2, 8, 8])], scales)
 
-    batching = Model.load(made.SerializeToString()).batching
+    batching = Model.load(graph.SerializeToString()).batching
 
     assert (batching.mode, batching.evidence) == ("rows", "operators")
 

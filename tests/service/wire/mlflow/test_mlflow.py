@@ -622,12 +622,12 @@ def test_all_forms_are_one(rows, order):
 def test_any_models_example_is_a_body_here_too(name):
     """The native example of any model is a valid body by row, by column and as a table."""
     signature = Model.load(small.every()[name]).signature
-    said = examples.example(signature)
-    [row] = said["instances"]
-    expected = native.interpret(said, signature).arrays
+    request = examples.example(signature)
+    [row] = request["instances"]
+    expected = native.interpret(request, signature).arrays
 
     for body in (
-        said,
+        request,
         {"inputs": {n: [v] for n, v in row.items()}},
         _split(list(row), [*row.values()]),
     ):
@@ -693,7 +693,7 @@ def test_several_heads_are_a_record_a_row():
 
 
 @pytest.mark.parametrize(
-    ("output", "said"),
+    ("output", "written"),
     [
         pytest.param(np.float32([[0.93], [0.08]]), "[[0.93],[0.08]]", id="one-value"),
         pytest.param(np.asfortranarray(np.float32([[1, 2], [3, 4]])), "[[1.0,2.0],[3.0,4.0]]"),
@@ -702,9 +702,9 @@ def test_several_heads_are_a_record_a_row():
         pytest.param(np.array([[True]]), "[[true]]", id="boolean"),
     ],
 )
-def test_a_single_head_is_its_values(output, said):
+def test_a_single_head_is_its_values(output, written):
     """The answer of a model with one head has no head name, as in MLflow."""
-    assert _encode(THREE, {"y": output}) == f'{{"predictions":{said}}}'
+    assert _encode(THREE, {"y": output}) == f'{{"predictions":{written}}}'
 
 
 def test_nan_and_infinity_are_written_as_mlflow_does():
@@ -767,12 +767,12 @@ def test_a_bad_request_says_all_its_problems():
 
 def test_names_that_look_like_others_go_to_the_right_input():
     """An input may be named like the place of a value or like a full feature name."""
-    made = small.model(
+    model = small.model(
         [helper.make_node("Concat", ["x", "x.1", "x.y"], ["y"], axis=1)],
         [("x", small.F, ["n", 2]), ("x.1", small.F, ["n", 1]), ("x.y", small.F, ["n", 1])],
         [("y", small.F, ["n", 4])],
     )
-    signature = Model.load(made.SerializeToString()).signature
+    signature = Model.load(model.SerializeToString()).signature
     asked = read_body({"instances": [{"x.0": 1, "x.1": 2, "x.1.0": 3, "x.y": 4}]}, signature)
 
     assert {name: array.tolist() for name, array in asked.arrays.items()} == {

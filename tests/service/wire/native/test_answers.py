@@ -41,9 +41,9 @@ def outputs_of(head: Head, rows: int) -> st.SearchStrategy[NDArray[Any]]:
     shape = (rows, *(2 if axis is None else axis for axis in head.tensor.shape))
     if head.tensor.dtype == "string":
         return arrays(object, shape, elements=st.sampled_from(["", "a,b", "],[", "ü"]))
-    made = arrays(head.tensor.dtype, shape)
+    output = arrays(head.tensor.dtype, shape)
     # The output is a slice of a wider array, or an array of its own.
-    return st.one_of(made, made.map(lambda a: np.stack([a, a], axis=-1)[..., 0]))
+    return st.one_of(output, output.map(lambda a: np.stack([a, a], axis=-1)[..., 0]))
 
 
 @st.composite

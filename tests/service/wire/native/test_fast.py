@@ -117,10 +117,10 @@ def test_repeated_keys_are_refused_by_both(body):
 
     Simdjson finds the first of two values and other readers the last.
     """
-    said = outcome(fast_way.decode, body, THREE)
+    result = outcome(fast_way.decode, body, THREE)
 
-    assert said == outcome(native.decode, body, THREE)
-    assert "twice" in said[0]
+    assert result == outcome(native.decode, body, THREE)
+    assert "twice" in result[0]
 
 
 def test_a_text_is_no_list_of_heads():
@@ -129,10 +129,10 @@ def test_a_text_is_no_list_of_heads():
     Here each of its letters is a head, and a bracket elsewhere balances the count of brackets.
     """
     body = b'{"instances":[[1,[2]]],"heads":"y"}'
-    said = outcome(fast_way.decode, body, SIGNATURES["uint32"])
+    result = outcome(fast_way.decode, body, SIGNATURES["uint32"])
 
-    assert said == outcome(native.decode, body, SIGNATURES["uint32"])
-    assert said[0].startswith("heads: expected a list")
+    assert result == outcome(native.decode, body, SIGNATURES["uint32"])
+    assert result[0].startswith("heads: expected a list")
 
 
 @pytest.mark.parametrize("key", ["instances", "inputs"])
@@ -189,13 +189,13 @@ def test_large_bodies_are_read_in_pieces(rows):
         query = fast.Decoder(THREE, many=8).attempt(body)
         assert query is not None
 
-        found = join([query.arrays])
+        joined = join([query.arrays])
 
         expected = native.decode(body, THREE).arrays
-        assert found.keys() == expected.keys()
+        assert joined.keys() == expected.keys()
         for name, array in expected.items():
-            assert np.array_equal(found[name], array)
-            assert found[name].dtype == array.dtype
+            assert np.array_equal(joined[name], array)
+            assert joined[name].dtype == array.dtype
 
 
 def test_a_large_body_with_a_fault_is_left_to_the_plain_path():

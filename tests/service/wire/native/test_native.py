@@ -43,14 +43,14 @@ def _either_path(request):
     _path["decode"] = _PATHS[request.param]
 
 
-def _decode(said, signature=THREE):
+def _decode(body, signature=THREE):
     """Decode a body for a fixture's model."""
-    return _path["decode"](json.dumps(said).encode(), signature)
+    return _path["decode"](json.dumps(body).encode(), signature)
 
 
-def _problems(said, signature=THREE):
+def _problems(body, signature=THREE):
     """Return the problems of a body as (at, expected, received) tuples."""
-    return problems(_decode, said, signature)
+    return problems(_decode, body, signature)
 
 
 def _both(**parts):
@@ -58,33 +58,33 @@ def _both(**parts):
     return both(ROW, **parts)
 
 
-@pytest.mark.parametrize(("said", "at"), _both())
-def test_both_forms_are_the_same_arrays(said, at):
+@pytest.mark.parametrize(("body", "at"), _both())
+def test_both_forms_are_the_same_arrays(body, at):
     """Both forms fill all inputs and ask for all heads unless the body names some."""
-    request = _decode(said)
+    request = _decode(body)
 
     assert same(request.arrays, ARRAYS)
     assert request.heads == ("risk", "size", "digits", "tags")
-    assert request.by_row == ("instances" in said)
+    assert request.by_row == ("instances" in body)
     assert request.imputed == []
 
 
-@pytest.mark.parametrize(("said", "at"), _both(insurance={"age": 47, "smoker": "yes", "bmi": 20}))
-def test_a_tabular_row_may_name_its_features(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(insurance={"age": 47, "smoker": "yes", "bmi": 20}))
+def test_a_tabular_row_may_name_its_features(body, at):
     """In either form, a row may be an object of features."""
-    assert same(_decode(said).arrays, ARRAYS)
+    assert same(_decode(body).arrays, ARRAYS)
 
 
-@pytest.mark.parametrize(("said", "at"), _both(digit=[[0, 1], [2, 3]]))
-def test_an_image_may_be_nested(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(digit=[[0, 1], [2, 3]]))
+def test_an_image_may_be_nested(body, at):
     """In either form, an image may be nested lists."""
-    assert same(_decode(said).arrays, ARRAYS)
+    assert same(_decode(body).arrays, ARRAYS)
 
 
-@pytest.mark.parametrize(("said", "at"), _both(insurance={"smoker": None, "bmi": 20}, fruit=...))
-def test_defaults_stand_in_and_are_listed(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(insurance={"smoker": None, "bmi": 20}, fruit=...))
+def test_defaults_stand_in_and_are_listed(body, at):
     """Absent inputs, absent features and nulls take defaults, listed in the order of the inputs."""
-    request = _decode(said)
+    request = _decode(body)
 
     assert request.imputed == [
         Imputed(at("insurance") + ".age", 38, "insurance.age"),
@@ -103,26 +103,26 @@ def test_defaults_stand_in_and_are_listed(said, at):
     )
 
 
-@pytest.mark.parametrize(("said", "at"), _both(insurance=[None, "maybe", 20]))
-def test_a_null_in_a_list_takes_the_default_at_its_column(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(insurance=[None, "maybe", 20]))
+def test_a_null_in_a_list_takes_the_default_at_its_column(body, at):
     """A null takes the default of its column, and a text that training never saw stays a text."""
-    request = _decode(said)
+    request = _decode(body)
 
     assert request.imputed == [Imputed(at("insurance") + "[0]", 38, "insurance.age")]
     assert request.arrays["insurance.smoker"].tolist() == [["maybe"]]
 
 
-@pytest.mark.parametrize(("said", "at"), _both(insurance={"age": 1}, digit=None))
-def test_what_has_no_default_must_be_there(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(insurance={"age": 1}, digit=None))
+def test_what_has_no_default_must_be_there(body, at):
     """A missing feature and a null image are problems at their own places."""
-    assert _problems(said) == [
+    assert _problems(body) == [
         (at("insurance") + ".bmi", NO_BMI, "nothing"),
         (at("digit"), FOUR, "null"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("said", "problems"),
+    ("body", "problems"),
     [
         pytest.param(
             {"instances": [{}, ROW, {}]},
@@ -158,9 +158,9 @@ def test_what_has_no_default_must_be_there(said, at):
         ),
     ],
 )
-def test_a_missing_input_without_defaults_is_named(said, problems):
+def test_a_missing_input_without_defaults_is_named(body, problems):
     """A missing input is a problem of each row, or one problem for a column."""
-    assert _problems(said) == problems
+    assert _problems(body) == problems
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_the_heads_of_a_request_need_their_own_inputs_only(heads, inputs):
         {"inputs": {name: [value] for name, value in ROW.items()}},
     ]
 
-    for said in bodies:
-        request = _decode({**said, "heads": heads})
+    for body in bodies:
+        request = _decode({**body, "heads": heads})
 
         assert request.heads == tuple(heads)
         assert same(request.arrays, {name: ARRAYS[name] for name in inputs})
@@ -198,13 +198,13 @@ def test_an_unneeded_input_may_be_in_some_rows_and_imputes_nothing():
     assert request.imputed == []
 
 
-@pytest.mark.parametrize(("said", "at"), _both(digit=[1, 2, 3], insurance={"bmi": "x", "ages": 1}))
-def test_an_unneeded_input_is_checked(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(digit=[1, 2, 3], insurance={"bmi": "x", "ages": 1}))
+def test_an_unneeded_input_is_checked(body, at):
     """An input that the asked heads do not need is checked all the same.
 
     Otherwise a mistake would appear only when a client asks for all heads.
     """
-    assert _problems({**said, "heads": ["size"]}) == [
+    assert _problems({**body, "heads": ["size"]}) == [
         (
             at("insurance") + ".ages",
             "one of age, smoker, bmi (did you mean 'age'?)",
@@ -217,9 +217,9 @@ def test_an_unneeded_input_is_checked(said, at):
 
 def test_an_unneeded_input_in_columns_lines_up_too():
     """An input that the asked heads do not need has as many rows as the others."""
-    said = {"inputs": {"fruit": [[1, 2]], "digit": [[0, 1, 2, 3]] * 2}, "heads": ["size"]}
+    body = {"inputs": {"fruit": [[1, 2]], "digit": [[0, 1, 2, 3]] * 2}, "heads": ["size"]}
 
-    assert _problems(said) == [("inputs.digit", "1 row, as inputs.fruit has", "2 rows")]
+    assert _problems(body) == [("inputs.digit", "1 row, as inputs.fruit has", "2 rows")]
 
 
 SOME = "a list of some of risk, size, digits, tags, or no such key"
@@ -254,22 +254,22 @@ def test_heads_are_a_list_of_known_names(heads, problems):
 
 
 @pytest.mark.parametrize(
-    ("said", "problems"),
+    ("body", "problems"),
     [
         pytest.param([], 'an object with "instances" or "inputs"', id="list"),
         pytest.param(None, 'an object with "instances" or "inputs"', id="null"),
         pytest.param("x", 'an object with "instances" or "inputs"', id="text"),
     ],
 )
-def test_a_body_that_is_no_object_is_refused(said, problems):
+def test_a_body_that_is_no_object_is_refused(body, problems):
     """The message names the keys that a body may hold."""
-    received = {"[]": "an empty list", "null": "null", '"x"': '"x"'}[json.dumps(said)]
+    received = {"[]": "an empty list", "null": "null", '"x"': '"x"'}[json.dumps(body)]
 
-    assert _problems(said) == [("body", problems, received)]
+    assert _problems(body) == [("body", problems, received)]
 
 
 @pytest.mark.parametrize(
-    ("said", "problems"),
+    ("body", "problems"),
     [
         pytest.param({}, [("body", EITHER, "neither")], id="neither"),
         pytest.param({"heads": ["size"]}, [("body", EITHER, "neither")], id="heads-alone"),
@@ -386,9 +386,9 @@ def test_a_body_that_is_no_object_is_refused(said, problems):
         ),
     ],
 )
-def test_the_error_names_all_problems_of_a_body(said, problems):
+def test_the_error_names_all_problems_of_a_body(body, problems):
     """Each problem names its place, the expected value and the received value."""
-    assert _problems(said) == problems
+    assert _problems(body) == problems
 
 
 def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
@@ -399,8 +399,8 @@ def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
         _decode({"instances": [wrong] * 10, "heads": ["risc"], "head": 1})
 
     assert caught.value.count == 42
-    told = [problem.at for problem in caught.value.problems]
-    assert told == ["head", "heads[0]"] + [
+    places = [problem.at for problem in caught.value.problems]
+    assert places == ["head", "heads[0]"] + [
         f"instances[{i}].insurance.{name}" for i in range(9) for name in ("age", "bmi")
     ]
     assert str(caught.value) == (
@@ -410,7 +410,7 @@ def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
 
 
 @pytest.mark.parametrize(
-    ("said", "at"),
+    ("body", "at"),
     [
         pytest.param({"instances": [[1, 2, "red"]]}, "instances[0]", id="rows"),
         pytest.param(
@@ -433,22 +433,22 @@ def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
         ),
     ],
 )
-def test_a_single_input_takes_bare_rows(said, at):
+def test_a_single_input_takes_bare_rows(body, at):
     """Either form may leave out the name of a single input, even if a feature has that name."""
-    request = _decode(said, PLANT)
+    request = _decode(body, PLANT)
 
     assert same(
         request.arrays,
         {"plant": np.float32([[1, 2]]), "plant.colour": np.array([["red"]], object)},
     )
 
-    with_null = json.loads(json.dumps(said).replace("1,", "null,"))
+    with_null = json.loads(json.dumps(body).replace("1,", "null,"))
     column = "[0]" if "[null" in json.dumps(with_null) else ".height"
     assert _decode(with_null, PLANT).imputed == [Imputed(at + column, 10, "plant.height")]
 
 
 @pytest.mark.parametrize(
-    ("said", "problems"),
+    ("body", "problems"),
     [
         pytest.param(
             {"instances": [{}]},
@@ -500,9 +500,9 @@ def test_a_single_input_takes_bare_rows(said, at):
         ),
     ],
 )
-def test_a_bare_row_that_is_wrong_is_named_without_its_input(said, problems):
+def test_a_bare_row_that_is_wrong_is_named_without_its_input(body, problems):
     """A problem's place is a path in the body as the client wrote it."""
-    assert _problems(said, PLANT) == problems
+    assert _problems(body, PLANT) == problems
 
 
 @pytest.mark.parametrize(
@@ -759,11 +759,11 @@ ROWS = st.lists(
         },
     )
 )
-def test_any_json_is_a_request_or_its_problems(said):
+def test_any_json_is_a_request_or_its_problems(body):
     """The decoder raises nothing else, and every problem can be written as JSON."""
     for signature in (THREE, PLANT):
         try:
-            request = _path["decode"](json.dumps(said).encode(), signature)
+            request = _path["decode"](json.dumps(body).encode(), signature)
         except BadRequest as error:
             assert orjson.dumps([vars(p) for p in error.problems])  # noqa: PT017  one of two good ends
         else:

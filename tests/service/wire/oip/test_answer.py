@@ -43,16 +43,16 @@ def test_other_errors_are_a_sentence():
     assert json.loads(reply.content) == {"error": "no such model"}
 
 
-def _answer(said, outputs, signature=THREE):
+def _answer(body, outputs, signature=THREE):
     """Return the answer to a request for these outputs."""
-    asked = read_body(said, signature)
+    asked = read_body(body, signature)
     return json.loads(oip.DIALECT.encode(asked, "m", "7", signature, outputs).content)
 
 
 def test_an_answer_in_full():
     """An answer has the graph's own shapes, with flat data; [rows, 1] stays [rows, 1]."""
-    said = {"inputs": INPUTS, "id": "42"}
-    asked = read_body(said)
+    body = {"inputs": INPUTS, "id": "42"}
+    asked = read_body(body)
     reply = oip.DIALECT.encode(asked, "m", "7", THREE, MODELS["three"].predict(asked.arrays, HEADS))
 
     assert (reply.content_type, reply.headers) == ("application/json", ())
@@ -91,7 +91,7 @@ def test_infinities_have_names_in_an_answer():
     A text that is "null" stays a text.
     """
     logs = MODELS["logs"].signature
-    said = one_input([1, 1])
+    body = one_input([1, 1])
     outputs = {
         "many": np.float32([[math.nan, 0.1], [math.inf, -math.inf]]),
         "best": np.float32([[1, 2], [3, 4]]),
@@ -100,7 +100,7 @@ def test_infinities_have_names_in_an_answer():
         "truth": np.array([[True, False], [False, True]]),
         "text": np.array([["null", "a"], ["NaN", ""]], object),
     }
-    asked = read_body({**said, "id": "null"}, logs)
+    asked = read_body({**body, "id": "null"}, logs)
     content = oip.DIALECT.encode(asked, "null", "1", logs, outputs).content
 
     assert b'"data":[NaN,0.1,Infinity,-Infinity]' in content
@@ -116,11 +116,11 @@ def test_infinities_have_names_in_an_answer():
 def _classes(head, output, classes, signature=THREE):
     """Return the classification of some scores."""
     inputs = INPUTS if signature is THREE else one_input([1, 1])["inputs"]
-    said = {
+    body = {
         "inputs": inputs,
         "outputs": [{"name": head, "parameters": {"classification": classes}}],
     }
-    (answer,) = _answer(said, {head: output}, signature)["outputs"]
+    (answer,) = _answer(body, {head: output}, signature)["outputs"]
     assert (answer["name"], answer["datatype"]) == (head, "BYTES")
     return answer["shape"], answer["data"]
 

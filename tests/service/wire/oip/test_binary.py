@@ -73,11 +73,11 @@ def _problems(body, length, signature=THREE, content_type=""):
     return problems(_read, body, length, signature, content_type)
 
 
-def _same(found, expected):
+def _same(arrays, expected):
     """Return whether two sets of arrays are equal."""
-    assert set(found) == set(expected)
+    assert set(arrays) == set(expected)
     return all(
-        found[name].dtype == expected[name].dtype and np.array_equal(found[name], expected[name])
+        arrays[name].dtype == expected[name].dtype and np.array_equal(arrays[name], expected[name])
         for name in expected
     )
 
@@ -163,10 +163,10 @@ def test_bytes_may_lie_anywhere(pad):
     array = np.float64([[1.5, -2.5]])
     body, length = _request({"x": array}, id="x" * pad)
 
-    found = _read(body, length, MODELS["double"].signature).arrays["x"]
+    arrays = _read(body, length, MODELS["double"].signature).arrays["x"]
 
-    assert found.flags.aligned
-    assert np.array_equal(found, array)
+    assert arrays.flags.aligned
+    assert np.array_equal(arrays, array)
 
 
 def test_nan_and_infinity_are_values():
@@ -243,13 +243,13 @@ def test_an_answer_of_both():
         {"name": "tags", "parameters": {"binary_data": True}},
     ]
     body, length = _request(ARRAYS, outputs=outputs)
-    found = {
+    arrays = {
         "digits": np.float32([[0, 0.5, 1], [9, 8, 7]]),
         "size": np.float32([[np.nan], [2]]),
         "tags": np.float32([[1, 2], [3, 4]]),
     }
 
-    reply = oip.DIALECT.encode(_read(body, length), "m", "1", THREE, found)
+    reply = oip.DIALECT.encode(_read(body, length), "m", "1", THREE, arrays)
 
     end = int(dict(reply.headers)[LENGTH])
     tail = b"\x09\0\0\0001.0:2:two\x0a\0\0\x009.0:0:zero"
@@ -262,7 +262,7 @@ def test_an_answer_of_both():
         ("size", "FP32", [2, 1], None),
         ("tags", "FP32", [2, 2], {"binary_data_size": 16}),
     ]
-    assert reply.content[end:] == tail + found["tags"].tobytes()
+    assert reply.content[end:] == tail + arrays["tags"].tobytes()
 
 
 def test_a_strided_output_comes_row_by_row():
@@ -552,13 +552,13 @@ def test_bytes_alone_are_all_of_a_row():
 def _arrays(draw):
     """Draw arrays for every input."""
     rows = draw(st.integers(1, 4))
-    found = {}
+    arrays = {}
     for name, array in ARRAYS.items():
         size = rows * array.shape[1]
         values = st.text(max_size=5) if array.dtype == object else st.floats(width=32)
         listed = draw(st.lists(values, min_size=size, max_size=size))
-        found[name] = np.array(listed, array.dtype).reshape(rows, -1)
-    return found
+        arrays[name] = np.array(listed, array.dtype).reshape(rows, -1)
+    return arrays
 
 
 @given(_arrays(), st.text("a:é", max_size=3))

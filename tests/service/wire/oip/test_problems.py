@@ -178,7 +178,7 @@ def _with(entry=INSURANCE, **changes):
 
 
 @pytest.mark.parametrize(
-    ("said", "problems"),
+    ("body", "problems"),
     [
         pytest.param(
             _with(name="insuranse"),
@@ -376,9 +376,9 @@ def _with(entry=INSURANCE, **changes):
         ),
     ],
 )
-def test_inputs_that_are_wrong(said, problems):
+def test_inputs_that_are_wrong(body, problems):
     """All problems are reported, each with its place, the expected and the received value."""
-    assert problems_of(said) == problems
+    assert problems_of(body) == problems
 
 
 @pytest.mark.parametrize(
@@ -455,11 +455,11 @@ def test_outputs_that_are_wrong(outputs, problems):
 
 def test_texts_have_no_highest():
     """Texts cannot be classified, since they have no highest value."""
-    said = one_input(
+    body = one_input(
         ["a", "b"], datatype="BYTES", outputs=[{"name": "y", "parameters": {"classification": 2}}]
     )
 
-    assert problems_of(said, MODELS["string"].signature) == [
+    assert problems_of(body, MODELS["string"].signature) == [
         (
             "outputs[0].parameters.classification",
             "numbers to choose the highest of, and y is BYTES",

@@ -126,9 +126,9 @@ def test_many_keys_are_not_looked_up_one_by_one():
     keys = {f"k{i}": 1 for i in range(50_000)}
     started = time.thread_time()
 
-    for said in ({"inputs": [], **keys}, {"inputs": [{"name": "fruit", "data": [1], **keys}]}):
+    for body in ({"inputs": [], **keys}, {"inputs": [{"name": "fruit", "data": [1], **keys}]}):
         with pytest.raises(BadRequest, match="the unknown key"):
-            read_body(said)
+            read_body(body)
 
     assert time.thread_time() - started < 50
 
@@ -256,12 +256,12 @@ def _bodies(draw):
                 "data": data,
             }
             inputs.append(entry)
-    said = {"inputs": inputs}
+    body = {"inputs": inputs}
     if draw(st.booleans()):
-        said["outputs"] = [{"name": name} for name in draw(st.lists(st.sampled_from(HEADS)))]
+        body["outputs"] = [{"name": name} for name in draw(st.lists(st.sampled_from(HEADS)))]
     if kind == "bad":
-        said |= draw(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=1))
-    return said
+        body |= draw(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=1))
+    return body
 
 
 def _outcome(body, signature):
@@ -277,10 +277,10 @@ def _outcome(body, signature):
 
 
 @given(_bodies() | JSON)
-def test_both_paths_agree(said):
+def test_both_paths_agree(request):
     """Both readers return the same arrays, outputs and messages."""
     try:
-        body = json.dumps(said).encode()
+        body = json.dumps(request).encode()
     except UnicodeEncodeError:
         return
     fast = _outcome(body, THREE)
@@ -312,11 +312,11 @@ def test_the_fast_path_is_taken():
     """Flat and nested data, with all other fields of a request, take the fast path."""
     known = Known(THREE).tensors
     nested = [{**entry, "data": ARRAYS[entry["name"]].tolist()} for entry in INPUTS[2:]]
-    said = {"id": "a", "inputs": INPUTS[:2] + nested, "outputs": SIZE, "parameters": {"timeout": 1}}
+    body = {"id": "a", "inputs": INPUTS[:2] + nested, "outputs": SIZE, "parameters": {"timeout": 1}}
 
     if quick.parse is not unsure:
-        found = quick.parse(json.dumps(said).encode(), known)
-        assert [type(entry["data"]) for entry in found["inputs"]] == [
+        document = quick.parse(json.dumps(body).encode(), known)
+        assert [type(entry["data"]) for entry in document["inputs"]] == [
             np.ndarray,
             list,
             np.ndarray,

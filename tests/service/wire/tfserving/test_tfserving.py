@@ -52,20 +52,20 @@ X = _model().signature
 WORD = _model(TensorProto.STRING).signature
 
 
-def _decode(said, signature=THREE.signature, dialect=PREDICT):
+def _decode(request, signature=THREE.signature, dialect=PREDICT):
     """Decode a body that is a text, or a value to be written as JSON."""
-    body = said if isinstance(said, str) else json.dumps(said)
+    body = request if isinstance(request, str) else json.dumps(request)
     return dialect.reader(signature)(body.encode(), lambda _: "")
 
 
-def _problems(said, signature=THREE.signature, dialect=PREDICT):
+def _problems(body, signature=THREE.signature, dialect=PREDICT):
     """Return the problems of a body as (at, expected, received) tuples."""
-    return problems(_decode, said, signature, dialect)
+    return problems(_decode, body, signature, dialect)
 
 
-def _answer(said, model=THREE, dialect=PREDICT):
+def _answer(body, model=THREE, dialect=PREDICT):
     """Decode a body, run the model and return the bytes of the answer."""
-    asked = _decode(said, model.signature, dialect)
+    asked = _decode(body, model.signature, dialect)
     outputs = model.predict(asked.arrays, asked.heads)
     reply = dialect.encode(asked, "m", "1", model.signature, outputs)
     assert reply.content_type == "application/json"
@@ -83,14 +83,14 @@ def _both(**parts):
     return both(ROW, **parts)
 
 
-@pytest.mark.parametrize(("said", "at"), _both())
-def test_both_forms_are_the_same_arrays(said, at):
+@pytest.mark.parametrize(("body", "at"), _both())
+def test_both_forms_are_the_same_arrays(body, at):
     """Both forms fill all inputs of the graph and ask for all heads."""
-    request = _decode(said)
+    request = _decode(body)
 
     assert same(request.arrays, ARRAYS)
     assert request.heads == ("risk", "size", "digits", "tags")
-    assert request.by_row == ("instances" in said)
+    assert request.by_row == ("instances" in body)
     assert request.imputed == ()
 
 
@@ -118,8 +118,8 @@ def test_answers_are_in_the_graphs_own_shapes():
 
 def test_columns_are_answered_by_column():
     """An answer by column is an object of lists that are as long as the inputs."""
-    said = {"inputs": {name: [value, value] for name, value in ROW.items()}}
-    answer = json.loads(_answer(said))
+    body = {"inputs": {name: [value, value] for name, value in ROW.items()}}
+    answer = json.loads(_answer(body))
 
     assert answer.keys() == {"outputs"}
     assert {name: np.shape(value) for name, value in answer["outputs"].items()} == {
@@ -131,7 +131,7 @@ def test_columns_are_answered_by_column():
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("body", "answer"),
     [
         pytest.param({"instances": [[1, 2], [3, 4]]}, b"predictions", id="bare rows"),
         pytest.param({"instances": [{"x": [1, 2]}, {"x": [3, 4]}]}, b"predictions", id="named"),
@@ -139,9 +139,9 @@ def test_columns_are_answered_by_column():
         pytest.param({"inputs": {"x": [[1, 2], [3, 4]]}}, b"outputs", id="a named column"),
     ],
 )
-def test_the_name_of_the_only_input_may_be_left_out(said, answer):
+def test_the_name_of_the_only_input_may_be_left_out(body, answer):
     """The answer always leaves out the name of an only output."""
-    assert _answer(said, _model()) == b'{"%s":[[1.0,2.0],[3.0,4.0]]}' % answer
+    assert _answer(body, _model()) == b'{"%s":[[1.0,2.0],[3.0,4.0]]}' % answer
 
 
 @pytest.mark.parametrize("dtype", ["INT64", "UINT64", "BOOL", "FLOAT16", "DOUBLE", "STRING"])
@@ -244,7 +244,7 @@ def _b64(text):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "body",
     [
         pytest.param({"instances": [["größe", _b64("größe")]]}, id="by row"),
         pytest.param({"instances": [{"x": ["größe", _b64("größe")]}]}, id="by name"),
@@ -252,9 +252,9 @@ def _b64(text):
         pytest.param({"instances": [["größe", {"b64": "Z3LDtsOfZQ"}]]}, id="without padding"),
     ],
 )
-def test_a_text_may_be_base64(said):
+def test_a_text_may_be_base64(body):
     """A text may be an object whose only key is `b64`."""
-    assert _decode(said, WORD).arrays["x"].tolist() == [["größe", "größe"]]
+    assert _decode(body, WORD).arrays["x"].tolist() == [["größe", "größe"]]
 
 
 def test_base64_may_be_a_row_of_its_own():
@@ -305,7 +305,7 @@ def test_an_output_whose_name_says_bytes_is_base64():
 
 
 @pytest.mark.parametrize(
-    ("said", "problems"),
+    ("body", "problems"),
     [
         pytest.param({}, [("body", EITHER, "neither")], id="neither form"),
         pytest.param({"instances": [ROW], "inputs": {}}, [("body", EITHER, "both")], id="both"),
@@ -392,24 +392,24 @@ def test_an_output_whose_name_says_bytes_is_base64():
         ),
     ],
 )
-def test_a_body_that_is_no_request(said, problems):
+def test_a_body_that_is_no_request(body, problems):
     """The error names every problem with its place."""
-    assert _problems(said) == problems
+    assert _problems(body) == problems
 
 
-@pytest.mark.parametrize(("said", "at"), _both(fruit=[1, "2"], digit=[1, 2]))
-def test_values_that_do_not_fit(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(fruit=[1, "2"], digit=[1, 2]))
+def test_values_that_do_not_fit(body, at):
     """The messages are those of the native format."""
-    assert _problems(said) == [
+    assert _problems(body) == [
         (f"{at('fruit')}[1]", "a number", '"2"'),
         (at("digit"), "4 numbers", "2 numbers"),
     ]
 
 
-@pytest.mark.parametrize(("said", "at"), _both(fruit=[True, None]))
-def test_nothing_is_converted(said, at):
+@pytest.mark.parametrize(("body", "at"), _both(fruit=[True, None]))
+def test_nothing_is_converted(body, at):
     """Values are not converted, and no default stands in for a null."""
-    assert _problems(said) == [
+    assert _problems(body) == [
         (f"{at('fruit')}[0]", "a number", "true"),
         (f"{at('fruit')}[1]", "a number", "null"),
     ]
@@ -485,33 +485,33 @@ EXAMPLE = {"age": 30, "smoker": "no", "bmi": 30}
 )
 def test_an_example_names_features_or_tensors(example):
     """A binary head has scores for both labels, in their order."""
-    said = {"signature_name": "risk", "examples": [example]}
+    body = {"signature_name": "risk", "examples": [example]}
 
-    assert _answer(said, dialect=CLASSIFY) == b'{"results":[[["low",0.5],["high",0.5]]]}'
+    assert _answer(body, dialect=CLASSIFY) == b'{"results":[[["low",0.5],["high",0.5]]]}'
 
 
 def test_what_the_context_has_holds_for_every_example():
     """A value in the context applies to every example, so that a client writes it once."""
-    said = {
+    body = {
         "signature_name": "tags",
         "context": {"length": 1},
         "examples": [{"weight": 1}, {"weight": [1]}],
     }
 
-    assert _answer(said, dialect=CLASSIFY) == (
+    assert _answer(body, dialect=CLASSIFY) == (
         b'{"results":[[["heavy",0.5],["long",0.5]],[["heavy",0.5],["long",0.5]]]}'
     )
 
 
 def test_a_multiclass_head_has_all_its_classes_scored():
     """Scores come in the order of the labels, and may be NaN."""
-    said = {"signature_name": "digits", "examples": [{"digit": [0.1, 1, 2, 3]}]}
+    body = {"signature_name": "digits", "examples": [{"digit": [0.1, 1, 2, 3]}]}
 
-    assert _answer(said, dialect=CLASSIFY) == (
+    assert _answer(body, dialect=CLASSIFY) == (
         b'{"results":[[["zero",0.1],["one",1.0],["two",2.0]]]}'
     )
-    said = {"signature_name": "best", "examples": [{"x": [-1, 0]}]}
-    assert _answer(said, LOGS, CLASSIFY) == b'{"results":[[["a",NaN],["b",-Infinity]]]}'
+    body = {"signature_name": "best", "examples": [{"x": [-1, 0]}]}
+    assert _answer(body, LOGS, CLASSIFY) == b'{"results":[[["a",NaN],["b",-Infinity]]]}'
 
 
 @pytest.mark.parametrize(
@@ -565,7 +565,7 @@ def _classify(example, **more):
 
 
 @pytest.mark.parametrize(
-    ("said", "problems"),
+    ("body", "problems"),
     [
         pytest.param(
             {"examples": [EXAMPLE]},
@@ -671,9 +671,9 @@ def _classify(example, **more):
         ),
     ],
 )
-def test_examples_that_do_not_fit(said, problems):
+def test_examples_that_do_not_fit(body, problems):
     """The error names every problem with its place."""
-    assert _problems(said, dialect=CLASSIFY) == problems
+    assert _problems(body, dialect=CLASSIFY) == problems
 
 
 def test_what_is_missing_of_a_tensor_without_features():
@@ -747,12 +747,12 @@ def test_whatever_the_rows_both_forms_hold_them(rows, as_base64):
         name: np.array([row[name] for row in rows], object if "." in name else np.float32)
         for name in ROW
     }
-    said = [
+    request = [
         {**row, "insurance.smoker": list(map(_b64, row["insurance.smoker"]))} if as_base64 else row
         for row in rows
     ]
-    by_column = {name: [row[name] for row in said] for name in ROW}
-    for body in ({"instances": said}, {"inputs": by_column}):
+    by_column = {name: [row[name] for row in request] for name in ROW}
+    for body in ({"instances": request}, {"inputs": by_column}):
         arrays = _decode(body).arrays
         assert arrays.keys() == columns.keys()
         for name, column in columns.items():
@@ -765,8 +765,8 @@ def test_whatever_the_answer_it_reads_back_the_same(rows):
     """An answer is read back to the same float32 bits, also as a body of the same protocol."""
     array = np.float32(rows)
     for by_row in (True, False):
-        said = json.loads(_encode({"y": array}, by_row=by_row))
-        np.testing.assert_array_equal(np.float32(next(iter(said.values()))), array)
+        answer = json.loads(_encode({"y": array}, by_row=by_row))
+        np.testing.assert_array_equal(np.float32(next(iter(answer.values()))), array)
 
 
 _KEYS = st.sampled_from(
@@ -780,11 +780,11 @@ _JSON = st.recursive(
 
 
 @given(st.dictionaries(_KEYS, _JSON, max_size=4), st.sampled_from([PREDICT, CLASSIFY, REGRESS]))
-def test_whatever_the_body_it_is_read_or_refused(said, dialect):
+def test_whatever_the_body_it_is_read_or_refused(body, dialect):
     """Any body is read into the graph's shapes or refused with a `BadRequest`."""
     for signature in (THREE.signature, RISKY, X, WORD):
         try:
-            request = _decode(said, signature, dialect)
+            request = _decode(body, signature, dialect)
         except BadRequest:
             continue
         tensors = {t.name: t for entry in signature.inputs.values() for t in entry.tensors}
