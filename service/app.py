@@ -30,6 +30,8 @@ from service.wire.body import wrong
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from service.prediction import Route
+    from service.repository.loader import Servable
     from service.repository.repository import Repository
     from service.settings import Settings
     from service.wire.dialect import Dialect
@@ -99,6 +101,7 @@ def _open_library(app: Flask, settings: Settings) -> Library:
 
 def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipeline) -> None:
     library: Library = app.extensions["triceps"]
+    routes_of = _Routes(library, pipeline)
 
     def predict(
         name: str | None = None, version: str | None = None, alias: str | None = None
@@ -106,12 +109,35 @@ def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipelin
         dialect = rules[request.endpoint or ""]
         g.servable = servable = library.find(name, version, alias)
         exchange = _Exchange(_body(pipeline.max_body))
-        pipeline.predict(pipeline.route(servable, dialect, Lane(servable.model)), exchange)
+        pipeline.predict(routes_of.find(servable, dialect), exchange)
         g.is_counted = True
         return exchange.response
 
     for rule in rules:
         app.add_url_rule(rule, rule, predict, methods=["POST"])
+
+
+class _Routes:
+    """The routes of the current repository, each made when it is first requested."""
+
+    def __init__(self, library: Library, pipeline: Pipeline) -> None:
+        self._library = library
+        self._pipeline = pipeline
+        self._repository = library.current
+        self._routes: dict[tuple[int, int], Route] = {}
+
+    def find(self, servable: Servable, dialect: Dialect) -> Route:
+        """Return the route to a version in a dialect; any thread may call this."""
+        repository = self._library.current
+        if repository is not self._repository:
+            # Routes hold their models, which may be gone from the repository.
+            self._repository, self._routes = repository, {}
+        routes, key = self._routes, (id(servable), id(dialect))
+        route = routes.get(key)
+        if route is None:
+            route = self._pipeline.route(servable, dialect, Lane(servable.model))
+            routes[key] = route
+        return route
 
 
 class _Exchange:

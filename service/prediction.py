@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from service.http.access import Access
-    from service.inference.lane import Asker, Given, Lane
+    from service.inference.lane import Asker, Lane
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
     from service.repository.loader import Servable
     from service.run import Part
     from service.settings import Settings
     from service.wire.dialect import Codec, Dialect, Query
+    from service.wire.numbers import Tensors
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Executor(Protocol):
     """Runs models, and other work that takes long: `Queued` or `Direct`."""
 
     def submit(
-        self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
+        self, lane: Lane, name: str, heads: Sequence[str], arrays: Tensors, asker: Asker
     ) -> None:
         """Have `heads` computed from `arrays`, and call `asker.done` with the outcome."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
@@ -74,6 +74,8 @@ class RequestParser:
         self._block = b""
         self._length = 0
         self._parts: list[bytes] = []
+        # The bytes after the first `MAX_PARTS` parts.
+        self._rest = bytearray()
         self._size = 0
 
     @property
@@ -126,8 +128,8 @@ class RequestParser:
         return self._drop_body()
 
     def _drop_body(self) -> int:
-        size = sum(map(len, self._parts))
-        self._parts = []
+        size = sum(map(len, self._parts)) + len(self._rest)
+        self._parts, self._rest = [], bytearray()
         return size
 
     def _decline_upgrade(self, rest: bytes) -> bytes:
@@ -201,13 +203,10 @@ class RequestParser:
         self._size += len(body)
         if not self._receiver.accept_body(len(body), self._size):
             return
-        parts = self._parts
-        if len(parts) < MAX_PARTS:
-            parts.append(body)
+        if len(self._parts) < MAX_PARTS:
+            self._parts.append(body)
         else:
-            if len(parts) == MAX_PARTS:
-                parts.append(cast("bytes", bytearray()))
-            cast("bytearray", parts[-1]).extend(body)
+            self._rest += body
 
     def on_message_complete(self) -> None:
         """Hand over the request."""
@@ -216,14 +215,15 @@ class RequestParser:
         self.in_request = False
         if self.stopped:
             return
-        parts, self._parts = self._parts, []
+        parts, rest = self._parts, self._rest
+        self._parts, self._rest = [], bytearray()
         self._receiver.accept_request(
             Request(
                 self._llhttp.get_method(),
                 self.version,
                 self.target,
                 self.headers,
-                parts[0] if len(parts) == 1 else b"".join(parts),
+                parts[0] if len(parts) == 1 and not rest else b"".join((*parts, rest)),
                 self._llhttp.should_keep_alive(),
                 self._receiver,
             )

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from service.inference.lane import Asker, Given, Lane, Waiting
+    from service.inference.lane import Asker, Lane, Waiting
     from service.inference.model import Model
+    from service.wire.numbers import Tensors
 
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Batcher:
         self._is_over = Event()
 
     def submit(
-        self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
+        self, lane: Lane, name: str, heads: Sequence[str], arrays: Tensors, asker: Asker
     ) -> None:
         """Queue a request; its answer goes to `asker.done`.
 

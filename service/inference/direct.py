@@ -10,14 +10,15 @@ from service.wire import limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from service.inference.lane import Asker, Given, Lane
+    from service.inference.lane import Asker, Lane
+    from service.wire.numbers import Tensors
 
 
 class Direct:
     """An executor that runs each request at once and by itself, in the calling thread."""
 
     def submit(
-        self, lane: Lane, name: str, heads: Sequence[str], arrays: Given, asker: Asker
+        self, lane: Lane, name: str, heads: Sequence[str], arrays: Tensors, asker: Asker
     ) -> None:
         """Run a request, unless its answer is no longer wanted, and call `asker.done`.
 

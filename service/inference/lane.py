@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from service.inference.admission import SHORT, AdmissionControl
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from concurrent.futures import ThreadPoolExecutor
-
-    from numpy.typing import NDArray
 
     from service.inference.model import Model
     from service.run import Part
-    from service.wire.numbers import Numbers
+    from service.wire.numbers import Tensors
 
-    # The arrays of a request: [rows, …] by tensor.
-    Given: TypeAlias = Mapping[str, NDArray[Any]] | Numbers
     # A request in a queue: the way to its answer, its arrays, and the number of their rows.
-    Waiting = tuple["Asker", Given, int]
+    Waiting = tuple["Asker", Tensors, int]
 
 # A run that takes longer than this runs in a thread; the hand-over costs about a tenth of it.
 INLINE_SECONDS = 0.001

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.run import Part
     from service.signature import Signature
     from service.wire.body import Imputed
+    from service.wire.numbers import Tensors
 
 Header = Callable[[str], str]
 """A function that returns a request header by its name, in any case; empty if it is absent."""
@@ -30,7 +31,7 @@ class Query(Protocol):
     """A decoded request: arrays by tensor, [rows, …] in the graph's dtypes, and requested heads."""
 
     @property
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
+    def arrays(self) -> Tensors:
         """The arrays by tensor: all tensors that the heads need."""
 
     @property

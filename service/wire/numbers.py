@@ -8,7 +8,7 @@ Most requests have one row, and there a call of numpy costs more than the work t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from service.signature import Tensor
 
     Arrays = Mapping[str, NDArray[Any]]
+    # The content of a request by tensor, [rows, …]: arrays, or the numbers that become arrays.
+    Tensors: TypeAlias = "Arrays | Numbers"
     # The name of a tensor, and the length and the shape of one of its rows.
     _Row = tuple[str, int, tuple[int, ...]]
     _ByDtype = list[tuple[str, list[_Row], int]]

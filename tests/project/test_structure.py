@@ -125,9 +125,10 @@ DIALECTS = ("native", "oip", "tfserving", "mlflow")
 SHARED = [
     {"pieces", "scalars"},
     {"body", "labels", "written"},
-    {"cells", "dialect", "tensors", "values"},
+    {"cells", "tensors", "values"},
     {"column_names", "columns", "quick"},
     {"numbers"},
+    {"dialect"},
     {"limits"},
 ]
 

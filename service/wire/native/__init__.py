@@ -36,7 +36,7 @@ __all__ = ["DIALECT", "Query", "decode", "encode", "encode_error", "interpret", 
 
 
 def _reader(signature: Signature) -> Reader:
-    def read_body(body: bytes, header: Header) -> Query:
+    def read_body(body: bytes, header: Header) -> Query[Any]:
         del header
         return decode(body, signature)
 
@@ -44,7 +44,7 @@ def _reader(signature: Signature) -> Reader:
 
 
 def _reply(
-    query: Query,
+    query: Query[Any],
     name: str,
     version: str,
     signature: Signature,

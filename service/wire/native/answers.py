@@ -50,7 +50,7 @@ class Writer:
         self._begin = b'{"model":%b,"version":%b,"predictions":[' % known
         self._form = lru_cache(_MOST_FORMS)(partial(_form, signature))
 
-    def write(self, query: reference.Query, part: Part) -> Reply:
+    def write(self, query: reference.Query[Any], part: Part) -> Reply:
         """Return the same reply as `native.encode`."""
         form = self._form(query.heads) if query.by_row else None
         if form is None:

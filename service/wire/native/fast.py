@@ -9,7 +9,7 @@ is left to the reference reader, which knows every rule and every message.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simdjson
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from service.signature import Input, Signature, Tensor
     from service.wire.dialect import Header
+    from service.wire.numbers import Tensors
 
     Arrays = dict[str, NDArray[Any]]
     Reader = Callable[[list[Any], Numbers], int]
@@ -56,7 +57,7 @@ class Decoder:
         self._readers = {name: _reader(entry, many) for name, entry in entries.items()}
         self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
 
-    def decode(self, body: bytes) -> reference.Query:
+    def decode(self, body: bytes) -> reference.Query[Tensors]:
         """Decode a body as `native.decode` does; the arrays may be `Numbers` until they run.
 
         Raises:
@@ -67,19 +68,19 @@ class Decoder:
         except UNSURE:
             return reference.decode(body, self._signature)
 
-    def attempt(self, body: bytes) -> reference.Query | None:
+    def attempt(self, body: bytes) -> reference.Query[Tensors] | None:
         """Decode a regular body of few rows; return `None` for any other body."""
         try:
             return self._decode(body, FEW_ROWS)
         except UNSURE:
             return None
 
-    def read(self, body: bytes, header: Header) -> reference.Query:
+    def read(self, body: bytes, header: Header) -> reference.Query[Tensors]:
         """Decode a body; headers do not change its meaning."""
         del header
         return self.decode(body)
 
-    def _decode(self, body: bytes, most: int = MOST_ROWS) -> reference.Query:
+    def _decode(self, body: bytes, most: int = MOST_ROWS) -> reference.Query[Tensors]:
         parsed = parse(body)
         if len(parsed) > 2:  # noqa: PLR2004  before the keys are listed: there may be a million
             raise UnsureError
@@ -101,16 +102,16 @@ class Decoder:
         for name, elements in elements_by_input.items():
             opened += self._readers[name](elements, numbers)
         numbers.check()
-        arrays: Arrays | Numbers = numbers
+        tensors: Tensors = numbers
         if len(elements_by_input) != len(needed):
             # No requested head depends on the other inputs: they were only checked.
             entries = [self._signature.inputs[name] for name in needed]
             whole = numbers.make()
-            arrays = {t.name: whole[t.name] for entry in entries for t in entry.tensors}
+            tensors = {t.name: whole[t.name] for entry in entries for t in entry.tensors}
         if count(body, b"[") != opened:
             raise UnsureError
         # The batcher takes `Numbers` in place of arrays, and turns them into arrays for the run.
-        return reference.Query(cast("Arrays", arrays), heads, by_row, [])
+        return reference.Query(tensors, heads, by_row, [])
 
     def _heads(self, value: Any) -> tuple[str, ...]:
         # A text is a sequence of letters, each of which may be the name of a head.

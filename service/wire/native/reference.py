@@ -15,7 +15,7 @@ A missing value is replaced by the default that the signature records, and the a
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from service.errors import nearest
 from service.wire import tensors
@@ -33,22 +33,26 @@ if TYPE_CHECKING:
     from service.errors import RequestError
     from service.signature import Head, Signature
     from service.wire.body import Imputed
+    from service.wire.numbers import Arrays
 
 _KEYS = ("instances", "inputs", "heads")
 # The names in `heads` for each head that exists; a longer list is refused unread.
 _MOST_NAMED = 64
 
+# Arrays by tensor, or the numbers that become arrays in the fast reader.
+T_co = TypeVar("T_co", covariant=True)
 
-class Query(NamedTuple):
+
+class Query(NamedTuple, Generic[T_co]):
     """A decoded body: arrays by tensor, [rows, …], and the form of the answer."""
 
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: T_co
     heads: tuple[str, ...]
     by_row: bool
     imputed: Sequence[Imputed]
 
 
-def decode(body: bytes, signature: Signature) -> Query:
+def decode(body: bytes, signature: Signature) -> Query[Arrays]:
     """Decode a body to arrays by tensor, [rows, …] in the graph's dtypes.
 
     Raises:
@@ -57,7 +61,7 @@ def decode(body: bytes, signature: Signature) -> Query:
     return interpret(parse_object(body, '"instances" or "inputs"'), signature)
 
 
-def interpret(value: dict[str, Any], signature: Signature) -> Query:
+def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
     """Decode a parsed body, as `decode` does."""
     notes = Notes()
     refuse_unknown(value, "key", _KEYS, "", notes)
@@ -163,7 +167,7 @@ def _wanted(signature: Signature, name: str, height: int) -> str:
 
 
 def encode(
-    request: Query,
+    request: Query[Any],
     name: str,
     version: str,
     signature: Signature,

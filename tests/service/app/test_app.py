@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from service import __version__
+from service.prediction import Pipeline
 from tests.harness import small
 from tests.harness.apps import BODY, NAMES, ROW, SIZE, app_of, error_of, post_json
 
@@ -383,3 +384,24 @@ def test_without_an_obvious_model_the_client_has_to_name_one(tmp_path):
         "no model was named, and none is the default: ask /models/<name>/predict, or set "
         "TRICEPS_DEFAULT_MODEL. Available: a, b"
     )
+
+
+def test_a_route_is_made_once_for_each_state_of_the_repository(tmp_path, monkeypatch):
+    """The second request for a version uses the route of the first, until models change."""
+    routes = []
+    route = Pipeline.route
+    monkeypatch.setattr(Pipeline, "route", lambda *a: routes.append(1) or route(*a))
+    small.put(tmp_path, "three", 1, small.three())
+    app = app_of(tmp_path)
+    client = app.test_client()
+
+    def ask():
+        return [client.post("/predict", json=SIZE).get_json()["version"] for _ in range(3)]
+
+    versions = ask()
+    small.put(tmp_path, "three", 2, small.three(2.0))
+    app.extensions["triceps"].refresh()
+    versions += ask()
+
+    assert versions == ["1"] * 3 + ["2"] * 3
+    assert len(routes) == 2

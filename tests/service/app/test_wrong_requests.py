@@ -538,7 +538,7 @@ NEARLY = st.fixed_dictionaries(
 
 
 @hypothesis_settings(max_examples=300)
-@given(name=st.sampled_from(NAMES), said=NEARLY | ANY)
+@given(name=st.sampled_from(NAMES), body=NEARLY | ANY)
 def test_any_json_is_answered_without_an_internal_error(app, name, body):
     """The answer has predictions, or an error in JSON."""
     response = post_json(app.test_client(), body, f"/models/{name}/predict")
