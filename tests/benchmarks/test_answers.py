@@ -73,7 +73,7 @@ def _answer(body, status=200, *headers):
         ),
     ],
 )
-def test_differences_are_told_by_kind(before, after, kinds):
+def test_differences_are_reported_by_kind(before, after, kinds):
     """Another text is a difference of wording, and any other difference counts."""
     assert [difference.kind for difference in answers.differences(before, after)] == kinds
 
@@ -141,7 +141,7 @@ def test_another_process_on_the_port_of_a_server_is_noticed():
     assert not answers.is_its_own(Running(os.getpid(), port, 0))
 
 
-def test_the_end_tells_whether_more_than_wording_differs(monkeypatch, tmp_path):
+def test_the_exit_code_shows_whether_more_than_wording_differs(monkeypatch, tmp_path):
     """Each difference is printed once with its places; more than wording gives exit code 1."""
     first, second = (recorded.request("GET", path) for path in ("/a", "/b"))
     worded = answers.Difference(answers.WORDING, "old", "new", ".error")

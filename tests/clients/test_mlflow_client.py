@@ -126,7 +126,7 @@ def test_health_and_version_are_answered(three):
     assert three.get_version() == __version__
 
 
-def test_it_shows_what_is_wrong(three):
+def test_the_client_shows_the_error(three):
     """The client shows the whole error answer."""
     with pytest.raises(Exception, match=r"error code 400.*BAD_REQUEST.*did you mean 'age'"):
         three.invoke(FRAME.rename(columns={"insurance.age": "agee"}))

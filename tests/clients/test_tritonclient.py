@@ -153,7 +153,7 @@ def test_infer_some_of_each(client):
     assert result.as_numpy("risk") is None
 
 
-def test_infer_without_what_is_not_needed(client):
+def test_infer_without_unneeded_inputs(client):
     """An output needs only its own inputs; without a list of outputs, all come as bytes."""
     arrays, inputs = _inputs()
 

@@ -90,7 +90,7 @@ def test_settings_that_are_baked_in_are_settings():
     assert all_settings.load(found).host == "0.0.0.0"
 
 
-def test_the_context_is_what_is_named():
+def test_the_build_context_is_exactly_the_copied_files():
     """The build context admits all that is copied, and all that it admits exists."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     named = [line[1:] for line in lines if line.startswith("!")]
@@ -106,7 +106,7 @@ def test_the_context_is_what_is_named():
     assert [path for path in copied if not any(Path(path).match(n) for n in named)] == []
 
 
-def test_bytecode_is_of_what_the_service_imports_and_knows_no_time(tmp_path):
+def test_bytecode_covers_the_imports_of_the_service_and_ignores_file_times(tmp_path):
     """Bytecode does not depend on file times, which differ in a cached layer."""
     subprocess.run(
         [sys.executable, "-P", DEPLOY / "bytecode.py"],
@@ -266,7 +266,7 @@ def test_every_panel_has_a_place_of_its_own():
 # --- the bill of materials ---------------------------------------------------------------------
 
 
-def test_the_bill_has_what_the_serving_lock_has():
+def test_the_bill_has_the_packages_of_the_serving_lock():
     """`make sbom` lists each shipped package with its version, and no others."""
     inherited = {k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}}
     subprocess.run(["make", "sbom"], cwd=ROOT, env=inherited, check=True, capture_output=True)

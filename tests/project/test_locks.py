@@ -56,7 +56,7 @@ def test_locks_agree():
     assert set(pins_of("build")) < set(pins_of("dev"))
 
 
-def test_clients_are_tested_with_what_is_served():
+def test_clients_are_tested_with_the_served_versions():
     """The clients' lock has the served versions, except for those that the Makefile lists.
 
     An exception is no longer than it has to be.

@@ -71,7 +71,7 @@ def test_wheel_holds_code_alone(wheel):
     assert expected == names
 
 
-def test_wheel_tells_what_it_needs(wheel):
+def test_wheel_declares_its_requirements(wheel):
     """The metadata require serving packages only, offer the extras, and include the licence."""
     with zipfile.ZipFile(wheel) as archive:
         (path,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
@@ -468,7 +468,7 @@ def _move(checkout):
         pytest.param(_move, "was made in another place", id="the checkout was moved"),
     ],
 )
-def test_makes_a_broken_environment_anew(checkout, harm, why):
+def test_replaces_a_broken_environment(checkout, harm, why):
     """The installer gives the reason and installs into a new environment."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _, first = _install(checkout)
@@ -480,7 +480,7 @@ def test_makes_a_broken_environment_anew(checkout, harm, why):
     assert 2 * first == second
 
 
-def test_another_suitable_python_makes_the_environment_anew(checkout):
+def test_another_suitable_python_replaces_the_environment(checkout):
     """A Python that is requested by name replaces that of .venv."""
     _fake(checkout.parent / "bin" / "python3", "3.12.4")
     _fake(checkout.parent / "bin" / "python3.13", "3.13.0")
@@ -492,7 +492,7 @@ def test_another_suitable_python_makes_the_environment_anew(checkout):
     assert "echo 3.13.0" in (checkout / ".venv" / "bin" / "python").read_text()
 
 
-def test_supported_pythons_are_said_once_and_repeated_right():
+def test_supported_pythons_agree_everywhere():
     """The installer checks the bounds of pyproject.toml."""
     low, high = re.findall(r"3\.\d+", PYPROJECT["project"]["requires-python"])
     script = (ROOT / "requirements" / "install").read_text()

@@ -333,7 +333,7 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= 180
 
 
-def test_the_glossary_is_in_order_and_each_entry_says_where():
+def test_the_glossary_is_in_order_and_each_entry_has_a_place():
     """Entries are alphabetical, and each names a module, a page or another entry."""
     glossary = PAGES["docs/glossary.md"]
     entries = re.findall(r"^### (.+)\n((?:(?!### ).*\n?)*)", glossary, re.MULTILINE)

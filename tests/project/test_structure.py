@@ -152,7 +152,7 @@ def test_no_dialect_knows_another(dialect):
         assert needs(name, path) <= {*allowed, "wire", "signature", "errors", "run"}, name
 
 
-def test_what_dialects_share_knows_none_of_them():
+def test_shared_modules_of_the_wire_know_no_dialect():
     """Shared modules import only those below them, and the list of them is complete."""
     below = {"signature", "errors", "run"}
     for floor in SHARED:

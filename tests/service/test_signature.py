@@ -118,7 +118,7 @@ def test_golden_rows_come_back():
     assert reread(signature) == signature
 
 
-def test_the_text_is_what_the_graph_does_not_say():
+def test_the_text_has_only_facts_that_the_graph_lacks():
     """The text has neither the dtypes and shapes of the graph nor unknown values."""
     signature = Signature(
         {"x": tabular("x", [Feature("age", "", default=38)])},

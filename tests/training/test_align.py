@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_position_cuts_to_the_shortest_and_says_so(tmp_path: Path) -> None:
+def test_position_cuts_to_the_shortest_and_notes_it(tmp_path: Path) -> None:
     """Row i of every file belongs together, up to the end of the shortest file."""
     loaded = two(tmp_path, "x,y\n1,0\n2,1\n3,ignored\n", "z,v\n7,1\n8,2\n", "position")
 
@@ -24,7 +24,7 @@ def test_position_cuts_to_the_shortest_and_says_so(tmp_path: Path) -> None:
     assert loaded.labels["o"] == ("0", "1")
 
 
-def test_position_of_equal_files_has_nothing_to_say(tmp_path: Path) -> None:
+def test_position_of_equal_files_has_no_note(tmp_path: Path) -> None:
     """There is no note if no file is cut."""
     assert two(tmp_path, "x,y\n1,0\n2,1\n", "z,v\n7,1\n8,2\n", "position").notes == ()
 

@@ -275,7 +275,7 @@ def test_statistics_count_each_row_once_where_files_are_paired_at_random(tmp_pat
     assert paired[1] == pytest.approx(9.5)
 
 
-def test_normalization_behind_a_layer_learns_from_what_comes_out_of_it(tmp_path):
+def test_normalization_behind_a_layer_learns_from_its_output(tmp_path):
     """A layer that adapts may stand anywhere, and adapts to the output of the layers before it."""
     layers = """
 [layers.tenth]
@@ -625,7 +625,7 @@ def test_twelve_inputs_and_twelve_heads(tmp_path):
     assert built.model.get_layer("h").kernel.shape == (36, 2)
 
 
-def test_a_chain_too_long_for_keras_is_told(tmp_path):
+def test_a_chain_too_long_for_keras_is_refused(tmp_path):
     """Keras recurses from layer to layer; at its limit, the message names the spec."""
     chain = "".join(
         f'[layers.n{n}]\nafter = "{f"n{n - 1}" if n else "a"}"\nFlatten = {{}}\n'

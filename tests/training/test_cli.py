@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "training" / "specs"
 
 
-def test_a_run_publishes_one_file_and_says_where(everything):
+def test_a_run_publishes_one_file_and_prints_its_path(everything):
     """The repository holds the first version and no other file."""
     path, models, done = everything
 
@@ -65,7 +65,7 @@ def test_a_run_ends_with_a_table_of_its_heads(everything):
     assert all(float(row[6]) < 1e-4 for row in rows)
 
 
-def test_a_run_tells_every_epoch_in_a_plain_line(everything):
+def test_a_run_prints_every_epoch_in_a_plain_line(everything):
     """Without a terminal, each epoch is one line with the loss and metric of every head."""
     *_, done = everything
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch")]
@@ -268,7 +268,7 @@ def _program(monkeypatch):
         pytest.param(SMALL, tiny.people().replace("20,", "old,", 1), 1, id="data"),
     ],
 )
-def test_exit_codes_say_whose_fault_it_is(tmp_path, program, text, table, code):
+def test_exit_codes_tell_the_spec_from_the_data(tmp_path, program, text, table, code):
     """The exit code is 2 for the spec and 1 for the data, with one message and no traceback."""
     path = tiny.write(tmp_path, text, people=table)
 
@@ -280,7 +280,7 @@ def test_exit_codes_say_whose_fault_it_is(tmp_path, program, text, table, code):
     assert not (tmp_path / "models").exists()
 
 
-def test_a_repository_that_cannot_be_written_is_told(tmp_path, program):
+def test_a_repository_that_cannot_be_written_is_refused(tmp_path, program):
     """A file in place of the repository is an error before the fit, which names the option."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
     (tmp_path / "models").write_text("")
@@ -291,7 +291,7 @@ def test_a_repository_that_cannot_be_written_is_told(tmp_path, program):
     assert "--models" in done.stderr
 
 
-def test_a_folder_without_permission_is_told_before_the_fit(tmp_path, program, monkeypatch):
+def test_a_folder_without_permission_is_refused_before_the_fit(tmp_path, program, monkeypatch):
     """A missing permission to write into the repository is an error before the fit."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
     access = os.access

@@ -76,7 +76,7 @@ def test_of_two_candidates_the_exact_name_wins(tmp_path: Path) -> None:
     assert tmp_path / "A.csv" == data.load(exact).sources["A.csv"].path
 
 
-def test_an_absent_file_is_told_with_those_there(tmp_path: Path) -> None:
+def test_an_absent_file_is_refused_with_the_present_ones(tmp_path: Path) -> None:
     """The message has the nearest name or all files, or the missing folder."""
     (tmp_path / "insurance.csv").write_text(AGES, "utf-8")
 

@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parents[2] / "training" / "data"
 
 
 @pytest.mark.parametrize("name", ["insurance.csv", "fruits.csv"])
-def test_the_listing_beside_the_shipped_data_makes_them_anew(
+def test_the_listing_beside_the_shipped_data_reproduces_them(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The listing of the README writes the example files byte for byte."""

@@ -41,7 +41,7 @@ def test_a_model_that_cannot_answer_new_rows_is_refused_before_the_fit(tmp_path)
     assert "num_oov_indices" in message
 
 
-def test_rows_that_the_graph_has_no_answer_for_are_told_before_the_fit(tmp_path):
+def test_rows_that_the_graph_cannot_answer_are_refused_before_the_fit(tmp_path):
     """An Embedding too small for its column is refused with the spec and ONNX Runtime's message."""
     text = re.sub(r"(?s)\[layers\.n\].*\[heads", EMBEDDED, SMALL)
     path = tiny.write(tmp_path, text.replace('after = "h"', 'after = "flat"'), people=tiny.people())

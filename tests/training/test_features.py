@@ -48,7 +48,7 @@ def test_a_text_column_is_a_string_tensor_of_its_own(tmp_path: Path) -> None:
     assert object == loaded.arrays["a.region"].dtype
 
 
-def test_missing_cells_take_the_default_and_a_note_says_so(tmp_path: Path) -> None:
+def test_missing_cells_take_the_default_with_a_note(tmp_path: Path) -> None:
     """Every spelling of a missing value is replaced by the default of the signature."""
     text = "age,region,y\n20,west,0\n,NA,1\nnull,east,1\n40,N/A,0\nNaN,west,0\n30,west,1\n"
 
@@ -145,7 +145,7 @@ def test_pixels_that_are_truth_values_are_numbers_too(tmp_path: Path) -> None:
     assert loaded.arrays["a"].tolist() == [[1, 0], [0, 1]]
 
 
-def test_names_are_a_category_when_the_spec_says_so(tmp_path: Path) -> None:
+def test_names_are_a_category_if_the_spec_lists_them(tmp_path: Path) -> None:
     """`categorical` accepts names and dates, as the error message for them suggests."""
     text = "who,when,y\n" + "".join(f"name {n},2020-01-{n + 1:02},{n % 2}\n" for n in range(30))
 

@@ -222,7 +222,7 @@ def test_the_older_file_format_is_read_too(tmp_path):
     assert list(_export(tmp_path, _fixed(1), "old.h5").signature.heads) == ["y"]
 
 
-def test_the_command_tells_the_difference_and_where_it_is(tmp_path):
+def test_the_command_prints_the_difference_and_the_path(tmp_path):
     """`triceps export` ends like `triceps train`, with a table and one line."""
     _sequential().save(tmp_path / "my_model.keras")
 
@@ -369,7 +369,7 @@ def test_a_model_that_remembers_the_row_before_is_refused(tmp_path):
     assert "Keras does not answer new rows" in _refused(path)
 
 
-def test_a_model_that_takes_no_other_rows_is_refused_in_its_words(tmp_path):
+def test_a_model_that_takes_no_other_rows_is_refused_with_its_message(tmp_path):
     """Layers that refuse a symbolic batch are reported with their message."""
 
     class Stubborn:
@@ -403,7 +403,7 @@ def test_a_model_that_takes_no_other_rows_is_refused_in_its_words(tmp_path):
         pytest.param("model.h5", b"hello", "Keras cannot load it: ", id="no hdf5"),
     ],
 )  # fmt: skip
-def test_files_that_are_no_models_are_told(tmp_path, name, content, expected):
+def test_files_that_are_no_models_are_refused(tmp_path, name, content, expected):
     """A wrong path and a file of another type are refused."""
     path = tmp_path / name
     if content is not None:
@@ -412,7 +412,7 @@ def test_files_that_are_no_models_are_told(tmp_path, name, content, expected):
     assert _refused(path).startswith(expected)
 
 
-def test_a_zip_of_something_else_and_a_folder_are_told(tmp_path):
+def test_a_zip_of_something_else_and_a_folder_are_refused(tmp_path):
     """A zip without a configuration and a folder, such as a SavedModel, are refused."""
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("hello", "world")
@@ -464,7 +464,7 @@ def test_rows_of_usual_layers_are_proven_apart_by_their_operators(tmp_path):
     assert (batching.mode, batching.evidence) == ("rows", "operators")
 
 
-def test_a_model_whose_rows_depend_on_each_other_is_exported_and_says_so(tmp_path):
+def test_a_model_whose_rows_depend_on_each_other_is_exported_as_joint(tmp_path):
     """The file is compared with Keras on the same rows together."""
     inputs = keras.Input((4,), name="x")
     centred = inputs - keras.ops.mean(inputs, axis=0, keepdims=True)

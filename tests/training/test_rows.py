@@ -32,7 +32,7 @@ def test_sample_pairs_every_row_of_the_longest_once(tmp_path: Path) -> None:
     assert (x["a"].ravel() / 10 % 2 == y["o"].ravel()).all()
 
 
-def test_sample_pairs_anew_with_every_call(tmp_path: Path) -> None:
+def test_sample_pairs_differ_with_every_call(tmp_path: Path) -> None:
     """Each call pairs unrelated rows anew, and a seed repeats the pairs."""
     loaded = sampled(tmp_path)
     rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from training import spec as specs  # noqa: E402  (after the check above)
 pytestmark = pytest.mark.keras
 
 
-def test_the_file_says_what_it_is(everything):
+def test_the_signature_describes_the_model(everything):
     """The file has inputs, features, labels, thresholds, defaults, views and golden rows."""
     _, models, _ = everything
     signature = Model.load(models / "everything/1/model.onnx").signature
@@ -38,7 +38,7 @@ def test_the_file_says_what_it_is(everything):
     assert list(signature.golden.outputs) == list(signature.heads)
 
 
-def test_the_file_says_where_it_comes_from(everything):
+def test_the_signature_has_the_provenance(everything):
     """The provenance has spec, seed, libraries, rows, epochs and scores, but no time or path."""
     path, models, done = everything
     provenance = Model.load(models / "everything/1/model.onnx").signature.provenance

@@ -331,7 +331,7 @@ def test_all_mistakes_are_reported_at_once(problems_of):
     ]
 
 
-def test_a_spec_without_anything_in_it_is_told_what_is_missing(problems_of):
+def test_an_empty_spec_is_refused_with_the_missing_keys(problems_of):
     """An empty file lacks a name, inputs and heads."""
     assert problems_of("") == [
         "name: missing; expected a text",
@@ -340,7 +340,7 @@ def test_a_spec_without_anything_in_it_is_told_what_is_missing(problems_of):
     ]
 
 
-def test_sections_that_are_no_tables_are_told(problems_of):
+def test_sections_that_are_no_tables_are_refused(problems_of):
     """`inputs` and `heads` must be tables of tables."""
     assert problems_of('name = "n"\ninputs = 3\n[heads]\nx = 1\n') == [
         "inputs: expected a table, received 3",

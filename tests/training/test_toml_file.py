@@ -69,14 +69,14 @@ def test_a_file_that_is_no_toml_is_refused_with_its_line(problems_of, old, new, 
     assert problems_of(edit(old, new)) == expected.splitlines()
 
 
-def test_bytes_that_are_no_utf_8_are_told_with_their_line(problems_of):
+def test_bytes_that_are_no_utf_8_are_refused_with_their_line(problems_of):
     """A file in another encoding is refused with the line and the byte."""
     assert problems_of(b'name = "a"\n# caf\xe9\n') == [
         "line 2: not UTF-8 (byte 0xe9); save it as UTF-8"
     ]
 
 
-def test_a_missing_spec_is_told_with_the_nearest_file(tmp_path):
+def test_a_missing_spec_is_refused_with_the_nearest_file(tmp_path):
     """A misspelt path is refused with the nearest name."""
     (tmp_path / "three_heads.toml").write_text(GOOD)
 

@@ -167,7 +167,7 @@ def by_scope(tmp_path):
     return Access.open(tokens.put(tmp_path))
 
 
-def test_every_rule_needs_what_was_decided(settings, by_scope):
+def test_every_rule_needs_its_scope(settings, by_scope):
     """Only the listed rules are open or for administrators, with any method."""
     app = create_app(settings, access=by_scope)
     client = app.test_client()
@@ -322,7 +322,7 @@ def test_a_page_of_an_allowed_origin_may_ask(settings, access):
     assert "Origin" in other.headers["Vary"]
 
 
-def test_a_page_of_another_origin_is_told_nothing(settings, access):
+def test_a_page_of_another_origin_gets_no_answer(settings, access):
     """A preflight request of another origin counts as a request without a token.
 
     By default, every origin is another one.
@@ -397,7 +397,7 @@ def test_without_tokens_health_names_models_to_all(settings):
 
 
 @pytest.mark.parametrize("state", ["serving", "superseded", "unloaded", "broken"])
-def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, state):
+def test_a_token_for_a_view_never_reveals_its_model(tmp_path, state):
     """No rule reveals the model of a view, whatever the state of the model."""
     models = tmp_path / "models"
     provenance = {"spec": "hidden", "source": "hidden.onnx", "scores": {"risk": {}, "digits": {}}}
@@ -436,7 +436,7 @@ def test_a_token_for_a_view_never_learns_whose_it_is(tmp_path, state):
     assert answers == []
 
 
-def test_a_token_for_one_model_does_not_learn_which_is_the_default(tmp_path, access):
+def test_a_token_for_one_model_does_not_reveal_the_default(tmp_path, access):
     """The default model is refused even if a request does not name it."""
     for name in ("three", "secret"):
         small.put(tmp_path / "models", name, 1, small.three())

@@ -18,7 +18,7 @@ def _servable(content, name="m"):
     return Servable(name, "7", model, model.signature)
 
 
-def test_a_signed_model_tells_all_it_knows():
+def test_the_description_of_a_signed_model():
     """Features have defaults, vocabularies and statistics; heads have labels and inputs."""
     described = descriptions.describe(_servable(small.three(models={"risky": ["risk"]})))
 
@@ -102,7 +102,7 @@ def test_a_signed_model_tells_all_it_knows():
     }
 
 
-def test_whole_numbers_of_an_example_have_no_point():
+def test_integers_of_an_example_have_no_decimal_point():
     """An example has integers without a decimal point."""
     signature = Model.load(small.three()).signature
 
@@ -110,7 +110,7 @@ def test_whole_numbers_of_an_example_have_no_point():
     assert json.dumps(examples._plain([1.5, 2.0, "a", True])) == '[1.5, 2, "a", true]'
 
 
-def test_a_foreign_model_tells_what_its_graph_does():
+def test_the_description_of_a_foreign_model():
     """A foreign model has names, dtypes and shapes; a free axis is null."""
     assert descriptions.describe(_servable(small.ragged())) == {
         "name": "m",
@@ -121,7 +121,7 @@ def test_a_foreign_model_tells_what_its_graph_does():
     }
 
 
-def test_an_image_tells_its_statistics():
+def test_the_description_of_an_image_has_its_statistics():
     """All pixels of an image share one range."""
     tensor = Tensor("digit", "float32", (4,))
     entry = Input("digit", "image", (tensor,), (), (2, 2), Statistics(0, 255, 33.0, 78.0))

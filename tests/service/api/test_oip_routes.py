@@ -228,7 +228,7 @@ def test_the_index(client):
     ]
 
 
-def test_the_index_of_what_is_ready(client):
+def test_the_index_of_ready_versions(client):
     """The index may be limited to versions that are ready."""
     for body in ({}, {"ready": False}):
         assert len(client.post("/v2/repository/index", json=body).json) == 8
@@ -486,7 +486,7 @@ def test_a_service_is_ready_while_any_model_serves(tmp_path):
         pytest.param("empty", 503, "refused, it has no version", id="no version"),
     ],
 )
-def test_what_cannot_be_unloaded(own, name, status, message):
+def test_models_that_cannot_be_unloaded(own, name, status, message):
     """The answer has the reason, and no file is written."""
     models, client = own
     (models / "empty").mkdir()

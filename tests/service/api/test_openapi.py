@@ -125,7 +125,7 @@ def _closed(tmp_path_factory):
     return create_app(Settings(**options, tokens_file=str(tokens.put(folder))))
 
 
-def test_behind_tokens_the_document_says_so(closed, document):
+def test_behind_tokens_every_operation_requires_a_token(closed, document):
     """With a tokens file every operation requires a token; otherwise none mentions tokens."""
     client = tokens.bring(closed.test_client(), "predict")
     described = client.get("/openapi.json").get_json()
@@ -400,7 +400,7 @@ def test_any_whole_tensors_that_fit_the_schema_are_answered_as_the_schema_says(a
         pytest.param(GenerationMode.NEGATIVE, id="against-it"),
     ],
 )
-def test_what_schemathesis_makes_up_is_answered_as_the_document_says(tmp_path, mode):
+def test_requests_of_schemathesis_are_answered_as_the_document_says(tmp_path, mode):
     """Answers have a documented status, type, headers and schema, and are never a 500."""
     for name in ("three", "plant", "ragged", "string"):
         small.put(tmp_path, name, 1, MODELS[name])
@@ -416,7 +416,7 @@ def test_what_schemathesis_makes_up_is_answered_as_the_document_says(tmp_path, m
 
 
 @pytest.mark.parametrize("token", ["predict", "admin", None])
-def test_what_schemathesis_makes_up_behind_tokens_is_answered_so_too(closed, token):
+def test_requests_of_schemathesis_behind_tokens_are_answered_as_the_document_says(closed, token):
     """Answers agree with the document for the right token, a wrong one and generated ones."""
     known = tokens.header("predict")
     document = schemathesis.openapi.from_wsgi("/openapi.json", closed, headers=known)

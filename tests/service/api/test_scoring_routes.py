@@ -186,7 +186,7 @@ def test_another_content_type_is_refused(client, kind, received):
         ),
     ],
 )
-def test_a_bad_request_is_told_without_its_body(client, body, message):
+def test_a_bad_request_is_reported_without_its_body(client, body, message):
     """The error holds neither the body nor a stack trace, unlike MLflow's."""
     answer = client.post("/invocations", data=body, content_type="application/json")
 
@@ -207,7 +207,7 @@ def test_values_that_the_graph_refuses_are_a_bad_request(models):
     assert answer.get_json()["error_code"] == "BAD_REQUEST"
 
 
-def test_an_invocation_without_a_model_says_so(models):
+def test_an_invocation_without_a_model_is_refused(models):
     """No model yet is a 503, and several without a default are a 404."""
     empty = create_app(all_settings.load({}, models=models)).test_client()
     none = empty.post("/invocations", json=BODY)

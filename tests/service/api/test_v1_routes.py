@@ -292,7 +292,7 @@ def test_a_name_may_hold_dots_and_dashes(client):
         assert answer.json == {"predictions": [[1.0, 2.0]]}
 
 
-def test_a_bad_body_is_told_in_the_protocols_shape(client):
+def test_a_bad_body_gets_an_error_in_the_protocols_shape(client):
     """A wrong body gets an error with the right status."""
     answer = client.post("/v1/models/three:predict", data="{}")
 
@@ -303,6 +303,6 @@ def test_a_bad_body_is_told_in_the_protocols_shape(client):
     }
 
 
-def test_options_are_told(client):
+def test_options_lists_the_methods(client):
     """OPTIONS lists the methods, as elsewhere."""
     assert "POST" in client.options("/v1/models/three:predict").headers["Allow"]

@@ -105,7 +105,7 @@ def test_rows_of_a_joint_model_never_meet_other_requests(served, name):
 
 @pytest.mark.parametrize("name", mixers.MIXERS)
 def test_a_large_request_of_a_joint_model_is_one_run(served, name):
-    """The event loop and Flask run such a request whole."""
+    """The event loop and Flask run the request whole."""
     server, contents = served
     arrays = rows(Model.load(contents[name]), 1, MOST_ROWS + 44)
     expected = directly(contents[name], arrays)
@@ -123,7 +123,7 @@ def test_a_large_request_of_a_joint_model_is_one_run(served, name):
 
 
 @pytest.mark.parametrize("name", mixers.MIXERS)
-def test_a_joint_model_says_so_and_why(name):
+def test_a_joint_model_has_its_evidence(name):
     """The evidence names the operator."""
     verdict = Model.load(mixers.MIXERS[name]().SerializeToString()).batching
 

@@ -106,7 +106,7 @@ ROWS = [[0, 5, 1], [9, 0, 0]]
         ),
     ],
 )
-def test_a_whole_number_a_row_is_answered_in_every_dialect(served, path, body, answer):
+def test_an_integer_per_row_is_answered_in_every_dialect(served, path, body, answer):
     """ONNX Runtime returns C's `long long`, which JSON writers may not recognize as int64."""
     asked = served.post(path, body)
 

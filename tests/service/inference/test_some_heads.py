@@ -287,7 +287,7 @@ def test_a_cut_is_made_once_whatever_the_order(rows):
     assert three.subgraphs.kept - before == {frozenset({"digits", "tags"})}
 
 
-def test_where_no_cut_is_kept_the_whole_graph_does_it(rows, monkeypatch):
+def test_without_a_cut_the_whole_graph_answers(rows, monkeypatch):
     """The whole graph runs with zeros for absent inputs, on which no requested head depends."""
     three = Model.load(small.three())
     expected = three.predict({"fruit": rows["fruit"]}, ["size"])["size"]

@@ -94,7 +94,7 @@ def test_statistics_that_cannot_be_set_apart_are_refused(make):
         Model.load(make().SerializeToString())
 
 
-def test_old_operator_sets_train_without_saying_so():
+def test_old_operator_sets_train_without_an_attribute():
     """Before the attribute existed, requesting the statistics meant training mode."""
     outputs = ["normal", "new_mean", "new_variance", "saved_mean", "saved_variance"]
     node = helper.make_node("BatchNormalization", ["x", *GIVEN], outputs)

@@ -430,7 +430,7 @@ def test_triceps_show_prints_the_mode(tmp_path):
 
 
 def test_triceps_predict_and_sign_are_for_rows(tmp_path):
-    """Each command refuses such a model with the reason or the way out."""
+    """Each command refuses the model with the reason or the way out."""
     model = tmp_path / "voice.onnx"
     model.write_bytes(graphs.voice())
     rows = tmp_path / "rows.csv"

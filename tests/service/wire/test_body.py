@@ -65,7 +65,7 @@ def test_a_spelled_infinity_is_told_from_a_number_that_is_too_large():
         pytest.param(b"NaN", 'an object with "a"', "NaN", id="NaN"),
     ],
 )
-def test_a_body_that_is_no_object_is_told_what_belongs_in_it(content, expected, received):
+def test_a_body_that_is_no_object_is_refused_with_its_keys(content, expected, received):
     """The message uses the terms of the dialect that reads the body."""
     with pytest.raises(BadRequest) as caught:
         body.parse_object(content, '"a"')
@@ -256,7 +256,7 @@ def test_notes_without_a_problem_let_the_request_pass():
     assert notes.imputed == [Imputed("instances[0].age", 38, "insurance.age")]
 
 
-def test_twenty_problems_are_told_and_all_are_counted():
+def test_twenty_problems_are_listed_and_all_are_counted():
     """The message has the first problem, the list has twenty, and the count has all."""
     notes = Notes()
     for i in range(30):

@@ -83,7 +83,7 @@ WRITTEN = [form for form in FORMS if form not in (oip_binary, oip_mixed, mlflow_
 @pytest.mark.parametrize("way", ["front", "flask"])
 @pytest.mark.parametrize("form", WRITTEN, ids=lambda form: form.__name__)
 @pytest.mark.parametrize(("tensor", "place", "value", "received"), FAULTS)
-def test_faults_have_the_same_words_in_all_dialects(  # noqa: PLR0917
+def test_faults_have_the_same_messages_in_all_dialects(  # noqa: PLR0917
     served, form, tensor, place, value, received, way, monkeypatch
 ):
     """The message names the expected and the received value, and the model does not run."""

@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_bodies():
     assert first != [fuzz.body_of(4, number) for number in range(50)]
 
 
-def test_a_failure_is_kept_and_says_how_to_see_it_again(tmp_path, monkeypatch):
+def test_a_failure_is_kept_with_the_command_to_repeat_it(tmp_path, monkeypatch):
     """A failure becomes a file of the corpus, and its message gives the command to repeat it."""
     monkeypatch.setattr(fuzz, "CORPUS", tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
@@ -93,7 +93,7 @@ def test_a_failure_is_kept_and_says_how_to_see_it_again(tmp_path, monkeypatch):
     assert f"python -m tests.fuzz corpus/found/{kept.name}" in str(failures[0])
 
 
-def test_two_paths_that_differ_are_told(monkeypatch):
+def test_two_readers_that_differ_are_reported(monkeypatch):
     """The check reports a fast reader that disagrees with its reference reader."""
     body = bodies.unpack((fuzz.CORPUS / "good" / "native-rows-three.body").read_bytes())
 
@@ -106,7 +106,7 @@ def test_two_paths_that_differ_are_told(monkeypatch):
         fuzz.check(body)
 
 
-def test_an_answer_that_takes_long_is_told(monkeypatch):
+def test_a_slow_answer_is_reported(monkeypatch):
     """The check reports a body that takes too much CPU time."""
     monkeypatch.setattr(fuzz, "MOST_SECONDS", 0.0)
 

@@ -160,14 +160,14 @@ def test_a_number_that_rounds_to_infinity_is_refused(dtype):
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 @pytest.mark.parametrize("number", ["9007199254740993.0", "9007199254740992.0", "1e16"])
-def test_a_whole_number_that_floats_do_not_have_is_refused(dtype, number):
+def test_an_integer_that_floats_do_not_have_is_refused(dtype, number):
     """An integer that a float cannot hold is refused instead of silently changed."""
     for read, body, header in bodies(dtype, f"[[{number},0]]", [[number, "0"]]).values():
         with pytest.raises(oip.BadRequest, match="without a fraction or an exponent"):
             read(body, header)
 
 
-def test_a_whole_number_may_have_a_fraction_of_zero():
+def test_an_integer_may_have_a_fraction_of_zero():
     """An integer may end in `.0`, as some programs write it."""
     rows, cells = "[[9007199254740991.0,2.0]]", [["9007199254740991.0", "2.0"]]
 

@@ -459,7 +459,7 @@ def test_a_wrong_tabular_row_is_refused_by_feature(row, problems):
     assert _problems(TABLE, [row]) == problems
 
 
-def test_a_table_of_whole_numbers_takes_no_other():
+def test_a_table_of_integers_takes_no_other_numbers():
     """A table of integers refuses other numbers, since its dtype is the graph's."""
     entry = tabular("x", [Feature("a", "", default=2.0), Feature("b", "")], "int64")
     arrays, notes = _read(entry, [[1, 2.0], [None, 2**63 - 1]])

@@ -53,7 +53,7 @@ def test_values_written_as_names_read_back_the_same(output):
         np.testing.assert_array_equal(back, output)
 
 
-def test_the_problems_of_a_body_are_told():
+def test_an_error_lists_the_problems_of_a_body():
     """A refusal lists the shown problems and counts all; other errors have no list."""
     problem = Problem("a", "1", "2")
 

@@ -152,7 +152,7 @@ def _no_proof(graph):
 
 
 def test_statistics_that_training_overwrites_are_no_heads():
-    """Such a head is refused, since every run would change the next one's answer."""
+    """The head is refused, since every run would change the next one's answer."""
     node = helper.make_node(
         "BatchNormalization", ["x", "s", "s", "m", "v"], ["a", "mean", "b"], training_mode=1
     )

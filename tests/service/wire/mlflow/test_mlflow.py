@@ -198,7 +198,7 @@ def test_missing_values_take_their_defaults_and_are_noted(missing):
         pytest.param(b"height,plant,colour\nNA,1,red\n", id="csv"),
     ],
 )
-def test_what_was_imputed_is_noted_alike(body):
+def test_every_form_notes_the_same_imputed_values(body):
     """Every form notes the same imputed values.
 
     They are counted, and the answer does not list them.
@@ -449,7 +449,7 @@ def test_long_names_of_columns_are_not_taken_for_one():
     ]
 
 
-def test_a_feature_that_two_inputs_have_must_be_told_apart():
+def test_a_feature_of_two_inputs_needs_its_full_name():
     """A feature of two inputs needs its full name."""
     inputs = {name: tabular(name, [Feature("age", "")]) for name in ("dog", "owner")}
     heads = {"y": Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=("dog", "owner"))}
@@ -501,7 +501,7 @@ def test_a_missing_column_of_a_single_input_is_named_as_it_would_be():
 
 
 @pytest.mark.parametrize("form", ["instances", "dataframe_records", "inputs"])
-def test_what_a_row_lacks_is_named_in_that_row(form):
+def test_missing_keys_are_problems_of_their_row(form):
     """Rows need not have the same keys, so a missing key is a problem of its row."""
     rows = [{"digit": [0, 1, 2, 3], "bmi": 20}, {"bmi": "x"}, {"insurance": {"bmi": 20}}, {}]
 
@@ -552,7 +552,7 @@ def test_very_many_unknown_columns_are_counted():
     assert (len(caught.value.problems), caught.value.count) == (20, 1002)
 
 
-def test_what_no_head_needs_may_be_absent_and_is_checked():
+def test_an_input_that_no_head_needs_may_be_absent_and_is_checked():
     """An input that no head needs is checked, but does not reach the model.
 
     Its defaults do not count as imputed.
@@ -744,7 +744,7 @@ def test_an_error_has_mlflows_name(error, code):
     assert json.loads(reply.content) == {"error_code": code, "message": "no model"}
 
 
-def test_a_bad_request_says_all_its_problems():
+def test_a_bad_request_lists_all_its_problems():
     """The message holds the first problem, and a list beside it holds all of them."""
     with pytest.raises(BadRequest) as caught:
         read_body({"instances": [{**NESTED, "digit": 5, "fruit": ["x", 1]}]})

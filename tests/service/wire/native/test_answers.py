@@ -77,7 +77,7 @@ def test_both_write_the_same_bytes(case, name):
 
 
 @pytest.mark.parametrize("content", small.every().values(), ids=small.every())
-def test_what_models_answer_is_written_the_same(content):
+def test_answers_of_models_are_written_the_same(content):
     """Both writers agree on all heads of all fixtures for rows of zeros."""
     model = Model.load(content)
     signature = model.signature

@@ -113,7 +113,7 @@ def test_a_null_in_a_list_takes_the_default_at_its_column(body, at):
 
 
 @pytest.mark.parametrize(("body", "at"), _both(insurance={"age": 1}, digit=None))
-def test_what_has_no_default_must_be_there(body, at):
+def test_values_without_a_default_must_be_there(body, at):
     """A missing feature and a null image are problems at their own places."""
     assert _problems(body) == [
         (at("insurance") + ".bmi", NO_BMI, "nothing"),

@@ -508,12 +508,12 @@ def test_wrong_timeouts(timeout):
         ),
     ],
 )
-def test_what_else_is_wrong(more, problems):
+def test_other_mistakes(more, problems):
     """Other mistakes of a request are refused, whatever its inputs are."""
     assert problems_of({"inputs": INPUTS, **more}) == problems
 
 
-def test_problems_are_told_all_at_once():
+def test_problems_are_reported_all_at_once():
     """The message has the first problem, and a list beside it has all of them."""
     with pytest.raises(BadRequest) as caught:
         read_body(

@@ -40,7 +40,7 @@ ARRAYS = {
 pytestmark = pytest.mark.usefixtures("either_path")
 
 
-def test_its_name_and_what_it_reads():
+def test_any_content_type_is_read():
     """The dialect accepts any content type, as Triton does, since Triton's client sends none."""
     assert (oip.DIALECT.name, oip.DIALECT.reads) == ("oip", ())
 
@@ -189,7 +189,7 @@ def test_every_datatype_there_and_back(name, datatype, data):
     assert np.array_equal(back, asked.arrays["x"])
 
 
-def test_a_whole_float_is_a_whole_number():
+def test_a_whole_float_is_an_integer():
     """An integer may be written as 2.0, but not as 1.5."""
     int8 = MODELS["int8"].signature
 

@@ -676,7 +676,7 @@ def test_examples_that_do_not_fit(body, problems):
     assert _problems(body, dialect=CLASSIFY) == problems
 
 
-def test_what_is_missing_of_a_tensor_without_features():
+def test_a_missing_tensor_without_features():
     """The message asks for the tensor by its name."""
     assert _problems({"signature_name": "digits", "examples": [{}]}, dialect=CLASSIFY) == [
         ("examples[0].digit", "4 numbers", "nothing")
