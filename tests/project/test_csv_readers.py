@@ -184,7 +184,7 @@ def _in_a_request(text: str) -> float | None:
     return float(value) if is_number else None
 
 
-@given(text=st.lists(st.sampled_from(PIECES), max_size=4).map(lambda found: "".join(found).strip()))
+@given(text=st.lists(st.sampled_from(PIECES), max_size=4).map(lambda value: "".join(value).strip()))
 @example(text="\uff11")
 @example(text="\u0131nf")
 @example(text="1_0")

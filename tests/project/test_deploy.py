@@ -30,8 +30,8 @@ DASHBOARD = json.loads((DEPLOY / "grafana" / "triceps.json").read_text())
 def stages():
     """Return the instructions of each stage, one line each, by name and in order."""
     joined = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE))
-    found = re.findall(r"^FROM (\S+) AS (\w[\w-]*)\n((?:(?!FROM ).*\n)*)", joined, re.MULTILINE)
-    return {name: (base, body) for base, name, body in found}
+    parsed = re.findall(r"^FROM (\S+) AS (\w[\w-]*)\n((?:(?!FROM ).*\n)*)", joined, re.MULTILINE)
+    return {name: (base, body) for base, name, body in parsed}
 
 
 def environment(stage):
@@ -81,13 +81,15 @@ def test_an_image_runs_a_command_without_root(stage):
 
 def test_settings_that_are_baked_in_are_settings():
     """The image sets the address and the model folders, of which its own is the last."""
-    found = {k: v for k, v in environment("serve").items() if k in {"HOST", "PORT"} or "TRIC" in k}
+    variables = {
+        k: v for k, v in environment("serve").items() if k in {"HOST", "PORT"} or "TRIC" in k
+    }
 
-    assert found == {
+    assert variables == {
         "HOST": "0.0.0.0",
         "TRICEPS_MODELS": "/models:/mnt/models:/opt/ml/model:/opt/triceps/models",
     }
-    assert all_settings.load(found).host == "0.0.0.0"
+    assert all_settings.load(variables).host == "0.0.0.0"
 
 
 def test_the_build_context_is_exactly_the_copied_files():

@@ -59,17 +59,17 @@ def find_engine():
             return name, None
         reason = (runs.stderr.strip().splitlines() or ["no reason given"])[-1]
         reasons.append(reason if runs.returncode else f"`{name} pull {BASE}` first")
-    told = "; or ".join(reasons) or "expected docker or podman, found neither"
-    return None, f"the image was neither built nor run: {told}"
+    message = "; or ".join(reasons) or "expected docker or podman, found neither"
+    return None, f"the image was neither built nor run: {message}"
 
 
 @pytest.fixture(scope="session")
 def engine():
     """Return the program that runs containers."""
-    found, reason = find_engine()
-    if found is None:
+    program, reason = find_engine()
+    if program is None:
         pytest.skip(reason)
-    return found
+    return program
 
 
 def build(engine, target):
@@ -163,8 +163,8 @@ class Container:
         """Stop the container as a platform does; return the exit code and the seconds."""
         asked = time.monotonic()
         run(self.engine, "stop", "--time", PATIENCE, self.name)
-        told = run(self.engine, "inspect", "--format", "{{.State.ExitCode}}", self.name)
-        return int(told.stdout), time.monotonic() - asked
+        state = run(self.engine, "inspect", "--format", "{{.State.ExitCode}}", self.name)
+        return int(state.stdout), time.monotonic() - asked
 
     def logs(self):
         """Return everything that the container has logged."""
@@ -376,8 +376,8 @@ def layers(engine, image, folder):
 @pytest.fixture(scope="session")
 def entries(engine, image, tmp_path_factory):
     """Return the size of every file that the layers add, by path."""
-    found = layers(engine, image, tmp_path_factory.mktemp("image"))
-    return {entry.name.lstrip("./"): entry.size for entry in found if entry.isfile()}
+    members = layers(engine, image, tmp_path_factory.mktemp("image"))
+    return {entry.name.lstrip("./"): entry.size for entry in members if entry.isfile()}
 
 
 def test_the_image_is_small(about):
@@ -414,8 +414,8 @@ def test_licences_are_inside(entries):
     """The image has the licences of Triceps and of its packages."""
     assert "opt/triceps/LICENSE" in entries
     for package in ("flask", "numpy", "onnx", "onnxruntime", "uvloop"):
-        found = [p for p in entries if re.search(rf"site-packages/{package}\b.*LICENSE", p)]
-        assert found, package
+        licences = [p for p in entries if re.search(rf"site-packages/{package}\b.*LICENSE", p)]
+        assert licences, package
 
 
 def test_labels_describe_the_image(about):

@@ -73,7 +73,7 @@ def _at_odds(*lock_names):
     for lock_name in lock_names:
         for name, pin in pins_of(lock_name).items():
             versions.setdefault(name, set()).add(str(pin.specifier))
-    return {name: found for name, found in versions.items() if len(found) > 1}
+    return {name: pinned for name, pinned in versions.items() if len(pinned) > 1}
 
 
 def _environment(python, platform):

@@ -260,7 +260,7 @@ def test_ci_runs_what_a_contributor_runs():
     bounds = {what: bound for bound, made, what in steps if made}
     assert list(bounds) == ["test", "coverage", "attack", "release"]
     seconds = [re.fullmatch(r"timeout --signal=INT (\d+)", bound) for bound in bounds.values()]
-    assert sum(int(found[1]) for found in seconds) <= 4320
+    assert sum(int(match[1]) for match in seconds) <= 4320
 
 
 def test_make_test_runs_the_clients_too():
@@ -512,8 +512,8 @@ def test_project_files_name_no_place():
     ]
     places = re.compile(r"https?://|\s--(?:extra-)?index-url|\s--find-links|/root/|/home/|\.pyenv")
 
-    found = {name: places.findall((ROOT / name).read_text()) for name in files}
-    assert not {name: places for name, places in found.items() if places}
+    matches = {name: places.findall((ROOT / name).read_text()) for name in files}
+    assert not {name: places for name, places in matches.items() if places}
 
 
 # --- helpers -----------------------------------------------------------------------------------

@@ -120,9 +120,9 @@ class World:
         self.client = self.serve()
         self._by_default: dict[str, FlaskClient] = {}
 
-    def serve(self, environ: dict[str, str] | None = None, **given: Any) -> FlaskClient:
+    def serve(self, environ: dict[str, str] | None = None, **extra: Any) -> FlaskClient:
         """Return a client of another service."""
-        settings = {"models": self.models, "default_model": "triceps", **given}
+        settings = {"models": self.models, "default_model": "triceps", **extra}
         return create_app(all_settings.load(environ or {}, **settings)).test_client()
 
     def by_default(self, name: str) -> FlaskClient:
@@ -545,14 +545,14 @@ def binary(
     assert answer.status_code == 200, answer.text
     end = int(answer.headers["Inference-Header-Content-Length"])
     content, rest = json.loads(answer.data[:end]), answer.data[end:]
-    found = {}
+    values = {}
     for part in content["outputs"]:
         if "parameters" in part:
             size = part["parameters"]["binary_data_size"]
-            found[part["name"]] = np.frombuffer(rest[:size], "<f4").reshape(part["shape"])
+            values[part["name"]] = np.frombuffer(rest[:size], "<f4").reshape(part["shape"])
             rest = rest[size:]
     assert rest == b""
-    return content, found
+    return content, values
 
 
 def not_advertised(world: World, *names: str) -> None:
@@ -606,11 +606,11 @@ def _(world: World) -> None:
 @holds(OIP, "binary tensors, beside JSON or alone, both ways", "Binary tensors")
 def _(world: World) -> None:
     arrays = {"fruit": np.float32([[1, 2], [3, 4]])}
-    _, found = binary(world.client, "three", arrays, [{"name": "size"}])
-    assert np.array_equal(found["size"], [[6], [14]])
+    _, result = binary(world.client, "three", arrays, [{"name": "size"}])
+    assert np.array_equal(result["size"], [[6], [14]])
     wanted = [{"name": "size"}, {"name": "tags", "parameters": {"binary_data": False}}]
-    content, found = binary(world.client, "three", arrays, wanted)
-    assert list(found) == ["size"]
+    content, result = binary(world.client, "three", arrays, wanted)
+    assert list(result) == ["size"]
     assert len(content["outputs"][1]["data"]) == 4
     body = {"inputs": [{**FRUIT, "parameters": {}}], "outputs": wanted}
     assert world.answer(infer("three"), body)["outputs"][0]["data"] == [6]
@@ -1095,8 +1095,8 @@ def _(world: World) -> None:
     alone = world.folder / "opt" / "ml" / "model"
     alone.mkdir(parents=True, exist_ok=True)
     (alone / "model.onnx").write_bytes(small.three())
-    found = all_settings.load({"TRICEPS_MODELS": f"{world.folder / 'none'}:{alone}"})
-    client = create_app(found).test_client()
+    result = all_settings.load({"TRICEPS_MODELS": f"{world.folder / 'none'}:{alone}"})
+    client = create_app(result).test_client()
     assert ask(client, "/invocations", LINES, **TEXT_CSV).get_json()["predictions"] == [GOLDEN]
 
 

@@ -95,8 +95,8 @@ def test_every_metric_is_there_with_its_labels(app):
     assert {row[0].strip("`") for row in table[1:]} == metrics
     for name, labels, _ in table[1:]:
         plain = name.strip("`")
-        for found in re.findall(rf"^{plain}(?:_bucket|_sum|_count)?{{(.*)}}", text, re.MULTILINE):
-            used = set(re.findall(r'(\w+)="', found)) - {"le"}
+        for match in re.findall(rf"^{plain}(?:_bucket|_sum|_count)?{{(.*)}}", text, re.MULTILINE):
+            used = set(re.findall(r'(\w+)="', match)) - {"le"}
             assert used == set(documents.quoted(labels)), plain
 
 
@@ -258,11 +258,11 @@ def test_figures_of_the_benchmark_are_those_that_were_published(page):
 )
 def test_figures_of_the_guarantees_are_those_of_the_pages(page, pattern, groups):
     """The README quotes the page that was measured last."""
-    found = re.search(pattern, PAGES[page])
+    match = re.search(pattern, PAGES[page])
 
-    assert found is not None
-    assert groups.format(found[1]) in PAGES["docs/guarantees.md"]
-    assert all(figure in PAGES["docs/guarantees.md"] for figure in found.groups())
+    assert match is not None
+    assert groups.format(match[1]) in PAGES["docs/guarantees.md"]
+    assert all(figure in PAGES["docs/guarantees.md"] for figure in match.groups())
 
 
 # --- links, and the form of the pages -----------------------------------------------------------

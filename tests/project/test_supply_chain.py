@@ -71,7 +71,7 @@ def licence(name):
         texts = [
             file.read_text() for file in distribution.files or [] if "LICENSE" in file.name.upper()
         ]
-        words = [name for name, said in TEXTS.items() if any(said in text for text in texts)]
+        words = [name for name, phrase in TEXTS.items() if any(phrase in text for text in texts)]
     return " OR ".join(sorted({WORDS.get(word, word) for word in words}))
 
 

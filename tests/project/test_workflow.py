@@ -20,8 +20,8 @@ TESTED = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
 
 def _claimed(before):
     """Return the ends of the classifiers with this prefix."""
-    found = (re.fullmatch(f"{before}(.+)", classifier) for classifier in PROJECT["classifiers"])
-    return [match[1] for match in found if match is not None]
+    matches = (re.fullmatch(f"{before}(.+)", classifier) for classifier in PROJECT["classifiers"])
+    return [match[1] for match in matches if match is not None]
 
 
 def test_each_python_that_is_claimed_is_tested():

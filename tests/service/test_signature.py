@@ -87,13 +87,13 @@ def made(draw):
     tensors = [tensor.name for entry in entries.values() for tensor in entry.tensors]
     if len(set(tensors)) < len(tensors):
         entries = {names[0]: entries[names[0]]}
-    found = {
+    drawn = {
         name: draw(heads(name, tuple(entries)))
         for name in draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
     }
-    views = draw(st.dictionaries(NAMES, st.just(tuple(found)), max_size=2))
+    views = draw(st.dictionaries(NAMES, st.just(tuple(drawn)), max_size=2))
     provenance = draw(st.dictionaries(NAMES, NUMBERS | NAMES, max_size=2))
-    return Signature(entries, found, views, provenance=provenance)
+    return Signature(entries, drawn, views, provenance=provenance)
 
 
 @given(made())

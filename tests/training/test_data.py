@@ -131,11 +131,11 @@ def _read_a_header(folder: Path) -> None:
 def _choose_columns(folder: Path) -> None:
     names = tuple(f"c{i}" for i in range(MANY))
     frame = pd.DataFrame(np.ones((1, MANY), np.float32), columns=pd.Index(names))
-    given = table.Table(folder / "a.csv", header=True, frame=frame)
+    whole = table.Table(folder / "a.csv", header=True, frame=frame)
     entry = InputSpec("a", "a.csv", columns=names, categorical=names)
     heads = [HeadSpec("o", ("a",), "multilabel", tuple(("a", name) for name in names[: MANY // 2]))]
     with refused(SpecError, "inputs.a.columns: 'c0' is a target"):
-        features._features(make(folder, [entry], heads), entry, given)
+        features._features(make(folder, [entry], heads), entry, whole)
 
 
 def _number_the_labels(folder: Path) -> None:

@@ -195,7 +195,7 @@ def test_functional_models_of_every_kind_are_exported(tmp_path, make, head, kind
     """Every functional Keras model is served, with batches of any size."""
     model = _export(tmp_path, make())
 
-    assert {name: found.kind for name, found in model.signature.heads.items()} == {head: kind}
+    assert {name: entry.kind for name, entry in model.signature.heads.items()} == {head: kind}
     assert model.signature.batch is None
     assert model.check_golden(1e-5) <= 1e-5
 

@@ -177,15 +177,15 @@ def test_every_rule_needs_its_scope(settings, by_scope):
         **dict.fromkeys(ADMIN, "admin"),
         "/metrics": "metrics",
     }
-    found = {}
+    needed = {}
     for rule in app.url_map.iter_rules():
         path = rule.rule
         for variable in ("name", "version", "alias"):
             path = path.replace(f"<{variable}>", "1")
         scopes = {_scope_asked(client, method, path) for method in (*rule.methods, "PATCH")}
-        found.setdefault(rule.rule, set()).update(scopes)
+        needed.setdefault(rule.rule, set()).update(scopes)
 
-    assert found == {rule: {scope} for rule, scope in wanted.items()}
+    assert needed == {rule: {scope} for rule, scope in wanted.items()}
 
 
 @pytest.mark.parametrize(
@@ -401,12 +401,12 @@ def test_a_token_for_a_view_never_reveals_its_model(tmp_path, state):
     """No rule reveals the model of a view, whatever the state of the model."""
     models = tmp_path / "models"
     provenance = {"spec": "hidden", "source": "hidden.onnx", "scores": {"risk": {}, "digits": {}}}
-    made = replace(
+    changed = replace(
         small.three_signature(models={"risky": ("risk",)}),
         provenance=provenance,
     )
     graph = onnx.load_from_string(small.three())
-    small.put(models, "hidden", 1, small.signed(graph, made))
+    small.put(models, "hidden", 1, small.signed(graph, changed))
     digest = sha256(b"t").hexdigest()
     file = tmp_path / "tokens.toml"
     file.write_text(

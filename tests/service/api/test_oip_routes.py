@@ -511,8 +511,8 @@ def test_a_model_that_cannot_serve_can_be_unloaded(own):
 def test_unknown_parameters_are_refused(own):
     """Unknown parameters are refused, and no model is unloaded."""
     _, client = own
-    for given in ({"now": True}, ["now"]):
-        answer = _unload(client, "three", json={"parameters": given})
+    for body in ({"now": True}, ["now"]):
+        answer = _unload(client, "three", json={"parameters": body})
         assert answer.status_code == 400
         assert answer.json["error"].startswith("parameters: expected none but unload_dependents")
 

@@ -406,7 +406,7 @@ def test_requests_of_schemathesis_are_answered_as_the_document_says(tmp_path, mo
         small.put(tmp_path, name, 1, MODELS[name])
     app = create_app(Settings(models=tmp_path, default_model="three"))
     document = schemathesis.openapi.from_wsgi("/openapi.json", app)
-    operations = [found.ok() for found in document.get_all_operations()]
+    operations = [result.ok() for result in document.get_all_operations()]
     # A GET has no parameters here, so none can be wrong.
     chosen = [o for o in operations if mode is GenerationMode.POSITIVE or o.method == "post"]
 

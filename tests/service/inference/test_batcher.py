@@ -357,12 +357,12 @@ def test_an_abandoned_queue_delays_no_other(gone):
 def test_a_run_should_not_take_long():
     """A slow model runs fewer rows at once, but enough to measure what more rows would save."""
     lane = Lane(Model.load(small.three()))
-    found = []
+    rows = []
     for seconds in (0.01, 0.0005, 0.0001):
         lane.note(seconds)
-        found.append(lane.most)
+        rows.append(lane.most)
 
-    assert found == [FEW_ROWS, 20, ROWS_A_RUN]
+    assert rows == [FEW_ROWS, 20, ROWS_A_RUN]
 
 
 def test_a_request_that_fails_to_take_its_answer_delays_no_other(caplog):

@@ -165,9 +165,9 @@ def test_every_description_of_a_model_has_its_batching_mode(served, caplog):
     series = b'triceps_model_batching{mode="joint",model="centred",version="1"} 1.0'
     assert series in metrics
     [record] = [r for r in caplog.records if r.getMessage() == "serving centred, version 1"]
-    told = "joint (operators): ReduceMean 'mean' reduces axis 0, the batch axis"
-    assert json.loads(Lines().format(record))["batching"] == told
-    assert Text().format(record).endswith(f"serving centred, version 1; batching: {told}")
+    mode = "joint (operators): ReduceMean 'mean' reduces axis 0, the batch axis"
+    assert json.loads(Lines().format(record))["batching"] == mode
+    assert Text().format(record).endswith(f"serving centred, version 1; batching: {mode}")
 
 
 def test_show_and_sign_print_the_batching_mode(tmp_path):

@@ -505,8 +505,8 @@ def test_any_tensor_of_fitting_values_is_what_numpy_makes_of_it(data):
     shape = tuple(data.draw(st.lists(st.integers(1, 3), max_size=3)))
     one = {"bool": st.booleans(), "string": st.text(st.characters(codec="utf-8"), max_size=5)}
     elements = one[dtype] if dtype in one else _json_numbers(dtype)
-    made = hnp.arrays(object, (data.draw(st.integers(1, 3)), *shape), elements=elements)
-    nested = data.draw(made).tolist()
+    drawn = hnp.arrays(object, (data.draw(st.integers(1, 3)), *shape), elements=elements)
+    nested = data.draw(drawn).tolist()
     array = np.array(nested, dtype=object)
     exact = np.frompyfunc(lambda v: v if dtype in one else _exactly(v, dtype), 1, 1)(array)
     wanted = exact.astype(object if dtype == "string" else dtype).reshape(array.shape)

@@ -25,11 +25,11 @@ def branch(name, op, **attributes):
 
 def chosen(condition, other="Tanh", **attributes):
     """Return an If that chooses between two operators."""
-    said = {
+    branches = {
         "then_branch": branch("one", "Relu"),
         "else_branch": branch("two", other, **attributes),
     }
-    return helper.make_node("If", [condition], ["y"], **said)
+    return helper.make_node("If", [condition], ["y"], **branches)
 
 
 def with_function(*nodes):

@@ -136,9 +136,7 @@ def test_a_cell_that_the_graph_does_not_take_is_shown(dtype, cell, received):
     """The message shows the cell as the type for which it was taken."""
     signature = Model.load(small.same(dtype, (1,))).signature
 
-    assert [found for _, _, found in problems_of(read_text, f"x\n{cell}\n", signature)] == [
-        received
-    ]
+    assert [got for _, _, got in problems_of(read_text, f"x\n{cell}\n", signature)] == [received]
 
 
 def test_a_line_is_counted_where_a_row_ends():

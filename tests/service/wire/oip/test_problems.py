@@ -77,9 +77,9 @@ def test_values_that_do_not_fit_the_dtype(name, datatype, data, expected, receiv
 def test_no_infinity_goes_in_as_json(word, received):
     """Infinities and NaN are refused, since JSON has none."""
     body = json.dumps(one_input(["?", 1])).replace('"?"', word).encode()
-    ((at, _, said),) = problems_of(body, MODELS["float"].signature)
+    ((at, _, shown),) = problems_of(body, MODELS["float"].signature)
 
-    assert (at, said) == ("inputs[0].data[0]", received)
+    assert (at, shown) == ("inputs[0].data[0]", received)
 
 
 def test_half_floats_have_no_json():
