@@ -351,6 +351,7 @@ def test_the_glossary_is_in_order_and_each_entry_has_a_place():
 CONTAINER = "it needs a container engine; the tests of the image do it"
 SERVICE = "it starts a service; what is asked of it is asked of the app"
 OWN = "the test has a folder of its own"
+CERTIFICATE = "it needs a certificate; the tests of TLS and tokens do it"
 NOT_RUN = {
     "make install-serve": "it installs; every target of the Makefile that is tested begins so",
     "make image": CONTAINER,
@@ -361,8 +362,14 @@ NOT_RUN = {
     "triceps serve": SERVICE,
     "triceps serve my_model.onnx": SERVICE,
     "triceps serve --tls-certificate tls.crt --tls-key tls.key": SERVICE,
-    "curl -H 'Authorization: Bearer triceps_Xf3…' -H 'Content-Type: application/json' -d @row.json "
-    "https://localhost:8080/predict": "it needs a certificate; the tests of TLS and tokens do it",
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout tls.key -out tls.crt "
+    "    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1": CERTIFICATE,
+    'curl -s --cacert tls.crt -H "Authorization: Bearer $TOKEN" '
+    "-H 'Content-Type: application/json' -d @row.json https://localhost:8080/predict": CERTIFICATE,
+    'curl -s -H "Authorization: Bearer $TOKEN" '
+    "-H 'Content-Type: application/json' -d @row.json localhost:8080/predict": (
+        "the shell has to fill in the token; the tests of tokens do it"
+    ),
     "triceps train training/specs/triceps.toml": "it takes minutes, and made the model that ships",
     "triceps train training/specs/triceps.toml --data ~/my_data": "it takes minutes, too",
     "docker run --rm -p 127.0.0.1:8080:8080 triceps": CONTAINER,
