@@ -1,4 +1,4 @@
-"""The rule for the names of models, aliases and tokens."""
+"""The rule for the names of models, views, aliases and tokens."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import re
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # The same rule as text, for messages.
-NAMES = "letters, digits, '_', '.' and '-'"
+NAMES = "at most 128 letters, digits, '_', '.' and '-', the first none of the last two"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import nearest
 from training.head_spec import read_head
 from training.input_spec import check_files, read_input
-from training.toml_file import Problems, TomlTable, is_text, is_whole, parse, read
+from training.toml_file import MODEL_NAME, Problems, TomlTable, is_text, is_whole, parse, read
 from training.wiring import NODE, check_graph, check_names, check_shares
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def load(path: Path) -> Spec:
     root = TomlTable(problems, "", parse(path, content))
     name = root.text("name", required=True)
     if name is not None:
-        root.check_name("name", name)
+        root.check_name("name", name, MODEL_NAME)
     align = root.choice("align", ALIGNS, "position")
     inputs = {
         entry.at_name: read_input(entry, align) for entry in root.tables("inputs", required=True)
@@ -85,7 +85,9 @@ def load(path: Path) -> Spec:
     heads = {
         entry.at_name: read_head(entry, inputs) for entry in root.tables("heads", required=True)
     }
-    models = {entry.at_name: _view(entry, heads, name) for entry in root.tables("models")}
+    models = {
+        entry.at_name: _view(entry, heads, name) for entry in root.tables("models", MODEL_NAME)
+    }
     fit = _fit(root.table("fit"))
     root.close()
     check_files(problems, inputs)

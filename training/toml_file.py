@@ -15,6 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from service.errors import nearest
+from service.names import NAME, NAMES
 from training.errors import SpecError
 
 if TYPE_CHECKING:
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 
 LARGEST = 4 * 2**20  # bytes of a file; the names of 100,000 columns have room
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_NAME_RULE = "a letter or underscore, then letters, digits, _ or -"
+# The rules for names, each as a pattern and as text.  A node (an input, layer or head) has no dot
+# in its name, since a dot separates an input from its column in `after` and `target`.
+NODE_NAME = (
+    re.compile(r"[A-Za-z_][A-Za-z0-9_-]*"),
+    "a letter or underscore, then letters, digits, _ or -",
+)
+MODEL_NAME = (NAME, NAMES)
 _LONGEST = 60
 
 
@@ -52,10 +58,12 @@ class TomlTable:
     goes on.  `close` notes the keys that were never read.
     """
 
-    def __init__(self, problems: Problems, at: str, values: dict[str, Any]) -> None:
+    def __init__(
+        self, problems: Problems, at: str, values: dict[str, Any], at_name: str = ""
+    ) -> None:
         self.problems = problems
         self.at = at
-        self.at_name = at.rpartition(".")[2]
+        self.at_name = at_name
         self.values = values
         self.asked: list[str] = []
 
@@ -144,8 +152,10 @@ class TomlTable:
         value = self.take(key, "a table", lambda value: isinstance(value, dict))
         return TomlTable(self.problems, self.key(key), value or {})
 
-    def tables(self, key: str, *, required: bool = False) -> Iterator[TomlTable]:
-        """Yield the named tables below `key`, and check each name."""
+    def tables(
+        self, key: str, rule: tuple[re.Pattern[str], str] = NODE_NAME, *, required: bool = False
+    ) -> Iterator[TomlTable]:
+        """Yield the named tables below `key`, and check each name against `rule`."""
         tables = self.table(key)
         if required and not tables.values and isinstance(self.values.get(key, {}), dict):
             self.problem(key, f"missing; expected at least one table [{key}.<name>]")
@@ -153,13 +163,14 @@ class TomlTable:
             if not isinstance(values, dict):
                 tables.wrong(name, "a table", values)
                 continue
-            tables.check_name(name, name)
-            yield TomlTable(self.problems, tables.key(name), values)
+            tables.check_name(name, name, rule)
+            yield TomlTable(self.problems, tables.key(name), values, name)
 
-    def check_name(self, key: str, name: str) -> None:
-        """Note a `name` at `key` that is not spelled as a name."""
-        if not _NAME.fullmatch(name):
-            self.wrong(key, f"a name ({_NAME_RULE})", name)
+    def check_name(self, key: str, name: str, rule: tuple[re.Pattern[str], str]) -> None:
+        """Note a `name` at `key` that does not follow `rule`."""
+        pattern, text = rule
+        if not pattern.fullmatch(name):
+            self.wrong(key, f"a name ({text})", name)
 
     def close(self) -> None:
         """Note every key that was never read."""

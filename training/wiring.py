@@ -23,7 +23,7 @@ def check_names(problems: Problems, sections: Mapping[str, Iterable[str]]) -> bo
         for name in names:
             at = f"{section}.{name}"
             other = seen.setdefault(name.lower(), at)
-            if other.rpartition(".")[2] != name:
+            if other.partition(".")[2] != name:
                 problems.add(at, f"differs from {other} in case alone; rename one of them")
             elif other != at:
                 problems.add(at, f"{other} has that name too; rename one of them")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import MISUSED, TricepsError
 from service.host.files import LEFTOVER_SECONDS, sync_folder
-from service.names import NAME
+from service.names import NAME, NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,11 +103,7 @@ def check_name(name: str) -> None:
         WrongName: the name is not valid.
     """
     if not NAME.fullmatch(name):
-        message = (
-            f"model name: expected letters, digits, '_', '.' and '-', and none of the last two "
-            f"first, received {name!r}"
-        )
-        raise WrongName(message)
+        raise WrongName(f"model name: expected {NAMES}, received {name!r}")
 
 
 def _write(path: Path, content: bytes) -> None:

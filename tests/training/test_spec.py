@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.names import NAMES
 from tests.training.spec_text import GOOD, LAYER, X_KIND, edit
 from training import spec as specs
 from training.head_spec import HeadSpec
@@ -79,7 +80,7 @@ after = "c"
 kind = "binary"
 target = "b"
 class_weights = "balanced"
-[models.one]
+[models."one.2"]
 heads = ["m", "c"]
 [fit]
 optimizer = { SGD = { momentum = 0.9 } }
@@ -111,7 +112,7 @@ seed = 7
     assert spec.heads["c"].targets == (("b", 3),)
     assert spec.heads["c"].class_weights == {"x": 1, "y": 2.5}
     assert spec.heads["d"].class_weights == "balanced"
-    assert spec.models == {"one": ("m", "c")}
+    assert spec.models == {"one.2": ("m", "c")}
     arguments = {"momentum": 0.9, "learning_rate": 0.1}
     assert spec.fit == FitSpec("SGD", arguments, 3, 4, 10, 0.25, 2, 7)
 
@@ -159,9 +160,20 @@ def test_the_shipped_specs_are_right(path):
         pytest.param(
             'name = "small"',
             'name = "9 lives"',
-            "name: expected a name (a letter or underscore, then letters, digits, _ or -),"
-            ' received "9 lives"',
+            f'name: expected a name ({NAMES}), received "9 lives"',
             id="model name with a blank",
+        ),
+        pytest.param(
+            'name = "small"',
+            f'name = "{"m" * 129}"',
+            f'name: expected a name ({NAMES}), received "{"m" * 59}…',
+            id="model name too long to publish",
+        ),
+        pytest.param(
+            "[heads.y]",
+            '[models."v/1"]\nheads = ["x"]\n[heads.y]',
+            f'models.v/1: expected a name ({NAMES}), received "v/1"',
+            id="view name that no URL can name",
         ),
         pytest.param(
             "[heads.y]",

@@ -279,8 +279,8 @@ def test_a_file_may_be_signed_in_place(file):
         ),
         pytest.param(
             ["--view", "a/b=churn"],
-            "model name: expected letters, digits, '_', '.' and '-', and none of the last two "
-            "first, received 'a/b'",
+            "model name: expected at most 128 letters, digits, '_', '.' and '-', "
+            "the first none of the last two, received 'a/b'",
             id="a view that no URL can name",
         ),
         pytest.param(
@@ -475,8 +475,8 @@ def test_a_model_name_is_checked_before_the_work(file, tmp_path):
     assert (code, err) == (
         2,
         (
-            "triceps: model name: expected letters, digits, '_', '.' and '-', and none of the last "
-            "two first, received 'a b'\n"
+            "triceps: model name: expected at most 128 letters, digits, '_', '.' and '-', "
+            "the first none of the last two, received 'a b'\n"
         ),
     )
     assert not (tmp_path / "models").exists()

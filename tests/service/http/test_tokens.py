@@ -350,8 +350,8 @@ def entry(**changes):
         ),
         pytest.param(
             entry(name=None),
-            "t.toml, line 2, name: expected a name of letters, digits, '_', '.' and '-', "
-            "received none",
+            "t.toml, line 2, name: expected a name of at most 128 letters, digits, "
+            "'_', '.' and '-', the first none of the last two, received none",
             id="no name",
         ),
         pytest.param(entry(name='"a b"'), "line 3, name: expected a name of", id="a blank"),

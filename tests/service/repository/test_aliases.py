@@ -109,8 +109,10 @@ def test_an_alias_of_an_unusable_version_keeps_its_former_version(models, versio
         pytest.param(b"[]", "expected an object like", id="a list"),
         pytest.param(b'{"stable": 2}', "stable: expected a version like", id="a number"),
         pytest.param(b'{"stable": "02"}', "stable: expected a version like", id="zeros"),
-        pytest.param(b'{"2": "2"}', "expected aliases of letters", id="a version's name"),
-        pytest.param(b'{"../x": "2"}', "expected aliases of letters", id="no name"),
+        pytest.param(
+            b'{"2": "2"}', "expected aliases of at most 128 letters", id="a version's name"
+        ),
+        pytest.param(b'{"../x": "2"}', "expected aliases of at most 128 letters", id="no name"),
     ],
 )
 def test_damaged_aliases_are_refused_and_the_former_ones_stay(models, content, reason):

@@ -68,8 +68,8 @@ def test_a_name_that_is_unfit_for_a_url_is_refused(tmp_path, name):
         publish(tmp_path, name, b"content")
 
     assert str(raised.value) == (
-        "model name: expected letters, digits, '_', '.' and '-', and none of the last two first, "
-        f"received {name!r}"
+        "model name: expected at most 128 letters, digits, '_', '.' and '-', "
+        f"the first none of the last two, received {name!r}"
     )
     assert raised.value.exit_code == 2
     assert tree(tmp_path) == {}

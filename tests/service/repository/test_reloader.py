@@ -313,8 +313,9 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused_and_all_pages_answer(models
         {
             "name": "caf\\xe9",
             "version": None,
-            "reason": "its folder's name is no model name: expected letters, digits, '_', '.' and "
-            "'-'",
+            "reason": "its folder's name is no model name: "
+            "expected at most 128 letters, digits, '_', '.' and '-', "
+            "the first none of the last two",
         }
     ]
     for page in ("/", "/readyz", "/metrics", "/openapi.json", "/ping", "/v1/models"):

@@ -213,7 +213,10 @@ def test_folders_that_are_no_model_are_refused_by_name(models):
         (
             "two words",
             None,
-            ("its folder's name is no model name: expected letters, digits, '_', '.' and '-'"),
+            (
+                "its folder's name is no model name: expected at most 128 letters, digits, "
+                "'_', '.' and '-', the first none of the last two"
+            ),
         ),
     ]
 
@@ -393,7 +396,8 @@ def test_a_view_without_a_valid_name_is_refused(models):
             "1",
             (
                 "it is a view of a model, and its name is no model name: "
-                "expected letters, digits, '_', '.' and '-'"
+                "expected at most 128 letters, digits, '_', '.' and '-', "
+                "the first none of the last two"
             ),
         )
     ]
