@@ -57,8 +57,6 @@ def check_words(spec: Spec) -> None:
 
 def _check_word(problems: list[str], at: str, namespace: Any, name: str) -> None:
     """Note a loss, metric or activation unknown to Keras, which also has names such as mse."""
-    if name == "accuracy":
-        return
     try:
         namespace.get(name)
     except ValueError:

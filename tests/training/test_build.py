@@ -445,6 +445,16 @@ Bidirectional = { layer = { LSTM = { units = 3 } } }
             id="unknown loss",
         ),
         pytest.param(
+            {"head": 'loss = "accuracy"'},
+            "heads.y.loss: Keras has no loss 'accuracy'",
+            id="a metric as a loss",
+        ),
+        pytest.param(
+            {"head": 'Dense = { activation = "accuracy" }'},
+            "heads.y.Dense.activation: Keras has no activation 'accuracy'",
+            id="a metric as an activation",
+        ),
+        pytest.param(
             {"head": 'metric = "accurcy"'},
             "heads.y.metric: Keras has no metric 'accurcy' (did you mean 'Accuracy'?)",
             id="unknown metric",
