@@ -165,8 +165,8 @@ def _optimizer_class(name: str) -> type | None:
 
 
 def optimizer(spec: Spec) -> Any:
-    """Create the optimizer of a spec with its arguments."""
-    kind = _optimizer_class(spec.fit.optimizer) or keras.optimizers.Adam
+    """Create the optimizer of a spec, which `check_words` has checked, with its arguments."""
+    kind: Any = _optimizer_class(spec.fit.optimizer)
     return call(spec, "fit.optimizer", lambda: kind(**value_of(spec.fit.optimizer_arguments)))
 
 
