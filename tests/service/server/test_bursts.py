@@ -15,11 +15,17 @@ import pytest
 
 from service.host import descriptors
 from tests.harness import small
-from tests.harness.serving import Server
+from tests.harness.serving import PROGRAM, Server
 from tests.harness.waiting import PATIENCE
 
 ASK = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 SECONDS = 60
+# Lowers the soft limit of open descriptors before the service starts.
+FEW = """
+import resource
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+"""
 
 
 @pytest.fixture(name="models")
@@ -29,9 +35,10 @@ def _models(tmp_path):
 
 
 @contextlib.contextmanager
-def serving(models, *, limit=0):
+def serving(models, *, limit=0, program=PROGRAM):
     """Yield a service of two workers; each process may open `limit` descriptors (0: no limit)."""
-    with Server("--models", models, "--workers", 2, folder=models, files=limit) as server:
+    options = ("--models", models, "--workers", 2)
+    with Server(*options, folder=models, program=program, files=limit) as server:
         server.until_alive()
         yield server
 
@@ -117,7 +124,7 @@ def test_a_connection_at_the_limit_is_answered_and_makes_room_when_it_closes(mod
 
 def test_the_soft_limit_is_raised_to_the_hard_one(models):
     """Many systems have a soft limit of 1,024 and a hard limit of half a million."""
-    with serving(models) as server:
+    with serving(models, program=f"{FEW}{PROGRAM}") as server:
         for process in (server.process.pid, *server.workers()):
             lines = Path(f"/proc/{process}/limits").read_text().splitlines()
             [soft, hard] = next(x for x in lines if x.startswith("Max open files")).split()[3:5]
