@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
+# The dialects of TensorFlow Serving by the verb at the end of a path.
+VERBS = {
+    "predict": tfserving.PREDICT,
+    "classify": tfserving.CLASSIFY,
+    "regress": tfserving.REGRESS,
+}
 # A rule without a name is for the default model; a rule without a version, for the version that
 # serves.
 _PREDICTIONS = {
@@ -26,11 +32,7 @@ _PREDICTIONS = {
     "/v2/models/<name>/versions/<version>/infer": oip.DIALECT,
     **{
         f"/v1/models/<name>{which}:{verb}": dialect
-        for verb, dialect in (
-            ("predict", tfserving.PREDICT),
-            ("classify", tfserving.CLASSIFY),
-            ("regress", tfserving.REGRESS),
-        )
+        for verb, dialect in VERBS.items()
         for which in ("", "/versions/<version>", "/labels/<alias>")
     },
     "/invocations": mlflow.DIALECT,

@@ -11,6 +11,7 @@ import orjson
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
+from service.api.routes import VERBS
 from service.errors import HTTPError, nearest
 from service.wire import tfserving
 
@@ -23,7 +24,6 @@ _PREFIX = "/v1/models"
 # names it; it was unloaded; and it is refused.
 _STATES = {"loaded": "AVAILABLE", "on demand": "START", "unloaded": "END"}
 _REFUSED = "END"
-_VERBS = ("predict", "classify", "regress")
 
 
 def pages(library: Library) -> Blueprint:
@@ -86,13 +86,13 @@ def _check_verb() -> None:
     _, colon, verb = request.path.rpartition("/")[2].partition(":")
     if not colon or not request.path.startswith(_PREFIX):
         return
-    if verb in _VERBS:
+    if verb in VERBS:
         if request.method in ("POST", "OPTIONS"):
             return
         raise MethodNotAllowed(["POST"])
-    known = ", ".join(f":{verb}" for verb in _VERBS)
+    known = ", ".join(f":{verb}" for verb in VERBS)
     what = f"Malformed request: {request.method} {request.path}"
-    raise HTTPError(400, f"{what}: expected one of {known} at its end{nearest(verb, _VERBS)}")
+    raise HTTPError(400, f"{what}: expected one of {known} at its end{nearest(verb, VERBS)}")
 
 
 def _listed(repository: Repository, name: str) -> list[dict[str, Any]]:
