@@ -17,7 +17,7 @@ import numpy as np
 from service.observability.families import ROWS, SECONDS
 from service.observability.head_counts import MAX_VALUES, HeadCounts
 from service.observability.notes import take
-from service.observability.timing import STAGES
+from service.observability.timing import STAGES, moments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +37,8 @@ log = getLogger(__name__)
 _ANSWERS = 512
 _ROWS_AT_ONCE = 64
 _VALUES = 2**14
-# The six moments of an answer, and the indices of those at which each stage ends and begins.
 _pack = Struct("6d").pack
-_UNTIL, _SINCE = [1, 2, 3, 5], [0, 1, 2, 4]
+_SINCE, _UNTIL = map(list, zip(*STAGES.values(), strict=True))
 
 
 class Meter:
@@ -92,9 +91,8 @@ class Meter:
             times: the moments of the request, by `perf_counter`, and its run.
             imputed: the missing values that defaults stood in for.
         """
-        received, decoded, run, handed, encoded = times
-        moments = self._moments
-        moments.append(_pack(received, decoded, run.started, run.ended, handed, encoded))
+        run = times[2]
+        self._moments.append(_pack(*moments(times)))
         if imputed:
             self._imputed.extend(imputed)
         if not run.counted:
@@ -104,7 +102,7 @@ class Meter:
                 head.note(run.outputs)
             if run.rows > _ROWS_AT_ONCE or len(self._runs) >= self._most_runs:
                 self.flush()
-        elif len(moments) >= _ANSWERS:
+        elif len(self._moments) >= _ANSWERS:
             self.flush()
 
     def failed(self, status: int) -> None:
@@ -140,11 +138,11 @@ class Meter:
             return
         # Scores may be infinite or NaN; those are left out, and numpy need not warn of them.
         with self._region.writing() as numbers, np.errstate(all="ignore"):
-            moments = np.frombuffer(b"".join(take(self._moments))).reshape(-1, 6).T
+            columns = np.frombuffer(b"".join(take(self._moments))).reshape(-1, 6).T
             rows = np.array(take(self._runs), np.float64)
-            numbers[self._requests] += moments.shape[1]
+            numbers[self._requests] += columns.shape[1]
             numbers[self._rows] += rows.sum()
-            self._stages.add(numbers, moments[_UNTIL] - moments[_SINCE])
+            self._stages.add(numbers, columns[_UNTIL] - columns[_SINCE])
             self._batches.add(numbers, rows[None])
             for entry in take(self._imputed):
                 numbers[self._features[entry.feature]] += 1

@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 # query parameter, so that one URL keeps one answer.
 ASK_TIMING = "X-Server-Timing"
 
-STAGES = ("decode", "queue", "run", "encode")
+# The indices, in `moments`, of the beginning and the end of each stage.
+STAGES = {"decode": (0, 1), "queue": (1, 2), "run": (2, 3), "encode": (4, 5)}
+
+
+def moments(times: Times) -> tuple[float, float, float, float, float, float]:
+    """Return the six moments of an answer: its own, and the beginning and end of its run."""
+    received, decoded, run, handed, encoded = times
+    return received, decoded, run.started, run.ended, handed, encoded
 
 
 def server_timing(times: Times) -> str:
     """Return the value of a Server-Timing header, in milliseconds."""
-    received, decoded, run, handed, encoded = times
-    spent = (decoded - received, run.started - decoded, run.ended - run.started, encoded - handed)
+    at = moments(times)
     return ", ".join(
-        f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in zip(STAGES, spent, strict=True)
+        f"{stage};dur={1000 * (at[end] - at[start]):.3f}" for stage, (start, end) in STAGES.items()
     )
