@@ -29,7 +29,7 @@ LAYERS = (
 )
 # Training imports these: the contract, and the code that loads and publishes a model.
 OFFERED = {
-    *("errors", "kinds", "metadata", "settings", "signature"),
+    *("errors", "kinds", "metadata", "names", "settings", "signature"),
     *("host.memory", "inference.arrays", "inference.model", "repository.publish"),
 }
 PACKAGES = {"", "host", "inference", "repository", "service"}
@@ -77,7 +77,7 @@ def test_the_service_imports_nothing_of_training():
 
 
 def test_training_imports_the_contract_alone():
-    """Training needs the signature, the model, publishing, memory, errors and settings."""
+    """Training needs the signature, the model, publishing, names, memory, errors and settings."""
     used = {imported for path in modules("training").values() for imported in imports(path)}
     ours = modules("service")
 
