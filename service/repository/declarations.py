@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.repository.catalog import Catalog
     from service.repository.scan import Scan
 
-    # A model, the error of one of its files, and a text that says what stays in force instead.
+    # A model, the error of one of its files, and a string that says what stays in force instead.
     _Damaged = tuple[str, Exception, str]
 
 
@@ -67,7 +67,7 @@ def _read_aliases(
                 aliases[name] = files.read(entry.file)
         except (files.AliasError, ModelRefused) as error:
             stay = ", ".join(sorted(before.declared.get(name, {}))) or "none"
-            damaged.append((name, error, f". The aliases of before stay: {stay}"))
+            damaged.append((name, error, f". The previous aliases stay: {stay}"))
         aliases.setdefault(name, before.declared.get(name, {}))
     return aliases
 
@@ -83,7 +83,7 @@ def _read_settings(
                 check_place(tuned.file, str(tuned.file.parent.parent))
                 settings[name] = read_settings_file(tuned.file)
         except (ModelSettingsError, ModelRefused) as error:
-            stays = "each request runs alone" if former is None else "the settings of before stay"
-            damaged.append((name, error, f"; until it is mended, {stays}"))
+            stays = "each request runs alone" if former is None else "the previous settings stay"
+            damaged.append((name, error, f"; until it is fixed, {stays}"))
         settings.setdefault(name, CAREFUL if former is None else former)
     return settings

@@ -130,7 +130,7 @@ def test_damaged_aliases_are_refused_and_the_former_ones_stay(models, content, r
     assert (name, version) == ("m", None)
     assert received.startswith("aliases.json")
     assert reason in received
-    assert received.endswith(". The aliases of before stay: stable")
+    assert received.endswith(". The previous aliases stay: stable")
     assert library.find("m").version == "2"
     point(models, stable="2")
     library.refresh()
@@ -146,7 +146,7 @@ def test_aliases_that_cannot_be_read_are_refused(models):
         (
             "m",
             None,
-            "aliases.json: cannot be read: Is a directory. The aliases of before stay: none",
+            "aliases.json: cannot be read: Is a directory. The previous aliases stay: none",
         )
     ]
 
@@ -208,7 +208,7 @@ def test_views_follow_the_versions_and_aliases_of_their_file(models):
     first = library.find("v", "1")
     assert (first.name, list(first.signature.heads)) == ("v", ["risk"])
     assert library.find("m", "1").model is first.model
-    # A version on demand may be unloaded in a minute, so its views are no names of their own.
+    # A version on demand may be unloaded in a minute, so its views have no names of their own.
     with pytest.raises(NotFound, match="model 'old': there is none of that name"):
         library.find("old", "1")
     with pytest.raises(NotFound, match=r"model 'v' has no version '3'\. Available: 1, 2"):

@@ -101,7 +101,7 @@ def test_a_model_that_is_set_to_run_alone_runs_a_request_whole(models):
     ],
 )
 def test_a_wrong_settings_file_is_refused_by_name(models, text, message):
-    """The former settings stay; if there were none, requests run alone until the file is mended."""
+    """The former settings stay; if there were none, requests run alone until the file is fixed."""
     file = models / "three" / "settings.toml"
     file.write_text(text)
     with pytest.raises(ModelSettingsError) as raised:
@@ -117,11 +117,11 @@ def test_a_wrong_settings_file_is_refused_by_name(models, text, message):
     assert str(raised.value).startswith(message)
     assert mode(first) == ("alone", "setting")
     assert mode(second) == ("rows", "operators")
-    for library, stays in ((first, "each request runs alone"), (second, "the settings of before")):
+    for library, stays in ((first, "each request runs alone"), (second, "the previous settings")):
         [refused] = library.current.refused
         assert (refused.name, refused.version) == ("three", None)
         assert refused.reason.startswith(message)
-        assert f"; until it is mended, {stays}" in refused.reason
+        assert f"; until it is fixed, {stays}" in refused.reason
 
 
 def test_only_a_regular_file_is_read(tmp_path):
