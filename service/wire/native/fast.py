@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 # Numbers of a body that are converted in one call, at most (unless a single row has more).
 MANY = 2**19
-# Rows that are read in some milliseconds, whatever they contain.
+# The most rows that can be read within a few milliseconds, whatever they contain.
 FEW_ROWS = 2**12
 
 
@@ -56,6 +56,11 @@ class Decoder:
         entries = signature.inputs
         self._readers = {name: _reader(entry, many) for name, entry in entries.items()}
         self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
+
+    def read(self, body: bytes, header: Header) -> reference.Query[Tensors]:
+        """Decode a body; headers do not change its meaning."""
+        del header
+        return self.decode(body)
 
     def decode(self, body: bytes) -> reference.Query[Tensors]:
         """Decode a body as `native.decode` does; the arrays may be `Numbers` until they run.
@@ -74,11 +79,6 @@ class Decoder:
             return self._decode(body, FEW_ROWS)
         except UNSURE:
             return None
-
-    def read(self, body: bytes, header: Header) -> reference.Query[Tensors]:
-        """Decode a body; headers do not change its meaning."""
-        del header
-        return self.decode(body)
 
     def _decode(self, body: bytes, most: int = MOST_ROWS) -> reference.Query[Tensors]:
         parsed = parse(body)
@@ -114,7 +114,7 @@ class Decoder:
         return reference.Query(tensors, heads, by_row, [])
 
     def _heads(self, value: Any) -> tuple[str, ...]:
-        # A text is a sequence of letters, each of which may be the name of a head.
+        # A string is a sequence of letters, each of which may be the name of a head.
         if type(value) is not simdjson.Array or len(value) > len(self._signature.heads):
             raise UnsureError
         heads: tuple[Any, ...] = tuple(value)
@@ -166,7 +166,7 @@ class Decoder:
 
 
 def _reader(entry: Input, many: int) -> Reader:
-    """Return a function that reads the rows of an input and returns the number of brackets."""
+    """Return a function that reads an input's rows and returns the number of opening brackets."""
     if entry.features:
         return partial(_read_table, entry)
     tensor = entry.tensors[0]
@@ -245,7 +245,7 @@ def _read_many(
 
 
 def _brackets(element: Any, entry: Input) -> int:
-    """Return the number of brackets of a row that is nested in one of its allowed shapes."""
+    """Return the number of opening brackets of a row, nested in one of its allowed shapes."""
     for shape in (entry.size, entry.tensors[0].fixed):
         if shape is not None and len(shape) > 1 and is_nested(element, shape):
             return brackets(shape)
