@@ -2,7 +2,7 @@
 
     python -m benchmarks.answers BEFORE AFTER
 
-Each is a folder with a checkout that has its own `.venv`, in which it is installed.  Both are asked
+Each is a folder with a checkout that has its own `.venv`, in which it is installed.  Both receive
 the same recorded requests in the same order, by `triceps serve` and by their Flask app under
 Werkzeug's server, with tokens and without.  Status, headers and body are compared byte for byte,
 but for the time and for names that are random.  It ends with 1 if more than wording differs.
@@ -162,7 +162,7 @@ def _in_bodies(before: bytes, after: bytes) -> list[Difference]:
 
 
 def _in_values(at: str, before: Any, after: Any, *, prose: bool = False) -> Iterator[Difference]:
-    """Go through two JSON values; `prose` says whether their texts are wording."""
+    """Go through two JSON values; `prose` says whether their strings are wording."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [*before], [*after]
         if keys[0] != keys[1]:
@@ -191,7 +191,7 @@ def _json(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Setting:
-    """One way in, with tokens or without, and what is asked there."""
+    """A service, with tokens or without, and the requests that it receives."""
 
     way: str
     tokens: bool

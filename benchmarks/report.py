@@ -31,7 +31,7 @@ READY_GOAL = 1.5
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts."""
+    """A table of strings."""
 
     title: str
     header: Sequence[str]

@@ -65,7 +65,7 @@ class TricepsError(Exception):
 
 
 class RequestError(TricepsError):
-    """A request that cannot be answered, for a reason that its client can mend."""
+    """A request that cannot be answered, for a reason that its client can fix."""
 
     status: int = 400
     headers: tuple[tuple[str, str], ...] = ()
@@ -159,7 +159,7 @@ class Shortage(ModelRefused):
 class UndeclaredAnswer(TricepsError):
     """An output that has another shape or dtype than its graph declares.
 
-    No client can mend that: the answer is a plain 500, and this message goes to the log.
+    No client can fix that: the answer is a plain 500, and this message goes to the log.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class SettingsError(TricepsError):
 
 
 def printable(text: str) -> str:
-    """Escape the control characters of a text for a terminal; it may hold names of files."""
+    """Escape the control characters of a string for a terminal; it may hold names of files."""
     return "".join(
         char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
     )

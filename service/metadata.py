@@ -40,7 +40,7 @@ MAX_NOTE = 64 * 2**20
 def dump(signature: Signature) -> str:
     """Return the metadata value of a signature: everything that the graph does not state itself.
 
-    Equal signatures give equal texts.
+    Equal signatures give equal strings.
     """
     note = {
         "format": FORMAT,
@@ -232,7 +232,7 @@ def _parse_golden(note: dict[str, Any] | None) -> Golden | None:
 
 
 def _texts(listed: Any) -> tuple[str, ...]:
-    """Return a list of texts as a tuple; a single text, which Python would split, is refused."""
+    """Return a list of strings as a tuple; refuse a single string, which Python would split."""
     if not isinstance(listed, list) or not listed:
         raise TypeError(f"expected a list of at least one text, received {listed!r}")
     return tuple(map(str, listed))

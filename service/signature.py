@@ -228,7 +228,7 @@ def holds(dtype: str, value: Any) -> bool:
             converted = np.array(value).astype(dtype)
     except (TypeError, ValueError, OverflowError):
         return False
-    # Rounding to a float is no change: 0.1 becomes float32's 0.1.  1.5 is not rounded to int64's 1.
+    # Rounding to a float is allowed: 0.1 becomes float32's 0.1.  1.5 is not rounded to int64's 1.
     return converted.shape == () and bool(
         np.isfinite(converted) if "float" in dtype else converted == value
     )

@@ -64,7 +64,7 @@ def predict(built: Built, arrays: Arrays) -> Arrays:
     """Return Keras' predictions by head for rows by tensor.
 
     Raises:
-        ExportError: Keras raises, such as a look-up without a place for unseen texts.
+        ExportError: Keras raises, such as a look-up without a place for unseen strings.
     """
     inputs = feeds(built, arrays)
     # The only batch size that the model takes, or else all rows at once, as in ONNX Runtime.

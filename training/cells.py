@@ -81,7 +81,7 @@ def whole(text: str) -> int:
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Return the first of some texts for a message."""
+    """Return the first of some strings for a message."""
     return ", ".join(texts[:LISTED]) + (", …" if len(texts) > LISTED else "")
 
 

@@ -220,7 +220,7 @@ def _interruptible() -> Iterator[dict[Path, list[int]]]:
 
 @contextlib.contextmanager
 def _waiting(what: str) -> Iterator[None]:
-    """Show a spinner with a text while the block runs at a terminal."""
+    """Show a spinner with a message while the block runs at a terminal."""
     with Console(stderr=True).status(what):
         yield
 

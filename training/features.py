@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from training.spec import Spec
     from training.table import Column, Table
 
-# A text column of at least so many rows is no category if nearly every value is different.
+# A text column of at least this many rows is not a category if nearly every value is different.
 FEW = 8
 NEARLY_ALL = 0.9
 
@@ -33,7 +33,7 @@ def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, 
     """Return the description of an input, its arrays by tensor, and notes.
 
     Raises:
-        SpecError: the spec names a column that does not exist or is no feature.
+        SpecError: the spec names a column that does not exist or is not a feature.
         DataError: a column has cells that no feature can have.
     """
     names = _features(spec, entry, table)
@@ -150,7 +150,7 @@ def _number_feature(
 def _text_feature(
     column: Column, missing: NDArray[np.bool_]
 ) -> tuple[Feature, NDArray[np.object_]]:
-    """Return the feature, whose default is the commonest text, and its cells with defaults."""
+    """Return the feature, whose default is the commonest string, and its cells with defaults."""
     cells = np.array(column.texts, object)[column.codes]
     vocabulary, counts = np.unique(cells[~missing].astype(str), return_counts=True)
     default = str(vocabulary[counts.argmax()])
@@ -174,7 +174,7 @@ def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: InputSpec) ->
     cells = int((~missing).sum())
     numbers = int(column.mark(is_number).sum())
     if 2 * numbers >= cells:
-        return True  # cells that are no number are refused later
+        return True  # cells that are not numbers are refused later
     distinct = sum(not is_missing(text) for text in column.texts)
     named = f"or name it in inputs.{entry.name}.categorical"
     if int(column.mark(is_date).sum()) >= NEARLY_ALL * cells:

@@ -145,7 +145,7 @@ def _watched(
 
 
 def _weights(spec: Spec, head: HeadSpec, data: Data) -> NDArray[Any] | None:
-    """Return the weight of a row by the index of its label, or `None` if all are equal."""
+    """Return the class weights by label index, or `None` if the head has none."""
     if head.class_weights is None:
         return None
     labels = data.labels[head.name] or ()

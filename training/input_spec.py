@@ -17,8 +17,8 @@ _IMAGE_AXES = (2, 3)
 class InputSpec:
     """One input: a CSV file and the columns of it that are features.
 
-    Features are `columns`, or else every column that is no target of a head.  A head whose target
-    is only the input's name learns `target`, or else the last column.
+    Features are `columns`, or else every column that is not the target of a head.  A head whose
+    target is only the input's name learns `target`, or else the last column.
     """
 
     name: str
@@ -35,7 +35,7 @@ def read_input(table: TomlTable, align: str) -> InputSpec:
     """Read the table of an input; with `align` "key" it must name the column to join on."""
     csv = table.text("csv", "the name of a CSV file", required=True)
     header = table.take("header", "true or false", lambda value: isinstance(value, bool))
-    # If `header` is no flag, only that is noted: a column by number may be right.
+    # If `header` is not a flag, only that is noted: a column by number may be right.
     named = header is True or "header" not in table.values
     entry = InputSpec(
         name=table.at_name,

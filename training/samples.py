@@ -48,7 +48,7 @@ def random_rows(inputs: Iterable[Input], rng: np.random.Generator) -> Arrays:
         numbers = []
         for feature in entry.features:
             if feature.vocabulary is not None:
-                # One text outside the vocabulary: the place of unseen texts is compared too.
+                # One string outside the vocabulary: the place of unseen strings is compared too.
                 texts = np.array([*feature.vocabulary, "never seen"], object)
                 arrays[feature.tensor] = rng.choice(texts, (RANDOM_ROWS, 1))
             elif feature.statistics is not None:

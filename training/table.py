@@ -1,6 +1,6 @@
 """A CSV file as a table of cells, with the same number of fields in every row.
 
-    csv_file.Record, ... ── read ──▶ Table ── column ──▶ Column: distinct texts, and an index by row
+    csv_file.Record, ... ── read ──▶ Table ── column ──▶ Column: distinct strings, an index by row
 
 Every cell stays text until a caller needs its value, so that nothing is coerced silently and every
 error can name file, line and column.  Spaces around a cell are not part of it.
@@ -99,14 +99,14 @@ class Column:
         """Return the cells as numbers within float32, with not-a-number for a missing cell.
 
         Raises:
-            DataError: a cell that is not missing is no number, or infinite, or too large.
+            DataError: a cell that is not missing is not a number, or is infinite or too large.
         """
         values = self.values()
         present = np.ones(len(self), bool) if missing is None else ~missing
         self.refuse(present & ~self.mark(is_number), "are not a number")
         self.refuse(present & self.mark(is_infinite), "are infinite")
-        # A finite text may be too large even for float64.  The largest float32 is printed as
-        # 3.4028235e+38, which is slightly more than its value and rounds to it.
+        # A cell such as 1e400 is finite, but too large even for float64.  The largest float32 is
+        # printed as 3.4028235e+38, which is slightly more than its value and rounds to it.
         with np.errstate(over="ignore"):
             too_large = np.isinf(values.astype(np.float32))
         self.refuse(present & too_large, "are too large for a float32")
@@ -252,7 +252,7 @@ def _parse(rows: list[Record], names: list[str], sure: list[str]) -> pd.DataFram
         try:
             frame = _frame(rows, len(names), kinds)
         except ValueError:
-            pass  # a cell is no number; read as text, it can be named
+            pass  # a cell is not a number; read as text, it can be named
         else:
             frame.columns = pd.Index(names)
             if np.isfinite(frame[sure].to_numpy(np.float32)).all():

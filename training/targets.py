@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from training.spec import Spec
     from training.table import Column, Table
 
-# A text column is no category, and has no classes, if it has more distinct values than this and
+# A text column is not a category, and has no classes, if it has more distinct values than this and
 # than half its rows.
 MANY = 20
 
@@ -50,7 +50,7 @@ def target_names(spec: Spec, name: str, names: list[str]) -> list[str]:
 
 
 def check_targets(spec: Spec, csv: str, table: Table) -> None:
-    """Refuse targets that are no columns of their file.
+    """Refuse targets that are not columns of their file.
 
     Raises:
         SpecError: there is no such column; the message names the first.

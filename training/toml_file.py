@@ -95,7 +95,7 @@ class TomlTable:
         return None
 
     def text(self, key: str, expected: str = "a text", *, required: bool = False) -> str | None:
-        """Return a text that is not blank."""
+        """Return a string that is not blank."""
         value: str | None = self.take(key, expected, is_text, required=required)
         return value
 
@@ -111,14 +111,14 @@ class TomlTable:
         return value
 
     def texts(self, key: str, expected: str, *, required: bool = False) -> tuple[str, ...] | None:
-        """Return an array of distinct texts, at least one."""
+        """Return an array of distinct strings, at least one."""
         value = self.take(key, expected, is_texts, required=required)
         if value is None:
             return None
         return self.distinct(key, value)
 
     def one_or_more(self, key: str, expected: str) -> tuple[str, ...]:
-        """Return a text or an array of distinct ones as a tuple, empty if missing or wrong."""
+        """Return a string or an array of distinct strings as a tuple, empty if missing or wrong."""
         value = self.take(
             key,
             f"{expected}, or an array of them",
@@ -254,12 +254,12 @@ def show(value: object) -> str:
 
 
 def is_text(value: object) -> bool:
-    """Return whether a value is a text that is not blank."""
+    """Return whether a value is a string that is not blank."""
     return isinstance(value, str) and bool(value.strip())
 
 
 def is_texts(value: object) -> bool:
-    """Return whether a value is an array of texts, at least one."""
+    """Return whether a value is an array of strings, at least one."""
     return isinstance(value, list) and bool(value) and all(map(is_text, value))
 
 

@@ -60,7 +60,7 @@ def check_graph(
     layers: Mapping[str, tuple[str, ...]],
     heads: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Note names in `after` that are no nodes, circles, and nodes that lead to no head.
+    """Note names in `after` that are not nodes, circles, and nodes that lead to no head.
 
     Args:
         problems: the problems of the spec so far.

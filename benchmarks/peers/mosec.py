@@ -2,7 +2,7 @@
 
 BENCH_BATCH="16 1" python -m benchmarks.peers.mosec --port 8000    (batches of 16, within 1 ms)
 
-It uses orjson, as a user who chooses mosec for its speed would.
+It uses orjson, the likely choice of users that pick mosec for its speed.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ PATH = "/readyz"
 READY = 200
 # A service that needs longer than this for such a small page has no time for predictions either.
 SECONDS = 3
-# A service that listens on all addresses is asked on the loopback address.
+# A service that listens on all addresses is reached on the loopback address.
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  looked up here, not listened on
 
 

@@ -211,7 +211,7 @@ def _cells(head: Head, answer: dict[str, Any]) -> Iterator[Any]:
 
 
 def _flat(value: Any) -> Iterable[Any]:
-    """Flatten a nested list of texts."""
+    """Flatten a nested list of strings."""
     return itertools.chain.from_iterable(map(_flat, value)) if isinstance(value, list) else (value,)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
-# The longest token that is no value if it is cut off is -Infinity; this leaves some room.
+# The longest token that stops being a value if it is cut is -Infinity; this leaves some room.
 _LONGEST_TOKEN = 16
 _BLANK = re.compile(r"[ \t\r\n]*")
 

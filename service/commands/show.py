@@ -56,7 +56,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *cells: str) -> None:
-    """Add a row of texts from a file, escaped so that they cannot control the terminal."""
+    """Add a row of strings from a file, escaped so that they cannot control the terminal."""
     table.add_row(*map(printable, cells))
 
 

@@ -287,7 +287,7 @@ def _number(flag: str, text: str) -> float:
 
 
 def _names(flag: str, text: str) -> tuple[str, ...]:
-    """Split a text at commas into names, without the blanks around them."""
+    """Split a string at commas into names, without the blanks around them."""
     names = tuple(name.strip() for name in text.split(","))
     if "" in names or len(set(names)) != len(names):
         _wrong(flag, "different names between commas", text)

@@ -159,7 +159,7 @@ def _comments_at_end(table: str) -> str:
 
 
 def _checked(text: str, entries: tuple[Entry, ...], file: Path) -> str:
-    """Check that an edited text parses to `entries`, since it was edited without a TOML parser.
+    """Check that an edited file parses to `entries`, since it was edited without a TOML parser.
 
     Raises:
         TokensError: it does not, since the file is written in an unusual way.

@@ -69,7 +69,7 @@ class Handler(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection."""
+    """The asyncio protocol of one HTTP connection; it answers requests in order."""
 
     def __init__(
         self, connections: Connections, handler: Handler, on_closed: Callable[[], None]
@@ -387,7 +387,7 @@ class Connection(asyncio.Protocol):
         try:
             self._handler.answer(request)
         except Exception:
-            # Nothing else answers the request, and its client must not wait for ever.
+            # Nothing else answers the request, and its client must not wait forever.
             log.exception("%r could not be answered", request.target)
             self.abort()
 

@@ -169,7 +169,7 @@ class RequestParser:
         if not self._in_headers:
             return
         name = name.lower()
-        # llhttp keeps trailing whitespace, which is no part of the value (RFC 9110, 5.5).
+        # llhttp keeps trailing whitespace, which is not part of the value (RFC 9110, 5.5).
         value = value.rstrip(b" \t")
         former = self.headers.get(name)
         if former is not None and name == b"host":

@@ -51,7 +51,7 @@ def of(headers: Mapping[bytes, bytes]) -> str:
 
 
 def make() -> str:
-    """Return a new ID, as random as a trace-id; it is no secret, so a cheap source is enough."""
+    """Return a new ID, as random as a trace-id; it is not a secret, so a cheap source is enough."""
     # Python seeds its generator anew in a fork, so no two workers make the same IDs.
     return f"{getrandbits(128):032x}"
 

@@ -34,7 +34,7 @@ SCOPES = (PREDICT, ADMIN, METRICS)
 # Stands for a model's name at routes that describe every model; no model can have this name.
 ALL = "*"
 HASHED = "sha256:"
-# In bytes: enough for a hundred thousand tokens.  A larger file is no tokens file.
+# In bytes: enough for a hundred thousand tokens.  A larger file is not a tokens file.
 MAX_FILE = 2**24
 
 COUNT = "count"

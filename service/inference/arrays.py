@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def difference(answer: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return the largest difference between two arrays of numbers or texts.
+    """Return the largest difference between two arrays of numbers or strings.
 
     The difference of two values is absolute where the expected one is below 1, and relative above.
-    It is infinite between other shapes and between texts that are not equal.  NaN equals NaN.
+    It is infinite between other shapes and between strings that are not equal.  NaN equals NaN.
     """
     if answer.shape != expected.shape:
         return float("inf")
@@ -43,7 +43,7 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 
 
 def zeros_of(tensor: Tensor, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array of zeros, or of empty texts, of a tensor's dtype.
+    """Return an array of zeros, or of empty strings, of a tensor's dtype.
 
     Raises:
         ModelRefused: memory does not suffice for the array.

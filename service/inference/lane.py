@@ -28,7 +28,7 @@ ROWS_A_RUN = 64
 RUN_SECONDS = 0.01
 FEW_ROWS = 16
 # The requests that may always wait, however slow the model and however many rows they have: a few
-# concurrent clients that each wait for their answer are no overload.
+# concurrent clients that each wait for their answer are not an overload.
 LEAST_WAITING = 8
 # The runs after which the pace of a model is considered known.
 PACED_RUNS = 8

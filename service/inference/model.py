@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # slightly in how they add up float32, but never by this much.
 SERVING_TOLERANCE = 1e-4
 
-# The characters of a text that a message quotes.
+# The maximum number of characters of a string that a message quotes.
 _LONGEST_TEXT = 40
 
 # The verdict on a graph that has not been judged yet.
@@ -240,7 +240,7 @@ class Model(Runner):
     def zeros(
         self, shapes: Mapping[str, tuple[int, ...]], rows: tuple[int, ...]
     ) -> dict[str, NDArray[Any]]:
-        """Return zeros, or empty texts, for every input, by tensor.
+        """Return zeros, or empty strings, for every input, by tensor.
 
         Args:
             shapes: by tensor, the shape without the batch axis.

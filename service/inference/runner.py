@@ -79,7 +79,7 @@ class Runner:
         # The name in the errors of its runs, set when the repository has named the model.
         self.name = ""
         # Whether clients choose something that a run may fail for: the length of an axis; or an
-        # index, a shape or a text, none of which is a float.
+        # index, a shape or a string, none of which is a float.
         self._has_choice = any(
             tensor.size is None or not tensor.dtype.startswith("float")
             for entry in signature.inputs.values()
@@ -149,7 +149,7 @@ class Runner:
                 chosen = subgraph
             return self._run(chosen, arrays, heads)
         except FAILURES as error:
-            # If a graph of fixed shapes has never answered, no client can mend that.
+            # If a graph of fixed shapes has never answered, no client can fix that.
             known = self.tried is not None or isinstance(error, InvalidArgument)
             if not ((known or self._has_choice) and is_callers(error)):
                 raise

@@ -59,6 +59,6 @@ def reason(error: Exception, arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def _plain(text: str, longest: int) -> str:
-    """Return a text of a graph or of the runtime in one line, printable and cut at `longest`."""
+    """Return a string of a graph or of the runtime in one line, printable and cut at `longest`."""
     shown = "".join(c if c.isprintable() else "?" for c in text[:longest])
     return shown if len(text) <= longest else f"{shown}…"

@@ -26,7 +26,7 @@ DTYPES = {
     for theirs in [{"float32": "float", "float64": "double"}.get(ours, ours)]
 }
 
-# The code, the path and the C++ signature in front of ONNX Runtime's messages.
+# Matches the error code, path and C++ signature that precede ONNX Runtime's messages.
 _IN_FRONT = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
     r"(Load model from .*? failed:)?(Exception during initialization: )?"

@@ -74,7 +74,7 @@ def _judge(head: Head, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         return np.array([len(rows) - np.count_nonzero(np.isnan(scores)) - above, above]), scores
     if head.kind == "multiclass":
         best = rows.argmax(axis=1)
-        # `argmax` takes a NaN for the largest value, so a row with a NaN has the score NaN.
+        # `argmax` treats NaN as the largest value, so a row with a NaN has the score NaN.
         scores = rows[np.arange(len(rows)), best]
         return np.bincount(best[~np.isnan(scores)], minlength=rows.shape[1]), scores
     scores = rows[:, 0] if rows.shape[1] == 1 else rows.mean(axis=1, dtype=np.float64)

@@ -116,5 +116,5 @@ def _exception(record: logging.LogRecord) -> str:
 
 
 def _hide(text: str) -> str:
-    """Replace the tokens in a text."""
+    """Replace the tokens in a string."""
     return _TOKEN.sub(_HIDDEN, text)

@@ -72,7 +72,7 @@ class Metrics:
                 del self._meters[name]
 
     def count(self, model: str, version: str, dialect: str, status: int) -> None:
-        """Count a request that was not answered with 200, or was no prediction.
+        """Count a request that was not answered with 200, or was not a prediction.
 
         Args:
             model: the name of the requested model; empty if there is no such model.

@@ -142,7 +142,7 @@ class Region:
         The sequence number is odd while a writer is at work.
         """
         # Threads of this process take turns: otherwise every copy might be interrupted by another
-        # thread's flush, for ever.
+        # thread's flush, forever.
         with self._lock:
             before = self.header[_SEQUENCE]
             return before, self._numbers[: self.header[_USED]].copy(), self.header[_SEQUENCE]

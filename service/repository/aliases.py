@@ -26,7 +26,7 @@ STABLE = "stable"
 _VERSION = re.compile(r"0|[1-9][0-9]*")
 # In bytes: enough for ten thousand aliases; a larger file is something else.
 MAX_FILE = 2**20
-# The number of characters of a wrong value that a message repeats.
+# The maximum number of characters of an invalid value that a message quotes.
 SHOWN = 100
 
 
@@ -35,7 +35,7 @@ class AliasError(TricepsError):
 
 
 def is_alias(name: str) -> bool:
-    """Return whether a text may name an alias: it has to be a valid model name and no version."""
+    """Return whether a string may name an alias: a valid model name that is not a version."""
     return NAME.fullmatch(name) is not None and not name.isdigit()
 
 

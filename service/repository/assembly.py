@@ -69,7 +69,7 @@ def make(
 def check_default(repository: Repository, default: str) -> None:
     """Check that the default model exists, if there are any models; call this at the start only.
 
-    Later, the default model may be removed like any other, and the other models have to serve on.
+    Later, the default model may be removed like any other; the other models have to keep serving.
 
     Raises:
         SettingsError: there is no model of that name.

@@ -159,7 +159,7 @@ class _Shelf:
                 outcome = later(load(found), broken)
             if isinstance(outcome, Broken):
                 self.broken[key] = outcome
-            # If a new file cannot serve, the model that was loaded before serves on.
+            # If a new file cannot serve, the model that was loaded before keeps serving.
             outcome = outcome if isinstance(outcome, Loaded) else loaded
             if outcome is not None:
                 self.models[key] = outcome

@@ -136,7 +136,9 @@ def kept(workers: int) -> Iterator[Keeper]:
 
 @contextlib.contextmanager
 def passed(path: str, stamp: object) -> Iterator[None]:
-    """Have a file tried, and then run the block, which loads it; without a keeper, do not try it.
+    """Try a file in the sandbox, then run the block, which loads it.
+
+    Without a keeper, skip the trial.
 
     Args:
         path: the path of the file.
@@ -215,9 +217,9 @@ class _Keeper:
         self._workers = workers
         self._tried: dict[str, Verdict] = {}
         self.loading: dict[socket.socket, int] = {}
-        """What those who are loading take, in bytes, by the socket that tells of their end."""
+        """The bytes that each load takes, by the socket that is closed when the load has ended."""
         self.longest: float = file_trial.WALL_SECONDS
-        """The seconds that one of them is waited for."""
+        """The longest time to wait for the end of a load, in seconds."""
 
     def run(self) -> None:
         """Answer requests until no process is left that could send one."""

@@ -96,7 +96,7 @@ class Scan:
     unloaded: frozenset[str] = frozenset()
     """Models that a file `unloaded` takes out of service."""
     unreadable: frozenset[str] = frozenset()
-    """Models whose folder exists and cannot be read; their loaded versions serve on."""
+    """Models whose folder exists and cannot be read; their loaded versions keep serving."""
     tuned: tuple[Tuned, ...] = ()
     """Models with settings of their own."""
 
@@ -283,7 +283,7 @@ def _as_name(text: str) -> str:
 
 def _folders(path: Path) -> list[str]:
     """Return the names of the folders of a repository, sorted."""
-    # A folder with a leading dot is being published, or is no model.
+    # A folder with a leading dot is being published, or is not a model.
     with os.scandir(path) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and _is_folder(e))
 

@@ -31,10 +31,10 @@ class PollCoalescing:
     """The pauses of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let `loop` pause where that is worth it."""
+        """Prepare to pause `loop` while it is overloaded."""
         self._loop = loop
         self._resting = False
-        # The time of the last request that was no prediction.
+        # The time of the last request that was not a prediction.
         self.page_asked = -math.inf
 
     def overrun(self, lane: Lane, lanes: Iterable[Lane], batcher: Batcher) -> None:

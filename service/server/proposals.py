@@ -1,4 +1,4 @@
-"""The encoding of a proposal: a state of the repository that all workers are asked to load."""
+"""The encoding of a proposal: a state of the repository that all workers are requested to load."""
 
 from __future__ import annotations
 

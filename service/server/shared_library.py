@@ -96,7 +96,7 @@ class SharedLibrary(Library):
 
         Raises:
             SettingsError: there is nothing any more, it cannot be read, or the workers do not
-                finish in time; they serve on as before.
+                finish in time; they keep serving as before.
         """
         look(self._path)
         with self._lock:

@@ -129,7 +129,7 @@ class Workers:
         self._numbers = SharedNumbers(settings.workers)
         self._selector = selectors.DefaultSelector()
         self._is_paused = False
-        # Whether connections are handed out; and the time when that begins at the latest.
+        # Whether connections are being handed out yet, and the latest time at which that starts.
         self._is_open = False
         self._opens = math.inf
         # A connection that was accepted, and that the chosen worker could not take after all.

@@ -3,7 +3,7 @@
     once a second, each queue with work ─▶ has it had a turn since the last look? ─▶ if not, its age
     older than its bound ─▶ not ready, an error in the log ─▶ ready again once it has had a turn
 
-No error should leave a queue without runs, and no run should take for ever.  A simple probe would
+No error should leave a queue without runs, and no run should take forever.  A simple probe would
 not notice either, since requests for other models and for pages are answered as usual.
 """
 

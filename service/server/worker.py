@@ -37,7 +37,7 @@ STOP_SECONDS = 10
 AT_ONCE = 64
 # A worker that is not told when the grace is over stops this much later by itself.
 MARGIN_SECONDS = 1
-# The interval at which a worker shows that it runs.
+# The interval between heartbeats.
 BEAT_SECONDS = 0.2
 
 

@@ -1,4 +1,4 @@
-"""Parsing of a JSON body for all dialects, and the texts of messages about it."""
+"""Parsing of a JSON body for all dialects, and the messages about it."""
 
 from __future__ import annotations
 

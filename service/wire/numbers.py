@@ -91,7 +91,7 @@ class Numbers:
     def add_to(self, joined: dict[str, NDArray[Any]], parts: Sequence[Numbers]) -> None:
         """Add to `joined` the arrays of the numbers of all `parts`, which have the same tensors.
 
-        This object is one of `parts`.
+        `self` must be one of `parts`.
         """
         for dtype, _, tensors in self._whole:
             for name, _, shape in tensors:

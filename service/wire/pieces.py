@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WINDOW = 2**18
 # Keys of an object that is longer than a window; no input, and no table, has that many.
 MOST_KEYS = 2**16
-# json's own function to read a text, from behind its quotation mark; typeshed lacks it.
+# json's own function to read a string, from behind its quotation mark; typeshed lacks it.
 _scan_text = json.decoder.scanstring  # type: ignore[attr-defined]
 _BLANK = re.compile(r"[ \t\n\r]*")
 # Characters that open and close nothing.

@@ -13,7 +13,7 @@ from service.signature import DTYPES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Python and JSON allow a lone surrogate in a text, but UTF-8 cannot encode it.
+# Python and JSON allow a lone surrogate in a string, but UTF-8 cannot encode it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 # The largest value of each dtype.  Looked up once, since numpy takes longer for that than the

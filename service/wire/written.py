@@ -38,7 +38,7 @@ def write(value: Any) -> bytes:
 
 
 def plain(output: NDArray[Any]) -> Any:
-    """Return an output, [rows, …], in the form that `write` takes: lists of texts, or an array."""
+    """Return an output, [rows, …], in the form that `write` takes: lists of strings or an array."""
     if output.dtype == object:
         return output.tolist()
     # orjson takes only contiguous arrays; slices of a Fortran-ordered or strided output are none.

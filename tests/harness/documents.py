@@ -70,7 +70,7 @@ def quoted(text: str) -> list[str]:
 
 
 def braced(text: str) -> list[str]:
-    """Return all texts that a text with braces stands for, as a shell expands it."""
+    """Return all strings that a string with braces stands for, as a shell expands it."""
     found = re.search(r"\{([^{}]*)\}", text)
     if found is None:
         return [text]

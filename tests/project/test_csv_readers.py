@@ -124,7 +124,7 @@ def test_all_readers_see_the_same_rows(
         pytest.param('a\n1\n""\n3\n', [1, None, 3], id="quoted"),
         pytest.param("a\n\n2\n", [None, 2], id="the first"),
         pytest.param("a\n1\n\n", [1, None], id="the last"),
-        pytest.param("a\n1\n", [1], id="a line end at the end is no line"),
+        pytest.param("a\n1\n", [1], id="a line end at the end is not a line"),
         pytest.param("a\n1", [1], id="nor is its absence"),
     ],
 )

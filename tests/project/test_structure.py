@@ -175,7 +175,7 @@ def test_tests_mirror_the_packages():
 
 
 def test_no_test_file_imports_another():
-    """Shared code of tests is in `tests/harness/`, or in a file beside them that is no test."""
+    """Shared code of tests is in `tests/harness/`, or in a file beside them that is not a test."""
     wrong = {
         f"{path.relative_to(ROOT)}: {imported}"
         for path in (ROOT / "tests").rglob("*.py")

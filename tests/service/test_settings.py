@@ -211,7 +211,7 @@ def test_an_unknown_variable_stops_the_start(name, close):
             {"HOST": "\udcff"},
             {},
             r"HOST: expected the name or the address of a host, received '\udcff'. Default: 127",
-            id="a host that is no text",
+            id="a host that is not a string",
         ),
         pytest.param(
             {"TRICEPS_HOST": "a..b"},
@@ -223,7 +223,7 @@ def test_an_unknown_variable_stops_the_start(name, close):
             {"AIP_PREDICT_ROUTE": "/\udcff"},
             {},
             r"AIP_PREDICT_ROUTE: expected a path that begins with /, received '/\udcff'. Default: ",
-            id="a path that is no text",
+            id="a path that is not a string",
         ),
         pytest.param(
             {"TRICEPS_WORKERS": "-1"},

@@ -104,7 +104,7 @@ def test_a_dumped_signature_is_parsed_back(signature):
 
 @given(made())
 def test_a_signature_is_always_the_same_text(signature):
-    """Equal signatures have equal texts, so that equal models have equal files."""
+    """Equal signatures have equal JSON, so that equal models have equal files."""
     assert dump(reread(signature)) == dump(signature)
 
 
@@ -519,7 +519,7 @@ def test_any_note_is_parsed_or_refused(path, value):
         pytest.param("float32", 0.1, True, id="rounded"),
         pytest.param("float16", 70_000, False, id="past float16"),
         pytest.param("float64", 10**400, False, id="past every float"),
-        pytest.param("float32", True, False, id="a boolean is no number"),
+        pytest.param("float32", True, False, id="a boolean is not a number"),
         pytest.param("float32", float("nan"), False, id="NaN is nothing"),
         pytest.param("int64", 1.5, False, id="half a whole number"),
         pytest.param("int64", 2.0, True, id="a whole number written as a float"),
@@ -528,10 +528,10 @@ def test_any_note_is_parsed_or_refused(path, value):
         pytest.param("uint64", 2**64 - 1, True, id="the largest of all"),
         pytest.param("int64", 2**64, False, id="past int64"),
         pytest.param("bool", True, True, id="a boolean"),
-        pytest.param("bool", 1, False, id="one is no boolean"),
+        pytest.param("bool", 1, False, id="1 is not a boolean"),
         pytest.param("string", "1", True, id="a text"),
-        pytest.param("string", 1, False, id="a number is no text"),
-        pytest.param("float32", "1", False, id="a text is no number"),
+        pytest.param("string", 1, False, id="a number is not a string"),
+        pytest.param("float32", "1", False, id="a string is not a number"),
         pytest.param("float32", [1], False, id="a list"),
         pytest.param("float32", {}, False, id="an object"),
     ],

@@ -115,7 +115,7 @@ def test_three_heads_is_the_graph_it_says_to_the_letter():
 
 
 def test_text_columns_become_one_hot_beside_the_numbers(tmp_path):
-    """A table with a text column is its numbers and a look-up with a place for unseen texts."""
+    """A table with a text column is its numbers and a look-up with a place for unseen strings."""
     built = tiny.built(tmp_path, _spec(), a=tiny.people())
 
     assert dict(_layers(built.model)) == {
@@ -402,7 +402,7 @@ Bidirectional = { layer = { LSTM = { units = 3 } } }
         pytest.param(
             {"layers": '[layers.h]\nafter = "a"\nInputLayer = {}', "after": "h"},
             "layers.h.InputLayer: Keras has no such layer",
-            id="an input is no layer",
+            id="an input is not a layer",
         ),
         pytest.param(
             {"layers": '[layers.h]\nafter = "a"\nDense = { unit = 2 }', "after": "h"},

@@ -26,7 +26,7 @@ def test_a_number_has_one_value(cell: str, value: float) -> None:
     "cell", ["", "NaN", "1_000", "0x10", "1,5", "1 2", "yes", "\u0661", "²", "e5", ".", "--1"]
 )
 def test_anything_else_is_no_number(cell: str) -> None:
-    """Texts that other readers convert into numbers stay texts."""
+    """Strings that other readers convert into numbers stay strings."""
     assert not cells.is_number(cell)
 
 

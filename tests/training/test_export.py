@@ -24,7 +24,7 @@ Flatten = {}
 
 
 def test_a_model_that_cannot_answer_new_rows_is_refused_before_the_fit(tmp_path):
-    """A look-up without a place for unseen texts would fail on the first of them."""
+    """A look-up without a place for unseen strings would fail on the first of them."""
     text = SMALL.replace(
         '[heads.bought]\nafter = "h"',
         '[layers.words]\nafter = "people.smoker"\n'

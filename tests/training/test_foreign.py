@@ -33,7 +33,7 @@ def _export(folder, model, name="model.keras"):
 
 
 def test_many_inputs_of_many_kinds_and_every_kind_of_head(tmp_path):
-    """Inputs may be numbers, texts and pictures; activation and units decide a head's kind."""
+    """Inputs may be numbers, strings and pictures; activation and units decide a head's kind."""
     inputs = {
         "a": keras.Input((4,), name="a"),
         "tokens": keras.Input((5,), name="tokens", dtype="int32"),

@@ -284,7 +284,7 @@ def test_the_shipped_specs_are_right(path):
             "[heads.y]",
             "[fit]\nlearning_rate = nan\n[heads.y]",
             "fit.learning_rate: expected a number over 0, received NaN",
-            id="learning rate that is no number",
+            id="learning rate that is not a number",
         ),
         pytest.param(
             'name = "small"',

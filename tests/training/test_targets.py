@@ -165,7 +165,7 @@ def test_bad_classes_stop_with_file_place_and_count(
         pytest.param(
             "x,y\n1,1\n2,3\n", ("1", "2"),
             "1 of 2 rows have a label that is not one of 1, 2, first '3'",
-            id="number that is no label",
+            id="number that is not a label",
         ),
     ],
 )  # fmt: skip

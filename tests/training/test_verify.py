@@ -16,7 +16,7 @@ pytestmark = pytest.mark.keras
 
 
 def test_the_graph_takes_any_number_of_rows(everything):
-    """All inputs and outputs share one batch axis, and unseen texts are answered."""
+    """All inputs and outputs share one batch axis, and unseen strings are answered."""
     _, models, _ = everything
     model = Model.load(models / "everything/1/model.onnx")
     arrays = {

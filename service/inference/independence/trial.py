@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # neighbours of a thousand or a million make a far larger difference.
 TOLERANCES = {"float16": 1e-2, "float32": 1e-5, "float64": 1e-5}
 # A row's answer below this part of the largest answer of all rows may be what rounding leaves of a
-# difference of large numbers, so its own size is no measure for its error.
+# difference of large numbers, so its own size does not measure its error.
 NOTHING = 1e-6
 SEED = 0
 ROWS = 8
@@ -206,7 +206,7 @@ def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def _scale(rows: NDArray[Any]) -> float:
-    """Return the largest finite magnitude of all answers; 0 if they are no floats."""
+    """Return the largest finite magnitude of all answers; 0 if they are not floats."""
     if rows.dtype.kind != "f":
         return 0.0
     finite = np.abs(rows[np.isfinite(rows)]).astype(np.float64)

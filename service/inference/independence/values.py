@@ -49,14 +49,14 @@ class NoProof(Exception):
 
 
 class UnfollowedError(Exception):
-    """A computation with lengths has a result that is no product of a number and symbols."""
+    """A computation with lengths has a result that is not a product of a number and symbols."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A length that is not known before a request arrives: a number times symbols.
+    """A length: `number` times unknown lengths, `symbols`.  `ROWS` is at least 1.
 
-    Each symbol stands for some number from 0; `ROWS` for one from 1, as a request has a row.
+    The length is not known before a request arrives.  Other symbols are at least 0.
     """
 
     number: int
@@ -173,11 +173,11 @@ class Node:
     """All symbols so far: one list for the whole graph, so that each symbol is made once."""
 
     def mixes(self, why: str) -> NoReturn:
-        """Refuse a proof because rows mix in this node."""
+        """Raise `NoProof`: rows mix in this node."""
         raise NoProof(f"{self.op} {self.name!r} {why}", mixes=True)
 
     def unknown(self, why: str) -> NoReturn:
-        """Refuse a proof because too little is known about this node."""
+        """Raise `NoProof`: too little is known about this node."""
         raise NoProof(f"{self.op} {self.name!r} {why}", mixes=False)
 
     def fresh(self) -> Size:

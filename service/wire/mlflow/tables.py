@@ -4,7 +4,7 @@
     inputs             a table by column, or rows
     dataframe_records  rows, each with its own keys
     instances          the same
-    text/csv           a table whose cells are texts
+    text/csv           a table whose cells are strings
 
 Names have the same meaning in all of them (`names`).
 """

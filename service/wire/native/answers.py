@@ -85,7 +85,7 @@ def _rows(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
 
 
 def _form(signature: Signature, names: tuple[str, ...]) -> _Form | None:
-    """Return the form of an answer for some heads; `None` if one of them is no list of numbers."""
+    """Return the form of an answer for some heads; `None` if one is not a list of numbers."""
     heads = [signature.heads[name] for name in names]
     if any(len(h.tensor.shape) != 1 or h.tensor.dtype == "string" for h in heads):
         return None

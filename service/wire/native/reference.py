@@ -5,7 +5,7 @@
     {"inputs": {"insurance": [[47], …], "digit": [[…], …]}}
         ─▶  {"outputs": {"o1": [0.93, …]}, "labels": {"o1": ["yes", …]}}
 
-A graph that takes no rows is asked only by `inputs`, with whole tensors in its own shapes:
+A graph that takes no rows is used only by `inputs`, with whole tensors in its own shapes:
 
     {"inputs": {"audio": [[…]], "rate": 16000}}  ─▶  {"outputs": {"speech": [[0.93]]}}
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.signature import Head, Signature
     from service.wire.oip.request import Query, Wanted
 
-# Each class is a text of its own, which takes some hundred bytes while the answer is written.
+# Each class is a string of its own, which takes some hundred bytes while the answer is written.
 _MOST_CLASSES = 2**18
 
 
@@ -80,7 +80,7 @@ def _check_classes(array: NDArray[Any], wanted: Wanted) -> None:
 
 
 def _classify(array: NDArray[Any], head: Head, classes: int) -> NDArray[Any]:
-    """Return the highest values of each row as texts, value:index[:label], highest first, NaN last.
+    """Return each row's highest values as strings, value:index[:label], highest first, NaN last.
 
     The result is [rows, classes], as in Triton's extension_classification.md.  The single value of
     a binary head gets the label of its row: it is the score of one label, and the score of the

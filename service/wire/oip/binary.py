@@ -32,7 +32,7 @@ CONTENT_TYPE = "application/octet-stream"
 
 _LENGTH = Struct("<I")
 _ITEM = {dtype: np.dtype(dtype).itemsize for dtype in (*LARGEST, *RANGES, "bool")}
-# The digits of a length; no body is longer, and a text with more digits is not parsed.
+# The digits of a length; no body is longer, and a string with more digits is not parsed.
 _DIGITS = 18
 
 
@@ -64,7 +64,7 @@ def split(body: bytes, length: str) -> int:
 
 
 def size_of(dtype: str, shape: Sequence[int]) -> int | None:
-    """Return the size of a tensor in bytes; `None` for texts, which may have any length."""
+    """Return the size of a tensor in bytes; `None` for strings, which may have any length."""
     return None if dtype == "string" else math.prod(shape) * _ITEM[dtype]
 
 
@@ -72,7 +72,7 @@ def read(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
     """Read a tensor from its bytes; they are copied only if they are not aligned for its dtype.
 
     Args:
-        piece: the tensor; its size is that of its dtype and shape, unless it has texts.
+        piece: the tensor; its size is that of its dtype and shape, unless it has strings.
         body: the body that has the bytes.
         start: the place where the bytes begin.
         notes: takes the mistakes; if there are any, the returned array is meaningless.
@@ -147,7 +147,7 @@ def read_alone(
         raise wrong(LENGTH, f"{need}: the model has {len(tensors)} inputs ({names})", "0")
     (tensor,) = tensors
     if tensor.dtype == "string" and tensor.size == 1:
-        # A single text comes without a length in front of it.
+        # A single string comes without a length in front of it.
         body = _LENGTH.pack(len(body)) + body
         shape = tensor.fixed
     elif tensor.dtype == "string" or len(tensor.shape) > len(tensor.fixed) + 1:
@@ -175,7 +175,7 @@ def write(array: NDArray[Any]) -> bytes:
     """Return the bytes of a tensor."""
     if array.dtype != object:
         return array.tobytes()
-    # To join two objects for each of millions of texts would be one long call.
+    # To join two objects for each of millions of strings would be one long call.
     data = bytearray()
     for text in array.reshape(-1).tolist():
         content = text.encode()

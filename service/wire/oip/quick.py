@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # More keys than any object of a request may have, except for parameters.
 _MOST_KEYS = 16
-# Values that become Python values in one call: those of a list of texts, and those of other lists.
+# Values that become Python values in one call: of a list of strings, and of other lists.
 _MOST_TEXTS = 2**14
 _MOST_VALUES = 2**10
 # Bytes of an inference header that are read in one call, whatever they contain.  The reference
@@ -94,7 +94,7 @@ def _without(parsed: Any, left_out: str) -> dict[str, Any]:
 
 
 def _brackets(data: Any, shape: list[int]) -> int:
-    """Return the number of brackets of numbers that are flat, or nested in `shape`."""
+    """Return the number of opening brackets of numbers that are flat, or nested in `shape`."""
     if type(data[0]) is not simdjson.Array:
         return 1
     # Below an axis of length 0, a nested list does not show its shape.

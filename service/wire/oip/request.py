@@ -50,7 +50,7 @@ _MOST_NAMED = 64
 
 @dataclass(frozen=True)
 class Wanted:
-    """A requested output, as bytes or as JSON; with `classes`, only its best classes, as texts."""
+    """A requested output, as bytes or JSON; with `classes`, only its best classes, as strings."""
 
     head: str
     binary: bool
@@ -131,7 +131,7 @@ def plan(known: Known, value: dict[str, Any], *, whole: bool) -> Plan:
 
 
 def _parameters(holder: Mapping[str, Any], at: str, notes: Notes) -> Mapping[str, Any]:
-    """Return the parameters of a request, an input or an output: texts, numbers and booleans."""
+    """Return the parameters of a request, an input or an output: strings, numbers and booleans."""
     parameters = holder.get("parameters")
     if parameters is None:
         return {}

@@ -20,7 +20,7 @@ _BASE64 = 'text, or {"b64": …} with the base64 of UTF-8'
 
 
 def spells(body: bytes) -> bool:
-    """Return whether a body may spell out a NaN or an infinity; it may also have one in a text."""
+    """Return whether a body may spell out NaN or infinity; it may also have them in a string."""
     return b"NaN" in body or b"Infinity" in body
 
 
@@ -36,7 +36,7 @@ def read(
 
     Args:
         tensor: a tensor of the graph.
-        tensor_rows: at least one row; texts may be in base64, and floats spelled out.
+        tensor_rows: at least one row; strings may be in base64, and floats spelled out.
         notes: takes the mistakes; if there are any, the result is meaningless.
         spelled: the result of `spells` for the body.
     """
@@ -66,7 +66,7 @@ def _finite(value: Any, depth: int, numbers: list[Any]) -> Any:
 
 
 def texts(value: Any, depth: int, at: str, notes: Notes) -> Any:
-    """Return a value, of at most `depth` nested lists, with base64 replaced by the texts."""
+    """Return a value, of at most `depth` nested lists, with base64 replaced by the strings."""
     if isinstance(value, list) and depth:
         return [texts(part, depth - 1, f"{at}[{i}]", notes) for i, part in enumerate(value)]
     if not is_base64(value):
@@ -83,7 +83,7 @@ def texts(value: Any, depth: int, at: str, notes: Notes) -> Any:
 
 
 def is_base64(value: Any) -> bool:
-    """Return whether a value is an object with the bytes of a text in base64."""
+    """Return whether a value is an object with the bytes of a string in base64."""
     return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
 
 

@@ -314,7 +314,7 @@ def test_to_load_is_to_look(tmp_path):
 
 
 def test_to_load_from_a_repository_that_is_gone(tmp_path):
-    """The answer says that the repository is gone, and loaded models serve on."""
+    """The answer says that the repository is gone, and loaded models keep serving."""
     models = tmp_path / "models"
     small.put(models, "one", 1, small.same(small.F))
     client = _allowing(models)
@@ -376,7 +376,7 @@ def _unload(client, name, **body):
     ids=["none", "empty", "no parameters", "Triton's"],
 )
 def test_to_unload_and_to_load(own, body):
-    """A model stops at once and comes back unchanged; repeating a request is no error."""
+    """A model stops at once and comes back unchanged; repeating a request is not an error."""
     models, client = own
     for _ in range(2):
         answer = _unload(client, "three", **body)

@@ -337,7 +337,7 @@ def test_a_repository_of_refused_models_is_not_ready(tmp_path):
 
 
 def test_a_model_that_does_not_answer_its_golden_rows_does_not_serve(tmp_path):
-    """The older version serves on."""
+    """The older version keeps serving."""
     small.put(tmp_path, "three", 1, small.three())
     wrong = small.signed(onnx.load_from_string(small.three(2.0)), small.three_signature(1.0))
     small.put(tmp_path, "three", 2, wrong)

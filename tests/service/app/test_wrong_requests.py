@@ -180,7 +180,7 @@ def test_a_doubled_slash_is_not_redirected(client):
 
 
 def test_a_refused_version_is_answered_503_with_its_reason(client):
-    """The version exists, and may serve once its file is mended."""
+    """The version exists, and may serve once its file is fixed."""
     assert error_of(post_json(client, SIZE, "/models/three/versions/3/predict")) == (
         503,
         "model 'three', version 3: refused, it is not an ONNX file, or not the whole of one",

@@ -111,7 +111,7 @@ def test_a_version_that_would_be_refused_gets_no_alias(models):
 
 @pytest.mark.parametrize("arguments", [["m"], ["m", "stable", "1"]], ids=["list", "set"])
 def test_damaged_aliases_are_not_written_over(models, arguments):
-    """The file may still be mended by hand."""
+    """The file may still be fixed by hand."""
     file = models / "m" / "aliases.json"
     file.write_text("{")
 

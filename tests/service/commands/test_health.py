@@ -88,7 +88,7 @@ def page(models, **more):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
 def test_a_ready_service_gives_exit_code_0(tmp_path, host):
-    """A service that listens on every address is asked on the local one."""
+    """A service that listens on every address is reached on the local one."""
     small.put(tmp_path, "three", 1, small.three())
     with serving(*page(tmp_path)) as (port, paths):
         result = ask(HOST=host, PORT=port)
@@ -99,7 +99,7 @@ def test_a_ready_service_gives_exit_code_0(tmp_path, host):
 
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_a_service_on_ipv6_is_asked_over_ipv6(host):
-    """A service that listens on every IPv6 address is asked on the local one."""
+    """A service that listens on every IPv6 address is reached on the local one."""
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     with serving(503, b"{}", host="::1") as (port, _):

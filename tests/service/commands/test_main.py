@@ -52,7 +52,7 @@ def test_an_expected_error_is_one_line(error, code):
 
 
 def test_a_wrong_setting_has_exit_code_2():
-    """Scripts distinguish a setting to mend (2) from a run that failed (1)."""
+    """Scripts distinguish a setting to fix (2) from a run that failed (1)."""
     assert CliRunner().invoke(_raising(SettingsError("TRICEPS_PORT: …")), ["do"]).exit_code == 2
 
 

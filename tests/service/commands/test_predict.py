@@ -243,7 +243,7 @@ def test_a_single_row_is_counted_as_one(file, run):
 
 
 def test_values_of_foreign_tensors_are_read_from_and_written_to_cells(tmp_path, file):
-    """Inputs and heads are booleans, texts, bare values and lists of any length."""
+    """Inputs and heads are booleans, strings, bare values and lists of any length."""
     kinds = {"b": TensorProto.BOOL, "s": TensorProto.STRING, "i": TensorProto.INT64}
     model = small.model(
         [helper.make_node("Identity", [name], [f"{name}/out"]) for name in [*kinds, "v", "t"]],

@@ -182,7 +182,7 @@ def test_nothing_is_logged_beside_the_answer(models):
             1,
             "notes.txt: model 'notes', version 1: refused, it is not an ONNX file, or not the "
             "whole of one",
-            id="a file that is no model",
+            id="a file that is not a model",
         ),
         pytest.param(
             ["three", "--models", "nowhere"],
@@ -202,7 +202,7 @@ def test_the_error_for_a_missing_model_names_the_available_ones(models, argument
 
 
 def test_an_empty_repository_has_no_models_yet(tmp_path):
-    """An empty repository is no error by itself."""
+    """An empty repository is not an error by itself."""
     assert run("three", "--models", tmp_path) == (
         1,
         "",

@@ -20,7 +20,7 @@ F, S = TensorProto.FLOAT, TensorProto.STRING
 
 
 def foreign():
-    """Return a foreign model: a table, pixels, texts and more in; five heads out."""
+    """Return a foreign model: a table, pixels, strings and more in; five heads out."""
     return small.model(
         [
             helper.make_node("ReduceSum", ["customer", "last"], ["churn/logit"], keepdims=1),

@@ -186,7 +186,7 @@ OTHERS = {
 
 @pytest.fixture(name="other", params=OTHERS)
 def _other(request, tmp_path):
-    """Return a path that is no regular file, and what messages call it."""
+    """Return a path that is not a regular file, and what messages call it."""
     path = tmp_path / "there.csv"
     OTHERS[request.param](path)
     name = request.param.replace("dangling ", "")
@@ -358,7 +358,7 @@ def test_a_descriptor_that_is_not_open_is_reported(models, rows):
 
 
 def test_a_token_is_not_written_into_a_pipe(tmp_path):
-    """Nor are tokens read from a pipe, which would wait for ever."""
+    """Nor are tokens read from a pipe, which would wait forever."""
     os.mkfifo(tmp_path / "tokens.toml")
 
     done = CliRunner().invoke(

@@ -550,7 +550,7 @@ def test_garbage_behind_a_request_is_refused_after_its_answer(served):
 
 @pytest.mark.parametrize("more", [b'{"instances":[]}', b" ", b"\x00", b"GET"])
 def test_bytes_beyond_the_content_length_do_not_belong_to_the_body(served, more):
-    """The bytes behind a body are no part of it, and no request either."""
+    """The bytes after a body are neither part of it nor another request."""
     with bounded(served, memory=50):
         answer = send(served, post(BODY) + more + b"\r\n\r\n")
 

@@ -261,7 +261,7 @@ def test_the_tokens_file_is_looked_at_once_a_second(file):
     ],
 )
 def test_a_broken_file_changes_nothing_and_is_logged_once(file, break_file, caplog):
-    """The previous tokens stay valid; once the file is mended, it counts again."""
+    """The previous tokens stay valid; once the file is fixed, it counts again."""
     opened = Access.open(file)
     break_file(opened, file)
     names = []

@@ -142,7 +142,7 @@ def test_a_head_has_the_very_dtype_that_is_declared(name):
     ],
 )
 def test_an_answer_in_another_shape_than_declared_is_a_plain_500(served, caplog, name, body, words):
-    """The client gets no details and the log gets all; the model serves on."""
+    """The client gets no details and the log gets all; the model keeps serving."""
     asked = served.post(f"/models/{name}/predict", body)
 
     assert (asked.status, asked.said) == (

@@ -260,7 +260,7 @@ def test_a_graph_that_cannot_be_served_is_refused_by_name(content, reason):
 
 
 def test_every_dtype_that_json_can_hold_is_served():
-    """Integers, floats, booleans and texts of all sizes keep the dtype of the graph."""
+    """Integers, floats, booleans and strings of all sizes keep the dtype of the graph."""
     types = {
         "float16": TensorProto.FLOAT16,
         "float64": TensorProto.DOUBLE,

@@ -280,7 +280,7 @@ def test_a_malformed_request_is_counted_too(served, request_, status):
 
 
 def test_a_bug_is_counted_as_500(served, monkeypatch):
-    """The count has the model that was asked."""
+    """The count has the model that was requested."""
     monkeypatch.setattr("service.wire.native.answers.labels_of", None)
     served.ask("POST", PREDICT, BODY, JSON)
 

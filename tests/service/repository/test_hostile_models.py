@@ -1,4 +1,4 @@
-"""Hostile or damaged files: each is refused by name, and the other models serve on."""
+"""Hostile or damaged files: each is refused by name, and the other models keep serving."""
 
 import ast
 import contextlib
@@ -98,14 +98,14 @@ def test_anything_but_a_file_in_its_place_is_refused(models, monkeypatch, make, 
 
 
 def test_a_device_is_refused_as_a_model():
-    """A device is no file, even where no link is checked because there is no repository."""
+    """A device is not a file, even where no link is checked because there is no repository."""
     with pytest.raises(ModelRefused, match="it is not a file: expected one, received a pipe or a"):
         Model.load(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("place", ["good2", "good/2", "good/2/model.onnx"])
 def test_links_out_of_the_repository_are_refused(models, place):
-    """A user who can place a link there may have no right to read its target."""
+    """The user that places a link there may not be permitted to read its target."""
     outside = models.parent / "secret"
     small.put(outside, "m", 2, GOOD)
     target = {1: outside / "m", 2: outside / "m" / "2", 3: outside / "m" / "2" / "model.onnx"}
@@ -260,7 +260,7 @@ def _without_place(path):
     ],
 )
 def test_weights_that_are_not_beside_the_file_are_refused(models, make, reason):
-    """They are refused before ONNX Runtime is asked, so that no other file is read as weights."""
+    """They are refused before ONNX Runtime opens them, so that no other file is read as weights."""
     make(models / "bad" / "1" / "model.onnx")
 
     message = refusals(models)["bad", "1"]
@@ -358,7 +358,7 @@ def _row(*axes, dtype=F):
         pytest.param(
             _row(10**9, 10**9),
             "input 'x' is float32[1000000000 x 1000000000] a row: 1 of them are more than memory",
-            id="a row that nobody can send",
+            id="a row that no client can send",
         ),
         pytest.param(_row(2**62, 4), "input 'x' is float32[4611", id="a row of more than 64 bits"),
         pytest.param(
@@ -414,7 +414,7 @@ def _provenance(value):
         pytest.param("", id="nothing"),
         pytest.param("null", id="null"),
         pytest.param("[]", id="a list"),
-        pytest.param('{"format": 1e0}', id="a format that is no whole number"),
+        pytest.param('{"format": 1e0}', id="a format that is not a whole number"),
         pytest.param("[" * 100_000, id="deep, and without end"),
         pytest.param(_provenance(_deep(900)), id="deeper than an answer can be"),
         pytest.param(_provenance(10**30), id="a number that no answer holds"),

@@ -60,7 +60,7 @@ def test_an_older_version_is_unloaded_once_it_is_idle(models):
 
 
 def test_a_version_that_is_asked_for_again_stays(models, monkeypatch):
-    """A version is idle only if it has not been asked for during the whole interval."""
+    """A version is idle only if it has not been requested during the whole interval."""
     put(models, 1)
     put(models, 2)
     library = Library(models)

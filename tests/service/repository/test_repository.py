@@ -164,7 +164,7 @@ def test_a_model_without_a_usable_version_is_not_ready(models):
 
 
 def test_entries_that_are_no_version_are_ignored(models):
-    """Notes, checkpoints and other spellings of a number are no versions."""
+    """Notes, checkpoints and other spellings of a number are not versions."""
     small.put(models, "m", 1, GOOD)
     for name in ("latest", "01", "1.5", "-2", "+3", "٣", "checkpoints"):
         (models / "m" / name).mkdir()

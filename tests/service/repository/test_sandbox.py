@@ -84,7 +84,7 @@ def test_a_good_file_passes_its_trial(tmp_path):
 
 
 def test_a_file_that_never_ends_is_refused(tmp_path):
-    """A file that computes or expands for ever is refused, and the next one is tried."""
+    """A file that computes or expands forever is refused, and the next one is tried."""
     # On a busy machine, a second of work may take many.
     patient = "file_trial.WALL_SECONDS = 60"
     reasons, seconds = tried(tmp_path, looping(2**62), _laughs(60), GOOD, before=patient)

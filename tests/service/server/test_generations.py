@@ -364,5 +364,5 @@ def test_two_libraries_serve_as_one(tmp_path):
     first.load("three")
     assert second.find("three").version == "2"
     assert first.find("three", "1").version == "1"
-    # A version that is asked for by number is loaded in that worker alone, and not served by all.
+    # A version that is requested by number is loaded in that worker alone, and not served by all.
     assert second.current.states("three") == {"1": "on demand", "2": "loaded"}

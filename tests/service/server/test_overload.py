@@ -168,7 +168,7 @@ class Again(Caller):
 @pytest.mark.parametrize("row_seconds", [0.1, 1.0])
 @pytest.mark.parametrize("is_short", [False, True])
 def test_eight_callers_side_by_side_are_never_refused(served, row_seconds, is_short, monkeypatch):
-    """Eight clients are no overload, however slow the model seems: its pace may be wrong."""
+    """Eight clients are not an overload, however slow the model seems: its pace may be wrong."""
     monkeypatch.setattr(Lane, "note_run", lambda *_: None)
     (lane,) = {route.lane for route in served.front.table.routes.values()}
     callers = [Again(served, 5) for _ in range(8)]

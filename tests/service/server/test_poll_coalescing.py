@@ -169,7 +169,7 @@ def _attack(served: Served, stop: threading.Event) -> None:
 
 
 def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> float:
-    """Return the seconds that an answer takes, as if nothing of its kind had been asked lately."""
+    """Return the seconds that an answer takes when nothing of its kind was requested lately."""
     for route in served.front.table.routes.values():
         if route.servable.name == "other":
             route.lane.asked = -math.inf

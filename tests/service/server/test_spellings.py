@@ -239,7 +239,7 @@ def test_every_spelling_has_the_same_bounds(slow, path, app_calls):
 @pytest.mark.parametrize("path", SLOW_PATHS)
 @pytest.mark.parametrize("seconds", ["soon", "0", "nan"])
 def test_every_spelling_reads_the_same_headers(slow, path, seconds):
-    """A timeout that is no number above 0 is refused."""
+    """A timeout that is not a number above 0 is refused."""
     served, *_ = slow
     body = BODY if "v2" not in path else json.dumps(V2).encode()
     status, _, content = served.ask("POST", path, body, {**JSON, "X-Request-Timeout": seconds})

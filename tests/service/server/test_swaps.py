@@ -107,7 +107,7 @@ def test_thousands_of_requests_succeed_across_swaps(serve, models):
 
 
 def test_all_workers_follow_an_unload_and_a_load(serve, models):
-    """All workers follow, whichever is asked; so does a worker that starts later."""
+    """All workers follow, whichever receives the request; so does a worker that starts later."""
     put(models, 1)
     put(models, 1, "other")
     closed = ("--tokens-file", tokens.put(models.parent))
@@ -132,7 +132,7 @@ def test_all_workers_follow_an_unload_and_a_load(serve, models):
         for asked_on in both:
             for verb, status in (("unload", 503), ("load", 200)):
                 assert ask(asked_on, "POST", f"/v2/repository/models/m/{verb}") == 200
-                # The worker that was asked has done it before it answers.
+                # The worker that received the request has done it before it answers.
                 assert ask(asked_on, "GET", "/v2/models/m/ready") == status
                 follow(status)
         assert ask(both[0], "POST", "/v2/repository/models/m/unload") == 200

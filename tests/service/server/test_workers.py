@@ -104,7 +104,7 @@ def version(service: Server) -> str:
 
 
 def relatives(service: Server) -> list[int]:
-    """Return the processes of the service that are no workers: its keeper."""
+    """Return the processes of the service that are not workers: its keeper."""
     group = {service.process.pid, *service.workers()}
     session = []
     for process in Path("/proc").glob("[0-9]*"):

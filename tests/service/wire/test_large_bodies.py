@@ -256,7 +256,7 @@ def test_brackets_are_counted_before_they_are_lists():
 
 
 def test_texts_among_numbers_are_read_many_at_a_time(monkeypatch):
-    """Reading 16 MB of texts among numbers takes seconds; one by one it took half a minute."""
+    """Reading 16 MB of strings among numbers takes seconds; one by one it took half a minute."""
     decoded = []
     decode = json.JSONDecoder.decode
 

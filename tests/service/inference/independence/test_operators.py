@@ -80,7 +80,7 @@ def run(session, feeds):
     """Return the head's values, or `None` if ONNX Runtime cannot run the graph."""
     try:
         return session.run(None, feeds)[0]
-    except Exception:  # noqa: BLE001  whatever it says, nobody is answered
+    except Exception:  # noqa: BLE001  whatever the error is, there is no answer
         return None
 
 

@@ -127,6 +127,6 @@ def test_scoring_a_file_runs_rows_that_depend_on_each_other_whole(tmp_path):
 
 
 def test_a_row_is_a_row_of_every_kind():
-    """A trial draws texts, integers and booleans too."""
+    """A trial draws strings, integers and booleans too."""
     for content in small.every().values():
         assert Model.load(content).batching.mode in ("rows", "alone")

@@ -236,7 +236,7 @@ def test_half_floats_as_bytes():
 
 
 def test_an_answer_of_both():
-    """An answer may hold JSON, bytes in the order of the outputs, and classes as texts."""
+    """An answer may hold JSON, bytes in the order of the outputs, and classes as strings."""
     outputs = [
         {"name": "digits", "parameters": {"classification": 1, "binary_data": True}},
         {"name": "size"},
@@ -509,7 +509,7 @@ def test_bytes_alone_say_one_length():
 
 
 def test_bytes_alone_are_one_text():
-    """For an input of texts, the body is one text without its length."""
+    """For an input of strings, the body is one string without its length."""
     signature = Model.load(small.same(small.S, (1,))).signature
 
     assert _read("größe".encode(), 0, signature).arrays["x"].tolist() == [["größe"]]

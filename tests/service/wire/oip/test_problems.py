@@ -271,7 +271,7 @@ def _with(entry=INSURANCE, **changes):
         pytest.param(
             _with(shape=[True, 2]),
             [("inputs[0].shape", "[rows, 2], with 1 row at least", "[true, 2]")],
-            id="true is no length",
+            id="true is not a length",
         ),
         pytest.param(
             _with(shape=[1] * 9),
@@ -347,7 +347,7 @@ def _with(entry=INSURANCE, **changes):
                     "none",
                 )
             ],
-            id="bytes that nobody finds",
+            id="bytes that belong to no tensor",
         ),
         pytest.param(
             _with(parameters={"shared_memory_region": "r"}),

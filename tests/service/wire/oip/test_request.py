@@ -62,7 +62,7 @@ def test_inputs_come_in_any_order():
 
 
 def test_data_may_be_nested():
-    """Numbers and texts may be nested in the stated shape."""
+    """Numbers and strings may be nested in the stated shape."""
     nested = [{**entry, "data": ARRAYS[entry["name"]].tolist()} for entry in INPUTS]
 
     assert same(read_body({"inputs": nested}).arrays, ARRAYS)

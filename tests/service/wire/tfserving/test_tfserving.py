@@ -146,7 +146,7 @@ def test_the_name_of_the_only_input_may_be_left_out(body, answer):
 
 @pytest.mark.parametrize("dtype", ["INT64", "UINT64", "BOOL", "FLOAT16", "DOUBLE", "STRING"])
 def test_every_dtype_comes_back_as_it_went_in(dtype):
-    """Integers come back as integers and texts as texts."""
+    """Integers come back as integers and strings as strings."""
     values = {"BOOL": [True, False], "STRING": ["größe", ""], "FLOAT16": [0.5, -2.0]}
     rows = [values.get(dtype, [1, 2**53 - 1])]
     model = _model(TensorProto.DataType.Value(dtype))
@@ -742,7 +742,7 @@ _ROW = st.fixed_dictionaries(
 
 @given(st.lists(_ROW, min_size=1, max_size=3), st.booleans())
 def test_whatever_the_rows_both_forms_hold_them(rows, as_base64):
-    """Both forms hold any rows, including NaN, infinities and both spellings of texts."""
+    """Both forms hold any rows, including NaN, infinities and both spellings of strings."""
     columns = {
         name: np.array([row[name] for row in rows], object if "." in name else np.float32)
         for name in ROW
