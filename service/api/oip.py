@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import orjson
 from flask import Blueprint, Response, request
 
 from service import __version__
+from service.api.replies import plain_json
 from service.errors import HTTPError, NotReady, SettingsError
 from service.inference.runner import MOST_ROWS_WHOLE
 from service.repository.repository import known_names
@@ -68,28 +68,28 @@ def pages(library: Library, metrics: Metrics) -> Blueprint:
 def _add_server(blueprint: Blueprint, library: Library) -> None:
     @blueprint.get("")
     def server() -> Response:
-        return _json({"name": "triceps", "version": __version__, "extensions": EXTENSIONS})
+        return plain_json({"name": "triceps", "version": __version__, "extensions": EXTENSIONS})
 
     @blueprint.get("/health/live")
     def live() -> Response:
-        return _json({"live": True})
+        return plain_json({"live": True})
 
     @blueprint.get("/health/ready")
     def ready() -> Response:
         is_ready = library.reason_not_ready() is None
-        return _json({"ready": is_ready}, 200 if is_ready else 503)
+        return plain_json({"ready": is_ready}, 200 if is_ready else 503)
 
 
 def _add_models(blueprint: Blueprint, library: Library) -> None:
     @blueprint.get("/models")
     def models() -> Response:
-        return _json({"models": library.current.available()})
+        return plain_json({"models": library.current.available()})
 
     @blueprint.get("/models/<name>")
     @blueprint.get("/models/<name>/versions/<version>")
     def metadata(name: str, version: str | None = None) -> Response:
         servable = library.find(name, version)
-        return _json(_metadata(servable, library.current.states(name)))
+        return plain_json(_metadata(servable, library.current.states(name)))
 
     @blueprint.get("/models/<name>/ready")
     @blueprint.get("/models/<name>/versions/<version>/ready")
@@ -97,13 +97,13 @@ def _add_models(blueprint: Blueprint, library: Library) -> None:
         try:
             library.find(name, version)
         except NotReady as error:
-            return _json({"name": name, "ready": False, "error": str(error)}, error.status)
-        return _json({"name": name, "ready": True})
+            return plain_json({"name": name, "ready": False, "error": str(error)}, error.status)
+        return plain_json({"name": name, "ready": True})
 
     @blueprint.get("/models/<name>/config")
     @blueprint.get("/models/<name>/versions/<version>/config")
     def config(name: str, version: str | None = None) -> Response:
-        return _json(_config(library.find(name, version)))
+        return plain_json(_config(library.find(name, version)))
 
 
 def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None:
@@ -124,7 +124,7 @@ def _add_stats(blueprint: Blueprint, library: Library, metrics: Metrics) -> None
             repository.find(name, version)
         metrics.flush()
         totals = metrics.totals(set(versions))
-        return _json({"model_stats": [_stats(*each, totals) for each in versions]})
+        return plain_json({"model_stats": [_stats(*each, totals) for each in versions]})
 
 
 def _add_repository(blueprint: Blueprint, library: Library) -> None:
@@ -134,7 +134,7 @@ def _add_repository(blueprint: Blueprint, library: Library) -> None:
         if not isinstance(ready, bool):
             raise wrong("ready", "true or false", show(ready))
         entries = _index(library.current)
-        return _json([entry for entry in entries if not ready or entry["state"] == "READY"])
+        return plain_json([entry for entry in entries if not ready or entry["state"] == "READY"])
 
     @blueprint.post("/repository/models/<name>/load")
     def load(name: str) -> Response:
@@ -148,7 +148,7 @@ def _add_repository(blueprint: Blueprint, library: Library) -> None:
             library.load(name)
         except SettingsError as error:
             raise HTTPError(503, f"load {name!r}: {error}") from error
-        return _json({"name": name, "load": True})
+        return plain_json({"name": name, "load": True})
 
     @blueprint.post("/repository/models/<name>/unload")
     def unload(name: str) -> Response:
@@ -160,7 +160,7 @@ def _add_repository(blueprint: Blueprint, library: Library) -> None:
             library.unload(name)
         except SettingsError as error:
             raise HTTPError(503, f"unload {name!r}: {error}") from error
-        return _json({"name": name, "unload": True})
+        return plain_json({"name": name, "unload": True})
 
 
 def _body_object() -> dict[str, Any]:
@@ -282,7 +282,3 @@ def _stats(name: str, version: str, totals: Totals) -> dict[str, Any]:
         },
         "batch_stats": [],
     }
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, content_type="application/json")

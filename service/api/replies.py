@@ -16,6 +16,11 @@ def respond_json(value: Any, status: int = 200) -> Response:
     return respond(Reply(orjson.dumps(value)), status)
 
 
+def plain_json(value: Any, status: int = 200) -> Response:
+    """Return a response with a value as JSON that is never compressed."""
+    return Response(orjson.dumps(value), status, content_type="application/json")
+
+
 def respond(reply: Reply, status: int = 200) -> Response:
     """Return a response with a reply, compressed if the client accepts that."""
     response = Response(reply.content, status, reply.headers, content_type=reply.content_type)

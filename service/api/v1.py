@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
+from service.api.replies import plain_json
 from service.api.routes import VERBS
 from service.errors import HTTPError, nearest
 from service.wire import tfserving
@@ -32,7 +32,7 @@ def pages(library: Library) -> Blueprint:
 
     @blueprint.get("")
     def models() -> Response:
-        return _json({"models": library.current.available()})
+        return plain_json({"models": library.current.available()})
 
     @blueprint.get("/<name>")
     @blueprint.get("/<name>/versions/<version>")
@@ -51,7 +51,7 @@ def pages(library: Library) -> Blueprint:
             ready = name in repository.serving
         else:
             ready = any(entry["state"] == _STATES["loaded"] for entry in listed)
-        return _json({"model_version_status": listed, "name": name, "ready": ready})
+        return plain_json({"model_version_status": listed, "name": name, "ready": ready})
 
     @blueprint.get("/<name>/metadata")
     @blueprint.get("/<name>/versions/<version>/metadata")
@@ -59,7 +59,7 @@ def pages(library: Library) -> Blueprint:
     def metadata(name: str, version: str | None = None, alias: str | None = None) -> Response:
         servable = library.find(name, version, alias)
         signatures = {tfserving.SIGNATURE: tfserving.signature_def(servable.signature)}
-        return _json(
+        return plain_json(
             {
                 "model_spec": {
                     "name": servable.name,
@@ -112,7 +112,3 @@ def _listed(repository: Repository, name: str) -> list[dict[str, Any]]:
 def _entry(version: str, state: str, code: str, message: str) -> dict[str, Any]:
     status = {"error_code": code, "error_message": message}
     return {"version": version, "state": state, "status": status}
-
-
-def _json(value: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(value), content_type="application/json")
