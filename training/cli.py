@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from service import __version__
 from service import settings as all_settings
 from service.errors import INTERRUPTED, TricepsError, printable
 from service.metadata import METADATA_KEY
@@ -192,7 +193,8 @@ def _needs_extra(command: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
-        way_out = "pip install 'triceps[train]', or in a checkout: make install-train"
+        wheel = f"triceps-{__version__}-py3-none-any.whl"
+        way_out = f"pip install '{wheel}[train]', or in a checkout: make install-train"
         message = f"{command} needs TensorFlow: {way_out}"
         raise TricepsError(message) from error
 

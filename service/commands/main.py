@@ -126,7 +126,7 @@ def _extra_of(error: ModuleNotFoundError) -> str | None:
 def _missing(command: str | None, error: ModuleNotFoundError, extra: str) -> str:
     return (
         f"{command!r} needs {error.name}, which is not installed: "
-        f"pip install '{DISTRIBUTION}[{extra}]'"
+        f"pip install '{DISTRIBUTION}-{__version__}-py3-none-any.whl[{extra}]'"
     )
 
 

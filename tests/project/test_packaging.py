@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from service import __version__
 from service.commands.main import GROUP, main
 from tests.harness.locks import LOCKS
 from tests.harness.serving import Server
@@ -105,7 +106,7 @@ def test_training_without_its_extra_says_how_to_get_it(installed, tmp_path, comm
     done = _run([installed / "triceps", command, argument[command], *extra], cwd=tmp_path, code=1)
 
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert "pip install 'triceps[train]'" in done.stderr
+    assert f"pip install 'triceps-{__version__}-py3-none-any.whl[train]'" in done.stderr
 
 
 def test_installed_wheel_serves_a_model(installed, tmp_path):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 keras = pytest.importorskip("keras", reason="needs the train extra")
 
+from service import __version__  # noqa: E402  (after the check above)
 from service.app import create_app  # noqa: E402  (after the check above)
 from service.commands.main import main  # noqa: E402  (after the check above)
 from service.errors import SettingsError, TricepsError  # noqa: E402  (after the check above)
@@ -391,7 +392,9 @@ def test_a_real_interrupt_ends_a_real_run(tmp_path):
     ("text", "expected"),
     [
         pytest.param(
-            SMALL, "train needs TensorFlow: pip install 'triceps[train]', or in", id="good spec"
+            SMALL,
+            f"train needs TensorFlow: pip install 'triceps-{__version__}-py3-none-any.whl[train]'",
+            id="good spec",
         ),
         pytest.param(
             SMALL.replace("[fit]", "[fitt]"), "no such key (did you mean 'fit'?)", id="wrong spec"

@@ -9,6 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from service import __version__
 from service.commands.main import GROUP, Commands, main
 from service.errors import SettingsError, TricepsError
 
@@ -113,7 +114,8 @@ def test_the_error_for_a_missing_extra_says_how_to_install_it(monkeypatch, argum
 
     assert done.exit_code == 1
     assert done.stderr == (
-        "triceps: 'convert' needs tf2onnx, which is not installed: pip install 'triceps[train]'\n"
+        "triceps: 'convert' needs tf2onnx, which is not installed: "
+        f"pip install 'triceps-{__version__}-py3-none-any.whl[train]'\n"
     )
     assert "convert  (needs the 'train' extra)" in listed.output
     assert listed.exit_code == 0
@@ -127,7 +129,8 @@ def test_a_module_that_is_missing_during_a_run_gives_the_same_error():
 
     assert done.exit_code == 1
     assert done.stderr == (
-        "triceps: 'do' needs keras.layers, which is not installed: pip install 'triceps[train]'\n"
+        "triceps: 'do' needs keras.layers, which is not installed: "
+        f"pip install 'triceps-{__version__}-py3-none-any.whl[train]'\n"
     )
 
 
