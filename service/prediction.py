@@ -403,7 +403,8 @@ class Prediction:
             return False
         if perf_counter() > self._deadline:
             seconds = self._deadline - (self._came or self._received)
-            message = f"request: expected to be run within {seconds:g} s, and was not; dropped"
+            limit = f"{seconds:g} s (X-Request-Timeout or TRICEPS_TIMEOUT)"
+            message = f"request: expected to be run within {limit}, and was not; dropped"
             self._answer_error(TooLate(message))
             return False
         return True

@@ -87,7 +87,7 @@ def too_large(max_body: int, when: str = "") -> TooLarge:
         when: added to the message, such as " once inflated".
     """
     limit = f"body: expected at most {max_body} bytes (TRICEPS_MAX_BODY)"
-    return TooLarge(f"{limit}, received more{when}")
+    return TooLarge(f"{limit}, received more{when}; split the request")
 
 
 def compress(content: bytes, accepted: str) -> bytes | None:
