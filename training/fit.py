@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from training import objectives
 from training.built import as_target, feeds, objection
-from training.errors import FitError, SpecError
+from training.errors import FitError
 from training.quiet import keras, tf
 from training.rows import pairs, target
 from training.scores import BATCH, scores
@@ -54,9 +54,8 @@ def fit(spec: Spec, built: Built, train: Data, held_out: Data | None) -> Fitted:
 
     Raises:
         FitError: the loss became not-a-number, or Keras raised.
-        SpecError: there are class weights for a label that the data do not have.
     """
-    weights = {name: _weights(spec, head, train) for name, head in spec.heads.items()}
+    weights = {name: _weights(head, train) for name, head in spec.heads.items()}
     batches = Batches(spec, built, train, weights)
     watched = None if held_out is None else _watched(spec, built, held_out, weights)
     progress = _Progress(spec, len(batches))
@@ -144,7 +143,7 @@ def _watched(
     return _batch(built, x, y, weights)
 
 
-def _weights(spec: Spec, head: HeadSpec, data: Data) -> NDArray[Any] | None:
+def _weights(head: HeadSpec, data: Data) -> NDArray[Any] | None:
     """Return the class weights by label index, or `None` if the head has none."""
     if head.class_weights is None:
         return None
@@ -153,10 +152,6 @@ def _weights(spec: Spec, head: HeadSpec, data: Data) -> NDArray[Any] | None:
         places = target(data, head.name).astype(np.int64).reshape(-1)
         counts = np.maximum(np.bincount(places, minlength=len(labels)), 1)
         return (len(places) / (len(labels) * counts)).astype(np.float32)
-    unknown = [label for label in head.class_weights if label not in labels]
-    if unknown:
-        at = f"{spec.path}: heads.{head.name}.class_weights.{unknown[0]}"
-        raise SpecError(f"{at}: no such label; labels: {', '.join(labels)}")
     return np.array([head.class_weights.get(label, 1.0) for label in labels], np.float32)
 
 

@@ -10,6 +10,7 @@ from service.errors import nearest
 from service.kinds import label_count
 from service.signature import TRUE_FALSE
 from training.cells import is_missing, is_number, is_truth, is_whole, listed, number, show, whole
+from training.errors import SpecError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +69,8 @@ def learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[s
     """Return the targets of a head, and its labels.
 
     Raises:
-        SpecError: a cell is none of the labels in the spec.
+        SpecError: a cell is none of the labels in the spec, or there is a class weight for a label
+            that the data do not have.
         DataError: the columns have cells that a head of this kind cannot learn.
     """
     columns = [
@@ -104,6 +106,7 @@ def _classes(
     """Return the index of each row's label, and the labels."""
     if head.labels is None:
         labels, places = _own_labels(head, column)
+        _check_weights(spec, head, labels)
     else:
         key = f"{spec.path}: heads.{head.name}.labels"
         labels, places = head.labels, _match_labels(key, head.labels, column)
@@ -127,6 +130,15 @@ def _own_labels(head: HeadSpec, column: Column) -> tuple[tuple[str, ...], dict[s
         places = {text: place for place, text in enumerate(labels)}
     _check_labels(head, column, labels)
     return labels, places
+
+
+def _check_weights(spec: Spec, head: HeadSpec, labels: tuple[str, ...]) -> None:
+    """Refuse class weights for a label that is not one of `labels`, those of the data."""
+    if isinstance(head.class_weights, dict):
+        unknown = next((label for label in head.class_weights if label not in labels), None)
+        if unknown is not None:
+            at = f"{spec.path}: heads.{head.name}.class_weights.{unknown}"
+            raise SpecError(f"{at}: no such label; labels: {', '.join(labels)}")
 
 
 def _match_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str, int]:

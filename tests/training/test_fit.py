@@ -13,7 +13,7 @@ from tests.harness import tiny  # noqa: E402  (after the check above)
 from tests.training.runs import EVERYTHING, SMALL, fit_spec, fruits, run  # noqa: E402  (after the check above)
 from training import build, data, fit  # noqa: E402  (after the check above)
 from training.built import feed  # noqa: E402  (after the check above)
-from training.errors import FitError, SpecError  # noqa: E402  (after the check above)
+from training.errors import FitError  # noqa: E402  (after the check above)
 from training.rows import pairs, split  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
@@ -92,7 +92,7 @@ def test_class_weights_become_weights_of_rows(tmp_path):
     text = EVERYTHING.replace("validation_split = 0.25\npatience = 5\n", "")
     tables = {"people": tiny.people(), "fruits": fruits(), "pictures": tiny.pictures()}
     loaded, rows = tiny.load(tmp_path, text, **tables)
-    weights = {name: fit._weights(loaded, head, rows) for name, head in loaded.heads.items()}
+    weights = {name: fit._weights(head, rows) for name, head in loaded.heads.items()}
 
     assert weights["which"].tolist() == [2, 1, 0.5]
     bought = rows.sources["people.csv"].targets["bought"]
@@ -107,17 +107,6 @@ def test_class_weights_become_weights_of_rows(tmp_path):
     assert np.array_equal(w["bought"], weights["bought"][y["bought"].astype(int).reshape(-1)])
     assert np.array_equal(w["size"], np.ones(8))
     assert y["side"].shape == (8, 2)
-
-
-def test_a_class_weight_for_a_label_that_the_data_lack_is_refused(tmp_path):
-    """Without labels in the spec, weights may name the labels of the data."""
-    text = SMALL.replace('kind = "binary"', 'kind = "binary"\nclass_weights = { yes = 2 }')
-
-    with pytest.raises(SpecError) as raised:
-        fit_spec(tmp_path, text)
-
-    expected = f"{tmp_path}/tiny.toml: heads.bought.class_weights.yes: no such label; labels: 0, 1"
-    assert str(raised.value) == expected
 
 
 def test_patience_stops_early_and_keeps_the_best_weights(tmp_path, capsys):

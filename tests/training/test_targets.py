@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tests.training.csv_data import head, load, refused, source
+from tests.training.csv_data import AGES, head, load, refused, source
 from training.errors import DataError, SpecError
 
 if TYPE_CHECKING:
@@ -178,3 +178,12 @@ def test_labels_that_do_not_cover_the_data_are_the_specs_fault(
 
     place = f"{tmp_path / 'a.csv'}: line 3, column 'y'"
     assert str(raised.value) == f"{tmp_path / 'spec.toml'}: heads.o.labels: {place}: {message}"
+
+
+def test_a_class_weight_for_a_label_that_the_data_lack_is_refused(tmp_path: Path) -> None:
+    """Without labels in the spec, weights may name the labels of the data."""
+    with pytest.raises(SpecError) as raised:
+        load(tmp_path, AGES, head(class_weights={"yes": 2.0}))
+
+    expected = f"{tmp_path / 'spec.toml'}: heads.o.class_weights.yes: no such label; labels: 0, 1"
+    assert str(raised.value) == expected
