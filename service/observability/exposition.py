@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from service import __version__
 from service.observability.families import FAMILIES
 from service.observability.shared_memory import CONNECTIONS, PID, STARTS
+from service.wire import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,7 +61,7 @@ class _Collector(Collector):
         served = [entry for entries in self._repository.served.values() for entry in entries]
         for servable in served:
             # So that the series of a version exist, at zero, before its first request.
-            self._metrics.meter(servable)
+            self._metrics.meter(servable, native.DIALECT.name)
         self._metrics.flush()
         yield _build()
         loaded = [(entry.name, entry.version) for entry in served]

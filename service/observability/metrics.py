@@ -45,7 +45,7 @@ class Metrics:
         self._lock = threading.Lock()
         self.connections: Sized | None = None
 
-    def meter(self, servable: Servable, dialect: str = "native") -> Meter:
+    def meter(self, servable: Servable, dialect: str) -> Meter:
         """Return the meter of a model's version in a dialect."""
         meter = self._meters.get((servable.name, servable.version, dialect))
         if meter is None or meter.signature() is not servable.signature:

@@ -162,7 +162,7 @@ def test_loaded_models_are_looked_up_each_time(models, tmp_path):
     small.put(tmp_path / "later", "three", 2, small.three())
     counted = Metrics()
     first, second = (open_repository(models), open_repository(tmp_path / "later"))
-    counted.meter(first.served["three"][0]).failed(400)
+    counted.meter(first.served["three"][0], "native").failed(400)
 
     texts = [expose(counted, repository, "")[0].decode() for repository in (first, second)]
 
@@ -180,11 +180,11 @@ def test_the_meter_of_a_version_goes_with_its_last_user(models, tmp_path):
     counted = Metrics()
     first = open_repository(models)
     servable = first.served["three"][0]
-    meter = counted.meter(servable)
+    meter = counted.meter(servable, "native")
     meter.answered((0.0, 0.0, Run(1, 0.0, 0.0, {}), 0.0, 0.0), ())
     later = open_repository(tmp_path / "later").served["three"][0]
-    counted.meter(later)
-    assert counted.meter(servable) is meter
+    counted.meter(later, "native")
+    assert counted.meter(servable, "native") is meter
 
     reference = weakref.ref(meter)
     del first, servable, meter
@@ -376,7 +376,7 @@ def test_server_timing_is_sent_on_request(served, client):
 def test_each_time_falls_into_its_bucket(models):
     """A bound belongs to the bucket below it; a time beyond all bounds counts in the last alone."""
     counted = Metrics()
-    meter = counted.meter(open_repository(models).served["three"][0])
+    meter = counted.meter(open_repository(models).served["three"][0], "native")
     outputs = {"size": np.float32([[1]])}
     for seconds in (0, 1 / 16384, 0.25, 0.251, 100):
         meter.answered((0, seconds, Run(1, seconds, seconds, outputs), 0, 0), ())
@@ -530,13 +530,13 @@ def test_regions_are_summed_and_a_successor_goes_on(models):
     both = [Metrics(shared_memory, slot) for slot in (0, 1)]
     for counted in both:
         counted.count("", "", "other", 404)
-        counted.meter(repository.served["three"][0]).failed(400)
+        counted.meter(repository.served["three"][0], "native").failed(400)
         counted.flush()
     # As if the worker had been killed in a write.
     shared_memory.regions[1].header[0] += 1
     successor = Metrics(shared_memory, 1)
     successor.count("", "", "other", 404)
-    successor.meter(repository.served["three"][0]).failed(503)
+    successor.meter(repository.served["three"][0], "native").failed(503)
     successor.flush()
 
     texts = [expose(each, repository, "")[0].decode() for each in (both[0], successor)]
@@ -575,7 +575,7 @@ servable = open_repository(Path(sys.argv[1])).served["three"][0]
 writer = os.fork()
 if writer == 0:
     mine = Metrics(board, 0)
-    meter = mine.meter(servable)
+    meter = mine.meter(servable, "native")
     while os.getppid() != 1:
         for _ in range(20):
             meter.answered((0, 0, Run(1, 0, 0, {"risk": np.float32([[1]])}), 0, 0), ())
@@ -635,7 +635,7 @@ def test_requests_are_answered_though_there_is_no_room_for_their_counts(models, 
 def test_an_answer_that_cannot_be_counted_costs_no_other_count(models, caplog):
     """Other heads and models are counted; the error is logged once, and nothing piles up."""
     counted, served = Metrics(), open_repository(models).served
-    wide, beside = (counted.meter(served[name][0]) for name in ("three", "brittle"))
+    wide, beside = (counted.meter(served[name][0], "native") for name in ("three", "brittle"))
     for _ in range(3):
         # Five scores where the graph declares three a row.
         outputs = {"digits": np.zeros((1, 5), np.float32), "risk": np.float32([[1]])}
@@ -659,7 +659,7 @@ def test_an_answer_that_cannot_be_counted_costs_no_other_count(models, caplog):
 def test_a_broken_meter_costs_no_other_its_count(models, caplog):
     """A bug in one meter is logged once, and its notes are dropped."""
     counted, served = Metrics(), open_repository(models).served
-    broken, beside = (counted.meter(served[name][0]) for name in ("three", "brittle"))
+    broken, beside = (counted.meter(served[name][0], "native") for name in ("three", "brittle"))
     broken._stages = None
     for _ in range(2):
         for meter in (broken, beside):
@@ -677,8 +677,8 @@ def test_a_file_that_changed_and_kept_its_version_has_a_meter_of_its_own(models)
     outputs = {"risk": np.float32([[1]])}
     for _ in range(2):
         servable = open_repository(models).served["three"][0]
-        meter = counted.meter(servable)
-        assert counted.meter(servable) is meter
+        meter = counted.meter(servable, "native")
+        assert counted.meter(servable, "native") is meter
         meter.answered((0, 0, Run(1, 0, 0, outputs), 0, 0), ())
     counted.flush()
 
