@@ -43,10 +43,9 @@ DROPPED_AT_ONCE = 64
 class Batcher:
     """An executor for one event loop; all methods are called in the loop's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, gather: bool = True) -> None:
-        """Run models for `loop`; without `gather`, each request runs by itself."""
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run models for `loop`."""
         self._loop = loop
-        self._gather = gather
         # The lanes whose threads have ended a run that the loop has not handled yet, and an event
         # that is set when one is added.
         self._over: deque[Lane] = deque()
@@ -136,7 +135,7 @@ class Batcher:
         """
         batch: list[Waiting] = []
         rows = dropped = 0
-        alone = not self._gather or lane.model.runs_alone
+        alone = lane.model.runs_alone
         waiting = queue.waiting
         most = lane.most
         while waiting and dropped < DROPPED_AT_ONCE:

@@ -15,7 +15,7 @@ from service.errors import CannotRun
 from service.inference import batcher as batchers
 from service.inference.batcher import DROPPED_AT_ONCE, Batcher
 from service.inference.lane import FEW_ROWS, ROWS_A_RUN, Lane
-from service.inference.model import Model
+from service.inference.model import SET, Model
 from service.run import Part
 from tests.harness import small
 
@@ -91,13 +91,14 @@ def test_waiting_requests_run_together():
     asyncio.run(main())
 
 
-def test_without_gathering_each_runs_alone():
-    """With batching off, each request runs by itself, so that the test suite can compare both."""
+def test_requests_for_a_model_that_runs_alone_share_no_run():
+    """Each waiting request has a run of its own if the model's settings ask for it."""
 
     async def main() -> None:
         model = Watched.load(small.three()).watch()
+        model.batching = SET
         lane = Lane(model)
-        batcher = Batcher(asyncio.get_running_loop(), gather=False)
+        batcher = Batcher(asyncio.get_running_loop())
         answers = await asyncio.gather(*(sizes(batcher, lane, i) for i in range(4)))
         assert answers == [[1.0], [2.0], [3.0], [4.0]]
         assert model.runs == [1, 1, 1, 1]
