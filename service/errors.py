@@ -1,18 +1,18 @@
 """The errors that Triceps raises on purpose, on one screen.
 
 TricepsError
-├── RequestError            the client's fault; `status` is the HTTP status
+├── RequestError            a request that gets an error; `status` is the HTTP status
 │   ├── BadRequest     400  the body does not fit the model; has `problems`
 │   ├── CannotRun      400  the values have the right types, and the model has no answer for them
 │   ├── Unauthorized   401  the request has no token, or an unknown one
 │   ├── Forbidden      403  the token is for another scope, or for other models
-│   ├── NotFound       404  there is no such model, version or head
-│   ├── TooLarge       413  the body, as sent or once inflated, is over the limit
+│   ├── NotFound       404  there is no such model, version, alias or example
+│   ├── TooLarge       413  the body is too large, as sent or once inflated, or has too many rows
 │   ├── NotJSON        415  the body has a content type or encoding that is not read
 │   ├── TooBusy        429  there are more requests than can be answered soon
 │   ├── NotReady       503  no version is usable yet, or no longer
 │   ├── TooLate        504  the deadline passed before the request could run
-│   └── HTTPError           there is no such route or method; or a bug, as its client sees it
+│   └── HTTPError           any other status: an unknown route or method, broken HTTP, a bug, …
 ├── ModelRefused            a `model.onnx` must not serve; the message says why
 │   └── Shortage            the machine is short of something that loading needs; try again later
 ├── UndeclaredAnswer        an output has another shape or dtype than its graph declares
@@ -65,7 +65,11 @@ class TricepsError(Exception):
 
 
 class RequestError(TricepsError):
-    """A request that cannot be answered, for a reason that its client can fix."""
+    """A request that is answered with an error.
+
+    The client can fix the cause, the service cannot answer now, or the cause is a bug: `status`
+    says which.
+    """
 
     status: int = 400
     headers: tuple[tuple[str, str], ...] = ()
@@ -102,13 +106,13 @@ class Forbidden(RequestError):
 
 
 class NotFound(RequestError):
-    """A model, version or route that does not exist; the message names those that do."""
+    """A model, version, alias or example that does not exist; routes have `HTTPError`."""
 
     status = 404
 
 
 class TooLarge(RequestError):
-    """A body that is larger than `TRICEPS_MAX_BODY`, as sent or once inflated."""
+    """A body over `TRICEPS_MAX_BODY`, as sent or once inflated, or with too many rows."""
 
     status = 413
 
@@ -140,7 +144,7 @@ class TooLate(RequestError):
 
 
 class HTTPError(RequestError):
-    """An error with a status of its own: an unknown route or method, or a bug that is logged."""
+    """An error with a status of its own: an unknown route or method, broken HTTP, a bug, …"""
 
     def __init__(self, status: int, message: str) -> None:
         """Answer `message` with `status`."""

@@ -107,7 +107,7 @@ class Executor(Protocol):
         """Do work where it delays no other request.
 
         Args:
-            size: the bytes or values that it is about.
+            size: the bytes of the body, or the values of the answer.
             work: the work.
             then: called with its result, or with the exception that it raised.
         """
@@ -162,7 +162,7 @@ class Pipeline:
         self._full_answer = lru_cache(MAX_FULL_ANSWERS)(self._encode_full)
 
     def drain(self) -> None:
-        """Refuse requests as a service that is about to end."""
+        """Answer with 503 in place of 429 where a queue is full: the service is about to end."""
         self._draining = True
         self.forget()
 
@@ -436,15 +436,15 @@ class Prediction:
             return
         self._pipeline.executor.answered(encoded_at)
 
-    def _encode_apart(self, rows: Part, run_at: float) -> None:
+    def _encode_apart(self, part: Part, run_at: float) -> None:
         """Encode a large answer where that delays no other request, and answer with it."""
-        outputs = rows.outputs()
+        outputs = part.outputs()
         size = limits.check_answer(outputs)
         self._hold(limits.held(outputs))
 
         def encode() -> tuple[bytes, bytes]:
             with limits.turn(size):
-                reply = self.route.codec.encode(self._query, rows)
+                reply = self.route.codec.encode(self._query, part)
                 return encode_reply(reply, self.exchange.headers)
 
         def answer(result: Any) -> None:
@@ -452,16 +452,16 @@ class Prediction:
                 self._answer_error(result)
                 return
             try:
-                self._answer(rows, run_at, *result)
+                self._answer(part, run_at, *result)
             except Exception as error:  # noqa: BLE001  as in `begin`
                 self._answer_error(error)
 
         self._pipeline.executor.apart(size, encode, answer)
 
-    def _answer(self, rows: Part, run_at: float, content: bytes, lines: bytes) -> float:
+    def _answer(self, part: Part, run_at: float, content: bytes, lines: bytes) -> float:
         """Count the request and answer it; return when its answer was encoded."""
         encoded_at, exchange = perf_counter(), self.exchange
-        times = (self._received, self._decoded_at, rows.run, run_at, encoded_at)
+        times = (self._received, self._decoded_at, part.run, run_at, encoded_at)
         self.route.meter.answered(times, self._query.imputed)
         if exchange.headers.get(_ASK_TIMING) == b"1":
             lines += b"server-timing: %s\r\n" % server_timing(times).encode()

@@ -144,7 +144,7 @@ class Front:
                     self._answer_by_app(request)
                 return
             prediction = self.pipeline.admit(route, request, came)
-            if self.table.on_demand and route in self.table.on_demand:
+            if self.table.kept_routes and route in self.table.kept_routes:
                 self.library.note(route.servable.name, route.servable.version)
             lane = route.lane
             if prediction is not None:

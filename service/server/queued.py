@@ -33,7 +33,7 @@ class Queued(Batcher):
         """Do long work in a thread, and pass its result to `then` in the event loop.
 
         Args:
-            size: the size of the body or answer in bytes, which selects the thread.
+            size: the bytes of the body, or the values of the answer, which select the thread.
             work: the work; what it returns or raises is its result.
             then: takes the result.
         """

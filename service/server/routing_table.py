@@ -53,7 +53,7 @@ class RoutingTable:
         self.rules = rules
         self.routes: Mapping[bytes, Route] = {}
         # Routes to versions that stay loaded only as long as clients request them.
-        self.on_demand: frozenset[Route] = frozenset()
+        self.kept_routes: frozenset[Route] = frozenset()
         self.lanes: set[Lane] = set()
         # The lanes that the watchdog watches, with their models' names; among them are lanes of
         # models that are gone and still have requests to answer.
@@ -84,7 +84,7 @@ class RoutingTable:
             return by_target
 
         self.routes, self._kept = find(kept=False), find(kept=True)
-        self.on_demand = frozenset(self._kept.values())
+        self.kept_routes = frozenset(self._kept.values())
         self.lanes = {route.lane for route in made.values()}
         for route in made.values():
             self.watched[route.lane], _ = repository.key(route.servable.name, "")

@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 
     status: int
     content: bytes
-    header_block: bytes
+    lines: bytes
     length: int
 
 
@@ -27,13 +27,13 @@ def call(app: Callable[..., Iterable[bytes]], request: Request) -> Answer:
     """Answer a request by `app`."""
     chunks, status, headers = run_wsgi_app(app, _environ(request), buffered=True)
     content = b"".join(chunks)
-    header_block = "".join(
+    lines = "".join(
         f"{name}: {value}\r\n"
         for name, value in headers.items()
         if name.lower() not in ("content-length", "date", "connection")
     )
     length = int(headers.get("Content-Length", len(content)))
-    return Answer(int(status.split()[0]), content, header_block.encode("latin-1"), length)
+    return Answer(int(status.split()[0]), content, lines.encode("latin-1"), length)
 
 
 def split(target: bytes) -> tuple[bytes, bytes]:

@@ -311,7 +311,7 @@ def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
     assert sorted(answers) == [200] * 10 + [504] * 5
     assert loads == [("three", "1")]
     assert served.front.on_demand.waiting == {}
-    assert "1" in {route.servable.version for route in served.front.table.on_demand}
+    assert "1" in {route.servable.version for route in served.front.table.kept_routes}
 
 
 def test_a_load_that_fails_is_answered_and_tried_again(slow, monkeypatch, caplog):
@@ -348,7 +348,7 @@ def test_a_kept_version_stays_while_it_is_asked_for(slow):
     assert library.current.catalog.kept
     library.kept.idle_seconds = 0.0
     library.refresh()
-    until(lambda: not served.front.table.on_demand)
+    until(lambda: not served.front.table.kept_routes)
     assert served.ask("POST", path, BODY, JSON)[0] == 200
 
 
