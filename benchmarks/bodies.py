@@ -3,9 +3,9 @@
     python -m benchmarks.bodies [--max-body BYTES] [WORD …]
 
 One worker of `triceps serve` with default settings gets one body after another, in every dialect,
-plain or as gzip, each as large as allowed.  Meanwhile, on connections of their own, one client asks
-for `/livez` and another sends one row to a second model.  For each body, the program prints the
-status, the seconds until it was answered, the longest wait of the two other clients in
+plain or as gzip, each as large as allowed.  Meanwhile, on their own connections, one client
+requests `/livez` and another sends one row to a second model.  For each body, the program prints
+the status, the seconds until it was answered, the longest wait of the two other clients in
 milliseconds, and the most memory that the worker used for it.  WORDs select bodies by name.
 
 The program needs Linux, since it reads memory from /proc.

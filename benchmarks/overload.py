@@ -3,7 +3,7 @@
     python -m benchmarks.overload [steady|seed] [SECONDS]
 
 Many connections send requests at a fixed rate, whether or not the service keeps up.  Beside them, a
-few probes send predictions now and then and measure the time; two more ask for the health pages.
+few probes send predictions now and then and measure the time; two more request the health pages.
 The program prints a table: at half of the peak rate, at five times the peak, and right after.
 
 The service has one processor for itself, and all clients share the others, so that sending requests

@@ -132,7 +132,7 @@ class Route:
 
 
 class Pipeline:
-    """What all predictions of a process share: bounds, access, metrics and the executor."""
+    """The shared state of a process's predictions: bounds, access, metrics and the executor."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class Pipeline:
         """Admit a request before any of it is decoded.
 
         Args:
-            route: the version and the dialect that it asks for.
+            route: the version and the dialect that it requests.
             exchange: the request.
             came: when it came, by `perf_counter`, if it has waited since; else 0.
 

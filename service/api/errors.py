@@ -34,7 +34,7 @@ def add(app: Flask, rules: Mapping[str, Dialect]) -> None:
 
     @app.errorhandler(HTTPException)
     def fail(error: HTTPException) -> Response:
-        # An exception that is no HTTP error comes here as InternalServerError, after Flask has
+        # An exception that is not an HTTP error comes here as InternalServerError, after Flask has
         # logged its traceback.  The message tells the client nothing about it.
         code = error.code or 500
         response = refuse(HTTPError(code, _message(app, rules, error)))

@@ -1,4 +1,4 @@
-"""The health and version pages that MLflow, SageMaker and Vertex AI ask of a container.
+"""The health and version pages that MLflow, SageMaker and Vertex AI require of a container.
 
 They expect one model, so its health is whether the default model can answer.
 """

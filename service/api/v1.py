@@ -1,6 +1,6 @@
 """The pages of TensorFlow Serving and KServe v1: models, the states of versions, and tensors.
 
-Clients of both ask for /v1/models/<name>, and each reads keys of its own in the same object.
+Clients of both request /v1/models/<name>, and each reads its own keys in the same object.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _ask(settings: Settings) -> None:
 def _connect(host: str, settings: Settings) -> HTTPConnection:
     if not settings.tls_certificate:
         return HTTPConnection(host, settings.port, timeout=SECONDS)
-    # The certificate is for the host's public name, and this asks by the address on the machine.
+    # The certificate is for the host's public name, but the check uses the machine's own address.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -271,7 +271,7 @@ class _Text:
             except ValueError:  # Python converts no integers of more digits
                 self.fail("a number has more than 4,300 digits")
             else:
-                # A number may go on in the next piece if the text ends right after it, or after
+                # A number may continue in the next piece if the text ends right after it, or after
                 # `e+`.
                 if self._ended or len(self._text) - end > len("e+"):
                     self._go(end)

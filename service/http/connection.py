@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
     def respond(
         self, request: Request, status: int, content: bytes, lines: bytes, length: int | None
     ) -> None:
-        """Send the answer to the oldest request that has none, and go on to the next one.
+        """Send the answer to the oldest request that has none, and continue with the next one.
 
         Args:
             request: that request.

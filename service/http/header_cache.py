@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MAX_BLOCKS = 1024
 MAX_BLOCK_BYTES = 4096
 
-# A block with one of these headers is not kept: it announces a body of unknown length, asks for an
+# A block with one of these headers is not kept: it announces a body of unknown length, requests an
 # interim answer, holds a secret, or differs with each request.
 _NOT_CACHED = (
     *(b"transfer-encoding", b"expect", b"authorization", b"cookie"),

@@ -177,7 +177,7 @@ class RequestParser:
         self.headers[name] = value if former is None else former + b"," + value
 
     def on_headers_complete(self) -> None:
-        """Check what HTTP/1.1 asks of a header block, and have the receiver check the rest."""
+        """Check what HTTP/1.1 requires of a header block, and have the receiver check the rest."""
         self._in_headers = False
         self._header_bytes = 0
         length = self.headers.get(b"content-length")

@@ -93,7 +93,7 @@ class Batcher:
 
     def _run_next(self, lane: Lane, queue: Queue) -> None:
         if lane.running:
-            # The queue goes on gathering; requests past their deadline are dropped when it runs.
+            # The queue keeps gathering; requests past their deadline are dropped when it runs.
             lane.due.append(queue)
             return
         batch: list[Waiting] = []

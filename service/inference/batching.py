@@ -1,7 +1,7 @@
 """The batching modes: which requests may share a run of a model, and on what evidence.
 
 rows    requests run together, and a large one in pieces: each answer depends on its row alone
-alone   each request runs by itself: its graph takes one row per run, or a setting asks for it
+alone   each request runs by itself: its graph takes one row per run, or a setting requires it
 joint   each request runs by itself, whole, in one run: its rows depend on each other, or may
 tensor  each request runs by itself, whole: its graph has no batch axis to join or to cut along
 """

@@ -126,7 +126,7 @@ class Lane:
         return max(FEW_ROWS, int(RUN_SECONDS / self._row_seconds))
 
     def is_cheap(self, rows: int) -> bool:
-        """Return whether a run of so many rows is short enough for the event loop."""
+        """Return whether a run of this many rows is short enough for the event loop."""
         if self.model.loops:
             return False
         return self.seconds < INLINE_SECONDS and rows * self._row_seconds < INLINE_SECONDS

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-# A request that comes within this time after an answer counts; polling goes on for as long.
+# A request that comes within this time after an answer counts; polling continues for as long.
 SECONDS = 200e-6
 # The number of such requests in a row from which on the event loop polls.
 STREAK = 8
@@ -29,7 +29,7 @@ class BusyPolling:
         """Keep `loop` polling where that is worth it."""
         self._loop = loop
         self.seconds = SECONDS
-        """The time that a request may come after an answer, and that polling goes on for."""
+        """The longest time from an answer to the next request, and the duration of polling."""
         self.awake = False
         """Whether the event loop polls now."""
         self._caller: object = None

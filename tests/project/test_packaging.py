@@ -431,7 +431,7 @@ def test_another_python_is_refused_with_a_sentence(checkout, pythons, environmen
 
 
 def test_passes_over_pythons_that_do_not_run(checkout):
-    """A version manager's shim that is no Python is skipped for the next name."""
+    """A version manager's shim that is not Python is skipped for the next name."""
     shim = checkout.parent / "bin" / "python3.13"
     shim.write_text("#!/bin/sh\nexit 127\n")
     shim.chmod(0o755)
