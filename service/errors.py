@@ -144,7 +144,7 @@ class TooLate(RequestError):
 
 
 class HTTPError(RequestError):
-    """An error with a status of its own: an unknown route or method, broken HTTP, a bug, …"""
+    """An error with a status of its own: an unknown route or method, broken HTTP or a bug."""
 
     def __init__(self, status: int, message: str) -> None:
         """Answer `message` with `status`."""
