@@ -91,8 +91,11 @@ class RequestParser:
         self.received += size
         if self.received <= size + MAX_HEADER_BYTES + _MAX_FRAMING * self._size:
             return True
-        around = f"received over {MAX_HEADER_BYTES} bytes around them"
-        self._receiver.refuse(HTTPError(400, f"body: expected chunks of it, {around}"))
+        message = (
+            "body: expected larger chunks or shorter trailers, "
+            f"received over {MAX_HEADER_BYTES} bytes of chunk framing"
+        )
+        self._receiver.refuse(HTTPError(400, message))
         return False
 
     def feed(self, data: bytes) -> None:
@@ -140,7 +143,7 @@ class RequestParser:
         """
         method = self._llhttp.get_method()
         if method == b"CONNECT":
-            message = "request: expected one for here, received a CONNECT"
+            message = "request: expected no tunnel, received CONNECT, which is not supported"
             self._receiver.refuse(HTTPError(400, message))
             return b""
         self._llhttp = httptools.HttpRequestParser(self)

@@ -50,7 +50,8 @@ class Timeouts:
             HTTPError: 408, it has taken too long to arrive.
         """
         if now - began > self.request:
-            raise HTTPError(408, f"request: expected all of it within {self.request:g} s")
+            expected = f"all of it within {self.request:g} s"
+            raise HTTPError(408, f"request: expected {expected}, received only a part")
 
     def check_rate(self, progress: Progress, now: float, received: int) -> None:
         """Check the rate at which a request arrives, once for each window.

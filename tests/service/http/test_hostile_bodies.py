@@ -498,6 +498,24 @@ def test_a_request_without_end_is_cut_off(served, pieces, status):
         refused(answer, status)
 
 
+def test_a_refusal_names_chunk_framing(served):
+    """A body whose chunks are nearly all framing is refused with the reason."""
+    chunk = b"1;%s\r\n \r\n" % (b"x" * 10_000)
+
+    answer = send(served, CHUNKED, *[chunk] * 12, pause=0.02)
+
+    refused(answer)
+    assert b"received over 65536 bytes of chunk framing" in answer
+
+
+def test_a_tunnel_is_refused_as_not_supported(served):
+    """The answer to CONNECT says that there are no tunnels."""
+    answer = send(served, BLOCKS["a tunnel"])
+
+    refused(answer)
+    assert b"received CONNECT, which is not supported" in answer
+
+
 def test_trailers_change_nothing(served):
     """Trailers behind a body do not replace the headers before it."""
     trailers = b"Content-Type: text/plain\r\nX-Request-Timeout: nonsense\r\n"
