@@ -53,6 +53,9 @@ REPLACE_SECONDS = 30.0
 # The process that tries models closes the files of one trial when the next trial begins.
 KEEPER = "keeper"
 SLACK = 2 * int(servers.WORKERS)
+# The times that open files are counted in a process, and the seconds between them.
+FILE_LOOKS = 5
+FILE_LOOK_SECONDS = 0.05
 PAGE = Path("docs/soak.md")
 NAME = "soak"
 KILLED = re.compile(r"worker \d+ ended, and is replaced")
@@ -280,6 +283,15 @@ def _roles(root: int) -> dict[int, str]:
     }
 
 
+def _open_files(pid: int) -> int:
+    """Return the fewest open files of some looks: one is open while a process reads it."""
+    counts = []
+    for _ in range(FILE_LOOKS):
+        counts.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
+        time.sleep(FILE_LOOK_SECONDS)
+    return min(counts)
+
+
 def _look(running: servers.Running, target: Target, begun: float) -> Look:
     """Measure a service without load."""
     time.sleep(REST_SECONDS)
@@ -287,8 +299,8 @@ def _look(running: servers.Running, target: Target, begun: float) -> Look:
     for pid, role in _roles(running.pid).items():
         status = Path(f"/proc/{pid}/status").read_text()
         rss = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-        files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        running_processes[pid] = Process(role, int(rss[1]) * 1024 / 1e6 if rss else 0.0, files)
+        memory = int(rss[1]) * 1024 / 1e6 if rss else 0.0
+        running_processes[pid] = Process(role, memory, _open_files(pid))
     own = processes.own_memory(running.pid)
     _read_metrics(target)
     counted: Counter[tuple[str, str]] = Counter()

@@ -520,7 +520,7 @@ def test_the_error_of_a_failed_sync_says_that_the_version_is_published(tmp_path,
         ),
         pytest.param(
             lambda path: path.write_text('{"' + "\\u001b" * 10**5 + '": "1"}'),
-            "aliases.json: expected aliases of letters",
+            "aliases.json: expected aliases of at most 128 letters",
             id="a long name",
         ),
         pytest.param(
