@@ -47,6 +47,8 @@ def _ask(url):
                 return await getattr(client, method)(url, *arguments, **more)
             finally:
                 await client.close()
+                # A transport is closed in a later turn of the loop.
+                await asyncio.sleep(0.01)
 
         return asyncio.run(call())
 
