@@ -90,7 +90,7 @@ class Access:
 
     @property
     def is_on(self) -> bool:
-        """Whether a token is required."""
+        """True if a token is required."""
         return self._file is not None
 
     def check(self, authorization: str, scope: str | None, model: str | None) -> str:

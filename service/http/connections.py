@@ -49,9 +49,9 @@ class Connections:
         self.header_cache = HeaderCache()
         self.open: set[Connection] = set()
         self.draining = False
-        """Whether each answer is the last of its connection."""
+        """True if each answer is the last of its connection."""
         self.closing = False
-        """Whether idle connections are closed, too."""
+        """True if idle connections are closed, too."""
         self.now = 0.0
         """The time of the loop's clock at the last `tick`."""
         self.date = b""

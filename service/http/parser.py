@@ -61,7 +61,7 @@ class RequestParser:
         self._receiver = receiver
         self._llhttp = httptools.HttpRequestParser(self)
         self.stopped = False
-        """Whether parsing has ended, since a request was refused."""
+        """True once a request was refused: nothing after it is parsed."""
         self.in_request = False
         self.version = ""
         self.target = b""

@@ -35,7 +35,7 @@ class Declared:
 
     inputs: Mapping[str, Axes]
     heads: Mapping[str, tuple[int | None, ...] | None]
-    """By name; `None` for a head whose number of axes the graph does not declare."""
+    """The axes by name; `None` for a head whose number of axes the graph does not declare."""
     tensors: bool
 
     @classmethod

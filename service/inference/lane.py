@@ -133,7 +133,7 @@ class Lane:
 
     @property
     def has_work(self) -> bool:
-        """Whether a request is queued or running, or is admitted and not decoded yet."""
+        """True if a request is queued or running, or is admitted and not decoded yet."""
         return self.running or self.coming > 0 or any(q.busy for q in self.queues.values())
 
     def note_run(self, seconds: float, rows: int) -> None:

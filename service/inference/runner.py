@@ -110,12 +110,12 @@ class Runner:
 
     @property
     def runs_alone(self) -> bool:
-        """Whether each request needs a run of its own."""
+        """True if each request needs a run of its own."""
         return self.batching.mode != "rows"
 
     @property
     def runs_whole(self) -> bool:
-        """Whether all rows of a request are one run, and so may be at most `MOST_ROWS_WHOLE`."""
+        """True if all rows of a request are one run, and so may be at most `MOST_ROWS_WHOLE`."""
         return self.signature.batch is None and self.batching.mode in ("joint", "alone")
 
     def predict(self, arrays: Arrays, heads: Sequence[str]) -> dict[str, NDArray[Any]]:

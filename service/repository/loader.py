@@ -56,7 +56,7 @@ class Broken:
     found: Version
     reason: str
     is_short: bool = False
-    """Whether the machine is at fault, for lack of memory or the like, and not the file."""
+    """True if the machine is at fault, for lack of memory or the like, and not the file."""
     tries: int = 0
     again: float = math.inf
     """The time of the next try, by the monotonic clock; never, if the file is at fault."""

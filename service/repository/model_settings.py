@@ -30,7 +30,7 @@ class ModelSettings:
     """The settings of one model."""
 
     alone: bool = False
-    """Whether each request runs by itself."""
+    """True if each request runs by itself."""
 
 
 DEFAULTS = ModelSettings()

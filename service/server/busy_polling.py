@@ -31,7 +31,7 @@ class BusyPolling:
         self.seconds = SECONDS
         """The longest time from an answer to the next request, and the duration of polling."""
         self.awake = False
-        """Whether the event loop polls now."""
+        """True while the event loop polls."""
         self._caller: object = None
         self._streak = 0
         self._answered = 0.0

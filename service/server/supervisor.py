@@ -80,7 +80,7 @@ class _Worker:
     status: Status
     given: int = 0
     is_gone: bool = False
-    """Whether the socket pair is closed: the worker has just died, or is about to end."""
+    """True if the socket pair is closed: the worker has just died, or is about to end."""
     beat: int = 0
     silent: int = 0
     """The number of ticks since the last beat."""

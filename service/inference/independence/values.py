@@ -155,7 +155,7 @@ class Value:
 
     @property
     def is_counted(self) -> bool:
-        """Whether a number in it depends on the number of rows."""
+        """True if a number in it depends on the number of rows."""
         return self.content is not None and any(map(is_of_rows, self.content.flat))
 
 
