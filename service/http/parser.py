@@ -219,7 +219,9 @@ class RequestParser:
         if self.stopped:
             return
         parts, rest = self._parts, self._rest
-        self._parts, self._rest = [], bytearray()
+        self._parts = []
+        if rest:
+            self._rest = bytearray()
         self._receiver.accept_request(
             Request(
                 self._llhttp.get_method(),
