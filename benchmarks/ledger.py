@@ -61,12 +61,17 @@ class Ledger:
     """The counts that the service has reported, by labels."""
 
     def note(self, dialect: str, status: int, rows: int = 0) -> None:
-        """Count an answer."""
+        """Count an answer, which has been received at most `UNTOLD_SECONDS` ago."""
         key = dialect if status == http.HTTPStatus.OK else "", str(status)
         now = time.monotonic()
         with self.lock:
             self.answered[key] += 1
             self.rows += rows
+            if self.kills and now < self.kills[-1] + UNTOLD_SECONDS:
+                # The client checks an answer before it notes it, so the killed worker may have
+                # sent this one.
+                self.untold[key] += 1
+                self.untold_rows += rows
             self.recent.append((now, key, rows))
             while self.recent[0][0] < now - UNTOLD_SECONDS:
                 self.recent.popleft()

@@ -1,6 +1,8 @@
 """The soak test, run for some seconds: everything at once, and every answer is right."""
 
-from benchmarks import report, soak
+from collections import Counter
+
+from benchmarks import ledger, report, soak
 
 
 def test_nothing_is_lost_or_wrong_in_twenty_seconds_of_everything(tmp_path):
@@ -15,6 +17,20 @@ def test_nothing_is_lost_or_wrong_in_twenty_seconds_of_everything(tmp_path):
         *("native", "oip", "tfserving", "mlflow", "other")
     }
     assert done.changes["versions published"] >= 2
+
+
+def test_the_count_of_an_answer_may_be_lost_with_the_worker_that_sent_it():
+    """A client may note an answer before or after the kill of the worker that sent it."""
+    book = ledger.Ledger()
+
+    book.note("oip", 200, 3)
+    book.kill()
+    book.note("oip", 200, 4)
+
+    assert book.untold == {("oip", "200"): 2}
+    assert book.untold_rows == 7
+    nothing = soak.Look(0.0, 0.0, {}, Counter(), 0.0)
+    assert soak._compare_counts(nothing, book) == []
 
 
 def test_the_page_of_a_soak_has_its_tables(tmp_path, monkeypatch):
