@@ -18,6 +18,7 @@ from training.errors import SpecError
 from training.keras_objects import call, check_words, optimizer, raise_any, value_of
 from training.objectives import activation, loss, metric, wants_one_hot
 from training.quiet import keras
+from training.standardized import StandardizedLoss, moments, rescaling
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def _build(spec: Spec, data: Data) -> Built:
     # XLA would take longer to compile than these models take to train.
     model.compile(
         optimizer=optimizer(spec),
-        loss={name: keras.losses.get(loss(head)) for name, head in spec.heads.items()},
+        loss={name: _loss(head, model) for name, head in spec.heads.items()},
         loss_weights={name: head.loss_weight for name, head in spec.heads.items()},
         metrics={name: [metric(head)] for name, head in spec.heads.items()},
         jit_compile=False,
@@ -215,7 +216,7 @@ class _Network:
         learns = layer.kind in ADAPTED and ADAPTED[layer.kind] not in arguments
         if learns and layer.kind == "Normalization":
             arguments |= call(
-                self.spec, at, _moments, self._reaching(tensor), arguments.get("axis", -1)
+                self.spec, at, moments, self._reaching(tensor), arguments.get("axis", -1)
             )
         keras_layer = call(self.spec, at, kind, **arguments, name=layer.name)
         if learns and layer.kind != "Normalization":
@@ -234,8 +235,12 @@ class _Network:
             "activation": activation(head.kind),
             **call(self.spec, f"{at}.Dense", value_of, head.arguments),
         }
-        dense = call(self.spec, f"{at}.Dense", keras.layers.Dense, **arguments, name=head.name)
-        return call(self.spec, f"{at}.after", dense, tensor)
+        name = f"{head.name}.standardized" if head.standardize else head.name
+        dense = call(self.spec, f"{at}.Dense", keras.layers.Dense, **arguments, name=name)
+        answer = call(self.spec, f"{at}.after", dense, tensor)
+        if not head.standardize:
+            return answer
+        return rescaling(rows.target(self.data, head.name), head.name)(answer)
 
     def _join(self, name: str, tensors: list[Any]) -> Any:
         if len(tensors) == 1:
@@ -263,19 +268,10 @@ class _Network:
         return arrays
 
 
-def _moments(values: NDArray[Any], axis: Any) -> dict[str, Any]:
-    """Return mean and variance for a Normalization layer, computed in double precision.
-
-    A value that never varies in training gets variance 1.  With its own variance, 0, the first
-    different value would be millions of standard deviations away.
-    """
-    axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-    kept = {a % values.ndim for a in axes}
-    reduced = tuple(a for a in range(values.ndim) if a not in kept)
-    mean = values.mean(axis=reduced, dtype=np.float64)
-    variance = values.var(axis=reduced, dtype=np.float64)
-    variance = np.where(variance > 0, variance, 1.0)
-    return {"mean": mean.astype(np.float32), "variance": variance.astype(np.float32)}
+def _loss(head: HeadSpec, model: keras.Model) -> Any:
+    """Return the loss of a head, on standardised values if the head has them."""
+    plain = keras.losses.get(loss(head))
+    return StandardizedLoss(plain, model.get_layer(head.name)) if head.standardize else plain
 
 
 def _units(head: HeadSpec, data: Data) -> int:

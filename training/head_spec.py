@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import nearest
 from service.kinds import HEAD_KINDS, LABELLED, THRESHOLDED, label_count
-from training.toml_file import is_number
+from training.toml_file import is_number, show
 from training.wiring import NODE
 
 if TYPE_CHECKING:
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from training.toml_file import TomlTable
 
 KINDS = tuple(kind for kind in HEAD_KINDS if kind != "tensor")  # a tensor has no loss
+# Losses of logarithms or of shares of the target, by Keras' names without underscores.
+_OF_POSITIVE = frozenset(
+    {
+        *("mape", "meanabsolutepercentageerror", "msle", "meansquaredlogarithmicerror"),
+        *("poisson", "kld", "kldivergence", "kullbackleiblerdivergence"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class HeadSpec:
     loss_weight: float = 1.0
     metric: str | None = None
     class_weights: dict[str, float] | str | None = None  # by label, or "balanced"
+    standardize: bool = False  # learn (target - mean) / deviation, answer in the column's unit
     arguments: dict[str, Any] = field(default_factory=dict)  # more arguments for its Dense
 
 
@@ -65,6 +73,7 @@ def read_head(table: TomlTable, inputs: dict[str, InputSpec]) -> HeadSpec:
         loss_weight=1.0 if weight is None else weight,
         metric=table.text("metric", "the name of a Keras metric"),
         class_weights=_class_weights(table, kind, labels),
+        standardize=_standardize(table, kind, dense),
         arguments=dense.values,
     )
     table.close()
@@ -120,6 +129,24 @@ def _labels(table: TomlTable, kind: str | None, targets: int | None) -> tuple[st
         expected = f"one label for each of the {targets} targets"
         table.problem("labels", f"expected {expected}, received {count}")
     return labels
+
+
+def _standardize(table: TomlTable, kind: str | None, dense: TomlTable) -> bool:
+    value = table.take("standardize", "true or false", lambda value: isinstance(value, bool))
+    if not value:
+        return False
+    if kind not in (None, "regression"):
+        table.problem("standardize", f"only regression heads have it; this is {kind}")
+    # Standardised values are below 0 as often as above, which neither of these two takes.
+    loss = table.values.get("loss")
+    if isinstance(loss, str) and loss.lower().replace("_", "") in _OF_POSITIVE:
+        text = f"the loss {loss!r} is for values over 0, which standardised ones are not"
+        table.problem("standardize", f"{text}; remove one of them")
+    activation = dense.values.get("activation", "linear")
+    if activation not in ("linear", None):
+        text = f"the head's Dense has the activation {show(activation)}, which limits the answers"
+        table.problem("standardize", f"{text} to a part of what they can be; remove one of them")
+    return True
 
 
 def _class_weights(

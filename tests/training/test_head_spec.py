@@ -134,6 +134,32 @@ from tests.training.spec_text import X_KIND, X_LABELS, Y_KIND, edit
             "heads.y.class_weights: only binary and multiclass heads have them; this is regression",
             id="class weights of a regression",
         ),
+        pytest.param(
+            Y_KIND,
+            f'{Y_KIND}\nstandardize = "yes"',
+            'heads.y.standardize: expected true or false, received "yes"',
+            id="standardize that is no flag",
+        ),
+        pytest.param(
+            X_KIND,
+            f"{X_KIND}\nstandardize = true",
+            "heads.x.standardize: only regression heads have it; this is binary",
+            id="standardized head of another kind",
+        ),
+        pytest.param(
+            Y_KIND,
+            f'{Y_KIND}\nstandardize = true\nloss = "mean_squared_logarithmic_error"',
+            "heads.y.standardize: the loss 'mean_squared_logarithmic_error' is for values over 0,"
+            " which standardised ones are not; remove one of them",
+            id="standardized head with a loss of positive values",
+        ),
+        pytest.param(
+            Y_KIND,
+            f'{Y_KIND}\nstandardize = true\nDense = {{ activation = "relu" }}',
+            'heads.y.standardize: the head\'s Dense has the activation "relu", which limits the'
+            " answers to a part of what they can be; remove one of them",
+            id="standardized head with an activation",
+        ),
     ],
 )
 def test_a_wrong_head_is_refused_with_its_key(problems_of, old, new, expected):
