@@ -19,7 +19,9 @@ import click
 import orjson
 
 from service.commands import options
-from service.commands.row_files import Row, RowsError, read_csv, read_json
+from service.commands.csv_rows import read_csv
+from service.commands.json_rows import read_json
+from service.commands.row_files import Row, RowsError
 from service.errors import BadRequest, CannotRun, TooLarge, nearest, printable
 from service.host.files import stream, writing
 from service.inference.runner import MOST_ROWS_WHOLE

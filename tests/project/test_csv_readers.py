@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.commands.row_files import RowsError, read_csv
+from service.commands.csv_rows import read_csv
+from service.commands.row_files import RowsError
 from service.errors import BadRequest
 from service.signature import Feature, Head, Signature, Tensor, tabular
 from service.wire import cells, mlflow

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.commands.row_files import Row, RowsError, read_csv, read_json
+from service.commands.csv_rows import read_csv
+from service.commands.json_rows import read_json
+from service.commands.row_files import Row, RowsError
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
 from service.wire import cells
 from tests.harness import small

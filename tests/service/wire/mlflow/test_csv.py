@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from service.commands.row_files import read_csv
+from service.commands.csv_rows import read_csv
 from service.errors import BadRequest
 from service.inference.model import Model
 from service.wire import mlflow, native
