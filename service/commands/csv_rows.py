@@ -39,15 +39,16 @@ class _Column:
 
 
 def read_csv(
-    path: Path, file: IO[str], signature: Signature, needed: set[str]
+    path: Path, file: IO[str], signature: Signature, needed: set[str], *, keep: bool = False
 ) -> tuple[tuple[str, ...], Iterator[Row]]:
-    """Return the names of a CSV's columns that are not the model's, and its rows.
+    """Return the names of the columns of a CSV that are passed through, and its rows.
 
     Args:
         path: the path of the file, for messages.
         file: the file, opened with `newline=""`.
         signature: the signature of the model that the rows are for.
         needed: the inputs that the requested heads need.
+        keep: pass all columns through, and not only those that are not the model's.
 
     Raises:
         RowsError: the file is not CSV in UTF-8, or lacks the columns of an input that is needed.
@@ -58,7 +59,7 @@ def read_csv(
     if header == [""]:
         raise RowsError(f"{place}: expected the names of the columns, received a blank line")
     columns = _columns(path, header, signature, needed)
-    taken = {column.position for column in columns}
+    taken = set() if keep else {column.position for column in columns}
     others = [position for position in range(len(header)) if position not in taken]
     rows = (
         Row(place, _instance(record, columns), tuple(record[position] for position in others))

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     Scored = Iterator[tuple[Row, dict[str, dict[str, Any]]]]
 
 ROWS_AT_ONCE = 256
+# In front of the names of all answers, if a column of the file has the name of one.
+PREDICTED = "predicted."
 
 
 _EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 --out answers.csv\n"
@@ -60,19 +62,28 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 
     help="The file for the answers, .csv or .json; by default standard output (-), in the format "
     "of the rows.",
 )
+@click.option(
+    "--keep-columns", "keep", is_flag=True, help="Pass all columns of a CSV through to the answers."
+)
 @options.models
-def predict(model: str, source: Path, heads: str | None, out: Path, models: Path | None) -> None:
+def predict(  # noqa: PLR0913  (click passes each option by its name)
+    model: str, source: Path, heads: str | None, out: Path, models: Path | None, *, keep: bool
+) -> None:
     """Score the rows of a file with MODEL: a name in the repository, or a path.
 
     The columns of a CSV are features (age, or insurance.age if two inputs have an age) or values
     of an image or another tensor (digit.0 to digit.783).  All other columns are passed through to
-    the answers.
+    the answers.  If a column that is passed through has the name of an answer, all answers are
+    named predicted.HEAD.
     """
     from service.repository.named_model import open_model
 
     streamed = stream(out) is not None
     if not streamed and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
         raise click.BadParameter(f"expected .csv or .json, received {out.name}", param_hint="--out")
+    if keep and source.suffix.lower() != ".csv":
+        message = f"expected rows in a .csv, which has columns, received {source.name}"
+        raise click.BadParameter(message, param_hint="--keep-columns")
     servable = open_model(model, models)
     if servable.signature.tensor:
         message = (
@@ -86,15 +97,12 @@ def predict(model: str, source: Path, heads: str | None, out: Path, models: Path
     imputed: Counter[str] = Counter()
     # utf-8-sig, since spreadsheets write a byte order mark first.
     with source.open(encoding="utf-8-sig", newline="") as file:
-        others, rows = _read(source, file, servable.signature, asked)
-        answers = _answer_columns(servable.signature, asked) if as_csv else asked
-        for name in others:
-            if name in answers:
-                message = f"{source}, line 1: the column {name!r} has the name of an answer"
-                raise RowsError(f"{message}: rename or remove it")
+        others, rows = _read(source, file, servable.signature, asked, keep=keep)
+        chosen = [servable.signature.heads[head] for head in asked]
+        answers = [name for head in chosen for name in _columns(head)] if as_csv else asked
+        header = [*others, *_distinct(source, answers, others)]
         with writing(out) as target:
-            scored = _score(rows, servable, asked, imputed)
-            total = write(scored, others, servable.signature, asked, target)
+            total = write(_score(rows, servable, asked, imputed), header, chosen, target)
     scored_by = f"{servable.name}, version {servable.version}"
     click.echo(f"{count(total, 'row')} scored by {scored_by}", err=True)
     for feature, times in sorted(imputed.items()):
@@ -114,13 +122,30 @@ def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:
 
 
 def _read(
-    source: Path, file: IO[str], signature: Signature, heads: Sequence[str]
+    source: Path, file: IO[str], signature: Signature, heads: Sequence[str], *, keep: bool
 ) -> tuple[tuple[str, ...], Iterator[Row]]:
     """Return the names of the columns that are passed through, and the rows."""
     if source.suffix.lower() != ".csv":
         return (), read_json(source, file)
     needed = {name for head in heads for name in signature.heads[head].inputs}
-    return read_csv(source, file, signature, needed)
+    return read_csv(source, file, signature, needed, keep=keep)
+
+
+def _distinct(source: Path, answers: Sequence[str], others: Sequence[str]) -> Sequence[str]:
+    """Return the names of the answers, all prefixed if a column of the file has one of them.
+
+    Raises:
+        RowsError: a column has the name that an answer would then have.
+    """
+    columns = frozenset(others)
+    if columns.isdisjoint(answers):
+        return answers
+    prefixed = [PREDICTED + name for name in answers]
+    for plain, name in zip(answers, prefixed, strict=True):
+        if name in columns:
+            message = f"{source}, line 1: the column {name!r} has the name of an answer"
+            raise RowsError(f"{message}, and so has {plain!r}: rename or remove one of them")
+    return prefixed
 
 
 def _score(
@@ -163,24 +188,16 @@ def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _answer_columns(signature: Signature, heads: Sequence[str]) -> list[str]:
-    return [name for head in heads for name in _columns(signature.heads[head])]
-
-
 def _write_csv(
-    scored: Scored,
-    others: Sequence[str],
-    signature: Signature,
-    heads: Sequence[str],
-    target: IO[bytes],
+    scored: Scored, header: Sequence[str], heads: Sequence[Head], target: IO[bytes]
 ) -> int:
     text = io.TextIOWrapper(target, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     total = 0
     try:
-        writer.writerow([*others, *_answer_columns(signature, heads)])
+        writer.writerow(header)
         for row, answer in scored:
-            cells = [cell for head in heads for cell in _cells(signature.heads[head], answer[head])]
+            cells = [cell for head in heads for cell in _cells(head, answer[head.name])]
             writer.writerow([*row.others, *cells])
             total += 1
     finally:
@@ -218,16 +235,12 @@ def _flat(value: Any) -> Iterable[Any]:
 
 
 def _write_json(
-    scored: Scored,
-    others: Sequence[str],
-    signature: Signature,
-    heads: Sequence[str],
-    target: IO[bytes],
+    scored: Scored, header: Sequence[str], heads: Sequence[Head], target: IO[bytes]
 ) -> int:
-    del signature, heads  # the answer of a row contains the names of its heads
     total = 0
     for row, answer in scored:
-        passed = dict(zip(others, row.others, strict=True))
-        target.write(orjson.dumps(passed | answer, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        values = (*row.others, *(answer[head.name] for head in heads))
+        line = dict(zip(header, values, strict=True))
+        target.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         total += 1
     return total

@@ -177,6 +177,46 @@ def test_a_csv_may_become_json_and_keeps_its_columns(file, run, tmp_path):
     assert out.read_text() == '{"id":"007","size":{"value":30.0}}\n'
 
 
+def test_answers_are_prefixed_where_a_column_has_the_name_of_one(file, run, tmp_path):
+    """The file that a model was trained on can be scored; either all answers are prefixed or none.
+
+    In JSON, an answer has the name of its head alone.
+    """
+    path, out = file("tags.label,weight,length\nx,1,2\n"), tmp_path / "answers.json"
+
+    assert run(path, "--heads", "size,tags")[1].splitlines()[0] == (
+        "tags.label,predicted.size,predicted.tags.0,predicted.tags.1,predicted.tags.label"
+    )
+    assert run(path, "--heads", "size", "--out", str(out))[0] == 0
+    assert out.read_text() == '{"tags.label":"x","size":{"value":30.0}}\n'
+    assert run(file("size,weight,length\nx,1,2\n"), "--heads", "size", "--out", str(out))[0] == 0
+    assert out.read_text() == '{"size":"x","predicted.size":{"value":30.0}}\n'
+
+
+def test_all_columns_may_be_kept(file, run, tmp_path):
+    """They keep their order, their cells and, in JSON, their names."""
+    path, out = file('length,id,weight\n2,"a, b",1.50\n'), tmp_path / "answers.jsonl"
+
+    _, text, _ = run(path, "--heads", "size", "--keep-columns")
+    code, _, _ = run(path, "--heads", "size", "--keep-columns", "--out", str(out))
+
+    assert text == 'length,id,weight,size\n2,"a, b",1.50,35.0\n'
+    assert (code, out.read_text()) == (
+        0,
+        '{"length":"2","id":"a, b","weight":"1.50","size":{"value":35.0}}\n',
+    )
+
+
+def test_only_a_csv_has_columns_to_keep(file, run):
+    """The command line is wrong, since a row of JSON is an object of inputs."""
+    code, out, err = run(file('{"fruit": [1, 2]}', "rows.json"), "--keep-columns")
+
+    assert (code, out) == (2, "")
+    assert "expected rows in a .csv, which has columns, received rows.json" in " ".join(
+        err.replace("│", " ").split()
+    )
+
+
 def test_json_may_become_csv(file, run, tmp_path):
     """The name of the output decides its format."""
     out = tmp_path / "answers.csv"
@@ -376,19 +416,21 @@ def test_more_than_twenty_problems_are_counted(file, run):
     assert err.splitlines()[-1] == "and 10 more in these rows"
 
 
-def test_a_column_with_the_name_of_an_answer_is_refused(file, run):
-    """The two columns could not be distinguished."""
-    path = file("size,weight,length\n1,1,2\n")
+def test_a_prefixed_answer_may_not_have_the_name_of_a_column_either(file, run):
+    """The two columns could not be distinguished, as in a file that was scored twice."""
+    path = file("size,predicted.size,weight,length\n1,1,1,2\n")
 
     assert run(path, "--heads", "size") == (
         1,
         "",
         (
-            f"triceps: {path}, line 1: the column 'size' has the name of an answer: "
-            "rename or remove it\n"
+            f"triceps: {path}, line 1: the column 'predicted.size' has the name of an answer, "
+            "and so has 'size': rename or remove one of them\n"
         ),
     )
-    assert run(path, "--heads", "tags")[1].splitlines()[0] == "size,tags.0,tags.1,tags.label"
+    assert run(path, "--heads", "tags")[1].splitlines()[0] == (
+        "size,predicted.size,tags.0,tags.1,tags.label"
+    )
 
 
 @pytest.mark.parametrize(
