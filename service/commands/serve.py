@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,15 +18,20 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from service import __version__
 from service import settings as all_settings
-from service.errors import TricepsError, printable
+from service.commands import other_files
+from service.errors import ModelRefused, Shortage, TricepsError, printable
 from service.host import descriptors, processors
 from service.http import access, tls
 from service.observability import logs
 from service.repository import sandbox
-from service.repository.assembly import default_name, open_repository
-from service.repository.scan import look
+from service.repository.assembly import open_repository
+from service.repository.loader import try_out
+from service.repository.reasons import plain
+from service.repository.scan import is_one_file, look
 
 if TYPE_CHECKING:
+    from service.repository.repository import Repository
+    from service.repository.scan import Version
     from service.settings import Settings
 
 
@@ -50,7 +57,8 @@ def serve(file: str | None, **flags: Any) -> None:
         message = "FILE and --models: expected one of them, received both"
         raise click.UsageError(message)
     settings = all_settings.load(**{**flags, "models": file or flags["models"]})
-    names = look(settings.models).by_name.keys()
+    scan = look(settings.models)
+    other_files.check(settings.models, next(iter(scan.by_name), settings.models.name))
     from service.server.listening import listen
     from service.server.supervisor import Workers
 
@@ -63,30 +71,64 @@ def serve(file: str | None, **flags: Any) -> None:
     settings = replace(settings, workers=settings.workers or processors.available())
     # The keeper starts first: each model is tried in a sandbox before any process loads it.
     with sandbox.kept(settings.workers) as keeper:
-        if settings.default_model and settings.default_model not in names:
+        if settings.default_model and settings.default_model not in scan.by_name:
             # It may be a view, of which only the file knows; a misspelled name is an error now.
             open_repository(settings.models, settings.default_model, settings.policy)
         with listen(settings) as listener:
-            _greet(
-                settings, default_name(settings.default_model, names) or min(names, default=None)
-            )
+            if is_one_file(settings.models):
+                _try(scan.versions[0])
             if (warning := access.warning(settings.host, settings.tokens_file)) is not None:
                 log.warning("%s", warning)
-            code = Workers(settings, listener, keeper, accessible, encrypted).run()
+            workers = Workers(settings, listener, keeper, accessible, encrypted)
+            code = workers.run(greet=partial(_greet, settings))
     if code:
         raise click.exceptions.Exit(code)
 
 
-def _greet(settings: Settings, default: str | None) -> None:
+def _try(found: Version) -> None:
+    """Try the only file that is to be served, in the sandbox; the workers rely on the verdict.
+
+    Raises:
+        ModelRefused: the file cannot be served.
+    """
+    try:
+        # If the machine is short of something, the workers try again, and the greeting says why.
+        with contextlib.suppress(Shortage):
+            try_out(found)
+    except ModelRefused as error:
+        raise ModelRefused(f"{found.path}: refused, {plain(str(error))}") from error
+
+
+def _greet(settings: Settings, repository: Repository) -> None:
+    """Print what is served and where, or why nothing is served yet.
+
+    Args:
+        settings: the settings of the service.
+        repository: what all workers serve now.
+    """
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     scheme = "https" if settings.tls_certificate else "http"
     url = f"{scheme}://{host}:{settings.port}"
-    click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
-    if default is not None:
-        # The user's shell has to fill in the token: the service knows only its hash.
-        curl = "curl -s" + (' -H "Authorization: Bearer $TOKEN"' if settings.tokens_file else "")
-        click.echo("Try it:")
-        click.echo(
-            f"  {curl} {url}/models/{default}/example"
-            f" | {curl} -H 'Content-Type: application/json' -d @- {url}/models/{default}/predict"
-        )
+    # A worker prints this, which has to serve even if nobody can read it.
+    with contextlib.suppress(OSError, UnicodeError):
+        if (reason := repository.reason_not_ready()) is not None:
+            waits = f"Triceps {__version__} waits on {url}, and serves nothing yet: {reason}"
+            click.echo(printable(waits))
+            return
+        click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
+        if (model := _to_try(repository)) is not None:
+            # The user's shell has to fill in the token: the service knows only its hash.
+            token = ' -H "Authorization: Bearer $TOKEN"' if settings.tokens_file else ""
+            curl = f"curl -s{token}"
+            click.echo("Try it:")
+            click.echo(
+                f"  {curl} {url}/models/{model}/example"
+                f" | {curl} -H 'Content-Type: application/json' -d @- {url}/models/{model}/predict"
+            )
+
+
+def _to_try(repository: Repository) -> str | None:
+    """Return a model that serves and has an example, preferably the default model."""
+    names = sorted(repository.serving, key=lambda name: (name != repository.default, name))
+    with_example = (name for name in names if not repository.serving[name].proof.no_example)
+    return next(with_example, None)

@@ -62,6 +62,18 @@ class Broken:
     """The time of the next try, by the monotonic clock; never, if the file is at fault."""
 
 
+def try_out(found: Version) -> None:
+    """Try a version in the sandbox, and do not load it in this process.
+
+    Raises:
+        ModelRefused: the version cannot serve.
+        Shortage: the machine is short of something that loading needs.
+    """
+    check_place(Path(found.path), found.root)
+    with sandbox.passed(found.path, found.stamp):
+        pass
+
+
 def load(found: Version) -> Loaded | Broken:
     """Load a version and prove it, or return the reason why it cannot serve."""
     name, version = found.key

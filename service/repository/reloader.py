@@ -62,7 +62,8 @@ class Library:
         """
         self._path = path
         self._default = default
-        self._policy = policy
+        # A single file has no aliases, so that its only version could never be pinned.
+        self._policy = "latest" if is_one_file(path) else policy
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._loading: dict[Key, threading.Lock] = {}

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING
 from service.errors import TricepsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from service.repository.repository import Repository
     from service.server.worker_status import Status
 
+    Greet = Callable[[Repository], None]
+
 # Common to all workers: the number of the committed generation, the number of the last proposal,
-# and the leader's slot plus one (0 without a leader).
-GENERATION, _PROPOSED, _LEADER = range(3)
+# the leader's slot plus one (0 without a leader), and how far the service has greeted its user.
+GENERATION, _PROPOSED, _LEADER, _GREETED = range(4)
 # For each worker, written by the supervisor: 1 while the worker lives.
 _LIVE = 0
 # For each worker, written by the worker: the number of the proposal that it has loaded, the outcome
@@ -38,6 +41,8 @@ MAX_PROPOSAL = 2**24
 _SIZE = struct.Struct("=q")
 
 WAIT, DIFFER, COMMITTED = "wait", "differ", "committed"
+# The service has told its user that it waits for a model, or that it serves; 0 before either.
+_WAITS, _SERVES = 1, 2
 
 
 class ProposalError(TricepsError):
@@ -54,6 +59,8 @@ class Generations:
         self.common, self.slots = parts[0], parts[1:]
         # Two, since workers may still read the previous proposal while the next one is written.
         self.proposals = [mmap.mmap(-1, MAX_PROPOSAL) for _ in range(2)]
+        self.greet: Greet | None = None
+        """The function that tells the user what is served; it is set before workers are forked."""
 
     def start(self, slot: int) -> None:
         """Note a worker that is about to be forked."""
@@ -90,6 +97,7 @@ class Member:
         self.slot = slot
         """The place of the worker among all workers."""
         self._proposals = generations.proposals
+        self._greet = generations.greet
 
     def committed(self) -> int:
         """Return the number of the committed generation; 0 before the first."""
@@ -129,6 +137,14 @@ class Member:
         return self._own[_ANSWERED] >= asked
 
     # Only the leader calls the methods below.
+
+    def greet(self, repository: Repository) -> None:
+        """Tell the user once that the service waits for a model, and once that it serves."""
+        stage = _SERVES if repository.serving else _WAITS
+        if stage > self.common[_GREETED]:
+            self.common[_GREETED] = stage
+            if self._greet is not None:
+                self._greet(repository)
 
     def propose(self, content: bytes) -> None:
         """Propose another state of the repository.

@@ -228,6 +228,7 @@ class SharedLibrary(Library):
         if decision == COMMITTED:
             self._tries = 0
             self._adopt()
+            self._member.greet(self._current)
             self._member.answer(self._asked or [0] * len(self._member.asked()))
             self._asked = []
             return

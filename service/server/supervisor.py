@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from service.http.tls import Tls
     from service.repository.sandbox import Keeper
+    from service.server.generations import Greet
     from service.server.worker_status import Status
     from service.settings import Settings
 
@@ -141,8 +142,14 @@ class Workers:
         self._is_to_look = False
         self._deaths: list[float] = []
 
-    def run(self) -> int:
-        """Accept connections until SIGTERM or SIGINT, and return the exit code."""
+    def run(self, greet: Greet | None = None) -> int:
+        """Accept connections until SIGTERM or SIGINT, and return the exit code.
+
+        Args:
+            greet: the function that tells the user what is served; a worker calls it once all
+                workers serve, and again once something is served, if nothing was.
+        """
+        self._generations.greet = greet
         wake, woken = socket.socketpair()
         with self._selector, wake, woken:
             for end in (wake, woken):

@@ -11,10 +11,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zipfile
 
 import pytest
 from click.testing import CliRunner
 
+from service import __version__
 from service.commands.main import main
 from tests.harness import certificates, small, tokens
 from tests.harness.serving import FLASK, Server, free_port
@@ -25,6 +27,40 @@ HASTY = (
     "from service.commands import main; from service.server import worker; "
     "worker.STOP_SECONDS = 1; main.main()"
 )
+# The end of a pipe that nobody reads in place of standard output.
+UNREAD = """
+import os
+from service.commands import main
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 1)
+main.main()
+"""
+# Loading a file ends the process.
+DEADLY = """
+import os, signal
+from service.commands import main
+from service.repository import file_trial
+def load(path):
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+file_trial.Model = type("Model", (), {"load": staticmethod(load)})
+main.main()
+"""
+# There is too little memory for the first two trials: that of the command and that of the worker.
+SHORT = """
+from service.commands import main
+from service.repository import file_trial, sandbox
+attempt, tries = file_trial.attempt, []
+def hungry(path, stamp, *more):
+    verdict = attempt(path, stamp, *more)
+    tries.append(path)
+    if len(tries) <= 2:
+        verdict.reason, verdict.needs = "memory is short", 0
+    return verdict
+sandbox.file_trial.attempt = hungry
+main.main()
+"""
 
 
 @pytest.fixture
@@ -205,7 +241,7 @@ def test_one_file_is_served_on_ipv6_by_several_workers(serve, tmp_path):
 
 
 def test_a_service_without_a_model_starts_and_waits(serve, tmp_path):
-    """The service starts, says on /readyz what is missing, and prints no request to try."""
+    """The service says that it waits and for what, there and on /readyz."""
     (tmp_path / "models").mkdir()
     port = free_port()
     server = serve(port=port, environment={"PORT": "1", "TRICEPS_PORT": str(port)})
@@ -213,14 +249,181 @@ def test_a_service_without_a_model_starts_and_waits(serve, tmp_path):
     ready = server.get("/readyz")
     code, _, out, err = server.end()
 
-    assert ready == (
-        503,
-        {
-            "status": "not ready",
-            "reason": "the model repository is empty: train or publish a model into it",
-        },
+    reason = "the model repository is empty: train or publish a model into it"
+    assert ready == (503, {"status": "not ready", "reason": reason})
+    assert (code, err) == (0, "")
+    waits = f"Triceps {__version__} waits on http://127.0.0.1:{port}"
+    assert out == f"{waits}, and serves nothing yet: {reason}\n"
+
+
+def test_a_service_that_waits_says_once_that_it_serves(serve, tmp_path):
+    """The request to try names the first model that comes, and later models change nothing."""
+    (tmp_path / "models").mkdir()
+    server = serve("--workers", "2", "--watch", "0.05")
+    waits = server.process.stdout.readline()
+    small.put(tmp_path / "models", "late", 1, small.three())
+    greeting = [server.process.stdout.readline() for _ in range(3)]
+    small.put(tmp_path / "models", "later", 1, small.three())
+    server.until(lambda: server.status("/models/later") == 200)
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.until(lambda: "is replaced" in server.said() and server.status("/readyz") == 200)
+    code, _, rest, _ = server.end()
+
+    assert f" waits on {server.url}, and serves nothing yet: " in waits
+    assert greeting[0] == f"Triceps {__version__} serves models on {server.url}\n"
+    assert greeting[2].count(f"{server.url}/models/late/") == 2
+    assert (code, rest) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param([], id="refused"), pytest.param(["--policy", "pinned"], id="no stable")],
+)
+def test_a_repository_in_which_nothing_can_serve_waits_and_says_why(serve, tmp_path, options):
+    """The reason is in the greeting, so that nobody has to look for it."""
+    small.put(tmp_path / "models", "m", 1, small.three() if options else b"not a model")
+    server = serve("--workers", "2", *options)
+    waits = server.process.stdout.readline()
+    code, _, rest, _ = server.end()
+
+    reason = (
+        "m: the policy is pinned, and it has no alias 'stable': triceps alias m stable VERSION\n"
+        if options
+        else "m, version 1: it is not an ONNX file, or not the whole of one\n"
     )
-    assert (code, len(out.splitlines()), err) == (0, 1, "")
+    assert waits.endswith(f" and serves nothing yet: no model is usable: {reason}")
+    assert (code, rest) == (0, "")
+
+
+def test_one_file_is_served_under_any_policy(serve, tmp_path):
+    """A single file has no aliases that could pin it."""
+    (tmp_path / "mine.onnx").write_bytes(small.three())
+    server = serve("mine.onnx", "--policy", "pinned", "--workers", "1")
+
+    assert server.process.stdout.readline().endswith(f" serves mine.onnx on {server.url}\n")
+    assert server.get("/readyz") == (200, {"status": "ready", "models": ["mine"]})
+
+
+def test_nobody_has_to_read_the_greeting(serve, models):
+    """A closed standard output costs the greeting, and no worker."""
+    server = serve("--models", models, "--workers", "2", program=UNREAD)
+    server.until_ready()
+    code, _, out, err = server.end()
+
+    assert (code, out) == (0, "")
+    assert "ended" not in err
+
+
+@pytest.mark.parametrize("file", ["bad.onnx", "folder/model.onnx"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "it is not an ONNX model: it has no outputs", id="empty"),
+        pytest.param(small.three()[:-9], "it is not an ONNX file", id="half"),
+    ],
+)
+def test_one_file_that_cannot_be_served_ends_the_start(run, tmp_path, file, content, reason):
+    """The refusal is one line on standard error, without a greeting before it."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / file).write_bytes(content)
+    done = run(file.removesuffix("/model.onnx"))
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"triceps: {file}: refused, {reason}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_link_out_of_the_only_folder_ends_the_start(run, tmp_path):
+    """The reason is that of a repository."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "elsewhere.onnx").write_bytes(small.three())
+    (tmp_path / "folder" / "model.onnx").symlink_to("../elsewhere.onnx")
+    done = run("folder")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "triceps: folder/model.onnx: refused, a link leads out of the repository"
+    )
+
+
+def test_one_file_that_ends_its_process_ends_no_other(serve, tmp_path):
+    """The file is tried in the sandbox, and the command lives to tell."""
+    (tmp_path / "deadly.onnx").write_bytes(small.three())
+    server = serve("deadly.onnx", program=DEADLY)
+    code, out, err = server.result()
+
+    assert (code, out) == (1, "")
+    assert err == "triceps: deadly.onnx: refused, it ends the process that loads it, by SIGSEGV\n"
+
+
+def test_one_file_for_which_memory_is_short_is_waited_for(serve, tmp_path):
+    """The machine is at fault, and the service serves as soon as it can."""
+    (tmp_path / "large.onnx").write_bytes(small.three())
+    server = serve("large.onnx", "--workers", "1", program=SHORT)
+    waits, serves = (server.process.stdout.readline() for _ in range(2))
+
+    assert waits.endswith("no model is usable: large, version 1: memory is short\n")
+    assert serves.endswith(f" serves large.onnx on {server.url}\n")
+
+
+KERAS = "received a Keras model. To serve a model of it: triceps export {} --name {} && triceps"
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        pytest.param("my model.keras", KERAS.format("'my model.keras'", "my_model"), id="Keras"),
+        pytest.param("old.H5", KERAS.format("old.H5", "old"), id="Keras, formerly"),
+        pytest.param("zipped", KERAS.format("zipped", "zipped"), id="Keras, by its content"),
+        pytest.param("hdf5", KERAS.format("hdf5", "hdf5"), id="Keras, formerly, by its content"),
+        pytest.param(
+            "customers.csv",
+            "received a table. To serve a model of it: write a spec that names it, then "
+            "triceps train SPEC && triceps serve",
+            id="a table",
+        ),
+        pytest.param(
+            "customers.toml",
+            "received a training spec. To serve a model of it: triceps train customers.toml && ",
+            id="a spec",
+        ),
+        pytest.param(
+            "saved",
+            "received a TensorFlow SavedModel. To serve a model of it: save it by "
+            "model.save('saved.keras') where it was made, then "
+            "triceps export saved.keras --name saved && triceps serve",
+            id="SavedModel",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_setting", [False, True])
+def test_other_files_are_refused_with_the_way_to_a_model(run, tmp_path, file, message, is_setting):
+    """The line says what was given and which command makes a model of it."""
+    (tmp_path / file).write_bytes(b"x") if file != "saved" else (tmp_path / file).mkdir()
+    if file == "zipped":
+        with zipfile.ZipFile(tmp_path / file, "w") as archive:
+            for name in ("metadata.json", "config.json", "model.weights.h5"):
+                archive.writestr(name, "x")
+    elif file == "hdf5":
+        (tmp_path / file).write_bytes(b"\x89HDF\r\n\x1a\n...")
+    elif file == "saved":
+        (tmp_path / file / "saved_model.pb").write_bytes(b"x")
+        (tmp_path / file / "variables").mkdir()
+    done = run(environment={"TRICEPS_MODELS": file}) if is_setting else run(file)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    expected = f"triceps: {file}: expected an ONNX file or a repository of models, {message}"
+    assert done.stderr.startswith(expected)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_zip_that_is_no_keras_model_is_refused_as_any_file(run, tmp_path):
+    """Half a zip is one, too."""
+    (tmp_path / "half").write_bytes(b"PK\x03\x04 and no more")
+    done = run("half")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("triceps: half: refused, it is not an ONNX")
 
 
 def test_a_port_that_is_taken_is_reported_in_one_line(serve, models):
