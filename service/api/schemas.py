@@ -54,13 +54,14 @@ def _request_of_tensors(signature: Signature, heads: Schema) -> Schema:
 
 
 def _whole(tensor: Tensor) -> Schema:
-    """Describe a tensor in the graph's shape; if all axes are fixed, also as a flat list."""
+    """Describe a tensor in the graph's shape, and flat or as one value if all axes are fixed."""
     value = _value(tensor.dtype)
-    nested = _nested(tensor.shape, value)
-    filled = _least_one(nested)
-    if tensor.size is None or len(tensor.shape) < 2:  # noqa: PLR2004  a flat list differs
-        return filled
-    return {"anyOf": [filled, _nested((tensor.size,), value)]}
+    forms = [_least_one(_nested(tensor.shape, value))]
+    if tensor.size is not None and len(tensor.shape) > 1:
+        forms.append(_nested((tensor.size,), value))
+    if tensor.size == 1 and tensor.shape:
+        forms.append(value)
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
 
 
 def _least_one(schema: Schema) -> Schema:
@@ -76,6 +77,8 @@ def _input(entry: Input) -> Schema:
         shapes = [tensor.shape, *([entry.size] if entry.size else [])]
         if tensor.size is not None and tensor.shape:
             shapes.append((tensor.size,))
+        if tensor.size == 1:
+            shapes.append(())
         forms = [_nested(shape, _value(tensor.dtype)) for shape in dict.fromkeys(shapes)]
         return forms[0] if len(forms) == 1 else {"anyOf": forms}
     features = {feature.name: _feature(feature, entry) for feature in entry.features}

@@ -152,5 +152,5 @@ def _instance(record: list[str], columns: list[_Column]) -> dict[str, Any]:
         elif step >= 0:
             instance.setdefault(name, []).append(cells.value(cell, column.dtype))
         else:
-            instance[name] = cells.boxed(cells.row(cell, column.entry), column.entry)
+            instance[name] = cells.row(cell, column.entry)
     return instance

@@ -67,21 +67,9 @@ def row(cell: str, entry: Input) -> Any:
     tensor = entry.tensors[0]
     one = not entry.features and tensor.size == 1
     if one and not (tensor.shape and cell.startswith("[")):
-        return boxed(value(cell, tensor.dtype), entry)
+        return value(cell, tensor.dtype)
     try:
         return DECODER.decode(cell)
     except (ValueError, RecursionError, BadRequest):
         # A cell that is not JSON stays text; the reader of the values refuses it at its place.
         return cell or None
-
-
-def boxed(row_value: Any, entry: Input) -> Any:
-    """Put a row of a single value, sent without brackets, into lists of the graph's shape.
-
-    Any other row is returned unchanged.
-    """
-    tensor = entry.tensors[0]
-    if not entry.features and tensor.size == 1 and isinstance(row_value, (bool, int, float, str)):
-        for _ in tensor.shape:
-            row_value = [row_value]
-    return row_value

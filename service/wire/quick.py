@@ -45,6 +45,8 @@ class UnsureError(Exception):
 
 UNSURE = (
     *(UnsureError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    # simdjson reads a number up to 2^64, which numpy refuses as an int64.
+    OverflowError,
     # A sum of squares may overflow, and is then rightly above every limit.  Where numpy warns of
     # that, the process may turn warnings into errors.
     RuntimeWarning,

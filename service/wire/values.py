@@ -76,7 +76,7 @@ def read(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
     """
     if entry.features:
         return _read_table(entry, rows, notes)
-    return read_tensor(entry.tensors[0], rows, notes, entry.size)
+    return read_tensor(entry.tensors[0], rows, notes, entry.size, bare=True)
 
 
 def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
@@ -141,7 +141,12 @@ def _refuse(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -> 
 
 
 def read_tensor(
-    tensor: Tensor, rows: Rows, notes: Notes, size: tuple[int, ...] | None = None
+    tensor: Tensor,
+    rows: Rows,
+    notes: Notes,
+    size: tuple[int, ...] | None = None,
+    *,
+    bare: bool = False,
 ) -> dict[str, NDArray[Any]]:
     """Convert the rows of a tensor to its array, [rows, …] in its dtype, under its name.
 
@@ -150,8 +155,9 @@ def read_tensor(
         rows: as for `read`.
         notes: as for `read`.
         size: the size of an image, which is another shape that a row may have.
+        bare: whether a row of one value may be that value, without brackets.
     """
-    shapes = _shapes(tensor, size)
+    shapes = _shapes(tensor, size, bare=bare)
     flat: list[Any] = []
     places: list[tuple[int, tuple[int, ...]]] = []
     for i, row in enumerate(rows.values):
@@ -175,13 +181,17 @@ def read_tensor(
     return {tensor.name: array.reshape(len(rows.values), *shape)}
 
 
-def _shapes(tensor: Tensor, size: tuple[int, ...] | None) -> list[tuple[int | None, ...]]:
-    """Return the shapes that a row may have: the graph's, the size of an image, and flat."""
+def _shapes(
+    tensor: Tensor, size: tuple[int, ...] | None, *, bare: bool
+) -> list[tuple[int | None, ...]]:
+    """Return the shapes that a row may have: the graph's, an image's size, flat, and one value."""
     shapes: list[tuple[int | None, ...]] = [tensor.shape]
     if size is not None:
         shapes.append(size)
     if tensor.size is not None and tensor.shape:
         shapes.append((tensor.size,))
+        if bare and tensor.size == 1:
+            shapes.append(())
     return shapes
 
 

@@ -217,6 +217,22 @@ def odd_names() -> bytes:
     ).SerializeToString()
 
 
+def per_column() -> bytes:
+    """Return a file without a signature with an input of one value for each column of a table.
+
+    skl2onnx makes such files: total = age + visits, place = city.
+    """
+    return model(
+        [
+            helper.make_node("Cast", ["visits"], ["seen"], to=F),
+            helper.make_node("Add", ["age", "seen"], ["total"]),
+            helper.make_node("Identity", ["city"], ["place"]),
+        ],
+        [("age", F, ["n", 1]), ("visits", TensorProto.INT64, ["n", 1]), ("city", S, ["n", 1])],
+        [("total", F, ["n", 1]), ("place", S, ["n", 1])],
+    ).SerializeToString()
+
+
 def ragged() -> bytes:
     """Return a file without a signature that sums any number of steps, [steps, 2]."""
     return model(
@@ -294,6 +310,7 @@ def every() -> dict[str, bytes]:
         "plant": plant(),
         "counted": counted(),
         "odd_names": odd_names(),
+        "per_column": per_column(),
         "ragged": ragged(),
         "brittle": brittle(),
         "logs": logs(),

@@ -9,6 +9,7 @@ without features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from service.errors import nearest
@@ -199,8 +200,7 @@ class Columns:
         if places is None:
             return lambda _: MISSING
         if WHOLE in places:
-            position = places[WHOLE]
-            return lambda record: cells.boxed(record[position], entry)
+            return itemgetter(places[WHOLE])
         if entry.features:
             return lambda record: {step: record[position] for step, position in places.items()}
         positions = [places[i] for i in range(len(places))]

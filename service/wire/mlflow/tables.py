@@ -178,8 +178,8 @@ def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Row
                     values[name].append(gather(record))
                     places[name].append(place + columns.suffix(name))
         elif names.single:
-            for name, entry in inputs.items():
-                values[name].append(cells.boxed(row, entry))
+            for name in inputs:
+                values[name].append(row)
                 places[name].append(place)
         else:
             notes.add(place, f"an object of {listing(names.shown)}", show(row))

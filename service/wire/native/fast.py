@@ -128,7 +128,7 @@ class Decoder:
         if len(rows) > most:
             raise UnsureError
         first = rows[0]
-        if type(first) is simdjson.Array and len(self._every) == 1:
+        if type(first) is not simdjson.Object and len(self._every) == 1:
             return {self._every[0]: list(rows)}
         # Rows have either all inputs, or only the needed ones.  A row with as many keys as there
         # are names, and with every name, has no unknown key and no key twice.
@@ -170,9 +170,10 @@ def _reader(entry: Input, many: int) -> Reader:
     if entry.features:
         return partial(_read_table, entry)
     tensor = entry.tensors[0]
-    if not tensor.size or not tensor.shape or kind_of(tensor.dtype) is None:
-        return _refuse
-    return _tensor_reader(entry, tensor, tensor.size, many)
+    lists: Reader = _refuse
+    if tensor.size and tensor.shape and kind_of(tensor.dtype) is not None:
+        lists = _tensor_reader(entry, tensor, tensor.size, many)
+    return partial(_read_values, tensor, lists) if tensor.size == 1 else lists
 
 
 def _refuse(elements: list[Any], numbers: Numbers) -> int:
@@ -207,6 +208,21 @@ def _read_table(entry: Input, elements: list[Any], numbers: Numbers) -> int:
         else:
             raise UnsureError
     return opened
+
+
+def _read_values(tensor: Tensor, lists: Reader, elements: list[Any], numbers: Numbers) -> int:
+    """Read rows of one value, with or without brackets: all of them, or none."""
+    kinds = set(map(type, elements))
+    if tensor.dtype == "string" and kinds == {str}:
+        texts: NDArray[Any] = np.array(elements, dtype=object)
+        numbers.arrays[tensor.name] = texts.reshape(-1, *tensor.fixed)
+    elif kinds <= {int, float} and tensor.dtype in LARGEST:
+        numbers.numbers[tensor.name] = [np.array(elements, dtype=np.float64)]
+    elif kinds == {int} and kind_of(tensor.dtype) is not None:
+        numbers.numbers[tensor.name] = [np.array(elements, dtype=np.int64)]
+    else:
+        return lists(elements, numbers)
+    return 0
 
 
 def _tensor_reader(entry: Input, tensor: Tensor, size: int, many: int) -> Reader:

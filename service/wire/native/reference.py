@@ -107,7 +107,8 @@ def _read_whole(
         if name not in inputs and name not in needed:
             continue
         # A whole tensor is read as the only row of a tensor of that shape, for the same messages.
-        one_row = read_tensor(tensor, Rows([inputs.get(name, MISSING)], partial(_at, at)), notes)
+        row = Rows([inputs.get(name, MISSING)], partial(_at, at))
+        one_row = read_tensor(tensor, row, notes, bare=True)
         for rows in one_row.values():
             if 0 in rows.shape and 0 not in tensor.shape:
                 notes.add(at, "at least one value along each axis", show(inputs[name]))

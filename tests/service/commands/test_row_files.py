@@ -159,22 +159,22 @@ def test_a_cell_of_text_stays_text(cell, value):
 )
 def test_a_cell_of_a_boolean_tensor_is_a_boolean(cell, value):
     """CSV has no booleans of its own, and 0 and 1 are widely used for them."""
-    assert only(f"x\n{cell}\n", tensor("x", "bool")) == {"x": [value]}
+    assert only(f"x\n{cell}\n", tensor("x", "bool")) == {"x": value}
 
 
 @pytest.mark.parametrize(
     ("text", "entry", "value"),
     [
-        pytest.param("x\n5\n", tensor("x"), [5], id="a row of one value"),
+        pytest.param("x\n5\n", tensor("x"), 5, id="a row of one value"),
         pytest.param("x\n[5]\n", tensor("x"), [5], id="as a list"),
         pytest.param("x.0\n5\n", tensor("x"), [5], id="by its place"),
-        pytest.param("x\n5\n", tensor("x", "string"), ["5"], id="a row of one text"),
+        pytest.param("x\n5\n", tensor("x", "string"), "5", id="a row of one text"),
         pytest.param("x\n5\n", tensor("x", "int64", ()), 5, id="a bare value"),
         pytest.param(
             'x\n"[[1], [2]]"\n', tensor("x", shape=(None, 1)), [[1], [2]], id="any length"
         ),
         pytest.param("x,z\n,1\n", tensor("x", shape=(2,)), None, id="an empty cell"),
-        pytest.param("a:0/b\n5\n", tensor("a:0/b"), [5], id="a foreign name"),
+        pytest.param("a:0/b\n5\n", tensor("a:0/b"), 5, id="a foreign name"),
     ],
 )
 def test_a_tensor_may_be_in_one_column(text, entry, value):
@@ -186,7 +186,7 @@ def test_a_full_name_has_one_meaning():
     """A feature of the same name in another input makes no difference."""
     table = tabular("t", [Feature("x", "")])
 
-    assert only("x,t.x\n1,2\n", tensor("x"), table) == {"x": [1], "t": {"x": 2}}
+    assert only("x,t.x\n1,2\n", tensor("x"), table) == {"x": 1, "t": {"x": 2}}
 
 
 @pytest.mark.parametrize(

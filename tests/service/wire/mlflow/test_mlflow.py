@@ -569,7 +569,7 @@ def test_an_input_that_no_head_needs_may_be_absent_and_is_checked():
         read_body(_split(["x", "idle"], [1, 2]), signature).arrays, {"x": np.float32([[1]])}
     )
     assert problems_of(read_body, _split(["x", "idle"], [1, "2"]), signature) == [
-        ("dataframe_split.data[0].idle[0]", "a number", '"2"')
+        ("dataframe_split.data[0].idle", "a number", '"2"')
     ]
     assert list(asked.arrays) == ["x"]
     assert asked.imputed == []

@@ -94,9 +94,26 @@ def test_common_bodies_take_the_fast_path(body, monkeypatch):
     """Bodies as clients usually send them do not fall back to the reference reader."""
     sent = json.dumps(body).encode()
     expected = outcome(native.decode, sent, THREE)
-    monkeypatch.setattr(native, "decode", lambda *_: pytest.fail("it fell back"))
+    monkeypatch.setattr(fast.reference, "decode", lambda *_: pytest.fail("it fell back"))
 
     assert outcome(fast_way.decode, sent, THREE) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"inputs": {"age": [30, 4.5], "visits": [2, 3], "city": ["a", "b"]}}, id="in"),
+        pytest.param({"instances": [{"age": 30, "visits": 2, "city": "a"}] * 2}, id="by row"),
+        pytest.param({"inputs": {"age": [[30]], "visits": [[2]], "city": ["a"]}}, id="in brackets"),
+    ],
+)
+def test_bare_values_take_the_fast_path(body, monkeypatch):
+    """A bare number or text, for an input of one value, does not fall back."""
+    signature, sent = SIGNATURES["per_column"], json.dumps(body).encode()
+    expected = outcome(native.decode, sent, signature)
+    monkeypatch.setattr(fast.reference, "decode", lambda *_: pytest.fail("it fell back"))
+
+    assert outcome(fast_way.decode, sent, signature) == expected
 
 
 @pytest.mark.parametrize(

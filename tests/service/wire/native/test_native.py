@@ -19,6 +19,7 @@ from tests.harness import fast_way, small
 from tests.harness.decoded import both, problems, same
 
 THREE = Model.load(small.three()).signature
+PER_COLUMN = Model.load(small.per_column()).signature
 PLANT = Model.load(small.plant()).signature
 ROW = {"insurance": [47, "yes", 20], "fruit": [1, 2], "digit": [0, 1, 2, 3]}
 ARRAYS = {
@@ -517,15 +518,81 @@ def test_a_bare_row_of_a_rank_one_input_is_a_value(row, value):
     assert same(_decode({"inputs": value}, scalar).arrays, {"x": np.float32(value)})
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(
+            {"inputs": {"age": [30, 41.5], "visits": [2, 3], "city": ["Oslo", "Rome"]}},
+            id="by-column",
+        ),
+        pytest.param(
+            {"inputs": {"age": [[30], [41.5]], "visits": [2, 3], "city": [["Oslo"], ["Rome"]]}},
+            id="some-in-brackets",
+        ),
+        pytest.param(
+            {"inputs": {"age": [30, [41.5]], "visits": [2, 3], "city": [["Oslo"], "Rome"]}},
+            id="mixed",
+        ),
+        pytest.param(
+            {
+                "instances": [
+                    {"age": 30, "visits": 2, "city": "Oslo"},
+                    {"age": 41.5, "visits": 3, "city": "Rome"},
+                ]
+            },
+            id="by-row",
+        ),
+    ],
+)
+def test_an_input_of_one_value_takes_bare_values(body):
+    """skl2onnx makes an input of one value for each column; a row is then a bare value."""
+    request = _decode(body, PER_COLUMN)
+
+    assert same(
+        request.arrays,
+        {
+            "age": np.float32([[30], [41.5]]),
+            "visits": np.array([[2], [3]]),
+            "city": np.array([["Oslo"], ["Rome"]], object),
+        },
+    )
+
+
+def test_a_bare_value_that_does_not_fit_is_named():
+    """No bare value is converted, and `null` is none."""
+    columns = {"age": [True, None, "3"], "visits": [2**63, 1.5, {}], "city": [1, ["a", "b"], None]}
+    whole = f"a whole number from {-(2**63)} to {2**63 - 1}"
+
+    assert _problems({"inputs": columns}, PER_COLUMN) == [
+        ("inputs.age[0]", "a number", "true"),
+        ("inputs.age[1]", "a number", "null"),
+        ("inputs.age[2]", "a number", '"3"'),
+        ("inputs.visits[0]", whole, str(2**63)),
+        ("inputs.visits[1]", whole, "1.5"),
+        ("inputs.visits[2]", whole, "an empty object"),
+        ("inputs.city[1]", "1 text", "2 texts"),
+        ("inputs.city[0]", "text", "1"),
+        ("inputs.city[2]", "text", "null"),
+    ]
+
+
+def test_a_single_input_of_one_value_takes_a_list_of_them():
+    """Neither the name of the only input nor brackets are needed."""
+    one = Model.load(small.same(small.F, (1,))).signature
+
+    for body in ({"instances": [5, 6]}, {"inputs": [5, 6]}, {"inputs": {"x": [5, [6]]}}):
+        assert same(_decode(body, one).arrays, {"x": np.float32([[5], [6]])})
+
+
 def test_odd_names_stand_in_brackets():
     """A place can be parsed even if names hold dots, slashes, colons, quotes or spaces."""
     odd = Model.load(small.odd_names()).signature
 
     assert _problems({"instances": [dict.fromkeys(small.ODD_NAMES, "?")]}, odd) == [
-        ('instances[0]["a.b/c:0"]', "1 number", '"?", not in a list'),
-        (r'instances[0]["say \"x\""]', "1 number", '"?", not in a list'),
-        ('instances[0]["größe"]', "1 number", '"?", not in a list'),
-        ('instances[0]["two words"]', "1 number", '"?", not in a list'),
+        ('instances[0]["a.b/c:0"]', "a number", '"?"'),
+        (r'instances[0]["say \"x\""]', "a number", '"?"'),
+        ('instances[0]["größe"]', "a number", '"?"'),
+        ('instances[0]["two words"]', "a number", '"?"'),
     ]
     assert _problems({"inputs": {"a.b/c:1": []}, "heads": ["größe!"]}, odd) == [
         (
