@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
-from service.wire.values import MISSING, Rows
+from service.wire.rows import MISSING, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

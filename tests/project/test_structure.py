@@ -125,8 +125,9 @@ DIALECTS = ("native", "oip", "tfserving", "mlflow")
 SHARED = [
     {"pieces", "scalars"},
     {"body", "labels", "written"},
-    {"cells", "tensors", "values"},
-    {"column_names", "columns", "quick"},
+    {"cells", "column_names", "rows", "tensors"},
+    {"columns", "quick", "tensor_rows"},
+    {"values"},
     {"numbers"},
     {"dialect"},
     {"limits"},

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from service.wire.body import Imputed
     from service.wire.dialect import Header, Reader
     from service.wire.mlflow.names import Names
-    from service.wire.values import Rows
+    from service.wire.rows import Rows
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _ONE = f"exactly one of {', '.join(map(show, FORMS))}"

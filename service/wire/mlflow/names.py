@@ -16,7 +16,7 @@ from service.errors import nearest
 from service.wire import cells
 from service.wire.body import Notes, count, key, listing, show
 from service.wire.column_names import WHOLE, ColumnNames, dtypes, full_name, holder
-from service.wire.values import MISSING
+from service.wire.rows import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

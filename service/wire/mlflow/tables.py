@@ -32,7 +32,7 @@ from service.wire.body import (
 )
 from service.wire.columns import A_ROW, lists
 from service.wire.mlflow.names import Columns
-from service.wire.values import Rows
+from service.wire.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -22,7 +22,9 @@ from service.wire import tensors
 from service.wire.body import Notes, count, key, listing, parse_object, refuse_unknown, show
 from service.wire.columns import EITHER, columns, instances
 from service.wire.labels import labels_of
-from service.wire.values import MISSING, Rows, read_inputs, read_tensor, shown
+from service.wire.rows import MISSING, Rows, shown
+from service.wire.tensor_rows import read_tensor
+from service.wire.values import read_inputs
 from service.wire.written import in_pieces, plain, problems, write
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from service.wire.body import Notes, count, key, listing, refuse_unknown, show
 from service.wire.columns import as_many
 from service.wire.oip import binary
 from service.wire.oip.tensor import is_whole, shape_of, size_of, values_of, whole_shape_of
+from service.wire.rows import MISSING, shown
 from service.wire.scalars import RANGES, fits
-from service.wire.values import MISSING, shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -9,7 +9,8 @@ import numpy as np
 
 from service.wire.body import Notes, show, too_many
 from service.wire.oip import binary
-from service.wire.values import MISSING, Rows, read_tensor, shown
+from service.wire.rows import MISSING, Rows, shown
+from service.wire.tensor_rows import read_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,10 +20,10 @@ import numpy as np
 from service.errors import nearest
 from service.wire import tensors
 from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show, too_many
+from service.wire.rows import MISSING, Rows, shown
 from service.wire.scalars import expected_value, fits
 from service.wire.tfserving.request import SIGNATURE, Query
 from service.wire.tfserving.values import is_spelled, read, spells, texts, written
-from service.wire.values import MISSING, Rows, shown
 from service.wire.written import in_pieces, whole
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from service.wire.body import Notes, Spelled, show
-from service.wire.values import Rows, read_tensor
+from service.wire.rows import Rows
+from service.wire.tensor_rows import read_tensor
 from service.wire.written import in_pieces, plain, rows, whole
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from service.errors import BadRequest
 from service.signature import DTYPES, Feature, Input, Tensor, tabular
 from service.wire import values
 from service.wire.body import Imputed, Notes
-from service.wire.values import MISSING, Rows
+from service.wire.rows import MISSING, Rows
 
 TABLE = tabular(
     "person",

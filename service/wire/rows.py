@@ -1,0 +1,25 @@
+"""The rows of an input as they stand in a body: JSON values, and the path of each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.wire.body import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MISSING: Any = object()
+"""The mark of a value that a row does not have; `null` is `None`."""
+
+
+class Rows(NamedTuple):
+    """The rows of an input, each a JSON value or `MISSING`; `at` returns the path of row i."""
+
+    values: Sequence[Any]
+    at: Callable[[int], str]
+
+
+def shown(value: Any) -> str:
+    """Return the text that a message shows for a received value."""
+    return "nothing" if value is MISSING else show(value)
