@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test coverage attack clients lint format lock bench soak image sbom release clean install-serve install-train install-dev install-clients
+.PHONY: again help serve train test coverage attack newcomer clients lint format lock bench soak image sbom release clean install-serve install-train install-dev install-clients
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -17,7 +17,7 @@ learned_from := $(wildcard training/*.py training/data/*) service/signature.py s
 flag = $(if $(filter command,$(firstword $(origin $1))),$2 '$($1)')
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 17
 
 serve: install-serve ## serve the models of models/ on 127.0.0.1:8080 (PORT=, HOST=)
 	@exec $(bin)/triceps serve $(call flag,HOST,--host) $(call flag,PORT,--port)
@@ -36,6 +36,9 @@ coverage: install-dev ## run all tests and check their coverage of the code (ARG
 
 attack: install-dev ## attack a service in every way while a client checks its answers (ARGS=--write: docs/attack.md)
 	@$(bin)/python -m pytest tests/attack --attack $(ARGS)
+
+newcomer: install-dev ## do a newcomer's first tasks from a fresh clone, by the blocks of the documentation (ARGS=)
+	@$(bin)/python -m pytest tests/newcomer --newcomer $(ARGS)
 
 clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton
 	@build/clients/bin/python -m pytest tests/clients
@@ -97,9 +100,12 @@ release: sbom ## build and test a release of HEAD: wheel, sdist, bill of materia
 clean: ## remove .venv and everything that make has built, except models
 	@rm -rf .venv build dist
 
+install-serve: ## install what serving needs into .venv
+install-train: ## install what training needs too: TensorFlow and Keras
+install-dev: ## install everything that contributors need too
+install-clients: install-dev ## install the clients of KServe, MLflow and Triton into build/clients
 install-serve install-train install-dev install-clients: install-%:
 	@requirements/install $*
-install-clients: install-dev
 
 # A model that has been removed is trained again, even if its stamp is up to date.
 .SECONDEXPANSION:

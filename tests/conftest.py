@@ -26,15 +26,15 @@ collect_ignore = [] if find_spec("kserve") else ["clients"]
 
 
 def pytest_addoption(parser):
-    """Offer the attacks that take long."""
+    """Offer the tests that take long."""
     parser.addoption("--attack", action="store_true", help="attack in all combinations and in full")
+    parser.addoption("--newcomer", action="store_true", help="do a newcomer's tasks from a clone")
     parser.addoption("--write", action="store_true", help="write the results into docs/attack.md")
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the long attacks unless `--attack` is given."""
-    if config.getoption("--attack"):
-        return
-    slow = [item for item in items if item.get_closest_marker("attack")]
+    """Leave out the tests of a marker that has an option, unless that option is given."""
+    left_out = [name for name in ("attack", "newcomer") if not config.getoption(f"--{name}")]
+    slow = [item for item in items if any(map(item.get_closest_marker, left_out))]
     items[:] = [item for item in items if item not in slow]
     config.hook.pytest_deselected(items=slow)

@@ -168,6 +168,26 @@ def test_the_job_writes_what_the_service_reads():
     assert SERVICES["serve"]["depends_on"] == ["train"]
 
 
+def test_the_memory_in_compose_is_enough():
+    """The limit of the service is at least what the formula in docs/container.md gives."""
+    page = (ROOT / "docs" / "container.md").read_text()
+    formula = re.search(
+        r"^> (\d+) MB \+ workers . \((\d+) MB \+ (\d+) . models \+ (\d+) . `TRICEPS_MAX_BODY` "
+        r"\+ ([\d.]+) . `TRICEPS_MAX_IN_FLIGHT`\)$",
+        page,
+        re.MULTILINE,
+    )
+    others, worker, models, body, in_flight = map(float, formula.groups())
+    serve = SERVICES["serve"]
+    settings = serve["environment"]
+    size = sum(path.stat().st_size for path in (ROOT / "models").rglob("*.onnx"))
+    bodies = body * settings["TRICEPS_MAX_BODY"] + in_flight * settings["TRICEPS_MAX_IN_FLIGHT"]
+
+    assert serve["cpus"] == 1  # which is one worker
+    assert serve["mem_limit"] == "512m"
+    assert (others + worker) * 1e6 + models * size + bodies < 512 * 2**20
+
+
 def test_settings_in_compose_are_settings():
     """Every `TRICEPS_*` variable is a setting, since any other would stop the start."""
     variables = {k: str(v) for k, v in SERVICES["serve"]["environment"].items()}

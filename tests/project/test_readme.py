@@ -351,6 +351,7 @@ def test_the_glossary_is_in_order_and_each_entry_has_a_place():
 CONTAINER = "it needs a container engine; the tests of the image do it"
 SERVICE = "it starts a service; what is asked of it is asked of the app"
 OWN = "the test has a folder of its own"
+NEWCOMER = "`make newcomer` runs it"
 CERTIFICATE = "it needs a certificate; the tests of TLS and tokens do it"
 NOT_RUN = {
     "make install-serve": "it installs; every target of the Makefile that is tested begins so",
@@ -381,6 +382,24 @@ NOT_RUN = {
     "-e AIP_PREDICT_ROUTE=/v1/endpoints/7/deployedModels/8:predict     "
     "-e AIP_HEALTH_ROUTE=/v1/endpoints/7/deployedModels/8 triceps": CONTAINER,
     "docker volume create models": CONTAINER,
+    'docker run --rm -v "$PWD:/work:ro" -w /work -v models:/models triceps-train train '
+    "customers.toml": CONTAINER,
+    "mkdir secrets": CONTAINER,
+    'docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/secrets:/secrets" triceps token shop '
+    "--scope predict --file /secrets/tokens.toml > shop.token": CONTAINER,
+    'docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/secrets:/secrets:ro" '
+    "-v models:/models:ro -p 127.0.0.1:8080:8080     "
+    "-e TRICEPS_TOKENS_FILE=/secrets/tokens.toml     "
+    "-e TRICEPS_TLS_CERTIFICATE=/secrets/tls.crt -e TRICEPS_TLS_KEY=/secrets/tls.key triceps": (
+        CONTAINER
+    ),
+    "pip install scikit-learn skl2onnx pandas": NEWCOMER,
+    "python make_customers.py": NEWCOMER,
+    "triceps serve customers.onnx": NEWCOMER,
+    "curl -s -H 'Content-Type: application/json' localhost:8080/predict "
+    '    -d \'{"instances": [{"age": 30, "calls": 9, "plan": "basic"}]}\'': NEWCOMER,
+    "triceps health": SERVICE,
+    "curl -s localhost:8080/metrics | grep triceps_model_loaded{": SERVICE,
     "docker run --rm -v models:/models triceps-train train training/specs/triceps.toml": CONTAINER,
     "docker run --rm -v models:/models:ro -p 127.0.0.1:8080:8080 triceps": CONTAINER,
 }

@@ -167,7 +167,8 @@ def test_shared_modules_of_the_wire_know_no_dialect():
 
 def test_tests_mirror_the_packages():
     """A folder of tests has the name of a package or module; `project/` tests the rest."""
-    others = {"tests/attack", "tests/benchmarks", "tests/clients", "tests/project"}
+    names = ("attack", "benchmarks", "clients", "newcomer", "project")
+    others = {f"tests/{name}" for name in names}
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
 
     for folder in folders - {Path(other) for other in others}:
