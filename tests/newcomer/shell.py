@@ -56,7 +56,7 @@ class Shell:
     def run(self, command: str) -> str:
         """Return what a command prints on standard output and standard error; it must succeed.
 
-        Of a command that starts a service, that is its greeting.
+        Of a command that starts a service, that is its greeting, without its log.
         """
         if _SERVES.match(command):
             return self._serve(command)
@@ -82,23 +82,24 @@ class Shell:
         self._stop_service()
         entries = self.run("env -0").split("\0")
         environment = dict(entry.split("=", 1) for entry in entries if "=" in entry)
-        with tempfile.TemporaryFile() as log:
+        with tempfile.TemporaryFile() as greeting, tempfile.TemporaryFile() as log:
             self._service = subprocess.Popen(
                 ["bash", "-c", command],
                 cwd=self.run("pwd"),
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=greeting,
+                stderr=log,
                 start_new_session=True,
             )
             until = time.monotonic() + SECONDS
             while True:
-                text = os.pread(log.fileno(), 2**20, 0).decode()
+                text = os.pread(greeting.fileno(), 2**20, 0).decode()
                 if _GREETED.search(text):
                     return text.strip()
-                assert self._service.poll() is None, f"$ {command}\nended:\n{text}"
-                assert time.monotonic() < until, f"$ {command}\nis not ready:\n{text}"
+                logged = os.pread(log.fileno(), 2**20, 0).decode()
+                assert self._service.poll() is None, f"$ {command}\nended:\n{text}{logged}"
+                assert time.monotonic() < until, f"$ {command}\nis not ready:\n{text}{logged}"
                 time.sleep(0.05)
 
     def _stop_service(self) -> None:
