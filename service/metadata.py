@@ -54,12 +54,20 @@ def dump(signature: Signature) -> str:
             for head in signature.heads.values()
         },
         "models": {name: list(heads) for name, heads in signature.models.items()},
-        "golden": signature.golden
-        and {"inputs": signature.golden.inputs, "outputs": signature.golden.outputs},
+        "golden": None if signature.golden is None else _dump_golden(signature.golden),
         "provenance": signature.provenance,
     }
     return json.dumps(
         _without_none(**note), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
+
+
+def _dump_golden(golden: Golden) -> dict[str, Any]:
+    return _without_none(
+        inputs=golden.inputs,
+        outputs=golden.outputs,
+        tolerances=golden.tolerances or None,
+        differences=golden.differences or None,
     )
 
 
@@ -228,7 +236,10 @@ def _parse_feature(note: dict[str, Any]) -> Feature:
 
 
 def _parse_golden(note: dict[str, Any] | None) -> Golden | None:
-    return None if note is None else Golden(dict(note["inputs"]), dict(note["outputs"]))
+    if note is None:
+        return None
+    more = {key: dict(note.get(key, {})) for key in ("tolerances", "differences")}
+    return Golden(dict(note["inputs"]), dict(note["outputs"]), **more)
 
 
 def _texts(listed: Any) -> tuple[str, ...]:

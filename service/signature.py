@@ -25,6 +25,9 @@ _NAMING = ("spec", "source")
 MISSING_CELLS = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL"})
 TRUE_FALSE = {"true": 1.0, "false": 0.0}
 
+# The largest difference from a golden answer that a signature may allow for.
+LARGEST_TOLERANCE = 1e-2
+
 INPUT_KINDS = ("tabular", "image", "tensor")
 DTYPES = (
     *("float32", "float64", "float16", "bool", "string"),
@@ -142,10 +145,17 @@ class Head:
 
 @dataclass(frozen=True)
 class Golden:
-    """A few rows and the answers that the trained model gave: lists, by tensor and by head."""
+    """A few rows and the answers that the trained model gave: lists, by tensor and by head.
+
+    `tolerances` has the heads whose answers may differ by more than usual, since rounding in
+    float32 alone moves them by so much, and `differences` how far they were off when the file was
+    made.  Both are relative to answers above 1.
+    """
 
     inputs: Mapping[str, list[Any]]
     outputs: Mapping[str, list[Any]]
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    differences: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from service.errors import ModelRefused
 from service.kinds import HEAD_KINDS, LABELLED, label_count
-from service.signature import holds
+from service.signature import LARGEST_TOLERANCE, holds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,6 +105,13 @@ def check_golden(golden: Golden | None) -> None:
     if not golden.outputs or len(set(counts.values())) != 1 or 0 in counts.values():
         message = f"its golden rows do not line up: expected as many of each, received {counts}"
         raise ModelRefused(message)
+    for head, tolerance in golden.tolerances.items():
+        if not holds("float64", tolerance) or not 0 <= tolerance <= LARGEST_TOLERANCE:
+            message = (
+                f"the tolerance of the golden rows of head {head!r} is {tolerance!r}: "
+                f"expected a number from 0 to {LARGEST_TOLERANCE:g}"
+            )
+            raise ModelRefused(message)
 
 
 def disagree(what: str, name: str) -> NoReturn:

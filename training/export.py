@@ -22,6 +22,7 @@ from training.errors import ExportError, SpecError
 from training.publish import publish
 from training.rows import pairs
 from training.samples import GOLDEN_ROWS, Samples, random_rows
+from training.scaling import advice
 from training.sign import libraries, shortest, sign
 from training.verify import verify
 
@@ -78,8 +79,13 @@ def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
         models=spec.models,
         provenance=_provenance(spec, fitted, data),
     )
-    content = sign(graph, signature, samples)
-    return publish(content, verify(content, samples), spec.name, models)
+    try:
+        content = sign(graph, signature, samples)
+        verified = verify(content, samples)
+    except ExportError as error:
+        text = f"{error}{advice(spec, data.inputs)}"
+        raise ExportError(text) from error
+    return publish(content, verified, spec.name, models)
 
 
 def _heads(spec: Spec, built: Built, data: Data) -> dict[str, Head]:

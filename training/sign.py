@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from service.inference.arrays import difference
+from service.inference.model import SERVING_TOLERANCE
 from service.metadata import METADATA_KEY, dump
-from service.signature import Golden
+from service.signature import LARGEST_TOLERANCE, Golden
 from training.cells import EXACT
 from training.errors import ExportError
-from training.verify import answers_of, load
+from training.rounding import rounding
+from training.verify import GOLDEN_TOLERANCE, answers_of, load
 
 if TYPE_CHECKING:
     from service.signature import Signature
@@ -38,13 +41,35 @@ def sign(graph: onnx.ModelProto, signature: Signature, samples: Samples) -> byte
                 f"head {head!r} answers rows of its own data with what is no finite number; "
                 "nothing was published"
             )
-    answers = samples.golden_answers
+    model = load(_write(graph, signature))
+    answers = answers_of(model, samples.golden, list(signature.heads), "golden rows")
+    golden = Golden(_as_lists(samples.golden), _as_lists(samples.golden_answers))
     if samples.half:
         # The file meets Keras' answers only roughly, but its own as exactly as any other file does.
-        model = load(_write(graph, signature))
-        answers = answers_of(model, samples.golden, list(signature.heads), "golden rows")
-    golden = Golden(_as_lists(samples.golden), _as_lists(answers))
+        golden = replace(golden, outputs=_as_lists(answers))
+    else:
+        differences = {
+            name: difference(answers[name], y) for name, y in samples.golden_answers.items()
+        }
+        tolerances = _tolerances(graph, samples.golden, differences)
+        stated = {name: float(f"{differences[name]:.2g}") for name in tolerances}
+        golden = replace(golden, tolerances=tolerances, differences=stated)
     return _write(graph, replace(signature, golden=golden))
+
+
+def _tolerances(
+    graph: onnx.ModelProto, golden: Arrays, differences: dict[str, float]
+) -> dict[str, float]:
+    """Return the tolerances of the heads for which the usual ones are too small.
+
+    They are the rounding error of float32 for the golden rows, and never over `LARGEST_TOLERANCE`.
+    """
+    errors = rounding(graph, golden)
+    return {
+        head: float(f"{min(error, LARGEST_TOLERANCE):.2g}")
+        for head, error in errors.items()
+        if error > SERVING_TOLERANCE or differences[head] > GOLDEN_TOLERANCE < error
+    }
 
 
 def _write(graph: onnx.ModelProto, signature: Signature) -> bytes:

@@ -187,7 +187,7 @@ class Model(Runner):
 
         Args:
             tolerance: the largest allowed difference: absolute for answers up to 1, relative to
-                the answer above that.
+                the answer above that.  Where the signature states a larger one for a head, that.
 
         Returns:
             The largest difference; 0 if there are no golden rows.
@@ -209,10 +209,11 @@ class Model(Runner):
                 )
                 raise ModelRefused(message)
             distance = difference(answers[head], expected)
-            if not distance <= tolerance:
+            allowed = max(tolerance, golden.tolerances.get(head, 0.0))
+            if not distance <= allowed:
                 message = (
                     f"head {head!r} does not answer its golden rows as it did when it was made: "
-                    f"expected a difference of at most {tolerance:g}, found {distance:.2g}"
+                    f"expected a difference of at most {allowed:g}, found {distance:.2g}"
                 )
                 raise ModelRefused(message)
             worst = max(worst, distance)

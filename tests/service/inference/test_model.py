@@ -319,13 +319,14 @@ def test_zeros_that_a_foreign_graph_does_not_take_prove_nothing():
     assert model.predict({"x": np.array([[9], [10]])}, ["y"])["y"].tolist() == [5, 6]
 
 
-def _three_with(outputs=None, inputs=None):
+def _three_with(outputs=None, inputs=None, **more):
     """Return `three` with some of its golden rows replaced."""
     signature = small.three_signature()
     model = onnx.load_from_string(small.three())
     golden = Golden(
         {**signature.golden.inputs, **(inputs or {})},
         signature.golden.outputs | outputs if outputs else signature.golden.outputs,
+        **more,
     )
     return small.signed(model, replace(signature, golden=golden))
 
@@ -366,6 +367,27 @@ def _three_with(outputs=None, inputs=None):
             "it fails on its own golden rows: ",
             id="too few values",
         ),
+        pytest.param(
+            _three_with({"size": [[2.0], [2.51]]}, tolerances={"size": 1e-3}),
+            "head 'size' does not answer its golden rows as it did when it was made: "
+            "expected a difference of at most 0.001, found 0.004",
+            id="more than the stated tolerance",
+        ),
+        pytest.param(
+            _three_with(tolerances={"size": 0.5}),
+            "the tolerance of the golden rows of head 'size' is 0.5: expected a number from 0 to",
+            id="a tolerance that would let any answer pass",
+        ),
+        pytest.param(
+            _three_with(tolerances={"size": True}),
+            "the tolerance of the golden rows of head 'size' is True: expected a number from 0 to",
+            id="a tolerance that is no number",
+        ),
+        pytest.param(
+            _three_with(tolerances=["size"]),
+            "its signature (metadata 'triceps') is damaged: ",
+            id="tolerances of no head",
+        ),
     ],
 )
 def test_a_model_that_does_not_answer_its_golden_rows_is_refused(content, reason):
@@ -382,6 +404,18 @@ def test_golden_rows_may_differ_by_the_tolerance():
     assert model.check_golden(1e-4) == pytest.approx(9.5e-5, rel=1e-2)
     with pytest.raises(ModelRefused, match=r"at most 1e-05, found 9\.5e-05"):
         model.check_golden(1e-5)
+
+
+def test_a_head_may_differ_by_the_tolerance_that_its_signature_states():
+    """The tolerance of a head counts where it is larger, and for that head alone."""
+    stated = _three_with({"size": [[2.001], [2.5]]}, tolerances={"size": 1e-3, "other": 1e-3})
+
+    model = Model.load(stated)
+
+    assert model.signature.golden.tolerances == {"size": 1e-3, "other": 1e-3}
+    assert model.check_golden(1e-5) == pytest.approx(5e-4, rel=1e-2)
+    with pytest.raises(ModelRefused, match=r"at most 0\.0001"):
+        Model.load(_three_with({"size": [[2.001], [2.5]]}, tolerances={"size": 1e-9}))
 
 
 def test_without_golden_rows_there_is_nothing_to_differ_from():
