@@ -20,6 +20,7 @@ from training.errors import FitError
 from training.quiet import keras, tf
 from training.rows import pairs, target
 from training.scores import BATCH, scores
+from training.unseen import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from training.rows import Arrays, Data
     from training.scores import Score
     from training.spec import Spec
+
+# The number of the stream of random numbers that chooses masked cells, beside the fit's own.
+_MASKS = 1
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._data = data
         self._weights = weights
         self._rng = np.random.default_rng(spec.fit.seed)
+        # Of its own, so that rows are drawn alike with text columns and without.
+        self._masks = np.random.default_rng((spec.fit.seed, _MASKS))
         self._rows = max(source.rows for source in data.sources.values())
         self._shuffle()  # Keras takes a batch before the first epoch begins
 
@@ -115,7 +121,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         self._shuffle()
 
     def _shuffle(self) -> None:
-        self._x, self._y = pairs(self._data, self._rng)
+        x, self._y = pairs(self._data, self._rng)
+        self._x = mask(x, self._masks)
         self._order = self._rng.permutation(self._rows)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.unseen import UNSEEN
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -48,9 +50,10 @@ def random_rows(inputs: Iterable[Input], rng: np.random.Generator) -> Arrays:
         numbers = []
         for feature in entry.features:
             if feature.vocabulary is not None:
-                # One string outside the vocabulary: the place of unseen strings is compared too.
-                texts = np.array([*feature.vocabulary, "never seen"], object)
+                # A string outside the vocabulary: the place of unseen strings is compared too.
+                texts = np.array([*feature.vocabulary, UNSEEN], object)
                 arrays[feature.tensor] = rng.choice(texts, (RANDOM_ROWS, 1))
+                arrays[feature.tensor][-1] = UNSEEN
             elif feature.statistics is not None:
                 column = _draw(feature.statistics, (RANDOM_ROWS,), rng)
                 numbers.append(np.round(column) if _is_whole(feature.default) else column)
