@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
+from service.commands import missing_features
 from service.commands.row_files import Row, RowsError, not_utf8
 from service.wire import cells
 from service.wire.column_names import WHOLE, ColumnNames, dtypes, full_name, holder
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from service.commands.missing_features import Required
     from service.signature import Input, Signature
     from service.wire.column_names import Meaning, Step
 
@@ -39,7 +41,7 @@ class _Column:
 
 
 def read_csv(
-    path: Path, file: IO[str], signature: Signature, needed: set[str], *, keep: bool = False
+    path: Path, file: IO[str], signature: Signature, needed: Required, *, keep: bool = False
 ) -> tuple[tuple[str, ...], Iterator[Row]]:
     """Return the names of the columns of a CSV that are passed through, and its rows.
 
@@ -47,18 +49,21 @@ def read_csv(
         path: the path of the file, for messages.
         file: the file, opened with `newline=""`.
         signature: the signature of the model that the rows are for.
-        needed: the inputs that the requested heads need.
+        needed: the features that the file has to have, of the inputs that are needed.
         keep: pass all columns through, and not only those that are not the model's.
 
     Raises:
-        RowsError: the file is not CSV in UTF-8, or lacks the columns of an input that is needed.
+        RowsError: the file is not CSV in UTF-8.
+        MissingFeaturesError: it lacks columns of an input that is needed.
     """
     records = _records(path, cells.reader(file))
     place, names = next(records, ("", []))
     header = [name.strip() for name in names]
     if header == [""]:
         raise RowsError(f"{place}: expected the names of the columns, received a blank line")
-    columns = _columns(path, header, signature, needed)
+    columns = _columns(path, header, signature)
+    meanings = [(column.entry, column.step) for column in columns]
+    missing_features.check_header(f"{path}, line 1", header, meanings, signature, needed)
     taken = set() if keep else {column.position for column in columns}
     others = [position for position in range(len(header)) if position not in taken]
     rows = (
@@ -91,9 +96,7 @@ def _of_length(
         yield place, record
 
 
-def _columns(
-    path: Path, header: list[str], signature: Signature, needed: set[str]
-) -> list[_Column]:
+def _columns(path: Path, header: list[str], signature: Signature) -> list[_Column]:
     place = f"{path}, line 1"
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
@@ -107,14 +110,6 @@ def _columns(
             raise RowsError(f"{place}: {name!r} is a feature of several inputs: say {clear}")
         columns += [_Column(position, entry, step) for entry, step in meanings]
     _check_once(place, header, columns)
-    given = {column.entry.name for column in columns}
-    for name, entry in signature.inputs.items():
-        imputed = entry.features and all(f.default is not None for f in entry.features)
-        if name in needed - given and not (imputed and header):
-            raise RowsError(
-                f"{place}: expected columns of the input {name!r}, such as {_example(entry)!r}, "
-                f"received {', '.join(map(repr, header[:5])) or 'an empty file'}"
-            )
     # The values of a tensor are sorted by their numbers, whatever the order of their columns.
     return sorted(columns, key=lambda c: c.step if isinstance(c.step, int) else 0)
 
@@ -136,11 +131,6 @@ def _meanings(names: ColumnNames, name: str) -> Sequence[Meaning]:
     entry = names.inputs.get(name)
     whole = entry is not None and not entry.features
     return [(names.inputs[name], WHOLE)] if whole else names.meanings(name)
-
-
-def _example(entry: Input) -> str:
-    """Return the name of a column that an input may have."""
-    return full_name(entry, entry.feature_names[0]) if entry.features else entry.name
 
 
 def _instance(record: list[str], columns: list[_Column]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import orjson
 
-from service.commands import options
+from service.commands import missing_features, options
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
 from service.commands.row_files import Row, RowsError
@@ -65,9 +65,17 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 
 @click.option(
     "--keep-columns", "keep", is_flag=True, help="Pass all columns of a CSV through to the answers."
 )
+@missing_features.option
 @options.models
 def predict(  # noqa: PLR0913  (click passes each option by its name)
-    model: str, source: Path, heads: str | None, out: Path, models: Path | None, *, keep: bool
+    model: str,
+    source: Path,
+    heads: str | None,
+    out: Path,
+    models: Path | None,
+    *,
+    allow: tuple[str, ...],
+    keep: bool,
 ) -> None:
     """Score the rows of a file with MODEL: a name in the repository, or a path.
 
@@ -75,6 +83,8 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     of an image or another tensor (digit.0 to digit.783).  All other columns are passed through to
     the answers.  If a column that is passed through has the name of an answer, all answers are
     named predicted.HEAD.
+
+    A feature that the whole file misses is an error, unless --allow-missing names it.
     """
     from service.repository.named_model import open_model
 
@@ -92,12 +102,19 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         )
         raise RowsError(message)
     asked = _heads(heads, servable.signature)
+    needed = missing_features.required(servable.signature, asked, allow)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
     write = _write_csv if as_csv else _write_json
     imputed: Counter[str] = Counter()
     # utf-8-sig, since spreadsheets write a byte order mark first.
     with source.open(encoding="utf-8-sig", newline="") as file:
-        others, rows = _read(source, file, servable.signature, asked, keep=keep)
+        others: Sequence[str] = ()
+        if source.suffix.lower() == ".csv":
+            others, rows = read_csv(source, file, servable.signature, needed, keep=keep)
+        else:
+            rows = missing_features.watch(
+                source, read_json(source, file), servable.signature, needed
+            )
         chosen = [servable.signature.heads[head] for head in asked]
         answers = [name for head in chosen for name in _columns(head)] if as_csv else asked
         header = [*others, *_distinct(source, answers, others)]
@@ -119,16 +136,6 @@ def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:
             message = f"expected some of {listing(every)}, received {head!r}{nearest(head, every)}"
             raise click.BadParameter(message, param_hint="--heads")
     return heads
-
-
-def _read(
-    source: Path, file: IO[str], signature: Signature, heads: Sequence[str], *, keep: bool
-) -> tuple[tuple[str, ...], Iterator[Row]]:
-    """Return the names of the columns that are passed through, and the rows."""
-    if source.suffix.lower() != ".csv":
-        return (), read_json(source, file)
-    needed = {name for head in heads for name in signature.heads[head].inputs}
-    return read_csv(source, file, signature, needed, keep=keep)
 
 
 def _distinct(source: Path, answers: Sequence[str], others: Sequence[str]) -> Sequence[str]:

@@ -40,7 +40,8 @@ def _predicted(text: str, columns: Sequence[str], folder: Path) -> list[list[obj
     del folder
     file = io.StringIO(text, newline="")
     with contextlib.suppress(RowsError):
-        _, rows = read_csv(Path("a.csv"), file, _signature(columns), {"x"})
+        signature = _signature(columns)
+        _, rows = read_csv(Path("a.csv"), file, signature, {"x": signature.inputs["x"].features})
         return [list(row.instance["x"].values()) for row in rows]
     return None
 

@@ -20,6 +20,7 @@ from service.wire.native.reference import (
     encode,
     encode_error,
     interpret,
+    is_bare,
     predictions,
 )
 
@@ -32,7 +33,16 @@ if TYPE_CHECKING:
     from service.signature import Signature
     from service.wire.dialect import Header, Reader
 
-__all__ = ["DIALECT", "Query", "decode", "encode", "encode_error", "interpret", "predictions"]
+__all__ = [
+    "DIALECT",
+    "Query",
+    "decode",
+    "encode",
+    "encode_error",
+    "interpret",
+    "is_bare",
+    "predictions",
+]
 
 
 def _reader(signature: Signature) -> Reader:

@@ -77,7 +77,7 @@ def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
     else:
         names, needed = tuple(signature.inputs), signature.needed(heads)
         if by_row:
-            bare = partial(_is_bare, signature)
+            bare = partial(is_bare, signature)
             rows = instances(value["instances"], names, needed, bare, notes)
         else:
             rows = columns(value["inputs"], names, needed, partial(_wanted, signature), notes)
@@ -146,7 +146,7 @@ def _read_heads(value: Any, signature: Signature, notes: Notes) -> tuple[str, ..
     return tuple(heads)
 
 
-def _is_bare(signature: Signature, instance: Any) -> bool:
+def is_bare(signature: Signature, instance: Any) -> bool:
     """Return whether a row is the value of a model's only input, without the input's name."""
     if len(signature.inputs) != 1:
         return False

@@ -264,12 +264,70 @@ def test_a_version_or_a_view_may_score_rows(file, run):
 
 def test_a_file_without_rows_has_no_answers(file, run):
     """A header without rows gives a header, so that the next program finds its columns."""
-    assert run(file("id,weight\n"), "--heads", "size") == (
-        0,
-        "id,size\n",
-        "0 rows scored by three, version 2\n",
+    said = "0 rows scored by three, version 2\n"
+    assert run(file("id,weight,length\n"), "--heads", "size") == (0, "id,size\n", said)
+    for text in ("", " \n", "[]", '{"instances": []}'):
+        assert run(file(text, "rows.json"), "--heads", "size") == (0, "", said)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        pytest.param(
+            "rows.csv",
+            "weight,Length\n1,2\n",
+            ", line 1: expected a column 'length' (did you mean 'Length'?), received none",
+            id="CSV",
+        ),
+        pytest.param(
+            "rows.csv",
+            "weight,Length\n",
+            ", line 1: expected a column 'length' (did you mean 'Length'?), received none",
+            id="CSV without rows",
+        ),
+        pytest.param(
+            "rows.jsonl",
+            '{"fruit": {"weight": 1}}\n' * 300,
+            ": expected fruit.length in some row, received none",
+            id="JSON Lines",
+        ),
+        pytest.param(
+            "rows.json",
+            '{"instances": [{"fruit": {"weight": 1}}]}',
+            ": expected fruit.length in some row, received none",
+            id="a body",
+        ),
+    ],
+)
+def test_a_file_may_not_miss_a_feature_in_all_rows_unless_that_is_allowed(
+    file, run, name, text, words
+):
+    """The exit code is that of a wrong file, and the answers of before stay."""
+    path = file(text, name)
+    out = path.with_name("answers.csv")
+    out.write_text("before")
+    arguments = ("--heads", "size", "--out", str(out))
+
+    code, _, err = run(path, *arguments)
+
+    assert (code, out.read_text()) == (2, "before")
+    assert err.startswith(f"triceps: {path}{words}; --allow-missing ")
+    assert err.endswith("length scores all rows with its default, 2\n")
+    code, _, err = run(path, *arguments, "--allow-missing", "length", "--allow-missing", "weight")
+    rows = len(out.read_text().splitlines()) - 1
+    missing = f"fruit.length: missing in {rows} of them, took its default\n" if rows else ""
+    assert code == 0
+    assert err.partition("\n")[2] == missing
+
+
+def test_only_a_feature_of_the_model_may_be_missing(file, run):
+    """A misspelt name would otherwise allow nothing, in silence."""
+    code, out, err = run(file("weight\n1\n"), "--allow-missing", "lenght")
+
+    assert (code, out) == (2, "")
+    assert "expected a feature (did you mean 'length'?), received 'lenght'" in " ".join(
+        err.replace("│", " ").split()
     )
-    assert run(file("", "rows.json"), "--heads", "size")[:2] == (0, "")
 
 
 def test_a_single_row_is_counted_as_one(file, run):
@@ -353,12 +411,6 @@ def test_values_of_foreign_tensors_are_read_from_and_written_to_cells(tmp_path, 
             "rows.json",
             ["line 1, fruit[0]: expected a number", "line 1, fruit[1]: expected a number"],
             id="no numbers",
-        ),
-        pytest.param(
-            "",
-            "rows.csv",
-            ["line 1: expected columns of the input 'fruit', such as 'fruit.weight', received an"],
-            id="empty",
         ),
     ],
 )

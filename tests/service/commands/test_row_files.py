@@ -2,23 +2,31 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
+from service.commands.missing_features import required, watch
 from service.commands.row_files import Row, RowsError
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
 from service.wire import cells
 from tests.harness import small
 
 CSV, JSON = Path("rows.csv"), Path("rows.json")
-THREE = small.three_signature()
-ALL = {"insurance", "fruit", "digit"}
+_THREE = small.three_signature()
+_NEEDS = {"risk": "insurance", "size": "fruit", "digits": "digit", "tags": "fruit"}
+# The inputs of a head are those that its part of the graph reads.
+THREE = replace(
+    _THREE,
+    heads={name: replace(head, inputs=(_NEEDS[name],)) for name, head in _THREE.heads.items()},
+)
 
 
 def tensor(name, dtype="float32", shape=(1,)):
@@ -32,9 +40,11 @@ def signature(*entries):
     return Signature({entry.name: entry for entry in entries}, {"y": head})
 
 
-def csv_of(text, model=THREE, needed=frozenset()):
-    """Return the other columns and the rows of a CSV."""
-    others, rows = read_csv(CSV, io.StringIO(text, newline=""), model, set(needed))
+def csv_of(text, model=THREE, needed=(), allow=()):
+    """Return the other columns and the rows of a CSV, which has to have the inputs `needed`."""
+    absent = required(model, tuple(model.heads), allow)
+    needed = {name: features for name, features in absent.items() if name in needed}
+    others, rows = read_csv(CSV, io.StringIO(text, newline=""), model, needed)
     return others, list(rows)
 
 
@@ -46,7 +56,7 @@ def only(text, *entries):
 
 def csv_of_file(path, file):
     """Return the rows of an open CSV."""
-    return read_csv(path, file, THREE, set())[1]
+    return read_csv(path, file, THREE, {})[1]
 
 
 def json_of(text, **pieces):
@@ -259,44 +269,173 @@ def test_a_cell_may_be_long():
     ("text", "needed", "reason"),
     [
         pytest.param(
-            "age,bmi,digit_0\n",
-            ALL,
-            "rows.csv, line 1: expected columns of the input 'digit', such as 'digit', "
-            "received 'age', 'bmi', 'digit_0'",
+            "weight,length,pixel\n",
+            ["fruit", "digit"],
+            ["columns of the input 'digit', such as 'digit', received 'weight', 'length', 'pixel'"],
             id="an input without a column",
         ),
         pytest.param(
-            "a,b,c,d,e,f,g\n",
-            {"insurance"},
-            "rows.csv, line 1: expected columns of the input 'insurance', such as "
-            "'insurance.age', received 'a', 'b', 'c', 'd', 'e'",
+            "a,b,c\n",
+            ["insurance"],
+            ["columns of the input 'insurance', such as 'insurance.age', received 'a', 'b', 'c'"],
             id="a table without a column",
         ),
         pytest.param(
+            "Weight,x\n",
+            ["fruit"],
+            [
+                (
+                    "columns of the input 'fruit', such as 'fruit.weight' (did you mean 'Weight'?),"
+                    " received 'Weight', 'x'; "
+                    "--allow-missing fruit scores all rows with the defaults"
+                )
+            ],
+            id="a table of which the columns are in capitals",
+        ),
+        pytest.param(
+            "Age,SMOKER,bmi\n",
+            ["insurance"],
+            [
+                (
+                    "a column 'age' (did you mean 'Age'?), received none; "
+                    "--allow-missing age scores all rows with its default, 38"
+                ),
+                (
+                    "a column 'smoker' (did you mean 'SMOKER'?), received none; "
+                    "--allow-missing smoker scores all rows with its default, 'no'"
+                ),
+            ],
+            id="columns in other letter case",
+        ),
+        pytest.param(
+            "age,smoker,bim\n",
+            ["insurance"],
+            ["a column 'bmi' (did you mean 'bim'?), received none"],
+            id="a feature without a default",
+        ),
+        pytest.param(
+            "age,Insurance.Smoker,bmi,age_group\n",
+            ["insurance"],
+            [
+                (
+                    "a column 'smoker' (did you mean 'Insurance.Smoker'?), received none; "
+                    "--allow-missing smoker scores all rows with its default, 'no'"
+                )
+            ],
+            id="a full name in capitals",
+        ),
+        pytest.param(
             "",
-            {"fruit"},
-            "rows.csv, line 1: expected columns of the input 'fruit', such as 'fruit.weight', "
-            "received an empty file",
-            id="an empty file, even where all may be imputed",
+            ["fruit"],
+            [
+                (
+                    "columns of the input 'fruit', such as 'fruit.weight', received an empty file; "
+                    "--allow-missing fruit scores all rows with the defaults"
+                )
+            ],
+            id="an empty file",
         ),
     ],
 )
-def test_an_input_without_a_column_is_refused(text, needed, reason):
-    """The file is refused before any row is read, with a name that would fit."""
-    assert refusal(csv_of, text, THREE, needed) == reason
+def test_a_missing_column_is_refused(text, needed, reason):
+    """The file is refused before any row is read, with the most similar name and a way out.
+
+    A misspelt column would otherwise be passed through, and every row would take the default.
+    """
+    assert refusal(csv_of, text, THREE, needed).splitlines() == [
+        f"rows.csv, line 1: expected {line}" for line in reason
+    ]
 
 
-def test_an_input_whose_features_all_have_defaults_needs_no_column():
+def test_a_missing_column_of_a_name_that_two_inputs_have_is_refused_by_its_full_name():
+    """The bare name would be ambiguous in the file and on the command line."""
+    car = replace(tabular("car", [Feature("age", "", default=3)]))
+    heads = {"risk": replace(THREE.heads["risk"], inputs=("car", "insurance"))}
+    two = replace(THREE, inputs={**THREE.inputs, "car": car}, heads=heads)
+
+    assert refusal(csv_of, "insurance.age,smoker,bmi\n", two, ["insurance", "car"]) == (
+        "rows.csv, line 1: expected columns of the input 'car', such as 'car.age', received "
+        "'insurance.age', 'smoker', 'bmi'; --allow-missing car scores all rows with its default, 3"
+    )
+    assert refusal(csv_of, "car.age,smoker,bmi\n", two, ["insurance", "car"]) == (
+        "rows.csv, line 1: expected a column 'insurance.age', received none; "
+        "--allow-missing insurance.age scores all rows with its default, 38"
+    )
+
+
+@pytest.mark.parametrize(
+    "allow",
+    [["weight", "length"], ["fruit.length", "weight"], ["fruit"]],
+    ids=["bare names", "a full name", "the input"],
+)
+def test_a_column_that_may_be_missing_needs_none(allow):
     """The defaults are used, and reported as imputed."""
-    assert csv_of("note\nx\n", THREE, {"fruit"}) == (
+    assert csv_of("note\nx\n", THREE, ["fruit"], allow) == (
         ("note",),
         [Row("rows.csv, line 2", {}, ("x",))],
     )
 
 
+@pytest.mark.parametrize(
+    ("allow", "words"),
+    [
+        pytest.param("wieght", "expected a feature (did you mean 'weight'?)", id="misspelt"),
+        pytest.param("bmi", "insurance.bmi has no default, so no row may miss it", id="no default"),
+        pytest.param("insurance", "insurance.bmi has no default", id="one has no default"),
+        pytest.param("digit.0", "expected a feature, received 'digit.0'", id="a value"),
+        pytest.param("digit", "expected a feature", id="an input without features"),
+        pytest.param("", "expected a feature, received ''", id="nothing"),
+    ],
+)
+def test_only_a_feature_with_a_default_may_be_missing(allow, words):
+    """The option is wrong, and says in what way."""
+    with pytest.raises(click.BadParameter, match=re.escape(words)):
+        required(THREE, ("size",), [allow])
+
+
+@pytest.mark.parametrize(
+    ("text", "absent"),
+    [
+        pytest.param('[{"fruit": {"weight": 1}}, {"fruit": {"length": 2}}]', [], id="in some row"),
+        pytest.param('[{"fruit": [1, 2]}]', [], id="in a list"),
+        pytest.param('[{"fruit": {"weight": 1, "length": null}}]', [], id="null"),
+        pytest.param('[{"fruit": {"weight": 1}}, {"fruit": {}}]', ["length"], id="in no row"),
+        pytest.param('[{"digit": [0, 0, 0, 0]}]', ["weight", "length"], id="no input"),
+        pytest.param("[]", [], id="no rows"),
+        pytest.param("[5, null]", ["weight", "length"], id="what is no row, and is refused later"),
+    ],
+)
+def test_a_feature_that_no_row_of_json_has_is_refused(text, absent):
+    """The error comes after the last row, since rows are read one at a time."""
+    needed = required(THREE, ("size",), [])
+    rows = watch(JSON, json_of(text), THREE, needed)
+
+    if not absent:
+        assert list(rows) == json_of(text)
+        return
+    assert refusal(list, rows).splitlines() == [
+        f"rows.json: expected fruit.{name} in some row, received none; --allow-missing "
+        f"fruit.{name} scores all rows with its default, {default}"
+        for name, default in (("weight", 1.5), ("length", 2))
+        if name in absent
+    ]
+
+
+def test_a_row_of_the_only_input_need_not_name_it():
+    """Such a row is an object of features, or a list of their values."""
+    one = signature(tabular("x", [Feature(name, "", default=1) for name in ("a", "b")]))
+    needed = required(one, ("y",), [])
+
+    assert len(list(watch(JSON, json_of('[{"a": 1}, {"b": 2}]'), one, needed))) == 2
+    assert len(list(watch(JSON, json_of("[[1, 2]]"), one, needed))) == 1
+    assert "expected x.b in some row" in refusal(
+        list, watch(JSON, json_of('{"a": 1}'), one, needed)
+    )
+
+
 def test_an_input_that_is_not_needed_needs_no_column():
     """A request need not have that input either."""
-    assert csv_of("age\n", THREE, {"insurance"}) == ((), [])
+    assert csv_of("age\n", THREE, []) == ((), [])
 
 
 def test_a_feature_of_two_inputs_needs_its_full_name():
