@@ -76,7 +76,9 @@ def _build(spec: Spec, data: Data) -> Built:
         optimizer=optimizer(spec),
         loss={name: _loss(head, model) for name, head in spec.heads.items()},
         loss_weights={name: head.loss_weight for name, head in spec.heads.items()},
-        metrics={name: [metric(head)] for name, head in spec.heads.items()},
+        # Where rows lack the target of a head, its metric goes by the weights, as the loss does.
+        metrics={n: [metric(h)] for n, h in spec.heads.items() if n not in data.partial},
+        weighted_metrics={name: [metric(spec.heads[name])] for name in data.partial},
         jit_compile=False,
     )
     names = {tensor.name: name for name, tensor in network.inputs.items()}
@@ -240,7 +242,7 @@ class _Network:
         answer = call(self.spec, f"{at}.after", dense, tensor)
         if not head.standardize:
             return answer
-        return rescaling(rows.target(self.data, head.name), head.name)(answer)
+        return rescaling(rows.known_targets(self.data, head.name), head.name)(answer)
 
     def _join(self, name: str, tensors: list[Any]) -> Any:
         if len(tensors) == 1:

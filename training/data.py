@@ -9,14 +9,17 @@ spec or a file stops the run.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from training.align import align
 from training.csv_file import find
 from training.features import prepare
-from training.rows import Data, Source
+from training.rows import Data, Source, known, target
 from training.table import read
-from training.targets import check_targets, learn, target_names
+from training.targets import check_targets, heads_of, lacking, learn, target_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,20 +43,24 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
         if entry.csv not in files:
             files[entry.csv] = _read(spec, entry, folder)
     tables, notes = align(spec, files)
+    for csv, table in tables.items():
+        check_targets(spec, csv, table)
+    tables = _leave_out(spec, tables, notes)
     if spec.fit.rows is not None:
         notes.insert(0, f"only the first {spec.fit.rows} rows of each file are used (fit.rows)")
     sources: dict[str, Source] = {}
     inputs: dict[str, Input] = {}
     labels: dict[str, tuple[str, ...] | None] = {}
     for csv, table in tables.items():
-        check_targets(spec, csv, table)
         arrays, described = _read_inputs(spec, csv, table, notes)
-        targets, classes = _read_targets(spec, csv, table)
+        targets, classes = _read_targets(spec, csv, table, notes)
         sources[csv] = Source(table.path, len(table.frame), arrays, targets)
         inputs |= described
         labels |= classes
     inputs = {name: inputs[name] for name in spec.inputs}
-    return Data(sources, spec.align, inputs, labels, tuple(notes))
+    data = Data(sources, spec.align, inputs, labels, tuple(notes))
+    partial = tuple(name for name in spec.heads if not known(target(data, name)).all())
+    return replace(data, partial=partial)
 
 
 def _read(spec: Spec, entry: InputSpec, folder: Path | None) -> Table:
@@ -74,6 +81,28 @@ def _read(spec: Spec, entry: InputSpec, folder: Path | None) -> Table:
     )
 
 
+def _leave_out(spec: Spec, tables: dict[str, Table], notes: list[str]) -> dict[str, Table]:
+    """Leave out rows that no head can learn, if every head allows that its target is missing.
+
+    Independent files are looked at one by one, and files whose rows belong together as one.
+    """
+    alone = spec.align == "sample"
+    for group in [[csv] for csv in tables] if alone else [list(tables)]:
+        heads = [(csv, head) for csv in group for head in heads_of(spec, csv)]
+        if not heads or any(head.missing is None for _, head in heads):
+            continue
+        idle = np.logical_and.reduce([lacking(spec, head, tables[csv]) for csv, head in heads])
+        if not idle.any() or idle.all():  # a head without any target is refused when it is learned
+            continue
+        tables = tables | {
+            csv: replace(tables[csv], frame=tables[csv].frame[~idle]) for csv in group
+        }
+        names = ", ".join(tables[csv].path.name for csv in group)
+        verb = "has no target and is" if idle.sum() == 1 else "have no target and are"
+        notes.append(f"{names}: {idle.sum()} of {len(idle)} rows {verb} left out")
+    return tables
+
+
 def _read_inputs(
     spec: Spec, csv: str, table: Table, notes: list[str]
 ) -> tuple[Arrays, dict[str, Input]]:
@@ -90,12 +119,18 @@ def _read_inputs(
 
 
 def _read_targets(
-    spec: Spec, csv: str, table: Table
+    spec: Spec, csv: str, table: Table, notes: list[str]
 ) -> tuple[Arrays, dict[str, tuple[str, ...] | None]]:
     """Return the targets and labels of the heads whose targets are in one file."""
     targets: Arrays = {}
     labels: dict[str, tuple[str, ...] | None] = {}
-    for head in spec.heads.values():
-        if spec.inputs[head.targets[0][0]].csv == csv:
-            targets[head.name], labels[head.name] = learn(spec, head, table)
+    for head in heads_of(spec, csv):
+        targets[head.name], labels[head.name] = learn(spec, head, table)
+        count = int((~known(targets[head.name])).sum())
+        if count:
+            verb = "lacks" if count == 1 else "lack"
+            notes.append(
+                f"{table.path.name}: {count} of {len(table.frame)} rows {verb} the target of head"
+                f" {head.name!r}, which learns from the others"
+            )
     return targets, labels

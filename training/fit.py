@@ -18,12 +18,12 @@ from training import objectives
 from training.built import as_target, feeds, objection
 from training.errors import FitError
 from training.quiet import keras, tf
-from training.rows import pairs, target
+from training.rows import known, known_targets, pairs
 from training.scores import BATCH, scores
 from training.unseen import mask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -114,7 +114,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         rows = self._order[index * size : (index + 1) * size]
         x = {name: array[rows] for name, array in self._x.items()}
         y = {name: array[rows] for name, array in self._y.items()}
-        return _batch(self._built, x, y, self._weights)
+        return _batch(self._built, x, y, self._weights, self._data.partial)
 
     def on_epoch_begin(self) -> None:
         """Draw the epoch's pairs and their order."""
@@ -127,12 +127,21 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
 
 
 def _batch(
-    built: Built, x: Arrays, y: Arrays, weights: Mapping[str, NDArray[Any] | None]
+    built: Built,
+    x: Arrays,
+    y: Arrays,
+    weights: Mapping[str, NDArray[Any] | None],
+    partial: Sequence[str],
 ) -> tuple[Any, ...]:
-    """Return inputs, targets and, if a head has class weights, sample weights for Keras' fit."""
+    """Return inputs, targets and, if a head needs them, sample weights for Keras' fit.
+
+    A row that lacks the target of one of the heads in `partial` has the weight 0 there.
+    """
     inputs = feeds(built, x)
+    there = {name: known(y[name]) for name in partial}
+    y = y | {name: _filled(y[name], mask) for name, mask in there.items()}
     targets = {name: as_target(built, name, y[name]) for name in weights}
-    if all(weight is None for weight in weights.values()):
+    if not partial and all(weight is None for weight in weights.values()):
         return inputs, targets
     samples = {
         name: np.ones(len(y[name]), np.float32)
@@ -140,14 +149,21 @@ def _batch(
         else weight[y[name].astype(np.int64).reshape(-1)]
         for name, weight in weights.items()
     }
-    return inputs, targets, samples
+    return inputs, targets, samples | {name: samples[name] * there[name] for name in partial}
+
+
+def _filled(targets: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return targets with any number in rows that lack one: with weight 0 it does not count."""
+    targets = targets.copy()
+    targets[~known] = 0
+    return targets
 
 
 def _watched(
     spec: Spec, built: Built, data: Data, weights: Mapping[str, NDArray[Any] | None]
 ) -> tuple[Any, ...]:
     x, y = pairs(data, np.random.default_rng(spec.fit.seed))
-    return _batch(built, x, y, weights)
+    return _batch(built, x, y, weights, data.partial)
 
 
 def _weights(head: HeadSpec, data: Data) -> NDArray[Any] | None:
@@ -156,7 +172,7 @@ def _weights(head: HeadSpec, data: Data) -> NDArray[Any] | None:
         return None
     labels = data.labels[head.name] or ()
     if isinstance(head.class_weights, str):
-        places = target(data, head.name).astype(np.int64).reshape(-1)
+        places = known_targets(data, head.name).astype(np.int64).reshape(-1)
         counts = np.maximum(np.bincount(places, minlength=len(labels)), 1)
         return (len(places) / (len(labels) * counts)).astype(np.float32)
     return np.array([head.class_weights.get(label, 1.0) for label in labels], np.float32)

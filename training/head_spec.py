@@ -29,7 +29,8 @@ class HeadSpec:
     """One head: a Dense layer by its kind, with the target it learns.
 
     `targets` are (input name, column) pairs; column `None` is the input's own `target`.
-    Only multilabel heads and regressions of vectors have several.
+    Only multilabel heads and regressions of vectors have several.  With `missing` "skip", rows
+    without a target are left to the other heads; else they are an error.
     """
 
     name: str
@@ -43,6 +44,7 @@ class HeadSpec:
     metric: str | None = None
     class_weights: dict[str, float] | str | None = None  # by label, or "balanced"
     standardize: bool = False  # learn (target - mean) / deviation, answer in the column's unit
+    missing: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)  # more arguments for its Dense
 
 
@@ -74,6 +76,7 @@ def read_head(table: TomlTable, inputs: dict[str, InputSpec]) -> HeadSpec:
         metric=table.text("metric", "the name of a Keras metric"),
         class_weights=_class_weights(table, kind, labels),
         standardize=_standardize(table, kind, dense),
+        missing=table.take("missing", '"skip", or no such key', lambda value: value == "skip"),
         arguments=dense.values,
     )
     table.close()

@@ -1,4 +1,7 @@
-"""The rows of a training run as one frozen value, which is split once and paired in every epoch."""
+"""The rows of a training run as one frozen value, which is split once and paired in every epoch.
+
+A row without the target of a head has not-a-number there, or `NO_CLASS` in place of a class.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, np.ndarray]
 
+NO_CLASS = -1
+
 
 @dataclass(frozen=True)
 class Source:
@@ -37,7 +42,8 @@ class Data:
     With `align` "position" or "key", row i of every source belongs with row i of the others; with
     "sample" the sources are independent.  `inputs` has the signature's descriptions, with
     statistics over all rows, in the order of the spec.  `labels` has every head, with `None` for a
-    regression.  `notes` are messages for the user.
+    regression.  `notes` are messages for the user.  `partial` names the heads whose target some
+    rows lack.
     """
 
     sources: dict[str, Source]
@@ -45,6 +51,7 @@ class Data:
     inputs: dict[str, Input]
     labels: dict[str, tuple[str, ...] | None]
     notes: tuple[str, ...]
+    partial: tuple[str, ...] = ()
 
 
 def split(data: Data, fraction: float, seed: int) -> tuple[Data, Data | None]:
@@ -53,7 +60,7 @@ def split(data: Data, fraction: float, seed: int) -> tuple[Data, Data | None]:
     Rows that belong together stay together, and each side has at least one row of each file.
 
     Raises:
-        DataError: a file has only one row.
+        DataError: a file has only one row, or all rows of a side lack the target of a head.
     """
     if not fraction:
         return data, None
@@ -69,7 +76,22 @@ def split(data: Data, fraction: float, seed: int) -> tuple[Data, Data | None]:
         count = min(max(round(source.rows * fraction), 1), source.rows - 1)
         held[name] = _take(source, np.sort(order[:count]))
         kept[name] = _take(source, np.sort(order[count:]))
-    return replace(data, sources=kept), replace(data, sources=held)
+    sides = replace(data, sources=kept), replace(data, sources=held)
+    _check_known(data, sides, fraction)
+    return sides
+
+
+def _check_known(data: Data, sides: tuple[Data, Data], fraction: float) -> None:
+    """Refuse a split after which a head has no target to learn, or none to be scored on."""
+    for head in data.partial:
+        for side, kind in zip(sides, ("training", "held-out"), strict=True):
+            if not len(known_targets(side, head)):
+                rows, there = len(target(side, head)), len(known_targets(data, head))
+                raise DataError(
+                    f"head {head!r}: {there} of all rows have its target, but none of the {rows}"
+                    f" {kind} rows (fit.validation_split = {fraction:g}); another split or another"
+                    " fit.seed may leave some on both sides"
+                )
 
 
 def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
@@ -94,8 +116,22 @@ def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
 
 
 def target(data: Data, head: str) -> NDArray[np.floating | np.integer]:
-    """Return the targets of a head, for every row of the file that has them."""
+    """Return the targets of a head, one for each row of their file."""
     return next(source.targets[head] for source in data.sources.values() if head in source.targets)
+
+
+def known_targets(data: Data, head: str) -> NDArray[np.floating | np.integer]:
+    """Return the targets of a head for the rows that have one."""
+    targets = target(data, head)
+    return targets[known(targets)]
+
+
+def known(targets: NDArray[np.floating | np.integer]) -> NDArray[np.bool_]:
+    """Return a mask of the rows that have their target."""
+    if targets.dtype.kind != "f":
+        return np.asarray(targets != NO_CLASS)
+    first = targets if targets.ndim == 1 else targets[:, 0]
+    return np.asarray(~np.isnan(first))
 
 
 def _take(source: Source, rows: NDArray[np.int64]) -> Source:

@@ -9,7 +9,7 @@ import numpy as np
 
 from training import objectives
 from training.built import as_target, feeds, one_hot
-from training.rows import pairs, target
+from training.rows import known, known_targets, pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ EVEN = 0.5
 
 @dataclass(frozen=True)
 class Score:
-    """The metric of one head on its training rows and on its held-out rows.
+    """The metric of one head on its training rows and on its held-out rows, if they have its target.
 
     `baseline` is the score of the best constant answer, the commonest class of the training rows or
     their mean, on the held-out rows, or on the training rows if none were held out.
@@ -59,15 +59,16 @@ def scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict
 
 
 def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
-    """Return the targets in `data` and the model's answers, by head."""
+    """Return the targets in `data` and the model's answers by head, for rows with that target."""
     x, y = pairs(data, np.random.default_rng(spec.fit.seed))
-    targets = {name: as_target(built, name, y[name]) for name in spec.heads}
     answers = built.model.predict(feeds(built, x), batch_size=BATCH, verbose=0)
-    return targets, {name: np.asarray(answers[name]) for name in spec.heads}
+    there = {name: known(y[name]) for name in spec.heads}
+    targets = {name: as_target(built, name, y[name][there[name]]) for name in spec.heads}
+    return targets, {name: np.asarray(answers[name])[there[name]] for name in spec.heads}
 
 
 def _rows(data: Data, head: str) -> int:
-    return len(target(data, head))
+    return len(known_targets(data, head))
 
 
 def _measure(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,8 @@ from service.errors import nearest
 from service.kinds import label_count
 from service.signature import TRUE_FALSE
 from training.cells import is_missing, is_number, is_truth, is_whole, listed, number, show, whole
-from training.errors import SpecError
+from training.errors import DataError, SpecError
+from training.rows import NO_CLASS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,26 +67,66 @@ def check_targets(spec: Spec, csv: str, table: Table) -> None:
                 table.require(str(column), f"{spec.path}: heads.{head.name}.target")
 
 
+def heads_of(spec: Spec, csv: str) -> list[HeadSpec]:
+    """Return the heads whose targets are in one file."""
+    return [head for head in spec.heads.values() if spec.inputs[head.targets[0][0]].csv == csv]
+
+
+def lacking(spec: Spec, head: HeadSpec, table: Table) -> NDArray[np.bool_]:
+    """Return a mask of the rows that have no value in some column that the head learns."""
+    lacks: NDArray[np.bool_] = np.zeros(len(table.frame), bool)
+    for column in _columns(spec, head, table):
+        lacks |= _missing(head, column)
+    return lacks
+
+
 def learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return the targets of a head, and its labels.
+
+    Rows that lack a target, which the spec allows with `missing`, have the marks of
+    `training.rows` in its place.
 
     Raises:
         SpecError: a cell is none of the labels in the spec, or there is a class weight for a label
             that the data do not have.
         DataError: the columns have cells that a head of this kind cannot learn.
     """
-    columns = [
+    if head.missing is None:
+        return _learn(spec, head, table)
+    known = ~lacking(spec, head, table)
+    if not known.any():
+        names = " and ".join(repr(column.name) for column in _columns(spec, head, table))
+        raise DataError(
+            f"{table.path}: no row has a value in {names}, which head {head.name!r} learns"
+        )
+    values, labels = _learn(spec, head, replace(table, frame=table.frame[known]))
+    mark = np.nan if values.dtype.kind == "f" else NO_CLASS
+    targets = np.full((len(known), *values.shape[1:]), mark, values.dtype)
+    targets[known] = values
+    return targets, labels
+
+
+def _columns(spec: Spec, head: HeadSpec, table: Table) -> list[Column]:
+    return [
         table.column(_target(spec.inputs[owner], column, table.columns))
         for owner, column in head.targets
     ]
+
+
+def _missing(head: HeadSpec, column: Column) -> NDArray[np.bool_]:
+    """Return a mask of the missing cells of a target; a label may be spelled as one."""
+    missing = column.mark(is_missing)
+    return missing if head.labels is None else missing & ~column.mark(head.labels.__contains__)
+
+
+def _learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    columns = _columns(spec, head, table)
     for column in columns:
-        missing = column.mark(is_missing)
-        if head.labels is not None:
-            missing &= ~column.mark(head.labels.__contains__)
         column.refuse(
-            missing,
+            _missing(head, column),
             f"have no value, which head {head.name!r} learns",
-            "; fill them or remove those rows",
+            "; fill them, remove those rows, or leave them to the other heads with"
+            f' heads.{head.name}.missing = "skip"',
         )
     if head.kind in ("regression", "multilabel"):
         values = np.stack([column.numbers() for column in columns], axis=1).astype(np.float32)

@@ -66,12 +66,23 @@ def source(folder: Path, text: str, *heads: HeadSpec, **more: Any) -> Any:
     return SimpleNamespace(**vars(one), inputs=loaded.inputs, labels=loaded.labels)
 
 
-def two(folder: Path, first: str, second: str, align: str, key: str | None = None) -> rows.Data:
-    """Load two files of one input each."""
+def two(
+    folder: Path,
+    first: str,
+    second: str,
+    align: str,
+    key: str | None = None,
+    *,
+    missing: tuple[str | None, str | None] = (None, None),
+) -> rows.Data:
+    """Load two files of one input each, with a binary head `o` and a regression `p`."""
     (folder / "a.csv").write_text(first, "utf-8")
     (folder / "b.csv").write_text(second, "utf-8")
     inputs = [InputSpec("a", "a.csv", key=key), InputSpec("b", "b.csv", key=key)]
-    heads = [head(), HeadSpec("p", ("b",), "regression", (("b", None),))]
+    heads = [
+        head(missing=missing[0]),
+        HeadSpec("p", ("b",), "regression", (("b", None),), missing=missing[1]),
+    ]
     return data.load(make(folder, inputs, heads, align=align))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from tests.training.csv_data import make, refused, two
+from tests.training.csv_data import head, make, refused, two
 from training import data
 from training.errors import DataError, SpecError
+from training.head_spec import HeadSpec
 from training.input_spec import InputSpec
 
 if TYPE_CHECKING:
@@ -95,3 +97,96 @@ def test_wrong_keys_are_refused(
     """A key must name one row in each file."""
     with refused(error, *parts):
         two(tmp_path, first, second, "key", "id")
+
+
+SKIP_BOTH, SKIP_SECOND = ("skip", "skip"), (None, "skip")
+# Each key is in one file or the other: `a` and `c` are in both.
+LEFT = "id,x,y\nc,1,0\na,2,1\nb,4,1\n"
+RIGHT = "z,id,v\n7,a,1\n9,d,0\n8,c,2\n"
+
+
+def test_a_row_of_one_file_alone_is_kept_where_its_other_targets_may_be_missing(
+    tmp_path: Path,
+) -> None:
+    """Its targets in the other file are missing, and its features there take their defaults."""
+    loaded = two(tmp_path, LEFT, RIGHT, "key", "id", missing=SKIP_BOTH)
+
+    left, right = loaded.sources.values()
+    assert left.arrays["a"].tolist() == [[1], [2], [4], [2]]
+    assert right.arrays["b"].tolist() == [[8], [7], [8], [9]]
+    np.testing.assert_array_equal(left.targets["o"], [[0], [1], [1], [np.nan]])
+    np.testing.assert_array_equal(right.targets["p"], [[2], [1], [np.nan], [0]])
+    assert loaded.partial == ("o", "p")
+    assert loaded.notes == (
+        "a.csv: no row for 1 of 4 keys; their features take the defaults",
+        "b.csv: no row for 1 of 4 keys; their features take the defaults",
+        "a.csv: column 'x': 1 of 4 cells is missing and takes 2",
+        "a.csv: 1 of 4 rows lacks the target of head 'o', which learns from the others",
+        "b.csv: column 'z': 1 of 4 cells is missing and takes 8",
+        "b.csv: 1 of 4 rows lacks the target of head 'p', which learns from the others",
+    )
+
+
+def test_a_row_stays_in_every_file_whose_targets_may_not_be_missing(tmp_path: Path) -> None:
+    """Rows that only the other file has are left out and counted."""
+    loaded = two(tmp_path, LEFT, RIGHT, "key", "id", missing=SKIP_SECOND)
+
+    left, right = loaded.sources.values()
+    assert left.arrays["a"].tolist() == [[1], [2], [4]]
+    assert right.arrays["b"].tolist() == [[8], [7], [7]]
+    assert loaded.partial == ("p",)
+    assert loaded.notes[:2] == (
+        "b.csv: 1 of 3 rows have no partner by key",
+        "b.csv: no row for 1 of 3 keys; their features take the defaults",
+    )
+
+
+def test_a_file_without_a_head_must_have_every_row(tmp_path: Path) -> None:
+    """Nothing allows that the features of such a file are missing."""
+    (tmp_path / "a.csv").write_text(LEFT)
+    (tmp_path / "b.csv").write_text(RIGHT)
+    inputs = [InputSpec(name, f"{name}.csv", key="id") for name in ("a", "b")]
+
+    loaded = data.load(make(tmp_path, inputs, [head(missing="skip")], align="key"))
+
+    assert [source.rows for source in loaded.sources.values()] == [2, 2]
+    assert loaded.partial == ()
+    assert loaded.notes == (
+        "a.csv: 1 of 3 rows have no partner by key",
+        "a.csv: no row for 1 of 3 keys; their features take the defaults",
+        "a.csv, b.csv: 1 of 3 rows has no target and is left out",
+    )
+
+
+def test_a_row_without_its_picture_is_refused(tmp_path: Path) -> None:
+    """A pixel has no default, so the message names the first such row and both ways out."""
+    (tmp_path / "a.csv").write_text("id,x,y\nk7,1,0\nk8,2,1\nk9,3,1\n")
+    (tmp_path / "b.csv").write_text("k8,0,6,7\nk7,1,9,1\n")
+    inputs = [
+        InputSpec("a", "a.csv", key="id"),
+        InputSpec("b", "b.csv", header=False, target=1, image=(1, 2), key="0"),
+    ]
+    heads = [head(), HeadSpec("side", ("b",), "binary", (("b", None),), missing="skip")]
+
+    with refused(
+        DataError,
+        "b.csv: no row for 1 of 3 keys, first 'k9', and an image has no default;",
+        "or heads.side.missing from the spec to leave them out",
+    ):
+        data.load(make(tmp_path, inputs, heads, align="key"))
+
+
+@pytest.mark.parametrize("missing", [SKIP_BOTH, SKIP_SECOND])
+def test_a_file_that_shares_no_key_is_refused_all_the_same(
+    missing: tuple[str | None, str | None], tmp_path: Path
+) -> None:
+    """Keys that are spelled in two ways would otherwise be rows of one file each."""
+    with refused(DataError, "no key of ", ".csv is in another file (a.csv has '1', …, b.csv has"):
+        two(
+            tmp_path,
+            "id,x,y\n1,1,0\n2,2,1\n",
+            "id,z,v\n01,1,1\n02,5,2\n",
+            "key",
+            "id",
+            missing=missing,
+        )

@@ -142,6 +142,51 @@ def test_data_are_looked_for_where_the_command_says(tmp_path):
     assert "note: People.csv: column 'smoker'" in done.stderr
 
 
+def test_rows_that_some_heads_skip_are_counted_in_table_and_file(tmp_path):
+    """Files that are joined by key have rows of their own, and each head has its number of rows."""
+    text = """
+name = "joined"
+align = "key"
+[inputs.people]
+csv = "people.csv"
+key = "id"
+[inputs.visits]
+csv = "visits.csv"
+key = "id"
+[layers.h]
+after = ["people", "visits"]
+Dense = { units = 4 }
+[heads.bought]
+after = "h"
+kind = "binary"
+target = "people"
+missing = "skip"
+[heads.spent]
+after = "h"
+kind = "regression"
+target = "visits"
+missing = "skip"
+[fit]
+epochs = 1
+"""
+    people, visits = ["id,age,bought"], ["id,hours,spent"]
+    people += [f"{n},{20 + n},{'' if n == 3 else n % 2}" for n in range(20)]
+    visits += [f"{n},{n / 3},{n * 2}" for n in range(12, 26)]
+    path = tiny.write(tmp_path, text, people="\n".join(people), visits="\n".join(visits))
+
+    done = run("train", path, "--models", tmp_path / "models")
+
+    assert done.exit_code == 0, (done.output, done.exception)
+    # 26 keys: 12 of people alone, one of them without a target, and 6 of visits alone.
+    assert "note: people.csv, visits.csv: 1 of 26 rows has no target and is left out" in done.stderr
+    assert re.search(r"│ bought │ +19 │", done.stdout)
+    assert re.search(r"│ spent  │ +14 │", done.stdout)
+    provenance = Model.load(tmp_path / "models/joined/1/model.onnx").signature.provenance
+    assert provenance["rows"] == {"people.csv": 25, "visits.csv": 25}
+    rows = {name: score["rows"] for name, score in provenance["scores"].items()}
+    assert rows == {"bought": 19, "spent": 14}
+
+
 def _heads_of(answer):
     """Return the heads of an answer by row or by column."""
     rows = answer.get("predictions") or [answer["outputs"]]

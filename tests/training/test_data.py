@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.training.csv_data import AGES, head, load, make, refused, source
+from tests.training.csv_data import AGES, head, load, make, refused, source, two
 from training import data, features, table, targets
 from training import spec as specs
 from training.errors import DataError, SpecError
@@ -112,6 +113,50 @@ def test_fewer_rows_than_the_fit_takes_are_refused(
     """`fit.rows` of 2 needs a file of 2 rows or more."""
     with refused(DataError, *parts):
         load(tmp_path, text, **more)
+
+
+def test_a_row_that_no_head_can_learn_is_left_out(tmp_path: Path) -> None:
+    """It is counted, and its features are no part of defaults and statistics."""
+    heads = [head("regression", "p", name="p"), head("multilabel", "q", "r", name="q")]
+    heads = [replace(each, missing="skip") for each in heads]
+
+    loaded = load(tmp_path, "x,p,q,r\n1,5,,1\n900,,1,\n3,,0,1\n,7,1,0\n", *heads)
+
+    [source] = loaded.sources.values()
+    assert source.arrays["a"].tolist() == [[1], [3], [1]]
+    np.testing.assert_array_equal(source.targets["p"], [[5], [np.nan], [7]])
+    np.testing.assert_array_equal(source.targets["q"], [[np.nan, np.nan], [0, 1], [1, 0]])
+    assert loaded.notes == (
+        "a.csv: 1 of 4 rows has no target and is left out",
+        "a.csv: column 'x': 1 of 3 cells is missing and takes 1",
+        "a.csv: 1 of 3 rows lacks the target of head 'p', which learns from the others",
+        "a.csv: 1 of 3 rows lacks the target of head 'q', which learns from the others",
+    )
+
+
+def test_independent_files_leave_out_their_own_rows(tmp_path: Path) -> None:
+    """With align = "sample", a row of one file has no target in the other to be kept for."""
+    missing = ("skip", None)
+
+    loaded = two(tmp_path, "x,y\n1,0\n2,\n3,1\n", "z,v\n7,1\n8,2\n9,3\n", "sample", missing=missing)
+
+    assert [source.rows for source in loaded.sources.values()] == [2, 3]
+    assert loaded.partial == ()
+    assert loaded.notes == ("a.csv: 1 of 3 rows has no target and is left out",)
+
+
+def test_rows_that_belong_together_are_left_out_together(tmp_path: Path) -> None:
+    """With align = "position", a row stays if a head of either file can learn it."""
+    missing = ("skip", "skip")
+
+    loaded = two(
+        tmp_path, "x,y\n1,0\n2,\n3,\n4,1\n", "z,v\n6,1\n7,\n8,2\n9,\n", "position", missing=missing
+    )
+
+    left, right = loaded.sources.values()
+    assert left.arrays["a"].tolist() == [[1], [3], [4]]
+    assert right.arrays["b"].tolist() == [[6], [8], [9]]
+    assert loaded.notes[0] == "a.csv, b.csv: 1 of 4 rows has no target and is left out"
 
 
 MANY = 100_000

@@ -109,6 +109,152 @@ def test_class_weights_become_weights_of_rows(tmp_path):
     assert y["side"].shape == (8, 2)
 
 
+# Two heads of one layer without preparation, which a run of plain Keras repeats below.
+SKIPPING = """
+name = "skipping"
+[inputs.t]
+csv = "t.csv"
+columns = ["p", "q"]
+[layers.h]
+after = "t"
+Dense = { units = 4, activation = "tanh" }
+[heads.yes]
+after = "h"
+kind = "binary"
+target = "t.yes"
+missing = "skip"
+[heads.much]
+after = "h"
+kind = "regression"
+target = "t.much"
+[fit]
+batch_size = 8
+epochs = 4
+validation_split = 0.25
+seed = 5
+"""
+
+
+def _plain_keras(seen, held_out, weights_of):
+    """Fit the model of `SKIPPING` with Keras alone; return its history and model.
+
+    Sample weights of the head `yes` are `weights_of` its targets.
+    """
+    fit.seed(5)
+    inputs = keras.Input((2,), name="t")
+    h = keras.layers.Dense(4, activation="tanh", name="h")(inputs)
+    heads = {
+        "yes": keras.layers.Dense(1, activation="sigmoid", name="yes")(h),
+        "much": keras.layers.Dense(1, activation="linear", name="much")(h),
+    }
+    model = keras.Model(inputs, heads)
+    model.compile(
+        optimizer="adam",
+        loss={"yes": "binary_crossentropy", "much": "mean_squared_error"},
+        weighted_metrics={"yes": ["accuracy"]},
+        jit_compile=False,
+    )
+
+    def arrays(rows):
+        [source] = rows.sources.values()
+        weights = {name: weights_of(source.targets[name].reshape(-1)) for name in heads}
+        return source.arrays["t"], {n: np.nan_to_num(source.targets[n]) for n in heads}, weights
+
+    x, y, weights = arrays(seen)
+    rng = np.random.default_rng(5)
+    rng.permutation(len(x))  # of the batch that Keras takes before the first epoch
+    history = []
+    for _ in range(4):
+        order = rng.permutation(len(x))
+        done = model.fit(
+            x[order],
+            {name: targets[order] for name, targets in y.items()},
+            sample_weight={name: weight[order] for name, weight in weights.items()},
+            validation_data=arrays(held_out),
+            validation_batch_size=512,  # as ours: Keras averages the losses of batches
+            batch_size=8,
+            shuffle=False,
+            verbose=0,
+        )
+        history.append({name: values[0] for name, values in done.history.items()})
+    return history, model
+
+
+def _skipping(tmp_path, monkeypatch, gaps):
+    """Fit `SKIPPING` with `gaps` in a head; return the history, its data and the fitted model."""
+    rng = np.random.default_rng(0)
+    rows = [(p, q, int(p > q), f"{p + q:.3f}") for p, q in rng.normal(size=(40, 2)).round(3)]
+    lines = [f"{p},{q},{'' if n in gaps else yes},{m}" for n, (p, q, yes, m) in enumerate(rows)]
+    loaded, data_ = tiny.load(tmp_path, SKIPPING, t="\n".join(["p,q,yes,much", *lines]) + "\n")
+    fit.seed(5)
+    seen, held_out = split(data_, 0.25, 5)
+    built = build.build(loaded, seen)
+    histories, keras_fit = [], built.model.fit
+    monkeypatch.setattr(
+        built.model,
+        "fit",
+        lambda *a, **more: histories.append(keras_fit(*a, **more)) or histories[0],
+    )
+    fitted = fit.fit(loaded, built, seen, held_out)
+    logs = histories[0].history
+    return [{n: v[e] for n, v in logs.items()} for e in range(4)], (seen, held_out), fitted
+
+
+def test_a_head_that_skips_rows_has_the_losses_of_keras_with_weights_of_0_and_1(
+    tmp_path, monkeypatch
+):
+    """Losses of all epochs are those of a run that weighs rows without the target 0."""
+    # The first 12 rows: a batch of 8 may have no row of the head, and another one only such.
+    gaps = {*range(12), 30, 33}
+
+    ours, (seen, held_out), fitted = _skipping(tmp_path, monkeypatch, gaps)
+    theirs, plain = _plain_keras(seen, held_out, lambda y: (~np.isnan(y)).astype(np.float32))
+
+    assert seen.partial == ("yes",)
+    for mine, keras_own in zip(ours, theirs, strict=True):
+        for name in ("loss", "yes_loss", "much_loss", "val_loss", "val_yes_loss", "yes_accuracy"):
+            assert mine[name] == pytest.approx(keras_own[name], abs=1e-6), name
+    for mine, keras_own in zip(fitted.built.model.get_weights(), plain.get_weights(), strict=True):
+        assert np.allclose(mine, keras_own, atol=1e-6)
+    score = fitted.scores["yes"]
+    assert (score.rows + score.held_out_rows, fitted.scores["much"].rows) == (26, 30)
+    assert score.held_out == pytest.approx(ours[-1]["val_yes_accuracy"], abs=1e-6)
+
+
+def test_a_head_that_skips_no_row_learns_as_without_the_key(tmp_path, monkeypatch):
+    """Weights of 1 change nothing: the weights of the layers are equal, byte for byte."""
+    _, (seen, held_out), fitted = _skipping(tmp_path, monkeypatch, set())
+    _, plain = _plain_keras(seen, held_out, lambda y: np.ones(len(y), np.float32))
+    text = SKIPPING.replace('missing = "skip"\n', "")
+    *_, without = fit_spec(tmp_path, text, t=(tmp_path / "t.csv").read_text())
+
+    assert seen.partial == ()
+    for array, of_keras, other in zip(
+        *(m.get_weights() for m in (fitted.built.model, plain, without.built.model)), strict=True
+    ):
+        assert array.tobytes() == of_keras.tobytes() == other.tobytes()
+
+
+def test_weights_of_classes_and_of_missing_targets_are_multiplied(tmp_path):
+    """A row without the target has weight 0; "balanced" counts the other rows alone."""
+    lines = ["p,y,z", *(f"{n},{'' if n % 3 == 0 else int(n > 5)},{n}" for n in range(12))]
+    text = SKIPPING.replace('columns = ["p", "q"]', 'columns = ["p"]')
+    text = (
+        text.replace("t.yes", "t.y").replace("t.much", "t.z").replace("_split = 0.25", "_split = 0")
+    )
+    text = text.replace('missing = "skip"', 'missing = "skip"\nclass_weights = "balanced"')
+    loaded, rows = tiny.load(tmp_path, text.replace("size = 8", "size = 12"), t="\n".join(lines))
+    weights = {name: fit._weights(head, rows) for name, head in loaded.heads.items()}
+    batches = fit.Batches(loaded, build.build(loaded, rows), rows, weights)
+
+    x, y, w = batches[0]
+
+    assert weights["yes"].tolist() == [1, 1]
+    assert np.array_equal(w["yes"], (x["t"].reshape(-1) % 3 != 0).astype(np.float32))
+    assert np.array_equal(w["much"], np.ones(12))
+    assert np.isfinite(y["yes"]).all()
+
+
 def test_patience_stops_early_and_keeps_the_best_weights(tmp_path, capsys):
     """The fit ends when the held-out loss has not improved, with the weights of the best epoch."""
     text = SMALL.replace("epochs = 2", "epochs = 40\nlearning_rate = 0.3").replace(

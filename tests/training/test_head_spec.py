@@ -160,6 +160,12 @@ from tests.training.spec_text import X_KIND, X_LABELS, Y_KIND, edit
             " answers to a part of what they can be; remove one of them",
             id="standardized head with an activation",
         ),
+        pytest.param(
+            X_KIND,
+            f"{X_KIND}\nmissing = true",
+            'heads.x.missing: expected "skip", or no such key, received true',
+            id="another way with missing targets",
+        ),
     ],
 )
 def test_a_wrong_head_is_refused_with_its_key(problems_of, old, new, expected):

@@ -95,3 +95,22 @@ def test_a_split_leaves_a_row_on_either_side(tmp_path: Path) -> None:
     alone = load(tmp_path, "age,y\n1,0\n", head(labels=("no", "yes")))
     with refused(DataError, "a.csv: 1 row; fit.validation_split = 0.2 needs 2 or more"):
         rows.split(alone, 0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("known", "parts"),
+    [
+        pytest.param({0}, "none of the 2 held-out rows", id="held out"),
+        pytest.param({4, 6}, "none of the 8 training rows", id="training"),
+    ],
+)
+def test_a_split_that_leaves_a_head_without_targets_is_refused(
+    known: set[int], parts: str, tmp_path: Path
+) -> None:
+    """A head needs rows to learn, and rows to be scored on; seed 0 holds out rows 4 and 6."""
+    text = "x,y,z\n" + "".join(f"{n},{n if n in known else ''},{n}\n" for n in range(10))
+    heads = [head("regression", "y", missing="skip"), head("regression", "z", name="all")]
+    loaded = load(tmp_path, text, *heads)
+
+    with refused(DataError, f"head 'o': {len(known)} of all rows have its target, but", parts):
+        rows.split(loaded, 0.2, 0)

@@ -1,5 +1,7 @@
 """Standardised heads: they learn numbers of about 1, and answer in the unit of their column."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from service.inference.model import Model  # noqa: E402  (after the check above)
 from tests.harness import tiny  # noqa: E402  (after the check above)
 from tests.training.runs import fit_spec, run  # noqa: E402  (after the check above)
 from training import build  # noqa: E402  (after the check above)
+from training.rows import known  # noqa: E402  (after the check above)
 from training.standardized import StandardizedLoss, rescaling  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
@@ -128,6 +131,24 @@ def test_statistics_are_of_training_rows_alone(tmp_path):
     offset = fitted.built.model.get_layer("salary").offset
 
     assert np.allclose(offset, source.targets["salary"].mean(axis=0), rtol=1e-6)
+
+
+def test_statistics_and_losses_leave_out_rows_without_the_target(tmp_path):
+    """A head that skips such rows is standardised by the others, and its losses stay numbers."""
+    text = SALARIES.replace("standardize = true", 'standardize = true\nmissing = "skip"')
+    text = text.replace("epochs = 40", "epochs = 1")
+    lines = _people().splitlines()
+    lines[1::3] = [re.sub(",[0-9]+,", ",,", line) for line in lines[1::3]]
+
+    _, seen, fitted = fit_spec(tmp_path, text, people="\n".join(lines))
+
+    [source] = seen.sources.values()
+    there = source.targets["salary"][known(source.targets["salary"])]
+    assert there.shape == (40, 1)
+    layer = fitted.built.model.get_layer("salary")
+    assert np.allclose(layer.offset, there.mean(axis=0), rtol=1e-6)
+    assert fitted.scores["salary"].rows == 40
+    assert np.isfinite(fitted.scores["salary"].train)
 
 
 def test_a_layer_may_follow_a_standardized_head(tmp_path):

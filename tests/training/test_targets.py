@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tests.training.csv_data import AGES, head, load, refused, source
 from training.errors import DataError, SpecError
+from training.rows import known
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,3 +189,63 @@ def test_a_class_weight_for_a_label_that_the_data_lack_is_refused(tmp_path: Path
 
     expected = f"{tmp_path / 'spec.toml'}: heads.o.class_weights.yes: no such label; labels: 0, 1"
     assert str(raised.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("learner", "cells", "expected", "labels"),
+    [
+        pytest.param(head(), ["b", "", "a"], [1, None, 0], ("a", "b"), id="binary"),
+        pytest.param(
+            head("multiclass"), ["10", "NA", "9"], [1, None, 0], ("9", "10"), id="multiclass"
+        ),
+        pytest.param(
+            head(labels=("NA", "EU")), ["NA", "", "EU"], [0, None, 1], ("NA", "EU"),
+            id="a label that is spelled as missing",
+        ),
+        pytest.param(head("regression"), ["1.5", "null", "2"], [1.5, None, 2], None, id="number"),
+    ],
+)  # fmt: skip
+def test_a_missing_target_is_marked_where_the_head_skips_it(
+    *,
+    learner: HeadSpec,
+    cells: list[str],
+    expected: list[float | None],
+    labels: tuple[str, ...] | None,
+    tmp_path: Path,
+) -> None:
+    """Labels and numbers are those of the other rows."""
+    rows = "".join(f"{n},{cell},{n}\n" for n, cell in enumerate(cells))
+    skips = replace(learner, targets=(("a", "y"),), missing="skip")
+
+    loaded = load(tmp_path, f"x,y,z\n{rows}", skips, head("regression", "z", name="all"))
+
+    [one] = loaded.sources.values()
+    targets = one.targets["o"].reshape(-1)
+    there = known(targets)
+    assert there.tolist() == [value is not None for value in expected]
+    assert targets[there].tolist() == [value for value in expected if value is not None]
+    assert (loaded.labels["o"], loaded.partial) == (labels, ("o",))
+
+
+def test_a_head_without_any_target_is_refused(tmp_path: Path) -> None:
+    """Skipping every row leaves nothing to learn."""
+    skips = head("regression", "p", "q", missing="skip")
+
+    with refused(DataError, "a.csv: no row has a value in 'p' and 'q', which head 'o' learns"):
+        load(tmp_path, "x,p,q\n1,,2\n3,4,\n", skips)
+
+
+def test_a_missing_target_is_refused_with_the_ways_out(tmp_path: Path) -> None:
+    """The message names the key that leaves the rows to the other heads."""
+    with refused(
+        DataError,
+        "2 of 3 rows have no value, which head 'o' learns; fill them, remove those rows, or leave"
+        ' them to the other heads with heads.o.missing = "skip"',
+    ):
+        load(tmp_path, "age,y\n20,0\n30,\n40,NA\n")
+
+
+def test_the_other_cells_of_a_head_that_skips_are_checked(tmp_path: Path) -> None:
+    """A cell that is there must be what the head learns; line and count are of such rows."""
+    with refused(DataError, "line 4, column 'y': 1 of 2 rows are not a number, first 'much'"):
+        load(tmp_path, "x,y\n1,1.5\n2,\n3,much\n", head("regression", missing="skip"))
