@@ -118,7 +118,9 @@ def _run(spec: Spec, folder: Path | None, models: Path) -> tuple[Fitted, Exporte
     with _needs_extra("train"), _waiting("starting TensorFlow"):
         from training import build, export, fit, rows
     fit.seed(spec.fit.seed)
-    train_data, held_out = rows.split(loaded, spec.fit.validation_split, spec.fit.seed)
+    train_data, held_out = rows.split(
+        loaded, spec.fit.validation_split, spec.fit.seed, spec.fit.stratify
+    )
     built = build.build(spec, train_data)
     export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,10 +54,14 @@ class Data:
     partial: tuple[str, ...] = ()
 
 
-def split(data: Data, fraction: float, seed: int) -> tuple[Data, Data | None]:
+def split(
+    data: Data, fraction: float, seed: int, stratify: str | None = None
+) -> tuple[Data, Data | None]:
     """Hold out a random `fraction` of the rows: return the rest, and those held out or `None`.
 
-    Rows that belong together stay together, and each side has at least one row of each file.
+    Rows that belong together stay together, and each side has at least one row of each file.  With
+    the name of a head as `stratify`, that part of the rows of each of its classes is held out, and
+    every class keeps a row in the rest.
 
     Raises:
         DataError: a file has only one row, or all rows of a side lack the target of a head.
@@ -73,9 +77,13 @@ def split(data: Data, fraction: float, seed: int) -> tuple[Data, Data | None]:
         # Aligned files have equal rows: one seed for all of them draws the same rows of each.
         stream = position if data.align == "sample" else 0
         order = np.random.default_rng((seed, stream)).permutation(source.rows)
-        count = min(max(round(source.rows * fraction), 1), source.rows - 1)
-        held[name] = _take(source, np.sort(order[:count]))
-        kept[name] = _take(source, np.sort(order[count:]))
+        classes = None
+        if stratify is not None and (data.align != "sample" or stratify in source.targets):
+            # Rows that lack the target are one more class; not-a-number equals nothing.
+            classes = np.nan_to_num(target(data, stratify).reshape(-1), nan=NO_CLASS)
+        out = _draw(order, fraction, classes)
+        held[name] = _take(source, np.flatnonzero(out))
+        kept[name] = _take(source, np.flatnonzero(~out))
     sides = replace(data, sources=kept), replace(data, sources=held)
     _check_known(data, sides, fraction)
     return sides
@@ -92,6 +100,20 @@ def _check_known(data: Data, sides: tuple[Data, Data], fraction: float) -> None:
                     f" {kind} rows (fit.validation_split = {fraction:g}); another split or another"
                     " fit.seed may leave some on both sides"
                 )
+
+
+def _draw(
+    order: NDArray[np.int64], fraction: float, classes: NDArray[Any] | None
+) -> NDArray[np.bool_]:
+    """Return a mask of the rows to hold out: the first of each class in a random `order`."""
+    out = np.zeros(len(order), bool)
+    if classes is not None:
+        for label in np.unique(classes):
+            members = order[classes[order] == label]
+            out[members[: min(round(len(members) * fraction), len(members) - 1)]] = True
+    if not out.any():  # of few rows, so many classes that none has one to spare
+        out[order[: min(max(round(len(order) * fraction), 1), len(order) - 1)]] = True
+    return out
 
 
 def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:

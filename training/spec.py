@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import nearest
 from training.head_spec import read_head
 from training.input_spec import check_files, read_input
-from training.toml_file import MODEL_NAME, Problems, TomlTable, is_text, is_whole, parse, read
+from training.toml_file import MODEL_NAME, Problems, TomlTable, is_text, is_whole, parse, read, show
 from training.wiring import NODE, check_graph, check_names, check_shares
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ALIGNS = ("position", "key", "sample")
 SEEDS = 2**32
+STRATIFIED = ("binary", "multiclass")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class FitSpec:
     batch_size: int = 32
     rows: int | None = None
     validation_split: float = 0.0
+    stratify: str | None = None  # a head
     patience: int | None = None
     seed: int = 0
 
@@ -88,7 +90,7 @@ def load(path: Path) -> Spec:
     models = {
         entry.at_name: _view(entry, heads, name) for entry in root.tables("models", MODEL_NAME)
     }
-    fit = _fit(root.table("fit"))
+    fit = _fit(root.table("fit"), heads)
     root.close()
     check_files(problems, inputs)
     check_shares(problems, {name: layer.share for name, layer in layers.items()})
@@ -153,11 +155,12 @@ def _view(table: TomlTable, heads: dict[str, HeadSpec], spec_name: str | None) -
     return names
 
 
-def _fit(table: TomlTable) -> FitSpec:
+def _fit(table: TomlTable, heads: dict[str, HeadSpec]) -> FitSpec:
     optimizer, arguments = _optimizer(table)
     split = table.number(
         "validation_split", "a number from 0 to less than 1", lambda value: 0 <= value < 1
     )
+    stratify = _stratify(table, heads, split)
     patience = table.whole("patience")
     if patience is not None and not split:
         table.problem("patience", "needs held-out rows to watch; set validation_split too")
@@ -173,11 +176,29 @@ def _fit(table: TomlTable) -> FitSpec:
         batch_size=table.whole("batch_size", FitSpec.batch_size) or FitSpec.batch_size,
         rows=table.whole("rows"),
         validation_split=split or 0.0,
+        stratify=stratify,
         patience=patience,
         seed=seed or 0,
     )
     table.close()
     return fit
+
+
+def _stratify(table: TomlTable, heads: dict[str, HeadSpec], split: float | None) -> str | None:
+    name = table.text("stratify", "the name of a binary or multiclass head")
+    if name is None:
+        return None
+    kinds = {key: head.kind for key, head in heads.items()}
+    known = [key for key, kind in kinds.items() if kind in STRATIFIED]
+    if name not in known:
+        received = f"the {kinds[name]} head {name}" if name in kinds else show(name)
+        tail = nearest(name, known) or f"; there are {', '.join(known) or 'none'}"
+        expected = "the name of a binary or multiclass head"
+        table.problem("stratify", f"expected {expected}, received {received}{tail}")
+        return None
+    if not split:
+        table.problem("stratify", "needs held-out rows; set validation_split too")
+    return name
 
 
 def _optimizer(table: TomlTable) -> tuple[str, dict[str, Any]]:

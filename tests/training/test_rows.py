@@ -114,3 +114,57 @@ def test_a_split_that_leaves_a_head_without_targets_is_refused(
 
     with refused(DataError, f"head 'o': {len(known)} of all rows have its target, but", parts):
         rows.split(loaded, 0.2, 0)
+
+
+def test_a_stratified_split_takes_its_part_of_every_class(tmp_path: Path) -> None:
+    """A rare class is held out as often as a common one, and never wholly."""
+    cells = ["a"] * 40 + ["b"] * 8 + ["c"]
+    text = "x,t\n" + "".join(f"{n},{cell}\n" for n, cell in enumerate(cells))
+    loaded = load(tmp_path, text, head("multiclass", "t"))
+
+    kept, held = rows.split(loaded, 0.25, 0, "o")
+
+    assert held is not None
+    assert np.bincount(rows.target(held, "o")).tolist() == [10, 2]
+    assert np.bincount(rows.target(kept, "o")).tolist() == [30, 6, 1]
+
+
+def test_a_stratified_split_draws_the_same_rows_of_aligned_files(tmp_path: Path) -> None:
+    """The classes of one file decide about the rows of all of them; independent files differ."""
+    text = "x,y\n" + "".join(f"{n},{n % 2}\n" for n in range(100))
+
+    sides = {}
+    for align in ("position", "sample"):
+        _, held = rows.split(two(tmp_path, text, text, align), 0.2, 7, "o")
+        assert held is not None
+        sides[align] = [source.arrays[csv[0]].ravel() for csv, source in held.sources.items()]
+        assert np.bincount(rows.target(held, "o").astype(int).ravel()).tolist() == [10, 10]
+
+    assert (sides["position"][0] == sides["position"][1]).all()
+    assert len(sides["sample"][1]) == 20
+    assert (sides["sample"][0] != sides["sample"][1]).any()
+
+
+def test_a_stratified_split_of_few_rows_still_holds_one_out(tmp_path: Path) -> None:
+    """Where no class has a row to spare, a row is drawn from all."""
+    loaded = load(tmp_path, "x,t\n1,a\n2,b\n3,c\n", head("multiclass", "t"))
+
+    kept, held = rows.split(loaded, 0.2, 0, "o")
+
+    assert held is not None
+    assert [kept.sources["a.csv"].rows, held.sources["a.csv"].rows] == [2, 1]
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+def test_rows_without_the_class_are_stratified_too(kind: str, tmp_path: Path) -> None:
+    """Rows that lack the target of the head are held out like those of a class."""
+    cells = ["a"] * 20 + ["b"] * 20 + [""] * 20
+    text = "x,t,z\n" + "".join(f"{n},{cell},{n}\n" for n, cell in enumerate(cells))
+    heads = [head(kind, "t", missing="skip"), head("regression", "z", name="all")]
+    loaded = load(tmp_path, text, *heads)
+
+    kept, held = rows.split(loaded, 0.25, 0, "o")
+
+    assert held is not None
+    assert [len(rows.target(side, "all")) for side in (kept, held)] == [45, 15]
+    assert [len(rows.known_targets(side, "o")) for side in (kept, held)] == [30, 10]

@@ -89,6 +89,7 @@ epochs = 3
 batch_size = 4
 rows = 10
 validation_split = 0.25
+stratify = "c"
 patience = 2
 seed = 7
 """)
@@ -114,7 +115,7 @@ seed = 7
     assert spec.heads["d"].class_weights == "balanced"
     assert spec.models == {"one.2": ("m", "c")}
     arguments = {"momentum": 0.9, "learning_rate": 0.1}
-    assert spec.fit == FitSpec("SGD", arguments, 3, 4, 10, 0.25, 2, 7)
+    assert spec.fit == FitSpec("SGD", arguments, 3, 4, 10, 0.25, "c", 2, 7)
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.toml")), ids=lambda path: path.stem)
@@ -257,6 +258,19 @@ def test_the_shipped_specs_are_right(path):
             "[fit]\npatience = 3\n[heads.y]",
             "fit.patience: needs held-out rows to watch; set validation_split too",
             id="patience with nothing to watch",
+        ),
+        pytest.param(
+            "[heads.y]",
+            '[fit]\nvalidation_split = 0.5\nstratify = "y"\n[heads.y]',
+            "fit.stratify: expected the name of a binary or multiclass head, received the"
+            " regression head y; there are x",
+            id="stratified by numbers",
+        ),
+        pytest.param(
+            "[heads.y]",
+            '[fit]\nstratify = "x"\n[heads.y]',
+            "fit.stratify: needs held-out rows; set validation_split too",
+            id="stratified with nothing held out",
         ),
         pytest.param(
             "[heads.y]",
