@@ -25,7 +25,7 @@ EVEN = 0.5
 
 @dataclass(frozen=True)
 class Score:
-    """The metric of one head on its training rows and on its held-out rows, if they have its target.
+    """The metric of one head on its training rows and on its held-out rows, if these have targets.
 
     `baseline` is the score of the best constant answer, the commonest class of the training rows or
     their mean, on the held-out rows, or on the training rows if none were held out.
