@@ -132,7 +132,8 @@ class Settings:
         default="",
         metadata=_setting(
             click.STRING,
-            "The model that /predict asks; if it is not set, the only one, else triceps.",
+            "The model that /predict asks; if it is not set, the one with a file default, the "
+            "only one, else triceps.",
         ),
     )
     max_body: int = field(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from service.errors import SettingsError, nearest
 from service.names import NAME, NAMES
 from service.repository import catalog as catalogs
+from service.repository import default_model
 from service.repository.aliases import STABLE
 from service.repository.catalog import EMPTY
 from service.repository.repository import Repository, known_names
@@ -32,7 +33,8 @@ def open_repository(
 
     Args:
         path: a repository, the folder of a model, or a file.
-        default: the model that answers a request that names none; empty for the obvious one.
+        default: the model that answers a request that names none; empty for that of
+            the files.
         policy: "latest", "all" or "pinned".
         previous: the repository as it was loaded before; unchanged versions are taken over.
 
@@ -57,7 +59,8 @@ def make(
 
     Args:
         scan: the files of the repository.
-        default: the model that answers a request that names none; empty for the obvious one.
+        default: the model that answers a request that names none; empty for that of
+            the files.
         policy: "latest", "all" or "pinned".
         previous: the repository as it was loaded before; unchanged versions are taken over.
         declared: the aliases and settings of the files, if they have been read already.
@@ -83,14 +86,6 @@ def check_default(repository: Repository, default: str) -> None:
         raise SettingsError(message)
 
 
-def default_name(wanted: str, names: Iterable[str]) -> str | None:
-    """Return the default model: the configured one, the only one, or `triceps`, if it exists."""
-    names = set(names)
-    if wanted or len(names) == 1:
-        return wanted or names.pop()
-    return "triceps" if "triceps" in names else None
-
-
 def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
     """Return the repository that serves the catalog, without reading or loading anything."""
     models = [catalog.models[f.key] for f in catalog.scan.versions if f.key in catalog.models]
@@ -108,8 +103,9 @@ def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
         answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
         if answers is not None:
             serving[view] = answers
-    default_ = default_name(default, catalog.scan.by_name)
-    return Repository(served, refused, default_, serving, aliases, policy, catalog, owners)
+    is_kept = not default and catalog.default != default_model.of_files(catalog.scan)
+    default_ = default or catalog.default
+    return Repository(served, refused, default_, serving, aliases, policy, catalog, owners, is_kept)
 
 
 def _refused(catalog: Catalog) -> list[Refused]:

@@ -51,6 +51,9 @@ class Catalog:
     settings: Mapping[str, ModelSettings] = field(default_factory=dict)
     """The settings of each model that has any, by model."""
 
+    default: str | None = None
+    """The default model, unless the settings of the service name one."""
+
     def is_due(self) -> bool:
         """Return whether to try again what failed because the machine was short of something."""
         again = min([self.again, *(broken.again for broken in self.broken.values())])
@@ -95,6 +98,7 @@ def fill(
         declared.damaged,
         declared.again,
         declared.settings,
+        declared.default,
     )
 
 

@@ -1,4 +1,4 @@
-"""The declarations in the small files beside a model's versions: its aliases and its settings."""
+"""The declarations in the small files beside the versions: aliases, settings, default model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
 from service.repository import aliases as files
+from service.repository import default_model
 from service.repository.loader import AGAIN_SECONDS, check_place
 from service.repository.model_settings import CAREFUL, ModelSettings, ModelSettingsError
 from service.repository.model_settings import read as read_settings_file
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
 
 
 class Declared(NamedTuple):
-    """The aliases and settings that the small files beside the versions declare."""
+    """The aliases, settings and default model that the files beside the versions declare."""
 
     aliases: Mapping[str, Mapping[str, str]]
     """The version that each alias names, by model and alias."""
     settings: Mapping[str, ModelSettings]
     """The settings of each model that has any, by model."""
     damaged: tuple[Refused, ...]
-    """The files that cannot be read or are invalid."""
+    """The files that cannot be read, are invalid or contradict each other."""
+    default: str | None
+    """The default model, unless the settings of the service name one."""
     again: float
     """The time to read them again if the machine was short of something, by the monotonic clock."""
 
@@ -50,7 +53,11 @@ def declare(scan: Scan, before: Catalog) -> Declared:
     return Declared(
         aliases,
         settings,
-        tuple(Refused(name, None, f"{error}{stays}") for name, error, stays in damaged),
+        (
+            *(Refused(name, None, f"{error}{stays}") for name, error, stays in damaged),
+            *default_model.contradictions(scan),
+        ),
+        default_model.choose(scan, before.default),
         time.monotonic() + AGAIN_SECONDS if is_short else math.inf,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -18,13 +19,17 @@ import uuid
 from typing import TYPE_CHECKING
 
 from service.errors import MISUSED, TricepsError
-from service.host.files import LEFTOVER_SECONDS, sync_folder
+from service.host.files import LEFTOVER_SECONDS, FileError, sync_folder, write_file
 from service.names import NAME, NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "model.onnx"
+# An empty file in the folder of the default model.
+DEFAULT = "default"
+# The model that is the default by its name, if no other is.
+NAMESAKE = "triceps"
 
 # Folders of a publish or a prune in progress; each exists for moments only.
 _LEFTOVERS = (".new-", ".old-")
@@ -56,7 +61,8 @@ def publish(models: Path, name: str, content: bytes) -> str:
     """Write `content` as the next version of `name` and return that version.
 
     A reader sees the complete version or none, whenever this process is killed.  Two processes that
-    publish at once get two versions.  Folders that a killed process left behind are removed.
+    publish at once get two versions.  Folders that a killed process left behind are removed.  If
+    there was one other model alone, it is marked as the default, which it was as the only one.
 
     Raises:
         WrongName: `name` is not a valid model name.
@@ -74,6 +80,7 @@ def publish(models: Path, name: str, content: bytes) -> str:
             (staged / "1").mkdir()
             _write(staged / "1" / FILE, content)
             sync_folder(staged)
+            _keep_default(models, name)
             return _move_to_next(staged, models / name)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -112,6 +119,16 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     sync_folder(path.parent)
+
+
+def _keep_default(models: Path, name: str) -> None:
+    """Mark the only model as the default before the model `name` joins it."""
+    # A running service keeps its default even if this fails; so it is no reason not to publish.
+    with contextlib.suppress(OSError, FileError):
+        others = (entry for entry in models.iterdir() if NAME.fullmatch(entry.name))
+        there = [*itertools.islice(filter(versions, others), 2)]
+        if len(there) == 1 and there[0].name != name and NAMESAKE not in (there[0].name, name):
+            write_file(there[0] / DEFAULT, b"")
 
 
 def _move_to_next(staged: Path, folder: Path) -> str:

@@ -26,6 +26,7 @@ from service.repository.assembly import assemble, make
 from service.repository.catalog import EMPTY, Catalog, set_up
 from service.repository.kept import Kept
 from service.repository.loader import Loaded, later, load
+from service.repository.moves import log_moves
 from service.repository.scan import UNLOADED, Version, is_one_file, look, settled
 from service.repository.unloaded import mark, unmark
 
@@ -54,7 +55,8 @@ class Library:
 
         Args:
             path: a repository, the folder of a model, or a file.
-            default: the model that answers a request that names none; empty for the obvious one.
+            default: the model that answers a request that names none; empty for that of
+                the files.
             policy: "latest", "all" or "pinned".
 
         Raises:
@@ -83,8 +85,9 @@ class Library:
 
     def _begin(self) -> None:
         """Load the repository for the first time."""
+        former = self._current
         repository = make(look(self._path), self._default, self._policy)
-        self._swap(lambda _: repository)
+        log_moves(self._swap(lambda _: repository), former)
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
@@ -201,7 +204,7 @@ class Library:
                 return
             previous = self._current
             repository = make(scan, self._default, self._policy, previous)
-            self._swap(lambda now: self._with_late(repository, previous, now))
+            log_moves(self._swap(lambda now: self._with_late(repository, previous, now)), previous)
 
     def watch(self, seconds: float) -> None:
         """Refresh every `seconds` from now on, in a thread of this process; 0 for never.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import NotFound, NotReady, nearest
 from service.repository.catalog import EMPTY, Catalog
+from service.repository.publish import DEFAULT
 from service.repository.scan import UNLOADED, Refused
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Repository:
     catalog: Catalog = EMPTY
     owners: Mapping[str, str] = field(default_factory=dict)
     """The model that each view belongs to, by view."""
+    is_default_kept: bool = False
+    """True if the default model is the default only because it was before the last changes."""
 
     def find(
         self, name: str | None = None, version: str | None = None, alias: str | None = None
@@ -124,8 +127,9 @@ class Repository:
             if (reason := self.reason_not_ready()) is not None:
                 raise NotReady(reason)
             message = (
-                "no model was named, and none is the default: ask /models/<name>/predict, or set "
-                f"TRICEPS_DEFAULT_MODEL. Available: {', '.join(self.available())}"
+                "no model was named, and none is the default: ask /models/<name>/predict, set "
+                f"TRICEPS_DEFAULT_MODEL, or mark a model by an empty file <name>/{DEFAULT}. "
+                f"Available: {', '.join(self.available())}"
             )
             raise NotFound(message)
         if self.default not in known_names(self):

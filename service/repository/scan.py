@@ -6,6 +6,7 @@ A repository has these files; a single model may take the place of a repository:
     <models>/<name>/aliases.json                names for versions of a model
     <models>/<name>/settings.toml               what is set for the model
     <models>/<name>/unloaded                    the model is out of service
+    <models>/<name>/default                     the model is the default model
     <models>/model.onnx                         one model, named after its folder
     <models>  (a file.onnx)                     one model, named after the file
 """
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import SettingsError
 from service.names import NAME, NAMES
-from service.repository.publish import FILE, versions
+from service.repository.publish import DEFAULT, FILE, versions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +100,8 @@ class Scan:
     """Models whose folder exists and cannot be read; their loaded versions keep serving."""
     tuned: tuple[Tuned, ...] = ()
     """Models with settings of their own."""
+    defaults: frozenset[str] = frozenset()
+    """Models that a file `default` marks as the default model."""
 
     @cached_property
     def by_name(self) -> dict[str, dict[str, Version]]:
@@ -153,6 +156,7 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
         now.unloaded | (known.unloaded & now.unreadable),
         now.unreadable,
         tuple(t for t in tuned if t is not None),
+        now.defaults | (known.defaults & now.unreadable),
     )
 
 
@@ -170,7 +174,7 @@ def _look(path: Path) -> Scan:
     found: list[Version] = []
     aliases: list[Aliases] = []
     refused: list[Refused] = []
-    unloaded: list[str] = []
+    marked: dict[str, list[str]] = {UNLOADED: [], DEFAULT: []}
     unreadable: list[str] = []
     tuned: list[Tuned] = []
     for name in _folders(path):
@@ -181,7 +185,8 @@ def _look(path: Path) -> Scan:
         folder = path / name
         try:
             numbers = _versions(folder)
-            listed, mark = _beside(folder / ALIASES), _beside(folder / UNLOADED)
+            listed = _beside(folder / ALIASES)
+            marks = [mark for mark in marked if _beside(folder / mark) is not None]
         except FileNotFoundError:  # the folder has been removed meanwhile
             continue
         except OSError as error:
@@ -198,16 +203,16 @@ def _look(path: Path) -> Scan:
             found.append(Version(name, number, f"{place}/{FILE}", _stamp_folder(place), str(path)))
         if listed is not None:
             aliases.append(Aliases(name, folder / ALIASES, (listed,)))
-        if mark is not None:
-            unloaded.append(name)
+        for mark in marks:
+            marked[mark].append(name)
         tuned.extend(_tuned(folder))
+    entries = (tuple(found), tuple(aliases), tuple(refused))
     return Scan(
-        tuple(found),
-        tuple(aliases),
-        tuple(refused),
-        frozenset(unloaded),
+        *entries,
+        frozenset(marked[UNLOADED]),
         frozenset(unreadable),
         tuple(tuned),
+        frozenset(marked[DEFAULT]),
     )
 
 

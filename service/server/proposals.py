@@ -46,6 +46,8 @@ def dump(scan: Scan, declared: Declared) -> bytes:
             "declared": {name: dict(named) for name, named in declared.aliases.items()},
             "settings": {name: vars(settings) for name, settings in declared.settings.items()},
             "damaged": [vars(entry) for entry in declared.damaged],
+            "defaults": sorted(scan.defaults),
+            "default": declared.default,
             "again": declared.again,
         }
     ).encode()
@@ -61,10 +63,12 @@ def load(content: bytes) -> tuple[Scan, Declared]:
         frozenset(proposal["unloaded"]),
         frozenset(proposal["unreadable"]),
         tuple(Tuned(**_placed(entry)) for entry in proposal["tuned"]),
+        frozenset(proposal["defaults"]),
     )
     settings = {name: ModelSettings(**entry) for name, entry in proposal["settings"].items()}
     damaged = tuple(Refused(**entry) for entry in proposal["damaged"])
-    return scan, Declared(proposal["declared"], settings, damaged, proposal["again"])
+    default, again = proposal["default"], proposal["again"]
+    return scan, Declared(proposal["declared"], settings, damaged, default, again)
 
 
 def _placed(entry: dict[str, Any]) -> dict[str, Any]:

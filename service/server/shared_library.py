@@ -22,6 +22,7 @@ from service.errors import SettingsError, TricepsError
 from service.repository import reloader
 from service.repository.assembly import make
 from service.repository.declarations import declare
+from service.repository.moves import log_moves
 from service.repository.reloader import Library
 from service.repository.scan import look, settled
 from service.server import proposals
@@ -217,6 +218,8 @@ class SharedLibrary(Library):
             self._conclude(now)
             return
         all_equal = member.admit()
+        # A new leader continues what the others had agreed on, even if none of them is left.
+        self._adopt()
         is_new = proposed == 0 or (not all_equal and now >= self._again)
         timed = self._seconds > 0 and now >= self._next_look
         if is_new or member.is_asked() or timed:
@@ -224,10 +227,13 @@ class SharedLibrary(Library):
 
     def _conclude(self, now: float) -> None:
         """Commit the proposal if that is possible; else try again, or have workers replaced."""
+        # Kept from before the commit, after which any thread of this worker may swap.
+        former = self._current
         decision = self._member.decide()
         if decision == COMMITTED:
             self._tries = 0
             self._adopt()
+            log_moves(self._current, former)
             self._member.greet(self._current)
             self._member.answer(self._asked or [0] * len(self._member.asked()))
             self._asked = []

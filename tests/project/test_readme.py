@@ -366,9 +366,10 @@ NOT_RUN = {
     "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout tls.key -out tls.crt "
     "    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1": CERTIFICATE,
     'curl -s --cacert tls.crt -H "Authorization: Bearer $TOKEN" '
-    "-H 'Content-Type: application/json' -d @row.json https://localhost:8080/predict": CERTIFICATE,
+    "-H 'Content-Type: application/json' -d @row.json "
+    "https://localhost:8080/models/triceps/predict": CERTIFICATE,
     'curl -s -H "Authorization: Bearer $TOKEN" '
-    "-H 'Content-Type: application/json' -d @row.json localhost:8080/predict": (
+    "-H 'Content-Type: application/json' -d @row.json localhost:8080/models/triceps/predict": (
         "the shell has to fill in the token; the tests of tokens do it"
     ),
     "triceps train training/specs/triceps.toml": "it takes minutes, and made the model that ships",

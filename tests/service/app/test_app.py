@@ -381,8 +381,8 @@ def test_without_an_obvious_model_the_client_has_to_name_one(tmp_path):
 
     assert status == 404
     assert error == (
-        "no model was named, and none is the default: ask /models/<name>/predict, or set "
-        "TRICEPS_DEFAULT_MODEL. Available: a, b"
+        "no model was named, and none is the default: ask /models/<name>/predict, set "
+        "TRICEPS_DEFAULT_MODEL, or mark a model by an empty file <name>/default. Available: a, b"
     )
 
 

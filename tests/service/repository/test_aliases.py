@@ -1,4 +1,4 @@
-"""The versions that serve: policies, aliases, views and the default model."""
+"""The versions that serve: policies, aliases, views and a default model that is set."""
 
 import pytest
 from click.testing import CliRunner
@@ -232,20 +232,6 @@ def test_a_version_on_demand_that_has_no_such_view_says_so(models):
         library.find("v", "1")
 
     assert states(library, "v") == {"2": "loaded"}
-
-
-def test_the_default_model_follows_the_repository(models):
-    """The default is the only model, or triceps, as at a start."""
-    put(models, 1, "a")
-    library = Library(models)
-    assert library.find().name == "a"
-    put(models, 1, "b")
-    library.refresh()
-    with pytest.raises(NotFound, match="no model was named, and none is the default"):
-        library.find()
-    put(models, 1, "triceps")
-    library.refresh()
-    assert library.find().name == "triceps"
 
 
 def test_a_default_that_is_not_there_yet_is_waited_for(models):

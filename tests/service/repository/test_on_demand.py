@@ -220,6 +220,8 @@ def test_a_model_is_unloaded_and_loaded_by_a_file(models, loads, caplog):
         "m is out of service: the file m/unloaded says so",
         "unloaded m, version 1",
         "unloaded m, version 2",
+        "no longer serving m (was version 2)",
+        "no longer serving m, alias stable (was version 1)",
     ]
     assert size(held) == 2.0
 

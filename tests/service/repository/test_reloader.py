@@ -78,7 +78,11 @@ def test_a_new_version_that_is_broken_is_refused_once_and_the_old_one_serves_on(
         library.refresh()
 
     assert library.find("m").version == "3"
-    assert caplog.messages == [f"refused m, version 2: {NO_FILE}", "serving m, version 3"]
+    assert caplog.messages == [
+        f"refused m, version 2: {NO_FILE}",
+        "serving m, version 3",
+        "now serving m, version 3 (was 1)",
+    ]
 
 
 def test_a_version_that_breaks_its_promise_is_refused(models):
@@ -199,7 +203,10 @@ def test_a_removed_version_is_unloaded(models, caplog):
     assert caplog.messages == [
         "serving m, version 1",
         "unloaded m, version 2",
+        "now serving m, version 1 (was 2)",
         "unloaded m, version 1",
+        "no longer serving m (was version 1)",
+        "the default model m is gone: /predict is answered with an error",
     ]
     with pytest.raises(NotFound, match="model 'm': there is none of that name"):
         library.find("m")

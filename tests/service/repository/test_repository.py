@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import NotFound, NotReady, SettingsError
-from service.repository.assembly import default_name, open_repository
+from service.repository.assembly import open_repository
 from service.repository.reloader import Library
 from service.repository.scan import Refused
 from tests.harness import small
@@ -245,6 +245,7 @@ def test_every_refusal_is_logged(models, caplog):
         "refused hollow: it has no version: expected hollow/1/model.onnx",
         f"refused m, version 1: {NO_FILE}",
         "serving n, version 2",
+        "now serving n, version 2 (was none)",
     ]
 
 
@@ -437,25 +438,9 @@ def test_the_error_without_a_default_says_how_to_choose_one(models):
         open_repository(models).find()
 
     assert str(raised.value) == (
-        "no model was named, and none is the default: ask /models/<name>/predict, or set "
-        "TRICEPS_DEFAULT_MODEL. Available: a, b"
+        "no model was named, and none is the default: ask /models/<name>/predict, set "
+        "TRICEPS_DEFAULT_MODEL, or mark a model by an empty file <name>/default. Available: a, b"
     )
-
-
-@pytest.mark.parametrize(
-    ("wanted", "names", "default"),
-    [
-        pytest.param("", [], None, id="none"),
-        pytest.param("", ["a"], "a", id="the only one"),
-        pytest.param("", ["a", "b"], None, id="several"),
-        pytest.param("", ["a", "triceps"], "triceps", id="triceps among several"),
-        pytest.param("b", ["a", "triceps"], "b", id="the one wanted"),
-        pytest.param("b", [], "b", id="one that will come"),
-    ],
-)
-def test_the_default_model_is_the_set_one_the_only_one_or_triceps(wanted, names, default):
-    """The setting wins; else the default is the only model, else triceps."""
-    assert default_name(wanted, names) == default
 
 
 def test_a_view_may_be_the_default(models):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import random
 import signal
@@ -21,7 +22,7 @@ from service.server.generations import COMMITTED, DIFFER, GENERATION, WAIT, Gene
 from service.server.shared_library import SharedLibrary
 from service.settings import Settings
 from tests.harness import small
-from tests.harness.serving import Server
+from tests.harness.serving import PROGRAM, Server
 from tests.harness.waiting import until
 
 # Each worker needs a different time to load a version.
@@ -207,6 +208,36 @@ def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
     assert "1 workers cannot load what the others can, and are replaced" in log
 
 
+def test_all_workers_keep_the_default_model_and_a_move_is_logged_once(tmp_path):
+    """Successors of workers keep it too, even if no worker is left that remembers it."""
+    with (
+        serving(tmp_path, PROGRAM) as service,
+        contextlib.closing(Caller(service)) as caller,
+    ):
+        small.put(tmp_path / "models", "other", 1, small.three())
+        service.until(lambda: service.status("/models/other") == 200)
+        before = service.workers()
+        for worker in before:
+            os.kill(worker, signal.SIGKILL)
+        until(lambda: len({*service.workers()} - {*before}) == 2)
+        for _ in range(50):
+            assert caller.ask() == 1
+        publish(tmp_path / "models", "three", small.three(2))
+        until(lambda: caller.ask() == 2)
+        code, _, _, log = service.end()
+
+    messages = [json.loads(line)["message"] for line in log.splitlines()]
+    assert code == 0
+    assert [message for message in messages if message.startswith("now serving three")] == [
+        "now serving three, version 1 (was none)",
+        "now serving three, version 2 (was 1)",
+    ]
+    assert [message for message in messages if "default" in message] == [
+        "the default model is three",
+        "three stays the default model until a restart: no file default says so",
+    ]
+
+
 # ── the numbers that workers share ───────────────────────────────────────────────────────────────
 
 
@@ -305,7 +336,8 @@ def test_a_proposal_holds_the_whole_scan(tmp_path):
     (tmp_path / "three" / "1" / os.fsdecode(b"\xff")).write_text("")
     small.put(tmp_path, "other", 1, small.three())
     (tmp_path / "other" / "aliases.json").write_text("[]")
-    (tmp_path / "other" / "unloaded").write_text("")
+    for mark in ("unloaded", "default"):
+        (tmp_path / "other" / mark).write_text("")
     (tmp_path / "loop").symlink_to("loop")
     scan = look(tmp_path)
     declared = declare(scan, EMPTY)
