@@ -43,10 +43,11 @@ def alias(
     """Point the alias NAME of MODEL to VERSION, which then answers at /models/MODEL/aliases/NAME.
 
     Without NAME, list the aliases of MODEL.  A version that does not reproduce its own golden rows
-    is refused.  If TRICEPS_POLICY is pinned, the version that the alias stable names serves as
-    MODEL: to roll back, point stable to an older version.
+    is refused.  If the service runs with the policy pinned, the version that the alias stable names
+    serves as MODEL: to roll back, point stable to an older version.
     """
-    folder = open_folder(all_settings.load(models=models).models, model)
+    settings = all_settings.load(models=models)
+    folder = open_folder(settings.models, model)
     if name is None:
         known = sorted(aliases.read(folder / ALIASES).items())
         for label, which in known:
@@ -69,6 +70,7 @@ def alias(
             message = f"{model} has no alias {name!r}{nearest(name, named)}. Available: "
             raise CannotAliasError(message + (", ".join(sorted(named)) or "none"))
     click.echo(f"{model}, {name}: {_describe(before)} → {_describe(version)}")
+    click.echo(f"note: {_effect(model, name, version, settings.policy)}", err=True)
 
 
 def open_folder(models: Path, model: str) -> Path:
@@ -110,6 +112,28 @@ def why_refused(folder: Path) -> str | None:
     except ModelRefused as error:
         return str(error)
     return None
+
+
+def _effect(model: str, name: str, version: str | None, policy: str) -> str:
+    """Return what clients get from now on, under the policy of this command and under others.
+
+    The policy is a setting of the service, which may run elsewhere and with other settings.
+    """
+    answers = "nothing answers" if version is None else f"version {version} answers"
+    alias = f"{answers} at /models/{model}/aliases/{name}/predict"
+    if name != aliases.STABLE:
+        return f"{alias}; /models/{model}/predict does not change"
+    if policy == "pinned":
+        effect = (
+            f"under the policy pinned, {answers} at /models/{model}/predict; under latest, the "
+            "default, the newest version does"
+        )
+    else:
+        effect = (
+            f"under the policy {policy}, /models/{model}/predict does not change, and the newest "
+            f"version answers there; under pinned (triceps serve --policy pinned), {answers} there"
+        )
+    return f"{alias}; {effect}. /models says the policy of a running service"
 
 
 def _describe(version: str | None) -> str:

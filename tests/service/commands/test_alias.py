@@ -28,24 +28,78 @@ def models(tmp_path, monkeypatch):
     return tmp_path / "models"
 
 
-def run(*arguments):
+def run(*arguments, **environment):
     """Return the exit code, standard output and standard error of the command."""
-    done = CliRunner().invoke(main, ["alias", *map(str, arguments)])
+    done = CliRunner().invoke(main, ["alias", *map(str, arguments)], env=environment)
     return done.exit_code, done.stdout, done.stderr
+
+
+def changed(*arguments):
+    """Return the standard output of a change, which succeeds and says what it means."""
+    code, out, err = run(*arguments)
+    assert (code, err[:6], err.count("\n")) == (0, "note: ", 1)
+    return out
 
 
 def test_an_alias_is_set_moved_listed_and_removed(models):
     """Each change prints the former version and the new one."""
     assert run("m") == (0, "", "m has no aliases\n")
-    assert run("m", "stable", "2") == (0, "m, stable: none → version 2\n", "")
-    assert run("m", "stable", "10") == (0, "m, stable: version 2 → version 10\n", "")
-    assert run("m", "canary", "1") == (0, "m, canary: none → version 1\n", "")
+    assert changed("m", "stable", "2") == "m, stable: none → version 2\n"
+    assert changed("m", "stable", "10") == "m, stable: version 2 → version 10\n"
+    assert changed("m", "canary", "1") == "m, canary: none → version 1\n"
     assert run("m") == (0, "canary 1\nstable 10\n", "")
     content = (models / "m" / "aliases.json").read_text()
     assert json.loads(content) == {"canary": "1", "stable": "10"}
-    assert run("m", "stable", "--remove") == (0, "m, stable: version 10 → none\n", "")
+    assert changed("m", "stable", "--remove") == "m, stable: version 10 → none\n"
     assert run("m") == (0, "canary 1\n", "")
     assert sorted(e.name for e in (models / "m").iterdir()) == ["1", "10", "2", "aliases.json"]
+
+
+SAYS = ". /models says the policy of a running service\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "arguments", "note"),
+    [
+        pytest.param(
+            "",
+            ["stable", "2"],
+            "version 2 answers at /models/m/aliases/stable/predict; under the policy latest, "
+            "/models/m/predict does not change, and the newest version answers there; under pinned "
+            "(triceps serve --policy pinned), version 2 answers there" + SAYS,
+            id="the default",
+        ),
+        pytest.param(
+            "all",
+            ["stable", "--remove"],
+            "nothing answers at /models/m/aliases/stable/predict; under the policy all, "
+            "/models/m/predict does not change, and the newest version answers there; under pinned "
+            "(triceps serve --policy pinned), nothing answers there" + SAYS,
+            id="all",
+        ),
+        pytest.param(
+            "pinned",
+            ["stable", "2"],
+            "version 2 answers at /models/m/aliases/stable/predict; under the policy pinned, "
+            "version 2 answers at /models/m/predict; under latest, the default, the newest version "
+            "does" + SAYS,
+            id="pinned",
+        ),
+        pytest.param(
+            "pinned",
+            ["canary", "2"],
+            "version 2 answers at /models/m/aliases/canary/predict; /models/m/predict does not "
+            "change\n",
+            id="another alias",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("models")
+def test_a_change_says_what_it_means_under_each_policy(policy, arguments, note):
+    """The policy is that of a service, which may have other settings than this command."""
+    run("m", "stable", "1")
+
+    assert run("m", *arguments, TRICEPS_POLICY=policy)[2] == f"note: {note}"
 
 
 def test_another_repository_may_be_given(models, tmp_path):
