@@ -27,11 +27,12 @@ def request_schema(signature: Signature) -> Schema:
         return _request_of_tensors(signature, heads)
     rows = {name: _input(entry) for name, entry in signature.inputs.items()}
     instance = _object(rows)
-    columns = _object({name: {**_list_of(row), "minItems": 1} for name, row in rows.items()})
+    by_input = {name: _by_column(entry) for name, entry in signature.inputs.items()}
+    columns = _object({name: _any_of(forms) for name, forms in by_input.items()})
     if len(rows) == 1:
-        only = next(iter(rows.values()))
-        instance = {"anyOf": [instance, only]}
-        columns = {"anyOf": [columns, {**_list_of(only), "minItems": 1}]}
+        name = next(iter(rows))
+        instance = {"anyOf": [instance, rows[name]]}
+        columns = {"anyOf": [columns, *by_input[name]]}
     return {
         "oneOf": [
             {
@@ -61,7 +62,7 @@ def _whole(tensor: Tensor) -> Schema:
         forms.append(_nested((tensor.size,), value))
     if tensor.size == 1 and tensor.shape:
         forms.append(value)
-    return forms[0] if len(forms) == 1 else {"anyOf": forms}
+    return _any_of(forms)
 
 
 def _least_one(schema: Schema) -> Schema:
@@ -79,8 +80,7 @@ def _input(entry: Input) -> Schema:
             shapes.append((tensor.size,))
         if tensor.size == 1:
             shapes.append(())
-        forms = [_nested(shape, _value(tensor.dtype)) for shape in dict.fromkeys(shapes)]
-        return forms[0] if len(forms) == 1 else {"anyOf": forms}
+        return _any_of([_nested(shape, _value(tensor.dtype)) for shape in dict.fromkeys(shapes)])
     features = {feature.name: _feature(feature, entry) for feature in entry.features}
     return {
         "anyOf": [
@@ -96,6 +96,20 @@ def _input(entry: Input) -> Schema:
             },
         ]
     }
+
+
+def _by_column(entry: Input) -> list[Schema]:
+    """Describe an input under `inputs`: a list of its rows, and for a table also its columns."""
+    rows = {**_list_of(_input(entry)), "minItems": 1}
+    if not entry.features:
+        return [rows]
+    columns = {f.name: {**_list_of(_feature(f, entry)), "minItems": 1} for f in entry.features}
+    required = [feature.name for feature in entry.features if feature.default is None]
+    return [rows, {**_object(columns), "required": required, "minProperties": 1}]
+
+
+def _any_of(forms: list[Schema]) -> Schema:
+    return forms[0] if len(forms) == 1 else {"anyOf": forms}
 
 
 def _feature(feature: Feature, entry: Input) -> Schema:

@@ -8,13 +8,15 @@ A name is that of an input or of a tensor, depending on the dialect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
 from service.wire.rows import MISSING, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+
+T = TypeVar("T")
 
 EITHER = 'either "instances" (by row) or "inputs" (by column)'
 A_ROW = "a list of at least one row"
@@ -67,7 +69,6 @@ def columns(
     value: Any,
     names: Sequence[str],
     needed: Collection[str],
-    wanted: Callable[[str, int], str],
     notes: Notes,
 ) -> dict[str, Rows]:
     """Return the rows of each name; every name has the same number of rows.
@@ -76,9 +77,6 @@ def columns(
         value: the value of `inputs`: an object, or only the list if there is one name.
         names: all known names.
         needed: the names that must be present.
-        wanted: takes a needed name that is absent and the number of rows of the others (0 if there
-            are none), and returns the expectation for a message.  If that is empty, the name may
-            be absent, and each of its rows is `MISSING`.
         notes: takes the mistakes.
     """
     bare = len(names) == 1 and isinstance(value, list)
@@ -89,38 +87,48 @@ def columns(
         return {}
     refuse_unknown(value, "input", names, "inputs", notes)
     paths = {name: "inputs" + ("" if bare else key(name)) for name in names}
-    by_name = lists({name: value[name] for name in names if name in value}, paths, notes)
-    height = len(next(iter(by_name.values()), ()))
+    given = {name: value[name] for name in names if name in value}
+    by_name = lists(given, paths.__getitem__, notes)
     for name in needed:
         if name not in value:
-            expected = wanted(name, height)
-            if expected:
-                notes.add(paths[name], expected, "nothing")
-            elif height:
-                by_name[name] = [MISSING] * height
-    return {name: Rows(by_name[name], _indexed(paths[name])) for name in names if name in by_name}
+            notes.add(paths[name], A_ROW, "nothing")
+    return {name: Rows(by_name[name], indexed(paths[name])) for name in by_name}
 
 
-def _indexed(path: str) -> Callable[[int], str]:
+def indexed(path: str) -> Callable[[int], str]:
+    """Return a function that returns the path of row i of a list."""
     return lambda i: f"{path}[{i}]"
 
 
+def _a_row(_: Any) -> str:
+    return A_ROW
+
+
 def lists(
-    by_name: Mapping[str, Any], paths: Mapping[str, str], notes: Notes
-) -> dict[str, list[Any]]:
-    """Return the columns that are lists of rows; note the others, and those of another length."""
-    valid: dict[str, list[Any]] = {}
-    for name, column in by_name.items():
-        if isinstance(column, list) and column:
-            if not too_many(len(column), paths[name], notes):
-                valid[name] = column
-        else:
-            notes.add(paths[name], A_ROW, show(column))
-    first = next(iter(valid), "")
+    columns: Mapping[T, Any],
+    path: Callable[[T], str],
+    notes: Notes,
+    expected: Callable[[T], str] = _a_row,
+) -> dict[T, list[Any]]:
+    """Return the columns that are lists of rows; note the others, and those of another length.
+
+    Args:
+        columns: the columns of a body, by anything that tells them apart.
+        path: returns the path of a column.
+        notes: takes the mistakes.
+        expected: returns the expectation for a column that is no list, or an empty one.
+    """
+    valid: dict[T, list[Any]] = {}
+    for name, column in columns.items():
+        if not isinstance(column, list) or not column:
+            notes.add(path(name), expected(name), show(column))
+        elif not too_many(len(column), path(name), notes):
+            valid[name] = column
+    first = next(iter(valid), None)
     for name, column in valid.items():
-        if len(column) != len(valid[first]):
-            expected = as_many(len(valid[first]), paths[first])
-            notes.add(paths[name], expected, count(len(column), "row"))
+        if first is not None and len(column) != len(valid[first]):
+            rows = as_many(len(valid[first]), path(first))
+            notes.add(path(name), rows, count(len(column), "row"))
     return valid
 
 

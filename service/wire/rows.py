@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from service.wire.body import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MISSING: Any = object()
 """The mark of a value that a row does not have; `null` is `None`."""
@@ -18,6 +18,17 @@ class Rows(NamedTuple):
 
     values: Sequence[Any]
     at: Callable[[int], str]
+
+
+class Table(NamedTuple):
+    """The columns of a tabular input, each with a JSON value for each row.
+
+    `columns` has those that the body has, by feature; `path` is the path of the table.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    rows: int
+    path: str
 
 
 def shown(value: Any) -> str:

@@ -7,12 +7,13 @@ No value is converted to another one: no text to a number, no true to 1, no 1.7 
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show
-from service.wire.rows import MISSING, Rows, shown
+from service.wire.rows import MISSING, Rows, Table, shown
 from service.wire.scalars import expected_value, fits
 from service.wire.tensor_rows import read_tensor
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def read_inputs(
     inputs: Mapping[str, Input],
-    rows_by_input: Mapping[str, Rows],
+    rows_by_input: Mapping[str, Rows | Table],
     needed: Collection[str],
     notes: Notes,
 ) -> dict[str, NDArray[Any]]:
@@ -49,14 +50,16 @@ def read_inputs(
     return arrays
 
 
-def read(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
+def read(entry: Input, rows: Rows | Table, notes: Notes) -> dict[str, NDArray[Any]]:
     """Convert the rows of an input to arrays by tensor, [rows, …] in the graph's dtypes.
 
     Args:
         entry: the input.
-        rows: at least one row.
+        rows: at least one row; columns only of a tabular input.
         notes: takes mistakes and imputed values; if there are mistakes, the result is meaningless.
     """
+    if isinstance(rows, Table):
+        return _read_columns(entry, rows, notes)
     if entry.features:
         return _read_table(entry, rows, notes)
     return read_tensor(entry.tensors[0], rows, notes, entry.size, bare=True)
@@ -75,13 +78,51 @@ def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any
                 columns[j].append(value)
                 continue
             at = rows.at(i) + (f"[{j}]" if isinstance(row, list) else key(feature.name))
-            if feature.default is not None and (value is MISSING or value is None):
-                notes.impute(at, feature.default, f"{entry.name}.{feature.name}")
-                columns[j].append(feature.default)
-            else:
-                _refuse(feature, dtype, value, at, notes)
-    if notes.count:
-        return {}
+            columns[j].append(_stand_in(entry, feature, value, at, notes))
+    return {} if notes.count else _arrays(entry, columns)
+
+
+def _read_columns(entry: Input, table: Table, notes: Notes) -> dict[str, NDArray[Any]]:
+    dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
+    columns: list[list[Any]] = []
+    for feature in entry.features:
+        dtype = dtypes[feature.tensor]
+        path = table.path + key(feature.name)
+        column = table.columns.get(feature.name)
+        if column is None and feature.default is None:
+            notes.add(path, lacking(table.rows), "nothing")
+            continue
+        values = repeat(MISSING, table.rows) if column is None else column
+        columns.append(
+            [
+                value
+                if fits(value, dtype)
+                else _stand_in(entry, feature, value, f"{path}[{i}]", notes)
+                for i, value in enumerate(values)
+            ]
+        )
+    return {} if notes.count else _arrays(entry, columns)
+
+
+def _stand_in(
+    entry: Input, feature: Feature, value: Any, at: str, notes: Notes
+) -> float | str | None:
+    """Return the default of a missing value; note any other value that does not fit."""
+    if feature.default is not None and (value is MISSING or value is None):
+        notes.impute(at, feature.default, f"{entry.name}.{feature.name}")
+        return feature.default
+    dtype = next(tensor.dtype for tensor in entry.tensors if tensor.name == feature.tensor)
+    _refuse(feature, dtype, value, at, notes)
+    return None
+
+
+def lacking(rows: int) -> str:
+    """Return the expectation for an input or a column that is absent and has no default."""
+    return f"{count(rows, 'row') if rows else 'a list of rows'}, since it has no default"
+
+
+def _arrays(entry: Input, columns: list[list[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the array of each tensor of a table; `columns` are those of all its features."""
     return {
         tensor.name: np.array(
             [

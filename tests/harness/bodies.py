@@ -71,6 +71,7 @@ def every(name: str, signature: Signature, random: Random) -> Iterator[tuple[str
     forms: dict[str, Any] = {
         "native-rows": {"instances": records},
         "native-columns": {"inputs": inputs},
+        "native-tables": {"inputs": _by_feature(signature, inputs)},
         "native-heads": {"instances": records, "heads": heads},
         "predict-rows": {"instances": _listed(arrays)},
         "predict-columns": {"inputs": arrays},
@@ -130,6 +131,15 @@ def _inputs(signature: Signature, arrays: dict[str, Any], rows: int) -> dict[str
                 {f.name: arrays[f.tensor][i][f.column] for f in entry.features} for i in range(rows)
             ]
     return found
+
+
+def _by_feature(signature: Signature, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs with each table as an object of its columns."""
+    return {
+        name: {f.name: [row[f.name] for row in rows] for f in signature.inputs[name].features}
+        or rows
+        for name, rows in inputs.items()
+    }
 
 
 def _listed(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:

@@ -92,6 +92,17 @@ def native_columns(arrays: Arrays) -> Sent:
     return _json("/models/three/predict", {"inputs": columns})
 
 
+def native_tables(arrays: Arrays) -> Sent:
+    """Return a native request by column, with each table as an object of its columns."""
+    rows = _table(arrays)
+    columns: dict[str, Any] = {
+        name: {feature: [row[name][feature] for row in rows] for feature in rows[0][name]}
+        for name in ("insurance", "fruit")
+    }
+    columns["digit"] = [row["digit"] for row in rows]
+    return _json("/models/three/predict", {"inputs": columns})
+
+
 DATATYPES = {
     "bool": "BOOL",
     "object": "BYTES",
@@ -212,7 +223,7 @@ def mlflow_csv(arrays: Arrays) -> Sent:
 
 
 FORMS: tuple[Callable[[Arrays], Sent], ...] = (
-    *(native_rows, native_columns, oip_flat, oip_nested, oip_binary, oip_mixed),
+    *(native_rows, native_columns, native_tables, oip_flat, oip_nested, oip_binary, oip_mixed),
     *(tfserving_rows, tfserving_columns),
     *(mlflow_split, mlflow_records, mlflow_instances, mlflow_inputs, mlflow_csv),
 )

@@ -55,6 +55,31 @@ def rows_of(entry: Input) -> st.SearchStrategy[Any]:
     return st.one_of(nested, lists(flat, value), lists(flat, whole), hidden, *image, value)
 
 
+def columns_of(entry: Input, rows: int) -> st.SearchStrategy[Any]:
+    """Return a strategy for an input by column: mostly rows, and for a table mostly columns."""
+    right = st.lists(rows_of(entry), min_size=rows, max_size=rows)
+    if not entry.features:
+        return right
+    of_feature = {
+        feature.name: lists(
+            rows,
+            leaves
+            if feature.vocabulary is None
+            else st.sampled_from([*feature.vocabulary, "[", "", None, 1]),
+        )
+        for feature in entry.features
+    }
+    hidden = st.just([[1] * rows, *[[]] * (rows - 1)])
+    return st.one_of(
+        right,
+        st.fixed_dictionaries(of_feature),
+        st.fixed_dictionaries(of_feature),
+        st.fixed_dictionaries({}, optional={**of_feature, "other": hidden}),
+        st.fixed_dictionaries({name: hidden | column for name, column in of_feature.items()}),
+        st.just({}),
+    )
+
+
 def bodies(signature: Signature) -> st.SearchStrategy[Any]:
     """Return a strategy for bodies of a signature in both forms, most of them nearly right."""
     each = {name: rows_of(entry) for name, entry in signature.inputs.items()}
@@ -67,7 +92,7 @@ def bodies(signature: Signature) -> st.SearchStrategy[Any]:
         *alone,
     )
     columns = {name: st.lists(value, min_size=1, max_size=3) for name, value in each.items()}
-    two = {name: st.lists(value, min_size=2, max_size=2) for name, value in each.items()}
+    two = {name: columns_of(entry, 2) for name, entry in signature.inputs.items()}
     some = {"heads": heads}
     return st.one_of(
         st.fixed_dictionaries({"instances": lists(2, row)}, optional=some),
@@ -77,4 +102,5 @@ def bodies(signature: Signature) -> st.SearchStrategy[Any]:
             {"inputs": st.fixed_dictionaries({}, optional=columns)}, optional=some
         ),
         *(st.fixed_dictionaries({"inputs": lists(2, value)}) for value in alone),
+        *(st.fixed_dictionaries({"inputs": value}) for value in two.values() if alone),
     )

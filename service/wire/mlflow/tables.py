@@ -107,7 +107,7 @@ def read_columns(columns: dict[str, Any], names: Names, notes: Notes) -> dict[st
         return {}
     keys, before = tuple(columns), notes.count
     paths = {name: f"inputs{key(name)}" for name in keys}
-    lists(columns, paths, notes)
+    lists(columns, paths.__getitem__, notes)
     even = notes.count == before
 
     def path(i: int, name: str, found: Columns) -> str:

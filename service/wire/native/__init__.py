@@ -1,7 +1,8 @@
 """Triceps' own JSON format: all inputs in, the requested heads out, by row or by column.
 
     reference   the meaning of each body and each answer, with every rule and every message
-    fast        regular bodies, directly to arrays
+    by_column   the form `inputs`: rows, or the columns of a table
+    fast        regular bodies, directly to arrays; fast_inputs reads each input
     answers     the answers to them, written a head at a time
 
 The fast modules give the same results as the reference; tests compare the two.

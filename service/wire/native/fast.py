@@ -8,40 +8,21 @@ is left to the reference reader, which knows every rule and every message.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import simdjson
 
 from service.wire.body import MOST_ROWS
 from service.wire.native import reference
+from service.wire.native.fast_inputs import MANY, read_column, row_reader
 from service.wire.numbers import Numbers, group
-from service.wire.quick import (
-    UNSURE,
-    UnsureError,
-    brackets,
-    count,
-    is_nested,
-    kind_of,
-    parse,
-)
-from service.wire.scalars import LARGEST
+from service.wire.quick import UNSURE, UnsureError, count, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from service.signature import Input, Signature, Tensor
+    from service.signature import Signature
     from service.wire.dialect import Header
     from service.wire.numbers import Tensors
 
-    Arrays = dict[str, NDArray[Any]]
-    Reader = Callable[[list[Any], Numbers], int]
-
-# Numbers of a body that are converted in one call, at most (unless a single row has more).
-MANY = 2**19
 # The most rows that can be read within a few milliseconds, whatever they contain.
 FEW_ROWS = 2**12
 
@@ -54,7 +35,7 @@ class Decoder:
         self._signature = signature
         self._every = tuple(signature.inputs)
         entries = signature.inputs
-        self._readers = {name: _reader(entry, many) for name, entry in entries.items()}
+        self._readers = {name: row_reader(entry, many) for name, entry in entries.items()}
         self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
 
     def read(self, body: bytes, header: Header) -> reference.Query[Tensors]:
@@ -92,18 +73,23 @@ class Decoder:
             raise UnsureError
         needed = self._signature.needed(heads)
         by_row = "instances" in keys
+        given: dict[str, Any]
         if by_row:
-            elements_by_input = self._instances(parsed["instances"], needed, most)
+            given = self._instances(parsed["instances"], needed, most)
             opened += 1
+            numbers = Numbers(self._groups, len(next(iter(given.values()))))
+            for name, elements in given.items():
+                opened += self._readers[name](elements, numbers)
         else:
-            elements_by_input = self._columns(parsed["inputs"], needed, most)
-            opened += len(elements_by_input)
-        numbers = Numbers(self._groups, len(next(iter(elements_by_input.values()))))
-        for name, elements in elements_by_input.items():
-            opened += self._readers[name](elements, numbers)
+            given = self._columns(parsed["inputs"], needed)
+            numbers = Numbers(self._groups, _height(given, most))
+            for name, column in given.items():
+                opened += read_column(
+                    self._signature.inputs[name], column, self._readers[name], numbers
+                )
         numbers.check()
         tensors: Tensors = numbers
-        if len(elements_by_input) != len(needed):
+        if len(given) != len(needed):
             # No requested head depends on the other inputs: they were only checked.
             entries = [self._signature.inputs[name] for name in needed]
             whole = numbers.make()
@@ -141,128 +127,28 @@ class Decoder:
                 values[name].append(row[name])
         return values
 
-    def _columns(self, columns: Any, needed: tuple[str, ...], most: int) -> dict[str, list[Any]]:
-        """Return for each input the values of its rows; all inputs have the same number of rows."""
+    def _columns(self, columns: Any, needed: tuple[str, ...]) -> dict[str, Any]:
+        """Return for each input the list of its rows, or the object of its columns."""
         if type(columns) is simdjson.Array and len(self._every) == 1:
-            by_name = {self._every[0]: columns}
-        else:
-            # Each look-up searches the keys from the first.  For a million keys, the quadratic time
-            # would be hours.
-            if len(columns) > len(self._every):
-                raise UnsureError
-            names = list(columns.keys())
-            by_name = {name: columns[name] for name in names}
-            if len(by_name) != len(names) or not by_name.keys() >= set(needed):
-                raise UnsureError
-        if any(type(column) is not simdjson.Array for column in by_name.values()):
+            return {self._every[0]: columns}
+        if len(self._every) == 1 and self._every[0] not in columns:
+            return {self._every[0]: columns}
+        # Each look-up searches the keys from the first.  For a million keys, the quadratic time
+        # would be hours.
+        if len(columns) > len(self._every):
             raise UnsureError
-        if any(len(column) > most for column in by_name.values()):
+        names = list(columns.keys())
+        by_name = {name: columns[name] for name in names}
+        if len(by_name) != len(names) or not by_name.keys() >= set(needed):
             raise UnsureError
-        values = {name: list(column) for name, column in by_name.items()}
-        heights = {len(elements) for elements in values.values()}
-        if len(heights) != 1 or 0 in heights:
-            raise UnsureError
-        return values
+        return by_name
 
 
-def _reader(entry: Input, many: int) -> Reader:
-    """Return a function that reads an input's rows and returns the number of opening brackets."""
-    if entry.features:
-        return partial(_read_table, entry)
-    tensor = entry.tensors[0]
-    lists: Reader = _refuse
-    if tensor.size and tensor.shape and kind_of(tensor.dtype) is not None:
-        lists = _tensor_reader(entry, tensor, tensor.size, many)
-    return partial(_read_values, tensor, lists) if tensor.size == 1 else lists
-
-
-def _refuse(elements: list[Any], numbers: Numbers) -> int:
-    del elements, numbers
-    raise UnsureError
-
-
-def _read_table(entry: Input, elements: list[Any], numbers: Numbers) -> int:
-    names = entry.feature_names
-    opened = 0
-    rows = []
-    for element in elements:
-        if len(element) != len(names):
-            raise UnsureError
-        if type(element) is simdjson.Array:
-            opened += 1
-            rows.append(list(element))
-        else:
-            rows.append([element[name] for name in names])
-    for tensor in entry.tensors:
-        places = entry.places[tensor.name]
-        values = [row[i] for row in rows for i in places]
-        kinds = set(map(type, values))
-        if tensor.dtype == "string":
-            if kinds != {str}:
-                raise UnsureError
-            numbers.arrays[tensor.name] = np.array(values, dtype=object).reshape(
-                len(rows), len(places)
-            )
-        elif kinds <= {int, float} and tensor.dtype in LARGEST:
-            numbers.numbers[tensor.name] = [np.array(values, dtype=np.float64)]
-        else:
-            raise UnsureError
-    return opened
-
-
-def _read_values(tensor: Tensor, lists: Reader, elements: list[Any], numbers: Numbers) -> int:
-    """Read rows of one value, with or without brackets: all of them, or none."""
-    kinds = set(map(type, elements))
-    if tensor.dtype == "string" and kinds == {str}:
-        texts: NDArray[Any] = np.array(elements, dtype=object)
-        numbers.arrays[tensor.name] = texts.reshape(-1, *tensor.fixed)
-    elif kinds <= {int, float} and tensor.dtype in LARGEST:
-        numbers.numbers[tensor.name] = [np.array(elements, dtype=np.float64)]
-    elif kinds == {int} and kind_of(tensor.dtype) is not None:
-        numbers.numbers[tensor.name] = [np.array(elements, dtype=np.int64)]
-    else:
-        return lists(elements, numbers)
-    return 0
-
-
-def _tensor_reader(entry: Input, tensor: Tensor, size: int, many: int) -> Reader:
-    name, kind, most = tensor.name, kind_of(tensor.dtype), max(1, many // size)
-
-    def read(elements: list[Any], numbers: Numbers) -> int:
-        if len(elements) > most:
-            return _read_many(tensor, read, most, elements, numbers)
-        opened = 0
-        buffers = []
-        for element in elements:
-            # A nested row whose first axis is as long as the whole row has more brackets than are
-            # counted here, so the total does not match.
-            opened += 1 if len(element) == size else _brackets(element, entry)
-            buffers.append(element.as_buffer(of_type=kind))
-        numbers.numbers[name] = buffers
-        return opened
-
-    return read
-
-
-def _read_many(
-    tensor: Tensor, read: Reader, most: int, elements: list[Any], numbers: Numbers
-) -> int:
-    """Read some rows at a time: all rows, as float64, would take three times the memory."""
-    opened = 0
-    pieces = []
-    for start in range(0, len(elements), most):
-        rows = elements[start : start + most]
-        piece = Numbers(group([tensor]), len(rows))
-        opened += read(rows, piece)
-        piece.check()
-        pieces.append(piece.make()[tensor.name])
-    numbers.arrays[tensor.name] = np.concatenate(pieces)
-    return opened
-
-
-def _brackets(element: Any, entry: Input) -> int:
-    """Return the number of opening brackets of a row, nested in one of its allowed shapes."""
-    for shape in (entry.size, entry.tensors[0].fixed):
-        if shape is not None and len(shape) > 1 and is_nested(element, shape):
-            return brackets(shape)
-    raise UnsureError
+def _height(given: dict[str, Any], most: int) -> int:
+    """Return the number of rows of the first input."""
+    first = next(iter(given.values()), None)
+    if type(first) is simdjson.Object:
+        first = next((first[name] for name in first.keys()), None)  # noqa: SIM118  no mapping
+    if type(first) is not simdjson.Array or not 0 < len(first) <= most:
+        raise UnsureError
+    return len(first)

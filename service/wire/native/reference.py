@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from service.errors import nearest
 from service.wire import tensors
-from service.wire.body import Notes, count, key, listing, parse_object, refuse_unknown, show
-from service.wire.columns import EITHER, columns, instances
+from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show
+from service.wire.columns import EITHER, instances
 from service.wire.labels import labels_of
+from service.wire.native import by_column
 from service.wire.rows import MISSING, Rows, shown
 from service.wire.tensor_rows import read_tensor
 from service.wire.values import read_inputs
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from service.signature import Head, Signature
     from service.wire.body import Imputed
     from service.wire.numbers import Arrays
+    from service.wire.rows import Table
 
 _KEYS = ("instances", "inputs", "heads")
 # The names in `heads` for each head that exists; a longer list is refused unread.
@@ -76,11 +78,12 @@ def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
         notes.add("body", EITHER, "both" if by_row else "neither")
     else:
         names, needed = tuple(signature.inputs), signature.needed(heads)
+        rows: Mapping[str, Rows | Table]
         if by_row:
             bare = partial(is_bare, signature)
             rows = instances(value["instances"], names, needed, bare, notes)
         else:
-            rows = columns(value["inputs"], names, needed, partial(_wanted, signature), notes)
+            rows = by_column.read(value["inputs"], signature, needed, notes)
         arrays = read_inputs(signature.inputs, rows, needed, notes)
     notes.stop()
     return Query(arrays, heads, by_row, notes.imputed)
@@ -159,14 +162,6 @@ def is_bare(signature: Signature, instance: Any) -> bool:
         feature = any(feature.name == entry.name for feature in entry.features)
         return feature and not isinstance(instance[entry.name], (dict, list))
     return bool(entry.features and instance)
-
-
-def _wanted(signature: Signature, name: str, height: int) -> str:
-    """Return the expectation for an absent input; empty if all its features have defaults."""
-    features = signature.inputs[name].features
-    if features and all(feature.default is not None for feature in features):
-        return ""
-    return f"{count(height, 'row') if height else 'a list of rows'}, since it has no default"
 
 
 def encode(

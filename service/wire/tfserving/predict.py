@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.wire import tensors
 from service.wire.body import Notes, parse_object, refuse_unknown, show
-from service.wire.columns import A_ROW, EITHER, columns, instances
+from service.wire.columns import EITHER, columns, instances
 from service.wire.tfserving.request import SIGNATURE, Query
 from service.wire.tfserving.values import is_base64, read, spells, written, written_whole
 from service.wire.written import in_pieces
@@ -60,7 +60,7 @@ def reader(signature: Signature) -> Reader:
             if by_row:
                 rows_by_tensor = instances(value["instances"], names, needed, is_bare, notes)
             else:
-                rows_by_tensor = columns(value["inputs"], names, needed, lambda *_: A_ROW, notes)
+                rows_by_tensor = columns(value["inputs"], names, needed, notes)
             spelled = spells(body)
             for tensor, rows in rows_by_tensor.items():
                 arrays_read = read(known[tensor], rows, notes, spelled=spelled)

@@ -280,6 +280,9 @@ def test_every_example_fits_its_schema_and_so_does_its_answer(app, document, nam
         pytest.param("three", {"instances": [{"insurance": {"age": 1}}]}, id="no-default"),
         pytest.param("three", {"instances": [{"fruit": ["1", 2]}]}, id="text-for-a-number"),
         pytest.param("three", {"instances": [[47, "yes", 20]]}, id="bare-row-of-three-inputs"),
+        pytest.param("three", {"inputs": {"fruit": {"weight": 1}}, "heads": ["size"]}, id="value"),
+        pytest.param("three", {"inputs": {"fruit": {}}, "heads": ["size"]}, id="no-columns"),
+        pytest.param("plant", {"inputs": {"height": [1], "plant": [2]}}, id="no-such-default"),
         pytest.param("int8", {"instances": [[1, 128]]}, id="out-of-range"),
         pytest.param("int8", {"instances": [[1, 1.5]]}, id="no-whole-number"),
         pytest.param("bool", {"instances": [[1, 0]]}, id="numbers-for-booleans"),
@@ -298,6 +301,17 @@ def test_a_body_that_the_service_refuses_fits_no_schema(app, document, name, bod
         pytest.param("plant", {"inputs": [[None, 2, "red"]]}, id="bare-column"),
         pytest.param("plant", {"instances": [{"plant": 2, "colour": "red"}]}, id="bare-features"),
         pytest.param("scalar", {"instances": [5, {"x": 6}]}, id="values-of-rank-one"),
+        pytest.param(
+            "plant", {"inputs": {"plant": [2, 3], "colour": ["red", "x"]}}, id="bare-columns"
+        ),
+        pytest.param(
+            "three",
+            {"inputs": {"insurance": {"bmi": [20, 30], "age": [1, None]}, "digit": [[0] * 4] * 2}},
+            id="columns",
+        ),
+        pytest.param(
+            "per_column", {"inputs": {"age": [1.5], "visits": [2], "city": ["x"]}}, id="1"
+        ),
         pytest.param("deep", {"inputs": {"x": [[1, 2, 3, 4, 5, 6]]}}, id="flat"),
         pytest.param(
             "three", {"inputs": {"digit": [[[0, 1], [2, 3]]]}, "heads": ["digits"]}, id="image"

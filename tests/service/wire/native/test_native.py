@@ -31,6 +31,7 @@ ARRAYS = {
 FOUR = "4 numbers, flat or as 2 x 2"
 THREE_VALUES = "3 values (age, smoker, bmi), as a list or an object"
 EITHER = 'either "instances" (by row) or "inputs" (by column)'
+A_TABLE = "a list of at least one row, or an object with a list for each feature"
 NO_BMI = "a number for bmi, which has no default"
 
 
@@ -151,7 +152,7 @@ def test_values_without_a_default_must_be_there(body, at):
                     "one of insurance, fruit, digit (did you mean 'digit'?)",
                     'the unknown input "digits"',
                 ),
-                ("inputs.fruit", "a list of at least one row", "5"),
+                ("inputs.fruit", A_TABLE, "5"),
                 ("inputs.insurance", "a list of rows, since it has no default", "nothing"),
                 ("inputs.digit", "a list of rows, since it has no default", "nothing"),
             ],
@@ -364,7 +365,7 @@ def test_a_body_that_is_no_object_is_refused(body, problems):
                 }
             },
             [
-                ("inputs.fruit", "a list of at least one row", "an empty list"),
+                ("inputs.fruit", A_TABLE, "an empty list"),
                 ("inputs.digit", "3 rows, as inputs.insurance has", "2 rows"),
                 ("inputs.digit[0]", FOUR, "3 numbers"),
                 ("inputs.digit[1]", FOUR, "3 numbers"),
@@ -489,10 +490,22 @@ def test_a_single_input_takes_bare_rows(body, at):
         pytest.param(
             {"inputs": {"height": [1]}},
             [
-                ("inputs.height", "one of plant", 'the unknown input "height"'),
+                ("inputs.plant", "1 row, since it has no default", "nothing"),
+                ("inputs.colour", "1 row, since it has no default", "nothing"),
+            ],
+            id="some-columns",
+        ),
+        pytest.param(
+            {"inputs": {"plnt": [[1, 2, "red"]]}},
+            [
+                (
+                    "inputs.plnt",
+                    "one of plant (did you mean 'plant'?)",
+                    'the unknown input "plnt"',
+                ),
                 ("inputs.plant", "a list of rows, since it has no default", "nothing"),
             ],
-            id="columns-are-of-inputs",
+            id="unknown-input",
         ),
         pytest.param(
             {"instances": [5]},
