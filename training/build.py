@@ -15,7 +15,8 @@ from service.errors import nearest
 from training import rows
 from training.built import Built, feed
 from training.errors import SpecError
-from training.keras_objects import call, check_words, optimizer, raise_any, value_of
+from training.keras_objects import call, check_words, layer_class, optimizer, raise_any, value_of
+from training.layers import Columns
 from training.objectives import activation, loss, metric, wants_one_hot
 from training.quiet import keras
 from training.standardized import StandardizedLoss, moments, rescaling
@@ -37,7 +38,9 @@ TAKES_LIST = (
 ADAPTED = {
     "Discretization": "bin_boundaries",
     "IntegerLookup": "vocabulary",
+    "Log": "unit",
     "Normalization": "mean",
+    "PiecewiseLinear": "boundaries",
     "StringLookup": "vocabulary",
     "TextVectorization": "vocabulary",
 }
@@ -102,7 +105,7 @@ class _Network:
         self._make_inputs()
 
     def _check_columns(self) -> None:
-        """Refuse every `input.column` that has no tensor of its own."""
+        """Refuse every `input.column` that is not a feature of the input."""
         problems = []
         for follower, after in self.after.items():
             section = "layers" if follower in self.spec.layers else "heads"
@@ -110,18 +113,10 @@ class _Network:
                 name, dot, column = text.partition(".")
                 if not dot:
                     continue
-                features = {feature.name: feature for feature in self.entries[name].features}
-                texts = [key for key, value in features.items() if value.vocabulary is not None]
-                if column in texts:
-                    continue
-                if column in features:
-                    why = (
-                        f"{column!r} is a number and part of {name!r}; "
-                        f'inputs.{name}.categorical = ["{column}"] makes it a text'
-                    )
-                else:
-                    why = f"{name!r} has no text column {column!r}{nearest(column, texts)}"
-                problems.append(f"{section}.{follower}.after: {why}")
+                names = [feature.name for feature in self.entries[name].features]
+                if column not in names:
+                    why = f"{name!r} has no column {column!r}{nearest(column, names)}"
+                    problems.append(f"{section}.{follower}.after: {why}")
         raise_any(self.spec, problems)
 
     def _make_inputs(self) -> None:
@@ -134,18 +129,24 @@ class _Network:
                 self.inputs[tensor.name] = placeholder
                 if tensor.dtype == "string":
                     self.nodes[tensor.name] = placeholder
+            for feature in entry.features:
+                node = f"{name}.{feature.name}"
+                if node in self.taken and feature.vocabulary is None:
+                    self.nodes[node] = self._numbers(feature.tensor, [feature.column])
             if name in self.taken:
                 self.nodes[name] = self._block(name)
 
     def _block(self, name: str) -> Any:
         """Return the node of one input: its numbers, then each text column in one-hot encoding.
 
-        A text column that a layer takes by name is left to that layer.
+        A column that a layer takes by name is left to that layer.
         """
         entry = self.entries[name]
-        parts = [self.inputs[name]] if name in self.inputs else []
-        for feature in entry.features:
-            if feature.vocabulary is None or feature.tensor in self.taken:
+        left = [feature for feature in entry.features if f"{name}.{feature.name}" not in self.taken]
+        numbers = [feature.column for feature in left if feature.vocabulary is None]
+        parts = [self._numbers(name, numbers)] if numbers or not entry.features else []
+        for feature in left:
+            if feature.vocabulary is None:
                 continue
             safe = self.inputs[feature.tensor].name
             look_up = keras.layers.StringLookup(
@@ -157,19 +158,23 @@ class _Network:
             raise_any(self.spec, [f"inputs.{name}: {text}"])
         return parts[0] if len(parts) == 1 else keras.layers.Concatenate(name=f"{name}.all")(parts)
 
+    def _numbers(self, tensor: str, positions: list[int]) -> Any:
+        """Return the numbers at some positions of an input's tensor."""
+        numbers = self.inputs[tensor]
+        if not positions or positions == list(range(numbers.shape[1])):
+            return numbers
+        # A number in the name, since a column may have any name, and a dot, which no layer has.
+        return Columns(positions, name=f"columns.{len(self.nodes)}")(numbers)
+
     def check_all_used(self) -> None:
         """Refuse columns that reach no head because layers take only their neighbours by name."""
-        used = {
-            tensor.name
-            for name in self.spec.heads
-            for tensor in keras.utils.get_source_inputs(self.nodes[name])
-        }
         problems = []
         for name, entry in self.entries.items():
+            # Every layer leads to a head, which `wiring` has checked.
             left = [
                 feature.name
                 for feature in entry.features
-                if self.inputs[feature.tensor].name not in used
+                if not self.taken & {name, f"{name}.{feature.name}"}
             ]
             if left and name in self.spec.inputs:
                 columns = ", ".join(repr(column) for column in left)
@@ -203,7 +208,7 @@ class _Network:
         at = f"layers.{owner.name}.{owner.kind}"
         if owner.kind in TAKES_LIST:
             arguments = [tensors]
-        elif len(tensors) > 1 and _tensors_of_call(getattr(keras.layers, owner.kind)) > 1:
+        elif len(tensors) > 1 and _tensors_of_call(layer_class(owner.kind)) > 1:
             arguments = tensors
         else:
             arguments = [self._join(layer.name, tensors)]
@@ -213,7 +218,7 @@ class _Network:
         return call(self.spec, where, self.layers[owner.name], *arguments)
 
     def _make(self, at: str, layer: LayerSpec, tensor: Any) -> Any:
-        kind = getattr(keras.layers, layer.kind)
+        kind: Any = layer_class(layer.kind)
         arguments = call(self.spec, at, value_of, layer.arguments)
         learns = layer.kind in ADAPTED and ADAPTED[layer.kind] not in arguments
         if learns and layer.kind == "Normalization":
@@ -283,8 +288,8 @@ def _units(head: HeadSpec, data: Data) -> int:
     return int(rows.target(data, head.name).shape[1])
 
 
-def _tensors_of_call(kind: type) -> int:
-    parameters = list(inspect.signature(kind.call).parameters.values())[1:]  # type: ignore[attr-defined]
+def _tensors_of_call(kind: Any) -> int:
+    parameters = list(inspect.signature(kind.call).parameters.values())[1:]
     return sum(
         parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)

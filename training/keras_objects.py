@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from service.errors import nearest
+from training import layers
 from training.built import objection
 from training.errors import SpecError
 from training.quiet import keras
@@ -25,6 +26,9 @@ _NAMESPACES = (
     *(keras.layers, keras.regularizers, keras.initializers, keras.constraints),
     keras.optimizers.schedules,
 )
+
+
+OUR_LAYERS = {kind.__name__: kind for kind in (layers.Log, layers.PiecewiseLinear)}
 
 
 def check_words(spec: Spec) -> None:
@@ -68,9 +72,10 @@ def _check_word(problems: list[str], at: str, namespace: Any, name: str) -> None
 
 
 def _check_object(problems: list[str], at: str, kind: str, arguments: Mapping[str, Any]) -> None:
-    layer = _find(keras.layers, kind)
+    layer = layer_class(kind)
     if layer is None:
         names = [name for name in _public(keras.layers) if _find(keras.layers, name)]
+        names += OUR_LAYERS
         problems.append(f"{at}.{kind}: Keras has no such layer{nearest(kind, names)}")
     else:
         _check_arguments(problems, f"{at}.{kind}", layer, arguments)
@@ -137,6 +142,11 @@ def value_of(value: Any) -> Any:
 
 def _find_object(name: str) -> type | None:
     return next((kind for space in _NAMESPACES if (kind := _find(space, name))), None)
+
+
+def layer_class(name: str) -> type | None:
+    """Return the class of a layer, Keras' or ours, by its exact name."""
+    return OUR_LAYERS.get(name) or _find(keras.layers, name)
 
 
 def _find(namespace: Any, name: str) -> type | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from training.toml_file import Problems
 
-NODE = "the name of an input, layer or head, or of an input's text column (input.column)"
+NODE = "the name of an input, layer or head, or of an input's column (input.column)"
 
 
 def check_names(problems: Problems, sections: Mapping[str, Iterable[str]]) -> bool:

@@ -575,27 +575,41 @@ def test_all_names_that_keras_does_not_know_are_reported_at_once(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("after", "expected"),
-    [
-        pytest.param(
-            '["a", "a.smokr"]',
-            "heads.y.after: 'a' has no text column 'smokr' (did you mean 'smoker'?)",
-            id="unknown",
-        ),
-        pytest.param(
-            '["a", "a.age"]',
-            "heads.y.after: 'age' is a number and part of 'a';"
-            ' inputs.a.categorical = ["age"] makes it a text',
-            id="a number",
-        ),
-    ],
-)
-def test_a_column_taken_by_name_must_be_a_text(tmp_path, after, expected):
-    """Only text columns have a tensor of their own."""
-    text = _spec().replace('after = "a"', f"after = {after}")
+def test_a_column_taken_by_name_must_exist(tmp_path):
+    """A misspelt column is refused with the nearest one."""
+    text = _spec().replace('after = "a"', 'after = ["a", "a.smokr"]')
 
-    assert _refused(tmp_path, text, a=tiny.people()) == [expected]
+    assert _refused(tmp_path, text, a=tiny.people()) == [
+        "heads.y.after: 'a' has no column 'smokr' (did you mean 'smoker'?)"
+    ]
+
+
+def test_a_layer_takes_number_columns_by_name(tmp_path):
+    """A layer gets the columns that it names, in its order; the rest stay with the input."""
+    layers = """
+[layers.some]
+after = ["a.r", "a.p"]
+Rescaling = { scale = 10 }
+[layers.whole]
+after = ["a", "some"]
+Identity = {}
+"""
+    text = _spec(layers, after="whole")
+
+    model = tiny.built(tmp_path, text, a=NUMBERS).model
+    seen = keras.Model(model.input, model.get_layer("whole").output)
+
+    answers = seen.predict({"a": np.array([[3, 9, 7]], np.float32)}, verbose=0)
+    assert answers.tolist() == [[9, 70, 30]]
+
+
+def test_number_columns_taken_by_name_must_all_be_read(tmp_path):
+    """A number that no layer takes reaches a head through its input alone."""
+    layers = '[layers.h]\nafter = "a.p"\nRescaling = { scale = 2 }'
+
+    assert _refused(tmp_path, _spec(layers, after="h")) == [
+        "inputs.a: no head reads 'q', 'r'; name 'a' in an after, or leave them out with columns"
+    ]
 
 
 def test_columns_that_no_head_reads_are_refused(tmp_path):
@@ -608,7 +622,7 @@ def test_columns_that_no_head_reads_are_refused(tmp_path):
 
 
 def test_a_block_of_nothing_is_refused(tmp_path):
-    """An input is empty if all text columns are used by name and it has no numbers."""
+    """An input is empty if layers take all of its columns by name."""
     table = "color,t\n" + "red,0\nblue,1\n" * 4
     layers = '[layers.h]\nafter = "a.color"\nStringLookup = { output_mode = "one_hot" }'
     text = _spec(layers).replace('after = "a"\nkind', 'after = ["a", "h"]\nkind')

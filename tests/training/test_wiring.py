@@ -52,7 +52,7 @@ from training.errors import SpecError
         pytest.param(
             'after = ["a", "b"]',
             "",
-            f"layers.h.after: missing; expected {NODE}, or of an input's text column"
+            f"layers.h.after: missing; expected {NODE}, or of an input's column"
             " (input.column), or an array of them",
             id="layer after nothing",
         ),
