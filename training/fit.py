@@ -139,7 +139,7 @@ def _batch(
     """
     inputs = feeds(built, x)
     there = {name: known(y[name]) for name in partial}
-    y = y | {name: _filled(y[name], mask) for name, mask in there.items()}
+    y = y | {name: _filled(y[name], rows) for name, rows in there.items()}
     targets = {name: as_target(built, name, y[name]) for name in weights}
     if not partial and all(weight is None for weight in weights.values()):
         return inputs, targets

@@ -22,6 +22,8 @@ _OF_POSITIVE = frozenset(
         *("poisson", "kld", "kldivergence", "kullbackleiblerdivergence"),
     }
 )
+# Losses of a batch as a whole, which sample weights take no row from.
+_OF_BATCHES = frozenset({"dice", "tversky"})
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_head(table: TomlTable, inputs: dict[str, InputSpec]) -> HeadSpec:
         metric=table.text("metric", "the name of a Keras metric"),
         class_weights=_class_weights(table, kind, labels),
         standardize=_standardize(table, kind, dense),
-        missing=table.take("missing", '"skip", or no such key', lambda value: value == "skip"),
+        missing=_missing(table),
         arguments=dense.values,
     )
     table.close()
@@ -150,6 +152,15 @@ def _standardize(table: TomlTable, kind: str | None, dense: TomlTable) -> bool:
         text = f"the head's Dense has the activation {show(activation)}, which limits the answers"
         table.problem("standardize", f"{text} to a part of what they can be; remove one of them")
     return True
+
+
+def _missing(table: TomlTable) -> str | None:
+    missing = table.take("missing", '"skip", or no such key', lambda value: value == "skip")
+    loss = table.values.get("loss")
+    if missing and isinstance(loss, str) and loss.lower() in _OF_BATCHES:
+        text = f"the loss {loss!r} is of a batch as a whole, from which no row can be left out"
+        table.problem("missing", f"{text}; remove one of them")
+    return None if missing is None else str(missing)
 
 
 def _class_weights(

@@ -166,6 +166,13 @@ from tests.training.spec_text import X_KIND, X_LABELS, Y_KIND, edit
             'heads.x.missing: expected "skip", or no such key, received true',
             id="another way with missing targets",
         ),
+        pytest.param(
+            X_KIND,
+            f'{X_KIND}\nmissing = "skip"\nloss = "Dice"',
+            "heads.x.missing: the loss 'Dice' is of a batch as a whole, from which no row can be"
+            " left out; remove one of them",
+            id="missing targets with a loss of whole batches",
+        ),
     ],
 )
 def test_a_wrong_head_is_refused_with_its_key(problems_of, old, new, expected):
