@@ -3,7 +3,7 @@
 content ─▶ <models>/.new-…/1/model.onnx ─ fsync ─▶ rename ─▶ <models>/<name>/<version>/model.onnx
 
 The first version of a model is renamed together with the model's folder, so that the folder never
-exists without a version.
+exists without a version.  No number is given twice: <models>/<name>/last_version has the highest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from service.errors import MISUSED, TricepsError
-from service.host.files import LEFTOVER_SECONDS, FileError, sync_folder, write_file
+from service.host.files import LEFTOVER_SECONDS, FileError, read_file, sync_folder, write_file
 from service.names import NAME, NAMES
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FILE = "model.onnx"
 # An empty file in the folder of the default model.
 DEFAULT = "default"
+# A file with the highest version that was ever published into its folder, and its largest size.
+LAST = "last_version"
+MAX_DIGITS = 100
 # The model that is the default by its name, if no other is.
 NAMESAKE = "triceps"
 
@@ -131,13 +134,28 @@ def _keep_default(models: Path, name: str) -> None:
             write_file(there[0] / DEFAULT, b"")
 
 
+def _last(folder: Path) -> int:
+    """Return the highest version that was ever published into a folder; 0 if that is unknown."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(read_file(folder / LAST, MAX_DIGITS))
+    return 0
+
+
+def _note_last(folder: Path, version: str) -> None:
+    """Note a version, so that no other gets its number, even once its folder has been removed."""
+    # Without the note, the version is as good, and the next one has a higher number all the same.
+    with contextlib.suppress(OSError, FileError):
+        write_file(folder / LAST, b"%d\n" % max(_last(folder), int(version)))
+
+
 def _move_to_next(staged: Path, folder: Path) -> str:
     while True:
         if folder.exists():
-            version = str(max(versions(folder), default=0) + 1)
+            version = str(max([_last(folder), *versions(folder)]) + 1)
             source, target = staged / "1", folder / version
         else:
             version, source, target = "1", staged, folder
+            _note_last(staged, version)
         try:
             # Renaming onto a folder that is not empty fails: another process has been faster.
             source.rename(target)
@@ -145,6 +163,8 @@ def _move_to_next(staged: Path, folder: Path) -> str:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             continue
+        if source is not staged:
+            _note_last(folder, version)
         try:
             sync_folder(folder)
             sync_folder(folder.parent)

@@ -119,7 +119,7 @@ def test_a_publish_that_is_killed_at_any_step_leaves_the_old_or_the_new(tmp_path
         tmp_path, 'publish.publish(models, "m", new)', 'publish.publish(models, "m", new * 2)'
     )
 
-    old = {"m": None, "m/1": None, "m/1/model.onnx": len(NEW)}
+    old = {"m": None, "m/1": None, "m/1/model.onnx": len(NEW), "m/last_version": 2}
     new = {**old, "m/2": None, "m/2/model.onnx": 2 * len(NEW)}
     assert steps > 100
     assert left == [old, new]
@@ -136,7 +136,8 @@ def test_a_first_publish_that_is_killed_leaves_no_model_without_versions(tmp_pat
     steps, left, copies = kills(tmp_path, "pass", 'publish.publish(models, "m", new)')
 
     assert steps > 100
-    assert left == [{}, {"m": None, "m/1": None, "m/1/model.onnx": len(NEW)}]
+    new = {"m": None, "m/1": None, "m/1/model.onnx": len(NEW), "m/last_version": 2}
+    assert left == [{}, new]
     assert [sorted(open_repository(copy).served) for copy in copies] == [[], ["m"]]
     assert [open_repository(copy).refused for copy in copies] == [[], []]
 
@@ -182,8 +183,8 @@ def test_a_prune_that_is_killed_at_any_step_leaves_versions_whole(tmp_path):
     )
 
     assert [sorted(state) for state in left] == [
-        ["m", "m/1", "m/1/model.onnx", "m/2", "m/2/model.onnx"],
-        ["m", "m/2", "m/2/model.onnx"],
+        ["m", "m/1", "m/1/model.onnx", "m/2", "m/2/model.onnx", "m/last_version"],
+        ["m", "m/2", "m/2/model.onnx", "m/last_version"],
     ]
     assert [open_repository(copy).refused for copy in copies] == [[], []]
 
@@ -460,6 +461,9 @@ def test_a_publish_is_synced_before_and_after_its_rename(tmp_path, monkeypatch):
         ("sync", "new/1"),
         ("sync", "new"),
         ("rename", "m/2"),
+        ("sync", "m/.triceps-"),
+        ("rename", "m/last_version"),
+        ("sync", "m"),
         ("sync", "m"),
         ("sync", "."),
         ("sync", "m/.triceps-"),

@@ -28,7 +28,12 @@ def test_the_first_version_is_1(tmp_path):
     models = tmp_path / "not" / "yet"
 
     assert publish(models, "m", b"content") == "1"
-    assert tree(models) == {"m": None, "m/1": None, "m/1/model.onnx": b"content"}
+    assert tree(models) == {
+        "m": None,
+        "m/1": None,
+        "m/1/model.onnx": b"content",
+        "m/last_version": b"1\n",
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,6 +56,30 @@ def test_the_next_version_is_one_more_than_the_newest(tmp_path, there, version):
     assert publish(tmp_path, "m", b"new") == version
     assert publish(tmp_path, "m", b"newer") == str(int(version) + 1)
     assert (tmp_path / "m" / version / "model.onnx").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("removed", [["3"], ["1", "2", "3"]])
+def test_the_number_of_a_version_that_was_removed_is_not_given_again(tmp_path, removed):
+    """Answers, logs and caches that name version 3 never mean another one."""
+    for _ in range(3):
+        publish(tmp_path, "m", b"content")
+    for name in removed:
+        shutil.rmtree(tmp_path / "m" / name)
+
+    assert publish(tmp_path, "m", b"new") == "4"
+    assert publish(tmp_path, "m", b"newer") == "5"
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff", b"9" * 1000, b"-7", None])
+def test_a_note_of_the_last_version_that_is_broken_prevents_no_publication(tmp_path, content):
+    """The versions that there are give the next number, and the note is mended if it can be."""
+    publish(tmp_path, "m", b"content")
+    note = tmp_path / "m" / "last_version"
+    note.unlink()
+    note.mkdir() if content is None else note.write_bytes(content)
+
+    assert publish(tmp_path, "m", b"new") == "2"
+    assert note.is_dir() if content is None else note.read_bytes() == b"2\n"
 
 
 def test_a_missing_model_has_no_versions(tmp_path):
@@ -149,6 +178,7 @@ def test_a_publish_killed_before_any_step_leaves_the_old_or_the_new(tmp_path):
         assert versions(tmp_path / "m") == [int(version) for version in sorted(contents)]
         seen.add(len(contents))
         shutil.rmtree(tmp_path / "m" / "2", ignore_errors=True)
+        (tmp_path / "m" / "last_version").write_text("1\n")
         if steps[-1] == "2\n" or step > 30:
             break
         step += 2
