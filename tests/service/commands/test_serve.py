@@ -117,7 +117,12 @@ def test_the_service_starts_with_a_greeting_that_works_in_a_shell(serve, models)
     assert (code, out) == (0, "")
     assert ending < 30
     assert "Traceback" not in err
-    assert [line for line in err.splitlines() if "three, version 1" not in line] == []
+    messages = {json.loads(line)["message"] for line in err.splitlines()}
+    assert messages == {
+        "serving three, version 1",
+        "now serving three, version 1 (was none)",
+        "the default model is three",
+    }
 
 
 def test_the_greeting_works_with_tokens_and_tls(serve, models, tmp_path):
