@@ -220,6 +220,9 @@ class SharedLibrary(Library):
         all_equal = member.admit()
         # A new leader continues what the others had agreed on, even if none of them is left.
         self._adopt()
+        if self._number:
+            # For the last leader, which may have ended before it did.
+            member.greet(self._current)
         is_new = proposed == 0 or (not all_equal and now >= self._again)
         timed = self._seconds > 0 and now >= self._next_look
         if is_new or member.is_asked() or timed:
@@ -227,15 +230,15 @@ class SharedLibrary(Library):
 
     def _conclude(self, now: float) -> None:
         """Commit the proposal if that is possible; else try again, or have workers replaced."""
-        # Kept from before the commit, after which any thread of this worker may swap.
-        former = self._current
-        decision = self._member.decide()
+        # From before the commit, after which any thread of this worker may swap.
+        member, former = self._member, self._current
+        decision = member.decide()
         if decision == COMMITTED:
             self._tries = 0
             self._adopt()
             log_moves(self._current, former)
-            self._member.greet(self._current)
-            self._member.answer(self._asked or [0] * len(self._member.asked()))
+            member.greet(self._current)
+            member.answer(self._asked or [0] * len(member.asked()))
             self._asked = []
             return
         if decision == DIFFER and self._tries < MOST_TRIES:
@@ -249,7 +252,7 @@ class SharedLibrary(Library):
             if is_late:
                 self._look(now, is_new=True)
             return
-        if (decision == DIFFER or is_late) and (count := self._member.expel()):
+        if (decision == DIFFER or is_late) and (count := member.expel()):
             log.error("%d workers cannot load what the others can, and are replaced", count)
 
     def _look(self, now: float, *, is_new: bool) -> None:
