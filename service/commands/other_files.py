@@ -1,4 +1,4 @@
-"""Files that are no ONNX model, and the command that makes a model of each."""
+"""Files and folders that cannot be served as they are, and the command that helps with each."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from service.errors import SettingsError
+from service.repository.publish import FILE, versions
+from service.repository.scan import as_name
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from service.repository.scan import Scan
 
 # The first bytes of an HDF5 file, in which Keras used to save models.
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -17,18 +21,26 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _KERAS = {"config.json", "model.weights.h5"}
 
 
-def check(path: Path, name: str) -> None:
-    """Refuse a Keras model, a table or a spec, with the command that makes a servable model of it.
+def check(path: Path, scan: Scan) -> None:
+    """Refuse a Keras model, a table, a spec, or a model's folder in place of its repository.
 
     Args:
         path: what is to be served.
-        name: the name that the model would have.
+        scan: the scan of it, which gives a file its name as a model.
 
     Raises:
-        SettingsError: it is such a file, or the folder of such a model.
+        SettingsError: it is one of these; the message has the command that helps.
     """
     file = shlex.quote(str(path))
     ending = path.name.lower()
+    name = next(iter(scan.by_name), as_name(path.name))
+    if not scan.by_name and any((path / str(v) / FILE).is_file() for v in versions(path)):
+        parent = shlex.quote(str(path.absolute().parent))
+        message = (
+            f"{path}: expected a repository, which has a folder for each model, received the "
+            f"folder of one model with its versions: triceps serve --models {parent}"
+        )
+        raise SettingsError(message)
     if (path / "saved_model.pb").is_file():
         received = "a TensorFlow SavedModel"
         way_out = f"save it by model.save('{name}.keras') where it was made, then "

@@ -58,7 +58,7 @@ def serve(file: str | None, **flags: Any) -> None:
         raise click.UsageError(message)
     settings = all_settings.load(**{**flags, "models": file or flags["models"]})
     scan = look(settings.models)
-    other_files.check(settings.models, next(iter(scan.by_name), settings.models.name))
+    other_files.check(settings.models, scan)
     from service.server.listening import listen
     from service.server.supervisor import Workers
 

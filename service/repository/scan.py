@@ -162,7 +162,7 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
 
 def _look(path: Path) -> Scan:
     if path.is_file():
-        return _one(_as_name(path.stem), path)
+        return _one(as_name(path.stem), path)
     if not path.is_dir():
         message = (
             f"{path}: there is nothing there; expected a folder of models "
@@ -170,7 +170,7 @@ def _look(path: Path) -> Scan:
         )
         raise SettingsError(message)
     if (path / FILE).is_file():
-        return _one(_as_name(path.resolve().name), path / FILE, str(path))
+        return _one(as_name(path.resolve().name), path / FILE, str(path))
     found: list[Version] = []
     aliases: list[Aliases] = []
     refused: list[Refused] = []
@@ -281,7 +281,7 @@ def _stamp(file: Path | os.DirEntry[str]) -> tuple[str | int, ...] | None:
     return (file.name, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
-def _as_name(text: str) -> str:
+def as_name(text: str) -> str:
     """Return a valid model name made of the name of a file or folder."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip(".-")[:128] or "model"
 

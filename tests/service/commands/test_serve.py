@@ -422,6 +422,19 @@ def test_other_files_are_refused_with_the_way_to_a_model(run, tmp_path, file, me
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("models")
+def test_the_folder_of_a_model_is_refused_with_its_repository(run, tmp_path):
+    """It would be a repository without a model, which waits for ever."""
+    done = run("models/three")
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "triceps: models/three: expected a repository, which has a folder for each model, received "
+        "the folder of one model with its versions: "
+        f"triceps serve --models {tmp_path / 'models'}\n"
+    )
+
+
 def test_a_zip_that_is_no_keras_model_is_refused_as_any_file(run, tmp_path):
     """Half a zip is one, too."""
     (tmp_path / "half").write_bytes(b"PK\x03\x04 and no more")
