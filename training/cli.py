@@ -24,8 +24,10 @@ from service.errors import INTERRUPTED, TricepsError, printable
 from service.metadata import METADATA_KEY
 from service.repository.publish import FILE, check_name, versions
 from service.settings import Settings
+from training import gate
 from training import spec as specs
-from training.errors import SpecError
+from training.errors import RejectedError, SpecError
+from training.publish import publish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from training.fit import Fitted
     from training.publish import Exported
     from training.spec import Spec
+    from training.verify import Verified
 
 NARROWEST = 100  # columns of a table if the width of the terminal is unknown
 EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
@@ -64,8 +67,28 @@ _models = click.option(
     "--seed", type=click.IntRange(0, specs.SEEDS - 1), help="Instead of the spec's fit.seed."
 )
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the spec's fit.epochs.")
-def train(
-    spec: Path, folder: Path | None, models: Path | None, seed: int | None, epochs: int | None
+@click.option(
+    "--min-score",
+    "least",
+    multiple=True,
+    metavar="HEAD=SCORE",
+    help=(
+        "Publish only if the head's score on held-out rows (or, if there are none, on training "
+        "rows) is at least this; at most, if its metric is an error.  Repeatable."
+    ),
+)
+@click.option(
+    "--no-publish", "dry", is_flag=True, help="Train, verify and print, but publish nothing."
+)
+def train(  # noqa: PLR0913  (click passes each option by its name)
+    spec: Path,
+    *,
+    folder: Path | None,
+    models: Path | None,
+    seed: int | None,
+    epochs: int | None,
+    least: tuple[str, ...],
+    dry: bool,
 ) -> None:
     """Train what SPEC describes and publish it as the next version of its model.
 
@@ -74,11 +97,18 @@ def train(
     with _interruptible() as watched:
         repository = _repository(models)
         wanted = _override(specs.load(spec), seed, epochs)
-        watched[repository / wanted.name] = versions(repository / wanted.name)
-        _check_models(wanted, repository)
-        fitted, exported = _run(wanted, folder, repository)
-        _report(fitted, exported)
-        _tell_where(wanted.name, exported)
+        demanded = gate.demands(least, wanted)
+        if not dry:
+            watched[repository / wanted.name] = versions(repository / wanted.name)
+            _check_models(wanted, repository)
+        fitted, verified = _run(wanted, folder)
+        _report(fitted, verified)
+        click.echo(printable(f"batching: {verified.batching}"))
+        _reject(gate.unmet(demanded, fitted.scores))
+        if dry:
+            click.echo(printable(f"trained {wanted.name}; nothing was published (--no-publish)"))
+            return
+        _tell_where(wanted.name, publish(verified, wanted.name, repository))
 
 
 @click.command(
@@ -106,10 +136,17 @@ def export(file: Path, name: str, models: Path | None) -> None:
         for head, difference in exported.verified.differences.items():
             table.add_row(head, f"{difference:.1e}")
         _print(table)
+        click.echo(printable(f"batching: {exported.verified.batching}"))
         _tell_where(name, exported)
 
 
-def _run(spec: Spec, folder: Path | None, models: Path) -> tuple[Fitted, Exported]:
+def _reject(messages: list[str]) -> None:
+    """Stop before the publication if there are messages against it."""
+    if messages:
+        raise RejectedError("; ".join([*messages, "nothing was published"]))
+
+
+def _run(spec: Spec, folder: Path | None) -> tuple[Fitted, Verified]:
     with _needs_extra("train"):
         from training import data
     loaded = data.load(spec, folder)
@@ -124,7 +161,7 @@ def _run(spec: Spec, folder: Path | None, models: Path) -> tuple[Fitted, Exporte
     built = build.build(spec, train_data)
     export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out)
-    return fitted, export.export(spec, fitted, train_data, models)
+    return fitted, export.export(spec, fitted, train_data)
 
 
 def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
@@ -229,7 +266,7 @@ def _waiting(what: str) -> Iterator[None]:
         yield
 
 
-def _report(fitted: Fitted, exported: Exported) -> None:
+def _report(fitted: Fitted, verified: Verified) -> None:
     columns = ("head", "rows", "metric", "training", "held out", "baseline", "Keras ↔ ONNX")
     table = _table(*columns)
     for name, score in fitted.scores.items():
@@ -241,7 +278,7 @@ def _report(fitted: Fitted, exported: Exported) -> None:
             f"{score.train:.4f}",
             "–" if score.held_out is None else f"{score.held_out:.4f}",  # noqa: RUF001  (a dash)
             f"{score.baseline:.4f}",
-            f"{exported.verified.differences[name]:.1e}",
+            f"{verified.differences[name]:.1e}",
         )
     _print(table)
 
@@ -260,5 +297,4 @@ def _print(table: Any) -> None:
 
 
 def _tell_where(name: str, exported: Exported) -> None:
-    click.echo(printable(f"batching: {exported.verified.batching}"))
     click.echo(printable(f"published {name}, version {exported.version}: {exported.path}"))

@@ -4,7 +4,8 @@ TricepsError
 ├── SpecError       the spec or the command line is wrong; exit code 2
 ├── DataError       a CSV is not what the spec says; exit code 1
 ├── FitError        the fit gave no usable model; exit code 1
-└── ExportError     the model cannot be converted, or its file differs from Keras; exit code 1
+├── ExportError     the model cannot be converted, or its file differs from Keras; exit code 1
+└── RejectedError   the model is not good enough for what the command demands; exit code 1
 
 All are raised before anything is published.
 """
@@ -35,3 +36,7 @@ class FitError(TricepsError):
 
 class ExportError(TricepsError):
     """A model that cannot be exported, or a file that does not answer as Keras does."""
+
+
+class RejectedError(TricepsError):
+    """A model that the options of the command do not let be published."""

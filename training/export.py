@@ -1,6 +1,6 @@
-"""Export of a fitted model to one `model.onnx` that answers as Keras does, or to nothing.
+"""Export of a fitted model to the bytes of one `model.onnx` that answers as Keras does.
 
-    convert ─▶ sign ─▶ verify (through service.inference.model) ─▶ publish
+    convert ─▶ sign ─▶ verify (through service.inference.model) ─▶ bytes to publish
 
 `foreign` takes the same steps for a Keras model that was saved elsewhere.
 """
@@ -19,7 +19,6 @@ from service.signature import Head, Signature, Tensor
 from training.built import is_half, predict
 from training.convert import convert
 from training.errors import ExportError, SpecError
-from training.publish import publish
 from training.rows import pairs
 from training.samples import GOLDEN_ROWS, Samples, random_rows
 from training.scaling import advice
@@ -27,13 +26,11 @@ from training.sign import libraries, shortest, sign
 from training.verify import verify
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from training.built import Built
     from training.fit import Fitted
-    from training.publish import Exported
     from training.rows import Arrays, Data
     from training.spec import Spec
+    from training.verify import Verified
 
 
 def check(spec: Spec, built: Built, data: Data) -> None:
@@ -59,11 +56,11 @@ def check(spec: Spec, built: Built, data: Data) -> None:
         raise SpecError(text) from error
 
 
-def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
-    """Convert, sign, verify and publish a fitted model; `data` provides the golden rows.
+def export(spec: Spec, fitted: Fitted, data: Data) -> Verified:
+    """Convert, sign and verify a fitted model; `data` provides the golden rows.
 
     Raises:
-        ExportError: the file would not answer as Keras does; nothing is published.
+        ExportError: the file would not answer as Keras does.
     """
     built = fitted.built
     rng = np.random.default_rng(spec.fit.seed)
@@ -80,12 +77,10 @@ def export(spec: Spec, fitted: Fitted, data: Data, models: Path) -> Exported:
         provenance=_provenance(spec, fitted, data),
     )
     try:
-        content = sign(graph, signature, samples)
-        verified = verify(content, samples)
+        return verify(sign(graph, signature, samples), samples)
     except ExportError as error:
         text = f"{error}{advice(spec, data.inputs)}"
         raise ExportError(text) from error
-    return publish(content, verified, spec.name, models)
 
 
 def _heads(spec: Spec, built: Built, data: Data) -> dict[str, Head]:

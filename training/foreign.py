@@ -75,7 +75,7 @@ def export_keras(path: Path, name: str, models: Path) -> Exported:
         **libraries(),
     }
     content = sign(graph, Signature(inputs, heads, provenance=provenance), samples)
-    return publish(content, verify(content, samples), name, models)
+    return publish(verify(content, samples), name, models)
 
 
 def _load(path: Path) -> keras.Model:

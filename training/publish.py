@@ -22,11 +22,11 @@ class Exported:
     verified: Verified
 
 
-def publish(content: bytes, verified: Verified, name: str, models: Path) -> Exported:
-    """Publish bytes that were verified as the next version of model `name`.
+def publish(verified: Verified, name: str, models: Path) -> Exported:
+    """Publish a verified file as the next version of model `name`.
 
     Raises:
         PublishError: the repository cannot be written.
     """
-    version = repository.publish(models, name, content)
+    version = repository.publish(models, name, verified.content)
     return Exported(version, models / name / version / repository.FILE, verified)

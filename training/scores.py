@@ -38,6 +38,17 @@ class Score:
     held_out: float | None
     baseline: float
 
+    @property
+    def decisive(self) -> tuple[str, float]:
+        """The rows that the model is judged by, `held-out` or `training`, and the score on them.
+
+        The score is in the fewest digits for float32, so that 0.7 is not a little less than 0.7.
+        """
+        what, value = (
+            ("training", self.train) if self.held_out is None else ("held-out", self.held_out)
+        )
+        return what, float(str(np.float32(value)))
+
 
 def scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict[str, Score]:
     """Return the score of every head."""

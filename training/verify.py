@@ -34,8 +34,13 @@ HALF_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Verified:
-    """The largest difference to Keras by head, and whether requests may share runs and why."""
+    """The bytes of a file that answers as Keras does.
 
+    `differences` are the largest ones to Keras by head, and `batching` says whether requests may
+    share runs and why.
+    """
+
+    content: bytes
     differences: dict[str, float]
     batching: str
 
@@ -71,7 +76,7 @@ def verify(content: bytes, samples: Samples) -> Verified:
                         f"head {head!r} does not answer as Keras does: {trial.rows} differ by "
                         f"{distance:.2g}, expected at most {tolerance:.2g}; nothing was published"
                     )
-    return Verified(worst, str(model.batching))
+    return Verified(content, worst, str(model.batching))
 
 
 def _trials(content: bytes, model: Model, samples: Samples) -> Iterator[_Trial]:

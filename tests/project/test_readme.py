@@ -373,6 +373,10 @@ NOT_RUN = {
         "the shell has to fill in the token; the tests of tokens do it"
     ),
     "triceps train training/specs/triceps.toml": "it takes minutes, and made the model that ships",
+    "triceps train training/specs/triceps.toml --no-publish": "it takes minutes, too",
+    "triceps train training/specs/triceps.toml --min-score o1=0.85 --min-score o3=0.98": (
+        "it takes minutes, too"
+    ),
     "triceps train training/specs/triceps.toml --data ~/my_data": "it takes minutes, too",
     "docker run --rm -p 127.0.0.1:8080:8080 triceps": CONTAINER,
     'docker run --rm -p 127.0.0.1:8080:8080 -v "$PWD/models:/models:ro" triceps': CONTAINER,

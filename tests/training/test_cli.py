@@ -391,9 +391,9 @@ def test_an_unreadable_model_does_not_stop_a_training(tmp_path, monkeypatch):
     cli._check_free("name", "mine", "mine", tmp_path)
 
 
-@pytest.mark.parametrize("moment", ["publish", "report"])
+@pytest.mark.parametrize("moment", ["publish", "tell"])
 def test_an_interrupt_after_publishing_does_not_deny_it(moment, tmp_path, monkeypatch):
-    """Ctrl-C after the rename, or while the scores are printed, reports the published version."""
+    """Ctrl-C after the rename, or before the path is printed, reports the published version."""
     path = tiny.write(tmp_path, SMALL, people=tiny.people())
     real = publishing._move_to_next
 
@@ -402,7 +402,7 @@ def test_an_interrupt_after_publishing_does_not_deny_it(moment, tmp_path, monkey
             real(*arguments)
         raise KeyboardInterrupt
 
-    where = (publishing, "_move_to_next") if moment == "publish" else (cli, "_report")
+    where = (publishing, "_move_to_next") if moment == "publish" else (cli, "_tell_where")
     monkeypatch.setattr(*where, interrupt)
 
     done = run("train", path, "--models", tmp_path / "models")

@@ -8,7 +8,8 @@ keras = pytest.importorskip("keras", reason="needs the train extra")
 
 from service.errors import CannotRun  # noqa: E402  (after the check above)
 from service.inference.model import Model  # noqa: E402  (after the check above)
-from tests.training.runs import fit_spec  # noqa: E402  (after the check above)
+from tests.harness import tiny  # noqa: E402  (after the check above)
+from tests.training.runs import SMALL, fit_spec, run  # noqa: E402  (after the check above)
 from training import export  # noqa: E402  (after the check above)
 from training.errors import ExportError  # noqa: E402  (after the check above)
 
@@ -54,7 +55,7 @@ def test_a_file_that_answers_otherwise_than_keras_is_not_published(
     tmp_path, monkeypatch, factor, expected
 ):
     """The finished bytes are compared with Keras, and the message names the head."""
-    loaded, seen, fitted = fit_spec(tmp_path)
+    path = tiny.write(tmp_path, SMALL, people=tiny.people())
     predict = export.predict
     monkeypatch.setattr(
         export,
@@ -62,11 +63,11 @@ def test_a_file_that_answers_otherwise_than_keras_is_not_published(
         lambda *arguments: {h: a * factor for h, a in predict(*arguments).items()},
     )
 
-    with pytest.raises(ExportError) as raised:
-        export.export(loaded, fitted, seen, tmp_path / "models")
+    done = run("train", path, "--models", tmp_path / "models")
 
-    assert expected in str(raised.value)
-    assert str(raised.value).endswith("; nothing was published")
+    assert isinstance(done.exception, ExportError)
+    assert expected in str(done.exception)
+    assert str(done.exception).endswith("; nothing was published")
     assert not (tmp_path / "models").exists()
 
 
@@ -83,13 +84,12 @@ def test_a_difference_in_random_rows_alone_is_refused_too(tmp_path, monkeypatch)
     monkeypatch.setattr(export, "predict", wrong)
 
     with pytest.raises(ExportError) as raised:
-        export.export(loaded, fitted, seen, tmp_path / "models")
+        export.export(loaded, fitted, seen)
 
     assert str(raised.value) == (
         "head 'bought' does not answer as Keras does: random rows in a batch of 1 differ by 0.001,"
         " expected at most 0.0001; nothing was published"
     )
-    assert not (tmp_path / "models").exists()
 
 
 def test_rows_that_the_finished_file_has_no_answer_for_are_refused(tmp_path, monkeypatch):
@@ -102,4 +102,4 @@ def test_rows_that_the_finished_file_has_no_answer_for_are_refused(tmp_path, mon
     monkeypatch.setattr(Model, "predict", fail)
 
     with pytest.raises(ExportError, match=r"no answer.*; nothing was published"):
-        export.export(loaded, fitted, seen, tmp_path / "models")
+        export.export(loaded, fitted, seen)
