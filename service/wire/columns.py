@@ -8,13 +8,13 @@ A name is that of an input or of a tensor, depending on the dialect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
 from service.wire.rows import MISSING, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -22,19 +22,29 @@ EITHER = 'either "instances" (by row) or "inputs" (by column)'
 A_ROW = "a list of at least one row"
 
 
+def _no_hint(_: str) -> str:
+    return ""
+
+
+class Names(NamedTuple):
+    """The names that rows and columns may have, and those that they must have.
+
+    `hint` takes an unknown name, and returns what a message says about it; empty for nothing.
+    """
+
+    known: Sequence[str]
+    needed: Collection[str]
+    hint: Callable[[str], str] = _no_hint
+
+
 def instances(
-    listed: Any,
-    names: Sequence[str],
-    needed: Collection[str],
-    is_bare: Callable[[Any], bool],
-    notes: Notes,
+    listed: Any, names: Names, is_bare: Callable[[Any], bool], notes: Notes
 ) -> dict[str, Rows]:
     """Return the rows of each name: all rows of a needed name, otherwise only those that have it.
 
     Args:
         listed: the value of `instances`.
-        names: all known names.
-        needed: the names that each row must have; a row without one of them gets `MISSING`.
+        names: the names of values; a row without a needed one gets `MISSING`.
         is_bare: returns whether a row is the value of the only name, sent without that name.
         notes: takes the mistakes.
     """
@@ -48,16 +58,17 @@ def instances(
     for i, instance in enumerate(listed):
         if is_bare(instance):
             bare.add(i)
-            rows.append((i, {names[0]: instance}))
+            rows.append((i, {names.known[0]: instance}))
         elif isinstance(instance, dict):
-            refuse_unknown(instance, "input", names, f"instances[{i}]", notes)
+            refuse_others(instance, names, f"instances[{i}]", notes)
             rows.append((i, instance))
         else:
             # This is not a row, so none of its values can be missing.
-            notes.add(f"instances[{i}]", f"an object of inputs: {listing(names)}", show(instance))
+            expected = f"an object of inputs: {listing(names.known)}"
+            notes.add(f"instances[{i}]", expected, show(instance))
     rows_by_name = {}
-    for name in names:
-        chosen = [(i, row) for i, row in rows if name in needed or name in row]
+    for name in names.known:
+        chosen = [(i, row) for i, row in rows if name in names.needed or name in row]
         if chosen:
             values = [row.get(name, MISSING) for _, row in chosen]
             places = [f"instances[{i}]" + ("" if i in bare else key(name)) for i, _ in chosen]
@@ -65,31 +76,38 @@ def instances(
     return rows_by_name
 
 
-def columns(
-    value: Any,
-    names: Sequence[str],
-    needed: Collection[str],
-    notes: Notes,
-) -> dict[str, Rows]:
+def refuse_others(keys: Iterable[str], names: Names, at: str, notes: Notes) -> None:
+    """Note each of `keys` that is not a known name, as `refuse_unknown` does."""
+    for name in keys:
+        if name in names.known:
+            continue
+        hint = "" if notes.full else names.hint(name)
+        if hint:
+            expected = f"one of {listing(names.known)} ({hint})"
+            notes.add(f"{at}{key(name)}", expected, f"the unknown input {show(name)}")
+        else:
+            refuse_unknown((name,), "input", names.known, at, notes)
+
+
+def columns(value: Any, names: Names, notes: Notes) -> dict[str, Rows]:
     """Return the rows of each name; every name has the same number of rows.
 
     Args:
         value: the value of `inputs`: an object, or only the list if there is one name.
-        names: all known names.
-        needed: the names that must be present.
+        names: the names of the columns.
         notes: takes the mistakes.
     """
-    bare = len(names) == 1 and isinstance(value, list)
+    bare = len(names.known) == 1 and isinstance(value, list)
     if bare:
-        value = {names[0]: value}
+        value = {names.known[0]: value}
     if not isinstance(value, dict) or not value:
-        notes.add("inputs", f"an object of inputs: {listing(names)}", show(value))
+        notes.add("inputs", f"an object of inputs: {listing(names.known)}", show(value))
         return {}
-    refuse_unknown(value, "input", names, "inputs", notes)
-    paths = {name: "inputs" + ("" if bare else key(name)) for name in names}
-    given = {name: value[name] for name in names if name in value}
+    refuse_others(value, names, "inputs", notes)
+    paths = {name: "inputs" + ("" if bare else key(name)) for name in names.known}
+    given = {name: value[name] for name in names.known if name in value}
     by_name = lists(given, paths.__getitem__, notes)
-    for name in needed:
+    for name in names.needed:
         if name not in value:
             notes.add(paths[name], A_ROW, "nothing")
     return {name: Rows(by_name[name], indexed(paths[name])) for name in by_name}

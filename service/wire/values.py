@@ -7,6 +7,7 @@ No value is converted to another one: no text to a number, no true to 1, no 1.7 
 
 from __future__ import annotations
 
+import math
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +158,13 @@ def _refuse(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -> 
         notes.count += 1
         return
     expected = f"{expected_value(dtype, value)} for {feature.name}"
+    missing = value is MISSING or value is None
+    # Python writes NaN for the missing values of pandas.
+    is_nan = isinstance(value, float) and math.isnan(value)
+    if is_nan and feature.default is not None:
+        expected += ", or null where it is missing"
     if isinstance(value, bool) and dtype != "string":
         expected += " (1 for true, 0 for false)"
-    if value is MISSING or value is None:
+    if missing or (is_nan and feature.default is None):
         expected += ", which has no default"
     notes.add(at, expected, shown(value))

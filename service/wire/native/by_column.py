@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service.wire.body import Notes, key, listing, refuse_unknown, show
-from service.wire.columns import A_ROW, indexed, lists
+from service.wire.columns import A_ROW, indexed, lists, refuse_others
 from service.wire.rows import MISSING, Rows, Table
 from service.wire.values import lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from service.signature import Input, Signature
+    from service.wire.columns import Names
 
     # The names of an input and of a feature, for a column; or of an input alone, for its rows.
     _Key = tuple[str, ...]
@@ -27,29 +26,27 @@ _A_TABLE = f"{A_ROW}, or an object with a list for each feature"
 _A_COLUMN = "a list with one value for each row"
 
 
-def read(
-    value: Any, signature: Signature, needed: Collection[str], notes: Notes
-) -> dict[str, Rows | Table]:
+def read(value: Any, signature: Signature, names: Names, notes: Notes) -> dict[str, Rows | Table]:
     """Return the rows or the columns of each input; every input has the same number of rows.
 
     Args:
         value: the value of `inputs`; the name of a single input may be left out.
         signature: the signature of the model or view.
-        needed: the inputs that must be present, unless all their features have defaults.
+        names: the names of the inputs; a needed one may be absent if its features have defaults.
         notes: takes the mistakes.
     """
     entries = signature.inputs
-    names = tuple(entries)
-    bare = len(names) == 1 and _is_bare(value, entries[names[0]])
+    every = names.known
+    bare = len(every) == 1 and _is_bare(value, entries[every[0]])
     if bare:
-        value = {names[0]: value}
+        value = {every[0]: value}
     if not isinstance(value, dict) or not value:
-        notes.add("inputs", f"an object of inputs: {listing(names)}", show(value))
+        notes.add("inputs", f"an object of inputs: {listing(every)}", show(value))
         return {}
-    refuse_unknown(value, "input", names, "inputs", notes)
-    paths = {name: "inputs" + ("" if bare else key(name)) for name in names}
+    refuse_others(value, names, "inputs", notes)
+    paths = {name: "inputs" + ("" if bare else key(name)) for name in every}
     by_key: dict[_Key, Any] = {}
-    for name in names:
+    for name in every:
         if _is_table(value.get(name), entries[name]):
             features = entries[name].feature_names
             refuse_unknown(value[name], "feature", features, paths[name], notes)
@@ -68,7 +65,7 @@ def read(
     valid = lists(by_key, path, notes, expected)
     height = len(next(iter(valid.values()), ()))
     rows: dict[str, Rows | Table] = {}
-    for name in names:
+    for name in every:
         if _is_table(value.get(name), entries[name]):
             if not height and not notes.count:
                 notes.add(paths[name], _A_TABLE, show(value[name]))
@@ -77,7 +74,7 @@ def read(
             rows[name] = Table(columns, height, paths[name])
         elif (name,) in valid:
             rows[name] = Rows(valid[name,], indexed(paths[name]))
-        elif name in needed and name not in value:
+        elif name in names.needed and name not in value:
             defaults = [feature.default for feature in entries[name].features]
             if not defaults or None in defaults:
                 notes.add(paths[name], lacking(height), "nothing")

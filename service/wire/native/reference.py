@@ -23,6 +23,7 @@ from service.wire.body import Notes, key, listing, parse_object, refuse_unknown,
 from service.wire.columns import EITHER, instances
 from service.wire.labels import labels_of
 from service.wire.native import by_column
+from service.wire.native.input_names import names_of
 from service.wire.rows import MISSING, Rows, shown
 from service.wire.tensor_rows import read_tensor
 from service.wire.values import read_inputs
@@ -77,13 +78,14 @@ def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
     elif by_row == ("inputs" in value):
         notes.add("body", EITHER, "both" if by_row else "neither")
     else:
-        names, needed = tuple(signature.inputs), signature.needed(heads)
+        needed = signature.needed(heads)
+        names = names_of(signature, needed)
         rows: Mapping[str, Rows | Table]
         if by_row:
             bare = partial(is_bare, signature)
-            rows = instances(value["instances"], names, needed, bare, notes)
+            rows = instances(value["instances"], names, bare, notes)
         else:
-            rows = by_column.read(value["inputs"], signature, needed, notes)
+            rows = by_column.read(value["inputs"], signature, names, notes)
         arrays = read_inputs(signature.inputs, rows, needed, notes)
     notes.stop()
     return Query(arrays, heads, by_row, notes.imputed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.wire import tensors
 from service.wire.body import Notes, parse_object, refuse_unknown, show
-from service.wire.columns import EITHER, columns, instances
+from service.wire.columns import EITHER, Names, columns, instances
 from service.wire.tfserving.request import SIGNATURE, Query
 from service.wire.tfserving.values import is_base64, read, spells, written, written_whole
 from service.wire.written import in_pieces
@@ -35,11 +35,11 @@ def reader(signature: Signature) -> Reader:
     if signature.tensor:
         return partial(tensors.refuse_rows, signature)
     known = tensors.by_name(signature)
-    names = tuple(known)
     needed = tensors.needed(signature, signature.head_names)
+    names = Names(tuple(known), needed)
 
     def is_bare(instance: Any) -> bool:
-        return len(names) == 1 and (not isinstance(instance, dict) or is_base64(instance))
+        return len(known) == 1 and (not isinstance(instance, dict) or is_base64(instance))
 
     def read_body(body: bytes, header: Header) -> Query:
         del header
@@ -58,9 +58,9 @@ def reader(signature: Signature) -> Reader:
             notes.add("body", EITHER, "both" if by_row else "neither")
         else:
             if by_row:
-                rows_by_tensor = instances(value["instances"], names, needed, is_bare, notes)
+                rows_by_tensor = instances(value["instances"], names, is_bare, notes)
             else:
-                rows_by_tensor = columns(value["inputs"], names, needed, notes)
+                rows_by_tensor = columns(value["inputs"], names, notes)
             spelled = spells(body)
             for tensor, rows in rows_by_tensor.items():
                 arrays_read = read(known[tensor], rows, notes, spelled=spelled)

@@ -96,7 +96,7 @@ def test_values_within_the_dtype_are_those_of_numpy(dtype, value):
         pytest.param("float32", None, "a number", "null", id="null-for-float"),
         pytest.param("float32", [1], "a number", "a list of 1", id="list-for-float"),
         pytest.param("float32", {}, "a number", "an empty object", id="object-for-float"),
-        pytest.param("float32", math.nan, "a number within ±3.40282e+38", "NaN", id="NaN"),
+        pytest.param("float32", math.nan, "a number", "NaN", id="NaN"),
         pytest.param(
             "float64",
             math.inf,
@@ -332,7 +332,7 @@ def test_wrong_shapes_and_wrong_values_are_found_together():
         ("x[1]", "2 numbers", "1 number"),
         ("x[2][1]", "a number", '"4"'),
         ("x[3][0]", "a number", "null"),
-        ("x[3][1]", "a number within ±3.40282e+38", "NaN"),
+        ("x[3][1]", "a number", "NaN"),
     ]
 
 
@@ -447,7 +447,7 @@ def test_a_missing_row_takes_every_default_there_is():
         pytest.param(
             [math.nan, "\ud800", 1e39, "Ulm"],
             [
-                ("x[0][0]", "a number within ±3.40282e+38 for age", "NaN"),
+                ("x[0][0]", "a number for age, or null where it is missing", "NaN"),
                 ("x[0][1]", "text for smoker", r'"\ud800"'),
                 ("x[0][2]", "a number within ±3.40282e+38 for bmi", "1e+39"),
             ],

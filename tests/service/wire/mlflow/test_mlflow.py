@@ -222,7 +222,7 @@ def test_a_nan_changes_nothing_else():
     [
         pytest.param(
             {"instances": [{**NESTED, "digit": [0, np.nan, 0, 0]}]},
-            ("instances[0].digit[1]", "a number within ±3.40282e+38", "NaN"),
+            ("instances[0].digit[1]", "a number", "NaN"),
             id="nan-in-a-tensor",
         ),
         pytest.param(

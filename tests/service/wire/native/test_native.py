@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest
 from service.inference.model import Model
-from service.signature import Head, Signature, Tensor
+from service.signature import Feature, Head, Signature, Tensor, tabular
 from service.wire import native
 from service.wire.body import Imputed
 from service.wire.labels import labels_of
@@ -391,6 +391,65 @@ def test_a_body_that_is_no_object_is_refused(body, problems):
 def test_the_error_names_all_problems_of_a_body(body, problems):
     """Each problem names its place, the expected value and the received value."""
     assert _problems(body) == problems
+
+
+AGE = 'one of insurance, fruit, digit ("age" is a feature of input "insurance": '
+AGE += 'send {"insurance": {"age": …}})'
+
+
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        pytest.param({"instances": [{**ROW, "age": 47}]}, "instances[0].age", id="by-row"),
+        pytest.param(
+            {"inputs": {**{name: [value] for name, value in ROW.items()}, "age": [47]}},
+            "inputs.age",
+            id="by-column",
+        ),
+    ],
+)
+def test_a_feature_in_the_place_of_an_input_is_told_where_it_belongs(body, at):
+    """A table without the name of its input is a common mistake, and so are full names."""
+    assert _problems(body) == [(at, AGE, 'the unknown input "age"')]
+
+    full = json.loads(json.dumps(body).replace('"age"', '"insurance.age"'))
+    expected = AGE.replace('"age" is', '"insurance.age" is')
+    at = at.replace(".age", '["insurance.age"]')
+    assert _problems(full) == [(at, expected, 'the unknown input "insurance.age"')]
+
+
+def test_a_feature_of_several_inputs_is_told_all_of_them():
+    """A name that two inputs share belongs to either."""
+    entries = [tabular(name, [Feature("age", "", default=1)]) for name in ("wife", "husband")]
+    head = Head("y", "tensor", Tensor("y", "float32", (1,)), inputs=("wife",))
+    couple = Signature({entry.name: entry for entry in entries}, {"y": head})
+
+    hint = '"age" is a feature of inputs "wife" and "husband": send {"wife": {"age": …}}'
+
+    assert _problems({"instances": [{"age": 30}]}, couple) == [
+        (
+            "instances[0].age",
+            f"one of wife, husband ({hint})",
+            'the unknown input "age"',
+        )
+    ]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("body", "at"),
+    _both(insurance={"age": NAN, "smoker": NAN, "bmi": NAN}, digit=[NAN, 1, 2, 3]),
+)
+def test_the_message_about_a_nan_says_what_to_send(body, at):
+    """Python writes NaN for the missing values of pandas; JSON has null for them."""
+    assert _problems(body) == [
+        (at("insurance") + ".age", "a number for age, or null where it is missing", "NaN"),
+        (at("insurance") + ".smoker", "text for smoker, or null where it is missing", "NaN"),
+        (at("insurance") + ".bmi", NO_BMI, "NaN"),
+        (at("digit") + "[0]", "a number", "NaN"),
+    ]
 
 
 def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
