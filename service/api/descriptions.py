@@ -106,8 +106,24 @@ def describe_head(head: Head, *, whole: bool = False) -> dict[str, Any]:
     bare = head.tensor.shape == (1,) and not whole
     shape = [] if bare else list(head.tensor.shape)
     fields: dict[str, Any] = {"kind": head.kind, "dtype": head.tensor.dtype, "shape": shape}
+    fields["value"] = value_of(head)
     if head.labels is not None:
         fields["labels"] = list(head.labels)
     if head.threshold is not None:
         fields["threshold"] = head.threshold
     return {**fields, "inputs": list(head.inputs)}
+
+
+def value_of(head: Head) -> str:
+    """Return what the `value` of a head is, as a sentence without an end."""
+    if head.kind == "regression":
+        return "the number itself" if head.tensor.size == 1 else "the numbers, one for each target"
+    if head.kind == "tensor" or "float" not in head.tensor.dtype:
+        return "what the graph computes"
+    if head.kind == "binary":
+        second = head.labels[1] if head.labels else ""
+        label = f'"{second}", the second label' if second else "the second label"
+        return f"the probability of {label}, whatever the label of the answer is"
+    if head.kind == "multilabel":
+        return "the probability of each label by itself, in the order of the labels"
+    return "the probability of each label, in the order of the labels; together they are 1"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.api.descriptions import value_of
 from service.wire.native import examples
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _head_row(head: Head) -> Schema:
 
 def _head_value(head: Head) -> Schema:
     shape = () if head.tensor.shape == (1,) else head.tensor.shape
-    return _nested(shape, _out(head.tensor))
+    return {**_nested(shape, _out(head.tensor)), "description": value_of(head)}
 
 
 def _out(tensor: Tensor) -> Schema:

@@ -68,15 +68,25 @@ def test_the_description_of_a_signed_model():
                 "kind": "binary",
                 "dtype": "float32",
                 "shape": [],
+                "value": 'the probability of "high", the second label, whatever the label of the '
+                "answer is",
                 "labels": ["low", "high"],
                 "threshold": 0.5,
                 "inputs": ["insurance"],
             },
-            "size": {"kind": "regression", "dtype": "float32", "shape": [], "inputs": ["fruit"]},
+            "size": {
+                "kind": "regression",
+                "dtype": "float32",
+                "shape": [],
+                "value": "the number itself",
+                "inputs": ["fruit"],
+            },
             "digits": {
                 "kind": "multiclass",
                 "dtype": "float32",
                 "shape": [3],
+                "value": "the probability of each label, in the order of the labels; together "
+                "they are 1",
                 "labels": ["zero", "one", "two"],
                 "inputs": ["digit"],
             },
@@ -84,6 +94,7 @@ def test_the_description_of_a_signed_model():
                 "kind": "multilabel",
                 "dtype": "float32",
                 "shape": [2],
+                "value": "the probability of each label by itself, in the order of the labels",
                 "labels": ["heavy", "long"],
                 "threshold": 0.5,
                 "inputs": ["fruit"],
@@ -116,7 +127,15 @@ def test_the_description_of_a_foreign_model():
         "name": "m",
         "version": "7",
         "inputs": {"x": {"kind": "tensor", "dtype": "float32", "shape": [None, 2]}},
-        "heads": {"y": {"kind": "tensor", "dtype": "float32", "shape": [2], "inputs": ["x"]}},
+        "heads": {
+            "y": {
+                "kind": "tensor",
+                "dtype": "float32",
+                "shape": [2],
+                "value": "what the graph computes",
+                "inputs": ["x"],
+            }
+        },
         "example": {"instances": [{"x": [[0, 0]]}]},
     }
 

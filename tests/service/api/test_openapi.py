@@ -246,7 +246,11 @@ def test_the_schemas_have_the_real_names_labels_and_limits(document):
         "additionalProperties": False,
         "required": ["value", "label"],
         "properties": {
-            "value": {"type": ["number", "null"]},
+            "value": {
+                "type": ["number", "null"],
+                "description": 'the probability of "high", the second label, whatever the label '
+                "of the answer is",
+            },
             "label": {"enum": ["low", "high", None]},
         },
     }
