@@ -147,8 +147,8 @@ class Settings:
         default=128 * 2**20,
         metadata=_setting(
             click.IntRange(1024, 2**40),
-            "The bytes of all bodies that a process holds at once, shared by its connections; a "
-            "request beyond that is refused. Answers that wait to be read may take half as many "
+            "How many bytes of request bodies a process holds at once, for all connections; a "
+            "request beyond that is refused. Answers not read yet may take half as many "
             "again.",
         ),
     )
@@ -156,8 +156,8 @@ class Settings:
         default=0.1,
         metadata=_setting(
             _Number(0, 3600),
-            "The longest queue of a model, in seconds of its work, and a fifth of it while too "
-            "many requests keep coming; a request that would wait longer is refused.",
+            "How many seconds a request may wait for its model, or a fifth of that while more "
+            "requests keep coming than it can answer; one that would wait longer is refused.",
         ),
     )
     timeout: float = field(
@@ -171,8 +171,8 @@ class Settings:
         default=2,
         metadata=_setting(
             _Number(0, 600),
-            "The seconds between SIGTERM, which makes the service not ready, and the end of "
-            "listening.",
+            "How many seconds the service still accepts connections after SIGTERM, which makes it "
+            "not ready.",
         ),
     )
     workers: int = field(
@@ -186,15 +186,15 @@ class Settings:
         default=4,
         metadata=_setting(
             click.IntRange(1, 512),
-            "The number of requests other than predictions that a process answers at once.",
+            "How many requests a process answers at the same time, apart from predictions.",
         ),
     )
     policy: str = field(
         default="latest",
         metadata=_setting(
             click.Choice(["latest", "all", "pinned"]),
-            "The versions that are loaded: the latest of each model, all, or those with an alias, "
-            "of which stable serves.",
+            "Which version of a model serves, and which are loaded: with latest and all the newest "
+            "serves, with pinned the one that the alias stable names.",
         ),
     )
     watch: float = field(

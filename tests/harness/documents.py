@@ -69,13 +69,16 @@ def quoted(text: str) -> list[str]:
     return re.findall(r"`([^`]*)`", text)
 
 
-def braced(text: str) -> list[str]:
-    """Return all strings that a string with braces stands for, as a shell expands it."""
-    found = re.search(r"\{([^{}]*)\}", text)
+def paths(text: str) -> list[str]:
+    """Return all paths that a path with optional parts stands for.
+
+    `/a[/b or /c]` is `/a`, `/a/b` or `/a/c`.
+    """
+    found = re.search(r"\[([^\[\]]*)\]", text)
     if found is None:
         return [text]
     before, after = text[: found.start()], text[found.end() :]
-    return [path for part in found[1].split(",") for path in braced(f"{before}{part}{after}")]
+    return [path for part in ("", *found[1].split(" or ")) for path in paths(before + part + after)]
 
 
 def links(text: str) -> list[str]:

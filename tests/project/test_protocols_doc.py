@@ -233,7 +233,7 @@ def _routes(protocol: str) -> set[tuple[str, str]]:
             if claim.startswith(ROUTED):
                 path = claim.removeprefix("by `POST` ").strip("`")
                 asked = "POST" if claim.startswith("by") else method
-                routes |= {(asked, _rule(short)) for short in documents.braced(path)}
+                routes |= {(asked, _rule(short)) for short in documents.paths(path)}
     return routes
 
 
