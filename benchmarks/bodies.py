@@ -1,6 +1,6 @@
 """The cost of one hostile body: the waiting time of other clients, and the memory of a worker.
 
-    python -m benchmarks.bodies [--max-body BYTES] [WORD …]
+    python -m benchmarks.bodies [--max-body BYTES] [--together CONNECTIONS] [WORD …]
 
 One worker of `triceps serve` with default settings gets one body after another, in every dialect,
 plain or as gzip, each as large as allowed.  Meanwhile, on their own connections, one client
@@ -8,21 +8,27 @@ requests `/livez` and another sends one row to a second model.  For each body, t
 the status, the seconds until it was answered, the longest wait of the two other clients in
 milliseconds, and the most memory that the worker used for it.  WORDs select bodies by name.
 
+With `--together`, several connections send the bodies at once, in random order, and the program
+prints the most memory of the whole worker, beside the bound that docs/container.md gives.
+
 The program needs Linux, since it reads memory from /proc.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import itertools
 import json
+import random
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +36,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import processes
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -350,33 +357,63 @@ def _until_ready(port: int) -> None:
         time.sleep(0.05)
 
 
-def measure(words: Sequence[str], settings: Sequence[str], size: int) -> bool:
-    """Print a line for each body, and return whether all were within the limits."""
-    port, good = _free_port(), True
+@contextlib.contextmanager
+def _worker(settings: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield the port of a service and the process ID of its only worker."""
+    port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         _write_models(Path(folder))
-        command = [
-            str(Path(sys.executable).with_name("triceps")),
-            "serve",
-            "--models",
-            folder,
-            *settings,
-        ]
-        command += ["--workers", "1", "--port", str(port), "--default-model", "pixels"]
-        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        command = [str(Path(sys.executable).with_name("triceps")), "serve", "--models", folder]
+        command += [*settings, "--workers", "1", "--port", str(port), "--default-model", "pixels"]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             _until_ready(port)
-            worker = max(processes.tree(server.pid), key=lambda pid: _memory(pid, "VmRSS"))
-            print(f"{'body':44s}   kB    status       s   cpu  livez  model    MB   answer")
-            for body in bodies(size):
-                if words and not any(word in body.name for word in words):
-                    continue
-                for zipped in (False, True) if len(body.content) > 2**20 else (False,):
-                    good &= _measure_one(port, worker, body, zipped=zipped)
+            yield port, max(processes.tree(server.pid), key=lambda pid: _memory(pid, "VmRSS"))
         finally:
             server.terminate()
             server.wait(30)
+
+
+def measure(words: Sequence[str], settings: Sequence[str], size: int) -> bool:
+    """Print a line for each body, and return whether all were within the limits."""
+    good = True
+    with _worker(settings) as (port, worker):
+        print(f"{'body':44s}   kB    status       s   cpu  livez  model    MB   answer")
+        for body in bodies(size):
+            if words and not any(word in body.name for word in words):
+                continue
+            for zipped in (False, True) if len(body.content) > 2**20 else (False,):
+                good &= _measure_one(port, worker, body, zipped=zipped)
     return good
+
+
+def measure_together(
+    words: Sequence[str], settings: Sequence[str], size: int, connections: int
+) -> bool:
+    """Print the most memory of the worker while connections send bodies at once.
+
+    Returns:
+        Whether it was within the bound of docs/container.md for one worker.
+    """
+    chosen = [body for body in bodies(size) if not words or any(w in body.name for w in words)]
+    statuses: Counter[int] = Counter()
+
+    def send_all(port: int, seed: int) -> None:
+        for body in random.Random(seed).sample(chosen, len(chosen)):
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                statuses[_send(port, body, zipped=False)[0]] += 1
+
+    with _worker(settings) as (port, worker):
+        senders = [threading.Thread(target=send_all, args=(port, i)) for i in range(connections)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        most = _memory(worker, "VmHWM")
+    bound = 70 + (25 * size + 2.5 * Settings().max_in_flight) / 1e6
+    print(f"{connections} connections, statuses {dict(statuses)}:")
+    print(f"{most:.0f} MB at most; docs/container.md allows {bound:.0f} MB for a worker")
+    return most <= bound
 
 
 def _measure_one(port: int, worker: int, body: Body, *, zipped: bool) -> bool:
@@ -411,6 +448,11 @@ def main() -> None:
         size = int(words[place + 1])
         settings = ["--max-body", words[place + 1]]
         del words[place : place + 2]
+    if "--together" in words:
+        place = words.index("--together")
+        connections = int(words[place + 1])
+        del words[place : place + 2]
+        sys.exit(not measure_together(words, settings, size, connections))
     sys.exit(not measure(words, settings, size))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from service.errors import RequestError
 from service.inference.batcher import Batcher
 from service.server.busy_polling import BusyPolling
 from service.wire import limits
@@ -39,11 +40,18 @@ class Queued(Batcher):
         """
 
         def run() -> None:
+            result: Any = None
             try:
                 result = work()
+            except RequestError as error:
+                result = _alone(error)
             except Exception as error:  # noqa: BLE001  `then` answers with it
                 result = error
-            self._loop.call_soon_threadsafe(then, result)
+            try:
+                self._loop.call_soon_threadsafe(then, result)
+            finally:
+                # An error refers to this function's variables, and must not be one of them.
+                del result
 
         start_in(self._threads[limits.is_huge(size)], run)
 
@@ -51,6 +59,16 @@ class Queued(Batcher):
         """Begin no more work in threads."""
         for threads in self._threads:
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _alone(error: RequestError) -> RequestError:
+    """Return an error without the functions that raised it, which hold what a large body became.
+
+    With them, the memory of the body would stay in use until the error has been answered, or longer
+    if they refer to the error: meanwhile the next large body is decoded.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def start_in(threads: ThreadPoolExecutor, work: Callable[[], None]) -> None:
