@@ -18,6 +18,7 @@ from service import signature_checks as checks
 from service.errors import ModelRefused
 from service.signature import (
     INPUT_KINDS,
+    UNSEEN,
     Feature,
     Golden,
     Head,
@@ -77,6 +78,7 @@ def _dump_input(entry: Input) -> dict[str, Any]:
             name=feature.name,
             default=feature.default,
             vocabulary=None if feature.vocabulary is None else list(feature.vocabulary),
+            unseen=None if feature.unseen == UNSEEN[0] else feature.unseen,
             **_dump_statistics(feature.statistics),
         )
         for feature in entry.features
@@ -232,6 +234,7 @@ def _parse_feature(note: dict[str, Any]) -> Feature:
         default=note.get("default"),
         vocabulary=None if vocabulary is None else _texts(vocabulary),
         statistics=_parse_statistics(note),
+        unseen=note.get("unseen", UNSEEN[0]),
     )
 
 

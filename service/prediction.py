@@ -425,7 +425,7 @@ class Prediction:
             return
         try:
             route = self.route
-            if result.end - result.start > route.rows_at_once:
+            if result.end - result.start > route.rows_at_once or (self._held and self._is_long()):
                 self._encode_apart(result, run_at)
                 return
             reply = route.codec.encode(self._query, result)
@@ -435,6 +435,11 @@ class Prediction:
             self._answer_error(error)
             return
         self._pipeline.executor.answered(encoded_at)
+
+    def _is_long(self) -> bool:
+        """Return whether the answer lists more values than the event loop writes."""
+        listed = len(self._query.imputed) + len(self._query.unseen)
+        return listed > self.route.rows_at_once
 
     def _encode_apart(self, part: Part, run_at: float) -> None:
         """Encode a large answer where that delays no other request, and answer with it."""
@@ -462,7 +467,7 @@ class Prediction:
         """Count the request and answer it; return when its answer was encoded."""
         encoded_at, exchange = perf_counter(), self.exchange
         times = (self._received, self._decoded_at, part.run, run_at, encoded_at)
-        self.route.meter.answered(times, self._query.imputed)
+        self.route.meter.answered(times, self._query.imputed, self._query.unseen)
         if exchange.headers.get(_ASK_TIMING) == b"1":
             lines += b"server-timing: %s\r\n" % server_timing(times).encode()
         lines += exchange.common()

@@ -29,6 +29,8 @@ TRUE_FALSE = {"true": 1.0, "false": 0.0}
 LARGEST_TOLERANCE = 1e-2
 
 INPUT_KINDS = ("tabular", "image", "tensor")
+# What happens to a text that is not in the vocabulary of its feature.
+UNSEEN = ("answer", "refuse")
 DTYPES = (
     *("float32", "float64", "float16", "bool", "string"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -79,7 +81,8 @@ class Feature:
 
     A numeric feature is the `column`-th value of its tensor.  A categorical feature (one with a
     `vocabulary`) has a string tensor of its own, `input.feature`.  `default` replaces a missing
-    value; if it is `None`, a missing value is an error.
+    value; if it is `None`, a missing value is an error.  `unseen` is one of `UNSEEN`: whether a
+    text outside of the vocabulary is answered, or is an error.
     """
 
     name: str
@@ -88,6 +91,17 @@ class Feature:
     default: float | str | None = None
     vocabulary: tuple[str, ...] | None = None
     statistics: Statistics | None = None
+    unseen: str = "answer"
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The texts of the vocabulary; empty for a feature without one."""
+        return frozenset(self.vocabulary or ())
+
+    @cached_property
+    def folded(self) -> dict[str, str]:
+        """The texts of the vocabulary by what `fold` makes of them; of equal ones, the first."""
+        return {fold(text): text for text in reversed(self.vocabulary or ())}
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,11 @@ class Input:
             tensor.name: [i for i, f in enumerate(self.features) if f.tensor == tensor.name]
             for tensor in self.tensors
         }
+
+    @cached_property
+    def categorical(self) -> dict[str, Feature]:
+        """By tensor, the features that have a vocabulary."""
+        return {f.tensor: f for f in self.features if f.vocabulary is not None}
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -225,6 +244,11 @@ def tabular(name: str, features: Iterable[Feature], dtype: str = "float32") -> I
     tensors = [Tensor(name, dtype, (numbers,))] if numbers else []
     tensors += [Tensor(f.tensor, "string", (1,)) for f in placed if f.vocabulary is not None]
     return Input(name, "tabular", tuple(tensors), tuple(placed))
+
+
+def fold(text: str) -> str:
+    """Return a text without the differences that people overlook: case, and blanks around it."""
+    return text.strip().casefold()
 
 
 def holds(dtype: str, value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from service.errors import ModelRefused
 from service.kinds import HEAD_KINDS, LABELLED, label_count
-from service.signature import LARGEST_TOLERANCE, holds
+from service.signature import LARGEST_TOLERANCE, UNSEEN, holds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ def check_size(entry: Input) -> None:
 
 
 def check_features(entry: Input, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse features that share a name, fit no tensor of the graph, or have an unfit default."""
+    """Refuse features that share a name, fit no tensor of the graph, or have an unfit value."""
     names = [feature.name for feature in entry.features]
     if not names or len(set(names)) != len(names):
         message = f"input {entry.name!r} has the features {names}: expected different names"
@@ -44,6 +44,9 @@ def check_features(entry: Input, tensors: Mapping[str, Tensor]) -> None:
             raise ModelRefused(message)
     dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
     for feature in entry.features:
+        if feature.unseen not in UNSEEN:
+            message = f"{entry.name}.{feature.name} has unseen {feature.unseen!r}, none of {UNSEEN}"
+            raise ModelRefused(message)
         dtype = dtypes[feature.tensor]
         if feature.default is not None and not holds(dtype, feature.default):
             message = (

@@ -202,7 +202,8 @@ def _told(result: Any) -> Any:
         name: (a.dtype, a.shape, a.tolist() if a.dtype == object else a.tobytes())
         for name, a in result.arrays.items()
     }
-    rest = (result.heads, list(result.imputed), getattr(result, "by_row", None))
+    noted = [*result.imputed, *result.unseen]
+    rest = (result.heads, noted, getattr(result, "by_row", None))
     return arrays, *rest, getattr(result, "wanted", None), getattr(result, "id", None)
 
 

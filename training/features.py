@@ -6,11 +6,12 @@ Integers, floats and true/false are numbers; other text is a category; anything 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.signature import Feature, Input, Statistics, Tensor, tabular
+from service.signature import UNSEEN, Feature, Input, Statistics, Tensor, tabular
 from training.cells import EXACT, is_counted, is_date, is_missing, is_number, listed
 from training.errors import DataError, SpecError
 from training.table import NAMELESS
@@ -39,7 +40,7 @@ def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, 
     names = _features(spec, entry, table)
     if entry.image:
         return _image(entry, entry.image, table, names)
-    return _tabular(entry, table, names)
+    return _tabular(f"{spec.path}: inputs.{entry.name}", entry, table, names)
 
 
 def _features(spec: Spec, entry: InputSpec, table: Table) -> list[str]:
@@ -102,7 +103,9 @@ def _image(
     return described, {entry.name: pixels}, []
 
 
-def _tabular(entry: InputSpec, table: Table, names: list[str]) -> tuple[Input, Arrays, list[str]]:
+def _tabular(
+    at: str, entry: InputSpec, table: Table, names: list[str]
+) -> tuple[Input, Arrays, list[str]]:
     """Put numbers side by side into one tensor, and each text column into its own."""
     features: list[Feature] = []
     numbers: list[NDArray[np.float32]] = []
@@ -129,10 +132,13 @@ def _tabular(entry: InputSpec, table: Table, names: list[str]) -> tuple[Input, A
                 )
         else:
             feature, cells = _text_feature(column, missing)
+            feature = replace(feature, unseen=entry.unseen)
             texts[f"{entry.name}.{name}"] = cells.reshape(-1, 1)
         features.append(feature)
         if missing.any():
             notes.append(_default_note(table, column, missing, feature.default))
+    if entry.unseen != UNSEEN[0] and not texts:
+        raise SpecError(f"{at}.unseen: no column of {str(table.path)!r} is a text; remove it")
     arrays = ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | texts
     return tabular(entry.name, features), arrays, notes
 

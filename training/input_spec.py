@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service.signature import UNSEEN
 from training.toml_file import is_text, is_whole, show
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class InputSpec:
     """One input: a CSV file and the columns of it that are features.
 
     Features are `columns`, or else every column that is not the target of a head.  A head whose
-    target is only the input's name learns `target`, or else the last column.
+    target is only the input's name learns `target`, or else the last column.  `unseen` is that of
+    its categorical features.
     """
 
     name: str
@@ -29,6 +31,7 @@ class InputSpec:
     categorical: tuple[str, ...] = ()
     image: tuple[int, ...] | None = None
     key: str | None = None
+    unseen: str = UNSEEN[0]
 
 
 def read_input(table: TomlTable, align: str) -> InputSpec:
@@ -46,6 +49,7 @@ def read_input(table: TomlTable, align: str) -> InputSpec:
         categorical=_columns(table, "categorical", named=named) or (),
         image=_image(table),
         key=_key(table, named=named),
+        unseen=table.choice("unseen", UNSEEN, UNSEEN[0]),
     )
     _check_image(table, entry)
     _check_key(table, entry, align)
@@ -101,6 +105,8 @@ def _check_image(table: TomlTable, entry: InputSpec) -> None:
         for name in ("columns", "categorical"):
             if name in table.values:
                 table.problem(name, "an image takes all its columns; remove it, or image")
+        if "unseen" in table.values:
+            table.problem("unseen", "an image has no texts; remove it")
 
 
 def _check_key(table: TomlTable, entry: InputSpec, align: str) -> None:

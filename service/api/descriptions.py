@@ -90,6 +90,7 @@ def _feature(feature: Feature, entry: Input) -> dict[str, Any]:
         fields["default"] = feature.default
     if feature.vocabulary is not None:
         fields["vocabulary"] = list(feature.vocabulary)
+        fields["unseen"] = feature.unseen
     if feature.statistics is not None:
         fields |= vars(feature.statistics)
     return fields

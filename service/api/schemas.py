@@ -118,8 +118,15 @@ def _feature(feature: Feature, entry: Input) -> Schema:
     if feature.default is not None:
         schema = {**schema, "type": [schema["type"], "null"], "default": feature.default}
     if feature.vocabulary is not None:
-        schema["examples"] = list(feature.vocabulary)
+        schema |= _texts(feature, feature.vocabulary)
     return schema
+
+
+def _texts(feature: Feature, vocabulary: tuple[str, ...]) -> Schema:
+    """Describe the values of a categorical feature; `null` is one if there is a default."""
+    if feature.unseen == "answer":
+        return {"examples": list(vocabulary)}
+    return {"enum": [*vocabulary, *([] if feature.default is None else [None])]}
 
 
 def _value(dtype: str) -> Schema:
@@ -164,6 +171,7 @@ def answer_schema(signature: Signature) -> Schema:
         }
     )
     imputed = _object({"at": {"type": "string"}, "value": {"type": ["number", "string"]}})
+    unseen = _object({"at": {"type": "string"}, "received": {"type": "string"}})
     return {
         "type": "object",
         "required": ["model", "version"],
@@ -174,6 +182,7 @@ def answer_schema(signature: Signature) -> Schema:
             "outputs": outputs,
             "labels": labels,
             "imputed": {**_list_of(imputed), "description": "missing values, and their defaults"},
+            "unseen": {**_list_of(unseen), "description": "texts that training never saw"},
         },
     }
 

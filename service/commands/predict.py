@@ -106,6 +106,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
     write = _write_csv if as_csv else _write_json
     imputed: Counter[str] = Counter()
+    unseen: Counter[str] = Counter()
     # utf-8-sig, since spreadsheets write a byte order mark first.
     with source.open(encoding="utf-8-sig", newline="") as file:
         others: Sequence[str] = ()
@@ -119,11 +120,14 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         answers = [name for head in chosen for name in _columns(head)] if as_csv else asked
         header = [*others, *_distinct(source, answers, others)]
         with writing(out) as target:
-            total = write(_score(rows, servable, asked, imputed), header, chosen, target)
+            total = write(_score(rows, servable, asked, imputed, unseen), header, chosen, target)
     scored_by = f"{servable.name}, version {servable.version}"
     click.echo(f"{count(total, 'row')} scored by {scored_by}", err=True)
     for feature, times in sorted(imputed.items()):
         click.echo(printable(f"{feature}: missing in {times} of them, took its default"), err=True)
+    for feature, times in sorted(unseen.items()):
+        message = f"{feature}: a text that training never saw in {times} of them"
+        click.echo(printable(message), err=True)
 
 
 def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:
@@ -156,9 +160,13 @@ def _distinct(source: Path, answers: Sequence[str], others: Sequence[str]) -> Se
 
 
 def _score(
-    rows: Iterator[Row], servable: Servable, heads: Sequence[str], imputed: Counter[str]
+    rows: Iterator[Row],
+    servable: Servable,
+    heads: Sequence[str],
+    imputed: Counter[str],
+    unseen: Counter[str],
 ) -> Scored:
-    """Yield each row with its answer."""
+    """Yield each row with its answer; count missing and unseen values by feature."""
     # Rows that depend on each other form one request; the model refuses more than it takes whole.
     whole = servable.model.batching.mode == "joint"
     most = MOST_ROWS_WHOLE + 1 if whole else ROWS_AT_ONCE
@@ -169,6 +177,7 @@ def _score(
         except BadRequest as error:
             raise RowsError(_relocate(error, batch)) from error
         imputed.update(re.sub(r"^instances\[\d+\]\.?", "", entry.at) for entry in request.imputed)
+        unseen.update(entry.feature for entry in request.unseen)
         try:
             outputs = servable.model.predict(request.arrays, heads)
         except TooLarge as error:

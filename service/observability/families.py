@@ -89,6 +89,12 @@ FAMILIES = {
             ("model", "version", "feature"),
         ),
         Family(
+            "unseen",
+            CounterMetricFamily,
+            "Values of a categorical feature that training never saw.",
+            ("model", "version", "feature"),
+        ),
+        Family(
             "queue_seconds",
             GaugeMetricFamily,
             "Seconds of work that wait for a model, at its recent speed; or the time for which "

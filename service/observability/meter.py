@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from service.observability.timing import Times
     from service.repository.loader import Servable
     from service.signature import Signature
-    from service.wire.body import Imputed
+    from service.wire.body import Imputed, Unseen
 
 log = getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Meter:
         self._failures: list[int] = []
         self._runs: list[int] = []
         self._imputed: list[Imputed] = []
+        self._unseen: list[Unseen] = []
         self._has_failed = False
         signature = servable.signature
         values = sum(head.tensor.size or _VALUES for head in signature.heads.values())
@@ -75,26 +76,38 @@ class Meter:
             for head in signature.heads.values()
             if head.tensor.dtype != "string" and 0 < (head.tensor.size or 0) <= MAX_VALUES
         ]
-        self._features = {
-            f"{entry.name}.{feature.name}": region.place(
-                "imputed", *version, f"{entry.name}.{feature.name}"
-            )
+        features = {
+            f"{entry.name}.{feature.name}": feature
             for entry in signature.inputs.values()
             for feature in entry.features
+        }
+        self._of_imputed = {
+            name: region.place("imputed", *version, name)
+            for name, feature in features.items()
             if feature.default is not None
         }
+        self._of_unseen = {
+            name: region.place("unseen", *version, name)
+            for name, feature in features.items()
+            if feature.vocabulary is not None
+        }
 
-    def answered(self, times: Times, imputed: Sequence[Imputed]) -> None:
+    def answered(
+        self, times: Times, imputed: Sequence[Imputed], unseen: Sequence[Unseen] = ()
+    ) -> None:
         """Note an answer with status 200.
 
         Args:
             times: the moments of the request, by `perf_counter`, and its run.
             imputed: the missing values that defaults stood in for.
+            unseen: the texts that training never saw.
         """
         run = times[2]
         self._moments.append(_pack(*moments(times)))
         if imputed:
             self._imputed.extend(imputed)
+        if unseen:
+            self._unseen.extend(unseen)
         if not run.counted:
             run.counted = True
             self._runs.append(run.rows)
@@ -120,7 +133,7 @@ class Meter:
         try:
             self._count()
         except Exception as error:  # noqa: BLE001  it is logged, once
-            for notes in (self._moments, self._runs, self._imputed):
+            for notes in (self._moments, self._runs, self._imputed, self._unseen):
                 notes.clear()
             self._log_once(error)
 
@@ -144,8 +157,10 @@ class Meter:
             numbers[self._rows] += rows.sum()
             self._stages.add(numbers, columns[_UNTIL] - columns[_SINCE])
             self._batches.add(numbers, rows[None])
-            for entry in take(self._imputed):
-                numbers[self._features[entry.feature]] += 1
+            for feature, times in Counter(note.feature for note in take(self._imputed)).items():
+                numbers[self._of_imputed[feature]] += times
+            for feature, times in Counter(note.feature for note in take(self._unseen)).items():
+                numbers[self._of_unseen[feature]] += times
             self._count_heads(numbers)
 
     def _count_heads(self, numbers: NDArray[np.float64]) -> None:

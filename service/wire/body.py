@@ -26,8 +26,8 @@ MOST_ROWS = 2**17
 # Lists and objects in a body that is read value by value: a row may be a list, or an object of
 # several lists.
 MOST_OPENED = 5 * MOST_ROWS
-# Missing values in one body; the answer names each of them.
-MOST_IMPUTED = 2 * MOST_ROWS
+# Missing values in one body, and unseen ones; the answer names each of them.
+MOST_IMPUTED = MOST_UNSEEN = 2 * MOST_ROWS
 # Characters of JSON that are decoded in one call, which takes some milliseconds at most.
 AT_ONCE = 2**18
 
@@ -42,13 +42,25 @@ class Imputed:
     """The full name of the feature, with its input: `insurance.age`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A text that training never saw: its place in the body, the text, and its feature."""
+
+    at: str
+    received: str
+    """The text; of a long one, the beginning."""
+    feature: str
+    """The full name of the feature, with its input: `customer.city`."""
+
+
 class Notes:
-    """The notes that a reader takes of one body: mistakes, and missing values."""
+    """The notes that a reader takes of one body: mistakes, missing values and unseen ones."""
 
     def __init__(self) -> None:
         """Start without notes."""
         self.count = 0
         self.imputed: list[Imputed] = []
+        self.unseen: list[Unseen] = []
         self._first: list[Problem] = []
 
     def add(self, at: str, expected: str, received: str) -> None:
@@ -71,6 +83,16 @@ class Notes:
         if len(self.imputed) == MOST_IMPUTED:
             raise wrong(at, f"at most {MOST_IMPUTED} missing values in one request", "one more")
         self.imputed.append(Imputed(at, value, feature))
+
+    def add_unseen(self, at: str, text: str, feature: str) -> None:
+        """Note a text that training never saw; of a long one, keep only the beginning.
+
+        Raises:
+            BadRequest: the body has more than `MOST_UNSEEN` such texts.
+        """
+        if len(self.unseen) == MOST_UNSEEN:
+            raise wrong(at, f"at most {MOST_UNSEEN} unseen values in one request", "one more")
+        self.unseen.append(Unseen(at, _shorten(text, _LONGEST_NAME), feature))
 
     def stop(self) -> None:
         """Raise all noted mistakes as one error.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.errors import RequestError
     from service.run import Part
     from service.signature import Signature
-    from service.wire.body import Imputed
+    from service.wire.body import Imputed, Unseen
     from service.wire.numbers import Tensors
 
 Header = Callable[[str], str]
@@ -41,6 +41,10 @@ class Query(Protocol):
     @property
     def imputed(self) -> Sequence[Imputed]:
         """The missing values that were replaced by defaults."""
+
+    @property
+    def unseen(self) -> Sequence[Unseen]:
+        """The texts that training never saw."""
 
 
 class Reply(NamedTuple):

@@ -9,15 +9,21 @@ from service.wire.body import show
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from service.signature import Feature
+
 MISSING: Any = object()
 """The mark of a value that a row does not have; `null` is `None`."""
 
 
 class Rows(NamedTuple):
-    """The rows of an input, each a JSON value or `MISSING`; `at` returns the path of row i."""
+    """The rows of an input, each a JSON value or `MISSING`; `at` returns the path of row i.
+
+    `feature` is set in the rows of a tensor whose texts are to be checked (`unseen.checked`).
+    """
 
     values: Sequence[Any]
     at: Callable[[int], str]
+    feature: Feature | None = None
 
 
 class Table(NamedTuple):

@@ -5,10 +5,13 @@ rows ─▶ lists in one of the allowed shapes ─▶ values of the right type �
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.wire import unseen
 from service.wire.body import Notes, count, show
 from service.wire.rows import MISSING, Rows
 from service.wire.scalars import convert, expected_value, fits
@@ -63,6 +66,8 @@ def read_tensor(
     array = convert(flat, tensor.dtype)
     if array is None:
         _explain(flat, tensor.dtype, places, rows, notes)
+    if rows.feature is not None:
+        unseen.note_all(rows.feature, flat, partial(_path, rows, places), notes)
     if array is None or notes.count:
         return {}
     shape = places[0][1] if tensor.size is None else tensor.fixed
@@ -159,13 +164,17 @@ def _explain(
     notes: Notes,
 ) -> None:
     """Note every value that does not fit, by its place in the body."""
-    values = iter(flat)
-    for i, shape in places:
-        for index in np.ndindex(shape):
-            value = next(values)
-            if not fits(value, dtype):
-                path = rows.at(i) + "".join(f"[{step}]" for step in index)
-                notes.add(path, expected_value(dtype, value), show(value))
-                if notes.full:
-                    notes.count += sum(not fits(value, dtype) for value in values)
-                    return
+    values = enumerate(flat)
+    for n, value in values:
+        if not fits(value, dtype):
+            notes.add(_path(rows, places, n), expected_value(dtype, value), show(value))
+            if notes.full:
+                notes.count += sum(not fits(value, dtype) for _, value in values)
+                return
+
+
+def _path(rows: Rows, places: list[tuple[int, tuple[int, ...]]], n: int) -> str:
+    """Return the path of the n-th value, from the rows that have values and their shapes."""
+    place, rest = divmod(n, math.prod(places[0][1]))
+    i, shape = places[place]
+    return rows.at(i) + "".join(f"[{step}]" for step in np.unravel_index(rest, shape))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.wire import unseen
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show
+from service.wire.columns import indexed
 from service.wire.rows import MISSING, Rows, Table, shown
 from service.wire.scalars import expected_value, fits
 from service.wire.tensor_rows import read_tensor
@@ -42,12 +44,12 @@ def read_inputs(
     """
     arrays: dict[str, NDArray[Any]] = {}
     for name, rows in rows_by_input.items():
-        imputed = len(notes.imputed)
+        imputed, unseen_before = len(notes.imputed), len(notes.unseen)
         input_arrays = read(inputs[name], rows, notes)
         if name in needed:
             arrays |= input_arrays
         else:
-            del notes.imputed[imputed:]
+            del notes.imputed[imputed:], notes.unseen[unseen_before:]
     return arrays
 
 
@@ -57,7 +59,7 @@ def read(entry: Input, rows: Rows | Table, notes: Notes) -> dict[str, NDArray[An
     Args:
         entry: the input.
         rows: at least one row; columns only of a tabular input.
-        notes: takes mistakes and imputed values; if there are mistakes, the result is meaningless.
+        notes: takes mistakes, imputed and unseen values; a result with mistakes is meaningless.
     """
     if isinstance(rows, Table):
         return _read_columns(entry, rows, notes)
@@ -68,6 +70,7 @@ def read(entry: Input, rows: Rows | Table, notes: Notes) -> dict[str, NDArray[An
 
 def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
     names = {feature.name: feature for feature in entry.features}
+    categorical = [(j, f) for j, f in enumerate(entry.features) if f.vocabulary is not None]
     dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
     columns: list[list[Any]] = [[] for _ in names]
     for i, row in enumerate(rows.values):
@@ -78,8 +81,11 @@ def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any
             if fits(value, dtype):
                 columns[j].append(value)
                 continue
-            at = rows.at(i) + (f"[{j}]" if isinstance(row, list) else key(feature.name))
+            at = _place(rows, i, j, feature)
             columns[j].append(_stand_in(entry, feature, value, at, notes))
+        for j, feature in categorical if values else ():
+            if unseen.is_unseen(feature, values[j]):
+                unseen.note(feature, values[j], _place(rows, i, j, feature), notes)
     return {} if notes.count else _arrays(entry, columns)
 
 
@@ -94,6 +100,8 @@ def _read_columns(entry: Input, table: Table, notes: Notes) -> dict[str, NDArray
             notes.add(path, lacking(table.rows), "nothing")
             continue
         values = repeat(MISSING, table.rows) if column is None else column
+        if column is not None and feature.vocabulary is not None:
+            unseen.note_all(feature, column, indexed(path), notes)
         columns.append(
             [
                 value
@@ -135,6 +143,11 @@ def _arrays(entry: Input, columns: list[list[Any]]) -> dict[str, NDArray[Any]]:
         ).T.copy()
         for tensor in entry.tensors
     }
+
+
+def _place(rows: Rows, i: int, j: int, feature: Feature) -> str:
+    """Return the path of the j-th feature in row i."""
+    return rows.at(i) + (f"[{j}]" if isinstance(rows.values[i], list) else key(feature.name))
 
 
 def _features_of(row: Any, names: dict[str, Feature], at: str, notes: Notes) -> list[Any]:

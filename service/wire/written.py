@@ -76,6 +76,15 @@ def in_pieces(values: Any) -> Any:
     return orjson.Fragment(b"[%b]" % b",".join(parts))
 
 
+def as_text(values: list[Any]) -> Any:
+    """Return the JSON of a list as a string for `write`; a large one is written in short calls."""
+    if len(values) <= _FEW_ITEMS:
+        return write(values).decode()
+    parts = (write(values[i : i + _FEW_ITEMS])[1:-1] for i in range(0, len(values), _FEW_ITEMS))
+    quoted = (write(part.decode())[1:-1] for part in parts)
+    return orjson.Fragment(b'"[%b]"' % b",".join(quoted))
+
+
 def spelled(numbers: Any) -> orjson.Fragment:
     """Return a contiguous array, or one number, as JSON with NaN and infinities spelled out."""
     if not np.ndim(numbers):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, load_model_from_string, numpy_helper
 
 from service import metadata
 from service.signature import Feature, Golden, Head, Input, Signature, Statistics, Tensor, tabular
@@ -136,6 +137,15 @@ def three_signature(
         models=models or {},
         golden=rows if golden else None,
     )
+
+
+def refusing() -> bytes:
+    """Return `three`, but with unseen texts refused."""
+    signature = three_signature()
+    table = signature.inputs["insurance"]
+    refused = [replace(f, unseen="refuse" if f.vocabulary else "answer") for f in table.features]
+    inputs = {**signature.inputs, "insurance": replace(table, features=tuple(refused))}
+    return signed(load_model_from_string(three()), replace(signature, inputs=inputs))
 
 
 def put(models: Any, name: str, version: int, content: bytes) -> None:

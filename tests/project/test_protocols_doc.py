@@ -346,6 +346,21 @@ def _(world: World) -> None:
     assert world.answer("/models/three/predict", native)["imputed"] == imputed
 
 
+@holds(ALL, "Unseen texts are listed where there is room")
+def _(world: World) -> None:
+    native = world.example("native")
+    native["instances"][0]["insurance"]["smoker"] = "perhaps"
+    unseen = [{"at": "instances[0].insurance.smoker", "received": "perhaps"}]
+    assert world.answer("/models/three/predict", native)["unseen"] == unseen
+    body = world.example("oip")
+    body["inputs"][1]["data"] = ["perhaps"]
+    unseen = [{"at": "inputs[1].data[0]", "received": "perhaps"}]
+    assert json.loads(world.answer(infer("three"), body)["parameters"]["unseen"]) == unseen
+    row = world.example("tfserving")
+    row["instances"][0]["insurance.smoker"] = ["perhaps"]
+    assert world.answer(predict("three"), row).keys() == {"predictions"}
+
+
 @holds(ALL, "The same words")
 def _(world: World) -> None:
     words = 'expected a number, received "x" (and 1 more)'

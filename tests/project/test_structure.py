@@ -125,7 +125,7 @@ DIALECTS = ("native", "oip", "tfserving", "mlflow")
 SHARED = [
     {"pieces", "scalars"},
     {"body", "labels", "written"},
-    {"cells", "column_names", "rows", "tensors"},
+    {"cells", "column_names", "rows", "tensors", "unseen"},
     {"columns", "quick", "tensor_rows"},
     {"values"},
     {"numbers"},

@@ -11,6 +11,7 @@ from service.errors import ModelRefused
 from service.metadata import FORMAT, dump, parse
 from service.signature import (
     DTYPES,
+    UNSEEN,
     Feature,
     Golden,
     Head,
@@ -54,6 +55,7 @@ def inputs(draw, name):
                 default=draw(st.none() | (NAMES if words else NUMBERS)),
                 vocabulary=draw(LABELS) if words else None,
                 statistics=draw(STATISTICS),
+                unseen=draw(st.sampled_from(UNSEEN)),
             )
             for feature in draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
             for words in [draw(st.booleans())]
@@ -485,6 +487,7 @@ PATHS = [
     for path in (
         ["inputs", "x", "features", 0, "default"],
         ["inputs", "x", "features", 1, "vocabulary"],
+        ["inputs", "x", "features", 1, "unseen"],
         ["inputs", "x", "kind"],
         ["inputs", "n", "size"],
         ["inputs", "n", "mean"],

@@ -48,6 +48,19 @@ def test_a_text_column_is_a_string_tensor_of_its_own(tmp_path: Path) -> None:
     assert object == loaded.arrays["a.region"].dtype
 
 
+def test_an_input_may_refuse_unseen_texts(tmp_path: Path) -> None:
+    """All its categorical features do, and its numbers are as ever."""
+    loaded = source(tmp_path, "region,age,y\nwest,1,0\neast,2,1\n", unseen="refuse")
+
+    assert [feature.unseen for feature in loaded.inputs["a"].features] == ["refuse", "answer"]
+
+
+def test_an_input_without_texts_cannot_refuse_unseen_ones(tmp_path: Path) -> None:
+    """The message names the key and the file."""
+    with refused(SpecError, "inputs.a.unseen: no column of", "a.csv' is a text; remove it"):
+        load(tmp_path, AGES, unseen="refuse")
+
+
 def test_missing_cells_take_the_default_with_a_note(tmp_path: Path) -> None:
     """Every spelling of a missing value is replaced by the default of the signature."""
     text = "age,region,y\n20,west,0\n,NA,1\nnull,east,1\n40,N/A,0\nNaN,west,0\n30,west,1\n"

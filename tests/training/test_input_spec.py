@@ -77,6 +77,19 @@ from tests.training.spec_text import A_TABLE, edit
         ),
         pytest.param(
             A_TABLE,
+            f'{A_TABLE}\nunseen = "refused"',
+            'inputs.a.unseen: expected one of answer, refuse, received "refused" (did you mean'
+            " 'refuse'?)",
+            id="another word for unseen texts",
+        ),
+        pytest.param(
+            "image = [2, 2]",
+            'image = [2, 2]\nunseen = "refuse"',
+            "inputs.b.unseen: an image has no texts; remove it",
+            id="unseen texts of an image",
+        ),
+        pytest.param(
+            A_TABLE,
             f'{A_TABLE}\nkey = "id"',
             'inputs.a.key: only read with align = "key"; here align = "position"',
             id="key without align",

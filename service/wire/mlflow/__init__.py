@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from service.errors import RequestError
     from service.signature import Signature
-    from service.wire.body import Imputed
+    from service.wire.body import Imputed, Unseen
     from service.wire.dialect import Header, Reader
     from service.wire.mlflow.names import Names
     from service.wire.rows import Rows
@@ -64,6 +64,7 @@ class Query:
     arrays: Mapping[str, NDArray[Any]]
     heads: tuple[str, ...]
     imputed: Sequence[Imputed]
+    unseen: Sequence[Unseen] = ()
 
 
 def reader(signature: Signature) -> Reader:
@@ -84,7 +85,7 @@ def _read_body(names: Names, body: bytes, header: Header) -> Query:
         rows_by_input = _read_json(body, names, notes)
     arrays = read_inputs(names.signature.inputs, rows_by_input, names.needed, notes)
     notes.stop()
-    return Query(arrays, names.signature.head_names, notes.imputed)
+    return Query(arrays, names.signature.head_names, notes.imputed, notes.unseen)
 
 
 def _read_json(body: bytes, names: Names, notes: Notes) -> dict[str, Rows]:

@@ -17,7 +17,7 @@ import orjson
 from service.wire.dialect import Reply
 from service.wire.labels import labels_of
 from service.wire.native import reference
-from service.wire.written import AT_ONCE, in_pieces, write
+from service.wire.written import AT_ONCE, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,11 +65,10 @@ class Writer:
                     raise
                 # The rows that cannot be written may be those of another request.
                 return Reply(reference.encode(query, *self._who, part.outputs()))
-        imputed = b""
-        if query.imputed:
-            listed = in_pieces(reference.listed(query.imputed))
-            imputed = b',"imputed":' + write(listed)
-        return Reply(b"%b%b]%b}" % (self._begin, b",".join(run.texts[start:end]), imputed))
+        noted = b""
+        if query.imputed or query.unseen:
+            noted = b"," + write(reference.noted(query))[1:-1]
+        return Reply(b"%b%b]%b}" % (self._begin, b",".join(run.texts[start:end]), noted))
 
 
 def _rows(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:

@@ -2,8 +2,8 @@
 
     bytes ── simdjson ──▶ Numbers ── join ──▶ arrays        any irregular body ──▶ reference.decode
 
-It decides nothing.  A doubtful body (a missing value, a text in place of a number, an unknown key)
-is left to the reference reader, which knows every rule and every message.
+It decides nothing.  A doubtful body (a missing or an unseen value, a text in place of a number, an
+unknown key) is left to the reference reader, which knows every rule and every message.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from service.wire.quick import UnsureError, brackets, is_nested, kind_of
 from service.wire.scalars import LARGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -61,7 +61,16 @@ def _read_columns(entry: Input, table: Any, numbers: Numbers) -> int:
         _check_column(column, numbers)
     for tensor in entry.tensors:
         _read_values(tensor, [columns[i] for i in entry.places[tensor.name]], numbers)
+        if tensor.dtype == "string":
+            _check_known(entry, tensor, numbers.arrays[tensor.name].ravel())
     return len(columns)
+
+
+def _check_known(entry: Input, tensor: Tensor, texts: Iterable[Any]) -> None:
+    """Leave texts that training never saw to the reference: the answer has their places."""
+    feature = entry.categorical.get(tensor.name)
+    if feature is not None and not feature.known.issuperset(texts):
+        raise UnsureError
 
 
 def _read_values(tensor: Tensor, columns: list[Any], numbers: Numbers) -> None:
@@ -120,6 +129,7 @@ def _read_table(entry: Input, elements: list[Any], numbers: Numbers) -> int:
         if tensor.dtype == "string":
             if kinds != {str}:
                 raise UnsureError
+            _check_known(entry, tensor, values)
             numbers.arrays[tensor.name] = np.array(values, dtype=object).reshape(
                 len(rows), len(places)
             )

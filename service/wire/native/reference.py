@@ -9,7 +9,8 @@ A graph that takes no rows is used only by `inputs`, with whole tensors in its o
 
     {"inputs": {"audio": [[…]], "rate": 16000}}  ─▶  {"outputs": {"speech": [[0.93]]}}
 
-A missing value is replaced by the default that the signature records, and the answer lists it.
+A missing value is replaced by the default that the signature records, and the answer lists it.  It
+lists texts that training never saw, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from service.errors import nearest
-from service.wire import tensors
+from service.wire import tensors, unseen
 from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show
 from service.wire.columns import EITHER, instances
 from service.wire.labels import labels_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from service.errors import RequestError
     from service.signature import Head, Signature
-    from service.wire.body import Imputed
+    from service.wire.body import Imputed, Unseen
     from service.wire.numbers import Arrays
     from service.wire.rows import Table
 
@@ -55,6 +56,7 @@ class Query(NamedTuple, Generic[T_co]):
     heads: tuple[str, ...]
     by_row: bool
     imputed: Sequence[Imputed]
+    unseen: Sequence[Unseen] = ()
 
 
 def decode(body: bytes, signature: Signature) -> Query[Arrays]:
@@ -88,7 +90,7 @@ def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
             rows = by_column.read(value["inputs"], signature, names, notes)
         arrays = read_inputs(signature.inputs, rows, needed, notes)
     notes.stop()
-    return Query(arrays, heads, by_row, notes.imputed)
+    return Query(arrays, heads, by_row, notes.imputed, notes.unseen)
 
 
 def _read_whole(
@@ -190,14 +192,18 @@ def encode(
         answer["outputs"] = {head: in_pieces(value) for head, value in values.items()}
         if labels:
             answer["labels"] = {head: in_pieces(value) for head, value in labels.items()}
+    return write(answer | noted(request))
+
+
+def noted(request: Query[Any]) -> dict[str, Any]:
+    """Return the last keys of an answer, for `write`: the imputed and the unseen values, if any."""
+    notes: dict[str, Any] = {}
     if request.imputed:
-        answer["imputed"] = in_pieces(listed(request.imputed))
-    return write(answer)
-
-
-def listed(imputed: Sequence[Imputed]) -> list[dict[str, Any]]:
-    """Return missing values in the form of an answer: the place of each, and its default."""
-    return [{"at": entry.at, "value": entry.value} for entry in imputed]
+        imputed = [{"at": entry.at, "value": entry.value} for entry in request.imputed]
+        notes["imputed"] = in_pieces(imputed)
+    if request.unseen:
+        notes["unseen"] = in_pieces(unseen.listed(request.unseen))
+    return notes
 
 
 def encode_error(error: RequestError) -> bytes:

@@ -81,7 +81,9 @@ def _read_alone(known: Known, body: bytes) -> Query:
     tensors = [known.tensors[name] for name in known.needed(known.every)]
     wanted = tuple(Wanted(head, binary=True) for head in known.every)
     rows = () if known.is_whole else (1,)
-    return Query(binary.read_alone(body, tensors, rows), known.every, wanted)
+    notes = Notes()
+    arrays = binary.read_alone(body, tensors, rows, known.categorical, notes)
+    return Query(arrays, known.every, wanted, unseen=notes.unseen)
 
 
 def _fill(header_plan: Plan, body: bytes, start: int) -> Query:
@@ -99,7 +101,8 @@ def _fill(header_plan: Plan, body: bytes, start: int) -> Query:
             arrays[piece.name] = array
         start += piece.size
     notes.stop()
-    return Query(arrays, query.heads, query.wanted, query.id, query.timeout)
+    listed = [*query.unseen, *notes.unseen]
+    return Query(arrays, query.heads, query.wanted, query.id, query.timeout, unseen=listed)
 
 
 def _plan_header(known: Known, inference_header: bytes) -> Plan:

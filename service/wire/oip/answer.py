@@ -3,6 +3,9 @@
 NaN and Infinity are not JSON.  An answer spells them out as NaN, Infinity and -Infinity, as Triton
 does; Triton's client and Python's `json` read that.  `null` would be JSON, but would silently turn
 every infinity into a NaN.  A strict parser refuses the answer; its client can request binary data.
+
+Texts that training never saw are listed in the parameter `unseen`.  A parameter is a text, a number
+or a boolean ($parameter), so it is the JSON of the list.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.wire import unseen
 from service.wire.body import count, wrong
 from service.wire.dialect import Reply
 from service.wire.labels import labels_of
 from service.wire.oip import binary
 from service.wire.oip.request import DATATYPES
-from service.wire.written import AT_ONCE, plain, spelled, whole, write
+from service.wire.written import AT_ONCE, as_text, plain, spelled, whole, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +57,8 @@ def encode(
     answer: dict[str, Any] = {"model_name": name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id
+    if query.unseen:
+        answer["parameters"] = {"unseen": as_text(unseen.listed(query.unseen))}
     answer["outputs"] = parts
     content = write(answer)
     if b"null" in content:

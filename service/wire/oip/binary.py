@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from service.errors import SHOWN
+from service.wire import unseen
 from service.wire.body import Notes, count, wrong
 from service.wire.scalars import LARGEST, RANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from service.signature import Tensor
+    from service.signature import Feature, Tensor
 
 LENGTH = "Inference-Header-Content-Length"
 CONTENT_TYPE = "application/octet-stream"
@@ -39,7 +40,8 @@ _DIGITS = 18
 class Piece(NamedTuple):
     """A tensor among the bytes: its name, size in bytes, dtype and shape, and its path.
 
-    The name is empty if no requested head needs the tensor.
+    The name is empty if no requested head needs the tensor.  `feature` is the feature whose texts
+    are to be checked (`unseen.checked`), if there is one.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Piece(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     at: str
+    feature: Feature | None = None
 
 
 def split(body: bytes, length: str) -> int:
@@ -121,6 +124,8 @@ def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[
                 continue
             received = f"the byte 0x{text[error.start]:02x} at offset {error.start}"
             notes.add(f"{piece.at}[{i}]", "text in UTF-8", received)
+    if piece.feature is not None:
+        unseen.note_all(piece.feature, texts, lambda i: f"{piece.at}[{i}]", notes)
     if start != end:
         expected = f"{count(number, 'text')} and nothing else"
         notes.add(piece.at, expected, f"{count(end - start, 'byte')} after them")
@@ -128,7 +133,11 @@ def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[
 
 
 def read_alone(
-    body: bytes, tensors: Sequence[Tensor], rows: tuple[int, ...]
+    body: bytes,
+    tensors: Sequence[Tensor],
+    rows: tuple[int, ...],
+    categorical: Mapping[str, Feature],
+    notes: Notes,
 ) -> dict[str, NDArray[Any]]:
     """Read a row of a model's only tensor, or the whole tensor, from a body that is only its bytes.
 
@@ -136,6 +145,8 @@ def read_alone(
         body: the bytes.
         tensors: all input tensors of the model.
         rows: the axes in front of a row's shape: (1,) for a row, () for a whole tensor.
+        categorical: by tensor, the features that have a vocabulary.
+        notes: takes unseen values.
 
     Raises:
         BadRequest: the model has several tensors, the bytes do not determine the shape, or they do
@@ -154,8 +165,9 @@ def read_alone(
         raise wrong(LENGTH, f"{need}: {tensor.name} is {tensor} a row", "0")
     else:
         shape = _only_shape(body, tensor)
-    notes = Notes()
-    array = read(Piece("", len(body), tensor.dtype, (*rows, *shape), "body"), body, 0, notes)
+    feature = categorical.get(tensor.name)
+    piece = Piece("", len(body), tensor.dtype, (*rows, *shape), "body", feature)
+    array = read(piece, body, 0, notes)
     notes.stop()
     return {tensor.name: array}
 

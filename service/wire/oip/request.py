@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import nearest
 from service.signature import Tensor
-from service.wire import tensors
+from service.wire import tensors, unseen
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show
 from service.wire.columns import as_many
 from service.wire.oip import binary
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Head, Signature
-    from service.wire.body import Imputed
+    from service.wire.body import Imputed, Unseen
 
 DATATYPES = {
     "bool": "BOOL",
@@ -67,6 +67,7 @@ class Query:
     id: str | None = None
     timeout: float | None = None
     imputed: Sequence[Imputed] = ()
+    unseen: Sequence[Unseen] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Known:
         self.heads = signature.heads
         self.every = signature.head_names
         self.tensors = tensors.by_name(signature)
+        self.categorical = unseen.categorical(signature)
         self.is_whole = bool(signature.tensor)
         self._signature = signature
         self._by_all = tensors.needed(signature, self.every)
@@ -127,7 +129,7 @@ def plan(known: Known, value: dict[str, Any], *, whole: bool) -> Plan:
         notes.add(at, f"a header {binary.LENGTH} that says where the JSON ends", "none")
     notes.stop()
     seconds = None if timeout is None else timeout / 1e6
-    return Plan(Query(arrays, heads, wanted, name, seconds), pieces)
+    return Plan(Query(arrays, heads, wanted, name, seconds, unseen=notes.unseen), pieces)
 
 
 def _parameters(holder: Mapping[str, Any], at: str, notes: Notes) -> Mapping[str, Any]:
@@ -264,12 +266,13 @@ def _read_inputs(
             expected = as_many(first[1], first[0])
             notes.add(f"{at}.shape[0]", expected, count(shape[0], "row"))
         wanted = Tensor(name, tensor.dtype, shape)
+        feature = unseen.checked(known.categorical, name, needed)
         if parameters.get("binary_data_size") is not None:
             size = size_of(parameters["binary_data_size"], entry, wanted, at, notes)
             kept = name if name in needed else ""
-            pieces.append(binary.Piece(kept, size, tensor.dtype, shape, f"{at}.data"))
+            pieces.append(binary.Piece(kept, size, tensor.dtype, shape, f"{at}.data", feature))
         else:
-            array = values_of(entry, wanted, f"{at}.data", notes)
+            array = values_of(entry, wanted, f"{at}.data", notes, feature)
             if name in needed and array is not None:
                 arrays[name] = array
     missing = [name for name in needed if name not in seen]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.signature import Tensor
+    from service.signature import Feature, Tensor
 
 _MOST = 2**63 - 1
 _SHOWN_AXES = 8
@@ -105,11 +105,11 @@ def size_of(size: Any, entry: Mapping[str, Any], wanted: Tensor, at: str, notes:
 
 
 def values_of(
-    entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes
+    entry: Mapping[str, Any], wanted: Tensor, at: str, notes: Notes, feature: Feature | None = None
 ) -> NDArray[Any] | None:
     """Return the values of an input in the JSON, flat or nested, in its shape.
 
-    Note values that do not fit, and return `None`.
+    Note values that do not fit, and return `None`.  `feature` is that of `Rows`.
     """
     data = entry.get("data", MISSING)
     if wanted.dtype == "float16":
@@ -125,5 +125,5 @@ def values_of(
         # A scalar may come as a list of one value.
         data = data[0]
     # The whole tensor is read as the only row of a tensor of that shape, for the same messages.
-    row = read_tensor(wanted, Rows([data], lambda _: at), notes)
+    row = read_tensor(wanted, Rows([data], lambda _: at, feature), notes)
     return row[wanted.name].reshape(wanted.fixed) if row else None

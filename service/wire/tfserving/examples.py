@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from service.errors import nearest
-from service.wire import tensors
+from service.wire import tensors, unseen
 from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show, too_many
 from service.wire.rows import MISSING, Rows, shown
 from service.wire.scalars import expected_value, fits
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.signature import Head, Signature, Tensor
+    from service.signature import Feature, Head, Signature, Tensor
     from service.wire.dialect import Header, Reader
 
 _KEYS = ("examples", "context", "signature_name")
@@ -45,6 +45,8 @@ class _Layout:
     tensor: Tensor
     columns: tuple[tuple[str, ...], ...]
     """For each column, the possible names of its value; empty for a tensor without features."""
+    feature: Feature | None = None
+    """The feature with a vocabulary that the tensor holds, if it holds one."""
 
     @property
     def names(self) -> list[str]:
@@ -57,7 +59,7 @@ def _layouts(signature: Signature) -> list[_Layout]:
 
     A feature has its own name, or `input.feature` if a tensor or another feature has that name.
     """
-    known = tensors.by_name(signature)
+    known, categorical = tensors.by_name(signature), unseen.categorical(signature)
     entries = signature.inputs.values()
     times = Counter([*known, *(f.name for entry in entries for f in entry.features)])
     columns: dict[str, list[tuple[str, ...]]] = {name: [] for name in known}
@@ -71,7 +73,7 @@ def _layouts(signature: Signature) -> list[_Layout]:
         if tensor.size == 1:
             # A single value may be in a list or not, so the name of the tensor can hold it too.
             named = [tuple(dict.fromkeys((*(named[0] if named else ()), name)))]
-        layouts.append(_Layout(tensor, tuple(named)))
+        layouts.append(_Layout(tensor, tuple(named), categorical.get(name)))
     return layouts
 
 
@@ -107,7 +109,7 @@ def reader(what: str, fit: Callable[[Head], bool], signature: Signature) -> Read
                 places = Rows([row for row, _ in rows], [at for _, at in rows].__getitem__)
                 arrays |= read(layout.tensor, places, notes, spelled=spelled)
         notes.stop()
-        return Query(arrays, chosen)
+        return Query(arrays, chosen, unseen=notes.unseen)
 
     return read_body
 
@@ -175,12 +177,13 @@ def _row(layout: _Layout, example: _Example, notes: Notes) -> tuple[Any, str]:
         if features := [name for column in layout.columns for name in column if name in by_name]:
             notes.add(at, f"either it or {listing(features)}", "both")
         return value, at
-    values = [_value(column, tensor.dtype, example, notes) for column in layout.columns]
+    values = [_value(layout, column, example, notes) for column in layout.columns]
     return values if tensor.shape else values[0], example.at
 
 
-def _value(names: tuple[str, ...], dtype: str, example: _Example, notes: Notes) -> Any:
+def _value(layout: _Layout, names: tuple[str, ...], example: _Example, notes: Notes) -> Any:
     """Return the value that an example has under one of a few names, in a list or not."""
+    dtype = layout.tensor.dtype
     present = [name for name in names if name in example.features]
     value, at = MISSING, example.at + key(names[0])
     if present:
@@ -191,6 +194,8 @@ def _value(names: tuple[str, ...], dtype: str, example: _Example, notes: Notes) 
         value = value[0]
     if dtype == "string":
         value = texts(value, 0, at, notes)
+    if layout.feature is not None and unseen.is_unseen(layout.feature, value):
+        unseen.note(layout.feature, value, at, notes)
     if fits(value, dtype) or is_spelled(value, dtype):
         return value
     notes.add(at, expected_value(dtype, value), shown(value))

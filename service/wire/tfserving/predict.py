@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from service.wire import tensors
+from service.wire import tensors, unseen
 from service.wire.body import Notes, parse_object, refuse_unknown, show
 from service.wire.columns import EITHER, Names, columns, instances
 from service.wire.tfserving.request import SIGNATURE, Query
@@ -37,6 +37,7 @@ def reader(signature: Signature) -> Reader:
     known = tensors.by_name(signature)
     needed = tensors.needed(signature, signature.head_names)
     names = Names(tuple(known), needed)
+    categorical = unseen.categorical(signature)
 
     def is_bare(instance: Any) -> bool:
         return len(known) == 1 and (not isinstance(instance, dict) or is_base64(instance))
@@ -63,10 +64,11 @@ def reader(signature: Signature) -> Reader:
                 rows_by_tensor = columns(value["inputs"], names, notes)
             spelled = spells(body)
             for tensor, rows in rows_by_tensor.items():
-                arrays_read = read(known[tensor], rows, notes, spelled=spelled)
+                checked = rows._replace(feature=unseen.checked(categorical, tensor, needed))
+                arrays_read = read(known[tensor], checked, notes, spelled=spelled)
                 arrays |= arrays_read if tensor in needed else {}
         notes.stop()
-        return Query(arrays, signature.head_names, by_row)
+        return Query(arrays, signature.head_names, by_row, unseen=notes.unseen)
 
     return read_body
 

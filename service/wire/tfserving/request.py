@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.wire.body import Imputed
+    from service.wire.body import Imputed, Unseen
 
 SIGNATURE = "serving_default"
 """TensorFlow Serving's name for the only signature of a model, with all its inputs and heads."""
@@ -24,3 +24,4 @@ class Query:
     heads: tuple[str, ...]
     by_row: bool = True
     imputed: Sequence[Imputed] = ()
+    unseen: Sequence[Unseen] = ()

@@ -6,7 +6,6 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from service.wire.body import Notes, Spelled, show
-from service.wire.rows import Rows
 from service.wire.tensor_rows import read_tensor
 from service.wire.written import in_pieces, plain, rows, whole
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Tensor
+    from service.wire.rows import Rows
 
 _BASE64 = 'text, or {"b64": …} with the base64 of UTF-8'
 
@@ -47,7 +47,7 @@ def read(
         values = [texts(value, rank, tensor_rows.at(i), notes) for i, value in enumerate(values)]
     elif spelled and tensor.dtype.startswith("float"):
         values = [_finite(value, rank, numbers) for value in values]
-    arrays = read_tensor(tensor, Rows(values, tensor_rows.at), notes)
+    arrays = read_tensor(tensor, tensor_rows._replace(values=values), notes)
     for array in arrays.values():
         for i, value in enumerate(numbers):
             if isinstance(value, Spelled):

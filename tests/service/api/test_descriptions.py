@@ -43,6 +43,7 @@ def test_the_description_of_a_signed_model():
                         "dtype": "string",
                         "default": "no",
                         "vocabulary": ["no", "yes"],
+                        "unseen": "answer",
                     },
                     {
                         "name": "bmi",

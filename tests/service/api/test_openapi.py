@@ -241,6 +241,10 @@ def test_the_schemas_have_the_real_names_labels_and_limits(document):
         },
     }
     answer = document["components"]["schemas"]["three.Answer"]["properties"]
+    assert answer["unseen"]["items"]["properties"] == {
+        "at": {"type": "string"},
+        "received": {"type": "string"},
+    }
     assert answer["predictions"]["items"]["properties"]["risk"] == {
         "type": "object",
         "additionalProperties": False,
@@ -253,6 +257,20 @@ def test_the_schemas_have_the_real_names_labels_and_limits(document):
             },
             "label": {"enum": ["low", "high", None]},
         },
+    }
+
+
+def test_the_schema_has_the_only_texts_where_others_are_refused(tmp_path):
+    """A text outside of the vocabulary does not fit, and `null` does where there is a default."""
+    small.put(tmp_path, "three", 1, small.refusing())
+    document = create_app(Settings(models=tmp_path)).test_client().get("/openapi.json").get_json()
+
+    by_row, _ = document["components"]["schemas"]["three.Request"]["oneOf"]
+    insurance = by_row["properties"]["instances"]["items"]["properties"]["insurance"]["anyOf"][0]
+    assert insurance["properties"]["smoker"] == {
+        "type": ["string", "null"],
+        "default": "no",
+        "enum": ["no", "yes", None],
     }
 
 

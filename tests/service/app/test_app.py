@@ -157,6 +157,7 @@ def test_one_request_answers_every_head_by_column(client):
             head: [row[head]["label"] for row in by_row] for head in ("risk", "digits", "tags")
         },
         "imputed": [{"at": "inputs.insurance[1][0]", "value": 38}],
+        "unseen": [{"at": "inputs.insurance[1][1]", "received": "never seen"}],
     }
 
 

@@ -101,6 +101,35 @@ def test_rows_that_depend_on_each_other_are_scored_together(tmp_path, file, sett
     assert f"expected at most {MOST_ROWS_WHOLE} rows in one request" in too_many.stderr
 
 
+def test_unseen_texts_are_counted_by_column(file, run):
+    """They are answered, and a line on standard error says how many cells have one."""
+    rows = ["a,30,maybe,30,1,2,0,1,0,9", "b,30,Yes,20,3,2,5,4,3,2", "c,30,yes,20,3,2,5,4,3,2"]
+
+    code, out, err = run(file("\n".join([HEADER, *rows])), "--heads", "risk")
+
+    assert (code, len(out.splitlines())) == (0, 4)
+    assert err == (
+        "3 rows scored by three, version 2\n"
+        "insurance.smoker: a text that training never saw in 2 of them\n"
+    )
+
+
+def test_refused_texts_are_named_with_their_lines(file, tmp_path):
+    """A model that refuses unseen texts scores no file that has one."""
+    small.put(tmp_path, "three", 1, small.refusing())
+    rows = ["a,30,maybe,30,1,2,0,1,0,9", "b,30,Yes,20,3,2,5,4,3,2"]
+    path = file("\n".join([HEADER, *rows]))
+
+    done = CliRunner().invoke(main, ["predict", "three", "--in", str(path), "--models", tmp_path])
+
+    expected = 'expected one of "no", "yes" for smoker'
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-2:] == [
+        f'triceps: {path}, line 2, insurance.smoker: {expected}, received "maybe"',
+        f"{path}, line 3, insurance.smoker: {expected} (did you mean 'yes'?), received \"Yes\"",
+    ]
+
+
 def test_all_heads_are_answered_unless_some_are_named(file, run):
     """Each value has a column, and so has the label; the labels of a multilabel head are joined."""
     _, out, _ = run(file("\n".join([HEADER, *ROWS])))

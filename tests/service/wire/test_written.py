@@ -53,6 +53,16 @@ def test_values_written_as_names_read_back_the_same(output):
         np.testing.assert_array_equal(back, output)
 
 
+@pytest.mark.parametrize("length", [0, 1, 256, 257, 1000])
+def test_a_list_may_be_written_as_a_text(length):
+    """A parameter of a protocol can only be a text; a long list is written in short calls."""
+    values = [{"at": f"inputs[{i}]", "received": 'é"\\\n\U0001f600'} for i in range(length)]
+
+    content = written.write({"unseen": written.as_text(values)})
+
+    assert json.loads(json.loads(content)["unseen"]) == values
+
+
 def test_an_error_lists_the_problems_of_a_body():
     """A refusal lists the shown problems and counts all; other errors have no list."""
     problem = Problem("a", "1", "2")

@@ -14,7 +14,7 @@ from service.inference.model import Model
 from service.run import Part, Run
 from service.signature import Head, Signature, Tensor
 from service.wire import native
-from service.wire.body import Imputed
+from service.wire.body import Imputed, Unseen
 from service.wire.native.answers import Writer
 from tests.harness import small
 
@@ -53,7 +53,8 @@ def cases(draw: st.DrawFn) -> tuple[native.Query, dict[str, NDArray[Any]]]:
     rows = draw(st.integers(1, 7))
     imputed = [Imputed("instances[0].x", 1.5, "t.x")] * draw(st.integers(0, 2))
     names = tuple(head.name for head in heads)
-    asked = native.Query({}, names, draw(st.booleans()), imputed)
+    unseen = [Unseen("instances[0].y", "“Paris”", "t.y")] * draw(st.integers(0, 2))
+    asked = native.Query({}, names, draw(st.booleans()), imputed, unseen)
     return asked, {head.name: draw(outputs_of(head, rows)) for head in heads}
 
 

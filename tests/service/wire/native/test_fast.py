@@ -19,7 +19,8 @@ from service.wire.numbers import join
 from tests.harness import fast_way, small
 from tests.harness.native_bodies import bodies
 
-SIGNATURES = {name: Model.load(content).signature for name, content in small.every().items()}
+MODELS = {**small.every(), "refusing": small.refusing()}
+SIGNATURES = {name: Model.load(content).signature for name, content in MODELS.items()}
 THREE = SIGNATURES["three"]
 
 
@@ -37,7 +38,8 @@ def outcome(decode: Any, body: bytes, signature: Any) -> Any:
         )
         for name, array in request.arrays.items()
     }
-    return (arrays, request.heads, request.by_row, list(request.imputed))
+    noted = [*request.imputed, *request.unseen]
+    return (arrays, request.heads, request.by_row, noted)
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
