@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.signature import Input
+    from service.signature import Feature, Input
 
     Arrays = dict[str, np.ndarray]
 
@@ -61,7 +61,8 @@ def split(
 
     Rows that belong together stay together, and each side has at least one row of each file.  With
     the name of a head as `stratify`, that part of the rows of each of its classes is held out, and
-    every class keeps a row in the rest.
+    every class keeps a row in the rest.  The vocabularies of the rest are the texts of its rows:
+    training never sees a text that is only in rows held out.
 
     Raises:
         DataError: a file has only one row, or all rows of a side lack the target of a head.
@@ -84,7 +85,8 @@ def split(
         out = _draw(order, fraction, classes)
         held[name] = _take(source, np.flatnonzero(out))
         kept[name] = _take(source, np.flatnonzero(~out))
-    sides = replace(data, sources=kept), replace(data, sources=held)
+    seen = replace(data, sources=kept, inputs=_seen(data.inputs, kept))
+    sides = seen, replace(data, sources=held)
     _check_known(data, sides, fraction)
     return sides
 
@@ -114,6 +116,22 @@ def _draw(
     if not out.any():  # of few rows, so many classes that none has one to spare
         out[order[: min(max(round(len(order) * fraction), 1), len(order) - 1)]] = True
     return out
+
+
+def _seen(inputs: dict[str, Input], sources: dict[str, Source]) -> dict[str, Input]:
+    """Return the inputs with vocabularies of only the texts in `sources`."""
+    arrays = {name: array for source in sources.values() for name, array in source.arrays.items()}
+
+    def narrowed(feature: Feature) -> Feature:
+        if feature.vocabulary is None:
+            return feature
+        seen = frozenset(arrays[feature.tensor].reshape(-1))
+        return replace(feature, vocabulary=tuple(t for t in feature.vocabulary if t in seen))
+
+    return {
+        name: replace(entry, features=tuple(map(narrowed, entry.features)))
+        for name, entry in inputs.items()
+    }
 
 
 def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:

@@ -55,6 +55,24 @@ def test_aligned_rows_are_paired_as_they_are(tmp_path: Path) -> None:
     assert y["p"].tolist() == [[1], [2]]
 
 
+def test_a_text_only_in_rows_held_out_is_unseen(tmp_path: Path) -> None:
+    """The vocabulary has the texts that training sees, in their order, and numbers stay as ever."""
+    text = "city,age,y\n" + "".join(f"{city},{n},{n % 2}\n" for n, city in enumerate("abab" * 4))
+    loaded = load(tmp_path, text + "z,1,0\n")
+
+    by_seed = [rows.split(loaded, 0.25, seed) for seed in range(8)]
+
+    vocabularies = []
+    for kept, held in by_seed:
+        [source] = kept.sources.values()
+        city, age = kept.inputs["a"].features
+        assert city.vocabulary == tuple(sorted({*source.arrays["a.city"].ravel()}))
+        assert age == loaded.inputs["a"].features[1]
+        assert held is not None
+        vocabularies.append(city.vocabulary)
+    assert {*vocabularies} == {("a", "b"), ("a", "b", "z")}
+
+
 @pytest.mark.parametrize("align", ["position", "sample"])
 def test_a_split_holds_out_rows_by_seed(align: str, tmp_path: Path) -> None:
     """Every row is on one side; aligned files lose the same rows, independent ones their own."""
