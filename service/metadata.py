@@ -57,6 +57,7 @@ def dump(signature: Signature) -> str:
         "models": {name: list(heads) for name, heads in signature.models.items()},
         "golden": None if signature.golden is None else _dump_golden(signature.golden),
         "provenance": signature.provenance,
+        "warnings": [dict(warning) for warning in signature.warnings] or None,
     }
     return json.dumps(
         _without_none(**note), ensure_ascii=False, separators=(",", ":"), allow_nan=False
@@ -155,6 +156,7 @@ def _join(
         models={name: _texts(listed) for name, listed in note.get("models", {}).items()},
         golden=_parse_golden(note.get("golden")),
         provenance=dict(note.get("provenance", {})),
+        warnings=tuple(map(_parse_warning, note.get("warnings", ()))),
         batch=batch,
     )
 
@@ -243,6 +245,12 @@ def _parse_golden(note: dict[str, Any] | None) -> Golden | None:
         return None
     more = {key: dict(note.get(key, {})) for key in ("tolerances", "differences")}
     return Golden(dict(note["inputs"]), dict(note["outputs"]), **more)
+
+
+def _parse_warning(note: dict[str, Any]) -> dict[str, str]:
+    """Return the texts of a warning; keys that are not known are ignored."""
+    keys = ("code", "head", "message")
+    return {key: str(note[key]) for key in keys if key in note or key != "head"}
 
 
 def _texts(listed: Any) -> tuple[str, ...]:

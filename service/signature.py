@@ -185,6 +185,9 @@ class Signature:
     `tensor` is empty if the graph takes rows.  Otherwise it is the reason why not, such as a scalar
     among the inputs: the model is then served as whole tensors, with one run for each request, and
     every shape is the graph's own.
+
+    `warnings` are those of the training run, each with a `code`, a `message` and, if it is about
+    one head, its name as `head`.
     """
 
     inputs: Mapping[str, Input]
@@ -194,6 +197,7 @@ class Signature:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     batch: int | None = None
     tensor: str = ""
+    warnings: tuple[Mapping[str, str], ...] = ()
 
     @cached_property
     def head_names(self) -> tuple[str, ...]:
@@ -223,7 +227,10 @@ class Signature:
             **{key: value for key, value in self.provenance.items() if key not in _NAMING},
             **({"scores": {n: s for n, s in scores.items() if n in kept}} if scores else {}),
         }
-        return replace(self, inputs=inputs, heads=kept, models={}, provenance=provenance)
+        warnings = tuple(entry for entry in self.warnings if entry.get("head", "") in {"", *kept})
+        return replace(
+            self, inputs=inputs, heads=kept, models={}, provenance=provenance, warnings=warnings
+        )
 
 
 def tabular(name: str, features: Iterable[Feature], dtype: str = "float32") -> Input:

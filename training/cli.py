@@ -12,11 +12,10 @@ import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from service import __version__
 from service import settings as all_settings
@@ -24,7 +23,7 @@ from service.errors import INTERRUPTED, TricepsError, printable
 from service.metadata import METADATA_KEY
 from service.repository.publish import FILE, check_name, versions
 from service.settings import Settings
-from training import gate
+from training import gate, summary
 from training import spec as specs
 from training.errors import RejectedError, SpecError
 from training.publish import publish
@@ -34,10 +33,10 @@ if TYPE_CHECKING:
 
     from training.fit import Fitted
     from training.publish import Exported
+    from training.run_warnings import RunWarning
     from training.spec import Spec
     from training.verify import Verified
 
-NARROWEST = 100  # columns of a table if the width of the terminal is unknown
 EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
 
 _setting = next(entry for entry in fields(Settings) if entry.name == "models")
@@ -77,6 +76,7 @@ _models = click.option(
         "rows) is at least this; at most, if its metric is an error.  Repeatable."
     ),
 )
+@click.option("--strict", is_flag=True, help="Publish only if there are no warnings.")
 @click.option(
     "--no-publish", "dry", is_flag=True, help="Train, verify and print, but publish nothing."
 )
@@ -88,6 +88,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
     seed: int | None,
     epochs: int | None,
     least: tuple[str, ...],
+    strict: bool,
     dry: bool,
 ) -> None:
     """Train what SPEC describes and publish it as the next version of its model.
@@ -101,10 +102,13 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
         if not dry:
             watched[repository / wanted.name] = versions(repository / wanted.name)
             _check_models(wanted, repository)
-        fitted, verified = _run(wanted, folder)
-        _report(fitted, verified)
+        fitted, verified, warnings = _run(wanted, folder)
+        summary.show_scores(wanted, fitted, verified)
+        summary.show_warnings(warnings)
         click.echo(printable(f"batching: {verified.batching}"))
         _reject(gate.unmet(demanded, fitted.scores))
+        if strict and warnings:
+            _reject([f"--strict allows for no warnings, received {len(warnings)}"])
         if dry:
             click.echo(printable(f"trained {wanted.name}; nothing was published (--no-publish)"))
             return
@@ -132,10 +136,10 @@ def export(file: Path, name: str, models: Path | None) -> None:
         with _needs_extra("export"):
             from training.foreign import export_keras
         exported = export_keras(file, name, repository)
-        table = _table("head", "Keras ↔ ONNX")
+        table = summary.table_of("head", "Keras ↔ ONNX")
         for head, difference in exported.verified.differences.items():
             table.add_row(head, f"{difference:.1e}")
-        _print(table)
+        summary.show(table)
         click.echo(printable(f"batching: {exported.verified.batching}"))
         _tell_where(name, exported)
 
@@ -146,14 +150,14 @@ def _reject(messages: list[str]) -> None:
         raise RejectedError("; ".join([*messages, "nothing was published"]))
 
 
-def _run(spec: Spec, folder: Path | None) -> tuple[Fitted, Verified]:
+def _run(spec: Spec, folder: Path | None) -> tuple[Fitted, Verified, list[RunWarning]]:
     with _needs_extra("train"):
         from training import data
     loaded = data.load(spec, folder)
     for note in loaded.notes:
         click.echo(printable(f"note: {note}"), err=True)
     with _needs_extra("train"), _waiting("starting TensorFlow"):
-        from training import build, export, fit, rows
+        from training import build, export, fit, rows, run_warnings
     fit.seed(spec.fit.seed)
     train_data, held_out = rows.split(
         loaded, spec.fit.validation_split, spec.fit.seed, spec.fit.stratify
@@ -161,7 +165,8 @@ def _run(spec: Spec, folder: Path | None) -> tuple[Fitted, Verified]:
     built = build.build(spec, train_data)
     export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out)
-    return fitted, export.export(spec, fitted, train_data)
+    warnings = run_warnings.collect(spec, fitted, train_data, held_out)
+    return fitted, export.export(spec, fitted, train_data, warnings), warnings
 
 
 def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
@@ -264,36 +269,6 @@ def _waiting(what: str) -> Iterator[None]:
     """Show a spinner with a message while the block runs at a terminal."""
     with Console(stderr=True).status(what):
         yield
-
-
-def _report(fitted: Fitted, verified: Verified) -> None:
-    columns = ("head", "rows", "metric", "training", "held out", "baseline", "Keras ↔ ONNX")
-    table = _table(*columns)
-    for name, score in fitted.scores.items():
-        held_out = f" + {score.held_out_rows}" if score.held_out_rows else ""
-        table.add_row(
-            name,
-            f"{score.rows}{held_out}",
-            score.metric,
-            f"{score.train:.4f}",
-            "–" if score.held_out is None else f"{score.held_out:.4f}",  # noqa: RUF001  (a dash)
-            f"{score.baseline:.4f}",
-            f"{verified.differences[name]:.1e}",
-        )
-    _print(table)
-
-
-def _table(*columns: str) -> Table:
-    table = Table()
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("head", "metric") else "right")
-    return table
-
-
-def _print(table: Any) -> None:
-    console = Console()
-    width = console.width if console.is_terminal else max(console.width, NARROWEST)
-    Console(width=width).print(table)
 
 
 def _tell_where(name: str, exported: Exported) -> None:

@@ -26,9 +26,12 @@ from training.sign import libraries, shortest, sign
 from training.verify import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from training.built import Built
     from training.fit import Fitted
     from training.rows import Arrays, Data
+    from training.run_warnings import RunWarning
     from training.spec import Spec
     from training.verify import Verified
 
@@ -56,8 +59,14 @@ def check(spec: Spec, built: Built, data: Data) -> None:
         raise SpecError(text) from error
 
 
-def export(spec: Spec, fitted: Fitted, data: Data) -> Verified:
+def export(spec: Spec, fitted: Fitted, data: Data, warnings: Iterable[RunWarning] = ()) -> Verified:
     """Convert, sign and verify a fitted model; `data` provides the golden rows.
+
+    Args:
+        spec: the spec of the model.
+        fitted: the model, its scores and its number of epochs.
+        data: the training rows.
+        warnings: the warnings of the run, for the signature.
 
     Raises:
         ExportError: the file would not answer as Keras does.
@@ -75,6 +84,7 @@ def export(spec: Spec, fitted: Fitted, data: Data) -> Verified:
         heads=_heads(spec, built, data),
         models=spec.models,
         provenance=_provenance(spec, fitted, data),
+        warnings=tuple(warning.as_json() for warning in warnings),
     )
     try:
         return verify(sign(graph, signature, samples), samples)

@@ -39,11 +39,15 @@ _MASKS = 1
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model after its fit, with the number of epochs and the score of each head."""
+    """A model after its fit, with the number of epochs and the score of each head.
+
+    `losses` has the weighted loss of each head in the first and in the last epoch.
+    """
 
     built: Built
     epochs: int
     scores: dict[str, Score]
+    losses: dict[str, tuple[float, float]]
 
 
 def seed(number: int) -> None:
@@ -84,9 +88,15 @@ def fit(spec: Spec, built: Built, train: Data, held_out: Data | None) -> Fitted:
     except (ValueError, TypeError, tf.errors.OpError) as error:
         message = f"{spec.path}: Keras could not fit it: {objection(error)}"
         raise FitError(message) from error
-    if progress.diverged or not all(np.isfinite(array).all() for array in _weights_of(built)):
-        raise FitError(_diverged(spec, progress.diverged))
-    return Fitted(built, len(history.epoch), scores(spec, built, train, held_out))
+    if not all(np.isfinite(array).all() for array in _weights_of(built)):
+        raise FitError(_diverged(spec, "a weight is no finite number at its end"))
+    epochs = {name: history.history.get(f"{name}_loss") for name in spec.heads}
+    losses = {
+        name: (values[0] * spec.heads[name].loss_weight, values[-1] * spec.heads[name].loss_weight)
+        for name, values in epochs.items()
+        if values  # Keras names the loss of a single head otherwise
+    }
+    return Fitted(built, len(history.epoch), scores(spec, built, train, held_out), losses)
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types
@@ -182,10 +192,9 @@ def _weights_of(built: Built) -> list[NDArray[Any]]:
     return [array for array in built.model.get_weights() if np.issubdtype(array.dtype, np.floating)]
 
 
-def _diverged(spec: Spec, epoch: int | None) -> str:
-    when = "" if epoch is None else f" in epoch {epoch}"
+def _diverged(spec: Spec, what: str) -> str:
     return (
-        f"{spec.path}: the fit diverged: the loss is no number{when}; nothing is published. "
+        f"{spec.path}: the fit diverged: {what}; nothing is published. "
         "A smaller fit.learning_rate, or a Normalization layer behind the inputs, usually helps"
     )
 
@@ -195,7 +204,6 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
 
     def __init__(self, spec: Spec, batches: int) -> None:
         super().__init__()
-        self.diverged: int | None = None
         self._spec = spec
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self.bar = Progress(
@@ -214,11 +222,14 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         self.bar.reset(self._task, description=self._name, losses="")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        logs = logs or {}
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise FitError(_diverged(self._spec, self._no_number(batch, logs)))
         if not self.bar.disable:
-            losses = _losses(self._spec, logs or {})
+            losses = _losses(self._spec, logs)
             self.bar.update(self._task, completed=batch + 1, losses=losses)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002  (Keras')
         logs = logs or {}
         held_out = {
             key.removeprefix("val_"): value for key, value in logs.items() if key[:4] == "val_"
@@ -227,9 +238,17 @@ class _Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         if held_out:
             line += f"  held out: {_losses(self._spec, held_out)}"
         self.bar.console.print(line)
-        if not math.isfinite(logs.get("loss", math.nan)):
-            self.diverged = epoch + 1
-            self.model.stop_training = True
+
+    def _no_number(self, batch: int, logs: Mapping[str, float]) -> str:
+        """Return which losses are not finite, and since which batch."""
+        heads = list(self._spec.heads)
+        names = [name for name in heads if not math.isfinite(logs.get(f"{name}_loss", 0.0))]
+        if not names and len(heads) == 1:
+            names = heads  # Keras names the loss of a single head otherwise
+        listed = " and ".join(map(repr, names))
+        of = f" of head {listed}" if names else ""
+        when = f"batch {batch + 1} of {self._name.replace('  ', ' ')}"
+        return f"the loss{of} is no finite number, since {when}"
 
 
 def _losses(spec: Spec, logs: Mapping[str, float]) -> str:

@@ -19,6 +19,7 @@ SCALING = frozenset(
         *("BatchNormalization", "GroupNormalization", "LayerNormalization", "Normalization"),
         *("RMSNormalization", "Rescaling", "UnitNormalization"),
         *("CategoryEncoding", "Discretization", "Embedding", "Hashing", "IntegerLookup"),
+        *("Log", "PiecewiseLinear"),
     }
 )
 
@@ -48,8 +49,12 @@ def unscaled(spec: Spec, inputs: Mapping[str, Input]) -> list[Unscaled]:
     for name, entry in inputs.items():
         columns = [(feature.name, feature.statistics) for feature in entry.features]
         sizes = {text: _size(seen) for text, seen in [*columns, ("", entry.statistics)] if seen}
-        large = [pair for pair in sizes.items() if pair[1] > LARGE]
-        if large and _reaches_head(spec, name):
+        large = [
+            pair
+            for pair in sizes.items()
+            if pair[1] > LARGE and _reaches_head(spec, _node(spec, name, pair[0]))
+        ]
+        if large:
             problems.append(Unscaled(name, tuple(sorted(large, key=lambda pair: -pair[1]))))
     return problems
 
@@ -60,17 +65,24 @@ def advice(spec: Spec, inputs: Mapping[str, Input]) -> str:
     if not found:
         return ""
     first = found[0].input
-    readers = " and ".join(_readers(spec, first))
+    node = _node(spec, first, found[0].features[0][0])
+    readers = " and ".join(_readers(spec, node))
     return (
         f".  The likely cause: {'; '.join(map(str, found))}, and no layer scales it, so that"
         f" float32 loses the last digits of sums.  The cure: [layers.{first}_scaled] with"
-        f' after = "{first}" and Normalization = {{}}, and "{first}_scaled" in place of "{first}"'
+        f' after = "{node}" and Normalization = {{}}, and "{first}_scaled" in place of "{node}"'
         f" in the after of {readers}"
     )
 
 
 def _size(statistics: Statistics) -> float:
     return max(abs(statistics.min), abs(statistics.max))
+
+
+def _node(spec: Spec, name: str, feature: str) -> str:
+    """Return the node that has a feature: its own, if a layer or head reads it by name."""
+    node = f"{name}.{feature}"
+    return node if any(_readers(spec, node)) else name
 
 
 def _readers(spec: Spec, node: str) -> Iterator[str]:

@@ -286,12 +286,28 @@ def test_a_fit_that_diverges_publishes_nothing(tmp_path):
 
     assert isinstance(done.exception, FitError)
     assert re.fullmatch(
-        rf"{re.escape(str(path))}: the fit diverged: the loss is no number in epoch \d; nothing is"
-        " published. A smaller fit.learning_rate, or a Normalization layer behind the inputs,"
-        " usually helps",
+        rf"{re.escape(str(path))}: the fit diverged: the loss of head 'bought' is no finite number,"
+        r" since batch 1 of epoch \d/9; nothing is published. A smaller fit.learning_rate, or a"
+        " Normalization layer behind the inputs, usually helps",
         str(done.exception),
     )
     assert not (tmp_path / "models").exists()
+
+
+def test_the_head_whose_loss_is_not_finite_is_named_at_once(tmp_path):
+    """The square of 1e30 is infinite in float32, in the first batch; the other is not named."""
+    text = SMALL + "batch_size = 8\n"
+    text = text.replace(
+        "[fit]", '[heads.much]\nafter = "h"\nkind = "regression"\ntarget = "people.much"\n[fit]'
+    )
+    lines = tiny.people().splitlines()
+    table = "\n".join([f"much,{lines[0]}", *(f"1e30,{line}" for line in lines[1:])])
+
+    with pytest.raises(FitError) as raised:
+        fit_spec(tmp_path, text, people=table)
+
+    expected = "the loss of head 'much' is no finite number, since batch 1 of epoch 1/2; nothing"
+    assert expected in str(raised.value)
 
 
 def test_a_step_that_keras_refuses_is_reported_with_its_message(tmp_path):

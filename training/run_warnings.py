@@ -1,0 +1,192 @@
+"""The warnings at the end of a run: what a careful reader of the scores should know.
+
+They are printed below the scores and stored in the signature; with `--strict` they prevent the
+publication.  A problem of many features is one warning.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.kinds import LABELLED
+from training import importance
+from training.gate import is_error
+from training.rows import known_targets
+from training.scaling import unscaled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from training.fit import Fitted
+    from training.rows import Data
+    from training.scores import Score
+    from training.spec import Spec
+
+APART = 100.0  # losses
+FAR = 0.1  # scores on training and held-out rows; of an error, the held-out one in units of FARTHER
+FARTHER = 1.5
+FEW = 10  # held-out rows of a class
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class RunWarning:
+    """A warning; `head` is empty if it is about the whole model."""
+
+    code: str
+    message: str
+    head: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """Return the warning as it is stored in a signature."""
+        head = {"head": self.head} if self.head else {}
+        return {"code": self.code, **head, "message": self.message}
+
+
+def collect(spec: Spec, fitted: Fitted, train: Data, held_out: Data | None) -> list[RunWarning]:
+    """Return the warnings of a run, those about heads first, in the order of the spec."""
+    found: list[RunWarning] = []
+    for name, score in fitted.scores.items():
+        found += _baseline(name, score)
+        found += _gap(name, score)
+        if held_out is not None:
+            found += _few(spec, name, held_out)
+    found += _losses(fitted)
+    found += _constant(train)
+    found += _unscaled(spec, train)
+    found += _unused(spec, fitted, train, held_out)
+    found += _chosen(spec)
+    return found
+
+
+def _baseline(name: str, score: Score) -> Iterator[RunWarning]:
+    what, value = score.decisive
+    better = value < score.baseline if is_error(score.metric) else value > score.baseline
+    if not better:
+        yield RunWarning(
+            "below_baseline",
+            f"head {name!r} does not beat its baseline: {score.metric} {value:.6g} on {what} rows,"
+            f" and {score.baseline:.6g} without looking at any input",
+            name,
+        )
+
+
+def _gap(name: str, score: Score) -> Iterator[RunWarning]:
+    """Warn of a score that is much worse on held-out rows, by more than their luck explains."""
+    if score.held_out is None:
+        return
+    if is_error(score.metric):
+        apart = score.held_out > FARTHER * score.train and score.held_out_rows >= FEW
+    else:
+        share = min(max(score.held_out, 0.0), 1.0)
+        luck = 2 * math.sqrt(share * (1 - share) / max(score.held_out_rows, 1))
+        apart = score.train - score.held_out > max(FAR, luck)
+    if apart:
+        yield RunWarning(
+            "far_apart",
+            f"head {name!r} is much worse on rows that it has not seen: {score.metric}"
+            f" {score.train:.6g} on training rows, {score.held_out:.6g} on held-out rows",
+            name,
+        )
+
+
+def _few(spec: Spec, name: str, held_out: Data) -> Iterator[RunWarning]:
+    labels = held_out.labels[name]
+    if labels is None or spec.heads[name].kind not in LABELLED:
+        return
+    targets = known_targets(held_out, name)
+    if spec.heads[name].kind == "multilabel":
+        counts = targets.sum(axis=0).astype(int)
+    else:
+        counts = np.bincount(targets.astype(int).reshape(-1), minlength=len(labels))
+    few = [f"{label} ({n})" for label, n in zip(labels, counts, strict=True) if n < FEW]
+    if few:
+        yield RunWarning(
+            "few_rows",
+            f"head {name!r}: fewer than {FEW} held-out rows of {_listed(few)};"
+            " its score says little about them",
+            name,
+        )
+
+
+def _losses(fitted: Fitted) -> Iterator[RunWarning]:
+    """Warn of losses that were far apart from the first epoch to the last."""
+    losses = {name: pair for name, pair in fitted.losses.items() if min(pair) > 0}
+    if len(losses) < 2:  # noqa: PLR2004  (a loss and another)
+        return
+    large = max(losses, key=lambda name: losses[name][0])
+    small = min(losses, key=lambda name: losses[name][0])
+    if all(a > APART * b for a, b in zip(losses[large], losses[small], strict=True)):
+        yield RunWarning(
+            "losses_apart",
+            f"the loss of head {large!r} is {losses[large][1]:,.4g}, that of {small!r}"
+            f" {losses[small][1]:,.4g}: what they share learns {large!r} almost alone;"
+            " standardize a regression, or set loss_weight",
+        )
+
+
+def _constants(train: Data) -> list[str]:
+    """Return the features that have one value in all rows, as input.feature."""
+    return [
+        f"{name}.{feature.name}"
+        for name, entry in train.inputs.items()
+        for feature in entry.features
+        if (feature.statistics and feature.statistics.min == feature.statistics.max)
+        or (feature.vocabulary is not None and len(feature.vocabulary) == 1)
+    ]
+
+
+def _constant(train: Data) -> Iterator[RunWarning]:
+    names = _constants(train)
+    if names:
+        yield RunWarning(
+            "constant_feature",
+            f"always the same, so that nothing can be learnt from it: {_listed(names)}",
+        )
+
+
+def _unscaled(spec: Spec, train: Data) -> Iterator[RunWarning]:
+    for found in unscaled(spec, train.inputs):
+        yield RunWarning(
+            "unscaled_feature",
+            f"{found}, and no layer scales it; Normalization (or Rescaling, for an image) helps",
+        )
+
+
+def _unused(spec: Spec, fitted: Fitted, train: Data, held_out: Data | None) -> Iterator[RunWarning]:
+    enough = held_out is not None and all(
+        source.rows >= importance.LEAST_ROWS for source in held_out.sources.values()
+    )
+    data, what = (held_out, "held-out") if enough and held_out else (train, "training")
+    same = _constants(train)
+    unused = importance.unused(fitted.built, data, spec.fit.seed)
+    every = [
+        f"{name}.{feature}" if feature else name
+        for name, features in unused.items()
+        for feature in features
+    ]
+    names = [name for name in every if name not in same]
+    if names:
+        yield RunWarning(
+            "unused_feature",
+            f"nothing was learnt from {_listed(names)}: shuffled among {what} rows, no head gets"
+            " worse beyond chance",
+        )
+
+
+def _chosen(spec: Spec) -> Iterator[RunWarning]:
+    if spec.fit.patience is not None:
+        yield RunWarning(
+            "chosen_epoch",
+            "the held-out rows chose the epoch, so that the scores on them are a little too good",
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
