@@ -422,7 +422,7 @@ def _save_files(page: str, folder: Path) -> None:
 
 def _make_readers_files(page: str, folder: Path) -> None:
     """Create the files that a page assumes: models, or the files of the tutorial."""
-    if page in ("README.md", "docs/tutorial.md"):
+    if page in ("README.md", "docs/tutorial.md", "docs/training.md"):
         _save_files(PAGES["docs/tutorial.md"], folder)
     if page != "docs/tutorial.md":
         shutil.copytree(ROOT / "models" / "triceps", folder / "models" / "triceps")

@@ -1,0 +1,169 @@
+"""The use of a column as a feature, by its cells alone."""
+
+import pytest
+
+from tests.training.init.tables import choice, column, profiled, rows
+from training.init.features import EMBEDDING, LEFT_OUT, LOG, NUMBER, ONE_HOT, choose
+from training.table import NAMELESS
+
+MIXED = [n * 7919 % 997 / 10 for n in range(100)]  # no order, all different
+CITIES = [f"city{n % 40}" for n in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "use", "reason"),
+    [
+        pytest.param(MIXED, NUMBER, "number, 0 to 99.6", id="decimals"),
+        pytest.param([2007, 2008, 2009] * 9, NUMBER, "number, 2007 to 2009, 3 different", id="few"),
+        pytest.param([0, 1] * 9, NUMBER, "number, 0 or 1", id="flag"),
+        pytest.param(["true", "false"] * 9, NUMBER, "number, 0 or 1", id="truth values"),
+        pytest.param([3, "", 5, "NA"] * 9, NUMBER, "number, 3 or 5", id="missing cells"),
+        pytest.param(["a", "b", "c"] * 9, ONE_HOT, "category, 3 values", id="texts"),
+        pytest.param(CITIES, EMBEDDING, "category, 40 values", id="many texts"),
+        pytest.param(
+            ["01067", "10115", "04109"] * 9,
+            ONE_HOT,
+            "category, 3 values: numbers with leading zeros are codes, not amounts",
+            id="postcodes",
+        ),
+        pytest.param(["1", "2", "many"] * 9, ONE_HOT, "category, 3 values", id="numbers and texts"),
+        pytest.param([""] * 9, LEFT_OUT, "all 9 cells are empty", id="empty"),
+        pytest.param(["x", ""] * 9, LEFT_OUT, "'x' in every row", id="constant"),
+        pytest.param(
+            ["1e39", "2"] * 9, LEFT_OUT, "numbers too large for a float32", id="too large"
+        ),
+        pytest.param(["inf", "2"] * 9, LEFT_OUT, "numbers too large for a float32", id="infinite"),
+        pytest.param(
+            range(5, 105), LEFT_OUT, "row numbers: each from 5 to 104 once", id="row numbers"
+        ),
+        pytest.param(
+            [10**8 + 7919 * n for n in range(20)],
+            LEFT_OUT,
+            "an identifier: other whole numbers in every row, and some over 16,777,216",
+            id="large whole numbers",
+        ),
+        pytest.param(
+            ["2024-01-05", "2024-02-05", ""] * 9,
+            LEFT_OUT,
+            "dates ('2024-01-05', '2024-02-05'), which are no amounts: add a column with what"
+            " matters about them, as the days since another date or the month",
+            id="dates",
+        ),
+        pytest.param(
+            [f"name {n}" for n in range(20)],
+            LEFT_OUT,
+            "text with 20 different values in 20 rows ('name 0', 'name 1', 'name 2', …)",
+            id="names",
+        ),
+        pytest.param(
+            [f"${n},{n}00.50".replace(",", "'") for n in range(1, 21)],
+            LEFT_OUT,
+            'text with 20 different values in 20 rows ("$1\'100.50", "$2\'200.50", "$3\'300.50",'
+            " …): if they are numbers, write them plainly, as 1234.5",
+            id="dressed numbers",
+        ),
+        pytest.param(
+            [*range(30), "unknown", 7] * 2,
+            LEFT_OUT,
+            "numbers, but 2 cells are not, first 'unknown': empty or correct them",
+            id="numbers with a text",
+        ),
+    ],
+)
+def test_a_column_is_used_by_its_cells(tmp_path, cells, use, reason):
+    """Each rule has its reason in the words of the comment."""
+    chosen = choice(tmp_path, cells)
+
+    assert (chosen.use, chosen.reason) == (use, reason)
+
+
+@pytest.mark.parametrize("name", ["id", "customer_id", "customerId", "row.names-key", "Index"])
+def test_an_identifier_is_known_by_its_name(tmp_path, name):
+    """Whole numbers that differ in every row are an identifier under such a name alone."""
+    cells = [n * n for n in range(20)]
+
+    assert choice(tmp_path, cells, name).use == LEFT_OUT
+    assert choice(tmp_path, cells, "paid").use == NUMBER
+    assert choice(tmp_path, [*cells[:-1], cells[0]], name).use == NUMBER
+
+
+def test_a_heavily_skewed_number_takes_a_log_scale(tmp_path):
+    """Incomes do; numbers that are even, negative or few do not."""
+    incomes = [round(20000 * 1.15**n, 2) for n in range(60)]
+
+    assert choice(tmp_path, incomes).use == LOG
+    assert choice(tmp_path, [income / 1e9 for income in incomes]).use == LOG
+    assert choice(tmp_path, [0, *incomes]).use == LOG
+    assert choice(tmp_path, [-1, *incomes]).use == NUMBER
+    assert choice(tmp_path, MIXED).use == NUMBER
+    assert choice(tmp_path, [1, 2, 3, 1000] * 9).use == NUMBER
+
+
+def test_a_category_that_looks_like_something_else_is_named(tmp_path):
+    """Training would take codes for numbers, and refuse numbers with texts."""
+    assert choice(tmp_path, ["01", "02"] * 9).named
+    assert choice(tmp_path, ["1", "2", "many"] * 9).named
+    assert not choice(tmp_path, ["a", "b"] * 9).named
+
+
+def test_a_column_without_a_name_is_left_out(tmp_path):
+    """Other programs write row numbers into such a column."""
+    [nameless, _] = profiled(tmp_path, ",x\n" + "5,1\n5.5,2\n" * 9).values()
+
+    assert nameless.name.endswith(NAMELESS)
+    assert choose(nameless, []).use == LEFT_OUT
+
+
+@pytest.mark.parametrize(
+    ("feature", "target", "reason"),
+    [
+        pytest.param(
+            lambda n: "AB"[n % 2],
+            lambda n: n % 2,
+            "says the same as 't', value by value",
+            id="name",
+        ),
+        pytest.param(
+            lambda n: n * 37 % 101 * 1.8 + 32,
+            lambda n: n * 37 % 101,
+            "is 't' in another unit",
+            id="unit",
+        ),
+        pytest.param(
+            lambda n: (n * 37 % 101) ** 3,
+            lambda n: n * 37 % 101,
+            "has the order of 't' in every row",
+            id="order",
+        ),
+        pytest.param(lambda n: "AB"[n % 2], lambda n: n % 3, "", id="another thing"),
+        pytest.param(lambda n: f"{n // 4}", lambda n: n // 50, "", id="finer classes"),
+        pytest.param(lambda n: n * 37 % 101 + n % 9, lambda n: n * 37 % 101, "", id="near"),
+        pytest.param(lambda n: n / 7, lambda n: n % 2, "", id="other numbers in every row"),
+    ],
+)
+def test_a_target_in_other_words_is_left_out(tmp_path, feature, target, reason):
+    """A model would learn nothing but such a column."""
+    lines = [f"{feature(n)},{target(n)}" for n in range(100)]
+    columns = profiled(tmp_path, rows("f,t", lines))
+
+    chosen = choose(columns["f"], [columns["t"]])
+
+    assert (chosen.use == LEFT_OUT, chosen.reason if reason else "") == (bool(reason), reason)
+
+
+def test_few_rows_prove_no_leak(tmp_path):
+    """Two columns of a dozen rows agree by chance."""
+    columns = profiled(tmp_path, rows("f,t", [f"{'AB'[n % 2]},{n % 2}" for n in range(12)]))
+
+    assert choose(columns["f"], [columns["t"]]).use == ONE_HOT
+
+
+def test_facts_do_not_count_missing_cells(tmp_path):
+    """A missing cell has no text, no count and no number."""
+    facts = column(tmp_path, ["1", "", "2.5", "NA", "1"])
+
+    assert (facts.rows, facts.cells, facts.missing) == (5, 3, 2)
+    assert facts.texts == ("1", "2.5")
+    assert facts.counts.tolist() == [2, 1]
+    assert facts.codes.tolist() == [0, -1, 1, -1, 0]
+    assert facts.cell_values().tolist() == [1, 2.5, 1]

@@ -1,0 +1,172 @@
+"""The use of each column as a feature, with its reason, or why it is left out.
+
+A rule looks at one column and, for leaks, at the targets.  The first rule that applies decides.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.cells import EXACT, LARGEST, is_counted, is_date, is_number, show
+from training.features import FEW, NEARLY_ALL
+from training.init.leaks import leak
+from training.table import NAMELESS
+from training.targets import MANY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.init.profile import Profile
+
+NUMBER, LOG, ONE_HOT, EMBEDDING, LEFT_OUT = "number", "log", "one-hot", "embedding", "left out"
+# Up to so many categories, each has a column of its own; more of them share an embedding.
+ONE_HOT_MOST = 32
+SKEWED = 2.0
+_SHOWN = 3
+
+_IDENTIFIER = re.compile(r"(?i)(.*[ _.-])?(id|uuid|guid|index|idx|row|rownames?|key|nr|no|number)")
+# The end of a camel-case name, as in customerId.
+_CAMEL = re.compile(r".*[a-z](Id|ID|Key|Index)")
+# A number with what people write around it: a currency, a unit, a separator.
+_DRESSED = re.compile(r"[^\w.,+-]{0,3}[+-]?\d[\d.,' ]*\s?(%|[A-Za-z€$£]{1,3})?")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The use of one column: one of the five above.
+
+    `values` counts the different values.  With `named`, the spec has to name the column as a
+    category, since it looks like something else.
+    """
+
+    column: str
+    use: str
+    reason: str
+    values: int = 0
+    named: bool = False
+
+
+def choose(column: Profile, targets: Sequence[Profile]) -> Choice:
+    """Return the use of a column that is no target."""
+    reason = _useless(column) or leak(column, targets)
+    if reason:
+        return Choice(column.name, LEFT_OUT, reason)
+    if column.is_numeric:
+        return _number(column)
+    if column.count(is_date) >= NEARLY_ALL * column.cells:
+        reason = (
+            f"dates ({_some(column)}), which are no amounts: add a column with what matters about"
+            " them, as the days since another date or the month"
+        )
+        return Choice(column.name, LEFT_OUT, reason)
+    return _text(column)
+
+
+def _useless(column: Profile) -> str:
+    if column.name.endswith(NAMELESS):
+        return "has no name in line 1, as the row numbers that other programs write"
+    if not column.texts:
+        return f"all {column.rows} cells are empty"
+    if len(column.texts) == 1:
+        return f"{show(column.texts[0])} in every row"
+    return ""
+
+
+def _number(column: Profile) -> Choice:
+    with np.errstate(over="ignore"):
+        if (np.abs(column.values) > LARGEST).any():
+            return Choice(column.name, LEFT_OUT, "numbers too large for a float32")
+    if _are_codes(column):
+        return _category(column, "numbers with leading zeros are codes, not amounts")
+    if reason := _identifies(column):
+        return Choice(column.name, LEFT_OUT, reason)
+    values = column.distinct
+    text = f"number, {_plain(values[0])} to {_plain(values[-1])}"
+    if len(values) == 2:  # noqa: PLR2004  (yes and no)
+        text = f"number, {_plain(values[0])} or {_plain(values[1])}"
+    elif column.is_whole and len(values) <= MANY:
+        text += f", {len(values)} different"
+    if _is_skewed(column):
+        return Choice(column.name, LOG, f"{text}, heavily skewed: on a log scale", len(values))
+    return Choice(column.name, NUMBER, text, len(values))
+
+
+def _are_codes(column: Profile) -> bool:
+    """Return whether the numbers are written with leading zeros, as postcodes are."""
+    return column.every(is_counted) and any(
+        len(text) > 1 and text.startswith("0") and text.isdecimal() for text in column.texts
+    )
+
+
+def _identifies(column: Profile) -> str:
+    """Return why whole numbers are an identifier, or an empty text if they are amounts."""
+    if not column.is_whole or column.cells < FEW or len(column.distinct) < column.cells:
+        return ""
+    values = column.distinct
+    if values[-1] - values[0] == len(values) - 1:
+        return f"row numbers: each from {_plain(values[0])} to {_plain(values[-1])} once"
+    if _IDENTIFIER.fullmatch(column.name) or _CAMEL.fullmatch(column.name):
+        return "an identifier by its name, with another number in every row"
+    if np.abs(values).max() > EXACT:
+        return f"an identifier: other whole numbers in every row, and some over {EXACT:,}"
+    return ""
+
+
+def _is_skewed(column: Profile) -> bool:
+    """Return whether numbers are heavily skewed, not negative, and less skewed as logarithms."""
+    values = column.cell_values()
+    if len(column.distinct) <= MANY or values.min() < 0:
+        return False
+    unit = np.quantile(values[values > 0], 0.05)
+    before, after = _skewness(values), _skewness(np.log1p(values / unit))
+    return before > SKEWED and abs(after) < before / 2
+
+
+def _skewness(values: np.ndarray) -> float:
+    centred = values - values.mean()
+    spread = np.sqrt(np.mean(centred**2))
+    return float(np.mean((centred / spread) ** 3)) if spread > 0 else 0.0
+
+
+def _text(column: Profile) -> Choice:
+    numbers = column.numbers
+    distinct = len(column.texts)
+    if 2 * numbers >= column.cells and distinct > MANY:
+        other = next(text for text in column.texts if not is_number(text))
+        count = column.cells - numbers
+        cells = "1 cell is not" if count == 1 else f"{count} cells are not"
+        reason = f"numbers, but {cells}, first {show(other)}: empty or correct them"
+        return Choice(column.name, LEFT_OUT, reason)
+    nearly_all = column.cells >= FEW and distinct >= NEARLY_ALL * column.cells
+    if nearly_all or (distinct > MANY and 2 * distinct > column.cells):
+        reason = f"text with {distinct} different values in {column.cells} rows ({_some(column)})"
+        if column.count(lambda text: bool(_DRESSED.fullmatch(text))) >= NEARLY_ALL * column.cells:
+            reason += ": if they are numbers, write them plainly, as 1234.5"
+        return Choice(column.name, LEFT_OUT, reason)
+    return _category(column, "", named=numbers > 0)
+
+
+def _category(column: Profile, why: str, *, named: bool = True) -> Choice:
+    count = len(column.texts)
+    use = ONE_HOT if count <= ONE_HOT_MOST else EMBEDDING
+    if count > MANY and 2 * count > column.cells:
+        reason = f"{why or 'text'}; {count} different in {column.cells} rows are no categories"
+        return Choice(column.name, LEFT_OUT, reason)
+    reason = f"category, {count} values" + (f": {why}" if why else "")
+    return Choice(column.name, use, reason, count, named)
+
+
+def _some(column: Profile) -> str:
+    shown = ", ".join(map(show, column.texts[:_SHOWN]))
+    return f"{shown}, …" if len(column.texts) > _SHOWN else shown
+
+
+def _plain(value: float) -> str:
+    """Return a number in a few digits, without an exponent where that is short."""
+    if value == int(value) and abs(value) < 10 * EXACT:
+        return str(int(value))
+    return f"{value:.6g}"
