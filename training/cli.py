@@ -7,10 +7,9 @@ TensorFlow.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,9 @@ import click
 from rich.console import Console
 
 from service import __version__
-from service import settings as all_settings
 from service.errors import INTERRUPTED, TricepsError, printable
-from service.metadata import METADATA_KEY
 from service.repository.publish import FILE, check_name, versions
-from service.settings import Settings
-from training import gate, summary
+from training import gate, repositories, summary
 from training import spec as specs
 from training.errors import RejectedError, SpecError
 from training.publish import publish
@@ -39,16 +35,6 @@ if TYPE_CHECKING:
 
 EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
 
-_setting = next(entry for entry in fields(Settings) if entry.name == "models")
-_models = click.option(
-    "--models",
-    type=click.Path(path_type=Path, file_okay=False),
-    help=(
-        "The model repository to publish into.  "
-        f"[{all_settings.variable(_setting)}; default {_setting.default}]"
-    ),
-)
-
 
 @click.command(
     short_help="Train a spec and publish its model.",
@@ -61,7 +47,7 @@ _models = click.option(
     type=click.Path(path_type=Path),
     help="Look for the CSV files here instead of where the spec says.",
 )
-@_models
+@repositories.models
 @click.option(
     "--seed", type=click.IntRange(0, specs.SEEDS - 1), help="Instead of the spec's fit.seed."
 )
@@ -96,7 +82,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
     Nothing is published unless the finished file answers as Keras does.
     """
     with _interruptible() as watched:
-        repository = _repository(models)
+        repository = repositories.folder(models)
         wanted = _override(specs.load(spec), seed, epochs)
         demanded = gate.demands(least, wanted)
         if not dry:
@@ -121,7 +107,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="What the model is to be called.")
-@_models
+@repositories.models
 def export(file: Path, name: str, models: Path | None) -> None:
     """Turn the Keras model saved in FILE into the next version of model NAME.
 
@@ -129,7 +115,7 @@ def export(file: Path, name: str, models: Path | None) -> None:
     of its output layers.
     """
     with _interruptible() as watched:
-        repository = _repository(models)
+        repository = repositories.folder(models)
         check_name(name)
         watched[repository / name] = versions(repository / name)
         _check_free("--name", name, name, repository)
@@ -178,15 +164,6 @@ def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:
     return replace(spec, fit=fit)
 
 
-def _repository(option: Path | None) -> Path:
-    """Return the model repository: the option's, or else that of the settings."""
-    models = all_settings.load(models=option).models
-    if models.is_file():
-        variable = all_settings.variable(_setting)
-        raise SpecError(f"{variable}: expected a folder to publish into, received {str(models)!r}")
-    return models
-
-
 def _check_models(spec: Spec, models: Path) -> None:
     """Refuse, before the fit, a spec whose model could not be published."""
     _check_free(f"{spec.path}: name", spec.name, spec.name, models)
@@ -213,21 +190,8 @@ def _check_free(at: str, name: str, model: str, models: Path) -> None:
         if folder.name == model or not published:
             continue
         file = folder / str(published[-1]) / FILE
-        if name in _views(file):
+        if name in repositories.signed(file).get("models", ()):
             raise SpecError(f"{at}: {name!r} is a view in {file} already; rename one of them")
-
-
-def _views(file: Path) -> list[str]:
-    """Return the views in a model's file; none if it cannot be read or has no signature."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        graph = onnx.load(file, load_external_data=False)
-        notes = {entry.key: entry.value for entry in graph.metadata_props}
-        return list(json.loads(notes[METADATA_KEY])["models"])
-    except (OSError, DecodeError, ValueError, KeyError, TypeError):
-        return []  # the service reports what is wrong with that file
 
 
 @contextlib.contextmanager

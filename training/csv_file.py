@@ -9,6 +9,7 @@ import bz2
 import contextlib
 import csv
 import gzip
+import hashlib
 import io
 import lzma
 import zipfile
@@ -60,6 +61,19 @@ def find(wanted: Path, at: str, way_out: str = "") -> Path:
     files = [path.name for path in there if _plain(path.name).endswith(".csv")]
     tail = nearest(wanted.name, files) or f"; CSV files there: {', '.join(files) or 'none'}"
     raise SpecError(f"{at}: no file {wanted.name!r} in {str(wanted.parent)!r}{tail}{way_out}")
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file as it is on the disk, in hexadecimal.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _plain(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.align import align
-from training.csv_file import find
+from training.csv_file import digest, find
 from training.features import prepare
 from training.rows import Data, Source, known, target
 from training.table import read
@@ -54,7 +54,8 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
     for csv, table in tables.items():
         arrays, described = _read_inputs(spec, csv, table, notes)
         targets, classes = _read_targets(spec, csv, table, notes)
-        sources[csv] = Source(table.path, len(table.frame), arrays, targets)
+        rows = len(table.frame)
+        sources[csv] = Source(table.path, rows, arrays, targets, digest(table.path))
         inputs |= described
         labels |= classes
     inputs = {name: inputs[name] for name in spec.inputs}

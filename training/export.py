@@ -111,6 +111,9 @@ def _provenance(spec: Spec, fitted: Fitted, data: Data) -> dict[str, Any]:
         "seed": spec.fit.seed,
         "epochs": fitted.epochs,
         "rows": {_without_host(name): source.rows for name, source in data.sources.items()},
+        "tables_sha256": {
+            _without_host(name): source.digest for name, source in data.sources.items()
+        },
         "scores": {
             name: {
                 "metric": score.metric,

@@ -27,12 +27,16 @@ NO_CLASS = -1
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of one CSV file, by graph tensor (`arrays`) and by head (`targets`)."""
+    """The rows of one CSV file, by graph tensor (`arrays`) and by head (`targets`).
+
+    `digest` is the SHA-256 of the file.
+    """
 
     path: Path
     rows: int
     arrays: Arrays
     targets: Arrays
+    digest: str
 
 
 @dataclass(frozen=True)
