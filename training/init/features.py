@@ -6,7 +6,7 @@ A rule looks at one column and, for leaks, at the targets.  The first rule that 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +54,14 @@ def choose(column: Profile, targets: Sequence[Profile]) -> Choice:
     """Return the use of a column that is no target."""
     reason = _useless(column) or leak(column, targets)
     if reason:
-        return Choice(column.name, LEFT_OUT, reason)
+        return Choice(column.name.removesuffix(NAMELESS), LEFT_OUT, reason)
+    choice = _choose(column)
+    if choice.use == LEFT_OUT or not column.missing:
+        return choice
+    return replace(choice, reason=f"{choice.reason}; {column.missing:,} cells are empty")
+
+
+def _choose(column: Profile) -> Choice:
     if column.is_numeric:
         return _number(column)
     if column.count(is_date) >= NEARLY_ALL * column.cells:
@@ -68,7 +75,7 @@ def choose(column: Profile, targets: Sequence[Profile]) -> Choice:
 
 def _useless(column: Profile) -> str:
     if column.name.endswith(NAMELESS):
-        return "has no name in line 1, as the row numbers that other programs write"
+        return "name it in line 1, if it is more than the row numbers that other programs write"
     if not column.texts:
         return f"all {column.rows} cells are empty"
     if len(column.texts) == 1:

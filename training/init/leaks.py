@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.cells import show
 from training.targets import MANY
 
 if TYPE_CHECKING:
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
 _ENOUGH = 20  # rows; fewer agree by chance
 _ALWAYS = 0.999
+_MOSTLY = 0.9
 _SAME = 0.9999  # a correlation: the rest is rounding
 
 
 def leak(column: Profile, targets: Sequence[Profile]) -> str:
     """Return why a column is a target in other words, or an empty text."""
     for target in targets:
+        if only := _only_where(column, target):
+            return f"is filled in only where {target.name!r} is {show(only)}"
         both = (column.codes >= 0) & (target.codes >= 0)
         if int(both.sum()) < _ENOUGH:
             continue
@@ -36,6 +40,23 @@ def leak(column: Profile, targets: Sequence[Profile]) -> str:
             if _correlation(_ranks(numbers), _ranks(wanted)) > _SAME:
                 return f"has the order of {target.name!r} in every row"
     return ""
+
+
+def _only_where(column: Profile, target: Profile) -> str:
+    """Return the one value of a target that rows with a cell in a column have, or an empty text.
+
+    Such a cell is filled in once the target is known, as a cause of death is.
+    """
+    if not 1 < len(target.texts) <= MANY:
+        return ""
+    known = target.codes >= 0
+    sides = [target.codes[known & side] for side in (column.codes >= 0, column.codes < 0)]
+    if min(map(len, sides)) < _ENOUGH:
+        return ""
+    filled, empty = (np.bincount(side, minlength=len(target.texts)) / len(side) for side in sides)
+    value = int(filled.argmax())
+    # The other rows have other values too, so that the cell says something that they do not.
+    return target.texts[value] if filled[value] >= _ALWAYS and empty[value] < _MOSTLY else ""
 
 
 def _one_to_one(mine: NDArray[np.int64], theirs: NDArray[np.int64]) -> bool:

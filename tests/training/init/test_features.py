@@ -17,7 +17,9 @@ CITIES = [f"city{n % 40}" for n in range(200)]
         pytest.param([2007, 2008, 2009] * 9, NUMBER, "number, 2007 to 2009, 3 different", id="few"),
         pytest.param([0, 1] * 9, NUMBER, "number, 0 or 1", id="flag"),
         pytest.param(["true", "false"] * 9, NUMBER, "number, 0 or 1", id="truth values"),
-        pytest.param([3, "", 5, "NA"] * 9, NUMBER, "number, 3 or 5", id="missing cells"),
+        pytest.param(
+            [3, "", 5, "NA"] * 9, NUMBER, "number, 3 or 5; 18 cells are empty", id="missing"
+        ),
         pytest.param(["a", "b", "c"] * 9, ONE_HOT, "category, 3 values", id="texts"),
         pytest.param(CITIES, EMBEDDING, "category, 40 values", id="many texts"),
         pytest.param(
@@ -111,7 +113,7 @@ def test_a_column_without_a_name_is_left_out(tmp_path):
     [nameless, _] = profiled(tmp_path, ",x\n" + "5,1\n5.5,2\n" * 9).values()
 
     assert nameless.name.endswith(NAMELESS)
-    assert choose(nameless, []).use == LEFT_OUT
+    assert (choose(nameless, []).use, choose(nameless, []).column) == (LEFT_OUT, "column 1")
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,25 @@ def test_a_target_in_other_words_is_left_out(tmp_path, feature, target, reason):
     chosen = choose(columns["f"], [columns["t"]])
 
     assert (chosen.use == LEFT_OUT, chosen.reason if reason else "") == (bool(reason), reason)
+
+
+@pytest.mark.parametrize(
+    ("cell", "left_out"),
+    [
+        pytest.param(lambda n: "" if n % 3 else "AB"[n % 2], True, id="once it is known"),
+        pytest.param(lambda n: "" if n % 4 else "AB"[n // 4 % 2], False, id="by chance"),
+    ],
+)
+def test_a_column_that_is_filled_in_for_one_answer_is_left_out(tmp_path, cell, left_out):
+    """A cause of death is known once somebody has died."""
+    lines = [f"{cell(n)},{'no' if n % 3 else 'yes'}" for n in range(150)]
+    columns = profiled(tmp_path, rows("cause,died", lines))
+
+    chosen = choose(columns["cause"], [columns["died"]])
+
+    assert (chosen.use == LEFT_OUT) == left_out
+    if left_out:
+        assert chosen.reason == "is filled in only where 'died' is 'yes'"
 
 
 def test_few_rows_prove_no_leak(tmp_path):
