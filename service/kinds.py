@@ -1,4 +1,4 @@
-"""The kinds of head, the number of labels that each kind has, and the default threshold.
+"""Words of a signature: the kinds of head with their labels, and what is done with unseen texts.
 
 This module does not import numpy, so that a spec can be checked, and a command line read, without
 it.
@@ -9,6 +9,8 @@ from __future__ import annotations
 HEAD_KINDS = ("binary", "multiclass", "multilabel", "regression", "tensor")
 LABELLED = ("binary", "multiclass", "multilabel")
 THRESHOLDED = ("binary", "multilabel")
+# What happens to a text that is not in the vocabulary of its feature; the first is the default.
+UNSEEN = ("answer", "refuse")
 THRESHOLD = 0.5  # of a head whose signature records none
 
 

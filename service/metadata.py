@@ -16,9 +16,9 @@ import orjson
 
 from service import signature_checks as checks
 from service.errors import ModelRefused
+from service.kinds import UNSEEN
 from service.signature import (
     INPUT_KINDS,
-    UNSEEN,
     Feature,
     Golden,
     Head,

@@ -29,8 +29,6 @@ TRUE_FALSE = {"true": 1.0, "false": 0.0}
 LARGEST_TOLERANCE = 1e-2
 
 INPUT_KINDS = ("tabular", "image", "tensor")
-# What happens to a text that is not in the vocabulary of its feature.
-UNSEEN = ("answer", "refuse")
 DTYPES = (
     *("float32", "float64", "float16", "bool", "string"),
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),

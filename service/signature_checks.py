@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from service.errors import ModelRefused
-from service.kinds import HEAD_KINDS, LABELLED, label_count
-from service.signature import LARGEST_TOLERANCE, UNSEEN, holds
+from service.kinds import HEAD_KINDS, LABELLED, UNSEEN, label_count
+from service.signature import LARGEST_TOLERANCE, holds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

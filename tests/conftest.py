@@ -11,7 +11,7 @@ for name in list(os.environ):
         del os.environ[name]
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = "build/hypothesis"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.signature import UNSEEN, Feature, Input, Statistics, Tensor, tabular
+from service.kinds import UNSEEN
+from service.signature import Feature, Input, Statistics, Tensor, tabular
 from training.cells import EXACT, is_counted, is_date, is_missing, is_number, listed
 from training.errors import DataError, SpecError
 from training.table import NAMELESS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.signature import UNSEEN
+from service.kinds import UNSEEN
 from training.toml_file import is_text, is_whole, show
 
 if TYPE_CHECKING:
