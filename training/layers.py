@@ -49,7 +49,7 @@ class PiecewiseLinear(keras.layers.Layer):  # type: ignore[misc]  # Keras has no
 
     A column becomes several values from 0 to 1, one for each piece between two boundaries: 0 below
     the piece, 1 above it, and linear inside.  A column with fewer than three different values is
-    left out, since it has no bend.
+    left out, since it has no bend, unless no column has more.
 
     Args:
         pieces: the number of pieces of a column, at most.
@@ -69,13 +69,17 @@ class PiecewiseLinear(keras.layers.Layer):  # type: ignore[misc]  # Keras has no
 
     def adapt(self, values: NDArray[Any]) -> None:
         """Learn the boundaries of each column of float32 `values` with shape [rows, columns]."""
-        self._set([_boundaries(column, self.pieces) for column in np.asarray(values, np.float32).T])
+        columns = np.asarray(values, np.float32).T
+        boundaries = [_boundaries(column, self.pieces) for column in columns]
+        if not any(map(len, boundaries)):
+            boundaries = [np.unique(column) for column in columns]
+        self._set(boundaries)
 
     def _set(self, boundaries: list[NDArray[np.float32]]) -> None:
         pieces = [column[:-1] for column in boundaries]
         self._columns = np.repeat(np.arange(len(pieces)), [len(column) for column in pieces])
         if not len(self._columns):
-            raise ValueError("no column has three different values; remove the layer")
+            raise ValueError("no column has two different values; remove the layer")
         self._low = np.concatenate(pieces)
         self._width = np.concatenate([np.diff(column) for column in boundaries])
 

@@ -73,6 +73,14 @@ def test_pieces_of_few_values(values, pieces):
     assert np.isfinite(answers).all()
 
 
+def test_pieces_of_nothing_but_two_values():
+    """Rows of a table may be left out until no column has more than two values."""
+    layer = PiecewiseLinear(pieces=4)
+    layer.adapt(_column(3, 5, 3))
+
+    assert np.asarray(layer(_column(3, 4, 5))).tolist() == [[0], [0.5], [1]]
+
+
 def test_pieces_may_be_given():
     """Boundaries in the spec take the place of quantiles."""
     layer = PiecewiseLinear(boundaries=[[0, 10, 20], [5, 6]])
@@ -92,7 +100,7 @@ def test_pieces_may_be_given():
         ),
         pytest.param(
             "PiecewiseLinear = {}",
-            "layers.h.PiecewiseLinear: no column has three different values; remove the layer",
+            "layers.h.PiecewiseLinear: no column has two different values; remove the layer",
             id="no bend",
         ),
         pytest.param(
@@ -116,7 +124,7 @@ after = "h"
 kind = "binary"
 target = "a"
 """
-    table = "p,t\n" + "1,0\n2,1\n" * 4
+    table = "p,t\n" + "1,0\n1,1\n" * 4
 
     with pytest.raises(SpecError) as raised:
         tiny.built(tmp_path, text, a=table)
