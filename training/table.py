@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # cells of a column, in a message
 
+# The way out of a file whose first line has no names, for who has a spec.
+NO_HEADER = "set header = false"
 NAMELESS = " (which has no name)"
 
 
@@ -219,7 +221,7 @@ def _check_distinct(at: str, names: list[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name and name in seen:
-            hint = "; if line 1 is data, set header = false" if NUMBER.fullmatch(name) else ""
+            hint = f"; if line 1 is data, {NO_HEADER}" if NUMBER.fullmatch(name) else ""
             raise DataError(f"{at}: {names.count(name)} columns are named {show(name)}{hint}")
         seen.add(name)
 
@@ -230,7 +232,7 @@ def _check_no_numbers(at: str, names: list[str]) -> None:
     if len(numbers) * 2 > len(names):
         raise DataError(
             f"{at}: {len(numbers)} of {len(names)} columns are named by numbers,"
-            f" first {show(numbers[0])}; if line 1 is data, set header = false"
+            f" first {show(numbers[0])}; if line 1 is data, {NO_HEADER}"
         )
 
 

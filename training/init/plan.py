@@ -14,7 +14,7 @@ from training.csv_file import find
 from training.errors import DataError, SpecError
 from training.init import features, heads, network
 from training.init.profile import profile
-from training.table import read
+from training.table import NO_HEADER, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from training.init.heads import Head, Tables
     from training.init.network import Fit, Trunk
     from training.init.profile import Profile
+    from training.table import Table
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,21 @@ def read_tables(files: Sequence[Path]) -> tuple[list[Path], dict[str, dict[str, 
         DataError: a file is not a table.
     """
     found = [find(file, "TABLE") for file in files]
-    tables = [read(file) for file in found]
+    tables = [_read(file) for file in found]
     names = heads.node_names([stem(file) for file in found], (), "table")
     return found, {
         name: {column: profile(table.column(column)) for column in table.columns}
         for name, table in zip(names, tables, strict=True)
     }
+
+
+def _read(file: Path) -> Table:
+    try:
+        return read(file)
+    except DataError as error:
+        # There is no spec yet that could say so.
+        text = str(error).replace(NO_HEADER, "put a line with the names of the columns above it")
+        raise DataError(text) from error
 
 
 def plan(request: Request, folder: Path) -> Plan:

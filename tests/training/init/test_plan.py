@@ -191,3 +191,10 @@ def test_a_multilabel_head_has_several_columns(tmp_path):
     loaded, _ = spec(tmp_path, "red,big:multilabel", things=text)
 
     assert loaded.heads["red_big"].targets == (("things", "red"), ("things", "big"))
+
+
+def test_a_table_without_names_says_what_to_do(tmp_path):
+    """There is no spec yet that could say that line 1 is data."""
+    message = "if line 1 is data, put a line with the names of the columns above it"
+    with pytest.raises(DataError, match=message):
+        spec(tmp_path, "3", iris=rows("5.1,3.5,setosa", ["4.9,3,setosa"] * 9))
