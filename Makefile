@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test coverage attack newcomer clients lint format lock bench soak image sbom release clean install-serve install-train install-dev install-clients
+.PHONY: again help serve train test coverage attack newcomer clients lint format lock bench tables soak image sbom release clean install-serve install-train install-dev install-clients
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -72,6 +72,11 @@ bench: install-dev ## measure the service and its peers (needs wrk; ARGS=--quick
 	@[ -x build/bench/venv/bin/python ] || $(bin)/uv venv --quiet --python $(bin)/python build/bench/venv
 	@$(bin)/uv pip install --quiet --python build/bench/venv/bin/python -r benchmarks/peers/requirements.txt
 	@$(bin)/python -m benchmarks.bench $(or $(ARGS),--slow-sender --write)
+
+tables: install-dev ## compare the models of triceps init with those of scikit-learn on public tables (ARGS=--write)
+	@[ -x build/tables/venv/bin/python ] || $(bin)/uv venv --quiet --python $(bin)/python build/tables/venv
+	@$(bin)/uv pip install --quiet --python build/tables/venv/bin/python -r benchmarks/peers/tables.txt
+	@$(bin)/python -m benchmarks.tables $(or $(ARGS),--write)
 
 soak: install-dev ## send a service all kinds of requests for ten minutes, and check that it does not degrade (SECONDS=)
 	@$(bin)/python -m benchmarks.soak --write $(SECONDS)
