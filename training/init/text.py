@@ -196,7 +196,7 @@ def _head(head: Head, after: Sequence[str]) -> str:
     )
     if head.missing:
         rows = "1 row has" if head.missing == 1 else f"{head.missing} rows have"
-        lines.append(f'missing = "skip"  # {rows} no value; the other heads learn them')
+        lines.append(f'missing = "skip"  # {rows} no value')
     return "\n".join(lines)
 
 
