@@ -51,6 +51,8 @@ def dump(signature: Signature) -> str:
                 kind=head.kind,
                 labels=None if head.labels is None else list(head.labels),
                 threshold=head.threshold,
+                targets=list(head.targets) or None,
+                constant=list(head.constant) or None,
             )
             for head in signature.heads.values()
         },
@@ -260,6 +262,13 @@ def _texts(listed: Any) -> tuple[str, ...]:
     return tuple(map(str, listed))
 
 
+def _numbers(listed: Any) -> tuple[float, ...]:
+    """Return a list of numbers as a tuple; refuse a string, which Python would split."""
+    if not isinstance(listed, list) or not listed:
+        raise TypeError(f"expected a list of at least one number, received {listed!r}")
+    return tuple(map(float, listed))
+
+
 def _parse_statistics(note: dict[str, Any]) -> Statistics | None:
     if "mean" not in note:
         return None
@@ -275,6 +284,8 @@ def _parse_head(tensor: Tensor, note: dict[str, Any], inputs: tuple[str, ...]) -
         labels=None if labels is None else _texts(labels),
         threshold=note.get("threshold"),
         inputs=inputs,
+        targets=_texts(note["targets"]) if "targets" in note else (),
+        constant=_numbers(note["constant"]) if "constant" in note else (),
     )
     checks.check_head(head)
     return head

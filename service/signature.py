@@ -138,7 +138,12 @@ class Input:
 
 @dataclass(frozen=True)
 class Head:
-    """A named output.  `inputs` are the names of the inputs that its part of the graph reads."""
+    """A named output.
+
+    `inputs` are the names of the inputs that its part of the graph reads.  `targets` are the
+    columns that it learned, and `constant` is the best answer that ignores the inputs, as values
+    of the head; both are empty if they are not known.
+    """
 
     name: str
     kind: str
@@ -146,6 +151,8 @@ class Head:
     labels: tuple[str, ...] | None = None
     threshold: float | None = None
     inputs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    constant: tuple[float, ...] = ()
 
     @cached_property
     def cutoff(self) -> float:

@@ -71,6 +71,8 @@ def check_head(head: Head) -> None:
         wrong = f"is binary, and not one value but {head.tensor} a row"
     elif head.threshold is not None and not holds("float64", head.threshold):
         wrong = f"has the threshold {head.threshold!r}: expected a number"
+    elif head.constant and len(head.constant) != head.tensor.size:
+        wrong = f"has a constant of {len(head.constant)} values, and is {head.tensor} a row"
     elif head.labels is not None:
         wanted = label_count(head.kind, head.tensor.size)
         if head.kind not in LABELLED:

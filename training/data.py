@@ -19,7 +19,7 @@ from training.csv_file import digest, find
 from training.features import prepare
 from training.rows import Data, Source, known, target
 from training.table import read
-from training.targets import check_targets, heads_of, lacking, learn, target_names
+from training.targets import check_targets, heads_of, lacking, learn, target_columns, target_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +51,7 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
     sources: dict[str, Source] = {}
     inputs: dict[str, Input] = {}
     labels: dict[str, tuple[str, ...] | None] = {}
+    columns: dict[str, tuple[str, ...]] = {}
     for csv, table in tables.items():
         arrays, described = _read_inputs(spec, csv, table, notes)
         targets, classes = _read_targets(spec, csv, table, notes)
@@ -58,8 +59,9 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
         sources[csv] = Source(table.path, rows, arrays, targets, digest(table.path))
         inputs |= described
         labels |= classes
+        columns |= {name: target_columns(spec, spec.heads[name], table) for name in classes}
     inputs = {name: inputs[name] for name in spec.inputs}
-    data = Data(sources, spec.align, inputs, labels, tuple(notes))
+    data = Data(sources, spec.align, inputs, labels, columns, tuple(notes))
     partial = tuple(name for name in spec.heads if not known(target(data, name)).all())
     return replace(data, partial=partial)
 

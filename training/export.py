@@ -81,7 +81,7 @@ def export(spec: Spec, fitted: Fitted, data: Data, warnings: Iterable[RunWarning
     )
     signature = Signature(
         inputs=data.inputs,
-        heads=_heads(spec, built, data),
+        heads=_heads(spec, fitted, data),
         models=spec.models,
         provenance=_provenance(spec, fitted, data),
         warnings=tuple(warning.as_json() for warning in warnings),
@@ -93,13 +93,22 @@ def export(spec: Spec, fitted: Fitted, data: Data, warnings: Iterable[RunWarning
         raise ExportError(text) from error
 
 
-def _heads(spec: Spec, built: Built, data: Data) -> dict[str, Head]:
+def _heads(spec: Spec, fitted: Fitted, data: Data) -> dict[str, Head]:
     heads = {}
     for name, head in spec.heads.items():
-        output = built.model.output[name]
+        output = fitted.built.model.output[name]
         threshold = head.threshold or THRESHOLD if head.kind in THRESHOLDED else None
         tensor = Tensor(name, str(output.dtype), tuple(output.shape[1:]))
-        heads[name] = Head(name, head.kind, tensor, data.labels[name], threshold)
+        constant = map(np.float32, fitted.scores[name].constant)
+        heads[name] = Head(
+            name,
+            head.kind,
+            tensor,
+            data.labels[name],
+            threshold,
+            targets=data.columns[name],
+            constant=tuple(map(shortest, constant)),
+        )
     return heads
 
 

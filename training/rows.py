@@ -46,14 +46,15 @@ class Data:
     With `align` "position" or "key", row i of every source belongs with row i of the others; with
     "sample" the sources are independent.  `inputs` has the signature's descriptions, with
     statistics over all rows, in the order of the spec.  `labels` has every head, with `None` for a
-    regression.  `notes` are messages for the user.  `partial` names the heads whose target some
-    rows lack.
+    regression.  `columns` has the names of each head's columns; none of a file without a header.
+    `notes` are messages for the user.  `partial` names the heads whose target some rows lack.
     """
 
     sources: dict[str, Source]
     align: str
     inputs: dict[str, Input]
     labels: dict[str, tuple[str, ...] | None]
+    columns: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
     partial: tuple[str, ...] = ()
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.insight import scores as insight
+from service.kinds import THRESHOLD
 from training import objectives
-from training.built import as_target, feeds, one_hot
+from training.built import as_target, feeds
 from training.rows import known, known_targets, pairs
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from training.spec import Spec
 
 BATCH = 512
-EVEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Score:
     """The metric of one head on its training rows and on its held-out rows, if these have targets.
 
     `baseline` is the score of the best constant answer, the commonest class of the training rows or
-    their mean, on the held-out rows, or on the training rows if none were held out.
+    their mean, on the held-out rows, or on the training rows if none were held out.  `constant` is
+    that answer, as values of the head.
     """
 
     metric: str
@@ -37,6 +39,7 @@ class Score:
     train: float
     held_out: float | None
     baseline: float
+    constant: tuple[float, ...] = ()
 
     @property
     def decisive(self) -> tuple[str, float]:
@@ -56,15 +59,19 @@ def scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict
     held_y, held = (None, None) if held_out is None else _answer(spec, built, held_out)
     by_head = {}
     for name, head in spec.heads.items():
-        always = _commonest(head, seen_y[name], seen[name])
+        values = seen[name][0].size
+        mean = insight.target_sum(head.kind, seen_y[name], values) / len(seen_y[name])
+        always = insight.best_constant(head.kind, mean).astype(np.float32)
         last_y, last = (seen_y, seen) if held_y is None or held is None else (held_y, held)
+        constant = np.broadcast_to(always.reshape(last[name].shape[1:]), last[name].shape)
         by_head[name] = Score(
             metric=objectives.metric_name(head),
             rows=_rows(train, name),
             held_out_rows=0 if held_out is None else _rows(held_out, name),
-            train=_measure(head, seen_y[name], seen[name]),
-            held_out=None if held_out is None else _measure(head, last_y[name], last[name]),
-            baseline=_measure(head, last_y[name], np.broadcast_to(always, last[name].shape)),
+            train=_measure(built, head, seen_y[name], seen[name]),
+            held_out=None if held_out is None else _measure(built, head, last_y[name], last[name]),
+            baseline=_measure(built, head, last_y[name], constant),
+            constant=tuple(always.tolist()),
         )
     return by_head
 
@@ -74,7 +81,7 @@ def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
     x, y = pairs(data, np.random.default_rng(spec.fit.seed))
     answers = built.model.predict(feeds(built, x), batch_size=BATCH, verbose=0)
     there = {name: known(y[name]) for name in spec.heads}
-    targets = {name: as_target(built, name, y[name][there[name]]) for name in spec.heads}
+    targets = {name: y[name][there[name]] for name in spec.heads}
     return targets, {name: np.asarray(answers[name])[there[name]] for name in spec.heads}
 
 
@@ -82,18 +89,12 @@ def _rows(data: Data, head: str) -> int:
     return len(known_targets(data, head))
 
 
-def _measure(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> float:
+def _measure(built: Built, head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> float:
+    """Return the metric of a head: by the code of `triceps score`, or another one by Keras."""
+    if objectives.metric_name(head) == insight.METRICS[head.kind]:
+        return float(
+            insight.by_row(head.kind, targets, answers, head.threshold or THRESHOLD).mean()
+        )
     metric = objectives.metric(head)
-    metric.update_state(targets, answers)
+    metric.update_state(as_target(built, head.name, targets), answers)
     return float(np.mean(metric.result()))
-
-
-def _commonest(head: HeadSpec, targets: NDArray[Any], answers: NDArray[Any]) -> Any:
-    """Return the best constant answer: the commonest class, or the mean."""
-    if head.kind == "regression":
-        return targets.mean(axis=0)
-    if head.kind == "multiclass":
-        classes = answers.shape[1]
-        places = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        return one_hot(np.bincount(places, minlength=classes).argmax(), classes)
-    return (targets.mean(axis=0) > EVEN).astype(np.float32)

@@ -80,6 +80,15 @@ def lacking(spec: Spec, head: HeadSpec, table: Table) -> NDArray[np.bool_]:
     return lacks
 
 
+def target_columns(spec: Spec, head: HeadSpec, table: Table) -> tuple[str, ...]:
+    """Return the names of the columns that a head learns; none if the file has no header."""
+    if not table.header:
+        return ()
+    return tuple(
+        _target(spec.inputs[owner], column, table.columns) for owner, column in head.targets
+    )
+
+
 def learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return the targets of a head, and its labels.
 

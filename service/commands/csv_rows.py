@@ -10,9 +10,8 @@ import csv
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from service.commands import missing_features
 from service.commands.row_files import Row, RowsError, not_utf8
 from service.wire import cells
 from service.wire.column_names import WHOLE, ColumnNames, dtypes, full_name, holder
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from service.commands.missing_features import Required
     from service.signature import Input, Signature
     from service.wire.column_names import Meaning, Step
 
@@ -40,21 +38,28 @@ class _Column:
         return dtypes(self.entry).get(str(self.step), self.entry.tensors[0].dtype)
 
 
-def read_csv(
-    path: Path, file: IO[str], signature: Signature, needed: Required, *, keep: bool = False
-) -> tuple[tuple[str, ...], Iterator[Row]]:
-    """Return the names of the columns of a CSV that are passed through, and its rows.
+class CsvRows(NamedTuple):
+    """The rows of a CSV, and what its columns are."""
+
+    header: tuple[str, ...]
+    meanings: tuple[Meaning, ...]
+    """The parts of inputs that columns are."""
+    others: tuple[str, ...]
+    """The columns that are passed through."""
+    rows: Iterator[Row]
+
+
+def read_csv(path: Path, file: IO[str], signature: Signature, *, keep: bool = False) -> CsvRows:
+    """Read the header of a CSV; its rows are read when they are asked for.
 
     Args:
         path: the path of the file, for messages.
         file: the file, opened with `newline=""`.
         signature: the signature of the model that the rows are for.
-        needed: the features that the file has to have, of the inputs that are needed.
         keep: pass all columns through, and not only those that are not the model's.
 
     Raises:
-        RowsError: the file is not CSV in UTF-8.
-        MissingFeaturesError: it lacks columns of an input that is needed.
+        RowsError: the file is not CSV in UTF-8, or two of its columns are the same.
     """
     records = _records(path, cells.reader(file))
     place, names = next(records, ("", []))
@@ -62,15 +67,14 @@ def read_csv(
     if header == [""]:
         raise RowsError(f"{place}: expected the names of the columns, received a blank line")
     columns = _columns(path, header, signature)
-    meanings = [(column.entry, column.step) for column in columns]
-    missing_features.check_header(f"{path}, line 1", header, meanings, signature, needed)
+    meanings = tuple((column.entry, column.step) for column in columns)
     taken = set() if keep else {column.position for column in columns}
     others = [position for position in range(len(header)) if position not in taken]
     rows = (
         Row(place, _instance(record, columns), tuple(record[position] for position in others))
         for place, record in _of_length(len(header), records)
     )
-    return tuple(header[position] for position in others), rows
+    return CsvRows(tuple(header), meanings, tuple(header[position] for position in others), rows)
 
 
 def _records(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:

@@ -17,12 +17,12 @@ from service.wire.body import listing
 from service.wire.column_names import ColumnNames, full_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from service.commands.csv_rows import CsvRows
     from service.commands.row_files import Row
     from service.signature import Feature, Input, Signature
-    from service.wire.column_names import Meaning
 
     Required = Mapping[str, tuple[Feature, ...]]
     """For each input that is needed, its features that a file may not miss as a whole."""
@@ -96,27 +96,21 @@ def _refuse(message: str) -> NoReturn:
     raise click.BadParameter(message, param_hint=FLAG)
 
 
-def check_header(
-    place: str,
-    header: Sequence[str],
-    meanings: Collection[Meaning],
-    signature: Signature,
-    needed: Required,
-) -> None:
-    """Refuse a header that lacks columns.
+def check_header(path: Path, file: CsvRows, signature: Signature, needed: Required) -> None:
+    """Refuse a CSV that lacks columns.
 
     Args:
-        place: the place of the header, for messages.
-        header: the names of all columns.
-        meanings: the parts of inputs that columns of the header are.
+        path: the path of the file, for messages.
+        file: the file.
         signature: the signature of the model.
         needed: the features that are needed.
 
     Raises:
         MissingFeaturesError: columns are missing; the message has the most similar names.
     """
-    there = {full_name(entry, step) for entry, step in meanings}
-    inputs = {entry.name for entry, _ in meanings}
+    place, header = f"{path}, line 1", file.header
+    there = {full_name(entry, step) for entry, step in file.meanings}
+    inputs = {entry.name for entry, _ in file.meanings}
     names = ColumnNames.of(signature)
     others = [name for name in header if not names.meanings(name) and name not in signature.inputs]
     lines = []

@@ -10,34 +10,30 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import re
-from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from service.commands import missing_features, options
+from service.commands import missing_features, options, row_runs
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
 from service.commands.row_files import Row, RowsError
-from service.errors import BadRequest, CannotRun, TooLarge, nearest, printable
+from service.errors import nearest
 from service.host.files import stream, writing
-from service.inference.runner import MOST_ROWS_WHOLE
 from service.wire import native
-from service.wire.body import count, listing
-from service.wire.tensors import WHOLE
+from service.wire.body import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from service.commands.row_runs import Counts
     from service.repository.loader import Servable
     from service.signature import Head, Signature
 
     Scored = Iterator[tuple[Row, dict[str, dict[str, Any]]]]
 
-ROWS_AT_ONCE = 256
 # In front of the names of all answers, if a column of the file has the name of one.
 PREDICTED = "predicted."
 
@@ -86,32 +82,25 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
 
     A feature that the whole file misses is an error, unless --allow-missing names it.
     """
-    from service.repository.named_model import open_model
-
     streamed = stream(out) is not None
     if not streamed and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
         raise click.BadParameter(f"expected .csv or .json, received {out.name}", param_hint="--out")
     if keep and source.suffix.lower() != ".csv":
         message = f"expected rows in a .csv, which has columns, received {source.name}"
         raise click.BadParameter(message, param_hint="--keep-columns")
-    servable = open_model(model, models)
-    if servable.signature.tensor:
-        message = (
-            f"{model}: expected a model of rows, received one that takes {WHOLE}: "
-            f"{servable.signature.tensor}"
-        )
-        raise RowsError(message)
+    servable = row_runs.open_rows_model(model, models)
     asked = _heads(heads, servable.signature)
     needed = missing_features.required(servable.signature, asked, allow)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
     write = _write_csv if as_csv else _write_json
-    imputed: Counter[str] = Counter()
-    unseen: Counter[str] = Counter()
+    counts = row_runs.Counts()
     # utf-8-sig, since spreadsheets write a byte order mark first.
     with source.open(encoding="utf-8-sig", newline="") as file:
         others: Sequence[str] = ()
         if source.suffix.lower() == ".csv":
-            others, rows = read_csv(source, file, servable.signature, needed, keep=keep)
+            read = read_csv(source, file, servable.signature, keep=keep)
+            missing_features.check_header(source, read, servable.signature, needed)
+            others, rows = read.others, read.rows
         else:
             rows = missing_features.watch(
                 source, read_json(source, file), servable.signature, needed
@@ -120,14 +109,8 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         answers = [name for head in chosen for name in _columns(head)] if as_csv else asked
         header = [*others, *_distinct(source, answers, others)]
         with writing(out) as target:
-            total = write(_score(rows, servable, asked, imputed, unseen), header, chosen, target)
-    scored_by = f"{servable.name}, version {servable.version}"
-    click.echo(f"{count(total, 'row')} scored by {scored_by}", err=True)
-    for feature, times in sorted(imputed.items()):
-        click.echo(printable(f"{feature}: missing in {times} of them, took its default"), err=True)
-    for feature, times in sorted(unseen.items()):
-        message = f"{feature}: a text that training never saw in {times} of them"
-        click.echo(printable(message), err=True)
+            total = write(_score(rows, servable, asked, counts), header, chosen, target)
+    row_runs.tell(total, servable, counts)
 
 
 def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:
@@ -159,49 +142,11 @@ def _distinct(source: Path, answers: Sequence[str], others: Sequence[str]) -> Se
     return prefixed
 
 
-def _score(
-    rows: Iterator[Row],
-    servable: Servable,
-    heads: Sequence[str],
-    imputed: Counter[str],
-    unseen: Counter[str],
-) -> Scored:
+def _score(rows: Iterator[Row], servable: Servable, heads: Sequence[str], counts: Counts) -> Scored:
     """Yield each row with its answer; count missing and unseen values by feature."""
-    # Rows that depend on each other form one request; the model refuses more than it takes whole.
-    whole = servable.model.batching.mode == "joint"
-    most = MOST_ROWS_WHOLE + 1 if whole else ROWS_AT_ONCE
-    while batch := list(itertools.islice(rows, most)):
-        body = {"instances": [row.instance for row in batch], "heads": list(heads)}
-        try:
-            request = native.interpret(body, servable.signature)
-        except BadRequest as error:
-            raise RowsError(_relocate(error, batch)) from error
-        imputed.update(re.sub(r"^instances\[\d+\]\.?", "", entry.at) for entry in request.imputed)
-        unseen.update(entry.feature for entry in request.unseen)
-        try:
-            outputs = servable.model.predict(request.arrays, heads)
-        except TooLarge as error:
-            raise RowsError(str(error)) from error
-        except CannotRun as error:
-            first, last = batch[0].place, batch[-1].place
-            where = first if first == last else f"{first} to {last}"
-            raise RowsError(f"{where}: {error}") from error
-        yield from zip(batch, native.predictions(heads, servable.signature, outputs), strict=True)
-
-
-def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
-    """Return the problems of a batch as text, each with the place of its row in the file."""
-    problems = []
-    for problem in error.problems:
-        index, inside = re.fullmatch(r"instances\[(\d+)\]\.?(.*)", problem.at).groups()  # type: ignore[union-attr]
-        where = f"{batch[int(index)].place}, {inside}".removesuffix(", ")
-        line = f"{where}: expected {problem.expected}, received {problem.received}"
-        problems.append((int(index), line))
-    # The reader reports them by input; a user expects them in the order of the file.
-    lines = [line for _, line in sorted(problems, key=lambda entry: entry[0])]
-    if error.count > len(lines):
-        lines.append(f"and {error.count - len(lines)} more in these rows")
-    return "\n".join(lines)
+    for run in row_runs.runs(rows, servable, heads, counts):
+        answers = native.predictions(heads, servable.signature, run.outputs)
+        yield from zip(run.rows, answers, strict=True)
 
 
 def _write_csv(

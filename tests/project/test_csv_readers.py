@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.commands import missing_features
 from service.commands.csv_rows import read_csv
 from service.commands.row_files import RowsError
 from service.errors import BadRequest
@@ -41,8 +42,10 @@ def _predicted(text: str, columns: Sequence[str], folder: Path) -> list[list[obj
     file = io.StringIO(text, newline="")
     with contextlib.suppress(RowsError):
         signature = _signature(columns)
-        _, rows = read_csv(Path("a.csv"), file, signature, {"x": signature.inputs["x"].features})
-        return [list(row.instance["x"].values()) for row in rows]
+        read = read_csv(Path("a.csv"), file, signature)
+        needed = {"x": signature.inputs["x"].features}
+        missing_features.check_header(Path("a.csv"), read, signature, needed)
+        return [list(row.instance["x"].values()) for row in read.rows]
     return None
 
 

@@ -22,6 +22,7 @@ LAYERS = (
     {"inference"},
     {"repository"},
     {"observability"},
+    {"insight"},
     {"prediction"},
     {"api", "app"},
     {"server"},
@@ -30,9 +31,10 @@ LAYERS = (
 # Training imports these: the contract, and the code that loads and publishes a model.
 OFFERED = {
     *("errors", "kinds", "metadata", "names", "settings", "signature"),
-    *("host.memory", "inference.arrays", "inference.model", "repository.publish"),
+    *("host.memory", "inference.arrays", "inference.model", "insight.scores"),
+    "repository.publish",
 }
-PACKAGES = {"", "host", "inference", "repository", "service"}
+PACKAGES = {"", "host", "inference", "insight", "repository", "service"}
 
 
 def imports(path):
@@ -77,7 +79,7 @@ def test_the_service_imports_nothing_of_training():
 
 
 def test_training_imports_the_contract_alone():
-    """Training needs the signature, the model, publishing, names, memory, errors and settings."""
+    """Training needs the signature, the model, scores, publishing, memory, errors and settings."""
     used = {imported for path in modules("training").values() for imported in imports(path)}
     ours = modules("service")
 
@@ -102,6 +104,16 @@ def test_the_service_is_built_in_layers():
     }
 
     assert wrong == set()
+
+
+def test_scores_need_numpy_alone():
+    """Training and commands compute them, so they know neither a model nor a request."""
+    path = modules("service")["service.insight.scores"]
+
+    assert {name.partition(".")[0] for name in imports(path)} <= {
+        *("__future__", "collections", "dataclasses", "numpy", "service", "typing")
+    }
+    assert needs("service.insight.scores", path) == {"kinds"}
 
 
 def test_a_pipeline_knows_neither_flask_nor_sockets():

@@ -78,7 +78,17 @@ def heads(draw, name, needs):
     if kind == "binary" and labels:
         labels = labels[:2]
     threshold = draw(st.none() | st.floats(0.01, 0.99)) if "b" in kind else None
-    return Head(name, kind, Tensor(name, "float32", (size,)), labels, threshold, needs)
+    constant = st.lists(NUMBERS, min_size=size, max_size=size).map(tuple)
+    return Head(
+        name,
+        kind,
+        Tensor(name, "float32", (size,)),
+        labels,
+        threshold,
+        needs,
+        targets=draw(st.lists(NAMES, max_size=2).map(tuple)),
+        constant=draw(st.just(()) | constant),
+    )
 
 
 @st.composite
@@ -425,6 +435,11 @@ def test_metadata_that_are_no_signature_are_refused(text, reason):
             id="a threshold that is text",
         ),
         pytest.param(
+            changed(["heads", "z", "constant"], [0, 1]),
+            "head 'z' has a constant of 2 values, and is float32[3] a row",
+            id="a constant of too few values",
+        ),
+        pytest.param(
             changed(["golden", "inputs", "n"], [[1, 2, 3, 4], [1, 2, 3, 4]]),
             "its golden rows do not line up: expected as many of each, received "
             "{'x': 1, 'x.colour': 1, 'n': 2, 'y': 1}",
@@ -462,6 +477,8 @@ def test_a_note_that_contradicts_its_graph_is_refused(note, reason):
         pytest.param(["heads"], [], id="heads"),
         pytest.param(["heads", "y"], [], id="head"),
         pytest.param(["heads", "y", "labels"], "no", id="labels"),
+        pytest.param(["heads", "y", "targets"], "bought", id="targets that are text"),
+        pytest.param(["heads", "y", "constant"], "1", id="a constant that is text"),
         pytest.param(["models"], ["y"], id="models"),
         pytest.param(["models", "why"], "y", id="a view that is text"),
         pytest.param(["models", "why"], [], id="a view of nothing"),

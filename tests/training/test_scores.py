@@ -1,11 +1,21 @@
 """The scores of a fitted model."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 keras = pytest.importorskip("keras", reason="needs the train extra")
 
-from tests.training.runs import fit_spec  # noqa: E402  (after the check above)
+from service.commands.main import main  # noqa: E402  (after the check above)
+from service.commands.score import score  # noqa: E402  (after the check above)
+from service.inference.model import Model  # noqa: E402  (after the check above)
+from tests.harness import small, tiny  # noqa: E402  (after the check above)
+from tests.training.runs import SMALL, fit_spec  # noqa: E402  (after the check above)
+from training import export  # noqa: E402  (after the check above)
+from training.rows import split  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
 
@@ -82,3 +92,97 @@ epochs = 1
     auc = keras.metrics.AUC()
     auc.update_state(source.targets["marks"][there], np.asarray(answers["marks"])[there])
     assert fitted.scores["marks"].train == pytest.approx(float(auc.result()))
+
+
+ALL_KINDS = """
+name = "scored"
+[inputs.t]
+csv = "t.csv"
+columns = ["row", "p", "q"]
+[layers.h]
+after = "t"
+Normalization = {}
+[heads.b]
+after = "h"
+kind = "binary"
+target = "t.bought"
+labels = ["no", "yes"]
+threshold = 0.4
+[heads.c]
+after = "h"
+kind = "multiclass"
+target = "t.which"
+LOSS
+[heads.d]
+after = "h"
+kind = "multilabel"
+target = ["t.x", "t.y"]
+[heads.e]
+after = "h"
+kind = "regression"
+target = ["t.q2", "t.p2"]
+[fit]
+epochs = 3
+validation_split = 0.3
+seed = 2
+"""
+
+
+@pytest.mark.parametrize(
+    "loss", ["", 'loss = "categorical_crossentropy"'], ids=["sparse", "one-hot"]
+)
+def test_the_command_gives_the_scores_of_training(tmp_path, monkeypatch, loss):
+    """`triceps score` on the held-out rows has the numbers of training's table, baseline included.
+
+    It finds the columns of the targets in the signature.
+    """
+    lines = ["row,p,q,bought,which,x,y,q2,p2"]
+    for n in range(60):
+        p, q = n * 7 % 11, n * 5 % 13
+        label = "no" if p + q < 12 else "yes"
+        lines.append(f"{n},{p},{q},{label},{'abc'[n * p % 3]},{n % 2},{p // 6},{q / 2},{p * p}")
+    loaded, seen, fitted = fit_spec(tmp_path, ALL_KINDS.replace("LOSS", loss), t="\n".join(lines))
+    content = export.export(loaded, fitted, seen).content
+    small.put(tmp_path / "models", "scored", 1, content)
+    _, rows = tiny.load(tmp_path, ALL_KINDS.replace("LOSS", loss), t="\n".join(lines))
+    _, held_out = split(rows, loaded.fit.validation_split, loaded.fit.seed)
+    numbers = [int(number) for number in held_out.sources["t.csv"].arrays["t"][:, 0]]
+    with (tmp_path / "held_out.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            lines[place].split(",") for place in (0, *(n + 1 for n in numbers))
+        )
+    monkeypatch.setitem(main.commands, "score", score)
+
+    models = ["--models", str(tmp_path / "models"), "--json"]
+    done = CliRunner().invoke(main, ["score", "scored", str(tmp_path / "held_out.csv"), *models])
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {
+        "rows": len(numbers),
+        "heads": {
+            name: {
+                "metric": entry.metric,
+                "value": pytest.approx(entry.held_out, rel=1e-5),
+                "baseline": pytest.approx(entry.baseline, rel=1e-5),
+                "rows": entry.held_out_rows,
+            }
+            for name, entry in fitted.scores.items()
+        },
+    }
+    assert {n: head.targets for n, head in Model.load(content).signature.heads.items()} == {
+        "b": ("bought",),
+        "c": ("which",),
+        "d": ("x", "y"),
+        "e": ("q2", "p2"),
+    }
+
+
+def test_another_metric_is_that_of_keras(tmp_path):
+    """A spec may name any metric of Keras."""
+    *_, fitted = fit_spec(tmp_path)
+    *_, other = fit_spec(
+        tmp_path, SMALL.replace('kind = "binary"', 'kind = "binary"\nmetric = "mse"')
+    )
+
+    assert (fitted.scores["bought"].metric, other.scores["bought"].metric) == ("accuracy", "mse")
+    assert 0 < other.scores["bought"].train < 1

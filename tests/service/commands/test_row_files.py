@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
-from service.commands.missing_features import required, watch
+from service.commands.missing_features import check_header, required, watch
 from service.commands.row_files import Row, RowsError
 from service.signature import Feature, Head, Input, Signature, Tensor, tabular
 from service.wire import cells
@@ -44,8 +44,9 @@ def csv_of(text, model=THREE, needed=(), allow=()):
     """Return the other columns and the rows of a CSV, which has to have the inputs `needed`."""
     absent = required(model, tuple(model.heads), allow)
     needed = {name: features for name, features in absent.items() if name in needed}
-    others, rows = read_csv(CSV, io.StringIO(text, newline=""), model, needed)
-    return others, list(rows)
+    read = read_csv(CSV, io.StringIO(text, newline=""), model)
+    check_header(CSV, read, model, needed)
+    return read.others, list(read.rows)
 
 
 def only(text, *entries):
@@ -56,7 +57,7 @@ def only(text, *entries):
 
 def csv_of_file(path, file):
     """Return the rows of an open CSV."""
-    return read_csv(path, file, THREE, {})[1]
+    return read_csv(path, file, THREE).rows
 
 
 def json_of(text, **pieces):

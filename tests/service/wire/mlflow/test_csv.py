@@ -183,8 +183,8 @@ def test_a_csv_is_read_as_predictions_of_a_file_are(data):
     rows = data.draw(st.lists(st.tuples(*[CELLS] * len(header)), min_size=1, max_size=3))
     text = csv_text(header, rows)
 
-    _, offline = read_csv("x.csv", io.StringIO(text), signature, {})
-    instances = [row.instance for row in offline]
+    offline = read_csv("x.csv", io.StringIO(text), signature)
+    instances = [row.instance for row in offline.rows]
 
     assert _outcome(lambda: read_text(text, signature)) == _outcome(
         lambda: native.interpret({"instances": instances}, signature)

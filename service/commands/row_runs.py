@@ -1,0 +1,122 @@
+"""Runs of the rows of a file, some hundred at a time, by the code that serves requests.
+
+rows ─▶ instances ─ native.interpret ─▶ model.predict ─▶ outputs by head
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from service.commands.row_files import RowsError
+from service.errors import BadRequest, CannotRun, TooLarge, printable
+from service.inference.runner import MOST_ROWS_WHOLE
+from service.wire import native
+from service.wire.body import count
+from service.wire.tensors import WHOLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from service.commands.row_files import Row
+    from service.repository.loader import Servable
+
+ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The missing values of the rows so far, and the texts that training never saw, by feature."""
+
+    imputed: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)
+
+
+class Run(NamedTuple):
+    """The rows of a run, and their outputs by head, [rows, …]."""
+
+    rows: Sequence[Row]
+    outputs: Mapping[str, NDArray[Any]]
+
+
+def open_rows_model(model: str, models: Path | None) -> Servable:
+    """Open a model that takes rows, by its name in the repository or its path.
+
+    Raises:
+        RowsError: it takes whole tensors.
+    """
+    from service.repository.named_model import open_model
+
+    servable = open_model(model, models)
+    if servable.signature.tensor:
+        message = (
+            f"{model}: expected a model of rows, received one that takes {WHOLE}: "
+            f"{servable.signature.tensor}"
+        )
+        raise RowsError(message)
+    return servable
+
+
+def runs(
+    rows: Iterator[Row], servable: Servable, heads: Sequence[str], counts: Counts
+) -> Iterator[Run]:
+    """Run the rows of a file, as many at once as the model allows; add to `counts`.
+
+    Raises:
+        RowsError: a row is not what the model takes; the message has the places of all such rows.
+    """
+    # Rows that depend on each other form one request; the model refuses more than it takes whole.
+    whole = servable.model.batching.mode == "joint"
+    most = MOST_ROWS_WHOLE + 1 if whole else ROWS_AT_ONCE
+    while batch := list(itertools.islice(rows, most)):
+        body = {"instances": [row.instance for row in batch], "heads": list(heads)}
+        try:
+            request = native.interpret(body, servable.signature)
+        except BadRequest as error:
+            raise RowsError(_relocate(error, batch)) from error
+        places = (re.sub(r"^instances\[\d+\]\.?", "", entry.at) for entry in request.imputed)
+        counts.imputed.update(places)
+        counts.unseen.update(entry.feature for entry in request.unseen)
+        try:
+            outputs = servable.model.predict(request.arrays, heads)
+        except TooLarge as error:
+            raise RowsError(str(error)) from error
+        except CannotRun as error:
+            first, last = batch[0].place, batch[-1].place
+            where = first if first == last else f"{first} to {last}"
+            raise RowsError(f"{where}: {error}") from error
+        yield Run(batch, outputs)
+
+
+def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
+    """Return the problems of a batch as text, each with the place of its row in the file."""
+    problems = []
+    for problem in error.problems:
+        index, inside = re.fullmatch(r"instances\[(\d+)\]\.?(.*)", problem.at).groups()  # type: ignore[union-attr]
+        where = f"{batch[int(index)].place}, {inside}".removesuffix(", ")
+        line = f"{where}: expected {problem.expected}, received {problem.received}"
+        problems.append((int(index), line))
+    # The reader reports them by input; a user expects them in the order of the file.
+    lines = [line for _, line in sorted(problems, key=lambda entry: entry[0])]
+    if error.count > len(lines):
+        lines.append(f"and {error.count - len(lines)} more in these rows")
+    return "\n".join(lines)
+
+
+def tell(rows: int, servable: Servable, counts: Counts) -> None:
+    """Print on standard error how many rows were scored, and what is counted of their values."""
+    scored_by = f"{servable.name}, version {servable.version}"
+    click.echo(f"{count(rows, 'row')} scored by {scored_by}", err=True)
+    for feature, times in sorted(counts.imputed.items()):
+        click.echo(printable(f"{feature}: missing in {times} of them, took its default"), err=True)
+    for feature, times in sorted(counts.unseen.items()):
+        message = f"{feature}: a text that training never saw in {times} of them"
+        click.echo(printable(message), err=True)

@@ -1,0 +1,1 @@
+"""Statements about answers, such as how good they are."""
