@@ -58,8 +58,8 @@ EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
     multiple=True,
     metavar="HEAD=SCORE",
     help=(
-        "Publish only if the head's score on held-out rows (or, if there are none, on training "
-        "rows) is at least this; at most, if its metric is an error.  Repeatable."
+        "Publish only if the head's score on test rows (or else on held-out rows, or else on "
+        "training rows) is at least this; at most, if its metric is an error.  Repeatable."
     ),
 )
 @click.option("--strict", is_flag=True, help="Publish only if there are no warnings.")
@@ -145,13 +145,11 @@ def _run(spec: Spec, folder: Path | None) -> tuple[Fitted, Verified, list[RunWar
     with _needs_extra("train"), _waiting("starting TensorFlow"):
         from training import build, export, fit, rows, run_warnings
     fit.seed(spec.fit.seed)
-    train_data, held_out = rows.split(
-        loaded, spec.fit.validation_split, spec.fit.seed, spec.fit.stratify
-    )
+    train_data, held_out, test = rows.divide(loaded, spec.fit)
     built = build.build(spec, train_data)
     export.check(spec, built, train_data)
-    fitted = fit.fit(spec, built, train_data, held_out)
-    warnings = run_warnings.collect(spec, fitted, train_data, held_out)
+    fitted = fit.fit(spec, built, train_data, held_out, test)
+    warnings = run_warnings.collect(spec, fitted, train_data, held_out, test)
     return fitted, export.export(spec, fitted, train_data, warnings), warnings
 
 

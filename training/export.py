@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from training.fit import Fitted
     from training.rows import Arrays, Data
     from training.run_warnings import RunWarning
+    from training.scores import Score
     from training.spec import Spec
     from training.verify import Verified
 
@@ -130,12 +131,18 @@ def _provenance(spec: Spec, fitted: Fitted, data: Data) -> dict[str, Any]:
                 "held_out_rows": score.held_out_rows,
                 "train": _digits(score.train),
                 "held_out": _digits(score.held_out),
+                **_test(score),
                 "baseline": _digits(score.baseline),
             }
             for name, score in fitted.scores.items()
         },
         **libraries(),
     }
+
+
+def _test(score: Score) -> dict[str, float | int | None]:
+    """Return the score on test rows, if there are any."""
+    return {"test_rows": score.test_rows, "test": _digits(score.test)} if score.test_rows else {}
 
 
 def _digits(score: float | None) -> float | None:

@@ -57,8 +57,10 @@ def seed(number: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def fit(spec: Spec, built: Built, train: Data, held_out: Data | None) -> Fitted:
-    """Fit the model to `train`, watching `held_out`, and score every head.
+def fit(
+    spec: Spec, built: Built, train: Data, held_out: Data | None, test: Data | None = None
+) -> Fitted:
+    """Fit the model to `train`, watching `held_out` but not `test`, and score every head.
 
     Raises:
         FitError: the loss became not-a-number, or Keras raised.
@@ -96,7 +98,7 @@ def fit(spec: Spec, built: Built, train: Data, held_out: Data | None) -> Fitted:
         for name, values in epochs.items()
         if values  # Keras names the loss of a single head otherwise
     }
-    return Fitted(built, len(history.epoch), scores(spec, built, train, held_out), losses)
+    return Fitted(built, len(history.epoch), scores(spec, built, train, held_out, test), losses)
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types

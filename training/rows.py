@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Feature, Input
+    from training.spec import FitSpec
 
     Arrays = dict[str, np.ndarray]
 
@@ -59,27 +60,43 @@ class Data:
     partial: tuple[str, ...] = ()
 
 
+def divide(data: Data, fit: FitSpec) -> tuple[Data, Data | None, Data | None]:
+    """Return the training rows, those that are held out, and those for the test, as `fit` says.
+
+    Test rows are drawn first.  They are not even watched, so their score is that of new rows.
+
+    Raises:
+        DataError: as `split`.
+    """
+    why = f"fit.test_split = {fit.test_split:g}"
+    rest, test = split(data, fit.test_split, fit.seed, fit.stratify, why)
+    why = f"fit.validation_split = {fit.validation_split:g}"
+    part = fit.validation_split / (1 - fit.test_split)  # of what is left
+    kept, held = split(rest, part, fit.seed, fit.stratify, why)
+    return kept, held, test
+
+
 def split(
-    data: Data, fraction: float, seed: int, stratify: str | None = None
+    data: Data, fraction: float, seed: int, stratify: str | None = None, why: str = ""
 ) -> tuple[Data, Data | None]:
     """Hold out a random `fraction` of the rows: return the rest, and those held out or `None`.
 
     Rows that belong together stay together, and each side has at least one row of each file.  With
     the name of a head as `stratify`, that part of the rows of each of its classes is held out, and
     every class keeps a row in the rest.  The vocabularies of the rest are the texts of its rows:
-    training never sees a text that is only in rows held out.
+    training never sees a text that is only in rows held out.  A message gives `why` as the reason
+    for the split, by default the validation split.
 
     Raises:
         DataError: a file has only one row, or all rows of a side lack the target of a head.
     """
     if not fraction:
         return data, None
+    why = why or f"fit.validation_split = {fraction:g}"
     kept, held = {}, {}
     for position, (name, source) in enumerate(data.sources.items()):
         if source.rows == 1:
-            raise DataError(
-                f"{source.path}: 1 row; fit.validation_split = {fraction:g} needs 2 or more"
-            )
+            raise DataError(f"{source.path}: 1 row; {why} needs 2 or more")
         # Aligned files have equal rows: one seed for all of them draws the same rows of each.
         stream = position if data.align == "sample" else 0
         order = np.random.default_rng((seed, stream)).permutation(source.rows)
@@ -92,11 +109,11 @@ def split(
         kept[name] = _take(source, np.flatnonzero(~out))
     seen = replace(data, sources=kept, inputs=_seen(data.inputs, kept))
     sides = seen, replace(data, sources=held)
-    _check_known(data, sides, fraction)
+    _check_known(data, sides, why)
     return sides
 
 
-def _check_known(data: Data, sides: tuple[Data, Data], fraction: float) -> None:
+def _check_known(data: Data, sides: tuple[Data, Data], why: str) -> None:
     """Refuse a split after which a head has no target to learn, or none to be scored on."""
     for head in data.partial:
         for side, kind in zip(sides, ("training", "held-out"), strict=True):
@@ -104,7 +121,7 @@ def _check_known(data: Data, sides: tuple[Data, Data], fraction: float) -> None:
                 rows, there = len(target(side, head)), len(known_targets(data, head))
                 raise DataError(
                     f"head {head!r}: {there} of all rows have its target, but none of the {rows}"
-                    f" {kind} rows (fit.validation_split = {fraction:g}); another split or another"
+                    f" {kind} rows ({why}); another split or another"
                     " fit.seed may leave some on both sides"
                 )
 

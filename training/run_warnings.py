@@ -31,6 +31,10 @@ FAR = 0.1  # scores on training and held-out rows; of an error, the held-out one
 FARTHER = 1.5
 FEW = 10  # held-out rows of a class
 SHOWN = 5  # names in a message
+CHOSEN = (
+    "the held-out rows chose the epoch, so that the scores on them are a little too good;"
+    " fit.test_split = 0.1 gives scores that are not"
+)
 
 
 @dataclass(frozen=True)
@@ -47,19 +51,24 @@ class RunWarning:
         return {"code": self.code, **head, "message": self.message}
 
 
-def collect(spec: Spec, fitted: Fitted, train: Data, held_out: Data | None) -> list[RunWarning]:
+def collect(
+    spec: Spec, fitted: Fitted, train: Data, held_out: Data | None, test: Data | None = None
+) -> list[RunWarning]:
     """Return the warnings of a run, those about heads first, in the order of the spec."""
     found: list[RunWarning] = []
     for name, score in fitted.scores.items():
         found += _baseline(name, score)
         found += _gap(name, score)
-        if held_out is not None:
-            found += _few(spec, name, held_out)
+        if test is not None:
+            found += _few(spec, name, test, "test")
+        elif held_out is not None:
+            found += _few(spec, name, held_out, "held-out")
     found += _losses(fitted)
     found += _constant(train)
     found += _unscaled(spec, train)
     found += _unused(spec, fitted, train, held_out)
-    found += _chosen(spec)
+    if spec.fit.patience is not None and test is None:
+        found.append(RunWarning("chosen_epoch", CHOSEN))
     return found
 
 
@@ -76,29 +85,31 @@ def _baseline(name: str, score: Score) -> Iterator[RunWarning]:
 
 
 def _gap(name: str, score: Score) -> Iterator[RunWarning]:
-    """Warn of a score that is much worse on held-out rows, by more than their luck explains."""
-    if score.held_out is None:
+    """Warn of a score that is much worse on new rows, by more than their luck explains."""
+    what, value = score.decisive
+    if what == "training":
         return
+    rows = score.test_rows or score.held_out_rows
     if is_error(score.metric):
-        apart = score.held_out > FARTHER * score.train and score.held_out_rows >= FEW
+        apart = value > FARTHER * score.train and rows >= FEW
     else:
-        share = min(max(score.held_out, 0.0), 1.0)
-        luck = 2 * math.sqrt(share * (1 - share) / max(score.held_out_rows, 1))
-        apart = score.train - score.held_out > max(FAR, luck)
+        share = min(max(value, 0.0), 1.0)
+        luck = 2 * math.sqrt(share * (1 - share) / max(rows, 1))
+        apart = score.train - value > max(FAR, luck)
     if apart:
         yield RunWarning(
             "far_apart",
             f"head {name!r} is much worse on rows that it has not seen: {score.metric}"
-            f" {score.train:.6g} on training rows, {score.held_out:.6g} on held-out rows",
+            f" {score.train:.6g} on training rows, {value:.6g} on {what} rows",
             name,
         )
 
 
-def _few(spec: Spec, name: str, held_out: Data) -> Iterator[RunWarning]:
-    labels = held_out.labels[name]
+def _few(spec: Spec, name: str, data: Data, what: str) -> Iterator[RunWarning]:
+    labels = data.labels[name]
     if labels is None or spec.heads[name].kind not in LABELLED:
         return
-    targets = known_targets(held_out, name)
+    targets = known_targets(data, name)
     if spec.heads[name].kind == "multilabel":
         counts = targets.sum(axis=0).astype(int)
     else:
@@ -107,7 +118,7 @@ def _few(spec: Spec, name: str, held_out: Data) -> Iterator[RunWarning]:
     if few:
         yield RunWarning(
             "few_rows",
-            f"head {name!r}: fewer than {FEW} held-out rows of {_listed(few)};"
+            f"head {name!r}: fewer than {FEW} {what} rows of {_listed(few)};"
             " its score says little about them",
             name,
         )
@@ -175,14 +186,6 @@ def _unused(spec: Spec, fitted: Fitted, train: Data, held_out: Data | None) -> I
             "unused_feature",
             f"nothing was learnt from {_listed(names)}: shuffled among {what} rows, no head gets"
             " worse beyond chance",
-        )
-
-
-def _chosen(spec: Spec) -> Iterator[RunWarning]:
-    if spec.fit.patience is not None:
-        yield RunWarning(
-            "chosen_epoch",
-            "the held-out rows chose the epoch, so that the scores on them are a little too good",
         )
 
 

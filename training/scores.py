@@ -26,11 +26,11 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class Score:
-    """The metric of one head on its training rows and on its held-out rows, if these have targets.
+    """The metric of one head on its training, held-out and test rows, if these have targets.
 
     `baseline` is the score of the best constant answer, the commonest class of the training rows or
-    their mean, on the held-out rows, or on the training rows if none were held out.  `constant` is
-    that answer, as values of the head.
+    their mean, on the test rows, or else the held-out rows, or else the training rows.  `constant`
+    is that answer, as values of the head.
     """
 
     metric: str
@@ -40,38 +40,48 @@ class Score:
     held_out: float | None
     baseline: float
     constant: tuple[float, ...] = ()
+    test_rows: int = 0
+    test: float | None = None
 
     @property
     def decisive(self) -> tuple[str, float]:
-        """The rows that the model is judged by, `held-out` or `training`, and the score on them.
+        """The rows that the model is judged by, and the score on them.
 
-        The score is in the fewest digits for float32, so that 0.7 is not a little less than 0.7.
+        They are the `test` rows, or else the `held-out` rows, or else the `training` rows.  The
+        score is in the fewest digits for float32, so that 0.7 is not a little less than 0.7.
         """
-        what, value = (
-            ("training", self.train) if self.held_out is None else ("held-out", self.held_out)
-        )
+        what, value = "training", self.train
+        if self.held_out is not None:
+            what, value = "held-out", self.held_out
+        if self.test is not None:
+            what, value = "test", self.test
         return what, float(str(np.float32(value)))
 
 
-def scores(spec: Spec, built: Built, train: Data, held_out: Data | None) -> dict[str, Score]:
+def scores(
+    spec: Spec, built: Built, train: Data, held_out: Data | None, test: Data | None = None
+) -> dict[str, Score]:
     """Return the score of every head."""
     seen_y, seen = _answer(spec, built, train)
-    held_y, held = (None, None) if held_out is None else _answer(spec, built, held_out)
+    others = [None if data is None else _answer(spec, built, data) for data in (held_out, test)]
+    last_y, last = next((pair for pair in reversed(others) if pair), (seen_y, seen))
     by_head = {}
     for name, head in spec.heads.items():
         values = seen[name][0].size
         mean = insight.target_sum(head.kind, seen_y[name], values) / len(seen_y[name])
         always = insight.best_constant(head.kind, mean).astype(np.float32)
-        last_y, last = (seen_y, seen) if held_y is None or held is None else (held_y, held)
         constant = np.broadcast_to(always.reshape(last[name].shape[1:]), last[name].shape)
+        measured = [pair and _measure(built, head, pair[0][name], pair[1][name]) for pair in others]
         by_head[name] = Score(
             metric=objectives.metric_name(head),
             rows=_rows(train, name),
             held_out_rows=0 if held_out is None else _rows(held_out, name),
             train=_measure(built, head, seen_y[name], seen[name]),
-            held_out=None if held_out is None else _measure(built, head, last_y[name], last[name]),
+            held_out=measured[0],
             baseline=_measure(built, head, last_y[name], constant),
             constant=tuple(always.tolist()),
+            test_rows=0 if test is None else _rows(test, name),
+            test=measured[1],
         )
     return by_head
 

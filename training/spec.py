@@ -47,6 +47,7 @@ class FitSpec:
     batch_size: int = 32
     rows: int | None = None
     validation_split: float = 0.0
+    test_split: float = 0.0
     stratify: str | None = None  # a head
     patience: int | None = None
     seed: int = 0
@@ -160,7 +161,12 @@ def _fit(table: TomlTable, heads: dict[str, HeadSpec]) -> FitSpec:
     split = table.number(
         "validation_split", "a number from 0 to less than 1", lambda value: 0 <= value < 1
     )
-    stratify = _stratify(table, heads, split)
+    test = table.number(
+        "test_split", "a number from 0 to less than 1", lambda value: 0 <= value < 1
+    )
+    if (split or 0.0) + (test or 0.0) >= 1:
+        table.problem("test_split", "leaves no rows to learn, together with validation_split")
+    stratify = _stratify(table, heads, split or test)
     patience = table.whole("patience")
     if patience is not None and not split:
         table.problem("patience", "needs held-out rows to watch; set validation_split too")
@@ -176,6 +182,7 @@ def _fit(table: TomlTable, heads: dict[str, HeadSpec]) -> FitSpec:
         batch_size=table.whole("batch_size", FitSpec.batch_size) or FitSpec.batch_size,
         rows=table.whole("rows"),
         validation_split=split or 0.0,
+        test_split=test or 0.0,
         stratify=stratify,
         patience=patience,
         seed=seed or 0,

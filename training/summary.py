@@ -25,20 +25,26 @@ def show_scores(spec: Spec, fitted: Fitted, verified: Verified) -> None:
     """Print the scores of all heads, and their differences to Keras."""
     # Scores on rows that chose the epoch are a little too good, and so are called that.
     held = "held out" if spec.fit.patience is None else "held out (chose epoch)"
-    columns = ("head", "rows", "metric", "training", held, "baseline", "Keras ↔ ONNX")
+    tested = ["test"] if any(score.test_rows for score in fitted.scores.values()) else []
+    columns = ("head", "rows", "metric", "training", held, *tested, "baseline", "Keras ↔ ONNX")
     table = table_of(*columns)
     for name, score in fitted.scores.items():
-        held_out = f" + {score.held_out_rows}" if score.held_out_rows else ""
+        parts = [score.rows, *(n for n in (score.held_out_rows, score.test_rows) if n)]
         table.add_row(
             name,
-            f"{score.rows}{held_out}",
+            " + ".join(map(str, parts)),
             score.metric,
             f"{score.train:.4f}",
-            "–" if score.held_out is None else f"{score.held_out:.4f}",  # noqa: RUF001  (a dash)
+            _shown(score.held_out),
+            *([_shown(score.test)] if tested else []),
             f"{score.baseline:.4f}",
             f"{verified.differences[name]:.1e}",
         )
     show(table)
+
+
+def _shown(score: float | None) -> str:
+    return "–" if score is None else f"{score:.4f}"  # noqa: RUF001  (a dash)
 
 
 def show_warnings(warnings: Iterable[RunWarning]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.training.csv_data import AGES, head, load, refused, two
 from training import rows
 from training.errors import DataError
+from training.spec import FitSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,3 +187,31 @@ def test_rows_without_the_class_are_stratified_too(kind: str, tmp_path: Path) ->
     assert held is not None
     assert [len(rows.target(side, "all")) for side in (kept, held)] == [45, 15]
     assert [len(rows.known_targets(side, "o")) for side in (kept, held)] == [30, 10]
+
+
+@pytest.mark.parametrize("align", ["position", "sample"])
+def test_test_rows_are_drawn_before_the_others_and_shared_with_none(tmp_path, align):
+    """Each row is on one of three sides, whose sizes are parts of all rows."""
+    text = "p,t\n" + "".join(f"{n},{n % 2}\n" for n in range(40))
+    loaded = two(tmp_path, text, text, align)
+
+    sides = rows.divide(loaded, FitSpec(validation_split=0.2, test_split=0.1, seed=5))
+
+    for csv in ("a.csv", "b.csv"):
+        parts = [side.sources[csv].arrays[csv[0]].reshape(-1).tolist() for side in sides]
+        assert [len(part) for part in parts] == [28, 8, 4]
+        assert sorted(value for part in parts for value in part) == list(range(40))
+
+
+def test_without_test_rows_the_split_is_the_same_as_ever(tmp_path):
+    """The same rows are held out as by `split`, whose seeds older specs rely on."""
+    loaded = load(tmp_path, "p,t\n" + "".join(f"{n},{n % 2}\n" for n in range(40)))
+
+    kept, held, test = rows.divide(loaded, FitSpec(validation_split=0.3, seed=9))
+
+    [expected] = rows.split(loaded, 0.3, 9)[1].sources.values()
+    [found] = held.sources.values()
+    assert np.array_equal(found.arrays["a"], expected.arrays["a"])
+    assert (kept.sources["a.csv"].rows, test) == (28, None)
+    with pytest.raises(DataError, match=r"fit\.test_split = 0\.5 needs 2 or more"):
+        rows.divide(load(tmp_path, "p,t\n1,0\n", head("regression")), FitSpec(test_split=0.5))

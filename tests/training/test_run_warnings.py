@@ -139,7 +139,7 @@ def test_strict_publishes_nothing_where_there_are_warnings(warned):
     assert done.exception.exit_code == 1
     assert str(done.exception).startswith("--strict allows for no warnings, received ")
     assert str(done.exception).endswith("; nothing was published")
-    assert [folder.name for folder in (models / "warned").iterdir()] == ["1"]
+    assert [folder.name for folder in (models / "warned").glob("[0-9]*")] == ["1"]
 
 
 def test_a_model_without_fault_has_no_warnings(tmp_path):
@@ -203,7 +203,7 @@ def test_classes_with_few_held_out_rows_are_named(tmp_path):
     spec, rows = tiny.load(tmp_path, SMALL, people=tiny.people())
     _, held_out = split(rows, 0.25, 0)
 
-    [warning] = run_warnings._few(spec, "bought", held_out)
+    [warning] = run_warnings._few(spec, "bought", held_out, "held-out")
 
     assert (warning.code, warning.head) == ("few_rows", "bought")
     assert "fewer than 10 held-out rows of 0 (" in warning.message
@@ -214,3 +214,26 @@ def test_of_few_rows_nothing_is_said_about_features(tmp_path):
     spec, seen, fitted = fit_spec(tmp_path)
 
     assert list(run_warnings._unused(spec, fitted, seen, None)) == []
+
+
+def test_test_rows_are_scored_beside_those_that_chose_the_epoch(tmp_path):
+    """The fit watches 60 held-out rows; 30 test rows judge the heads, and no epoch was chosen."""
+    text = FINE.replace("validation_split = 0.3", "validation_split = 0.2\npatience = 9")
+    path = tiny.write(tmp_path, f"{text}\ntest_split = 0.1\n", people=_people())
+
+    done = run("train", path, "--models", tmp_path / "models", "--min-score", "bought=1.5")
+    published = run("train", path, "--models", tmp_path / "models")
+
+    assert "on test rows is" in str(done.exception)
+    assert "chosen_epoch" not in published.stdout
+    [row] = [line for line in published.stdout.splitlines() if line.startswith("│")]
+    assert "210 + 60 + 30" in row
+    # A narrow table breaks headings into lines.
+    lines = [line for line in published.stdout.splitlines() if line.startswith("┃")]
+    cells = [[cell.strip() for cell in line.strip("┃").split("┃")] for line in lines]
+    headings = [" ".join(filter(None, parts)) for parts in zip(*cells, strict=True)]
+    assert headings[3:6] == ["training", "held out (chose epoch)", "test"]
+    model = Model.load(tmp_path / "models/fine/1/model.onnx")
+    score = model.signature.provenance["scores"]["bought"]
+    assert (score["rows"], score["held_out_rows"], score["test_rows"]) == (210, 60, 30)
+    assert row.split("│")[6].strip() == f"{score['test']:.4f}"

@@ -89,6 +89,7 @@ epochs = 3
 batch_size = 4
 rows = 10
 validation_split = 0.25
+test_split = 0.125
 stratify = "c"
 patience = 2
 seed = 7
@@ -115,7 +116,7 @@ seed = 7
     assert spec.heads["d"].class_weights == "balanced"
     assert spec.models == {"one.2": ("m", "c")}
     arguments = {"momentum": 0.9, "learning_rate": 0.1}
-    assert spec.fit == FitSpec("SGD", arguments, 3, 4, 10, 0.25, "c", 2, 7)
+    assert spec.fit == FitSpec("SGD", arguments, 3, 4, 10, 0.25, 0.125, "c", 2, 7)
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.toml")), ids=lambda path: path.stem)
@@ -252,6 +253,12 @@ def test_the_shipped_specs_are_right(path):
             "[fit]\nvalidation_split = 1\n[heads.y]",
             "fit.validation_split: expected a number from 0 to less than 1, received 1",
             id="all rows held out",
+        ),
+        pytest.param(
+            "[heads.y]",
+            "[fit]\nvalidation_split = 0.6\ntest_split = 0.4\n[heads.y]",
+            "fit.test_split: leaves no rows to learn, together with validation_split",
+            id="no rows left",
         ),
         pytest.param(
             "[heads.y]",
