@@ -164,8 +164,9 @@ def _look(path: Path) -> Scan:
     if path.is_file():
         return _one(as_name(path.stem), path)
     if not path.is_dir():
+        what = "it is neither a folder nor a file" if path.exists() else "there is nothing there"
         message = (
-            f"{path}: there is nothing there; expected a folder of models "
+            f"{path}: {what}; expected a folder of models "
             f"(<name>/<version>/{FILE}), a folder with a {FILE} or an ONNX file, by {_CHOICE}"
         )
         raise SettingsError(message)

@@ -119,6 +119,14 @@ def test_a_missing_repository_stops_the_start(tmp_path):
     )
 
 
+def test_a_named_pipe_is_no_repository(tmp_path):
+    """A pipe, a socket or a device is refused at once, and not said to be absent."""
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(SettingsError, match="pipe: it is neither a folder nor a file; expected a"):
+        open_repository(tmp_path / "pipe")
+
+
 # ── versions ─────────────────────────────────────────────────────────────────────────────────────
 
 
