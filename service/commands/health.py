@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import ssl
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, RemoteDisconnected
 from typing import TYPE_CHECKING
 
 import click
 
 from service import settings as all_settings
+from service.commands import address
 from service.errors import TricepsError
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 
 PATH = "/readyz"
 READY = 200
+TLS = "TRICEPS_TLS_CERTIFICATE"
 # A service that needs longer than this for such a small page has no time for predictions either.
 SECONDS = 3
-# A service that listens on all addresses is reached on the loopback address.
-_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  looked up here, not listened on
 
 
 class NotHealthy(TricepsError):
@@ -37,7 +37,8 @@ _EXAMPLE = "\b\nExample:\n  triceps health && echo ready for requests\n  PORT=90
 def health() -> None:
     """Ask the service that runs with these settings whether it is ready.
 
-    The environment variables HOST and PORT say where, as for `triceps serve`.  The exit code is 0
+    The environment variables HOST and PORT say where, as for `triceps serve`, and with
+    TRICEPS_TLS_CERTIFICATE the service is asked over TLS.  The exit code is 0
     if the service is ready; else it is 1, and the reason is printed.
     """
     _ask(all_settings.load())
@@ -50,11 +51,9 @@ def _ask(settings: Settings) -> None:
     Raises:
         NotHealthy: the service is not ready, or does not answer.
     """
-    host = _OWN.get(settings.host, settings.host)
+    host = address.own_host(settings)
     connection = _connect(host, settings)
-    bracketed = f"[{host}]" if ":" in host else host
-    scheme = "https" if settings.tls_certificate else "http"
-    where = f"{scheme}://{bracketed}:{settings.port}{PATH}"
+    where = f"{address.url(settings, host)}{PATH}"
     try:
         connection.request("GET", PATH)
         answer = connection.getresponse()
@@ -65,6 +64,14 @@ def _ask(settings: Settings) -> None:
         raise NotHealthy(
             f"{where}: nothing listens there; start `triceps serve` with the same HOST and PORT"
         ) from error
+    except ssl.SSLError as error:
+        message = f"expected TLS, received something else: is {TLS} meant to be set here?"
+        raise NotHealthy(f"{where}: {message}") from error
+    except (RemoteDisconnected, ConnectionResetError) as error:
+        message = "the connection was closed without an answer"
+        if not settings.tls_certificate:
+            message += f"; if the service is encrypted, set {TLS} here as for `triceps serve`"
+        raise NotHealthy(f"{where}: {message}") from error
     except OSError as error:
         raise NotHealthy(f"{where}: no answer: {error}") from error
     except HTTPException as error:

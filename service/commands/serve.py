@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import platform
+import shlex
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from service import __version__
 from service import settings as all_settings
-from service.commands import other_files
+from service.commands import address, other_files
 from service.errors import ModelRefused, Shortage, TricepsError, printable
 from service.host import descriptors, processors
 from service.http import access, tls
@@ -106,9 +107,7 @@ def _greet(settings: Settings, repository: Repository) -> None:
         settings: the settings of the service.
         repository: what all workers serve now.
     """
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    scheme = "https" if settings.tls_certificate else "http"
-    url = f"{scheme}://{host}:{settings.port}"
+    url = address.url(settings, settings.host)
     # A worker prints this, which has to serve even if nobody can read it.
     with contextlib.suppress(OSError, UnicodeError):
         if (reason := repository.reason_not_ready()) is not None:
@@ -117,14 +116,24 @@ def _greet(settings: Settings, repository: Repository) -> None:
             return
         click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
         if (model := _to_try(repository)) is not None:
-            # The user's shell has to fill in the token: the service knows only its hash.
-            token = ' -H "Authorization: Bearer $TOKEN"' if settings.tokens_file else ""
-            curl = f"curl -s{token}"
             click.echo("Try it:")
-            click.echo(
-                f"  {curl} {url}/models/{model}/example"
-                f" | {curl} -H 'Content-Type: application/json' -d @- {url}/models/{model}/predict"
-            )
+            click.echo(printable(f"  {_command(settings, model)}"))
+
+
+def _command(settings: Settings, model: str) -> str:
+    """Return a line for the user's shell that asks a model for its example and posts it back."""
+    curl = "curl -sS"
+    if settings.tls_certificate:
+        # The certificate itself is trusted, since few that are tried first have a known authority.
+        curl += f" --cacert {shlex.quote(settings.tls_certificate)}"
+    if settings.tokens_file:
+        # The shell has to fill in the token: the service knows only its hash.
+        curl += ' -H "Authorization: Bearer $TOKEN"'
+    models = f"{address.url(settings, address.own_host(settings))}/models/{model}"
+    # Quoted where it matters: zsh would take the brackets of an IPv6 address for a pattern.
+    example, predict = shlex.quote(f"{models}/example"), shlex.quote(f"{models}/predict")
+    json = "-H 'Content-Type: application/json' -d @-"
+    return f"{curl} {example} | {curl} {json} {predict}"
 
 
 def _to_try(repository: Repository) -> str | None:

@@ -207,7 +207,7 @@ class Console:
                 by_status = True
             elif word == "-o":
                 assert next(remaining) == "/dev/null"
-            elif word != "-s":
+            elif word != "-sS":
                 assert word.startswith(HOST)
                 request["path"] = word.removeprefix(HOST)
         if self._client is None:

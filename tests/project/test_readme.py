@@ -365,10 +365,10 @@ NOT_RUN = {
     "triceps serve --tls-certificate tls.crt --tls-key tls.key": SERVICE,
     "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout tls.key -out tls.crt "
     "    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1": CERTIFICATE,
-    'curl -s --cacert tls.crt -H "Authorization: Bearer $TOKEN" '
+    'curl -sS --cacert tls.crt -H "Authorization: Bearer $TOKEN" '
     "-H 'Content-Type: application/json' -d @row.json "
     "https://localhost:8080/models/triceps/predict": CERTIFICATE,
-    'curl -s -H "Authorization: Bearer $TOKEN" '
+    'curl -sS -H "Authorization: Bearer $TOKEN" '
     "-H 'Content-Type: application/json' -d @row.json localhost:8080/models/triceps/predict": (
         "the shell has to fill in the token; the tests of tokens do it"
     ),
@@ -401,10 +401,10 @@ NOT_RUN = {
     "pip install scikit-learn skl2onnx pandas": NEWCOMER,
     "python make_customers.py": NEWCOMER,
     "triceps serve customers.onnx": NEWCOMER,
-    "curl -s -H 'Content-Type: application/json' localhost:8080/predict "
+    "curl -sS -H 'Content-Type: application/json' localhost:8080/predict "
     '    -d \'{"instances": [{"age": 30, "calls": 9, "plan": "basic"}]}\'': NEWCOMER,
     "triceps health": SERVICE,
-    "curl -s localhost:8080/metrics | grep triceps_model_loaded{": SERVICE,
+    "curl -sS localhost:8080/metrics | grep triceps_model_loaded{": SERVICE,
     "docker run --rm -v models:/models triceps-train train training/specs/triceps.toml": CONTAINER,
     "docker run --rm -v models:/models:ro -p 127.0.0.1:8080:8080 triceps": CONTAINER,
 }

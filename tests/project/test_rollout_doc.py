@@ -81,7 +81,7 @@ class Terminals:
         self.service = Server("--workers", 2, folder=self._folder, environment=environ)
         self._ends.enter_context(self.service)
         self.service.until_ready()
-        self.run(f"curl -s {HOST}/models/triceps/example > row.json")
+        self.run(f"curl -sS {HOST}/models/triceps/example > row.json")
         loop = self._bash(f"{LOOP.strip()} > loop.txt")
         self._ends.callback(lambda: os.killpg(loop.pid, signal.SIGKILL) or loop.communicate())
         self.shown = 0

@@ -18,6 +18,7 @@ from service.app import create_app
 from service.commands import health
 from service.commands.main import main
 from tests.harness import small, tokens
+from tests.harness.serving import Server
 
 ROOT = Path(__file__).parents[3]
 
@@ -171,7 +172,8 @@ def test_a_service_that_hangs_gives_exit_code_1(monkeypatch):
     [
         pytest.param(
             b"",
-            "no answer: Remote end closed connection without response",
+            "the connection was closed without an answer; if the service is encrypted, set "
+            "TRICEPS_TLS_CERTIFICATE here as for `triceps serve`",
             id="a closed connection",
         ),
         pytest.param(
@@ -185,6 +187,28 @@ def test_a_server_that_does_not_answer_gives_exit_code_1(then, reason):
         result = ask(PORT=port)
 
     assert result == (1, "", f"triceps: http://127.0.0.1:{port}/readyz: {reason}\n")
+
+
+def test_a_service_with_tls_needs_the_setting_of_its_certificate(tmp_path):
+    """Without the setting, the message names it; with it, the file need not be readable."""
+    small.put(tmp_path / "models", "three", 1, small.three())
+    with Server(folder=tmp_path, encrypted=True) as server:
+        server.until_ready()
+        without = ask(PORT=server.port)
+        with_it = ask(PORT=server.port, TRICEPS_TLS_CERTIFICATE="any.pem")
+
+    assert with_it == (0, "ready\n", "")
+    assert without[:2] == (1, "")
+    assert "if the service is encrypted, set TRICEPS_TLS_CERTIFICATE here" in without[2]
+
+
+def test_a_service_without_tls_that_is_asked_over_tls_gives_exit_code_1():
+    """The setting is in the environment of the probe alone."""
+    with serving(200, b"{}") as (port, _):
+        result = ask(PORT=port, TRICEPS_TLS_CERTIFICATE="tls.crt")
+
+    reason = "expected TLS, received something else: is TRICEPS_TLS_CERTIFICATE meant to be set"
+    assert result == (1, "", f"triceps: https://127.0.0.1:{port}/readyz: {reason} here?\n")
 
 
 def test_an_unknown_host_gives_exit_code_1():

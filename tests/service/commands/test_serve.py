@@ -144,8 +144,8 @@ def test_the_greeting_works_with_tokens_and_tls(serve, models, tmp_path):
             env={
                 **os.environ,
                 "TOKEN": tokens.secret("some"),
-                "CURL_CA_BUNDLE": str(tmp_path / "cert.pem"),
             },
+            cwd=tmp_path,
         )
     probe_settings = {"PORT": str(server.port), "TRICEPS_TLS_CERTIFICATE": "cert.pem"}
     probed = CliRunner().invoke(main, ["health"], env=probe_settings)
@@ -154,7 +154,7 @@ def test_the_greeting_works_with_tokens_and_tls(serve, models, tmp_path):
     assert greeting[0].endswith(f" serves {models} on https://127.0.0.1:{server.port}\n")
     bearer = '-H "Authorization: Bearer $TOKEN"'
     assert greeting[2].startswith(
-        f"  curl -s {bearer} https://127.0.0.1:{server.port}/models/three/"
+        f"  curl -sS --cacert cert.pem {bearer} https://127.0.0.1:{server.port}/models/three/"
     )
     assert greeting[2].count(bearer) == 2
     assert (probed.exit_code, probed.stdout) == (0, "ready\n"), probed.stderr
@@ -164,6 +164,47 @@ def test_the_greeting_works_with_tokens_and_tls(serve, models, tmp_path):
     assert "expected a mode such as 0600" in records[0]["message"]
     assert "serving three, version 1" in {entry["message"] for entry in records}
     assert not [entry for entry in records if "whoever reaches" in entry["message"]]
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"), [("0.0.0.0", "http://127.0.0.1"), ("::", "'http://[::1]")]
+)
+def test_the_greeting_of_a_service_for_all_addresses_asks_the_local_one(
+    serve, models, host, reached
+):
+    """The first line has the address that was set, and the command one that clients can use."""
+    if ":" in host and not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    server = serve("--models", models, "--host", host, "--workers", "1")
+    greeting = [server.process.stdout.readline() for _ in range(3)]
+    pasted = None
+    if shutil.which("curl"):
+        pasted = subprocess.run(["bash", "-c", greeting[2]], capture_output=True, check=True)
+    code, *_ = server.end()
+
+    bracketed = f"[{host}]" if ":" in host else host
+    assert code == 0
+    assert greeting[0].endswith(f" serves {models} on http://{bracketed}:{server.port}\n")
+    assert greeting[2].count(f" {reached}:{server.port}/models/three/") == 2
+    assert pasted is None or json.loads(pasted.stdout)["model"] == "three", pasted
+
+
+def test_a_greeting_that_fails_says_why(serve, models, tmp_path):
+    """The certificate is for another address: curl says so, and the shell names no other reason."""
+    if not shutil.which("curl"):
+        pytest.skip("no curl here")
+    (tmp_path / "my cert.pem").write_text(certificates.A + certificates.A_KEY)
+    (tmp_path / "my cert.pem").chmod(0o600)
+    options = ("--tls-certificate", "my cert.pem", "--host", "127.0.0.2", "--workers", "1")
+    server = serve("--models", models, *options)
+    greeting = [server.process.stdout.readline() for _ in range(3)]
+    pasted = subprocess.run(
+        ["bash", "-c", greeting[2]], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    server.end()
+
+    assert " --cacert 'my cert.pem' " in greeting[2]
+    assert "127.0.0.2" in pasted.stderr, pasted
 
 
 def test_a_service_for_others_without_tokens_logs_a_warning(serve, models):
