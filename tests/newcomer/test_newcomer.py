@@ -30,6 +30,8 @@ TASKS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("README.md", ("Serve and ask",)),
         ("docs/operations.md", ("Where to look first",)),
     ),
+    "require tokens": (("docs/security.md", ("Tokens",)),),
+    "encrypt": (("docs/security.md", ("TLS",)),),
 }
 CONTAINER = re.compile(r"(?:make image|docker )")
 ENGINES = ("docker", "podman")

@@ -352,7 +352,6 @@ CONTAINER = "it needs a container engine; the tests of the image do it"
 SERVICE = "it starts a service; what is asked of it is asked of the app"
 OWN = "the test has a folder of its own"
 NEWCOMER = "`make newcomer` runs it"
-CERTIFICATE = "it needs a certificate; the tests of TLS and tokens do it"
 NOT_RUN = {
     "make install-serve": "it installs; every target of the Makefile that is tested begins so",
     "make image": CONTAINER,
@@ -364,14 +363,20 @@ NOT_RUN = {
     "triceps serve my_model.onnx": SERVICE,
     "triceps serve --tls-certificate tls.crt --tls-key tls.key": SERVICE,
     "openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout tls.key -out tls.crt "
-    "    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1": CERTIFICATE,
-    'curl -sS --cacert tls.crt -H "Authorization: Bearer $TOKEN" '
-    "-H 'Content-Type: application/json' -d @row.json "
-    "https://localhost:8080/models/triceps/predict": CERTIFICATE,
+    "    -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1": NEWCOMER,
+    "TOKEN=$(triceps token shop --scope predict --model triceps)": NEWCOMER,
+    'curl -sS -H "Authorization: Bearer $TOKEN" '
+    "localhost:8080/models/triceps/example > row.json": NEWCOMER,
     'curl -sS -H "Authorization: Bearer $TOKEN" '
     "-H 'Content-Type: application/json' -d @row.json localhost:8080/models/triceps/predict": (
-        "the shell has to fill in the token; the tests of tokens do it"
+        NEWCOMER
     ),
+    'curl -sS --cacert tls.crt -H "Authorization: Bearer $TOKEN" '
+    "https://localhost:8080/models/triceps/example > row.json": NEWCOMER,
+    'curl -sS --cacert tls.crt -H "Authorization: Bearer $TOKEN" '
+    "-H 'Content-Type: application/json' -d @row.json "
+    "https://localhost:8080/models/triceps/predict": NEWCOMER,
+    "TRICEPS_TLS_CERTIFICATE=tls.crt triceps health": NEWCOMER,
     "triceps train training/specs/triceps.toml": "it takes minutes, and made the model that ships",
     "triceps train training/specs/triceps.toml --no-publish": "it takes minutes, too",
     "triceps train training/specs/triceps.toml --min-score o1=0.85 --min-score o3=0.98": (
