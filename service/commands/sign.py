@@ -87,13 +87,14 @@ def sign(
 ) -> None:
     """Write FILE again, with features, labels and defaults in its signature.
 
-    What the signature of FILE has already is kept, unless an option replaces it.
+    What the signature of FILE has already is kept, unless an option replaces it. Options with an
+    equals sign may be given several times, each time for another input, feature, head or view.
     """
     if (out is None) == (name is None):
         raise click.UsageError("expected one of --out FILE and --name MODEL")
     from service import settings as all_settings
     from service.host.files import stream, writing
-    from service.repository.publish import publish
+    from service.repository.publish import FILE, publish
 
     repository = all_settings.load(models=models).models
     if name is not None:
@@ -103,7 +104,8 @@ def sign(
     if name is not None:
         version = publish(repository, name, content)
         click.echo(verdict)
-        click.echo(printable(f"published {repository / name / version}"))
+        path = repository / name / version / FILE
+        click.echo(printable(f"published {name}, version {version}: {path}"))
     elif out is not None:
         with writing(out) as target:
             target.write(content)
@@ -192,13 +194,20 @@ def _with_features(entry: Input, text: str) -> Input:
     from service.signature import Feature, tabular
 
     names = _names("--features", text)
+    size = _length("--features", entry)
+    if len(names) != size:
+        _wrong("--features", f"{count(size, 'name')} for {entry.name!r}", text)
+    dtype = entry.tensors[0].dtype
+    return tabular(entry.name, [Feature(name, entry.name) for name in names], dtype)
+
+
+def _length(flag: str, entry: Input) -> int:
+    """Return the number of features that an input can have."""
     tensor = entry.tensors[0]
     if len(entry.tensors) > 1 or len(tensor.shape) != 1 or tensor.size is None:
         received = f"{entry.name!r}, {_shapes(entry)} a row"
-        _wrong("--features", "an input that is one list of a fixed length", received)
-    if len(names) != tensor.size:
-        _wrong("--features", f"{count(tensor.size, 'name')} for {entry.name!r}", text)
-    return tabular(entry.name, [Feature(name, entry.name) for name in names], tensor.dtype)
+        _wrong(flag, "an input that is one list of a fixed length", received)
+    return tensor.size
 
 
 def _with_size(entry: Input, text: str) -> Input:
@@ -224,8 +233,25 @@ def _owner(inputs: Mapping[str, Input], place: str) -> Input:
         for feature in entry.features
     }
     if place not in places:
-        _wrong("--default", f"one of {', '.join(places) or 'no feature'}", place, places)
+        nameless = [entry.name for entry in inputs.values() if not entry.features]
+        within = [name for name in nameless if f"{place}.".startswith(f"{name}.")]
+        if within:
+            _unnamed(inputs[max(within, key=len)], place)
+        if not places:
+            _known(inputs, place, "--default", "input")
+        _wrong("--default", f"one of {', '.join(places)}", place, places)
     return places[place]
+
+
+def _unnamed(entry: Input, place: str) -> NoReturn:
+    """Say how to name the features of an input, after the feature that a place has."""
+    size = _length("--default", entry)
+    feature = place.removeprefix(f"{entry.name}.") or entry.name
+    way = f"--features {entry.name}={feature}"
+    if size > 1:
+        way += f",… ({count(size, 'name')})"
+    expected = f"INPUT.FEATURE, and the features of {entry.name!r} have no names"
+    raise SignError(f"--default: expected {expected}; received {place}; name them first: {way}")
 
 
 def _with_default(entry: Input, place: str, text: str) -> Input:

@@ -107,7 +107,7 @@ class Terminals:
             _, _, alias, version = arguments
             self.service.until(lambda: model()["aliases"].get(alias) == version)
         else:
-            published = re.search(r"^published models/triceps/(\d+)", output, re.MULTILINE)
+            published = re.search(r"^published triceps, version (\d+)", output, re.MULTILINE)
             self.service.until(lambda: published[1] in model()["versions"])
 
 

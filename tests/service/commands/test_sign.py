@@ -140,7 +140,7 @@ def test_a_signed_file_is_served_by_its_names(file, tmp_path):
     answer = client.post("/models/risk/predict", json={"instances": [{"customer": {"income": 2}}]})
 
     batching = "batching: rows (operators): 6 operators handle each row by itself"
-    assert done == (0, f"{batching}\npublished {models}/shop/1\n", "")
+    assert done == (0, f"{batching}\npublished shop, version 1: {models}/shop/1/model.onnx\n", "")
     assert (answer.status_code, answer.json) == (
         200,
         {
@@ -306,8 +306,33 @@ def test_a_file_may_be_signed_in_place(file):
         ),
         pytest.param(
             ["--default", "customer.age=1"],
-            "--default: expected one of no feature; received customer.age",
+            "--default: expected INPUT.FEATURE, and the features of 'customer' have no names; "
+            "received customer.age; name them first: --features customer=age,… (2 names)",
             id="a default without features",
+        ),
+        pytest.param(
+            ["--default", "count=1"],
+            "--default: expected INPUT.FEATURE, and the features of 'count' have no names; "
+            "received count; name them first: --features count=count",
+            id="a default of an input of one value",
+        ),
+        pytest.param(
+            ["--features", "customer=age,income", "--default", "flag.f=true"],
+            "--default: expected INPUT.FEATURE, and the features of 'flag' have no names; "
+            "received flag.f; name them first: --features flag=f",
+            id="a default without features, beside others",
+        ),
+        pytest.param(
+            ["--default", "any.first=1"],
+            "--default: expected an input that is one list of a fixed length; "
+            "received 'any', float32[any] a row",
+            id="a default of an input that can have no features",
+        ),
+        pytest.param(
+            ["--default", "custmer=1"],
+            "--default: expected one of the inputs customer, pixels, word, count, any, flag; "
+            "received custmer (did you mean 'customer'?)",
+            id="a default of an unknown input",
         ),
         pytest.param(
             ["--features", "customer=age,income", "--default", "customer.agee=1"],
@@ -466,6 +491,13 @@ def test_a_wrong_command_is_reported(file, arguments, words):
 
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_the_help_says_that_options_repeat():
+    """A file with several heads needs `--labels` for each."""
+    _, printed, _ = run("--help")
+
+    assert "Options with an equals sign may be given several times" in " ".join(printed.split())
 
 
 def test_a_model_name_is_checked_before_the_work(file, tmp_path):
