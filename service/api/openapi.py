@@ -168,6 +168,11 @@ def _of_versions(repository: Repository, name: str, max_body: int) -> dict[str, 
         for path, which in same.items():
             operation = _predict(serving, f"{name}:{which}:predict", max_body)
             paths[f"/models/{name}/{path}/predict"] = operation
+        if not serving.proof.no_example:
+            version = serving.version
+            about = f"A body that version {version} takes."
+            path = f"/models/{name}/versions/{version}/example"
+            paths[path] = _get(about, f"{name}:{version}:example")
     return paths
 
 

@@ -105,8 +105,9 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
         return respond_json({**description, **descriptions.versions(repository, name)})
 
     @blueprint.get("/models/<name>/example")
-    def example(name: str) -> Response:
-        servable = library.current.find(name)
+    @blueprint.get("/models/<name>/versions/<version>/example")
+    def example(name: str, version: str | None = None) -> Response:
+        servable = library.having(name, version).find(name, version)
         dialect = request.args.get("dialect", native.DIALECT.name)
         if dialect not in dialects:
             names = ", ".join(sorted(dialects))

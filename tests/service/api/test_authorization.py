@@ -65,6 +65,7 @@ PAGES = {
     "/models/<name>/versions/<version>",
     "/models/<name>/aliases/<alias>",
     "/models/<name>/example",
+    "/models/<name>/versions/<version>/example",
     "/openapi.json",
     "/v1/models",
     "/v1/models/<name>",

@@ -75,12 +75,17 @@ def test_every_model_version_and_view_has_its_paths(document):
         for name in NAMES
         for end in ("", "/example", "/predict", "/versions/1")
     }
-    newest = {f"/models/{n}/versions/1/predict" for n in NAMES} | {
+    of_version = ("/example", "/predict")
+    newest = {f"/models/{name}/versions/1{end}" for name in NAMES for end in of_version} | {
         f"/models/{name}/versions/2{end}"
         for name in ("three", "risky", "fruity")
-        for end in ("", "/predict")
+        for end in ("", *of_version)
     }
-    older = {f"/models/{name}/versions/1/predict" for name in ("three", "risky", "fruity")}
+    older = {
+        f"/models/{name}/versions/1{end}"
+        for name in ("three", "risky", "fruity")
+        for end in of_version
+    }
 
     assert set(document["paths"]) == (own | of_models | newest) - older
 

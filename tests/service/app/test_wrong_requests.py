@@ -22,8 +22,8 @@ ANSWER = {"model": "three", "version": "2", "predictions": [{"size": {"value": 6
 ROUTES = (
     "/, /livez, /metrics, /models, /models/<name>, /models/<name>/aliases/<alias>, "
     "/models/<name>/aliases/<alias>/predict, /models/<name>/example, /models/<name>/predict, "
-    "/models/<name>/versions/<version>, /models/<name>/versions/<version>/predict, "
-    "/openapi.json, /predict, /readyz"
+    "/models/<name>/versions/<version>, /models/<name>/versions/<version>/example, "
+    "/models/<name>/versions/<version>/predict, /openapi.json, /predict, /readyz"
 )
 
 

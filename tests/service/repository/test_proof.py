@@ -96,6 +96,7 @@ def test_a_model_without_a_known_example_offers_none(served):
     )
     assert "example" not in served.get("/models/only_48").said
     assert "/models/only_48/example" not in document["paths"]
+    assert "/models/only_48/versions/1/example" not in document["paths"]
     operation = document["paths"]["/models/only_48/predict"]["post"]
     assert "example" not in operation["requestBody"]["content"]["application/json"]
     assert served.post("/predict", {"inputs": [[0] * 48]}).status == 200
