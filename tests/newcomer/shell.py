@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # An installation is the longest command.
 SECONDS = 600.0
+# A service follows a command within two seconds, as the pages promise: a person who types the next
+# command takes longer.
+FOLLOWS_SECONDS = 2.0
+_CHANGES = re.compile(r"triceps (?:alias|export|sign|train)\b")
 _SERVES = re.compile(r"(?:make|triceps) serve\b")
 # A service has printed its greeting with the `curl` to try, or that it waits for a model.
 _GREETED = re.compile(r"^  curl .*\n|\bwaits\b", re.MULTILINE)
@@ -72,6 +76,8 @@ class Shell:
                 text += part
         printed = text[: found.start()].decode().strip()
         assert found[1] == b"0", f"$ {command}\nended with {found[1].decode()}:\n{printed}"
+        if self._service is not None and _CHANGES.match(command):
+            time.sleep(FOLLOWS_SECONDS)
         return printed
 
     def save(self, name: str, text: str) -> None:

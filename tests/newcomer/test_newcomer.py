@@ -30,6 +30,7 @@ TASKS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("README.md", ("Serve and ask",)),
         ("docs/operations.md", ("Where to look first",)),
     ),
+    "roll out and back": (("docs/rollout.md", ()),),
     "require tokens": (("docs/security.md", ("Tokens",)),),
     "encrypt": (("docs/security.md", ("TLS",)),),
 }
@@ -63,7 +64,8 @@ def test_the_blocks_of_the_pages_do_the_task(task, clone):
     """Each command of the pages succeeds in a real shell, and prints what is shown."""
     port = free_port()
     with Shell(clone, _environment(port)) as shell:
-        shell.run("source .venv/bin/activate")
+        # The tasks publish versions, so each has a copy of the models.
+        shell.run(f"source .venv/bin/activate && mkdir {port} && cp -r models {port} && cd {port}")
         for page, headings in TASKS[task]:
             text = documents.PAGES[page].replace("8080", str(port))
             for step in steps(text, headings):
