@@ -25,6 +25,9 @@ pytestmark = pytest.mark.newcomer
 TASKS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "serve the model that comes with it": (("README.md", ("Serve and ask",)),),
     "train on an own table, and score a file": (("docs/tutorial.md", ()),),
+    "give labels to a Keras model and an ONNX file": (
+        ("docs/models.md", ("A Keras model", "An ONNX file")),
+    ),
     "serve a scikit-learn pipeline": (("docs/models.md", ("A scikit-learn pipeline",)),),
     "see whether all is well": (
         ("README.md", ("Serve and ask",)),

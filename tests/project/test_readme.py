@@ -404,6 +404,10 @@ NOT_RUN = {
         CONTAINER
     ),
     "pip install scikit-learn skl2onnx pandas": NEWCOMER,
+    "python make_mine.py": NEWCOMER,
+    "curl -s -H 'Content-Type: application/json' localhost:8080/models/mine/predict "
+    '    -d \'{"instances": [{"customer": {"age": 25, "income": 4}}]}\'': NEWCOMER,
+    "cp models/mine/1/model.onnx my_model.onnx": NEWCOMER,
     "python make_customers.py": NEWCOMER,
     "triceps serve customers.onnx": NEWCOMER,
     "curl -sS -H 'Content-Type: application/json' localhost:8080/predict "
@@ -414,7 +418,7 @@ NOT_RUN = {
     "docker run --rm -v models:/models:ro -p 127.0.0.1:8080:8080 triceps": CONTAINER,
 }
 # The commands that train or export.
-WITH_KERAS = {"README.md", "docs/tutorial.md", "docs/training.md"}
+WITH_KERAS = {"README.md", "docs/models.md", "docs/tutorial.md", "docs/training.md"}
 
 
 def _save_files(page: str, folder: Path) -> None:
