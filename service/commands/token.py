@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.errors import nearest, printable
+from service import settings as all_settings
+from service.errors import SettingsError, nearest, printable
 from service.host import files
 from service.http import tokens
 from service.http.tokens import HASHED, HEADER, METRICS, SCOPES, Entry, TokensError
 from service.names import NAME, NAMES
+from service.repository.scan import look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +94,19 @@ def token(
         printable(f"{file}: {name} is added; its token, which is not shown again:"), err=True
     )
     click.echo(secret)
+    _note_unknown(models)
+
+
+def _note_unknown(models: tuple[str, ...]) -> None:
+    """Print a note for each name that is no model of the repository, if there is one here."""
+    with contextlib.suppress(SettingsError):  # tokens may be made where no models are
+        place = all_settings.load().models
+        known = look(place).by_name
+        for model in models:
+            if known and model not in known:
+                note = f"note: {place} has no model {model!r} now{nearest(model, known)}"
+                note += "; the token is for a view or model of that name"
+                click.echo(printable(note), err=True)
 
 
 def _check(name: str, where: str) -> None:

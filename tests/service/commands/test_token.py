@@ -17,6 +17,7 @@ from service.commands.main import GROUP, Commands
 from service.errors import Unauthorized
 from service.http.access import Access
 from service.http.tokens import Entry, TokensError, read
+from tests.harness import small
 from tests.harness.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -71,6 +72,17 @@ def test_a_new_token_opens_its_scope(run):
     assert mode("t.toml") == 0o600
     assert os.listdir() == ["t.toml"]  # noqa: PTH208  names alone are compared
     assert Access.open("t.toml").check(f"Bearer {secret}", "predict", "triceps") == "shop"
+
+
+def test_a_model_that_is_not_there_is_noted(run):
+    """The token is made all the same, since the model may come later, or be a view."""
+    small.put(Path("models"), "three", 1, small.three())
+    code, out, err = run("shop", "--scope", "predict", "--model", "tree", "--model", "three")
+
+    assert code == 0
+    assert NEW_TOKEN.fullmatch(out.rstrip("\n"))
+    [note] = err.splitlines()[1:]
+    assert note.startswith("note: models has no model 'tree' now (did you mean 'three'?); ")
 
 
 def test_tokens_are_added_and_removed_without_other_changes(run):
