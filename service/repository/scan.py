@@ -165,11 +165,10 @@ def _look(path: Path) -> Scan:
         return _one(as_name(path.stem), path)
     if not path.is_dir():
         what = "it is neither a folder nor a file" if path.exists() else "there is nothing there"
-        message = (
+        raise SettingsError(
             f"{path}: {what}; expected a folder of models "
             f"(<name>/<version>/{FILE}), a folder with a {FILE} or an ONNX file, by {_CHOICE}"
         )
-        raise SettingsError(message)
     if (path / FILE).is_file():
         return _one(as_name(path.resolve().name), path / FILE, str(path))
     found: list[Version] = []

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ModelRefused
+from service.kinds import UNSEEN
 from service.metadata import FORMAT, dump, parse
 from service.signature import (
     DTYPES,
-    UNSEEN,
     Feature,
     Golden,
     Head,
