@@ -198,10 +198,21 @@ def _group(inputs: Sequence[Input], learned: Sequence[Head]) -> Group:
 
 
 def _relative(file: Path, folder: Path) -> str:
-    """Return a file's path as a spec in `folder` names it."""
+    """Return a file's path as a spec in `folder` names it.
+
+    Raises:
+        SpecError: the path is not UTF-8, as a spec is.
+    """
     path = os.path.relpath(file.resolve(), folder.resolve())
     # A path through the root says no more than an absolute one, and breaks when the spec moves.
-    return str(file.resolve()) if path.startswith("../../..") else path
+    path = str(file.resolve()) if path.startswith("../../..") else path
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise SpecError(
+            f"TABLE: expected a path in UTF-8, as a spec is, received {path!r}; rename it"
+        ) from error
+    return path
 
 
 def _align(files: Sequence[Path], tables: Tables, key: str | None) -> tuple[str, str, str | None]:

@@ -1,5 +1,6 @@
 """`triceps init`: one file, which is never overwritten unasked, and which trains as it is."""
 
+import os
 import re
 
 import pytest
@@ -93,6 +94,17 @@ def test_a_mistake_is_one_line_and_no_file(run, tmp_path, arguments, message):
 
     assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["birds.csv"]
+
+
+def test_a_path_that_no_spec_can_hold_is_refused(run, tmp_path):
+    """A path on Linux is bytes, and a spec is UTF-8."""
+    odd = tmp_path / os.fsdecode(b"b\xff.csv")
+    (tmp_path / "birds.csv").rename(odd)
+
+    done = run(odd.name, "--head", "sex", "--name", "birds")
+
+    assert (done.exit_code, "TABLE: expected a path in UTF-8" in done.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == [odd.name]
 
 
 def test_the_same_table_gives_the_same_text(run, tmp_path):
