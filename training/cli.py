@@ -19,7 +19,7 @@ from rich.console import Console
 from service import __version__
 from service.errors import INTERRUPTED, TricepsError, printable
 from service.repository.publish import FILE, check_name, versions
-from training import gate, repositories, summary
+from training import gate, report, repositories, summary
 from training import spec as specs
 from training.errors import RejectedError, SpecError
 from training.publish import publish
@@ -66,6 +66,9 @@ EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
 @click.option(
     "--no-publish", "dry", is_flag=True, help="Train, verify and print, but publish nothing."
 )
+@click.option(
+    "--no-report", "plain", is_flag=True, help="Publish the model without a page about its run."
+)
 def train(  # noqa: PLR0913  (click passes each option by its name)
     spec: Path,
     *,
@@ -76,6 +79,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
     least: tuple[str, ...],
     strict: bool,
     dry: bool,
+    plain: bool,
 ) -> None:
     """Train what SPEC describes and publish it as the next version of its model.
 
@@ -88,7 +92,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
         if not dry:
             watched[repository / wanted.name] = versions(repository / wanted.name)
             _check_models(wanted, repository)
-        fitted, verified, warnings = _run(wanted, folder)
+        fitted, verified, warnings, notes = _run(wanted, folder)
         summary.show_scores(wanted, fitted, verified)
         summary.show_warnings(warnings)
         click.echo(printable(f"batching: {verified.batching}"))
@@ -98,7 +102,8 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
         if dry:
             click.echo(printable(f"trained {wanted.name}; nothing was published (--no-publish)"))
             return
-        _tell_where(wanted.name, publish(verified, wanted.name, repository))
+        page = None if plain else report.page(wanted, fitted, verified, warnings, notes)
+        _tell_where(wanted.name, publish(verified, wanted.name, repository, page))
 
 
 @click.command(
@@ -136,7 +141,10 @@ def _reject(messages: list[str]) -> None:
         raise RejectedError("; ".join([*messages, "nothing was published"]))
 
 
-def _run(spec: Spec, folder: Path | None) -> tuple[Fitted, Verified, list[RunWarning]]:
+def _run(
+    spec: Spec, folder: Path | None
+) -> tuple[Fitted, Verified, list[RunWarning], tuple[str, ...]]:
+    """Return the fitted model, its file, the warnings of the run and the notes about its data."""
     with _needs_extra("train"):
         from training import data
     loaded = data.load(spec, folder)
@@ -150,7 +158,8 @@ def _run(spec: Spec, folder: Path | None) -> tuple[Fitted, Verified, list[RunWar
     export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out, test)
     warnings = run_warnings.collect(spec, fitted, train_data, held_out, test)
-    return fitted, export.export(spec, fitted, train_data, warnings), warnings
+    verified = export.export(spec, fitted, train_data, warnings)
+    return fitted, verified, warnings, loaded.notes
 
 
 def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,16 +38,28 @@ _MASKS = 1
 
 
 @dataclass(frozen=True)
+class Curve:
+    """The loss of one head in each epoch, on training and on held-out rows, if there are any."""
+
+    train: tuple[float, ...]
+    held_out: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A model after its fit, with the number of epochs and the score of each head.
 
-    `losses` has the weighted loss of each head in the first and in the last epoch.
+    `losses` has the weighted loss of each head in the first and in the last epoch.  `curves` has
+    the losses of each head by epoch, unweighted, and `chosen` is the epoch, from 1, whose weights
+    the model has.
     """
 
     built: Built
     epochs: int
     scores: dict[str, Score]
     losses: dict[str, tuple[float, float]]
+    curves: dict[str, Curve] = field(default_factory=dict)
+    chosen: int = 0
 
 
 def seed(number: int) -> None:
@@ -98,7 +110,21 @@ def fit(
         for name, values in epochs.items()
         if values  # Keras names the loss of a single head otherwise
     }
-    return Fitted(built, len(history.epoch), scores(spec, built, train, held_out, test), losses)
+    count = len(history.epoch)
+    chosen = callbacks[-1].best_epoch + 1 if spec.fit.patience is not None else count
+    scored = scores(spec, built, train, held_out, test)
+    return Fitted(built, count, scored, losses, _curves(spec, history.history), chosen)
+
+
+def _curves(spec: Spec, history: Mapping[str, Sequence[float]]) -> dict[str, Curve]:
+    """Return the losses by head and epoch; Keras names the loss of a single head otherwise."""
+    return {
+        name: Curve(
+            tuple(history.get(f"{name}_loss", history.get("loss", ()))),
+            tuple(history.get(f"val_{name}_loss", history.get("val_loss", ()))),
+        )
+        for name in spec.heads
+    }
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no types

@@ -22,11 +22,11 @@ class Exported:
     verified: Verified
 
 
-def publish(verified: Verified, name: str, models: Path) -> Exported:
-    """Publish a verified file as the next version of model `name`.
+def publish(verified: Verified, name: str, models: Path, report: bytes | None = None) -> Exported:
+    """Publish a verified file, and the report of its run, as the next version of model `name`.
 
     Raises:
         PublishError: the repository cannot be written.
     """
-    version = repository.publish(models, name, verified.content)
+    version = repository.publish(models, name, verified.content, report)
     return Exported(version, models / name / version / repository.FILE, verified)

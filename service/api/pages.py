@@ -9,10 +9,12 @@ from flask import Blueprint, Response, request
 
 from service import __version__
 from service.api import descriptions, scoring
-from service.api.replies import respond_json
+from service.api.replies import respond, respond_json
 from service.errors import BadRequest, NotFound, nearest
+from service.repository import reports
 from service.wire import native, oip, tensors
 from service.wire.body import show, wrong
+from service.wire.dialect import Reply
 from service.wire.native import examples
 
 if TYPE_CHECKING:
@@ -21,6 +23,21 @@ if TYPE_CHECKING:
     from service.repository.loader import Servable
     from service.repository.reloader import Library
     from service.wire.dialect import Dialect
+
+
+# A report is a file that anyone who writes into the repository may replace: nothing in it runs, is
+# fetched or is sent, and it has no access to the origin of the service.
+_INERT = (
+    (
+        "Content-Security-Policy",
+        (
+            "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'; sandbox"
+        ),
+    ),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 
 
 def pages(
@@ -103,6 +120,11 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
         batching = servable.model.batching.as_json()
         description = {**descriptions.describe(servable), "batching": batching}
         return respond_json({**description, **descriptions.versions(repository, name)})
+
+    @blueprint.get("/models/<name>/versions/<version>/report")
+    def report(name: str, version: str) -> Response:
+        content = reports.read(library.current, name, version)
+        return respond(Reply(content, "text/html; charset=utf-8", _INERT))
 
     @blueprint.get("/models/<name>/example")
     @blueprint.get("/models/<name>/versions/<version>/example")

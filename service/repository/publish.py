@@ -1,6 +1,7 @@
 """Publishing of a new version into a model repository, completely or not at all.
 
 content ─▶ <models>/.new-…/1/model.onnx ─ fsync ─▶ rename ─▶ <models>/<name>/<version>/model.onnx
+report  ─▶ <models>/.new-…/1/report.html                     <models>/<name>/<version>/report.html
 
 The first version of a model is renamed together with the model's folder, so that the folder never
 exists without a version.  No number is given twice: <models>/<name>/last_version has the highest.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE = "model.onnx"
+REPORT = "report.html"
 # An empty file in the folder of the default model.
 DEFAULT = "default"
 # A file with the highest version that was ever published into its folder, and its largest size.
@@ -60,8 +62,8 @@ def versions(folder: Path) -> list[int]:
     )
 
 
-def publish(models: Path, name: str, content: bytes) -> str:
-    """Write `content` as the next version of `name` and return that version.
+def publish(models: Path, name: str, content: bytes, report: bytes | None = None) -> str:
+    """Write `content` as the next version of `name`, with its report, and return that version.
 
     A reader sees the complete version or none, whenever this process is killed.  Two processes that
     publish at once get two versions.  Folders that a killed process left behind are removed.  If
@@ -82,6 +84,8 @@ def publish(models: Path, name: str, content: bytes) -> str:
         try:
             (staged / "1").mkdir()
             _write(staged / "1" / FILE, content)
+            if report is not None:
+                _write(staged / "1" / REPORT, report)
             sync_folder(staged)
             _keep_default(models, name)
             return _move_to_next(staged, models / name)

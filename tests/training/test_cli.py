@@ -39,11 +39,22 @@ def test_a_run_publishes_one_file_and_prints_its_path(everything):
         "everything",
         "everything/1",
         "everything/1/model.onnx",
+        "everything/1/report.html",
         "everything/last_version",
     ]
     last = done.stdout.splitlines()[-1]
     assert last == f"published everything, version 1: {models / 'everything/1/model.onnx'}"
     assert path.exists()
+
+
+def test_no_report_publishes_the_model_alone(tmp_path):
+    """The file of the model does not depend on its report."""
+    path = tiny.write(tmp_path, SMALL, people=tiny.people())
+
+    done = run("train", path, "--models", tmp_path / "models", "--no-report")
+
+    assert done.exit_code == 0, done.output
+    assert [file.name for file in (tmp_path / "models/small/1").iterdir()] == ["model.onnx"]
 
 
 def test_a_run_ends_with_a_table_of_its_heads(everything):
@@ -104,8 +115,9 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(everything):
     )
 
     assert done.returncode == 0, done.stderr
-    files = [folder / "everything/1/model.onnx" for folder in (models, again)]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    for name in ("model.onnx", "report.html"):
+        files = [folder / "everything/1" / name for folder in (models, again)]
+        assert files[0].read_bytes() == files[1].read_bytes()
     # TensorFlow's notes about the processor are suppressed.
     assert all(line.startswith("epoch") for line in done.stderr.splitlines())
 

@@ -64,6 +64,7 @@ PAGES = {
     "/models/<name>",
     "/models/<name>/versions/<version>",
     "/models/<name>/aliases/<alias>",
+    "/models/<name>/versions/<version>/report",
     "/models/<name>/example",
     "/models/<name>/versions/<version>/example",
     "/openapi.json",

@@ -1,0 +1,73 @@
+"""A chart of lines in SVG of our own: plotting libraries write files of several times the size.
+
+Colours come from the page's style sheet, by class, so that one chart suits dark and light.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from training.report.elements import element
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from xml.etree import ElementTree as ET
+
+WIDTH, HEIGHT = 480, 200
+LEFT, RIGHT, TOP, BOTTOM = 60, 10, 10, 30
+MOST_POINTS = 100
+
+
+def lines(series: Mapping[str, Sequence[float]], mark: int, what: str) -> ET.Element:
+    """Return a chart of numbers by epoch, from 1, with a vertical line at one epoch.
+
+    Args:
+        series: the numbers by the CSS class of their line; numbers that are not finite are left
+            out, and so are most of more than `MOST_POINTS`.
+        mark: the epoch to mark.
+        what: the text for readers that do not see the chart.
+    """
+    values = [v for numbers in series.values() for v in numbers if math.isfinite(v)] or [0.0]
+    low, high = min(values), max(values)
+    count = max(map(len, series.values()), default=1)
+
+    def x(epoch: float) -> str:
+        share = (epoch - 1) / (count - 1) if count > 1 else 0.5
+        return f"{LEFT + share * (WIDTH - LEFT - RIGHT):.1f}"
+
+    def y(value: float) -> str:
+        share = (value - low) / (high - low) if high > low else 0.5
+        return f"{HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM):.1f}"
+
+    parts = [element("title", what)]
+    for value in dict.fromkeys((low, high)):
+        parts.append(
+            element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value))
+        )
+        parts.append(
+            element("text", f"{value:.4g}", x=LEFT - 6, y=y(value), text_anchor="end", dy=4)
+        )
+    parts += [
+        element("text", str(epoch), x=x(epoch), y=HEIGHT - 10, text_anchor="middle")
+        for epoch in dict.fromkeys((1, count))
+    ]
+    parts.append(element("line", class_="mark", x1=x(mark), x2=x(mark), y1=TOP, y2=HEIGHT - BOTTOM))
+    for kind, numbers in series.items():
+        points = [
+            (x(place + 1), y(numbers[place]))
+            for place in _chosen(len(numbers))
+            if math.isfinite(numbers[place])
+        ]
+        parts.append(element("polyline", class_=kind, points=" ".join(map(",".join, points))))
+        if len(points) == 1:
+            [(across, down)] = points
+            parts.append(element("circle", class_=kind, cx=across, cy=down, r=3))
+    return element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img")
+
+
+def _chosen(count: int) -> list[int]:
+    """Return at most `MOST_POINTS` places among `count`, with the first and the last."""
+    if count <= MOST_POINTS:
+        return list(range(count))
+    return [place * (count - 1) // (MOST_POINTS - 1) for place in range(MOST_POINTS)]
