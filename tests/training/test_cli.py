@@ -427,7 +427,9 @@ def test_an_interrupt_after_publishing_does_not_deny_it(moment, tmp_path, monkey
 def test_a_real_interrupt_ends_a_real_run(tmp_path):
     """SIGINT during an epoch ends with 130 and one line, and no version is published."""
     path = tiny.write(tmp_path, SMALL.replace("epochs = 2", "epochs = 9999"), people=tiny.people())
-    code = "from training.cli import train; train()"
+    # A shell starts a job in the background, as these tests may be, with SIGINT ignored.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heeds}; from training.cli import train; train()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(path), "--models", str(tmp_path / "models")],
         stdout=subprocess.PIPE,
