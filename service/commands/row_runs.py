@@ -16,7 +16,7 @@ import click
 from service.commands.row_files import RowsError
 from service.errors import BadRequest, CannotRun, TooLarge, printable
 from service.inference.runner import MOST_ROWS_WHOLE
-from service.wire import native
+from service.wire import body, native
 from service.wire.body import count
 from service.wire.tensors import WHOLE
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from service.commands.row_files import Row
     from service.repository.loader import Servable
+    from service.signature import Signature
 
 ROWS_AT_ONCE = 256
 
@@ -75,11 +76,11 @@ def runs(
     """
     # Rows that depend on each other form one request; the model refuses more than it takes whole.
     whole = servable.model.batching.mode == "joint"
-    most = MOST_ROWS_WHOLE + 1 if whole else ROWS_AT_ONCE
+    most = MOST_ROWS_WHOLE + 1 if whole else _rows_at_once(servable.signature)
     while batch := list(itertools.islice(rows, most)):
-        body = {"instances": [row.instance for row in batch], "heads": list(heads)}
+        asked = {"instances": [row.instance for row in batch], "heads": list(heads)}
         try:
-            request = native.interpret(body, servable.signature)
+            request = native.interpret(asked, servable.signature)
         except BadRequest as error:
             raise RowsError(_relocate(error, batch)) from error
         places = (re.sub(r"^instances\[\d+\]\.?", "", entry.at) for entry in request.imputed)
@@ -94,6 +95,14 @@ def runs(
             where = first if first == last else f"{first} to {last}"
             raise RowsError(f"{where}: {error}") from error
         yield Run(batch, outputs)
+
+
+def _rows_at_once(signature: Signature) -> int:
+    """Return the rows of a run, fewer if the model has so many features that all may be missing."""
+    features = sum(len(entry.features) for entry in signature.inputs.values())
+    # The reader refuses a body with more missing or unseen values than these.
+    most = min(body.MOST_IMPUTED, body.MOST_UNSEEN)
+    return max(1, min(ROWS_AT_ONCE, most // max(1, features)))
 
 
 def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:

@@ -114,6 +114,16 @@ def test_unseen_texts_are_counted_by_column(file, run):
     )
 
 
+def test_a_file_may_miss_more_values_than_a_request(file, run, monkeypatch):
+    """The limit of a request is for one run of rows: a model of many features has shorter ones."""
+    monkeypatch.setattr("service.wire.body.MOST_IMPUTED", 12)
+
+    code, out, err = run(file("\n".join([HEADER, *[ROWS[1]] * 20])), "--heads", "size")
+
+    assert (code, len(out.splitlines())) == (0, 21), err
+    assert "fruit.length: missing in 20 of them, took its default" in err
+
+
 def test_refused_texts_are_named_with_their_lines(file, tmp_path):
     """A model that refuses unseen texts scores no file that has one."""
     small.put(tmp_path, "three", 1, small.refusing())
