@@ -185,6 +185,11 @@ def _pages() -> Iterator[Request]:
         *(f"/v2/models/{name}/ready" for name in models),
         *(f"/v2/models/{name}/config" for name in models),
         *(f"/models/{MODEL}/{which}" for which in (*versions, "aliases/stable", "aliases/no")),
+        *(
+            f"/models/{MODEL}/{which}/{page}"
+            for which in versions
+            for page in ("example", "report")
+        ),
         *(f"/v1/models/{MODEL}/{which}" for which in (*versions, "labels/stable", "labels/no")),
         *(f"/v1/models/{MODEL}/{which}/metadata" for which in (*versions, "labels/stable")),
         *(f"/v2/models/{MODEL}/{which}" for which in versions),

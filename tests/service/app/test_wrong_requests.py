@@ -23,7 +23,8 @@ ROUTES = (
     "/, /livez, /metrics, /models, /models/<name>, /models/<name>/aliases/<alias>, "
     "/models/<name>/aliases/<alias>/predict, /models/<name>/example, /models/<name>/predict, "
     "/models/<name>/versions/<version>, /models/<name>/versions/<version>/example, "
-    "/models/<name>/versions/<version>/predict, /openapi.json, /predict, /readyz"
+    "/models/<name>/versions/<version>/predict, /models/<name>/versions/<version>/report, "
+    "/openapi.json, /predict, /readyz"
 )
 
 
