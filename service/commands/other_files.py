@@ -54,8 +54,8 @@ def check(path: Path, scan: Scan) -> None:
         received, way_out = "a training spec", ""
         command = f"triceps train {file}"
     elif ending.endswith((".csv", ".csv.gz", ".csv.xz", ".csv.bz2", ".csv.zip")):
-        received, way_out = "a table", "write a spec that names it, then "
-        command = "triceps train SPEC"
+        received, way_out = "a table", "name the columns to learn: "
+        command = f"triceps init {file} --head COLUMN --name {name} && triceps train {name}.toml"
     else:
         return
     message = (

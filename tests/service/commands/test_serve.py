@@ -424,8 +424,9 @@ KERAS = "received a Keras model. To serve a model of it: triceps export {} --nam
         pytest.param("hdf5", KERAS.format("hdf5", "hdf5"), id="Keras, formerly, by its content"),
         pytest.param(
             "customers.csv",
-            "received a table. To serve a model of it: write a spec that names it, then "
-            "triceps train SPEC && triceps serve",
+            "received a table. To serve a model of it: name the columns to learn: "
+            "triceps init customers.csv --head COLUMN --name customers && "
+            "triceps train customers.toml && triceps serve",
             id="a table",
         ),
         pytest.param(
