@@ -69,6 +69,7 @@ def test_the_blocks_of_the_pages_do_the_task(task, clone):
     with Shell(clone, _environment(port)) as shell:
         # The tasks publish versions, so each has a copy of the models.
         shell.run(f"source .venv/bin/activate && mkdir {port} && cp -r models {port} && cd {port}")
+        shell.run("ln -s ../.venv .venv")
         for page, headings in TASKS[task]:
             text = documents.PAGES[page].replace("8080", str(port))
             for step in steps(text, headings):
