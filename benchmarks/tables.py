@@ -20,13 +20,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmarks import results
 from service.commands.main import main as triceps
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ def main(splits: int, tables: str, python: str, *, write: bool) -> None:
     chosen = [name for name in tables.split(",") if name]
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([python, PEERS, folder, str(splits), *chosen], check=True)
-        results = list(_results(Path(folder)))
-    text = _table(results)
+        found = list(_results(Path(folder)))
+    text = _table(found)
     print(text)
     if write:
         PAGE.write_text(f"# Tables\n\n{_measured(splits)}\n\n{EXPLAINED}\n\n{text}\n")
-    if fmean(result.ratio for result in results) < MEAN or min(r.ratio for r in results) < EACH:
+    if fmean(result.ratio for result in found) < MEAN or min(r.ratio for r in found) < EACH:
         sys.exit(1)
 
 
@@ -165,21 +165,14 @@ chooses were tuned on these tables together, so that a table of another kind may
 
 
 def _measured(splits: int) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607  (as in a user's shell)
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    today = datetime.now(UTC).date()
     return (
-        f"Measured {today} at commit {commit} by `python -m benchmarks.tables --write`, which"
-        f" writes this page: the mean of {splits} splits."
+        f"Measured {results.today()} UTC at commit {results.commit()} by"
+        " `python -m benchmarks.tables --write`, which writes this page: the mean of"
+        f" {splits} splits."
     )
 
 
-def _table(results: list[Result]) -> str:
+def _table(found: list[Result]) -> str:
     lines = [
         "| Table: head | Rows | Score | Triceps | Linear | Boosted trees | Ratio | Seconds |",
         "|---|---:|---|---:|---:|---:|---:|---:|",
@@ -187,9 +180,9 @@ def _table(results: list[Result]) -> str:
     lines += [
         f"| {r.name} | {r.rows:,} | {r.kind} | {r.ours:.3f} | {r.linear:.3f} | {r.trees:.3f}"
         f" | {r.ratio:.3f} | {r.seconds:.0f} |"
-        for r in results
+        for r in found
     ]
-    ratios = [result.ratio for result in results]
+    ratios = [result.ratio for result in found]
     lines.append("")
     lines.append(
         f"The mean ratio is {fmean(ratios):.3f} (goal: {MEAN} or more), and the smallest is"

@@ -196,9 +196,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     The text is empty if none is.
     """
+    close = closest(name, names)
+    return "" if close is None else f" (did you mean {close!r}?)"
+
+
+def closest(name: str, names: Iterable[str]) -> str | None:
+    """Return the closest of `names` to a name that is none of them; `None` if none is close."""
     names = list(names)
     # A longer name is close to none of them, and comparing takes some 40 bytes for each character.
     if len(name) > _LONGEST_NEAR * max(map(len, names), default=0):
-        return ""
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+        return None
+    return next(iter(difflib.get_close_matches(name, names, n=1)), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 HEAD_KINDS = ("binary", "multiclass", "multilabel", "regression", "tensor")
 LABELLED = ("binary", "multiclass", "multilabel")
 THRESHOLDED = ("binary", "multilabel")
-# What happens to a text that is not in the vocabulary of its feature; the first is the default.
+# Texts that are not in the vocabulary of their feature are answered, the default, or refused.
 UNSEEN = ("answer", "refuse")
 THRESHOLD = 0.5  # of a head whose signature records none
 

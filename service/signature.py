@@ -127,7 +127,7 @@ class Input:
 
     @cached_property
     def categorical(self) -> dict[str, Feature]:
-        """By tensor, the features that have a vocabulary."""
+        """The features that have a vocabulary, by tensor."""
         return {f.tensor: f for f in self.features if f.vocabulary is not None}
 
     @cached_property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from service.commands.row_files import RowsError
-from service.errors import MISUSED, nearest
+from service.errors import MISUSED, closest, nearest
 from service.wire import native
 from service.wire.body import listing
 from service.wire.column_names import ColumnNames, full_name
@@ -144,12 +144,11 @@ def _no_column(names: ColumnNames, entry: Input, feature: Feature, others: Seque
 
 
 def _near(entry: Input, feature: str, columns: Sequence[str]) -> str:
-    """Return the end of a message with the column that may be meant; empty if none is close."""
+    """Return the column of the file that may be this feature, for a message; empty for none."""
     full = full_name(entry, feature)
-    for column in columns:
-        if column.casefold() in (feature.casefold(), full.casefold()):
-            return f" (did you mean {column!r}?)"
-    return nearest(feature, columns) or nearest(full, columns)
+    same = (c for c in columns if c.casefold() in (feature.casefold(), full.casefold()))
+    column = next(same, None) or closest(feature, columns) or closest(full, columns)
+    return "" if column is None else f" (the file has {column!r})"
 
 
 def _way_out(name: str, features: Sequence[Feature]) -> str:

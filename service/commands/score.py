@@ -98,7 +98,8 @@ def score(  # noqa: PLR0913  (click passes each option by its name)
     row_runs.tell(rows, servable, counts)
     for name in signature.heads:
         if name not in scored:
-            message = f"{name}: not scored, since the file has no column with its targets"
+            near = target_columns.near(signature.heads[name], read.header, signature)
+            message = f"{name}: not scored, since the file has no column with its targets{near}"
             click.echo(printable(message), err=True)
 
 

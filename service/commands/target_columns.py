@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.commands.row_files import RowsError
-from service.errors import MISUSED, nearest
+from service.errors import MISUSED, closest, nearest
 from service.insight.scores import METRICS
 from service.kinds import label_count
 from service.signature import MISSING_CELLS, TRUE_FALSE
@@ -161,6 +161,16 @@ def _candidates(head: Head) -> Iterator[tuple[str, ...]]:
     for columns in (head.targets, (head.name,), labels or ()):
         if len(columns) == _columns(head):
             yield columns
+
+
+def near(head: Head, header: Sequence[str], signature: Signature) -> str:
+    """Return what to say for a head that a file seems to have under another name; else nothing."""
+    known = {*signature.heads, *(f for e in signature.inputs.values() for f in e.feature_names)}
+    others = [column for column in header if column not in known]
+    for columns in _candidates(head):
+        if len(columns) == 1 and (column := closest(columns[0], others)) is not None:
+            return f" {columns[0]!r}; if {column!r} has them, say {FLAG} {head.name}={column}"
+    return ""
 
 
 def _given(head: Head, text: str, positions: Mapping[str, int]) -> tuple[str, ...]:

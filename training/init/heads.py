@@ -47,7 +47,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What `--head` asks for: columns of an input, and the kind if it names one."""
+    """One `--head` of the command line: columns of an input, and the kind if it names one."""
 
     text: str
     owner: str

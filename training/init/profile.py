@@ -54,12 +54,12 @@ class Profile:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether every cell is a number or missing, and one is a number."""
+        """True if every cell is a number or missing, and one is a number."""
         return bool(self.texts) and not np.isnan(self.values).any()
 
     @property
     def is_whole(self) -> bool:
-        """Whether every cell is a whole number, such as 3 or 3.0."""
+        """True if every cell is a whole number, such as 3 or 3.0."""
         return self.is_numeric and bool((self.values == np.floor(self.values)).all())
 
     @property

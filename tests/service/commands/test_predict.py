@@ -315,13 +315,13 @@ def test_a_file_without_rows_has_no_answers(file, run):
         pytest.param(
             "rows.csv",
             "weight,Length\n1,2\n",
-            ", line 1: expected a column 'length' (did you mean 'Length'?), received none",
+            ", line 1: expected a column 'length' (the file has 'Length'), received none",
             id="CSV",
         ),
         pytest.param(
             "rows.csv",
             "weight,Length\n",
-            ", line 1: expected a column 'length' (did you mean 'Length'?), received none",
+            ", line 1: expected a column 'length' (the file has 'Length'), received none",
             id="CSV without rows",
         ),
         pytest.param(

@@ -286,7 +286,7 @@ def test_a_cell_may_be_long():
             ["fruit"],
             [
                 (
-                    "columns of the input 'fruit', such as 'fruit.weight' (did you mean 'Weight'?),"
+                    "columns of the input 'fruit', such as 'fruit.weight' (the file has 'Weight'),"
                     " received 'Weight', 'x'; "
                     "--allow-missing fruit scores all rows with the defaults"
                 )
@@ -298,11 +298,11 @@ def test_a_cell_may_be_long():
             ["insurance"],
             [
                 (
-                    "a column 'age' (did you mean 'Age'?), received none; "
+                    "a column 'age' (the file has 'Age'), received none; "
                     "--allow-missing age scores all rows with its default, 38"
                 ),
                 (
-                    "a column 'smoker' (did you mean 'SMOKER'?), received none; "
+                    "a column 'smoker' (the file has 'SMOKER'), received none; "
                     "--allow-missing smoker scores all rows with its default, 'no'"
                 ),
             ],
@@ -311,7 +311,7 @@ def test_a_cell_may_be_long():
         pytest.param(
             "age,smoker,bim\n",
             ["insurance"],
-            ["a column 'bmi' (did you mean 'bim'?), received none"],
+            ["a column 'bmi' (the file has 'bim'), received none"],
             id="a feature without a default",
         ),
         pytest.param(
@@ -319,7 +319,7 @@ def test_a_cell_may_be_long():
             ["insurance"],
             [
                 (
-                    "a column 'smoker' (did you mean 'Insurance.Smoker'?), received none; "
+                    "a column 'smoker' (the file has 'Insurance.Smoker'), received none; "
                     "--allow-missing smoker scores all rows with its default, 'no'"
                 )
             ],

@@ -94,6 +94,17 @@ def test_people_get_a_table(run):
     assert ["size", "3", "mae", "0.1667", "–"] in lines  # noqa: RUF001  (a dash)
 
 
+def test_a_misspelt_target_is_named_with_the_way_out(run):
+    """The column that may hold the targets of a head is named, with the flag that says so."""
+    code, _, err = run("weight,length,size,rsik\n1,2,3,yes\n", "--json")
+
+    assert code == 0
+    assert (
+        "risk: not scored, since the file has no column with its targets 'risk'; "
+        "if 'rsik' has them, say --target risk=rsik"
+    ) in err.splitlines()
+
+
 def test_only_heads_with_targets_are_computed_and_the_others_named(run):
     """The file needs only the columns that those heads read."""
     code, out, err = run("weight,length,size\n1,2,3\n", "--json")
@@ -238,7 +249,7 @@ def test_a_cell_is_a_label_or_its_index(tmp_path, run, labels, cells, right):
             "Weight,length,size\n1,2,3\n",
             [],
             2,
-            "rows.csv, line 1: expected a column 'weight' (did you mean 'Weight'?), received none",
+            "rows.csv, line 1: expected a column 'weight' (the file has 'Weight'), received none",
             id="a misspelt feature",
         ),
         pytest.param(
