@@ -30,6 +30,7 @@ WORKERS = "2"
 # The longest life of a server, in case the benchmark itself is killed.
 LIFE_SECONDS = 1200.0
 READY_SECONDS = 60
+ASK_SECONDS = 10.0
 STOP_SECONDS = 15
 
 
@@ -159,8 +160,13 @@ def run(
         _stop(process)
 
 
-def ask(url: str, body: bytes | None = None) -> bytes:
+def ask(url: str, body: bytes | None = None, timeout: float = ASK_SECONDS) -> bytes:
     """Send GET to a URL, or POST with a JSON body.
+
+    Args:
+        url: the URL.
+        body: the JSON body to post.
+        timeout: the longest wait for the answer, in seconds.
 
     Raises:
         NotReadyError: the status is not 200.
@@ -169,7 +175,7 @@ def ask(url: str, body: bytes | None = None) -> bytes:
     headers = {"Content-Type": "application/json"}
     try:
         request = urllib.request.Request(url, body, headers)
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
             content: bytes = response.read()
             if response.status == 200:  # noqa: PLR2004  OK
                 return content

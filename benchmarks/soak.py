@@ -248,7 +248,8 @@ def _token(name: str, scope: str, file: Path) -> str:
 
 
 def _check(running: servers.Running) -> None:
-    servers.ask(running.url("/readyz"))
+    # One request that waits: one that is abandoned would be answered too, and counted.
+    servers.ask(running.url("/readyz"), timeout=servers.READY_SECONDS)
 
 
 def _kill(root: int, ledger: Ledger, chance: random.Random) -> float:

@@ -33,6 +33,18 @@ def test_the_count_of_an_answer_may_be_lost_with_the_worker_that_sent_it():
     assert soak._compare_counts(nothing, book) == []
 
 
+def test_one_request_waits_until_the_service_is_ready(monkeypatch):
+    """A slow start costs one counted request: one that is abandoned would be answered too."""
+    asked = []
+    monkeypatch.setattr(
+        soak.servers, "ask", lambda url, timeout: asked.append((url, timeout)) or b""
+    )
+
+    soak._check(soak.servers.Running(1, 8080, 0.0))
+
+    assert asked == [("http://127.0.0.1:8080/readyz", soak.servers.READY_SECONDS)]
+
+
 def test_the_page_of_a_soak_has_its_tables(tmp_path, monkeypatch):
     """The page has the promises and the results."""
     before = soak.Look(61.0, 30.0, {7: soak.Process("worker", 50.0, 10)}, soak.Counter(), 0.0)
