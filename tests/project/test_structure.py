@@ -32,9 +32,10 @@ LAYERS = (
 OFFERED = {
     *("errors", "kinds", "metadata", "names", "settings", "signature"),
     *("host.memory", "inference.arrays", "inference.model", "insight.scores"),
+    *(f"insight.report.{part}" for part in ("chart", "document", "elements")),
     "repository.publish",
 }
-PACKAGES = {"", "host", "inference", "insight", "repository", "service"}
+PACKAGES = {"", "host", "inference", "insight", "insight.report", "repository", "service"}
 
 
 def imports(path):

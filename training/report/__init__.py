@@ -1,7 +1,7 @@
 """The report of a run: one page of HTML without scripts, published with the version.
 
     fitted, verified, warnings, notes ── page ─▶ report.html
-                                          └─ chart ─▶ SVG
+                                          └─ service.insight.report ─▶ HTML, SVG
 
 It has only what is the same when the run is repeated, so that its bytes are too.
 """

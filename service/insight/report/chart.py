@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from training.report.elements import element
+from service.insight.report.elements import element
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

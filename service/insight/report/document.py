@@ -1,0 +1,67 @@
+"""The document of a report: its shell and style, and the lists and tables in it, all bounded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.insight.report.elements import as_bytes, element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from xml.etree import ElementTree as ET
+
+MOST_LINES = 30
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1b1b1b;--paper:#fff;--soft:#767676;--a:#0b62b8;--b:#b34700}
+@media (prefers-color-scheme:dark){
+:root{--ink:#e8e8e8;--paper:#161616;--soft:#9a9a9a;--a:#6cb2ff;--b:#ffa35c}}
+@media print{:root{--ink:#000;--paper:#fff;--soft:#555;--a:#0b62b8;--b:#b34700}
+figure,tr{break-inside:avoid}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
+max-width:56rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere}
+.wide{overflow-x:auto}table{border-collapse:collapse}
+th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--soft)}
+th:first-child,td:first-child{text-align:left}
+figure{margin:1rem 0}svg{width:100%;max-width:40rem;height:auto}
+svg text{font-size:12px;fill:var(--ink)}
+.grid{stroke:var(--soft);stroke-width:.5}.mark{stroke:var(--ink);stroke-dasharray:2 3}
+polyline{fill:none;stroke-width:2}
+.train{stroke:var(--a)}.held{stroke:var(--b);stroke-dasharray:7 3}
+"""
+
+
+def document(title: str, *content: ET.Element) -> bytes:
+    """Return a page with a title and its content, as HTML in UTF-8."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+    )
+    body = element("body", element("h1", title), *content)
+    return as_bytes(element("html", head, body, lang="en"), _STYLE)
+
+
+def listed(texts: Sequence[str]) -> list[ET.Element]:
+    """Return a list of texts, or a paragraph that says that there is none."""
+    if not texts:
+        return [element("p", "None.")]
+    items = element("ul", *(element("li", text) for text in texts[:MOST_LINES]))
+    return [items, *more(len(texts), MOST_LINES, "lines")]
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> ET.Element:
+    """Return a table, which scrolls sideways where it is wider than the page."""
+    top = element("tr", *(element("th", column) for column in columns))
+    lines = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+    return element("div", element("table", top, *lines), class_="wide")
+
+
+def more(count: int, most: int, what: str) -> list[ET.Element]:
+    """Return a line that says how many things are left out, if any are."""
+    return [element("p", f"and {count - most} more {what}")] if count > most else []
+
+
+def shown(score: float | None) -> str:
+    """Return a score with four decimals, or a dash for none."""
+    return "–" if score is None else f"{score:.4f}"  # noqa: RUF001  (a dash)
