@@ -5,7 +5,8 @@
 Each round starts every server for each model, compares one answer with ONNX Runtime's own, puts the
 server under load cell by cell, and stops it.  The rounds interleave the servers, so that changes on
 the machine affect all of them.  The benchmark needs wrk, and the packages of
-benchmarks/peers/requirements.txt for the peers, which may be in an environment of their own.
+benchmarks/peers/requirements.txt for the peers, which may be in an environment of their own.  The
+limit, a server in C++, is built where a compiler is.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks import floor, load, models, processes, report, results, servers
+from benchmarks import floor, limit, load, models, processes, report, results, servers
 from benchmarks.results import CELLS, Cell, Result, Sample, Start
-from benchmarks.servers import SERVERS, TRICEPS, NotReadyError, Running, Server
+from benchmarks.servers import LIMIT, SERVERS, TRICEPS, NotReadyError, Running, Server
 from service.errors import nearest
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def main(result: Path | None, *, write: bool, **options: Any) -> None:
     else:
         try:
             measured = _measure(Plan(**options))
-        except (load.NoLoadError, NotReadyError) as error:
+        except (limit.NotBuiltError, load.NoLoadError, NotReadyError) as error:
             raise click.ClickException(str(error)) from error
     for table in report.tables(measured):
         report.show(table, console)
@@ -166,7 +167,9 @@ def _available(chosen: list[Server], python: str) -> list[Server]:
     able = []
     for server in chosen:
         missing = [package for package in server.needs if package not in installed]
-        if missing:
+        if server is LIMIT and (missing := limit.missing()):
+            console.print(f"limit is left out: found no {', '.join(missing)}; {limit.PACKAGES}")
+        elif missing:
             console.print(
                 f"{server.name} is left out: {python} has no {', '.join(missing)}; "
                 "pip install -r benchmarks/peers/requirements.txt there, or choose it by --python"

@@ -18,6 +18,7 @@ COLOURS = {
     "fastapi": "#0a9a83",
     "robyn": "#b1740f",
     "mosec": "#c2347a",
+    "limit": "#222222",
 }
 _WIDTH, _HEIGHT = 340, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 40, 44

@@ -50,7 +50,7 @@ def tables(result: Result) -> list[Table]:
             row = [cell.name]
             row += [_show(result.figures(group, cell), show) for group in groups]
             rows.append([*row, *_ratios(result, cell)] if ratios else row)
-        more = ("x best other", "x naive") if ratios else ()
+        more = ("x best other", "x naive", "x limit") if ratios else ()
         return Table(title, ("cell", *groups, *more), rows)
 
     all_tables = [
@@ -93,11 +93,14 @@ def shortfalls(result: Result) -> Iterable[str]:
     """Yield a line for each goal that the result misses, and for the errors."""
     for cell in result.cells:
         figures = {group: result.figures(group, cell) for group in result.groups}
-        ours = figures.pop("triceps", None)
+        ours, limit = figures.pop("triceps", None), figures.pop("limit", None)
         others = [other for other in figures.values() if other is not None]
         if ours is not None:
             yield from _shortfalls(cell, ours, others)
-        for it in filter(None, [ours, *others]):
+        if ours is not None and limit is not None and ours.rate < cell.share * limit.rate:
+            share = ours.rate / limit.rate
+            yield f"{cell.name}: {share:.2f} of the limit, wanted {cell.share:g}"
+        for it in filter(None, [ours, limit, *others]):
             if it.errors:
                 yield f"{cell.name}: {it.server}: {it.errors} requests without an answer"
     for cell, binary, json in _beside(result):
@@ -181,14 +184,14 @@ def _rate(figures: Figures) -> str:
     return f"{figures.rate:,.0f}{apart}{failed}"
 
 
-def _ratios(result: Result, cell: Cell) -> tuple[str, str]:
+def _ratios(result: Result, cell: Cell) -> tuple[str, str, str]:
     ours, best = result.figures("triceps", cell), result.best_other(cell)
-    naive = result.figures("naive", cell)
+    naive, limit = result.figures("naive", cell), result.figures("limit", cell)
 
     def ratio(other: Figures | None) -> str:
         return f"{ours.rate / other.rate:.2f}" if ours and other and other.rate else NONE
 
-    return (f"{ratio(best)} ({best.server})" if best else NONE, ratio(naive))
+    return (f"{ratio(best)} ({best.server})" if best else NONE, ratio(naive), ratio(limit))
 
 
 def _binary(result: Result) -> Table:

@@ -32,6 +32,7 @@ class Cell:
     `goal` is the project's goal for the requests/s as a multiple of the best other server's, and
     `naive` as a multiple of the naive server's.  If `beside` names another cell, the body is sent
     as binary tensors, only to Triceps, and the goal is a multiple of that cell's requests/s.
+    `share` is the goal as a share of the limit's requests/s.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Cell:
     goal: float = 1.0
     naive: float = 0.0
     beside: str = ""
+    share: float = 0.0
 
 
 _ONE, _SOME, _MANY = "posts one row", "32 rows", "512 rows"
@@ -50,16 +52,16 @@ _BINARY = "as binary tensors"
 CELLS = {
     cell.name: cell
     for cell in (
-        Cell("W1-1", _ONE, "seed", "W1", 1, 1.3),
-        Cell("W1-16", _ONE, "seed", "W1", 16, 1.5, 6),
-        Cell("W1-64", _ONE, "seed", "W1", 64, 1.5, 6),
-        Cell("W2-16", _SOME, "seed", "W2", 16, 2),
-        Cell("W3-8", _MANY, "seed", "W3", 8, 2),
+        Cell("W1-1", _ONE, "seed", "W1", 1, 1.3, share=0.7),
+        Cell("W1-16", _ONE, "seed", "W1", 16, 1.5, 6, share=0.38),
+        Cell("W1-64", _ONE, "seed", "W1", 64, 1.5, 6, share=0.4),
+        Cell("W2-16", _SOME, "seed", "W2", 16, 2, share=0.5),
+        Cell("W3-8", _MANY, "seed", "W3", 8, 2, share=0.55),
         Cell("binary-W1-16", f"{_ONE}, {_BINARY}", "seed", "W1", 16, 0.9, beside="W1-16"),
         Cell("binary-W3-8", f"{_MANY}, {_BINARY}", "seed", "W3", 8, 5, beside="W3-8"),
         Cell("heavy-1", _HEAVY, "heavy", "W1", 1),
-        Cell("heavy-16", _HEAVY, "heavy", "W1", 16),
-        Cell("heavy-64", _HEAVY, "heavy", "W1", 64),
+        Cell("heavy-16", _HEAVY, "heavy", "W1", 16, share=0.9),
+        Cell("heavy-64", _HEAVY, "heavy", "W1", 64, share=0.8),
     )
 }
 
@@ -166,8 +168,8 @@ class Result:
         return max(found, key=lambda figures: figures.rate, default=None)
 
     def best_other(self, cell: Cell) -> Figures | None:
-        """Return the figures of the fastest program other than Triceps in a cell."""
-        others = (self.figures(group, cell) for group in self.groups if group != "triceps")
+        """Return the figures of the fastest peer in a cell; the limit is none."""
+        others = (self.figures(g, cell) for g in self.groups if g not in ("triceps", "limit"))
         return max(filter(None, others), key=lambda figures: figures.rate, default=None)
 
 

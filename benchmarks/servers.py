@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import models
+from benchmarks import limit, models
 from benchmarks.peers import predictor
 from service.inference.model import Model
 
@@ -78,10 +78,15 @@ def _robyn(python: str, _: str, port: str) -> list[str]:
     return [python, "-m", "benchmarks.peers.robyn", port, "--processes", WORKERS]
 
 
+def _limit(_: str, model: str, port: str) -> list[str]:
+    return [str(limit.build()), model, port, WORKERS]
+
+
 _RUN = ("numpy", "onnxruntime")
 _MOSEC = ("mosec", "orjson", *_RUN)
 
 TRICEPS = Server("triceps", "triceps", "triceps serve", _triceps)
+LIMIT = Server("limit", "limit", "C++, by hand, without bounds or metrics", _limit)
 SERVERS = {
     server.name: server
     for server in (
@@ -98,6 +103,7 @@ SERVERS = {
             *("mosec-32", "mosec", "mosec, batches of 32 within 10 ms", _mosec, _MOSEC),
             environment={"BENCH_BATCH": "32 10"},
         ),
+        LIMIT,
     )
 }
 
