@@ -120,9 +120,8 @@ def _measure(plan: Plan) -> Result:
     """Measure, and write the results after each round, so that an interruption loses little."""
     load.find()
     servers.stop_when_told()
-    # Not resolved, since Python finds its virtual environment by the link.
-    python = str(Path(plan.python or (PEERS if PEERS.exists() else sys.executable)).absolute())
-    chosen = _available([SERVERS[name] for name in plan.names], python)
+    python = peers_python(plan.python)
+    chosen = available([SERVERS[name] for name in plan.names], python)
     by_model: dict[str, list[Cell]] = {}
     for name in plan.cells:
         by_model.setdefault(CELLS[name].model, []).append(CELLS[name])
@@ -156,7 +155,13 @@ def _measure(plan: Plan) -> Result:
     return result
 
 
-def _available(chosen: list[Server], python: str) -> list[Server]:
+def peers_python(python: str | None = None) -> str:
+    """Return the Python that has the packages of the peers: this, or the usual one, or our own."""
+    # Not resolved, since Python finds its virtual environment by the link.
+    return str(Path(python or (PEERS if PEERS.exists() else sys.executable)).absolute())
+
+
+def available(chosen: list[Server], python: str) -> list[Server]:
     """Return the servers that can run here; print the missing packages of the others.
 
     Raises:

@@ -35,6 +35,7 @@ class Load:
     refused: int
     late: int
     broken: int
+    p999: float = 0.0
 
 
 def find() -> str:
@@ -98,5 +99,6 @@ def run(  # noqa: PLR0913  wrk has as many
     found = re.search(r"^bench (.*)$", done.stdout, re.MULTILINE)
     if done.returncode != 0 or found is None:
         raise NoLoadError(f"wrk failed: {done.stdout}{done.stderr}")
-    requests, microseconds, p50, p99, refused, late, broken = map(int, found[1].split())
-    return Load(requests, microseconds / 1e6, p50 / 1e3, p99 / 1e3, refused, late, broken)
+    requests, microseconds, *percentiles, refused, late, broken = map(int, found[1].split())
+    p50, p99, p999 = (p / 1e3 for p in percentiles)
+    return Load(requests, microseconds / 1e6, p50, p99, refused, late, broken, p999)

@@ -12,7 +12,7 @@ file:close()
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    "bench %d %d %d %d %d %d %d\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), errors.status,
+    "bench %d %d %d %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99), latency:percentile(99.9), errors.status,
     errors.timeout, errors.connect + errors.read + errors.write))
 end
