@@ -57,13 +57,28 @@ class Meter:
         self._imputed: list[Imputed] = []
         self._unseen: list[Unseen] = []
         self._has_failed = False
+        self._is_placed = False
         signature = servable.signature
         values = sum(head.tensor.size or _VALUES for head in signature.heads.values())
         self._most_runs = max(1, min(_ANSWERS, _VALUES // values))
-        with region.writing():
-            self._place_series(signature)
 
-    def _place_series(self, signature: Signature) -> None:
+    def _place_series(self) -> bool:
+        """Place the series of the version; return whether answers can be counted.
+
+        A version has a hundred series or more, so they wait for its first answer: a repository may
+        have a thousand models that nobody asks.
+        """
+        try:
+            signature = self.signature()
+            if signature is not None:  # whoever counts a request holds its version
+                with self._region.writing():
+                    self._place(signature)
+                self._is_placed = True
+        except Exception as error:  # noqa: BLE001  it is logged, once
+            self._log_once(error)
+        return self._is_placed
+
+    def _place(self, signature: Signature) -> None:
         """Find the place of each series in the region, or add the series with the value zero."""
         region, version = self._region, self._name[:2]
         self._requests = region.place("requests", *self._name, "200")
@@ -103,6 +118,8 @@ class Meter:
             unseen: the texts that training never saw.
         """
         run = times[2]
+        if not self._is_placed and not self._place_series():
+            return
         self._moments.append(_pack(*moments(times)))
         if imputed:
             self._imputed.extend(imputed)

@@ -94,7 +94,8 @@ def read(served):
 
 
 def test_one_request_changes_exactly_these_samples(client):
-    """All series of a model exist from the start, and one request changes only its own."""
+    """All series of a model exist after its first answer, and a request changes only its own."""
+    client.post(PREDICT, json={"instances": [RIGHT]})
     before = samples(client.get("/metrics").text)
     client.post(PREDICT, json={"instances": [RIGHT, RIGHT, {**RIGHT, "fruit": {}}]})
     answer = client.get("/metrics")
@@ -103,7 +104,7 @@ def test_one_request_changes_exactly_these_samples(client):
     assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
     process = ("triceps_worker_", "triceps_stage_seconds", "triceps_build_info")
     changed = {
-        key: value
+        key: value - before.get(key, 0)
         for key, value in after.items()
         if value != before.get(key) and not key[0].startswith(process)
     }
@@ -135,8 +136,20 @@ def test_one_request_changes_exactly_these_samples(client):
         ("triceps_imputed_total", "fruit.length", *labels): 1,
     }
     for stage in timing.STAGES:
-        assert after["triceps_stage_seconds_count", "three", stage, "1"] == 1
-        assert after["triceps_stage_seconds_bucket", "+Inf", "three", stage, "1"] == 1
+        assert after["triceps_stage_seconds_count", "three", stage, "1"] == 2
+        assert after["triceps_stage_seconds_bucket", "+Inf", "three", stage, "1"] == 2
+
+
+def test_models_that_nobody_asks_add_little_to_the_page(client):
+    """A model has no series of answers before its first one, and then all of them at once."""
+    unasked = client.get("/metrics").text
+    client.post(PREDICT, json={"instances": [RIGHT]})
+    asked = samples(client.get("/metrics").text)
+
+    families = {key[0] for key in samples(unasked) if "three" in key}
+    assert families == {"triceps_model_loaded", "triceps_model_batching"}
+    assert asked["triceps_head_labels_total", "digits", "zero", "three", "1"] == 0
+    assert {key[0] for key in asked if "brittle" in key} == families
 
 
 def test_loaded_models_and_versions_of_software_are_reported(client, models):
@@ -376,7 +389,8 @@ def test_server_timing_is_sent_on_request(served, client):
 def test_each_time_falls_into_its_bucket(models):
     """A bound belongs to the bucket below it; a time beyond all bounds counts in the last alone."""
     counted = Metrics()
-    meter = counted.meter(open_repository(models).served["three"][0], "native")
+    servable = open_repository(models).served["three"][0]
+    meter = counted.meter(servable, "native")
     outputs = {"size": np.float32([[1]])}
     for seconds in (0, 1 / 16384, 0.25, 0.251, 100):
         meter.answered((0, seconds, Run(1, seconds, seconds, outputs), 0, 0), ())
@@ -660,14 +674,33 @@ def test_a_broken_meter_costs_no_other_its_count(models, caplog):
     """A bug in one meter is logged once, and its notes are dropped."""
     counted, served = Metrics(), open_repository(models).served
     broken, beside = (counted.meter(served[name][0], "native") for name in ("three", "brittle"))
-    broken._stages = None
-    for _ in range(2):
+    for turn in range(3):
         for meter in (broken, beside):
             meter.answered((0, 0, Run(1, 0, 0, {}), 0, 0), ())
+        broken._stages = None if turn else broken._stages
         counted.flush()
 
-    assert counted.totals()["requests", "brittle", "1", "native", "200"].tolist() == [2]
+    assert counted.totals()["requests", "brittle", "1", "native", "200"].tolist() == [3]
     assert (broken._moments, broken._runs) == ([], [])
+    assert caplog.text.count("not all answers are counted") == 1
+
+
+def test_a_version_whose_series_find_no_place_answers_all_the_same(models, caplog, monkeypatch):
+    """Its answers are not counted, which is logged once, until there is room."""
+    counted, servable = Metrics(), open_repository(models).served["three"][0]
+    meter = counted.meter(servable, "native")
+
+    def full(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(meter), "_place", full)
+        for _ in range(2):
+            meter.answered((0, 0, Run(1, 0, 0, {}), 0, 0), ())
+    meter.answered((0, 0, Run(1, 0, 0, {}), 0, 0), ())
+    counted.flush()
+
+    assert counted.totals()["requests", "three", "1", "native", "200"].tolist() == [1]
     assert caplog.text.count("not all answers are counted") == 1
 
 
