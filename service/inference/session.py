@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 import onnxruntime
@@ -34,6 +35,20 @@ _IN_FRONT = re.compile(
 )
 
 
+@cache
+def _share_arena() -> None:
+    """Register one arena for the runs of all sessions of this process.
+
+    A session keeps the memory that its largest run took.  With an arena for each session, every
+    model of a worker would hold such memory, and only one of them uses it at a time.  Weights are
+    allocated outside of the arena, so that unloading a model frees them.
+    """
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    # Registering twice does no harm.
+    onnxruntime.create_and_register_allocator(memory, None)
+
+
 def start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """Start a session of one thread.
 
@@ -48,6 +63,8 @@ def start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.InferenceS
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    _share_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     more = {"disabled_optimizers": training_mode.OPTIMIZERS} if training_mode.find(graph) else {}
     try:
         # The fallback would be the same provider again, and prints to standard output.
