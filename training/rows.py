@@ -82,10 +82,10 @@ def split(
     """Hold out a random `fraction` of the rows: return the rest, and those held out or `None`.
 
     Rows that belong together stay together, and each side has at least one row of each file.  With
-    the name of a head as `stratify`, that part of the rows of each of its classes is held out, and
-    every class keeps a row in the rest.  The vocabularies of the rest are the texts of its rows:
-    training never sees a text that is only in rows held out.  A message gives `why` as the reason
-    for the split, by default the validation split.
+    the name of a head as `stratify`, that part of the rows of each of its classes is held out, to
+    within one, and every class keeps a row in the rest.  The vocabularies of the rest are the
+    texts of its rows: training never sees a text that is only in rows held out.  A message gives
+    `why` as the reason for the split, by default the validation split.
 
     Raises:
         DataError: a file has only one row, or all rows of a side lack the target of a head.
@@ -129,15 +129,30 @@ def _check_known(data: Data, sides: tuple[Data, Data], why: str) -> None:
 def _draw(
     order: NDArray[np.int64], fraction: float, classes: NDArray[Any] | None
 ) -> NDArray[np.bool_]:
-    """Return a mask of the rows to hold out: the first of each class in a random `order`."""
+    """Return a mask of the rows to hold out: the first in a random `order`, of all or by class."""
+    total = min(max(round(len(order) * fraction), 1), len(order) - 1)
     out = np.zeros(len(order), bool)
     if classes is not None:
-        for label in np.unique(classes):
-            members = order[classes[order] == label]
-            out[members[: min(round(len(members) * fraction), len(members) - 1)]] = True
-    if not out.any():  # of few rows, so many classes that none has one to spare
-        out[order[: min(max(round(len(order) * fraction), 1), len(order) - 1)]] = True
+        labels, counts = np.unique(classes, return_counts=True)
+        for label, count in zip(labels, _shares(counts, fraction, total), strict=True):
+            out[order[classes[order] == label][:count]] = True
+    if not out.any():  # every row is alone in its class, or there are no classes
+        out[order[:total]] = True
     return out
+
+
+def _shares(counts: NDArray[np.int64], fraction: float, total: int) -> NDArray[np.int64]:
+    """Return how many of the rows of each class to hold out, `total` together if classes allow it.
+
+    Each class gives its part, rounded down, and those with the largest remainders one more, until
+    there are enough.  Every class keeps a row.
+    """
+    parts = counts * fraction
+    shares: NDArray[np.int64] = np.minimum(np.floor(parts).astype(np.int64), counts - 1)
+    for place in np.argsort(shares - parts, kind="stable"):
+        if shares.sum() < total and shares[place] < counts[place] - 1:
+            shares[place] += 1
+    return shares
 
 
 def _seen(inputs: dict[str, Input], sources: dict[str, Source]) -> dict[str, Input]:

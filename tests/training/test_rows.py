@@ -148,6 +148,32 @@ def test_a_stratified_split_takes_its_part_of_every_class(tmp_path: Path) -> Non
     assert np.bincount(rows.target(kept, "o")).tolist() == [30, 6, 1]
 
 
+@pytest.mark.parametrize(
+    ("counts", "fraction", "shares"),
+    [
+        pytest.param([4] * 20, 0.15, 12, id="each rounded up would be 20"),
+        pytest.param([3] * 20, 0.15, 9, id="each rounded down would be none"),
+        pytest.param([60, 2, 2, 2, 2], 0.25, 17, id="common and rare"),
+    ],
+)
+def test_a_stratified_split_holds_out_as_many_rows_as_a_plain_one(
+    counts: list[int], fraction: float, shares: int, tmp_path: Path
+) -> None:
+    """Each class gives its part to within one row, and all together give theirs."""
+    cells = [f"c{place:02}" for place, count in enumerate(counts) for _ in range(count)]
+    text = "x,t\n" + "".join(f"{n},{cell}\n" for n, cell in enumerate(cells))
+    labels = tuple(dict.fromkeys(cells))
+    loaded = load(tmp_path, text, head("multiclass", "t", labels=labels))
+
+    kept, held = rows.split(loaded, fraction, 0, "o")
+
+    assert held is not None
+    found = np.bincount(rows.target(held, "o"), minlength=len(counts))
+    assert found.sum() == shares == len(rows.target(rows.split(loaded, fraction, 0)[1], "o"))
+    assert (np.abs(found - np.array(counts) * fraction) <= 1).all()
+    assert np.bincount(rows.target(kept, "o"), minlength=len(counts)).min() >= 1
+
+
 def test_a_stratified_split_draws_the_same_rows_of_aligned_files(tmp_path: Path) -> None:
     """The classes of one file decide about the rows of all of them; independent files differ."""
     text = "x,y\n" + "".join(f"{n},{n % 2}\n" for n in range(100))
