@@ -25,7 +25,7 @@ from training.errors import RejectedError, SpecError
 from training.publish import publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from training.fit import Fitted
     from training.publish import Exported
@@ -46,6 +46,16 @@ EXTRA = ("keras", "pandas", "tensorflow", "tf2onnx")
     "folder",
     type=click.Path(path_type=Path),
     help="Look for the CSV files here instead of where the spec says.",
+)
+@click.option(
+    "--test",
+    "tests",
+    multiple=True,
+    metavar="[INPUT=]FILE.csv",
+    help=(
+        "Score the model on the rows of this file, which the fit never sees.  If the spec has "
+        "several files, once for each, with the name of an input."
+    ),
 )
 @repositories.models
 @click.option(
@@ -73,6 +83,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
     spec: Path,
     *,
     folder: Path | None,
+    tests: tuple[str, ...],
     models: Path | None,
     seed: int | None,
     epochs: int | None,
@@ -89,10 +100,11 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
         repository = repositories.folder(models)
         wanted = _override(specs.load(spec), seed, epochs)
         demanded = gate.demands(least, wanted)
+        apart = _test_files(tests, wanted)
         if not dry:
             watched[repository / wanted.name] = versions(repository / wanted.name)
             _check_models(wanted, repository)
-        fitted, verified, warnings, notes = _run(wanted, folder)
+        fitted, verified, warnings, notes = _run(wanted, folder, apart)
         summary.show_scores(wanted, fitted, verified)
         summary.show_warnings(warnings)
         click.echo(printable(f"batching: {verified.batching}"))
@@ -142,24 +154,36 @@ def _reject(messages: list[str]) -> None:
 
 
 def _run(
-    spec: Spec, folder: Path | None
+    spec: Spec, folder: Path | None, apart: Mapping[str, Path]
 ) -> tuple[Fitted, Verified, list[RunWarning], tuple[str, ...]]:
     """Return the fitted model, its file, the warnings of the run and the notes about its data."""
     with _needs_extra("train"):
-        from training import data
+        from training import data, tested
     loaded = data.load(spec, folder)
-    for note in loaded.notes:
+    test = tested.load(spec, loaded, apart) if apart else None
+    notes = loaded.notes + (test.notes if test else ())
+    for note in notes:
         click.echo(printable(f"note: {note}"), err=True)
     with _needs_extra("train"), _waiting("starting TensorFlow"):
         from training import build, export, fit, rows, run_warnings
     fit.seed(spec.fit.seed)
-    train_data, held_out, test = rows.divide(loaded, spec.fit)
+    train_data, held_out, drawn = rows.divide(loaded, spec.fit)
+    test = test or drawn
     built = build.build(spec, train_data)
     export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out, test)
     warnings = run_warnings.collect(spec, fitted, train_data, held_out, test)
     verified = export.export(spec, fitted, train_data, warnings)
-    return fitted, verified, warnings, loaded.notes
+    return fitted, verified, warnings, notes
+
+
+def _test_files(texts: tuple[str, ...], spec: Spec) -> Mapping[str, Path]:
+    """Return the paths that `--test` names, by file of the spec; none without it."""
+    if not texts:
+        return {}
+    with _needs_extra("train"):
+        from training import tested
+    return tested.files(texts, spec)
 
 
 def _override(spec: Spec, seed: int | None, epochs: int | None) -> Spec:

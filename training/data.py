@@ -41,11 +41,11 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
     files: dict[str, Table] = {}
     for entry in spec.inputs.values():
         if entry.csv not in files:
-            files[entry.csv] = _read(spec, entry, folder)
+            files[entry.csv] = read_table(spec, entry, _find(spec, entry, folder), spec.fit.rows)
     tables, notes = align(spec, files)
     for csv, table in tables.items():
         check_targets(spec, csv, table)
-    tables = _leave_out(spec, tables, notes)
+    tables = leave_out(spec, tables, notes)
     if spec.fit.rows is not None:
         notes.insert(0, f"only the first {spec.fit.rows} rows of each file are used (fit.rows)")
     sources: dict[str, Source] = {}
@@ -56,7 +56,8 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
         arrays, described = _read_inputs(spec, csv, table, notes)
         targets, classes = _read_targets(spec, csv, table, notes)
         rows = len(table.frame)
-        sources[csv] = Source(table.path, rows, arrays, targets, digest(table.path))
+        names = tuple(table.columns)
+        sources[csv] = Source(table.path, rows, arrays, targets, digest(table.path), names)
         inputs |= described
         labels |= classes
         columns |= {name: target_columns(spec, spec.heads[name], table) for name in classes}
@@ -66,11 +67,19 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
     return replace(data, partial=partial)
 
 
-def _read(spec: Spec, entry: InputSpec, folder: Path | None) -> Table:
+def _find(spec: Spec, entry: InputSpec, folder: Path | None) -> Path:
     base = re.split(r"[/\\]", entry.csv)[-1]
     wanted = spec.path.parent / entry.csv if folder is None else folder / base
     every = "" if folder is None else "; --data has to hold every file of the spec"
-    path = find(wanted, f"{spec.path}: inputs.{entry.name}.csv", every)
+    return find(wanted, f"{spec.path}: inputs.{entry.name}.csv", every)
+
+
+def read_table(spec: Spec, entry: InputSpec, path: Path, rows: int | None = None) -> Table:
+    """Read the first `rows` of a file, or all, as the table of an input and of others like it.
+
+    Raises:
+        DataError: the file is not a CSV file with these rows.
+    """
     users = [other for other in spec.inputs.values() if other.csv == entry.csv]
 
     def text(names: list[str]) -> list[str]:
@@ -79,12 +88,12 @@ def _read(spec: Spec, entry: InputSpec, folder: Path | None) -> Table:
     return read(
         path,
         header=entry.header,
-        rows=spec.fit.rows,
+        rows=rows,
         text=text if all(other.image for other in users) else None,
     )
 
 
-def _leave_out(spec: Spec, tables: dict[str, Table], notes: list[str]) -> dict[str, Table]:
+def leave_out(spec: Spec, tables: dict[str, Table], notes: list[str]) -> dict[str, Table]:
     """Leave out rows that no head can learn, if every head allows that its target is missing.
 
     Independent files are looked at one by one, and files whose rows belong together as one.

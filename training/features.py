@@ -44,6 +44,38 @@ def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, 
     return _tabular(f"{spec.path}: inputs.{entry.name}", entry, table, names)
 
 
+def prepare_like(
+    known: Input, spec: Spec, entry: InputSpec, table: Table
+) -> tuple[Arrays, list[str]]:
+    """Return the arrays of an input from another file with the same columns, and notes.
+
+    What the training file showed about a column stays so: whether it holds numbers or texts, and
+    the default of a missing value.
+
+    Raises:
+        DataError: a column has cells that `known`, the input in training, cannot have.
+    """
+    if entry.image:
+        _, arrays, notes = _image(entry, entry.image, table, _features(spec, entry, table))
+        return arrays, notes
+    numbers: list[NDArray[np.float32]] = []
+    arrays, notes = {}, []
+    for feature in known.features:
+        column = table.column(feature.name)
+        missing = column.mark(is_missing)
+        if feature.vocabulary is None:
+            values = column.numbers(missing)
+            values[missing] = feature.default
+            numbers.append(values.astype(np.float32))
+        else:
+            cells = np.array(column.texts, object)[column.codes]
+            cells[missing] = feature.default
+            arrays[feature.tensor] = cells.reshape(-1, 1)
+        if missing.any():
+            notes.append(_default_note(table, column, missing, feature.default))
+    return ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | arrays, notes
+
+
 def _features(spec: Spec, entry: InputSpec, table: Table) -> list[str]:
     """Return the columns that are features: those in the spec, else all but targets and key."""
     at = f"{spec.path}: inputs.{entry.name}"

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
 
 NO_CLASS = -1
+# Of a class with fewer held-out rows than this, a score says little.
+ENOUGH = 10
 
 
 @dataclass(frozen=True)
 class Source:
     """The rows of one CSV file, by graph tensor (`arrays`) and by head (`targets`).
 
-    `digest` is the SHA-256 of the file.
+    `digest` is the SHA-256 of the file, and `columns` are the names of all its columns.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Source:
     arrays: Arrays
     targets: Arrays
     digest: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from service.kinds import LABELLED
 from training import importance
 from training.gate import is_error
-from training.rows import known_targets
+from training.rows import ENOUGH, known_targets
 from training.scaling import unscaled
 
 if TYPE_CHECKING:
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 APART = 100.0  # losses
 FAR = 0.1  # scores on training and held-out rows; of an error, the held-out one in units of FARTHER
 FARTHER = 1.5
-FEW = 10  # held-out rows of a class
 SHOWN = 5  # names in a message
 CHOSEN = (
     "the held-out rows chose the epoch, so that the scores on them are a little too good;"
-    " fit.test_split = 0.1 gives scores that are not"
+    " fit.test_split = 0.1, or --test FILE.csv, gives scores that are not"
 )
 
 
@@ -91,7 +90,7 @@ def _gap(name: str, score: Score) -> Iterator[RunWarning]:
         return
     rows = score.test_rows or score.held_out_rows
     if is_error(score.metric):
-        apart = value > FARTHER * score.train and rows >= FEW
+        apart = value > FARTHER * score.train and rows >= ENOUGH
     else:
         share = min(max(value, 0.0), 1.0)
         luck = 2 * math.sqrt(share * (1 - share) / max(rows, 1))
@@ -114,11 +113,11 @@ def _few(spec: Spec, name: str, data: Data, what: str) -> Iterator[RunWarning]:
         counts = targets.sum(axis=0).astype(int)
     else:
         counts = np.bincount(targets.astype(int).reshape(-1), minlength=len(labels))
-    few = [f"{label} ({n})" for label, n in zip(labels, counts, strict=True) if n < FEW]
+    few = [f"{label} ({n})" for label, n in zip(labels, counts, strict=True) if n < ENOUGH]
     if few:
         yield RunWarning(
             "few_rows",
-            f"head {name!r}: fewer than {FEW} {what} rows of {_listed(few)};"
+            f"head {name!r}: fewer than {ENOUGH} {what} rows of {_listed(few)};"
             " its score says little about them",
             name,
         )

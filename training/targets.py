@@ -89,29 +89,35 @@ def target_columns(spec: Spec, head: HeadSpec, table: Table) -> tuple[str, ...]:
     )
 
 
-def learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def learn(
+    spec: Spec, head: HeadSpec, table: Table, known: tuple[str, ...] | None = None
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return the targets of a head, and its labels.
 
     Rows that lack a target, which the spec allows with `missing`, have the marks of
-    `training.rows` in its place.
+    `training.rows` in its place.  `known` are the labels of the training rows, if the table is
+    another file: there a wrong label is the file's mistake, and not the spec's.
 
     Raises:
         SpecError: a cell is none of the labels in the spec, or there is a class weight for a label
             that the data do not have.
         DataError: the columns have cells that a head of this kind cannot learn.
     """
+    key = f"{spec.path}: heads.{head.name}.labels"
+    if known is not None:
+        head, key = replace(head, labels=known), ""
     if head.missing is None:
-        return _learn(spec, head, table)
-    known = ~lacking(spec, head, table)
-    if not known.any():
+        return _learn(spec, head, table, key)
+    there = ~lacking(spec, head, table)
+    if not there.any():
         names = " and ".join(repr(column.name) for column in _columns(spec, head, table))
         raise DataError(
             f"{table.path}: no row has a value in {names}, which head {head.name!r} learns"
         )
-    values, labels = _learn(spec, head, replace(table, frame=table.frame[known]))
+    values, labels = _learn(spec, head, replace(table, frame=table.frame[there]), key)
     mark = np.nan if values.dtype.kind == "f" else NO_CLASS
-    targets = np.full((len(known), *values.shape[1:]), mark, values.dtype)
-    targets[known] = values
+    targets = np.full((len(there), *values.shape[1:]), mark, values.dtype)
+    targets[there] = values
     return targets, labels
 
 
@@ -128,7 +134,10 @@ def _missing(head: HeadSpec, column: Column) -> NDArray[np.bool_]:
     return missing if head.labels is None else missing & ~column.mark(head.labels.__contains__)
 
 
-def _learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def _learn(
+    spec: Spec, head: HeadSpec, table: Table, key: str
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return the targets and labels of a head that all rows have; `key` is the place of labels."""
     columns = _columns(spec, head, table)
     for column in columns:
         column.refuse(
@@ -145,21 +154,20 @@ def _learn(spec: Spec, head: HeadSpec, table: Table) -> tuple[np.ndarray, tuple[
             column.refuse(~np.isin(values[:, place], (0, 1)), "are neither 0 nor 1")
         return values, head.labels or tuple(column.name for column in columns)
     [column] = columns
-    indices, labels = _classes(spec, head, column)
+    indices, labels = _classes(spec, head, column, key)
     if head.kind == "binary":
         return indices.astype(np.float32).reshape(-1, 1), labels
     return indices, labels
 
 
 def _classes(
-    spec: Spec, head: HeadSpec, column: Column
+    spec: Spec, head: HeadSpec, column: Column, key: str
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return the index of each row's label, and the labels."""
     if head.labels is None:
         labels, places = _own_labels(head, column)
         _check_weights(spec, head, labels)
     else:
-        key = f"{spec.path}: heads.{head.name}.labels"
         labels, places = head.labels, _match_labels(key, head.labels, column)
     return np.array([places[text] for text in column.texts], np.int32)[column.codes], labels
 
@@ -197,6 +205,7 @@ def _match_labels(key: str, labels: tuple[str, ...], column: Column) -> dict[str
 
     Raises:
         SpecError: a cell is neither; the message begins with `key`, the place of the labels.
+        DataError: a cell is neither, and `key` is empty.
     """
     place_of = {label: place for place, label in enumerate(labels)}
     places = {text: place_of[text] for text in column.texts if text in place_of}
