@@ -13,12 +13,12 @@ import numpy as np
 
 from training.cells import EXACT, LARGEST, is_counted, is_date, is_number, show
 from training.features import FEW, NEARLY_ALL
-from training.init.leaks import leak
+from training.init.leaks import leak, sums
 from training.table import NAMELESS
 from training.targets import MANY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from training.init.profile import Profile
 
@@ -59,6 +59,29 @@ def choose(column: Profile, targets: Sequence[Profile]) -> Choice:
     if choice.use == LEFT_OUT or not column.missing:
         return choice
     return replace(choice, reason=f"{choice.reason}; {column.missing:,} cells are empty")
+
+
+def without_sums(
+    choices: Sequence[Choice], columns: Mapping[str, Profile], targets: Sequence[Profile]
+) -> list[Choice]:
+    """Return the choices with the numbers left out that together say a target.
+
+    If no other feature is left, they stay, with that in the reason.
+    """
+    numbers = [columns[choice.column] for choice in choices if choice.use in (NUMBER, LOG)]
+    found = sums(numbers, targets)
+    used = [choice for choice in choices if choice.use != LEFT_OUT]
+    all_of_them = all(choice.column in found for choice in used)
+
+    def changed(choice: Choice) -> Choice:
+        if choice.column not in found or choice.use == LEFT_OUT:
+            return choice
+        reason = found[choice.column]
+        if all_of_them:
+            return replace(choice, reason=f"{choice.reason}; {reason}")
+        return replace(choice, use=LEFT_OUT, reason=reason)
+
+    return list(map(changed, choices))
 
 
 def _choose(column: Profile) -> Choice:

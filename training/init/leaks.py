@@ -20,6 +20,14 @@ _ENOUGH = 20  # rows; fewer agree by chance
 _ALWAYS = 0.999
 _MOSTLY = 0.9
 _SAME = 0.9999  # a correlation: the rest is rounding
+# What a sum may differ from its target in any row, in deviations of the target: rounding.
+_ROUNDING = 1e-3
+_PARTS = 20  # of a sum, each taken a few times
+_TIMES = 5
+_OFF = 0.01  # from a whole number: rounding
+_TERMS = 3  # of a sum with any factors
+_WIDEST = 200  # columns; of more, as of pixels, no sum is looked for
+_FILLED = 0.95
 
 
 def leak(column: Profile, targets: Sequence[Profile]) -> str:
@@ -81,3 +89,69 @@ def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     _, ranks = np.unique(values, return_inverse=True)
     return ranks.astype(np.float64)
+
+
+def sums(columns: Sequence[Profile], targets: Sequence[Profile]) -> dict[str, str]:
+    """Return the columns of which a target is the sum, each with that sum as the reason.
+
+    A sum takes a few columns of numbers, each a whole number of times, or up to three by any
+    factor: a total of its parts, or a part as the total less the others.
+    """
+    found: dict[str, str] = {}
+    numeric = [column for column in columns if column.is_numeric]
+    for target in targets:
+        if not target.is_numeric or len(target.texts) <= MANY:
+            continue
+        # A target may be the sum of some columns, and of others again.
+        while terms := _sum([c for c in numeric if c.name not in found], target):
+            order = sorted(terms.items(), key=lambda term: term[1] < 0)
+            text = " + ".join(_term(name, factor) for name, factor in order)
+            text = text.replace(" + -", " - ")
+            found |= dict.fromkeys(terms, f"{target.name!r} is {text} in every row")
+    return found
+
+
+def _term(name: str, factor: float) -> str:
+    number = "" if abs(factor) == 1 else f"{abs(factor):.4g} "
+    return f"{'-' if factor < 0 else ''}{number}{show(name)}"
+
+
+def _sum(columns: Sequence[Profile], target: Profile) -> dict[str, float]:
+    """Return the factor of each column whose sum is the target, or nothing."""
+    columns = [column for column in columns if column.cells >= _FILLED * column.rows]
+    there = np.logical_and.reduce([c.codes >= 0 for c in (*columns, target)])
+    wanted = target.values[target.codes[there]]
+    # More rows than this agree with as many columns only if they must.
+    if not 0 < len(columns) <= _WIDEST or len(wanted) < _ENOUGH + 3 * len(columns):
+        return {}
+    table = np.stack([column.values[column.codes[there]] for column in columns], axis=1)
+    kept = list(range(len(columns)))
+    factors = _solved(table, wanted)
+    for place in range(len(columns)) if factors is not None else ():
+        rest = [other for other in kept if other != place]
+        if rest and (fewer := _solved(table[:, rest], wanted)) is not None:
+            kept, factors = rest, fewer
+    if factors is None:
+        return {}
+    whole = np.round(factors)
+    counted = bool((np.abs(factors - whole) < _OFF).all() and (np.abs(whole) <= _TIMES).all())
+    if len(kept) > (_PARTS if counted and whole.all() else _TERMS):
+        return {}
+    terms = zip(kept, whole if counted else factors, strict=True)
+    return {columns[place].name: float(factor) for place, factor in terms}
+
+
+def _solved(table: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the factors of the columns of a table whose sum is as wanted in every row, if any."""
+    sizes = np.maximum(np.abs(table).max(axis=0), np.finfo(float).tiny)
+    scaled = table / sizes
+    most = _ROUNDING * float(wanted.std())
+    some = slice(_ENOUGH + 3 * table.shape[1])
+    factors = np.linalg.lstsq(scaled[some], wanted[some], rcond=None)[0]
+    # Most tables have no such sum, which a part of the rows shows at once.
+    if np.abs(scaled[some] @ factors - wanted[some]).max() > most:
+        return None
+    factors = np.linalg.lstsq(scaled, wanted, rcond=None)[0]
+    if np.abs(scaled @ factors - wanted).max() > most:
+        return None
+    return np.asarray(factors / sizes)

@@ -175,11 +175,12 @@ def _heads(wanted: Sequence[str], tables: Tables) -> list[Head]:
 def _choices(columns: Mapping[str, Profile], learned: list[Head], key: str | None) -> list[Choice]:
     targets = [column for head in learned for column in head.columns]
     wanted = [columns[column] for column in targets]
-    return [
+    choices = [
         features.choose(column, wanted)
         for name, column in columns.items()
         if name not in targets and name != key
     ]
+    return features.without_sums(choices, columns, wanted)
 
 
 def _input(name: str, csv: str, columns: Mapping[str, Profile], choices: list[Choice]) -> Input:

@@ -1,9 +1,19 @@
 """The use of a column as a feature, by its cells alone."""
 
+import numpy as np
 import pytest
 
 from tests.training.init.tables import choice, column, profiled, rows
-from training.init.features import EMBEDDING, LEFT_OUT, LOG, NUMBER, ONE_HOT, choose
+from training.init.features import (
+    EMBEDDING,
+    LEFT_OUT,
+    LOG,
+    NUMBER,
+    ONE_HOT,
+    choose,
+    without_sums,
+)
+from training.init.leaks import sums
 from training.table import NAMELESS
 
 MIXED = [n * 7919 % 997 / 10 for n in range(100)]  # no order, all different
@@ -170,6 +180,67 @@ def test_a_column_that_is_filled_in_for_one_answer_is_left_out(tmp_path, cell, l
     assert (chosen.use == LEFT_OUT) == left_out
     if left_out:
         assert chosen.reason == "is filled in only where 'died' is 'yes'"
+
+
+def _whole(folder, whole, feature=""):
+    """Return the facts of two parts, a whole made of them, and perhaps a feature beside them."""
+    lines = []
+    for n in range(100):
+        a, b = n * 37 % 101, n * 53 % 89
+        lines.append(f"{a},{b},{whole(a, b)}" + (f",{n * 29 % 97}" if feature else ""))
+    return profiled(folder, rows("a,b,whole" + (f",{feature}" if feature else ""), lines))
+
+
+@pytest.mark.parametrize(
+    ("whole", "target", "left_out", "reason"),
+    [
+        (lambda a, b: a + b, "whole", {"a", "b"}, "'whole' is 'a' + 'b' in every row"),
+        (lambda a, b: a + b, "a", {"b", "whole"}, "'a' is 'whole' - 'b' in every row"),
+        (lambda a, b: 3 * a + b, "whole", {"a", "b"}, "'whole' is 3 'a' + 'b' in every row"),
+        (
+            lambda a, b: round(1.19 * a + 4.5 * b, 2),
+            "whole",
+            {"a", "b"},
+            "'whole' is 1.19 'a' + 4.5 'b' in every row",
+        ),
+        (lambda a, b: a * b, "whole", set(), None),
+        (lambda a, b: a + b, "other", set(), None),
+    ],
+)
+def test_columns_whose_sum_is_a_target_are_left_out(tmp_path, whole, target, left_out, reason):
+    """Each of them alone is no leak, and together they are nothing else."""
+    columns = _whole(tmp_path, whole, "other")
+    wanted = [columns[target]]
+    choices = [choose(column, wanted) for name, column in columns.items() if name != target]
+
+    chosen = without_sums(choices, columns, wanted)
+
+    left = [choice for choice in chosen if choice.use == LEFT_OUT]
+    assert {choice.column for choice in left} == left_out
+    assert {choice.reason for choice in left} == ({reason} if reason else set())
+
+
+def test_all_features_are_not_left_out_for_their_sum(tmp_path):
+    """A table made by a formula is one, and the reason says so."""
+    columns = _whole(tmp_path, lambda a, b: a + b)
+    choices = [choose(columns[name], [columns["whole"]]) for name in ("a", "b")]
+
+    chosen = without_sums(choices, columns, [columns["whole"]])
+
+    assert [choice.use for choice in chosen] == [NUMBER, NUMBER]
+    assert chosen[0].reason.endswith("; 'whole' is 'a' + 'b' in every row")
+
+
+@pytest.mark.parametrize("noise", [0.5, 0.05])
+def test_numbers_that_nearly_add_up_are_features(tmp_path, noise):
+    """What is measured is never exact, however well a line fits it."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(200, 30))
+    target = table @ rng.integers(0, 3, 30) + noise * rng.normal(size=200)
+    lines = [",".join(f"{x:.4f}" for x in (*row, y)) for row, y in zip(table, target, strict=True)]
+    columns = profiled(tmp_path, rows(",".join([*(f"x{n}" for n in range(30)), "y"]), lines))
+
+    assert sums([column for name, column in columns.items() if name != "y"], [columns["y"]]) == {}
 
 
 def test_few_rows_prove_no_leak(tmp_path):
