@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -24,7 +22,7 @@ pytestmark = pytest.mark.newcomer
 # A task has the pages and headings that the newcomer follows; no heading means the whole page.
 TASKS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "serve the model that comes with it": (("README.md", ("Serve and ask",)),),
-    "train on an own table, and score a file": (("docs/tutorial.md", ()),),
+    "go from an own table to a service": (("docs/tutorial.md", ()),),
     "give labels to a Keras model and an ONNX file": (
         ("docs/models.md", ("A Keras model", "An ONNX file")),
     ),
@@ -37,8 +35,8 @@ TASKS: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "require tokens": (("docs/security.md", ("Tokens",)),),
     "encrypt": (("docs/security.md", ("TLS",)),),
 }
-CONTAINER = re.compile(r"(?:make image|docker )")
-ENGINES = ("docker", "podman")
+# The tests of the image build and run it.
+CONTAINER = "docker "
 
 
 @pytest.fixture(scope="module", name="clone")
@@ -69,13 +67,13 @@ def test_the_blocks_of_the_pages_do_the_task(task, clone):
     with Shell(clone, _environment(port)) as shell:
         # The tasks publish versions, so each has a copy of the models.
         shell.run(f"source .venv/bin/activate && mkdir {port} && cp -r models {port} && cd {port}")
-        shell.run("ln -s ../.venv .venv")
+        shell.run("ln -s ../.venv ../training .")
         for page, headings in TASKS[task]:
             text = documents.PAGES[page].replace("8080", str(port))
             for step in steps(text, headings):
                 if isinstance(step, File):
                     shell.save(step.name, step.text)
-                elif not CONTAINER.match(step.command) or any(map(shutil.which, ENGINES)):
+                elif not step.command.startswith(CONTAINER):
                     printed = shell.run(step.command)
                     if step.answer:
                         documents.check_same(printed, step.answer)

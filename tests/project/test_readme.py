@@ -200,14 +200,12 @@ def test_the_spec_that_is_shown_is_the_one_that_ships():
 
 
 def test_the_spec_of_the_readme_is_one_that_trains(tmp_path):
-    """The spec is valid for the table of the tutorial."""
+    """The spec is valid for the table that it names."""
     from training import spec
 
-    [shown] = documents.blocks(README, "toml")
-    _save_files(PAGES["docs/tutorial.md"], tmp_path)
-    (tmp_path / "customers.toml").write_text(shown, encoding="utf-8")
+    _make_readers_files("README.md", tmp_path)
 
-    assert list(spec.load(tmp_path / "customers.toml").heads) == ["leaves", "spend"]
+    assert list(spec.load(tmp_path / "penguins.toml").heads) == ["species", "mass"]
 
 
 # --- figures ------------------------------------------------------------------------------------
@@ -357,6 +355,7 @@ NOT_RUN = {
     "make image": CONTAINER,
     "source .venv/bin/activate": OWN,
     "mkdir -p build/tutorial && cd build/tutorial": OWN,
+    "cp ../../training/data/penguins.csv all.csv": OWN,
     "pip wheel --no-deps --wheel-dir dist .": "the tests of the wheel build it, and fetch nothing",
     "pip install dist/triceps-0.1.0-py3-none-any.whl": "the tests of the wheel install it",
     "triceps serve": SERVICE,
@@ -383,6 +382,7 @@ NOT_RUN = {
         "it takes minutes, too"
     ),
     "triceps train training/specs/triceps.toml --data ~/my_data": "it takes minutes, too",
+    "docker build -t triceps ../..": CONTAINER,
     "docker run --rm -p 127.0.0.1:8080:8080 triceps": CONTAINER,
     'docker run --rm -p 127.0.0.1:8080:8080 -v "$PWD/models:/models:ro" triceps': CONTAINER,
     'docker run --rm -p 127.0.0.1:8080:8080 -v "$PWD/models:/opt/ml/model:ro" triceps serve': (
@@ -393,7 +393,7 @@ NOT_RUN = {
     "-e AIP_HEALTH_ROUTE=/v1/endpoints/7/deployedModels/8 triceps": CONTAINER,
     "docker volume create models": CONTAINER,
     'docker run --rm -v "$PWD:/work:ro" -w /work -v models:/models triceps-train train '
-    "customers.toml": CONTAINER,
+    "penguins.toml": CONTAINER,
     "mkdir secrets": CONTAINER,
     'docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/secrets:/secrets" triceps token shop '
     "--scope predict --file /secrets/tokens.toml > shop.token": CONTAINER,
@@ -421,18 +421,16 @@ NOT_RUN = {
 WITH_KERAS = {"README.md", "docs/models.md", "docs/tutorial.md", "docs/training.md"}
 
 
-def _save_files(page: str, folder: Path) -> None:
-    """Write the files that a page asks its reader to save."""
-    for name, text in re.findall(
-        r"as `([\w.]+)`[^`]*(?:`[^`\n]+`[^`]*)*?```(?:csv|toml)\n(.*?)```", page, re.DOTALL
-    ):
-        (folder / name).write_text(text, encoding="utf-8")
-
-
 def _make_readers_files(page: str, folder: Path) -> None:
-    """Create the files that a page assumes: models, or the files of the tutorial."""
-    if page in ("README.md", "docs/tutorial.md", "docs/training.md"):
-        _save_files(PAGES["docs/tutorial.md"], folder)
+    """Create the files that a page assumes: models, a table and a spec of it."""
+    table = ROOT / "training" / "data" / "penguins.csv"
+    if page == "docs/tutorial.md":
+        shutil.copy(table, folder / "all.csv")
+    elif page in ("README.md", "docs/training.md"):
+        shutil.copy(table, folder)
+    if page == "README.md":
+        [spec] = documents.blocks(README, "toml")
+        (folder / "penguins.toml").write_text(spec, encoding="utf-8")
     if page != "docs/tutorial.md":
         shutil.copytree(ROOT / "models" / "triceps", folder / "models" / "triceps")
     if page in WITH_KERAS and "my_model" in PAGES[page]:
