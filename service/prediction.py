@@ -27,6 +27,7 @@ from service.http.tokens import PREDICT
 from service.inference.lane import LEAST_WAITING
 from service.observability.timing import ASK_TIMING, server_timing
 from service.wire import limits, native
+from service.wire.body import LongReadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -293,7 +294,7 @@ class Prediction:
                 and headers.get(b"content-type") == b"application/json"
                 and b"content-encoding" not in headers
             ):
-                self._submit(self.route.codec.decode(body, exchange.header))
+                self._decode_small(body)
             else:
                 self._decode_others(body, headers)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
@@ -311,7 +312,7 @@ class Prediction:
         if len(body) <= (limits.ZIPPED_AT_ONCE if compressed else limits.AT_ONCE):
             body = self._plain_body()
             if len(body) <= limits.AT_ONCE:
-                self._submit(codec.decode(body, self.exchange.header))
+                self._decode_small(body)
                 return
         # A body without errors is decoded here in a millisecond or two.
         elif (
@@ -326,6 +327,15 @@ class Prediction:
                 return
         self._decode_apart()
 
+    def _decode_small(self, body: bytes) -> None:
+        """Decode a small body here, unless that takes long, and submit it."""
+        try:
+            query = self.route.codec.decode(body, self.exchange.header)
+        except LongReadError:
+            self._decode_apart()
+        else:
+            self._submit(query)
+
     def _decode_apart(self) -> None:
         """Decode a large body where that delays no other request, and go on."""
         exchange = self.exchange
@@ -333,7 +343,7 @@ class Prediction:
         def decode() -> tuple[Any, int]:
             body = self._plain_body() if exchange.is_open() else b""
             query = limits.read(self.route.codec.decode, body, exchange.header)
-            size = limits.held(query.arrays)
+            size = limits.held(query.arrays) + limits.held_by_notes(query)
             if b"content-encoding" in exchange.headers:
                 size += len(body)
             return query, size

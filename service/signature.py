@@ -126,6 +126,11 @@ class Input:
         }
 
     @cached_property
+    def dtypes(self) -> dict[str, str]:
+        """The dtype of each tensor, by its name."""
+        return {tensor.name: tensor.dtype for tensor in self.tensors}
+
+    @cached_property
     def categorical(self) -> dict[str, Feature]:
         """The features that have a vocabulary, by tensor."""
         return {f.tensor: f for f in self.features if f.vocabulary is not None}

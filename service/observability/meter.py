@@ -36,6 +36,8 @@ log = getLogger(__name__)
 # than counting one.  The outputs of runs are noted too, so their values are bounded as well.
 _ANSWERS = 512
 _ROWS_AT_ONCE = 64
+# Missing and unseen values that are kept until they are counted, with the place of each.
+_NOTES = 4096
 _VALUES = 2**14
 _pack = Struct("6d").pack
 _SINCE, _UNTIL = map(list, zip(*STAGES.values(), strict=True))
@@ -121,9 +123,9 @@ class Meter:
         if not self._is_placed and not self._place_series():
             return
         self._moments.append(_pack(*moments(times)))
-        if imputed:
+        noted = imputed or unseen
+        if noted:
             self._imputed.extend(imputed)
-        if unseen:
             self._unseen.extend(unseen)
         if not run.counted:
             run.counted = True
@@ -133,6 +135,8 @@ class Meter:
             if run.rows > _ROWS_AT_ONCE or len(self._runs) >= self._most_runs:
                 self.flush()
         elif len(self._moments) >= _ANSWERS:
+            self.flush()
+        if noted and len(self._imputed) + len(self._unseen) >= _NOTES:
             self.flush()
 
     def failed(self, status: int) -> None:

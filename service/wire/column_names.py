@@ -82,5 +82,4 @@ def holder(taken: Mapping[Step, T], step: Step) -> T | None:
 
 def dtypes(entry: Input) -> dict[str, str]:
     """Map each feature to the dtype of its tensor; an input without features has no entries."""
-    of_tensor = {tensor.name: tensor.dtype for tensor in entry.tensors}
-    return {feature.name: of_tensor[feature.tensor] for feature in entry.features}
+    return {feature.name: entry.dtypes[feature.tensor] for feature in entry.features}

@@ -8,13 +8,14 @@ A name is that of an input or of a tensor, depending on the dialect.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show, too_many
 from service.wire.rows import MISSING, Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -68,12 +69,19 @@ def instances(
             notes.add(f"instances[{i}]", expected, show(instance))
     rows_by_name = {}
     for name in names.known:
-        chosen = [(i, row) for i, row in rows if name in names.needed or name in row]
+        chosen = rows if name in names.needed else [(i, row) for i, row in rows if name in row]
         if chosen:
             values = [row.get(name, MISSING) for _, row in chosen]
-            places = [f"instances[{i}]" + ("" if i in bare else key(name)) for i, _ in chosen]
-            rows_by_name[name] = Rows(values, places.__getitem__)
+            rows_by_name[name] = Rows(values, partial(_path, name, chosen, bare))
     return rows_by_name
+
+
+def _path(
+    name: str, chosen: Sequence[tuple[int, dict[str, Any]]], bare: Container[int], n: int
+) -> str:
+    """Return the path of the n-th of the chosen rows, or of its value for a name."""
+    i, _ = chosen[n]
+    return f"instances[{i}]" + ("" if i in bare else key(name))
 
 
 def refuse_others(keys: Iterable[str], names: Names, at: str, notes: Notes) -> None:

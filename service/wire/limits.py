@@ -40,6 +40,9 @@ ROWS_AT_ONCE = 2**12
 # Numbers in one answer: as JSON, with all intermediate values, they take some 50 to 100 MB.
 MOST_NUMBERS = 2**22
 
+# Bytes of a missing or an unseen value that an answer lists: its note, and what is written of it.
+NOTE_BYTES = 400
+
 # One lock for large bodies and answers and one for huge ones, so that large ones do not wait for
 # huge ones.  At any time, decoding and encoding take memory for one of each.
 _turns = (Lock(), Lock())
@@ -125,6 +128,11 @@ def held(arrays: Mapping[str, NDArray[Any]] | Numbers) -> int:
     """Return the size of a decoded body in bytes."""
     by_tensor = arrays.arrays if isinstance(arrays, Numbers) else arrays
     return sum(array.nbytes for array in by_tensor.values())
+
+
+def held_by_notes(query: Query) -> int:
+    """Return about the bytes that the notes of a body take, until the answer has listed them."""
+    return NOTE_BYTES * (len(query.imputed) + len(query.unseen))
 
 
 def rows_at_once(signature: Signature) -> int:

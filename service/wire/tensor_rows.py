@@ -55,6 +55,7 @@ def read_tensor(
         shape = _shape_of(row)
         at = rows.at(i)
         if row is MISSING:
+            notes.miss(at)
             notes.add(at, _expected_row(tensor, size), "nothing")
         elif not any(_matches(shape, wanted) for wanted in shapes):
             notes.add(at, _expected_row(tensor, size), _received_row(row, shape, tensor))

@@ -71,13 +71,12 @@ def read(entry: Input, rows: Rows | Table, notes: Notes) -> dict[str, NDArray[An
 def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any]]:
     names = {feature.name: feature for feature in entry.features}
     categorical = [(j, f) for j, f in enumerate(entry.features) if f.vocabulary is not None]
-    dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
     columns: list[list[Any]] = [[] for _ in names]
     for i, row in enumerate(rows.values):
         values = _features_of(row, names, rows.at(i), notes)
         for j, value in enumerate(values):
             feature = entry.features[j]
-            dtype = dtypes[feature.tensor]
+            dtype = entry.dtypes[feature.tensor]
             if fits(value, dtype):
                 columns[j].append(value)
                 continue
@@ -90,10 +89,9 @@ def _read_table(entry: Input, rows: Rows, notes: Notes) -> dict[str, NDArray[Any
 
 
 def _read_columns(entry: Input, table: Table, notes: Notes) -> dict[str, NDArray[Any]]:
-    dtypes = {tensor.name: tensor.dtype for tensor in entry.tensors}
     columns: list[list[Any]] = []
     for feature in entry.features:
-        dtype = dtypes[feature.tensor]
+        dtype = entry.dtypes[feature.tensor]
         path = table.path + key(feature.name)
         column = table.columns.get(feature.name)
         if column is None and feature.default is None:
@@ -120,8 +118,7 @@ def _stand_in(
     if feature.default is not None and (value is MISSING or value is None):
         notes.impute(at, feature.default, f"{entry.name}.{feature.name}")
         return feature.default
-    dtype = next(tensor.dtype for tensor in entry.tensors if tensor.name == feature.tensor)
-    _refuse(feature, dtype, value, at, notes)
+    _refuse(feature, entry.dtypes[feature.tensor], value, at, notes)
     return None
 
 
@@ -134,11 +131,7 @@ def _arrays(entry: Input, columns: list[list[Any]]) -> dict[str, NDArray[Any]]:
     """Return the array of each tensor of a table; `columns` are those of all its features."""
     return {
         tensor.name: np.array(
-            [
-                column
-                for feature, column in zip(entry.features, columns, strict=True)
-                if feature.tensor == tensor.name
-            ],
+            [columns[i] for i in entry.places[tensor.name]],
             dtype=object if tensor.dtype == "string" else tensor.dtype,
         ).T.copy()
         for tensor in entry.tensors
@@ -167,11 +160,13 @@ def _features_of(row: Any, names: dict[str, Feature], at: str, notes: Notes) -> 
 
 def _refuse(feature: Feature, dtype: str, value: Any, at: str, notes: Notes) -> None:
     """Note that a feature's value does not fit, or is missing."""
+    missing = value is MISSING or value is None
+    if missing:
+        notes.miss(at)
     if notes.full:
         notes.count += 1
         return
     expected = f"{expected_value(dtype, value)} for {feature.name}"
-    missing = value is MISSING or value is None
     # Python writes NaN for the missing values of pandas.
     is_nan = isinstance(value, float) and math.isnan(value)
     if is_nan and feature.default is not None:

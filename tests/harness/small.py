@@ -201,6 +201,29 @@ def counted() -> bytes:
     return signed(made, Signature({"counts": tabular("counts", features, "int32")}, heads))
 
 
+def wide_table(features: int, default: float | None) -> bytes:
+    """Return a model of a tabular input of many features, all with a default or none: their sum."""
+    made = model(
+        [helper.make_node("ReduceSum", ["table", "last"], ["total"], keepdims=1)],
+        [("table", F, ["batch", features])],
+        [("total", F, ["batch", 1])],
+        {"last": np.array([1])},
+    )
+    table = tabular("table", [Feature(f"f{i}", "", default=default) for i in range(features)])
+    heads = {"total": Head("total", "regression", Tensor("total", "float32", (1,)))}
+    return signed(made, Signature({"table": table}, heads))
+
+
+def wide_inputs(number: int) -> bytes:
+    """Return a file without a signature with many inputs of one value: their sum."""
+    names = [f"x{i}" for i in range(number)]
+    return model(
+        [helper.make_node("Sum", names, ["total"])],
+        [(name, F, ["n", 1]) for name in names],
+        [("total", F, ["n", 1])],
+    ).SerializeToString()
+
+
 def same(
     dtype: int, shape: Sequence[int | str | None] = (2,), batch: int | str = "n", name: str = "x"
 ) -> bytes:

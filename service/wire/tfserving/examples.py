@@ -198,6 +198,8 @@ def _value(layout: _Layout, names: tuple[str, ...], example: _Example, notes: No
         unseen.note(layout.feature, value, at, notes)
     if fits(value, dtype) or is_spelled(value, dtype):
         return value
+    if value is MISSING:
+        notes.miss(at)
     notes.add(at, expected_value(dtype, value), shown(value))
     return _ZEROS.get(dtype, 0)
 

@@ -39,6 +39,7 @@ from service.run import Part, Run
 from service.server.supervisor import SOON_SECONDS
 from service.settings import Settings
 from service.signature import Head, Tensor
+from service.wire.body import Imputed
 from service.wire.labels import labels_of
 from tests.harness import small
 from tests.harness.exposition import samples
@@ -404,6 +405,20 @@ def test_each_time_falls_into_its_bucket(models):
     assert counts[-1] == pytest.approx(100.501, abs=1e-3)
 
 
+def test_notes_are_counted_before_there_are_many(models):
+    """Each note has a place and a text, so that few of them are kept until they are counted."""
+    counted = Metrics()
+    meter = counted.meter(open_repository(models).served["three"][0], "native")
+    run = Run(1, 0.0, 0.0, {"size": np.float32([[1]])})
+    for _ in range(3):
+        imputed = [
+            Imputed(f"instances[{i}].insurance.age", 38, "insurance.age") for i in range(2000)
+        ]
+        meter.answered((0, 0, run, 0, 0), imputed)
+
+    assert counted.totals()["imputed", "three", "1", "insurance.age"] == 6000
+
+
 # Rows, runs and heads.
 
 
@@ -580,6 +595,7 @@ import os, sys, time
 import numpy as np
 from pathlib import Path
 from service.run import Run
+from service.wire.body import Imputed
 from service.observability.shared_memory import SharedNumbers
 from service.observability.metrics import Metrics
 from service.repository.assembly import open_repository
