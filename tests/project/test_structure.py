@@ -117,6 +117,16 @@ def test_scores_need_numpy_alone():
     assert needs("service.insight.scores", path) == {"kinds"}
 
 
+def test_figures_need_numpy_alone():
+    """Training and commands compute them of arrays, as the scores."""
+    for name, path in modules("service").items():
+        if name.startswith("service.insight.evaluation"):
+            assert {imported.partition(".")[0] for imported in imports(path)} <= {
+                *("__future__", "collections", "dataclasses", "math", "numpy", "service", "typing")
+            }, name
+            assert all(need.startswith("insight") for need in needs(name, path)), name
+
+
 def test_a_pipeline_knows_neither_flask_nor_sockets():
     """The servers adapt to the pipeline."""
     known = set(imports(modules("service")["service.prediction"]))
