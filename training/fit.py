@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from training import objectives
+from training import importance, objectives
 from training.built import as_target, feeds, objection
 from training.errors import FitError
 from training.quiet import keras, tf
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from training.built import Built
     from training.head_spec import HeadSpec
+    from training.importance import Importance
     from training.rows import Arrays, Data
     from training.scores import Score
     from training.spec import Spec
@@ -51,15 +52,16 @@ class Fitted:
 
     `losses` has the weighted loss of each head in the first and in the last epoch.  `curves` has
     the losses of each head by epoch, unweighted, and `chosen` is the epoch, from 1, whose weights
-    the model has.
+    the model has.  `importance` is that of the inputs and features for these weights.
     """
 
     built: Built
     epochs: int
     scores: dict[str, Score]
     losses: dict[str, tuple[float, float]]
-    curves: dict[str, Curve] = field(default_factory=dict)
-    chosen: int = 0
+    curves: dict[str, Curve]
+    chosen: int
+    importance: Importance
 
 
 def seed(number: int) -> None:
@@ -113,7 +115,9 @@ def fit(
     count = len(history.epoch)
     chosen = callbacks[-1].best_epoch + 1 if spec.fit.patience is not None else count
     scored = scores(spec, built, train, held_out, test)
-    return Fitted(built, count, scored, losses, _curves(spec, history.history), chosen)
+    curves = _curves(spec, history.history)
+    measured = importance.measure(built, train, held_out, spec.fit.seed)
+    return Fitted(built, count, scored, losses, curves, chosen, measured)
 
 
 def _curves(spec: Spec, history: Mapping[str, Sequence[float]]) -> dict[str, Curve]:

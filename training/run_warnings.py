@@ -65,7 +65,7 @@ def collect(
     found += _losses(fitted)
     found += _constant(train)
     found += _unscaled(spec, train)
-    found += _unused(spec, fitted, train, held_out)
+    found += _unused(fitted, train)
     if spec.fit.patience is not None and test is None:
         found.append(RunWarning("chosen_epoch", CHOSEN))
     return found
@@ -167,13 +167,9 @@ def _unscaled(spec: Spec, train: Data) -> Iterator[RunWarning]:
         )
 
 
-def _unused(spec: Spec, fitted: Fitted, train: Data, held_out: Data | None) -> Iterator[RunWarning]:
-    enough = held_out is not None and all(
-        source.rows >= importance.LEAST_ROWS for source in held_out.sources.values()
-    )
-    data, what = (held_out, "held-out") if enough and held_out else (train, "training")
+def _unused(fitted: Fitted, train: Data) -> Iterator[RunWarning]:
     same = _constants(train)
-    unused = importance.unused(fitted.built, data, spec.fit.seed)
+    unused = importance.unused(fitted.importance)
     every = [
         f"{name}.{feature}" if feature else name
         for name, features in unused.items()
@@ -183,8 +179,8 @@ def _unused(spec: Spec, fitted: Fitted, train: Data, held_out: Data | None) -> I
     if names:
         yield RunWarning(
             "unused_feature",
-            f"nothing was learnt from {_listed(names)}: shuffled among {what} rows, no head gets"
-            " worse beyond chance",
+            f"nothing was learnt from {_listed(names)}: shuffled among {fitted.importance.what}"
+            " rows, no head gets worse beyond chance",
         )
 
 

@@ -211,9 +211,9 @@ def test_classes_with_few_held_out_rows_are_named(tmp_path):
 
 def test_of_few_rows_nothing_is_said_about_features(tmp_path):
     """Chance is larger than importance among 24 rows."""
-    spec, seen, fitted = fit_spec(tmp_path)
+    _, seen, fitted = fit_spec(tmp_path)
 
-    assert list(run_warnings._unused(spec, fitted, seen, None)) == []
+    assert list(run_warnings._unused(fitted, seen)) == []
 
 
 def test_test_rows_are_scored_beside_those_that_chose_the_epoch(tmp_path):
