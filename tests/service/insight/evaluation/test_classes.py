@@ -33,7 +33,7 @@ def test_figures_of_a_class_do_not_depend_on_how_many_have_a_line(pairs):
 
     assert (some.rest, some.counts.shape, some.counts.sum()) == (3, (3, 3), len(pairs))
     assert by_class(some) == [whole[place] for place in some.classes]
-    assert min((whole[place].rows for place in some.classes)) >= sorted(f.rows for f in whole)[-2]
+    assert min(whole[place].rows for place in some.classes) >= sorted(f.rows for f in whole)[-2]
 
 
 def test_figures_of_a_class_are_precision_and_recall():
