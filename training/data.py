@@ -55,9 +55,15 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
     for csv, table in tables.items():
         arrays, described = _read_inputs(spec, csv, table, notes)
         targets, classes = _read_targets(spec, csv, table, notes)
-        rows = len(table.frame)
-        names = tuple(table.columns)
-        sources[csv] = Source(table.path, rows, arrays, targets, digest(table.path), names)
+        sources[csv] = Source(
+            path=table.path,
+            rows=len(table.frame),
+            arrays=arrays,
+            targets=targets,
+            digest=digest(table.path),
+            columns=tuple(table.columns),
+            lines=table.frame.index.to_numpy(np.int64),
+        )
         inputs |= described
         labels |= classes
         columns |= {name: target_columns(spec, spec.heads[name], table) for name in classes}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from training.head_spec import HeadSpec
     from training.importance import Importance
     from training.rows import Arrays, Data
-    from training.scores import Score
+    from training.scores import Answered, Score
     from training.spec import Spec
 
 # The number of the stream of random numbers that chooses masked cells, beside the fit's own.
@@ -50,7 +50,8 @@ class Curve:
 class Fitted:
     """A model after its fit, with the number of epochs and the score of each head.
 
-    `losses` has the weighted loss of each head in the first and in the last epoch.  `curves` has
+    `losses` has the weighted loss of each head in the first and in the last epoch.  `answered` has
+    the answers to the rows that the model is judged by.  `curves` has
     the losses of each head by epoch, unweighted, and `chosen` is the epoch, from 1, whose weights
     the model has.  `importance` is that of the inputs and features for these weights.
     """
@@ -59,6 +60,7 @@ class Fitted:
     epochs: int
     scores: dict[str, Score]
     losses: dict[str, tuple[float, float]]
+    answered: Answered
     curves: dict[str, Curve]
     chosen: int
     importance: Importance
@@ -114,10 +116,10 @@ def fit(
     }
     count = len(history.epoch)
     chosen = callbacks[-1].best_epoch + 1 if spec.fit.patience is not None else count
-    scored = scores(spec, built, train, held_out, test)
+    scored, answered = scores(spec, built, train, held_out, test)
     curves = _curves(spec, history.history)
     measured = importance.measure(built, train, held_out, spec.fit.seed)
-    return Fitted(built, count, scored, losses, curves, chosen, measured)
+    return Fitted(built, count, scored, losses, answered, curves, chosen, measured)
 
 
 def _curves(spec: Spec, history: Mapping[str, Sequence[float]]) -> dict[str, Curve]:

@@ -32,7 +32,8 @@ ENOUGH = 10
 class Source:
     """The rows of one CSV file, by graph tensor (`arrays`) and by head (`targets`).
 
-    `digest` is the SHA-256 of the file, and `columns` are the names of all its columns.
+    `digest` is the SHA-256 of the file, `columns` are the names of all its columns, and `lines` has
+    the line of each row in it, or 0.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class Source:
     targets: Arrays
     digest: str
     columns: tuple[str, ...]
+    lines: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -177,22 +179,31 @@ def _seen(inputs: dict[str, Input], sources: dict[str, Source]) -> dict[str, Inp
 def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """Return rows that go through the network together: x by tensor, y by head.
 
+    They are those of `paired`.
+    """
+    x: Arrays = {}
+    y: Arrays = {}
+    for source in paired(data, rng):
+        x.update(source.arrays)
+        y.update(source.targets)
+    return x, y
+
+
+def paired(data: Data, rng: np.random.Generator) -> list[Source]:
+    """Return the files with equally many rows, of which row i goes through the network together.
+
     Aligned rows stay as they are.  Independent files are paired at random, differently in every
     call: each row of the longest file once, and those of a shorter one equally often.
     """
+    if data.align != "sample":
+        return list(data.sources.values())
     longest = max(source.rows for source in data.sources.values())
-    x: Arrays = {}
-    y: Arrays = {}
+    together = []
     for source in data.sources.values():
-        if data.align == "sample":
-            rounds = math.ceil(longest / source.rows)
-            order = np.concatenate([rng.permutation(source.rows) for _ in range(rounds)])
-            shuffled = _take(source, order[:longest])
-        else:
-            shuffled = source
-        x.update(shuffled.arrays)
-        y.update(shuffled.targets)
-    return x, y
+        rounds = math.ceil(longest / source.rows)
+        order = np.concatenate([rng.permutation(source.rows) for _ in range(rounds)])
+        together.append(_take(source, order[:longest]))
+    return together
 
 
 def target(data: Data, head: str) -> NDArray[np.floating | np.integer]:
@@ -220,4 +231,5 @@ def _take(source: Source, rows: NDArray[np.int64]) -> Source:
         rows=len(rows),
         arrays={name: array[rows] for name, array in source.arrays.items()},
         targets={name: array[rows] for name, array in source.targets.items()},
+        lines=source.lines[rows],
     )

@@ -11,14 +11,14 @@ from service.insight import scores as insight
 from service.kinds import THRESHOLD
 from training import objectives
 from training.built import as_target, feeds
-from training.rows import known, known_targets, pairs
+from training.rows import known, known_targets, paired
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.built import Built
     from training.head_spec import HeadSpec
-    from training.rows import Arrays, Data
+    from training.rows import Arrays, Data, Source
     from training.spec import Spec
 
 BATCH = 512
@@ -58,41 +58,68 @@ class Score:
         return what, float(str(np.float32(value)))
 
 
+@dataclass(frozen=True)
+class Answered:
+    """The model's answers to the rows of `data`, which are the training, held-out or test rows.
+
+    `sources` are the files with their rows as they went through the network.  `targets` and
+    `answers` have by head those of the rows with that target, in the same order.
+    """
+
+    rows: str
+    data: Data
+    sources: list[Source]
+    targets: Arrays
+    answers: Arrays
+
+
 def scores(
     spec: Spec, built: Built, train: Data, held_out: Data | None, test: Data | None = None
-) -> dict[str, Score]:
-    """Return the score of every head."""
-    seen_y, seen = _answer(spec, built, train)
-    others = [None if data is None else _answer(spec, built, data) for data in (held_out, test)]
-    last_y, last = next((pair for pair in reversed(others) if pair), (seen_y, seen))
+) -> tuple[dict[str, Score], Answered]:
+    """Return the score of every head, and the answers to the rows that the model is judged by."""
+    seen = _answer(spec, built, train, "training")
+    others = [
+        None if data is None else _answer(spec, built, data, rows)
+        for data, rows in ((held_out, "held-out"), (test, "test"))
+    ]
+    last = next((answered for answered in reversed(others) if answered), seen)
     by_head = {}
     for name, head in spec.heads.items():
-        values = seen[name][0].size
-        mean = insight.target_sum(head.kind, seen_y[name], values) / len(seen_y[name])
+        values = seen.answers[name][0].size
+        mean = insight.target_sum(head.kind, seen.targets[name], values) / len(seen.targets[name])
         always = insight.best_constant(head.kind, mean).astype(np.float32)
-        constant = np.broadcast_to(always.reshape(last[name].shape[1:]), last[name].shape)
-        measured = [pair and _measure(built, head, pair[0][name], pair[1][name]) for pair in others]
+        shape = last.answers[name].shape
+        constant = np.broadcast_to(always.reshape(shape[1:]), shape)
+        measured = [
+            None
+            if answered is None
+            else _measure(built, head, answered.targets[name], answered.answers[name])
+            for answered in others
+        ]
         by_head[name] = Score(
             metric=objectives.metric_name(head),
             rows=_rows(train, name),
             held_out_rows=0 if held_out is None else _rows(held_out, name),
-            train=_measure(built, head, seen_y[name], seen[name]),
+            train=_measure(built, head, seen.targets[name], seen.answers[name]),
             held_out=measured[0],
-            baseline=_measure(built, head, last_y[name], constant),
+            baseline=_measure(built, head, last.targets[name], constant),
             constant=tuple(always.tolist()),
             test_rows=0 if test is None else _rows(test, name),
             test=measured[1],
         )
-    return by_head
+    return by_head, last
 
 
-def _answer(spec: Spec, built: Built, data: Data) -> tuple[Arrays, Arrays]:
-    """Return the targets in `data` and the model's answers by head, for rows with that target."""
-    x, y = pairs(data, np.random.default_rng(spec.fit.seed))
+def _answer(spec: Spec, built: Built, data: Data, rows: str) -> Answered:
+    """Return the model's answers to `data`, called `rows`."""
+    sources = paired(data, np.random.default_rng(spec.fit.seed))
+    x = {name: array for source in sources for name, array in source.arrays.items()}
+    y = {name: array for source in sources for name, array in source.targets.items()}
     answers = built.model.predict(feeds(built, x), batch_size=BATCH, verbose=0)
     there = {name: known(y[name]) for name in spec.heads}
     targets = {name: y[name][there[name]] for name in spec.heads}
-    return targets, {name: np.asarray(answers[name])[there[name]] for name in spec.heads}
+    answered = {name: np.asarray(answers[name])[there[name]] for name in spec.heads}
+    return Answered(rows, data, sources, targets, answered)
 
 
 def _rows(data: Data, head: str) -> int:

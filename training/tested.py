@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from service.errors import nearest
 from training.align import align
 from training.cells import listed
@@ -102,9 +104,15 @@ def load(spec: Spec, data: Data, paths: Mapping[str, Path]) -> Data:
             head.name: learn(spec, head, table, data.labels[head.name])[0]
             for head in heads_of(spec, csv)
         }
-        names = tuple(table.columns)
-        rows = len(table.frame)
-        sources[csv] = Source(table.path, rows, arrays, targets, digest(table.path), names)
+        sources[csv] = Source(
+            path=table.path,
+            rows=len(table.frame),
+            arrays=arrays,
+            targets=targets,
+            digest=digest(table.path),
+            columns=tuple(table.columns),
+            lines=table.frame.index.to_numpy(np.int64),
+        )
     loaded = replace(data, sources=sources, notes=tuple(dict.fromkeys(notes)))
     partial = tuple(name for name in spec.heads if not known(target(loaded, name)).all())
     return replace(loaded, partial=partial)

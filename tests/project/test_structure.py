@@ -32,10 +32,14 @@ LAYERS = (
 OFFERED = {
     *("errors", "kinds", "metadata", "names", "settings", "signature"),
     *("host.memory", "inference.arrays", "inference.model", "insight.scores"),
-    *(f"insight.report.{part}" for part in ("chart", "document", "elements")),
+    *("insight.evaluation.judged", "insight.evaluation.losses"),
+    *(f"insight.report.{part}" for part in ("chart", "document", "elements", "evaluation")),
     "repository.publish",
 }
-PACKAGES = {"", "host", "inference", "insight", "insight.report", "repository", "service"}
+PACKAGES = {
+    *("", "host", "inference", "insight", "insight.evaluation", "insight.report", "repository"),
+    "service",
+}
 
 
 def imports(path):

@@ -1,4 +1,4 @@
-"""The page of a report: scores, warnings, learning curves, notes about the data, differences."""
+"""The page of a report: scores, warnings, evaluation, learning curves, notes, differences."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from service.insight.report import chart
 from service.insight.report.document import document, listed, more, shown, table
 from service.insight.report.elements import cut, element
+from training.report import evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,8 @@ def page(
         *_scores(fitted),
         element("h2", "Warnings"),
         *listed([f"{warning.message} ({warning.code})" for warning in warnings]),
+        element("h2", "Evaluation"),
+        *evaluation.section(spec, fitted.answered),
         element("h2", "Learning curves"),
         *_curves(fitted),
         element("h2", "Data: what was left out, and why"),

@@ -37,6 +37,8 @@ class WorstRow:
 class Judged:
     """The answers of a head to `rows` rows whose targets are known, or to a sample of them.
 
+    `distinct` is how many rows they are if each is answered several times, with other rows of
+    another file, and else 0.
     `targets` and `answers` are as for `service.insight.scores.by_row`.  `parts` are the names of
     the columns of several targets, if they are known.  `worst` has the rows with the largest loss,
     among all rows, and `columns` the names of their cells.
@@ -49,6 +51,7 @@ class Judged:
     targets: NDArray[Any]
     answers: NDArray[Any]
     rows: int
+    distinct: int = 0
     parts: tuple[str, ...] = ()
     worst: tuple[WorstRow, ...] = ()
     columns: tuple[str, ...] = ()
@@ -105,9 +108,10 @@ class Sample:
             numbers = np.arange(self.rows + room, self.rows + len(targets))
             # Row n of all, from 0, takes the place of a kept one with the chance most / (n + 1).
             places = self._random.integers(0, numbers + 1)
-            for row in np.flatnonzero(places < self._most):
-                kept_targets[places[row]] = targets[room + row]
-                kept_answers[places[row]] = answers[room + row]
+            # Of several rows that take one place, numpy keeps the last.
+            hit = np.flatnonzero(places < self._most)
+            kept_targets[places[hit]] = targets[room + hit]
+            kept_answers[places[hit]] = answers[room + hit]
         self.rows += len(targets)
 
     def kept(self) -> tuple[NDArray[Any], NDArray[Any]] | None:

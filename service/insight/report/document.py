@@ -16,10 +16,10 @@ _STYLE = """
 @media (prefers-color-scheme:dark){
 :root{--ink:#e8e8e8;--paper:#161616;--soft:#9a9a9a;--a:#6cb2ff;--b:#ffa35c}}
 @media print{:root{--ink:#000;--paper:#fff;--soft:#555;--a:#0b62b8;--b:#b34700}
-figure,tr{break-inside:avoid}}
+figure,tr{break-inside:avoid}h2,h3,h4{break-after:avoid}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
 max-width:56rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere}
-.wide{overflow-x:auto}table{border-collapse:collapse}
+.wide{overflow-x:auto;margin:.5rem 0}table{border-collapse:collapse;overflow-wrap:break-word}
 th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--soft)}
 th:first-child,td:first-child{text-align:left}
 figure{margin:1rem 0}svg{width:100%;max-width:40rem;height:auto}
@@ -27,6 +27,17 @@ svg text{font-size:12px;fill:var(--ink)}
 .grid{stroke:var(--soft);stroke-width:.5}.mark{stroke:var(--ink);stroke-dasharray:2 3}
 polyline{fill:none;stroke-width:2}
 .train{stroke:var(--a)}.held{stroke:var(--b);stroke-dasharray:7 3}
+.side{display:flex;flex-wrap:wrap;gap:0 1rem}.side figure{flex:1 1 15rem;max-width:24rem}
+figcaption,small{font-size:.85rem;color:var(--soft)}
+.line{stroke:var(--a)}.dot,.bar{fill:var(--a)}.guide{stroke:var(--soft);stroke-dasharray:4 3}
+.matrix td{text-align:center}.matrix small{display:block;color:inherit}
+td[class]{print-color-adjust:exact}
+td.f1{background:color-mix(in srgb,var(--a) 8%,transparent)}
+td.f2{background:color-mix(in srgb,var(--a) 16%,transparent)}
+td.f3{background:color-mix(in srgb,var(--a) 25%,transparent)}
+td.f4{background:color-mix(in srgb,var(--a) 35%,transparent)}
+td.f5{background:color-mix(in srgb,var(--a) 45%,transparent)}
+path.f1{opacity:.2}path.f2{opacity:.4}path.f3{opacity:.6}path.f4{opacity:.8}
 """
 
 

@@ -36,6 +36,11 @@ def as_bytes(root: ET.Element, style: str) -> bytes:
     return b"<!doctype html>\n" + ET.tostring(root, encoding="unicode", method="html").encode()
 
 
+def size(root: ET.Element) -> int:
+    """Return the number of bytes of an element in a page."""
+    return len(ET.tostring(root, encoding="unicode", method="html").encode())
+
+
 def _style(text: str) -> ET.Element:
     made = ET.Element("style")
     made.text = text

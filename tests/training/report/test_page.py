@@ -1,14 +1,35 @@
 """The report of a run: self-contained, escaped, bounded, and the same bytes each time."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
+
+from service.signature import Feature, tabular
 from training.report import page
+from training.rows import Data, Source
 
 HOSTILE = "<script>alert(1)</script>"
+# Of the ten rows of a file, the third is the worst.
+ANSWERS = np.float32([0.1, 0.2, 0.9, 0.1, 0.2, 0.6, 0.7, 0.8, 0.9, 0.9]).reshape(-1, 1)
+TARGETS = np.float32([0, 0, 0, 0, 0, 1, 1, 1, 1, 1]).reshape(-1, 1)
 
 
-def _page(heads=("o1",), epochs=3, warnings=(), notes=()):
+def _answered(heads, rows, texts):
+    """Return answers to ten rows of a file in which line 5 is missing, for each of these heads."""
+    table = tabular("t", [Feature("age", ""), Feature("plan", "", vocabulary=texts)])
+    arrays = {"t": np.arange(10.0).reshape(-1, 1), "t.plan": np.full((10, 1), texts[0], object)}
+    lines = np.array([2, 3, 4, 6, 7, 8, 9, 10, 11, 12])
+    source = Source(Path("t.csv"), 10, arrays, dict.fromkeys(heads, TARGETS), "", lines)
+    labels, columns = dict.fromkeys(heads, ("no", "yes")), dict.fromkeys(heads, ("y",))
+    data = Data({"t.csv": source}, "position", {"t": table}, labels, columns, ())
+    targets, answers = dict.fromkeys(heads, TARGETS), dict.fromkeys(heads, ANSWERS)
+    return SimpleNamespace(rows=rows, data=data, sources=[source], targets=targets, answers=answers)
+
+
+def _page(heads=("o1",), *, epochs=3, warnings=(), notes=(), rows="held-out", patience=None):
     """Return the report of a run with these heads, as text."""
     score = SimpleNamespace(
         metric="accuracy",
@@ -23,11 +44,18 @@ def _page(heads=("o1",), epochs=3, warnings=(), notes=()):
     losses = tuple(1 / (epoch + 1) for epoch in range(epochs))
     curve = SimpleNamespace(train=losses, held_out=losses)
     fitted = SimpleNamespace(
-        scores=dict.fromkeys(heads, score), curves=dict.fromkeys(heads, curve), chosen=2
+        scores=dict.fromkeys(heads, score),
+        curves=dict.fromkeys(heads, curve),
+        chosen=2,
+        answered=_answered(heads, rows, (HOSTILE, "b")),
     )
     verified = SimpleNamespace(differences=dict.fromkeys(heads, 2e-7))
     told = [SimpleNamespace(message=text, code="code") for text in warnings]
-    return page(SimpleNamespace(name="m"), fitted, verified, told, notes).decode()
+    head = SimpleNamespace(kind="binary", threshold=None)
+    spec = SimpleNamespace(
+        name="m", heads=dict.fromkeys(heads, head), fit=SimpleNamespace(patience=patience)
+    )
+    return page(spec, fitted, verified, told, notes).decode()
 
 
 def test_has_scores_the_chosen_epoch_and_notes():
@@ -40,6 +68,31 @@ def test_has_scores_the_chosen_epoch_and_notes():
     assert "<li>few rows (code)</li>" in text
     assert "<li>3 rows are left out</li>" in text
     assert cells[-1] == "2.0e-07"
+
+
+def test_the_worst_rows_are_named_by_their_line_with_some_features():
+    """A row is found in its file, though others were left out."""
+    text = _page()
+
+    worst = re.findall("<td>(line .*?)</tr>", text)
+    assert len(worst) == 10
+    cells = "line 4</td><td>no</td><td>yes (0.9)</td><td>2.303</td><td>2</td><td>"
+    assert worst[0].startswith(cells)
+    assert "10 rows." in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "patience", "words"),
+    [
+        ("test", 3, "the test rows, which the fit has not even watched"),
+        ("held-out", None, "the held-out rows, to which the model was not fitted"),
+        ("held-out", 3, "they chose the epoch, so that the figures are a little too good"),
+        ("training", None, "the training rows, since none were held out"),
+    ],
+)
+def test_says_which_rows_the_figures_are_of(rows, patience, words):
+    """Rows that were seen make figures too good."""
+    assert words in _page(rows=rows, patience=patience)
 
 
 def test_names_are_text_not_markup():
@@ -63,6 +116,7 @@ def test_is_bounded_for_any_model():
 
     assert len(text.encode()) <= 300_000
     assert "and 480 more heads" in text
+    assert re.search("and 4.. more heads, for which this page has no room", text)
     assert "and 470 more lines" in text
 
 
@@ -70,5 +124,5 @@ def test_losses_that_are_equal_or_of_one_epoch_are_drawn():
     """One epoch is a point, and no number is divided by nought."""
     text = _page(epochs=1)
 
-    assert text.count("<circle") == 2
+    assert re.findall('<circle class="(train|held)"', text) == ["train", "held"]
     assert "nan" not in text

@@ -1,0 +1,96 @@
+"""A plane with two axes in SVG, on which curves, bars and squares are drawn.
+
+As in `chart`, colours come from the page's style sheet, by class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.insight.report.elements import element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from xml.etree import ElementTree as ET
+
+WIDTH, HEIGHT = 320, 280
+LEFT, RIGHT, TOP, BOTTOM = 56, 14, 10, 44
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The ends of both axes, in the units of what is drawn; an end is above its beginning."""
+
+    left: float = 0.0
+    right: float = 1.0
+    bottom: float = 0.0
+    top: float = 1.0
+
+    def x(self, value: float) -> str:
+        """Return the place of a value across the drawing."""
+        share = (value - self.left) / (self.right - self.left)
+        return f"{LEFT + share * (WIDTH - LEFT - RIGHT):.1f}"
+
+    def y(self, value: float) -> str:
+        """Return the place of a value down the drawing."""
+        share = (value - self.bottom) / (self.top - self.bottom)
+        return f"{HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM):.1f}"
+
+    def diagonal(self) -> ET.Element:
+        """Return the line of equal values, of a plane whose axes have the same ends."""
+        return self.line(self.left, self.bottom, self.right, self.top)
+
+    def line(self, x1: float, y1: float, x2: float, y2: float) -> ET.Element:
+        """Return a line to compare with."""
+        ends = {"x1": self.x(x1), "y1": self.y(y1), "x2": self.x(x2), "y2": self.y(y2)}
+        return element("line", class_="guide", **ends)
+
+    def drawn(
+        self, what: str, across: str, up: str, parts: Iterable[ET.Element], *, counts: bool = False
+    ) -> ET.Element:
+        """Return the drawing of some parts on the plane.
+
+        Args:
+            what: the text for readers that do not see the drawing.
+            across: the name of the axis from left to right.
+            up: the name of the axis from bottom to top.
+            parts: what is drawn.
+            counts: whether the axis from bottom to top counts rows, and so has no middle.
+        """
+        middle_x, middle_y = (self.left + self.right) / 2, (self.bottom + self.top) / 2
+        ticks_y = (self.bottom, self.top) if counts else (self.bottom, middle_y, self.top)
+        ends_x, ends_y = (self.x(self.left), self.x(self.right)), (self.y(self.bottom), TOP)
+        axes = [
+            element("line", class_="grid", x1=ends_x[0], x2=ends_x[1], y1=ends_y[0], y2=ends_y[0]),
+            element("line", class_="grid", x1=LEFT, x2=LEFT, y1=ends_y[0], y2=ends_y[1]),
+        ]
+        axes += [
+            element("text", f"{value:.3g}", x=self.x(value), y=HEIGHT - 28, text_anchor="middle")
+            for value in (self.left, middle_x, self.right)
+        ]
+        axes += [
+            element("text", f"{value:.3g}", x=LEFT - 6, y=self.y(value), text_anchor="end", dy=4)
+            for value in ticks_y
+        ]
+        turned = f"rotate(-90 12 {(HEIGHT - BOTTOM) / 2:.0f})"
+        names = [
+            element("text", across, x=(WIDTH + LEFT) / 2, y=HEIGHT - 8, text_anchor="middle"),
+            element(
+                "text",
+                up,
+                x=12,
+                y=f"{(HEIGHT - BOTTOM) / 2:.0f}",
+                text_anchor="middle",
+                transform=turned,
+            ),
+        ]
+        return element(
+            "svg",
+            element("title", what),
+            *axes,
+            *parts,
+            *names,
+            viewBox=f"0 0 {WIDTH} {HEIGHT}",
+            role="img",
+        )

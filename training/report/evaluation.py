@@ -1,0 +1,115 @@
+"""The evaluation of a run: the answers to the rows that the model is judged by, and the worst."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.insight.evaluation import losses
+from service.insight.evaluation.judged import WORST, Judged, WorstRow, most_rows
+from service.insight.report.elements import element
+from service.insight.report.evaluation import evaluation
+from service.kinds import THRESHOLD
+from training.rows import known
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from xml.etree import ElementTree as ET
+
+    from numpy.typing import NDArray
+
+    from service.signature import Feature
+    from training.rows import Source
+    from training.scores import Answered
+    from training.spec import Spec
+
+MOST_BYTES = 90_000
+MOST_FEATURES = 5  # of a row
+_ROWS = {
+    "test": "These are the test rows, which the fit has not even watched.",
+    "held-out": "These are the held-out rows, to which the model was not fitted.",
+    "chosen": "These are the held-out rows. The model was not fitted to them, but they chose the "
+    "epoch, so that the figures are a little too good.",
+    "training": "These are the training rows, since none were held out: on new rows, the figures "
+    "are worse.",
+}
+
+
+def section(spec: Spec, answered: Answered) -> list[ET.Element]:
+    """Return the evaluation of the heads, of at most `MOST_BYTES`, with the rows that it is of.
+
+    Args:
+        spec: the spec of the model.
+        answered: the answers to the rows that the model is judged by.
+    """
+    chosen = answered.rows == "held-out" and spec.fit.patience is not None
+    rows = element("p", _ROWS["chosen" if chosen else answered.rows])
+    return [rows, *evaluation(_heads(spec, answered), MOST_BYTES)]
+
+
+def _heads(spec: Spec, answered: Answered) -> Iterator[tuple[str, Judged]]:
+    """Yield the answers of each head; each is computed when it is asked for."""
+    values = [answers[:1].size for answers in answered.answers.values()]
+    most = most_rows([2 * count for count in values])
+    for name, head in spec.heads.items():
+        targets, answers = answered.targets[name], answered.answers[name]
+        if answers.dtype.kind != "f":
+            answers = answers.astype(np.float32)  # numpy knows of no bfloat16
+        source = next(source for source in answered.sources if name in source.targets)
+        rows = np.flatnonzero(known(source.targets[name]))
+        loss = losses.by_row(head.kind, targets, answers)
+        features = _features(answered, source)
+        worst = [
+            WorstRow(
+                float(loss[row]),
+                _place(answered, source, rows[row]),
+                targets[row],
+                answers[row],
+                tuple(_cell(source, feature, rows[row]) for feature in features),
+            )
+            for row in _worst(loss, source.lines[rows])
+        ]
+        distinct = len(np.unique(source.lines[rows]))
+        kept = np.arange(len(rows))
+        if len(rows) > most:
+            kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:most])
+        yield (
+            name,
+            Judged(
+                name,
+                head.kind,
+                answered.data.labels[name],
+                head.threshold or THRESHOLD,
+                targets[kept],
+                answers[kept],
+                len(rows),
+                distinct=distinct if distinct < len(rows) else 0,
+                parts=answered.data.columns[name],
+                worst=tuple(worst),
+                columns=tuple(feature.name for feature in features),
+            ),
+        )
+
+
+def _worst(loss: NDArray[np.float64], lines: NDArray[np.int64]) -> list[int]:
+    """Return the places of the largest losses, each line of the file once."""
+    order = losses.worst(loss, len(loss))
+    _, first = np.unique(lines[order], return_index=True)
+    return [int(row) for row in order[np.sort(first)[:WORST]]]
+
+
+def _place(answered: Answered, source: Source, row: int) -> str:
+    line = f"line {source.lines[row]}"
+    return line if len(answered.sources) == 1 else f"{source.path.name}, {line}"
+
+
+def _features(answered: Answered, source: Source) -> list[Feature]:
+    """Return the first features of a file."""
+    every = [feature for entry in answered.data.inputs.values() for feature in entry.features]
+    return [feature for feature in every if feature.tensor in source.arrays][:MOST_FEATURES]
+
+
+def _cell(source: Source, feature: Feature, row: int) -> str:
+    value = source.arrays[feature.tensor][row, feature.column]
+    return value if isinstance(value, str) else f"{float(value):.6g}"
