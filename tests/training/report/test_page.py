@@ -22,7 +22,8 @@ def _answered(heads, rows, texts):
     table = tabular("t", [Feature("age", ""), Feature("plan", "", vocabulary=texts)])
     arrays = {"t": np.arange(10.0).reshape(-1, 1), "t.plan": np.full((10, 1), texts[0], object)}
     lines = np.array([2, 3, 4, 6, 7, 8, 9, 10, 11, 12])
-    source = Source(Path("t.csv"), 10, arrays, dict.fromkeys(heads, TARGETS), "", lines)
+    targets = dict.fromkeys(heads, TARGETS)
+    source = Source(Path("t.csv"), 10, arrays, targets, "", ("age", "plan", "y"), lines)
     labels, columns = dict.fromkeys(heads, ("no", "yes")), dict.fromkeys(heads, ("y",))
     data = Data({"t.csv": source}, "position", {"t": table}, labels, columns, ())
     targets, answers = dict.fromkeys(heads, TARGETS), dict.fromkeys(heads, ANSWERS)
