@@ -34,7 +34,7 @@ RUN find /opt/triceps/lib -depth \( \
 FROM packages AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-COPY training/*.py training/py.typed training/
+COPY training training
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/build/bin/pip --python /opt/triceps/bin/python install --no-compile \
         --no-deps --no-index --root /code /wheels/*.whl \

@@ -105,7 +105,20 @@ def test_the_build_context_is_exactly_the_copied_files():
 
     assert "*" in lines
     assert [name for name in named if not list(ROOT.glob(name))] == []
-    assert [path for path in copied if not any(Path(path).match(n) for n in named)] == []
+    assert [path for path in copied if not any(_admits(name, path) for name in named)] == []
+
+
+def _admits(name, path):
+    """Return whether a line of .dockerignore admits a path, as itself or inside of a folder."""
+    return Path(path).match(name) or Path(name) in Path(path).parents
+
+
+def test_every_module_is_in_the_image():
+    """The wheel of the image is built from whole packages, with the packages inside of them."""
+    copied = re.findall(r"^COPY (?!--from)(.*)$", stages()["code"][1], re.MULTILINE)
+    folders = {path for line in copied for path in line.split()[:-1]}
+
+    assert {"service", "training"} <= folders
 
 
 def test_bytecode_covers_the_imports_of_the_service_and_ignores_file_times(tmp_path):
