@@ -124,8 +124,13 @@ def tell(rows: int, servable: Servable, counts: Counts) -> None:
     """Print on standard error how many rows were scored, and what is counted of their values."""
     scored_by = f"{servable.name}, version {servable.version}"
     click.echo(f"{count(rows, 'row')} scored by {scored_by}", err=True)
-    for feature, times in sorted(counts.imputed.items()):
-        click.echo(printable(f"{feature}: missing in {times} of them, took its default"), err=True)
-    for feature, times in sorted(counts.unseen.items()):
-        message = f"{feature}: a text that training never saw in {times} of them"
+    for message in notes(counts):
         click.echo(printable(message), err=True)
+
+
+def notes(counts: Counts) -> Iterator[str]:
+    """Yield what is to be said about missing values and unseen texts."""
+    for feature, times in sorted(counts.imputed.items()):
+        yield f"{feature}: missing in {times} of them, took its default"
+    for feature, times in sorted(counts.unseen.items()):
+        yield f"{feature}: a text that training never saw in {times} of them"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
 from service.commands.row_files import RowsError
@@ -27,6 +28,31 @@ if TYPE_CHECKING:
     from service.signature import Head, Signature
 
 FLAG = "--target"
+
+
+def _by_head(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Parse the values of an option HEAD=COLUMN."""
+    del option
+    pairs: dict[str, str] = {}
+    for text in values:
+        head, _equals, column = text.partition("=")
+        if not (head and column):
+            raise click.BadParameter(f"expected HEAD=COLUMN, received {text!r}")
+        if head in pairs:
+            raise click.BadParameter(f"expected each head once, received {head!r} again")
+        pairs[head] = column
+    return pairs
+
+
+option = click.option(
+    FLAG,
+    "targets",
+    multiple=True,
+    callback=_by_head,
+    metavar="HEAD=COLUMN",
+    help="The column with the targets of a head, or several with commas between them; by default "
+    "the one that training learned, or that has the head's name; may be given several times.",
+)
 _LARGEST = float(np.finfo(np.float32).max)
 
 

@@ -1,4 +1,4 @@
-"""The model that a command names: in a repository by name, or a file or folder by path."""
+"""The model that a command names, and its report: in a repository by name, or by path."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from service import settings as all_settings
 from service.errors import NotFound, NotReady, TricepsError
 from service.names import NAME
+from service.repository import reports
 from service.repository.aliases import is_alias
 from service.repository.assembly import open_repository
 from service.repository.reloader import Library
 
 if TYPE_CHECKING:
     from service.repository.loader import Servable
+    from service.repository.repository import Repository
 
 
 class NoSuchModel(TricepsError):
@@ -33,6 +35,24 @@ def open_model(name: str, models: Path | None) -> Servable:
         NoSuchModel: there is no such model, or it is refused; the message lists the models.
         SettingsError: the repository is missing or unreadable.
     """
+    return _opened(name, models)[1]
+
+
+def read_report(name: str, models: Path | None) -> tuple[Servable, bytes]:
+    """Return a model, named as for `open_model`, and the report that was published with it.
+
+    Raises:
+        NoSuchModel: as for `open_model`, or the version has no report.
+        SettingsError: the repository is missing or unreadable.
+    """
+    repository, servable = _opened(name, models)
+    try:
+        return servable, reports.read(repository, servable.name, servable.version)
+    except (NotFound, NotReady) as error:
+        raise NoSuchModel(f"{name}: {error}") from error
+
+
+def _opened(name: str, models: Path | None) -> tuple[Repository, Servable]:
     # Refused models are not logged: the error says so if the requested model is among them.
     logging.getLogger("service").addHandler(logging.NullHandler())
     settings = all_settings.load(models=models)
@@ -44,8 +64,9 @@ def open_model(name: str, models: Path | None) -> Servable:
     by_name = not path.exists() or (NAME.fullmatch(wanted) and (repository / wanted).is_dir())
     try:
         if by_name:
-            return Library(repository, policy=settings.policy).find(wanted, version, alias)
+            opened = Library(repository, policy=settings.policy).having(wanted, version)
+            return opened, opened.find(wanted, version, alias)
         opened = open_repository(path)
-        return opened.find(next(iter(opened.serving), None))
+        return opened, opened.find(next(iter(opened.serving), None))
     except (NotFound, NotReady) as error:
         raise NoSuchModel(f"{name}: {error}") from error

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
 
 MAX_FILE = 2**20  # of training, it has at most 300 kB
+_WAY_OUT = (
+    "triceps train alone publishes one, with the version that it trains and unless it gets "
+    "--no-report; triceps report MODEL --on FILE.csv --out FILE.html makes one of rows with targets"
+)
 
 
 def read(repository: Repository, name: str, version: str) -> bytes:
@@ -37,9 +41,14 @@ def read(repository: Repository, name: str, version: str) -> bytes:
         check_place(file, found.root or str(file.parent))
         return read_file(file, MAX_FILE)
     except FileNotFoundError:
-        way_out = "triceps train writes one, unless it gets --no-report"
-        raise NotFound(f"{what}: it has no {REPORT}; {way_out}") from None
+        raise NotFound(f"{what}: it has no {REPORT}; {_WAY_OUT}") from None
     except ModelRefused:
         raise NotFound(f"{what}: its {REPORT} is a link that leads out of the repository") from None
     except OSError as error:
         raise NotFound(f"{what}: its {REPORT} cannot be read: {error.strerror}") from None
+
+
+def versions(repository: Repository, name: str) -> list[str]:
+    """Return the versions of a model that have a report, whether or not it can be read."""
+    found = repository.catalog.scan.by_name.get(name, {})
+    return [v for v, file in found.items() if Path(file.path).with_name(REPORT).is_file()]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.insight.evaluation.calibration import SUM
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -17,7 +19,8 @@ def by_row(kind: str, targets: NDArray[Any], answers: NDArray[Any]) -> NDArray[n
 
     It is the log loss, -log(p) of the probability p of what is right, the mean of it for several
     labels, or for a regression the absolute error, the mean of it for several values.  Values
-    beyond 0 and 1 count as 0 and 1.
+    beyond 0 and 1 count as 0 and 1; those of several classes that are no probabilities count as
+    logits.
 
     Args:
         kind: the kind of the head, as for `service.insight.scores`.
@@ -29,7 +32,7 @@ def by_row(kind: str, targets: NDArray[Any], answers: NDArray[Any]) -> NDArray[n
         with np.errstate(over="ignore", invalid="ignore"):
             loss = np.abs(flat - targets.reshape(flat.shape)).mean(axis=1)
     elif kind == "multiclass":
-        loss = _log(flat[np.arange(len(flat)), targets])
+        loss = _log(_probabilities(flat)[np.arange(len(flat)), targets])
     else:
         loss = _log(np.where(targets.reshape(flat.shape) > 0, flat, 1 - flat)).mean(axis=1)
     return np.where(np.isfinite(flat).all(axis=1), loss, np.inf)
@@ -41,4 +44,12 @@ def worst(losses: NDArray[np.float64], most: int) -> NDArray[np.int64]:
 
 
 def _log(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -np.log(np.clip(probabilities, LEAST, 1.0))
+    return np.abs(np.log(np.clip(probabilities, LEAST, 1.0)))  # 0, and not -0
+
+
+def _probabilities(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rows that add up to 1 as they are, and others by softmax."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        are = (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= SUM)
+        return np.where(are[:, None], values, powers / powers.sum(axis=1, keepdims=True))

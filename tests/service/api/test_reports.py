@@ -55,7 +55,18 @@ def test_model_without_a_report(repository):
     answer = _get(repository)
 
     assert answer.status_code == 404
-    assert "triceps train writes one" in answer.text
+    assert "triceps train alone publishes one" in answer.text
+
+
+def test_version_that_was_signed_later_has_no_report(repository):
+    """The answer does not claim that training left it out, and says what can be done."""
+    publish(repository, "three", small.three())
+
+    answer = _get(repository, PATH.replace("1", "2"))
+
+    assert answer.status_code == 404
+    assert "with the version that it trains" in answer.text
+    assert "triceps report MODEL --on FILE.csv" in answer.text
 
 
 @pytest.mark.parametrize("kind", ["link", "large", "folder"])

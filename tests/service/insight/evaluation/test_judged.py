@@ -16,6 +16,10 @@ NAN, INF = np.nan, np.inf
     [
         pytest.param("binary", [[1], [0]], [[0.25], [0.25]], [0.25, 0.75], id="binary"),
         pytest.param("multiclass", [1, 0], [[0.2, 0.8], [0.5, 0.5]], [0.8, 0.5], id="multiclass"),
+        pytest.param(
+            "multiclass", [0, 1], [[0, 0], [3, 9]], [0.5, 1 / (1 + np.exp(-6))], id="logits"
+        ),
+        pytest.param("multiclass", [0, 1], [[NAN, 0], [INF, -INF]], [0, 0], id="no numbers"),
         pytest.param("binary", [[1], [0]], [[0.0], [7.0]], [1e-7, 1e-7], id="wrong for certain"),
         pytest.param("binary", [[1], [0]], [[2.0], [-1.0]], [1, 1], id="beyond 0 and 1"),
         pytest.param("binary", [[1]], [[NAN]], [0], id="no number"),

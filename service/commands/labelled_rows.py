@@ -1,0 +1,131 @@
+"""Runs of a labelled file: the targets and the answers of each head, some hundred rows at a time.
+
+rows.csv ─▶ rows ─ row_runs ─▶ outputs by head ─┐
+    └────▶ target_columns ─▶ targets by head ───┴─▶ Part
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from service.commands import missing_features, row_runs, target_columns
+from service.commands.csv_rows import read_csv
+from service.errors import printable
+from service.insight import scores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from service.commands.csv_rows import CsvRows
+    from service.commands.row_files import Row
+    from service.commands.target_columns import Targets
+    from service.insight.scores import Tally
+    from service.repository.loader import Servable
+    from service.signature import Head
+
+
+class Part(NamedTuple):
+    """The rows of a run that have the target of a head, with targets and answers, [rows, …]."""
+
+    head: Head
+    rows: Sequence[Row]
+    targets: NDArray[Any]
+    answers: NDArray[Any]
+
+
+@dataclass
+class LabelledRows:
+    """An open file with targets for some heads of a model.
+
+    `rows` counts the rows that were run, `counts` what is missing in them, and `tallies` has the
+    sums for the score of each head.
+    """
+
+    servable: Servable
+    read: CsvRows
+    found: Sequence[Targets]
+    counts: row_runs.Counts = field(default_factory=row_runs.Counts)
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    rows: int = 0
+
+    def parts(self) -> Iterator[Part]:
+        """Run all rows once, and yield the part of each head with known targets in each run."""
+        heads = tuple(entry.head.name for entry in self.found)
+        for run in row_runs.runs(self.read.rows, self.servable, heads, self.counts):
+            self.rows += len(run.rows)
+            for entry in self.found:
+                mask, targets = entry.read(run.rows)
+                if not mask.any():
+                    continue
+                head = entry.head
+                answers = run.outputs[head.name][mask]
+                part = scores.tally(head.kind, targets, answers, head.cutoff, head.constant)
+                before = self.tallies.get(head.name)
+                self.tallies[head.name] = part if before is None else before + part
+                rows = [row for row, is_known in zip(run.rows, mask, strict=True) if is_known]
+                yield Part(head, rows, targets, answers)
+
+    def scored(self) -> dict[str, dict[str, Any]]:
+        """Return the score of each head for JSON; a number that no row gives is `None`."""
+        by_head = {}
+        for entry in self.found:
+            head, summed = entry.head, self.tallies.get(entry.head.name)
+            value = baseline = None
+            if summed is not None:
+                value = summed.total / summed.rows
+                baseline = scores.baseline_score(head.kind, summed, head.constant)
+            by_head[head.name] = {
+                "metric": scores.METRICS[head.kind],
+                "value": value,
+                "baseline": baseline,
+                "rows": 0 if summed is None else summed.rows,
+            }
+        return by_head
+
+    def unscored(self) -> Iterator[str]:
+        """Yield a message for each head whose targets the file lacks."""
+        signature = self.servable.signature
+        scored = {entry.head.name for entry in self.found}
+        for name, head in signature.heads.items():
+            if name not in scored:
+                near = target_columns.near(head, self.read.header, signature)
+                yield f"{name}: not scored, since the file has no column with its targets{near}"
+
+    def tell(self) -> None:
+        """Print on standard error what was run, what was missing and what was not scored."""
+        row_runs.tell(self.rows, self.servable, self.counts)
+        for message in self.unscored():
+            click.echo(printable(message), err=True)
+
+
+@contextlib.contextmanager
+def opened(
+    file: Path, servable: Servable, targets: Mapping[str, str], allow: Sequence[str]
+) -> Iterator[LabelledRows]:
+    """Open a labelled CSV for a model, and close it when the block ends.
+
+    Args:
+        file: the CSV.
+        servable: the model.
+        targets: the columns of some heads, as `--target` names them.
+        allow: the features that the file may miss, as `--allow-missing` names them.
+
+    Raises:
+        RowsError: the file is not CSV, or lacks targets or features.
+    """
+    signature = servable.signature
+    # utf-8-sig, since spreadsheets write a byte order mark first.
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        read = read_csv(file, text, signature, keep=True)
+        found = target_columns.find(f"{file}, line 1", read.header, signature, targets)
+        heads = tuple(entry.head.name for entry in found)
+        needed = missing_features.required(signature, heads, allow)
+        missing_features.check_header(file, read, signature, needed)
+        yield LabelledRows(servable, read, found)
