@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from service import __version__
 from service.api.schemas import answer_schema, request_schema
+from service.repository import reports
 from service.wire.native import examples
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ _STATUS = {
     "503": "NotReady",
     "504": "TooLate",
 }
+_PAGE: Schema = {"text/html": {"schema": {"type": "string"}}}
 # Their answers have a header that says when to retry.
 _RETRYABLE = ("NotReady", "TooBusy")
 _RETRY_AFTER: Schema = {
@@ -157,6 +159,10 @@ def _of_versions(repository: Repository, name: str, max_body: int) -> dict[str, 
     for version in repository.states(name):
         about = f"The signature of version {version}."
         paths[f"/models/{name}/versions/{version}"] = _get(about, f"{name}:{version}:signature")
+    for version in reports.versions(repository, name):
+        about = f"The report of the run that trained version {version}."
+        path = f"/models/{name}/versions/{version}/report"
+        paths[path] = _get(about, f"{name}:{version}:report", content=_PAGE)
     serving = repository.serving.get(name)
     aliases = repository.aliases.get(name, {})
     for alias in aliases:
@@ -176,13 +182,16 @@ def _of_versions(repository: Repository, name: str, max_body: int) -> dict[str, 
     return paths
 
 
-def _get(summary: str, operation: str, errors: Iterable[str] = ()) -> dict[str, Any]:
+def _get(
+    summary: str, operation: str, errors: Iterable[str] = (), content: Schema | None = None
+) -> dict[str, Any]:
+    """Return a GET that answers with JSON, or with other `content`."""
     return {
         "get": {
             "summary": summary,
             "operationId": operation,
             "responses": {
-                "200": {"description": summary, "content": _content({"type": "object"})},
+                "200": {"description": summary, "content": content or _content({"type": "object"})},
                 **{status: _response(status) for status in errors},
             },
         }

@@ -16,6 +16,7 @@ from schemathesis.checks import ignored_auth, positive_data_acceptance
 
 from service import __version__, create_app
 from service.errors import BadRequest, HTTPError, Problem, RequestError
+from service.repository.publish import REPORT
 from service.settings import Settings
 from service.wire import native
 from tests.harness import graphs, small, tokens
@@ -35,6 +36,7 @@ def _app(tmp_path_factory):
     for name, content in MODELS.items():
         small.put(models, name, 1, content)
     small.put(models, "three", 2, MODELS["three"])
+    (models / "three" / "1" / REPORT).write_text("<!doctype html>")
     return create_app(Settings(models=models, default_model="three"))
 
 
@@ -87,7 +89,9 @@ def test_every_model_version_and_view_has_its_paths(document):
         for end in of_version
     }
 
-    assert set(document["paths"]) == (own | of_models | newest) - older
+    reports = {"/models/three/versions/1/report"}  # of the one version that has a report
+
+    assert set(document["paths"]) == (own | of_models | newest | reports) - older
 
 
 def test_every_path_that_has_one_answer_is_answered(app, document):
@@ -97,6 +101,14 @@ def test_every_path_that_has_one_answer_is_answered(app, document):
     for path, operations in document["paths"].items():
         if "get" in operations:
             assert client.get(path).status_code == 200, path
+
+
+def test_a_report_is_html(app, document):
+    """The document says that the answer is no JSON."""
+    path = "/models/three/versions/1/report"
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]
+
+    assert list(content) == [app.test_client().get(path).mimetype] == ["text/html"]
 
 
 def test_operation_ids_are_unique(tmp_path):
