@@ -18,7 +18,7 @@ from service.commands import labelled_rows, missing_features, options, row_runs,
 from service.errors import printable
 from service.host.files import writing
 from service.insight.evaluation.judged import Judged, Sample, most_rows
-from service.insight.report.document import document, listed, more, shown, table
+from service.insight.report.document import document, listed, more, room, shown, table
 from service.insight.report.elements import cut, element
 from service.insight.report.evaluation import evaluation
 from service.wire.body import count
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from service.commands.target_columns import Targets
     from service.signature import Head
 
-# Bounds, so that the page of any model has less than 300 kB.
-MOST_BYTES = 200_000  # of the evaluation
+# Bounds, so that the page of any model has less than 300 kB; the evaluation takes what is left.
 MOST_HEADS = 50  # of the table of scores
 MOST_FEATURES = 5  # of a row
 _NAME = 60  # characters of a name
@@ -167,16 +166,16 @@ def _judged(entry: Targets, sample: Sample, columns: tuple[str, ...]) -> Judged 
 def _page(labelled: LabelledRows, judged: dict[str, Judged | None], file: Path) -> bytes:
     name, version = labelled.servable.name, labelled.servable.version
     told = [*row_runs.notes(labelled.counts), *labelled.unscored()]
-    return document(
-        cut(f"Report of {name}, version {version}", _NAME),
+    before = [
         element("p", f"Its answers to {count(labelled.rows, 'row')} of {file.name}."),
         element("h2", "Scores"),
         *_scores(labelled),
         element("h2", "What was missing"),
         *listed(told),
         element("h2", "Evaluation"),
-        *evaluation(judged.items(), MOST_BYTES),
-    )
+    ]
+    evaluated = evaluation(judged.items(), room(before))
+    return document(cut(f"Report of {name}, version {version}", _NAME), *before, *evaluated)
 
 
 def _scores(labelled: LabelledRows) -> list[ET.Element]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from training.scores import Answered
     from training.spec import Spec
 
-MOST_BYTES = 90_000
 MOST_FEATURES = 5  # of a row
 _ROWS = {
     "test": "These are the test rows, which the fit has not even watched.",
@@ -36,16 +35,17 @@ _ROWS = {
 }
 
 
-def section(spec: Spec, answered: Answered) -> list[ET.Element]:
-    """Return the evaluation of the heads, of at most `MOST_BYTES`, with the rows that it is of.
+def section(spec: Spec, answered: Answered, most: int) -> list[ET.Element]:
+    """Return the evaluation of the heads that have room, with the rows that it is of.
 
     Args:
         spec: the spec of the model.
         answered: the answers to the rows that the model is judged by.
+        most: the bytes that there is room for.
     """
     chosen = answered.rows == "held-out" and spec.fit.patience is not None
     rows = element("p", _ROWS["chosen" if chosen else answered.rows])
-    return [rows, *evaluation(_heads(spec, answered), MOST_BYTES)]
+    return [rows, *evaluation(_heads(spec, answered), most)]
 
 
 def _heads(spec: Spec, answered: Answered) -> Iterator[tuple[str, Judged]]:

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from service.insight.report import chart
-from service.insight.report.document import document, listed, more, shown, table
+from service.insight.report.document import document, listed, more, room, shown, table
 from service.insight.report.elements import cut, element
 from training.report import evaluation
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from training.spec import Spec
     from training.verify import Verified
 
-# Bounds, so that the page of any model has less than 300 kB.
+# Bounds, so that the page of any model has less than 300 kB; the evaluation takes what is left.
 MOST_HEADS = 50
 MOST_CURVES = 20
 _NAME = 60  # characters of a name
@@ -42,21 +42,23 @@ def page(
         warnings: the warnings of the run.
         notes: the notes about its data, such as rows that were left out.
     """
-    return document(
-        f"Report of {spec.name}",
+    before = [
         element("h2", "Scores"),
         *_scores(fitted),
         element("h2", "Warnings"),
         *listed([f"{warning.message} ({warning.code})" for warning in warnings]),
         element("h2", "Evaluation"),
-        *evaluation.section(spec, fitted.answered),
+    ]
+    after = [
         element("h2", "Learning curves"),
         *_curves(fitted),
         element("h2", "Data: what was left out, and why"),
         *listed(notes),
         element("h2", "Differences between Keras and ONNX"),
         *_differences(verified),
-    )
+    ]
+    evaluated = evaluation.section(spec, fitted.answered, room([*before, *after]))
+    return document(f"Report of {spec.name}", *before, *evaluated, *after)
 
 
 def _scores(fitted: Fitted) -> list[ET.Element]:

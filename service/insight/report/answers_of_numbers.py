@@ -24,7 +24,9 @@ _NAME = 32  # characters of a name
 _COLUMNS = ("rows", "mae", "rmse", "median error", "mean residual", "R²")
 _UNIT = (
     "All but R² are in the unit of the column. Half of the rows are off by less than the median "
-    "error. A residual is target minus answer: if their mean is above 0, the answers are too low. "
+    "error. A residual is target minus answer: if their mean is above 0, the answers are too low."
+)
+_VARIANCE = (
     "R² is the part of the variance that the answers explain: 1 is perfect, and always answering "
     "the mean of these rows has 0."
 )
@@ -55,6 +57,7 @@ def regression(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
         table(("value", *_COLUMNS), rows),
         *more(len(names), MOST_VALUES, "values"),
         element("p", _UNIT),
+        element("p", _VARIANCE),
         element("div", *drawn, class_="side"),
         *more(min(len(names), MOST_VALUES), MOST_DRAWN, "values, which are not drawn"),
     ]
@@ -76,7 +79,7 @@ def _pictures(name: str, wanted: NDArray[Any], answers: NDArray[Any]) -> list[ET
             histogram.bars(bars.counts.tolist(), bars.edges.tolist(), "target minus answer", what),
         ),
         _figure(
-            f"{shaded}: the darker, the more rows; on the diagonal, they are right",
+            f"{shaded}: the stronger the colour, the more rows; on the diagonal, they are right",
             histogram.squares(
                 seen.counts.tolist(), seen.low, seen.high, ("target", "answer"), shaded
             ),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.insight.report.elements import as_bytes, element
+from service.insight.report.elements import as_bytes, element, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from xml.etree import ElementTree as ET
 
+MOST_BYTES = 300_000  # of a page
 MOST_LINES = 30
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b1b1b;--paper:#fff;--soft:#767676;--a:#0b62b8;--b:#b34700}
@@ -21,7 +22,7 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 max-width:56rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere}
 .wide{overflow-x:auto;margin:.5rem 0}table{border-collapse:collapse;overflow-wrap:break-word}
 th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--soft)}
-th:first-child,td:first-child{text-align:left}
+th:first-child,td:first-child{text-align:left}td:first-child{white-space:nowrap}
 figure{margin:1rem 0}svg{width:100%;max-width:40rem;height:auto}
 svg text{font-size:12px;fill:var(--ink)}
 .grid{stroke:var(--soft);stroke-width:.5}.mark{stroke:var(--ink);stroke-dasharray:2 3}
@@ -37,7 +38,7 @@ td.f2{background:color-mix(in srgb,var(--a) 16%,transparent)}
 td.f3{background:color-mix(in srgb,var(--a) 25%,transparent)}
 td.f4{background:color-mix(in srgb,var(--a) 35%,transparent)}
 td.f5{background:color-mix(in srgb,var(--a) 45%,transparent)}
-path.f1{opacity:.2}path.f2{opacity:.4}path.f3{opacity:.6}path.f4{opacity:.8}
+path.f1{opacity:.3}path.f2{opacity:.45}path.f3{opacity:.6}path.f4{opacity:.8}
 """
 
 
@@ -51,6 +52,12 @@ def document(title: str, *content: ET.Element) -> bytes:
     )
     body = element("body", element("h1", title), *content)
     return as_bytes(element("html", head, body, lang="en"), _STYLE)
+
+
+def room(content: Iterable[ET.Element]) -> int:
+    """Return the bytes that a page of `MOST_BYTES` has left beside its shell and this content."""
+    shell = len(_STYLE) + 2000  # with a title of 300 characters, and the line that says what is cut
+    return MOST_BYTES - shell - sum(map(size, content))
 
 
 def listed(texts: Sequence[str]) -> list[ET.Element]:

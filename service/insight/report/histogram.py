@@ -44,7 +44,7 @@ def bars(counts: Sequence[int], edges: Sequence[float], across: str, what: str) 
 def squares(
     counts: Sequence[Sequence[int]], low: float, high: float, names: tuple[str, str], what: str
 ) -> ET.Element:
-    """Return a square plane, the darker the more rows are in a place, with its diagonal.
+    """Return a square plane, stronger in colour the more rows are in a place, with its diagonal.
 
     Args:
         counts: the rows by place across and then by place up.
@@ -63,10 +63,15 @@ def squares(
     for across, line in enumerate(counts):
         for up, count in enumerate(line):
             if count:
-                shade = 1 + int((SHADES - 1) * math.log(count) / math.log(most)) if most > 1 else 1
+                shade = _shade(count, most)
                 corner = f"M{plane.x(low + across * step)} {plane.y(low + (up + 1) * step)}"
                 paths.setdefault(shade, []).append(f"{corner}h{width}v{height}h-{width}z")
     parts = [
         element("path", class_=f"bar f{shade}", d="".join(paths[shade])) for shade in sorted(paths)
     ]
     return plane.drawn(what, *names, [*parts, plane.diagonal()])
+
+
+def _shade(count: int, most: int) -> int:
+    """Return the shade of a place, by the logarithm of its rows, so that single rows are seen."""
+    return SHADES if most == 1 else 1 + int((SHADES - 1) * math.log(count) / math.log(most))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from service.commands import report as module
 from service.commands.main import main
 from service.commands.report import report
 from service.insight.evaluation import judged
@@ -185,8 +184,8 @@ def test_another_target_and_a_missing_feature_are_named_as_for_score(run):
     assert (code, _lines(page)[1]) == (0, ["size", "1", "mae", "1.0000", "–"])  # noqa: RUF001
 
 
-def test_the_page_of_any_model_is_bounded(run, tmp_path):
-    """Names and cells have any length, and heads may be many."""
+def test_the_page_is_bounded_whatever_is_in_the_file(run):
+    """Cells of the worst rows are cut."""
     random = np.random.default_rng(0)
     rows = [
         f'{n},"{"&" * 3000}",{n},1,{random.normal()},0,1,2,3,low,{random.normal()},one,0,1'
@@ -197,4 +196,3 @@ def test_the_page_of_any_model_is_bounded(run, tmp_path):
 
     assert code == 0
     assert len(page.encode()) < 300_000
-    assert module.MOST_BYTES < 300_000 - 90_000
