@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from training.built import Built
 
 OPSET = 18  # the highest that tf2onnx writes
+_WAY_OUT = "replace the layer that needs it by others of Keras"
 _OURS = "triceps"  # a prefix that no layer has, as a dot follows it
 
 
@@ -48,13 +49,14 @@ def convert(built: Built, heads: Iterable[str], name: str) -> onnx.ModelProto:
         with mute():
             converted, _ = tf2onnx.convert.from_keras(whole, [tensors], opset=OPSET)
     except Exception as error:  # tf2onnx and TensorFlow raise exceptions of any class
-        raise ExportError(f"tf2onnx cannot convert it: {objection(error)}") from error
+        raise ExportError(f"tf2onnx cannot convert it: {objection(error)}; {_WAY_OUT}") from error
     translate(converted.graph)
     for node in converted.graph.node:
         # tf2onnx leaves operations that it does not know in the graph.
         if not onnx.defs.has(node.op_type, node.domain):
             raise ExportError(
-                f"{_layer(model, node.name)}ONNX has no counterpart of TensorFlow's {node.op_type}"
+                f"{_layer(model, node.name)}ONNX has no counterpart of TensorFlow's {node.op_type};"
+                f" {_WAY_OUT}"
             )
     renamed = {safe: built.tensors[key] for safe, key in inputs.items()}
     return tidy(converted, name, renamed, outputs)

@@ -291,7 +291,8 @@ def _losses(spec: Spec, logs: Mapping[str, float]) -> str:
     for name, head in spec.heads.items():
         metric = objectives.metric_name(head)
         loss = logs.get(f"{name}_loss", logs.get("loss", math.nan))
-        score = logs.get(f"{name}_{metric}", logs.get(metric, math.nan))
+        # F1Score and others have a value for each class, whose mean is the score.
+        score = float(np.mean(logs.get(f"{name}_{metric}", logs.get(metric, math.nan))))
         parts.append(f"{name} loss {loss:.4f} {metric} {score:.4f}")
     if len(parts) > 1:
         parts.insert(0, f"loss {logs.get('loss', math.nan):.4f}")

@@ -87,9 +87,15 @@ def _load(path: Path) -> keras.Model:
     if not path.is_file():
         raise SpecError(f"{path}: no such file; expected a Keras model, as my_model.keras")
     if path.suffix not in (".keras", ".h5", ".hdf5"):
-        raise SpecError(f"{path}: expected a file named .keras or .h5, received {path.suffix!r}")
+        raise SpecError(
+            f"{path}: expected a file named .keras or .h5, received {path.suffix!r}; save the model"
+            " with model.save('my_model.keras')"
+        )
     if path.suffix == ".keras" and not zipfile.is_zipfile(path):
-        raise ExportError(f"{path}: not a Keras file, or not the whole of one")
+        raise ExportError(
+            f"{path}: not a Keras file, or not the whole of one; copy it again, or save the model"
+            " again with model.save('my_model.keras')"
+        )
     try:
         with warnings.catch_warnings():
             # How the model was compiled does not matter here.
@@ -105,14 +111,17 @@ def _why(error: Exception) -> str:
     if missing:
         return (
             f"it needs {missing[1]!r}, which is code of its author and not in the file; "
-            "only Keras' own layers can be exported"
+            "only Keras' own layers can be exported: build the model of them, and save it again"
         )
     if "Lambda" in text:
         return (
             "it holds a Lambda layer, which is Python code that would run while loading;"
             " replace it by Keras' own layers"
         )
-    return f"Keras cannot load it: {text}"
+    return (
+        f"Keras cannot load it: {text}; if another version saved it, load it there and save it"
+        f" again with Keras {keras.__version__}"
+    )
 
 
 def _rebuild(path: Path, model: keras.Model) -> tuple[Built, dict[str, Head]]:
@@ -158,7 +167,10 @@ def _call(path: Path, model: keras.Model) -> tuple[Any, list[Any]]:
         objections.append("its layers have the batch built in")
     made_for = ", ".join(map(str, sorted(batches))) or "rows as it was saved with"
     reason = objections[-1]
-    raise ExportError(f"{path}: made for batches of {made_for}, it takes no others: {reason}")
+    raise ExportError(
+        f"{path}: made for batches of {made_for}, it takes no others: {reason}; build it with"
+        " keras.Input(shape), which has no batch size, and no layer that keeps a state"
+    )
 
 
 def _head_names(model: keras.Model) -> list[str]:
@@ -231,7 +243,10 @@ def _try_rows(path: Path, built: Built) -> tuple[Arrays, Arrays]:
         if all(np.isfinite(a).all() for a in answers.values() if a.dtype.kind == "f"):
             return arrays, answers
         objections.append("its answers are not finite")
-    raise ExportError(f"{path}: it does not answer random rows: {objections[0]}")
+    raise ExportError(
+        f"{path}: it does not answer random rows: {objections[0]}; try model.predict in Keras with"
+        " other rows than those of the training, and mend the layer that fails"
+    )
 
 
 def _shape(tensor: Any, length: int) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from service.errors import nearest
@@ -77,11 +78,16 @@ def unmet(wanted: Iterable[Demand], scores: Mapping[str, Score]) -> list[str]:
             continue  # not-a-number meets no demand
         bound, side = ("at most", "high") if error else ("at least", "low")
         messages.append(
-            f"head {demand.head!r}: the {score.metric} on {what} rows is {value:.4g},"
-            f" which is {abs(value - demand.score):.2g} too {side}:"
-            f" --min-score {demand.text} demands {bound} {demand.score:g}"
+            f"head {demand.head!r}: the {score.metric} on {what} rows is {plain(value)},"
+            f" which is {plain(abs(value - demand.score), 2)} too {side}:"
+            f" --min-score {demand.text} demands {bound} {plain(demand.score, 6)}"
         )
     return messages
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """Return a number in so many digits, and without an exponent, however large it is."""
+    return format(Decimal(f"{value:.{digits}g}"), "f") if math.isfinite(value) else str(value)
 
 
 def _example(spec: Spec) -> str:

@@ -156,11 +156,16 @@ def _standardize(table: TomlTable, kind: str | None, dense: TomlTable) -> bool:
 
 def _missing(table: TomlTable) -> str | None:
     missing = table.take("missing", '"skip", or no such key', lambda value: value == "skip")
-    loss = table.values.get("loss")
-    if missing and isinstance(loss, str) and loss.lower() in _OF_BATCHES:
+    if missing and (loss := _loss_of_batches(table)) is not None:
         text = f"the loss {loss!r} is of a batch as a whole, from which no row can be left out"
         table.problem("missing", f"{text}; remove one of them")
     return None if missing is None else str(missing)
+
+
+def _loss_of_batches(table: TomlTable) -> str | None:
+    """Return the loss of a head as the spec has it, if it is of a batch as a whole."""
+    loss = table.values.get("loss")
+    return loss if isinstance(loss, str) and loss.lower() in _OF_BATCHES else None
 
 
 def _class_weights(
@@ -177,6 +182,9 @@ def _class_weights(
         table.problem(
             "class_weights", f"only binary and multiclass heads have them; this is {kind}"
         )
+    if (loss := _loss_of_batches(table)) is not None:
+        text = f"the loss {loss!r} is of a batch as a whole, in which no class weighs more"
+        table.problem("class_weights", f"{text}; remove one of them")
     if value == "balanced":
         return "balanced"
     for label, weight in value.items():

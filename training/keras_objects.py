@@ -64,11 +64,20 @@ def _check_word(problems: list[str], at: str, namespace: Any, name: str) -> None
     try:
         namespace.get(name)
     except ValueError:
-        names = [word for word in _public(namespace) if word not in ("deserialize", "serialize")]
+        names = [word for word in _public(namespace) if _is_known(namespace, word)]
         what = at.rpartition(".")[2]
         problems.append(f"{at}: Keras has no {what} {name!r}{nearest(name, names)}")
     except TypeError as error:
         problems.append(f"{at}: {name} cannot be had by its name alone: {error}")
+
+
+def _is_known(namespace: Any, name: str) -> bool:
+    """Return whether Keras has a thing by its name, as of some that it exports it has not."""
+    try:
+        namespace.get(name)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_object(problems: list[str], at: str, kind: str, arguments: Mapping[str, Any]) -> None:

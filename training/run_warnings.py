@@ -14,7 +14,7 @@ import numpy as np
 
 from service.kinds import LABELLED
 from training import importance
-from training.gate import is_error
+from training.gate import is_error, plain
 from training.rows import ENOUGH, known_targets
 from training.scaling import unscaled
 
@@ -77,8 +77,8 @@ def _baseline(name: str, score: Score) -> Iterator[RunWarning]:
     if not better:
         yield RunWarning(
             "below_baseline",
-            f"head {name!r} does not beat its baseline: {score.metric} {value:.6g} on {what} rows,"
-            f" and {score.baseline:.6g} without looking at any input",
+            f"head {name!r} does not beat its baseline: {score.metric} {plain(value, 6)} on {what}"
+            f" rows, and {plain(score.baseline, 6)} without looking at any input",
             name,
         )
 
@@ -99,7 +99,7 @@ def _gap(name: str, score: Score) -> Iterator[RunWarning]:
         yield RunWarning(
             "far_apart",
             f"head {name!r} is much worse on rows that it has not seen: {score.metric}"
-            f" {score.train:.6g} on training rows, {value:.6g} on {what} rows",
+            f" {plain(score.train, 6)} on training rows, {plain(value, 6)} on {what} rows",
             name,
         )
 

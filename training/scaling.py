@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Ages and percentages are below this; pixels, incomes and years are not.
 LARGE = 100.0
+SHOWN = 3  # features of an input in a message, after the largest
 # Keras' layers after which a value is about 1, or is no number any more.
 SCALING = frozenset(
     {
@@ -36,11 +37,13 @@ class Unscaled:
     features: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
-        """Return the largest feature, how large it gets, and how many others there are."""
+        """Return the largest features, how large they get, and how many others there are."""
         (name, largest), *rest = self.features
         what = f"{self.input}.{name}" if name else self.input
-        others = f" (and {len(rest)} more of {self.input!r})" if rest else ""
-        return f"{what!r} gets as large as {largest:,.7g}{others}"
+        others = [f", {f'{self.input}.{more}'!r} as {size:,.7g}" for more, size in rest[:SHOWN]]
+        if len(rest) > SHOWN:
+            others.append(f" (and {len(rest) - SHOWN} more of {self.input!r})")
+        return f"{what!r} gets as large as {largest:,.7g}{''.join(others)}"
 
 
 def unscaled(spec: Spec, inputs: Mapping[str, Input]) -> list[Unscaled]:

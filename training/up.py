@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service import settings
 from service.errors import printable
 from service.repository.publish import FILE, versions
+from service.server.listening import listen
 from training import cli, repositories
 from training import spec as specs
 from training.cells import listed
@@ -50,6 +52,8 @@ def up(models: Path | None, port: int | None, **wanted: Any) -> None:
     """
     request = command.request_of(**wanted)
     repository = repositories.folder(models)
+    # A port that is in use is said now, and not after the training.
+    listen(settings.load(port=port)).close()
     path = write_spec(request)
     spec = specs.load(path)
     version = trained(spec, repository)

@@ -28,6 +28,7 @@ def describe(servable: Servable) -> dict[str, Any]:
             if signature.models
             else {}
         ),
+        **({"warnings": list(map(dict, signature.warnings))} if signature.warnings else {}),
         **({"provenance": dict(signature.provenance)} if signature.provenance else {}),
         **batching(servable),
         **(

@@ -44,6 +44,9 @@ def show(model: str, models: Path | None) -> None:
         text = f"{view}: the heads {', '.join(heads)}, served by that name too"
         console.print(printable(text))
     console.print(printable(f"batching: {servable.model.batching}"), soft_wrap=True)
+    for warning in servable.signature.warnings:
+        text = f"warning: {warning['message']} ({warning['code']})"
+        console.print(printable(text), soft_wrap=True)
     if servable.signature.provenance:
         console.print(_provenance(dict(servable.signature.provenance)))
 

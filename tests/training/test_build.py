@@ -445,6 +445,12 @@ Bidirectional = { layer = { LSTM = { units = 3 } } }
             id="unknown loss",
         ),
         pytest.param(
+            {"head": 'loss = "categorical_generalized_cross_entropy"'},
+            "heads.y.loss: Keras has no loss 'categorical_generalized_cross_entropy'"
+            " (did you mean 'categorical_focal_crossentropy'?)",
+            id="a loss that Keras exports and does not find by its name",
+        ),
+        pytest.param(
             {"head": 'loss = "accuracy"'},
             "heads.y.loss: Keras has no loss 'accuracy'",
             id="a metric as a loss",

@@ -52,7 +52,7 @@ def test_an_error_of_tf2onnx_is_reported_before_the_fit(tmp_path, monkeypatch):
 
     assert str(raised.value) == (
         f"{loaded.path}: cannot be exported: tf2onnx cannot convert it:"
-        " ValueError: Negative dimension"
+        " ValueError: Negative dimension; replace the layer that needs it by others of Keras"
     )
 
 

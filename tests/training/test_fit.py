@@ -320,6 +320,17 @@ def test_a_step_that_keras_refuses_is_reported_with_its_message(tmp_path):
     assert str(raised.value).startswith(f"{tmp_path}/tiny.toml: Keras could not fit it: ")
 
 
+def test_a_metric_with_a_value_for_each_class_is_their_mean(tmp_path):
+    """F1Score has such values, and the line of an epoch has one number."""
+    text = SMALL.replace('kind = "binary"', 'kind = "binary"\nmetric = "f1_score"')
+    path = tiny.write(tmp_path, text, people=tiny.people())
+
+    done = run("train", path, "--models", tmp_path / "models")
+
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert re.search(r"epoch 2/2 +bought loss \d\.\d{4} f1_score \d\.\d{4}\n", done.stderr)
+
+
 def test_a_terminal_shows_a_bar_while_an_epoch_runs(tmp_path, monkeypatch):
     """On a terminal, a bar moves with every batch, and the line of each epoch stays above it."""
     written = []

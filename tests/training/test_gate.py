@@ -59,11 +59,22 @@ def _unmet(score, demand):
             "o=2e3",
             [
                 (
-                    "head 'o': the mean_squared_error on training rows is 2500, which is 5e+02 too"
+                    "head 'o': the mean_squared_error on training rows is 2500, which is 500 too"
                     " high: --min-score o=2e3 demands at most 2000"
                 )
             ],
             id="error over it",
+        ),
+        pytest.param(
+            _score("mae", held_out=2.2e6),
+            "o=1.5e6",
+            [
+                (
+                    "head 'o': the mae on held-out rows is 2200000, which is 700000 too high:"
+                    " --min-score o=1.5e6 demands at most 1500000"
+                )
+            ],
+            id="large numbers in full",
         ),
         pytest.param(
             _score(train=np.nan),

@@ -168,6 +168,13 @@ from tests.training.spec_text import X_KIND, X_LABELS, Y_KIND, edit
         ),
         pytest.param(
             X_KIND,
+            f'{X_KIND}\nclass_weights = "balanced"\nloss = "tversky"',
+            "heads.x.class_weights: the loss 'tversky' is of a batch as a whole, in which no class"
+            " weighs more; remove one of them",
+            id="class weights in a loss of a batch",
+        ),
+        pytest.param(
+            X_KIND,
             f'{X_KIND}\nmissing = "skip"\nloss = "Dice"',
             "heads.x.missing: the loss 'Dice' is of a batch as a whole, from which no row can be"
             " left out; remove one of them",

@@ -71,7 +71,9 @@ def test_the_largest_feature_comes_first_and_small_ones_are_left_out(load):
     [one] = unscaled(load(), _inputs(age=90.0, grams=6300.0, income=250000.0))
 
     assert one.features == (("income", 250000.0), ("grams", 6300.0))
-    assert str(one) == "'a.income' gets as large as 250,000 (and 1 more of 'a')"
+    assert str(one) == "'a.income' gets as large as 250,000, 'a.grams' as 6,300"
+    [many] = unscaled(load(), _inputs(**{f"f{n}": 1000.0 - n for n in range(6)}))
+    assert str(many).endswith(", 'a.f3' as 997 (and 2 more of 'a')")
     assert unscaled(load(), _inputs(age=90.0)) == []
 
 

@@ -1,5 +1,6 @@
 """`triceps up`: from a table to a running service, and at once to the same one again."""
 
+import socket
 import sys
 
 import pytest
@@ -75,6 +76,8 @@ def _steps(tmp_path, monkeypatch):
     (tmp_path / "birds.csv").write_text(penguins())
     taken = []
     monkeypatch.setattr(up.cli.train, "main", lambda words, **_: taken.append(words))
+    monkeypatch.setenv("TRICEPS_HOST", serving.HOST)
+    monkeypatch.setenv("TRICEPS_PORT", str(serving.free_port()))
     monkeypatch.setattr(up.os, "execv", lambda _, words: taken.append(words[4:]))
 
     def run(*arguments):
@@ -86,14 +89,26 @@ def _steps(tmp_path, monkeypatch):
 
 def test_the_options_reach_the_steps(steps, tmp_path):
     """The spec is trained into the repository that is served, on the port that is asked for."""
-    done, taken = steps(*HEADS, "--name", "b", "--models", "other", "--port", 8123)
+    port = serving.free_port()
+    done, taken = steps(*HEADS, "--name", "b", "--models", "other", "--port", port)
 
     assert done.exit_code == 0, done.output
     assert taken == [
         ["b.toml", "--models", "other"],
-        ["serve", "--models", "other", "--default-model", "b", "--port", "8123"],
+        ["serve", "--models", "other", "--default-model", "b", "--port", str(port)],
     ]
     assert (tmp_path / "b.toml").exists()
+
+
+def test_a_port_in_use_is_said_before_anything_is_done(steps, tmp_path):
+    """Whoever waits for a training should not learn at its end that nothing can be served."""
+    with socket.create_server((serving.HOST, 0)) as taken_already:
+        port = taken_already.getsockname()[1]
+        done, taken = steps(*HEADS, "--port", port)
+
+    assert isinstance(done.exception, TricepsError)
+    assert f":{port}: Address already in use; choose another with --port" in str(done.exception)
+    assert (taken, (tmp_path / "birds.toml").exists()) == ([], False)
 
 
 def test_an_edited_spec_is_kept(steps, tmp_path):

@@ -47,8 +47,6 @@ def init(out: Path | None, *, force: bool, **wanted: Any) -> None:
     """
     request = request_of(**wanted)
     path = out or Path(f"{model_name(request)}.toml")
-    if path.exists() and not force:
-        raise SpecError(_there(path))
     written = plan(request, path.parent)
     save(path, write(written, request.heads), force=force)
     tell(written, path)

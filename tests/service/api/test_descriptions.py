@@ -169,6 +169,25 @@ def test_provenance_is_passed_on():
     described = descriptions.describe(Servable("m", "1", None, signature))
 
     assert described["provenance"] == {"rows": 14, "seed": 7}
+    assert "warnings" not in described
+
+
+def test_warnings_are_passed_on_to_the_heads_that_they_are_about():
+    """A view has the warnings about its own heads and about the whole model."""
+    tensor = Tensor("x", "float32", (1,))
+    heads = {name: Head(name, "regression", tensor, inputs=("x",)) for name in ("y", "z")}
+    warnings = (
+        {"code": "below_baseline", "head": "z", "message": "z is no better"},
+        {"code": "chosen_epoch", "message": "too good"},
+    )
+    inputs = {"x": Input("x", "tensor", (tensor,))}
+    signature = Signature(inputs, heads, models={"one": ("y",)}, warnings=warnings)
+
+    described = descriptions.describe(Servable("m", "1", None, signature))
+    view = descriptions.describe(Servable("one", "1", None, signature.restrict(["y"])))
+
+    assert described["warnings"] == list(warnings)
+    assert view["warnings"] == [warnings[1]]
 
 
 @pytest.mark.parametrize(

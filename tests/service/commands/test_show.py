@@ -78,6 +78,16 @@ def test_the_provenance_is_shown(tmp_path):
     ]
 
 
+def test_the_warnings_of_the_training_are_shown(tmp_path):
+    """A reader of the signature sees what the trainer was told, with its code."""
+    warning = {"code": "below_baseline", "head": "risk", "message": "head 'risk' is no better"}
+    signature = replace(small.three_signature(), warnings=(warning,))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(small.signed(onnx.load_from_string(small.three()), signature))
+
+    assert "warning: head 'risk' is no better (below_baseline)\n" in run(path)[1]
+
+
 def test_names_are_shown_as_they_are(tmp_path):
     """Brackets and colons are shown, although the library that draws tables interprets them."""
     signature = small.three_signature()

@@ -50,6 +50,9 @@ def test_a_spec_is_overwritten_only_by_force(run, tmp_path):
     assert "birds.toml: is there already; --force overwrites it" in refused.stderr
     assert (tmp_path / "birds.toml").read_text() == "mine"
 
+    typo = run("birds.csv", "--head", "specie")
+    assert "--head specie: no column 'specie' (did you mean 'species'?)" in typo.stderr
+
     assert run("birds.csv", "--head", "species", "--force").exit_code == 0
     assert "[heads.species]" in (tmp_path / "birds.toml").read_text()
 
