@@ -60,6 +60,13 @@ def is_date(text: str) -> bool:
     return _DATE.fullmatch(text) is not None
 
 
+INSTEAD_OF_DATES = (
+    "add columns of numbers with what matters about them, such as year, month, weekday (0 to 6) or"
+    " days since another date"
+)
+"""The way out of a column of dates, for a message."""
+
+
 def is_whole(text: str) -> bool:
     """Return whether the cell's value is a whole number: 3 and 3.0 are."""
     return NUMBER.fullmatch(text) is not None and float(text).is_integer()

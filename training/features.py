@@ -13,7 +13,15 @@ import numpy as np
 
 from service.kinds import UNSEEN
 from service.signature import Feature, Input, Statistics, Tensor, tabular
-from training.cells import EXACT, is_counted, is_date, is_missing, is_number, listed
+from training.cells import (
+    EXACT,
+    INSTEAD_OF_DATES,
+    is_counted,
+    is_date,
+    is_missing,
+    is_number,
+    listed,
+)
 from training.errors import DataError, SpecError
 from training.table import NAMELESS
 from training.targets import MANY, target_names
@@ -218,8 +226,8 @@ def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: InputSpec) ->
     named = f"or name it in inputs.{entry.name}.categorical"
     if int(column.mark(is_date).sum()) >= NEARLY_ALL * cells:
         column.stop(
-            f"dates ({column.some()}); make them a number, as days since a day that means"
-            f" something, leave them out with inputs.{entry.name}.columns, {named}"
+            f"dates ({column.some()}), which are no amounts; {INSTEAD_OF_DATES}, and leave the"
+            f" dates out with inputs.{entry.name}.columns, {named}"
         )
     nearly_all = cells >= FEW and distinct >= NEARLY_ALL * cells
     if nearly_all or (distinct > MANY and 2 * distinct > cells):

@@ -281,8 +281,8 @@ def test_a_key_is_no_feature_by_name_either(tmp_path: Path) -> None:
         ),
         pytest.param(
             "when,y\n2020-01-31,0\n2020-02-01 10:30,1\n,0\n", {},
-            (("a.csv: column 'when': dates ('2020-01-31', '2020-02-01 10:30'); make them a"
-             " number, as days since"), "inputs.a.categorical"),
+            (("a.csv: column 'when': dates ('2020-01-31', '2020-02-01 10:30'), which are no"
+             " amounts; add columns of numbers"), "inputs.a.categorical"),
             id="ISO dates",
         ),
         pytest.param(

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.cells import EXACT, LARGEST, is_counted, is_date, is_number, show
+from training.cells import (
+    EXACT,
+    INSTEAD_OF_DATES,
+    LARGEST,
+    is_counted,
+    is_date,
+    is_number,
+    show,
+)
 from training.features import FEW, NEARLY_ALL
 from training.init.leaks import leak, sums
 from training.table import NAMELESS
@@ -88,10 +96,7 @@ def _choose(column: Profile) -> Choice:
     if column.is_numeric:
         return _number(column)
     if column.count(is_date) >= NEARLY_ALL * column.cells:
-        reason = (
-            f"dates ({_some(column)}), which are no amounts: add a column with what matters about"
-            " them, as the days since another date or the month"
-        )
+        reason = f"dates ({_some(column)}), which are no amounts: {INSTEAD_OF_DATES}"
         return Choice(column.name, LEFT_OUT, reason)
     return _text(column)
 

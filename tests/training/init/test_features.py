@@ -57,8 +57,9 @@ CITIES = [f"city{n % 40}" for n in range(200)]
         pytest.param(
             ["2024-01-05", "2024-02-05", ""] * 9,
             LEFT_OUT,
-            "dates ('2024-01-05', '2024-02-05'), which are no amounts: add a column with what"
-            " matters about them, as the days since another date or the month",
+            "dates ('2024-01-05', '2024-02-05'), which are no amounts: add columns of numbers with"
+            " what matters about them, such as year, month, weekday (0 to 6) or days since another"
+            " date",
             id="dates",
         ),
         pytest.param(
