@@ -2,11 +2,12 @@
 
     python benchmarks/peers/ludwig_tables.py FOLDER
 
-The first split of each table in FOLDER becomes one model of all its heads.  Texts are categories.
-Two defaults are changed, both in Ludwig's favour: it holds no rows out as a test of its own, since
-the test is ours, and it learns a number standardised, since in the number's own unit it learns next
-to nothing.  It chooses its batch size by speed, so that another run may score otherwise.  This
-writes `ludwig.json`: by `TABLE.HEAD`, the score.
+The first split of each table in FOLDER becomes one model of all its heads.  Texts are categories,
+and columns that are constant, at which it stops, are left out.  Two defaults are changed, both in
+Ludwig's favour: it holds no rows out as a test of its own, since the test is ours, and it learns a
+number standardised, since in the number's own unit it learns next to nothing.  It chooses its batch
+size by speed, so that another run may score otherwise.  This writes `ludwig.json`: by `TABLE.HEAD`,
+the score.
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ def _scores(train: Path, test: Path, kinds: dict[str, str]) -> dict[str, float]:
     """Return the held-out scores of one model of all heads."""
     texts = {head: str for head, kind in kinds.items() if kind == "accuracy"}
     rows, asked = (pd.read_csv(path, dtype=texts) for path in (train, test))
+    constant = {name for name in rows if len(rows[name].dropna().unique()) <= 1}
     numbers = {name for name in rows if pd.api.types.is_numeric_dtype(rows[name])}
     types = {name: "number" if name in numbers else "category" for name in rows}
     standardized = {"preprocessing": {"normalization": "zscore"}}
     config = {
-        "input_features": [{"name": n, "type": t} for n, t in types.items() if n not in kinds],
+        "input_features": [
+            {"name": n, "type": t} for n, t in types.items() if n not in constant | kinds.keys()
+        ],
         "output_features": [
             {"name": n, "type": types[n]} | (standardized if types[n] == "number" else {})
             for n in kinds
