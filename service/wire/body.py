@@ -29,8 +29,8 @@ MOST_ROWS = 2**17
 MOST_OPENED = 5 * MOST_ROWS
 # Missing values in one body, and unseen ones; the answer names each of them.
 MOST_IMPUTED = MOST_UNSEEN = 2 * MOST_ROWS
-# Missing values that a reader notes in an event loop.  They take no bytes of a body: two bytes are
-# a row that misses a thousand.
+# Values that take no bytes of a body, which a reader in an event loop reads: two bytes are a row
+# that misses a thousand.
 MISSING_AT_ONCE = 2**12
 # Characters of JSON that are decoded in one call, which takes some milliseconds at most.
 AT_ONCE = 2**18
@@ -93,20 +93,21 @@ class Notes:
         self.miss(at)
         self.imputed.append(Imputed(at, value, feature))
 
-    def miss(self, at: str) -> None:
-        """Count a missing value, which is noted as imputed or as a mistake.
+    def miss(self, at: str, number: int = 1, noun: str = "missing values") -> None:
+        """Count values that take no bytes of the body: missing ones, or those that rows share.
 
         Raises:
             BadRequest: the body has more than `MOST_IMPUTED` of them; the error has the mistakes so
                 far, if there are any.
             LongReadError: the body has too many of them to be read in an event loop.
         """
-        if self._missing == self._most_missing:
+        self._missing += number
+        if self._missing > self._most_missing:
             if self._most_missing < MOST_IMPUTED:
                 raise LongReadError
             self.stop()
-            raise wrong(at, f"at most {MOST_IMPUTED} missing values in one request", "one more")
-        self._missing += 1
+            received = "one more" if number == 1 else f"{self._missing}"
+            raise wrong(at, f"at most {MOST_IMPUTED} {noun} in one request", received)
 
     def add_unseen(self, at: str, text: str, feature: str) -> None:
         """Note a text that training never saw; of a long one, keep only the beginning.

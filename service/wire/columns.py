@@ -72,6 +72,9 @@ def instances(
         chosen = rows if name in names.needed else [(i, row) for i, row in rows if name in row]
         if chosen:
             values = [row.get(name, MISSING) for _, row in chosen]
+            # A hundred names in a hundred thousand rows are counted before they are all listed.
+            if absent := values.count(MISSING):
+                notes.miss(_path(name, chosen, bare, values.index(MISSING)), absent)
             rows_by_name[name] = Rows(values, partial(_path, name, chosen, bare))
     return rows_by_name
 

@@ -58,6 +58,9 @@ def read_tensor(
             notes.miss(at)
             notes.add(at, _expected_row(tensor, size), "nothing")
         elif not any(_matches(shape, wanted) for wanted in shapes):
+            if notes.full:
+                notes.count += 1
+                continue
             notes.add(at, _expected_row(tensor, size), _received_row(row, shape, tensor))
         elif tensor.size is None and places and shape != places[0][1]:
             expected = f"the shape of {rows.at(places[0][0])}, {_times(places[0][1])}"

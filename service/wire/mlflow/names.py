@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import nearest
 from service.wire import cells
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
     Gather = Callable[[Sequence[Any]], Any]
     """A function that takes the cells of a row and returns an input's row."""
+
+
+class Parts(NamedTuple):
+    """The parts of rows that have the same keys."""
+
+    gathers: Sequence[tuple[str, Gather, str]]
+    """For each input, its name, the function that builds its row, and the step of its path."""
+    absent: int
+    """The number of inputs that are needed, and that these rows do not have."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +214,14 @@ class Columns:
             return lambda record: {step: record[position] for step, position in places.items()}
         positions = [places[i] for i in range(len(places))]
         return lambda record: [record[position] for position in positions]
+
+    def parts(self) -> Parts:
+        """Return what a row has of each input, for rows with the same keys."""
+        gathers = [(name, self.gather(name)) for name in self._names.signature.inputs]
+        return Parts(
+            [(name, gather, self.suffix(name)) for name, gather in gathers if gather is not None],
+            sum(gather is not None and name not in self._places for name, gather in gathers),
+        )
 
     def values_of(self, rows: Sequence[Sequence[str]]) -> Sequence[Sequence[Any]]:
         """Convert the cells of rows from text to JSON values."""

@@ -37,7 +37,7 @@ from service.wire.rows import Rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from service.wire.mlflow.names import Names
+    from service.wire.mlflow.names import Names, Parts
 
 # Cells of a line.  Commas are counted, and an image in one cell has one for each of its values.
 _MOST_CELLS = 2**19
@@ -156,27 +156,28 @@ def read_rows(form: str, rows: Any, names: Names, notes: Notes) -> dict[str, Row
     inputs = names.signature.inputs
     values: dict[str, list[Any]] = {name: [] for name in inputs}
     places: dict[str, list[str]] = {name: [] for name in inputs}
-    # The columns for each set of keys, and the number of mistakes in them: a million rows mostly
-    # have the same keys, which are interpreted only once.
-    known: dict[tuple[str, ...], tuple[Columns | None, int]] = {}
+    # The parts for each set of keys, and the number of mistakes in them: a million rows mostly have
+    # the same keys, which are interpreted only once.
+    known: dict[tuple[str, ...], tuple[Parts | None, int]] = {}
     for i, row in enumerate(rows):
         place = f"{form}[{i}]"
         if isinstance(row, dict):
             keys = tuple(row)
-            columns, mistakes = known.get(keys, (None, 0))
-            if columns is None or (mistakes and not notes.full):
+            parts, mistakes = known.get(keys, (None, 0))
+            if parts is None or (mistakes and not notes.full):
                 before = notes.count
                 columns = _keys_of(row, names, place, notes)
+                parts = columns.parts()
                 if columns.steady:
-                    known[keys] = columns, notes.count - before
+                    known[keys] = parts, notes.count - before
             else:
                 notes.count += mistakes
+            if parts.absent:
+                notes.miss(place, parts.absent)
             record = tuple(row.values())
-            for name in inputs:
-                gather = columns.gather(name)
-                if gather is not None:
-                    values[name].append(gather(record))
-                    places[name].append(place + columns.suffix(name))
+            for name, gather, suffix in parts.gathers:
+                values[name].append(gather(record))
+                places[name].append(place + suffix)
         elif names.single:
             for name in inputs:
                 values[name].append(row)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,6 +47,11 @@ class _Layout:
     """For each column, the possible names of its value; empty for a tensor without features."""
     feature: Feature | None = None
     """The feature with a vocabulary that the tensor holds, if it holds one."""
+
+    @cached_property
+    def of_features(self) -> frozenset[str]:
+        """The names of the values of single features."""
+        return frozenset(name for column in self.columns for name in column)
 
     @property
     def names(self) -> list[str]:
@@ -145,6 +150,10 @@ def _examples(body: dict[str, Any], names: Sequence[str], notes: Notes) -> list[
         return []
     if too_many(len(examples), "examples", notes):
         return []
+    if context:
+        notes.miss(
+            "context", len(context) * len(examples), "values of it, counted in each example,"
+        )
     merged = []
     for i, example in enumerate(examples):
         at = f"examples[{i}]"
@@ -163,7 +172,10 @@ def _features(
 ) -> dict[str, tuple[Any, str]] | None:
     """Return each feature's value and path by name; `None` if `value` is not an object."""
     if not isinstance(value, dict):
-        notes.add(at, f"an object of features: {listing(names)}", show(value))
+        if notes.full:
+            notes.count += 1
+        else:
+            notes.add(at, f"an object of features: {listing(names)}", show(value))
         return None
     refuse_unknown(value, "feature", names, at, notes)
     return {name: (feature, at + key(name)) for name, feature in value.items()}
@@ -174,7 +186,7 @@ def _row(layout: _Layout, example: _Example, notes: Notes) -> tuple[Any, str]:
     tensor, by_name = layout.tensor, example.features
     if tensor.size != 1 and (tensor.name in by_name or not layout.columns):
         value, at = by_name.get(tensor.name, (MISSING, example.at + key(tensor.name)))
-        if features := [name for column in layout.columns for name in column if name in by_name]:
+        if features := [name for name in by_name if name in layout.of_features]:
             notes.add(at, f"either it or {listing(features)}", "both")
         return value, at
     values = [_value(layout, column, example, notes) for column in layout.columns]

@@ -1,6 +1,8 @@
 """Bodies that miss far more values than they have bytes: `{}` is a row that misses every feature.
 
-Such a body of some kilobytes would hold the event loop up for half a minute.
+The same is true of values that rows share, such as those in the context of TensorFlow Serving.
+
+Such a body of some kilobytes would hold the event loop up for tens of seconds.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ NAMED_ROWS = _many('{"instances":[', '{"table":{}}', rows=5000)
 ONE_COLUMN = _many('{"inputs":{"table":{"f0":[', "1", "]}}}")
 RECORDS = _many('{"dataframe_records":[', "{}")
 EXAMPLES = _many('{"examples":[', "{}")
+VALUES = ",".join(f'"f{i}":1' for i in range(FEATURES))
+CONTEXT = _many(f'{{"context":{{{VALUES}}},"examples":[', "{}")
 BODIES = [
     pytest.param(native.DIALECT, WITHOUT, EMPTY_ROWS, id="native rows"),
     pytest.param(native.DIALECT, WITHOUT, NAMED_ROWS, id="native rows of an empty input"),
@@ -48,6 +52,7 @@ BODIES = [
     pytest.param(tfserving.PREDICT, INPUTS, EMPTY_ROWS, id="predict"),
     pytest.param(tfserving.REGRESS, WITHOUT, EXAMPLES, id="regress"),
     pytest.param(tfserving.REGRESS, INPUTS, EXAMPLES, id="regress inputs"),
+    pytest.param(tfserving.REGRESS, WITHOUT, CONTEXT, id="a context of many examples"),
     pytest.param(mlflow.DIALECT, WITHOUT, RECORDS, id="records"),
     pytest.param(mlflow.DIALECT, WITH, RECORDS, id="records, defaults"),
     pytest.param(mlflow.DIALECT, INPUTS, RECORDS, id="records of inputs"),
@@ -77,6 +82,14 @@ def test_missing_values_are_counted_up_to_a_limit(dialect, signature, body):
         _read(dialect, signature, body)
 
     assert getattr(caught.value, "count", 0) <= MOST_IMPUTED
+
+
+def test_the_values_of_a_context_count_in_each_example():
+    """Two million values would be read from 65 kB, and all of them be right."""
+    expected = f"context: expected at most {MOST_IMPUTED} values of it, counted in each example"
+
+    with pytest.raises(RequestError, match=expected):
+        _read(tfserving.REGRESS, WITHOUT, CONTEXT)
 
 
 def test_the_mistakes_before_the_limit_are_the_answer():
