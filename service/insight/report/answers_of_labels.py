@@ -191,7 +191,7 @@ def _threshold_table(ranked: Ranking, cutoff: float, yes: str, *, are: bool) -> 
         found = thresholds.at(ranked, cutoff if threshold == own else threshold)
         figures = (found.precision, found.recall, found.f1, found.share)
         rows.append((f"{threshold:.6g}{marks[threshold]}", *map(shown, figures)))
-    return table(("threshold", "precision", "recall", "F1", f"answered {yes!r}"), rows)
+    return table(("threshold", "precision", "recall", "F1", f"share answered {yes!r}"), rows)
 
 
 def _class_table(

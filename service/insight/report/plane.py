@@ -65,12 +65,17 @@ class Plane:
             element("line", class_="grid", x1=ends_x[0], x2=ends_x[1], y1=ends_y[0], y2=ends_y[0]),
             element("line", class_="grid", x1=LEFT, x2=LEFT, y1=ends_y[0], y2=ends_y[1]),
         ]
+        # The last one ends at its value, since a long number would not fit beyond it.
+        ticks_x = ((self.left, "middle"), (middle_x, "middle"), (self.right, "end"))
         axes += [
-            element("text", f"{value:.3g}", x=self.x(value), y=HEIGHT - 28, text_anchor="middle")
-            for value in (self.left, middle_x, self.right)
+            element("text", f"{value:.3g}", x=self.x(value), y=HEIGHT - 28, text_anchor=anchor)
+            for value, anchor in ticks_x
         ]
+        digits = ".0f" if counts else ".3g"
         axes += [
-            element("text", f"{value:.3g}", x=LEFT - 6, y=self.y(value), text_anchor="end", dy=4)
+            element(
+                "text", f"{value:{digits}}", x=LEFT - 6, y=self.y(value), text_anchor="end", dy=4
+            )
             for value in ticks_y
         ]
         turned = f"rotate(-90 12 {(HEIGHT - BOTTOM) / 2:.0f})"
