@@ -56,6 +56,19 @@ def test_aligned_rows_are_paired_as_they_are(tmp_path: Path) -> None:
     assert y["p"].tolist() == [[1], [2]]
 
 
+def test_rows_keep_their_lines_in_the_file(tmp_path: Path) -> None:
+    """Rows are found in their files after a split and after they are paired."""
+    loaded = sampled(tmp_path)
+
+    kept, held = rows.split(loaded, 0.3, 0)
+
+    assert held is not None
+    for part in (loaded, kept, held):
+        for source in rows.paired(part, np.random.default_rng(0)):
+            [values] = source.arrays.values()
+            assert (source.lines == values.ravel() / 10 + 2).all()
+
+
 def test_a_text_only_in_rows_held_out_is_unseen(tmp_path: Path) -> None:
     """The vocabulary has the texts that training sees, in their order, and numbers stay as ever."""
     text = "city,age,y\n" + "".join(f"{city},{n},{n % 2}\n" for n, city in enumerate("abab" * 4))

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ from click.testing import CliRunner
 keras = pytest.importorskip("keras", reason="needs the train extra")
 
 from service.commands.main import main  # noqa: E402  (after the check above)
+from service.commands.report import report  # noqa: E402  (after the check above)
 from service.commands.score import score  # noqa: E402  (after the check above)
 from service.inference.model import Model  # noqa: E402  (after the check above)
 from tests.harness import small, tiny  # noqa: E402  (after the check above)
 from tests.training.runs import SMALL, fit_spec  # noqa: E402  (after the check above)
 from training import export  # noqa: E402  (after the check above)
+from training.report import evaluation  # noqa: E402  (after the check above)
 from training.rows import split  # noqa: E402  (after the check above)
 
 pytestmark = pytest.mark.keras
@@ -134,7 +138,8 @@ seed = 2
 def test_the_command_gives_the_scores_of_training(tmp_path, monkeypatch, loss):
     """`triceps score` on the held-out rows has the numbers of training's table, baseline included.
 
-    It finds the columns of the targets in the signature.
+    So has `triceps report`, with the same rows as the worst.  The commands find the columns of the
+    targets in the signature.
     """
     lines = ["row,p,q,bought,which,x,y,q2,p2"]
     for n in range(60):
@@ -152,9 +157,12 @@ def test_the_command_gives_the_scores_of_training(tmp_path, monkeypatch, loss):
             lines[place].split(",") for place in (0, *(n + 1 for n in numbers))
         )
     monkeypatch.setitem(main.commands, "score", score)
+    monkeypatch.setitem(main.commands, "report", report)
 
-    models = ["--models", str(tmp_path / "models"), "--json"]
-    done = CliRunner().invoke(main, ["score", "scored", str(tmp_path / "held_out.csv"), *models])
+    models = ["--models", str(tmp_path / "models")]
+    table = str(tmp_path / "held_out.csv")
+    done = CliRunner().invoke(main, ["score", "scored", table, *models, "--json"])
+    other = CliRunner().invoke(main, ["report", "scored", "--on", table, "--out", "-", *models])
 
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {
@@ -169,6 +177,17 @@ def test_the_command_gives_the_scores_of_training(tmp_path, monkeypatch, loss):
             for name, entry in fitted.scores.items()
         },
     }
+    own = "".join(
+        ET.tostring(part, encoding="unicode", method="html")
+        for part in evaluation.section(loaded, fitted.answered, 300_000)
+    )
+    assert "the held-out rows" in own
+    for pattern in ("<h3>(.*?)</h3>", r"<b>(\d+)</b>", "ROC, area (.{4})", r"(\d+) rows\."):
+        assert re.findall(pattern, own) == re.findall(pattern, other.stdout) != [], pattern
+    worst = [int(line) - 2 for line in re.findall(r">line (\d+)<", own)]
+    # The command counts lines of the file that has the held-out rows alone.
+    same = [numbers[int(line) - 2] for line in re.findall(r">line (\d+)<", other.stdout)]
+    assert sorted(worst) == sorted(same)
     assert {n: head.targets for n, head in Model.load(content).signature.heads.items()} == {
         "b": ("bought",),
         "c": ("which",),
