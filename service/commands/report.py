@@ -174,7 +174,7 @@ def _page(labelled: LabelledRows, judged: dict[str, Judged | None], file: Path) 
         *listed(told),
         element("h2", "Evaluation"),
     ]
-    evaluated = evaluation(judged.items(), room(before))
+    evaluated = evaluation([*judged], judged.get, room(before))
     return document(cut(f"Report of {name}, version {version}", _NAME), *before, *evaluated)
 
 

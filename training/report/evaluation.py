@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,6 @@ from service.kinds import THRESHOLD
 from training.rows import known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from xml.etree import ElementTree as ET
 
     from numpy.typing import NDArray
@@ -45,51 +45,49 @@ def section(spec: Spec, answered: Answered, most: int) -> list[ET.Element]:
     """
     chosen = answered.rows == "held-out" and spec.fit.patience is not None
     rows = element("p", _ROWS["chosen" if chosen else answered.rows])
-    return [rows, *evaluation(_heads(spec, answered), most)]
-
-
-def _heads(spec: Spec, answered: Answered) -> Iterator[tuple[str, Judged]]:
-    """Yield the answers of each head; each is computed when it is asked for."""
     values = [answers[:1].size for answers in answered.answers.values()]
-    most = most_rows([2 * count for count in values])
-    for name, head in spec.heads.items():
-        targets, answers = answered.targets[name], answered.answers[name]
-        if answers.dtype.kind != "f":
-            answers = answers.astype(np.float32)  # numpy knows of no bfloat16
-        source = next(source for source in answered.sources if name in source.targets)
-        rows = np.flatnonzero(known(source.targets[name]))
-        loss = losses.by_row(head.kind, targets, answers)
-        features = _features(answered, source)
-        worst = [
-            WorstRow(
-                float(loss[row]),
-                _place(answered, source, rows[row]),
-                targets[row],
-                answers[row],
-                tuple(_cell(source, feature, rows[row]) for feature in features),
-            )
-            for row in _worst(loss, source.lines[rows])
-        ]
-        distinct = len(np.unique(source.lines[rows]))
-        kept = np.arange(len(rows))
-        if len(rows) > most:
-            kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:most])
-        yield (
-            name,
-            Judged(
-                name,
-                head.kind,
-                answered.data.labels[name],
-                head.threshold or THRESHOLD,
-                targets[kept],
-                answers[kept],
-                len(rows),
-                distinct=distinct if distinct < len(rows) else 0,
-                parts=answered.data.columns[name],
-                worst=tuple(worst),
-                columns=tuple(feature.name for feature in features),
-            ),
+    sample = most_rows([2 * count for count in values])
+    judged = partial(_judged, spec, answered, sample)
+    return [rows, *evaluation([*spec.heads], judged, most)]
+
+
+def _judged(spec: Spec, answered: Answered, most: int, name: str) -> Judged:
+    """Return the answers of a head, or a sample of `most` of them, and its worst rows."""
+    head = spec.heads[name]
+    targets, answers = answered.targets[name], answered.answers[name]
+    if answers.dtype.kind != "f":
+        answers = answers.astype(np.float32)  # numpy knows of no bfloat16
+    source = next(source for source in answered.sources if name in source.targets)
+    rows = np.flatnonzero(known(source.targets[name]))
+    loss = losses.by_row(head.kind, targets, answers)
+    features = _features(answered, source)
+    worst = [
+        WorstRow(
+            float(loss[row]),
+            _place(answered, source, rows[row]),
+            targets[row],
+            answers[row],
+            tuple(_cell(source, feature, rows[row]) for feature in features),
         )
+        for row in _worst(loss, source.lines[rows])
+    ]
+    distinct = len(np.unique(source.lines[rows]))
+    kept = np.arange(len(rows))
+    if len(rows) > most:
+        kept = np.sort(np.random.default_rng(0).permutation(len(rows))[:most])
+    return Judged(
+        name,
+        head.kind,
+        answered.data.labels[name],
+        head.threshold or THRESHOLD,
+        targets[kept],
+        answers[kept],
+        len(rows),
+        distinct=distinct if distinct < len(rows) else 0,
+        parts=answered.data.columns[name],
+        worst=tuple(worst),
+        columns=tuple(feature.name for feature in features),
+    )
 
 
 def _worst(loss: NDArray[np.float64], lines: NDArray[np.int64]) -> list[int]:

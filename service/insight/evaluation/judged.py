@@ -56,6 +56,11 @@ class Judged:
     worst: tuple[WorstRow, ...] = ()
     columns: tuple[str, ...] = ()
 
+    def label(self, place: int) -> str:
+        """Return the label at a place; its number if the labels are not known."""
+        known = self.labels or (self.parts if self.kind == "multilabel" else ())
+        return known[place] if known else str(place)
+
     def finite(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the targets and answers, [rows, values], of rows with finite answers.
 

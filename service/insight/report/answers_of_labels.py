@@ -112,8 +112,7 @@ def multilabel(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
 
 
 def _labels(judged: Judged, count: int) -> list[str]:
-    labels = judged.labels or judged.parts or tuple(map(str, range(count)))
-    return [cut(label, _LABEL) for label in labels]
+    return [cut(judged.label(place), _LABEL) for place in range(count)]
 
 
 def _drawings(

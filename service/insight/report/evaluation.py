@@ -16,7 +16,7 @@ from service.insight.report.document import table
 from service.insight.report.elements import cut, element, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Sequence
     from xml.etree import ElementTree as ET
 
     from numpy.typing import NDArray
@@ -34,27 +34,25 @@ _PARTS = {
 }
 
 
-def evaluation(heads: Iterable[tuple[str, Judged | None]], most: int) -> list[ET.Element]:
+def evaluation(
+    heads: Sequence[str], judged: Callable[[str], Judged | None], most: int
+) -> list[ET.Element]:
     """Return a section for each head, as many as have room in `most` bytes, and how many have not.
 
     Args:
-        heads: the name of each head, and its answers; `None` if no row has its target.
+        heads: the names of the heads.
+        judged: returns the answers of a head; `None` if no row has its target.  It is called for
+            no head after the first that has no room.
         most: the largest size of all sections together.
     """
     sections: list[ET.Element] = []
-    left_out = 0
-    for name, judged in heads:
-        if left_out:
-            left_out += 1
-            continue
-        section = element("section", element("h3", cut(name, _NAME)), *_part(judged))
+    for place, name in enumerate(heads):
+        section = element("section", element("h3", cut(name, _NAME)), *_part(judged(name)))
         most -= size(section)
         if most < 0:
-            left_out = 1
-        else:
-            sections.append(section)
-    if left_out:
-        sections.append(element("p", f"and {left_out} more heads, for which this page has no room"))
+            left_out = f"and {len(heads) - place} more heads, for which this page has no room"
+            return [*sections, element("p", left_out)]
+        sections.append(section)
     return sections
 
 
@@ -119,7 +117,7 @@ def _answer(judged: Judged, answer: NDArray[Any]) -> str:
 
 
 def _label(judged: Judged, place: int) -> str:
-    return cut(str(place) if judged.labels is None else judged.labels[place], _CELL)
+    return cut(judged.label(place), _CELL)
 
 
 def _labels(judged: Judged, chosen: NDArray[np.bool_]) -> str:

@@ -1,8 +1,10 @@
 """`triceps report`: a page about answers to a labelled file, or the one that was published."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -161,6 +163,24 @@ def test_a_file_of_a_foreign_model_is_evaluated(run, tmp_path):
     assert run(str(tmp_path / "models/three/1"))[0] == 0
     code, _, err = run(str(foreign), out="none.html")
     assert (code, "has no report.html" in err) == (1, True)
+
+
+def test_classes_without_labels_are_numbered(run, tmp_path):
+    """A file from elsewhere may not say what its classes are called."""
+    signature = small.three_signature()
+    heads = {name: replace(head, labels=None) for name, head in signature.heads.items()}
+    unnamed = small.signed(onnx.load_from_string(small.three()), replace(signature, heads=heads))
+    (tmp_path / "unnamed.onnx").write_bytes(unnamed)
+    text = _text(
+        "30,no,29,1,2,0,1,0,9,0,1,1,0",
+        header=HEADER.replace("size,", "").replace("heavy,long", "a,b"),
+    )
+
+    code, page, _ = run(str(tmp_path / "unnamed.onnx"), "--target", "tags=a,b", text=text)
+
+    assert code == 0
+    assert re.findall('<th scope="row">(.*?)</th>', page) == ["0", "1", "0", "1", "2"]
+    assert [line[0] for line in _lines(page) if line[:1] in (["a"], ["b"])] == ["a", "b"]
 
 
 def test_wrong_rows_leave_the_old_page(run, tmp_path):
