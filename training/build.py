@@ -85,7 +85,8 @@ def _build(spec: Spec, data: Data) -> Built:
         jit_compile=False,
     )
     names = {tensor.name: name for name, tensor in network.inputs.items()}
-    return Built(model, names, one_hot)
+    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in network.nodes.items()}
+    return Built(model, names, one_hot, shapes)
 
 
 class _Network:

@@ -28,12 +28,14 @@ class Built:
 
     `tensors` maps Keras' name of an input to the name of that tensor in the data and the graph.
     The two differ only where TensorFlow refuses the column's name.  The heads in `one_hot` have a
-    loss that takes targets as one column per class.
+    loss that takes targets as one column per class.  `shapes` has the shape of a row at the nodes
+    of the spec; a saved model has none.
     """
 
     model: keras.Model
     tensors: dict[str, str]
     one_hot: frozenset[str]
+    shapes: dict[str, tuple[int | None, ...]]
 
 
 def feed(array: NDArray[Any]) -> Any:

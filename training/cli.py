@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from training.fit import Fitted
     from training.publish import Exported
+    from training.rows import Data
     from training.run_warnings import RunWarning
     from training.spec import Spec
     from training.verify import Verified
@@ -104,7 +105,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
         if not dry:
             watched[repository / wanted.name] = versions(repository / wanted.name)
             _check_models(wanted, repository)
-        fitted, verified, warnings, notes = _run(wanted, folder, apart)
+        fitted, verified, warnings, sides = _run(wanted, folder, apart)
         summary.show_scores(wanted, fitted, verified)
         summary.show_warnings(warnings)
         click.echo(printable(f"batching: {verified.batching}"))
@@ -114,7 +115,7 @@ def train(  # noqa: PLR0913  (click passes each option by its name)
         if dry:
             click.echo(printable(f"trained {wanted.name}; nothing was published (--no-publish)"))
             return
-        page = None if plain else report.page(wanted, fitted, verified, warnings, notes)
+        page = None if plain else report.page(wanted, fitted, verified, warnings, sides)
         _tell_where(wanted.name, publish(verified, wanted.name, repository, page))
 
 
@@ -155,8 +156,8 @@ def _reject(messages: list[str]) -> None:
 
 def _run(
     spec: Spec, folder: Path | None, apart: Mapping[str, Path]
-) -> tuple[Fitted, Verified, list[RunWarning], tuple[str, ...]]:
-    """Return the fitted model, its file, the warnings of the run and the notes about its data."""
+) -> tuple[Fitted, Verified, list[RunWarning], dict[str, Data]]:
+    """Return the fitted model, its file, the warnings of the run, and its rows by side."""
     with _needs_extra("train"):
         from training import data, tested
     loaded = data.load(spec, folder)
@@ -174,7 +175,9 @@ def _run(
     fitted = fit.fit(spec, built, train_data, held_out, test)
     warnings = run_warnings.collect(spec, fitted, train_data, held_out, test)
     verified = export.export(spec, fitted, train_data, warnings)
-    return fitted, verified, warnings, notes
+    sides = {"training": train_data, "held-out": held_out, "test": test}
+    there = {name: side for name, side in sides.items() if side is not None}
+    return fitted, verified, warnings, there
 
 
 def _test_files(texts: tuple[str, ...], spec: Spec) -> Mapping[str, Path]:

@@ -22,9 +22,11 @@ from training.table import read
 from training.targets import check_targets, heads_of, lacking, learn, target_columns, target_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from service.signature import Input
+    from training.features import Prepared
     from training.input_spec import InputSpec
     from training.rows import Arrays
     from training.spec import Spec
@@ -53,18 +55,10 @@ def load(spec: Spec, folder: Path | None = None) -> Data:
     labels: dict[str, tuple[str, ...] | None] = {}
     columns: dict[str, tuple[str, ...]] = {}
     for csv, table in tables.items():
-        arrays, described = _read_inputs(spec, csv, table, notes)
+        prepared = _read_inputs(spec, csv, table, notes)
         targets, classes = _read_targets(spec, csv, table, notes)
-        sources[csv] = Source(
-            path=table.path,
-            rows=len(table.frame),
-            arrays=arrays,
-            targets=targets,
-            digest=digest(table.path),
-            columns=tuple(table.columns),
-            lines=table.frame.index.to_numpy(np.int64),
-        )
-        inputs |= described
+        sources[csv] = source_of(table, prepared, targets)
+        inputs |= {one.described.name: one.described for one in prepared}
         labels |= classes
         columns |= {name: target_columns(spec, spec.heads[name], table) for name in classes}
     inputs = {name: inputs[name] for name in spec.inputs}
@@ -121,19 +115,29 @@ def leave_out(spec: Spec, tables: dict[str, Table], notes: list[str]) -> dict[st
     return tables
 
 
-def _read_inputs(
-    spec: Spec, csv: str, table: Table, notes: list[str]
-) -> tuple[Arrays, dict[str, Input]]:
-    """Return the inputs of one file: arrays by tensor, and descriptions for the signature."""
-    arrays: Arrays = {}
-    described: dict[str, Input] = {}
+def source_of(table: Table, prepared: Sequence[Prepared], targets: Arrays) -> Source:
+    """Return the rows of one file, from its inputs and the targets of its heads."""
+    return Source(
+        path=table.path,
+        rows=len(table.frame),
+        arrays={name: array for one in prepared for name, array in one.arrays.items()},
+        targets=targets,
+        digest=digest(table.path),
+        columns=tuple(table.columns),
+        lines=table.frame.index.to_numpy(np.int64),
+        missing={name: mask for one in prepared for name, mask in one.missing.items()},
+    )
+
+
+def _read_inputs(spec: Spec, csv: str, table: Table, notes: list[str]) -> list[Prepared]:
+    """Return the inputs of one file."""
+    inputs = []
     for entry in spec.inputs.values():
         if entry.csv == csv:
-            described[entry.name], tensors, new = prepare(spec, entry, table)
-            arrays |= tensors
+            inputs.append(prepare(spec, entry, table))
             noted = set(notes)
-            notes += [note for note in new if note not in noted]
-    return arrays, described
+            notes += [note for note in inputs[-1].notes if note not in noted]
+    return inputs
 
 
 def _read_targets(

@@ -6,7 +6,7 @@ Integers, floats and true/false are numbers; other text is a category; anything 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +39,22 @@ FEW = 8
 NEARLY_ALL = 0.9
 
 
-def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, list[str]]:
-    """Return the description of an input, its arrays by tensor, and notes.
+@dataclass(frozen=True)
+class Prepared:
+    """An input as it is trained: its description, its arrays by tensor, and notes.
+
+    `missing` has by `input.feature` a mask of the rows whose cell is missing and has the default,
+    for features with such rows.
+    """
+
+    described: Input
+    arrays: Arrays
+    missing: Arrays
+    notes: list[str]
+
+
+def prepare(spec: Spec, entry: InputSpec, table: Table) -> Prepared:
+    """Return an input with its arrays.
 
     Raises:
         SpecError: the spec names a column that does not exist or is not a feature.
@@ -52,10 +66,8 @@ def prepare(spec: Spec, entry: InputSpec, table: Table) -> tuple[Input, Arrays, 
     return _tabular(f"{spec.path}: inputs.{entry.name}", entry, table, names)
 
 
-def prepare_like(
-    known: Input, spec: Spec, entry: InputSpec, table: Table
-) -> tuple[Arrays, list[str]]:
-    """Return the arrays of an input from another file with the same columns, and notes.
+def prepare_like(known: Input, spec: Spec, entry: InputSpec, table: Table) -> Prepared:
+    """Return an input with the arrays of another file that has the same columns.
 
     What the training file showed about a column stays so: whether it holds numbers or texts, and
     the default of a missing value.
@@ -64,10 +76,10 @@ def prepare_like(
         DataError: a column has cells that `known`, the input in training, cannot have.
     """
     if entry.image:
-        _, arrays, notes = _image(entry, entry.image, table, _features(spec, entry, table))
-        return arrays, notes
+        pixels = _image(entry, entry.image, table, _features(spec, entry, table))
+        return replace(pixels, described=known)
     numbers: list[NDArray[np.float32]] = []
-    arrays, notes = {}, []
+    arrays, masks, notes = {}, {}, []
     for feature in known.features:
         column = table.column(feature.name)
         missing = column.mark(is_missing)
@@ -80,8 +92,10 @@ def prepare_like(
             cells[missing] = feature.default
             arrays[feature.tensor] = cells.reshape(-1, 1)
         if missing.any():
+            masks[f"{entry.name}.{feature.name}"] = missing
             notes.append(_default_note(table, column, missing, feature.default))
-    return ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | arrays, notes
+    arrays = ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | arrays
+    return Prepared(known, arrays, masks, notes)
 
 
 def _features(spec: Spec, entry: InputSpec, table: Table) -> list[str]:
@@ -120,9 +134,7 @@ def _chosen(at: str, entry: InputSpec, table: Table, targets: set[str]) -> list[
     return names
 
 
-def _image(
-    entry: InputSpec, size: tuple[int, ...], table: Table, names: list[str]
-) -> tuple[Input, Arrays, list[str]]:
+def _image(entry: InputSpec, size: tuple[int, ...], table: Table, names: list[str]) -> Prepared:
     if len(names) != math.prod(size):
         shape = " x ".join(map(str, size))
         raise DataError(
@@ -141,16 +153,15 @@ def _image(
     tensor = Tensor(entry.name, "float32", (len(names),))
     seen = _statistics(pixels)
     described = Input(entry.name, "image", (tensor,), size=size, statistics=seen)
-    return described, {entry.name: pixels}, []
+    return Prepared(described, {entry.name: pixels}, {}, [])
 
 
-def _tabular(
-    at: str, entry: InputSpec, table: Table, names: list[str]
-) -> tuple[Input, Arrays, list[str]]:
+def _tabular(at: str, entry: InputSpec, table: Table, names: list[str]) -> Prepared:
     """Put numbers side by side into one tensor, and each text column into its own."""
     features: list[Feature] = []
     numbers: list[NDArray[np.float32]] = []
     texts: Arrays = {}
+    masks: Arrays = {}
     notes: list[str] = []
     categorical = set(entry.categorical)
     for name in names:
@@ -177,11 +188,12 @@ def _tabular(
             texts[f"{entry.name}.{name}"] = cells.reshape(-1, 1)
         features.append(feature)
         if missing.any():
+            masks[f"{entry.name}.{name}"] = missing
             notes.append(_default_note(table, column, missing, feature.default))
     if entry.unseen != UNSEEN[0] and not texts:
         raise SpecError(f"{at}.unseen: no column of {str(table.path)!r} is a text; remove it")
     arrays = ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | texts
-    return tabular(entry.name, features), arrays, notes
+    return Prepared(tabular(entry.name, features), arrays, masks, notes)
 
 
 def _number_feature(

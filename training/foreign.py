@@ -142,7 +142,7 @@ def _rebuild(path: Path, model: keras.Model) -> tuple[Built, dict[str, Head]]:
         name: _head(name, tensor, activation)
         for name, tensor, activation in zip(names, outputs, _activations(model), strict=True)
     }
-    return Built(named, {key: key for key in flat}, frozenset()), heads
+    return Built(named, {key: key for key in flat}, frozenset(), {}), heads
 
 
 def _call(path: Path, model: keras.Model) -> tuple[Any, list[Any]]:

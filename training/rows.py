@@ -33,7 +33,8 @@ class Source:
     """The rows of one CSV file, by graph tensor (`arrays`) and by head (`targets`).
 
     `digest` is the SHA-256 of the file, `columns` are the names of all its columns, and `lines` has
-    the line of each row in it, or 0.
+    the line of each row in it, or 0.  `missing` has by `input.feature` a mask of the rows whose
+    cell was missing, for features with such rows.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Source:
     digest: str
     columns: tuple[str, ...]
     lines: NDArray[np.int64]
+    missing: Arrays
 
 
 @dataclass(frozen=True)
@@ -232,4 +234,5 @@ def _take(source: Source, rows: NDArray[np.int64]) -> Source:
         arrays={name: array[rows] for name, array in source.arrays.items()},
         targets={name: array[rows] for name, array in source.targets.items()},
         lines=source.lines[rows],
+        missing={name: mask[rows] for name, mask in source.missing.items()},
     )

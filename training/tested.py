@@ -9,22 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from service.errors import nearest
 from training.align import align
 from training.cells import listed
-from training.csv_file import digest, find
-from training.data import leave_out, read_table
+from training.csv_file import find
+from training.data import leave_out, read_table, source_of
 from training.errors import DataError, SpecError
 from training.features import prepare_like
-from training.rows import Data, Source, known, target
+from training.rows import known, target
 from training.targets import heads_of, learn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from training.rows import Arrays
+    from training.rows import Data, Source
     from training.spec import Spec
     from training.table import Table
 
@@ -94,25 +92,17 @@ def load(spec: Spec, data: Data, paths: Mapping[str, Path]) -> Data:
     tables = leave_out(spec, tables, notes)
     sources: dict[str, Source] = {}
     for csv, table in tables.items():
-        arrays: Arrays = {}
-        for entry in spec.inputs.values():
-            if entry.csv == csv:
-                tensors, new = prepare_like(data.inputs[entry.name], spec, entry, table)
-                arrays |= tensors
-                notes += new
+        prepared = [
+            prepare_like(data.inputs[entry.name], spec, entry, table)
+            for entry in spec.inputs.values()
+            if entry.csv == csv
+        ]
+        notes += [note for one in prepared for note in one.notes]
         targets = {
             head.name: learn(spec, head, table, data.labels[head.name])[0]
             for head in heads_of(spec, csv)
         }
-        sources[csv] = Source(
-            path=table.path,
-            rows=len(table.frame),
-            arrays=arrays,
-            targets=targets,
-            digest=digest(table.path),
-            columns=tuple(table.columns),
-            lines=table.frame.index.to_numpy(np.int64),
-        )
+        sources[csv] = source_of(table, prepared, targets)
     loaded = replace(data, sources=sources, notes=tuple(dict.fromkeys(notes)))
     partial = tuple(name for name in spec.heads if not known(target(loaded, name)).all())
     return replace(loaded, partial=partial)

@@ -34,6 +34,7 @@ OFFERED = {
     *("host.memory", "inference.arrays", "inference.model", "insight.scores"),
     *("insight.evaluation.judged", "insight.evaluation.losses"),
     *(f"insight.report.{part}" for part in ("chart", "document", "elements", "evaluation")),
+    *(f"insight.report.{drawing}" for drawing in ("bars", "compared", "network", "picture")),
     "repository.publish",
 }
 PACKAGES = {

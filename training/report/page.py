@@ -1,4 +1,4 @@
-"""The page of a report: scores, warnings, evaluation, learning curves, notes, differences."""
+"""The page of a report: its sections, and those that are short enough to be here."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from service.insight.report import chart
-from service.insight.report.document import document, listed, more, room, shown, table
+from service.insight.report.document import (
+    MOST_BYTES,
+    bounded,
+    document,
+    listed,
+    more,
+    room,
+    shown,
+    table,
+    titled,
+)
 from service.insight.report.elements import cut, element
 from training.report import evaluation
+from training.report.features import features
+from training.report.graph import graph
+from training.report.importances import importances
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from xml.etree import ElementTree as ET
 
     from training.fit import Fitted
+    from training.rows import Data
     from training.run_warnings import RunWarning
     from training.scores import Score
     from training.spec import Spec
     from training.verify import Verified
 
 # Bounds, so that the page of any model has less than 300 kB; the evaluation takes what is left.
+EVALUATION = 90_000  # bytes of it, at least
 MOST_HEADS = 50
 MOST_CURVES = 20
 _NAME = 60  # characters of a name
@@ -31,34 +46,35 @@ def page(
     fitted: Fitted,
     verified: Verified,
     warnings: Sequence[RunWarning],
-    notes: Sequence[str],
+    sides: Mapping[str, Data],
 ) -> bytes:
-    """Return the page about a run, as HTML in UTF-8, of less than 300 kB.
+    """Return the page about a run, as HTML in UTF-8, of at most 300 kB.
 
     Args:
         spec: the spec of the model.
         fitted: the model after its fit.
         verified: its file, with the differences between Keras and ONNX Runtime.
         warnings: the warnings of the run.
-        notes: the notes about its data, such as rows that were left out.
+        sides: the training rows, and the held-out and test rows if there are any, by these names.
     """
-    before = [
-        element("h2", "Scores"),
-        *_scores(fitted),
-        element("h2", "Warnings"),
-        *listed([f"{warning.message} ({warning.code})" for warning in warnings]),
-        element("h2", "Evaluation"),
-    ]
-    after = [
-        element("h2", "Learning curves"),
-        *_curves(fitted),
-        element("h2", "Data: what was left out, and why"),
-        *listed(notes),
-        element("h2", "Differences between Keras and ONNX"),
-        *_differences(verified),
-    ]
-    evaluated = evaluation.section(spec, fitted.answered, room([*before, *after]))
-    return document(f"Report of {spec.name}", *before, *evaluated, *after)
+    inputs = sides["training"].inputs
+    notes = dict.fromkeys(note for side in sides.values() for note in side.notes)
+    told = [f"{warning.message} ({warning.code})" for warning in warnings]
+    sections: dict[str, list[ET.Element]] = {
+        "Scores": _scores(fitted),
+        "Warnings": listed(told),
+        "Network": graph(spec, inputs, fitted.built.shapes),
+        "Evaluation": [],
+        "Learning curves": _curves(fitted),
+        "Importance of the inputs": importances(fitted.importance),
+        "Data: the distribution of each feature": features(sides),
+        "Data: what was left out, and why": listed(list(notes)),
+        "Differences between Keras and ONNX": _differences(verified),
+    }
+    sections = bounded(sections, MOST_BYTES - EVALUATION)
+    left = room(titled(sections))
+    sections["Evaluation"] = evaluation.section(spec, fitted.answered, left)
+    return document(f"Report of {spec.name}", *titled(sections))
 
 
 def _scores(fitted: Fitted) -> list[ET.Element]:
@@ -87,13 +103,14 @@ def _curves(fitted: Fitted) -> list[ET.Element]:
     if any(curve.held_out for curve in fitted.curves.values()):
         legend += ", a dashed one for held-out rows"
     legend += f".  The model has the weights of epoch {fitted.chosen}, the dotted line."
-    figures = [element("p", legend)]
+    figures = []
     for name, curve in islice(fitted.curves.items(), MOST_CURVES):
         short = cut(name, _NAME)
         series = {"train": curve.train} | ({"held": curve.held_out} if curve.held_out else {})
         drawn = chart.lines(series, fitted.chosen, f"Loss of {short} by epoch")
         figures.append(element("figure", element("figcaption", short), drawn))
-    return [*figures, *more(len(fitted.curves), MOST_CURVES, "heads")]
+    grid = element("div", *figures, class_="tiles")
+    return [element("p", legend), grid, *more(len(fitted.curves), MOST_CURVES, "heads")]
 
 
 def _differences(verified: Verified) -> list[ET.Element]:

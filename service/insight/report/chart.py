@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from service.insight.report.elements import element
+from service.insight.report.elements import element, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from xml.etree import ElementTree as ET
 
 WIDTH, HEIGHT = 480, 200
-LEFT, RIGHT, TOP, BOTTOM = 60, 10, 10, 30
+LEFT, RIGHT, TOP, BOTTOM = 72, 14, 12, 30
 MOST_POINTS = 100
 
 
@@ -46,7 +46,7 @@ def lines(series: Mapping[str, Sequence[float]], mark: int, what: str) -> ET.Ele
             element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value))
         )
         parts.append(
-            element("text", f"{value:.4g}", x=LEFT - 6, y=y(value), text_anchor="end", dy=4)
+            element("text", rounded(value), x=LEFT - 6, y=y(value), text_anchor="end", dy=5)
         )
     parts += [
         element("text", str(epoch), x=x(epoch), y=HEIGHT - 10, text_anchor="middle")
@@ -63,7 +63,8 @@ def lines(series: Mapping[str, Sequence[float]], mark: int, what: str) -> ET.Ele
         if len(points) == 1:
             [(across, down)] = points
             parts.append(element("circle", class_=kind, cx=across, cy=down, r=3))
-    return element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img")
+    box = f"0 0 {WIDTH} {HEIGHT}"
+    return element("svg", *parts, class_="curve", viewBox=box, role="img")
 
 
 def _chosen(count: int) -> list[int]:

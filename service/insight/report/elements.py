@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from xml.etree import ElementTree as ET
 
 LONGEST = 300  # characters of a text; labels and column names may have any length
@@ -28,6 +29,16 @@ def cut(text: str, most: int = LONGEST) -> str:
     """Return a text as one line of at most `most` characters, without control characters."""
     line = "".join(char if char.isprintable() else " " for char in text[: most + 1])
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def rounded(value: float) -> str:
+    """Return a number with about three digits, as people write it."""
+    if value == 0 or 1e-3 <= abs(value) < 1e9:  # noqa: PLR2004  (beyond, powers of ten)
+        digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+        comma = "," if abs(value) >= 1e4 else ""  # noqa: PLR2004  (four digits may be a year)
+        text = f"{value:{comma}.{max(0, digits)}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.2e}"
 
 
 def as_bytes(root: ET.Element, style: str) -> bytes:
