@@ -24,7 +24,7 @@ STYLE = """
 .bars .part td:first-child{padding-left:1.2em}.bars .whole td{padding-top:.6rem;font-weight:600}
 .thin,.tall{display:block;width:100%;max-width:none}.thin{height:.9rem}.tall{height:4.5rem}
 .bars .faint td{color:var(--soft);font-weight:400}
-.bar{fill:var(--a);fill-opacity:.5}.other{fill:var(--b)}.faint .bar{fill:var(--soft)}
+rect.bar{fill:var(--a);fill-opacity:.5}.other{fill:var(--b)}.faint .bar{fill:var(--soft)}
 .zero,.spread{stroke:var(--ink);vector-effect:non-scaling-stroke}.zero{stroke:var(--soft)}
 """
 _WIDTH, _HEIGHT = 1000, 10

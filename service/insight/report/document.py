@@ -24,15 +24,17 @@ _STYLE = """
 --a:#0b62b8;--b:#b34700}
 figure,tr{break-inside:avoid}h2,h3,h4{break-after:avoid}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
-max-width:56rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
+max-width:60rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 h1{line-height:1.2;margin:.5rem 0}h2{margin:2.5rem 0 .5rem;padding-top:.5rem;line-height:1.2;
 font-size:1.25rem;border-top:2px solid var(--tint)}
+h3{margin:2.5rem 0 .3rem}h4{margin:1.2rem 0 .3rem}
 p{margin:.5rem 0}ul{padding-left:1.4rem}small{color:var(--soft)}
 .wide{overflow-x:auto;margin:.5rem 0}table{border-collapse:collapse;overflow-wrap:break-word}
-th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line)}
-th{color:var(--soft);font-size:.85rem}
+th,td{padding:.25rem .55rem;text-align:right;border-bottom:1px solid var(--line)}
+th{color:var(--soft);font-size:.95em}
 th:first-child,td:first-child{text-align:left;padding-left:0}
-.wide td,.wide th{white-space:nowrap}.wide td:first-child{white-space:normal;min-width:6em}
+.wide table{font-size:.9rem}.wide td,.wide th{white-space:nowrap}
+.wide td:first-child{white-space:normal;min-width:6em}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(21rem,100%),1fr));gap:1rem}
 figure{margin:1rem 0;min-width:0}.tiles>figure{margin:0}
 .tiles figcaption{font-weight:600;color:var(--ink)}
@@ -52,6 +54,9 @@ td.f3{background:color-mix(in srgb,var(--a) 25%,transparent)}
 td.f4{background:color-mix(in srgb,var(--a) 35%,transparent)}
 td.f5{background:color-mix(in srgb,var(--a) 45%,transparent)}
 path.f1{opacity:.3}path.f2{opacity:.45}path.f3{opacity:.6}path.f4{opacity:.8}
+.wide small{font-size:.85em}
+@media print{.wide{overflow:visible}.wide table{font-size:.7rem}
+.wide td,.wide th{white-space:normal}}
 """
 _STYLES = (_STYLE, bars.STYLE, compared.STYLE, picture.STYLE, network.STYLE)
 
@@ -76,7 +81,7 @@ def titled(sections: Mapping[str, Sequence[ET.Element]]) -> list[ET.Element]:
 
 
 def bounded(sections: Mapping[str, list[ET.Element]], most: int) -> dict[str, list[ET.Element]]:
-    """Return sections with a line in place of the largest while they have more than `most` bytes."""
+    """Return sections with a line in place of the largest, as long as all have too many bytes."""
     kept = dict(sections)
     sizes = {title: sum(map(size, content)) for title, content in sections.items()}
     for title in sorted(sizes, key=lambda title: -sizes[title]):

@@ -22,7 +22,7 @@ STYLE = """
 .box.input{stroke:var(--a)}.box.head{stroke:var(--b)}.box.input,.box.head{stroke-width:2}
 .box.again{stroke-dasharray:4 3}
 .edge{fill:none;stroke:var(--soft)}
-@media print{.network svg{width:100%;min-width:0!important}}
+@media print{.network svg{min-width:0!important}}
 """
 MOST_NODES, MOST_EDGES = 60, 400  # an edge counts for each row that it passes
 _HEIGHT, _DOWN = 46, 20  # of a box, and between rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.insight.report.elements import element
+from service.insight.report.elements import element, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,14 +68,11 @@ class Plane:
         # The last one ends at its value, since a long number would not fit beyond it.
         ticks_x = ((self.left, "middle"), (middle_x, "middle"), (self.right, "end"))
         axes += [
-            element("text", f"{value:.3g}", x=self.x(value), y=HEIGHT - 28, text_anchor=anchor)
+            element("text", rounded(value), x=self.x(value), y=HEIGHT - 28, text_anchor=anchor)
             for value, anchor in ticks_x
         ]
-        digits = ".0f" if counts else ".3g"
         axes += [
-            element(
-                "text", f"{value:{digits}}", x=LEFT - 6, y=self.y(value), text_anchor="end", dy=4
-            )
+            element("text", rounded(value), x=LEFT - 6, y=self.y(value), text_anchor="end", dy=4)
             for value in ticks_y
         ]
         turned = f"rotate(-90 12 {(HEIGHT - BOTTOM) / 2:.0f})"
