@@ -106,11 +106,10 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"]["value"]
 
-    def picture(self, height=None):
-        """Return the whole page, or the first `height` pixels of it, as PNG."""
-        box = "document.documentElement.getBoundingClientRect()"
-        size = self.value(f"[innerWidth, {box}.height]")
-        clip = {"x": 0, "y": 0, "width": size[0], "height": height or size[1], "scale": 1}
+    def picture(self, top=0, height=None):
+        """Return the page as PNG: all of it below `top`, or as many pixels."""
+        width, bottom = self.value("[innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": top, "width": width, "height": height or bottom - top, "scale": 1}
         shot = self.send("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         return base64.b64decode(shot["data"])
 
