@@ -159,6 +159,9 @@ def test_a_model_without_fault_has_no_warnings(tmp_path):
     ("score", "expected"),
     [
         pytest.param(Score("accuracy", 99, 0, 0.5, None, 0.5), ["below_baseline"], id="equal"),
+        pytest.param(
+            Score("accuracy", 29, 0, 12 / 29, None, 12 / 29), ["below_baseline"], id="equal parts"
+        ),
         pytest.param(Score("accuracy", 99, 0, 0.6, None, 0.5), [], id="better"),
         pytest.param(Score("mae", 99, 0, 5.0, None, 4.0), ["below_baseline"], id="larger error"),
         pytest.param(Score("mae", 99, 0, 3.0, None, 4.0), [], id="smaller error"),

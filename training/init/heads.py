@@ -32,7 +32,8 @@ _UNEVEN = 20
 class Head:
     """One head: the columns of an input that it learns, its kind and the reason for that.
 
-    `weights` is the class weight by label, empty if the classes are near enough to even.
+    `weights` is the class weight by label, empty if the classes are near enough to even.  `rarest`
+    is the number of rows of the rarest class, or `None` without classes.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Head:
     labels: tuple[str, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
     missing: int = 0
+    rarest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,15 @@ def choose(wanted: Wanted, columns: Sequence[Profile], name: str) -> Head:
     _check(wanted, columns, kind)
     labels: tuple[str, ...] = ()
     weights: dict[str, float] = {}
+    rarest = None
     if kind in ("binary", "multiclass"):
         labels, counts = _classes(columns[0])
         weights = _weights(labels, counts)
+        rarest = min(counts)
+    elif kind == "multilabel":
+        rarest = min(int(column.counts[column.values == 1].sum()) for column in columns)
     missing = int(np.any([column.codes < 0 for column in columns], axis=0).sum())
-    return Head(name, wanted.owner, wanted.columns, kind, reason, labels, weights, missing)
+    return Head(name, wanted.owner, wanted.columns, kind, reason, labels, weights, missing, rarest)
 
 
 def _kind(wanted: Wanted, column: Profile) -> tuple[str, str]:

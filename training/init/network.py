@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from training.init.features import LOG, NUMBER
+from training.rows import ENOUGH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 # Fewer rows than this cannot spare any to be held out.
 _SPARE = 20
+# So many rows can spare some that choose the epoch, and others that score the model.
+_TESTED = 250
+# The epochs of fewer rows, which no held-out row chooses.
+_EPOCHS = 60
 _WIDEST = 2048  # values of all pieces together
 
 
@@ -34,7 +39,8 @@ class Trunk:
 class Fit:
     """The settings of the fit.
 
-    Without a `split` nothing is held out, so nothing can be watched: `patience` has no meaning.
+    `validation` and `test` are the parts of the rows that are held out, to be watched or only to be
+    scored.  Without `patience` the fit ends after its `epochs`, and nothing held out changes it.
     `decay_steps` is the number of steps of all epochs.
     """
 
@@ -43,8 +49,9 @@ class Fit:
     weight_decay: float
     epochs: int
     batch_size: int
-    split: float
-    patience: int
+    validation: float
+    test: float
+    patience: int | None
 
 
 def trunk(rows: int, choices: Iterable[Choice]) -> Trunk:
@@ -63,14 +70,27 @@ def embedding(categories: int) -> int:
     return min(max(math.isqrt(categories), 4), 32)
 
 
-def fit(rows: int) -> Fit:
-    """Return the settings for so many rows."""
+def fit(rows: int, rarest: int | None = None) -> Fit:
+    """Return the settings for so many rows, of which `rarest` have the rarest class of a head."""
     batch = 32
     while batch < 1024 and batch * 60 < rows:  # noqa: PLR2004  (a power of two)
         batch *= 2
-    split = 0.15 if rows < 10000 else 0.1  # noqa: PLR2004  (a scale)
-    split = split if rows >= _SPARE else 0
-    steps = max(-(-round(rows * (1 - split)) // batch), 1)
-    epochs = min(max(3000 // steps, 40), 100)
-    patience = max(epochs // 5, 8)
-    return Fit(0.002, steps * epochs, 0.02, epochs, batch, split, patience)
+    validation, test = _held_out(rows, rarest)
+    steps = max(-(-round(rows * (1 - validation - test)) // batch), 1)
+    epochs = min(max(3000 // steps, 40), 100) if test else _EPOCHS
+    patience = max(epochs // 5, 8) if test else None
+    return Fit(0.002, steps * epochs, 0.02, epochs, batch, validation, test, patience)
+
+
+def _held_out(rows: int, rarest: int | None) -> tuple[float, float]:
+    """Return the parts of the rows to hold out: for validation, and for the test.
+
+    Few rows are held out once, to score the model, and choose no epoch.  The part is larger where
+    that makes the score of the rarest class mean something.
+    """
+    if rows < _SPARE:
+        return 0, 0
+    least, most = (0.1, 0.15) if rows >= _TESTED else (0.15, 0.25)
+    wanted = math.ceil(100 * ENOUGH / rarest) / 100 if rarest else least
+    part = max(wanted, least) if wanted <= most else least
+    return part, part if rows >= _TESTED else 0

@@ -150,7 +150,8 @@ def plan(request: Request, folder: Path) -> Plan:
     else:
         groups = [_group(inputs, learned)]
     stratify = next((head.name for head in learned if head.kind in ("binary", "multiclass")), None)
-    fit = network.fit(max(rows) if align == "sample" else min(rows))
+    rarest = min((head.rarest for head in learned if head.rarest is not None), default=None)
+    fit = network.fit(max(rows) if align == "sample" else min(rows), rarest)
     return Plan(name, align, aligned, key, tuple(groups), fit, stratify)
 
 

@@ -211,12 +211,14 @@ def _fit(plan: Plan) -> str:
         f"epochs = {fit.epochs}",
         f"batch_size = {fit.batch_size}",
     ]
-    if fit.split:
-        lines.append(f"validation_split = {fit.split}  # held out, to score the model")
-        if plan.stratify:
-            lines.append(
-                f"stratify = {quote(plan.stratify)}  # the same part of each of its classes"
-            )
+    if fit.validation:
+        why = "watched during the fit" if fit.test else "to score the model"
+        lines.append(f"validation_split = {fit.validation}  # held out, {why}")
+    if fit.test:
+        lines.append(f"test_split = {fit.test}  # held out, to score the model")
+    if fit.validation and plan.stratify:
+        lines.append(f"stratify = {quote(plan.stratify)}  # the same part of each of its classes")
+    if fit.patience:
         lines.append(
             f"patience = {fit.patience}  # epochs without a better held-out loss, then stop"
         )

@@ -8,6 +8,7 @@ import pytest
 from tests.training.init.tables import penguins, rows, spec
 from training import data
 from training.errors import DataError, SpecError
+from training.rows import divide, known_targets
 
 PEOPLE = rows(
     "id,age,plan,left", [f"p{n},{20 + n * 7 % 31}.5,{'AB'[n % 2]},{n % 3 // 2}" for n in range(40)]
@@ -33,11 +34,34 @@ def test_a_spec_of_penguins(tmp_path):
         *("Dense", "Dropout", "Dense", "Dropout"),
     ]
     assert (loaded.fit.validation_split, loaded.fit.stratify) == (0.15, "species")
+    assert (loaded.fit.test_split, loaded.fit.patience, loaded.fit.epochs) == (0, None, 60)
     assert '"island",          # category, 3 values' in text
     assert text.startswith(
         "# Written by: triceps init penguins.csv --head species --head body_mass_g --head sex\n"
     )
     assert data.load(loaded).notes[0].startswith("penguins.csv: 3 of 60 rows lack the target")
+
+
+@pytest.mark.parametrize(
+    ("count", "rare", "splits"),
+    [
+        pytest.param(120, 60, (0.17, 0), id="few"),
+        pytest.param(120, 20, (0.15, 0), id="few, and too few of a class for any part"),
+        pytest.param(300, 150, (0.1, 0.1), id="enough"),
+        pytest.param(300, 80, (0.13, 0.13), id="enough, of a rare class too"),
+        pytest.param(300, 20, (0.1, 0.1), id="enough, but not of a class"),
+    ],
+)
+def test_rows_are_held_out_twice_where_there_are_enough(tmp_path, count, rare, splits):
+    """The epoch is chosen by other rows than the score, and ten of each class are scored."""
+    lines = [f"{n * 37 % 101}.5,{'yes' if n < rare else 'no'}" for n in range(count)]
+    loaded, _ = spec(tmp_path, "t", table=rows("x,t", lines))
+
+    assert (loaded.fit.validation_split, loaded.fit.test_split) == splits
+    assert (loaded.fit.patience is not None) == bool(splits[1])
+    _, held_out, test = divide(data.load(loaded), loaded.fit)
+    scored = known_targets(test or held_out, "t")
+    assert min(np.bincount(scored.astype(int).ravel())) >= min(10, int(rare * max(splits)))
 
 
 def test_nothing_is_held_out_of_a_handful_of_rows(tmp_path):
