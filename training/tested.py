@@ -81,7 +81,8 @@ def load(spec: Spec, data: Data, paths: Mapping[str, Path]) -> Data:
         paths: the test rows by file of the spec, as `files` returns them.
 
     Raises:
-        DataError: a file has other columns, or cells that training does not know how to read.
+        DataError: the files are the training files, or one has other columns, or cells that
+            training does not know how to read.
     """
     owners = {entry.csv: entry for entry in spec.inputs.values()}
     tables = {
@@ -103,6 +104,11 @@ def load(spec: Spec, data: Data, paths: Mapping[str, Path]) -> Data:
             for head in heads_of(spec, csv)
         }
         sources[csv] = source_of(table, prepared, targets)
+    # One of several files may be the same, such as a table that is joined by a key.
+    if all(source.digest == data.sources[csv].digest for csv, source in sources.items()):
+        path = next(iter(sources.values())).path
+        text = f"{path}: the training file itself, byte for byte; --test needs other rows"
+        raise DataError(text)
     loaded = replace(data, sources=sources, notes=tuple(dict.fromkeys(notes)))
     partial = tuple(name for name in spec.heads if not known(target(loaded, name)).all())
     return replace(loaded, partial=partial)

@@ -79,6 +79,7 @@ def test_a_test_file_is_read_as_the_training_file_was(tmp_path):
         ("age,plan,city,bought\nx,a,Oslo,no\n", "line 2, column 'age': 1 of 1 rows are not a num"),
         ("age,plan,city,bought\n1,a,Oslo,\n", "1 of 1 rows have no value, which head 'bought'"),
         ("age,plan,city,bought\n1,a,,no\n", "test.csv: no row has a value in 'city'"),
+        (PEOPLE, "test.csv: the training file itself, byte for byte; --test needs other rows"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_test_file_names_its_place(tmp_path, text, parts):
