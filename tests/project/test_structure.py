@@ -35,11 +35,11 @@ OFFERED = {
     *("insight.evaluation.judged", "insight.evaluation.losses"),
     *(f"insight.report.{part}" for part in ("chart", "document", "elements", "evaluation")),
     *(f"insight.report.{drawing}" for drawing in ("bars", "compared", "network", "picture")),
-    "repository.publish",
+    *("repository.publish", "server.listening"),  # `triceps up` looks whether its port is free
 }
 PACKAGES = {
     *("", "host", "inference", "insight", "insight.evaluation", "insight.report", "repository"),
-    "service",
+    *("server", "service"),
 }
 
 
