@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from service.commands.row_files import Row, RowsError, not_utf8
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from service.signature import Input, Signature
     from service.wire.column_names import Meaning, Step
+
+# Characters of a line.
+LONGEST_LINE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def read_csv(path: Path, file: IO[str], signature: Signature, *, keep: bool = Fa
     Raises:
         RowsError: the file is not CSV in UTF-8, or two of its columns are the same.
     """
-    records = _records(path, cells.reader(file))
+    records = _records(path, cells.reader(_lines(path, file)))
     place, names = next(records, ("", []))
     header = [name.strip() for name in names]
     if header == [""]:
@@ -75,6 +78,15 @@ def read_csv(path: Path, file: IO[str], signature: Signature, *, keep: bool = Fa
         for place, record in _of_length(len(header), records)
     )
     return CsvRows(tuple(header), meanings, tuple(header[position] for position in others), rows)
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    """Yield the lines of a file, each of which is in memory as a whole."""
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), ""), 1):
+        if len(line) > LONGEST_LINE:
+            message = f"expected at most {LONGEST_LINE} characters, received more"
+            raise RowsError(f"{path}, line {number}: {message}")
+        yield line
 
 
 def _records(path: Path, reader: Any) -> Iterator[tuple[str, list[str]]]:

@@ -24,24 +24,28 @@ READY = 200
 TLS = "TRICEPS_TLS_CERTIFICATE"
 # A service that needs longer than this for such a small page has no time for predictions either.
 SECONDS = 3
+# Bytes of its page that are read.
+_MOST = 2**16
 
 
 class NotHealthy(TricepsError):
     """The service does not answer, or answers that it is not ready."""
 
 
-_EXAMPLE = "\b\nExample:\n  triceps health && echo ready for requests\n  PORT=9000 triceps health\n"
+_EXAMPLE = "\b\nExample:\n  triceps health && echo ready\n  triceps health --port 9000\n"
 
 
 @click.command(short_help="Ask the service whether it is ready.", epilog=_EXAMPLE)
-def health() -> None:
+@click.option("--host", help="The host that the service listens on [TRICEPS_HOST, HOST].")
+@click.option("--port", help="Its port [TRICEPS_PORT, PORT].")
+def health(host: str | None, port: str | None) -> None:
     """Ask the service that runs with these settings whether it is ready.
 
     The environment variables HOST and PORT say where, as for `triceps serve`, and with
     TRICEPS_TLS_CERTIFICATE the service is asked over TLS.  The exit code is 0
     if the service is ready; else it is 1, and the reason is printed.
     """
-    _ask(all_settings.load())
+    _ask(all_settings.load(host=host, port=port))
     click.echo("ready")
 
 
@@ -57,7 +61,7 @@ def _ask(settings: Settings) -> None:
     try:
         connection.request("GET", PATH)
         answer = connection.getresponse()
-        status, body = answer.status, answer.read()
+        status, body = answer.status, answer.read(_MOST)
     except TimeoutError as error:
         raise NotHealthy(f"{where}: no answer within {SECONDS} s") from error
     except ConnectionRefusedError as error:

@@ -16,6 +16,7 @@ from service.commands import missing_features, row_runs, target_columns
 from service.commands.csv_rows import read_csv
 from service.errors import printable
 from service.insight import scores
+from service.wire.body import count, listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ class LabelledRows:
     sums for the score of each head.
     """
 
+    file: Path
     servable: Servable
     read: CsvRows
     found: Sequence[Targets]
@@ -56,7 +58,11 @@ class LabelledRows:
     rows: int = 0
 
     def parts(self) -> Iterator[Part]:
-        """Run all rows once, and yield the part of each head with known targets in each run."""
+        """Run all rows once, and yield the part of each head with known targets in each run.
+
+        Raises:
+            RowsError: a row is not what the model takes, or no row has a target.
+        """
         heads = tuple(entry.head.name for entry in self.found)
         for run in row_runs.runs(self.read.rows, self.servable, heads, self.counts):
             self.rows += len(run.rows)
@@ -71,6 +77,11 @@ class LabelledRows:
                 self.tallies[head.name] = part if before is None else before + part
                 rows = [row for row, is_known in zip(run.rows, mask, strict=True) if is_known]
                 yield Part(head, rows, targets, answers)
+        if not self.tallies:
+            named = listing([entry.head.name for entry in self.found])
+            received = count(self.rows, "row") + " without one" * bool(self.rows)
+            message = f"{self.file}: expected a row with a target of {named}, received {received}"
+            raise target_columns.TargetsError(message)
 
     def scored(self) -> dict[str, dict[str, Any]]:
         """Return the score of each head for JSON; a number that no row gives is `None`."""
@@ -128,4 +139,4 @@ def opened(
         heads = tuple(entry.head.name for entry in found)
         needed = missing_features.required(signature, heads, allow)
         missing_features.check_header(file, read, signature, needed)
-        yield LabelledRows(servable, read, found)
+        yield LabelledRows(file, servable, read, found)

@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 # In front of the names of all answers, if a column of the file has the name of one.
 PREDICTED = "predicted."
 
-
-_EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 --out answers.csv\n"
+_ROWS = click.Path(exists=True, dir_okay=False, path_type=Path)
+_EXAMPLE = "\b\nExample:\n  triceps predict triceps rows.csv --heads o1,o3 --out answers.csv\n"
 
 
 @click.command(short_help="Score a CSV or JSON file offline.", epilog=_EXAMPLE)
 @click.argument("model")
+@click.argument("file", required=False, type=_ROWS)
 @click.option(
     "--in",
-    "source",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The rows: .csv with a header, or .json (instances, one after another or in a list).",
+    "given",
+    type=_ROWS,
+    help="The rows, in place of FILE.",
 )
 @click.option("--heads", help="The heads to compute, as o1,o3; all by default.")
 @click.option(
@@ -65,15 +65,18 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps --in rows.csv --heads o1,o3 
 @options.models
 def predict(  # noqa: PLR0913  (click passes each option by its name)
     model: str,
-    source: Path,
+    file: Path | None,
+    given: Path | None,
     heads: str | None,
     out: Path,
-    models: Path | None,
     *,
+    models: Path | None,
     allow: tuple[str, ...],
     keep: bool,
 ) -> None:
-    """Score the rows of a file with MODEL: a name in the repository, or a path.
+    """Score the rows of FILE with MODEL: a name in the repository, or a path.
+
+    FILE is a .csv with a header, or a .json of instances, one after another or in a list.
 
     The columns of a CSV are features (age, or insurance.age if two inputs have an age) or values
     of an image or another tensor (digit.0 to digit.783).  All other columns are passed through to
@@ -82,6 +85,10 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
 
     A feature that the whole file misses is an error, unless --allow-missing names it.
     """
+    source = file or given
+    if source is None or (file and given):
+        received = "neither" if source is None else "both"
+        raise click.UsageError(f"expected the rows as FILE or by --in FILE, received {received}")
     streamed = stream(out) is not None
     if not streamed and out.suffix.lower() not in (".csv", ".json", ".jsonl"):
         raise click.BadParameter(f"expected .csv or .json, received {out.name}", param_hint="--out")
@@ -95,15 +102,15 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     write = _write_csv if as_csv else _write_json
     counts = row_runs.Counts()
     # utf-8-sig, since spreadsheets write a byte order mark first.
-    with source.open(encoding="utf-8-sig", newline="") as file:
+    with source.open(encoding="utf-8-sig", newline="") as opened:
         others: Sequence[str] = ()
         if source.suffix.lower() == ".csv":
-            read = read_csv(source, file, servable.signature, keep=keep)
+            read = read_csv(source, opened, servable.signature, keep=keep)
             missing_features.check_header(source, read, servable.signature, needed)
             others, rows = read.others, read.rows
         else:
             rows = missing_features.watch(
-                source, read_json(source, file), servable.signature, needed
+                source, read_json(source, opened), servable.signature, needed
             )
         chosen = [servable.signature.heads[head] for head in asked]
         answers = [name for head in chosen for name in _columns(head)] if as_csv else asked

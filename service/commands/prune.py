@@ -57,7 +57,8 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
     with aliases.locked(folder) as named:
         there = [str(number) for number in versions(folder)]
         serves = (version for version in reversed(there) if why_refused(folder / version) is None)
-        stay = {*there[-keep:], *named.values(), next(serves, None)}
+        newest, serving = there[-keep:], next(serves, None)
+        stay = {*newest, *named.values(), serving}
         old = [version for version in there if version not in stay]
         for version in old:
             if not dry_run:
@@ -71,7 +72,16 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
         if not dry_run:
             file.unlink(missing_ok=True)
         click.echo(f"{remove} {file.name}, left by a command that was interrupted")
-    click.echo(f"{model} keeps {', '.join(version for version in there if version in stay)}")
+    reasons = {serving: "the newest that can serve"}
+    for version in named.values():
+        having = sorted(alias for alias, aliased in named.items() if aliased == version)
+        reasons[version] = f"alias {', '.join(having)}"
+    kept = (
+        version if version in newest else f"{version} ({reasons[version]})"
+        for version in there
+        if version in stay
+    )
+    click.echo(f"{model} keeps {', '.join(kept)}")
 
 
 def _remove(folder: Path) -> None:

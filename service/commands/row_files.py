@@ -24,7 +24,14 @@ class Row:
     others: tuple[str, ...] = ()
 
 
+# The first bytes of packed files, which are never UTF-8.
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
+
+
 def not_utf8(path: Path, error: UnicodeDecodeError) -> RowsError:
-    """Return the error for a file in another encoding than UTF-8."""
+    """Return the error for a file in another encoding than UTF-8, or for a packed one."""
+    for begin, kind in _PACKED.items():
+        if error.object.startswith(begin):
+            return RowsError(f"{path}: expected text, received a {kind} file: unpack it first")
     received = f"0x{error.object[error.start]:02x}"
     return RowsError(f"{path}: expected UTF-8, received the byte {received}: save it as UTF-8")

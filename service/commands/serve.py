@@ -113,6 +113,11 @@ def _greet(settings: Settings, repository: Repository) -> None:
         if (reason := repository.reason_not_ready()) is not None:
             waits = f"Triceps {__version__} waits on {url}, and serves nothing yet: {reason}"
             click.echo(printable(waits))
+            if not repository.names() and not repository.refused:
+                models = shlex.quote(str(settings.models))
+                click.echo("Make one, from a table or a spec:")
+                click.echo("  triceps init TABLE.csv --head COLUMN")
+                click.echo(printable(f"  triceps train SPEC.toml --models {models}"))
             return
         click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
         if (model := _to_try(repository)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,12 @@ from service.names import NAME
 from service.repository import reports
 from service.repository.aliases import is_alias
 from service.repository.assembly import open_repository
+from service.repository.publish import FILE
 from service.repository.reloader import Library
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.repository.loader import Servable
     from service.repository.repository import Repository
 
@@ -35,7 +39,8 @@ def open_model(name: str, models: Path | None) -> Servable:
         NoSuchModel: there is no such model, or it is refused; the message lists the models.
         SettingsError: the repository is missing or unreadable.
     """
-    return _opened(name, models)[1]
+    _, servable, path = _opened(name, models)
+    return servable if path is None else _named(path, servable)
 
 
 def read_report(name: str, models: Path | None) -> tuple[Servable, bytes]:
@@ -45,14 +50,16 @@ def read_report(name: str, models: Path | None) -> tuple[Servable, bytes]:
         NoSuchModel: as for `open_model`, or the version has no report.
         SettingsError: the repository is missing or unreadable.
     """
-    repository, servable = _opened(name, models)
+    repository, servable, path = _opened(name, models)
+    named = servable if path is None else _named(path, servable)
     try:
-        return servable, reports.read(repository, servable.name, servable.version)
+        return named, reports.read(repository, servable.name, servable.version)
     except (NotFound, NotReady) as error:
         raise NoSuchModel(f"{name}: {error}") from error
 
 
-def _opened(name: str, models: Path | None) -> tuple[Repository, Servable]:
+def _opened(name: str, models: Path | None) -> tuple[Repository, Servable, Path | None]:
+    """Return the repository of a model, the model, and its path if the name is one."""
     # Refused models are not logged: the error says so if the requested model is among them.
     logging.getLogger("service").addHandler(logging.NullHandler())
     settings = all_settings.load(models=models)
@@ -64,9 +71,39 @@ def _opened(name: str, models: Path | None) -> tuple[Repository, Servable]:
     by_name = not path.exists() or (NAME.fullmatch(wanted) and (repository / wanted).is_dir())
     try:
         if by_name:
-            opened = Library(repository, policy=settings.policy).having(wanted, version)
-            return opened, opened.find(wanted, version, alias)
+            library = Library(repository, policy=settings.policy)
+            _check_form(name, library.current.available())
+            opened = library.having(wanted, version)
+            return opened, opened.find(wanted, version, alias), None
         opened = open_repository(path)
-        return opened, opened.find(next(iter(opened.serving), None))
+        return opened, opened.find(next(iter(opened.serving), None)), path
     except (NotFound, NotReady) as error:
         raise NoSuchModel(f"{name}: {error}") from error
+
+
+def _named(path: Path, servable: Servable) -> Servable:
+    """Return the servable of a path, with the name and the version of its folders, if it has any.
+
+    Args:
+        path: a model in a folder of its own, or that folder: <name>/<version>/model.onnx.
+        servable: the servable, with the name of the file or the folder.
+    """
+    folder = path.resolve()
+    folder = folder.parent if folder.name == FILE else folder
+    if not (folder.name.isdecimal() and NAME.fullmatch(folder.parent.name)):
+        return servable
+    return replace(servable, name=folder.parent.name, version=folder.name)
+
+
+def _check_form(name: str, known: Sequence[str]) -> None:
+    """Check that a name does not have a version in another form than ours.
+
+    Raises:
+        NotFound: it has one, such as `triceps@2`.
+    """
+    for mark in "@:":
+        model, _, version = name.partition(mark)
+        if model in known and version:
+            meant, available = f"{model}/{version}", ", ".join(known)
+            message = f"model {name!r}: there is none of that name (did you mean {meant!r}?)"
+            raise NotFound(f"{message}. Available: {available}")

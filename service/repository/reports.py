@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from service.errors import ModelRefused, NotFound
 from service.host.files import read_file
 from service.repository.loader import check_place
-from service.repository.publish import REPORT
+from service.repository.publish import FILE, REPORT
 
 if TYPE_CHECKING:
     from service.repository.repository import Repository
@@ -37,6 +37,8 @@ def read(repository: Repository, name: str, version: str) -> bytes:
         repository.find(name, version)  # raises the error that says why
         raise NotFound(f"{what}: its folder is gone")
     file = Path(found.path).with_name(REPORT)
+    if Path(found.path).name != FILE:
+        raise NotFound(f"{what}: it is a single file, and no report beside it is taken for its own")
     try:
         check_place(file, found.root or str(file.parent))
         return read_file(file, MAX_FILE)

@@ -69,6 +69,17 @@ def test_version_that_was_signed_later_has_no_report(repository):
     assert "triceps report MODEL --on FILE.csv" in answer.text
 
 
+def test_a_single_file_has_no_report_of_others(tmp_path):
+    """A page of that name beside any file, such as one in a folder of downloads, is not its own."""
+    (tmp_path / "three.onnx").write_bytes(small.three())
+    (tmp_path / REPORT).write_text("secret")
+
+    answer = _get(tmp_path / "three.onnx")
+
+    assert answer.status_code == 404
+    assert "secret" not in answer.text
+
+
 @pytest.mark.parametrize("kind", ["link", "large", "folder"])
 def test_other_files_are_not_read(repository, tmp_path, kind):
     """A link out of the repository, a huge file and a folder are refused."""

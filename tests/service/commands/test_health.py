@@ -87,6 +87,25 @@ def page(models, **more):
     return answer.status_code, answer.data
 
 
+def test_the_address_may_be_given_as_flags(tmp_path):
+    """They are those of `triceps serve`, and take precedence over the variables."""
+    small.put(tmp_path, "three", 1, small.three())
+    with serving(*page(tmp_path)) as (port, _):
+        done = CliRunner().invoke(
+            main,
+            ["health", "--host", "127.0.0.1", "--port", str(port)],
+            env={"HOST": "nowhere.invalid", "PORT": "1"},
+        )
+
+    assert (done.exit_code, done.stdout) == (0, "ready\n")
+
+
+def test_an_endless_page_is_not_read(tmp_path):
+    """Another program on that port may send any number of bytes."""
+    with serving(503, b"x" * 2**22) as (port, _):
+        assert ask(PORT=port)[0] == 1
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
 def test_a_ready_service_gives_exit_code_0(tmp_path, host):
     """A service that listens on every address is reached on the local one."""

@@ -1,6 +1,7 @@
 """`triceps predict`: rows scored from a file get the answers of the service."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -522,6 +523,69 @@ def test_a_prefixed_answer_may_not_have_the_name_of_a_column_either(file, run):
     assert run(path, "--heads", "tags")[1].splitlines()[0] == (
         "size,predicted.size,tags.0,tags.1,tags.label"
     )
+
+
+@pytest.mark.parametrize(("name", "kind"), [("rows.csv.gz", "gzip"), ("rows.json", "zip")])
+def test_a_packed_file_is_named(file, run, name, kind):
+    """Nobody can save it as UTF-8: it has to be unpacked."""
+    path = file(gzip.compress(b"weight") if kind == "gzip" else b"PK\x03\x04\xff", name)
+
+    assert run(path) == (
+        1,
+        "",
+        f"triceps: {path}: expected text, received a {kind} file: unpack it first\n",
+    )
+
+
+def test_a_line_has_a_bound(file, run, monkeypatch):
+    """A file without line ends is not read as one line, which would take twice its size."""
+    monkeypatch.setattr("service.commands.csv_rows.LONGEST_LINE", 100)
+    path = file("weight,length\n1,2\n" + "1" * 101)
+
+    code, _, err = run(path, "--heads", "size")
+
+    assert code == 1
+    assert err == f"triceps: {path}, line 3: expected at most 100 characters, received more\n"
+
+
+def test_the_file_may_be_an_argument(file, models):
+    """As it is for `triceps score`."""
+    path = file("weight,length\n1,2\n")
+    arguments = ["--models", str(models), "--heads", "size"]
+
+    done = CliRunner().invoke(main, ["predict", "three", str(path), *arguments])
+    both = CliRunner().invoke(main, ["predict", "three", str(path), "--in", str(path), *arguments])
+    none = CliRunner().invoke(main, ["predict", "three", *arguments])
+
+    assert (done.exit_code, done.stdout) == (0, "size\n30.0\n")
+    assert (both.exit_code, none.exit_code) == (2, 2)
+    assert "expected the rows as FILE or by --in FILE, received both" in both.stderr
+    assert "expected the rows as FILE or by --in FILE, received neither" in none.stderr
+
+
+def test_a_path_keeps_the_name_of_its_model(file, run, models):
+    """The name and the version of a model's file are those of its folders."""
+    path = file("weight,length\n1,2\n")
+
+    for model in (models / "three/2/model.onnx", models / "three/2"):
+        _, _, err = run(path, "--heads", "size", model=str(model))
+
+        assert err == "1 row scored by three, version 2\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        pytest.param("three@2", " (did you mean 'three/2'?)", id="a version"),
+        pytest.param("three:stable", " (did you mean 'three/stable'?)", id="an alias"),
+    ],
+)
+def test_a_version_stands_behind_a_slash(file, run, model, hint):
+    """Other programs write it behind another character."""
+    code, _, err = run(file("weight\n1\n"), model=model)
+
+    assert code == 1
+    assert f"model {model!r}: there is none of that name{hint}. Available: fruity, three" in err
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,9 @@ def test_a_version_with_an_alias_stays(models):
     """Its age makes no difference."""
     (models / "m" / "aliases.json").write_text('{"stable": "2", "canary": "10"}')
 
-    run("m", "--keep", 1)
+    _, out, _ = run("m", "--keep", 1)
 
+    assert out.splitlines()[-1] == "m keeps 2 (alias stable), 10"
     assert versions(models / "m") == [2, 10]
     assert (models / "m" / "aliases.json").exists()
 
@@ -69,8 +70,9 @@ def test_the_newest_version_that_serves_stays(models):
     for version in (11, 12):
         small.put(models, "m", version, BAD)
 
-    run("m", "--keep", 1)
+    _, out, _ = run("m", "--keep", 1)
 
+    assert out.splitlines()[-1] == "m keeps 10 (the newest that can serve), 12"
     assert versions(models / "m") == [10, 12]
 
 

@@ -117,13 +117,27 @@ def test_a_long_file_is_sampled_and_the_worst_rows_are_those_of_the_whole(run, m
 
 
 def test_heads_without_a_column_and_without_a_target_are_named(run):
-    """Such a page is still a page."""
-    code, page, _ = run("three", text=_text("1,2,NA", header="weight,length,size"))
+    """Such heads are on the page of the others."""
+    columns = HEADER.removesuffix(",digits,heavy,long")
+    text = _text("30,no,29,1,2,0,1,0,9,,3", header=columns)
+
+    code, page, _ = run("three", text=text)
 
     assert code == 0
-    assert "<li>risk: not scored, since the file has no column with its targets</li>" in page
+    assert "<li>digits: not scored, since the file has no column with its targets</li>" in page
     assert "No row has its target." in page
-    assert run("three", text="weight,length,size\n")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "words"), [("1,2,NA\n", "1 row without one"), ("", "received 0 rows")]
+)
+def test_a_file_without_targets_is_no_report(run, row, words):
+    """There would be nothing on the page."""
+    code, page, err = run("three", text=f"weight,length,size\n{row}")
+
+    assert (code, page) == (2, None)
+    assert "expected a row with a target of size" in err
+    assert words in err
 
 
 def test_without_a_file_the_published_report_is_copied(run):
@@ -162,7 +176,7 @@ def test_a_file_of_a_foreign_model_is_evaluated(run, tmp_path):
     assert (code, page.count("<h3>")) == (0, 4)
     assert run(str(tmp_path / "models/three/1"))[0] == 0
     code, _, err = run(str(foreign), out="none.html")
-    assert (code, "has no report.html" in err) == (1, True)
+    assert (code, "no report beside it is taken for its own" in err) == (1, True)
 
 
 def test_classes_without_labels_are_numbered(run, tmp_path):

@@ -139,15 +139,19 @@ def test_a_view_is_scored_by_its_name(run):
     )
 
 
-def test_a_file_without_rows_has_no_scores(run):
-    """The number of rows says so."""
-    code, out, err = run("weight,length,size\n", "--json")
+@pytest.mark.parametrize(
+    ("rows", "received"),
+    [
+        pytest.param("", "0 rows", id="no rows"),
+        pytest.param("1,2,\n3,4,NA\n", "2 rows without one", id="no targets"),
+    ],
+)
+def test_a_file_without_targets_in_its_rows_is_an_error(run, rows, received):
+    """A program that checks a score by the exit code must not take nothing for good."""
+    code, out, err = run(f"weight,length,size\n{rows}", "--json")
 
-    assert (code, err.splitlines()[0]) == (0, "0 rows scored by three, version 1")
-    assert json.loads(out) == {
-        "rows": 0,
-        "heads": {"size": {"metric": "mae", "value": None, "baseline": None, "rows": 0}},
-    }
+    assert (code, out) == (2, "")
+    assert err == f"triceps: rows.csv: expected a row with a target of size, received {received}\n"
 
 
 def test_the_columns_and_the_baseline_of_training_are_used(tmp_path, run):

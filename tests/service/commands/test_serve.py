@@ -299,7 +299,9 @@ def test_a_service_without_a_model_starts_and_waits(serve, tmp_path):
     assert ready == (503, {"status": "not ready", "reason": reason})
     assert (code, err) == (0, "")
     waits = f"Triceps {__version__} waits on http://127.0.0.1:{port}"
-    assert out == f"{waits}, and serves nothing yet: {reason}\n"
+    make = "Make one, from a table or a spec:\n"
+    make += "  triceps init TABLE.csv --head COLUMN\n  triceps train SPEC.toml --models models\n"
+    assert out == f"{waits}, and serves nothing yet: {reason}\n{make}"
 
 
 def test_a_service_that_waits_says_once_that_it_serves(serve, tmp_path):
@@ -307,6 +309,7 @@ def test_a_service_that_waits_says_once_that_it_serves(serve, tmp_path):
     (tmp_path / "models").mkdir()
     server = serve("--workers", "2", "--watch", "0.05")
     waits = server.process.stdout.readline()
+    commands = [server.process.stdout.readline() for _ in range(3)]
     small.put(tmp_path / "models", "late", 1, small.three())
     greeting = [server.process.stdout.readline() for _ in range(3)]
     small.put(tmp_path / "models", "later", 1, small.three())
@@ -316,6 +319,7 @@ def test_a_service_that_waits_says_once_that_it_serves(serve, tmp_path):
     code, _, rest, _ = server.end()
 
     assert f" waits on {server.url}, and serves nothing yet: " in waits
+    assert commands[0].startswith("Make one")
     assert greeting[0] == f"Triceps {__version__} serves models on {server.url}\n"
     assert greeting[2].count(f"{server.url}/models/late/") == 2
     assert (code, rest) == (0, "")

@@ -108,11 +108,11 @@ def test_names_are_shown_as_they_are(tmp_path):
         pytest.param("three", "three, version 2", id="its newest version"),
         pytest.param("three/1", "three, version 1", id="a version"),
         pytest.param("risky", "risky, version 2", id="a view"),
-        pytest.param("models/three/1/model.onnx", "model, version 1", id="a file"),
-        pytest.param("./models/three/1/model.onnx", "model, version 1", id="a file from here"),
-        pytest.param("models/three/2", "2, version 1", id="a folder that holds model.onnx"),
-        pytest.param("{models}/three/2/model.onnx", "model, version 1", id="a whole path"),
-        pytest.param("../{here}/models/three/1/model.onnx", "model, version 1", id="from above"),
+        pytest.param("models/three/1/model.onnx", "three, version 1", id="a file"),
+        pytest.param("./models/three/1/model.onnx", "three, version 1", id="a file from here"),
+        pytest.param("models/three/2", "three, version 2", id="a folder that holds model.onnx"),
+        pytest.param("{models}/three/2/model.onnx", "three, version 2", id="a whole path"),
+        pytest.param("../{here}/models/three/1/model.onnx", "three, version 1", id="from above"),
     ],
 )
 def test_a_model_is_named_in_any_of_these_ways(models, name, title):
