@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,6 +73,16 @@ class RequestError(TricepsError):
 
     status: int = 400
     headers: tuple[tuple[str, str], ...] = ()
+
+    def alone(self) -> Self:
+        """Return this error without the functions that raised it, which hold what a body became.
+
+        With them, the memory of a large body would stay in use until the error has been answered,
+        or until the next collection of cycles if they refer to the error.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
+
     """Headers of the answer, besides those that every answer has."""
 
 

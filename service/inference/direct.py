@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from service.errors import RequestError
 from service.inference.batcher import run_batch
 from service.wire import limits
 
@@ -40,9 +41,15 @@ class Direct:
         del size
         try:
             result = work()
+        except RequestError as error:
+            result = error.alone()
         except Exception as error:  # noqa: BLE001  `then` answers with it
             result = error
-        then(result)
+        try:
+            then(result)
+        finally:
+            # As in `Queued`: an error must not be one of the variables that it refers to.
+            del result
 
     def answered(self, now: float) -> None:
         """Do nothing: there is no event loop to keep awake."""

@@ -44,7 +44,7 @@ class Queued(Batcher):
             try:
                 result = work()
             except RequestError as error:
-                result = _alone(error)
+                result = error.alone()
             except Exception as error:  # noqa: BLE001  `then` answers with it
                 result = error
             try:
@@ -59,16 +59,6 @@ class Queued(Batcher):
         """Begin no more work in threads."""
         for threads in self._threads:
             threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _alone(error: RequestError) -> RequestError:
-    """Return an error without the functions that raised it, which hold what a large body became.
-
-    With them, the memory of the body would stay in use until the error has been answered, or longer
-    if they refer to the error: meanwhile the next large body is decoded.
-    """
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
 
 
 def start_in(threads: ThreadPoolExecutor, work: Callable[[], None]) -> None:

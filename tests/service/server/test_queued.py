@@ -7,6 +7,7 @@ import weakref
 import pytest
 
 from service.errors import BadRequest
+from service.inference.direct import Direct
 from service.server.queued import Queued
 from service.wire.body import wrong
 
@@ -49,4 +50,20 @@ def test_an_error_does_not_hold_what_a_large_body_became():
 
     assert isinstance(error, BadRequest)
     assert str(error) == "instances: expected fewer, received more"
+    assert seen[0]() is None
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_an_error_holds_nothing_under_another_server_either():
+    """There, a body is read in the thread that answers it."""
+    seen: list[weakref.ref] = []
+    held: list[object] = []
+
+    def then(error: Exception) -> None:
+        held.append(seen[0]())
+        assert str(error) == "instances: expected fewer, received more"
+
+    Direct().apart(2**24, lambda: _refuse_large(seen), then)
+
+    assert held == [None]
     assert seen[0]() is None
