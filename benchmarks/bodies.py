@@ -36,7 +36,9 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import processes
+from service import metadata
 from service.settings import Settings
+from service.signature import Feature, Head, Signature, Tensor, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +49,9 @@ ROOM = 1024
 START_SECONDS = 20
 ANSWER_SECONDS = 120
 PAUSE_SECONDS = 0.002
+# The bytes of a body that is read in the event loop, and the features of a wide table.
+SMALL = 2**16
+FEATURES = 300
 # The limits for the waiting time of the two other clients, and for the memory of a body.
 GOAL_MS = 250
 GOAL_MB = 512
@@ -72,6 +77,9 @@ def _write_models(folder: Path) -> None:
     _write(folder, "steps", _identity(TensorProto.FLOAT, ["steps"]))
     _write(folder, "truths", _identity(TensorProto.BOOL, ["steps"]))
     _write(folder, "deep", _identity(TensorProto.FLOAT, [2, 1, 3]))
+    _write(folder, "table", _table(None))
+    _write(folder, "defaults", _table(1.0))
+    _write(folder, "columns", _columns())
 
 
 def _identity(kind: int, shape: Sequence[int | str]) -> Any:
@@ -92,6 +100,25 @@ def _model(nodes: Any, x: Any, y: Any, weights: Any = ()) -> Any:
         [helper.make_tensor_value_info("y", y[0], ["n", *y[1]])],
         list(weights),
     )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def _table(default: float | None) -> Any:
+    """Return a model of a table of many features."""
+    model = _matrix(FEATURES, 1)
+    features = [Feature(f"f{i}", "", default=default) for i in range(FEATURES)]
+    head = Head("y", "regression", Tensor("y", "float32", (1,)))
+    signature = Signature({"x": tabular("x", features)}, {"y": head})
+    model.metadata_props.add(key=metadata.METADATA_KEY, value=metadata.dump(signature))
+    return model
+
+
+def _columns() -> Any:
+    """Return a model of an input for each of many columns."""
+    names = [f"x{i}" for i in range(FEATURES)]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1]) for n in (*names, "y")]
+    node = helper.make_node("Sum", names, ["y"])
+    graph = helper.make_graph([node], "columns", values[:-1], values[-1:])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
@@ -154,6 +181,7 @@ def bodies(size: int) -> Iterator[Body]:
         content = _filled(size, before, piece, after)
         yield Body(f"{dialect}: {what}", path.format("pixels"), content, JSON)
     yield from _structures(size)
+    yield from _missing(size)
     yield from _tables(size)
     yield from _answers(size)
 
@@ -227,6 +255,30 @@ def _binary(size: int) -> Iterator[Body]:
     yield Body(
         "oip binary: no booleans", "/v2/models/truths/infer", header + b"2" * number, headers
     )
+
+
+def _missing(size: int) -> Iterator[Body]:
+    """Yield bodies that miss many more values than they have bytes."""
+    values = ",".join(f'"f{i}":1' for i in range(FEATURES)).encode()
+    for model, (what, path, before, after) in itertools.product(
+        ("table", "defaults", "columns"),
+        (
+            ("native: rows", "/models/{}/predict", b'{"instances":[', b"]}"),
+            ("tfserving: rows", "/v1/models/{}:predict", b'{"instances":[', b"]}"),
+            ("tfserving: examples", "/v1/models/{}:regress", b'{"examples":[', b"]}"),
+            (
+                "tfserving: a context",
+                "/v1/models/{}:regress",
+                b'{"context":{' + values + b'},"examples":[',
+                b"]}",
+            ),
+        ),
+    ):
+        # As many rows as the event loop reads, and as many as a request may have.
+        for length in (SMALL, min(size, 3 * 2**17)):
+            content = _filled(length - len(before), before, b"{},", after)
+            name = f"missing, {what} of {model}, {length} bytes"
+            yield Body(name, path.format(model), content, JSON)
 
 
 def _tables(size: int) -> Iterator[Body]:

@@ -85,6 +85,8 @@ class _Host(click.ParamType[str]):
             value.encode("idna")
         except UnicodeError:  # a look-up of the name would raise it
             self.fail(f"expected {self.expected}", param, ctx)
+        if re.search(r"[\x00-\x20\x7f]", value):  # no URL can have them
+            self.fail(f"expected {self.expected}", param, ctx)
         return str(value)
 
 

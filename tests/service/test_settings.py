@@ -220,6 +220,12 @@ def test_an_unknown_variable_stops_the_start(name, close):
             id="a host with an empty label",
         ),
         pytest.param(
+            {"HOST": "a b"},
+            {},
+            "HOST: expected the name or the address of a host, received 'a b'. Default: ",
+            id="a host with a blank",
+        ),
+        pytest.param(
             {"AIP_PREDICT_ROUTE": "/\udcff"},
             {},
             r"AIP_PREDICT_ROUTE: expected a path that begins with /, received '/\udcff'. Default: ",
