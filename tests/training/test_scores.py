@@ -184,7 +184,7 @@ def test_the_command_gives_the_scores_of_training(tmp_path, monkeypatch, loss):
     assert "the held-out rows" in own
     for pattern in ("<h3>(.*?)</h3>", r"<b>(\d+)</b>", "ROC, area (.{4})", r"(\d+) rows\."):
         assert re.findall(pattern, own) == re.findall(pattern, other.stdout) != [], pattern
-    worst = [int(line) - 2 for line in re.findall(r">line (\d+)<", own)]
+    worst = [int(line) - 2 for line in re.findall(r">t.csv, line (\d+)<", own)]
     # The command counts lines of the file that has the held-out rows alone.
     same = [numbers[int(line) - 2] for line in re.findall(r">line (\d+)<", other.stdout)]
     assert sorted(worst) == sorted(same)

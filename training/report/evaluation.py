@@ -64,7 +64,7 @@ def _judged(spec: Spec, answered: Answered, most: int, name: str) -> Judged:
     worst = [
         WorstRow(
             float(loss[row]),
-            _place(answered, source, rows[row]),
+            f"{source.path.name}, line {source.lines[rows[row]]}",
             targets[row],
             answers[row],
             tuple(_cell(source, feature, rows[row]) for feature in features),
@@ -97,11 +97,6 @@ def _worst(loss: NDArray[np.float64], lines: NDArray[np.int64]) -> list[int]:
     return [int(row) for row in order[np.sort(first)[:WORST]]]
 
 
-def _place(answered: Answered, source: Source, row: int) -> str:
-    line = f"line {source.lines[row]}"
-    return line if len(answered.sources) == 1 else f"{source.path.name}, {line}"
-
-
 def _features(answered: Answered, source: Source) -> list[Feature]:
     """Return the first features of a file."""
     every = [feature for entry in answered.data.inputs.values() for feature in entry.features]
@@ -110,4 +105,4 @@ def _features(answered: Answered, source: Source) -> list[Feature]:
 
 def _cell(source: Source, feature: Feature, row: int) -> str:
     value = source.arrays[feature.tensor][row, feature.column]
-    return value if isinstance(value, str) else f"{float(value):.6g}"
+    return value if isinstance(value, str) else f"{float(value):.7g}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from service.insight.evaluation import residuals
 from service.insight.report import histogram
 from service.insight.report.document import more, shown, table
-from service.insight.report.elements import cut, element
+from service.insight.report.elements import cut, element, rounded
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree as ET
@@ -49,7 +49,7 @@ def regression(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
         found = residuals.figures(*pair)
         numbers = (found.mae, found.rmse, found.median, found.bias)
         rows.append(
-            (name, str(found.rows), *(f"{number:.4g}" for number in numbers), shown(found.r2))
+            (name, str(found.rows), *(rounded(number, 4) for number in numbers), shown(found.r2))
         )
         if place < MOST_DRAWN:
             drawn += _pictures(name, *pair)

@@ -31,14 +31,14 @@ def cut(text: str, most: int = LONGEST) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def rounded(value: float) -> str:
-    """Return a number with about three digits, as people write it."""
+def rounded(value: float, digits: int = 3) -> str:
+    """Return a number with about so many digits, as people write it."""
     if value == 0 or 1e-3 <= abs(value) < 1e9:  # noqa: PLR2004  (beyond, powers of ten)
-        digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+        places = digits - 1 - math.floor(math.log10(abs(value))) if value else 0
         comma = "," if abs(value) >= 1e4 else ""  # noqa: PLR2004  (four digits may be a year)
-        text = f"{value:{comma}.{max(0, digits)}f}"
+        text = f"{value:{comma}.{max(0, places)}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{value:.2e}"
+    return f"{value:.{digits - 1}e}"
 
 
 def as_bytes(root: ET.Element, style: str) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from service.insight.report.answers_of_labels import binary, multiclass, multilabel
 from service.insight.report.answers_of_numbers import regression
 from service.insight.report.document import table
-from service.insight.report.elements import cut, element, size
+from service.insight.report.elements import cut, element, rounded, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def _worst(judged: Judged) -> list[ET.Element]:
             cut(row.place, _NAME),
             _target(judged, row.target),
             _answer(judged, row.answer.reshape(-1)),
-            f"{row.loss:.4g}",
+            rounded(row.loss, 4),
             *(cut(cell, _CELL) for cell in row.cells),
         )
         for row in judged.worst
@@ -126,5 +126,5 @@ def _labels(judged: Judged, chosen: NDArray[np.bool_]) -> str:
 
 
 def _numbers(values: NDArray[Any]) -> str:
-    shown = [f"{float(value):.6g}" for value in values[:_VALUES]]
+    shown = [f"{float(value):.7g}" for value in values[:_VALUES]]
     return ", ".join([*shown, *(["…"] if len(values) > _VALUES else [])])

@@ -27,9 +27,9 @@ def test_the_worst_rows_are_named_by_their_line_with_some_features():
     """A row is found in its file, though others were left out."""
     text = page()
 
-    worst = re.findall("<td>(line .*?)</tr>", text)
+    worst = re.findall("<td>(t.csv, line .*?)</tr>", text)
     assert len(worst) == 10
-    cells = "line 4</td><td>no</td><td>yes (0.9)</td><td>2.303</td><td>2</td><td>"
+    cells = "t.csv, line 4</td><td>no</td><td>yes (0.9)</td><td>2.303</td><td>2</td><td>"
     assert worst[0].startswith(cells)
     assert "10 rows." in text
 

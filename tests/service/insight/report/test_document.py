@@ -67,3 +67,10 @@ def test_a_contrast_is_that_of_the_standard():
 def test_numbers_are_rounded_as_people_write_them(value, text):
     """Three digits are shown, without zeros at the end, and powers of ten where there are many."""
     assert rounded(value) == text
+
+
+def test_numbers_of_a_table_have_more_digits():
+    """Figures of two models are compared digit by digit."""
+    texts = ["215.8", "0.01235", "2.000e-09"]
+
+    assert [rounded(value, 4) for value in (215.84, 0.012346, 2e-9)] == texts
