@@ -124,7 +124,7 @@ def test_heads_without_a_column_and_without_a_target_are_named(run):
     code, page, _ = run("three", text=text)
 
     assert code == 0
-    assert "<li>digits: not scored, since the file has no column with its targets</li>" in page
+    assert "<li>digits: not scored, since the file has no column with its targets" in page
     assert "No row has its target." in page
 
 
