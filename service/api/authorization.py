@@ -31,6 +31,8 @@ OPEN = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/ping", "/h
 # All pages below this path need the scope admin.
 _ADMIN = "/v2/repository/models/"
 _METRICS = "/metrics"
+# It has rows of the training data, which clients that ask the model need not see.
+_REPORT = "/models/<name>/versions/<version>/report"
 # These pages describe the service, and none of its models.
 _OF_NONE = ("/v2", "/version")
 _OF_THE_DEFAULT = ("/predict", "/invocations")
@@ -56,6 +58,8 @@ def need_of(rule: str, names: Mapping[str, Any], default: str | None, settings: 
         return Need(None, None)
     if rule == _METRICS:
         return Need(METRICS, None)
+    if rule == _REPORT:
+        return Need(METRICS, names["name"])
     scope = ADMIN if rule.startswith(_ADMIN) else PREDICT
     if "name" in names:
         return Need(scope, names["name"])
