@@ -112,8 +112,8 @@ def sums(columns: Sequence[Profile], targets: Sequence[Profile]) -> dict[str, st
 
 
 def _term(name: str, factor: float) -> str:
-    number = "" if abs(factor) == 1 else f"{abs(factor):.4g} "
-    return f"{'-' if factor < 0 else ''}{number}{show(name)}"
+    number = f"{abs(factor):.4g}"
+    return f"{'-' if factor < 0 else ''}{'' if number == '1' else f'{number} '}{show(name)}"
 
 
 def _sum(columns: Sequence[Profile], target: Profile) -> dict[str, float]:
@@ -127,15 +127,22 @@ def _sum(columns: Sequence[Profile], target: Profile) -> dict[str, float]:
     table = np.stack([column.values[column.codes[there]] for column in columns], axis=1)
     kept = list(range(len(columns)))
     factors = _solved(table, wanted)
-    for place in range(len(columns)) if factors is not None else ():
+    if factors is None:
+        return {}
+    # Columns with no part in the sum go at once, and then one by one those that others replace.
+    parts = np.abs(factors) * table.std(axis=0)
+    rest = [place for place in kept if parts[place] > _ROUNDING * wanted.std()]
+    if rest and (fewer := _solved(table[:, rest], wanted)) is not None:
+        kept, factors = rest, fewer
+    for place in list(kept):
         rest = [other for other in kept if other != place]
         if rest and (fewer := _solved(table[:, rest], wanted)) is not None:
             kept, factors = rest, fewer
-    if factors is None:
-        return {}
     whole = np.round(factors)
-    counted = bool((np.abs(factors - whole) < _OFF).all() and (np.abs(whole) <= _TIMES).all())
-    if len(kept) > (_PARTS if counted and whole.all() else _TERMS):
+    times = np.abs(whole)
+    counted = bool((np.abs(factors - whole) < _OFF).all() and (times >= 1).all())
+    counted = counted and bool((times <= _TIMES).all())
+    if len(kept) > (_PARTS if counted else _TERMS):
         return {}
     terms = zip(kept, whole if counted else factors, strict=True)
     return {columns[place].name: float(factor) for place, factor in terms}

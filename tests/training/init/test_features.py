@@ -204,6 +204,12 @@ def _whole(folder, whole, feature=""):
             {"a", "b"},
             "'whole' is 1.19 'a' + 4.5 'b' in every row",
         ),
+        (
+            lambda a, b: (a + b) / 1000,
+            "whole",
+            {"a", "b"},
+            "'whole' is 0.001 'a' + 0.001 'b' in every row",
+        ),
         (lambda a, b: a * b, "whole", set(), None),
         (lambda a, b: a + b, "other", set(), None),
     ],
