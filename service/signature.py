@@ -237,7 +237,8 @@ class Signature:
             **{key: value for key, value in self.provenance.items() if key not in _NAMING},
             **({"scores": {n: s for n, s in scores.items() if n in kept}} if scores else {}),
         }
-        warnings = tuple(entry for entry in self.warnings if entry.get("head", "") in {"", *kept})
+        # A warning about the whole model may name heads and features that are not the view's.
+        warnings = tuple(entry for entry in self.warnings if entry.get("head") in kept)
         return replace(
             self, inputs=inputs, heads=kept, models={}, provenance=provenance, warnings=warnings
         )

@@ -173,12 +173,13 @@ def test_provenance_is_passed_on():
 
 
 def test_warnings_are_passed_on_to_the_heads_that_they_are_about():
-    """A view has the warnings about its own heads and about the whole model."""
+    """A view has those about its own heads alone: others may name what it does not have."""
     tensor = Tensor("x", "float32", (1,))
     heads = {name: Head(name, "regression", tensor, inputs=("x",)) for name in ("y", "z")}
     warnings = (
         {"code": "below_baseline", "head": "z", "message": "z is no better"},
-        {"code": "chosen_epoch", "message": "too good"},
+        {"code": "below_baseline", "head": "y", "message": "y is no better"},
+        {"code": "losses_apart", "message": "the loss of head 'z' is 900, that of 'y' 0.1"},
     )
     inputs = {"x": Input("x", "tensor", (tensor,))}
     signature = Signature(inputs, heads, models={"one": ("y",)}, warnings=warnings)
