@@ -23,10 +23,9 @@ NARROWEST = 100  # columns of a table if the width of the terminal is unknown
 
 def show_scores(spec: Spec, fitted: Fitted, verified: Verified) -> None:
     """Print the scores of all heads, and their differences to Keras."""
-    # Scores on rows that chose the epoch are a little too good, and so are called that.
-    held = "held out" if spec.fit.patience is None else "held out (chose epoch)"
     tested = ["test"] if any(score.test_rows for score in fitted.scores.values()) else []
-    columns = ("head", "rows", "metric", "training", held, *tested, "baseline", "Keras ↔ ONNX")
+    scores = ("training", held_out(spec), *tested, "baseline")
+    columns = ("head", "rows", "metric", *scores, "Keras ↔ ONNX")
     table = table_of(*columns)
     for name, score in fitted.scores.items():
         parts = [score.rows, *(n for n in (score.held_out_rows, score.test_rows) if n)]
@@ -41,6 +40,11 @@ def show_scores(spec: Spec, fitted: Fitted, verified: Verified) -> None:
             f"{verified.differences[name]:.1e}",
         )
     show(table)
+
+
+def held_out(spec: Spec) -> str:
+    """Return what the held-out rows are called: the scores of those that chose are too good."""
+    return "held out" if spec.fit.patience is None else "held out (chose epoch)"
 
 
 def _shown(score: float | None) -> str:

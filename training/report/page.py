@@ -22,6 +22,7 @@ from training.report import evaluation
 from training.report.features import features
 from training.report.graph import graph
 from training.report.importances import importances
+from training.summary import held_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ def page(
     notes = dict.fromkeys(note for side in sides.values() for note in side.notes)
     told = [f"{warning.message} ({warning.code})" for warning in warnings]
     sections: dict[str, list[ET.Element]] = {
-        "Scores": _scores(fitted),
+        "Scores": _scores(fitted, held_out(spec)),
         "Warnings": listed(told),
         "Network": graph(spec, inputs, fitted.built.shapes),
         "Evaluation": [],
@@ -77,7 +78,7 @@ def page(
     return document(f"Report of {spec.name}", *titled(sections))
 
 
-def _scores(fitted: Fitted) -> list[ET.Element]:
+def _scores(fitted: Fitted, held: str) -> list[ET.Element]:
     rows = [
         (
             cut(name, _NAME),
@@ -90,7 +91,7 @@ def _scores(fitted: Fitted) -> list[ET.Element]:
         )
         for name, score in islice(fitted.scores.items(), MOST_HEADS)
     ]
-    columns = ("head", "metric", "training", "held out", "test", "baseline", "rows")
+    columns = ("head", "metric", "training", held, "test", "baseline", "rows")
     return [table(columns, rows), *more(len(fitted.scores), MOST_HEADS, "heads")]
 
 

@@ -17,6 +17,8 @@ def test_has_scores_the_chosen_epoch_and_notes():
 
     cells = re.findall("<td>(.*?)</td>", text)
     assert cells[:7] == ["o1", "accuracy", "0.9000", "0.8000", "–", "0.5000", "90 + 10"]  # noqa: RUF001  (a dash)
+    assert "<th>held out</th>" in text
+    assert "<th>held out (chose epoch)</th>" in page(patience=5)
     assert "the weights of epoch 2" in text
     assert "<li>few rows (code)</li>" in text
     assert "<li>3 rows are left out</li>" in text
