@@ -115,7 +115,7 @@ def test_an_edited_spec_is_kept(steps, tmp_path):
     """What a person has changed is trained as it is."""
     steps(*HEADS)
     path = tmp_path / "birds.toml"
-    edited = path.read_text().replace("epochs = 100", "epochs = 7")
+    edited = path.read_text().replace("epochs = 60", "epochs = 7")
     path.write_text(edited)
 
     done, taken = steps(*HEADS)
