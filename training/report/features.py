@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from service.insight.report.compared import histogram, twins
 from service.insight.report.document import more
-from service.insight.report.elements import cut, element
+from service.insight.report.elements import cut, element, rounded
 from service.insight.report.picture import picture
 from training.report.distributions import distributions
 
@@ -28,30 +28,31 @@ def features(sides: Mapping[str, Data]) -> list[ET.Element]:
     Args:
         sides: the training rows, and held-out and test rows if there are any, by their name.
     """
+    inputs = next(iter(sides.values())).inputs
+    count = sum(len(entry.features) or 1 for entry in inputs.values())
     found = sorted(distributions(sides), key=lambda one: not one.differs)
     first, *others = sides
     what = f"Blue: {first} rows"
     if others:
         what += f"; orange: {others[-1]} rows"
-    marked = sum(one.differs for one in found)
-    if others and marked:
-        what += f". {marked} of {len(found)} features differ by more than chance explains"
-    elif others:
-        what += ". No feature differs by more than chance explains"
+    if others:
+        marked = sum(one.differs for one in found) or "none"
+        some = f"the first {len(found)}" if count > len(found) else f"{count}"
+        what += f". Of {some} features, {marked} differ by more than chance explains"
     pictures = 0
     cards = []
     for one in found[:MOST]:
         pictures += bool(one.pictures)
-        cards.append(_card(one, list(sides), drawn=pictures <= MOST_PICTURES))
-    count = sum(len(e.features) or 1 for e in next(iter(sides.values())).inputs.values())
+        # The name of a single input would say nothing.
+        name = one.name.partition(".")[2] if len(inputs) == 1 else one.name
+        cards.append(_card(name or one.name, one, list(sides), drawn=pictures <= MOST_PICTURES))
     grid = element("div", *cards, class_="cards")
     return [element("p", f"{what}."), grid, *more(count, MOST, "features")]
 
 
-def _card(one: Distribution, sides: list[str], *, drawn: bool) -> ET.Element:
-    name = element("span", cut(one.name, _NAME))
+def _card(name: str, one: Distribution, sides: list[str], *, drawn: bool) -> ET.Element:
     kind = f"{one.kind}, by mean brightness" if one.pictures else one.kind
-    title = element("figcaption", name, element("small", kind))
+    title = element("figcaption", element("span", cut(name, _NAME)), element("small", kind))
     if one.differs:
         title.append(element("strong", "differs"))
     if one.texts:
@@ -64,9 +65,7 @@ def _card(one: Distribution, sides: list[str], *, drawn: bool) -> ET.Element:
             picture(pixels.tolist(), f"The mean image of {side} rows")
             for pixels, side in zip(one.pictures, (sides[0], sides[-1]), strict=False)
         ]
-    missing = ", ".join(
-        f"{100 * share:.1f} % of {side} rows" for side, share in one.missing.items()
-    )
+    shares = ", ".join(f"{rounded(100 * share)} % ({side})" for side, share in one.missing.items())
     if not one.pictures:
-        body.append(element("small", f"missing: {missing or 'none'}"))
+        body.append(element("small", f"missing: {shares or 'none'}"))
     return element("figure", title, *body)

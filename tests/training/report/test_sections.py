@@ -118,7 +118,7 @@ def test_features_that_differ_come_first():
 
     [said, cards] = features(sides)
 
-    assert said.text.endswith("1 of 3 features differ by more than chance explains.")
+    assert said.text.endswith("Of 3 features, 1 differ by more than chance explains.")
     titles = [["".join(part.itertext()) for part in card.find("figcaption")] for card in cards]
     assert titles[0] == ["people.age", "number", "differs"]
-    assert "missing: 10.0 % of training rows, 10.0 % of held-out rows" in _text([cards])
+    assert "missing: 10 % (training), 10 % (held-out)" in _text([cards])
