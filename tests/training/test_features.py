@@ -10,6 +10,7 @@ import pytest
 from service.signature import Feature, Statistics, Tensor
 from tests.training.csv_data import AGES, head, load, refused, source
 from training.errors import DataError, SpecError
+from training.rows import split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,19 @@ def test_missing_cells_take_the_default_with_a_note(tmp_path: Path) -> None:
     assert loaded.sources["a.csv"].arrays["a"].ravel().tolist() == [20, 30, 30, 40, 30, 30]
     regions = loaded.sources["a.csv"].arrays["a.region"].ravel().tolist()
     assert regions == ["west", "west", "east", "west", "west", "west"]
+
+
+def test_missing_cells_are_known_on_both_sides_of_a_split(tmp_path: Path) -> None:
+    """A feature without missing cells takes no memory for it."""
+    lines = [f"{'' if row % 4 == 0 else row},7,{row % 2}" for row in range(40)]
+    loaded = load(tmp_path, "\n".join(["age,size,bought", *lines]) + "\n")
+
+    kept, held_out = split(loaded, 0.25, 0)
+
+    masks = [side.sources["a.csv"].missing for side in (kept, held_out)]
+    assert [list(mask) for mask in masks] == [["a.age"], ["a.age"]]
+    assert [len(mask["a.age"]) for mask in masks] == [30, 10]
+    assert sum(mask["a.age"].sum() for mask in masks) == 10
 
 
 def test_the_note_of_one_missing_cell_is_in_the_singular(tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def test_a_test_file_is_read_as_the_training_file_was(tmp_path):
     assert source.path == tmp_path / "test.csv"
     assert source.arrays["people"].tolist() == [[7], [30], [9]]
     assert source.arrays["people.plan"].tolist() == [["z"], ["b"], ["a"]]
+    assert {name: mask.tolist() for name, mask in source.missing.items()} == {
+        "people.age": [False, True, False],
+        "people.plan": [False, True, False],
+    }
     assert source.targets["bought"].tolist() == [[1], [0], [0]]
     assert source.targets["city"].tolist() == [1, -1, 0]
     assert (test.labels["city"], test.partial) == (("Oslo", "Rome"), ("city",))
