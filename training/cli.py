@@ -224,7 +224,7 @@ def _check_free(at: str, name: str, model: str, models: Path) -> None:
         if folder.name == model or not published:
             continue
         file = folder / str(published[-1]) / FILE
-        if name in repositories.signed(file).get("models", ()):
+        if name in repositories.signature_of(file).get("models", ()):
             raise SpecError(f"{at}: {name!r} is a view in {file} already; rename one of them")
 
 

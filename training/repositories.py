@@ -34,7 +34,7 @@ def folder(option: Path | None) -> Path:
     return chosen
 
 
-def signed(file: Path) -> dict[str, Any]:
+def signature_of(file: Path) -> dict[str, Any]:
     """Return the JSON of a model's signature; empty if the file cannot be read or has none."""
     import onnx
     from google.protobuf.message import DecodeError

@@ -26,7 +26,7 @@ from training.csv_file import digest, find
 from training.errors import SpecError
 from training.init import command
 from training.init.plan import model_name, plan
-from training.init.text import write
+from training.init.text import spec_text
 
 if TYPE_CHECKING:
     from training.init.plan import Plan, Request
@@ -81,7 +81,7 @@ def write_spec(request: Request) -> Path:
     """
     path = Path(f"{model_name(request)}.toml")
     planned = plan(request, path.parent)
-    text = write(planned, request.heads)
+    text = spec_text(planned, request.heads)
     words = ["init", *map(str, request.files)]
     words += [word for head in request.heads for word in ("--head", head)]
     words += ["--key", request.key] if request.key is not None else []
@@ -132,7 +132,7 @@ def trained(spec: Spec, repository: Path) -> str | None:
     if not published:
         return None
     file = repository / spec.name / str(published[-1]) / FILE
-    origin = repositories.signed(file).get("provenance", {})
+    origin = repositories.signature_of(file).get("provenance", {})
     paths = {spec.path.parent / entry.csv for entry in spec.inputs.values()}
     tables = sorted(digest(find(path, str(spec.path))) for path in paths)
     same = (

@@ -146,6 +146,6 @@ def test_a_signature_without_tables_is_trained_again(steps, tmp_path, monkeypatc
     (tmp_path / "models" / "birds" / "1").mkdir(parents=True)
     for origin in ({}, {"spec_sha256": spec.digest}, {"spec_sha256": "", "tables_sha256": {}}):
         monkeypatch.setattr(
-            up.repositories, "signed", lambda _, found=origin: {"provenance": found}
+            up.repositories, "signature_of", lambda _, found=origin: {"provenance": found}
         )
         assert up.trained(spec, tmp_path / "models") is None

@@ -13,7 +13,7 @@ from service.errors import printable
 from training.cells import listed
 from training.errors import SpecError
 from training.init.plan import Plan, Request, model_name, plan, read_tables
-from training.init.text import write
+from training.init.text import spec_text
 
 _EXAMPLE = "\b\nExample:\n  triceps init penguins.csv --head species --head body_mass_g\n"
 
@@ -48,7 +48,7 @@ def init(out: Path | None, *, force: bool, **wanted: Any) -> None:
     request = request_of(**wanted)
     path = out or Path(f"{model_name(request)}.toml")
     written = plan(request, path.parent)
-    save(path, write(written, request.heads), force=force)
+    save(path, spec_text(written, request.heads), force=force)
     tell(written, path)
 
 
@@ -67,13 +67,10 @@ def save(path: Path, text: str, *, force: bool) -> None:
         with path.open("wb" if force else "xb") as file:
             file.write(text.encode())
     except FileExistsError as error:
-        raise SpecError(_there(path)) from error
+        text = "is there already; --force overwrites it, --out names another file"
+        raise SpecError(f"{path}: {text}") from error
     except OSError as error:
         raise SpecError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _there(path: Path) -> str:
-    return f"{path}: is there already; --force overwrites it, --out names another file"
 
 
 def ask(tables: tuple[Path, ...]) -> tuple[str, ...]:

@@ -1,9 +1,7 @@
-"""The heads that a user asks for: their columns, kinds and names, with the reason for each kind."""
+"""The heads that a user asks for: their columns and kinds, with the reason for each kind."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from training.head_spec import KINDS
 from training.targets import MANY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from training.init.profile import Profile
 
@@ -215,22 +213,3 @@ def _weights(labels: Sequence[str], counts: Sequence[int]) -> dict[str, float]:
         label: float(f"{(even / count) ** 0.5:.3g}")
         for label, count in zip(labels, counts, strict=True)
     }
-
-
-def node_names(texts: Iterable[str], taken: Iterable[str], default: str) -> list[str]:
-    """Return for each text a name that a node of a spec may have, all different in any case.
-
-    Letters of other alphabets and signs become `_`; accents are removed.
-    """
-    used = {name.lower() for name in taken}
-    names = []
-    for text in texts:
-        plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-") or default
-        plain = plain[:60] if plain[0].isalpha() else f"{default}_{plain}"[:60]
-        name, number = plain, 2
-        while name.lower() in used:
-            name, number = f"{plain}_{number}", number + 1
-        used.add(name.lower())
-        names.append(name)
-    return names

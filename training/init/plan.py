@@ -13,6 +13,7 @@ from training.cells import show
 from training.csv_file import find
 from training.errors import DataError, SpecError
 from training.init import features, heads, network
+from training.init.node_names import node_names
 from training.init.profile import profile
 from training.table import NO_HEADER, read
 
@@ -85,7 +86,7 @@ def model_name(request: Request) -> str:
         SpecError: the name asked for is no name of a model.
     """
     if request.name is None:
-        return heads.node_names([stem(request.files[0])], (), "model")[0]
+        return node_names([stem(request.files[0])], (), "model")[0]
     if not NAME.fullmatch(request.name):
         raise SpecError(f"--name: expected {NAMES}, received {show(request.name)}")
     return request.name
@@ -100,7 +101,7 @@ def read_tables(files: Sequence[Path]) -> tuple[list[Path], dict[str, dict[str, 
     """
     found = [find(file, "TABLE") for file in files]
     tables = [_read(file) for file in found]
-    names = heads.node_names([stem(file) for file in found], (), "table")
+    names = node_names([stem(file) for file in found], (), "table")
     return found, {
         name: {column: profile(table.column(column)) for column in table.columns}
         for name, table in zip(names, tables, strict=True)
@@ -128,7 +129,7 @@ def plan(request: Request, folder: Path) -> Plan:
     learned = _heads(request.heads, tables)
     align, aligned, key = _align(files, tables, request.key)
     # A head is called as its column, so an input of that name gives way.
-    names = heads.node_names(tables, [head.name for head in learned], "table")
+    names = node_names(tables, [head.name for head in learned], "table")
     new_names = dict(zip(tables, names, strict=True))
     inputs = []
     for file, (owner, columns) in zip(files, tables.items(), strict=True):
@@ -166,7 +167,7 @@ def _heads(wanted: Sequence[str], tables: Tables) -> list[Head]:
                     f"--head {entry.text}: --head {other} has the column {column!r} too"
                 )
             taken[entry.owner, column] = entry.text
-    titles = heads.node_names(["_".join(entry.columns) for entry in asked], (), "head")
+    titles = node_names(["_".join(entry.columns) for entry in asked], (), "head")
     return [
         heads.choose(entry, [tables[entry.owner][column] for column in entry.columns], title)
         for entry, title in zip(asked, titles, strict=True)
@@ -222,7 +223,9 @@ def _align(files: Sequence[Path], tables: Tables, key: str | None) -> tuple[str,
     if key is not None:
         for file, columns in zip(files, tables.values(), strict=True):
             _check_key(file, columns, key)
-        return ("key", "as --key says", key) if len(files) > 1 else _alone(key)
+        if len(files) == 1:
+            raise SpecError(f"--key {key}: joins several files, and there is one; leave it out")
+        return "key", "as --key says", key
     if len(files) == 1:
         return "position", "", None
     shared = set.intersection(*(set(columns) for columns in tables.values()))
@@ -234,10 +237,6 @@ def _align(files: Sequence[Path], tables: Tables, key: str | None) -> tuple[str,
     if len(rows) == 1:
         return "position", "no column joins the files, and they have equally many rows", None
     return "sample", "no column joins the files, and they have different numbers of rows", None
-
-
-def _alone(key: str) -> tuple[str, str, str | None]:
-    raise SpecError(f"--key {key}: joins several files, and there is one; leave it out")
 
 
 def _is_key(column: Profile) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from service.errors import printable
 from training.init.features import EMBEDDING, LOG
-from training.init.heads import node_names
 from training.init.network import embedding
+from training.init.node_names import node_names
 from training.targets import MANY
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def write(plan: Plan, wanted: Sequence[str]) -> str:
+def spec_text(plan: Plan, wanted: Sequence[str]) -> str:
     """Return the text of the spec; `wanted` are the heads as the command line has them."""
     inputs = [entry for group in plan.groups for entry in group.inputs]
     learned = [head for group in plan.groups for head in group.heads]

@@ -4,7 +4,7 @@ from training import spec as specs
 from training.init import features
 from training.init.plan import Request, plan
 from training.init.profile import profile
-from training.init.text import write
+from training.init.text import spec_text
 from training.table import read
 
 
@@ -40,7 +40,7 @@ def spec(folder, *heads, key=None, name=None, **tables):
     for title, text in tables.items():
         (folder / f"{title}.csv").write_text(text, "utf-8")
     files = tuple(folder / f"{title}.csv" for title in tables)
-    text = write(plan(Request(files, heads, key, name), folder), heads)
+    text = spec_text(plan(Request(files, heads, key, name), folder), heads)
     path = folder / "written.toml"
     path.write_text(text, "utf-8")
     return specs.load(path), text

@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.init.tables import profiled, rows
 from training.errors import SpecError
-from training.init.heads import choose, find, node_names
+from training.init.heads import choose, find
 
 
 def _head(folder, cells, kind=""):
@@ -151,30 +151,3 @@ def test_an_unknown_or_ambiguous_column_is_refused(text, message):
     """An ambiguous column is an error that names both."""
     with pytest.raises(SpecError, match=re.escape(message)):
         find(text, TABLES)
-
-
-def test_names_of_nodes_are_made_of_any_text():
-    """A head is called as its column, as far as the rule for names allows."""
-    texts = [
-        "species",
-        "body mass (g)",
-        "Größe",
-        "年齢",
-        "2nd",
-        "Species",
-        "a" * 99,
-        "-",
-        "body.mass(g",
-    ]
-
-    assert node_names(texts, ["trunk"], "head") == [
-        "species",
-        "body_mass_g",
-        "Groe",
-        "head",
-        "head_2nd",
-        "Species_2",
-        "a" * 60,
-        "head_2",
-        "body_mass_g_2",
-    ]

@@ -1,0 +1,29 @@
+"""Names for the inputs, layers and heads of a spec, from those of files and columns."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def node_names(texts: Iterable[str], taken: Iterable[str], default: str) -> list[str]:
+    """Return for each text a name that a node of a spec may have, all different in any case.
+
+    Letters of other alphabets and signs become `_`; accents are removed.
+    """
+    used = {name.lower() for name in taken}
+    names = []
+    for text in texts:
+        plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-") or default
+        plain = plain[:60] if plain[0].isalpha() else f"{default}_{plain}"[:60]
+        name, number = plain, 2
+        while name.lower() in used:
+            name, number = f"{plain}_{number}", number + 1
+        used.add(name.lower())
+        names.append(name)
+    return names
