@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.errors import printable
+from service.insight.scores import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,10 +34,10 @@ def show_scores(spec: Spec, fitted: Fitted, verified: Verified) -> None:
             name,
             " + ".join(map(str, parts)),
             score.metric,
-            f"{score.train:.4f}",
-            _shown(score.held_out),
-            *([_shown(score.test)] if tested else []),
-            f"{score.baseline:.4f}",
+            shown(score.train),
+            shown(score.held_out),
+            *([shown(score.test)] if tested else []),
+            shown(score.baseline),
             f"{verified.differences[name]:.1e}",
         )
     show(table)
@@ -45,10 +46,6 @@ def show_scores(spec: Spec, fitted: Fitted, verified: Verified) -> None:
 def held_out(spec: Spec) -> str:
     """Return what the held-out rows are called: the scores of those that chose are too good."""
     return "held out" if spec.fit.patience is None else "held out (chose epoch)"
-
-
-def _shown(score: float | None) -> str:
-    return "–" if score is None else f"{score:.4f}"  # noqa: RUF001  (a dash)
 
 
 def show_warnings(warnings: Iterable[RunWarning]) -> None:

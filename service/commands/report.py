@@ -18,9 +18,10 @@ from service.commands import labelled_rows, missing_features, options, row_runs,
 from service.errors import printable
 from service.host.files import writing
 from service.insight.evaluation.judged import Judged, Sample, most_rows
-from service.insight.report.document import document, listed, more, room, shown, table
+from service.insight.report.document import document, listed, more, room, table
 from service.insight.report.elements import cut, element
 from service.insight.report.evaluation import evaluation
+from service.insight.scores import shown
 from service.wire.body import count
 from service.wire.column_names import ColumnNames
 

@@ -15,6 +15,7 @@ import orjson
 
 from service.commands import labelled_rows, missing_features, options, row_runs, target_columns
 from service.errors import printable
+from service.insight.scores import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +71,6 @@ def _print(scored: Mapping[str, Mapping[str, Any]]) -> None:
     for column in ("head", "rows", "metric", "score", "baseline"):
         table.add_column(column, justify="left" if column in ("head", "metric") else "right")
     for name, entry in scored.items():
-        numbers = ["–" if (v := entry[k]) is None else f"{v:.4f}" for k in ("value", "baseline")]  # noqa: RUF001  (a dash)
+        numbers = shown(entry["value"]), shown(entry["baseline"])
         table.add_row(printable(name), str(entry["rows"]), entry["metric"], *numbers)
     Console(markup=False, emoji=False, highlight=False).print(table)

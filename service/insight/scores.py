@@ -153,3 +153,8 @@ def baseline_score(kind: str, summed: Tally, constant: Sequence[float]) -> float
     if kind == "multiclass":
         return float(mean.max())
     return float(np.where(always, mean, 1 - mean).mean())
+
+
+def shown(score: float | None) -> str:
+    """Return a score as text with four decimals, or a dash for none."""
+    return "–" if score is None else f"{score:.4f}"  # noqa: RUF001  (a dash)

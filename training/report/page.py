@@ -13,11 +13,11 @@ from service.insight.report.document import (
     listed,
     more,
     room,
-    shown,
     table,
     titled,
 )
 from service.insight.report.elements import cut, element
+from service.insight.scores import shown
 from training.report import evaluation
 from training.report.features import features
 from training.report.graph import graph
@@ -115,8 +115,8 @@ def _curves(fitted: Fitted) -> list[ET.Element]:
 
 
 def _differences(verified: Verified) -> list[ET.Element]:
-    listed = islice(verified.differences.items(), MOST_HEADS)
-    rows = [(cut(name, _NAME), f"{distance:.1e}") for name, distance in listed]
+    first = islice(verified.differences.items(), MOST_HEADS)
+    rows = [(cut(name, _NAME), f"{distance:.1e}") for name, distance in first]
     return [
         element("p", "The largest difference on golden and random rows, relative above 1."),
         table(("head", "difference"), rows),

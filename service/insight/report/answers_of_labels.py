@@ -8,9 +8,10 @@ import numpy as np
 
 from service.insight.evaluation import calibration, confusion, ranking, thresholds
 from service.insight.report import curves
-from service.insight.report.document import more, shown, table
+from service.insight.report.document import more, table
 from service.insight.report.elements import cut, element
 from service.insight.report.matrix import matrix
+from service.insight.scores import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from service.insight.evaluation import residuals
 from service.insight.report import histogram
-from service.insight.report.document import more, shown, table
+from service.insight.report.document import more, table
 from service.insight.report.elements import cut, element, rounded
+from service.insight.scores import shown
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree as ET

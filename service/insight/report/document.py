@@ -115,8 +115,3 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> ET.Element:
 def more(count: int, most: int, what: str) -> list[ET.Element]:
     """Return a line that says how many things are left out, if any are."""
     return [element("p", f"and {count - most} more {what}")] if count > most else []
-
-
-def shown(score: float | None) -> str:
-    """Return a score with four decimals, or a dash for none."""
-    return "–" if score is None else f"{score:.4f}"  # noqa: RUF001  (a dash)
