@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.insight.report.compared import histogram, twins
+from service.insight.report.compared import bins, categories
 from service.insight.report.document import more
 from service.insight.report.elements import cut, element, rounded
 from service.insight.report.picture import picture
@@ -56,10 +56,10 @@ def _card(name: str, one: Distribution, sides: list[str], *, drawn: bool) -> ET.
     if one.differs:
         title.append(element("strong", "differs"))
     if one.texts:
-        body = [twins([cut(label, _LABEL) for label in one.labels], one.first, one.second)]
+        body = [categories([cut(label, _LABEL) for label in one.labels], one.first, one.second)]
     else:
         ends = (element("span", end) for end in one.labels)
-        body = [histogram(one.first, one.second), element("div", *ends, class_="ends")]
+        body = [bins(one.first, one.second), element("div", *ends, class_="ends")]
     if drawn:
         body += [
             picture(pixels.tolist(), f"The mean image of {side} rows")

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The part of the values that each end of a picture may leave out, so that one value far out does
+# The part of the values that each end of a drawing may leave out, so that one value far out does
 # not leave all others in one bin; they are counted in its outermost bins.
 TAIL = 0.005
 
@@ -39,7 +39,7 @@ class Histogram(NamedTuple):
     edges: NDArray[np.float64]
 
 
-class Picture(NamedTuple):
+class Squares(NamedTuple):
     """The rows by target and by answer: counts, int64 [targets, answers], from `low` to `high`."""
 
     counts: NDArray[np.int64]
@@ -75,7 +75,7 @@ def histogram(values: NDArray[Any], count: int) -> Histogram:
     return Histogram(np.bincount(place, minlength=len(edges) - 1), edges)
 
 
-def picture(targets: NDArray[Any], answers: NDArray[Any], count: int) -> Picture:
+def squares(targets: NDArray[Any], answers: NDArray[Any], count: int) -> Squares:
     """Return at least one row by target and answer, in squares of equal width, `count` a side."""
     targets, answers = targets.astype(np.float64), answers.astype(np.float64)
     ends = [_ends(values) for values in (targets, answers)]
@@ -88,7 +88,7 @@ def picture(targets: NDArray[Any], answers: NDArray[Any], count: int) -> Picture
         for values in (targets, answers)
     )
     counts = np.bincount(across * count + down, minlength=count * count)
-    return Picture(counts.reshape(count, count), low, high)
+    return Squares(counts.reshape(count, count), low, high)
 
 
 def _ends(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from service.insight.evaluation import calibration, confusion, ranking, thresholds
 from service.insight.report import curves
 from service.insight.report.document import more, table
-from service.insight.report.elements import cut, element
+from service.insight.report.elements import cut, element, figure
 from service.insight.report.matrix import matrix
 from service.insight.scores import shown
 
@@ -41,7 +41,7 @@ def binary(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> list
     true = targets.reshape(-1) > 0
     ranked = ranking.ranking(true, answers[:, 0])
     outcome = thresholds.at(ranked, judged.cutoff)
-    are = calibration.are_probabilities(answers, of_classes=False)
+    probabilities = calibration.are_probabilities(answers, of_classes=False)
     counts = (
         (outcome.true_negatives, outcome.false_positives),
         (outcome.false_negatives, outcome.true_positives),
@@ -51,10 +51,12 @@ def binary(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> list
     return [
         element("p", told),
         matrix((no, yes), counts),
-        *_drawings(ranked, outcome, (no, yes), _bins(true, answers[:, 0], are=are)),
-        *([] if are else [element("p", NO_PROBABILITIES)]),
+        *_drawings(
+            ranked, outcome, (no, yes), _bins(true, answers[:, 0], probabilities=probabilities)
+        ),
+        *([] if probabilities else [element("p", NO_PROBABILITIES)]),
         element("h4", "Other thresholds"),
-        _threshold_table(ranked, judged.cutoff, yes, are=are),
+        _threshold_table(ranked, judged.cutoff, yes, probabilities=probabilities),
     ]
 
 
@@ -77,7 +79,7 @@ def multiclass(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
     parts = [matrix(names, counted.counts.tolist()), *_class_table(labels, targets, said, answers)]
     if not calibration.are_probabilities(answers, of_classes=True):
         return [*parts, element("p", NO_PROBABILITIES)]
-    binned = _bins(said == targets, answers.max(axis=1), are=True)
+    binned = _bins(said == targets, answers.max(axis=1), probabilities=True)
     drawn = _calibration(binned, "rows whose answer is right")
     return [*parts, element("div", *drawn, class_="side")]
 
@@ -91,14 +93,16 @@ def multilabel(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
         answers: the values of the head, [rows, labels].
     """
     labels = _labels(judged, answers.shape[1])
-    are = calibration.are_probabilities(answers, of_classes=False)
+    probabilities = calibration.are_probabilities(answers, of_classes=False)
     rows = []
     for place, label in enumerate(labels[:MOST_LABELS]):
         true = targets[:, place] > 0
         ranked = ranking.ranking(true, answers[:, place])
         outcome = thresholds.at(ranked, judged.cutoff)
         error = (
-            calibration.expected_error(calibration.bins(true, answers[:, place])) if are else None
+            calibration.expected_error(calibration.bins(true, answers[:, place]))
+            if probabilities
+            else None
         )
         areas = ranking.area_under_roc(ranked), ranking.average_precision(ranked)
         figures = (outcome.precision, outcome.recall, outcome.f1, *areas, error)
@@ -108,7 +112,7 @@ def multilabel(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
         element("p", f"A label is part of the answer above {judged.cutoff:.4g}."),
         table(("label", "rows", *columns), rows),
         *more(len(labels), MOST_LABELS, "labels"),
-        *([] if are else [element("p", NO_PROBABILITIES)]),
+        *([] if probabilities else [element("p", NO_PROBABILITIES)]),
     ]
 
 
@@ -127,37 +131,37 @@ def _drawings(
     if curve is None or recalled is None:
         only = yes if ranked.positives else no
         text = f"Every row is {only!r}, so that there is no ROC curve and none of precision."
-        return [element("p", text), *([] if binned is None else _calibration(binned, repr(yes)))]
+        return [element("p", text), *_calibration(binned, repr(yes))]
     share = ranked.positives / ranked.rows
     wrong = outcome.false_positives / (ranked.rows - ranked.positives)
     area, average = ranking.area_under_roc(ranked), ranking.average_precision(ranked)
-    found = outcome.recall or 0.0
+    recall = outcome.recall or 0.0
     drawn = [
-        _figure(
+        figure(
+            curves.roc(_points(curve), (wrong, recall), f"ROC curve, area {shown(area)}"),
             f"ROC, area {shown(area)}: how many of the rows that are {yes!r} are found, and how "
             f"many of those that are {no!r} are taken for it",
-            curves.roc(_points(curve), (wrong, found), f"ROC curve, area {shown(area)}"),
         ),
-        _figure(
-            f"Precision by recall, average precision {shown(average)}; a guess has {shown(share)}",
+        figure(
             curves.precision_recall(
                 _points(recalled),
-                None if outcome.precision is None else (found, outcome.precision),
+                None if outcome.precision is None else (recall, outcome.precision),
                 share,
                 f"Precision by recall, average precision {shown(average)}",
             ),
+            f"Precision by recall, average precision {shown(average)}; a guess has {shown(share)}",
         ),
     ]
     text = "The dots are at the threshold of the head."
-    calibrated = [] if binned is None else _calibration(binned, f"rows that are {yes!r}")
+    calibrated = _calibration(binned, f"rows that are {yes!r}")
     return [element("div", *drawn, *calibrated, class_="side"), element("p", text)]
 
 
 def _bins(
-    true: NDArray[np.bool_], values: NDArray[Any], *, are: bool
+    true: NDArray[np.bool_], values: NDArray[Any], *, probabilities: bool
 ) -> list[tuple[float, float, int]] | None:
     """Return mean, share and rows of the bins that have rows; `None` for no probabilities."""
-    if not are:
+    if not probabilities:
         return None
     binned = calibration.bins(true, values)
     return [
@@ -173,13 +177,14 @@ def _calibration(binned: Sequence[tuple[float, float, int]] | None, what: str) -
     error = sum(rows * abs(share - mean) for mean, share, rows in binned) / total
     text = f"Calibration, expected error {shown(error)}: the share of {what}, by the probability "
     text += f"that was answered, in {calibration.BINS} bins; a larger dot has more rows"
-    return [
-        _figure(text, curves.calibration(binned, f"Calibration, expected error {shown(error)}"))
-    ]
+    drawn = curves.calibration(binned, f"Calibration, expected error {shown(error)}")
+    return [figure(drawn, text)]
 
 
-def _threshold_table(ranked: Ranking, cutoff: float, yes: str, *, are: bool) -> ET.Element:
-    marks = dict.fromkeys(thresholds.spread(ranked, probabilities=are), "")
+def _threshold_table(
+    ranked: Ranking, cutoff: float, yes: str, *, probabilities: bool
+) -> ET.Element:
+    marks = dict.fromkeys(thresholds.spread(ranked, probabilities=probabilities), "")
     # The cutoff is rounded to float32: 0.30000001192092896 is what others call 0.3.
     own = float(f"{cutoff:.6g}")
     marks[own] = " (the head's)"
@@ -188,8 +193,8 @@ def _threshold_table(ranked: Ranking, cutoff: float, yes: str, *, are: bool) -> 
         marks[best] = marks.get(best, "") + " (highest F1 here)"
     rows = []
     for threshold in sorted(marks):
-        found = thresholds.at(ranked, cutoff if threshold == own else threshold)
-        figures = (found.precision, found.recall, found.f1, found.share)
+        outcome = thresholds.at(ranked, cutoff if threshold == own else threshold)
+        figures = (outcome.precision, outcome.recall, outcome.f1, outcome.share)
         rows.append((f"{threshold:.6g}{marks[threshold]}", *map(shown, figures)))
     return table(("threshold", "precision", "recall", "F1", f"share answered {yes!r}"), rows)
 
@@ -209,7 +214,3 @@ def _class_table(
 
 def _points(curve: ranking.Curve) -> list[tuple[float, float]]:
     return list(zip(curve.x.tolist(), curve.y.tolist(), strict=True))
-
-
-def _figure(caption: str, drawn: ET.Element) -> ET.Element:
-    return element("figure", drawn, element("figcaption", caption))

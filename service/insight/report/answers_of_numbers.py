@@ -1,4 +1,4 @@
-"""The part of a report about a regression: figures of each value, and pictures of its residuals."""
+"""The part of a report about a regression: figures of each value, and drawings of its residuals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from service.insight.evaluation import residuals
 from service.insight.report import histogram
 from service.insight.report.document import more, table
-from service.insight.report.elements import cut, element, rounded
+from service.insight.report.elements import cut, element, figure, rounded
 from service.insight.scores import shown
 
 if TYPE_CHECKING:
@@ -47,13 +47,18 @@ def regression(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
     rows, drawn = [], []
     for place, name in enumerate(names[:MOST_VALUES]):
         pair = wanted[:, place], answers[:, place]
-        found = residuals.figures(*pair)
-        numbers = (found.mae, found.rmse, found.median, found.bias)
+        figures = residuals.figures(*pair)
+        numbers = (figures.mae, figures.rmse, figures.median, figures.bias)
         rows.append(
-            (name, str(found.rows), *(rounded(number, 4) for number in numbers), shown(found.r2))
+            (
+                name,
+                str(figures.rows),
+                *(rounded(number, 4) for number in numbers),
+                shown(figures.r2),
+            )
         )
         if place < MOST_DRAWN:
-            drawn += _pictures(name, *pair)
+            drawn += _drawings(name, *pair)
     return [
         table(("value", *_COLUMNS), rows),
         *more(len(names), MOST_VALUES, "values"),
@@ -68,25 +73,23 @@ def _numbered(name: str, values: int) -> list[str]:
     return [name] if values == 1 else [f"{name}.{place}" for place in range(values)]
 
 
-def _pictures(name: str, wanted: NDArray[Any], answers: NDArray[Any]) -> list[ET.Element]:
+def _drawings(name: str, wanted: NDArray[Any], answers: NDArray[Any]) -> list[ET.Element]:
     residual = wanted.astype("float64") - answers.astype("float64")
     bars = residuals.histogram(residual, BARS)
-    seen = residuals.picture(wanted, answers, SQUARES)
+    squares = residuals.squares(wanted, answers, SQUARES)
     what = f"Residuals of {name}"
     shaded = f"Answers of {name} by target"
     return [
-        _figure(
-            f"{what}; the outermost bars have what lies beyond",
-            histogram.bars(bars.counts.tolist(), bars.edges.tolist(), "target minus answer", what),
-        ),
-        _figure(
-            f"{shaded}: the stronger the colour, the more rows; on the diagonal, they are right",
-            histogram.squares(
-                seen.counts.tolist(), seen.low, seen.high, ("target", "answer"), shaded
+        figure(
+            histogram.histogram(
+                bars.counts.tolist(), bars.edges.tolist(), "target minus answer", what
             ),
+            f"{what}; the outermost bars have what lies beyond",
+        ),
+        figure(
+            histogram.squares(
+                squares.counts.tolist(), squares.low, squares.high, ("target", "answer"), shaded
+            ),
+            f"{shaded}: the stronger the colour, the more rows; on the diagonal, they are right",
         ),
     ]
-
-
-def _figure(caption: str, drawn: ET.Element) -> ET.Element:
-    return element("figure", drawn, element("figcaption", caption))

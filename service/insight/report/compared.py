@@ -26,7 +26,7 @@ STYLE = """
 _WIDTH, _HEIGHT = 240, 60
 
 
-def histogram(first: Sequence[float], second: Sequence[float] = ()) -> ET.Element:
+def bins(first: Sequence[float], second: Sequence[float] = ()) -> ET.Element:
     """Return a drawing of the shares of the same bins in one group of rows and in another.
 
     Args:
@@ -51,7 +51,7 @@ def histogram(first: Sequence[float], second: Sequence[float] = ()) -> ET.Elemen
     return stretched("tall", _WIDTH, _HEIGHT, *drawn)
 
 
-def twins(
+def categories(
     labels: Sequence[str], first: Sequence[float], second: Sequence[float] = ()
 ) -> ET.Element:
     """Return a table of categories with two bars each, `first` above `second`."""

@@ -25,6 +25,11 @@ def element(tag: str, *content: ET.Element | str, **attributes: str | float) -> 
     return made
 
 
+def figure(drawn: ET.Element, caption: str) -> ET.Element:
+    """Return a drawing with its caption below it."""
+    return element("figure", drawn, element("figcaption", caption))
+
+
 def cut(text: str, most: int = LONGEST) -> str:
     """Return a text as one line of at most `most` characters, without control characters."""
     line = "".join(char if char.isprintable() else " " for char in text[: most + 1])

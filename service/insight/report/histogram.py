@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SHADES = 5
 
 
-def bars(counts: Sequence[int], edges: Sequence[float], across: str, what: str) -> ET.Element:
+def histogram(counts: Sequence[int], edges: Sequence[float], across: str, what: str) -> ET.Element:
     """Return a bar for each count, between two edges.
 
     Args:

@@ -46,7 +46,7 @@ def test_pictures_lose_no_row(rows):
     drawn = residuals.histogram(targets, 30)
     assert drawn.counts.sum() == len(rows)
     assert (np.diff(drawn.edges) > 0).all() or len(drawn.counts) == 1
-    seen = residuals.picture(targets, answers, 20)
+    seen = residuals.squares(targets, answers, 20)
     assert (seen.counts.sum(), seen.counts.shape) == (len(rows), (20, 20))
     assert seen.low < seen.high
 
@@ -66,11 +66,11 @@ def test_equal_values_are_one_bin():
     same = np.ones(5, np.float32)
 
     assert list(residuals.histogram(same, 30).counts) == [5]
-    assert residuals.picture(same, same, 20).counts.max() == 5
+    assert residuals.squares(same, same, 20).counts.max() == 5
 
 
 def test_a_row_on_the_diagonal_of_the_picture_is_right():
     """Targets go across, and answers down the array."""
-    seen = residuals.picture(np.array([0.0, 10.0]), np.array([0.0, 0.0]), 10)
+    seen = residuals.squares(np.array([0.0, 10.0]), np.array([0.0, 0.0]), 10)
 
     assert (seen.counts[0, 0], seen.counts[9, 0]) == (1, 1)

@@ -3,7 +3,7 @@
 import math
 
 from service.insight.report.bars import Bar, bars
-from service.insight.report.compared import histogram, twins
+from service.insight.report.compared import bins, categories
 from service.insight.report.picture import picture
 
 
@@ -58,7 +58,7 @@ def test_numbers_have_the_digits_of_the_largest():
 
 def test_distributions_share_their_height():
     """The highest share of either fills the drawing."""
-    drawn = histogram([0.5, 0.5], [1.0, 0.0])
+    drawn = bins([0.5, 0.5], [1.0, 0.0])
 
     filled, outline = [path.get("d") for path in drawn.findall("path")]
     assert filled == "M0 59V30H120V30H240V59"
@@ -67,10 +67,10 @@ def test_distributions_share_their_height():
 
 def test_a_distribution_may_be_alone():
     """Without held-out rows there is one path, and one bar for each category."""
-    assert len(histogram([0.5, 0.5]).findall("path")) == 1
-    assert len(histogram([]).findall("path")) == 1
-    assert len(twins(["a", "b"], [0.4, 0.6]).findall(".//rect")) == 2
-    assert len(twins(["a", "b"], [0.4, 0.6], [0.5, 0.5]).findall(".//rect")) == 4
+    assert len(bins([0.5, 0.5]).findall("path")) == 1
+    assert len(bins([]).findall("path")) == 1
+    assert len(categories(["a", "b"], [0.4, 0.6]).findall(".//rect")) == 2
+    assert len(categories(["a", "b"], [0.4, 0.6], [0.5, 0.5]).findall(".//rect")) == 4
 
 
 def test_a_picture_has_a_line_for_each_run_of_a_shade():
