@@ -1,7 +1,7 @@
 """Runs of a labelled file: the targets and the answers of each head, some hundred rows at a time.
 
 rows.csv ─▶ rows ─ row_runs ─▶ outputs by head ─┐
-    └────▶ target_columns ─▶ targets by head ───┴─▶ Part
+    └────▶ target_columns ─▶ targets by head ───┴─▶ HeadRows
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from service.signature import Head
 
 
-class Part(NamedTuple):
+class HeadRows(NamedTuple):
     """The rows of a run that have the target of a head, with targets and answers, [rows, …]."""
 
     head: Head
@@ -51,22 +51,22 @@ class LabelledRows:
 
     file: Path
     servable: Servable
-    read: CsvRows
-    found: Sequence[Targets]
+    csv: CsvRows
+    targets: Sequence[Targets]
     counts: row_runs.Counts = field(default_factory=row_runs.Counts)
     tallies: dict[str, Tally] = field(default_factory=dict)
     rows: int = 0
 
-    def parts(self) -> Iterator[Part]:
-        """Run all rows once, and yield the part of each head with known targets in each run.
+    def run(self) -> Iterator[HeadRows]:
+        """Run all rows once, and yield those of each head with known targets in each run.
 
         Raises:
             RowsError: a row is not what the model takes, or no row has a target.
         """
-        heads = tuple(entry.head.name for entry in self.found)
-        for run in row_runs.runs(self.read.rows, self.servable, heads, self.counts):
+        heads = tuple(entry.head.name for entry in self.targets)
+        for run in row_runs.runs(self.csv.rows, self.servable, heads, self.counts):
             self.rows += len(run.rows)
-            for entry in self.found:
+            for entry in self.targets:
                 mask, targets = entry.read(run.rows)
                 if not mask.any():
                     continue
@@ -76,9 +76,9 @@ class LabelledRows:
                 before = self.tallies.get(head.name)
                 self.tallies[head.name] = part if before is None else before + part
                 rows = [row for row, is_known in zip(run.rows, mask, strict=True) if is_known]
-                yield Part(head, rows, targets, answers)
+                yield HeadRows(head, rows, targets, answers)
         if not self.tallies:
-            named = listing([entry.head.name for entry in self.found])
+            named = listing([entry.head.name for entry in self.targets])
             received = count(self.rows, "row") + " without one" * bool(self.rows)
             message = f"{self.file}: expected a row with a target of {named}, received {received}"
             raise target_columns.TargetsError(message)
@@ -86,7 +86,7 @@ class LabelledRows:
     def scored(self) -> dict[str, dict[str, Any]]:
         """Return the score of each head for JSON; a number that no row gives is `None`."""
         by_head = {}
-        for entry in self.found:
+        for entry in self.targets:
             head, summed = entry.head, self.tallies.get(entry.head.name)
             value = baseline = None
             if summed is not None:
@@ -103,10 +103,10 @@ class LabelledRows:
     def unscored(self) -> Iterator[str]:
         """Yield a message for each head whose targets the file lacks."""
         signature = self.servable.signature
-        scored = {entry.head.name for entry in self.found}
+        scored = {entry.head.name for entry in self.targets}
         for name, head in signature.heads.items():
             if name not in scored:
-                near = target_columns.near(head, self.read.header, signature)
+                near = target_columns.near(head, self.csv.header, signature)
                 yield f"{name}: not scored, since the file has no column with its targets{near}"
 
     def tell(self) -> None:
@@ -135,8 +135,8 @@ def opened(
     # utf-8-sig, since spreadsheets write a byte order mark first.
     with file.open(encoding="utf-8-sig", newline="") as text:
         read = read_csv(file, text, signature, keep=True)
-        found = target_columns.find(f"{file}, line 1", read.header, signature, targets)
-        heads = tuple(entry.head.name for entry in found)
+        known = target_columns.find(f"{file}, line 1", read.header, signature, targets)
+        heads = tuple(entry.head.name for entry in known)
         needed = missing_features.required(signature, heads, allow)
         missing_features.check_header(file, read, signature, needed)
-        yield LabelledRows(file, servable, read, found)
+        yield LabelledRows(file, servable, read, known)

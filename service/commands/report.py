@@ -17,7 +17,7 @@ import click
 from service.commands import labelled_rows, missing_features, options, row_runs, target_columns
 from service.errors import printable
 from service.host.files import writing
-from service.insight.evaluation.judged import Judged, Sample, most_rows
+from service.insight.evaluation.judged import MOST_CELLS, Judged, Sample, most_rows
 from service.insight.report.document import document, listed, more, room, table
 from service.insight.report.elements import cut, element
 from service.insight.report.evaluation import evaluation
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 # Bounds, so that the page of any model has less than 300 kB; the evaluation takes what is left.
 MOST_HEADS = 50  # of the table of scores
-MOST_FEATURES = 5  # of a row
 _NAME = 60  # characters of a name
 _EXAMPLE = (
     "\b\n"
@@ -108,16 +107,16 @@ def _copy(model: str, models: Path | None, out: Path, about_rows: list[str]) -> 
 
 def _judge(labelled: LabelledRows, file: Path) -> dict[str, Judged | None]:
     """Run all rows, and return the answers of each head; `None` if no row has its target."""
-    heads = {entry.head.name: entry for entry in labelled.found}
+    heads = {entry.head.name: entry for entry in labelled.targets}
     most = most_rows(
-        [len(entry.columns) + (entry.head.tensor.size or 0) for entry in labelled.found]
+        [len(entry.columns) + (entry.head.tensor.size or 0) for entry in labelled.targets]
     )
     samples = {name: Sample(entry.head.kind, most) for name, entry in heads.items()}
     shown_columns = {name: _features(labelled, entry.head) for name, entry in heads.items()}
-    for part in labelled.parts():
-        columns = shown_columns[part.head.name].values()
-        describe = partial(_describe, part.rows, columns, f"{file}, ")
-        samples[part.head.name].add(part.targets, part.answers, describe)
+    for some in labelled.run():
+        columns = shown_columns[some.head.name].values()
+        describe = partial(_describe, some.rows, columns, f"{file}, ")
+        samples[some.head.name].add(some.targets, some.answers, describe)
     return {
         name: _judged(entry, samples[name], tuple(shown_columns[name]))
         for name, entry in heads.items()
@@ -137,13 +136,13 @@ def _features(labelled: LabelledRows, head: Head) -> dict[str, int]:
     names = ColumnNames.of(labelled.servable.signature)
     columns = {
         column: position
-        for position, column in enumerate(labelled.read.header)
+        for position, column in enumerate(labelled.csv.header)
         if any(
             isinstance(step, str) and entry.name in head.inputs
             for entry, step in names.meanings(column)
         )
     }
-    return dict(islice(columns.items(), MOST_FEATURES))
+    return dict(islice(columns.items(), MOST_CELLS))
 
 
 def _judged(entry: Targets, sample: Sample, columns: tuple[str, ...]) -> Judged | None:
@@ -158,9 +157,9 @@ def _judged(entry: Targets, sample: Sample, columns: tuple[str, ...]) -> Judged 
         head.cutoff,
         *kept,
         sample.rows,
-        parts=entry.columns,
+        target_columns=entry.columns,
         worst=sample.worst,
-        columns=columns,
+        cell_columns=columns,
     )
 
 

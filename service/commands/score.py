@@ -52,7 +52,7 @@ def score(  # noqa: PLR0913  (click passes each option by its name)
     """
     servable = row_runs.open_rows_model(model, models)
     with labelled_rows.opened(file, servable, targets, allow) as labelled:
-        for _ in labelled.parts():
+        for _ in labelled.run():
             pass
     scored = labelled.scored()
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.insight.evaluation import losses
-from service.insight.evaluation.judged import WORST, Judged, WorstRow, most_rows
+from service.insight.evaluation.judged import MOST_CELLS, WORST, Judged, WorstRow, most_rows
 from service.insight.report.elements import element
 from service.insight.report.evaluation import evaluation
 from service.kinds import THRESHOLD
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from training.scores import Answered
     from training.spec import Spec
 
-MOST_FEATURES = 5  # of a row
 _ROWS = {
     "test": "These are the test rows, which the fit has not even watched.",
     "held-out": "These are the held-out rows, to which the model was not fitted.",
@@ -84,9 +83,9 @@ def _judged(spec: Spec, answered: Answered, most: int, name: str) -> Judged:
         answers[kept],
         len(rows),
         distinct=distinct if distinct < len(rows) else 0,
-        parts=answered.data.columns[name],
+        target_columns=answered.data.columns[name],
         worst=tuple(worst),
-        columns=tuple(feature.name for feature in features),
+        cell_columns=tuple(feature.name for feature in features),
     )
 
 
@@ -100,7 +99,7 @@ def _worst(loss: NDArray[np.float64], lines: NDArray[np.int64]) -> list[int]:
 def _features(answered: Answered, source: Source) -> list[Feature]:
     """Return the first features of a file."""
     every = [feature for entry in answered.data.inputs.values() for feature in entry.features]
-    return [feature for feature in every if feature.tensor in source.arrays][:MOST_FEATURES]
+    return [feature for feature in every if feature.tensor in source.arrays][:MOST_CELLS]
 
 
 def _cell(source: Source, feature: Feature, row: int) -> str:

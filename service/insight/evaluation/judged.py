@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 100_000  # of a head
 MOST_VALUES = 8_000_000  # targets and answers of all heads: 32 MB of float32
 WORST = 10
+MOST_CELLS = 5  # of a worst row
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Judged:
 
     `distinct` is how many rows they are if each is answered several times, with other rows of
     another file, and else 0.
-    `targets` and `answers` are as for `service.insight.scores.by_row`.  `parts` are the names of
-    the columns of several targets, if they are known.  `worst` has the rows with the largest loss,
-    among all rows, and `columns` the names of their cells.
+    `targets` and `answers` are as for `service.insight.scores.by_row`.  `target_columns` are
+    the names of the columns of the targets, if they are known.  `worst` has the rows with the
+    largest loss, among all rows, and `cell_columns` the names of their cells.
     """
 
     name: str
@@ -52,13 +53,13 @@ class Judged:
     answers: NDArray[Any]
     rows: int
     distinct: int = 0
-    parts: tuple[str, ...] = ()
+    target_columns: tuple[str, ...] = ()
     worst: tuple[WorstRow, ...] = ()
-    columns: tuple[str, ...] = ()
+    cell_columns: tuple[str, ...] = ()
 
     def label(self, place: int) -> str:
         """Return the label at a place; its number if the labels are not known."""
-        known = self.labels or (self.parts if self.kind == "multilabel" else ())
+        known = self.labels or (self.target_columns if self.kind == "multilabel" else ())
         return known[place] if known else str(place)
 
     def finite(self) -> tuple[NDArray[Any], NDArray[Any]]:

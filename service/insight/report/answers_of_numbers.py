@@ -43,7 +43,7 @@ def regression(judged: Judged, targets: NDArray[Any], answers: NDArray[Any]) -> 
     """
     wanted = targets.reshape(answers.shape)
     values = answers.shape[1]
-    names = [cut(name, _NAME) for name in judged.parts or _numbered(judged.name, values)]
+    names = [cut(name, _NAME) for name in judged.target_columns or _numbered(judged.name, values)]
     rows, drawn = [], []
     for place, name in enumerate(names[:MOST_VALUES]):
         pair = wanted[:, place], answers[:, place]

@@ -80,7 +80,7 @@ def _worst(judged: Judged) -> list[ET.Element]:
     if not judged.worst:
         return []
     loss = "absolute error" if judged.kind == "regression" else "log loss"
-    columns = [cut(column, _CELL) for column in judged.columns]
+    columns = [cut(column, _CELL) for column in judged.cell_columns]
     rows = [
         (
             cut(row.place, _NAME),

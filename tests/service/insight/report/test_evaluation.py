@@ -25,7 +25,7 @@ def _judged(kind, targets, answers, **known):
         "cutoff": 0.5,
         "rows": len(answers),
         "worst": (worst,) if worst else (),
-        "columns": ("age",),
+        "cell_columns": ("age",),
     }
     return Judged("y", kind, targets=targets, answers=answers, **{**defaults, **known})
 
@@ -118,7 +118,9 @@ def test_a_multilabel_head_has_a_line_for_each_label():
 
 def test_a_regression_has_figures_in_its_unit_and_two_pictures():
     """The worst rows have the absolute error."""
-    text = _text(_judged("regression", [[30.0], [10.0]], [[20.0], [10.0]], parts=("spend",)))
+    text = _text(
+        _judged("regression", [[30.0], [10.0]], [[20.0], [10.0]], target_columns=("spend",))
+    )
 
     figures, worst = _tables(text)
     assert figures[1] == ["spend", "2", "5", "7.071", "5", "5", "0.5000"]
@@ -187,7 +189,9 @@ def test_what_cannot_be_drawn_is_said(judged, words):
 def test_names_are_text_not_markup():
     """Labels, names, places and cells come from files."""
     row = WorstRow(1.0, HOSTILE, np.float32([1]), np.float32([0.2]), (HOSTILE,))
-    judged = _judged("binary", *BINARY, labels=(HOSTILE, HOSTILE), worst=(row,), columns=(HOSTILE,))
+    judged = _judged(
+        "binary", *BINARY, labels=(HOSTILE, HOSTILE), worst=(row,), cell_columns=(HOSTILE,)
+    )
 
     text = "".join(
         ET.tostring(section, encoding="unicode", method="html")
@@ -221,12 +225,12 @@ def test_any_head_alone_has_room_in_the_report_of_a_run():
         random.dirichlet(np.ones(200), 5000),
         labels=labels,
         worst=(worst,) * 10,
-        columns=("&" * 500,) * 5,
+        cell_columns=("&" * 500,) * 5,
     )
 
     assert len(_text(judged, most=90_000)) < 60_000
     values = random.standard_cauchy((5000, 60))
-    judged = _judged("regression", values, values[::-1], parts=labels[:60])
+    judged = _judged("regression", values, values[::-1], target_columns=labels[:60])
     assert len(_text(judged, most=90_000)) < 60_000
     targets = random.integers(0, 2, (5000, 1))
     judged = _judged("binary", targets, random.random((5000, 1)), labels=labels[:2])
