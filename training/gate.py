@@ -72,14 +72,14 @@ def unmet(wanted: Iterable[Demand], scores: Mapping[str, Score]) -> list[str]:
     messages = []
     for demand in wanted:
         score = scores[demand.head]
-        what, value = score.decisive
+        side, value = score.decisive
         error = is_error(score.metric)
         if (value <= demand.score) if error else (value >= demand.score):
             continue  # not-a-number meets no demand
-        bound, side = ("at most", "high") if error else ("at least", "low")
+        bound, off = ("at most", "high") if error else ("at least", "low")
         messages.append(
-            f"head {demand.head!r}: the {score.metric} on {what} rows is {plain(value)},"
-            f" which is {plain(abs(value - demand.score), 2)} too {side}:"
+            f"head {demand.head!r}: the {score.metric} on {side} rows is {plain(value)},"
+            f" which is {plain(abs(value - demand.score), 2)} too {off}:"
             f" --min-score {demand.text} demands {bound} {plain(demand.score, 6)}"
         )
     return messages

@@ -57,11 +57,11 @@ class Importance:
     """The rises by head, and then by (input, feature) or by input; an image is the feature "".
 
     In `inputs`, the features of an input are shuffled together, so that what they say about each
-    other is kept.  `rows` many rows are shuffled, `what` ("held-out" or "training") rows; of fewer
+    other is kept.  `rows` many rows of a `side` ("held-out" or "training") are shuffled; of fewer
     than `LEAST_ROWS`, all else is empty.  `losses` are those without any shuffle.
     """
 
-    what: str
+    side: str
     rows: int
     repeats: int = 0
     losses: dict[str, float] = field(default_factory=dict)
@@ -81,12 +81,12 @@ def measure(built: Built, train: Data, held_out: Data | None, seed: int) -> Impo
     enough = held_out is not None and all(
         source.rows >= LEAST_ROWS for source in held_out.sources.values()
     )
-    data, what = (held_out, "held-out") if enough and held_out else (train, "training")
+    data, side = (held_out, "held-out") if enough and held_out else (train, "training")
     rng = np.random.default_rng(seed)
     x, y = pairs(data, rng)
     count = len(next(iter(x.values())))
     if count < LEAST_ROWS:
-        return Importance(what, count)
+        return Importance(side, count)
     chosen = rng.permutation(count)[:MOST_ROWS]
     x, y = ({name: array[chosen] for name, array in arrays.items()} for arrays in (x, y))
     places = dict(_places(data))
@@ -104,7 +104,7 @@ def measure(built: Built, train: Data, held_out: Data | None, seed: int) -> Impo
         alone = by_feature[keys[0]] if len(keys) == 1 else None
         by_input[name] = alone or rises([tensor.name for tensor in entry.tensors], None)
     return Importance(
-        what,
+        side,
         len(chosen),
         repeats,
         {head: float(losses.mean()) for head, losses in plain.items()},

@@ -17,6 +17,7 @@ from training import importance
 from training.gate import is_error, plain
 from training.rows import ENOUGH, known_targets
 from training.scaling import unscaled
+from training.scores import in_few_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,13 +73,13 @@ def collect(
 
 
 def _baseline(name: str, score: Score) -> Iterator[RunWarning]:
-    what, value = score.decisive
-    baseline = float(str(np.float32(score.baseline)))  # in the same digits: equal is not better
+    side, value = score.decisive
+    baseline = in_few_digits(score.baseline)  # as `value` is: equal is not better
     better = value < baseline if is_error(score.metric) else value > baseline
     if not better:
         yield RunWarning(
             "below_baseline",
-            f"head {name!r} does not beat its baseline: {score.metric} {plain(value, 6)} on {what}"
+            f"head {name!r} does not beat its baseline: {score.metric} {plain(value, 6)} on {side}"
             f" rows, and {plain(baseline, 6)} without looking at any input",
             name,
         )
@@ -86,8 +87,8 @@ def _baseline(name: str, score: Score) -> Iterator[RunWarning]:
 
 def _gap(name: str, score: Score) -> Iterator[RunWarning]:
     """Warn of a score that is much worse on new rows, by more than their luck explains."""
-    what, value = score.decisive
-    if what == "training":
+    side, value = score.decisive
+    if side == "training":
         return
     rows = score.test_rows or score.held_out_rows
     if is_error(score.metric):
@@ -100,12 +101,12 @@ def _gap(name: str, score: Score) -> Iterator[RunWarning]:
         yield RunWarning(
             "far_apart",
             f"head {name!r} is much worse on rows that it has not seen: {score.metric}"
-            f" {plain(score.train, 6)} on training rows, {plain(value, 6)} on {what} rows",
+            f" {plain(score.train, 6)} on training rows, {plain(value, 6)} on {side} rows",
             name,
         )
 
 
-def _few(spec: Spec, name: str, data: Data, what: str) -> Iterator[RunWarning]:
+def _few(spec: Spec, name: str, data: Data, side: str) -> Iterator[RunWarning]:
     labels = data.labels[name]
     if labels is None or spec.heads[name].kind not in LABELLED:
         return
@@ -118,7 +119,7 @@ def _few(spec: Spec, name: str, data: Data, what: str) -> Iterator[RunWarning]:
     if few:
         yield RunWarning(
             "few_rows",
-            f"head {name!r}: fewer than {ENOUGH} {what} rows of {_listed(few)};"
+            f"head {name!r}: fewer than {ENOUGH} {side} rows of {_listed(few)};"
             " its score says little about them",
             name,
         )
@@ -180,7 +181,7 @@ def _unused(fitted: Fitted, train: Data) -> Iterator[RunWarning]:
     if names:
         yield RunWarning(
             "unused_feature",
-            f"nothing was learnt from {_listed(names)}: shuffled among {fitted.importance.what}"
+            f"nothing was learnt from {_listed(names)}: shuffled among {fitted.importance.side}"
             " rows, no head gets worse beyond chance",
         )
 

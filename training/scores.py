@@ -45,28 +45,33 @@ class Score:
 
     @property
     def decisive(self) -> tuple[str, float]:
-        """The rows that the model is judged by, and the score on them.
+        """The side that the model is judged by, and the score on its rows.
 
-        They are the `test` rows, or else the `held-out` rows, or else the `training` rows.  The
+        It is the `test` rows, or else the `held-out` rows, or else the `training` rows.  The
         score is in the fewest digits for float32, so that 0.7 is not a little less than 0.7.
         """
-        what, value = "training", self.train
+        side, value = "training", self.train
         if self.held_out is not None:
-            what, value = "held-out", self.held_out
+            side, value = "held-out", self.held_out
         if self.test is not None:
-            what, value = "test", self.test
-        return what, float(str(np.float32(value)))
+            side, value = "test", self.test
+        return side, in_few_digits(value)
+
+
+def in_few_digits(score: float) -> float:
+    """Return a score in the fewest digits for float32, so that equal scores compare as equal."""
+    return float(str(np.float32(score)))
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The model's answers to the rows of `data`, which are the training, held-out or test rows.
+    """The model's answers to the rows of `data`, a side: "training", "held-out" or "test".
 
     `sources` are the files with their rows as they went through the network.  `targets` and
     `answers` have by head those of the rows with that target, in the same order.
     """
 
-    rows: str
+    side: str
     data: Data
     sources: list[Source]
     targets: Arrays
@@ -79,8 +84,8 @@ def scores(
     """Return the score of every head, and the answers to the rows that the model is judged by."""
     seen = _answer(spec, built, train, "training")
     others = [
-        None if data is None else _answer(spec, built, data, rows)
-        for data, rows in ((held_out, "held-out"), (test, "test"))
+        None if data is None else _answer(spec, built, data, side)
+        for data, side in ((held_out, "held-out"), (test, "test"))
     ]
     last = next((answered for answered in reversed(others) if answered), seen)
     by_head = {}
@@ -110,8 +115,8 @@ def scores(
     return by_head, last
 
 
-def _answer(spec: Spec, built: Built, data: Data, rows: str) -> Answered:
-    """Return the model's answers to `data`, called `rows`."""
+def _answer(spec: Spec, built: Built, data: Data, side: str) -> Answered:
+    """Return the model's answers to `data`, the rows of a side."""
     sources = paired(data, np.random.default_rng(spec.fit.seed))
     x = {name: array for source in sources for name, array in source.arrays.items()}
     y = {name: array for source in sources for name, array in source.targets.items()}
@@ -119,7 +124,7 @@ def _answer(spec: Spec, built: Built, data: Data, rows: str) -> Answered:
     there = {name: known(y[name]) for name in spec.heads}
     targets = {name: y[name][there[name]] for name in spec.heads}
     answered = {name: np.asarray(answers[name])[there[name]] for name in spec.heads}
-    return Answered(rows, data, sources, targets, answered)
+    return Answered(side, data, sources, targets, answered)
 
 
 def _rows(data: Data, head: str) -> int:

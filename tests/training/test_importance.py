@@ -58,7 +58,7 @@ def test_a_feature_that_decides_raises_the_loss_and_noise_does_not(measured):
     """Each rise is a mean with its spread over five repeats."""
     rises = measured.features["bought"]
 
-    assert (measured.what, measured.rows, measured.repeats) == ("training", 300, 5)
+    assert (measured.side, measured.rows, measured.repeats) == ("training", 300, 5)
     assert list(rises) == [("people", "age"), ("people", "months"), ("other", "noise")]
     assert rises["people", "age"].clear
     assert 0 < rises["people", "age"].spread < rises["people", "age"].mean

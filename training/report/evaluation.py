@@ -42,8 +42,8 @@ def section(spec: Spec, answered: Answered, most: int) -> list[ET.Element]:
         answered: the answers to the rows that the model is judged by.
         most: the bytes that there is room for.
     """
-    chosen = answered.rows == "held-out" and spec.fit.patience is not None
-    rows = element("p", _ROWS["chosen" if chosen else answered.rows])
+    chosen = answered.side == "held-out" and spec.fit.patience is not None
+    rows = element("p", _ROWS["chosen" if chosen else answered.side])
     values = [answers[:1].size for answers in answered.answers.values()]
     sample = most_rows([2 * count for count in values])
     judged = partial(_judged, spec, answered, sample)

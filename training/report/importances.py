@@ -32,7 +32,7 @@ def importances(measured: Importance) -> list[ET.Element]:
     repeats = f"in {measured.repeats} shuffles" if measured.repeats > 1 else "in one shuffle"
     how = (
         f"How much the loss of a head rises, {repeats} of a feature's values among"
-        f" {measured.rows:,} {measured.what} rows: the mean"
+        f" {measured.rows:,} {measured.side} rows: the mean"
     )
     if measured.repeats > 1:
         how += ", ± its standard deviation over the shuffles"

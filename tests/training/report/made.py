@@ -57,7 +57,7 @@ def answered(heads, rows="held-out", text="b"):
     source = Source(Path("t.csv"), 10, arrays, targets, "", ("age", "plan"), lines, {})
     labels, columns = dict.fromkeys(heads, ("no", "yes")), dict.fromkeys(heads, ("y",))
     one = Data({"t.csv": source}, "position", {"t": table}, labels, columns, ())
-    return SimpleNamespace(rows=rows, data=one, sources=[source], targets=targets, answers=answers)
+    return SimpleNamespace(side=rows, data=one, sources=[source], targets=targets, answers=answers)
 
 
 def rise(mean, spread=0.05, *, clear=True):
@@ -79,7 +79,7 @@ def importance(sides, heads=("o1",)):
     rises = {key: rise(0.5 / (n + 1), clear=n == 0) for n, key in enumerate(keys)}
     whole = {name: rise(0.7) for name in inputs}
     return SimpleNamespace(
-        what="held-out",
+        side="held-out",
         rows=80,
         repeats=5,
         losses=dict.fromkeys(heads, 0.3),

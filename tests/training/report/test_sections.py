@@ -102,7 +102,7 @@ def test_of_heads_with_few_rows_no_importance_is_shown():
     """The section says why, for the head or for all."""
     measured = made.importance({"training": made.data()}, heads=("a", "b"))
     measured.features["a"] = dict.fromkeys(measured.features["a"], made.rise(math.nan))
-    none = SimpleNamespace(what="training", rows=49, repeats=0, features={})
+    none = SimpleNamespace(side="training", rows=49, repeats=0, features={})
 
     text = _text(importances(measured))
 
