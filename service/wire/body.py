@@ -33,7 +33,7 @@ MOST_IMPUTED = MOST_UNSEEN = 2 * MOST_ROWS
 # that misses a thousand.
 MISSING_AT_ONCE = 2**12
 # Characters of JSON that are decoded in one call, which takes some milliseconds at most.
-AT_ONCE = 2**18
+DECODED_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def parse(body: bytes, expected: str = "JSON") -> Any:
         raise wrong("body", "JSON in UTF-8 without a byte order mark", "one that begins with it")
     try:
         text = body.decode()
-        if len(text) <= AT_ONCE:
+        if len(text) <= DECODED_AT_ONCE:
             return DECODER.decode(text)
         # Count before anything is built: an empty list takes three bytes of a body, and sixty of
         # memory.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service.errors import RequestError
 
 # Values of an array that are written in one call, which takes some milliseconds.
-AT_ONCE = 2**16
+VALUES_AT_ONCE = 2**16
 # Items of a list that are written in one call.  A longer list is written in _PIECES calls or more,
 # each for _MOST_ITEMS items at most.
 _FEW_ITEMS = 2**8
@@ -68,7 +68,7 @@ def in_pieces(values: Any) -> Any:
     The large ones are written in short calls, since no other thread runs while orjson writes.
     """
     if isinstance(values, np.ndarray):
-        return values if values.size <= AT_ONCE else orjson.Fragment(_joined(values, write))
+        return values if values.size <= VALUES_AT_ONCE else orjson.Fragment(_joined(values, write))
     if not isinstance(values, list) or len(values) <= _FEW_ITEMS:
         return values
     step = min(len(values) // _PIECES, _MOST_ITEMS)
@@ -94,9 +94,9 @@ def spelled(numbers: Any) -> orjson.Fragment:
 
 def _joined(array: NDArray[Any], text_of: Callable[[NDArray[Any]], bytes]) -> bytes:
     """Return the JSON of an array, written in parts."""
-    if array.size <= AT_ONCE:
+    if array.size <= VALUES_AT_ONCE:
         return text_of(array)
-    step = AT_ONCE * len(array) // array.size
+    step = VALUES_AT_ONCE * len(array) // array.size
     if step:
         parts = [text_of(array[i : i + step])[1:-1] for i in range(0, len(array), step)]
     else:

@@ -17,7 +17,7 @@ import orjson
 from service.wire.dialect import Reply
 from service.wire.labels import labels_of
 from service.wire.native import reference
-from service.wire.written import AT_ONCE, write
+from service.wire.written import VALUES_AT_ONCE, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,10 +114,10 @@ def _texts(output: NDArray[Any]) -> list[bytes]:
         between, outside = b"],[", 2
     if not output.flags.c_contiguous:
         output = output.copy()
-    if output.size <= AT_ONCE:
+    if output.size <= VALUES_AT_ONCE:
         return write(output)[outside:-outside].split(between)
     # Write some rows at a time, since no other thread runs while orjson writes.
-    step = max(1, AT_ONCE * len(output) // output.size)
+    step = max(1, VALUES_AT_ONCE * len(output) // output.size)
     texts: list[bytes] = []
     for start in range(0, len(output), step):
         texts += write(output[start : start + step])[outside:-outside].split(between)

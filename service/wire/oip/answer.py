@@ -20,7 +20,7 @@ from service.wire.dialect import Reply
 from service.wire.labels import labels_of
 from service.wire.oip import binary
 from service.wire.oip.request import DATATYPES
-from service.wire.written import AT_ONCE, as_text, plain, spelled, whole, write
+from service.wire.written import VALUES_AT_ONCE, as_text, plain, spelled, whole, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def encode(
             part["parameters"] = {"binary_data_size": len(tail[-1])}
         else:
             flat = array.reshape(-1)
-            part["data"] = plain(flat) if flat.size <= AT_ONCE else whole(flat)
+            part["data"] = plain(flat) if flat.size <= VALUES_AT_ONCE else whole(flat)
         parts.append(part)
     answer: dict[str, Any] = {"model_name": name, "model_version": version}
     if query.id is not None:

@@ -108,5 +108,5 @@ def test_a_large_output_is_written_in_short_calls(monkeypatch):
     for output in (np.zeros((2**11, 2**8)), np.full((1, 2**19), math.nan)):
         written.write({"y": written.whole(output)})
 
-    assert max(sizes) <= written.AT_ONCE
+    assert max(sizes) <= written.VALUES_AT_ONCE
     assert sum(sizes) == 2**20
