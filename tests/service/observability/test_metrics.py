@@ -408,7 +408,8 @@ def test_each_time_falls_into_its_bucket(models):
 def test_notes_are_counted_before_there_are_many(models):
     """Each note has a place and a text, so that few of them are kept until they are counted."""
     counted = Metrics()
-    meter = counted.meter(open_repository(models).served["three"][0], "native")
+    servable = open_repository(models).served["three"][0]
+    meter = counted.meter(servable, "native")
     run = Run(1, 0.0, 0.0, {"size": np.float32([[1]])})
     for _ in range(3):
         imputed = [
