@@ -10,7 +10,7 @@ import weakref
 from collections import Counter
 from logging import getLogger
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from service.observability.notes import take
 from service.observability.timing import STAGES, moments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,13 +59,13 @@ class Meter:
         self._imputed: list[Imputed] = []
         self._unseen: list[Unseen] = []
         self._has_failed = False
-        self._is_placed = False
+        self._series: _Series | None = None
         signature = servable.signature
         values = sum(head.tensor.size or _VALUES for head in signature.heads.values())
         self._most_runs = max(1, min(_ANSWERS, _VALUES // values))
 
-    def _place_series(self) -> bool:
-        """Place the series of the version; return whether answers can be counted.
+    def _place_series(self) -> _Series | None:
+        """Place the series of the version and return them; `None` if none can be counted.
 
         A version has a hundred series or more, so they wait for its first answer: a repository may
         have a thousand models that nobody asks.
@@ -74,40 +74,41 @@ class Meter:
             signature = self.signature()
             if signature is not None:  # whoever counts a request holds its version
                 with self._region.writing():
-                    self._place(signature)
-                self._is_placed = True
+                    self._series = self._place(signature)
         except Exception as error:  # noqa: BLE001  it is logged, once
             self._log_once(error)
-        return self._is_placed
+        return self._series
 
-    def _place(self, signature: Signature) -> None:
+    def _place(self, signature: Signature) -> _Series:
         """Find the place of each series in the region, or add the series with the value zero."""
         region, version = self._region, self._name[:2]
-        self._requests = region.place("requests", *self._name, "200")
-        self._rows = region.place("rows", *version)
-        self._batches = _Histograms(ROWS, [region.place("batch_rows", *version)])
-        stages = [region.place("stage_seconds", *version, stage) for stage in STAGES]
-        self._stages = _Histograms(SECONDS, stages)
-        self._heads = [
-            HeadCounts(region, version, head)
-            for head in signature.heads.values()
-            if head.tensor.dtype != "string" and 0 < (head.tensor.size or 0) <= MAX_VALUES
-        ]
         features = {
             f"{entry.name}.{feature.name}": feature
             for entry in signature.inputs.values()
             for feature in entry.features
         }
-        self._of_imputed = {
-            name: region.place("imputed", *version, name)
-            for name, feature in features.items()
-            if feature.default is not None
-        }
-        self._of_unseen = {
-            name: region.place("unseen", *version, name)
-            for name, feature in features.items()
-            if feature.vocabulary is not None
-        }
+        stages = [region.place("stage_seconds", *version, stage) for stage in STAGES]
+        return _Series(
+            requests=region.place("requests", *self._name, "200"),
+            rows=region.place("rows", *version),
+            batches=_Histograms(ROWS, [region.place("batch_rows", *version)]),
+            stages=_Histograms(SECONDS, stages),
+            heads=[
+                HeadCounts(region, version, head)
+                for head in signature.heads.values()
+                if head.tensor.dtype != "string" and 0 < (head.tensor.size or 0) <= MAX_VALUES
+            ],
+            imputed={
+                name: region.place("imputed", *version, name)
+                for name, feature in features.items()
+                if feature.default is not None
+            },
+            unseen={
+                name: region.place("unseen", *version, name)
+                for name, feature in features.items()
+                if feature.vocabulary is not None
+            },
+        )
 
     def answered(
         self, times: Times, imputed: Sequence[Imputed], unseen: Sequence[Unseen] = ()
@@ -120,7 +121,8 @@ class Meter:
             unseen: the texts that training never saw.
         """
         run = times[2]
-        if not self._is_placed and not self._place_series():
+        series = self._series or self._place_series()
+        if series is None:
             return
         self._moments.append(_pack(*moments(times)))
         noted = imputed or unseen
@@ -130,7 +132,7 @@ class Meter:
         if not run.counted:
             run.counted = True
             self._runs.append(run.rows)
-            for head in self._heads:
+            for head in series.heads:
                 head.note(run.outputs)
             if run.rows > _ROWS_AT_ONCE or len(self._runs) >= self._most_runs:
                 self.flush()
@@ -168,24 +170,25 @@ class Meter:
     def _count(self) -> None:
         if self._failures:
             self._count_failures()
-        if not self._moments:
+        series = self._series
+        if series is None or not self._moments:
             return
         # Scores may be infinite or NaN; those are left out, and numpy need not warn of them.
         with self._region.writing() as numbers, np.errstate(all="ignore"):
             columns = np.frombuffer(b"".join(take(self._moments))).reshape(-1, 6).T
             rows = np.array(take(self._runs), np.float64)
-            numbers[self._requests] += columns.shape[1]
-            numbers[self._rows] += rows.sum()
-            self._stages.add(numbers, columns[_UNTIL] - columns[_SINCE])
-            self._batches.add(numbers, rows[None])
+            numbers[series.requests] += columns.shape[1]
+            numbers[series.rows] += rows.sum()
+            series.stages.add(numbers, columns[_UNTIL] - columns[_SINCE])
+            series.batches.add(numbers, rows[None])
             for feature, times in Counter(note.feature for note in take(self._imputed)).items():
-                numbers[self._of_imputed[feature]] += times
+                numbers[series.imputed[feature]] += times
             for feature, times in Counter(note.feature for note in take(self._unseen)).items():
-                numbers[self._of_unseen[feature]] += times
-            self._count_heads(numbers)
+                numbers[series.unseen[feature]] += times
+            self._count_heads(series.heads, numbers)
 
-    def _count_heads(self, numbers: NDArray[np.float64]) -> None:
-        for head in self._heads:
+    def _count_heads(self, heads: Sequence[HeadCounts], numbers: NDArray[np.float64]) -> None:
+        for head in heads:
             try:
                 head.add(numbers)
             except Exception as error:  # noqa: BLE001  it is logged, once
@@ -197,6 +200,18 @@ class Meter:
         with self._region.writing() as numbers:
             for status, times in Counter(take(self._failures)).items():
                 numbers[self._region.place("requests", *self._name, str(status))] += times
+
+
+class _Series(NamedTuple):
+    """The places of a version's series in the region; `imputed` and `unseen` by feature."""
+
+    requests: int
+    rows: int
+    batches: _Histograms
+    stages: _Histograms
+    heads: Sequence[HeadCounts]
+    imputed: Mapping[str, int]
+    unseen: Mapping[str, int]
 
 
 class _Histograms:
