@@ -16,6 +16,8 @@ from service.wire.rows import MISSING, Rows, Table
 from service.wire.values import lacking
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from service.signature import Input, Signature
     from service.wire.columns import Names
 
@@ -45,14 +47,7 @@ def read(value: Any, signature: Signature, names: Names, notes: Notes) -> dict[s
         return {}
     refuse_others(value, names, "inputs", notes)
     paths = {name: "inputs" + ("" if bare else key(name)) for name in every}
-    by_key: dict[_Key, Any] = {}
-    for name in every:
-        if _is_table(value.get(name), entries[name]):
-            features = entries[name].feature_names
-            refuse_unknown(value[name], "feature", features, paths[name], notes)
-            by_key |= {(name, f): value[name][f] for f in features if f in value[name]}
-        elif name in value:
-            by_key[(name,)] = value[name]
+    by_key = _by_key(value, entries, paths, notes)
 
     def path(column: _Key) -> str:
         return paths[column[0]] + "".join(map(key, column[1:]))
@@ -81,6 +76,21 @@ def read(value: Any, signature: Signature, names: Names, notes: Notes) -> dict[s
             elif height:
                 rows[name] = Rows([MISSING] * height, indexed(paths[name]))
     return rows
+
+
+def _by_key(
+    value: dict[str, Any], entries: Mapping[str, Input], paths: Mapping[str, str], notes: Notes
+) -> dict[_Key, Any]:
+    """Return the columns of tables and the rows of other inputs; `paths` has a path for each."""
+    by_key: dict[_Key, Any] = {}
+    for name, path in paths.items():
+        if _is_table(value.get(name), entries[name]):
+            features = entries[name].feature_names
+            refuse_unknown(value[name], "feature", features, path, notes)
+            by_key |= {(name, f): value[name][f] for f in features if f in value[name]}
+        elif name in value:
+            by_key[(name,)] = value[name]
+    return by_key
 
 
 def _is_table(value: Any, entry: Input) -> bool:
