@@ -11,7 +11,7 @@ from service.signature import MISSING_CELLS, TRUE_FALSE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# How many items of a list, and characters of a cell, a message shows.
+# The items of a list, and the characters of a cell, that a message shows.
 LISTED = 20
 WIDEST = 60
 

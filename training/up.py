@@ -56,7 +56,7 @@ def up(models: Path | None, port: int | None, **wanted: Any) -> None:
     listen(settings.load(port=port)).close()
     path = write_spec(request)
     spec = specs.load(path)
-    version = trained(spec, repository)
+    version = current_version(spec, repository)
     training = ["train", str(path), "--models", str(repository)]
     if version is None:
         _say(f"2/3 {_shown(training)}")
@@ -126,7 +126,7 @@ def _subject_of(planned: Plan) -> set[str]:
     return targets | set(inputs.values())
 
 
-def trained(spec: Spec, repository: Path) -> str | None:
+def current_version(spec: Spec, repository: Path) -> str | None:
     """Return the newest version of a spec's model, if it is of this very spec and these tables."""
     published = versions(repository / spec.name)
     if not published:

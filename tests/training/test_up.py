@@ -60,13 +60,13 @@ def test_a_table_is_served_and_the_next_time_at_once(tmp_path):
 
     # A changed spec or table is trained again.
     spec = specs.load(tmp_path / "birds.toml")
-    assert up.trained(spec, tmp_path / "models") == "1"
+    assert up.current_version(spec, tmp_path / "models") == "1"
     (tmp_path / "birds.csv").write_text(penguins(63))
-    assert up.trained(spec, tmp_path / "models") is None
+    assert up.current_version(spec, tmp_path / "models") is None
     (tmp_path / "birds.csv").write_text(penguins())
     (tmp_path / "birds.toml").write_text(f"{spec.path.read_text()}# edited\n")
-    assert up.trained(specs.load(spec.path), tmp_path / "models") is None
-    assert up.trained(spec, tmp_path / "nowhere") is None
+    assert up.current_version(specs.load(spec.path), tmp_path / "models") is None
+    assert up.current_version(spec, tmp_path / "nowhere") is None
 
 
 @pytest.fixture(name="steps")
@@ -148,4 +148,4 @@ def test_a_signature_without_tables_is_trained_again(steps, tmp_path, monkeypatc
         monkeypatch.setattr(
             up.repositories, "signature_of", lambda _, found=origin: {"provenance": found}
         )
-        assert up.trained(spec, tmp_path / "models") is None
+        assert up.current_version(spec, tmp_path / "models") is None

@@ -20,7 +20,7 @@ _ENOUGH = 20  # rows; fewer agree by chance
 _ALWAYS = 0.999
 _MOSTLY = 0.9
 _SAME = 0.9999  # a correlation: the rest is rounding
-# What a sum may differ from its target in any row, in deviations of the target: rounding.
+# The most by which a sum differs from its target in a row, in deviations of the target: rounding.
 _ROUNDING = 1e-3
 _PARTS = 20  # of a sum, each taken a few times
 _TIMES = 5

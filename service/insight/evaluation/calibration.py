@@ -1,4 +1,4 @@
-"""Whether probabilities are those of the rows: of answers of about 0.8, eight of ten are right.
+"""Calibration of probabilities: of answers of about 0.8, eight of ten should be right.
 
 For a binary head they are the probabilities of its second label (M. P. Naeini, G. F. Cooper and
 M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015); for

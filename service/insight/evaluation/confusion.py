@@ -1,4 +1,4 @@
-"""Which classes are taken for which: a matrix of the commonest classes, the rest as one."""
+"""The confusion matrix: the rows by class and by answer, with the rarer classes as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a number tells rows that are to be answered yes from the others, at any threshold.
+"""Separation of the rows to be answered yes from the others, by a number and any threshold.
 
     yes, answers ── ranking ─▶ counts at each distinct answer ─┬─ roc, area_under_roc
                                                                ├─ precision_recall

@@ -1,4 +1,4 @@
-"""By how much numbers are off: the residuals of a regression, target minus answer."""
+"""Residuals of a regression, target minus answer: their figures, and counts to draw them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a threshold makes of the answers: the counts of yes and no, and the figures from them."""
+"""Counts of yes and no on both sides of a threshold, and the figures that follow from them."""
 
 from __future__ import annotations
 
