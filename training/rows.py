@@ -14,6 +14,7 @@ import numpy as np
 from training.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -179,16 +180,8 @@ def _seen(inputs: dict[str, Input], sources: dict[str, Source]) -> dict[str, Inp
 
 
 def pairs(data: Data, rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Return rows that go through the network together: x by tensor, y by head.
-
-    They are those of `paired`.
-    """
-    x: Arrays = {}
-    y: Arrays = {}
-    for source in paired(data, rng):
-        x.update(source.arrays)
-        y.update(source.targets)
-    return x, y
+    """Return the rows of `paired` as arrays: x by tensor, y by head."""
+    return joined(paired(data, rng))
 
 
 def paired(data: Data, rng: np.random.Generator) -> list[Source]:
@@ -206,6 +199,16 @@ def paired(data: Data, rng: np.random.Generator) -> list[Source]:
         order = np.concatenate([rng.permutation(source.rows) for _ in range(rounds)])
         together.append(_take(source, order[:longest]))
     return together
+
+
+def joined(sources: Iterable[Source]) -> tuple[Arrays, Arrays]:
+    """Return the arrays of all files, x by tensor, and their targets, y by head."""
+    x: Arrays = {}
+    y: Arrays = {}
+    for source in sources:
+        x.update(source.arrays)
+        y.update(source.targets)
+    return x, y
 
 
 def target(data: Data, head: str) -> NDArray[np.floating | np.integer]:

@@ -141,7 +141,7 @@ def _losses(fitted: Fitted) -> Iterator[RunWarning]:
         )
 
 
-def _constants(train: Data) -> list[str]:
+def _constant_features(train: Data) -> list[str]:
     """Return the features that have one value in all rows, as input.feature."""
     return [
         f"{name}.{feature.name}"
@@ -153,7 +153,7 @@ def _constants(train: Data) -> list[str]:
 
 
 def _constant(train: Data) -> Iterator[RunWarning]:
-    names = _constants(train)
+    names = _constant_features(train)
     if names:
         yield RunWarning(
             "constant_feature",
@@ -170,7 +170,7 @@ def _unscaled(spec: Spec, train: Data) -> Iterator[RunWarning]:
 
 
 def _unused(fitted: Fitted, train: Data) -> Iterator[RunWarning]:
-    same = _constants(train)
+    same = _constant_features(train)
     unused = importance.unused(fitted.importance)
     every = [
         f"{name}.{feature}" if feature else name

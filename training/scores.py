@@ -11,7 +11,7 @@ from service.insight import scores as insight
 from service.kinds import THRESHOLD
 from training import objectives
 from training.built import as_target, feeds
-from training.rows import known, known_targets, paired
+from training.rows import joined, known, known_targets, paired
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,8 +118,7 @@ def scores(
 def _answer(spec: Spec, built: Built, data: Data, side: str) -> Answered:
     """Return the model's answers to `data`, the rows of a side."""
     sources = paired(data, np.random.default_rng(spec.fit.seed))
-    x = {name: array for source in sources for name, array in source.arrays.items()}
-    y = {name: array for source in sources for name, array in source.targets.items()}
+    x, y = joined(sources)
     answers = built.model.predict(feeds(built, x), batch_size=BATCH, verbose=0)
     there = {name: known(y[name]) for name in spec.heads}
     targets = {name: y[name][there[name]] for name in spec.heads}
