@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 480, 200
 LEFT, RIGHT, TOP, BOTTOM = 72, 14, 12, 30
+_DIGIT = 8  # the width of a digit
 MOST_POINTS = 100
 
 
@@ -31,10 +32,12 @@ def lines(series: Mapping[str, Sequence[float]], mark: int, what: str) -> ET.Ele
     values = [v for numbers in series.values() for v in numbers if math.isfinite(v)] or [0.0]
     low, high = min(values), max(values)
     count = max(map(len, series.values()), default=1)
+    # Cut numbers would be wrong ones.
+    left = max(LEFT, 6 + _DIGIT * max(len(rounded(value)) for value in (low, high)))
 
     def x(epoch: float) -> str:
         share = (epoch - 1) / (count - 1) if count > 1 else 0.5
-        return f"{LEFT + share * (WIDTH - LEFT - RIGHT):.1f}"
+        return f"{left + share * (WIDTH - left - RIGHT):.1f}"
 
     def y(value: float) -> str:
         share = (value - low) / (high - low) if high > low else 0.5
@@ -43,10 +46,10 @@ def lines(series: Mapping[str, Sequence[float]], mark: int, what: str) -> ET.Ele
     parts = [element("title", what)]
     for value in dict.fromkeys((low, high)):
         parts.append(
-            element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y(value), y2=y(value))
+            element("line", class_="grid", x1=left, x2=WIDTH - RIGHT, y1=y(value), y2=y(value))
         )
         parts.append(
-            element("text", rounded(value), x=LEFT - 6, y=y(value), text_anchor="end", dy=5)
+            element("text", rounded(value), x=left - 6, y=y(value), text_anchor="end", dy=5)
         )
     parts += [
         element("text", str(epoch), x=x(epoch), y=HEIGHT - 10, text_anchor="middle")

@@ -6,6 +6,7 @@ As in `chart`, colours come from the page's style sheet, by class.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from service.insight.report.elements import element, rounded
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 320, 280
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 10, 44
+_NAME, _DIGIT = 26, 7  # the widths of the upright name of an axis and of a digit
+_LONGEST = 10  # characters of three numbers side by side
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,17 @@ class Plane:
     bottom: float = 0.0
     top: float = 1.0
 
+    @cached_property
+    def margin(self) -> int:
+        """The room for the numbers of the axis from bottom to top; cut ones would be wrong ones."""
+        middle = (self.bottom + self.top) / 2
+        longest = max(len(rounded(value)) for value in (self.bottom, middle, self.top))
+        return max(LEFT, _NAME + _DIGIT * longest)
+
     def x(self, value: float) -> str:
         """Return the place of a value across the drawing."""
         share = (value - self.left) / (self.right - self.left)
-        return f"{LEFT + share * (WIDTH - LEFT - RIGHT):.1f}"
+        return f"{self.margin + share * (WIDTH - self.margin - RIGHT):.1f}"
 
     def y(self, value: float) -> str:
         """Return the place of a value down the drawing."""
@@ -58,26 +68,28 @@ class Plane:
             parts: what is drawn.
             counts: whether the axis from bottom to top counts rows, and so has no middle.
         """
+        left = self.margin
         middle_x, middle_y = (self.left + self.right) / 2, (self.bottom + self.top) / 2
         ticks_y = (self.bottom, self.top) if counts else (self.bottom, middle_y, self.top)
         ends_x, ends_y = (self.x(self.left), self.x(self.right)), (self.y(self.bottom), TOP)
         axes = [
             element("line", class_="grid", x1=ends_x[0], x2=ends_x[1], y1=ends_y[0], y2=ends_y[0]),
-            element("line", class_="grid", x1=LEFT, x2=LEFT, y1=ends_y[0], y2=ends_y[1]),
+            element("line", class_="grid", x1=left, x2=left, y1=ends_y[0], y2=ends_y[1]),
         ]
         # The last one ends at its value, since a long number would not fit beyond it.
         ticks_x = ((self.left, "middle"), (middle_x, "middle"), (self.right, "end"))
         axes += [
             element("text", rounded(value), x=self.x(value), y=HEIGHT - 28, text_anchor=anchor)
             for value, anchor in ticks_x
+            if value != middle_x or len(rounded(middle_x)) <= _LONGEST
         ]
         axes += [
-            element("text", rounded(value), x=LEFT - 6, y=self.y(value), text_anchor="end", dy=4)
+            element("text", rounded(value), x=left - 6, y=self.y(value), text_anchor="end", dy=4)
             for value in ticks_y
         ]
         turned = f"rotate(-90 12 {(HEIGHT - BOTTOM) / 2:.0f})"
         names = [
-            element("text", across, x=(WIDTH + LEFT) / 2, y=HEIGHT - 8, text_anchor="middle"),
+            element("text", across, x=(WIDTH + left) / 2, y=HEIGHT - 8, text_anchor="middle"),
             element(
                 "text",
                 up,

@@ -2,8 +2,12 @@
 
 import math
 
+import pytest
+
+from service.insight.report import chart
 from service.insight.report.bars import Bar, bars
 from service.insight.report.compared import bins, categories
+from service.insight.report.histogram import squares
 from service.insight.report.picture import picture
 
 
@@ -80,3 +84,26 @@ def test_a_picture_has_a_line_for_each_run_of_a_shade():
     shades = {path.get("stroke-opacity"): path.get("d") for path in drawn.iter("path")}
     assert shades == {"0.50": "M0 1h1", "1.00": "M1 0h2M2 1h1"}
     assert drawn.find("title").text == "what"
+
+
+@pytest.mark.parametrize("high", [1.0, 2_500_000.0, 987_654_321.0, 1e30])
+def test_the_numbers_of_an_axis_are_inside_the_drawing(high):
+    """2,500,000 without its first digit would be another number."""
+    drawings = {
+        7: squares([[1, 0], [0, 1]], -high / 2, high, ("target", "answer"), "what"),
+        8: chart.lines({"train": [high, high / 3]}, 1, "what"),
+    }
+
+    for digit, drawing in drawings.items():
+        beside = [text for text in drawing.iter("text") if text.get("dy")]
+        assert len(beside) >= 2
+        for text in beside:
+            assert float(text.get("x")) >= digit * len(text.text)
+
+
+def test_long_numbers_below_a_drawing_do_not_overlap():
+    """The middle one gives way to the ends."""
+    drawing = squares([[1, 0], [0, 1]], 123_456_789.0, 987_654_321.0, ("target", "answer"), "what")
+
+    below = [text.text for text in drawing.iter("text") if not text.get("dy")]
+    assert below == ["123,456,789", "987,654,321", "target", "answer"]
