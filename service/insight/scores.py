@@ -156,5 +156,7 @@ def baseline_score(kind: str, summed: Tally, constant: Sequence[float]) -> float
 
 
 def shown(score: float | None) -> str:
-    """Return a score as text with four decimals, or a dash for none."""
-    return "–" if score is None else f"{score:.4f}"  # noqa: RUF001  (a dash)
+    """Return a score with four decimals, or with one if it is large, or a dash for none."""
+    if score is None:
+        return "–"  # noqa: RUF001  (a dash)
+    return f"{score:.4f}" if abs(score) < 1000 else f"{score:,.1f}"  # noqa: PLR2004  (in thousands)

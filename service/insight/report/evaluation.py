@@ -126,5 +126,10 @@ def _labels(judged: Judged, chosen: NDArray[np.bool_]) -> str:
 
 
 def _numbers(values: NDArray[Any]) -> str:
-    shown = [f"{float(value):.7g}" for value in values[:_VALUES]]
+    shown = [_number(float(value)) for value in values[:_VALUES]]
     return ", ".join([*shown, *(["…"] if len(values) > _VALUES else [])])
+
+
+def _number(value: float) -> str:
+    """Return a number with the seven digits of a float32, and commas as `rounded` has them."""
+    return f"{value:,.7g}" if abs(value) >= 1e4 else f"{value:.7g}"  # noqa: PLR2004

@@ -100,3 +100,18 @@ def test_batches_add_up_to_the_whole(kind, rows, cuts, seed):
     assert scores.baseline_score(kind, summed, constant) == pytest.approx(
         scores.by_row(kind, targets, np.tile(constant, (rows, 1)), 0.5).mean()
     )
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.96075, "0.9607"),
+        (281.98861, "281.9886"),
+        (215042.0866, "215,042.1"),
+        (-3.11256, "-3.1126"),
+        (None, "–"),  # noqa: RUF001  (a dash)
+    ],
+)
+def test_a_score_has_as_many_decimals_as_people_read(score, text):
+    """Ten digits of an error in dollars are cut by a table that is as wide as a terminal."""
+    assert scores.shown(score) == text

@@ -131,6 +131,13 @@ def test_a_regression_has_figures_in_its_unit_and_two_pictures():
     assert text.count("<svg") == 2
 
 
+def test_targets_and_answers_of_the_worst_rows_have_commas_as_their_errors_have():
+    """2500000 beside an error of 1,227,876 has to be counted out."""
+    text = _text(_judged("regression", [[2_500_000.0], [2007.0]], [[1_272_124.25], [0.5]]))
+
+    assert _tables(text)[1][1][1:3] == ["2,500,000", "1,272,124"]
+
+
 def test_several_values_have_a_line_each_and_few_pictures():
     """A vector of a hundred numbers is bounded."""
     values = np.random.default_rng(0).normal(size=(50, 100))
