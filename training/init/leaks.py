@@ -39,6 +39,8 @@ def leak(column: Profile, targets: Sequence[Profile]) -> str:
         if int(both.sum()) < _ENOUGH:
             continue
         mine, theirs = column.codes[both], target.codes[both]
+        if other := _zero_where(column, mine, target, theirs):
+            return f"is 0 in the rows where {target.name!r} is {show(other)}, and in no others"
         if _one_to_one(mine, theirs):
             return f"says the same as {target.name!r}, value by value"
         if column.is_numeric and target.is_numeric and len(target.texts) > MANY:
@@ -65,6 +67,23 @@ def _only_where(column: Profile, target: Profile) -> str:
     value = int(filled.argmax())
     # The other rows have other values too, so that the cell says something that they do not.
     return target.texts[value] if filled[value] >= _ALWAYS and empty[value] < _MOSTLY else ""
+
+
+def _zero_where(
+    column: Profile, mine: NDArray[np.int64], target: Profile, theirs: NDArray[np.int64]
+) -> str:
+    """Return the value of a target that exactly the rows with a 0 in a column have, if any.
+
+    A 0 then means that there is nothing to say, as with the wage of somebody without work.
+    """
+    if not column.is_numeric or not 1 < len(target.texts) <= MANY < len(column.texts):
+        return ""
+    zero = column.values[mine] == 0
+    if not _ENOUGH <= int(zero.sum()) <= len(zero) - _ENOUGH:
+        return ""
+    value = int(np.bincount(theirs[zero]).argmax())
+    same = zero == (theirs == value)
+    return target.texts[value] if same.mean() >= _ALWAYS else ""
 
 
 def _one_to_one(mine: NDArray[np.int64], theirs: NDArray[np.int64]) -> bool:

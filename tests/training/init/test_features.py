@@ -266,3 +266,23 @@ def test_facts_do_not_count_missing_cells(tmp_path):
     assert facts.counts.tolist() == [2, 1]
     assert facts.codes.tolist() == [0, -1, 1, -1, 0]
     assert facts.cell_values().tolist() == [1, 2.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("wage", "left_out"),
+    [
+        pytest.param(lambda n: 0 if n % 3 else n, True, id="of those with work"),
+        pytest.param(lambda n: 0 if n % 6 else n, False, id="of some of them"),
+        pytest.param(lambda n: 0 if n < 5 else n, False, id="hardly ever 0"),
+    ],
+)
+def test_a_number_that_is_0_for_one_answer_alone_is_left_out(tmp_path, wage, left_out):
+    """Nobody knows a wage before it is known who works."""
+    lines = [f"{wage(n)},{'no' if n % 3 else 'yes'}" for n in range(1, 151)]
+    columns = profiled(tmp_path, rows("wage,works", lines))
+
+    chosen = choose(columns["wage"], [columns["works"]])
+
+    assert (chosen.use == LEFT_OUT) == left_out
+    if left_out:
+        assert chosen.reason == "is 0 in the rows where 'works' is 'no', and in no others"
