@@ -35,6 +35,7 @@ NUMBER, LOG, ONE_HOT, EMBEDDING, LEFT_OUT = "number", "log", "one-hot", "embeddi
 ONE_HOT_MOST = 32
 SKEWED = 2.0
 _SHOWN = 3
+_DENSE = 2  # amounts in ascending order have larger gaps
 
 _IDENTIFIER = re.compile(r"(?i)(.*[ _.-])?(id|uuid|guid|index|idx|row|rownames?|key|nr|no|number)")
 # The end of a camel-case name, as in customerId.
@@ -144,6 +145,10 @@ def _identifies(column: Profile) -> str:
     values = column.distinct
     if values[-1] - values[0] == len(values) - 1:
         return f"row numbers: each from {_plain(values[0])} to {_plain(values[-1])} once"
+    in_order = column.values[column.codes[column.codes >= 0]]
+    if (np.diff(in_order) > 0).all() and values[-1] - values[0] < _DENSE * len(values):
+        ends = f"{_plain(values[0])} to {_plain(values[-1])}"
+        return f"row numbers of a larger table: from {ends}, larger in each row"
     if _IDENTIFIER.fullmatch(column.name) or _CAMEL.fullmatch(column.name):
         return "an identifier by its name, with another number in every row"
     if np.abs(values).max() > EXACT:

@@ -49,6 +49,13 @@ CITIES = [f"city{n % 40}" for n in range(200)]
             range(5, 105), LEFT_OUT, "row numbers: each from 5 to 104 once", id="row numbers"
         ),
         pytest.param(
+            [n for n in range(5, 105) if n % 3],
+            LEFT_OUT,
+            "row numbers of a larger table: from 5 to 104, larger in each row",
+            id="some row numbers",
+        ),
+        pytest.param(range(0, 300, 3), NUMBER, "number, 0 to 297", id="sorted amounts"),
+        pytest.param(
             [10**8 + 7919 * n for n in range(20)],
             LEFT_OUT,
             "an identifier: other whole numbers in every row, and some over 16,777,216",
