@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
 
 from service.errors import printable
 from service.insight.scores import shown
@@ -56,14 +58,35 @@ def show_warnings(warnings: Iterable[RunWarning]) -> None:
 
 def table_of(*columns: str) -> Table:
     """Return an empty table with these columns."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="left" if column in ("head", "metric") else "right")
     return table
 
 
-def show(table: Any) -> None:
-    """Print a table as wide as the terminal."""
+def show(table: Table) -> None:
+    """Print a table as wide as the terminal, or wider rather than with words that are cut."""
     console = Console()
     width = console.width if console.is_terminal else max(console.width, NARROWEST)
-    Console(width=width).print(table)
+    Console(width=max(width, _narrowed(table, width))).print(table)
+
+
+def _narrowed(table: Table, width: int) -> int:
+    """Return the width of a table after columns were wrapped between words, as far as needed."""
+    words = {
+        id(column): [str(cell).split() for cell in (column.header, *column.cells)]
+        for column in table.columns
+    }
+
+    def shortest(column: Column) -> int:
+        return max(len(word) for cell in words[id(column)] for word in cell)
+
+    def saved(column: Column) -> int:
+        return max(len(" ".join(cell)) for cell in words[id(column)]) - shortest(column)
+
+    unbounded = Console(width=10_000)
+    for column in sorted(table.columns, key=saved, reverse=True):
+        if Measurement.get(unbounded, unbounded.options, table).maximum <= width:
+            break
+        column.width = shortest(column)
+    return Measurement.get(unbounded, unbounded.options, table).maximum

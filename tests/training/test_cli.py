@@ -61,9 +61,9 @@ def test_a_run_ends_with_a_table_of_its_heads(everything):
     """Each head has its rows, metric, scores, baseline and difference to Keras."""
     *_, done = everything
     rows = [
-        [cell.strip() for cell in line.strip("│").split("│")]
+        re.split(" {2,}", line.strip())
         for line in done.stdout.splitlines()
-        if line.startswith("│")
+        if re.search(" (accuracy|mae|auc) ", line) and " + " in line
     ]
 
     assert "head" in done.stdout
@@ -192,8 +192,8 @@ epochs = 1
     assert done.exit_code == 0, (done.output, done.exception)
     # 26 keys: 12 of people alone, one of them without a target, and 6 of visits alone.
     assert "note: people.csv, visits.csv: 1 of 26 rows has no target and is left out" in done.stderr
-    assert re.search(r"│ bought │ +19 │", done.stdout)
-    assert re.search(r"│ spent  │ +14 │", done.stdout)
+    assert re.search(r"(?m)^bought +19  ", done.stdout)
+    assert re.search(r"(?m)^spent +14  ", done.stdout)
     provenance = Model.load(tmp_path / "models/joined/1/model.onnx").signature.provenance
     assert provenance["rows"] == {"people.csv": 25, "visits.csv": 25}
     rows = {name: score["rows"] for name, score in provenance["scores"].items()}
