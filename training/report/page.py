@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # Bounds, so that the page of any model has less than 300 kB; the evaluation takes what is left.
 EVALUATION = 90_000  # bytes of it, at least
 MOST_HEADS = 50
+_LARGEST = "The largest difference on golden and random rows, relative to answers above 1."
 MOST_CURVES = 20
 _NAME = 60  # characters of a name
 
@@ -69,7 +70,7 @@ def page(
         "Learning curves": _curves(fitted),
         "Importance of the inputs": importances(fitted.importance),
         "Data: the distribution of each feature": features(sides),
-        "Data: what was left out, and why": listed(list(notes)),
+        "Data: notes": listed(list(notes)),
         "Differences between Keras and ONNX": _differences(verified),
     }
     sections = bounded(sections, MOST_BYTES - EVALUATION)
@@ -118,7 +119,7 @@ def _differences(verified: Verified) -> list[ET.Element]:
     first = islice(verified.differences.items(), MOST_HEADS)
     rows = [(cut(name, _NAME), f"{distance:.1e}") for name, distance in first]
     return [
-        element("p", "The largest difference on golden and random rows, relative above 1."),
+        element("p", _LARGEST),
         table(("head", "difference"), rows),
         *more(len(verified.differences), MOST_HEADS, "heads"),
     ]

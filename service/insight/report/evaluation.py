@@ -81,6 +81,9 @@ def _worst(judged: Judged) -> list[ET.Element]:
         return []
     loss = "absolute error" if judged.kind == "regression" else "log loss"
     columns = [cut(column, _CELL) for column in judged.cell_columns]
+    # A binary head answers one number, whichever label it says; a reader would take the number
+    # beside "no" for that of "no".
+    answer = f"answer (value of {_label(judged, 1)!r})" if judged.kind == "binary" else "answer"
     rows = [
         (
             cut(row.place, _NAME),
@@ -93,7 +96,7 @@ def _worst(judged: Judged) -> list[ET.Element]:
     ]
     return [
         element("h4", "The worst rows"),
-        table(("row", "target", "answer", loss, *columns), rows),
+        table(("row", "target", answer, loss, *columns), rows),
     ]
 
 

@@ -60,7 +60,7 @@ def test_a_binary_head_has_its_confusion_curves_thresholds_and_worst_rows():
     assert ["0.5 (the head's)", "0.5000", "0.5000", "0.5000", "0.5000"] in others
     assert any(line[0].endswith("(highest F1 here)") for line in others)
     assert worst == [
-        ["row", "target", "answer", "log loss", "age"],
+        ["row", "target", "answer (value of 'yes')", "log loss", "age"],
         ["line 7", "yes", "no (0.2)", "2.5", "41"],
     ]
     assert "ROC, area 0.5000" in text
