@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 import tomllib
 from collections import Counter
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LARGEST = 4 * 2**20  # bytes of a file; the names of 100,000 columns have room
+TABLES = (".csv", ".csv.gz", ".csv.xz")
 
 # The rules for names, each as a pattern and as text.  A node (an input, layer or head) has no dot
 # in its name, since a dot separates an input from its column in `after` and `target`.
@@ -184,7 +186,7 @@ def read(path: Path) -> bytes:
     """Return the bytes of the file at `path`.
 
     Raises:
-        SpecError: there is no such file, it cannot be read, or it is too large.
+        SpecError: there is no such file, it cannot be read, it is a table, or it is too large.
     """
     try:
         with path.open("rb") as file:
@@ -196,6 +198,9 @@ def read(path: Path) -> bytes:
     except OSError as error:
         text = f"{path}: expected a spec (a TOML file), but: {error.strerror}"
         raise SpecError(text) from error
+    if path.name.lower().endswith(TABLES):
+        way_out = f"this writes one for it: triceps init {shlex.quote(str(path))} --head COLUMN"
+        raise SpecError(f"{path}: expected a spec (a TOML file), received a table; {way_out}")
     if len(content) > LARGEST:
         raise SpecError(f"{path}: expected a spec of at most {LARGEST:,} bytes, received more")
     return content

@@ -69,6 +69,20 @@ def test_a_file_that_is_no_toml_is_refused_with_its_line(problems_of, old, new, 
     assert problems_of(edit(old, new)) == expected.splitlines()
 
 
+def test_a_table_is_no_spec(tmp_path):
+    """The message has the command that writes a spec for it."""
+    path = tmp_path / "my people.csv"
+    path.write_text("age,bought\n30,yes\n")
+
+    with pytest.raises(SpecError) as caught:
+        specs.load(path)
+
+    assert str(caught.value) == (
+        f"{path}: expected a spec (a TOML file), received a table; this writes one for it: "
+        f"triceps init '{path}' --head COLUMN"
+    )
+
+
 def test_bytes_that_are_no_utf_8_are_refused_with_their_line(problems_of):
     """A file in another encoding is refused with the line and the byte."""
     assert problems_of(b'name = "a"\n# caf\xe9\n') == [
