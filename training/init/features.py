@@ -22,6 +22,7 @@ from training.cells import (
 )
 from training.features import FEW, NEARLY_ALL
 from training.init.leaks import leak, sums
+from training.init.profile import some
 from training.table import NAMELESS
 from training.targets import MANY
 
@@ -34,7 +35,6 @@ NUMBER, LOG, ONE_HOT, EMBEDDING, LEFT_OUT = "number", "log", "one-hot", "embeddi
 # Up to so many categories, each has a column of its own; more of them share an embedding.
 ONE_HOT_MOST = 32
 SKEWED = 2.0
-_SHOWN = 3
 _DENSE = 2  # amounts in ascending order have larger gaps
 
 _IDENTIFIER = re.compile(r"(?i)(.*[ _.-])?(id|uuid|guid|index|idx|row|rownames?|key|nr|no|number)")
@@ -97,7 +97,7 @@ def _choose(column: Profile) -> Choice:
     if column.is_numeric:
         return _number(column)
     if column.count(is_date) >= NEARLY_ALL * column.cells:
-        reason = f"dates ({_some(column)}), which are no amounts: {INSTEAD_OF_DATES}"
+        reason = f"dates ({some(column)}), which are no amounts: {INSTEAD_OF_DATES}"
         return Choice(column.name, LEFT_OUT, reason)
     return _text(column)
 
@@ -140,10 +140,10 @@ def _are_codes(column: Profile) -> bool:
 
 def _identifies(column: Profile) -> str:
     """Return why whole numbers are an identifier, or an empty text if they are amounts."""
-    if not column.is_whole or column.cells < FEW or len(column.distinct) < column.cells:
+    if not column.is_whole or column.cells < FEW or column.different < column.cells:
         return ""
     values = column.distinct
-    if values[-1] - values[0] == len(values) - 1:
+    if values[-1] - values[0] == column.cells - 1:
         return f"row numbers: each from {_plain(values[0])} to {_plain(values[-1])} once"
     in_order = column.values[column.codes[column.codes >= 0]]
     if (np.diff(in_order) > 0).all() and values[-1] - values[0] < _DENSE * len(values):
@@ -183,7 +183,7 @@ def _text(column: Profile) -> Choice:
         return Choice(column.name, LEFT_OUT, reason)
     nearly_all = column.cells >= FEW and distinct >= NEARLY_ALL * column.cells
     if nearly_all or (distinct > MANY and 2 * distinct > column.cells):
-        reason = f"text with {distinct} different values in {column.cells} rows ({_some(column)})"
+        reason = f"text with {distinct} different values in {column.cells} rows ({some(column)})"
         if column.count(lambda text: bool(_DRESSED.fullmatch(text))) >= NEARLY_ALL * column.cells:
             reason += ": if they are numbers, write them plainly, as 1234.5"
         return Choice(column.name, LEFT_OUT, reason)
@@ -198,11 +198,6 @@ def _category(column: Profile, why: str, *, named: bool = True) -> Choice:
         return Choice(column.name, LEFT_OUT, reason)
     reason = f"category, {count} values" + (f": {why}" if why else "")
     return Choice(column.name, use, reason, count, named)
-
-
-def _some(column: Profile) -> str:
-    shown = ", ".join(map(show, column.texts[:_SHOWN]))
-    return f"{shown}, …" if len(column.texts) > _SHOWN else shown
 
 
 def _plain(value: float) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.errors import nearest
-from training.cells import listed, show
+from training.cells import LARGEST, listed, show
 from training.errors import SpecError
 from training.head_spec import KINDS
+from training.init.profile import some
 from training.targets import MANY
 
 if TYPE_CHECKING:
@@ -150,20 +151,20 @@ def _kind(wanted: Wanted, column: Profile) -> tuple[str, str]:
     if count > MANY and 2 * count > column.cells:
         raise SpecError(
             f"--head {wanted.text}: {count} different texts in {column.cells} rows"
-            f" ({listed(tuple(map(show, column.texts[:3])))}, …) are no classes"
+            f" ({some(column)}) are no classes"
         )
     return "multiclass", f"{count} different texts"
 
 
 def _kind_of_numbers(wanted: Wanted, column: Profile) -> tuple[str, str]:
     values = column.distinct
-    low, high, count = int(values[0]), int(values[-1]), len(values)
+    low, high, count = values[0], values[-1], len(values)
     counted = column.is_whole and low in (0, 1) and high - low == count - 1
     if counted and count <= MANY and column.cells >= _ROWS_OF_A_CLASS * count:
         other = f"{wanted.text}:regression"
         return (
             "multiclass",
-            f"whole numbers, each from {low} to {high}; an amount is --head {other}",
+            f"whole numbers, each from {low:g} to {high:g}; an amount is --head {other}",
         )
     return "regression", "numbers"
 
@@ -177,16 +178,24 @@ def _check(wanted: Wanted, columns: Sequence[Profile], kind: str) -> None:
         if kind in ("regression", "multilabel") and not column.is_numeric:
             other = next(t for t, v in zip(column.texts, column.values, strict=True) if np.isnan(v))
             raise SpecError(f"{at}: a {kind} head needs numbers, received {show(other)}")
+        if kind == "regression" and (far := np.abs(column.values) > LARGEST).any():
+            other = show(column.texts[int(far.argmax())])
+            raise SpecError(f"{at}: a {kind} head needs numbers of a float32, received {other}")
         if kind == "multilabel" and not np.isin(column.values, (0, 1)).all():
             raise SpecError(f"{at}: a multilabel head needs 0 and 1, received other numbers")
         if kind in ("binary", "multiclass"):
             count = len(_classes(column)[0])
             if count < 2 or (kind == "binary" and count > 2):  # noqa: PLR2004  (two classes)
                 needed = "2 different values" if kind == "binary" else "2 different values or more"
-                raise SpecError(f"{at}: a {kind} head needs {needed}, received {count}")
+                received = f"{count} ({some(column)})"
+                # 1 and true are one number, and two labels.
+                one_way = column.is_numeric and len(column.distinct) <= 2 < count  # noqa: PLR2004
+                way_out = "; write each value in one way" if one_way else ""
+                raise SpecError(f"{at}: a {kind} head needs {needed}, received {received}{way_out}")
             if column.is_numeric and not column.is_whole:
                 raise SpecError(
-                    f"{at}: a {kind} head needs texts or whole numbers; it has fractions"
+                    f"{at}: a {kind} head needs texts or whole numbers; it has fractions or"
+                    " infinities"
                 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.cells import is_missing, number
+from training.cells import is_missing, is_whole, number, show, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.table import Column
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,19 @@ class Profile:
 
     @property
     def is_whole(self) -> bool:
-        """True if every cell is a whole number, such as 3 or 3.0."""
-        return self.is_numeric and bool((self.values == np.floor(self.values)).all())
+        """True if every cell is a whole number, such as 3 or 3.0, and none an infinity."""
+        whole = np.isfinite(self.values) & (self.values == np.floor(self.values))
+        return self.is_numeric and bool(whole.all())
 
     @property
     def distinct(self) -> NDArray[np.float64]:
         """The distinct numbers, in ascending order."""
         return np.unique(self.values[~np.isnan(self.values)])
+
+    @property
+    def different(self) -> int:
+        """The number of different whole numbers, exact beyond what a float64 tells apart."""
+        return len({whole(text) if is_whole(text) else number(text) for text in self.texts})
 
     def count(self, fits: Callable[[str], bool]) -> int:
         """Return the number of cells that are not missing and fit."""
@@ -79,6 +87,12 @@ class Profile:
         """Return the numbers of the rows that have one, in the order of the rows."""
         values = self.values[self.codes[self.codes >= 0]]
         return values[~np.isnan(values)]
+
+
+def some(column: Profile) -> str:
+    """Return the first few cells for a message."""
+    shown = ", ".join(map(show, column.texts[:_SHOWN]))
+    return f"{shown}, …" if len(column.texts) > _SHOWN else shown
 
 
 def profile(column: Column) -> Profile:

@@ -107,6 +107,14 @@ def test_an_identifier_is_known_by_its_name(tmp_path, name):
     assert choice(tmp_path, [*cells[:-1], cells[0]], name).use == NUMBER
 
 
+def test_an_identifier_may_have_more_digits_than_a_float(tmp_path):
+    """As float64, half of these are the same number."""
+    cells = [9_007_199_254_740_993 + 3 * n * n for n in range(20)]
+
+    assert choice(tmp_path, cells, "id").use == LEFT_OUT
+    assert choice(tmp_path, cells, "account").use == LEFT_OUT
+
+
 def test_a_heavily_skewed_number_takes_a_log_scale(tmp_path):
     """Incomes do; numbers that are even, negative or few do not."""
     incomes = [round(20000 * 1.15**n, 2) for n in range(60)]

@@ -86,14 +86,44 @@ def test_rows_without_a_target_are_counted(tmp_path):
         (
             ["a", "b", "c"] * 9,
             ":binary",
-            "--head y:binary: column 'y': a binary head needs 2 different values, received 3",
+            "--head y:binary: column 'y': a binary head needs 2 different values, received 3"
+            " ('a', 'b', 'c')",
         ),
         (
             [0.5, 1.5] * 9,
             ":binary",
             (
                 "--head y:binary: column 'y': a binary head needs texts or whole numbers; it has"
-                " fractions"
+                " fractions or infinities"
+            ),
+        ),
+        (
+            [1, "inf", 2.5] * 9,
+            "",
+            "--head y: column 'y': a regression head needs numbers of a float32, received 'inf'",
+        ),
+        (
+            [1, 2, "-1e300"] * 9,
+            ":regression",
+            (
+                "--head y:regression: column 'y': a regression head needs numbers of a float32,"
+                " received '-1e300'"
+            ),
+        ),
+        (
+            [1, "1e400"] * 9,
+            ":binary",
+            (
+                "--head y:binary: column 'y': a binary head needs texts or whole numbers; it has"
+                " fractions or infinities"
+            ),
+        ),
+        (
+            ["TRUE", "true", "1", "0"] * 9,
+            "",
+            (
+                "--head y: column 'y': a binary head needs 2 different values, received 4 ('TRUE',"
+                " 'true', '1', …); write each value in one way"
             ),
         ),
         (
