@@ -86,8 +86,10 @@ def test_rows_without_a_target_are_counted(tmp_path):
         (
             ["a", "b", "c"] * 9,
             ":binary",
-            "--head y:binary: column 'y': a binary head needs 2 different values, received 3"
-            " ('a', 'b', 'c')",
+            (
+                "--head y:binary: column 'y': a binary head needs 2 different values, received 3"
+                " ('a', 'b', 'c')"
+            ),
         ),
         (
             [0.5, 1.5] * 9,
