@@ -168,14 +168,22 @@ def _categories(
 def _bins(
     first: NDArray[Any], second: NDArray[Any]
 ) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
-    """Return the two ends of bins of equal width, and the counts; outer bins have the tails."""
-    distinct = np.unique(first)
+    """Return the two ends of bins of equal width, and the counts; outer bins have the tails.
+
+    They are bins of the training rows or, if none of these has a value, of the others.
+    """
+    # The sum of two numbers may be beyond float32.
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    binned = first if len(first) else second
+    distinct = np.unique(binned)
+    if not len(distinct):
+        return (), [np.zeros(0, np.int64)] * 2
     if len(distinct) <= BINS:
         cuts = (distinct[1:] + distinct[:-1]) / 2
         low, high = distinct[0], distinct[-1]
         ends = [rounded(low)] if low == high else [rounded(low), rounded(high)]
     else:
-        low, high = np.quantile(first, [TAIL, 1 - TAIL])
+        low, high = np.quantile(binned, [TAIL, 1 - TAIL])
         if low == high:
             low, high = distinct[0], distinct[-1]
         cuts = np.linspace(low, high, BINS + 1)[1:-1]

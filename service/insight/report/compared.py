@@ -34,7 +34,7 @@ def bins(first: Sequence[float], second: Sequence[float] = ()) -> ET.Element:
         second: the shares that are drawn as a line; empty if there is no other group.
     """
     highest = max([*first, *second], default=0.0) or 1.0
-    width = _WIDTH / max(len(first), 1)
+    width = _WIDTH / max(len(first), len(second), 1)
 
     def steps(shares: Sequence[float]) -> str:
         parts = [

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from service.insight.report.document import document
 from tests.training.report.made import data
 from training.report.distributions import differs, distributions
+from training.report.features import features
 
 FEW, MANY = (45, 15), (400, 100)
 
@@ -104,6 +106,38 @@ def test_rare_categories_are_one():
 
     assert city.labels == (*(f"text {n}" for n in range(6)), "3 others")
     assert sum(city.first) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("known", [["held-out", "test"], ["held-out"], []])
+def test_a_feature_may_have_no_value_among_training_rows(known):
+    """Of a number that few rows have, all may be held out."""
+    sides = {"training": data(50), "held-out": data(9, 1), "test": data(9, 2)}
+    for side, rows in sides.items():
+        source = rows.sources["people.csv"]
+        source.missing["people.age"] = np.full(source.rows, side not in known)
+
+    age = distributions(sides)[0]
+
+    assert (age.first, age.differs) == ((), False)
+    assert sum(age.second) == pytest.approx(1 if "test" in known else 0)
+    assert len(age.labels) == (2 if "test" in known else 0)
+    assert b"</figure>" in document("m", *features(sides))
+
+
+def test_numbers_at_the_ends_of_float32_have_bins():
+    """Their sums and differences are beyond it."""
+    train = data(200)
+    ages = train.sources["people.csv"].arrays["people"]
+    ages[:] = np.linspace(-3.4e38, 3.4e38, len(ages), dtype=np.float64).reshape(-1, 1)
+
+    with np.errstate(all="raise"):
+        many = distributions({"training": train})[0]
+        ages[:] = np.where(np.arange(len(ages)) % 2, np.float32(3.4e38), 3e38).reshape(-1, 1)
+        two = distributions({"training": train})[0]
+
+    assert len(many.first) == 12
+    assert max(many.first) < 0.2
+    assert len(two.first) == 2
 
 
 def test_large_pictures_are_made_small():
