@@ -169,7 +169,7 @@ def _run(
         from training import build, export, fit, rows, run_warnings
     fit.seed(spec.fit.seed)
     train_data, held_out, drawn = rows.divide(loaded, spec.fit)
-    test = test or drawn
+    test = drawn if test is None else rows.filled(test, train_data)
     built = build.build(spec, train_data)
     export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out, test)

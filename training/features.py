@@ -22,6 +22,7 @@ from training.cells import (
     is_number,
     listed,
 )
+from training.defaults import commonest, middle
 from training.errors import DataError, SpecError
 from training.table import NAMELESS
 from training.targets import MANY, target_names
@@ -93,7 +94,7 @@ def prepare_like(known: Input, spec: Spec, entry: InputSpec, table: Table) -> Pr
             arrays[feature.tensor] = cells.reshape(-1, 1)
         if missing.any():
             masks[f"{entry.name}.{feature.name}"] = missing
-            notes.append(_default_note(table, column, missing, feature.default))
+            notes.append(_default_note(table, column, missing, feature))
     arrays = ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | arrays
     return Prepared(known, arrays, masks, notes)
 
@@ -189,7 +190,7 @@ def _tabular(at: str, entry: InputSpec, table: Table, names: list[str]) -> Prepa
         features.append(feature)
         if missing.any():
             masks[f"{entry.name}.{name}"] = missing
-            notes.append(_default_note(table, column, missing, feature.default))
+            notes.append(_default_note(table, column, missing, feature))
     if entry.unseen != UNSEEN[0] and not texts:
         raise SpecError(f"{at}.unseen: no column of {str(table.path)!r} is a text; remove it")
     arrays = ({entry.name: np.stack(numbers, axis=1)} if numbers else {}) | texts
@@ -201,7 +202,8 @@ def _number_feature(
 ) -> tuple[Feature, NDArray[np.float64]]:
     """Return the feature, whose default is the median, and its values with defaults filled in."""
     values = column.numbers(missing)
-    default = _middle(column, values[~missing])
+    whole = all(is_missing(text) or is_counted(text) for text in column.texts)
+    default = middle(values[~missing], whole=whole)
     values[missing] = default
     return Feature(column.name, "", 0, default, None, _statistics(values)), values
 
@@ -211,20 +213,21 @@ def _text_feature(
 ) -> tuple[Feature, NDArray[np.object_]]:
     """Return the feature, whose default is the commonest string, and its cells with defaults."""
     cells = np.array(column.texts, object)[column.codes]
-    vocabulary, counts = np.unique(cells[~missing].astype(str), return_counts=True)
-    default = str(vocabulary[counts.argmax()])
+    vocabulary = np.unique(cells[~missing].astype(str))
+    default = commonest(cells[~missing])
     cells[missing] = default
     return Feature(column.name, "", 0, default, tuple(map(str, vocabulary))), cells
 
 
 def _default_note(
-    table: Table, column: Column, missing: NDArray[np.bool_], default: float | str | None
+    table: Table, column: Column, missing: NDArray[np.bool_], feature: Feature
 ) -> str:
     count = int(missing.sum())
     verb = "is missing and takes" if count == 1 else "are missing and take"
+    default = "median" if feature.vocabulary is None else "commonest text"
     return (
         f"{table.path.name}: column {column.name!r}: {count} of {len(column)} cells {verb}"
-        f" {default!r}"
+        f" the {default} of the training rows"
     )
 
 
@@ -248,13 +251,6 @@ def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: InputSpec) ->
             f" category; leave it out with inputs.{entry.name}.columns, {named}"
         )
     return False
-
-
-def _middle(column: Column, values: NDArray[np.float64]) -> float:
-    """Return the median; of whole numbers the lower of the middle two, so that it is whole."""
-    if all(is_missing(text) or is_counted(text) for text in column.texts):
-        return int(np.sort(values)[(len(values) - 1) // 2])
-    return float(f"{np.median(values):.7g}")  # as many digits as a float32 has
 
 
 def _statistics(values: NDArray[np.floating]) -> Statistics:

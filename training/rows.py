@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training import defaults
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def divide(data: Data, fit: FitSpec) -> tuple[Data, Data | None, Data | None]:
     why = f"fit.validation_split = {fit.validation_split:g}"
     part = fit.validation_split / (1 - fit.test_split)  # of what is left
     kept, held = split(rest, part, fit.seed, fit.stratify, why)
-    return kept, held, test
+    return kept, held, None if test is None else filled(test, kept)
 
 
 def split(
@@ -92,8 +93,9 @@ def split(
     Rows that belong together stay together, and each side has at least one row of each file.  With
     the name of a head as `stratify`, that part of the rows of each of its classes is held out, to
     within one, and every class keeps a row in the rest.  The vocabularies of the rest are the
-    texts of its rows: training never sees a text that is only in rows held out.  A message gives
-    `why` as the reason for the split, by default the validation split.
+    texts of its rows: training never sees a text that is only in rows held out.  Missing cells of
+    both sides have the defaults of the rest.  A message gives `why` as the reason for the split, by
+    default the validation split.
 
     Raises:
         DataError: a file has only one row, or all rows of a side lack the target of a head.
@@ -115,10 +117,17 @@ def split(
         out = _draw(order, fraction, classes)
         held[name] = _take(source, np.flatnonzero(out))
         kept[name] = _take(source, np.flatnonzero(~out))
-    seen = replace(data, sources=kept, inputs=_seen(data.inputs, kept))
-    sides = seen, replace(data, sources=held)
+    inputs = defaults.relearned(data.inputs, kept)
+    kept = defaults.filled(kept, inputs)
+    seen = replace(data, sources=kept, inputs=_seen(inputs, kept))
+    sides = seen, filled(replace(data, sources=held), seen)
     _check_known(data, sides, why)
     return sides
+
+
+def filled(data: Data, train: Data) -> Data:
+    """Return rows whose missing cells have the defaults of the training rows."""
+    return replace(data, sources=defaults.filled(data.sources, train.inputs))
 
 
 def _check_known(data: Data, sides: tuple[Data, Data], why: str) -> None:

@@ -120,9 +120,9 @@ def test_a_row_of_one_file_alone_is_kept_where_its_other_targets_may_be_missing(
     assert loaded.notes == (
         "a.csv: no row for 1 of 4 keys; their features take the defaults",
         "b.csv: no row for 1 of 4 keys; their features take the defaults",
-        "a.csv: column 'x': 1 of 4 cells is missing and takes 2",
+        "a.csv: column 'x': 1 of 4 cells is missing and takes the median of the training rows",
         "a.csv: 1 of 4 rows lacks the target of head 'o', which learns from the others",
-        "b.csv: column 'z': 1 of 4 cells is missing and takes 8",
+        "b.csv: column 'z': 1 of 4 cells is missing and takes the median of the training rows",
         "b.csv: 1 of 4 rows lacks the target of head 'p', which learns from the others",
     )
 

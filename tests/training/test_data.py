@@ -128,7 +128,7 @@ def test_a_row_that_no_head_can_learn_is_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.targets["q"], [[np.nan, np.nan], [0, 1], [1, 0]])
     assert loaded.notes == (
         "a.csv: 1 of 4 rows has no target and is left out",
-        "a.csv: column 'x': 1 of 3 cells is missing and takes 1",
+        "a.csv: column 'x': 1 of 3 cells is missing and takes the median of the training rows",
         "a.csv: 1 of 3 rows lacks the target of head 'p', which learns from the others",
         "a.csv: 1 of 3 rows lacks the target of head 'q', which learns from the others",
     )

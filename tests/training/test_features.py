@@ -10,7 +10,8 @@ import pytest
 from service.signature import Feature, Statistics, Tensor
 from tests.training.csv_data import AGES, head, load, refused, source
 from training.errors import DataError, SpecError
-from training.rows import split
+from training.rows import divide, split
+from training.spec import FitSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,8 +70,11 @@ def test_missing_cells_take_the_default_with_a_note(tmp_path: Path) -> None:
     loaded = load(tmp_path, text)
 
     assert loaded.notes == (
-        "a.csv: column 'age': 3 of 6 cells are missing and take 30",
-        "a.csv: column 'region': 2 of 6 cells are missing and take 'west'",
+        "a.csv: column 'age': 3 of 6 cells are missing and take the median of the training rows",
+        (
+            "a.csv: column 'region': 2 of 6 cells are missing and take the commonest text of the"
+            " training rows"
+        ),
     )
     assert loaded.sources["a.csv"].arrays["a"].ravel().tolist() == [20, 30, 30, 40, 30, 30]
     regions = loaded.sources["a.csv"].arrays["a.region"].ravel().tolist()
@@ -90,11 +94,51 @@ def test_missing_cells_are_known_on_both_sides_of_a_split(tmp_path: Path) -> Non
     assert sum(mask["a.age"].sum() for mask in masks) == 10
 
 
+def test_missing_cells_take_the_default_of_the_training_rows(tmp_path: Path) -> None:
+    """Rows that are held out have no part in what the fit sees."""
+    rng = np.random.default_rng(0)
+    cells = [("" if row % 3 == 0 else int(row**2), "abcdefgh"[row % 8]) for row in range(48)]
+    lines = [f"{n},{t if n else ''},{rng.integers(2)}" for n, t in cells]
+    loaded = load(tmp_path, "\n".join(["age,plan,bought", *lines]) + "\n")
+
+    for seed in range(20):
+        fit = FitSpec(validation_split=0.3, test_split=0.3, seed=seed)
+        kept, held_out, test = divide(loaded, fit)
+
+        assert held_out is not None
+        assert test is not None
+        age, plan = kept.inputs["a"].features
+        [source] = kept.sources.values()
+        known = ~source.missing["a.age"]
+        assert age.default == np.sort(source.arrays["a"][known, 0])[(known.sum() - 1) // 2]
+        assert isinstance(age.default, int)
+        plans = source.arrays["a.plan"][~source.missing["a.plan"], 0].tolist()
+        assert plans.count(plan.default) == max(map(plans.count, plans))
+        assert plan.default in (plan.vocabulary or ())
+        for side in (kept, held_out, test):
+            [source] = side.sources.values()
+            assert set(source.arrays["a"][source.missing["a.age"], 0]) == {age.default}
+            assert set(source.arrays["a.plan"][source.missing["a.plan"], 0]) == {plan.default}
+
+
+def test_the_default_of_a_text_is_one_that_training_sees(tmp_path: Path) -> None:
+    """Without missing cells too: of equally common texts, the first may be held out."""
+    loaded = load(tmp_path, "plan,bought\na,0\nb,1\nc,0\nd,1\n")
+
+    for seed in range(8):
+        kept, _ = split(loaded, 0.5, seed)
+
+        [plan] = kept.inputs["a"].features
+        assert plan.default in (plan.vocabulary or ())
+
+
 def test_the_note_of_one_missing_cell_is_in_the_singular(tmp_path: Path) -> None:
     """The note uses the singular for one cell."""
     loaded = load(tmp_path, "age,y\n20,0\n,1\n41,0\n")
 
-    assert loaded.notes == ("a.csv: column 'age': 1 of 3 cells is missing and takes 20",)
+    assert loaded.notes == (
+        "a.csv: column 'age': 1 of 3 cells is missing and takes the median of the training rows",
+    )
 
 
 def test_numbers_too_long_for_float32_are_noted(tmp_path: Path) -> None:

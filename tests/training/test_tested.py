@@ -66,8 +66,11 @@ def test_a_test_file_is_read_as_the_training_file_was(tmp_path):
     assert source.targets["city"].tolist() == [1, -1, 0]
     assert (test.labels["city"], test.partial) == (("Oslo", "Rome"), ("city",))
     assert test.notes == (
-        "test.csv: column 'age': 1 of 3 cells is missing and takes 30",
-        "test.csv: column 'plan': 1 of 3 cells is missing and takes 'b'",
+        "test.csv: column 'age': 1 of 3 cells is missing and takes the median of the training rows",
+        (
+            "test.csv: column 'plan': 1 of 3 cells is missing and takes the commonest text of the"
+            " training rows"
+        ),
     )
 
 
