@@ -70,6 +70,7 @@ def read_csv(path: Path, file: IO[str], signature: Signature, *, keep: bool = Fa
     if header == [""]:
         raise RowsError(f"{place}: expected the names of the columns, received a blank line")
     columns = _columns(path, header, signature)
+    _check_separator(place, header, columns)
     meanings = tuple((column.entry, column.step) for column in columns)
     taken = set() if keep else {column.position for column in columns}
     others = [position for position in range(len(header)) if position not in taken]
@@ -78,6 +79,17 @@ def read_csv(path: Path, file: IO[str], signature: Signature, *, keep: bool = Fa
         for place, record in _of_length(len(header), records)
     )
     return CsvRows(tuple(header), meanings, tuple(header[position] for position in others), rows)
+
+
+def _check_separator(place: str, header: list[str], columns: list[_Column]) -> None:
+    """Refuse a file whose one column is not the model's and contains another separator."""
+    if len(header) == 1 and not columns:
+        for separator in (";", "\t", "|"):
+            if separator in header[0]:
+                raise RowsError(
+                    f"{place}: expected commas between the cells, received {separator!r}: save it "
+                    "comma-separated"
+                )
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[str]:

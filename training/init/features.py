@@ -70,6 +70,13 @@ def choose(column: Profile, targets: Sequence[Profile]) -> Choice:
     return replace(choice, reason=f"{choice.reason}; {column.missing:,} cells are empty")
 
 
+def in_spite_of_leaks(column: Profile, targets: Sequence[Profile]) -> Choice:
+    """Return the use of a column by its cells alone, and in its reason that it says a target."""
+    choice = choose(column, ())
+    reason = leak(column, targets) if choice.use != LEFT_OUT else ""
+    return replace(choice, reason=f"{choice.reason}; {reason}") if reason else choice
+
+
 def without_sums(
     choices: Sequence[Choice], columns: Mapping[str, Profile], targets: Sequence[Profile]
 ) -> list[Choice]:

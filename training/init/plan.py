@@ -177,11 +177,11 @@ def _heads(wanted: Sequence[str], tables: Tables) -> list[Head]:
 def _choices(columns: Mapping[str, Profile], learned: list[Head], key: str | None) -> list[Choice]:
     targets = [column for head in learned for column in head.columns]
     wanted = [columns[column] for column in targets]
-    choices = [
-        features.choose(column, wanted)
-        for name, column in columns.items()
-        if name not in targets and name != key
-    ]
+    others = [one for name, one in columns.items() if name not in targets and name != key]
+    choices = [features.choose(column, wanted) for column in others]
+    if all(choice.use == features.LEFT_OUT for choice in choices):
+        # Nothing else is there to learn from, and a person who sees the reason may know better.
+        return [features.in_spite_of_leaks(column, wanted) for column in others]
     return features.without_sums(choices, columns, wanted)
 
 

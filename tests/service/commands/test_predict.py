@@ -429,6 +429,12 @@ def test_values_of_foreign_tensors_are_read_from_and_written_to_cells(tmp_path, 
             id="ragged",
         ),
         pytest.param(
+            "weight;length\n1;2\n",
+            "rows.csv",
+            ["line 1: expected commas between the cells, received ';': save it comma-separated"],
+            id="another separator",
+        ),
+        pytest.param(
             '{"fruit": [1, 2]}\n\n{"fruit": [1]}\n5\n',
             "rows.jsonl",
             ["line 3, fruit: expected 2 values", "line 4: expected an object"],

@@ -192,6 +192,17 @@ def test_a_table_of_nothing_but_a_target_is_refused(tmp_path):
         spec(tmp_path, "y", only=text)
 
 
+def test_the_only_feature_may_say_the_target(tmp_path):
+    """A first table is often a formula, and the comment says what it is."""
+    lines = [f"{celsius / 4},7,{celsius * 9 / 20 + 32}" for celsius in range(90)]
+
+    loaded, text = spec(tmp_path, "fahrenheit", rooms=rows("celsius,floor,fahrenheit", lines))
+
+    assert loaded.inputs["rooms"].columns == ("celsius",)
+    assert "# number, 0 to 22.25; is 'fahrenheit' in another unit" in text
+    assert "\"floor\": '7' in every row" in text
+
+
 def test_a_column_is_one_head_at_most(tmp_path):
     """A column that two heads have is refused."""
     with pytest.raises(
