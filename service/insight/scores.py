@@ -156,7 +156,14 @@ def baseline_score(kind: str, summed: Tally, constant: Sequence[float]) -> float
 
 
 def shown(score: float | None) -> str:
-    """Return a score with four decimals, or with one if it is large, or a dash for none."""
+    """Return a score with four decimals, or a dash for none.
+
+    Errors in the unit of a column may be of any size: one of thousands has one decimal, and one that
+    would be 0 or too long for a table has four digits and an exponent.
+    """
     if score is None:
         return "–"  # noqa: RUF001  (a dash)
-    return f"{score:.4f}" if abs(score) < 1000 else f"{score:,.1f}"  # noqa: PLR2004  (in thousands)
+    size = abs(score)
+    if size == 0 or 1e-3 <= size < 1e3:  # noqa: PLR2004  (a score, or a small error)
+        return f"{score:.4f}"
+    return f"{score:,.1f}" if 1e3 <= size < 1e9 else f"{score:.4g}"  # noqa: PLR2004  (an error)

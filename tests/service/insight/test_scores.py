@@ -105,13 +105,19 @@ def test_batches_add_up_to_the_whole(kind, rows, cuts, seed):
 @pytest.mark.parametrize(
     ("score", "text"),
     [
-        (0.96075, "0.9607"),
-        (281.98861, "281.9886"),
-        (215042.0866, "215,042.1"),
-        (-3.11256, "-3.1126"),
         (None, "–"),  # noqa: RUF001  (a dash)
+        (0.88794, "0.8879"),
+        (0.0, "0.0000"),
+        (0.001, "0.0010"),
+        (734.40671, "734.4067"),
+        (-3.11256, "-3.1126"),
+        (215042.0866, "215,042.1"),
+        (8.341739e-37, "8.342e-37"),
+        (0.00012345, "0.0001234"),
+        (7.4207e36, "7.421e+36"),
+        (np.inf, "inf"),
     ],
 )
-def test_a_score_has_as_many_decimals_as_people_read(score, text):
-    """Ten digits of an error in dollars are cut by a table that is as wide as a terminal."""
+def test_a_score_of_any_size_is_shown(score, text):
+    """Four decimals would make 0 of a small error, and a large one too long for a table."""
     assert scores.shown(score) == text
