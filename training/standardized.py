@@ -9,6 +9,7 @@ loss does not drown those of other heads.  The file answers in the column's own 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,10 @@ def moments(values: NDArray[Any], axis: Any) -> dict[str, Any]:
     Args:
         values: an array of numbers of any shape.
         axis: the axes that are kept: one, several, or `None` for none, as in Keras' Normalization.
+
+    Raises:
+        ValueError: a variance is too large for a float32, so that the layer would make 0 of every
+            value.
     """
     axes = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
     kept = {a % values.ndim for a in axes}
@@ -35,6 +40,9 @@ def moments(values: NDArray[Any], axis: Any) -> dict[str, Any]:
     mean = values.mean(axis=reduced, dtype=np.float64)
     variance = values.var(axis=reduced, dtype=np.float64)
     variance = np.where(variance > 0, variance, 1.0)
+    if (largest := float(variance.max(initial=0))) > float(np.finfo(np.float32).max):
+        text = f"numbers with a deviation of {math.sqrt(largest):.3g}"
+        raise ValueError(f"{text}, the square of which is no float32; give them in a larger unit")
     return {"mean": mean.astype(np.float32), "variance": variance.astype(np.float32)}
 
 

@@ -158,8 +158,8 @@ def baseline_score(kind: str, summed: Tally, constant: Sequence[float]) -> float
 def shown(score: float | None) -> str:
     """Return a score with four decimals, or a dash for none.
 
-    Errors in the unit of a column may be of any size: one of thousands has one decimal, and one that
-    would be 0 or too long for a table has four digits and an exponent.
+    Errors in the unit of a column may be of any size: one of thousands has one decimal, and one
+    that would be 0 or too long for a table has four digits and an exponent.
     """
     if score is None:
         return "–"  # noqa: RUF001  (a dash)

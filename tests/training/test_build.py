@@ -258,6 +258,19 @@ def test_normalization_learns_from_the_training_rows(tmp_path):
     assert answers[8, 2] == pytest.approx(1)
 
 
+def test_numbers_that_normalization_would_make_zero_are_refused(tmp_path):
+    """Their variance is infinite as float32, and so is what each of them is divided by."""
+    layers = '[layers.n]\nafter = "a"\nNormalization = {}'
+    far = "p,q,r,t\n" + "".join(f"{n},{'-' * (n % 2)}1e38,7,{n % 2}\n" for n in range(8))
+
+    [message] = _refused(tmp_path, _spec(layers, after="n"), a=far)
+
+    assert message.endswith(
+        "layers.n.Normalization: numbers with a deviation of 1e+38, the square of which is no"
+        " float32; give them in a larger unit"
+    )
+
+
 def test_statistics_count_each_row_once_where_files_are_paired_at_random(tmp_path):
     """Pairs repeat the rows of a short file, but its statistics count each row once."""
     text = _spec('[layers.n]\nafter = "a"\nNormalization = {}', after="n").replace(

@@ -36,6 +36,9 @@ NUMBER, LOG, ONE_HOT, EMBEDDING, LEFT_OUT = "number", "log", "one-hot", "embeddi
 ONE_HOT_MOST = 32
 SKEWED = 2.0
 _DENSE = 2  # amounts in ascending order have larger gaps
+# Between the smallest and the largest number.  The variance of more is beyond float32, and pieces
+# of less divide by numbers that processors take for 0.
+_LARGEST_RANGE, _SMALLEST_RANGE = 1e18, 1e-30
 
 _IDENTIFIER = re.compile(r"(?i)(.*[ _.-])?(id|uuid|guid|index|idx|row|rownames?|key|nr|no|number)")
 # The end of a camel-case name, as in customerId.
@@ -120,9 +123,8 @@ def _useless(column: Profile) -> str:
 
 
 def _number(column: Profile) -> Choice:
-    with np.errstate(over="ignore"):
-        if (np.abs(column.values) > LARGEST).any():
-            return Choice(column.name, LEFT_OUT, "numbers too large for a float32")
+    if reason := _out_of_range(column):
+        return Choice(column.name, LEFT_OUT, reason)
     if _are_codes(column):
         return _category(column, "numbers with leading zeros are codes, not amounts")
     if reason := _identifies(column):
@@ -136,6 +138,18 @@ def _number(column: Profile) -> Choice:
     if _is_skewed(column):
         return Choice(column.name, LOG, f"{text}, heavily skewed: on a log scale", len(values))
     return Choice(column.name, NUMBER, text, len(values))
+
+
+def _out_of_range(column: Profile) -> str:
+    """Return why float32 cannot hold the numbers or their variance, or an empty text if it can."""
+    if (np.abs(column.values) > LARGEST).any():
+        return "numbers too large for a float32"
+    values = column.distinct
+    if values[-1] - values[0] > _LARGEST_RANGE:
+        return f"numbers from {values[0]:.3g} to {values[-1]:.3g}: give them in a larger unit"
+    if 0 < values[-1] - values[0] < _SMALLEST_RANGE:
+        return "numbers so close together that float32 cannot scale them: give them in another unit"
+    return ""
 
 
 def _are_codes(column: Profile) -> bool:

@@ -107,6 +107,25 @@ def test_an_identifier_is_known_by_its_name(tmp_path, name):
     assert choice(tmp_path, [*cells[:-1], cells[0]], name).use == NUMBER
 
 
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ([1e38, -1e38, 1], "numbers from -1e+38 to 1e+38: give them in a larger unit"),
+        ([1e300, 1, 2], "numbers too large for a float32"),
+        (["inf", "1", "2.5"], "numbers too large for a float32"),
+        (
+            [1e-42, 2e-42, 3e-42],
+            "numbers so close together that float32 cannot scale them: give them in another unit",
+        ),
+    ],
+)
+def test_numbers_that_float32_cannot_scale_are_left_out(tmp_path, cells, reason):
+    """A Normalization would make 0 of each of them, and pieces would divide by 0."""
+    chosen = choice(tmp_path, cells * 9)
+
+    assert (chosen.use, chosen.reason) == (LEFT_OUT, reason)
+
+
 def test_an_identifier_may_have_more_digits_than_a_float(tmp_path):
     """As float64, half of these are the same number."""
     cells = [9_007_199_254_740_993 + 3 * n * n for n in range(20)]
