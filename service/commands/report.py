@@ -83,6 +83,8 @@ def report(  # noqa: PLR0913  (click passes each option by its name)
     if file is None:
         _copy(model, models, out, [*targets, *allow])
         return
+    if out.exists() and out.samefile(file):
+        raise click.BadParameter(f"{out} has the rows; name another file", param_hint="--out")
     servable = row_runs.open_rows_model(model, models)
     with labelled_rows.opened(file, servable, targets, allow) as labelled:
         judged = _judge(labelled, file)

@@ -48,6 +48,9 @@ def init(out: Path | None, *, force: bool, **wanted: Any) -> None:
     request = request_of(**wanted)
     path = out or Path(f"{model_name(request)}.toml")
     written = plan(request, path.parent)
+    for table in request.files:
+        if path.exists() and table.exists() and path.samefile(table):
+            raise SpecError(f"--out {path}: is the table {table}; name another file for the spec")
     save(path, spec_text(written, request.heads), force=force)
     tell(written, path)
 

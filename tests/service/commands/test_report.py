@@ -197,6 +197,14 @@ def test_classes_without_labels_are_numbered(run, tmp_path):
     assert [line[0] for line in _lines(page) if line[:1] in (["a"], ["b"])] == ["a", "b"]
 
 
+def test_the_rows_are_not_replaced_by_the_page(run, tmp_path):
+    """They are data, which nobody can make anew from the page."""
+    code, rows, err = run("three", text=_text(*ROWS), out="rows.csv")
+
+    assert (code, rows) == (2, _text(*ROWS))
+    assert "--out: rows.csv has the rows; name another file" in err
+
+
 def test_wrong_rows_leave_the_old_page(run, tmp_path):
     """Nothing is written before all rows are read."""
     (tmp_path / "page.html").write_text("old")

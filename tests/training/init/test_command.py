@@ -57,6 +57,18 @@ def test_a_spec_is_overwritten_only_by_force(run, tmp_path):
     assert "[heads.species]" in (tmp_path / "birds.toml").read_text()
 
 
+def test_a_table_is_never_overwritten(run, tmp_path):
+    """Not by force either, and by no name that it has beside its own."""
+    (tmp_path / "link.toml").symlink_to("birds.csv")
+
+    for out in ("birds.csv", "link.toml"):
+        done = run("birds.csv", "--head", "species", "--out", out, "--force")
+
+        expected = f"--out {out}: is the table birds.csv; name another file for the spec"
+        assert (done.exit_code, done.stderr) == (2, f"triceps: {expected}\n")
+    assert (tmp_path / "birds.csv").read_text() == penguins()
+
+
 def test_a_spec_may_lie_elsewhere(run, tmp_path):
     """The spec names the table by its way from there."""
     (tmp_path / "specs").mkdir()
