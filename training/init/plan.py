@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from service.errors import nearest
 from service.names import NAME, NAMES
 from training.cells import show
@@ -30,11 +32,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Input:
-    """One table: its name, its file as the spec has it, its rows, and the use of its columns."""
+    """One table: its name, its file as the spec has it, its rows, and the use of its columns.
+
+    `learned` is the number of rows that some head can learn.
+    """
 
     name: str
     csv: str
     rows: int
+    learned: int
     features: tuple[Choice, ...]
     left_out: tuple[Choice, ...]
 
@@ -133,13 +139,18 @@ def plan(request: Request, folder: Path) -> Plan:
     new_names = dict(zip(tables, names, strict=True))
     inputs = []
     for file, (owner, columns) in zip(files, tables.items(), strict=True):
-        choices = _choices(columns, [head for head in learned if head.owner == owner], key)
+        own = [head for head in learned if head.owner == owner]
+        choices = _choices(columns, own, key)
         if not any(choice.use != features.LEFT_OUT for choice in choices):
             reasons = "".join(f"\n  {show(choice.column)}: {choice.reason}" for choice in choices)
             raise DataError(f"{file}: no column is left to be a feature{reasons}")
-        inputs.append(_input(new_names[owner], _relative(file, folder), columns, choices))
+        # Rows that belong to those of other files have the targets there, too.
+        alone = own and (align == "sample" or len(tables) == 1)
+        count = _learned_rows(columns, own) if alone else _rows(columns)
+        name_and_file = new_names[owner], _relative(file, folder)
+        inputs.append(_input(*name_and_file, columns, choices, count))
     learned = [replace(head, owner=new_names[head.owner]) for head in learned]
-    rows = [entry.rows for entry in inputs]
+    rows = [entry.learned for entry in inputs]
     if align == "sample":
         groups = [_group([entry], learned) for entry in inputs]
         for entry, group in zip(inputs, groups, strict=True):
@@ -185,17 +196,30 @@ def _choices(columns: Mapping[str, Profile], learned: list[Head], key: str | Non
     return features.without_sums(choices, columns, wanted)
 
 
-def _input(name: str, csv: str, columns: Mapping[str, Profile], choices: list[Choice]) -> Input:
-    rows = next(iter(columns.values())).rows
+def _rows(columns: Mapping[str, Profile]) -> int:
+    return next(iter(columns.values())).rows
+
+
+def _learned_rows(columns: Mapping[str, Profile], learned: Sequence[Head]) -> int:
+    """Return the number of rows that have all columns of some head; training leaves out others."""
+    known = [
+        np.all([columns[name].codes >= 0 for name in head.columns], axis=0) for head in learned
+    ]
+    return int(np.any(known, axis=0).sum())
+
+
+def _input(
+    name: str, csv: str, columns: Mapping[str, Profile], choices: list[Choice], learned: int
+) -> Input:
     used = tuple(choice for choice in choices if choice.use != features.LEFT_OUT)
     left = tuple(choice for choice in choices if choice.use == features.LEFT_OUT)
-    return Input(name, csv, rows, used, left)
+    return Input(name, csv, _rows(columns), learned, used, left)
 
 
 def _group(inputs: Sequence[Input], learned: Sequence[Head]) -> Group:
     names = {entry.name for entry in inputs}
     trunk = network.trunk(
-        min(entry.rows for entry in inputs), [c for entry in inputs for c in entry.features]
+        min(entry.learned for entry in inputs), [c for entry in inputs for c in entry.features]
     )
     return Group(tuple(inputs), trunk, tuple(head for head in learned if head.owner in names))
 

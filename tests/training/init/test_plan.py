@@ -64,6 +64,18 @@ def test_rows_are_held_out_twice_where_there_are_enough(tmp_path, count, rare, s
     assert min(np.bincount(scored.astype(int).ravel())) >= min(10, int(rare * max(splits)))
 
 
+def test_rows_without_any_target_do_not_count(tmp_path):
+    """Training leaves them out, so that the fit is that of the others."""
+    lines = [f"{n * 7919 % 997},{('ab'[n % 2] if n < 60 else '')}" for n in range(900)]
+
+    some, text = spec(tmp_path, "y", some=rows("x,y", lines))
+    few, _ = spec(tmp_path, "y", few=rows("x,y", lines[:60]))
+
+    assert some.fit == few.fit
+    assert some.layers["hidden1"].arguments == few.layers["hidden1"].arguments
+    assert "# 900 rows" in text
+
+
 def test_nothing_is_held_out_of_a_handful_of_rows(tmp_path):
     """Twelve rows cannot spare any."""
     loaded, _ = spec(tmp_path, "species", birds=penguins(12))
