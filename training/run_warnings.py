@@ -59,6 +59,7 @@ def collect(
     for name, score in fitted.scores.items():
         found += _baseline(name, score)
         found += _gap(name, score)
+        found += _unlearned(spec, name, train, [held_out, test])
         if test is not None:
             found += _few(spec, name, test, "test")
         elif held_out is not None:
@@ -107,15 +108,7 @@ def _gap(name: str, score: Score) -> Iterator[RunWarning]:
 
 
 def _few(spec: Spec, name: str, data: Data, side: str) -> Iterator[RunWarning]:
-    labels = data.labels[name]
-    if labels is None or spec.heads[name].kind not in LABELLED:
-        return
-    targets = known_targets(data, name)
-    if spec.heads[name].kind == "multilabel":
-        counts = targets.sum(axis=0).astype(int)
-    else:
-        counts = np.bincount(targets.astype(int).reshape(-1), minlength=len(labels))
-    few = [f"{label} ({n})" for label, n in zip(labels, counts, strict=True) if n < ENOUGH]
+    few = [f"{label} ({n})" for label, n in _counts(spec, name, data) if n < ENOUGH]
     if few:
         yield RunWarning(
             "few_rows",
@@ -123,6 +116,34 @@ def _few(spec: Spec, name: str, data: Data, side: str) -> Iterator[RunWarning]:
             " its score says little about them",
             name,
         )
+
+
+def _unlearned(
+    spec: Spec, name: str, train: Data, others: Iterable[Data | None]
+) -> Iterator[RunWarning]:
+    """Warn of classes that only rows held out have."""
+    there = {label for data in others if data for label, n in _counts(spec, name, data) if n}
+    unlearned = [label for label, n in _counts(spec, name, train) if not n and label in there]
+    if unlearned:
+        yield RunWarning(
+            "unlearned_class",
+            f"head {name!r}: no training row is {_listed(unlearned)}, and what no row shows is not"
+            " learned; fit.stratify, or another fit.seed, may leave some to training",
+            name,
+        )
+
+
+def _counts(spec: Spec, name: str, data: Data) -> list[tuple[str, int]]:
+    """Return each label of a head with its rows; nothing for a head without labels."""
+    labels = data.labels[name]
+    if labels is None or spec.heads[name].kind not in LABELLED:
+        return []
+    targets = known_targets(data, name)
+    if spec.heads[name].kind == "multilabel":
+        counts = targets.sum(axis=0).astype(int)
+    else:
+        counts = np.bincount(targets.astype(int).reshape(-1), minlength=len(labels))
+    return list(zip(labels, counts.tolist(), strict=True))
 
 
 def _losses(fitted: Fitted) -> Iterator[RunWarning]:

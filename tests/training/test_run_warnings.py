@@ -213,6 +213,22 @@ def test_classes_with_few_held_out_rows_are_named(tmp_path):
     assert "fewer than 10 held-out rows of 0 (" in warning.message
 
 
+def test_a_class_that_only_rows_held_out_have_is_warned_of(tmp_path):
+    """Its rows cannot be answered rightly; a class that no row has is no news to who named it."""
+    lines = [f"{n},{'rare' if n == 7 else 'ab'[n % 2]}" for n in range(40)]
+    labels = '"people.bought"\nlabels = ["a", "b", "none", "rare"]'
+    text = FINE.replace("binary", "multiclass").replace('"people.bought"', labels)
+    spec, rows = tiny.load(tmp_path, text, people="\n".join(["age,bought", *lines]) + "\n")
+
+    for seed in range(8):
+        train, held_out = split(rows, 0.5, seed)
+        found = list(run_warnings._unlearned(spec, "bought", train, [held_out, None]))
+
+        is_held = (held_out.sources["people.csv"].targets["bought"] == 3).any()
+        assert [warning.code for warning in found] == ["unlearned_class"] * int(is_held)
+        assert all("no training row is rare, and what no" in w.message for w in found)
+
+
 def test_of_few_rows_nothing_is_said_about_features(tmp_path):
     """Chance is larger than importance among 24 rows."""
     _, seen, fitted = fit_spec(tmp_path)
