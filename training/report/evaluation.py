@@ -66,7 +66,7 @@ def _judged(spec: Spec, answered: Answered, most: int, name: str) -> Judged:
             f"{source.path.name}, line {source.lines[rows[row]]}",
             targets[row],
             answers[row],
-            tuple(_cell(source, feature, rows[row]) for feature in features),
+            tuple(_cell(source, *feature, rows[row]) for feature in features),
         )
         for row in _worst(loss, source.lines[rows])
     ]
@@ -85,7 +85,7 @@ def _judged(spec: Spec, answered: Answered, most: int, name: str) -> Judged:
         distinct=distinct if distinct < len(rows) else 0,
         target_columns=answered.data.columns[name],
         worst=tuple(worst),
-        cell_columns=tuple(feature.name for feature in features),
+        cell_columns=tuple(feature.name for _, feature in features),
     )
 
 
@@ -96,12 +96,20 @@ def _worst(loss: NDArray[np.float64], lines: NDArray[np.int64]) -> list[int]:
     return [int(row) for row in order[np.sort(first)[:WORST]]]
 
 
-def _features(answered: Answered, source: Source) -> list[Feature]:
-    """Return the first features of a file."""
-    every = [feature for entry in answered.data.inputs.values() for feature in entry.features]
-    return [feature for feature in every if feature.tensor in source.arrays][:MOST_CELLS]
+def _features(answered: Answered, source: Source) -> list[tuple[str, Feature]]:
+    """Return the first features of a file, each with the name of its input."""
+    every = [
+        (name, feature)
+        for name, entry in answered.data.inputs.items()
+        for feature in entry.features
+    ]
+    return [pair for pair in every if pair[1].tensor in source.arrays][:MOST_CELLS]
 
 
-def _cell(source: Source, feature: Feature, row: int) -> str:
+def _cell(source: Source, name: str, feature: Feature, row: int) -> str:
+    """Return a cell as the file has it: a missing one is empty, though the model got a default."""
+    mask = source.missing.get(f"{name}.{feature.name}")
+    if mask is not None and mask[row]:
+        return ""
     value = source.arrays[feature.tensor][row, feature.column]
     return value if isinstance(value, str) else f"{float(value):.7g}"

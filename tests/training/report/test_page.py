@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from service.insight.report.document import bounded, document, titled
 from service.insight.report.elements import element
-from tests.training.report.made import page
+from tests.training.report.made import answered, page, spec
+from training.report import evaluation
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -23,6 +25,17 @@ def test_has_scores_the_chosen_epoch_and_notes():
     assert "<li>few rows (code)</li>" in text
     assert "<li>3 rows are left out</li>" in text
     assert "<td>2.0e-07</td>" in text
+
+
+def test_a_missing_cell_of_a_worst_row_is_empty():
+    """Its default is what the model got, and not what the file has."""
+    run = answered(["o1"])
+    run.sources[0].missing["t.age"] = np.arange(10) == 2
+
+    text = document("m", *evaluation.section(spec(), run, 90_000)).decode()
+
+    assert "<td>t.csv, line 4</td><td>no</td><td>yes (0.9)</td><td>2.303</td><td></td>" in text
+    assert len(re.findall("<td></td>", text)) == 1
 
 
 def test_the_worst_rows_are_named_by_their_line_with_some_features():
