@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import nearest
 from service.host import memory
+from service.wire import cells
 from training.cells import LISTED
 from training.errors import DataError, SpecError
 
@@ -170,7 +171,7 @@ def read_records(path: Path) -> Iterator[Record]:
             yield Record(number, line.count(",") + 1, line)
         return
     whole = list(lines)
-    reader = csv.reader(whole, skipinitialspace=True, strict=True)
+    reader = cells.reader(whole)
     start = 0
     try:
         for row in reader:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from service.errors import nearest
+from service.wire.cells import reader
 from training.cells import LARGEST, NUMBER, is_infinite, is_missing, is_number, listed, number, show
 from training.csv_file import Record, read_records
 from training.errors import DataError, SpecError
@@ -204,10 +205,10 @@ def _names(path: Path, header: Record) -> list[str]:
     at = f"{path}: line {header.line}"
     try:
         # Not with pandas, which creates an object for each column.
-        [cells] = csv.reader(io.StringIO(header.text, newline=""), skipinitialspace=True)
+        [texts] = reader(io.StringIO(header.text, newline=""))
     except csv.Error as error:
         raise DataError(f"{at}: not CSV: {error}") from error
-    names = [cell.strip() for cell in cells or [""]]
+    names = [text.strip() for text in texts or [""]]
     if names == [""]:
         raise DataError(f"{at}: expected the names of the columns, received a blank line")
     _check_distinct(at, names)

@@ -161,6 +161,16 @@ def test_a_quote_that_nothing_closes_is_refused(
         load(tmp_path, text, **more)
 
 
+def test_a_cell_may_be_as_long_as_in_a_file_to_score(tmp_path: Path) -> None:
+    """What a quoted cell may hold is no less than what a plain one may."""
+    long = "z," * 100_000
+
+    loaded = load(tmp_path, f'text,bought\n"{long}",0\nb,1\n"{long}",1\n')
+
+    [feature] = loaded.inputs["a"].features
+    assert feature.vocabulary == ("b", long)
+
+
 COMPRESS: dict[str, Callable[[Path, bytes], Any]] = {
     ".gz": lambda path, content: path.write_bytes(gzip.compress(content)),
     ".xz": lambda path, content: path.write_bytes(lzma.compress(content)),
