@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from service.errors import nearest
-from training.cells import LARGEST, listed, show
+from training.cells import INSTEAD_OF_DATES, LARGEST, is_date, listed, show
 from training.errors import SpecError
 from training.head_spec import KINDS
 from training.init.profile import some
@@ -148,6 +148,10 @@ def _kind(wanted: Wanted, column: Profile) -> tuple[str, str]:
         return "binary", f"two values, {' and '.join(show(text) for text in _classes(column)[0])}"
     if column.is_numeric:
         return _kind_of_numbers(wanted, column)
+    if column.every(is_date):
+        raise SpecError(
+            f"--head {wanted.text}: dates ({some(column)}) are no amounts; {INSTEAD_OF_DATES}"
+        )
     if count > MANY and 2 * count > column.cells:
         raise SpecError(
             f"--head {wanted.text}: {count} different texts in {column.cells} rows"

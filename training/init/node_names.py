@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 def node_names(texts: Iterable[str], taken: Iterable[str], default: str) -> list[str]:
     """Return for each text a name that a node of a spec may have, all different in any case.
 
-    Letters of other alphabets and signs become `_`; accents are removed.
+    Letters of other alphabets and signs become `_`; accents are removed.  A text that is a name
+    keeps it, and others that become the same have a number.
     """
     used = {name.lower() for name in taken}
-    names = []
-    for text in texts:
-        plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-") or default
-        plain = plain[:60] if plain[0].isalpha() else f"{default}_{plain}"[:60]
-        name, number = plain, 2
+    plain = [(text, _plain(text, default)) for text in texts]
+    names = {}
+    for place in sorted(range(len(plain)), key=lambda place: len(set(plain[place]))):
+        base = name = plain[place][1]
+        number = 2
         while name.lower() in used:
-            name, number = f"{plain}_{number}", number + 1
+            name, number = f"{base}_{number}", number + 1
         used.add(name.lower())
-        names.append(name)
-    return names
+        names[place] = name
+    return [names[place] for place in range(len(plain))]
+
+
+def _plain(text: str, default: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-") or default
+    return plain[:60] if plain[0].isalpha() else f"{default}_{plain}"[:60]

@@ -100,6 +100,15 @@ def test_rows_without_a_target_are_counted(tmp_path):
             ),
         ),
         (
+            [f"2024-01-0{n % 9 + 1}" for n in range(90)],
+            "",
+            (
+                "--head y: dates ('2024-01-01', '2024-01-02', '2024-01-03', …) are no amounts; add"
+                " columns of numbers with what matters about them, such as year, month, weekday"
+                " (0 to 6) or days since another date"
+            ),
+        ),
+        (
             [1, "inf", 2.5] * 9,
             "",
             "--head y: column 'y': a regression head needs numbers of a float32, received 'inf'",

@@ -28,3 +28,8 @@ def test_names_of_nodes_are_made_of_any_text():
         "head_2",
         "body_mass_g_2",
     ]
+
+
+def test_a_name_is_kept_by_the_text_that_is_one():
+    """Another text that becomes the same has a number, wherever it stands."""
+    assert node_names(["y z", "y_z", "y-z", "y.z"], [], "head") == ["y_z_2", "y_z", "y-z", "y_z_3"]
