@@ -254,3 +254,24 @@ def test_without_test_rows_the_split_is_the_same_as_ever(tmp_path):
     assert (kept.sources["a.csv"].rows, test) == (28, None)
     with pytest.raises(DataError, match=r"fit\.test_split = 0\.5 needs 2 or more"):
         rows.divide(load(tmp_path, "p,t\n1,0\n", head("regression")), FitSpec(test_split=0.5))
+
+
+def test_what_the_fit_sees_does_not_depend_on_test_rows(tmp_path):
+    """With other cells in the test rows, training and held-out rows are the same, defaults too."""
+    fit = FitSpec(validation_split=0.2, test_split=0.5, seed=3)
+    lines = [
+        f"{'' if n % 4 == 0 else n},{'' if n % 5 == 0 else 'abc'[n % 3]},{n % 2}" for n in range(60)
+    ]
+    header = "age,plan,bought"
+    first = rows.divide(load(tmp_path, "\n".join([header, *lines]) + "\n"), fit)
+    for line in first[2].sources["a.csv"].lines:
+        lines[line - 2] = f"{1000 + line},d,{lines[line - 2][-1]}"
+
+    second = rows.divide(load(tmp_path, "\n".join([header, *lines]) + "\n"), fit)
+
+    for one, other in zip(first[:2], second[:2], strict=True):
+        arrays, others = (side.sources["a.csv"].arrays for side in (one, other))
+        assert all((arrays[name] == others[name]).all() for name in arrays)
+        features, same = (side.inputs["a"].features for side in (first[0], second[0]))
+        assert [f.default for f in features] == [f.default for f in same]
+        assert [f.vocabulary for f in features] == [f.vocabulary for f in same]
