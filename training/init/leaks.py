@@ -93,10 +93,14 @@ def _one_to_one(mine: NDArray[np.int64], theirs: NDArray[np.int64]) -> bool:
     if not 1 < classes <= values <= 2 * classes or 2 * values > len(mine):
         return False
     pairs, counts = np.unique(np.stack([mine, theirs]), axis=1, return_counts=True)
-    return all(
-        sum(counts[side == value].max() for value in np.unique(side)) >= _ALWAYS * len(mine)
-        for side in pairs
-    )
+    return all(_commonest(side, counts) >= _ALWAYS * len(mine) for side in pairs)
+
+
+def _commonest(side: NDArray[np.int64], counts: NDArray[np.int64]) -> int:
+    """Return the rows that have for each value of one side its commonest partner on the other."""
+    most = np.zeros(int(side.max()) + 1, np.int64)
+    np.maximum.at(most, side, counts)
+    return int(most.sum())
 
 
 def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

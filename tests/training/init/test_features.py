@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.init.tables import choice, column, profiled, rows
+from training.init import leaks
 from training.init.features import (
     EMBEDDING,
     LEFT_OUT,
@@ -259,6 +260,17 @@ def test_columns_whose_sum_is_a_target_are_left_out(tmp_path, whole, target, lef
     left = [choice for choice in chosen if choice.use == LEFT_OUT]
     assert {choice.column for choice in left} == left_out
     assert {choice.reason for choice in left} == ({reason} if reason else set())
+
+
+def test_many_values_are_paired_without_looking_at_each_pair_for_each_value():
+    """A table of half a million rows would take hours."""
+    rng = np.random.default_rng(0)
+    mine, theirs = (
+        np.unique(rng.integers(0, 150_000, 500_000), return_inverse=True)[1] for _ in range(2)
+    )
+
+    assert leaks._one_to_one(mine, mine[::-1].max() - mine)
+    assert not leaks._one_to_one(np.maximum(mine, theirs), np.maximum(theirs, mine[::-1]))
 
 
 def test_all_features_are_not_left_out_for_their_sum(tmp_path):
