@@ -33,7 +33,7 @@ p{margin:.5rem 0}ul{padding-left:1.4rem}small{color:var(--soft)}
 th,td{padding:.25rem .55rem;text-align:right;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-size:.95em}
 th:first-child,td:first-child{text-align:left;padding-left:0}
-.wide table{font-size:.9rem}.wide td,.wide th{white-space:nowrap}
+.wide table{font-size:.9rem}.wide td{white-space:nowrap}th{vertical-align:bottom}
 .wide td:first-child{white-space:normal;min-width:6em}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(21rem,100%),1fr));gap:1rem}
 figure{margin:1rem 0;min-width:0}.tiles>figure{margin:0}
