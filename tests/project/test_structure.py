@@ -36,6 +36,7 @@ OFFERED = {
     *(f"insight.report.{part}" for part in ("chart", "document", "elements", "evaluation")),
     *(f"insight.report.{drawing}" for drawing in ("bars", "compared", "network", "picture")),
     *("repository.publish", "server.listening"),  # `triceps up` looks whether its port is free
+    "wire.cells",  # a CSV is read alike for training and for answers
 }
 PACKAGES = {
     *("", "host", "inference", "insight", "insight.evaluation", "insight.report", "repository"),
