@@ -179,4 +179,7 @@ def read_records(path: Path) -> Iterator[Record]:
             yield Record(start + 1, len(row) or 1, record)
             start = reader.line_num
     except csv.Error as error:
-        raise DataError(f"{path}: line {start + 1}: not CSV: {error}") from error
+        way_out = ""
+        if "end of data" in str(error):
+            way_out = "; nothing closes a quote that opens there (one in a quoted cell is doubled)"
+        raise DataError(f"{path}: line {start + 1}: not CSV: {error}{way_out}") from error

@@ -149,7 +149,10 @@ def test_another_encoding_is_refused(
     ("text", "more", "parts"),
     [
         pytest.param(
-            'age,y\n1,0\n"2,1\n3,1\n', {}, ("a.csv: line 3: not CSV: ",), id="open quote"
+            'age,y\n1,0\n"2,1\n3,1\n',
+            {},
+            ("a.csv: line 3: not CSV: ", "; nothing closes a quote that opens there"),
+            id="open quote",
         ),
     ],
 )  # fmt: skip
