@@ -37,7 +37,6 @@ OFFERED = {
     *(f"insight.report.{drawing}" for drawing in ("bars", "compared", "network", "picture")),
     "wire.cells",  # a table is trained on and scored by one reader of CSV
     *("repository.publish", "server.listening"),  # `triceps up` looks whether its port is free
-    "wire.cells",  # a CSV is read alike for training and for answers
 }
 PACKAGES = {
     *("", "host", "inference", "insight", "insight.evaluation", "insight.report", "repository"),
