@@ -68,6 +68,10 @@ class Asker:
         """Return true: the request never expires."""
         return True
 
+    def may_return(self) -> bool:
+        """Return false: no other request follows."""
+        return False
+
     def done(self, *_: Any) -> None:
         """Accept the outputs."""
         self.tell(self.since)

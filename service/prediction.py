@@ -427,6 +427,10 @@ class Prediction:
         self.route.meter.failed(GONE)
         return True
 
+    def may_return(self) -> bool:
+        """Return whether the client, which was answered, may send another request."""
+        return self.exchange.is_open()
+
     def done(self, result: Part | Exception) -> None:
         """Answer with the request's rows of a run, or with the error that was raised."""
         run_at = perf_counter()

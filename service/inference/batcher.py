@@ -2,10 +2,11 @@
 
     submit ─▶ queue of (model, heads, shapes) ─▶ one run of the model ─▶ each request's rows of it
 
-No request waits for a timer.  A request that arrives alone runs at once; the requests that arrive
-while the model is busy are the next batch.  A cheap model runs in the event loop itself, since a
-hand-over to a thread would cost more than the run.  An expensive model has a thread of its own, so
-that sockets are read and other models answer meanwhile.
+A request that arrives alone runs at once; the requests that arrive while the model is busy are the
+next batch.  A cheap model runs in the event loop itself, since a hand-over to a thread would cost
+more than the run.  An expensive model has a thread of its own, so that sockets are read and other
+models answer meanwhile.  Its next run waits a moment for the clients that were just answered
+(`gathering`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from threading import Event
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Literal
 
+from service.inference import gathering
 from service.inference.lane import INLINE_SECONDS, Queue
 from service.run import Part, Run
 from service.wire.numbers import Numbers, join
@@ -84,6 +86,10 @@ class Batcher:
         queue.waiting.append((asker, arrays, rows))
         lane.requests += 1
         lane.rows += rows
+        if queue.expected and (len(queue.waiting) >= queue.expected or lane.rows >= lane.most):
+            queue.gathering.ended(in_time=True)
+            _stop_waiting(queue)
+            self._loop.call_soon(self._run_next, lane, queue)
 
     def wait_for_a_run(self, seconds: float) -> None:
         """Block the event loop until a thread has ended a run, for at most `seconds`."""
@@ -92,6 +98,7 @@ class Batcher:
             self._is_over.wait(seconds)
 
     def _run_next(self, lane: Lane, queue: Queue) -> None:
+        _stop_waiting(queue)
         if lane.running:
             # The queue keeps gathering; requests past their deadline are dropped when it runs.
             lane.due.append(queue)
@@ -232,7 +239,37 @@ class Batcher:
                 results = [RuntimeError("a run ended without an answer")] * len(batch)
         finally:
             _hand_on(batch, results)
-            self._go_on(lane, queue)
+            if not self._gather(lane, queue, batch):
+                self._go_on(lane, queue)
+
+    def _gather(self, lane: Lane, queue: Queue, batch: list[Waiting]) -> bool:
+        """Let the next run of a queue wait for the clients of the last; return whether it does."""
+        try:
+            # Another queue's turn is not delayed, and requests gather while it runs.
+            if lane.due or lane.model.runs_alone or lane.rows >= lane.most:
+                return False
+            returning = sum(asker.may_return() for asker, _, _ in batch)
+            expected = queue.gathering.expected(returning, len(queue.waiting))
+            if expected:
+                wait = gathering.longest(lane.seconds)
+                queue.timer = self._loop.call_later(wait, self._end_wait, lane, queue)
+                queue.expected = expected
+        except Exception:
+            log.exception("the next run of a model does not wait for more requests")
+            return False
+        return bool(expected)
+
+    def _end_wait(self, lane: Lane, queue: Queue) -> None:
+        queue.gathering.ended(in_time=False)
+        self._run_next(lane, queue)
+
+
+def _stop_waiting(queue: Queue) -> None:
+    """Forget the requests that a queue waited for, if it did."""
+    queue.expected = 0
+    if queue.timer is not None:
+        queue.timer.cancel()
+        queue.timer = None
 
 
 def _is_lost(waiting: Waiting, error: Exception) -> Literal[False]:

@@ -6,8 +6,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.inference.admission import SHORT, AdmissionControl
+from service.inference.gathering import Gathering
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
     from concurrent.futures import ThreadPoolExecutor
 
@@ -43,11 +45,17 @@ class Asker(Protocol):
     def done(self, result: Part | Exception) -> None:
         """Take the request's part of a run, or the exception; called in the event loop."""
 
+    def may_return(self) -> bool:
+        """Return whether the client, which was answered, may send another request."""
+
 
 class Queue:
     """The requests of a lane that name the same model or view and heads, in the same shapes."""
 
-    __slots__ = ("busy", "heads", "row_seconds", "seen", "since", "turns", "waiting")
+    __slots__ = (
+        *("busy", "expected", "gathering", "heads", "row_seconds", "seen", "since", "timer"),
+        *("turns", "waiting"),
+    )
 
     def __init__(self, heads: Sequence[str], row_seconds: float = 0.0) -> None:
         self.heads = heads
@@ -55,6 +63,10 @@ class Queue:
         self.row_seconds = row_seconds
         self.waiting: deque[Waiting] = deque()
         self.busy = False
+        # The requests that the next run waits for, if it does, and the end of that wait.
+        self.expected = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.gathering = Gathering()
         # The runs so far; the number that the watchdog saw last, and since when it is the same.
         self.turns = 0
         self.seen = -1

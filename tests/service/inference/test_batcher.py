@@ -50,6 +50,10 @@ class Asked:
         """Return whether the request still waits."""
         return self._wanted
 
+    def may_return(self) -> bool:
+        """Return True, as of a connection that is open."""
+        return True
+
     def done(self, came: Part | Exception) -> None:
         """Take the answer."""
         if isinstance(came, Part):
@@ -400,6 +404,12 @@ class Faulty(Asked):
             raise self._error
         return super().wanted()
 
+    def may_return(self) -> bool:
+        """Raise, or return True."""
+        if self._where == "may_return":
+            raise self._error
+        return super().may_return()
+
     def done(self, came: Part | Exception) -> None:
         """Take the answer, and raise."""
         super().done(came)
@@ -436,7 +446,7 @@ async def _idle(lane: Lane) -> None:
 @pytest.mark.parametrize("dear", [False, True], ids=["in the loop", "in a thread"])
 @pytest.mark.parametrize("error", [KeyError("x"), MemoryError(), RecursionError()], ids=repr)
 @pytest.mark.parametrize(
-    "where", ["wanted", "done", "predict", "join", "Part", "note_run", "start"]
+    "where", ["wanted", "done", "may_return", "predict", "join", "Part", "note_run", "start"]
 )
 def test_no_error_stops_a_model(monkeypatch, where, error, dear):
     """After an error at any point, every request is answered and the model serves new ones."""

@@ -435,6 +435,9 @@ def test_a_run_counts_once_for_all_its_requests(models):
             def wanted(self) -> bool:
                 return True
 
+            def may_return(self) -> bool:
+                return False
+
             def done(self, result: Part | Exception) -> None:
                 results.append(result)
 

@@ -123,6 +123,10 @@ class Asker:
         """Return True: the answer is still wanted."""
         return True
 
+    def may_return(self) -> bool:
+        """Return false: no other request follows."""
+        return False
+
     def done(self, result: Any) -> None:
         """Take the answer."""
         del result
