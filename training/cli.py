@@ -168,8 +168,7 @@ def _run(
     with _needs_extra("train"), _waiting("starting TensorFlow"):
         from training import build, export, fit, rows, run_warnings
     fit.seed(spec.fit.seed)
-    train_data, held_out, drawn = rows.divide(loaded, spec.fit)
-    test = drawn if test is None else rows.filled(test, train_data)
+    train_data, held_out, test = rows.divide(loaded, spec.fit, test)
     built = build.build(spec, train_data)
     export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out, test)

@@ -69,10 +69,13 @@ class Data:
     partial: tuple[str, ...] = ()
 
 
-def divide(data: Data, fit: FitSpec) -> tuple[Data, Data | None, Data | None]:
+def divide(
+    data: Data, fit: FitSpec, apart: Data | None = None
+) -> tuple[Data, Data | None, Data | None]:
     """Return the training rows, those that are held out, and those for the test, as `fit` says.
 
-    Test rows are drawn first.  They are not even watched, so their score is that of new rows.
+    Test rows are drawn first.  They are not even watched, so their score is that of new rows.  If
+    there are test rows from files of their own, `apart`, none are drawn.
 
     Raises:
         DataError: as `split`.
@@ -82,6 +85,7 @@ def divide(data: Data, fit: FitSpec) -> tuple[Data, Data | None, Data | None]:
     why = f"fit.validation_split = {fit.validation_split:g}"
     part = fit.validation_split / (1 - fit.test_split)  # of what is left
     kept, held = split(rest, part, fit.seed, fit.stratify, why)
+    test = test if apart is None else apart
     return kept, held, None if test is None else filled(test, kept)
 
 

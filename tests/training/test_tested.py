@@ -5,8 +5,8 @@ import pytest
 
 from tests.harness import tiny
 from tests.training.csv_data import refused
+from training import rows, tested
 from training import spec as specs
-from training import tested
 from training.errors import DataError, SpecError
 
 ONE = """
@@ -148,6 +148,28 @@ def test_a_spec_that_draws_test_rows_takes_no_test_file(tmp_path):
 
     with refused(SpecError, "has test rows already, by fit.test_split = 0.2; remove one of them"):
         tested.files(["people.csv"], spec)
+
+
+def test_missing_cells_of_a_test_file_take_what_the_training_rows_have(tmp_path):
+    """Rows that are held out have no part in the default, of numbers and of texts."""
+    table = "age,plan,city,bought\n" + "".join(
+        f"{20 + number},{'ab'[number > 5]},Oslo,{'no' if number % 2 else 'yes'}\n"
+        for number in range(12)
+    )
+    table += ",,Rome,no\n"
+    text = f"{ONE}[fit]\nvalidation_split = 0.5\n"
+    spec, loaded = tiny.load(tmp_path, text, people=table)
+    (tmp_path / "test.csv").write_text("age,plan,city,bought\n,,Oslo,no\n")
+    test = tested.load(spec, loaded, tested.files([str(tmp_path / "test.csv")], spec))
+
+    train, held_out, divided = rows.divide(loaded, spec.fit, test)
+
+    features = {feature.name: feature.default for feature in train.inputs["people"].features}
+    assert features["age"] != loaded.inputs["people"].features[0].default
+    assert (held_out is None, divided is None) == (False, False)
+    [source] = divided.sources.values()
+    assert source.arrays["people"].tolist() == [[features["age"]]]
+    assert source.arrays["people.plan"].tolist() == [[features["plan"]]]
 
 
 @pytest.mark.keras
