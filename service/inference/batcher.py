@@ -6,7 +6,8 @@ A request that arrives alone runs at once; the requests that arrive while the mo
 next batch.  A cheap model runs in the event loop itself, since a hand-over to a thread would cost
 more than the run.  An expensive model has a thread of its own, so that sockets are read and other
 models answer meanwhile.  Its next run waits a moment for the clients that were just answered
-(`gathering`).
+(`gathering`).  The file is long with the way of a request from its queue into a run and back, and
+is one idea.
 """
 
 from __future__ import annotations
