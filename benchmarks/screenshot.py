@@ -31,7 +31,7 @@ COLUMNS = (
     (
         ("dark", "sex", "Other thresholds"),
         ("dark", "Importance of", "body_mass_g:"),
-        ("dark", "Data: the distribution", "Data: what was left"),
+        ("dark", "Data: the distribution", "Data: notes"),
     ),
 )
 TOP = """

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from benchmarks import screenshot
 from service.insight.report.document import bounded, document, titled
 from service.insight.report.elements import element
 from tests.training.report.made import answered, page, spec
@@ -113,3 +114,12 @@ def test_losses_that_are_equal_or_of_one_epoch_are_drawn():
 def test_the_same_run_has_the_same_bytes():
     """Nothing on the page depends on the time, on memory addresses or on the order of sets."""
     assert page(heads=("a", "b"), layers=9) == page(heads=("a", "b"), layers=9)
+
+
+def test_the_picture_of_a_report_is_cut_at_titles_that_it_has():
+    """The program that makes `docs/report.png` finds sections by their titles."""
+    titles = {title for column in screenshot.COLUMNS for piece in column for title in piece[1:]}
+    sections = {title for title in titles if title.startswith(("Importance", "Data"))}
+
+    assert len(sections) == 3
+    assert all(f"<h2>{title}" in page() for title in sections)
