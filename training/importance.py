@@ -148,7 +148,7 @@ def _shuffled(
 
 def _losses(built: Built, x: Arrays, y: Arrays) -> Losses:
     """Return by head the loss of each row that has its target, [rows]."""
-    # What `predict` does beside it for one batch takes thirty times as long.
+    # For one batch, `predict` takes thirty times as long, for what it does besides.
     answers = built.model.predict_on_batch(feeds(built, x))
     losses = {}
     for head, loss in built.model.loss.items():

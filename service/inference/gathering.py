@@ -9,10 +9,11 @@ its end: runs of eight rows fall apart into runs of one and seven, two and six, 
 
 from __future__ import annotations
 
-# The longest wait, as a share of the usual time of a run, and at least one tick of the event loop's
-# timers, which count milliseconds.
+# The longest wait, as a share of the usual time of a run: at least one tick of the event loop's
+# timers, which count milliseconds, and in seconds no more than any client needs to return.
 SHARE = 0.2
 TICK = 0.001
+MOST = 0.05
 # Waits in a row that were in vain, after which a queue runs at once.
 LOST_WAITS = 4
 # The runs after which such a queue tries one wait again.
@@ -56,4 +57,4 @@ class Gathering:
 
 def longest(seconds: float) -> float:
     """Return the longest wait before a run that usually takes `seconds`, in seconds."""
-    return max(SHARE * seconds, TICK)
+    return min(max(SHARE * seconds, TICK), MOST)
