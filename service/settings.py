@@ -191,6 +191,15 @@ class Settings:
             "How many requests a process answers at the same time, apart from predictions.",
         ),
     )
+    memory: int = field(
+        default=0,
+        metadata=_setting(
+            click.IntRange(0, 2**50),
+            "The bytes that the loaded models of all processes may take; beyond that, those whose "
+            "last request is the longest ago are let go, and loaded again when they are requested. "
+            "0: half of the container's memory.",
+        ),
+    )
     policy: str = field(
         default="latest",
         metadata=_setting(

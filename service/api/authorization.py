@@ -98,7 +98,9 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
             names = request.view_args or {}
             need = need_of(request.url_rule.rule, names, repository.default, settings)
         entry = access.admit(_header("Authorization"), need.scope, need.model)
-        if entry.models and need.model is not None and need.model not in known_names(repository):
+        is_known = need.model is None or need.model in known_names(repository)
+        # Files that have not been read yet may have a view of that name.
+        if entry.models and not is_known and not repository.catalog.unknown():
             # Elsewhere, the message for an unknown model names all models, and this client may not
             # know of them.
             raise NotFound(f"model {need.model!r}: there is none of that name, now")

@@ -48,12 +48,13 @@ def batching(servable: Servable) -> dict[str, Any]:
 def summary(repository: Repository, name: str) -> dict[str, Any]:
     """Return the entry of a model in the list of `/models`.
 
-    Its version and heads are those that serve; `None` and no heads if no version serves.
+    Its version and heads are those that serve; `None` if no version serves, and no heads if it is
+    not loaded.
     """
     serving = repository.serving.get(name)
     return {
         "name": name,
-        "version": None if serving is None else serving.version,
+        "version": repository.answering.get(name),
         **versions(repository, name),
         "heads": [] if serving is None else list(serving.signature.heads),
     }
@@ -61,10 +62,9 @@ def summary(repository: Repository, name: str) -> dict[str, Any]:
 
 def versions(repository: Repository, name: str) -> dict[str, Any]:
     """Return the states of a model's or view's versions, and the versions of its aliases."""
-    named = repository.aliases.get(name, {})
     return {
         "versions": repository.states(name),
-        "aliases": {alias: servable.version for alias, servable in named.items()},
+        "aliases": repository.versions_of_aliases(name),
     }
 
 

@@ -165,7 +165,7 @@ def _of_versions(repository: Repository, name: str, max_body: int) -> dict[str, 
         paths[path] = _get(about, f"{name}:{version}:report", content=_PAGE)
     serving = repository.serving.get(name)
     aliases = repository.aliases.get(name, {})
-    for alias in aliases:
+    for alias in repository.versions_of_aliases(name):
         about = f"The signature of {alias}."
         paths[f"/models/{name}/aliases/{alias}"] = _get(about, f"{name}:{alias}:signature")
     if serving is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,7 +19,7 @@ from service.wire.dialect import Reply
 from service.wire.native import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from service.repository.loader import Servable
     from service.repository.reloader import Library
@@ -78,7 +79,7 @@ def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[]
             {
                 "status": "alive",
                 "service": f"triceps {__version__}",
-                "models": sorted(library.current.serving),
+                "models": sorted(library.current.answering),
                 "links": links,
             }
         )
@@ -94,7 +95,7 @@ def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[]
         if reason is not None:
             shown = reason if sees_all else scoring.NOT_SAID
             return respond_json({"status": "not ready", "reason": shown}, 503)
-        models = {"models": sorted(library.current.serving)} if sees_all else {}
+        models = {"models": sorted(library.current.answering)} if sees_all else {}
         return respond_json({"status": "ready", **models})
 
 
@@ -102,12 +103,16 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
     @blueprint.get("/models")
     def models() -> Response:
         repository = library.current
+        names = repository.names()
+        page = _page(names, request.args)
         return respond_json(
             {
                 "default": repository.default,
                 "policy": repository.policy,
-                "models": [descriptions.summary(repository, name) for name in repository.names()],
+                "models": [descriptions.summary(repository, name) for name in page],
                 "refused": [vars(entry) for entry in repository.refused],
+                # The name to go on after, if there are more.
+                **({"next": page[-1]} if page and page[-1] != names[-1] else {}),
             }
         )
 
@@ -115,7 +120,7 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
     @blueprint.get("/models/<name>/versions/<version>")
     @blueprint.get("/models/<name>/aliases/<alias>")
     def model(name: str, version: str | None = None, alias: str | None = None) -> Response:
-        repository = library.having(name, version)
+        repository = library.having(name, version, alias)
         servable = repository.find(name, version, alias)
         batching = servable.model.batching.as_json()
         description = {**descriptions.describe(servable), "batching": batching}
@@ -135,6 +140,23 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
             names = ", ".join(sorted(dialects))
             raise wrong("dialect", f"one of {names}{nearest(dialect, dialects)}", show(dialect))
         return respond_json(_example(servable, dialects[dialect]))
+
+
+def _page(names: list[str], arguments: Mapping[str, str]) -> list[str]:
+    """Return the part of the sorted names of models that a request wants.
+
+    Args:
+        names: the names.
+        arguments: `limit`, the most names, and `after`, the name that they follow.
+
+    Raises:
+        BadRequest: the limit is not a whole number from 1.
+    """
+    limit, after = arguments.get("limit"), arguments.get("after", "")
+    if limit is not None and not re.fullmatch(r"[1-9][0-9]{0,8}", limit):
+        raise wrong("limit", "a whole number from 1 to 999999999", show(limit))
+    rest = [name for name in names if name > after]
+    return rest if limit is None else rest[: int(limit)]
 
 
 def _example(servable: Servable, dialect: Dialect) -> Any:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from service.wire import mlflow, native, oip, tfserving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from service.repository.loader import Servable
-    from service.repository.repository import Repository
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
@@ -63,48 +61,16 @@ def dialect_of(path: str, rules: Mapping[str, Dialect]) -> Dialect:
     )
 
 
-def targets(
-    rules: Mapping[str, Dialect], repository: Repository, *, kept: bool = False
-) -> dict[bytes, tuple[Dialect, Servable]]:
-    """Return the dialect and the version that answer a prediction, by path.
-
-    Args:
-        rules: the dialects of the paths that predict, by rule.
-        repository: the models.
-        kept: whether to return the paths of versions loaded on demand, or those of all others.
-    """
-    return {
-        path.encode(): (dialect, servable)
-        for rule, dialect in rules.items()
-        for path, servable in _paths(rule, repository, kept=kept)
-    }
+def which(names: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    """Return the model, version and alias that a path names, as `Repository.find` takes them."""
+    return names.get("name"), names.get("version"), names.get("alias")
 
 
 def path_of(rule: str, names: Mapping[str, str]) -> bytes:
-    """Return the path of a rule, as `targets` spells it.
+    """Return the path of a rule, spelled as most requests do.
 
     Args:
         rule: the rule of a path that predicts.
         names: the values of the rule's variables.
     """
     return re.sub("<(.*?)>", lambda match: names[match[1]], rule).encode()
-
-
-def _paths(rule: str, repository: Repository, *, kept: bool) -> Iterator[tuple[str, Servable]]:
-    if kept and "<version>" not in rule:
-        return
-    if "<alias>" in rule:
-        for name, aliases in repository.aliases.items():
-            for alias, servable in aliases.items():
-                yield rule.replace("<name>", name).replace("<alias>", alias), servable
-    elif "<version>" in rule:
-        for name, servables in repository.served.items():
-            for servable in servables:
-                if (repository.key(name, servable.version) in repository.catalog.kept) is kept:
-                    versioned = rule.replace("<version>", servable.version)
-                    yield versioned.replace("<name>", name), servable
-    elif "<name>" in rule:
-        for name, servable in repository.serving.items():
-            yield rule.replace("<name>", name), servable
-    elif repository.default is not None and repository.default in repository.serving:
-        yield rule, repository.serving[repository.default]

@@ -38,7 +38,7 @@ def pages(library: Library) -> Blueprint:
     @blueprint.get("/<name>/versions/<version>")
     @blueprint.get("/<name>/labels/<alias>")
     def status(name: str, version: str | None = None, alias: str | None = None) -> Response:
-        repository = library.having(name, version)
+        repository = library.having(name, version, alias)
         if alias is not None:
             version = repository.find(name, alias=alias).version
         listed = _listed(repository, name)

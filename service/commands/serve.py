@@ -21,7 +21,7 @@ from service import __version__
 from service import settings as all_settings
 from service.commands import address, other_files
 from service.errors import ModelRefused, Shortage, TricepsError, printable
-from service.host import descriptors, processors
+from service.host import descriptors, memory, processors
 from service.http import access, tls
 from service.observability import logs
 from service.repository import sandbox
@@ -69,7 +69,11 @@ def serve(file: str | None, **flags: Any) -> None:
     # Read here, so that an error stops the command with one line; the workers inherit both.
     accessible = access.Access.open(settings.tokens_file)
     encrypted = tls.of(settings.tls_certificate, settings.tls_key)
-    settings = replace(settings, workers=settings.workers or processors.available())
+    settings = replace(
+        settings,
+        workers=settings.workers or processors.available(),
+        memory=settings.memory or memory.limit() // 2,
+    )
     # The keeper starts first: each model is tried in a sandbox before any process loads it.
     with sandbox.kept(settings.workers) as keeper:
         if settings.default_model and settings.default_model not in scan.by_name:

@@ -18,16 +18,22 @@ class Taken:
 
     now: int
     """The resident memory."""
+    own: int
+    """The part of the resident memory that belongs to no file (RssAnon), so that only the end of
+    this process, or a free, gives it back."""
     most: int
     """The peak of the resident memory."""
     data: int
     """The memory that it has allocated, used or not, as RLIMIT_DATA counts it."""
 
 
+_TAKEN = ("VmRSS:", "RssAnon:", "VmHWM:", "VmData:")
+
+
 def taken(root: Path = Path("/")) -> Taken:
     """Return the memory of this process, and its peak since the process was forked."""
     numbers = _numbers(root / "proc/self/status")
-    return Taken(*(numbers.get(key, 0) * 1024 for key in ("VmRSS:", "VmHWM:", "VmData:")))
+    return Taken(*(numbers.get(key, 0) * 1024 for key in _TAKEN))
 
 
 def available(root: Path = Path("/")) -> int | None:
@@ -43,24 +49,46 @@ def available(root: Path = Path("/")) -> int | None:
     return min([*([] if free is None else [free * 1024]), *_left(root)], default=None)
 
 
+def limit(root: Path = Path("/")) -> int:
+    """Return the bytes that the container of this process may have at most.
+
+    That is the least of the machine's memory and the limits of all control groups of this process;
+    0 if the system reports neither.
+
+    Args:
+        root: the root of the file system that /proc and /sys are read from.
+    """
+    whole = _numbers(root / "proc/meminfo").get("MemTotal:")
+    limits = (most for most, _, _ in _limits(root))
+    return min([*([] if whole is None else [whole * 1024]), *limits], default=0)
+
+
 def _left(root: Path) -> Iterator[int]:
+    for most, folder, usage in _limits(root):
+        used = _number(folder / usage)
+        if used is not None:
+            # Cached pages of files count as used, and are given up first.  In cgroup v1, only the
+            # lines that begin with total_ include the groups below; in v2, all lines do.
+            stat = _numbers(folder / "memory.stat")
+            files = (stat.get(f"total_{key}", stat.get(key, 0)) for key in _FILES)
+            yield max(0, most - used + sum(files))
+
+
+def _limits(root: Path) -> Iterator[tuple[int, Path, str]]:
+    """Yield the limit of each group of this process, its folder, and the file of its usage."""
     for controllers, path in groups(root):
         if controllers == "":
-            base, limit, usage = root / "sys/fs/cgroup", "memory.max", "memory.current"
+            base, name, usage = root / "sys/fs/cgroup", "memory.max", "memory.current"
         elif "memory" in controllers.split(","):
-            base, limit = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            base, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
             usage = "memory.usage_in_bytes"
         else:
             continue
         inside = Path(path.lstrip("/"))
         for folder in (inside, *inside.parents):
-            most, used = _number(base / folder / limit), _number(base / folder / usage)
-            if most is not None and used is not None:
-                # Cached pages of files count as used, and are given up first.  In cgroup v1, only
-                # the lines that begin with total_ include the groups below; in v2, all lines do.
-                stat = _numbers(base / folder / "memory.stat")
-                files = (stat.get(f"total_{key}", stat.get(key, 0)) for key in _FILES)
-                yield max(0, most - used + sum(files))
+            most = _number(base / folder / name)
+            if most is not None:
+                yield most, base / folder, usage
 
 
 _FILES = ("active_file", "inactive_file")

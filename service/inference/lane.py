@@ -77,7 +77,7 @@ class Lane:
     """A model in one event loop, with its queues, its pace and, if it is slow, its thread."""
 
     __slots__ = (
-        *("_row_seconds", "_runs", "admission", "asked", "coming", "due", "free_shapes", "model"),
+        *("_row_seconds", "_runs", "admission", "coming", "due", "free_shapes", "model"),
         *("queues", "requests", "rows", "running", "seconds", "thread", "whole"),
     )
 
@@ -87,8 +87,7 @@ class Lane:
         # The requests in all queues, and their rows.
         self.requests = 0
         self.rows = 0
-        # The time of the last request, and the number of admitted requests not decoded yet.
-        self.asked = 0.0
+        # The number of admitted requests that are not decoded yet.
         self.coming = 0
         self.admission = AdmissionControl()
         self.seconds = 0.0
@@ -116,7 +115,7 @@ class Lane:
             caller: the client's connection, as for `AdmissionControl.is_full`.
             now: the time by `perf_counter`.
         """
-        self.asked = now
+        self.model.asked = now
         each = self._row_seconds if self._runs >= PACED_RUNS else 0.0
         # A request that is not decoded yet has at least one row.
         wait = self.wait + self.coming * each

@@ -76,6 +76,8 @@ class Runner:
         # By tensor, a shape of zeros that the graph has answered; if there is none, why not.
         self.tried: dict[str, tuple[int, ...]] | None = None
         self.fails = ""
+        # The time of the last request, by `perf_counter`.
+        self.asked = 0.0
         # The name in the errors of its runs, set when the repository has named the model.
         self.name = ""
         # Whether clients choose something that a run may fail for: the length of an axis; or an

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from service.errors import SettingsError, nearest
 from service.names import NAME, NAMES
-from service.repository import catalog as catalogs
-from service.repository import default_model
+from service.repository import default_model, selection
 from service.repository.aliases import STABLE
 from service.repository.catalog import EMPTY
 from service.repository.repository import Repository, known_names
 from service.repository.scan import Refused, look
+from service.repository.selection import Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-    from service.repository.catalog import Catalog
+    from service.repository.catalog import Catalog, Key
     from service.repository.declarations import Declared
     from service.repository.loader import Loaded, Servable
     from service.repository.scan import Scan
@@ -42,7 +42,7 @@ def open_repository(
         SettingsError: there is nothing at `path`, or it cannot be read; or, without `previous`, it
             has models and `default` is none of them.
     """
-    repository = make(look(path), default, policy, previous)
+    repository = make(look(path), Choice(policy, default), previous)
     if previous is None:
         check_default(repository, default)
     return repository
@@ -50,8 +50,7 @@ def open_repository(
 
 def make(
     scan: Scan,
-    default: str = "",
-    policy: str = "latest",
+    choice: Choice,
     previous: Repository | None = None,
     declared: Declared | None = None,
 ) -> Repository:
@@ -59,14 +58,12 @@ def make(
 
     Args:
         scan: the files of the repository.
-        default: the model that answers a request that names none; empty for that of
-            the files.
-        policy: "latest", "all" or "pinned".
+        choice: what the settings of the service say of the versions to load.
         previous: the repository as it was loaded before; unchanged versions are taken over.
         declared: the aliases and settings of the files, if they have been read already.
     """
     before = EMPTY if previous is None else previous.catalog
-    return assemble(catalogs.fill(scan, policy, before, declared), policy, default)
+    return assemble(selection.fill(scan, choice, before, declared), choice)
 
 
 def check_default(repository: Repository, default: str) -> None:
@@ -86,26 +83,41 @@ def check_default(repository: Repository, default: str) -> None:
         raise SettingsError(message)
 
 
-def assemble(catalog: Catalog, policy: str, default: str) -> Repository:
+def assemble(catalog: Catalog, choice: Choice) -> Repository:
     """Return the repository that serves the catalog, without reading or loading anything."""
     models = [catalog.models[f.key] for f in catalog.scan.versions if f.key in catalog.models]
     refused = _refused(catalog)
-    owners = _owners(catalog, models, refused)
+    owners = _owners(catalog, refused)
     served = _served(models, owners)
     aliases = {
         name: {a: entry for a, v in named.items() if (entry := _of_version(served[name], v))}
         for name in served
         if (named := catalog.aliases.get(owners.get(name, name)))
     }
-    serving = _serving(catalog, policy, served, aliases, refused)
+    answering = _answering(catalog, choice.policy, refused)
     for view, owner in owners.items():
         # A view is served only from the version that serves as its model.
-        answers = serving.get(owner) and _of_version(served[view], serving[owner].version)
-        if answers is not None:
-            serving[view] = answers
-    is_kept = not default and catalog.default != default_model.of_files(catalog.scan)
-    default_ = default or catalog.default
-    return Repository(served, refused, default_, serving, aliases, policy, catalog, owners, is_kept)
+        if owner in answering and view in _views(catalog, (owner, answering[owner])):
+            answering[view] = answering[owner]
+    serving = {
+        name: entry
+        for name, version in answering.items()
+        if (entry := _of_version(served.get(name, ()), version))
+    }
+    default = choice.default or catalog.default
+    is_kept = not choice.default and catalog.default != default_model.of_files(catalog.scan)
+    return Repository(
+        served,
+        refused,
+        default,
+        serving,
+        aliases,
+        choice.policy,
+        catalog,
+        owners,
+        is_kept,
+        answering,
+    )
 
 
 def _refused(catalog: Catalog) -> list[Refused]:
@@ -130,50 +142,52 @@ def _served(models: Iterable[Loaded], owners: Mapping[str, str]) -> dict[str, li
     return served
 
 
-def _serving(
-    catalog: Catalog,
-    policy: str,
-    served: Mapping[str, Sequence[Servable]],
-    aliases: Mapping[str, Mapping[str, Servable]],
-    refused: list[Refused],
-) -> dict[str, Servable]:
+def _answering(catalog: Catalog, policy: str, refused: list[Refused]) -> dict[str, str]:
     """Return the version of each model that answers a request without a version, by model.
 
-    A model that has no such version is added to `refused`.
+    It need not be loaded.  A model that has no such version is added to `refused`.
     """
-    serving: dict[str, Servable] = {}
-    for name in catalog.scan.by_name:
+    answering: dict[str, str] = {}
+    for name, versions in catalog.scan.by_name.items():
         if name in catalog.scan.unloaded:
             continue
         if policy == "pinned":
-            answers = aliases.get(name, {}).get(STABLE)
-            if answers is None and (name, STABLE) not in catalog.amiss:
+            version = catalog.aliases.get(name, {}).get(STABLE)
+            if version is None and (name, STABLE) not in catalog.amiss:
                 reason = (
                     f"the policy is pinned, and it has no alias {STABLE!r}: "
                     f"triceps alias {name} {STABLE} VERSION"
                 )
                 refused.append(Refused(name, None, reason))
         else:
-            answers = served[name][-1] if name in served else None
-        if answers is not None:
-            serving[name] = answers
-    return serving
+            version = next((v for v in reversed(versions) if catalog.can_serve((name, v))), None)
+        if version is not None and (
+            (name, version) in catalog.models or (name, version) not in catalog.broken
+        ):
+            answering[name] = version
+    return answering
+
+
+def _views(catalog: Catalog, key: Key) -> Collection[str]:
+    """Return the views of a version, as far as they are known."""
+    known = catalog.models.get(key) or catalog.tried.get(key)
+    return () if known is None else known.views
 
 
 def _of_version(servables: Iterable[Servable], version: str) -> Servable | None:
     return next((servable for servable in servables if servable.version == version), None)
 
 
-def _owners(catalog: Catalog, models: Iterable[Loaded], refused: list[Refused]) -> dict[str, str]:
+def _owners(catalog: Catalog, refused: list[Refused]) -> dict[str, str]:
     """Return the model that owns each view, by view; add views that cannot serve to `refused`."""
     folders = {*catalog.scan.by_name, *(entry.name for entry in catalog.scan.refused)}
     owners: dict[str, str] = {}
-    for loaded in models:
-        name, version = loaded.found.key
-        if loaded.found.key in catalog.kept:
+    for found in catalog.scan.versions:
+        name, version = found.key
+        if found.key not in catalog.selected:
             # A version that is only kept may be unloaded in a minute, and its views with it.
             continue
-        for view in loaded.views:
+        for view in _views(catalog, found.key):
             reason = None
             if not NAME.fullmatch(view):
                 reason = f"its name is no model name: expected {NAMES}"

@@ -40,6 +40,13 @@ class Declared(NamedTuple):
     """The time to read them again if the machine was short of something, by the monotonic clock."""
 
 
+def declared_in(catalog: Catalog) -> Declared:
+    """Return what the files declared when a catalog was made."""
+    return Declared(
+        catalog.declared, catalog.settings, catalog.damaged, catalog.default, catalog.again
+    )
+
+
 def declare(scan: Scan, before: Catalog) -> Declared:
     """Read the files of aliases and settings; for a damaged one, the previous content stays.
 

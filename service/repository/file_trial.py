@@ -23,6 +23,10 @@ from service.repository.reasons import is_shortage, plain
 if TYPE_CHECKING:
     import socket
 
+    # The reason of a refusal, the peak and the kept memory in bytes, whether the machine is at
+    # fault, and the names of the file's views.
+    _Report = tuple[str | None, int, int, bool, tuple[str, ...]]
+
 # The longest time for a file to load and answer its golden rows, and its processor time therein.
 WALL_SECONDS = 60
 BUSY_SECONDS = 30
@@ -33,9 +37,9 @@ MB = 2**20
 
 @dataclass
 class Verdict:
-    """The verdict of a trial: why the file is refused, or the memory in bytes that loading takes.
+    """The verdict of a trial: why the file is refused, or what loading it takes and gives.
 
-    `peak` is needed during the load, and `kept` afterwards.
+    `peak` is the memory in bytes during the load, and `kept` that of the loaded model.
     """
 
     stamp: str
@@ -43,6 +47,7 @@ class Verdict:
     reason: str | None = None
     peak: int = 0
     kept: int = 0
+    views: tuple[str, ...] = ()
     granted: int = 0
     """The number of workers that have been told to load the file."""
     needs: int | None = None
@@ -79,7 +84,8 @@ def attempt(path: str, stamp: str, free: int | None, alive: socket.socket | None
             verdict.reason = f"it was not loaded within {WALL_SECONDS} s"
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if report:
-        verdict.reason, verdict.peak, verdict.kept, is_short = json.loads(report)
+        verdict.reason, verdict.peak, verdict.kept, is_short, views = json.loads(report)
+        verdict.views = tuple(views)
         verdict.needs = 0 if is_short else None
     elif code == -signal.SIGXCPU:
         verdict.reason = f"it was not loaded within {BUSY_SECONDS} s of work"
@@ -105,7 +111,7 @@ def _ended_by(code: int) -> str:
 
 def _be_tried(path: str, writer: int, free: int | None) -> None:
     """Load the file in the child process, report the outcome, and never return."""
-    report: tuple[str | None, int, int, bool] = ("loading it failed", 0, 0, False)
+    report: _Report = ("loading it failed", 0, 0, False, ())
     # The child ends by itself, even if its keeper has been killed.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WALL_SECONDS + 1)
@@ -113,31 +119,28 @@ def _be_tried(path: str, writer: int, free: int | None) -> None:
         _limit(free)
         report = _load(path)
     except MemoryError:
-        report = (NO_MEMORY, 0, 0, True)
+        report = (NO_MEMORY, 0, 0, True, ())
     except Exception as error:  # noqa: BLE001  every error is reported
         reason = plain(f"loading it failed: {type(error).__name__}: {error}")
-        report = (reason, 0, 0, is_shortage(error))
+        report = (reason, 0, 0, is_shortage(error), ())
     finally:
         os.write(writer, json.dumps(report).encode())
         os._exit(0)
 
 
-def _load(path: str) -> tuple[str | None, int, int, bool]:
-    """Load and prove a file.
-
-    Returns:
-        The reason of a refusal, the peak and the kept memory in bytes, and whether the machine is
-        at fault.
-    """
+def _load(path: str) -> _Report:
+    """Load and prove a file."""
     before = memory.taken()
     try:
         model = Model.load(Path(path))
         prove(model)
     except ModelRefused as error:
-        return plain(str(error)), 0, 0, is_shortage(error)
+        return plain(str(error)), 0, 0, is_shortage(error), ()
     after = memory.taken()
-    del model
-    return None, max(0, after.most - before.now), max(0, after.now - before.now), False
+    # The pages of libraries that the child is the first to touch are in `peak`, and do not count as
+    # kept: all processes share them.
+    peak, kept = max(0, after.most - before.now), max(0, after.own - before.own)
+    return None, peak, kept, False, tuple(model.signature.models)
 
 
 def _limit(free: int | None) -> None:

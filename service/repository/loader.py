@@ -16,10 +16,13 @@ from service.repository.proof import Proof, prove
 from service.repository.reasons import is_shortage, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from service.repository.sandbox import Passed
     from service.repository.scan import Version
     from service.signature import Signature
+
+    Admit = Callable[[int], bool]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,16 @@ class Loaded:
     found: Version
     servable: Servable
     views: Mapping[str, Servable]
+    size: int = 0
+    """The memory in bytes that it takes, as its trial has shown."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A version that can serve, as a trial or an earlier load has shown, and is not loaded."""
+
+    found: Version
+    views: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,14 +87,24 @@ def try_out(found: Version) -> None:
         pass
 
 
-def load(found: Version) -> Loaded | Broken:
-    """Load a version and prove it, or return the reason why it cannot serve."""
+def load(found: Version, admit: Admit | None = None) -> Loaded | Tried | Broken:
+    """Load a version and prove it, or return the reason why it cannot serve.
+
+    Args:
+        found: the version.
+        admit: takes the bytes that the loaded version will take, and returns whether it is to be
+            loaded; it may raise `ModelRefused` or `Shortage`.  By default, it is loaded.
+    """
     name, version = found.key
     try:
         check_place(Path(found.path), found.root)
-        with sandbox.passed(found.path, found.stamp):
+        with sandbox.passed(found.path, found.stamp) as passed:
+            size = _size(found, passed)
+            if admit is not None and not admit(size):
+                return Tried(found, () if passed is None else passed.views)
             model = Model.load(Path(found.path))
             model.name = f"{name!r}, version {version}"
+            model.asked = time.perf_counter()
             signature = model.signature
             proof, views = prove(model)
         return Loaded(
@@ -91,6 +114,7 @@ def load(found: Version) -> Loaded | Broken:
                 view: Servable(view, version, model, restricted, own)
                 for view, (restricted, own) in views.items()
             },
+            size,
         )
     except ModelRefused as error:
         return Broken(found, plain(str(error)), is_shortage(error))
@@ -103,14 +127,21 @@ def load(found: Version) -> Loaded | Broken:
         return Broken(found, plain(reason), is_short)
 
 
-def later(outcome: Loaded | Broken, before: Broken | None) -> Loaded | Broken:
+def _size(found: Version, passed: Passed | None) -> int:
+    """Return the bytes that a loaded version takes; without a trial, those of its files."""
+    if passed is not None:
+        return passed.size
+    return sum(int(numbers[2]) for _, *numbers in found.stamp if len(numbers) > 2)  # noqa: PLR2004
+
+
+def later(outcome: Loaded | Tried | Broken, before: Broken | None) -> Loaded | Tried | Broken:
     """Return the outcome of a load, with the time of the next try if the machine is at fault.
 
     Args:
         outcome: the outcome of the load.
         before: the outcome of the previous load, if that failed.
     """
-    if isinstance(outcome, Loaded) or not outcome.is_short:
+    if not isinstance(outcome, Broken) or not outcome.is_short:
         return outcome
     tries = before.tries + 1 if before is not None and before.found == outcome.found else 0
     wait = min(MOST_AGAIN_SECONDS, AGAIN_SECONDS * 2**tries)

@@ -1,6 +1,7 @@
 """The settings of one model: a small file beside its versions, which is watched as they are.
 
 alone = true        # each request runs by itself, whatever the graph would allow
+keep = true         # the model stays loaded, whatever memory others need
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class ModelSettings:
 
     alone: bool = False
     """True if each request runs by itself."""
+    keep: bool = False
+    """True if the model stays loaded, whatever memory others need."""
 
 
 DEFAULTS = ModelSettings()

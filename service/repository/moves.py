@@ -1,6 +1,6 @@
 """The log of what answers clients: which version serves as a model, and which is the default model.
 
-A process logs each version that it loads; these lines are written once for all workers.
+`log_loads` is for each process, and `log_moves` is for one of all workers.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from service.repository.aliases import STABLE
 from service.repository.publish import DEFAULT
 from service.repository.repository import known_names
+from service.repository.scan import UNLOADED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,29 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
 
 log = logging.getLogger(__name__)
+
+
+def log_loads(now: Repository, former: Repository) -> None:
+    """Log the versions that this process has loaded, refused and let go of."""
+    known = {*former.refused}
+    for entry in now.refused:
+        if entry not in known:
+            version = "" if entry.version is None else f", version {entry.version}"
+            log.warning("refused %s%s: %s", entry.name, version, entry.reason)
+    before = former.catalog.scan.unloaded
+    for name in sorted(now.catalog.scan.unloaded - before):
+        log.warning("%s is out of service: the file %s/%s says so", name, name, UNLOADED)
+    models, catalog = former.catalog.models, now.catalog
+    for key, loaded in catalog.models.items():
+        if models.get(key) is not loaded:
+            on_demand = " on demand" if key in catalog.kept else ""
+            batching = {"batching": str(loaded.servable.model.batching)}
+            # What was let go of for others comes back many times.
+            level = logging.DEBUG if key in former.catalog.tried else logging.INFO
+            log.log(level, "serving %s, version %s%s", *key, on_demand, extra=batching)
+    for key in sorted(models.keys() - catalog.models.keys()):
+        level = logging.DEBUG if key in catalog.tried else logging.INFO
+        log.log(level, "unloaded %s, version %s", *key)
 
 
 def log_moves(now: Repository, former: Repository) -> None:
@@ -48,8 +72,8 @@ def _served(repository: Repository) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield each model, and each alias that answers by another version, with the version."""
     catalog = repository.catalog
     for name in catalog.scan.by_name:
-        if name in repository.serving:
-            yield (name, ""), repository.serving[name].version
+        if name in repository.answering:
+            yield (name, ""), repository.answering[name]
         for alias, version in catalog.aliases.get(name, {}).items():
             # Under the policy pinned, the alias stable and the model are one.
             if not (repository.policy == "pinned" and alias == STABLE):

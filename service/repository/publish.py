@@ -38,6 +38,8 @@ NAMESAKE = "triceps"
 
 # Folders of a publish or a prune in progress; each exists for moments only.
 _LEFTOVERS = (".new-", ".old-")
+# Plain digits without leading zeros, so that a version has one spelling.
+VERSION = re.compile(r"0|[1-9][0-9]*")
 
 
 class PublishError(TricepsError):
@@ -57,8 +59,7 @@ def versions(folder: Path) -> list[int]:
     return sorted(
         int(entry.name)
         for entry in folder.iterdir()
-        # Plain digits without leading zeros, so that a version has one spelling.
-        if re.fullmatch(r"0|[1-9][0-9]*", entry.name) and entry.is_dir()
+        if VERSION.fullmatch(entry.name) and entry.is_dir()
     )
 
 

@@ -2,7 +2,8 @@
 
     a look ─▶ the same as before? ─▶ a second look ─▶ load and prove ─▶ swap ─▶ follower is called
                                                                          ▲
-    a request for a version that is not loaded ─▶ load and prove ────────┘
+    a request for a version that is not loaded ─▶ load and prove ────────┤
+    nothing is to be done                      ─▶ load or try the next ──┘
 
 A look is one pass over the stamps of the files.  Meanwhile, requests are answered from the current
 repository, and a request that has begun keeps the repository that it began with.
@@ -17,17 +18,20 @@ import os
 import threading
 import time
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.errors import HTTPError, SettingsError
 from service.host import allocator
 from service.repository.assembly import assemble, make
-from service.repository.catalog import EMPTY, Catalog, set_up
+from service.repository.budget import Budget, taken
+from service.repository.catalog import EMPTY
+from service.repository.changes import with_late, with_outcomes, without
+from service.repository.declarations import declared_in
 from service.repository.kept import Kept
-from service.repository.loader import Loaded, later, load
-from service.repository.moves import log_moves
-from service.repository.scan import UNLOADED, Version, is_one_file, look, settled
+from service.repository.loader import Broken, later, load
+from service.repository.moves import log_loads, log_moves
+from service.repository.scan import Version, is_one_file, look, settled
+from service.repository.selection import Choice
 from service.repository.unloaded import mark, unmark
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.repository.catalog import Key
-    from service.repository.loader import Broken, Servable
+    from service.repository.loader import Admit, Servable
     from service.repository.repository import Repository
     from service.settings import Settings
 
@@ -45,12 +49,20 @@ log = logging.getLogger(__name__)
 
 # A file that differs between two looks at this distance is still being written.
 SETTLE_SECONDS = 0.1
+# The interval at which the background looks for versions of which nothing is known.
+IDLE_SECONDS = 1.0
 
 
 class Library:
     """The current repository, and the changes that replace it; threads may share a library."""
 
-    def __init__(self, path: Path, default: str = "", policy: str = "latest") -> None:
+    def __init__(
+        self,
+        path: Path,
+        default: str = "",
+        policy: str = "latest",
+        budget: Budget | None = None,
+    ) -> None:
         """Load the repository.
 
         Args:
@@ -58,27 +70,30 @@ class Library:
             default: the model that answers a request that names none; empty for that of
                 the files.
             policy: "latest", "all" or "pinned".
+            budget: the memory that models may take; by default, any.
 
         Raises:
             SettingsError: there is nothing at `path`, or it cannot be read.
         """
         self._path = path
-        self._default = default
         # A single file has no aliases, so that its only version could never be pinned.
-        self._policy = "latest" if is_one_file(path) else policy
+        policy = "latest" if is_one_file(path) else policy
+        self._budget = Budget() if budget is None else budget
+        self._choice = Choice(policy, default, self._budget)
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._loading: dict[Key, threading.Lock] = {}
         self.kept = Kept()
         self._follower: Follower | None = None
-        self._watched_in: int | None = None
+        # The process that has started each thread.
+        self._threads: dict[str, int] = {}
         self._trouble = ""
         # Whether models have been unloaded whose memory is still to be given back to the system.
         self._left = False
         self.stopping = False
         # The watchdog's reason why a loaded model does not answer; empty if all answer.
         self.stalled = ""
-        self._current = assemble(EMPTY, policy, default)
+        self._current = assemble(EMPTY, self._choice)
         # The number of the generation, if several workers agree on what is served; else always 0.
         self.generation: Sequence[int] = (0,)
         self._begin()
@@ -86,13 +101,14 @@ class Library:
     def _begin(self) -> None:
         """Load the repository for the first time."""
         former = self._current
-        repository = make(look(self._path), self._default, self._policy)
+        repository = make(look(self._path), self._choice)
         log_moves(self._swap(lambda _: repository), former)
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
         """Return the library of a service's settings."""
-        return cls(settings.models, settings.default_model, settings.policy)
+        budget = Budget.of(settings.memory, 1)
+        return cls(settings.models, settings.default_model, settings.policy, budget)
 
     @property
     def current(self) -> Repository:
@@ -103,17 +119,27 @@ class Library:
         self, name: str | None = None, version: str | None = None, alias: str | None = None
     ) -> Servable:
         """Return a servable as `Repository.find` does, after loading its version if need be."""
-        return self.having(name, version).find(name, version, alias)
+        return self.having(name, version, alias).find(name, version, alias)
 
-    def having(self, name: str | None, version: str | None) -> Repository:
-        """Return the current repository, after loading a version if that is loaded on demand."""
-        repository = self.current
-        if version is None:
-            return repository
-        found = repository.on_demand(name, version)
-        if found is not None:
-            repository = self._load(found)
-        self.note(name, version, repository)
+    def having(
+        self, name: str | None, version: str | None = None, alias: str | None = None
+    ) -> Repository:
+        """Return the current repository, after loading what a request needs if that is not loaded.
+
+        Args:
+            name: the name of a model or view; by default, the default model.
+            version: a version; by default, the one that answers for the model.
+            alias: an alias, in place of a version.
+        """
+        repository, last = self.current, None
+        # An older version is needed if the newest turns out to be unable to serve.
+        while (found := repository.on_demand(name, version, alias)) not in (None, last):
+            repository, last = self._load(found, self._make_room), found
+        servable = repository.loaded(name, version, alias)
+        if servable is not None:
+            servable.model.asked = time.perf_counter()
+        if version is not None:
+            self.note(name, version, repository)
         return repository
 
     def note(self, name: str | None, version: str, repository: Repository | None = None) -> None:
@@ -203,21 +229,36 @@ class Library:
             if scan == known and not is_due:
                 return
             previous = self._current
-            repository = make(scan, self._default, self._policy, previous)
-            log_moves(self._swap(lambda now: self._with_late(repository, previous, now)), previous)
+            repository = make(scan, self._choice, previous)
+            log_moves(
+                self._swap(lambda now: with_late(repository, previous, now, self._choice)), previous
+            )
+            self._keep_to_budget()
 
     def watch(self, seconds: float) -> None:
         """Refresh every `seconds` from now on, in a thread of this process; 0 for never.
 
+        Another thread loads and tries the versions of which nothing is known yet.
+
         A second call does nothing, except in a forked process, which has no thread of its parent.
         """
+        self._start("load", load_in_background)
+        if seconds > 0:
+            self._start("watch", _watch, seconds)
+
+    def _start(self, name: str, follow: Callable[..., None], *arguments: float) -> None:
+        """Start a thread of this process, unless it has one of that name."""
+        if self._threads.get(name) == os.getpid():
+            return
         with self._lock:
-            if seconds == 0 or self._watched_in == os.getpid():
+            if self._threads.get(name) == os.getpid():
                 return
-            self._watched_in = os.getpid()
+            self._threads[name] = os.getpid()
         # By a weak reference, so that the thread ends once the library is no longer used.
-        arguments = (weakref.ref(self), seconds)
-        threading.Thread(target=_watch, args=arguments, name="watch", daemon=True).start()
+        thread = threading.Thread(
+            target=follow, args=(weakref.ref(self), *arguments), name=name, daemon=True
+        )
+        thread.start()
 
     def look_again(self) -> None:
         """Refresh, and log an error, once, instead of raising it."""
@@ -231,7 +272,18 @@ class Library:
                 log.exception("%s", trouble, exc_info=not isinstance(error, SettingsError))
         self._trouble = trouble
 
-    def _load(self, found: Version) -> Repository:
+    def load_more(self) -> bool:
+        """Load the next version of which nothing is known, or only try it if there is no room.
+
+        Returns:
+            Whether there was one.
+        """
+        for found in self.current.catalog.unknown():
+            self._load(found, self._has_room)
+            return True
+        return False
+
+    def _load(self, found: Version, admit: Admit) -> Repository:
         """Load a version of the scan; threads that want the same version wait for one load."""
         with self._lock:
             turn = self._loading.setdefault(found.key, threading.Lock())
@@ -239,44 +291,67 @@ class Library:
             repository = self._current
             if repository.on_demand(*found.key) is None:
                 return repository
-            outcome = later(load(found), None)
-            repository = self._swap(lambda now: self._with(now, found, outcome))
+            outcome = later(load(found, admit), None)
+            if isinstance(outcome, Broken) and found.key in repository.catalog.selected:
+                repository = self._select_another(outcome)
+            else:
+                repository = self._swap(lambda now: with_outcomes(now, [outcome], self._choice))
             with self._lock:
                 self._loading.pop(found.key, None)
         self._unload_idle()
+        self._keep_to_budget()
+        # As it was at the swap: others may have needed the memory since.
         return repository
 
-    def _with(self, now: Repository, found: Version, outcome: Loaded | Broken) -> Repository:
-        catalog = now.catalog
-        versions = catalog.scan.by_name.get(found.name, {}).values()
-        if found not in versions or found.name in catalog.scan.unloaded:
-            return now  # the version was removed, unloaded or changed while it was being loaded
-        if isinstance(outcome, Loaded):
-            models = {**catalog.models, found.key: set_up(outcome, catalog.settings)}
-            return self._assemble(replace(catalog, models=models, kept=catalog.kept | {found.key}))
-        return self._assemble(replace(catalog, broken={**catalog.broken, found.key: outcome}))
+    def _select_another(self, broken: Broken) -> Repository:
+        """Have an older version, or none, answer in place of one that cannot serve."""
+        while True:
+            now = self._current
+            known = with_outcomes(now, [broken], self._choice)
+            if known is now:
+                return now
+            declared = declared_in(known.catalog)
+            repository = make(known.catalog.scan, self._choice, known, declared)
+            # Another change may have come first, since this one may have loaded a version.
+            if self._swap(lambda late: repository if late is now else late) is repository:  # noqa: B023  called at once
+                return repository
 
-    def _with_late(self, repository: Repository, before: Repository, now: Repository) -> Repository:
-        """Return a repository with the versions that were loaded on demand while it was made.
+    def _make_room(self, size: int) -> bool:
+        """Let go of the versions whose last request is the longest ago, if that is needed.
 
-        Args:
-            repository: the new repository, made from `before`.
-            before: the repository that was current when the work began.
-            now: the repository that is current now.
+        Raises:
+            ModelRefused, Shortage: a version of `size` bytes does not fit into the budget.
         """
-        for key in now.catalog.kept - before.catalog.kept - repository.catalog.models.keys():
-            loaded = now.catalog.models[key]
-            repository = self._with(repository, loaded.found, loaded)
-        return repository
+        self._budget.check(size)
+        catalog = self._current.catalog
+        keys = self._budget.to_let_go(catalog, self._held(), size)
+        if keys:
+            self._swap(lambda now: without(now, keys, self._choice))
+            self._give_back()
+        return True
 
-    def _assemble(self, catalog: Catalog) -> Repository:
-        return assemble(catalog, self._policy, self._default)
+    def _has_room(self, size: int) -> bool:
+        self._budget.check(size)
+        return size + taken(self._current.catalog) <= self._budget.size
+
+    def _keep_to_budget(self) -> None:
+        """Let go of versions if models that stay, or two loads at once, are beyond the budget."""
+        keys = self._budget.to_let_go(self._current.catalog, self._held())
+        if keys:
+            self._swap(lambda now: without(now, keys, self._choice))
+
+    def _held(self) -> frozenset[str]:
+        """Return the models that stay loaded; the default model may be a view of one of them."""
+        owner, _ = self._current.key(None, "")
+        return self._current.catalog.held | {owner}
 
     def _swap(self, change: Callable[[Repository], Repository]) -> Repository:
         with self._lock:
             former, self._current = self._current, change(self._current)
+            if self._current is former:
+                return former
             self.kept.become(self._current.catalog.kept)
-            _log_change(self._current, former)
+            log_loads(self._current, former)
             models = self._current.catalog.models
             self._left |= any(models.get(key) is not m for key, m in former.catalog.models.items())
             if self._follower is not None:
@@ -287,7 +362,7 @@ class Library:
         """Unload idle versions; requests in flight still hold the models that answer them."""
         keys = self.kept.idle()
         if keys:
-            self._swap(lambda now: self._without(now, keys))
+            self._swap(lambda now: without(now, keys & now.catalog.kept, self._choice))
 
     def _give_back(self) -> None:
         """Give the memory of models that have been unloaded since the last call to the system."""
@@ -295,12 +370,6 @@ class Library:
             # By now, hardly any requests are still being answered by them.
             self._left = False
             allocator.give_back()
-
-    def _without(self, now: Repository, keys: set[Key]) -> Repository:
-        catalog = now.catalog
-        keys = keys & catalog.kept
-        models = {key: loaded for key, loaded in catalog.models.items() if key not in keys}
-        return self._assemble(replace(catalog, models=models, kept=catalog.kept - keys))
 
 
 def _watch(library: weakref.ref[Library], seconds: float) -> None:
@@ -313,21 +382,19 @@ def _watch(library: weakref.ref[Library], seconds: float) -> None:
         del there
 
 
-def _log_change(now: Repository, former: Repository) -> None:
-    """Log the differences from the previous repository."""
-    known = {*former.refused}
-    for entry in now.refused:
-        if entry not in known:
-            version = "" if entry.version is None else f", version {entry.version}"
-            log.warning("refused %s%s: %s", entry.name, version, entry.reason)
-    before = former.catalog.scan.unloaded
-    for name in sorted(now.catalog.scan.unloaded - before):
-        log.warning("%s is out of service: the file %s/%s says so", name, name, UNLOADED)
-    models = former.catalog.models
-    for key, loaded in now.catalog.models.items():
-        if models.get(key) is not loaded:
-            on_demand = " on demand" if key in now.catalog.kept else ""
-            batching = {"batching": str(loaded.servable.model.batching)}
-            log.info("serving %s, version %s%s", *key, on_demand, extra=batching)
-    for key in sorted(models.keys() - now.catalog.models.keys()):
-        log.info("unloaded %s, version %s", *key)
+def load_in_background(library: weakref.ref[Library]) -> None:
+    """Load the versions of which nothing is known, until the library is no longer used."""
+    pause = threading.Event()
+    while True:
+        there = library()
+        if there is None:
+            return
+        began = time.monotonic()
+        try:
+            more = there.load_more()
+        except Exception:
+            log.exception("a version could not be loaded in the background")
+            more = False
+        del there
+        # Requests have at least half of the processor.
+        pause.wait(time.monotonic() - began if more else IDLE_SECONDS)

@@ -30,24 +30,29 @@ class Repository:
     refused: Sequence[Refused]
     default: str | None
     serving: Mapping[str, Servable] = field(default_factory=dict)
-    """The version of each model or view that answers a request without a version, by name."""
+    """Of the versions in `answering`, those that are loaded, by the name of the model or view."""
     aliases: Mapping[str, Mapping[str, Servable]] = field(default_factory=dict)
-    """The version that answers for each alias, by name and alias."""
+    """The version that answers for each alias, by name and alias, if it is loaded."""
     policy: str = "latest"
     catalog: Catalog = EMPTY
     owners: Mapping[str, str] = field(default_factory=dict)
     """The model that each view belongs to, by view."""
     is_default_kept: bool = False
     """True if the default model is the default only because it was before the last changes."""
+    answering: Mapping[str, str] = field(default_factory=dict)
+    """The version of each model or view that answers a request without a version, by name; it may
+    have to be loaded first."""
 
     def find(
         self, name: str | None = None, version: str | None = None, alias: str | None = None
     ) -> Servable:
         """Return the servable that answers a request: the serving version, or the one it names.
 
+        It has to be loaded (see `on_demand`).
+
         Args:
             name: the name of the model or view; by default, the default model.
-            version: the version, spelled as its folder is; it has to be loaded (see `on_demand`).
+            version: the version, spelled as its folder is.
             alias: an alias, in place of a version.
 
         Raises:
@@ -56,22 +61,41 @@ class Repository:
         """
         if name is None:
             name = self._default_name()
-        if version is not None:
-            servable = next((s for s in self.served.get(name, ()) if s.version == version), None)
-        elif alias is not None:
-            servable = self.aliases.get(name, {}).get(alias)
-        else:
-            servable = self.serving.get(name)
+        servable = self.loaded(name, version, alias)
         if servable is None:
             raise self._why_not(name, version, alias)
         return servable
 
-    def on_demand(self, name: str | None, version: str | None) -> Version | None:
-        """Return a version that exists and is loaded on demand, or `None` if it is not one."""
-        owner, _ = self.key(name, version or "")
-        found = self.catalog.scan.by_name.get(owner, {}).get(version or "")
+    def loaded(self, name: str | None, version: str | None, alias: str | None) -> Servable | None:
+        """Return the servable that answers a request, as `find` does; `None` if none is loaded."""
+        name = self.default or "" if name is None else name
+        if version is not None:
+            return next((s for s in self.served.get(name, ()) if s.version == version), None)
+        if alias is not None:
+            return self.aliases.get(name, {}).get(alias)
+        return self.serving.get(name)
+
+    def on_demand(
+        self, name: str | None, version: str | None = None, alias: str | None = None
+    ) -> Version | None:
+        """Return the version that has to be loaded to answer a request.
+
+        Args:
+            name: the name of the model or view; by default, the default model.
+            version: a version.
+            alias: an alias, in place of a version.
+
+        Returns:
+            The version; `None` if it is loaded, cannot serve or does not exist.
+        """
+        name = self.default or "" if name is None else name
+        owner, _ = self.key(name, "")
         if owner in self.catalog.scan.unloaded:
             return None
+        if version is None:
+            by_alias = self.catalog.aliases.get(owner, {})
+            version = self.answering.get(name) if alias is None else by_alias.get(alias)
+        found = self.catalog.scan.by_name.get(owner, {}).get(version or "")
         if found is None or found.key in self.catalog.models or found.key in self.catalog.broken:
             return None
         return found
@@ -93,15 +117,25 @@ class Repository:
         for found in self.catalog.scan.by_name.get(self.owners.get(name, name), {}).values():
             if found.version in loaded:
                 states[found.version] = "loaded"
-            # The views of a file are known only once it has been loaded.  So a loaded version
-            # without this view does not have it, and any other may.
+            # The views of a file are known only once it has been tried or loaded.  So such a
+            # version without this view does not have it, and any other may.
             elif found.key not in self.catalog.models and found.key not in self.catalog.broken:
-                states[found.version] = "on demand"
+                tried = self.catalog.tried.get(found.key)
+                if tried is None or name == found.name or name in tried.views:
+                    states[found.version] = "on demand"
         return states
+
+    def versions_of_aliases(self, name: str) -> dict[str, str]:
+        """Return the aliases of a model or view, each with the version that answers for it."""
+        owner, _ = self.key(name, "")
+        states = self.states(name)
+        aliases = self.catalog.aliases.get(owner, {})
+        return {alias: version for alias, version in aliases.items() if version in states}
 
     def names(self) -> list[str]:
         """Return the names of models and views with a version that is not refused, sorted."""
-        return sorted({*self.served, *filter(self.states, self.catalog.scan.by_name)})
+        known = {*self.catalog.scan.by_name, *self.owners}
+        return sorted({*self.served, *filter(self.states, known)})
 
     def available(self) -> list[str]:
         """Return the names of models and views that are not out of service, sorted."""
@@ -109,7 +143,7 @@ class Repository:
 
     def reason_not_ready(self) -> str | None:
         """Return the reason why no model serves; `None` if one does."""
-        if self.serving:
+        if self.answering:
             return None
         for name in self.names():
             if name in self.catalog.scan.unloaded:
@@ -143,22 +177,17 @@ class Repository:
 
     def _why_not(self, name: str, version: str | None, alias: str | None) -> RequestError:
         if name not in known_names(self):
-            available = ", ".join(self.available()) or "none yet"
-            close = nearest(name, self.available())
-            message = f"model {name!r}: there is none of that name{close}. Available: {available}"
-            return NotFound(message)
+            return self._why_unknown(name)
         if name in self.catalog.scan.unloaded and version in (None, *self.states(name)):
             return NotReady(f"model {name!r}: {_why_unloaded(name)}")
+        if self.on_demand(name, version, alias) is not None:
+            # Between its load and this, others have needed the memory.
+            return NotReady(f"model {name!r}: it is not loaded any more; ask again")
         if alias is not None:
             return self._why_no_alias(name, alias)
-        refused = [entry for entry in self.refused if entry.name == name]
-        if version is None:
-            # A reason that concerns the whole model comes first.
-            refused.sort(key=lambda entry: entry.version is not None)
-        for entry in refused:
-            if version in (None, entry.version):
-                which = "" if entry.version is None else f", version {entry.version}"
-                return NotReady(f"model {name!r}{which}: refused, {entry.reason}")
+        return self._why_refused(name, version) or self._why_no_version(name, version)
+
+    def _why_no_version(self, name: str, version: str | None) -> RequestError:
         available = ", ".join(self.states(name)) or "none"
         if version is None:
             # Without the model's name: a token for the view need not permit to see the model.
@@ -169,14 +198,39 @@ class Repository:
             return NotReady(message)
         return NotFound(f"model {name!r} has no version {version!r}. Available: {available}")
 
+    def _why_refused(self, name: str, version: str | None) -> RequestError | None:
+        refused = [entry for entry in self.refused if entry.name == name]
+        if version is None:
+            # A reason that concerns the whole model comes first.
+            refused.sort(key=lambda entry: entry.version is not None)
+        for entry in refused:
+            if version in (None, entry.version):
+                which = "" if entry.version is None else f", version {entry.version}"
+                return NotReady(f"model {name!r}{which}: refused, {entry.reason}")
+        return None
+
+    def _why_unknown(self, name: str) -> RequestError:
+        if unknown := self.catalog.unknown():
+            return NotReady(
+                f"model {name!r}: there is none of that name so far, and {len(unknown)} files that "
+                "may have a view of that name are still to be read"
+            )
+        available = ", ".join(self.available()) or "none yet"
+        close = nearest(name, self.available())
+        message = f"model {name!r}: there is none of that name{close}. Available: {available}"
+        return NotFound(message)
+
     def _why_no_alias(self, name: str, alias: str) -> RequestError:
         owner, _ = self.key(name, "")
         if (amiss := self.catalog.amiss.get((owner, alias))) is not None:
             return NotReady(f"model {name!r}: {amiss}")
-        named = self.aliases.get(name, {})
+        named = self.versions_of_aliases(name)
         available = ", ".join(sorted(named)) or "none"
         message = f"model {name!r} has no alias {alias!r}{nearest(alias, named)}"
         return NotFound(f"{message}. Available: {available}")
+
+
+NOTHING = Repository({}, (), None)
 
 
 def _why_unloaded(name: str) -> str:

@@ -23,18 +23,16 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused, Shortage
 from service.host import memory
 from service.host.descriptors import SHORT
 from service.repository import file_trial
-from service.repository.file_trial import MB
+from service.repository.file_trial import MB, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from service.repository.file_trial import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +43,20 @@ LOADING_SECONDS = 60
 # The longest time that a worker waits for a verdict; other files may have to be tried before.
 VERDICT_SECONDS = 5 * file_trial.WALL_SECONDS
 # The number of verdicts that are remembered.
-MOST_TRIED = 1000
+MOST_TRIED = 20_000
+# The characters of the names of views in an answer, which is one message of at most 64 kB.
+LONGEST_VIEWS = 5000
 
 _keepers: list[Keeper] = []
+
+
+class Passed(NamedTuple):
+    """What the trial of a file has told of it."""
+
+    size: int
+    """The memory in bytes that the loaded model keeps in each process."""
+    views: tuple[str, ...]
+    """The names of the models that are views of the file."""
 
 
 class Keeper:
@@ -135,10 +144,10 @@ def kept(workers: int) -> Iterator[Keeper]:
 
 
 @contextlib.contextmanager
-def passed(path: str, stamp: object) -> Iterator[None]:
+def passed(path: str, stamp: object) -> Iterator[Passed | None]:
     """Try a file in the sandbox, then run the block, which loads it.
 
-    Without a keeper, skip the trial.
+    Without a keeper, skip the trial, and yield `None`.
 
     Args:
         path: the path of the file.
@@ -151,7 +160,7 @@ def passed(path: str, stamp: object) -> Iterator[None]:
             untried file is not loaded.
     """
     if not _keepers:
-        yield
+        yield None
         return
     keeper = _keepers[-1]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -164,10 +173,10 @@ def passed(path: str, stamp: object) -> Iterator[None]:
         answer = _await(ours, keeper)
         if not answer:
             raise Shortage("it cannot be tried, now: the process that tries models does not answer")
-        reason, is_short = json.loads(answer)
+        reason, is_short, size, views = json.loads(answer)
         if reason is not None:
             raise (Shortage if is_short else ModelRefused)(reason)
-        yield
+        yield Passed(size, tuple(views))
 
 
 def _await(ours: socket.socket, keeper: Keeper) -> bytes:
@@ -231,22 +240,27 @@ class _Keeper:
             self._let_go(0)
             reason: str | None
             is_short = False
+            verdict = Verdict("", 0.0)
             try:
-                reason, takes = self.judge(*json.loads(message))
+                verdict = self.judge(*json.loads(message))
+                reason = verdict.reason
             except Shortage as error:
-                reason, takes, is_short = str(error), 0, True
+                reason, is_short = str(error), True
             except OSError as error:
-                reason, takes = f"it cannot be tried: {error.strerror}", 0
+                reason = f"it cannot be tried: {error.strerror}"
                 is_short = error.errno in SHORT
             if reason is None:
-                self.loading[caller] = takes
+                self.loading[caller] = verdict.peak
+            # A file with very many views gets them served only once it has been loaded.
+            views = verdict.views if sum(map(len, verdict.views)) < LONGEST_VIEWS else ()
+            answer = json.dumps([reason, is_short, verdict.kept, views]).encode()
             with contextlib.suppress(OSError):  # the worker may have ended
-                caller.send(json.dumps([reason, is_short]).encode())
+                caller.send(answer)
             if reason is not None:
                 caller.close()
 
-    def judge(self, path: str, stamp: str) -> tuple[str | None, int]:
-        """Return the reason why a file must not be loaded, or `None` and the bytes that it takes.
+    def judge(self, path: str, stamp: str) -> Verdict:
+        """Return the verdict on a file, which may be loaded now if the verdict has no reason.
 
         Raises:
             Shortage: the machine is at fault, and the file may be loaded later.
@@ -261,7 +275,7 @@ class _Keeper:
         if verdict.reason is not None:
             if verdict.needs is not None:
                 raise Shortage(verdict.reason)
-            return verdict.reason, 0
+            return verdict
         free = self._free()
         # Workers that are loading take more memory now than they will keep.
         while free is not None and verdict.peak > free and self._wait():
@@ -269,7 +283,7 @@ class _Keeper:
         if free is not None and verdict.peak > free:
             raise Shortage(_too_much(verdict, 1, free))
         verdict.granted += 1
-        return None, verdict.peak
+        return verdict
 
     def _is_worth_another(self, verdict: Verdict) -> bool:
         """Return whether the machine may have by now what it was short of at the last trial."""

@@ -1,6 +1,6 @@
 """The scan of a model repository: its files by name and stamp, without reading them.
 
-A repository has these files; a single model may take the place of a repository:
+A repository has these files, or one model takes the place of a repository; the file is one idea:
 
     <models>/<name>/<version>/model.onnx        a repository
     <models>/<name>/aliases.json                names for versions of a model
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import SettingsError
 from service.names import NAME, NAMES
-from service.repository.publish import DEFAULT, FILE, versions
+from service.repository.publish import DEFAULT, FILE, VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,11 +182,12 @@ def _look(path: Path) -> Scan:
             reason = f"its folder's name is no model name: expected {NAMES}"
             refused.append(Refused(_shown(name), None, reason))
             continue
-        folder = path / name
+        folder = f"{path}/{name}"
         try:
-            numbers = _versions(folder)
-            listed = _beside(folder / ALIASES)
-            marks = [mark for mark in marked if _beside(folder / mark) is not None]
+            beside = _folder(folder)
+            numbers = sorted(int(n) for n, entry in beside.items() if _is_version(n, entry))
+            listed = _beside(beside.get(ALIASES))
+            marks = [mark for mark in marked if _beside(beside.get(mark)) is not None]
         except FileNotFoundError:  # the folder has been removed meanwhile
             continue
         except OSError as error:
@@ -194,18 +195,18 @@ def _look(path: Path) -> Scan:
             unreadable.append(name)
             continue
         if not numbers:
-            reason = f"it has no version: expected {name}/1/{FILE}"
-            if (folder / FILE).exists():
-                reason += f", and {FILE} is in {name} itself"
+            itself = f", and {FILE} is in {name} itself" if FILE in beside else ""
+            reason = f"it has no version: expected {name}/1/{FILE}{itself}"
             refused.append(Refused(name, None, reason))
         for number in map(str, numbers):
             place = f"{folder}/{number}"
             found.append(Version(name, number, f"{place}/{FILE}", _stamp_folder(place), str(path)))
         if listed is not None:
-            aliases.append(Aliases(name, folder / ALIASES, (listed,)))
+            aliases.append(Aliases(name, path / name / ALIASES, (listed,)))
         for mark in marks:
             marked[mark].append(name)
-        tuned.extend(_tuned(folder))
+        if SETTINGS in beside and (stamp := _stamp(beside[SETTINGS])) is not None:
+            tuned.append(Tuned(name, path / name / SETTINGS, (stamp,)))
     entries = (tuple(found), tuple(aliases), tuple(refused))
     return Scan(
         *entries,
@@ -216,27 +217,29 @@ def _look(path: Path) -> Scan:
     )
 
 
-def _versions(folder: Path) -> list[int]:
-    """Return the versions in a folder.
+def _folder(folder: str) -> dict[str, os.DirEntry[str]]:
+    """Return the entries of a model's folder by name.
+
+    One call of the system lists them all; to ask for each of a thousand models whether it has
+    aliases or settings would take most of the time of a scan.
 
     Raises:
         OSError: the folder cannot be read.
     """
     if not os.access(folder, os.R_OK | os.X_OK):
-        folder.stat()  # raises the error that says why, or that the folder is gone
+        os.stat(folder)  # noqa: PTH116  raises the error that says why, or that the folder is gone
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    return versions(folder)
+    with os.scandir(folder) as entries:
+        return {entry.name: entry for entry in entries}
+
+
+def _is_version(name: str, entry: os.DirEntry[str]) -> bool:
+    return VERSION.fullmatch(name) is not None and _is_folder(entry)
 
 
 def _shown(name: str) -> str:
     """Return a folder's name as valid Unicode, since a name may be any bytes and JSON is UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
-
-
-def _tuned(folder: Path) -> list[Tuned]:
-    """Return the file of a model's settings, if there is one, in a list."""
-    stamp = _stamp(folder / SETTINGS)
-    return [] if stamp is None else [Tuned(folder.name, folder / SETTINGS, (stamp,))]
 
 
 def _one(name: str, file: Path, root: str = "") -> Scan:
@@ -256,12 +259,14 @@ def _stamp_folder(folder: str) -> Stamp:
     return tuple(sorted(stamp for stamp in stamps if stamp is not None))
 
 
-def _beside(file: Path) -> tuple[str | int, ...] | None:
+def _beside(file: os.DirEntry[str] | None) -> tuple[str | int, ...] | None:
     """Return the stamp of a file that may exist; `None` only if it certainly does not.
 
     Raises:
         OSError: the system cannot tell at the moment.
     """
+    if file is None:
+        return None
     stamp = _stamp(file)
     if stamp is None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -65,7 +65,7 @@ class Front:
         )
         self.metrics.connections = self.connections.open
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
-        self.on_demand = OnDemand(loop, self.threads, self.library, self.answer)
+        self.on_demand = OnDemand(loop, self.library, self.answer)
         self.executor = Queued(loop)
         self.watchdog = Watchdog(self.executor)
         self.poll_coalescing = PollCoalescing(loop)
@@ -119,6 +119,7 @@ class Front:
         await self.connections.close(seconds)
         self.library.follow(None)
         self.threads.shutdown(wait=False, cancel_futures=True)
+        self.on_demand.shut_down()
         self.executor.shut_down()
         self.metrics.flush()
 
@@ -217,14 +218,16 @@ class Front:
         """
         path, _ = wsgi.split(request.target)
         rule = self.table.rule_of(path) if request.method == b"POST" else None
-        if rule is None or "version" not in rule[1]:
+        if rule is None:
             return False
-        name, version = rule[1]["name"], rule[1]["version"]
-        if self.library.current.on_demand(name, version) is None:
+        which = routes.which(rule[1])
+        repository = self.library.current
+        if repository.on_demand(*which) is None:
             return False
+        name = which[0] or repository.default
         if not self.access.allows(request.header("authorization"), PREDICT, name):
             return False
-        self.on_demand.wait(name, version, request)
+        self.on_demand.wait(which, request)
         return True
 
     def _answer_by_app(self, request: Request) -> None:

@@ -41,8 +41,10 @@ class PollCoalescing:
         """Pause while `batcher` runs an overloaded model, if no other of `lanes` has requests."""
         if not lane.running or self._resting:
             return
-        since = lane.asked - ALONE_SECONDS
-        if self.page_asked < since and all(other is lane or other.asked < since for other in lanes):
+        since = lane.model.asked - ALONE_SECONDS
+        if self.page_asked < since and all(
+            other is lane or other.model.asked < since for other in lanes
+        ):
             self._resting = True
             # Later, so that all requests that have come by now are handled first.
             self._loop.call_soon(self._rest, lane, batcher)

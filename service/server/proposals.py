@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
 
 def outcome(repository: Repository) -> int:
-    """Return a hash of what a repository serves: workers that load the same get the same number."""
+    """Return a hash of what the first models serve: equal if workers have come to the same."""
     catalog = repository.catalog
-    wanted = sorted(
-        (key, loaded.found.stamp)
-        for key, loaded in catalog.models.items()
-        if key not in catalog.kept
-    )
-    serving = sorted((name, servable.version) for name, servable in repository.serving.items())
+    # Of other models, each worker knows as much as its requests needed.
+    first = catalog.first
+    stamps = {key: entry.found.stamp for key, entry in catalog.tried.items()}
+    stamps |= {key: loaded.found.stamp for key, loaded in catalog.models.items()}
+    selected = stamps.keys() & catalog.selected
+    wanted = sorted((key, stamps[key]) for key in selected if key[0] in first)
+    answering = sorted(item for item in repository.answering.items() if item[0] in first)
     aliases = sorted(
-        (name, alias, servable.version)
-        for name, named in repository.aliases.items()
-        for alias, servable in named.items()
+        (name, alias, version)
+        for name, named in catalog.aliases.items()
+        for alias, version in named.items()
+        if name in first
     )
-    content = repr((wanted, serving, aliases, repository.default)).encode()
+    content = repr((wanted, answering, aliases, repository.default)).encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "big")
 
 

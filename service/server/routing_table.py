@@ -1,10 +1,11 @@
 """The routing table of one event loop: the route of each path, however the path is spelled.
 
-    target ─┬─ as it stands ─────────────────────────────────────▶ Route
-            └─ its path, decoded ─▶ the app's rule ─▶ the path of that rule ─▶ Route
+    target ─┬─ as it stands ─────────────────────────────────────────────▶ Route
+            └─ its path, decoded ─▶ the app's rule ─▶ the path of that rule ─▶ Route, new if need be
 
 Since the URL map of the Flask app finds the rule, the table finds a route for every spelling that
-the app would treat as a prediction.
+the app would treat as a prediction.  A route is made for its first request: a thousand models have
+more paths than will ever be requested.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from service.api import routes
 from service.inference.lane import Lane
+from service.repository.repository import NOTHING
 from service.server import wsgi
 
 if TYPE_CHECKING:
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
 
     from werkzeug.routing import Map
 
+    from service.inference.model import Model
     from service.prediction import Route
     from service.repository.loader import Servable
     from service.repository.repository import Repository
     from service.wire.dialect import Dialect
+
+    # A URL rule of the app, and the values of its variables in a path.
+    Rule = tuple[str, Mapping[str, str]]
 
 # The number of other spellings whose rules are cached, and the length in bytes from which on a path
 # is not cached: a client could send any number of long ones.
@@ -51,14 +57,18 @@ class RoutingTable:
             make: makes the route to a version in a dialect.
         """
         self.rules = rules
-        self.routes: Mapping[bytes, Route] = {}
+        # The routes that requests have needed, by path.
+        self.routes: dict[bytes, Route] = {}
         # Routes to versions that stay loaded only as long as clients request them.
-        self.kept_routes: frozenset[Route] = frozenset()
-        self.lanes: set[Lane] = set()
+        self.kept_routes: set[Route] = set()
         # The lanes that the watchdog watches, with their models' names; among them are lanes of
         # models that are gone and still have requests to answer.
         self.watched: dict[Lane, str] = {}
-        self._kept: Mapping[bytes, Route] = {}
+        self.lanes: set[Lane] = set()
+        self._lanes: dict[Model, Lane] = {}
+        self._rules: dict[bytes, Rule] = {}
+        self._made: dict[tuple[int, Dialect], Route] = {}
+        self._repository = NOTHING
         self._url_map = url_map
         self._make = make
         self._known_rule = lru_cache(MOST_PATHS)(self.rule_of)
@@ -68,29 +78,18 @@ class RoutingTable:
 
         A model that is in both keeps its lane, and so the requests that wait for it.
         """
-        former = (*self.routes.values(), *self._kept.values())
-        lanes = {route.servable.model: route.lane for route in former}
-        made: dict[tuple[int, Dialect], Route] = {}
-
-        def find(*, kept: bool) -> dict[bytes, Route]:
-            by_target = {}
-            targets = routes.targets(self.rules, repository, kept=kept)
-            for target, (dialect, servable) in targets.items():
-                key = id(servable), dialect
-                if key not in made:
-                    lane = lanes.setdefault(servable.model, Lane(servable.model))
-                    made[key] = self._make(servable, dialect, lane)
-                by_target[target] = made[key]
-            return by_target
-
-        self.routes, self._kept = find(kept=False), find(kept=True)
-        self.kept_routes = frozenset(self._kept.values())
-        self.lanes = {route.lane for route in made.values()}
-        for route in made.values():
-            self.watched[route.lane], _ = repository.key(route.servable.name, "")
+        self._repository = repository
+        there = {servable.model for loaded in repository.served.values() for servable in loaded}
+        self._lanes = {model: lane for model, lane in self._lanes.items() if model in there}
+        self.lanes = set(self._lanes.values())
+        former, self._made, self.kept_routes = self._made, {}, set()
+        known, self.routes = self._rules, {}
+        self._rules = {}
+        for path, rule in known.items():
+            self._add(path, rule, former)
 
     def find(self, target: bytes) -> Route | None:
-        """Return the route of a target, however it is spelled, or `None` if there is none."""
+        """Return the route of a target, however it is spelled; `None` if none is loaded."""
         route = self.routes.get(target)
         if route is not None:
             return route
@@ -99,9 +98,9 @@ class RoutingTable:
         if rule is None:
             return None
         canonical = routes.path_of(*rule)
-        return self.routes.get(canonical) or self._kept.get(canonical)
+        return self.routes.get(canonical) or self._add(canonical, rule, {})
 
-    def rule_of(self, path: bytes) -> tuple[str, Mapping[str, str]] | None:
+    def rule_of(self, path: bytes) -> Rule | None:
         """Return the URL rule of a prediction's path and the names in the path, as Flask finds it.
 
         Returns:
@@ -120,3 +119,31 @@ class RoutingTable:
         for lane in self.watched.keys() - self.lanes:
             if not lane.has_work:
                 del self.watched[lane]
+
+    def _add(
+        self, path: bytes, rule: Rule, former: Mapping[tuple[int, Dialect], Route]
+    ) -> Route | None:
+        """Add the route of a path, one of `former` if that is still right.
+
+        Returns:
+            `None` if the version that answers there is not loaded.
+        """
+        servable = self._repository.loaded(*routes.which(rule[1]))
+        if servable is None:
+            return None
+        dialect = self.rules[rule[0]]
+        # The route holds the version, so that no other one gets its number.
+        key = id(servable), dialect
+        route = self._made.get(key) or former.get(key)
+        if route is None:
+            lane = self._lanes.setdefault(servable.model, Lane(servable.model))
+            self.lanes.add(lane)
+            route = self._make(servable, dialect, lane)
+        if key not in self._made:
+            self._made[key] = route
+            at = self._repository.key(servable.name, servable.version)
+            self.watched[route.lane] = at[0]
+            if at in self._repository.catalog.kept:
+                self.kept_routes.add(route)
+        self.routes[path], self._rules[path] = route, rule
+        return route

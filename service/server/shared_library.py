@@ -7,20 +7,22 @@ older one.  Requests that are in flight at the swap may still be answered by the
 The death of a worker changes nothing; its successor serves once it has loaded what the others
 serve.  A worker that cannot load what the others can, or takes too long, is replaced; until it has
 ended, all workers stay with the previous generation.
+
+The file is one idea: the steps of one worker on the way to a generation, in order.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import SettingsError, TricepsError
 from service.repository import reloader
 from service.repository.assembly import make
+from service.repository.budget import Budget
+from service.repository.changes import with_late
 from service.repository.declarations import declare
 from service.repository.moves import log_moves
 from service.repository.reloader import Library
@@ -29,6 +31,8 @@ from service.server import proposals
 from service.server.generations import COMMITTED, DIFFER
 
 if TYPE_CHECKING:
+    import weakref
+
     from service.repository.repository import Repository
     from service.server.generations import Member
     from service.settings import Settings
@@ -45,6 +49,8 @@ LOAD_SECONDS = 120.0
 MOST_TRIES = 5
 AGAIN_SECONDS = 0.5
 MOST_AGAIN_SECONDS = 60.0
+# The pause between two looks, as a multiple of the time that a look takes.
+LOOK_PAUSE = 50
 # The longest time that a request to load or unload a model waits until all workers serve it.
 REFRESH_SECONDS = 60.0
 # The interval at which idle models are unloaded.
@@ -82,7 +88,8 @@ class SharedLibrary(Library):
         self._next_look = 0.0
         self._asked: list[int] = []
         self._next_idle = 0.0
-        super().__init__(settings.models, settings.default_model, settings.policy)
+        budget = Budget.of(settings.memory, settings.workers)
+        super().__init__(settings.models, settings.default_model, settings.policy, budget)
         self.generation = member.common
 
     @property
@@ -119,8 +126,8 @@ class SharedLibrary(Library):
     def watch(self, seconds: float) -> None:
         """Follow the other workers in a thread from now on; as the leader, look every `seconds`."""
         self._seconds = seconds
-        arguments = (weakref.ref(self),)
-        threading.Thread(target=_follow, args=arguments, name="watch", daemon=True).start()
+        self._start("watch", _follow)
+        self._start("load", reloader.load_in_background)
 
     def _begin(self) -> None:
         """Wait until this worker serves what the others do."""
@@ -188,7 +195,7 @@ class SharedLibrary(Library):
         self._prepared = None
         base = self._current
         scan, declared = proposals.load(content)
-        repository = make(scan, self._default, self._policy, base, declared)
+        repository = make(scan, self._choice, base, declared)
         self._prepared = _Prepared(number, repository, base)
         self._member.prepared(number, proposals.outcome(repository))
 
@@ -197,13 +204,14 @@ class SharedLibrary(Library):
         if self._prepared is None or not self._member.is_admitted():
             return
         self._swap(self._with_prepared)
+        self._keep_to_budget()
 
     def _with_prepared(self, now: Repository) -> Repository:
         """Return the repository to serve from now on; one thread at a time calls this."""
         prepared = self._prepared
         if prepared is None or prepared.number != self._member.committed():
             return now
-        repository = self._with_late(prepared.repository, prepared.base, now)
+        repository = with_late(prepared.repository, prepared.base, now, self._choice)
         self._prepared = None
         self._number = prepared.number
         return repository
@@ -264,6 +272,9 @@ class SharedLibrary(Library):
         asked = self._member.asked()
         is_new = is_new or catalog.is_due()
         scan = look(self._path)
+        # A look at thousands of models takes tenths of seconds, and must not take all the time.
+        took = time.monotonic() - now
+        self._next_look = max(self._next_look, now + LOOK_PAUSE * took)
         if self._number:
             if scan == catalog.scan and not is_new:
                 self._member.answer(asked)

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from service.inference.lane import Lane
+    from tests.harness.served import Served
+
+
+def lane_of(served: Served, path: str = "/predict") -> Lane:
+    """Return the lane of a path, whose route is made for its first request, or here."""
+    route = served.front.table.find(path.encode())
+    assert route is not None, path
+    return route.lane
 
 
 def pace(lane: Lane, row_seconds: float) -> None:

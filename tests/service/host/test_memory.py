@@ -60,4 +60,4 @@ def test_the_limit_of_the_container_counts(tmp_path, files, expected):
 
 def test_without_proc_no_memory_counts_as_taken(tmp_path):
     """Some systems have no /proc."""
-    assert memory.taken(tmp_path) == memory.Taken(0, 0, 0)
+    assert memory.taken(tmp_path) == memory.Taken(0, 0, 0, 0)

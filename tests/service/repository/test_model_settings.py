@@ -86,7 +86,7 @@ def test_a_model_that_is_set_to_run_alone_runs_a_request_whole(models):
     [
         pytest.param(
             "alon = true",
-            "settings.toml: expected keys out of alone, received 'alon' (did you mean 'alone'?)",
+            "settings.toml: expected keys out of alone, keep, received 'alon' (did you mean 'alone'?)",
             id="a key that is close",
         ),
         pytest.param(

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import NotFound, NotReady
 from service.inference.model import Model
-from service.repository import catalog, loader, reloader
+from service.repository import loader, reloader, selection
 from service.repository.kept import IDLE_SECONDS, MOST_KEPT
 from service.repository.reloader import Library
 from tests.harness import small
@@ -156,8 +156,8 @@ def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monke
     library = Library(models)
     real = loader.load
 
-    def load(entry):
-        loaded = real(entry)
+    def load(entry, admit):
+        loaded = real(entry, admit)
         shutil.rmtree(models / "m" / "1")
         library.refresh()
         return loaded
@@ -176,12 +176,12 @@ def test_a_version_that_is_loaded_during_a_refresh_is_not_lost(models, monkeypat
     real = loader.load
     versions = []
 
-    def load(entry):
+    def load(entry, admit):
         if entry.version == "3":
             versions.append(library.find("m", "1").version)
-        return real(entry)
+        return real(entry, admit)
 
-    monkeypatch.setattr(catalog, "load", load)
+    monkeypatch.setattr(selection, "load", load)
     library.refresh()
 
     assert versions == ["1"]
@@ -249,8 +249,8 @@ def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models,
     library = Library(models)
     real = loader.load
 
-    def load(entry):
-        loaded = real(entry)
+    def load(entry, admit):
+        loaded = real(entry, admit)
         library.unload("m")
         return loaded
 

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -294,14 +295,16 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_missing(models, monkeypatch
     library = Library(models)
     before = library.current
     put(models, 1, "other")
-    real = Path.stat
+    real = scan._folder
 
-    def stat(path, **more):
-        if path.name == file and path.parent.name == "m":
-            raise OSError(errno.EIO, "Input/output error")
-        return real(path, **more)
+    def stat():
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "stat", stat)
+    def folder(path):
+        failing = SimpleNamespace(name=file, stat=stat, is_dir=lambda: False)
+        return {**real(path), **({file: failing} if path.endswith("/m") else {})}
+
+    monkeypatch.setattr(scan, "_folder", folder)
     library.refresh()
 
     assert library.find("other").version == "1"
@@ -464,15 +467,14 @@ def test_a_folder_that_disappears_during_a_look_is_ignored(models, monkeypatch):
     """The folder was listed a moment before."""
     put(models, 1)
     put(models, 1, "other")
-    real = scan.versions
+    real = scan._folder
 
-    def versions(folder):
-        if folder.name == "m":
-            shutil.rmtree(folder)
-            raise FileNotFoundError(2, "No such file or directory")
-        return real(folder)
+    def folder(path):
+        if path == f"{models}/m":
+            shutil.rmtree(path)
+        return real(path)
 
-    monkeypatch.setattr(scan, "versions", versions)
+    monkeypatch.setattr(scan, "_folder", folder)
 
     assert sorted(Library(models).current.serving) == ["other"]
 

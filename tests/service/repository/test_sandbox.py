@@ -244,12 +244,12 @@ def test_memory_that_a_load_takes_meanwhile_is_waited_for(monkeypatch):
     )
     loading, done = socket.socketpair()
     with end, other, loading:
-        assert keeper.judge("a", "s") == (None, 500)
+        assert keeper.judge("a", "s").peak == 500
         keeper.loading[loading] = 500
         threading.Timer(0.1, done.close).start()
         started = time.monotonic()
 
-        assert keeper.judge("a", "s") == (None, 500)
+        assert keeper.judge("a", "s").peak == 500
         assert time.monotonic() - started > 0.05
 
 
@@ -266,8 +266,8 @@ def test_memory_that_is_promised_to_workers_is_reserved(monkeypatch):
 
     monkeypatch.setattr(file_trial, "attempt", _try)
     with end, other:
-        first = [keeper.judge("a", "s")[0] for _ in range(1)]
-        second = keeper.judge("b", "s")[0]
+        first = [keeper.judge("a", "s").reason for _ in range(1)]
+        second = keeper.judge("b", "s").reason
 
     assert (first, frees) == ([None], [900, 700])
     assert second is None
@@ -282,7 +282,7 @@ def test_a_version_that_is_loaded_again_needs_memory_again(monkeypatch):
     verdict = file_trial.Verdict("s", time.monotonic(), None, 300 << 20, 200 << 20)
     monkeypatch.setattr(file_trial, "attempt", lambda *_: verdict)
     with end, other:
-        assert keeper.judge("a", "s")[0] is None
+        assert keeper.judge("a", "s").reason is None
         free[0] = 100 << 20
 
         with pytest.raises(Shortage, match="takes 300 MB: expected at most the 90 MB of memory"):
@@ -309,7 +309,9 @@ def test_a_file_that_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkey
     """A trial may fail because no more processes are allowed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     keeper = sandbox._Keeper(theirs, 1)
-    judged = iter([OSError(11, "Resource temporarily unavailable"), (None, 7)])
+    judged = iter(
+        [OSError(11, "Resource temporarily unavailable"), file_trial.Verdict("s", 0.0, peak=7)]
+    )
 
     def judge(path, stamp):
         if isinstance(verdict := next(judged), OSError):
@@ -356,7 +358,7 @@ def test_the_number_of_remembered_verdicts_is_bounded(monkeypatch):
     numbers = [str(number) for number in range(sandbox.MOST_TRIED + 7)]
     with end, other:
         for number in [*numbers, "7", "6"]:
-            assert keeper.judge(number, "s") == (None, 0)
+            assert keeper.judge(number, "s").reason is None
 
     # The seven that were tried first are forgotten.
     assert tried == [*numbers, "6"]

@@ -18,6 +18,7 @@ from service.http.header_cache import MAX_BLOCKS
 from service.http.timeouts import Timeouts
 from service.inference.model import Model
 from tests.harness import small
+from tests.harness.lanes import lane_of
 from tests.harness.served import BODY, JSON, LAST, RIGHT, Served, post
 from tests.harness.waiting import until
 
@@ -396,8 +397,7 @@ def test_closing_lets_requests_finish(tmp_path):
         idle = socket.create_connection(("127.0.0.1", served.port), timeout=5)
         busy = socket.create_connection(("127.0.0.1", served.port), timeout=5)
         # In a thread, as slow models run: the loop has to learn of the end meanwhile.
-        for lane in served.front.table.lanes:
-            lane.seconds = 1.0
+        lane_of(served).seconds = 1.0
         busy.sendall(post(BODY))
         time.sleep(0.2)
         served.stop()

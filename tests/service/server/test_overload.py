@@ -18,7 +18,7 @@ from service.http.request import Request
 from service.inference.lane import LEAST_WAITING, PACED_RUNS, Lane
 from service.inference.model import Model
 from tests.harness import small
-from tests.harness.lanes import overload, pace
+from tests.harness.lanes import lane_of, overload, pace
 from tests.harness.served import BODY, JSON, Served, post
 
 V2 = {
@@ -45,8 +45,7 @@ def _served(tmp_path):
 def _full(served, monkeypatch):
     """Queue 100 s of work, and return the wait in a list so that a test can change it."""
     waits = [100.0]
-    for lane in served.front.table.lanes:
-        lane.requests = LEAST_WAITING
+    lane_of(served).requests = LEAST_WAITING
     monkeypatch.setattr(Lane, "wait", property(lambda _: waits[0]))
     monkeypatch.setattr("service.wire.native.fast.Decoder.decode", None)
     return waits
@@ -93,7 +92,7 @@ def test_a_refused_connection_is_answered_once_the_queue_is_shorter(served, full
 
 def test_requests_that_arrive_together_count_before_they_are_decoded(served):
     """Each request counts from its admission, so none is decoded only to be refused."""
-    (lane,) = {route.lane for route in served.front.table.routes.values()}
+    lane = lane_of(served)
     admitted: list[int] = []
 
     def ask() -> None:
@@ -170,7 +169,7 @@ class Again(Caller):
 def test_eight_callers_side_by_side_are_never_refused(served, row_seconds, is_short, monkeypatch):
     """Eight clients are not an overload, however slow the model seems: its pace may be wrong."""
     monkeypatch.setattr(Lane, "note_run", lambda *_: None)
-    (lane,) = {route.lane for route in served.front.table.routes.values()}
+    lane = lane_of(served)
     callers = [Again(served, 5) for _ in range(8)]
 
     def begin() -> None:
@@ -188,7 +187,7 @@ def test_eight_callers_side_by_side_are_never_refused(served, row_seconds, is_sh
 
 def test_rows_are_known_once_they_are_decoded(served):
     """When two large requests arrive together, the second is refused after it is decoded."""
-    (lane,) = {route.lane for route in served.front.table.routes.values()}
+    lane = lane_of(served)
     body = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 20}).encode()
     caller = Caller()
 
@@ -207,7 +206,7 @@ def test_rows_are_known_once_they_are_decoded(served):
 
 def test_the_rows_of_one_caller_refuse_no_other(served):
     """A large request makes the queue long; a small request beside it waits, and is answered."""
-    (lane,) = {route.lane for route in served.front.table.routes.values()}
+    lane = lane_of(served)
     large = json.dumps({"instances": [json.loads(BODY)["instances"][0]] * 200}).encode()
     caller = Caller()
 
@@ -227,7 +226,7 @@ def test_a_lasting_overload_is_reported_to_poll_coalescing(served, monkeypatch):
     """In a lasting overload, each further request is reported to poll coalescing."""
     overruns: list[Any] = []
     monkeypatch.setattr(served.front.poll_coalescing, "overrun", lambda *a: overruns.append(a))
-    (lane,) = {route.lane for route in served.front.table.routes.values()}
+    lane = lane_of(served)
     served.ask("POST", "/predict", BODY, JSON)
     assert not overruns
 
@@ -275,8 +274,7 @@ def _slow(served, monkeypatch):
         return predict(self, arrays, heads)
 
     monkeypatch.setattr(Model, "predict", slowly)
-    for route in served.front.table.routes.values():
-        route.lane.seconds = 1.0
+    lane_of(served).seconds = 1.0
     return runs
 
 
@@ -445,7 +443,7 @@ def test_a_lane_knows_its_wait_once_it_knows_its_pace():
 
 def test_rows_wait_until_they_run(served, slow):
     """The rows of each request count as waiting until they have run, or have been dropped."""
-    lane = served.front.table.routes[b"/predict"].lane
+    lane = lane_of(served)
     bodies = [json.dumps({"instances": [[1, 2]] * n, "heads": ["size"]}) for n in (2, 3)]
     assert lane.rows == 0
 

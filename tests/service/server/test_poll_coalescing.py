@@ -18,7 +18,7 @@ from service.inference.model import Model
 from service.server import poll_coalescing as rests
 from service.server.poll_coalescing import ALONE_SECONDS, PollCoalescing
 from tests.harness import small
-from tests.harness.lanes import overload, pace
+from tests.harness.lanes import lane_of, overload, pace
 from tests.harness.served import BODY, JSON, Served, post
 
 
@@ -84,7 +84,7 @@ def test_the_loop_does_not_pause_while_the_model_does_not_run(calls):
 def test_the_loop_does_not_pause_while_other_models_are_asked(calls, before, pauses):
     """A slow model must not delay a fast one."""
     rest, lane, other = PollCoalescing(calls), overrun(), overrun()
-    lane.asked, other.asked = 100.0, 100.0 - before
+    lane.model.asked, other.model.asked = 100.0, 100.0 - before
     rest.overrun(lane, {lane, other}, calls)
     calls.run()
 
@@ -95,7 +95,7 @@ def test_the_loop_does_not_pause_while_other_models_are_asked(calls, before, pau
 def test_the_loop_does_not_pause_while_pages_are_asked(calls, before, pauses):
     """A request for a page needs the loop several times."""
     rest, lane = PollCoalescing(calls), overrun()
-    lane.asked, rest.page_asked = 100.0, 100.0 - before
+    lane.model.asked, rest.page_asked = 100.0, 100.0 - before
     rest.overrun(lane, {lane}, calls)
     calls.run()
 
@@ -176,7 +176,7 @@ def _ask(served: Served, method: str, path: str, body: bytes | None = None) -> f
     """Return the seconds that an answer takes when nothing of its kind was requested lately."""
     for route in served.front.table.routes.values():
         if route.servable.name == "other":
-            route.lane.asked = -math.inf
+            route.lane.model.asked = -math.inf
     served.front.poll_coalescing.page_asked = -math.inf
     started = time.perf_counter()
     assert served.ask(method, path, body, JSON)[0] == 200
@@ -189,7 +189,7 @@ def _attacked(tmp_path, monkeypatch):
     for name in ("hung", "other"):
         small.put(tmp_path, name, 1, small.three())
     served = Served(tmp_path, watch=0)
-    hung = served.front.table.routes[b"/models/hung/predict"].lane
+    hung = lane_of(served, "/models/hung/predict")
     go_on, stop = threading.Event(), threading.Event()
     waited: list[float] = []
     predict, wait_for_a_run = Model.predict, served.front.executor.wait_for_a_run

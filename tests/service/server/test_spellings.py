@@ -16,7 +16,7 @@ from service.inference.lane import Lane
 from service.inference.model import Model
 from service.server import wsgi
 from tests.harness import small, tokens
-from tests.harness.lanes import pace
+from tests.harness.lanes import lane_of, pace
 from tests.harness.served import BODY, JSON, Served, post
 from tests.harness.waiting import until
 
@@ -185,7 +185,7 @@ def _slow(tmp_path, monkeypatch):
     def slow_down() -> None:
         """Let the queue expect 20 ms for each row, in a thread."""
         monkeypatch.setattr(Model, "predict", slowly)
-        for lane in served.front.table.lanes:
+        for lane in {lane_of(served), *served.front.table.lanes}:
             pace(lane, 0.02)
             lane.seconds = 0.02
 
@@ -282,10 +282,10 @@ def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
     release, loads = threading.Event(), []
     having = library.having
 
-    def slowly(name: str, version: str) -> Any:
-        loads.append((name, version))
+    def slowly(name: str, version: str, alias: str | None) -> Any:
+        loads.append((name, version, alias))
         release.wait(10)
-        return having(name, version)
+        return having(name, version, alias)
 
     monkeypatch.setattr(library, "having", slowly)
     path = "/models/three/versions/1/predict"
@@ -309,7 +309,7 @@ def test_a_version_is_loaded_off_the_loop_and_once(slow, monkeypatch):
         caller.join()
 
     assert sorted(answers) == [200] * 10 + [504] * 5
-    assert loads == [("three", "1")]
+    assert loads == [("three", "1", None)]
     assert served.front.on_demand.waiting == {}
     assert "1" in {route.servable.version for route in served.front.table.kept_routes}
 
@@ -327,7 +327,7 @@ def test_a_load_that_fails_is_answered_and_tried_again(slow, monkeypatch, caplog
     monkeypatch.setattr(library, "having", fail)
 
     assert served.ask("POST", "/models/three/versions/1/predict", BODY, JSON)[0] == 200
-    assert "loading three, version 1, failed" in caplog.text
+    assert "loading three/1 failed" in caplog.text
     assert served.front.on_demand.waiting == {}
 
 

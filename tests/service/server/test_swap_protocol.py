@@ -10,6 +10,7 @@ from service.repository.assembly import make
 from service.repository.catalog import EMPTY
 from service.repository.declarations import declare
 from service.repository.scan import look
+from service.repository.selection import Choice
 from service.server import proposals
 from service.server.generations import COMMITTED, Generations, Member
 from service.server.shared_library import SharedLibrary
@@ -31,7 +32,7 @@ class Leader:
         """Propose the repository as it is now, and load it."""
         scan = look(self._models)
         self.member.propose(proposals.dump(scan, declare(scan, EMPTY)))
-        self.member.prepared(self.member.proposed(), proposals.outcome(make(scan)))
+        self.member.prepared(self.member.proposed(), proposals.outcome(make(scan, Choice())))
 
     def commit(self):
         """Commit the last proposal as soon as the other worker has loaded it."""

@@ -1,0 +1,240 @@
+"""The selection of versions: which of them are to answer, and which are loaded before that.
+
+scan + aliases + policy ─▶ selected versions ─┬─ of the first models ─▶ loaded, or at least tried
+├─ in place of a loaded one ─▶ loaded
+└─ others ─▶ loaded later
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from service.repository.budget import Budget, taken
+from service.repository.catalog import EMPTY, Catalog
+from service.repository.declarations import Declared, declare
+from service.repository.loader import Broken, Loaded, Tried, later, load
+from service.repository.model_settings import DEFAULTS, ModelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.repository.catalog import Key
+    from service.repository.scan import Scan, Version
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the settings of the service say of the versions to load."""
+
+    policy: str = "latest"
+    """"all" versions, the "latest" of each model, or those "pinned" by an alias."""
+    default: str = ""
+    """The model that answers a request that names none; empty for that of the files."""
+    budget: Budget = field(default_factory=Budget)
+
+
+def fill(
+    scan: Scan, choice: Choice, before: Catalog = EMPTY, declared: Declared | None = None
+) -> Catalog:
+    """Select versions; load those of the first models, and all that replace loaded ones.
+
+    Args:
+        scan: the files of the repository.
+        choice: what the settings of the service say.
+        before: the previous catalog; unchanged versions are taken over from it.
+        declared: the aliases and settings of the files, if they have been read already.
+    """
+    if declared is None:
+        declared = declare(scan, before)
+    held = _held(scan, choice.default, declared)
+    first = held | _first(scan, choice)
+    shelf = _Shelf(before, choice.budget, held, first)
+    aliases: dict[str, dict[str, str]] = {}
+    amiss: dict[Key, str] = {}
+    # Held models come first, so that there is room for them.
+    for name in sorted(scan.by_name, key=lambda name: (name not in held, name)):
+        versions = scan.by_name[name]
+        if name in scan.unloaded:
+            continue
+        named = _take_aliased(shelf, name, versions, declared, amiss)
+        if named:
+            aliases[name] = named
+        _take_by_policy(shelf, choice.policy, versions)
+    models = {key: set_up(loaded, declared.settings) for key, loaded in shelf.models.items()}
+    return Catalog(
+        scan,
+        models,
+        shelf.broken,
+        shelf.tried,
+        frozenset(shelf.taken),
+        first,
+        held,
+        declared.aliases,
+        aliases,
+        amiss,
+        declared.damaged,
+        declared.again,
+        declared.settings,
+        declared.default,
+    )
+
+
+def _held(scan: Scan, default: str, declared: Declared) -> frozenset[str]:
+    """Return the models that are loaded at once and stay loaded."""
+    kept = {name for name, settings in declared.settings.items() if settings.keep}
+    return frozenset({*kept, default or declared.default or ""} & scan.by_name.keys())
+
+
+def _first(scan: Scan, choice: Choice) -> frozenset[str]:
+    """Return the models that are loaded, or at least tried, before the service is ready."""
+    names = [*scan.by_name]
+    # The default model may be a view, and then any file may have it.
+    of_any = bool(choice.default) and choice.default not in scan.by_name
+    return frozenset(names if of_any else names[: choice.budget.first])
+
+
+def _take_aliased(
+    shelf: _Shelf,
+    name: str,
+    versions: Mapping[str, Version],
+    declared: Declared,
+    amiss: dict[Key, str],
+) -> dict[str, str]:
+    """Load the versions that a model's aliases name; return the served version of each alias."""
+    aliases = {}
+    former = shelf.before.aliases.get(name, {})
+    for alias, version in sorted(declared.aliases.get(name, {}).items()):
+        served = _resolve(shelf, versions, version, former.get(alias))
+        if served is not None:
+            aliases[alias] = served
+        if served != version:
+            amiss[name, alias] = _amiss(shelf, name, alias, version, served)
+    return aliases
+
+
+def _take_by_policy(shelf: _Shelf, policy: str, versions: Mapping[str, Version]) -> None:
+    """Load the versions of a model that the policy selects, and keep what is known of others."""
+    if policy == "latest":
+        # The newest that can serve.
+        next((version for version in reversed([*versions.values()]) if shelf.take(version)), None)
+    for version in versions.values():
+        if policy == "all":
+            shelf.take(version)
+        shelf.keep(version)
+
+
+def set_up(loaded: Loaded, settings: Mapping[str, ModelSettings]) -> Loaded:
+    """Return a loaded version with the settings of its model; the same object if none changed."""
+    name = loaded.found.name
+    model = loaded.servable.model.set_up(alone=settings.get(name, DEFAULTS).alone)
+    if model is loaded.servable.model:
+        return loaded
+    views = {view: replace(servable, model=model) for view, servable in loaded.views.items()}
+    return replace(loaded, servable=replace(loaded.servable, model=model), views=views)
+
+
+class _Shelf:
+    """The versions known so far, while a catalog is made from the previous one."""
+
+    def __init__(
+        self, before: Catalog, budget: Budget, held: frozenset[str], first: frozenset[str]
+    ) -> None:
+        self.before = before
+        self.models: dict[Key, Loaded] = {}
+        self.broken: dict[Key, Broken] = {}
+        self.tried: dict[Key, Tried] = {}
+        self.taken: set[Key] = set()
+        self._budget = budget
+        self._held = held
+        self._first = first
+        # Models that are in use here: what replaces their versions is loaded before the swap.
+        self._used = {name for name, _ in before.models}
+        # What is loaded now stays loaded until the swap.
+        self._room = budget.size - taken(before)
+
+    def take(self, found: Version) -> bool:
+        """Select a version, loading it if need be, and return whether it can serve.
+
+        A version of which nothing is known is taken to be able to serve.
+        """
+        key = found.key
+        if key in self.taken:
+            return True
+        loaded, broken = self.before.models.get(key), self.before.broken.get(key)
+        tried = self.before.tried.get(key)
+        outcome: Loaded | Tried | Broken | None = None
+        if broken is not None and broken.found == found and not _is_due(broken):
+            outcome = broken
+        elif loaded is not None and loaded.found == found:
+            outcome = loaded
+        elif tried is not None and tried.found == found and key[0] not in self._held:
+            outcome = tried
+        elif key[0] in self._first or key[0] in self._used or broken is not None:
+            outcome = self._load(found, broken)
+        if isinstance(outcome, Broken):
+            self.broken[key] = outcome
+            # If a new file cannot serve, the model that was loaded before keeps serving.  But of
+            # the later models, each worker has loaded others, and an older version must not answer
+            # in one of them after a newer one has answered in another: they wait for the machine.
+            outcome = loaded
+            if loaded is None and not (self.broken[key].is_short and key[0] not in self._first):
+                return False
+        if isinstance(outcome, Loaded):
+            self.models[key] = outcome
+        elif isinstance(outcome, Tried):
+            self.tried[key] = outcome
+        self.taken.add(key)
+        return True
+
+    def keep(self, found: Version) -> None:
+        """Keep what is known of a version that is not selected, unless its file has changed.
+
+        A version that failed to load because the machine was short of something is tried again.
+        """
+        key = found.key
+        if key in self.models or key in self.broken:
+            return
+        loaded, broken = self.before.models.get(key), self.before.broken.get(key)
+        if loaded is not None and loaded.found == found:
+            self.models[key] = loaded
+        if broken is not None and broken.found == found:
+            outcome = self._load(found, broken) if _is_due(broken) else broken
+            if isinstance(outcome, Loaded):
+                self.models[key] = outcome
+            elif isinstance(outcome, Broken):
+                self.broken[key] = outcome
+
+    def _load(self, found: Version, broken: Broken | None) -> Loaded | Tried | Broken:
+        """Load a version if there is room for it, or if it is of a model that is held."""
+        admit = None if found.name in self._held else self._has_room
+        outcome = later(load(found, admit), broken)
+        if isinstance(outcome, Loaded):
+            self._room -= outcome.size
+        return outcome
+
+    def _has_room(self, size: int) -> bool:
+        self._budget.check(size)
+        return size <= self._room
+
+
+def _is_due(broken: Broken) -> bool:
+    return time.monotonic() >= broken.again
+
+
+def _resolve(
+    shelf: _Shelf, versions: Mapping[str, Version], wanted: str, former: str | None
+) -> str | None:
+    """Return the version that an alias serves: the one it names, or the one it named before."""
+    for version in (wanted, former):
+        if version is not None and version in versions and shelf.take(versions[version]):
+            return version
+    return None
+
+
+def _amiss(shelf: _Shelf, name: str, alias: str, version: str, named: str | None) -> str:
+    broken = shelf.broken.get((name, version))
+    why = "which does not exist" if broken is None else f"which is refused: {broken.reason}"
+    rest = "" if named is None else f"; version {named}, which it named before, serves on"
+    return f"alias {alias!r} names version {version}, {why}{rest}"
