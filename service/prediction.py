@@ -26,6 +26,7 @@ from service.http.reply import encode_error, encode_reply
 from service.http.tokens import PREDICT
 from service.inference.lane import LEAST_WAITING
 from service.observability.timing import ASK_TIMING, server_timing
+from service.repository.scan import SETTINGS
 from service.wire import limits, native
 from service.wire.body import LongReadError
 
@@ -130,6 +131,10 @@ class Route:
     """A body of no more bytes cannot have more rows than one answer may have."""
     rows_at_once: int
     """The rows whose answers are encoded in the event loop; more are encoded in a thread."""
+    queue: float
+    """The seconds of work that may wait for the model."""
+    timeout: float
+    """The seconds after which a request is no longer run, unless it sets a time of its own."""
 
 
 class Pipeline:
@@ -150,8 +155,8 @@ class Pipeline:
             access: knows the tokens.
             executor: runs the models.
         """
-        self.queue = settings.queue
-        self.timeout = settings.timeout
+        self._queue = settings.queue
+        self._timeout = settings.timeout
         self.max_body = settings.max_body
         self.at_once = min(settings.max_body, limits.AT_ONCE)
         self.room = Room(settings.max_in_flight)
@@ -173,7 +178,7 @@ class Pipeline:
 
     def route(self, servable: Servable, dialect: Dialect, lane: Lane) -> Route:
         """Return the route to a version in a dialect, whose requests wait in `lane`."""
-        signature = servable.signature
+        signature, own = servable.signature, servable.settings
         numbers = limits.numbers_a_row(signature, signature.heads)
         return Route(
             servable,
@@ -183,6 +188,8 @@ class Pipeline:
             self._metrics.meter(servable, dialect.name),
             safe_bytes=limits.MOST_NUMBERS // max(1, numbers),
             rows_at_once=limits.rows_at_once(signature),
+            queue=self._queue if own.queue is None else own.queue,
+            timeout=self._timeout if own.timeout is None else own.timeout,
         )
 
     def admit(self, route: Route, exchange: Exchange, came: float = 0.0) -> Prediction | None:
@@ -201,7 +208,7 @@ class Pipeline:
         """
         if self.guarded:
             self.access.check(exchange.header("authorization"), PREDICT, route.servable.name)
-        if not route.lane.is_full(self.queue, exchange.caller, perf_counter()):
+        if not route.lane.is_full(route.queue, exchange.caller, perf_counter()):
             return Prediction(self, route, exchange, came)
         # A refusal must cost less than an answer, so it is written once.
         status, content, lines = self._full_answer(route)
@@ -222,8 +229,8 @@ class Pipeline:
     def too_busy(self, route: Route) -> RequestError:
         """Return the error for a request that would have to wait too long."""
         message = (
-            f"model {route.servable.name!r}: its queue is full (TRICEPS_QUEUE is {self.queue:g} s "
-            "of work); this request was not run, try again a little later"
+            f"model {route.servable.name!r}: its queue is full ({_set_by(route, 'queue')} is "
+            f"{route.queue:g} s of work); this request was not run, try again a little later"
         )
         return NotReady(message) if self._draining else TooBusy(message)
 
@@ -258,6 +265,12 @@ class Pipeline:
         except Exception:
             log.exception("a request could not be answered, and its connection is closed")
             exchange.abort()
+
+
+def _set_by(route: Route, key: str) -> str:
+    """Return the name of the setting that a bound of a route comes from."""
+    is_own = key in route.servable.settings.as_json()
+    return f"{key} in {SETTINGS}" if is_own else f"TRICEPS_{key.upper()}"
 
 
 class Prediction:
@@ -387,7 +400,7 @@ class Prediction:
         self._query = query
         self._decoded_at = perf_counter()
         self._deadline = (self._came or self._received) + self._seconds(query)
-        if lane.wait > pipeline.queue and (
+        if lane.wait > route.queue and (
             lane.requests >= LEAST_WAITING or limits.rows_of(arrays) >= LEAST_WAITING
         ):
             # The queue has grown since the request was admitted, or it has more rows than one.
@@ -402,7 +415,7 @@ class Prediction:
         if header is not None:
             return deadline.parse(header)
         seconds: float | None = query.timeout if self.route.dialect.timed else None
-        return self._pipeline.timeout if seconds is None else seconds
+        return self.route.timeout if seconds is None else seconds
 
     def wanted(self) -> bool:
         """Return whether the client still waits, and its deadline is not over.
@@ -413,7 +426,7 @@ class Prediction:
             return False
         if perf_counter() > self._deadline:
             seconds = self._deadline - (self._came or self._received)
-            limit = f"{seconds:g} s (X-Request-Timeout or TRICEPS_TIMEOUT)"
+            limit = f"{seconds:g} s (X-Request-Timeout or {_set_by(self.route, 'timeout')})"
             message = f"request: expected to be run within {limit}, and was not; dropped"
             self._answer_error(TooLate(message))
             return False

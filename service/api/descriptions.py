@@ -45,6 +45,15 @@ def batching(servable: Servable) -> dict[str, Any]:
     return {} if known is None else {"batching": known.as_json()}
 
 
+def in_force(servable: Servable) -> dict[str, Any]:
+    """Return how a version runs: its batching mode, and what the settings of its model say."""
+    settings = servable.settings.as_json()
+    return {
+        "batching": servable.model.batching.as_json(),
+        **({"settings": settings} if settings else {}),
+    }
+
+
 def summary(repository: Repository, name: str) -> dict[str, Any]:
     """Return the entry of a model in the list of `/models`.
 

@@ -122,8 +122,7 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
     def model(name: str, version: str | None = None, alias: str | None = None) -> Response:
         repository = library.having(name, version, alias)
         servable = repository.find(name, version, alias)
-        batching = servable.model.batching.as_json()
-        description = {**descriptions.describe(servable), "batching": batching}
+        description = {**descriptions.describe(servable), **descriptions.in_force(servable)}
         return respond_json({**description, **descriptions.versions(repository, name)})
 
     @blueprint.get("/models/<name>/versions/<version>/report")

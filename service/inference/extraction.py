@@ -15,6 +15,7 @@ from service.inference.subgraphs import Distrusted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from service.inference.execution import Execution
     from service.inference.session import Ready
     from service.signature import Signature, Tensor
 
@@ -23,6 +24,7 @@ def proven_cut(
     graph: onnx.ModelProto,
     signature: Signature,
     tried: Sequence[trial.Tried],
+    execution: Execution,
     heads: frozenset[str],
 ) -> tuple[Ready, int]:
     """Make a cut, and compare its answers with those of the whole graph in its trial.
@@ -33,7 +35,7 @@ def proven_cut(
     Raises:
         Distrusted: the cut answers some of these rows differently.
     """
-    (session, names), size = cut(graph, signature, heads)
+    (session, names), size = cut(graph, signature, heads, execution)
     for entry in tried:
         ordered = sorted(heads)
         outputs = session.run(ordered, {name: entry.arrays[name] for name in names})
@@ -43,14 +45,16 @@ def proven_cut(
     return (session, names), size
 
 
-def cut(graph: onnx.ModelProto, signature: Signature, heads: frozenset[str]) -> tuple[Ready, int]:
+def cut(
+    graph: onnx.ModelProto, signature: Signature, heads: frozenset[str], execution: Execution
+) -> tuple[Ready, int]:
     """Return a session of the part of a graph that some heads need, and its size in bytes."""
     needed = signature.restrict(heads).inputs.values()
     subgraph = Extractor(graph).extract_model(
         [tensor.name for entry in needed for tensor in entry.tensors], sorted(heads)
     )
     content = subgraph.SerializeToString()
-    return ready(start(content, subgraph)), len(content)
+    return ready(start(content, subgraph, execution)), len(content)
 
 
 def weight(graph: onnx.ModelProto) -> int:

@@ -131,7 +131,9 @@ class Lane:
 
     @property
     def most(self) -> int:
-        """The most rows of a batch, at the recent pace."""
+        """The most rows of a batch: those of the model's settings, or by the recent pace."""
+        if self.model.rows:
+            return self.model.rows
         if self._row_seconds * ROWS_A_RUN <= RUN_SECONDS:
             return ROWS_A_RUN
         return max(FEW_ROWS, int(RUN_SECONDS / self._row_seconds))

@@ -18,6 +18,7 @@ from service.inference import integer_division, model_file, training_mode
 from service.inference.arrays import as_array, difference, zeros_of
 from service.inference.batching import Batching
 from service.inference.declared import Declared, unranked, why_no_rows, why_tensors
+from service.inference.execution import PLAIN, Execution
 from service.inference.extraction import cuttable, needs, reachable
 from service.inference.independence import verdict
 from service.inference.independence.nodes import every_node
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from service.inference.batching import Evidence
     from service.inference.model_file import Weights
+    from service.inference.session import Started
 
 # The largest difference from its golden rows with which a model still serves.  Processors differ
 # slightly in how they add up float32, but never by this much.
@@ -56,18 +58,19 @@ class Model(Runner):
     """A model that is ready to serve: a runner whose file has been read, judged and proven."""
 
     @classmethod
-    def load(cls, source: Path | bytes) -> Model:
+    def load(cls, source: Path | bytes, execution: Execution = PLAIN) -> Model:
         """Load a model and compare its answers with its golden rows.
 
         Args:
             source: the path of a `model.onnx`, or its bytes.
+            execution: the threads of one run.
 
         Raises:
             ModelRefused: the file is not an ONNX file, cannot run here, has inputs or outputs that
                 cannot be served, or does not answer its golden rows as it did when it was made.
         """
         try:
-            return cls._open(source)
+            return cls._open(source, execution)
         except UnicodeDecodeError as error:
             # Neither protobuf nor ONNX Runtime checks names; both pass the bytes on.
             message = f"a name in it is not UTF-8: {error.object!r}"
@@ -76,7 +79,7 @@ class Model(Runner):
             raise ModelRefused(NO_MEMORY) from error
 
     @classmethod
-    def _open(cls, source: Path | bytes) -> Model:
+    def _open(cls, source: Path | bytes, execution: Execution) -> Model:
         graph = model_file.read(source)
         weights = (
             [] if isinstance(source, bytes) else model_file.weights_beside(graph, source.parent)
@@ -85,13 +88,13 @@ class Model(Runner):
         if training_mode.separate(graph) | integer_division.make_safe(graph):
             model_file.fetch(weights)
             source, weights = graph.SerializeToString(), []
-        session = start(source if isinstance(source, bytes) else str(source), graph)
+        session = start(source if isinstance(source, bytes) else str(source), graph, execution)
         text = {entry.key: entry.value for entry in graph.metadata_props}.get(metadata.METADATA_KEY)
         evidence: Evidence = "operators"
         why = _why_tensors(session, graph)
         if not why:
             try:
-                return cls._make(session, graph, weights, text, "")
+                return cls._make((session, execution), graph, weights, text, "")
             except NotByRowError as error:
                 if text is not None:
                     raise
@@ -99,14 +102,14 @@ class Model(Runner):
         if text is not None:
             message = f"its signature is for rows, and its graph takes none: {why}"
             raise ModelRefused(message)
-        model = cls._make(session, graph, weights, None, why)
+        model = cls._make((session, execution), graph, weights, None, why)
         model.batching = model.established = Batching("tensor", evidence, why)
         return model
 
     @classmethod
     def _make(
         cls,
-        session: onnxruntime.InferenceSession,
+        started: Started,
         graph: onnx.ModelProto,
         weights: list[Weights],
         text: str | None,
@@ -115,12 +118,13 @@ class Model(Runner):
         """Make the model of a session and prove it.
 
         Args:
-            session: the session of the whole graph.
+            started: the session of the whole graph, and its execution.
             graph: the graph, which is kept only if sub-graphs are cut out of it.
             weights: the weights that lie in other files.
             text: the signature in the file's metadata, if there is one.
             tensor: the reason to serve whole tensors, as in `Signature.tensor`; "" for rows.
         """
+        session, _ = started
         inputs = [tensor_of("input", value, whole=bool(tensor)) for value in session.get_inputs()]
         outputs = [tensor_of("head", value, whole=bool(tensor)) for value in session.get_outputs()]
         is_cuttable = cuttable(graph)
@@ -136,7 +140,7 @@ class Model(Runner):
         if cut:
             model_file.fetch(weights)
         model = cls(
-            session,
+            started,
             signature,
             graph if cut else None,
             Declared.of(session, graph, tensors=bool(tensor)),
@@ -157,21 +161,22 @@ class Model(Runner):
         model._prove()
         return model
 
-    def set_up(self, *, alone: bool) -> Model:
-        """Return the same model with its settings applied.
+    def set_up(self, *, alone: bool, rows: int) -> Model:
+        """Return the same model with those settings applied that need no other session.
 
-        Runs in progress must end as they began, so a model whose batching changes is copied.
+        Runs in progress must end as they began, so a model whose settings change is copied.
 
         Args:
             alone: whether each request runs by itself, whatever was established.
+            rows: the most rows of a run; 0 for as many as usual.
         """
         established = self.established
         # In every other mode, a request already runs by itself.
         wanted = SET if alone and established.mode == "rows" else established
-        if wanted == self.batching:
+        if (wanted, rows) == (self.batching, self.rows):
             return self
         model = copy.copy(self)
-        model.batching = wanted
+        model.batching, model.rows = wanted, rows
         return model
 
     def golden_arrays(self) -> dict[str, NDArray[Any]]:

@@ -27,12 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import onnx
-    import onnxruntime
     from numpy.typing import NDArray
 
     from service.inference.declared import Declared
     from service.inference.independence import trial
-    from service.inference.session import Ready
+    from service.inference.session import Ready, Started
     from service.signature import Signature
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -55,7 +54,7 @@ class Runner:
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        started: Started,
         signature: Signature,
         graph: onnx.ModelProto | None,
         declared: Declared,
@@ -65,14 +64,19 @@ class Runner:
         """Prepare the runs of a graph.
 
         Args:
-            session: the session of the whole graph.
+            started: the session of the whole graph, and its execution, which is that of the
+                sub-graphs, too.
             signature: the signature of the graph.
             graph: the graph, if sub-graphs can be cut out of it.
             declared: the axes that the graph declares.
             whole: whether some head needs each input; if not, the graph is cut down to its heads.
         """
+        session, execution = started
         self.signature = signature
         self.declared = declared
+        self.execution = execution
+        # The most rows of a run, if the settings of the model say so; else 0.
+        self.rows = 0
         # By tensor, a shape of zeros that the graph has answered; if there is none, why not.
         self.tried: dict[str, tuple[int, ...]] | None = None
         self.fails = ""
@@ -104,11 +108,11 @@ class Runner:
             # The cache must not hold `self`: without a reference cycle, the memory of a model is
             # freed as soon as its last user lets go of it.
             self.subgraphs = SubgraphCache(
-                partial(proven_cut, graph, signature, tried), weight(graph)
+                partial(proven_cut, graph, signature, tried, execution), weight(graph)
             )
             if not whole:
                 # Requests have no arrays for inputs that no node reads.
-                self._whole, _ = cut(graph, signature, frozenset(signature.heads))
+                self._whole, _ = cut(graph, signature, frozenset(signature.heads), execution)
 
     @property
     def runs_alone(self) -> bool:
@@ -163,7 +167,8 @@ class Runner:
         feeds = {name: arrays[name] for name in names}
         if self.signature.tensor:
             return self._checked(heads, session.run(heads, feeds), ())
-        rows, most = len(next(iter(feeds.values()))), self.signature.batch or MOST_ROWS
+        rows = len(next(iter(feeds.values())))
+        most = self.signature.batch or self.rows or MOST_ROWS
         if rows <= most and self.signature.batch is None:
             return self._checked(heads, session.run(heads, feeds), (rows,))
         if self.runs_whole:

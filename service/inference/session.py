@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions of one thread, with their inputs and outputs as tensors of a signature."""
+"""ONNX Runtime sessions, with their inputs and outputs as tensors of a signature."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from service.signature import Tensor
 if TYPE_CHECKING:
     import onnx
 
+    from service.inference.execution import Execution
+
+    # A session, and the settings that it was made with.
+    Started = tuple[onnxruntime.InferenceSession, Execution]
     Ready = tuple[onnxruntime.InferenceSession, tuple[str, ...]]
 
 # For each of ONNX Runtime's type names, the dtype of `signature.DTYPES` that it means.
@@ -49,18 +53,23 @@ def _share_arena() -> None:
     onnxruntime.create_and_register_allocator(memory, None)
 
 
-def start(source: str | bytes, graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """Start a session of one thread.
+def start(
+    source: str | bytes, graph: onnx.ModelProto, execution: Execution
+) -> onnxruntime.InferenceSession:
+    """Start a session.
 
     Args:
         source: the path of the graph's file, or its bytes.
         graph: the parsed graph.
+        execution: the threads of one run.
 
     Raises:
         ModelRefused: ONNX Runtime cannot run the graph here, or memory does not suffice.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = execution.threads
+    # A thread that spins while it has nothing to do takes a processor from the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     _share_arena()

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from service.repository.model_settings import DEFAULTS, ModelSettings
 from service.repository.scan import Refused, Scan, Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from service.inference.execution import Execution
     from service.repository.loader import Broken, Loaded, Tried
-    from service.repository.model_settings import ModelSettings
 
 # The name of a model, and a version or an alias of it.
 Key = tuple[str, str]
@@ -69,6 +70,10 @@ class Catalog:
     def can_serve(self, key: Key) -> bool:
         """Return whether a version can answer, as far as is known."""
         return key in self.selected or key in self.models
+
+    def execution(self, name: str) -> Execution:
+        """Return the settings that the sessions of a model are made with."""
+        return self.settings.get(name, DEFAULTS).execution
 
     def is_due(self) -> bool:
         """Return whether to try again what failed because the machine was short of something."""

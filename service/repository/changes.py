@@ -34,6 +34,8 @@ def with_outcomes(
         found = outcome.found
         if catalog.scan.by_name.get(found.name, {}).get(found.version) != found:
             continue  # it was removed or changed while it was being loaded
+        if outcome.execution != catalog.execution(found.name):
+            continue  # its settings were
         if found.name in catalog.scan.unloaded:
             continue
         is_changed = True
@@ -74,5 +76,5 @@ def without(now: Repository, keys: set[Key], choice: Choice) -> Repository:
     catalog = now.catalog
     models = {key: loaded for key, loaded in catalog.models.items() if key not in keys}
     gone = [catalog.models[key] for key in keys & catalog.models.keys() & catalog.selected]
-    tried = {each.found.key: Tried(each.found, tuple(each.views)) for each in gone}
+    tried = {each.found.key: Tried(each.found, tuple(each.views), each.execution) for each in gone}
     return assemble(replace(catalog, models=models, tried={**catalog.tried, **tried}), choice)

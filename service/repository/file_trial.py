@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import ModelRefused
 from service.host import memory
+from service.inference.execution import PLAIN, Execution
 from service.inference.model import Model
 from service.inference.runtime import NO_MEMORY
 from service.repository.proof import prove
@@ -54,14 +55,21 @@ class Verdict:
     """The free memory in bytes that makes another trial worthwhile, if the machine is at fault."""
 
 
-def attempt(path: str, stamp: str, free: int | None, alive: socket.socket | None = None) -> Verdict:
+def attempt(
+    path: str,
+    stamp: str,
+    free: int | None,
+    alive: socket.socket | None = None,
+    execution: Execution = PLAIN,
+) -> Verdict:
     """Load a file in a child process, and return the verdict.
 
     Args:
         path: the path of the file.
-        stamp: a text that changes when the file does.
+        stamp: a text that changes when the file or the settings do.
         free: the memory in bytes that the child may take; `None` for no limit.
         alive: a socket that the child has to close.
+        execution: the settings that the file is loaded with.
     """
     verdict = Verdict(stamp, time.monotonic())
     reader, writer = os.pipe()
@@ -69,7 +77,7 @@ def attempt(path: str, stamp: str, free: int | None, alive: socket.socket | None
     if pid == 0:
         if alive is not None:
             alive.close()
-        _be_tried(path, writer, free)
+        _be_tried(path, execution, writer, free)
     os.close(writer)
     report = bytearray()
     end = verdict.since + WALL_SECONDS
@@ -109,7 +117,7 @@ def _ended_by(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"its exit code {code}"
 
 
-def _be_tried(path: str, writer: int, free: int | None) -> None:
+def _be_tried(path: str, execution: Execution, writer: int, free: int | None) -> None:
     """Load the file in the child process, report the outcome, and never return."""
     report: _Report = ("loading it failed", 0, 0, False, ())
     # The child ends by itself, even if its keeper has been killed.
@@ -117,7 +125,7 @@ def _be_tried(path: str, writer: int, free: int | None) -> None:
     signal.alarm(WALL_SECONDS + 1)
     try:
         _limit(free)
-        report = _load(path)
+        report = _load(path, execution)
     except MemoryError:
         report = (NO_MEMORY, 0, 0, True, ())
     except Exception as error:  # noqa: BLE001  every error is reported
@@ -128,11 +136,11 @@ def _be_tried(path: str, writer: int, free: int | None) -> None:
         os._exit(0)
 
 
-def _load(path: str) -> _Report:
+def _load(path: str, execution: Execution) -> _Report:
     """Load and prove a file."""
     before = memory.taken()
     try:
-        model = Model.load(Path(path))
+        model = Model.load(Path(path), execution)
         prove(model)
     except ModelRefused as error:
         return plain(str(error)), 0, 0, is_shortage(error), ()

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.errors import ModelRefused
+from service.inference.execution import PLAIN, Execution
 from service.inference.model import Model
 from service.repository import sandbox
+from service.repository.model_settings import DEFAULTS, ModelSettings
 from service.repository.proof import Proof, prove
 from service.repository.reasons import is_shortage, plain
 
@@ -41,6 +43,8 @@ class Servable:
     model: Model
     signature: Signature
     proof: Proof = field(default_factory=Proof)
+    settings: ModelSettings = DEFAULTS
+    """The settings of the model that are in force."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Loaded:
     views: Mapping[str, Servable]
     size: int = 0
     """The memory in bytes that it takes, as its trial has shown."""
+    execution: Execution = PLAIN
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Tried:
 
     found: Version
     views: tuple[str, ...]
+    execution: Execution = PLAIN
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class Broken:
 
     found: Version
     reason: str
+    execution: Execution = PLAIN
+    """The execution that it was tried with."""
     is_short: bool = False
     """True if the machine is at fault, for lack of memory or the like, and not the file."""
     tries: int = 0
@@ -75,7 +83,7 @@ class Broken:
     """The time of the next try, by the monotonic clock; never, if the file is at fault."""
 
 
-def try_out(found: Version) -> None:
+def try_out(found: Version, execution: Execution = PLAIN) -> None:
     """Try a version in the sandbox, and do not load it in this process.
 
     Raises:
@@ -83,26 +91,29 @@ def try_out(found: Version) -> None:
         Shortage: the machine is short of something that loading needs.
     """
     check_place(Path(found.path), found.root)
-    with sandbox.passed(found.path, found.stamp):
+    with sandbox.passed(found.path, found.stamp, execution):
         pass
 
 
-def load(found: Version, admit: Admit | None = None) -> Loaded | Tried | Broken:
+def load(
+    found: Version, execution: Execution = PLAIN, admit: Admit | None = None
+) -> Loaded | Tried | Broken:
     """Load a version and prove it, or return the reason why it cannot serve.
 
     Args:
         found: the version.
+        execution: the settings of its model that its session is made with.
         admit: takes the bytes that the loaded version will take, and returns whether it is to be
             loaded; it may raise `ModelRefused` or `Shortage`.  By default, it is loaded.
     """
     name, version = found.key
     try:
         check_place(Path(found.path), found.root)
-        with sandbox.passed(found.path, found.stamp) as passed:
+        with sandbox.passed(found.path, found.stamp, execution) as passed:
             size = _size(found, passed)
             if admit is not None and not admit(size):
-                return Tried(found, () if passed is None else passed.views)
-            model = Model.load(Path(found.path))
+                return Tried(found, () if passed is None else passed.views, execution)
+            model = Model.load(Path(found.path), execution)
             model.name = f"{name!r}, version {version}"
             model.asked = time.perf_counter()
             signature = model.signature
@@ -115,16 +126,17 @@ def load(found: Version, admit: Admit | None = None) -> Loaded | Tried | Broken:
                 for view, (restricted, own) in views.items()
             },
             size,
+            execution,
         )
     except ModelRefused as error:
-        return Broken(found, plain(str(error)), is_shortage(error))
+        return Broken(found, plain(str(error)), execution, is_shortage(error))
     except Exception as error:
         # A bug, here or in a library; the other models have to serve all the same.
         is_short = is_shortage(error)
         if not is_short:
             log.exception("%s, version %s: loading it failed", name, version)
         reason = f"loading it failed: {type(error).__name__}: {error}"
-        return Broken(found, plain(reason), is_short)
+        return Broken(found, plain(reason), execution, is_short)
 
 
 def _size(found: Version, passed: Passed | None) -> int:

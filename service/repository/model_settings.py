@@ -2,24 +2,34 @@
 
 alone = true        # each request runs by itself, whatever the graph would allow
 keep = true         # the model stays loaded, whatever memory others need
+threads = 2         # the threads that compute one run
+rows = 16           # the most rows of a run
+queue = 0.5         # the seconds of work that may wait, in place of TRICEPS_QUEUE
+timeout = 5         # the seconds after which a request is no longer run, or TRICEPS_TIMEOUT
 """
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.errors import TricepsError, nearest
 from service.host.files import read_file
+from service.inference.execution import Execution
+from service.inference.runner import MOST_ROWS
 from service.repository.scan import SETTINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_FILE = 2**16
 # The number of characters of a wrong value that a message repeats.
 SHOWN = 100
+MOST_THREADS = 512
+# The longest time in seconds, as in the settings of the service.
+LONGEST = 3600
 
 
 class ModelSettingsError(TricepsError):
@@ -34,12 +44,58 @@ class ModelSettings:
     """True if each request runs by itself."""
     keep: bool = False
     """True if the model stays loaded, whatever memory others need."""
+    threads: int = 1
+    """The threads that compute one run."""
+    rows: int = 0
+    """The most rows of a run; 0 for as many as usual."""
+    queue: float | None = None
+    """The seconds of work that may wait; `None` for those of the service."""
+    timeout: float | None = None
+    """The seconds after which a request is no longer run; `None` for those of the service."""
+
+    @property
+    def execution(self) -> Execution:
+        """The settings that take another session when they change."""
+        return Execution(self.threads)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is set, as `/models/<name>` shows it."""
+        return {key: value for key, value in vars(self).items() if value != getattr(DEFAULTS, key)}
 
 
 DEFAULTS = ModelSettings()
 # The settings of a model whose file cannot be read at first: safe, and at most slower.
 CAREFUL = ModelSettings(alone=True)
 KEYS = tuple(field.name for field in fields(ModelSettings))
+
+
+def _is_whole(least: int, most: int) -> tuple[str, Callable[[Any], bool]]:
+    def check(value: Any) -> bool:
+        # In Python, a boolean is a whole number.
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+    return f"a whole number from {least} to {most}", check
+
+
+def _is_seconds(value: Any) -> bool:
+    # NaN is in no range.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= LONGEST
+
+
+_FLAG = "true or false", lambda value: isinstance(value, bool)
+# By key, the expected value for a message, and its check.
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "alone": _FLAG,
+    "keep": _FLAG,
+    "threads": _is_whole(1, MOST_THREADS),
+    "rows": _is_whole(1, MOST_ROWS),
+    "queue": (f"seconds from 0 to {LONGEST}", _is_seconds),
+    "timeout": (
+        f"seconds above 0, up to {LONGEST}",
+        lambda value: _is_seconds(value) and value > 0,
+    ),
+}
 
 
 def read(file: Path) -> ModelSettings:
@@ -62,8 +118,13 @@ def read(file: Path) -> ModelSettings:
                 f"received {key[:SHOWN]!r}{nearest(key, KEYS)}"
             )
             raise ModelSettingsError(message)
-        if not isinstance(value, bool):
-            received = repr(value)[:SHOWN]
-            message = f"{SETTINGS}, {key}: expected true or false, received {received}"
+        expected, is_right = _CHECKS[key]
+        if not is_right(value):
+            message = f"{SETTINGS}, {key}: expected {expected}, received {_shown(value)}"
             raise ModelSettingsError(message)
     return ModelSettings(**values)
+
+
+def _shown(value: Any) -> str:
+    """Return a wrong value as TOML writes it, cut at `SHOWN`."""
+    return (str(value).lower() if isinstance(value, bool) else repr(value))[:SHOWN]

@@ -291,7 +291,8 @@ class Library:
             repository = self._current
             if repository.on_demand(*found.key) is None:
                 return repository
-            outcome = later(load(found, admit), None)
+            execution = repository.catalog.execution(found.name)
+            outcome = later(load(found, execution, admit), None)
             if isinstance(outcome, Broken) and found.key in repository.catalog.selected:
                 repository = self._select_another(outcome)
             else:

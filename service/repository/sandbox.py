@@ -23,16 +23,17 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ModelRefused, Shortage
 from service.host import memory
 from service.host.descriptors import SHORT
+from service.inference.execution import PLAIN, Execution
 from service.repository import file_trial
 from service.repository.file_trial import MB, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def kept(workers: int) -> Iterator[Keeper]:
 
 
 @contextlib.contextmanager
-def passed(path: str, stamp: object) -> Iterator[Passed | None]:
+def passed(path: str, stamp: object, execution: Execution = PLAIN) -> Iterator[Passed | None]:
     """Try a file in the sandbox, then run the block, which loads it.
 
     Without a keeper, skip the trial, and yield `None`.
@@ -153,6 +154,7 @@ def passed(path: str, stamp: object) -> Iterator[Passed | None]:
         path: the path of the file.
         stamp: a value that changes when the file does; a file with the same stamp is not tried
             again.
+        execution: the settings that the file is loaded with; with others, it is tried again.
 
     Raises:
         ModelRefused: the file cannot be loaded.
@@ -166,9 +168,10 @@ def passed(path: str, stamp: object) -> Iterator[Passed | None]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Closing `ours` tells the keeper that the file has been loaded.
     with ours:
-        digest = hashlib.blake2b(repr(stamp).encode()).hexdigest()
+        digest = hashlib.blake2b(repr((stamp, execution)).encode()).hexdigest()
         with theirs, contextlib.suppress(OSError):
-            request = json.dumps([os.path.abspath(path), digest]).encode()  # noqa: PTH100  no link is followed
+            place = os.path.abspath(path)  # noqa: PTH100  no link is followed
+            request = json.dumps([place, digest, vars(execution)]).encode()
             socket.send_fds(keeper.asking, [request], [theirs.fileno()])
         answer = _await(ours, keeper)
         if not answer:
@@ -259,7 +262,7 @@ class _Keeper:
             if reason is not None:
                 caller.close()
 
-    def judge(self, path: str, stamp: str) -> Verdict:
+    def judge(self, path: str, stamp: str, execution: Mapping[str, Any] | None = None) -> Verdict:
         """Return the verdict on a file, which may be loaded now if the verdict has no reason.
 
         Raises:
@@ -267,7 +270,7 @@ class _Keeper:
         """
         verdict = self._tried.get(path)
         if verdict is None or verdict.stamp != stamp or self._is_worth_another(verdict):
-            verdict = self._try(path, stamp)
+            verdict = self._try(path, stamp, Execution(**(execution or {})))
             self._tried.pop(path, None)
             self._tried[path] = verdict
             if len(self._tried) > MOST_TRIED:
@@ -292,7 +295,7 @@ class _Keeper:
         free = self._free()
         return free is None or free >= verdict.needs
 
-    def _try(self, path: str, stamp: str) -> Verdict:
+    def _try(self, path: str, stamp: str, execution: Execution) -> Verdict:
         free = self._free()
         if free is not None:
             now = time.monotonic()
@@ -302,7 +305,7 @@ class _Keeper:
                 if v.reason is None and now - v.since < LOADING_SECONDS
             )
         room = None if free is None else max(0, free)
-        verdict = file_trial.attempt(path, stamp, room, self._alive)
+        verdict = file_trial.attempt(path, stamp, room, self._alive, execution)
         takes = verdict.peak + (self._workers - 1) * verdict.kept
         if verdict.reason is None and free is not None and takes > free:
             verdict.reason = _too_much(verdict, self._workers, free)

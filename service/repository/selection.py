@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from service.repository.catalog import Key
+    from service.repository.loader import Servable
     from service.repository.scan import Scan, Version
 
 
@@ -50,7 +51,7 @@ def fill(
         declared = declare(scan, before)
     held = _held(scan, choice.default, declared)
     first = held | _first(scan, choice)
-    shelf = _Shelf(before, choice.budget, held, first)
+    shelf = _Shelf(before, declared.settings, choice.budget, held, first)
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     # Held models come first, so that there is room for them.
@@ -127,21 +128,31 @@ def _take_by_policy(shelf: _Shelf, policy: str, versions: Mapping[str, Version])
 
 def set_up(loaded: Loaded, settings: Mapping[str, ModelSettings]) -> Loaded:
     """Return a loaded version with the settings of its model; the same object if none changed."""
-    name = loaded.found.name
-    model = loaded.servable.model.set_up(alone=settings.get(name, DEFAULTS).alone)
-    if model is loaded.servable.model:
+    own = settings.get(loaded.found.name, DEFAULTS)
+    model = loaded.servable.model.set_up(alone=own.alone, rows=own.rows)
+    if model is loaded.servable.model and own == loaded.servable.settings:
         return loaded
-    views = {view: replace(servable, model=model) for view, servable in loaded.views.items()}
-    return replace(loaded, servable=replace(loaded.servable, model=model), views=views)
+
+    def changed(servable: Servable) -> Servable:
+        return replace(servable, model=model, settings=own)
+
+    views = {view: changed(servable) for view, servable in loaded.views.items()}
+    return replace(loaded, servable=changed(loaded.servable), views=views)
 
 
 class _Shelf:
     """The versions known so far, while a catalog is made from the previous one."""
 
     def __init__(
-        self, before: Catalog, budget: Budget, held: frozenset[str], first: frozenset[str]
+        self,
+        before: Catalog,
+        settings: Mapping[str, ModelSettings],
+        budget: Budget,
+        held: frozenset[str],
+        first: frozenset[str],
     ) -> None:
         self.before = before
+        self._settings = settings
         self.models: dict[Key, Loaded] = {}
         self.broken: dict[Key, Broken] = {}
         self.tried: dict[Key, Tried] = {}
@@ -165,11 +176,11 @@ class _Shelf:
         loaded, broken = self.before.models.get(key), self.before.broken.get(key)
         tried = self.before.tried.get(key)
         outcome: Loaded | Tried | Broken | None = None
-        if broken is not None and broken.found == found and not _is_due(broken):
+        if broken is not None and self._is_same(broken, found) and not _is_due(broken):
             outcome = broken
-        elif loaded is not None and loaded.found == found:
+        elif loaded is not None and self._is_same(loaded, found):
             outcome = loaded
-        elif tried is not None and tried.found == found and key[0] not in self._held:
+        elif tried is not None and self._is_same(tried, found) and key[0] not in self._held:
             outcome = tried
         elif key[0] in self._first or key[0] in self._used or broken is not None:
             outcome = self._load(found, broken)
@@ -197,9 +208,9 @@ class _Shelf:
         if key in self.models or key in self.broken:
             return
         loaded, broken = self.before.models.get(key), self.before.broken.get(key)
-        if loaded is not None and loaded.found == found:
+        if loaded is not None and self._is_same(loaded, found):
             self.models[key] = loaded
-        if broken is not None and broken.found == found:
+        if broken is not None and self._is_same(broken, found):
             outcome = self._load(found, broken) if _is_due(broken) else broken
             if isinstance(outcome, Loaded):
                 self.models[key] = outcome
@@ -209,10 +220,16 @@ class _Shelf:
     def _load(self, found: Version, broken: Broken | None) -> Loaded | Tried | Broken:
         """Load a version if there is room for it, or if it is of a model that is held."""
         admit = None if found.name in self._held else self._has_room
-        outcome = later(load(found, admit), broken)
+        execution = self._settings.get(found.name, DEFAULTS).execution
+        outcome = later(load(found, execution, admit), broken)
         if isinstance(outcome, Loaded):
             self._room -= outcome.size
         return outcome
+
+    def _is_same(self, known: Loaded | Tried | Broken, found: Version) -> bool:
+        """Return whether neither the file of a version nor the settings of its session changed."""
+        execution = self._settings.get(found.name, DEFAULTS).execution
+        return known.found == found and known.execution == execution
 
     def _has_room(self, size: int) -> bool:
         self._budget.check(size)

@@ -12,6 +12,7 @@ from service.repository.model_settings import ModelSettings
 from service.repository.scan import Aliases, Refused, Scan, Tuned, Version
 
 if TYPE_CHECKING:
+    from service.repository.loader import Loaded, Tried
     from service.repository.repository import Repository
 
 
@@ -20,8 +21,8 @@ def outcome(repository: Repository) -> int:
     catalog = repository.catalog
     # Of other models, each worker knows as much as its requests needed.
     first = catalog.first
-    stamps = {key: entry.found.stamp for key, entry in catalog.tried.items()}
-    stamps |= {key: loaded.found.stamp for key, loaded in catalog.models.items()}
+    known: list[Tried | Loaded] = [*catalog.tried.values(), *catalog.models.values()]
+    stamps = {each.found.key: (each.found.stamp, repr(each.execution)) for each in known}
     selected = stamps.keys() & catalog.selected
     wanted = sorted((key, stamps[key]) for key in selected if key[0] in first)
     answering = sorted(item for item in repository.answering.items() if item[0] in first)

@@ -19,9 +19,9 @@ def loads(monkeypatch):
     seen = []
     real = Model.load
 
-    def load(source):
+    def load(source, *more):
         seen.append(source.parts[-3:-1])
-        return real(source)
+        return real(source, *more)
 
     monkeypatch.setattr(Model, "load", load)
     return seen

@@ -262,10 +262,10 @@ def test_a_shortage_brings_no_older_version_of_a_later_model_back(
     put(many, 2, "c")
     real = loader.load
 
-    def load(found, admit):
+    def load(found, *more):
         if found.version == "2":
             return loader.Broken(found, "no memory", is_short=True)
-        return real(found, admit)
+        return real(found, *more)
 
     monkeypatch.setattr(selection, "load", load)
     library.refresh()
@@ -352,10 +352,10 @@ def test_a_shortage_in_the_trial_is_tried_again(many, monkeypatch):
     library = library_of(many)
     real, short = loader.sandbox.passed, [True]
 
-    def passed(path, stamp):
+    def passed(*arguments):
         if short[0]:
             raise Shortage("no memory, now")
-        return real(path, stamp)
+        return real(*arguments)
 
     monkeypatch.setattr(loader.sandbox, "passed", passed)
     with pytest.raises(NotReady, match="no memory, now"):

@@ -98,9 +98,9 @@ def test_simultaneous_requests_for_a_version_share_one_load(models, loads, monke
     library = Library(models)
     real = Model.load
 
-    def slowly(source):
+    def slowly(source, *more):
         time.sleep(0.1)
-        return real(source)
+        return real(source, *more)
 
     monkeypatch.setattr(Model, "load", slowly)
     answers = []
@@ -156,8 +156,8 @@ def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monke
     library = Library(models)
     real = loader.load
 
-    def load(entry, admit):
-        loaded = real(entry, admit)
+    def load(entry, *more):
+        loaded = real(entry, *more)
         shutil.rmtree(models / "m" / "1")
         library.refresh()
         return loaded
@@ -176,10 +176,10 @@ def test_a_version_that_is_loaded_during_a_refresh_is_not_lost(models, monkeypat
     real = loader.load
     versions = []
 
-    def load(entry, admit):
+    def load(entry, *more):
         if entry.version == "3":
             versions.append(library.find("m", "1").version)
-        return real(entry, admit)
+        return real(entry, *more)
 
     monkeypatch.setattr(selection, "load", load)
     library.refresh()
@@ -249,8 +249,8 @@ def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models,
     library = Library(models)
     real = loader.load
 
-    def load(entry, admit):
-        loaded = real(entry, admit)
+    def load(entry, *more):
+        loaded = real(entry, *more)
         library.unload("m")
         return loaded
 

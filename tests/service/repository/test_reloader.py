@@ -175,10 +175,10 @@ def test_a_bug_while_loading_concerns_one_version_alone(models, monkeypatch, cap
     put(models, 1, "other")
     real = Model.load
 
-    def load(source):
+    def load(source, *more):
         if source.parts[-2] == "2":
             raise RuntimeError("boom")
-        return real(source)
+        return real(source, *more)
 
     monkeypatch.setattr(Model, "load", load)
     library.refresh()
@@ -390,13 +390,13 @@ def test_a_load_that_failed_for_a_shortage_is_tried_again(models, monkeypatch, e
     tries = []
     real = Model.load
 
-    def load(source):
+    def load(source, *more):
         number = source.parts[-2]
         if number == ("1" if on_demand else "2"):
             tries.append(now[0])
             if failures:
                 raise failures.pop()
-        return real(source)
+        return real(source, *more)
 
     monkeypatch.setattr(Model, "load", load)
     library = Library(models)

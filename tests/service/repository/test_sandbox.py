@@ -98,7 +98,7 @@ def test_a_file_that_waits_is_refused(tmp_path):
     """The file may be on a disk that does not answer; then its trial has a time limit as well."""
     before = """
         load = model.Model.load
-        waits = lambda path: time.sleep(60) if path.name == "0.onnx" else load(path)
+        waits = lambda path, *_: time.sleep(60) if path.name == "0.onnx" else load(path)
         file_trial.Model.load = staticmethod(waits)
     """
 
@@ -114,7 +114,7 @@ def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
     before = f"""
         import signal
         load = model.Model.load
-        def ends(path):
+        def ends(path, *_):
             if path.name == "0.onnx":
                 os.kill(os.getpid(), signal.{how})
             return load(path)
@@ -130,7 +130,7 @@ def test_a_file_that_ends_its_process_is_refused(tmp_path, how):
 def test_a_bug_in_a_trial_is_the_reason_of_the_refusal(tmp_path):
     """The reason has Python's message, as without a trial."""
     before = """
-        def fails(path):
+        def fails(path, *_):
             raise ZeroDivisionError("by nought")
         file_trial.Model.load = staticmethod(fails)
     """
@@ -165,9 +165,9 @@ def test_a_file_is_tried_once_for_all_workers(tmp_path):
     """Each worker asks, and gets the remembered verdict until the file changes."""
     before = """
         load = model.Model.load
-        def counts(path):
+        def counts(*given):
             print("tried", flush=True)
-            return load(path)
+            return load(*given)
         file_trial.Model.load = staticmethod(counts)
         loader.Model = type("Other", (), {"load": staticmethod(load)})
     """
@@ -183,6 +183,31 @@ def test_a_file_is_tried_once_for_all_workers(tmp_path):
     )
 
     assert done.stdout.split() == ["tried", "loaded", "loaded", "loaded"]
+
+
+def test_a_file_is_tried_again_with_other_settings(tmp_path):
+    """The trial loads it as the workers will, and its verdict is remembered for that alone."""
+    before = """
+        load, threads = model.Model.load, iter([1, 1, 2])
+        def notes(path, execution):
+            print("tried", execution.threads, flush=True)
+            return load(path, execution)
+        file_trial.Model.load = staticmethod(notes)
+        loader.Model = type("Other", (), {"load": staticmethod(load)})
+        real = loader.load
+        loader.load = lambda found: real(found, sandbox.Execution(threads=next(threads)))
+    """
+    (tmp_path / "0.onnx").write_bytes(GOOD)
+    code = _TRY.format(before=textwrap.dedent(before), workers=2)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "2000", *[tmp_path / "0.onnx"] * 3],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["tried", "1", "loaded", "loaded", "tried", "2", "loaded"]
 
 
 def test_without_its_keeper_no_file_is_loaded(tmp_path):
@@ -219,11 +244,11 @@ def test_a_shortage_of_the_machine_is_no_fault_of_the_file(tmp_path, error):
     """The failure is not remembered, and the next trial may succeed."""
     before = f"""
         load, path = model.Model.load, sys.argv[2]
-        def short(source):
+        def short(*given):
             try:
                 os.mkdir(path + ".first")
             except FileExistsError:
-                return load(source)
+                return load(*given)
             raise {error}
         file_trial.Model.load = staticmethod(short)
         sys.argv.append(sys.argv[2])
@@ -260,7 +285,7 @@ def test_memory_that_is_promised_to_workers_is_reserved(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 1000 << 20)
     frees = []
 
-    def _try(path, stamp, free, _):
+    def _try(path, stamp, free, *_):
         frees.append(free >> 20)
         return file_trial.Verdict(stamp, time.monotonic(), None, 300 << 20, 200 << 20)
 
@@ -313,7 +338,7 @@ def test_a_file_that_cannot_be_tried_is_refused_and_the_next_one_is_tried(monkey
         [OSError(11, "Resource temporarily unavailable"), file_trial.Verdict("s", 0.0, peak=7)]
     )
 
-    def judge(path, stamp):
+    def judge(path, *_):
         if isinstance(verdict := next(judged), OSError):
             raise verdict
         return verdict

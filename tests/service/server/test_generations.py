@@ -31,9 +31,9 @@ import os, random, time
 from service.commands import main
 from service.repository import loader
 load = loader.Model.load
-def load_at_leisure(path):
+def load_at_leisure(*given):
     time.sleep(random.Random(os.getpid() + time.time_ns()).uniform(0, 0.4))
-    return load(path)
+    return load(*given)
 loader.Model = type("Model", (), {"load": staticmethod(load_at_leisure)})
 main.main()
 """
@@ -46,10 +46,10 @@ from service.server import supervisor
 work = supervisor.workers.work
 def work_slowly(settings, pair, status, metrics, member):
     load = loader.Model.load
-    def slowly(path):
+    def slowly(path, *more):
         if path.parent.name == "2":
             time.sleep(2)
-        return load(path)
+        return load(path, *more)
     if member.slot == 1:
         loader.Model.load = staticmethod(slowly)
     return work(settings, pair, status, metrics, member)
@@ -66,10 +66,10 @@ shared_library.AGAIN_SECONDS = 0.01
 work, first = supervisor.workers.work, os.getpid()
 def work_badly(settings, pair, status, metrics, member):
     load = loader.Model.load
-    def badly(path):
+    def badly(path, *more):
         if path.parent.name == "2":
             raise MemoryError
-        return load(path)
+        return load(path, *more)
     if member.slot == 1 and not os.path.exists(str(settings.models) + "/.failed"):
         open(str(settings.models) + "/.failed", "w").close()
         loader.Model.load = staticmethod(badly)

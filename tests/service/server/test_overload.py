@@ -325,7 +325,8 @@ def test_an_expired_request_is_dropped_before_it_runs(served, slow, path, body, 
 
 def test_a_request_without_a_deadline_has_that_of_the_settings(served, slow):
     """A request that states no timeout has that of the settings."""
-    served.front.pipeline.timeout = 0.05
+    for route in served.front.table.routes.values():
+        object.__setattr__(route, "timeout", 0.05)
 
     status, _, _ = _while_busy(served, lambda: served.ask("POST", "/predict", BODY, JSON))
 
