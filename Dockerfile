@@ -1,6 +1,8 @@
 # Two images.  A build without --target makes the last one: the service, without TensorFlow.
 #   docker build --tag triceps .                             triceps serve
 #   docker build --tag triceps-train --target train .        triceps train
+#   docker build --build-arg RUNTIME=onnxruntime-openvino==1.24.1 --tag triceps-openvino .
+#                                                            with another package of ONNX Runtime
 # Behind a proxy with its own certificates, add --secret id=ca,src=certificates.pem
 ARG PYTHON_VERSION=3.13
 
@@ -15,6 +17,14 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
     && /opt/build/bin/pip install --only-binary :all: --require-hashes -r requirements/build.txt \
     && /opt/build/bin/pip --python /opt/triceps/bin/python install --no-compile \
         --only-binary :all: --require-hashes -r requirements/serve.txt
+# A package of ONNX Runtime with other execution providers takes the place of the plain one.
+ARG RUNTIME=
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt \
+    [ -z "${RUNTIME}" ] || { \
+        /opt/build/bin/pip --python /opt/triceps/bin/python uninstall --yes onnxruntime \
+        && /opt/build/bin/pip --python /opt/triceps/bin/python install --no-compile \
+            --only-binary :all: "${RUNTIME}"; \
+    }
 
 # --- the same without files that serving never uses: tests, stubs, C sources, other tools -------
 FROM locked AS packages

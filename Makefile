@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test coverage attack newcomer clients lint format lock bench tables soak image sbom release clean install-serve install-train install-dev install-clients
+.PHONY: again help serve train test coverage attack newcomer clients accelerators lint format lock bench tables soak image sbom release clean install-serve install-train install-dev install-clients install-accelerators
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -43,6 +43,9 @@ newcomer: install-dev ## do a newcomer's first tasks from a fresh clone, by the 
 clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton
 	@build/clients/bin/python -m pytest tests/clients
 
+accelerators: install-accelerators ## run the tests of execution providers with the ONNX Runtime of OpenVINO
+	@build/accelerators/bin/python -m pytest tests/service/inference/test_accelerators.py $(ARGS)
+
 lint: install-dev ## check style, format, types and the Dockerfile
 	@$(bin)/ruff check
 	@$(bin)/ruff format --check
@@ -66,6 +69,8 @@ lock: install-dev ## update requirements/ from pyproject.toml (UPGRADE=1: to the
 	@$(compile:pyproject.toml=) --group build -c requirements/dev.txt -o requirements/build.txt
 	@sed -E '/^($(held_back))==/,/[^\\]$$/d' requirements/dev.txt | \
 		$(compile) --group clients -c - -o requirements/clients.txt
+	@$(compile) --group accelerators --no-emit-package onnxruntime -c requirements/dev.txt \
+		-o requirements/accelerators.txt
 
 # The peers have an environment of their own, so that their dependencies are not those of Triceps.
 bench: install-dev ## measure the service and its peers (needs wrk; ARGS=--quick for a short run)
@@ -109,7 +114,8 @@ install-serve: ## install what serving needs into .venv
 install-train: ## install what training needs too: TensorFlow and Keras
 install-dev: ## install everything that contributors need too
 install-clients: install-dev ## install the clients of KServe, MLflow and Triton into build/clients
-install-serve install-train install-dev install-clients: install-%:
+install-accelerators: install-dev ## install the ONNX Runtime of OpenVINO into build/accelerators
+install-serve install-train install-dev install-clients install-accelerators: install-%:
 	@requirements/install $*
 
 # A model that has been removed is trained again, even if its stamp is up to date.

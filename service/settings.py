@@ -208,6 +208,14 @@ class Settings:
             "serves, with pinned the one that the alias stable names.",
         ),
     )
+    provider: str = field(
+        default="",
+        metadata=_setting(
+            click.STRING,
+            "The execution provider of ONNX Runtime that runs the models whose settings name none, "
+            "such as CUDAExecutionProvider; if it is not set, CPUExecutionProvider.",
+        ),
+    )
     watch: float = field(
         default=1,
         metadata=_setting(

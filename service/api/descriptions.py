@@ -46,10 +46,16 @@ def batching(servable: Servable) -> dict[str, Any]:
 
 
 def in_force(servable: Servable) -> dict[str, Any]:
-    """Return how a version runs: its batching mode, and what the settings of its model say."""
-    settings = servable.settings.as_json()
+    """Return how a version runs: batching mode, execution provider, and the settings of its model.
+
+    A provider other than the CPU's is there with the largest difference from the CPU's answers.
+    """
+    settings, model = servable.settings.as_json(), servable.model
+    name = model.execution.provider
+    proven = {} if model.execution.is_cpu else {"name": name, "difference": model.difference}
     return {
-        "batching": servable.model.batching.as_json(),
+        "batching": model.batching.as_json(),
+        **({"provider": proven} if proven else {}),
         **({"settings": settings} if settings else {}),
     }
 

@@ -27,10 +27,12 @@ from service.observability import logs
 from service.repository import sandbox
 from service.repository.assembly import open_repository
 from service.repository.loader import try_out
+from service.repository.model_settings import DEFAULTS
 from service.repository.reasons import plain
 from service.repository.scan import is_one_file, look
 
 if TYPE_CHECKING:
+    from service.inference.execution import Execution
     from service.repository.repository import Repository
     from service.repository.scan import Version
     from service.settings import Settings
@@ -81,7 +83,7 @@ def serve(file: str | None, **flags: Any) -> None:
             open_repository(settings.models, settings.default_model, settings.policy)
         with listen(settings) as listener:
             if is_one_file(settings.models):
-                _try(scan.versions[0])
+                _try(scan.versions[0], DEFAULTS.execution(settings.provider))
             if (warning := access.warning(settings.host, settings.tokens_file)) is not None:
                 log.warning("%s", warning)
             workers = Workers(settings, listener, keeper, accessible, encrypted)
@@ -90,7 +92,7 @@ def serve(file: str | None, **flags: Any) -> None:
         raise click.exceptions.Exit(code)
 
 
-def _try(found: Version) -> None:
+def _try(found: Version, execution: Execution) -> None:
     """Try the only file that is to be served, in the sandbox; the workers rely on the verdict.
 
     Raises:
@@ -99,7 +101,7 @@ def _try(found: Version) -> None:
     try:
         # If the machine is short of something, the workers try again, and the greeting says why.
         with contextlib.suppress(Shortage):
-            try_out(found)
+            try_out(found, execution)
     except ModelRefused as error:
         raise ModelRefused(f"{found.path}: refused, {plain(str(error))}") from error
 

@@ -44,6 +44,11 @@ def show(model: str, models: Path | None) -> None:
         text = f"{view}: the heads {', '.join(heads)}, served by that name too"
         console.print(printable(text))
     console.print(printable(f"batching: {servable.model.batching}"), soft_wrap=True)
+    execution = servable.model.execution
+    if not execution.is_cpu:
+        apart = f"{servable.model.difference:.2g}"
+        text = f"provider: {execution}, whose answers are up to {apart} from those of the CPU"
+        console.print(printable(text), soft_wrap=True)
     for warning in servable.signature.warnings:
         text = f"warning: {warning['message']} ({warning['code']})"
         console.print(printable(text), soft_wrap=True)

@@ -17,7 +17,7 @@ import math
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from service.inference import gathering
@@ -111,9 +111,9 @@ class Batcher:
                 return
             queue.turns += 1
             if lane.is_cheap(rows) and rows * queue.row_seconds < INLINE_SECONDS:
-                began = thread_time()
+                began = lane.clock()
                 results = run_batch(lane.model, queue.heads, batch, rows)
-                _note(lane, queue, thread_time() - began, rows)
+                _note(lane, queue, lane.clock() - began, rows)
                 _hand_on(batch, results)
             else:
                 self._start_in_thread(lane, queue, batch, rows)
@@ -210,9 +210,9 @@ class Batcher:
         results: list[Part | Exception] = []
         seconds = 0.0
         try:
-            began = thread_time()
+            began = lane.clock()
             results = run_batch(lane.model, queue.heads, batch, rows)
-            seconds = thread_time() - began
+            seconds = lane.clock() - began
         except BaseException:
             # The future's exception is never read, so the error has to be logged here.
             log.exception("a run ended without an answer")

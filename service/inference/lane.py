@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.inference.admission import SHORT, AdmissionControl
@@ -77,12 +78,15 @@ class Lane:
     """A model in one event loop, with its queues, its pace and, if it is slow, its thread."""
 
     __slots__ = (
-        *("_row_seconds", "_runs", "admission", "coming", "due", "free_shapes", "model"),
+        *("_row_seconds", "_runs", "admission", "clock", "coming", "due", "free_shapes"),
+        *("model",),
         *("queues", "requests", "rows", "running", "seconds", "thread", "whole"),
     )
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        # The clock of its runs: with another provider, this thread waits while others compute.
+        self.clock = thread_time if model.execution.is_cpu else perf_counter
         self.queues: dict[tuple[Any, ...], Queue] = {}
         # The requests in all queues, and their rows.
         self.requests = 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service import metadata
 from service.errors import ModelRefused, UndeclaredAnswer
-from service.inference import integer_division, model_file, training_mode
+from service.inference import integer_division, model_file, provider_proof, training_mode
 from service.inference.arrays import as_array, difference, zeros_of
 from service.inference.batching import Batching
 from service.inference.declared import Declared, unranked, why_no_rows, why_tensors
@@ -63,20 +63,27 @@ class Model(Runner):
 
         Args:
             source: the path of a `model.onnx`, or its bytes.
-            execution: the threads of one run.
+            execution: the threads of one run, and the execution provider.
 
         Raises:
             ModelRefused: the file is not an ONNX file, cannot run here, has inputs or outputs that
                 cannot be served, or does not answer its golden rows as it did when it was made.
         """
         try:
-            return cls._open(source, execution)
+            return cls._open_and_compare(source, execution)
         except UnicodeDecodeError as error:
             # Neither protobuf nor ONNX Runtime checks names; both pass the bytes on.
             message = f"a name in it is not UTF-8: {error.object!r}"
             raise ModelRefused(message) from error
         except MemoryError as error:
             raise ModelRefused(NO_MEMORY) from error
+
+    @classmethod
+    def _open_and_compare(cls, source: Path | bytes, execution: Execution) -> Model:
+        model = cls._open(source, execution)
+        if not execution.is_cpu:
+            model.difference = provider_proof.compare(model, cls._open(source, PLAIN))
+        return model
 
     @classmethod
     def _open(cls, source: Path | bytes, execution: Execution) -> Model:
@@ -155,6 +162,7 @@ class Model(Runner):
                 signature,
                 lambda arrays: model._run(model._whole, arrays, list(signature.heads)),
                 model.golden_arrays,
+                model.execution,
             )
             model._tried.extend(tried)
         model.established = model.batching
@@ -227,7 +235,7 @@ class Model(Runner):
     def _prove(self) -> None:
         """Run the model before it serves, and check that its answers have a row for each row."""
         try:
-            self.check_golden(SERVING_TOLERANCE)
+            self.check_golden(max(SERVING_TOLERANCE, self.execution.tolerance))
         except (KeyError, TypeError, ValueError) as error:
             message = f"its golden rows do not fit its graph: {error}"
             raise ModelRefused(message) from error

@@ -75,6 +75,8 @@ class Runner:
         self.signature = signature
         self.declared = declared
         self.execution = execution
+        # The largest difference from the answers of the CPU, if another provider runs the graph.
+        self.difference = 0.0
         # The most rows of a run, if the settings of the model say so; else 0.
         self.rows = 0
         # By tensor, a shape of zeros that the graph has answered; if there is none, why not.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnxruntime
 
 from service import signature as signatures
-from service.errors import ModelRefused
+from service.errors import ModelRefused, nearest
 from service.inference import training_mode
 from service.inference.declared import free
 from service.inference.runtime import NO_MEMORY, NO_ROOM
@@ -33,10 +33,13 @@ DTYPES = {
 
 # Matches the error code, path and C++ signature that precede ONNX Runtime's messages.
 _IN_FRONT = re.compile(
-    r"^\[ONNXRuntimeError\] : \d+ : \w+ : "
+    r"^(\[ONNXRuntimeError\] : \d+ : \w+ : )?"
     r"(Load model from .*? failed:)?(Exception during initialization: )?"
     r"(/\S+:\d+ .*?\) (?=[A-Z]))?"
 )
+
+# The end of the names of execution providers.
+_PROVIDER = "ExecutionProvider"
 
 
 @cache
@@ -61,11 +64,23 @@ def start(
     Args:
         source: the path of the graph's file, or its bytes.
         graph: the parsed graph.
-        execution: the threads of one run.
+        execution: the threads of one run, and the execution provider.
 
     Raises:
-        ModelRefused: ONNX Runtime cannot run the graph here, or memory does not suffice.
+        ModelRefused: ONNX Runtime cannot run the graph here or by that provider, or memory does
+            not suffice.
     """
+    known = onnxruntime.get_available_providers()
+    if execution.provider not in known:
+        # Compared without their common end, which would make any two names similar.
+        bare = [name.removesuffix(_PROVIDER) for name in known]
+        close = nearest(execution.provider.removesuffix(_PROVIDER), bare)
+        close = close.replace("'?", f"{_PROVIDER}'?")
+        message = (
+            f"provider: expected one that this ONNX Runtime has, {' or '.join(known)}, received "
+            f"{execution.provider!r}{close}"
+        )
+        raise ModelRefused(message)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = execution.threads
     # A thread that spins while it has nothing to do takes a processor from the other workers.
@@ -76,16 +91,29 @@ def start(
     options.add_session_config_entry("session.use_env_allocators", "1")
     more = {"disabled_optimizers": training_mode.OPTIMIZERS} if training_mode.find(graph) else {}
     try:
-        # The fallback would be the same provider again, and prints to standard output.
-        return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], enable_fallback=0, **more
+        # The fallback would be the CPU or the same provider again, and prints to standard output.
+        session = onnxruntime.InferenceSession(
+            source,
+            options,
+            providers=[(execution.provider, dict(execution.options))],
+            enable_fallback=0,
+            **more,
         )
     except Exception as error:  # ONNX Runtime's exceptions have no parent but Exception
         reason = first_line(error)
         if NO_ROOM.search(reason):
             raise ModelRefused(NO_MEMORY) from error
-        message = f"ONNX Runtime {onnxruntime.__version__} cannot run it: {reason}"
+        where = "" if execution.is_cpu else f" on {execution}"
+        message = f"ONNX Runtime {onnxruntime.__version__} cannot run it{where}: {reason}"
         raise ModelRefused(message) from error
+    # ONNX Runtime goes on with the CPU in silence if it cannot set a provider up.
+    if execution.provider not in session.get_providers():
+        message = (
+            f"provider: expected {execution}, which ONNX Runtime cannot set up here; it would run "
+            f"the model on {', '.join(session.get_providers())}"
+        )
+        raise ModelRefused(message)
+    return session
 
 
 def first_line(error: Exception) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from service.observability.metrics import Metrics
+    from service.repository.loader import Servable
     from service.repository.repository import Repository
 
 
@@ -69,6 +70,7 @@ class _Collector(Collector):
         modes = [(e.name, e.version, e.model.batching.mode) for e in served]
         about = "How requests share runs of a version; /models/<name> says why, under batching."
         yield _gauge("model_batching", about, ("model", "version", "mode"), modes)
+        yield _differences(served)
         refused = [(entry.name, entry.version or "") for entry in self._repository.refused]
         about = "Versions that do not answer; /models says why."
         yield _gauge("model_refused", about, ("model", "version"), refused)
@@ -88,6 +90,22 @@ def _build() -> Metric:
     versions = {"version": __version__, "onnxruntime": onnxruntime.__version__}
     build.add_metric((), {**versions, "python": platform.python_version()})
     return build
+
+
+def _differences(served: Iterable[Servable]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "triceps_provider_difference",
+        "The largest difference between the answers of a version's execution provider and those of "
+        "the CPU, absolute below 1 and relative above, for golden and random rows; only of "
+        "providers other than the CPU's.",
+        labels=("model", "version", "provider"),
+    )
+    for entry in served:
+        execution = entry.model.execution
+        if not execution.is_cpu:
+            labels = (entry.name, entry.version, execution.provider)
+            gauge.add_metric(labels, entry.model.difference)
+    return gauge
 
 
 def _gauge(

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 def open_repository(
-    path: Path, default: str = "", policy: str = "latest", previous: Repository | None = None
+    path: Path,
+    default: str = "",
+    policy: str = "latest",
+    previous: Repository | None = None,
+    provider: str = "",
 ) -> Repository:
     """Load the versions at `path` that `policy` selects; refuse by name those that cannot serve.
 
@@ -37,12 +41,13 @@ def open_repository(
             the files.
         policy: "latest", "all" or "pinned".
         previous: the repository as it was loaded before; unchanged versions are taken over.
+        provider: the execution provider of models whose settings name none.
 
     Raises:
         SettingsError: there is nothing at `path`, or it cannot be read; or, without `previous`, it
             has models and `default` is none of them.
     """
-    repository = make(look(path), Choice(policy, default), previous)
+    repository = make(look(path), Choice(policy, default, provider=provider), previous)
     if previous is None:
         check_default(repository, default)
     return repository

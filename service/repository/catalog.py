@@ -61,6 +61,8 @@ class Catalog:
 
     default: str | None = None
     """The default model, unless the settings of the service name one."""
+    provider: str = ""
+    """The execution provider of the models whose settings name none; empty for that of the CPU."""
 
     @cached_property
     def kept(self) -> frozenset[Key]:
@@ -73,7 +75,7 @@ class Catalog:
 
     def execution(self, name: str) -> Execution:
         """Return the settings that the sessions of a model are made with."""
-        return self.settings.get(name, DEFAULTS).execution
+        return self.settings.get(name, DEFAULTS).execution(self.provider)
 
     def is_due(self) -> bool:
         """Return whether to try again what failed because the machine was short of something."""

@@ -6,22 +6,24 @@ threads = 2         # the threads that compute one run
 rows = 16           # the most rows of a run
 queue = 0.5         # the seconds of work that may wait, in place of TRICEPS_QUEUE
 timeout = 5         # the seconds after which a request is no longer run, or TRICEPS_TIMEOUT
+provider = "CUDAExecutionProvider"          # runs the model, in place of TRICEPS_PROVIDER
+provider_options = { device_id = "0" }      # the options of that provider
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from service.errors import TricepsError, nearest
 from service.host.files import read_file
-from service.inference.execution import Execution
+from service.inference.execution import CPU, Execution
 from service.inference.runner import MOST_ROWS
 from service.repository.scan import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 MAX_FILE = 2**16
@@ -53,10 +55,18 @@ class ModelSettings:
     timeout: float | None = None
     """The seconds after which a request is no longer run; `None` for those of the service."""
 
-    @property
-    def execution(self) -> Execution:
-        """The settings that take another session when they change."""
-        return Execution(self.threads)
+    provider: str = ""
+    """The execution provider; empty for that of the service."""
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+
+    def execution(self, provider: str) -> Execution:
+        """Return the settings that take another session when they change.
+
+        Args:
+            provider: the execution provider of the service; empty for that of the CPU.
+        """
+        options = tuple(sorted(self.provider_options.items()))
+        return Execution(self.threads, self.provider or provider or CPU, options)
 
     def as_json(self) -> dict[str, Any]:
         """Return what is set, as `/models/<name>` shows it."""
@@ -95,6 +105,14 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         f"seconds above 0, up to {LONGEST}",
         lambda value: _is_seconds(value) and value > 0,
     ),
+    "provider": (
+        f'the name of an execution provider, such as "{CPU}"',
+        lambda value: isinstance(value, str) and bool(value),
+    ),
+    "provider_options": (
+        'texts by name, such as { device_id = "0" }',
+        lambda value: isinstance(value, dict) and all(isinstance(v, str) for v in value.values()),
+    ),
 }
 
 
@@ -122,6 +140,9 @@ def read(file: Path) -> ModelSettings:
         if not is_right(value):
             message = f"{SETTINGS}, {key}: expected {expected}, received {_shown(value)}"
             raise ModelSettingsError(message)
+    if "provider_options" in values and "provider" not in values:
+        message = f"{SETTINGS}, provider_options: expected a provider beside them, received none"
+        raise ModelSettingsError(message)
     return ModelSettings(**values)
 
 

@@ -13,8 +13,10 @@ from service.names import NAME
 from service.repository import reports
 from service.repository.aliases import is_alias
 from service.repository.assembly import open_repository
+from service.repository.budget import Budget
 from service.repository.publish import FILE
 from service.repository.reloader import Library
+from service.repository.repository import known_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,11 +73,16 @@ def _opened(name: str, models: Path | None) -> tuple[Repository, Servable, Path 
     by_name = not path.exists() or (NAME.fullmatch(wanted) and (repository / wanted).is_dir())
     try:
         if by_name:
-            library = Library(repository, policy=settings.policy)
+            # Of a thousand models, only the one that is named is loaded.
+            budget = Budget(first=0)
+            library = Library(repository, "", settings.policy, budget, settings.provider)
             _check_form(name, library.current.available())
-            opened = library.having(wanted, version)
+            # A name that is not known may be that of a view.
+            while wanted not in known_names(library.current) and library.load_more():
+                pass
+            opened = library.having(wanted, version, alias)
             return opened, opened.find(wanted, version, alias), None
-        opened = open_repository(path)
+        opened = open_repository(path, provider=settings.provider)
         return opened, opened.find(next(iter(opened.serving), None)), path
     except (NotFound, NotReady) as error:
         raise NoSuchModel(f"{name}: {error}") from error

@@ -62,6 +62,7 @@ class Library:
         default: str = "",
         policy: str = "latest",
         budget: Budget | None = None,
+        provider: str = "",
     ) -> None:
         """Load the repository.
 
@@ -71,6 +72,7 @@ class Library:
                 the files.
             policy: "latest", "all" or "pinned".
             budget: the memory that models may take; by default, any.
+            provider: the execution provider of models whose settings name none.
 
         Raises:
             SettingsError: there is nothing at `path`, or it cannot be read.
@@ -79,7 +81,7 @@ class Library:
         # A single file has no aliases, so that its only version could never be pinned.
         policy = "latest" if is_one_file(path) else policy
         self._budget = Budget() if budget is None else budget
-        self._choice = Choice(policy, default, self._budget)
+        self._choice = Choice(policy, default, self._budget, provider)
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._loading: dict[Key, threading.Lock] = {}
@@ -107,8 +109,13 @@ class Library:
     @classmethod
     def of(cls, settings: Settings) -> Library:
         """Return the library of a service's settings."""
-        budget = Budget.of(settings.memory, 1)
-        return cls(settings.models, settings.default_model, settings.policy, budget)
+        return cls(
+            settings.models,
+            settings.default_model,
+            settings.policy,
+            Budget.of(settings.memory, 1),
+            settings.provider,
+        )
 
     @property
     def current(self) -> Repository:

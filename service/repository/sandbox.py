@@ -270,7 +270,7 @@ class _Keeper:
         """
         verdict = self._tried.get(path)
         if verdict is None or verdict.stamp != stamp or self._is_worth_another(verdict):
-            verdict = self._try(path, stamp, Execution(**(execution or {})))
+            verdict = self._try(path, stamp, Execution.of(execution) if execution else PLAIN)
             self._tried.pop(path, None)
             self._tried[path] = verdict
             if len(self._tried) > MOST_TRIED:

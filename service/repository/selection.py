@@ -20,6 +20,7 @@ from service.repository.model_settings import DEFAULTS, ModelSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from service.inference.execution import Execution
     from service.repository.catalog import Key
     from service.repository.loader import Servable
     from service.repository.scan import Scan, Version
@@ -34,6 +35,8 @@ class Choice:
     default: str = ""
     """The model that answers a request that names none; empty for that of the files."""
     budget: Budget = field(default_factory=Budget)
+    provider: str = ""
+    """The execution provider of models whose settings name none; empty for that of the CPU."""
 
 
 def fill(
@@ -51,7 +54,7 @@ def fill(
         declared = declare(scan, before)
     held = _held(scan, choice.default, declared)
     first = held | _first(scan, choice)
-    shelf = _Shelf(before, declared.settings, choice.budget, held, first)
+    shelf = _Shelf(before, declared.settings, choice, held, first)
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     # Held models come first, so that there is room for them.
@@ -79,6 +82,7 @@ def fill(
         declared.again,
         declared.settings,
         declared.default,
+        choice.provider,
     )
 
 
@@ -147,7 +151,7 @@ class _Shelf:
         self,
         before: Catalog,
         settings: Mapping[str, ModelSettings],
-        budget: Budget,
+        choice: Choice,
         held: frozenset[str],
         first: frozenset[str],
     ) -> None:
@@ -157,13 +161,13 @@ class _Shelf:
         self.broken: dict[Key, Broken] = {}
         self.tried: dict[Key, Tried] = {}
         self.taken: set[Key] = set()
-        self._budget = budget
+        self._choice = choice
         self._held = held
         self._first = first
         # Models that are in use here: what replaces their versions is loaded before the swap.
         self._used = {name for name, _ in before.models}
         # What is loaded now stays loaded until the swap.
-        self._room = budget.size - taken(before)
+        self._room = choice.budget.size - taken(before)
 
     def take(self, found: Version) -> bool:
         """Select a version, loading it if need be, and return whether it can serve.
@@ -220,7 +224,7 @@ class _Shelf:
     def _load(self, found: Version, broken: Broken | None) -> Loaded | Tried | Broken:
         """Load a version if there is room for it, or if it is of a model that is held."""
         admit = None if found.name in self._held else self._has_room
-        execution = self._settings.get(found.name, DEFAULTS).execution
+        execution = self._execution(found)
         outcome = later(load(found, execution, admit), broken)
         if isinstance(outcome, Loaded):
             self._room -= outcome.size
@@ -228,11 +232,13 @@ class _Shelf:
 
     def _is_same(self, known: Loaded | Tried | Broken, found: Version) -> bool:
         """Return whether neither the file of a version nor the settings of its session changed."""
-        execution = self._settings.get(found.name, DEFAULTS).execution
-        return known.found == found and known.execution == execution
+        return known.found == found and known.execution == self._execution(found)
+
+    def _execution(self, found: Version) -> Execution:
+        return self._settings.get(found.name, DEFAULTS).execution(self._choice.provider)
 
     def _has_room(self, size: int) -> bool:
-        self._budget.check(size)
+        self._choice.budget.check(size)
         return size <= self._room
 
 

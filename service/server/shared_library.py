@@ -88,8 +88,13 @@ class SharedLibrary(Library):
         self._next_look = 0.0
         self._asked: list[int] = []
         self._next_idle = 0.0
-        budget = Budget.of(settings.memory, settings.workers)
-        super().__init__(settings.models, settings.default_model, settings.policy, budget)
+        super().__init__(
+            settings.models,
+            settings.default_model,
+            settings.policy,
+            Budget.of(settings.memory, settings.workers),
+            settings.provider,
+        )
         self.generation = member.common
 
     @property

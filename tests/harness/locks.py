@@ -11,10 +11,15 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = ("serve", "train", "dev", "build", "clients")
+LOCKS = ("serve", "train", "dev", "build", "clients", "accelerators")
 # The extras and the groups of pyproject.toml in each lock; "build" is only a group.
 EXTRAS = {"serve": set(), "train": {"train"}, "dev": {"train", "dev"}, "clients": set()}
-GROUPS = {"dev": {"build"}, "build": {"build"}, "clients": {"clients"}}
+GROUPS = {
+    "dev": {"build"},
+    "build": {"build"},
+    "clients": {"clients"},
+    "accelerators": {"accelerators"},
+}
 
 
 def check_nothing_else(name):

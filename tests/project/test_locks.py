@@ -67,6 +67,14 @@ def test_clients_are_tested_with_the_served_versions():
     assert set(pins_of("serve")) < set(pins_of("clients"))
 
 
+def test_accelerators_are_tested_with_the_served_versions():
+    """Their lock has the served packages, but for the ONNX Runtime that another one replaces."""
+    others = set(pins_of("accelerators"))
+
+    assert not _at_odds("dev", "accelerators")
+    assert set(pins_of("serve")) - others == {"onnxruntime"}
+
+
 def _at_odds(*lock_names):
     """Return the packages with several versions in these locks, and the versions."""
     versions = {}

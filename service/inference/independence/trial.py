@@ -81,20 +81,29 @@ def attempt(run: Predict, signature: Signature, golden: Arrays) -> Tried:
         Differs: a row's answer depends on other rows, or the trial cannot tell; with the reason.
     """
     began = time.monotonic()
-    rows, answers = _answered(run, signature, golden)
-    extremes = _each(run, _extremes(signature, rows))[0]
+    bounded = _in_time(run, began + MOST_SECONDS)
+    rows, answers = _answered(bounded, signature, golden)
+    extremes = each(bounded, _extremes(signature, rows))[0]
     for batch, base in _batches(rows, extremes):
-        spent = time.monotonic() - began
-        if spent > SECONDS and base.is_optional:
+        if base.is_optional and time.monotonic() - began > SECONDS:
             break
-        if spent > MOST_SECONDS:
-            raise Differs("a trial of its rows takes too long")
-        _compare(run, batch, base.places, answers, base.how)
-    together = _stack([*rows, *extremes])
+        _compare(bounded, batch, base.places, answers, base.how)
+    together = stack([*rows, *extremes])
     try:
         return Tried(together, {head: a[: len(rows)] for head, a in run(together).items()})
     except Exception as error:
         raise Differs("rows that it answers alone fail together") from error
+
+
+def _in_time(run: Predict, end: float) -> Predict:
+    """Return `run`, which raises `Differs` from `end` on, by the monotonic clock."""
+
+    def in_time(arrays: Arrays) -> Arrays:
+        if time.monotonic() > end:
+            raise Differs("a trial of its rows takes too long")
+        return run(arrays)
+
+    return in_time
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def _answered(
         Differs: there are too few, or no trial with them could find a difference.
     """
     for length in LENGTHS:
-        rows, answers = _each(run, _candidates(signature, golden, length))
+        rows, answers = each(run, candidates(signature, golden, length))
         if len(rows) > 2:  # noqa: PLR2004  two rows to compare, and one to move
             break
     else:
@@ -140,13 +149,13 @@ def _answered(
     return rows, answers
 
 
-def _each(run: Predict, candidates: Iterable[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+def each(run: Predict, candidates: Iterable[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
     """Return those candidates that the graph answers alone, and their answers."""
     rows, answers = [], []
     for row in candidates:
         try:
             answer = run(row)
-        except MemoryError:
+        except (MemoryError, Differs):
             raise
         except Exception:  # noqa: BLE001, S112  no valid row; ONNX Runtime's errors have no common class
             continue
@@ -155,7 +164,8 @@ def _each(run: Predict, candidates: Iterable[Arrays]) -> tuple[list[Arrays], lis
     return rows, answers
 
 
-def _stack(rows: list[Arrays]) -> dict[str, NDArray[Any]]:
+def stack(rows: list[Arrays]) -> dict[str, NDArray[Any]]:
+    """Return rows as one batch."""
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -186,8 +196,8 @@ def _compare(
 ) -> None:
     """Run a batch, and compare the rows at `places` with their answers alone."""
     try:
-        outputs = run(_stack(batch))
-    except MemoryError:
+        outputs = run(stack(batch))
+    except (MemoryError, Differs):
         raise
     except Exception as error:
         raise Differs(f"rows that it answers alone fail {how}") from error
@@ -228,7 +238,7 @@ def _same(answers: NDArray[Any], expected: NDArray[Any], scale: float) -> bool:
     return True
 
 
-def _candidates(signature: Signature, golden: Arrays, length: int) -> Iterator[Arrays]:
+def candidates(signature: Signature, golden: Arrays, length: int) -> Iterator[Arrays]:
     """Yield golden rows, and random rows in the ranges that the signature records."""
     count = min((len(array) for array in golden.values()), default=0)
     for i in range(min(count, ROWS)):

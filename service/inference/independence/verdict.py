@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
+    from service.inference.execution import Execution
     from service.signature import Signature
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -25,14 +26,18 @@ def judge(
     signature: Signature,
     predict: Callable[[Arrays], Arrays],
     golden_arrays: Callable[[], Arrays],
+    execution: Execution,
 ) -> tuple[Batching, list[trial.Tried]]:
     """Decide whether rows may run together, before any do.
+
+    What operators prove holds for the kernels of the CPU provider; others have to be tried.
 
     Args:
         graph: a graph that takes any number of rows.
         signature: its signature.
         predict: runs the whole graph for all heads.
         golden_arrays: returns the golden rows, [rows, …] by tensor.
+        execution: the execution of these runs.
 
     Returns:
         The verdict; and the rows of the trial, if a trial was needed and found no difference.
@@ -41,6 +46,9 @@ def judge(
         count = proof.prove(graph)
     except proof.NoProof as refusal:
         return _try_rows(graph, signature, predict, golden_arrays, refusal)
+    if not execution.is_cpu:
+        own = proof.NoProof(f"{execution.provider} has kernels of its own", mixes=False)
+        return _try_rows(graph, signature, predict, golden_arrays, own)
     operators = "operator handles" if count == 1 else "operators handle"
     return Batching("rows", "operators", f"{count} {operators} each row by itself"), []
 

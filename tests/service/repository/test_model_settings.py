@@ -213,7 +213,9 @@ def test_queue_and_timeout_take_the_place_of_those_of_the_service(models):
 
 def test_a_proposal_carries_every_setting():
     """All workers load the settings that the leader has read."""
-    settings = ModelSettings(alone=True, keep=True, threads=2, rows=8, queue=0.5, timeout=5)
+    settings = ModelSettings(
+        *(True, True, 2, 8, 0.5, 5.0, "CUDAExecutionProvider", {"device_id": "1"})
+    )
     assert all(vars(settings)[key] != value for key, value in vars(ModelSettings()).items())
     declared = Declared({}, {"m": settings}, (), None, math.inf)
 
@@ -228,6 +230,7 @@ def test_a_proposal_carries_every_setting():
         pytest.param(
             "alon = true",
             "settings.toml: expected keys out of alone, keep, threads, rows, queue, timeout, "
+            "provider, provider_options, "
             "received 'alon' (did you mean 'alone'?)",
             id="a key that is close",
         ),
@@ -249,6 +252,11 @@ def test_a_proposal_carries_every_setting():
                 ("queue", "nan", "seconds from 0 to 3600, received nan", "no number"),
                 ("timeout", "0", "seconds above 0, up to 3600, received 0", "no time"),
                 ("timeout", "inf", "seconds above 0, up to 3600, received inf", "endless"),
+                ("provider", "1", "the name of an execution provider, such as ", "a numbered one"),
+                ("provider", "''", "the name of an execution provider, such as ", "no provider"),
+                ("provider_options", "'0'", "texts by name, such as { device_id", "no table"),
+                ("provider_options", "{ id = 0 }", "texts by name, such as ", "a bare option"),
+                ("provider_options", "{ id = '0' }", "a provider beside them", "options of none"),
                 ("timeout", "'5 s'", "seconds above 0, up to 3600, received '5 s'", "a unit"),
             ]
         ),

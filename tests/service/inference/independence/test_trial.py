@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from onnx import helper
 
 from service.commands.main import main
+from service.inference.independence import trial
 from service.inference.model import Model
 from tests.harness import mixers, small
 from tests.harness.small import F, model
@@ -107,6 +108,16 @@ def test_an_inconclusive_trial_proves_nothing():
     assert "has the same answer for all rows that were tried" in batching(same).reason
     assert batching(two).mode == "joint"
     assert "first axes have different names ('n', 'k')" in batching(two).reason
+
+
+def test_a_trial_that_takes_too_long_proves_nothing(monkeypatch):
+    """Loading a model ends in time, however slow its runs are."""
+    monkeypatch.setattr(trial, "MOST_SECONDS", -1.0)
+
+    verdict = batching(looped(helper.make_node("Tanh", ["before"], ["change"])))
+
+    assert verdict.mode == "joint"
+    assert verdict.reason.endswith("; in a trial, a trial of its rows takes too long")
 
 
 def test_scoring_a_file_runs_rows_that_depend_on_each_other_whole(tmp_path):
