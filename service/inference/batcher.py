@@ -21,7 +21,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from service.inference import gathering
-from service.inference.lane import INLINE_SECONDS, Queue
+from service.inference.cores import Cores
+from service.inference.lane import INLINE_SECONDS, WIDE_SECONDS, Queue
 from service.run import Part, Run
 from service.wire.numbers import Numbers, join
 
@@ -46,9 +47,10 @@ DROPPED_AT_ONCE = 64
 class Batcher:
     """An executor for one event loop; all methods are called in the loop's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run models for `loop`."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, cores: Cores | None = None) -> None:
+        """Run models for `loop`; `cores` tells what other workers do, if there are any."""
         self._loop = loop
+        self._cores = Cores() if cores is None else cores
         # The lanes whose threads have ended a run that the loop has not handled yet, and an event
         # that is set when one is added.
         self._over: deque[Lane] = deque()
@@ -131,6 +133,9 @@ class Batcher:
             lane.due.append(queue)
         else:
             queue.busy = False
+            if lane.is_long and not lane.due:
+                lane.is_long = False
+                self._cores.give_back()
         if lane.due:
             self._loop.call_soon(self._run_next, lane, lane.due[0])
             lane.due.popleft()
@@ -196,8 +201,14 @@ class Batcher:
         if lane.thread is None:
             lane.thread = ThreadPoolExecutor(1, "model")
         lane.running = True
+        if not lane.is_long:
+            lane.is_long = True
+            self._cores.take()
+        model, wide = lane.model, lane.model.wide
+        if wide is not None and lane.seconds > WIDE_SECONDS and self._cores.is_alone():
+            model = wide
         try:
-            lane.thread.submit(self._run_in_thread, lane, queue, batch, rows)
+            lane.thread.submit(self._run_in_thread, lane, queue, batch, rows, model)
         except BaseException:
             lane.running = False
             # The executor queues the run before it starts its thread.  If the system has no thread
@@ -206,13 +217,17 @@ class Batcher:
             lane.thread = None
             raise
 
-    def _run_in_thread(self, lane: Lane, queue: Queue, batch: list[Waiting], rows: int) -> None:
+    def _run_in_thread(
+        self, lane: Lane, queue: Queue, batch: list[Waiting], rows: int, model: Model
+    ) -> None:
         results: list[Part | Exception] = []
         seconds = 0.0
         try:
             began = lane.clock()
-            results = run_batch(lane.model, queue.heads, batch, rows)
-            seconds = lane.clock() - began
+            results = run_batch(model, queue.heads, batch, rows)
+            # What counts is the work of one thread, of which others have done a part.
+            parts = 1 if model is lane.model else model.execution.threads
+            seconds = (lane.clock() - began) * parts
         except BaseException:
             # The future's exception is never read, so the error has to be logged here.
             log.exception("a run ended without an answer")

@@ -23,6 +23,8 @@ class Execution:
 
     threads: int = 1
     """The threads that compute one run."""
+    auto: bool = False
+    """True if a long run that is alone in the service is computed by all processors."""
     provider: str = CPU
     """The execution provider, as ONNX Runtime spells it."""
     options: tuple[tuple[str, str], ...] = ()

@@ -30,6 +30,8 @@ ROWS_A_RUN = 64
 # A slow model still runs this few rows together: only that shows what batching saves it.
 RUN_SECONDS = 0.01
 FEW_ROWS = 16
+# A run that takes longer than this may use all processors, if it is alone and its model may.
+WIDE_SECONDS = 0.01
 # The requests that may always wait, however slow the model and however many rows they have: a few
 # concurrent clients that each wait for their answer are not an overload.
 LEAST_WAITING = 8
@@ -79,8 +81,8 @@ class Lane:
 
     __slots__ = (
         *("_row_seconds", "_runs", "admission", "clock", "coming", "due", "free_shapes"),
-        *("model",),
-        *("queues", "requests", "rows", "running", "seconds", "thread", "whole"),
+        *("is_long", "model", "queues", "requests", "rows", "running", "seconds", "thread"),
+        *("whole",),
     )
 
     def __init__(self, model: Model) -> None:
@@ -100,6 +102,8 @@ class Lane:
         self.thread: ThreadPoolExecutor | None = None
         # Whether the thread is running a batch, and the queues whose turn comes after it.
         self.running = False
+        # Whether it is counted among the models that have long runs to do.
+        self.is_long = False
         self.due: deque[Queue] = deque()
         inputs = model.signature.inputs.values()
         # Whether requests are whole tensors, and not rows.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service import metadata
 from service.errors import ModelRefused, UndeclaredAnswer
+from service.host import processors
 from service.inference import integer_division, model_file, provider_proof, training_mode
 from service.inference.arrays import as_array, difference, zeros_of
 from service.inference.batching import Batching
@@ -83,6 +84,12 @@ class Model(Runner):
         model = cls._open(source, execution)
         if not execution.is_cpu:
             model.difference = provider_proof.compare(model, cls._open(source, PLAIN))
+        elif execution.auto and (threads := processors.available()) > 1:
+            wide = cls._open(source, Execution(threads))
+            # Cuts are made for one thread; with a cache of its own, it would hold the graph again.
+            wide.subgraphs = model.subgraphs
+            if wide.batching == model.batching:
+                model.wide = wide
         return model
 
     @classmethod
@@ -185,6 +192,8 @@ class Model(Runner):
             return self
         model = copy.copy(self)
         model.batching, model.rows = wanted, rows
+        if self.wide is not None:
+            model.wide = self.wide.set_up(alone=alone, rows=rows)
         return model
 
     def golden_arrays(self) -> dict[str, NDArray[Any]]:

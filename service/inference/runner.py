@@ -9,7 +9,7 @@ whole graph, whichever outputs are requested.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
@@ -77,6 +77,8 @@ class Runner:
         self.execution = execution
         # The largest difference from the answers of the CPU, if another provider runs the graph.
         self.difference = 0.0
+        # The same model with a thread for each processor, for a long run that is alone.
+        self.wide: Self | None = None
         # The most rows of a run, if the settings of the model say so; else 0.
         self.rows = 0
         # By tensor, a shape of zeros that the graph has answered; if there is none, why not.

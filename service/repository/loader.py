@@ -116,6 +116,8 @@ def load(
             model = Model.load(Path(found.path), execution)
             model.name = f"{name!r}, version {version}"
             model.asked = time.perf_counter()
+            if model.wide is not None:
+                model.wide.name = model.name
             signature = model.signature
             proof, views = prove(model)
         return Loaded(

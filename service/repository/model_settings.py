@@ -2,7 +2,7 @@
 
 alone = true        # each request runs by itself, whatever the graph would allow
 keep = true         # the model stays loaded, whatever memory others need
-threads = 2         # the threads that compute one run
+threads = 2         # the threads that compute one run, or "auto"
 rows = 16           # the most rows of a run
 queue = 0.5         # the seconds of work that may wait, in place of TRICEPS_QUEUE
 timeout = 5         # the seconds after which a request is no longer run, or TRICEPS_TIMEOUT
@@ -30,6 +30,7 @@ MAX_FILE = 2**16
 # The number of characters of a wrong value that a message repeats.
 SHOWN = 100
 MOST_THREADS = 512
+AUTO = "auto"
 # The longest time in seconds, as in the settings of the service.
 LONGEST = 3600
 
@@ -46,8 +47,8 @@ class ModelSettings:
     """True if each request runs by itself."""
     keep: bool = False
     """True if the model stays loaded, whatever memory others need."""
-    threads: int = 1
-    """The threads that compute one run."""
+    threads: int | str = 1
+    """The threads that compute one run; "auto" for all processors where a long run is alone."""
     rows: int = 0
     """The most rows of a run; 0 for as many as usual."""
     queue: float | None = None
@@ -66,7 +67,9 @@ class ModelSettings:
             provider: the execution provider of the service; empty for that of the CPU.
         """
         options = tuple(sorted(self.provider_options.items()))
-        return Execution(self.threads, self.provider or provider or CPU, options)
+        threads = 1 if isinstance(self.threads, str) else self.threads
+        is_auto = self.threads == AUTO
+        return Execution(threads, is_auto, self.provider or provider or CPU, options)
 
     def as_json(self) -> dict[str, Any]:
         """Return what is set, as `/models/<name>` shows it."""
@@ -98,7 +101,10 @@ _FLAG = "true or false", lambda value: isinstance(value, bool)
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "alone": _FLAG,
     "keep": _FLAG,
-    "threads": _is_whole(1, MOST_THREADS),
+    "threads": (
+        f'{_is_whole(1, MOST_THREADS)[0]}, or "{AUTO}"',
+        lambda value: value == AUTO or _is_whole(1, MOST_THREADS)[1](value),
+    ),
     "rows": _is_whole(1, MOST_ROWS),
     "queue": (f"seconds from 0 to {LONGEST}", _is_seconds),
     "timeout": (

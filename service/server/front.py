@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from service.errors import RequestError
     from service.http.access import Access
     from service.http.request import Request
+    from service.inference.cores import Cores
     from service.observability.metrics import Metrics
     from service.prediction import Prediction
     from service.repository.reloader import Library
@@ -52,8 +53,21 @@ _AT_ONCE = tuple(path.encode() for path in authorization.OPEN)
 class Front:
     """The HTTP server of one worker, which answers the requests of its connections."""
 
-    def __init__(self, app: Flask, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer predictions by the models of `app`, and all other requests through it."""
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        cores: Cores | None = None,
+    ) -> None:
+        """Answer predictions by the models of `app`, and all other requests through it.
+
+        Args:
+            app: the Flask app.
+            settings: the settings of the service.
+            loop: the event loop.
+            cores: tells what other workers do, if there are any.
+        """
         self.app = app
         self.loop = loop
         self.metrics: Metrics = app.extensions["triceps.metrics"]
@@ -66,7 +80,7 @@ class Front:
         self.metrics.connections = self.connections.open
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
         self.on_demand = OnDemand(loop, self.library, self.answer)
-        self.executor = Queued(loop)
+        self.executor = Queued(loop, cores)
         self.watchdog = Watchdog(self.executor)
         self.poll_coalescing = PollCoalescing(loop)
         self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)

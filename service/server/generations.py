@@ -15,6 +15,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from service.errors import TricepsError
+from service.inference.cores import Cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +60,8 @@ class Generations:
         self.common, self.slots = parts[0], parts[1:]
         # Two, since workers may still read the previous proposal while the next one is written.
         self.proposals = [mmap.mmap(-1, MAX_PROPOSAL) for _ in range(2)]
+        self.busy = memoryview(mmap.mmap(-1, 8 * workers)).cast("q")
+        """For each worker, the number of its models that have long runs to do."""
         self.greet: Greet | None = None
         """The function that tells the user what is served; it is set before workers are forked."""
 
@@ -66,12 +69,14 @@ class Generations:
         """Note a worker that is about to be forked."""
         for word in range(_WORDS):
             self.slots[slot][word] = 0
+        self.busy[slot] = 0
         self.slots[slot][_LIVE] = 1
         self._name_leader()
 
     def end(self, slot: int) -> None:
         """Note that a worker has ended; its process must be gone by now."""
         self.slots[slot][_LIVE] = 0
+        self.busy[slot] = 0
         self._name_leader()
 
     def is_expelled(self, slot: int) -> bool:
@@ -96,6 +101,8 @@ class Member:
         self._own = generations.slots[slot]
         self.slot = slot
         """The place of the worker among all workers."""
+        self.cores = Cores(generations.busy, slot)
+        """The processors of all workers."""
         self._proposals = generations.proposals
         self._greet = generations.greet
 

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from service.inference.cores import Cores
+
 
 class Queued(Batcher):
     """A batcher that is the executor of a pipeline, with threads for large bodies and answers."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, cores: Cores | None = None) -> None:
         """Run models for `loop`; only the thread of `loop` may call the methods."""
-        super().__init__(loop)
+        super().__init__(loop, cores)
         self.busy_polling = BusyPolling(loop)
         self.answered = self.busy_polling.answered
         self._threads = (ThreadPoolExecutor(1, "large"), ThreadPoolExecutor(1, "huge"))

@@ -87,7 +87,7 @@ def work(
     # Not before the fork, since a forked process has none of its parent's threads.
     app.extensions["triceps"].watch(settings.watch)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        front = Front(app, settings, runner.get_loop())
+        front = Front(app, settings, runner.get_loop(), member.cores)
         runner.run(_answer(front, entrance, status, settings.grace))
     return 0
 

@@ -8,6 +8,7 @@ import pytest
 
 from service.app import create_app
 from service.errors import ModelRefused
+from service.host import processors
 from service.inference.lane import Lane
 from service.inference.model import Model
 from service.repository import scan
@@ -19,6 +20,8 @@ from service.settings import Settings
 from tests.harness import mixers, small
 from tests.harness.served import Served
 from tests.harness.waiting import until
+
+THREADS = 'a whole number from 1 to 512, or "auto"'
 
 
 @pytest.fixture
@@ -122,6 +125,20 @@ def test_threads_take_a_new_session_with_the_same_answers(models, loads):
     assert view is after
     assert library.find("three").model is after
     assert loads == [("three", "1")] * 2
+
+
+def test_auto_is_a_second_session_of_all_processors(models, monkeypatch):
+    """A change takes effect without a restart, and the page says what is set."""
+    monkeypatch.setattr(processors, "available", lambda: 3)
+    settings = Settings(models=models)
+    library = Library.of(settings)
+    client = create_app(settings, library=library).test_client()
+    (models / "three" / "settings.toml").write_text('threads = "auto"')
+    library.refresh()
+    model = library.find("three").model
+
+    assert (threads(model), threads(model.wide)) == (1, 3)
+    assert client.get("/models/three").json["settings"] == {"threads": "auto"}
 
 
 def test_a_kept_version_with_other_threads_is_loaded_when_it_is_asked_for(models):
@@ -243,9 +260,10 @@ def test_a_proposal_carries_every_setting():
         *(
             pytest.param(f"{key} = {value}", f"settings.toml, {key}: expected {message}", id=name)
             for key, value, message, name in [
-                ("threads", "0", "a whole number from 1 to 512, received 0", "no thread"),
-                ("threads", "1.0", "a whole number from 1 to 512, received 1.0", "a fraction"),
-                ("threads", "true", "a whole number from 1 to 512, received true", "a flag"),
+                ("threads", "0", f"{THREADS}, received 0", "no thread"),
+                ("threads", "1.0", f"{THREADS}, received 1.0", "a fraction"),
+                ("threads", "true", f"{THREADS}, received true", "a flag"),
+                ("threads", "'all'", f"{THREADS}, received 'all'", "another word"),
                 ("rows", "257", "a whole number from 1 to 256, received 257", "many rows"),
                 ("rows", "[8]", "a whole number from 1 to 256, received [8]", "a list of rows"),
                 ("queue", "-0.1", "seconds from 0 to 3600, received -0.1", "a negative queue"),
