@@ -40,12 +40,12 @@ OPENVINO = "OpenVINOExecutionProvider"
 def executions() -> dict[str, Execution]:
     """Return the executions to measure, by name: one processor and all, by each provider."""
     every = processors.available()
-    found = {f"{CPU}, {threads} threads": Execution(threads) for threads in sorted({1, every})}
+    found = {f"{CPU}, {n} of {every} processors": Execution(n) for n in sorted({1, every})}
     for provider in onnxruntime.get_available_providers():
         if provider == OPENVINO:
             for threads in sorted({1, every}):
                 options = (("device_type", "CPU"), ("num_of_threads", str(threads)))
-                name = f"{provider}, {threads} threads"
+                name = f"{provider}, {threads} of {every} processors"
                 found[name] = Execution(provider=provider, options=options)
         elif provider not in {CPU, "AzureExecutionProvider"}:
             found[provider] = Execution(provider=provider)

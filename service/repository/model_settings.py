@@ -149,6 +149,15 @@ def read(file: Path) -> ModelSettings:
     if "provider_options" in values and "provider" not in values:
         message = f"{SETTINGS}, provider_options: expected a provider beside them, received none"
         raise ModelSettingsError(message)
+    for name, value in values.get("provider_options", {}).items():
+        # Some name a library that is loaded, or a file that is written.  The writers of the
+        # repository need not have the rights of the service.
+        if "/" in value:
+            message = (
+                f"{SETTINGS}, provider_options.{name[:SHOWN]}: expected no path to another folder, "
+                f"received {_shown(value)}"
+            )
+            raise ModelSettingsError(message)
     return ModelSettings(**values)
 
 

@@ -310,6 +310,23 @@ def test_a_wrong_settings_file_is_refused_by_name(models, text, message):
         assert f"; until it is fixed, {stays}" in refused.reason
 
 
+def test_an_option_of_a_provider_names_no_other_folder(models):
+    """Some options load a library, and whoever writes the file must not choose which."""
+    file = models / "three" / "settings.toml"
+    file.write_text(
+        'provider = "TensorrtExecutionProvider"\n'
+        'provider_options = { trt_extra_plugin_lib_paths = "models/three/1/evil.so" }'
+    )
+
+    with pytest.raises(ModelSettingsError) as raised:
+        read(file)
+
+    assert str(raised.value) == (
+        "settings.toml, provider_options.trt_extra_plugin_lib_paths: expected no path to another "
+        "folder, received 'models/three/1/evil.so'"
+    )
+
+
 def test_only_a_regular_file_is_read(tmp_path):
     """A pipe or a missing file is an error, and the service waits for neither."""
     pipe = tmp_path / "settings.toml"
