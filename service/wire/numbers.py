@@ -67,7 +67,7 @@ class Numbers:
             buffers = [buffer for name, _, _ in tensors for buffer in numbers[name]]
             size = rows * length
             whole = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-            if check(dtype, whole) != size:
+            if len(check(dtype, whole)) != size:
                 raise UnsureError
             self._whole.append((dtype, whole, tensors))
             many = many or size > FEW

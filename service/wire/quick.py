@@ -117,11 +117,11 @@ def brackets(shape: Sequence[int]) -> int:
     return opened
 
 
-def check(dtype: str, numbers: Any) -> int:
+def check(dtype: str, numbers: Any) -> NDArray[Any]:
     """Check that all numbers in a buffer of the type that `kind_of` names fit a dtype.
 
     Returns:
-        The number of numbers in the buffer.
+        The numbers as float64 or int64.
 
     Raises:
         UnsureError: one of them does not fit.
@@ -136,11 +136,11 @@ def check(dtype: str, numbers: Any) -> int:
         wide = np.frombuffer(numbers, np.float64)
         # No value is larger than the root of the sum of all squares, which is the cheapest check.
         if _squares(wide) <= largest * largest:
-            return len(wide)
+            return wide
         least, most = -largest, largest
     if not (least <= wide.min() and wide.max() <= most):
         raise UnsureError
-    return len(wide)
+    return wide
 
 
 def _squares(wide: NDArray[Any]) -> float:

@@ -156,7 +156,7 @@ SHARED = [
     {"body", "labels", "written"},
     {"cells", "column_names", "rows", "tensors", "unseen"},
     {"columns", "quick", "tensor_rows"},
-    {"values"},
+    {"blocks", "values"},
     {"numbers"},
     {"dialect"},
     {"limits"},

@@ -12,30 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 import simdjson
 
+from service.wire.blocks import BLOCK
 from service.wire.body import MOST_ROWS
 from service.wire.native import reference
-from service.wire.native.fast_inputs import MANY, read_column, row_reader
+from service.wire.native.fast_inputs import read_column, row_reader
 from service.wire.numbers import Numbers, group
 from service.wire.quick import UNSURE, UnsureError, count, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from service.signature import Signature
     from service.wire.dialect import Header
     from service.wire.numbers import Tensors
 
 # The most rows that can be read within a few milliseconds, whatever they contain.
 FEW_ROWS = 2**12
+_OBJECTS = {simdjson.Object}
 
 
 class Decoder:
     """The fast reader for one signature, prepared from it."""
 
-    def __init__(self, signature: Signature, many: int = MANY) -> None:
-        """Prepare to read bodies for `signature`, and to convert at most `many` numbers at once."""
+    def __init__(self, signature: Signature, block: int = BLOCK) -> None:
+        """Prepare to read bodies for `signature`, and convert at most `block` numbers at once."""
         self._signature = signature
         self._every = tuple(signature.inputs)
         entries = signature.inputs
-        self._readers = {name: row_reader(entry, many) for name, entry in entries.items()}
+        self._readers = {name: row_reader(entry, block) for name, entry in entries.items()}
         self._groups = group([tensor for entry in entries.values() for tensor in entry.tensors])
 
     def read(self, body: bytes, header: Header) -> reference.Query[Tensors]:
@@ -73,20 +77,8 @@ class Decoder:
             raise UnsureError
         needed = self._signature.needed(heads)
         by_row = "instances" in keys
-        given: dict[str, Any]
-        if by_row:
-            given = self._instances(parsed["instances"], needed, most)
-            opened += 1
-            numbers = Numbers(self._groups, len(next(iter(given.values()))))
-            for name, elements in given.items():
-                opened += self._readers[name](elements, numbers)
-        else:
-            given = self._columns(parsed["inputs"], needed)
-            numbers = Numbers(self._groups, _height(given, most))
-            for name, column in given.items():
-                opened += read_column(
-                    self._signature.inputs[name], column, self._readers[name], numbers
-                )
+        read = self._read_rows if by_row else self._read_columns
+        numbers, given, brackets = read(parsed["instances" if by_row else "inputs"], needed, most)
         numbers.check()
         tensors: Tensors = numbers
         if len(given) != len(needed):
@@ -94,7 +86,7 @@ class Decoder:
             entries = [self._signature.inputs[name] for name in needed]
             whole = numbers.make()
             tensors = {t.name: whole[t.name] for entry in entries for t in entry.tensors}
-        if count(body, b"[") != opened:
+        if count(body, b"[") != opened + brackets:
             raise UnsureError
         # The batcher takes `Numbers` in place of arrays, and turns them into arrays for the run.
         return reference.Query(tensors, heads, by_row, [])
@@ -109,23 +101,37 @@ class Decoder:
             raise UnsureError
         return heads
 
-    def _instances(self, rows: Any, needed: tuple[str, ...], most: int) -> dict[str, list[Any]]:
-        """Return for each input the values of its rows."""
+    def _read_rows(
+        self, rows: Any, needed: tuple[str, ...], most: int
+    ) -> tuple[Numbers, Collection[str], int]:
+        """Read rows; return their content, the names of their inputs, and the opening brackets."""
         if len(rows) > most:
             raise UnsureError
-        first = rows[0]
-        if type(first) is not simdjson.Object and len(self._every) == 1:
-            return {self._every[0]: list(rows)}
+        numbers = Numbers(self._groups, len(rows))
+        if type(rows[0]) is not simdjson.Object and len(self._every) == 1:
+            return numbers, self._every, 1 + self._readers[self._every[0]](list(rows), numbers)
+        listed = list(rows)
         # Rows have either all inputs, or only the needed ones.  A row with as many keys as there
         # are names, and with every name, has no unknown key and no key twice.
-        names = needed if len(first) == len(needed) else self._every
-        values: dict[str, list[Any]] = {name: [] for name in names}
-        for row in rows:
-            if type(row) is not simdjson.Object or len(row) != len(names):
-                raise UnsureError
-            for name in names:
-                values[name].append(row[name])
-        return values
+        names = needed if len(listed[0]) == len(needed) else self._every
+        if set(map(type, listed)) != _OBJECTS or set(map(len, listed)) != {len(names)}:
+            raise UnsureError
+        opened = 1
+        for name in names:
+            opened += self._readers[name]([row[name] for row in listed], numbers)
+        return numbers, names, opened
+
+    def _read_columns(
+        self, columns: Any, needed: tuple[str, ...], most: int
+    ) -> tuple[Numbers, Collection[str], int]:
+        """Read columns; return what `_read_rows` does."""
+        given = self._columns(columns, needed)
+        numbers = Numbers(self._groups, _height(given, most))
+        opened = 0
+        for name, column in given.items():
+            entry = self._signature.inputs[name]
+            opened += read_column(entry, column, self._readers[name], numbers)
+        return numbers, given, opened
 
     def _columns(self, columns: Any, needed: tuple[str, ...]) -> dict[str, Any]:
         """Return for each input the list of its rows, or the object of its columns."""

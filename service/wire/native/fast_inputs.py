@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import simdjson
 
-from service.wire.numbers import Numbers, group
-from service.wire.quick import UnsureError, brackets, is_nested, kind_of
+from service.wire.blocks import array_of
+from service.wire.quick import FEW, UnsureError, brackets, is_nested, kind_of
 from service.wire.scalars import LARGEST
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Input, Tensor
+    from service.wire.numbers import Numbers
 
     RowReader = Callable[[list[Any], Numbers], int]
 
-# Numbers of a body that are converted in one call, at most (unless a single row has more).
-MANY = 2**19
 # Columns of a table that can be found within a few milliseconds, since each look-up searches the
 # keys from the first.
 _MOST_FEATURES = 2**10
+_LISTS = {simdjson.Array}
 
 
 def read_column(entry: Input, column: Any, read_rows: RowReader, numbers: Numbers) -> int:
@@ -94,20 +94,38 @@ def _read_values(tensor: Tensor, columns: list[Any], numbers: Numbers) -> None:
         numbers.numbers[tensor.name] = buffers
 
 
-def row_reader(entry: Input, many: int) -> RowReader:
-    """Return a function that reads an input's rows and returns the number of opening brackets."""
-    if entry.features:
-        return partial(_read_table, entry)
+def row_reader(entry: Input, block: int) -> RowReader:
+    """Return a function that reads an input's rows and returns the number of opening brackets.
+
+    Args:
+        entry: the input.
+        block: the numbers that are converted in one call, as for `blocks.array_of`.
+    """
     tensor = entry.tensors[0]
+    if entry.features:
+        plain = len(entry.tensors) == 1 and tensor.dtype in LARGEST
+        return partial(_read_numbers if plain else _read_table, entry)
     lists: RowReader = _refuse
     if tensor.size and tensor.shape and kind_of(tensor.dtype) is not None:
-        lists = _tensor_reader(entry, tensor, tensor.size, many)
+        lists = _tensor_reader(entry, tensor, tensor.size, block)
     return partial(_read_bare, tensor, lists) if tensor.size == 1 else lists
 
 
 def _refuse(elements: list[Any], numbers: Numbers) -> int:
     del elements, numbers
     raise UnsureError
+
+
+def _read_numbers(entry: Input, elements: list[Any], numbers: Numbers) -> int:
+    """Read the rows of a table whose features are floats of one tensor."""
+    if set(map(type, elements)) != _LISTS:
+        return _read_table(entry, elements, numbers)
+    if set(map(len, elements)) != {len(entry.features)}:
+        raise UnsureError
+    # As in `_tensor_reader`, a nested row has more brackets than are counted.
+    buffers = [element.as_buffer(of_type="d") for element in elements]
+    numbers.numbers[entry.tensors[0].name] = buffers
+    return len(elements)
 
 
 def _read_table(entry: Input, elements: list[Any], numbers: Numbers) -> int:
@@ -155,39 +173,22 @@ def _read_bare(tensor: Tensor, lists: RowReader, elements: list[Any], numbers: N
     return 0
 
 
-def _tensor_reader(entry: Input, tensor: Tensor, size: int, many: int) -> RowReader:
-    name, kind, most = tensor.name, kind_of(tensor.dtype), max(1, many // size)
+def _tensor_reader(entry: Input, tensor: Tensor, size: int, block: int) -> RowReader:
+    name, kind, few = tensor.name, kind_of(tensor.dtype), min(FEW, block) // size
 
     def read(elements: list[Any], numbers: Numbers) -> int:
-        if len(elements) > most:
-            return _read_many(tensor, read, most, elements, numbers)
-        opened = 0
-        buffers = []
-        for element in elements:
-            # A nested row whose first axis is as long as the whole row has more brackets than are
-            # counted here, so the total does not match.
-            opened += 1 if len(element) == size else _brackets(element, entry)
-            buffers.append(element.as_buffer(of_type=kind))
-        numbers.numbers[name] = buffers
+        # A nested row whose first axis is as long as the whole row has more brackets than are
+        # counted here, so the total does not match.
+        opened = len(elements)
+        if set(map(len, elements)) != {size}:
+            opened = sum(1 if len(e) == size else _brackets(e, entry) for e in elements)
+        if len(elements) > few:
+            numbers.arrays[name] = array_of(tensor, elements, size, block)
+        else:
+            numbers.numbers[name] = [element.as_buffer(of_type=kind) for element in elements]
         return opened
 
     return read
-
-
-def _read_many(
-    tensor: Tensor, read: RowReader, most: int, elements: list[Any], numbers: Numbers
-) -> int:
-    """Read some rows at a time: all rows, as float64, would take three times the memory."""
-    opened = 0
-    pieces = []
-    for start in range(0, len(elements), most):
-        rows = elements[start : start + most]
-        piece = Numbers(group([tensor]), len(rows))
-        opened += read(rows, piece)
-        piece.check()
-        pieces.append(piece.make()[tensor.name])
-    numbers.arrays[tensor.name] = np.concatenate(pieces)
-    return opened
 
 
 def _brackets(element: Any, entry: Input) -> int:

@@ -205,7 +205,7 @@ def test_large_bodies_are_read_in_pieces(rows):
             "digit": np.reshape(digits, shape).tolist(),
         }
         body = json.dumps({"inputs": columns}).encode() + b" " * quick.LARGE
-        query = fast.Decoder(THREE, many=8).attempt(body)
+        query = fast.Decoder(THREE, block=8).attempt(body)
         assert query is not None
 
         joined = join([query.arrays])
@@ -217,6 +217,22 @@ def test_large_bodies_are_read_in_pieces(rows):
             assert joined[name].dtype == array.dtype
 
 
+WHOLE = st.one_of(st.integers(0, 255), st.integers(-(2**63), 2**64 - 1))
+EDGES = st.sampled_from([2**53 + 1, -(2**53) - 1, 2**54 + 2**30 + 1, 2**63 - 1, 2**63, 0.5, 3.4e38])
+
+
+@given(rows=st.lists(st.lists(WHOLE | EDGES, min_size=4, max_size=4), min_size=3, max_size=9))
+def test_whole_numbers_of_any_size_are_rounded_as_the_reference_reader_rounds(rows):
+    """Blocks of whole numbers, and of others among them, become the reference reader's arrays."""
+    body = json.dumps({"inputs": {"digit": rows}, "heads": ["digits"]}).encode()
+    query = fast.Decoder(THREE, block=8).attempt(body)
+    assert query is not None
+
+    read = join([query.arrays])["digit"]
+
+    assert read.tobytes() == native.decode(body, THREE).arrays["digit"].tobytes()
+
+
 def test_a_large_body_with_a_fault_is_left_to_the_plain_path():
     """A fault in any piece of a large body sends it to the reference reader."""
     for place in (0, 5, 8):
@@ -224,4 +240,4 @@ def test_a_large_body_with_a_fault_is_left_to_the_plain_path():
         digits[place] = [0, 1e39, 2, 3]
         body = json.dumps({"inputs": {"digit": digits}, "heads": ["digits"]}).encode()
         with pytest.raises(BadRequest, match=rf"inputs.digit\[{place}\]\[1\]"):
-            fast.Decoder(THREE, many=8).decode(body)
+            fast.Decoder(THREE, block=8).decode(body)
