@@ -16,8 +16,8 @@ class Run:
     """One execution of a model: its rows, its outputs by head, [rows, …], and its start and end.
 
     Times are those of `perf_counter`, in seconds.  All requests of a run share one `Run`, so the
-    metrics mark it as `counted`, and the writer of answers keeps the text of each row in `texts`
-    for the other requests.
+    metrics mark it as `counted`, and the writer of answers keeps the pieces of its text in
+    `pieces` for the other requests.
     """
 
     rows: int
@@ -25,7 +25,7 @@ class Run:
     ended: float
     outputs: Mapping[str, NDArray[Any]]
     counted: bool = False
-    texts: list[bytes] | None = None
+    pieces: list[bytes] | None = None
 
 
 class Part(NamedTuple):

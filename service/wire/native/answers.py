@@ -1,10 +1,10 @@
 """The fast writer of native answers by row, for heads of numbers: it writes a head at a time.
 
-    [rows, k] ── orjson ──▶ "[[…],[…]]" ── split ──▶ a text for each row ──▶ its place in the answer
+    [rows, k] ── orjson ──▶ "[[…],[…]]" ── split ──▶ a text for each row ──▶ its place among pieces
 
 `native.encode` creates a Python value for each row and head, which for many rows is most of the
-work.  This module creates one text for each head instead.  It decides nothing: it writes the same
-bytes as `native.encode`.
+work.  This module creates a few texts for each head instead, and joins them once.  It decides
+nothing: it writes the same bytes as `native.encode`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.wire.native import reference
 from service.wire.written import VALUES_AT_ONCE, write
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,12 +32,35 @@ _MOST_FORMS = 64
 
 
 class _Form(NamedTuple):
-    """The form of a row's answer for some heads."""
+    """The form of the answers for some heads.
 
-    template: bytes
-    heads: list[Head]
-    # For each head with labels, the JSON of each label, and of `None` for a row without a label.
-    labels: dict[str, dict[str | None, bytes]]
+    A row has two pieces for each head, the text of its value and what follows that, and one piece
+    more between this row and the next.
+    """
+
+    heads: list[_HeadForm]
+    first: bytes
+    """The text before the first row's first value."""
+    between: bytes
+    """The text between two rows, up to the value there."""
+
+    @property
+    def width(self) -> int:
+        """The pieces of a row."""
+        return 2 * len(self.heads) + 1
+
+
+class _HeadForm(NamedTuple):
+    """The text that follows a head's value, up to the value of the next head."""
+
+    head: Head
+    before: bytes
+    """The text before the label, if the head has labels."""
+    after: bytes
+    # The JSON of each label, and of `None` for a row without one; empty for a head without labels.
+    labels: dict[str | None, bytes]
+    # The whole text for each of them, unless a row may have several labels.
+    whole: dict[str | None, bytes]
 
 
 class Writer:
@@ -56,10 +79,10 @@ class Writer:
         if form is None:
             return Reply(reference.encode(query, *self._who, part.outputs()))
         run, start, end = part
-        if run.texts is None:
+        if run.pieces is None:
             # Write the rows of all requests of the run: a call costs more than a few more rows.
             try:
-                run.texts = _rows(form, run.outputs)
+                run.pieces = _pieces(form, run.outputs)
             except Exception:
                 if end - start == run.rows:
                     raise
@@ -68,19 +91,28 @@ class Writer:
         noted = b""
         if query.imputed or query.unseen:
             noted = b"," + write(reference.noted(query))[1:-1]
-        return Reply(b"%b%b]%b}" % (self._begin, b",".join(run.texts[start:end]), noted))
+        width = form.width
+        pieces = run.pieces[width * start : width * end - 1]
+        return Reply(b"".join((self._begin, form.first, *pieces, b"]", noted, b"}")))
 
 
-def _rows(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
-    """Return the answer to each row."""
-    columns: list[list[bytes]] = []
-    for head in form.heads:
+def _pieces(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    """Return the pieces of all rows."""
+    width, heads = form.width, form.heads
+    pieces = [form.between] * (width * len(outputs[heads[0].head.name]))
+    for i, (head, before, after, labels, whole) in enumerate(heads):
         output = outputs[head.name]
-        columns.append(_texts(output))
-        known = form.labels.get(head.name)
-        if known is not None:
-            columns.append([_label(label, known) for label in labels_of(head, output)])
-    return [form.template % row for row in zip(*columns, strict=True)]
+        pieces[2 * i :: width] = _texts(output)
+        following: Iterable[bytes]
+        if not labels:
+            following = [before + after] * len(output)
+        elif head.kind == "multilabel":
+            listed = [b",".join([labels[one] for one in row]) for row in labels_of(head, output)]
+            following = [b"%b[%b]%b" % (before, text, after) for text in listed]
+        else:
+            following = map(whole.__getitem__, labels_of(head, output))
+        pieces[2 * i + 1 :: width] = following
+    return pieces
 
 
 def _form(signature: Signature, names: tuple[str, ...]) -> _Form | None:
@@ -88,21 +120,30 @@ def _form(signature: Signature, names: tuple[str, ...]) -> _Form | None:
     heads = [signature.heads[name] for name in names]
     if any(len(h.tensor.shape) != 1 or h.tensor.dtype == "string" for h in heads):
         return None
-    labels = {h.name: _labels(h.labels) for h in heads if h.labels is not None}
-    template = b",".join(_place(head) for head in heads)
-    return _Form(b"{%b}" % template, heads, labels)
+    first, *others = [_opening(head) for head in heads]
+    ends = [b"}," + opening for opening in others] + [b"}}"]
+    forms = [_head_form(head, end) for head, end in zip(heads, ends, strict=True)]
+    return _Form(forms, b"{" + first, b",{" + first)
 
 
-def _place(head: Head) -> bytes:
-    """Return the template for a head's value and label; percent signs in its name are doubled."""
-    name = orjson.dumps(head.name).replace(b"%", b"%%")
-    value = b"%b" if head.tensor.shape == (1,) else b"[%b]"
-    label = b',"label":%b' if head.labels is not None else b""
-    return name + b':{"value":' + value + label + b"}"
+def _opening(head: Head) -> bytes:
+    """Return the text of a row from the name of a head up to its value."""
+    return orjson.dumps(head.name) + (b':{"value":' if _is_single(head) else b':{"value":[')
 
 
-def _labels(labels: tuple[str, ...]) -> dict[str | None, bytes]:
-    return {label: orjson.dumps(label) for label in (*labels, None)}
+def _head_form(head: Head, after: bytes) -> _HeadForm:
+    close = b"" if _is_single(head) else b"]"
+    if head.labels is None:
+        return _HeadForm(head, close, after, {}, {})
+    before = close + b',"label":'
+    labels = {label: orjson.dumps(label) for label in (*head.labels, None)}
+    whole = {label: before + text + after for label, text in labels.items()}
+    return _HeadForm(head, before, after, labels, whole)
+
+
+def _is_single(head: Head) -> bool:
+    """Return whether a head's value is one number, without brackets."""
+    return head.tensor.shape == (1,)
 
 
 def _texts(output: NDArray[Any]) -> list[bytes]:
@@ -122,10 +163,3 @@ def _texts(output: NDArray[Any]) -> list[bytes]:
     for start in range(0, len(output), step):
         texts += write(output[start : start + step])[outside:-outside].split(between)
     return texts
-
-
-def _label(label: Any, known: dict[str | None, bytes]) -> bytes:
-    """Return a row's label as JSON; for a multilabel head, the list of its labels."""
-    if isinstance(label, list):
-        return b"[%b]" % b",".join([known[one] for one in label])
-    return known[label]
