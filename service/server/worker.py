@@ -83,6 +83,7 @@ def work(
     # around each sum would cost microseconds.
     np.seterr(over="ignore")
     allocator.share()
+    allocator.keep()
     app = create_app(settings, metrics, SharedLibrary(settings, member), entrance.access)
     # Not before the fork, since a forked process has none of its parent's threads.
     app.extensions["triceps"].watch(settings.watch)

@@ -55,6 +55,26 @@ freed = resident()
 allocator.give_back()
 print(before, freed, resident())
 """
+_AGAIN = """
+import resource
+
+def faults(size, count):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = []
+    allocate(size, count, blocks)
+    for block in blocks:
+        libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(2**20, 3)
+returned = faults(2**20, 3)
+allocator.keep()
+faults(2**20, 3)
+print(returned, faults(2**20, 3))
+before = resident()
+faults(16 * 2**20, 2)
+print(resident() - before)
+"""
 
 
 @pytest.fixture
@@ -91,6 +111,15 @@ def test_free_blocks_between_used_ones_are_given_back():
     assert given_back < before + 10
 
 
+@pytest.mark.usefixtures("_glibc")
+def test_a_few_free_megabytes_are_kept_and_large_blocks_are_returned():
+    """Megabytes that are used again are not asked of the system again, page by page."""
+    returned, kept, left = map(int, run(_AGAIN))
+
+    assert kept < 100 < returned
+    assert left < 10 * MEGABYTE
+
+
 def test_functions_that_the_c_library_lacks_are_not_called(monkeypatch):
     """Neither macOS nor Alpine has them."""
     looked_for = []
@@ -103,9 +132,10 @@ def test_functions_that_the_c_library_lacks_are_not_called(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Libc())
 
     allocator.share()
+    allocator.keep()
     allocator.give_back()
 
-    assert looked_for == ["mallopt", "malloc_trim"]
+    assert looked_for == ["mallopt", "mallopt", "mallopt", "malloc_trim"]
 
 
 def test_memory_is_given_back_after_a_model_is_gone(tmp_path, monkeypatch):
