@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # The most rows that can be read within a few milliseconds, whatever they contain.
 FEW_ROWS = 2**12
-_OBJECTS = {simdjson.Object}
 
 
 class Decoder:
@@ -105,16 +104,20 @@ class Decoder:
         self, rows: Any, needed: tuple[str, ...], most: int
     ) -> tuple[Numbers, Collection[str], int]:
         """Read rows; return their content, the names of their inputs, and the opening brackets."""
-        if len(rows) > most:
+        height = len(rows)
+        if height > most:
             raise UnsureError
-        numbers = Numbers(self._groups, len(rows))
-        if type(rows[0]) is not simdjson.Object and len(self._every) == 1:
-            return numbers, self._every, 1 + self._readers[self._every[0]](list(rows), numbers)
-        listed = list(rows)
+        numbers = Numbers(self._groups, height)
+        first = rows[0]
+        listed = [first] if height == 1 else list(rows)
+        if type(first) is not simdjson.Object and len(self._every) == 1:
+            return numbers, self._every, 1 + self._readers[self._every[0]](listed, numbers)
         # Rows have either all inputs, or only the needed ones.  A row with as many keys as there
-        # are names, and with every name, has no unknown key and no key twice.
-        names = needed if len(listed[0]) == len(needed) else self._every
-        if set(map(type, listed)) != _OBJECTS or set(map(len, listed)) != {len(names)}:
+        # are names, and with every name, has no unknown key and no key twice.  Anything else than
+        # an object has no names.
+        width = len(first)
+        names = needed if width == len(needed) else self._every
+        if width != len(names) or (height > 1 and set(map(len, listed)) != {width}):
             raise UnsureError
         opened = 1
         for name in names:

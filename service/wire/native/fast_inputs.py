@@ -118,14 +118,27 @@ def _refuse(elements: list[Any], numbers: Numbers) -> int:
 
 def _read_numbers(entry: Input, elements: list[Any], numbers: Numbers) -> int:
     """Read the rows of a table whose features are floats of one tensor."""
-    if set(map(type, elements)) != _LISTS:
+    if type(elements[0]) is not simdjson.Array:
         return _read_table(entry, elements, numbers)
-    if set(map(len, elements)) != {len(entry.features)}:
+    if not _are_flat(elements, len(entry.features)):
         raise UnsureError
-    # As in `_tensor_reader`, a nested row has more brackets than are counted.
-    buffers = [element.as_buffer(of_type="d") for element in elements]
-    numbers.numbers[entry.tensors[0].name] = buffers
+    numbers.numbers[entry.tensors[0].name] = _buffers(elements, "d")
     return len(elements)
+
+
+def _are_flat(elements: list[Any], size: int) -> bool:
+    """Return whether all rows are lists of `size`.
+
+    A nested row of that size has more brackets than one, so the total does not match.
+    """
+    return len(elements[0]) == size and (len(elements) == 1 or set(map(len, elements)) == {size})
+
+
+def _buffers(elements: list[Any], kind: str) -> list[Any]:
+    """Return the numbers of each row."""
+    if len(elements) == 1:
+        return [elements[0].as_buffer(of_type=kind)]
+    return [element.as_buffer(of_type=kind) for element in elements]
 
 
 def _read_table(entry: Input, elements: list[Any], numbers: Numbers) -> int:
@@ -177,15 +190,14 @@ def _tensor_reader(entry: Input, tensor: Tensor, size: int, block: int) -> RowRe
     name, kind, few = tensor.name, kind_of(tensor.dtype), min(FEW, block) // size
 
     def read(elements: list[Any], numbers: Numbers) -> int:
-        # A nested row whose first axis is as long as the whole row has more brackets than are
-        # counted here, so the total does not match.
         opened = len(elements)
-        if set(map(len, elements)) != {size}:
+        if not _are_flat(elements, size):
+            # As in `_are_flat`, a nested row may be as long as a flat one.
             opened = sum(1 if len(e) == size else _brackets(e, entry) for e in elements)
         if len(elements) > few:
             numbers.arrays[name] = array_of(tensor, elements, size, block)
         else:
-            numbers.numbers[name] = [element.as_buffer(of_type=kind) for element in elements]
+            numbers.numbers[name] = _buffers(elements, kind)
         return opened
 
     return read
