@@ -48,6 +48,7 @@ class Cell:
 
 _ONE, _SOME, _MANY = "posts one row", "32 rows", "512 rows"
 _HEAVY = "one row to the heavy model"
+_OPTIMIZED = "--enable-optimizations"
 _BINARY = "as binary tensors"
 CELLS = {
     cell.name: cell
@@ -228,10 +229,15 @@ def _git(*arguments: str) -> str:
 
 
 def versions(python: str, packages: Iterable[str]) -> dict[str, str]:
-    """Return the version of a Python as `python`, and those of the packages that it has."""
+    """Return the versions of the packages that a Python has, and as `python` its own and its build.
+
+    A Python that is optimized by profiles takes a tenth less time for small requests.
+    """
     program = (
-        "import importlib.metadata as m, json, platform, sys\n"
-        "found = {'python': platform.python_version()}\n"
+        "import importlib.metadata as m, json, platform, sys, sysconfig as s\n"
+        f"optimized = {_OPTIMIZED!r} in (s.get_config_var('CONFIG_ARGS') or '')\n"
+        "build = 'with' if optimized else 'without'\n"
+        f"found = {{'python': f'{{platform.python_version()}} ({{build}} {_OPTIMIZED})'}}\n"
         "for name in sys.argv[1:]:\n"
         "    try: found[name] = m.version(name)\n"
         "    except m.PackageNotFoundError: pass\n"
