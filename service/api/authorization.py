@@ -100,7 +100,7 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
         entry = access.admit(_header("Authorization"), need.scope, need.model)
         is_known = need.model is None or need.model in known_names(repository)
         # Files that have not been read yet may have a view of that name.
-        if entry.models and not is_known and not repository.catalog.unknown():
+        if entry.models and not is_known and not repository.catalog.unknown:
             # Elsewhere, the message for an unknown model names all models, and this client may not
             # know of them.
             raise NotFound(f"model {need.model!r}: there is none of that name, now")

@@ -47,6 +47,9 @@ _STATES = {
     "unloaded": ("UNAVAILABLE", "unloaded"),
 }
 
+# The version that answers for its model does so, whether or not it has to be loaded first.
+_READY = ("READY", "it is loaded once it is asked for")
+
 _NONE = np.zeros(2)
 
 
@@ -229,6 +232,8 @@ def _index(repository: Repository) -> list[dict[str, str]]:
     for name in sorted(known_names(repository)):
         for version, state in repository.states(name).items():
             listed[name, version] = _STATES[state]
+            if state == "on demand" and repository.answering.get(name) == version:
+                listed[name, version] = _READY
     for entry in repository.refused:
         # A version that is loaded answers on if its file is replaced by a broken one.
         at = entry.name, entry.version or ""

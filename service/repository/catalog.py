@@ -82,8 +82,9 @@ class Catalog:
         again = min([self.again, *(broken.again for broken in self.broken.values())])
         return time.monotonic() >= again
 
+    @cached_property
     def unknown(self) -> list[Version]:
-        """Return the selected versions of which nothing is known yet, in the scan's order."""
+        """The selected versions of which nothing is known yet, in the scan's order."""
         if len(self.first) == len(self.scan.by_name):
             return []
         return [

@@ -44,8 +44,10 @@ def with_outcomes(
         elif isinstance(outcome, Loaded):
             models[found.key] = set_up(outcome, catalog.settings)
             tried.pop(found.key, None)
+            broken.pop(found.key, None)
         elif found.key in catalog.selected:
             tried[found.key] = outcome
+            broken.pop(found.key, None)
     if not is_changed:
         return now
     return assemble(replace(catalog, models=models, tried=tried, broken=broken), choice)

@@ -82,6 +82,10 @@ class Broken:
     again: float = math.inf
     """The time of the next try, by the monotonic clock; never, if the file is at fault."""
 
+    def is_due(self) -> bool:
+        """Return whether to try again what failed because the machine was short of something."""
+        return time.monotonic() >= self.again
+
 
 def try_out(found: Version, execution: Execution = PLAIN) -> None:
     """Try a version in the sandbox, and do not load it in this process.

@@ -213,7 +213,7 @@ class Library:
         if name in look(self._path).unloaded:
             unmark(self._path / name)
         self.refresh()
-        self.current.find(name)
+        self.find(name)
 
     def refresh(self) -> None:
         """Look for changes in the repository, and serve them; also unload idle versions.
@@ -285,10 +285,11 @@ class Library:
         Returns:
             Whether there was one.
         """
-        for found in self.current.catalog.unknown():
-            self._load(found, self._has_room)
-            return True
-        return False
+        unknown = self.current.catalog.unknown
+        if not unknown:
+            return False
+        self._load(unknown[0], self._has_room)
+        return True
 
     def _load(self, found: Version, admit: Admit) -> Repository:
         """Load a version of the scan; threads that want the same version wait for one load."""
@@ -299,7 +300,8 @@ class Library:
             if repository.on_demand(*found.key) is None:
                 return repository
             execution = repository.catalog.execution(found.name)
-            outcome = later(load(found, execution, admit), None)
+            former = repository.catalog.broken.get(found.key)
+            outcome = later(load(found, execution, admit), former)
             if isinstance(outcome, Broken) and found.key in repository.catalog.selected:
                 repository = self._select_another(outcome)
             else:
@@ -335,7 +337,6 @@ class Library:
         keys = self._budget.to_let_go(catalog, self._held(), size)
         if keys:
             self._swap(lambda now: without(now, keys, self._choice))
-            self._give_back()
         return True
 
     def _has_room(self, size: int) -> bool:

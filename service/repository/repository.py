@@ -92,13 +92,20 @@ class Repository:
         owner, _ = self.key(name, "")
         if owner in self.catalog.scan.unloaded:
             return None
-        if version is None:
-            by_alias = self.catalog.aliases.get(owner, {})
-            version = self.answering.get(name) if alias is None else by_alias.get(alias)
-        found = self.catalog.scan.by_name.get(owner, {}).get(version or "")
-        if found is None or found.key in self.catalog.models or found.key in self.catalog.broken:
+        versions = self.catalog.scan.by_name.get(owner, {})
+        if alias is not None:
+            version = self.catalog.aliases.get(owner, {}).get(alias)
+        elif version is None:
+            # If none answers, the newest that would, but for what the machine was short of.
+            short = self.catalog.selected & self.catalog.broken.keys()
+            newest = next((v for v in reversed(versions) if (owner, v) in short), None)
+            version = self.answering.get(name, newest)
+        found = versions.get(version or "")
+        if found is None or found.key in self.catalog.models:
             return None
-        return found
+        broken = self.catalog.broken.get(found.key)
+        # What the machine was short of, it may have by now.
+        return found if broken is None or broken.is_due() else None
 
     def key(self, name: str | None, version: str) -> tuple[str, str]:
         """Return a version's key in the catalog: the model, or the view's model, and `version`."""
@@ -210,7 +217,7 @@ class Repository:
         return None
 
     def _why_unknown(self, name: str) -> RequestError:
-        if unknown := self.catalog.unknown():
+        if unknown := self.catalog.unknown:
             return NotReady(
                 f"model {name!r}: there is none of that name so far, and {len(unknown)} files that "
                 "may have a view of that name are still to be read"

@@ -7,7 +7,6 @@ scan + aliases + policy ─▶ selected versions ─┬─ of the first models �
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -180,7 +179,7 @@ class _Shelf:
         loaded, broken = self.before.models.get(key), self.before.broken.get(key)
         tried = self.before.tried.get(key)
         outcome: Loaded | Tried | Broken | None = None
-        if broken is not None and self._is_same(broken, found) and not _is_due(broken):
+        if broken is not None and self._is_same(broken, found) and not broken.is_due():
             outcome = broken
         elif loaded is not None and self._is_same(loaded, found):
             outcome = loaded
@@ -215,7 +214,7 @@ class _Shelf:
         if loaded is not None and self._is_same(loaded, found):
             self.models[key] = loaded
         if broken is not None and self._is_same(broken, found):
-            outcome = self._load(found, broken) if _is_due(broken) else broken
+            outcome = self._load(found, broken) if broken.is_due() else broken
             if isinstance(outcome, Loaded):
                 self.models[key] = outcome
             elif isinstance(outcome, Broken):
@@ -240,10 +239,6 @@ class _Shelf:
     def _has_room(self, size: int) -> bool:
         self._choice.budget.check(size)
         return size <= self._room
-
-
-def _is_due(broken: Broken) -> bool:
-    return time.monotonic() >= broken.again
 
 
 def _resolve(

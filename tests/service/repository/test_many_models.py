@@ -71,7 +71,7 @@ def test_later_models_are_loaded_in_the_background_while_there_is_room(many, loa
         pass
 
     assert loaded(library) == "abc"
-    assert library.current.catalog.unknown() == []
+    assert library.current.catalog.unknown == []
     assert [name for name, _ in library.current.catalog.tried] == ["d"]
     assert library.current.states("d") == {"1": "on demand"}
     assert ("d", "1") not in loads
@@ -361,8 +361,18 @@ def test_a_shortage_in_the_trial_is_tried_again(many, monkeypatch):
     with pytest.raises(NotReady, match="no memory, now"):
         library.find("c")
     short[0] = False
-    monkeypatch.setattr(selection, "_is_due", lambda _: True)
-    monkeypatch.setattr(type(library.current.catalog), "is_due", lambda _: True)
-    library.refresh()
+    with pytest.raises(NotReady, match="no memory, now"):
+        library.find("c")
+    monkeypatch.setattr(loader.Broken, "is_due", lambda _: True)
 
     assert size(library.find("c")) == 2.0
+    assert refused(library) == []
+
+
+def test_a_model_is_loaded_by_the_request_to_load_it(many):
+    """A client of Triton's API may want it warm."""
+    library = library_of(many)
+
+    library.load("c")
+
+    assert loaded(library) == "ac"

@@ -82,6 +82,8 @@ def test_with_room_for_all_a_service_is_ready_before_all_are_loaded(many):
         assert service.get("/v1/models")[1]["models"] == names
         assert [entry["name"] for entry in first["models"] + rest["models"]] == names
         assert (first["next"], "next" in rest) == ("m29", False)
+        index = json.loads(service.ask("POST", "/v2/repository/index", b'{"ready": true}', JSON)[2])
+        assert [entry["name"] for entry in index] == names
         for wrong in ("0", "x", "-1", "1e3", "%C2%B2", ""):
             assert service.get(f"/models?limit={wrong}")[0] == 400
         until(lambda: states(service) == {"loaded": MODELS, "on demand": 0})
