@@ -7,6 +7,7 @@ an error     ─▶ an answer in the protocol that the path speaks
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from service.repository.repository import known_names
 from service.wire.body import wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from service.prediction import Route
     from service.repository.loader import Servable
@@ -123,16 +124,20 @@ class _Routes:
     def __init__(self, library: Library, pipeline: Pipeline) -> None:
         self._library = library
         self._pipeline = pipeline
-        self._repository = library.current
+        self._of: Callable[[], Repository | None] = lambda: None
         self._routes: dict[tuple[int, int], Route] = {}
 
     def find(self, servable: Servable, dialect: Dialect) -> Route:
         """Return the route to a version in a dialect; any thread may call this."""
         repository = self._library.current
-        if repository is not self._repository:
-            # Routes hold their models, which may be gone from the repository.
-            self._repository, self._routes = repository, {}
-        routes, key = self._routes, (id(servable), id(dialect))
+        routes = self._routes
+        if repository is not self._of():
+            routes = {}
+            # Routes hold their models, which have to go with the repository, even if no request
+            # comes any more: under `triceps serve`, hardly any does.
+            self._routes = routes
+            self._of = weakref.ref(repository, lambda _: routes.clear())
+        key = id(servable), id(dialect)
         route = routes.get(key)
         if route is None:
             route = self._pipeline.route(servable, dialect, Lane(servable.model))

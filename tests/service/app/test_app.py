@@ -1,5 +1,8 @@
 """The routes of the Flask app, over HTTP, for repositories as they are."""
 
+import shutil
+import weakref
+
 import numpy as np
 import onnx
 import pytest
@@ -408,3 +411,20 @@ def test_a_route_is_made_once_for_each_state_of_the_repository(tmp_path, monkeyp
 
     assert versions == ["1"] * 3 + ["2"] * 3
     assert len(routes) == 2
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_removed_version_is_freed(tmp_path, asked):
+    """No route keeps a model whose version is gone, not even where Flask answers nothing."""
+    small.put(tmp_path, "three", 1, small.three())
+    app = app_of(tmp_path, watch=0)
+    library = app.extensions["triceps"]
+    if asked:
+        assert app.test_client().post("/predict", json=BODY).status_code == 200
+    model = weakref.ref(library.current.find("three").model)
+    assert model() is not None
+
+    shutil.rmtree(tmp_path / "three")
+    library.refresh()
+
+    assert model() is None
