@@ -89,6 +89,8 @@ LABEL org.opencontainers.image.title="Triceps" \
       org.opencontainers.image.description="Serves every head of an ONNX model from one JSON request" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=packages /opt/triceps /opt/triceps
+# A new volume that is mounted here, for prepared models, gets this owner.
+RUN install --directory --owner 10001 --group 0 --mode 0775 /cache
 WORKDIR /opt/triceps
 COPY LICENSE ./
 COPY models models

@@ -223,6 +223,14 @@ class Settings:
             "The seconds between two checks for new versions and aliases; 0: no checks.",
         ),
     )
+    cache: str = field(
+        default="",
+        metadata=_setting(
+            click.Path(),
+            "The folder on a disk for prepared models, whose weights all workers share; if it is "
+            "not set, a private folder of the system's temporary files; off: none.",
+        ),
+    )
     tokens_file: str = field(
         default="",
         metadata=_setting(

@@ -77,7 +77,7 @@ def serve(file: str | None, **flags: Any) -> None:
         memory=settings.memory or memory.limit() // 2,
     )
     # The keeper starts first: each model is tried in a sandbox before any process loads it.
-    with sandbox.kept(settings.workers) as keeper:
+    with sandbox.kept(settings.workers, settings.cache) as keeper:
         if settings.default_model and settings.default_model not in scan.by_name:
             # It may be a view, of which only the file knows; a misspelled name is an error now.
             open_repository(settings.models, settings.default_model, settings.policy)

@@ -1,8 +1,9 @@
-"""The number of processors that this process may use in its container."""
+"""The processors that this process may use in its container: their number and their kind."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 
@@ -15,6 +16,30 @@ def available(root: Path = Path("/")) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # A quota of 1.5 is enough for one busy process; the kernel would stop two in mid-request.
     return max(1, min(affinity or 1, int(_quota(root))))
+
+
+# The lines of /proc/cpuinfo that tell processors with other instructions or caches apart, on x86
+# and on ARM.
+_KIND = frozenset(
+    {
+        *("vendor_id", "cpu family", "model", "model name", "stepping", "cache size", "flags"),
+        *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+    }
+)
+
+
+def kind(root: Path = Path("/")) -> str:
+    """Return a text that differs between processors that run different instructions.
+
+    Args:
+        root: the root of the file system that /proc is read from.
+    """
+    try:
+        first, _, _ = (root / "proc/cpuinfo").read_text().partition("\n\n")
+    except OSError:
+        first = ""
+    lines = [line for line in first.splitlines() if line.partition(":")[0].strip() in _KIND]
+    return "\n".join([platform.machine(), *lines])
 
 
 def _quota(root: Path) -> float:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.inference.execution import Execution
+    from service.inference.runnable import Cuttable
     from service.inference.session import Ready
     from service.signature import Signature, Tensor
 
 
 def proven_cut(
-    graph: onnx.ModelProto,
+    cuttable: Cuttable,
     signature: Signature,
     tried: Sequence[trial.Tried],
     execution: Execution,
@@ -33,9 +34,14 @@ def proven_cut(
         The cut, and its size in bytes.
 
     Raises:
-        Distrusted: the cut answers some of these rows differently.
+        Distrusted: the cut answers some of these rows differently, or there is nothing any more
+            that it could be cut out of.
     """
+    graph = cuttable.read()
+    if graph is None:
+        raise Distrusted
     (session, names), size = cut(graph, signature, heads, execution)
+    del graph
     for entry in tried:
         ordered = sorted(heads)
         outputs = session.run(ordered, {name: entry.arrays[name] for name in names})

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 from service import metadata
 from service.errors import ModelRefused, UndeclaredAnswer
 from service.host import processors
-from service.inference import integer_division, model_file, provider_proof, training_mode
+from service.inference import prepared as prepared_files
+from service.inference import provider_proof
 from service.inference.arrays import as_array, difference, zeros_of
 from service.inference.batching import Batching
 from service.inference.declared import Declared, unranked, why_no_rows, why_tensors
 from service.inference.execution import PLAIN, Execution
-from service.inference.extraction import cuttable, needs, reachable
+from service.inference.extraction import cuttable, needs, reachable, weight
 from service.inference.independence import verdict
 from service.inference.independence.nodes import every_node
+from service.inference.runnable import Cuttable, open_file, read_again
 from service.inference.runner import Runner
 from service.inference.runtime import NO_MEMORY, NO_ROOM
 from service.inference.session import DTYPES, first_line, start, tensor_of
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.inference.batching import Evidence
-    from service.inference.model_file import Weights
+    from service.inference.prepared import Hold
+    from service.inference.runnable import Runnable
     from service.inference.session import Started
 
 # The largest difference from its golden rows with which a model still serves.  Processors differ
@@ -58,20 +61,27 @@ class NotByRowError(ModelRefused):
 class Model(Runner):
     """A model that is ready to serve: a runner whose file has been read, judged and proven."""
 
+    hold: Hold | None = None
+    """The hold on the prepared model whose weights are mapped, if they are."""
+
     @classmethod
-    def load(cls, source: Path | bytes, execution: Execution = PLAIN) -> Model:
+    def load(
+        cls, source: Path | bytes, execution: Execution = PLAIN, prepared: Path | None = None
+    ) -> Model:
         """Load a model and compare its answers with its golden rows.
 
         Args:
             source: the path of a `model.onnx`, or its bytes.
             execution: the threads of one run, and the execution provider.
+            prepared: the folder in which `prepared.write` has prepared this file, if it has; its
+                weights are then mapped.
 
         Raises:
             ModelRefused: the file is not an ONNX file, cannot run here, has inputs or outputs that
                 cannot be served, or does not answer its golden rows as it did when it was made.
         """
         try:
-            return cls._open_and_compare(source, execution)
+            return cls._open_and_compare(source, execution, prepared)
         except UnicodeDecodeError as error:
             # Neither protobuf nor ONNX Runtime checks names; both pass the bytes on.
             message = f"a name in it is not UTF-8: {error.object!r}"
@@ -80,12 +90,14 @@ class Model(Runner):
             raise ModelRefused(NO_MEMORY) from error
 
     @classmethod
-    def _open_and_compare(cls, source: Path | bytes, execution: Execution) -> Model:
-        model = cls._open(source, execution)
+    def _open_and_compare(
+        cls, source: Path | bytes, execution: Execution, prepared: Path | None
+    ) -> Model:
+        model = cls._open(source, execution, prepared)
         if not execution.is_cpu:
-            model.difference = provider_proof.compare(model, cls._open(source, PLAIN))
+            model.difference = provider_proof.compare(model, cls._open(source, PLAIN, None))
         elif execution.auto and (threads := processors.available()) > 1:
-            wide = cls._open(source, Execution(threads))
+            wide = cls._open(source, Execution(threads), prepared)
             # Cuts are made for one thread; with a cache of its own, it would hold the graph again.
             wide.subgraphs = model.subgraphs
             if wide.batching == model.batching:
@@ -93,22 +105,19 @@ class Model(Runner):
         return model
 
     @classmethod
-    def _open(cls, source: Path | bytes, execution: Execution) -> Model:
-        graph = model_file.read(source)
-        weights = (
-            [] if isinstance(source, bytes) else model_file.weights_beside(graph, source.parent)
-        )
-        # Not `or`: both rewrite the graph in place where they have to.
-        if training_mode.separate(graph) | integer_division.make_safe(graph):
-            model_file.fetch(weights)
-            source, weights = graph.SerializeToString(), []
-        session = start(source if isinstance(source, bytes) else str(source), graph, execution)
+    def _open(cls, source: Path | bytes, execution: Execution, prepared: Path | None) -> Model:
+        runnable = open_file(source)
+        graph = runnable.graph
+        if prepared is None:
+            session = start(runnable.source, graph, execution)
+        else:
+            session = prepared_files.start(prepared, graph, execution)
         text = {entry.key: entry.value for entry in graph.metadata_props}.get(metadata.METADATA_KEY)
         evidence: Evidence = "operators"
         why = _why_tensors(session, graph)
         if not why:
             try:
-                return cls._make((session, execution), graph, weights, text, "")
+                return cls._make((session, execution), runnable, text, "", prepared)
             except NotByRowError as error:
                 if text is not None:
                     raise
@@ -116,7 +125,7 @@ class Model(Runner):
         if text is not None:
             message = f"its signature is for rows, and its graph takes none: {why}"
             raise ModelRefused(message)
-        model = cls._make((session, execution), graph, weights, None, why)
+        model = cls._make((session, execution), runnable, None, why, prepared)
         model.batching = model.established = Batching("tensor", evidence, why)
         return model
 
@@ -124,21 +133,22 @@ class Model(Runner):
     def _make(
         cls,
         started: Started,
-        graph: onnx.ModelProto,
-        weights: list[Weights],
+        runnable: Runnable,
         text: str | None,
         tensor: str,
+        prepared: Path | None,
     ) -> Model:
         """Make the model of a session and prove it.
 
         Args:
             started: the session of the whole graph, and its execution.
-            graph: the graph, which is kept only if sub-graphs are cut out of it.
-            weights: the weights that lie in other files.
+            runnable: the graph, which is kept only if sub-graphs are cut out of it.
             text: the signature in the file's metadata, if there is one.
             tensor: the reason to serve whole tensors, as in `Signature.tensor`; "" for rows.
+            prepared: the folder of the prepared model that the session is of, if it is of one.
         """
         session, _ = started
+        graph = runnable.graph
         inputs = [tensor_of("input", value, whole=bool(tensor)) for value in session.get_inputs()]
         outputs = [tensor_of("head", value, whole=bool(tensor)) for value in session.get_outputs()]
         is_cuttable = cuttable(graph)
@@ -151,15 +161,15 @@ class Model(Runner):
         # ONNX Runtime demands a value even for an input that no node reads, unless it is cut away.
         idle = every - set().union(*read.values())
         cut = is_cuttable and (len(outputs) > 1 or bool(idle))
-        if cut:
-            model_file.fetch(weights)
         model = cls(
             started,
             signature,
-            graph if cut else None,
+            _cuttable(runnable, prepared) if cut else None,
             Declared.of(session, graph, tensors=bool(tensor)),
             whole=not idle,
         )
+        if prepared is not None:
+            model.hold = prepared_files.Hold(prepared)
         model.loops = any(node.op_type == "Loop" for node in every_node(graph))
         if not tensor and batch is None:
             # The runs that judge the model must not be cut into pieces themselves.
@@ -320,6 +330,19 @@ class Model(Runner):
             self.fails = first_line(error)
             return False
         return True
+
+
+def _cuttable(runnable: Runnable, prepared: Path | None) -> Cuttable:
+    """Return the graph for cuts; if the weights are mapped, it does not hold another copy of them.
+
+    Raises:
+        OSError: the files of the graph cannot be looked at.
+    """
+    size = weight(runnable.graph)
+    if prepared is not None:
+        return Cuttable(read_again(runnable), size)
+    graph = runnable.whole()
+    return Cuttable(lambda: graph, size)
 
 
 def _why_tensors(session: onnxruntime.InferenceSession, graph: onnx.ModelProto) -> str:

@@ -18,7 +18,7 @@ from service.errors import CannotRun, TooLarge, UndeclaredAnswer
 from service.inference.arrays import numpy_dtype, zeros_of
 from service.inference.batching import Batching
 from service.inference.declared import matches
-from service.inference.extraction import cut, proven_cut, weight
+from service.inference.extraction import cut, proven_cut
 from service.inference.runtime import FAILURES, is_callers, reason
 from service.inference.session import ready
 from service.inference.subgraphs import SubgraphCache
@@ -26,11 +26,12 @@ from service.inference.subgraphs import SubgraphCache
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import onnx
+    import onnxruntime
     from numpy.typing import NDArray
 
     from service.inference.declared import Declared
     from service.inference.independence import trial
+    from service.inference.runnable import Cuttable
     from service.inference.session import Ready, Started
     from service.signature import Signature
 
@@ -48,7 +49,8 @@ MOST_ROWS_WHOLE = 4096
 class Runner:
     """The session and the signature of a file, with the sub-graphs that requests have needed.
 
-    It holds the graph itself only if there is something to cut.  It may be shared by threads, but
+    It holds the graph itself only if there is something to cut, and its weights are not in files
+    that can be read again.  It may be shared by threads, but
     not across a fork.
     """
 
@@ -56,7 +58,7 @@ class Runner:
         self,
         started: Started,
         signature: Signature,
-        graph: onnx.ModelProto | None,
+        graph: Cuttable | None,
         declared: Declared,
         *,
         whole: bool,
@@ -112,11 +114,17 @@ class Runner:
             # The cache must not hold `self`: without a reference cycle, the memory of a model is
             # freed as soon as its last user lets go of it.
             self.subgraphs = SubgraphCache(
-                partial(proven_cut, graph, signature, tried, execution), weight(graph)
+                partial(proven_cut, graph, signature, tried, execution), graph.size
             )
-            if not whole:
+            content = None if whole else graph.read()
+            if content is not None:
                 # Requests have no arrays for inputs that no node reads.
-                self._whole, _ = cut(graph, signature, frozenset(signature.heads), execution)
+                self._whole, _ = cut(content, signature, frozenset(signature.heads), execution)
+
+    @property
+    def session(self) -> onnxruntime.InferenceSession:
+        """The session of the whole graph."""
+        return self._whole[0]
 
     @property
     def runs_alone(self) -> bool:

@@ -56,8 +56,24 @@ def _share_arena() -> None:
     onnxruntime.create_and_register_allocator(memory, None)
 
 
+def options_of(execution: Execution) -> onnxruntime.SessionOptions:
+    """Return the options of every session: its threads, no log, and the arena that all share."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = execution.threads
+    # A thread that spins while it has nothing to do takes a processor from the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    _share_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    return options
+
+
 def start(
-    source: str | bytes, graph: onnx.ModelProto, execution: Execution
+    source: str | bytes,
+    graph: onnx.ModelProto,
+    execution: Execution,
+    options: onnxruntime.SessionOptions | None = None,
 ) -> onnxruntime.InferenceSession:
     """Start a session.
 
@@ -65,6 +81,7 @@ def start(
         source: the path of the graph's file, or its bytes.
         graph: the parsed graph.
         execution: the threads of one run, and the execution provider.
+        options: the options of the session; by default those of `execution`.
 
     Raises:
         ModelRefused: ONNX Runtime cannot run the graph here or by that provider, or memory does
@@ -81,14 +98,7 @@ def start(
             f"{execution.provider!r}{close}"
         )
         raise ModelRefused(message)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = execution.threads
-    # A thread that spins while it has nothing to do takes a processor from the other workers.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    _share_arena()
-    options.add_session_config_entry("session.use_env_allocators", "1")
+    options = options or options_of(execution)
     more = {"disabled_optimizers": training_mode.OPTIMIZERS} if training_mode.find(graph) else {}
     try:
         # The fallback would be the CPU or the same provider again, and prints to standard output.

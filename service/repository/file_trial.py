@@ -11,18 +11,21 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
 from service.host import memory
 from service.inference.execution import PLAIN, Execution
 from service.inference.model import Model
+from service.inference.prepared import WEIGHTS
 from service.inference.runtime import NO_MEMORY
 from service.repository.proof import prove
 from service.repository.reasons import is_shortage, plain
 
 if TYPE_CHECKING:
     import socket
+
+    from service.repository.cache import Entry
 
     # The reason of a refusal, the peak and the kept memory in bytes, whether the machine is at
     # fault, and the names of the file's views.
@@ -34,6 +37,17 @@ BUSY_SECONDS = 30
 # A trial that found too little memory is repeated once free memory has grown by this factor.
 MORE = 1.05
 MB = 2**20
+
+
+class Way(NamedTuple):
+    """The way in which a file is loaded."""
+
+    execution: Execution = PLAIN
+    prepared: str | None = None
+    """The folder of its prepared model, if there is one."""
+
+
+PLAINLY = Way()
 
 
 @dataclass
@@ -53,6 +67,8 @@ class Verdict:
     """The number of workers that have been told to load the file."""
     needs: int | None = None
     """The free memory in bytes that makes another trial worthwhile, if the machine is at fault."""
+    entry: Entry | None = None
+    """The prepared model that workers have to load, if there is one."""
 
 
 def attempt(
@@ -60,7 +76,7 @@ def attempt(
     stamp: str,
     free: int | None,
     alive: socket.socket | None = None,
-    execution: Execution = PLAIN,
+    way: Way = PLAINLY,
 ) -> Verdict:
     """Load a file in a child process, and return the verdict.
 
@@ -69,7 +85,7 @@ def attempt(
         stamp: a text that changes when the file or the settings do.
         free: the memory in bytes that the child may take; `None` for no limit.
         alive: a socket that the child has to close.
-        execution: the settings that the file is loaded with.
+        way: how the file is loaded.
     """
     verdict = Verdict(stamp, time.monotonic())
     reader, writer = os.pipe()
@@ -77,7 +93,7 @@ def attempt(
     if pid == 0:
         if alive is not None:
             alive.close()
-        _be_tried(path, execution, writer, free)
+        _be_tried(path, way, writer, free)
     os.close(writer)
     report = bytearray()
     end = verdict.since + WALL_SECONDS
@@ -117,15 +133,15 @@ def _ended_by(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"its exit code {code}"
 
 
-def _be_tried(path: str, execution: Execution, writer: int, free: int | None) -> None:
+def _be_tried(path: str, way: Way, writer: int, free: int | None) -> None:
     """Load the file in the child process, report the outcome, and never return."""
     report: _Report = ("loading it failed", 0, 0, False, ())
     # The child ends by itself, even if its keeper has been killed.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(WALL_SECONDS + 1)
     try:
-        _limit(free)
-        report = _load(path, execution)
+        limit(free)
+        report = _load(path, way)
     except MemoryError:
         report = (NO_MEMORY, 0, 0, True, ())
     except Exception as error:  # noqa: BLE001  every error is reported
@@ -136,11 +152,15 @@ def _be_tried(path: str, execution: Execution, writer: int, free: int | None) ->
         os._exit(0)
 
 
-def _load(path: str, execution: Execution) -> _Report:
+def _load(path: str, way: Way) -> _Report:
     """Load and prove a file."""
+    more = {}
+    if way.prepared is not None:
+        more = {"prepared": Path(way.prepared)}
+        allow_mapping(more["prepared"])
     before = memory.taken()
     try:
-        model = Model.load(Path(path), execution)
+        model = Model.load(Path(path), way.execution, **more)
         prove(model)
     except ModelRefused as error:
         return plain(str(error)), 0, 0, is_shortage(error), ()
@@ -151,7 +171,7 @@ def _load(path: str, execution: Execution) -> _Report:
     return None, peak, kept, False, tuple(model.signature.models)
 
 
-def _limit(free: int | None) -> None:
+def limit(free: int | None) -> None:
     """Limit this process, so that the kernel ends it before a slow or large file does harm."""
     limits = {resource.RLIMIT_CPU: BUSY_SECONDS, resource.RLIMIT_CORE: 0}
     if free is not None:
@@ -162,3 +182,15 @@ def _limit(free: int | None) -> None:
         resource.setrlimit(which, (most, hard))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def allow_mapping(prepared: Path) -> None:
+    """Raise the limit of memory by the size of weights that are mapped.
+
+    The kernel counts them, since a process might write into its mapping, and so get a copy.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        more = soft + (prepared / WEIGHTS).stat().st_size
+        most = more if hard == resource.RLIM_INFINITY else min(more, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))

@@ -117,7 +117,7 @@ def load(
             size = _size(found, passed)
             if admit is not None and not admit(size):
                 return Tried(found, () if passed is None else passed.views, execution)
-            model = Model.load(Path(found.path), execution)
+            model = _model(found, execution, None if passed is None else passed.prepared)
             model.name = f"{name!r}, version {version}"
             model.asked = time.perf_counter()
             if model.wide is not None:
@@ -143,6 +143,17 @@ def load(
             log.exception("%s, version %s: loading it failed", name, version)
         reason = f"loading it failed: {type(error).__name__}: {error}"
         return Broken(found, plain(reason), execution, is_short)
+
+
+def _model(found: Version, execution: Execution, prepared: str | None) -> Model:
+    """Load the model of a file: the prepared one if that can be used, else that of the file."""
+    if prepared is not None:
+        try:
+            return Model.load(Path(found.path), execution, Path(prepared))
+        except (ModelRefused, OSError) as error:
+            message = "%s, version %s: it is loaded without its prepared model: %s"
+            log.warning(message, *found.key, plain(str(error)))
+    return Model.load(Path(found.path), execution)
 
 
 def _size(found: Version, passed: Passed | None) -> int:

@@ -30,7 +30,9 @@ from service.host import memory
 from service.host.descriptors import SHORT
 from service.inference.execution import PLAIN, Execution
 from service.repository import file_trial
+from service.repository.cache import OFF
 from service.repository.file_trial import MB, Verdict
+from service.repository.preparation import Preparations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,6 +60,8 @@ class Passed(NamedTuple):
     """The memory in bytes that the loaded model keeps in each process."""
     views: tuple[str, ...]
     """The names of the models that are views of the file."""
+    prepared: str | None
+    """The folder of the prepared model to load, if there is one."""
 
 
 class Keeper:
@@ -67,9 +71,13 @@ class Keeper:
     there is no keeper is answered by the next one.
     """
 
-    def __init__(self, workers: int) -> None:
-        """Start the process; `workers` processes will load each version."""
+    def __init__(self, workers: int, cache: str = OFF) -> None:
+        """Start the process; `workers` processes will load each version.
+
+        `cache` is the folder of the cache of prepared models, or "off".
+        """
         self._workers = workers
+        self._cache = cache
         self._owner = os.getpid()
         self.asking, self._asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # The keeper alone has the other end, so this one reads the end of the keeper.
@@ -119,7 +127,7 @@ class Keeper:
         if between == 0:
             try:
                 if os.fork() == 0:
-                    _become_keeper(self._asked, theirs, self._workers)
+                    _become_keeper(self._asked, theirs, self._workers, self._cache)
             finally:
                 os._exit(0)
         os.waitpid(between, 0)
@@ -129,13 +137,14 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def kept(workers: int) -> Iterator[Keeper]:
+def kept(workers: int, cache: str = OFF) -> Iterator[Keeper]:
     """Run a keeper during the block, for this process and all that it forks.
 
     Args:
         workers: the number of processes that will load each version.
+        cache: the folder of the cache of prepared models; empty for the default, or "off".
     """
-    keeper = Keeper(workers)
+    keeper = Keeper(workers, cache)
     _keepers.append(keeper)
     try:
         yield keeper
@@ -176,10 +185,10 @@ def passed(path: str, stamp: object, execution: Execution = PLAIN) -> Iterator[P
         answer = _await(ours, keeper)
         if not answer:
             raise Shortage("it cannot be tried, now: the process that tries models does not answer")
-        reason, is_short, size, views = json.loads(answer)
+        reason, is_short, size, views, prepared = json.loads(answer)
         if reason is not None:
             raise (Shortage if is_short else ModelRefused)(reason)
-        yield Passed(size, tuple(views))
+        yield Passed(size, tuple(views), prepared)
 
 
 def _await(ours: socket.socket, keeper: Keeper) -> bytes:
@@ -196,7 +205,7 @@ def _await(ours: socket.socket, keeper: Keeper) -> bytes:
     return b""
 
 
-def _become_keeper(end: socket.socket, alive: socket.socket, workers: int) -> None:
+def _become_keeper(end: socket.socket, alive: socket.socket, workers: int, cache: str) -> None:
     """Try files in the child process until all requesting processes have ended; never return."""
     code = 1
     try:
@@ -209,7 +218,7 @@ def _become_keeper(end: socket.socket, alive: socket.socket, workers: int) -> No
         os.closerange(3, first)
         os.closerange(first + 1, second)
         os.closerange(second + 1, os.sysconf("SC_OPEN_MAX"))
-        _Keeper(end, workers, alive).run()
+        _Keeper(end, workers, alive, cache).run()
         code = 0
     except BaseException:
         log.critical("models are not tried any more", exc_info=True)
@@ -222,11 +231,16 @@ class _Keeper:
     """The state of the keeper: the verdicts, and the workers that are loading."""
 
     def __init__(
-        self, end: socket.socket, workers: int, alive: socket.socket | None = None
+        self,
+        end: socket.socket,
+        workers: int,
+        alive: socket.socket | None = None,
+        cache: str = OFF,
     ) -> None:
         self._end = end
         self._alive = alive
         self._workers = workers
+        self._preparations = Preparations(cache, workers)
         self._tried: dict[str, Verdict] = {}
         self.loading: dict[socket.socket, int] = {}
         """The bytes that each load takes, by the socket that is closed when the load has ended."""
@@ -256,7 +270,8 @@ class _Keeper:
                 self.loading[caller] = verdict.peak
             # A file with very many views gets them served only once it has been loaded.
             views = verdict.views if sum(map(len, verdict.views)) < LONGEST_VIEWS else ()
-            answer = json.dumps([reason, is_short, verdict.kept, views]).encode()
+            prepared = None if verdict.entry is None else verdict.entry.folder
+            answer = json.dumps([reason, is_short, verdict.kept, views, prepared]).encode()
             with contextlib.suppress(OSError):  # the worker may have ended
                 caller.send(answer)
             if reason is not None:
@@ -269,7 +284,12 @@ class _Keeper:
             Shortage: the machine is at fault, and the file may be loaded later.
         """
         verdict = self._tried.get(path)
-        if verdict is None or verdict.stamp != stamp or self._is_worth_another(verdict):
+        if (
+            verdict is None
+            or verdict.stamp != stamp
+            or self._is_worth_another(verdict)
+            or (verdict.entry is not None and not verdict.entry.is_unchanged())
+        ):
             verdict = self._try(path, stamp, Execution.of(execution) if execution else PLAIN)
             self._tried.pop(path, None)
             self._tried[path] = verdict
@@ -305,7 +325,7 @@ class _Keeper:
                 if v.reason is None and now - v.since < LOADING_SECONDS
             )
         room = None if free is None else max(0, free)
-        verdict = file_trial.attempt(path, stamp, room, self._alive, execution)
+        verdict = self._preparations.attempt(path, stamp, room, self._alive, execution)
         takes = verdict.peak + (self._workers - 1) * verdict.kept
         if verdict.reason is None and free is not None and takes > free:
             verdict.reason = _too_much(verdict, self._workers, free)

@@ -70,6 +70,8 @@ class Server:
         variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         # Few tests are about the grace period, and they set it.
         variables |= {"PORT": str(self.port), "TRICEPS_GRACE": "0"}
+        # Nor are many about prepared models, which would stay in the system's temporary files.
+        variables |= {"TRICEPS_CACHE": "off"}
         if guarded:
             variables["TRICEPS_TOKENS_FILE"] = str(tokens.put(folder))
         if encrypted:

@@ -186,6 +186,14 @@ def test_the_job_writes_what_the_service_reads():
     assert SERVICES["serve"]["depends_on"] == ["train"]
 
 
+def test_the_cache_is_on_a_volume_of_the_user():
+    """A new volume gets the owner of the image's folder, and /tmp is in memory."""
+    [folder] = re.findall(r"install --directory --owner 10001 (?:.*) (/\S+)", stages()["serve"][1])
+
+    assert mounts("serve")["cache"] == (folder, "rw")
+    assert SERVICES["serve"]["environment"]["TRICEPS_CACHE"] == folder
+
+
 def test_the_memory_in_compose_is_enough():
     """The limit of the service is at least what the formula in docs/container.md gives."""
     page = (ROOT / "docs" / "container.md").read_text()

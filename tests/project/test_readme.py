@@ -391,6 +391,8 @@ NOT_RUN = {
     "docker run --rm -p 127.0.0.1:8080:8080 "
     "-e AIP_PREDICT_ROUTE=/v1/endpoints/7/deployedModels/8:predict     "
     "-e AIP_HEALTH_ROUTE=/v1/endpoints/7/deployedModels/8 triceps": CONTAINER,
+    "docker run --rm --read-only -v models:/models:ro -v cache:/cache -e TRICEPS_CACHE=/cache "
+    "-p 127.0.0.1:8080:8080 triceps": CONTAINER,
     "docker volume create models": CONTAINER,
     'docker run --rm -v "$PWD:/work:ro" -w /work -v models:/models triceps-train train '
     "penguins.toml": CONTAINER,

@@ -77,3 +77,20 @@ def test_the_quota_of_the_container_counts(files, expected, tmp_path, monkeypatc
     _lay(tmp_path, files)
 
     assert processors.available(tmp_path) == expected
+
+
+def test_processors_with_other_instructions_are_of_another_kind(tmp_path):
+    """The speed and the number of the processor do not matter."""
+    lines = (
+        "processor : {}\nvendor_id : A\nmodel name : B\ncpu MHz : {}\nflags : {}\n\nprocessor : 9\n"
+    )
+    kinds = []
+    for number, parts in enumerate([(0, 2000, "fpu avx"), (1, 2100, "fpu avx"), (0, 2000, "fpu")]):
+        folder = tmp_path / str(number) / "proc"
+        folder.mkdir(parents=True)
+        (folder / "cpuinfo").write_text(lines.format(*parts))
+        kinds.append(processors.kind(folder.parent))
+
+    assert kinds[0] == kinds[1] != kinds[2]
+    assert processors.kind(tmp_path) != kinds[0]
+    assert processors.kind()

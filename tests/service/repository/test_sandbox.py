@@ -161,6 +161,22 @@ def test_every_worker_has_to_have_room(tmp_path):
     assert "MB in each of 8 processes: expected at most the 405 MB of memory" in reason
 
 
+def test_shared_weights_need_room_only_once(tmp_path, monkeypatch):
+    """A model that does not fit several workers does, if they share its weights."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(large(50))
+    monkeypatch.setattr(memory, "available", lambda: 450 << 20)
+    end, other = socket.socketpair()
+    with end, other:
+        with pytest.raises(Shortage, match=r"and 5\d MB in each of 8 processes"):
+            sandbox._Keeper(end, 8).judge(str(path), "s")
+        shared = sandbox._Keeper(end, 8, None, str(tmp_path / "cache")).judge(str(path), "s")
+
+    assert shared.reason is None
+    assert shared.entry is not None
+    assert shared.kept < 25 << 20
+
+
 def test_a_file_is_tried_once_for_all_workers(tmp_path):
     """Each worker asks, and gets the remembered verdict until the file changes."""
     before = """

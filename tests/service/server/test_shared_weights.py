@@ -237,8 +237,8 @@ def test_a_worker_that_cannot_map_the_weights_loads_the_file(serve, place):
     program = (
         "from service.repository import loader; from pathlib import Path; "
         "load = loader.Model.load; "
-        "loader.Model = type('M', (), {'load': staticmethod(lambda path, prepared=None: "
-        "load(path, prepared and Path('/nowhere')))}); " + heavy.PROGRAM
+        "loader.Model = type('M', (), {'load': staticmethod(lambda path, execution, prepared=None: "
+        "load(path, execution, prepared and Path('/nowhere')))}); " + heavy.PROGRAM
     )
     server = serve(program=program)
 
