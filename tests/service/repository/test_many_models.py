@@ -333,7 +333,7 @@ def test_the_trial_says_what_a_model_takes_and_which_views_it_has(models, monkey
             pass
 
         def __enter__(self):
-            return Passed(700, ("lent",))
+            return Passed(700, ("lent",), None)
 
         def __exit__(self, *_):
             pass
