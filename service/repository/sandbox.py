@@ -60,7 +60,7 @@ class Passed(NamedTuple):
     """The memory in bytes that the loaded model keeps in each process."""
     views: tuple[str, ...]
     """The names of the models that are views of the file."""
-    prepared: str | None
+    prepared: str | None = None
     """The folder of the prepared model to load, if there is one."""
 
 
