@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -39,6 +40,10 @@ AT_ONCE = 64
 MARGIN_SECONDS = 1
 # The interval between heartbeats.
 BEAT_SECONDS = 0.2
+# New containers, less those that are freed, after which Python looks for reference cycles.  A body
+# of some hundred rows is more than a thousand for a moment, none of them in a cycle; by default,
+# Python would look once or twice for each such body.
+COLLECT_AFTER = 5_000
 
 
 class Entrance(NamedTuple):
@@ -84,6 +89,7 @@ def work(
     np.seterr(over="ignore")
     allocator.share()
     allocator.keep()
+    gc.set_threshold(COLLECT_AFTER)
     app = create_app(settings, metrics, SharedLibrary(settings, member), entrance.access)
     # Not before the fork, since a forked process has none of its parent's threads.
     app.extensions["triceps"].watch(settings.watch)
