@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from benchmarks import models, processes, report, results, servers
+from benchmarks import models, processes, report, servers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,21 +197,7 @@ def main(number: int, requests: int, budget: int, *, writes: bool) -> None:
     )
     report.show(table, report.console())
     if writes:
-        write(table)
-
-
-def write(table: report.Table) -> None:
-    """Write the page."""
-    machine = results.machine()
-    measured = (
-        f"Measured {results.today()} UTC at commit {results.commit()} by `python -m "
-        f"benchmarks.many_models --write`, which writes this page. {machine['cores']} cores of "
-        f"{machine['cpu']}, {machine['memory']}, {machine['system']}."
-    )
-    lines = ["# A thousand models", "", measured, "", f"## {table.title}", ""]
-    lines += [report.markdown(table.header), "|---|---:|---:|"]
-    lines += map(report.markdown, table.rows)
-    PAGE.write_text("\n".join(lines) + "\n")
+        report.write_page(PAGE, "A thousand models", [table])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmarks import bench, load, models, report, results, servers
+from benchmarks import bench, load, models, report, servers
 from benchmarks.bench import Names
 
 if TYPE_CHECKING:
@@ -112,28 +112,6 @@ def _cell(samples: Sequence[Sample]) -> str:
     return " / ".join(f"{t:,.2f}" for t in times) + short + (f", {failed} failed" if failed else "")
 
 
-def write(tables: Sequence[report.Table], rounds: int, seconds: float) -> None:
-    """Write the page."""
-    machine = results.machine()
-    measured = (
-        f"Measured {results.today()} UTC at commit {results.commit()} by `python -m "
-        f"benchmarks.open_loop --write`, which writes this page: the medians of {rounds} rounds of "
-        f"{seconds:g} s. {machine['cores']} cores of {machine['cpu']}, {machine['memory']}, "
-        f"{machine['system']}, which also make the load."
-    )
-    about = (
-        "Requests with one row come at random from many connections, whether or not others have "
-        "been answered. The rates are shares of each server's own peak; the last column has the "
-        f"same rate for all, {SAME:.0%} of the slowest one's peak."
-    )
-    lines = ["# Latency at a given rate", "", measured, "", about]
-    for one in tables:
-        lines += ["", f"## {one.title}", "", report.markdown(one.header)]
-        lines.append("|---|" + "---:|" * (len(one.header) - 1))
-        lines += map(report.markdown, one.rows)
-    PAGE.write_text("\n".join(lines) + "\n")
-
-
 @click.command()
 @click.option("--servers", "names", type=Names(SERVERS), default=list(SERVERS))
 @click.option("--models", "chosen", type=Names(MODELS), default=list(MODELS))
@@ -156,7 +134,13 @@ def main(names: list[str], chosen: list[str], rounds: int, seconds: int, *, writ
     for one in tables:
         report.show(one, console)
     if writes:
-        write(tables, rounds, seconds)
+        about = (
+            "Requests with one row come at random from many connections, whether or not others "
+            "have been answered. The rates are shares of each server's own peak; the last column "
+            f"has the same rate for all, {SAME:.0%} of the slowest one's peak."
+        )
+        how = f"the medians of {rounds} rounds of {seconds:g} s"
+        report.write_page(PAGE, "Latency at a given rate", tables, how=how, about=about)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import click
 import numpy as np
 import onnxruntime
 
-from benchmarks import report, results
+from benchmarks import report
 from benchmarks.threads import SIDE, picture
 from service.errors import ModelRefused
 from service.host import processors
@@ -98,23 +98,6 @@ def table(
     return report.Table(title, (*header, f"difference (goal ≤ {FULL:g})"), lines)
 
 
-def write(tables: list[report.Table]) -> None:
-    """Write the page."""
-    machine = results.machine()
-    measured = (
-        f"Measured {results.today()} UTC at commit {results.commit()} by `python -m "
-        f"benchmarks.providers --write`, which writes this page: medians of {ROUNDS} runs, by ONNX "
-        f"Runtime {onnxruntime.__version__}. {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['memory']}, {machine['system']}."
-    )
-    lines = ["# Execution providers", "", measured]
-    for one in tables:
-        lines += ["", f"## {one.title}", "", report.markdown(one.header)]
-        lines.append("|---|" + "---:|" * (len(one.header) - 1))
-        lines += map(report.markdown, one.rows)
-    PAGE.write_text("\n".join(lines) + "\n")
-
-
 @click.command()
 @click.option("--write", "writes", is_flag=True, help=f"Write benchmarks/{PAGE.name}.")
 def main(*, writes: bool) -> None:
@@ -127,7 +110,8 @@ def main(*, writes: bool) -> None:
     for one in tables:
         report.show(one, console)
     if writes:
-        write(tables)
+        how = f"medians of {ROUNDS} runs, by ONNX Runtime {onnxruntime.__version__}"
+        report.write_page(PAGE, "Execution providers", tables, how=how)
 
 
 if __name__ == "__main__":

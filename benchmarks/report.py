@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from benchmarks import plot
+from benchmarks import plot, results
 from benchmarks.models import BODIES
 from benchmarks.results import CELLS
 from benchmarks.servers import SERVERS
@@ -165,6 +165,33 @@ def write(result: Result, folder: Path) -> None:
 
 def _workloads(result: Result) -> dict[str, str]:
     return {cell.name.rpartition("-")[0]: cell.about for cell in result.cells}
+
+
+def write_page(
+    page: Path, title: str, tables: Sequence[Table], *, how: str = "", about: str = ""
+) -> None:
+    """Write the tables of a program of this folder as a page, with the date and the commit.
+
+    Args:
+        page: the file; the program has its name, in lower case.
+        title: the title of the page.
+        tables: the tables.
+        how: what the figures are, after a colon in the sentence that says when they were measured.
+        about: what is measured, as a paragraph.
+    """
+    machine = results.machine()
+    measured = (
+        f"Measured {results.today()} UTC at commit {results.commit()} by `python -m "
+        f"benchmarks.{page.stem.lower()} --write`, which writes this page{how and f': {how}'}. "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['memory']}, {machine['system']}, "
+        "which also make the load."
+    )
+    lines = [f"# {title}", "", measured, *(["", about] if about else [])]
+    for one in tables:
+        lines += ["", f"## {one.title}", "", markdown(one.header)]
+        lines.append("|---|" + "---:|" * (len(one.header) - 1))
+        lines += map(markdown, one.rows)
+    page.write_text("\n".join(lines) + "\n")
 
 
 def markdown(row: Sequence[str]) -> str:

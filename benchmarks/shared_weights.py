@@ -1,6 +1,6 @@
 """The memory of a service with a large model: with a copy of the weights in each worker, and one.
 
-    python -m benchmarks.shared_weights [--workers 2,8] [--models mlp,conv] [--folder FOLDER]
+    python -m benchmarks.shared_weights [--workers 2,8] [--models mlp,conv] [--write]
 
 Each model is served with TRICEPS_CACHE=off and with a cache, which is empty at the first start.
 Memory is the sum over all processes of the service, in which shared pages count once (PSS), once
@@ -47,6 +47,7 @@ SLOWER = 1.05
 REQUESTS = 40
 ROWS = 3
 LOADED_SECONDS = 60
+PAGE = Path(__file__).parent / "SHARED_WEIGHTS.md"
 TITLE = (
     "With TRICEPS_CACHE off and on: memory (PSS), "
     "and the seconds until ready (on: the first time, and again)"
@@ -295,8 +296,9 @@ def _until(running: Running, version: str) -> None:
     show_default=True,
     help="A folder on a disk, for the models and the cache.",
 )
-def main(counts: str, names: list[str], folder: Path) -> None:
-    """Measure, print the tables, and end with 1 if a goal is missed."""
+@click.option("--write", "writes", is_flag=True, help=f"Write benchmarks/{PAGE.name}.")
+def main(counts: str, names: list[str], folder: Path, *, writes: bool) -> None:
+    """Measure, print the tables, write them if asked to, and end with 1 if a goal is missed."""
     servers.stop_when_told()
     numbers = [int(number) for number in counts.split(",")]
     missed: list[str] = []
@@ -309,17 +311,19 @@ def main(counts: str, names: list[str], folder: Path) -> None:
         )
         rows = [row for name in names for row in measure(name)]
         header = (*("model", "workers", "off, MB", "on, MB", "goal", "bits", "off, s", "on, s"),)
-        report.show(report.Table(TITLE, header, rows), console)
+        tables = [report.Table(TITLE, header, rows)]
         header = ("model", "off, ms", "on, ms", f"ratio, goal {SLOWER:g}")
-        report.show(report.Table("A request, with one worker", header, times), console)
+        tables.append(report.Table("A request, with one worker", header, times))
         rows = []
         for workers in numbers:
             for what, megabytes, most in swap(Path(made).resolve(), workers):
                 rows.append([what, str(workers), f"{megabytes:,.0f}", f"{most:,.0f}"])
                 missed += [f"{what}, {workers} workers: {megabytes:,.0f} MB"] * (megabytes > most)
-        report.show(
-            report.Table("With a cache", ("mlp", "workers", "on, MB", "goal"), rows), console
-        )
+        tables.append(report.Table("With a cache", ("mlp", "workers", "on, MB", "goal"), rows))
+    for one in tables:
+        report.show(one, console)
+    if writes:
+        report.write_page(PAGE, "One copy of the weights", tables)
     for line in missed:
         console.print(f"missed: {line}")
     if missed:

@@ -29,7 +29,7 @@ import click
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import processes, report, results
+from benchmarks import processes, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,22 +178,6 @@ def table(ways: dict[str, Way]) -> report.Table:
     return report.Table("Threads of one run", header, rows)
 
 
-def write(made: report.Table, rounds: int, seconds: float) -> None:
-    """Write the page."""
-    machine = results.machine()
-    measured = (
-        f"Measured {results.today()} UTC at commit {results.commit()} by `python -m "
-        f"benchmarks.threads --write`, which writes this page: the medians of {rounds} rounds of "
-        f"{LONE} lone requests, and of {CONNECTIONS} connections for {seconds:g} s. "
-        f"{machine['cores']} cores of {machine['cpu']}, {machine['memory']}, {machine['system']}, "
-        "which also make the load; one worker for each."
-    )
-    lines = ["# Threads of one run", "", measured, "", report.markdown(made.header)]
-    lines.append("|---|" + "---:|" * (len(made.header) - 1))
-    lines += map(report.markdown, made.rows)
-    PAGE.write_text("\n".join(lines) + "\n")
-
-
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--seconds", type=click.IntRange(1), default=8, show_default=True)
@@ -214,7 +198,11 @@ def main(rounds: int, seconds: int, *, writes: bool) -> None:
     made = table(ways)
     report.show(made, report.console())
     if writes:
-        write(made, rounds, seconds)
+        how = (
+            f"the medians of {rounds} rounds of {LONE} lone requests, and of {CONNECTIONS} "
+            f"connections for {seconds:g} s, with one worker for each core"
+        )
+        report.write_page(PAGE, "Threads of one run", [made], how=how)
 
 
 if __name__ == "__main__":
