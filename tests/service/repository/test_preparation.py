@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from service.inference.execution import PLAIN
+from service.host import processors
+from service.inference.execution import PLAIN, Execution
 from service.inference.model import Model
 from service.repository import cache, file_trial, preparation
 from service.repository.preparation import Preparations
@@ -115,6 +116,23 @@ def test_the_weights_of_a_prepared_model_are_mapped(tmp_path, prepare):
     assert str(folder / "weights") in mapped()
     del model
     assert str(folder / "weights") not in mapped()
+
+
+def test_both_sessions_of_a_model_with_idle_cores_map_its_weights(tmp_path, place, monkeypatch):
+    """A long run has another session, which is no other copy."""
+    monkeypatch.setattr(processors, "available", lambda: 2)
+    path = put(tmp_path, heavy.dense())
+    auto = Execution(auto=True)
+    preparations = Preparations(str(place), 2)
+
+    verdict = preparations.attempt(str(path), "stamp", None, None, auto)
+
+    assert verdict.reason is None
+    assert verdict.entry is not None
+    model = Model.load(path, auto, Path(verdict.entry.folder))
+    assert model.wide.hold is not None
+    answers = [each.predict(ROWS, ["y0"])["y0"].tobytes() for each in (model, model.wide)]
+    assert answers == [Model.load(path).predict(ROWS, ["y0"])["y0"].tobytes()] * 2
 
 
 def test_an_entry_is_made_once(tmp_path, place, prepare):
