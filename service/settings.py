@@ -195,8 +195,8 @@ class Settings:
         default=0,
         metadata=_setting(
             click.IntRange(0, 2**50),
-            "The bytes that the loaded models of all processes may take; beyond that, those whose "
-            "last request is the longest ago are let go, and loaded again when they are requested. "
+            "The bytes that the loaded models of all processes may take; beyond that, those that "
+            "were requested least recently are unloaded, and loaded again when they are requested. "
             "0: half of the container's memory.",
         ),
     )
