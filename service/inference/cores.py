@@ -11,7 +11,7 @@ from array import array
 
 
 class Cores:
-    """How many models of each worker have long runs to do, as one worker sees and tells it."""
+    """The number of models with long runs to do, of each worker; one worker changes its own."""
 
     def __init__(self, busy: memoryview | None = None, own: int = 0) -> None:
         """Take the place `own` of the numbers `busy`; without them, there are no other workers."""

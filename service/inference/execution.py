@@ -19,7 +19,7 @@ _OFF = frozenset({"0", "false", "off", "no", ""})
 
 @dataclass(frozen=True)
 class Execution:
-    """How a session runs its graph; another one takes another session."""
+    """The settings of a session; if they change, a new session is needed."""
 
     threads: int = 1
     """The threads that compute one run."""

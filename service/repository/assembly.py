@@ -1,6 +1,6 @@
 """The assembly of a repository from a scan and its loaded versions: names, views, serving versions.
 
-path ─ scan.look ─▶ files ─ catalog.fill ─▶ loaded models ─ assemble ─▶ Repository
+path ─ scan.look ─▶ files ─ selection.select ─▶ Catalog ─ assemble ─▶ Repository
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def make(
         declared: the aliases and settings of the files, if they have been read already.
     """
     before = EMPTY if previous is None else previous.catalog
-    return assemble(selection.fill(scan, choice, before, declared), choice)
+    return assemble(selection.select(scan, choice, before, declared), choice)
 
 
 def check_default(repository: Repository, default: str) -> None:

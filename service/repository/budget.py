@@ -1,8 +1,8 @@
 """The memory that the loaded models of a process may take, and the models that give way.
 
-loaded at once   the default model, those with keep = true, and the first dozens
-loaded later     the others: in the background while there is room, or when first requested
-let go           those whose last request is the longest ago, except the default and the kept
+loaded at once   the default model, those with keep = true, and the first by name
+loaded later     the others: in the background while there is room, or when requested
+unloaded         those that were requested least recently, except the default and the kept
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Budget:
                 f"{int(self.size * self.workers)}); raise that, or set keep = true for the model"
             )
 
-    def to_let_go(self, catalog: Catalog, held: Collection[str], size: int = 0) -> set[Key]:
-        """Return the versions to let go of, so that a model of `size` bytes fits.
+    def to_unload(self, catalog: Catalog, held: Collection[str], size: int = 0) -> set[Key]:
+        """Return the versions to unload, so that a model of `size` bytes fits.
 
         Args:
             catalog: what is loaded.

@@ -1,6 +1,6 @@
 """The cache of prepared models: a private folder on a disk, with an entry for each file's content.
 
-    <TRICEPS_CACHE>/triceps-<user>/<digest>/{model.onnx, weights, entry.json}
+    <TRICEPS_CACHE>/triceps-<user ID>/<digest>/{model.onnx, weights, entry.json}
 
 An entry is written in a hidden folder, which is renamed once `entry.json` has the digests of all
 files.  It is used only while its files have these digests: weights that are damaged would change

@@ -87,12 +87,8 @@ class Catalog:
         """The selected versions of which nothing is known yet, in the scan's order."""
         if len(self.first) == len(self.scan.by_name):
             return []
-        return [
-            found
-            for found in self.scan.versions
-            if found.key in self.selected
-            and not any(found.key in known for known in (self.models, self.tried, self.broken))
-        ]
+        unknown = self.selected - self.models.keys() - self.tried.keys() - self.broken.keys()
+        return [found for found in self.scan.versions if found.key in unknown]
 
 
 EMPTY = Catalog(Scan((), (), ()), {}, {})

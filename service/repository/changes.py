@@ -62,7 +62,7 @@ def with_late(
         repository: the new repository, made from `before`.
         before: the repository that was current when the work began.
         now: the repository that is current now.
-        choice: what the settings of the service say of the versions to load.
+        choice: the settings of the service.
     """
     known = repository.catalog.models
     late = now.catalog.models.keys() - before.catalog.models.keys() - known.keys()

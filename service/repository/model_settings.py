@@ -61,7 +61,7 @@ class ModelSettings:
     provider_options: Mapping[str, str] = field(default_factory=dict)
 
     def execution(self, provider: str) -> Execution:
-        """Return the settings that take another session when they change.
+        """Return the settings that the sessions of the model are made with.
 
         Args:
             provider: the execution provider of the service; empty for that of the CPU.

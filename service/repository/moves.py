@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def log_loads(now: Repository, former: Repository) -> None:
-    """Log the versions that this process has loaded, refused and let go of."""
+    """Log the versions that this process has loaded, refused and unloaded."""
     known = {*former.refused}
     for entry in now.refused:
         if entry not in known:
@@ -36,7 +36,7 @@ def log_loads(now: Repository, former: Repository) -> None:
         if models.get(key) is not loaded:
             on_demand = " on demand" if key in catalog.kept else ""
             batching = {"batching": str(loaded.servable.model.batching)}
-            # What was let go of for others comes back many times.
+            # A version that is unloaded for others comes back many times.
             level = logging.DEBUG if key in former.catalog.tried else logging.INFO
             log.log(level, "serving %s, version %s%s", *key, on_demand, extra=batching)
     for key in sorted(models.keys() - catalog.models.keys()):

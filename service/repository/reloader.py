@@ -327,14 +327,14 @@ class Library:
                 return repository
 
     def _make_room(self, size: int) -> bool:
-        """Let go of the versions whose last request is the longest ago, if that is needed.
+        """Unload the versions that were requested least recently, if that is needed.
 
         Raises:
             ModelRefused, Shortage: a version of `size` bytes does not fit into the budget.
         """
         self._budget.check(size)
         catalog = self._current.catalog
-        keys = self._budget.to_let_go(catalog, self._held(), size)
+        keys = self._budget.to_unload(catalog, self._held(), size)
         if keys:
             self._swap(lambda now: without(now, keys, self._choice))
         return True
@@ -344,8 +344,8 @@ class Library:
         return size + taken(self._current.catalog) <= self._budget.size
 
     def _keep_to_budget(self) -> None:
-        """Let go of versions if models that stay, or two loads at once, are beyond the budget."""
-        keys = self._budget.to_let_go(self._current.catalog, self._held())
+        """Unload versions if models that stay, or two loads at once, are beyond the budget."""
+        keys = self._budget.to_unload(self._current.catalog, self._held())
         if keys:
             self._swap(lambda now: without(now, keys, self._choice))
 

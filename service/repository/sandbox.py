@@ -54,7 +54,7 @@ _keepers: list[Keeper] = []
 
 
 class Passed(NamedTuple):
-    """What the trial of a file has told of it."""
+    """The outcome of the trial of a file that may be loaded."""
 
     size: int
     """The memory in bytes that the loaded model keeps in each process."""

@@ -1,8 +1,8 @@
 """The selection of versions: which of them are to answer, and which are loaded before that.
 
-scan + aliases + policy ─▶ selected versions ─┬─ of the first models ─▶ loaded, or at least tried
-├─ in place of a loaded one ─▶ loaded
-└─ others ─▶ loaded later
+scan + aliases + policy ─▶ selected versions ─┬─ of the first models ──────▶ loaded, or tried
+                                              ├─ in place of a loaded one ─▶ loaded, or tried
+                                              └─ others ───────────────────▶ loaded later
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the settings of the service say of the versions to load."""
+    """The settings of the service by which versions are selected and loaded."""
 
     policy: str = "latest"
     """"all" versions, the "latest" of each model, or those "pinned" by an alias."""
@@ -38,14 +38,14 @@ class Choice:
     """The execution provider of models whose settings name none; empty for that of the CPU."""
 
 
-def fill(
+def select(
     scan: Scan, choice: Choice, before: Catalog = EMPTY, declared: Declared | None = None
 ) -> Catalog:
     """Select versions; load those of the first models, and all that replace loaded ones.
 
     Args:
         scan: the files of the repository.
-        choice: what the settings of the service say.
+        choice: the settings of the service.
         before: the previous catalog; unchanged versions are taken over from it.
         declared: the aliases and settings of the files, if they have been read already.
     """
@@ -71,17 +71,17 @@ def fill(
         models,
         shelf.broken,
         shelf.tried,
-        frozenset(shelf.taken),
-        first,
-        held,
-        declared.aliases,
-        aliases,
-        amiss,
-        declared.damaged,
-        declared.again,
-        declared.settings,
-        declared.default,
-        choice.provider,
+        selected=frozenset(shelf.taken),
+        first=first,
+        held=held,
+        declared=declared.aliases,
+        aliases=aliases,
+        amiss=amiss,
+        damaged=declared.damaged,
+        again=declared.again,
+        settings=declared.settings,
+        default=declared.default,
+        provider=choice.provider,
     )
 
 
