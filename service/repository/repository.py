@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from service.repository.loader import Servable
     from service.repository.scan import Version
 
+# The models that a message names.
+MOST_LISTED = 50
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -170,14 +173,14 @@ class Repository:
             message = (
                 "no model was named, and none is the default: ask /models/<name>/predict, set "
                 f"TRICEPS_DEFAULT_MODEL, or mark a model by an empty file <name>/{DEFAULT}. "
-                f"Available: {', '.join(self.available())}"
+                f"Available: {_listed(self.available())}"
             )
             raise NotFound(message)
         if self.default not in known_names(self):
             # 503 and not 404: the request is right, and the model may still be published.
             message = (
                 f"the default model {self.default!r} (TRICEPS_DEFAULT_MODEL) is not there. "
-                f"Available: {', '.join(self.available())}"
+                f"Available: {_listed(self.available())}"
             )
             raise NotReady(self.reason_not_ready() or message)
         return self.default
@@ -222,9 +225,10 @@ class Repository:
                 f"model {name!r}: there is none of that name so far, and {len(unknown)} files that "
                 "may have a view of that name are still to be read"
             )
-        available = ", ".join(self.available()) or "none yet"
-        close = nearest(name, self.available())
-        message = f"model {name!r}: there is none of that name{close}. Available: {available}"
+        available = self.available()
+        close = nearest(name, available)
+        listed = _listed(available) or "none yet"
+        message = f"model {name!r}: there is none of that name{close}. Available: {listed}"
         return NotFound(message)
 
     def _why_no_alias(self, name: str, alias: str) -> RequestError:
@@ -238,6 +242,13 @@ class Repository:
 
 
 NOTHING = Repository({}, (), None)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the names of models for a message; of very many, the first alone."""
+    more = len(names) - MOST_LISTED
+    rest = f" and {more} more, which /models lists" if more > 0 else ""
+    return ", ".join(names[:MOST_LISTED]) + rest
 
 
 def _why_unloaded(name: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import NotFound, NotReady, Shortage
 from service.host.files import write_file
-from service.repository import loader, selection
+from service.repository import loader, repository, selection
 from service.repository.budget import FIRST, Budget
 from service.repository.reloader import Library
 from service.repository.sandbox import Passed
@@ -312,6 +312,18 @@ def test_requests_from_many_threads_are_all_answered(many):
 
     assert failures == []
     assert len(loaded(library)) == 2
+
+
+def test_a_message_names_the_first_of_very_many_models(many, monkeypatch):
+    """An error about one name does not grow with the repository."""
+    monkeypatch.setattr(repository, "MOST_LISTED", 2)
+
+    with pytest.raises(NotFound) as error:
+        Library(many).find("x")
+
+    assert str(error.value) == (
+        "model 'x': there is none of that name. Available: a, b and 2 more, which /models lists"
+    )
 
 
 def test_a_thread_loads_the_rest(many):
