@@ -50,8 +50,7 @@ class Runner:
     """The session and the signature of a file, with the sub-graphs that requests have needed.
 
     It holds the graph itself only if there is something to cut, and its weights are not in files
-    that can be read again.  It may be shared by threads, but
-    not across a fork.
+    that can be read again.  It may be shared by threads, but not across a fork.
     """
 
     def __init__(

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Columns of a table that can be found within a few milliseconds, since each look-up searches the
 # keys from the first.
 _MOST_FEATURES = 2**10
-_LISTS = {simdjson.Array}
 
 
 def read_column(entry: Input, column: Any, read_rows: RowReader, numbers: Numbers) -> int:
