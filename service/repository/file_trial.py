@@ -154,13 +154,12 @@ def _be_tried(path: str, way: Way, writer: int, free: int | None) -> None:
 
 def _load(path: str, way: Way) -> _Report:
     """Load and prove a file."""
-    more = {}
-    if way.prepared is not None:
-        more = {"prepared": Path(way.prepared)}
-        allow_mapping(more["prepared"])
+    prepared = None if way.prepared is None else Path(way.prepared)
+    if prepared is not None:
+        allow_mapping(prepared)
     before = memory.taken()
     try:
-        model = Model.load(Path(path), way.execution, **more)
+        model = Model.load(Path(path), way.execution, prepared)
         prove(model)
     except ModelRefused as error:
         return plain(str(error)), 0, 0, is_shortage(error), ()

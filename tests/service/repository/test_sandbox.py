@@ -205,7 +205,7 @@ def test_a_file_is_tried_again_with_other_settings(tmp_path):
     """The trial loads it as the workers will, and its verdict is remembered for that alone."""
     before = """
         load, threads = model.Model.load, iter([1, 1, 2])
-        def notes(path, execution):
+        def notes(path, execution, *_):
             print("tried", execution.threads, flush=True)
             return load(path, execution)
         file_trial.Model.load = staticmethod(notes)
