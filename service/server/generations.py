@@ -32,7 +32,7 @@ GENERATION, _PROPOSED, _LEADER, _GREETED = range(4)
 _LIVE = 0
 # For each worker, written by the worker: the number of the proposal that it has loaded, the outcome
 # of that, and how often it has asked the leader to scan the repository again.
-_PREPARED, _OUTCOME, _ASKED = 1, 2, 3
+_LOADED, _OUTCOME, _ASKED = 1, 2, 3
 # For each worker, written by the leader: 1 if the worker serves, 1 if it has to be replaced, and
 # the count of its requests for a scan that have been answered.
 _ADMITTED, _EXPELLED, _ANSWERED = 4, 5, 6
@@ -129,10 +129,10 @@ class Member:
         content = proposal[_SIZE.size : _SIZE.size + size]
         return content if self.proposed() == number else None
 
-    def prepared(self, number: int, outcome: int) -> None:
+    def loaded(self, number: int, outcome: int) -> None:
         """Report the outcome of loading a proposal."""
         self._own[_OUTCOME] = outcome
-        self._own[_PREPARED] = number
+        self._own[_LOADED] = number
 
     def ask(self) -> int:
         """Ask the leader to scan the repository again, and return a number for `is_answered`."""
@@ -181,7 +181,7 @@ class Member:
         """
         number = self.proposed()
         needed = self._serving() or self._live()
-        if any(slot[_PREPARED] != number for slot in needed):
+        if any(slot[_LOADED] != number for slot in needed):
             return WAIT
         outcome = self._own[_OUTCOME]
         if any(slot[_OUTCOME] != outcome for slot in self._serving()):
@@ -199,7 +199,7 @@ class Member:
         number = self.committed()
         self._admit(number)
         waiting = (slot for slot in self._live() if not slot[_ADMITTED])
-        return all(slot[_PREPARED] != number for slot in waiting)
+        return all(slot[_LOADED] != number for slot in waiting)
 
     def expel(self) -> int:
         """Mark workers that prevent the commit for replacement, and return their number."""
@@ -208,7 +208,7 @@ class Member:
             slot
             for slot in self._serving() or self._live()
             if slot is not self._own
-            and (slot[_PREPARED], slot[_OUTCOME]) != (number, outcome)
+            and (slot[_LOADED], slot[_OUTCOME]) != (number, outcome)
             and not slot[_EXPELLED]
         ]
         for slot in late:
@@ -232,7 +232,7 @@ class Member:
     def _admit(self, number: int) -> None:
         outcome = self._own[_OUTCOME]
         for slot in self._live():
-            if (slot[_PREPARED], slot[_OUTCOME]) == (number, outcome):
+            if (slot[_LOADED], slot[_OUTCOME]) == (number, outcome):
                 slot[_ADMITTED] = 1
 
     def _live(self) -> list[Status]:

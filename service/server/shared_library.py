@@ -57,7 +57,7 @@ REFRESH_SECONDS = 60.0
 IDLE_LOOK_SECONDS = 1.0
 
 
-class _Prepared(NamedTuple):
+class _LoadedProposal(NamedTuple):
     """A loaded proposal, and the repository that was served when its load began."""
 
     number: int
@@ -78,7 +78,7 @@ class SharedLibrary(Library):
         self._seconds = settings.watch
         self._number = 0
         self._tried = 0
-        self._prepared: _Prepared | None = None
+        self._loaded: _LoadedProposal | None = None
         # For the leader: the proposal that it waits for, since when, and the tries so far; the
         # times of the next try and of the next look; and the requests that the last look answers.
         self._awaited = 0
@@ -157,15 +157,15 @@ class SharedLibrary(Library):
         """
         member = self._member
         # The proposal is read first: what was committed before it is then adopted before the newly
-        # loaded proposal replaces it in `_prepared`.
+        # loaded proposal replaces it in `_loaded`.
         proposed = member.proposed()
         if member.committed() != self._number:
             self._adopt()
         if proposed != self._tried:
-            self._prepare(proposed)
+            self._load_proposal(proposed)
         if member.is_leader():
             self._lead()
-        self._let_go()
+        self._free_memory()
         return member.proposed() != member.committed() or member.is_asked()
 
     def follow_on(self) -> bool:
@@ -190,35 +190,35 @@ class SharedLibrary(Library):
             self._trouble = ""
         return soon
 
-    def _prepare(self, number: int) -> None:
+    def _load_proposal(self, number: int) -> None:
         """Load a proposal."""
         content = self._member.read(number)
         if content is None:
             return
         self._tried = number
         # Free the memory of a proposal that was not committed.
-        self._prepared = None
+        self._loaded = None
         base = self._current
         scan, declared = proposals.load(content)
         repository = make(scan, self._choice, base, declared)
-        self._prepared = _Prepared(number, repository, base)
-        self._member.prepared(number, proposals.outcome(repository))
+        self._loaded = _LoadedProposal(number, repository, base)
+        self._member.loaded(number, proposals.outcome(repository))
 
     def _adopt(self) -> None:
         """Serve the committed generation, if this worker has loaded it and is admitted."""
-        if self._prepared is None or not self._member.is_admitted():
+        if self._loaded is None or not self._member.is_admitted():
             return
-        self._swap(self._with_prepared)
+        self._swap(self._with_loaded)
         self._keep_to_budget()
 
-    def _with_prepared(self, now: Repository) -> Repository:
+    def _with_loaded(self, now: Repository) -> Repository:
         """Return the repository to serve from now on; one thread at a time calls this."""
-        prepared = self._prepared
-        if prepared is None or prepared.number != self._member.committed():
+        loaded = self._loaded
+        if loaded is None or loaded.number != self._member.committed():
             return now
-        repository = with_late(prepared.repository, prepared.base, now, self._choice)
-        self._prepared = None
-        self._number = prepared.number
+        repository = with_late(loaded.repository, loaded.base, now, self._choice)
+        self._loaded = None
+        self._number = loaded.number
         return repository
 
     def _lead(self) -> None:
@@ -260,7 +260,7 @@ class SharedLibrary(Library):
                 self._look(now, is_new=True)
             return
         is_late = now - self._since >= LOAD_SECONDS
-        if self._prepared is None:
+        if self._loaded is None:
             # This worker itself has not loaded the proposal, because of a bug, which is logged.
             if is_late:
                 self._look(now, is_new=True)
@@ -292,7 +292,7 @@ class SharedLibrary(Library):
         self._member.propose(proposals.dump(scan, declare(scan, catalog)))
         self._asked = asked
 
-    def _let_go(self) -> None:
+    def _free_memory(self) -> None:
         now = time.monotonic()
         if now >= self._next_idle:
             self._next_idle = now + min(IDLE_LOOK_SECONDS, self._seconds or IDLE_LOOK_SECONDS)

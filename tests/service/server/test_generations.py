@@ -255,10 +255,10 @@ def test_the_first_state_is_committed_once_all_have_loaded_it(members):
     assert [member.is_leader() for member in (leader, second, third)] == [True, False, False]
     leader.propose(b"state")
     assert second.read(1) == b"state"
-    leader.prepared(1, 7)
-    second.prepared(1, 7)
+    leader.loaded(1, 7)
+    second.loaded(1, 7)
     assert leader.decide() == WAIT
-    third.prepared(1, 8)
+    third.loaded(1, 8)
 
     assert leader.decide() == COMMITTED
     assert (leader.committed(), leader.common[GENERATION]) == (1, 1)
@@ -271,17 +271,17 @@ def test_nothing_is_committed_until_all_serving_workers_have_loaded_it(members):
     generations.end(2)
     leader.propose(b"1")
     for member in (leader, second):
-        member.prepared(1, 7)
+        member.loaded(1, 7)
     assert leader.decide() == COMMITTED
     generations.start(2)
     assert leader.admit()
-    third.prepared(1, 8)
+    third.loaded(1, 8)
     assert not leader.admit()
 
     leader.propose(b"2")
-    leader.prepared(2, 9)
+    leader.loaded(2, 9)
     assert leader.decide() == WAIT
-    second.prepared(2, 10)
+    second.loaded(2, 10)
     assert leader.decide() == DIFFER
     assert leader.committed() == 1
     assert leader.expel() == 1
@@ -293,7 +293,7 @@ def test_nothing_is_committed_until_all_serving_workers_have_loaded_it(members):
     assert leader.decide() == COMMITTED
     assert leader.committed() == 2
     assert not third.is_admitted()
-    third.prepared(2, 9)
+    third.loaded(2, 9)
     assert leader.admit()
     assert third.is_admitted()
 
@@ -303,7 +303,7 @@ def test_another_leads_once_the_leader_has_gone(members):
     generations, (leader, second, third) = members
     leader.propose(b"1")
     for member in (leader, second, third):
-        member.prepared(1, 7)
+        member.loaded(1, 7)
     assert leader.decide() == COMMITTED
     leader.propose(b"2")
     generations.end(0)
@@ -311,7 +311,7 @@ def test_another_leads_once_the_leader_has_gone(members):
 
     assert [m.is_leader() for m in (leader, second, third)] == [False, True, False]
     for member in (second, third):
-        member.prepared(2, 9)
+        member.loaded(2, 9)
     assert second.decide() == COMMITTED
 
 

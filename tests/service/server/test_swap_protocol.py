@@ -32,7 +32,7 @@ class Leader:
         """Propose the repository as it is now, and load it."""
         scan = look(self._models)
         self.member.propose(proposals.dump(scan, declare(scan, EMPTY)))
-        self.member.prepared(self.member.proposed(), proposals.outcome(make(scan, Choice())))
+        self.member.loaded(self.member.proposed(), proposals.outcome(make(scan, Choice())))
 
     def commit(self):
         """Commit the last proposal as soon as the other worker has loaded it."""
