@@ -179,7 +179,10 @@ class _Shelf:
         loaded, broken = self.before.models.get(key), self.before.broken.get(key)
         tried = self.before.tried.get(key)
         outcome: Loaded | Tried | Broken | None = None
-        if broken is not None and self._is_same(broken, found) and not broken.is_due():
+        # What was larger than the budget is loaded all the same once it is to be held.
+        is_newly_held = key[0] in self._held and key[0] not in self.before.held
+        is_settled = broken is not None and not broken.is_due() and not is_newly_held
+        if broken is not None and is_settled and self._is_same(broken, found):
             outcome = broken
         elif loaded is not None and self._is_same(loaded, found):
             outcome = loaded

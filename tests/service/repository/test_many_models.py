@@ -127,6 +127,20 @@ def test_a_model_larger_than_the_budget_is_refused_by_name(many, monkeypatch):
     assert size(library.find("d")) == 2.0
 
 
+def test_a_model_larger_than_the_budget_is_loaded_once_it_is_to_be_kept(many, monkeypatch):
+    """Its refusal says that this is a way out; no restart is needed."""
+    monkeypatch.setattr(loader, "_size", lambda found, _: (1 if found.name != "c" else 9) * EACH)
+    library = library_of(many, room=3)
+    with pytest.raises(NotReady, match="set keep = true for the model"):
+        library.find("c")
+
+    (many / "c" / "settings.toml").write_text("keep = true\n")
+    library.refresh()
+
+    assert size(library.find("c")) == 2.0
+    assert refused(library) == []
+
+
 def test_models_that_stay_may_take_the_whole_budget(many):
     """Others are answered with the reason, and are tried again later."""
     (many / "b" / "settings.toml").write_text("keep = true\n")
