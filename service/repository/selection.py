@@ -192,11 +192,13 @@ class _Shelf:
             outcome = self._load(found, broken)
         if isinstance(outcome, Broken):
             self.broken[key] = outcome
-            # If a new file cannot serve, the model that was loaded before keeps serving.  But of
-            # the later models, each worker has loaded others, and an older version must not answer
-            # in one of them after a newer one has answered in another: they wait for the machine.
+            # If a new file cannot serve, the model that was loaded before keeps serving.  But an
+            # older version must not answer in one worker after a newer one has answered in another:
+            # of the later models, and of what was let go of, each worker has loaded others.  Those
+            # wait for the machine.
             outcome = loaded
-            if loaded is None and not (self.broken[key].is_short and key[0] not in self._first):
+            may_answer_elsewhere = key[0] not in self._first or key in self.before.selected
+            if loaded is None and not (self.broken[key].is_short and may_answer_elsewhere):
                 return False
         if isinstance(outcome, Loaded):
             self.models[key] = outcome

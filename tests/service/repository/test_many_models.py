@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import NotFound, NotReady, Shortage
 from service.host.files import write_file
-from service.repository import loader, repository, selection
+from service.repository import loader, reloader, repository, selection
 from service.repository.budget import FIRST, Budget
 from service.repository.reloader import Library
 from service.repository.sandbox import Passed
@@ -290,6 +290,35 @@ def test_a_shortage_brings_no_older_version_of_a_later_model_back(
         assert size(library.find("c", "1")) == 2.0
     else:
         assert library.find("c").version == version
+
+
+def test_a_shortage_brings_no_older_version_of_a_first_model_back_that_was_let_go_of(
+    many, monkeypatch
+):
+    """Another worker may still have the newer one loaded, and answer with it."""
+    put(many, 2, "c")
+    library = library_of(many, room=2, first=9)
+    assert library.find("c").version == "2"
+    library.find("d")
+    assert loaded(library) == "ad"
+    real = loader.load
+
+    def load(found, *more):
+        if found.key == ("c", "2"):
+            return loader.Broken(found, "no memory", is_short=True)
+        return real(found, *more)
+
+    for module in (reloader, selection):
+        monkeypatch.setattr(module, "load", load)
+    with pytest.raises(NotReady, match="model 'c', version 2: refused, no memory"):
+        library.find("c")
+    library.refresh()
+    assert library.current.answering.get("c") is None
+    for module in (reloader, selection):
+        monkeypatch.setattr(module, "load", real)
+    monkeypatch.setattr(loader.Broken, "is_due", lambda _: True)
+
+    assert library.find("c").version == "2"
 
 
 def test_workers_agree_on_the_first_models_whatever_they_have_loaded_of_the_others(many):
