@@ -44,6 +44,8 @@ POLL_SECONDS = 0.05
 HASTE_SECONDS = 0.005
 # The longest time that the others wait for a worker that is loading.
 LOAD_SECONDS = 120.0
+# The time after which a worker that has loaded something else than the others says so.
+DIFFER_SECONDS = 5.0
 # If workers come to different outcomes, the number of new tries, the time until the first one,
 # which doubles after each, and the longest time.
 MOST_TRIES = 5
@@ -136,15 +138,30 @@ class SharedLibrary(Library):
 
     def _begin(self) -> None:
         """Wait until this worker serves what the others do."""
-        parent, logged = os.getppid(), time.monotonic()
+        parent, logged, patience = os.getppid(), time.monotonic(), DIFFER_SECONDS
         while self._number == 0:
             self.step()
             if os.getppid() != parent:
                 raise TricepsError("the process that accepts connections has ended")
-            if time.monotonic() - logged > LOAD_SECONDS:
-                logged = time.monotonic()
-                log.error("this worker has not loaded what others serve, and answers no requests")
+            # While it loads, it may take its time; but once it has, it differs from the others.
+            differs = self._prepared is not None and self._member.committed() > 0
+            if time.monotonic() - logged > (patience if differs else LOAD_SECONDS):
+                logged, patience = time.monotonic(), LOAD_SECONDS
+                self._tell_what_it_waits_for()
             time.sleep(HASTE_SECONDS)
+
+    def _tell_what_it_waits_for(self) -> None:
+        """Log that this worker does not serve, and what others may still have loaded."""
+        message = "this worker has not loaded what others serve, and answers no requests"
+        refused = () if self._prepared is None else self._prepared.repository.refused
+        if refused:
+            name, version, reason = refused[0].name, refused[0].version, refused[0].reason
+            message += (
+                ". Others may still serve what it has to refuse, such as "
+                f"{name}{f', version {version}' if version else ''}: {reason}. "
+                "Publish what can be loaded, remove the rest, or restart the service"
+            )
+        log.error("%s", message)
 
     def step(self) -> bool:
         """Do what is due now: adopt, load a proposal, lead, unload idle models.

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from service.host.files import write_file
 from service.repository.catalog import EMPTY
 from service.repository.declarations import declare
 from service.repository.publish import publish
@@ -206,6 +207,28 @@ def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
     assert caller.versions == sorted(caller.versions)
     assert code == 0
     assert "1 workers cannot load what the others can, and are replaced" in log
+
+
+def test_a_worker_that_cannot_load_what_the_others_still_serve_says_which_model(tmp_path):
+    """The others serve on; once the file is replaced by one that can be loaded, it joins them."""
+    file = tmp_path / "models" / "three" / "1" / "model.onnx"
+    with serving(tmp_path, PROGRAM) as service:
+        write_file(file, b"not a model")
+        until(lambda: service.get("/models")[1]["refused"])
+        killed, other = service.workers()
+        os.kill(killed, signal.SIGKILL)
+
+        until(lambda: "this worker has not loaded what others serve" in service.said())
+        [line] = [line for line in service.said().splitlines() if "not loaded what" in line]
+        assert "such as three, version 1: it is not an ONNX file" in line
+        [new] = set(service.workers()) - {other}
+        write_file(file, small.three(2))
+        publish(tmp_path / "models", "three", small.three(3))
+        until(lambda: not service.get("/models")[1]["refused"])
+        os.kill(other, signal.SIGKILL)
+        until(lambda: service.get("/models/three")[0] == http.HTTPStatus.OK)
+        assert new in service.workers()
+        assert service.end()[0] == 0
 
 
 def test_all_workers_keep_the_default_model_and_a_move_is_logged_once(tmp_path):
