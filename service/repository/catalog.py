@@ -50,6 +50,8 @@ class Catalog:
     aliases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """The version that each alias serves, by model and alias.  If an alias names a version that
     cannot serve, it still serves the version that it named before."""
+    former: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The version that each alias served before this catalog, by model and alias."""
     amiss: Mapping[Key, str] = field(default_factory=dict)
     """The reason why an alias does not serve the version that it names, by model and alias."""
     damaged: tuple[Refused, ...] = ()

@@ -38,12 +38,19 @@ class Declared(NamedTuple):
     """The default model, unless the settings of the service name one."""
     again: float
     """The time to read them again if the machine was short of something, by the monotonic clock."""
+    former: Mapping[str, Mapping[str, str]]
+    """The version that each alias served before, by model and alias."""
 
 
 def declared_in(catalog: Catalog) -> Declared:
     """Return what the files declared when a catalog was made."""
     return Declared(
-        catalog.declared, catalog.settings, catalog.damaged, catalog.default, catalog.again
+        catalog.declared,
+        catalog.settings,
+        catalog.damaged,
+        catalog.default,
+        catalog.again,
+        catalog.former,
     )
 
 
@@ -66,7 +73,21 @@ def declare(scan: Scan, before: Catalog) -> Declared:
         ),
         default_model.choose(scan, before.default),
         time.monotonic() + AGAIN_SECONDS if is_short else math.inf,
+        _former(before),
     )
+
+
+def _former(before: Catalog) -> dict[str, dict[str, str]]:
+    """Return the version that each alias serves, or served until it was moved to an unknown one."""
+    known = before.models.keys() | before.tried.keys()
+    former = {}
+    for name, named in before.aliases.items():
+        earlier = before.former.get(name, {})
+        former[name] = {
+            alias: version if (name, version) in known else earlier.get(alias, version)
+            for alias, version in named.items()
+        }
+    return former
 
 
 def _read_aliases(

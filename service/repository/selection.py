@@ -76,6 +76,7 @@ def select(
         held=held,
         declared=declared.aliases,
         aliases=aliases,
+        former=declared.former,
         amiss=amiss,
         damaged=declared.damaged,
         again=declared.again,
@@ -108,7 +109,7 @@ def _take_aliased(
 ) -> dict[str, str]:
     """Load the versions that a model's aliases name; return the served version of each alias."""
     aliases = {}
-    former = shelf.before.aliases.get(name, {})
+    former = declared.former.get(name, {})
     for alias, version in sorted(declared.aliases.get(name, {}).items()):
         served = _resolve(shelf, versions, version, former.get(alias))
         if served is not None:

@@ -52,6 +52,7 @@ def dump(scan: Scan, declared: Declared) -> bytes:
             "defaults": sorted(scan.defaults),
             "default": declared.default,
             "again": declared.again,
+            "former": declared.former,
         }
     ).encode()
 
@@ -70,8 +71,14 @@ def load(content: bytes) -> tuple[Scan, Declared]:
     )
     settings = {name: ModelSettings(**entry) for name, entry in proposal["settings"].items()}
     damaged = tuple(Refused(**entry) for entry in proposal["damaged"])
-    default, again = proposal["default"], proposal["again"]
-    return scan, Declared(proposal["declared"], settings, damaged, default, again)
+    return scan, Declared(
+        proposal["declared"],
+        settings,
+        damaged,
+        proposal["default"],
+        proposal["again"],
+        proposal["former"],
+    )
 
 
 def _placed(entry: dict[str, Any]) -> dict[str, Any]:

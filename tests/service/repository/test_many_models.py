@@ -7,9 +7,12 @@ import pytest
 from service.errors import NotFound, NotReady, Shortage
 from service.host.files import write_file
 from service.repository import loader, reloader, repository, selection
+from service.repository.assembly import make
 from service.repository.budget import FIRST, Budget
+from service.repository.declarations import declare
 from service.repository.reloader import Library
 from service.repository.sandbox import Passed
+from service.repository.selection import Choice
 from service.server import proposals
 from tests.harness import small
 from tests.harness.changing import BAD, point, put, refused, size
@@ -198,6 +201,50 @@ def test_an_alias_of_a_later_model_is_answered(many):
     assert library.current.states("c") == {"1": "loaded", "2": "on demand"}
     with pytest.raises(NotFound, match="model 'c' has no alias 'older'"):
         library.find("c", alias="older")
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_a_later_model_whose_stable_is_moved_to_a_broken_version_serves_on(many, is_loaded):
+    """No worker has to have the former version loaded at that moment."""
+    point(many, "c", stable="1")
+    library = library_of(many, policy="pinned")
+    small.put(many, "c", 2, BAD)
+    library.refresh()
+    if is_loaded:
+        library.find("c")
+
+    point(many, "c", stable="2")
+    library.refresh()
+    assert library.find("c").version == "1"
+    put(many, 2, "d")
+    library.refresh()
+
+    assert library.find("c").version == library.find("c", alias="stable").version == "1"
+    assert (
+        "version 1, which it named before, serves on"
+        in library.current.catalog.amiss["c", "stable"]
+    )
+    put(many, 3, "c")
+    point(many, "c", stable="3")
+    library.refresh()
+    assert library.find("c").version == "3"
+
+
+def test_a_new_worker_serves_aliases_as_the_others_do(many):
+    """It could not join them otherwise; one names a version that cannot serve."""
+    point(many, "b", stable="1")
+    library = library_of(many, first=9)
+    small.put(many, "b", 2, BAD)
+    point(many, "b", stable="2")
+    library.refresh()
+    catalog = library.current.catalog
+
+    proposal = proposals.dump(catalog.scan, declare(catalog.scan, catalog))
+    scan, declared = proposals.load(proposal)
+    new = make(scan, Choice(), None, declared)
+
+    assert new.find("b", alias="stable").version == "1"
+    assert proposals.outcome(new) == proposals.outcome(library.current)
 
 
 def test_the_policy_pinned_lists_what_stable_names(many):
