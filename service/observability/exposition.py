@@ -77,6 +77,8 @@ class _Collector(Collector):
         # The series of removed versions are left out: they would only make the page longer.
         names = self._repository.names()
         there: set[tuple[str, ...]] = {(name,) for name in names}
+        # Those of refused ones are not: another worker may still have the version loaded.
+        there.update(found.key for found in self._repository.catalog.scan.versions)
         there.update((name, v) for name in names for v in self._repository.states(name))
         yield from _counted(self._metrics.totals(there))
         yield from _processes(self._metrics.workers())

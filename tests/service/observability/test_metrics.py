@@ -27,6 +27,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 
 from service import __version__, create_app
+from service.host.files import write_file
 from service.inference.batcher import Batcher
 from service.inference.lane import Lane
 from service.inference.model import Model
@@ -186,6 +187,19 @@ def test_loaded_models_are_looked_up_each_time(models, tmp_path):
     assert requests(pages[0]) == {("native", "three", "400", "1"): 1}
     assert requests(pages[1]) == {}
     assert not [key for key in pages[1] if key[1:3] == ("three", "1")]
+
+
+def test_the_counts_of_a_version_that_has_to_be_refused_later_stay(models):
+    """Another worker may still serve it, and the page is the same whichever worker answers."""
+    counted, first = Metrics(), open_repository(models)
+    counted.meter(first.served["three"][0], "native").failed(400)
+    write_file(models / "three" / "1" / "model.onnx", b"no model")
+    second = open_repository(models)
+
+    page = samples(expose(counted, second, "")[0].decode())
+
+    assert page["triceps_model_refused", "three", "1"] == 1
+    assert requests(page) == {("native", "three", "400", "1"): 1}
 
 
 def test_the_meter_of_a_version_goes_with_its_last_user(models, tmp_path):
