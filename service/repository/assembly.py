@@ -174,9 +174,9 @@ def _answering(catalog: Catalog, policy: str, refused: list[Refused]) -> dict[st
 
 
 def _views(catalog: Catalog, key: Key) -> Collection[str]:
-    """Return the views of a version, as far as they are known."""
+    """Return the views of a version: as it was tried, or else as its model had them before."""
     known = catalog.models.get(key) or catalog.tried.get(key)
-    return () if known is None else known.views
+    return catalog.views.get(key[0], ()) if known is None else known.views
 
 
 def _of_version(servables: Iterable[Servable], version: str) -> Servable | None:

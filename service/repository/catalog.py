@@ -41,6 +41,9 @@ class Catalog:
     """Selected versions that can serve, and are not loaded."""
     selected: frozenset[Key] = frozenset()
     """Versions that the policy or an alias selects; they can serve, as far as is known."""
+    views: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The views that each model had, by model; a version of which nothing is known may have them.
+    """
     first: frozenset[str] = frozenset()
     """Models of whose versions everything is known: they were loaded, or at least tried."""
     held: frozenset[str] = frozenset()

@@ -199,6 +199,11 @@ class Repository:
 
     def _why_no_version(self, name: str, version: str | None) -> RequestError:
         available = ", ".join(self.states(name)) or "none"
+        if version is None and self.owners.get(name, name) not in self.answering:
+            return NotReady(
+                f"model {name!r}: it is a view of a model of which no version can answer now; ask "
+                "again"
+            )
         if version is None:
             # Without the model's name: a token for the view need not permit to see the model.
             message = (

@@ -72,6 +72,7 @@ def select(
         shelf.broken,
         shelf.tried,
         selected=frozenset(shelf.taken),
+        views=_views(scan, before),
         first=first,
         held=held,
         declared=declared.aliases,
@@ -90,6 +91,18 @@ def _held(scan: Scan, default: str, declared: Declared) -> frozenset[str]:
     """Return the models that are loaded at once and stay loaded."""
     kept = {name for name, settings in declared.settings.items() if settings.keep}
     return frozenset({*kept, default or declared.default or ""} & scan.by_name.keys())
+
+
+def _views(scan: Scan, before: Catalog) -> dict[str, frozenset[str]]:
+    """Return the views of each model that has any, as far as is known."""
+    known: list[Tried | Loaded] = [*before.tried.values(), *before.models.values()]
+    latest: dict[str, frozenset[str]] = {}
+    for each in known:
+        if each.found.key in before.selected:
+            name = each.found.name
+            latest[name] = latest.get(name, frozenset()).union(each.views)
+    views = {**before.views, **latest}
+    return {name: of for name, of in views.items() if of and name in scan.by_name}
 
 
 def _first(scan: Scan, choice: Choice) -> frozenset[str]:

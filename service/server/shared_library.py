@@ -144,7 +144,7 @@ class SharedLibrary(Library):
             if os.getppid() != parent:
                 raise TricepsError("the process that accepts connections has ended")
             # While it loads, it may take its time; but once it has, it differs from the others.
-            differs = self._prepared is not None and self._member.committed() > 0
+            differs = self._loaded is not None and self._member.committed() > 0
             if time.monotonic() - logged > (patience if differs else LOAD_SECONDS):
                 logged, patience = time.monotonic(), LOAD_SECONDS
                 self._tell_what_it_waits_for()
@@ -152,16 +152,16 @@ class SharedLibrary(Library):
 
     def _tell_what_it_waits_for(self) -> None:
         """Log that this worker does not serve, and what others may still have loaded."""
-        message = "this worker has not loaded what others serve, and answers no requests"
-        refused = () if self._prepared is None else self._prepared.repository.refused
+        refused = () if self._loaded is None else self._loaded.repository.refused
+        why = ""
         if refused:
             name, version, reason = refused[0].name, refused[0].version, refused[0].reason
-            message += (
+            why = (
                 ". Others may still serve what it has to refuse, such as "
                 f"{name}{f', version {version}' if version else ''}: {reason}. "
                 "Publish what can be loaded, remove the rest, or restart the service"
             )
-        log.error("%s", message)
+        log.error("this worker has not loaded what others serve, and answers no requests%s", why)
 
     def step(self) -> bool:
         """Do what is due now: adopt, load a proposal, lead, unload idle models.

@@ -285,6 +285,49 @@ def test_a_view_answers_after_its_file_has_been_let_go_of(many):
     assert size(library.find("lent")) == 2.0
 
 
+def test_a_view_stays_known_while_the_next_version_of_its_model_is_not_tried_yet(many):
+    """The first request for it loads that version, which may not have the view any more."""
+    small.put(many, "d", 2, small.three(models={"lent": ["size"]}))
+    library = library_of(many, room=2)
+    library.find("d")
+    library.find("b")
+    assert loaded(library) == "ab"
+
+    for scale in (3, 4):
+        small.put(many, "d", scale, small.three(scale, models={"lent": ["size"]}))
+        library.refresh()
+    assert library.current.names() == ["a", "b", "c", "d", "lent"]
+    assert size(library.find("lent")) == 8.0
+
+    library.find("b")
+    put(many, 5, "d")
+    library.refresh()
+    while library.load_more():
+        pass
+    with pytest.raises(NotFound, match="model 'lent': there is none of that name"):
+        library.find("lent")
+
+
+def test_a_view_of_a_model_that_was_let_go_of_waits_for_the_machine_with_it(many, monkeypatch):
+    """A client is not told that there is no such model."""
+    small.put(many, "d", 2, small.three(models={"lent": ["size"]}))
+    library = library_of(many, room=2)
+    library.find("d")
+    library.find("b")
+    while library.load_more():
+        pass
+
+    def load(found, *_):
+        return loader.Broken(found, "no memory", is_short=True)
+
+    for module in (reloader, selection):
+        monkeypatch.setattr(module, "load", load)
+    for _ in range(2):
+        with pytest.raises(NotReady, match="a view of a model of which no version can answer now"):
+            library.find("lent")
+        library.refresh()
+
+
 def test_what_replaces_a_loaded_version_is_loaded_before_it_answers(many, loads):
     """What replaces one that is not loaded waits for a request, too."""
     library = library_of(many)
