@@ -1,7 +1,7 @@
 """The dispatch of a worker's requests: predictions to the pipeline, all others to the Flask app.
 
 Request ─┬─ a prediction ─▶ its route ─▶ the pipeline, whose executor is the batcher
-         ├─ a prediction by a version that is not loaded ─▶ `OnDemand` ─▶ as above
+         ├─ one that needs a version that is not loaded ─▶ `OnDemand` ─▶ as above or below
          └─ any other ─▶ the Flask app, in a thread
 """
 
@@ -24,7 +24,7 @@ from service.server import wsgi
 from service.server.on_demand import OnDemand
 from service.server.poll_coalescing import PollCoalescing
 from service.server.queued import Queued, start_in
-from service.server.routing_table import RoutingTable
+from service.server.routing_table import HEALTH_OF_THE_DEFAULT, RoutingTable
 from service.server.watchdog import Watchdog
 from service.wire import native
 
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from service.inference.cores import Cores
     from service.observability.metrics import Metrics
     from service.prediction import Prediction
+    from service.repository.loader import Servable
     from service.repository.reloader import Library
     from service.repository.repository import Repository
+    from service.server.on_demand import Which
     from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class Front:
         )
         self.metrics.connections = self.connections.open
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
-        self.on_demand = OnDemand(loop, self.library, self.answer)
+        self.on_demand = OnDemand(loop, self.library, self.answer, self.count_unanswered)
         self.executor = Queued(loop, cores)
         self.watchdog = Watchdog(self.executor)
         self.poll_coalescing = PollCoalescing(loop)
@@ -99,6 +101,7 @@ class Front:
         # First, so that the next tick comes even if this one fails.
         self.loop.call_later(1.0, self._tick)
         self.connections.tick()
+        self.on_demand.drop_gone()
         for lane in self.table.lanes:
             lane.admission.calm(perf_counter())
         self.metrics.flush()
@@ -139,13 +142,14 @@ class Front:
 
     # Connections call these.
 
-    def answer(self, request: Request, came: float = 0.0) -> None:
+    def answer(self, request: Request, came: float = 0.0, loaded: Servable | None = None) -> None:
         """Answer a request, now or later.
 
         Args:
             request: the request.
             came: its arrival time, by `perf_counter`, if it has waited for a version to load;
                 else 0.
+            loaded: what was loaded for it, if anything was.
         """
         if self.generation[0] != self.used:
             self._use_current()
@@ -154,9 +158,12 @@ class Front:
             if request.method == b"POST":
                 # Nearly every request spells its target as the table does.
                 route = self.table.routes.get(request.target) or self.table.find(request.target)
+                if route is None and loaded is not None:
+                    # Others have needed the memory since.
+                    route = self.table.lend(request.target, loaded)
             if route is None:
                 if came or not self._load(request):
-                    self._answer_by_app(request)
+                    self._answer_by_app(request, has_waited=came > 0)
                 return
             prediction = self.pipeline.admit(route, request, came)
             if self.table.kept_routes and route in self.table.kept_routes:
@@ -224,34 +231,45 @@ class Front:
             prediction.begin(now)
 
     def _load(self, request: Request) -> bool:
-        """Load the version that a request names, if that version is loaded on demand.
+        """Load the version that a request needs, if that version is loaded on demand.
 
         Returns:
             Whether the request now waits for the version.  If not, the Flask app has to answer,
             usually with an error.
         """
-        path, _ = wsgi.split(request.target)
-        rule = self.table.rule_of(path) if request.method == b"POST" else None
-        if rule is None:
-            return False
-        which = routes.which(rule[1])
-        repository = self.library.current
-        if repository.on_demand(*which) is None:
-            return False
-        name = which[0] or repository.default
-        if not self.access.allows(request.header("authorization"), PREDICT, name):
+        which = self._to_load(request)
+        if which is None:
             return False
         self.on_demand.wait(which, request)
         return True
 
-    def _answer_by_app(self, request: Request) -> None:
+    def _to_load(self, request: Request) -> Which | None:
+        """Return what the Flask app would load to answer a request; `None` if nothing."""
+        path, _ = wsgi.split(request.target)
+        rule = self.table.rule_that_loads(path, request.method)
+        if rule is None:
+            return None
+        which = routes.which(rule[1])
+        repository = self.library.current
+        if repository.on_demand(*which) is None:
+            return None
+        if rule[0] in HEALTH_OF_THE_DEFAULT:
+            # Probes have no token.
+            return which
+        name = which[0] or repository.default
+        return which if self.access.allows(request.header("authorization"), PREDICT, name) else None
+
+    def _answer_by_app(self, request: Request, *, has_waited: bool) -> None:
         """Answer a request by the Flask app: health checks here, others in a thread."""
         self.poll_coalescing.page_asked = perf_counter()
         path, _ = wsgi.split(request.target)
-        if path.rstrip(b"/") in _AT_ONCE:
+        # What was loaded for it may be gone, and pages do not wait while it is loaded again.
+        is_load = has_waited and self._to_load(request) is not None
+        if path.rstrip(b"/") in _AT_ONCE and not is_load:
             self._call_app(request)
-        else:
-            start_in(self.threads, partial(self._call_app, request))
+            return
+        threads = self.on_demand.threads if is_load else self.threads
+        start_in(threads, partial(self._call_app, request))
 
     def _call_app(self, request: Request) -> None:
         try:

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 # is not cached: a client could send any number of long ones.
 MOST_PATHS = 256
 MOST_PATH = 512
+# The ends of the rules of pages about a version that need not be loaded for them.
+_WITHOUT_LOAD = ("/report", "/stats")
+# The rules of health pages that need the default model.
+HEALTH_OF_THE_DEFAULT = ("/ping", "/health")
 
 
 class RoutingTable:
@@ -68,6 +72,8 @@ class RoutingTable:
         self._lanes: dict[Model, Lane] = {}
         self._rules: dict[bytes, Rule] = {}
         self._made: dict[tuple[int, Dialect], Route] = {}
+        # Routes to versions that are let go of, by the same; `forget` drops them.
+        self._lent: dict[tuple[int, Dialect], Route] = {}
         self._repository = NOTHING
         self._url_map = url_map
         self._make = make
@@ -114,8 +120,49 @@ class RoutingTable:
             return None
         return (rule.rule, names) if rule.rule in self.rules else None
 
+    def rule_that_loads(self, path: bytes, method: bytes) -> Rule | None:
+        """Return the URL rule of a path and its names, if the app may load a version there.
+
+        Returns:
+            `None` if the path is neither one of a prediction nor that of a page about one version,
+            or if that page needs no loaded version.
+        """
+        if method not in (b"GET", b"HEAD"):
+            return self.rule_of(path) if method == b"POST" else None
+        try:
+            rule, names = self._url_map.bind("localhost").match(
+                path.decode("utf-8", "replace"), method.decode(), return_rule=True
+            )
+        except HTTPException:
+            return None
+        if rule.rule in HEALTH_OF_THE_DEFAULT:
+            return rule.rule, names
+        loads = "name" in names and not rule.rule.endswith(_WITHOUT_LOAD)
+        return (rule.rule, names) if loads else None
+
+    def lend(self, target: bytes, servable: Servable) -> Route | None:
+        """Return a route to a version that was loaded for a request and has been let go of since.
+
+        Args:
+            target: the target of the request.
+            servable: the version; its requests wait in a lane of their own.
+        """
+        rule = self.rule_of(wsgi.split(target)[0])
+        if rule is None:
+            return None
+        dialect = self.rules[rule[0]]
+        key = id(servable), dialect
+        route = self._lent.get(key)
+        if route is None:
+            model = servable.model
+            lane = next((lane for lane in self.watched if lane.model is model), None) or Lane(model)
+            route = self._lent[key] = self._make(servable, dialect, lane)
+            self.watched[lane] = self._repository.key(servable.name, servable.version)[0]
+        return route
+
     def forget(self) -> None:
         """Stop watching lanes of models that are gone and whose requests are all answered."""
+        self._lent.clear()
         for lane in self.watched.keys() - self.lanes:
             if not lane.has_work:
                 del self.watched[lane]

@@ -356,7 +356,7 @@ def test_a_bug_behind_a_load_costs_one_connection(slow, monkeypatch, caplog):
     """A bug in an answer after a load closes its connection; all others are served."""
     served, *_ = slow
 
-    def fail(request: Any, came: float) -> None:
+    def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(served.front.on_demand, "_answer", fail)
