@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import TYPE_CHECKING
 
 import onnxruntime
 
 from service import signature as signatures
 from service.errors import ModelRefused, nearest
-from service.inference import training_mode
+from service.inference import arena, training_mode
 from service.inference.declared import free
 from service.inference.runtime import NO_MEMORY, NO_ROOM
 from service.signature import Tensor
@@ -42,20 +41,6 @@ _IN_FRONT = re.compile(
 _PROVIDER = "ExecutionProvider"
 
 
-@cache
-def _share_arena() -> None:
-    """Register one arena for the runs of all sessions of this process.
-
-    A session keeps the memory that its largest run took.  With an arena for each session, every
-    model of a worker would hold such memory, and only one of them uses it at a time.  Weights are
-    allocated outside of the arena, so that unloading a model frees them.
-    """
-    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
-    # Registering twice does no harm.
-    onnxruntime.create_and_register_allocator(memory, None)
-
-
 def options_of(execution: Execution) -> onnxruntime.SessionOptions:
     """Return the options of every session: its threads, no log, and the arena that all share."""
     options = onnxruntime.SessionOptions()
@@ -64,8 +49,7 @@ def options_of(execution: Execution) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    _share_arena()
-    options.add_session_config_entry("session.use_env_allocators", "1")
+    arena.use(options)
     return options
 
 

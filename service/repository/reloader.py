@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import HTTPError, SettingsError
 from service.host import allocator
+from service.inference import arena
 from service.repository.assembly import assemble, make
 from service.repository.budget import Budget, taken
 from service.repository.catalog import EMPTY
@@ -378,6 +379,7 @@ class Library:
         if self._left:
             # By now, hardly any requests are still being answered by them.
             self._left = False
+            arena.shrink()
             allocator.give_back()
 
 

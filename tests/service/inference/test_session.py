@@ -58,3 +58,52 @@ def test_another_user_of_onnx_runtime_may_have_registered_an_arena():
     )
 
     assert done.stdout == "4\n"
+
+
+UNLOADING = """
+import re, shutil, sys
+from pathlib import Path
+import numpy as np
+from onnx import helper
+from service.repository.reloader import Library
+from tests.harness import small
+
+def written():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000
+
+node, wide, models = helper.make_node, 65536, Path(sys.argv[1])
+content = small.model(
+    [
+        node("MatMul", ["x", "w"], ["wide"]), node("Relu", ["wide"], ["positive"]),
+        node("ReduceSum", ["positive", "last"], ["y"], keepdims=1),
+    ],
+    [("x", small.F, ["n", 4])], [("y", small.F, ["n", 1])],
+    {"w": np.ones((4, wide), np.float32), "last": np.array([1])},
+).SerializeToString()
+small.put(models, "three", 1, small.three())
+small.put(models, "wide", 1, content)
+library = Library(models, "three")
+library.refresh()
+before = written()
+library.find("wide").model.predict({"x": np.ones((256, 4), np.float32)}, ["y"])
+ran = written() - before
+shutil.rmtree(models / "wide")
+library.refresh()
+library.refresh()
+print(ran, written() - before)
+"""
+
+
+def test_the_memory_of_large_runs_is_freed_once_their_model_is_unloaded(tmp_path):
+    """One request with many rows does not cost a process that memory for ever."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNLOADING, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    ran, kept = map(float, done.stdout.split())
+
+    assert ran > 50
+    assert kept < 20
