@@ -107,8 +107,13 @@ def _pieces(form: _Form, outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
         if not labels:
             following = [before + after] * len(output)
         elif head.kind == "multilabel":
-            listed = [b",".join([labels[one] for one in row]) for row in labels_of(head, output)]
-            following = [b"%b[%b]%b" % (before, text, after) for text in listed]
+            following = [
+                # A row with a NaN has no list.
+                b"%b[%b]%b" % (before, b",".join([labels[one] for one in row]), after)
+                if row is not None
+                else whole[None]
+                for row in labels_of(head, output)
+            ]
         else:
             following = map(whole.__getitem__, labels_of(head, output))
         pieces[2 * i + 1 :: width] = following

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +76,22 @@ def test_both_write_the_same_bytes(case, name):
 
         assert quick.content == native.encode(asked, name, "3", SIGNATURE, part.outputs())
         assert quick[1:] == ("application/json", ())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_row_of_nan_has_no_labels(rows):
+    """The label of such a row is null, for heads with one label and with several."""
+    names = ("risk", "100 %b", "tags")
+    outputs = {name: np.zeros((rows, SIGNATURE.heads[name].tensor.size)) for name in names}
+    for output in outputs.values():
+        output[-1, -1] = np.nan
+    asked = native.Query({}, names, True, [], [])
+    part = Part(Run(rows, 0.0, 0.0, outputs), 0, rows)
+
+    written = Writer("a", "3", SIGNATURE).write(asked, part).content
+
+    assert written == native.encode(asked, "a", "3", SIGNATURE, outputs)
+    assert [json.loads(written)["predictions"][-1][name]["label"] for name in names] == [None] * 3
 
 
 @pytest.mark.parametrize("content", small.every().values(), ids=small.every())
