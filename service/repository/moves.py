@@ -52,6 +52,10 @@ def log_moves(now: Repository, former: Repository) -> None:
         former: the repository that was served before; an empty one at the start.
     """
     served, before = dict(_served(now)), dict(_served(former))
+    if not before and (later := now.answering.keys() - now.serving.keys()):
+        # A thousand lines at the start would only hide the others.
+        log.info("%d more models are loaded when there is time, or when requested", len(later))
+        served = {where: version for where, version in served.items() if where[0] not in later}
     for where in sorted(served.keys() | before.keys()):
         version, was = served.get(where), before.get(where)
         name, alias = where

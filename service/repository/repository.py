@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # The models that a message names.
 MOST_LISTED = 50
+# The most names that an unknown one is compared with.
+MOST_COMPARED = 200
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,8 @@ class Repository:
                 "may have a view of that name are still to be read"
             )
         available = self.available()
-        close = nearest(name, available)
+        # To compare a name with a thousand others takes milliseconds, for whoever asks.
+        close = nearest(name, available) if len(available) <= MOST_COMPARED else ""
         listed = _listed(available) or "none yet"
         message = f"model {name!r}: there is none of that name{close}. Available: {listed}"
         return NotFound(message)
