@@ -93,7 +93,7 @@ def _has(outputs: Any) -> bool:
 
 
 def _encode(fault: Fault) -> None:
-    fault.at(answers, "_rows", lambda _, outputs: _has(outputs))
+    fault.at(answers, "_pieces", lambda _, outputs: _has(outputs))
     fault.at(reference, "encode", lambda *arguments: _has(arguments[-1]))
 
 
