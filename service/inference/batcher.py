@@ -225,7 +225,7 @@ class Batcher:
         try:
             began = lane.clock()
             results = run_batch(model, queue.heads, batch, rows)
-            # What counts is the work of one thread, of which others have done a part.
+            # The work of one thread counts, of which others have done a part.
             parts = 1 if model is lane.model else model.execution.threads
             seconds = (lane.clock() - began) * parts
         except BaseException:

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 # The least weights for which preparing is worthwhile: at this size it takes 0.3 s, once, and spares
 # each worker but one 8 MB, or 16 MB if the weights are those of convolutions.
 LEAST_BYTES = 8 * MB
-# What a prepared model takes on the disk: the weights as they were, and packed; twice as much, if
+# The disk space of a prepared model: the weights as they were, and packed; twice as much, if
 # they are float16, which become float32; and a margin.
 TIMES, MOST_TIMES = 2, 4
 MARGIN = 64 * MB

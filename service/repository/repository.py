@@ -35,7 +35,7 @@ class Repository:
     refused: Sequence[Refused]
     default: str | None
     serving: Mapping[str, Servable] = field(default_factory=dict)
-    """Of the versions in `answering`, those that are loaded, by the name of the model or view."""
+    """The versions in `answering` that are loaded, by the name of the model or view."""
     aliases: Mapping[str, Mapping[str, Servable]] = field(default_factory=dict)
     """The version that answers for each alias, by name and alias, if it is loaded."""
     policy: str = "latest"
@@ -109,7 +109,7 @@ class Repository:
         if found is None or found.key in self.catalog.models:
             return None
         broken = self.catalog.broken.get(found.key)
-        # What the machine was short of, it may have by now.
+        # The machine may have by now the memory that it was short of.
         return found if broken is None or broken.is_due() else None
 
     def key(self, name: str | None, version: str) -> tuple[str, str]:

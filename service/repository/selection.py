@@ -179,7 +179,7 @@ class _Shelf:
         self._first = first
         # Models that are in use here: what replaces their versions is loaded before the swap.
         self._used = {name for name, _ in before.models}
-        # What is loaded now stays loaded until the swap.
+        # The loaded versions stay until the swap.
         self._room = choice.budget.size - taken(before)
 
     def take(self, found: Version) -> bool:
@@ -193,7 +193,7 @@ class _Shelf:
         loaded, broken = self.before.models.get(key), self.before.broken.get(key)
         tried = self.before.tried.get(key)
         outcome: Loaded | Tried | Broken | None = None
-        # What was larger than the budget is loaded all the same once it is to be held.
+        # A model that was refused as too large is loaded once it is to be held.
         is_newly_held = key[0] in self._held and key[0] not in self.before.held
         is_settled = broken is not None and not broken.is_due() and not is_newly_held
         if broken is not None and is_settled and self._is_same(broken, found):
