@@ -239,6 +239,8 @@ def test_all_workers_keep_the_default_model_and_a_move_is_logged_once(tmp_path):
     ):
         small.put(tmp_path / "models", "other", 1, small.three())
         service.until(lambda: service.status("/models/other") == 200)
+        # A change is served before it is logged, and a worker killed between the two logs nothing.
+        service.until(lambda: "stays the default model" in service.said())
         before = service.workers()
         for worker in before:
             os.kill(worker, signal.SIGKILL)
@@ -247,6 +249,7 @@ def test_all_workers_keep_the_default_model_and_a_move_is_logged_once(tmp_path):
             assert caller.ask() == 1
         publish(tmp_path / "models", "three", small.three(2))
         until(lambda: caller.ask() == 2)
+        service.until(lambda: "now serving three, version 2" in service.said())
         code, _, _, log = service.end()
 
     messages = [json.loads(line)["message"] for line in log.splitlines()]
