@@ -58,7 +58,7 @@ format: install-dev ## format the code, and fix what ruff can fix
 
 # dev has everything, so it is resolved first, and the smaller sets take their versions from it.
 # That of the clients does too, except for these packages, of which the clients need older versions.
-held_back := ml-dtypes|pandas|protobuf|python-dateutil
+held_back := grpcio-tools|ml-dtypes|pandas|protobuf|python-dateutil
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --only-binary :all: --generate-hashes --no-annotate \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
