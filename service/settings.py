@@ -252,6 +252,13 @@ class Settings:
             "The key of that certificate, in PEM; if it is not set, the key is in the same file.",
         ),
     )
+    protocols: str = field(
+        default="http1,http2",
+        metadata=_setting(
+            click.Choice(["http1,http2", "http1"]),
+            "The versions of HTTP that clients may speak; gRPC needs HTTP/2.",
+        ),
+    )
     cors: str = field(
         default="",
         metadata=_setting(

@@ -23,6 +23,7 @@ from service.commands import address, other_files
 from service.errors import ModelRefused, Shortage, TricepsError, printable
 from service.host import descriptors, memory, processors
 from service.http import access, tls
+from service.http.http2 import opening
 from service.observability import logs
 from service.repository import sandbox
 from service.repository.assembly import open_repository
@@ -70,7 +71,8 @@ def serve(file: str | None, **flags: Any) -> None:
     descriptors.raise_limit()
     # Read here, so that an error stops the command with one line; the workers inherit both.
     accessible = access.Access.open(settings.tokens_file)
-    encrypted = tls.of(settings.tls_certificate, settings.tls_key)
+    offered = opening.offered(settings.protocols)
+    encrypted = tls.of(settings.tls_certificate, settings.tls_key, offered)
     settings = replace(
         settings,
         workers=settings.workers or processors.available(),

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
-from service.errors import GONE, RequestError, TooBusy
+from service.errors import GONE, RequestError
 from service.http import flow_control, response
 from service.http.content_encoding import too_large
 from service.http.half_close import HalfClose
@@ -123,13 +122,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set the socket's limits, and register the connection."""
         # uvloop's transports are asyncio's in all but their class.
-        self._transport = transport = cast("asyncio.Transport", transport)
-        transport.set_write_buffer_limits(flow_control.HIGH_WATER)
-        connected = transport.get_extra_info("socket")
-        if connected.family != socket.AF_UNIX:
-            option = socket.TCP_NOTSENT_LOWAT
-            connected.setsockopt(socket.IPPROTO_TCP, option, flow_control.KERNEL_BYTES)
+        self._transport = cast("asyncio.Transport", transport)
+        flow_control.bound(self._transport)
         self._connections.open.add(self)
+
+    def leave(self) -> None:
+        """Leave the socket to another protocol, before any request has come."""
+        self._transport = None
+        self._connections.open.discard(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         """Forget the connection, and drop its requests that have not run yet."""
@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
         if size > connections.max_body:
             self.refuse(too_large(connections.max_body))
         elif size and not connections.bodies.fits(self._held, size):
-            self.refuse(self._too_busy())
+            self.refuse(connections.bodies.refusal())
         elif (
             b"expect" in headers
             and headers[b"expect"].lower() == b"100-continue"
@@ -249,7 +249,7 @@ class Connection(asyncio.Protocol):
         if total > self._connections.max_body:
             self.refuse(too_large(self._connections.max_body))
         elif not self._hold(size):
-            self.refuse(self._too_busy())
+            self.refuse(self._connections.bodies.refusal())
         else:
             return True
         return False
@@ -461,14 +461,6 @@ class Connection(asyncio.Protocol):
     def _abort_soon(self) -> None:
         # Threads that decode call `is_open`, and only the loop's thread may use a transport.
         self._connections.loop.call_soon_threadsafe(self.abort)
-
-    def _too_busy(self) -> TooBusy:
-        limit = self._connections.bodies.limit
-        return TooBusy(
-            f"body: expected at most {limit} bytes in all bodies that a process holds "
-            "(TRICEPS_MAX_IN_FLIGHT), of which each connection has a share, and others hold too "
-            "many already; try again a little later"
-        )
 
     def _hold(self, size: int) -> bool:
         """Count `size` more bytes of a body as held, if there is room for them."""

@@ -6,19 +6,26 @@ import asyncio
 import logging
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from service.http import flow_control
 from service.http.header_cache import HeaderCache
 from service.http.timeouts import Timeouts
 
-if TYPE_CHECKING:
-    from service.http.connection import Connection
-
 log = logging.getLogger(__name__)
 
 # The seconds between two checks of the connections while they are being closed.
 CLOSING_SECONDS = 0.02
+
+
+class Checked(Protocol):
+    """An open connection, whatever its protocol."""
+
+    def check(self, now: float) -> None:
+        """End what has taken too long."""
+
+    def abort(self) -> None:
+        """Close at once, and drop what has not been sent."""
 
 
 class Connections:
@@ -47,7 +54,7 @@ class Connections:
         self.unread = flow_control.Unread(max_in_flight // 2)
         self.timeouts = Timeouts()
         self.header_cache = HeaderCache()
-        self.open: set[Connection] = set()
+        self.open: set[Checked] = set()
         self.draining = False
         """True if each answer is the last of its connection."""
         self.closing = False

@@ -7,10 +7,14 @@ work on large bodies and answers  ─▶ `Room`: past the bound, a request is re
 
 from __future__ import annotations
 
+import socket
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from service.errors import TooBusy
+
+if TYPE_CHECKING:
+    import asyncio
 
 # The high-water mark, in bytes, of answers that wait for a peer to read.  Above it, its connection
 # is neither read nor answered until they have been sent.
@@ -22,6 +26,14 @@ KERNEL_BYTES = 128 * 1024
 # A connection that holds no more bytes of bodies than this may use all of the room.  Connections
 # that hold more leave a quarter of it free, and each may use two thirds of what the others leave.
 SMALL = 64 * 1024
+
+
+def bound(transport: asyncio.Transport) -> None:
+    """Bound the answers of a connection that wait above its high-water mark, or in the kernel."""
+    transport.set_write_buffer_limits(HIGH_WATER)
+    connected = transport.get_extra_info("socket")
+    if connected.family != socket.AF_UNIX:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BYTES)
 
 
 class Bodies:
@@ -37,6 +49,14 @@ class Bodies:
         own += size
         held = self.held + size
         return held <= self.limit and (own <= SMALL or is_share(own, held - own, self.limit))
+
+    def refusal(self) -> TooBusy:
+        """Return the error for a request whose body does not fit."""
+        return TooBusy(
+            f"body: expected at most {self.limit} bytes in all bodies that a process holds "
+            "(TRICEPS_MAX_IN_FLIGHT), of which each connection has a share, and others hold too "
+            "many already; try again a little later"
+        )
 
 
 def is_share(own: int, others: int, limit: int) -> bool:

@@ -22,6 +22,9 @@ SHUTDOWN_SECONDS = 1
 # Room for some hundreds of certificates; a larger file is something else.
 MAX_FILE = 2**20
 
+# The name of HTTP/1.1 among the protocols that TLS agrees on (RFC 7301).
+HTTP1 = ("http/1.1",)
+
 CERTIFICATE = "TRICEPS_TLS_CERTIFICATE"
 KEY = "TRICEPS_TLS_KEY"
 
@@ -29,8 +32,13 @@ KEY = "TRICEPS_TLS_KEY"
 class Tls:
     """A certificate and its key, which may be replaced while they are used."""
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, protocols: tuple[str, ...] = HTTP1) -> None:
         """Load both.
+
+        Args:
+            certificate: the path of the certificate.
+            key: the path of its key.
+            protocols: the protocols to offer to clients (ALPN), the preferred one first.
 
         Raises:
             SettingsError: a file cannot be read, or they are not a pair.
@@ -39,7 +47,7 @@ class Tls:
             lambda: _look_at(certificate, key),
             # Into a new context, not the one in use: if only one of the files has been replaced so
             # far, that one would be left with half a pair.
-            lambda: context(certificate, key),
+            lambda: context(certificate, key, protocols),
             lambda _: log.info("%s: has changed, and is used from now on", certificate),
             lambda error: log.error("%s; the previous certificate stays in use", error),
         )
@@ -64,38 +72,39 @@ class Tls:
         self._files.look_again()
 
 
-def of(certificate: str, key: str) -> Tls | None:
+def of(certificate: str, key: str, protocols: tuple[str, ...] = HTTP1) -> Tls | None:
     """Return the TLS of two settings, or `None` if neither is set.
 
     Args:
         certificate: the path of the certificate; empty if it is not set.
         key: the path of the key; empty if it is not set, and the certificate's file has the key.
+        protocols: the protocols to offer to clients, the preferred one first.
 
     Raises:
         SettingsError: the key is set without a certificate, a file cannot be read, or they are not
             a pair.
     """
     if certificate:
-        return Tls(Path(certificate), Path(key or certificate))
+        return Tls(Path(certificate), Path(key or certificate), protocols)
     if key:
         raise SettingsError(f"{KEY}: expected {CERTIFICATE} beside it, received none")
     return None
 
 
-def context(certificate: Path, key: Path) -> ssl.SSLContext:
+def context(certificate: Path, key: Path, protocols: tuple[str, ...] = HTTP1) -> ssl.SSLContext:
     """Return a TLS context with a certificate.
 
     Args:
         certificate: a PEM file with the certificate, followed by its chain to a known authority.
         key: a PEM file with the certificate's key; it may be the same file.
+        protocols: the protocols to offer to clients, the preferred one first.
 
     Raises:
         SettingsError: a file cannot be read, or they are not a pair.
     """
     tls_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls_context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Clients that also speak HTTP/2 then choose HTTP/1.1.
-    tls_context.set_alpn_protocols(["http/1.1"])
+    tls_context.set_alpn_protocols(list(protocols))
     _read(certificate, CERTIFICATE)
     if b"PRIVATE KEY-----" not in _read(key, KEY):
         raise SettingsError(f"{KEY}: expected a key in PEM, received a file without one: {key}")

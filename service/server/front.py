@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from service.errors import RequestError
     from service.http.access import Access
+    from service.http.http2.request import StreamRequest
     from service.http.request import Request
     from service.inference.cores import Cores
     from service.observability.metrics import Metrics
@@ -179,6 +180,16 @@ class Front:
             return
         if lane.admission.is_short:
             self.poll_coalescing.overrun(lane, self.table.lanes, self.executor)
+
+    def answer_call(self, request: StreamRequest) -> None:
+        """Answer a call of gRPC, now or later."""
+        self.count_unanswered(request.target, 501)
+        lines = b"content-type: application/grpc\r\ngrpc-status: 12\r\n"
+        request.respond(200, b"", lines + request.common())
+
+    def is_streamed(self, target: bytes) -> bool:  # noqa: ARG002
+        """Return whether a call is answered while its body arrives."""
+        return False
 
     def common(self, headers: Mapping[bytes, bytes], request_id: str = "") -> bytes:
         """Return the header lines that every answer to a request with `headers` has."""

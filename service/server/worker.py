@@ -17,7 +17,7 @@ import uvloop
 
 from service.app import create_app
 from service.host import allocator, descriptors
-from service.http.connection import Connection
+from service.http.http2 import opening
 from service.server.front import Front
 from service.server.shared_library import SharedLibrary
 from service.server.worker_status import BEAT, CLOSED, ROOM, TAKEN
@@ -95,7 +95,7 @@ def work(
     app.extensions["triceps"].watch(settings.watch)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         front = Front(app, settings, runner.get_loop(), member.cores)
-        runner.run(_answer(front, entrance, status, settings.grace))
+        runner.run(_answer(front, entrance, status, settings))
     return 0
 
 
@@ -106,15 +106,16 @@ def _beat(status: Status) -> None:
         time.sleep(BEAT_SECONDS)
 
 
-async def _answer(front: Front, entrance: Entrance, status: Status, grace: float) -> None:
+async def _answer(front: Front, entrance: Entrance, status: Status, settings: Settings) -> None:
     pair, encrypted = entrance.pair, entrance.encrypted
+    protocols = settings.protocols
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def drain() -> None:
         front.drain()
         # The supervisor ends it sooner, by closing its end of the pair.
-        loop.call_later(grace + MARGIN_SECONDS, stop.set)
+        loop.call_later(settings.grace + MARGIN_SECONDS, stop.set)
 
     def look_again() -> None:
         front.access.look_again()
@@ -159,7 +160,9 @@ async def _answer(front: Front, entrance: Entrance, status: Status, grace: float
         connection.setblocking(False)
         options = {} if encrypted is None else encrypted.options()
         made = loop.connect_accepted_socket(
-            lambda: Connection(front.connections, front, on_closed), connection, **options
+            lambda: opening.accept(protocols, front.connections, front, on_closed),
+            connection,
+            **options,
         )
         task = loop.create_task(made)
         tasks.add(task)

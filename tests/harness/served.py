@@ -16,7 +16,7 @@ import uvloop
 
 from service import settings as all_settings
 from service.app import create_app
-from service.http.connection import Connection
+from service.http.http2 import opening
 from service.server.front import Front
 
 if TYPE_CHECKING:
@@ -65,9 +65,10 @@ class Served:
         self.loop.run_until_complete(self.front.close(2))
         self.loop.close()
 
-    def connect(self) -> Connection:
+    def connect(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
-        return Connection(self.front.connections, self.front, self._count)
+        protocols = self.settings.protocols
+        return opening.accept(protocols, self.front.connections, self.front, self._count)
 
     def _count(self) -> None:
         self.closed += 1

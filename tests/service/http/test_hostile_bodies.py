@@ -435,7 +435,7 @@ BLOCKS = {
     "HTTP/0.9 by name": b"GET / HTTP/0.9\r\n\r\n",
     "HTTP/2.0 by name": b"GET / HTTP/2.0\r\nConnection: keep-alive\r\n\r\n",
     "a prediction in HTTP/2.0": post(BODY, b"Connection: keep-alive", version=b"2.0"),
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+    "almost HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
     "HTTP/9.9": b"GET / HTTP/9.9\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "a tunnel": b"CONNECT localhost:22 HTTP/1.1\r\nHost: localhost\r\n\r\n",

@@ -1,0 +1,444 @@
+"""One connection of HTTP/2: its socket, and the requests of its streams.
+
+    socket ─ Streams ─▶ StreamRequest ─▶ Handler ─▶ answer ─ Sending ─▶ socket
+
+A request is handed over once it is complete, as in HTTP/1.1, and within the same bounds: on the
+bytes of bodies and of unread answers, on time, and on bodies that are sent without a token.
+Requests are answered in any order.
+
+This is one idea in one file: each way in which a request or its connection goes on, and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast
+
+from service.errors import HTTPError, RequestError
+from service.http import flow_control
+from service.http.connection import Handler
+from service.http.content_encoding import too_large
+from service.http.http2 import answers, frames
+from service.http.http2.faults import ConnectionFault
+from service.http.http2.request import StreamRequest
+from service.http.http2.streams import Streams
+from service.http.timeouts import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from service.http.connections import Connections
+    from service.http.http2.stream import Stream
+    from service.http.request import Request
+
+log = logging.getLogger(__name__)
+
+# The bytes before a message of gRPC, which are no part of it.
+PREFIX = 5
+_CONTINUE = answers.encode_status(100)
+_OK = answers.encode_status(200)
+
+
+class StreamHandler(Handler, Protocol):
+    """A handler of the requests of HTTP/2, some of which are calls of gRPC."""
+
+    def answer_call(self, request: StreamRequest) -> None:
+        """Have a call of gRPC answered, now or later."""
+
+    def is_streamed(self, target: bytes) -> bool:
+        """Return whether a call is answered while its body arrives."""
+
+
+class Http2Connection(asyncio.Protocol):
+    """The asyncio protocol of one HTTP/2 connection; the receiver of its streams."""
+
+    def __init__(
+        self, connections: Connections, handler: StreamHandler, on_closed: Callable[[], None]
+    ) -> None:
+        """Serve one connection.
+
+        Args:
+            connections: the state that it shares with the other connections of its worker.
+            handler: answers its requests.
+            on_closed: called once the connection is closed.
+        """
+        self._connections = connections
+        self._handler = handler
+        self._on_closed = on_closed
+        self._transport: asyncio.Transport | None = None
+        self._streams = Streams(self)
+        self._held = 0
+        self._reading = True
+        # Whether bytes wait that are to be handled in a later turn of the event loop.
+        self._has_more = False
+        # Whether more is waiting to be sent, and a later turn will send it.
+        self._is_flushing = False
+        # Whether the client was told that the service stops.
+        self._has_warned = False
+        # The time when the last stream ended, or the connection failed.
+        self._since = connections.now
+        self._fresh = True
+        # The time since when a frame, or a header block, is incomplete; 0 if none is.
+        self._partial_since = 0.0
+        self._progress = Progress(connections.now)
+
+    # asyncio calls these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the socket's limits, register the connection, and send the settings."""
+        # uvloop's transports are asyncio's in all but their class.
+        self._transport = cast("asyncio.Transport", transport)
+        flow_control.bound(self._transport)
+        self._connections.open.add(self)
+        self._streams.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
+        """Forget the connection, and drop its requests that have not run yet."""
+        self._transport = None
+        self._streams.drop_all()
+        self._connections.unread.forget(self)
+        self._connections.open.discard(self)
+        self._on_closed()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle frames, as many as may be handled in one turn of the event loop."""
+        self._has_more = self._streams.receive(data)
+        if self._has_more:
+            self._control_reading()
+            self._connections.loop.call_soon(self._go_on)
+        elif not self._streams.is_between_frames:
+            self._partial_since = self._partial_since or self._connections.now
+        else:
+            self._partial_since = 0.0
+
+    def eof_received(self) -> bool:
+        """Close: a client that sends no more cannot let answers be sent either (WINDOW_UPDATE)."""
+        return False
+
+    def pause_writing(self) -> None:
+        """Stop reading and sending: unread answers are above the high-water mark."""
+        self._streams.sending.is_paused = True
+        if self._transport is not None:
+            self._progress.note(self._connections.now, self._transport.get_write_buffer_size())
+            self._note_unread()
+            self._control_reading()
+
+    def resume_writing(self) -> None:
+        """Resume reading and sending: the client has read its answers."""
+        self._streams.sending.is_paused = False
+        self._progress.note(self._connections.now, 0)
+        self._flush()
+        self._control_reading()
+
+    # `Streams` calls these.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def now(self) -> float:
+        """Return the time, by the loop's clock."""
+        return self._connections.now
+
+    def opened(self, stream: Stream) -> None:
+        """Begin a request, or refuse a body that will not be read before it is sent."""
+        self._fresh = False
+        connections, head = self._connections, stream.head
+        stream.request = request = StreamRequest(
+            *(head.method, "2", head.target, head.headers, b"", True, self), stream=stream
+        )
+        if head.method == b"CONNECT":
+            message = "request: expected no tunnel, received CONNECT, which is not supported"
+            self._refuse(request, HTTPError(400, message))
+            return
+        has_body = not stream.has_ended
+        if has_body and connections.guarded:
+            try:
+                self._handler.check_token(head.headers)
+            except RequestError as error:
+                self._refuse(request, error)
+                return
+        if head.size > self._max_body(stream):
+            self._refuse(request, too_large(connections.max_body))
+        elif head.size > 0 and not connections.bodies.fits(self._held, head.size):
+            self._refuse(request, connections.bodies.refusal())
+        elif head.is_grpc and self._handler.is_streamed(head.target):
+            self._hand_over(request)
+        elif has_body and head.headers.get(b"expect", b"").lower() == b"100-continue":
+            self._streams.sending.interim(stream, _CONTINUE)
+
+    def accept_body(self, stream: Stream, content: bytes) -> None:
+        """Take a part of a body, or refuse the request."""
+        bodies, size, request = self._connections.bodies, len(content), stream.request
+        if request.receive is not None:
+            stream.progress.note(self._connections.now, 0)
+            self._attempt(request, partial(request.receive, content, False))
+        elif stream.received > self._max_body(stream):
+            self._refuse(request, too_large(self._connections.max_body))
+        elif not bodies.fits(self._held, size):
+            self._refuse(request, bodies.refusal())
+        else:
+            stream.parts.append(content)
+            stream.held += size
+            self._held += size
+            bodies.held += size
+
+    def ended(self, stream: Stream) -> None:
+        """Have a complete request answered."""
+        request, parts = stream.request, stream.parts
+        if request.receive is not None:
+            self._attempt(request, partial(request.receive, b"", True))
+            return
+        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        stream.parts = []
+        self._hand_over(request)
+
+    def gone(self, stream: Stream) -> None:
+        """Release what a stream holds, and tell its handler if the client has given it up."""
+        self._release(stream)
+        self._look_at_sending()
+        self._since = self._connections.now
+        request = stream.request
+        if stream.is_reset and request.on_gone is not None:
+            self._attempt(request, request.on_gone)
+
+    def failed(self, fault: ConnectionFault) -> None:
+        """Drop all requests; `check` closes the connection a little later.
+
+        Closing while bytes are unread sends a reset, which may overtake the reason.
+        """
+        log.debug("an HTTP/2 connection is closed: %s", fault)
+        self._streams.drop_all()
+        self._since = self._connections.now
+        transport = self._transport
+        if transport is not None:
+            self._control_reading()
+            if transport.can_write_eof():
+                transport.write_eof()
+
+    # A request and the handler call these.
+
+    def is_open(self) -> bool:
+        """Return whether the connection can still carry answers; for any thread."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not self._streams.has_failed
+
+    def common(self, headers: Mapping[bytes, bytes], request_id: str = "") -> bytes:
+        """Return the header lines that every answer to a request with `headers` has."""
+        return self._handler.common(headers, request_id)
+
+    def respond(
+        self, request: Request, status: int, content: bytes, lines: bytes, length: int | None
+    ) -> None:
+        """Send the whole answer to a request.
+
+        Args:
+            request: the request, of this connection.
+            status: the HTTP status; the answer to a call of gRPC always has 200.
+            content: the body.
+            lines: the header lines, without Date and Content-Length.
+            length: the Content-Length, if that is not the length of `content`.
+        """
+        stream = cast("StreamRequest", request).stream
+        lines += self._connections.date
+        if stream.head.is_grpc:
+            block = _OK
+        else:
+            block = answers.encode_status(status)
+            lines += b"content-length: %d\r\n" % (len(content) if length is None else length)
+        self._answer(stream, block + answers.encode(lines), content, b"")
+
+    def answer_with_trailers(
+        self, stream: Stream, content: bytes, lines: bytes, trailers: bytes
+    ) -> None:
+        """Send a whole answer with status 200, and trailers."""
+        block = _OK + answers.encode(lines + self._connections.date)
+        self._answer(stream, block, content, answers.encode(trailers))
+
+    def begin_answer(self, stream: Stream, lines: bytes) -> None:
+        """Send the head of an answer with status 200."""
+        self._answer(stream, _OK + answers.encode(lines + self._connections.date), b"", None)
+
+    def send_part(self, stream: Stream, content: bytes) -> None:
+        """Send a part of an answer that has begun."""
+        if self._is_answerable(stream):
+            self._streams.sending.go_on(stream, content, None)
+            self._look_at_sending()
+
+    def end_answer(self, stream: Stream, trailers: bytes) -> None:
+        """Send the end of an answer that has begun."""
+        if self._is_answerable(stream):
+            self._streams.sending.go_on(stream, b"", answers.encode(trailers))
+            self._look_at_sending()
+
+    def reset(self, stream: Stream) -> None:
+        """End a stream without an answer."""
+        self._streams.reset(stream, frames.INTERNAL_ERROR)
+
+    def abort(self) -> None:
+        """Close at once, and drop what has not been sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def check(self, now: float) -> None:
+        """End what has taken too long; tell the client if the service stops.
+
+        Args:
+            now: the time, by the loop's clock.
+        """
+        transport, streams = self._transport, self._streams
+        if transport is None:
+            return
+        streams.budgets.tick()
+        timeouts = self._connections.timeouts
+        quiet = now - self._since
+        if streams.sending.is_paused or transport.is_closing():
+            self._check_reader(transport, now)
+        elif streams.has_failed:
+            if quiet > timeouts.linger:
+                self._close(transport)
+        elif self._partial_since and now - self._partial_since > timeouts.request:
+            message = f"frame: expected all of it within {timeouts.request:g} s"
+            streams.fail(ConnectionFault(frames.PROTOCOL_ERROR, message))
+        else:
+            self._check_streams(now)
+            self._check_end(transport, quiet)
+
+    # Steps of the methods above.
+
+    def _check_streams(self, now: float) -> None:
+        """End requests that arrive too slowly, and answers that are not read."""
+        timeouts, streams = self._connections.timeouts, self._streams
+        for stream in [*streams.open.values()]:
+            progress = stream.progress
+            if stream in streams.sending.waiting:
+                if stream.waiting != progress.reached:
+                    progress.note(now, stream.waiting)
+                elif now - progress.moved > timeouts.stalled:
+                    streams.reset(stream, frames.CANCEL)
+            elif stream.has_ended:
+                pass
+            elif stream.request.receive is not None:
+                if now - progress.moved > timeouts.idle:
+                    streams.reset(stream, frames.CANCEL)
+            else:
+                try:
+                    timeouts.check_duration(stream.began, now)
+                    timeouts.check_rate(progress, now, stream.received)
+                except RequestError as error:
+                    self._refuse(stream.request, error)
+
+    def _check_end(self, transport: asyncio.Transport, quiet: float) -> None:
+        """Close an idle connection; have the client of another one go elsewhere in time."""
+        connections, streams = self._connections, self._streams
+        is_asking_soon = self._fresh and quiet <= connections.timeouts.fresh
+        if connections.draining and streams.last is None:
+            # It may still open streams until it has read this (RFC 9113, 6.8).
+            streams.leave(frames.LARGEST_WINDOW)
+        if connections.closing and streams.last != streams.highest and not is_asking_soon:
+            streams.leave(streams.highest)
+        if not streams.open:
+            if quiet > connections.timeouts.idle and streams.last is None:
+                streams.leave(streams.highest)
+                self._close(transport)
+            elif connections.closing and not is_asking_soon:
+                self._close(transport)
+
+    def _go_on(self) -> None:
+        if self._transport is not None:
+            self.data_received(b"")
+            self._control_reading()
+
+    def _hand_over(self, request: StreamRequest) -> None:
+        is_grpc = request.stream.head.is_grpc
+        answer = self._handler.answer_call if is_grpc else self._handler.answer
+        self._attempt(request, partial(answer, request))
+
+    def _attempt(self, request: StreamRequest, step: Callable[[], None]) -> None:
+        """Do a step of the handler; whatever happens in it, other requests go on."""
+        try:
+            step()
+        except Exception:
+            # Nothing else answers the request, and its client must not wait forever.
+            log.exception("%r could not be answered", request.target)
+            self.reset(request.stream)
+
+    def _refuse(self, request: StreamRequest, error: RequestError) -> None:
+        """Answer with an error before the request has arrived, and drop the rest of it."""
+        stream = request.stream
+        stream.is_dropped = True
+        stream.parts = []
+        content, lines = self._handler.refusal(request.target, request.headers, error)
+        self.respond(request, error.status, content, lines, None)
+
+    def _answer(self, stream: Stream, block: bytes, content: bytes, ending: bytes | None) -> None:
+        if self._is_answerable(stream):
+            self._release(stream)
+            stream.progress.note(self._connections.now, 0)
+            self._streams.sending.answer(stream, block, content, ending)
+            self._look_at_sending()
+
+    def _is_answerable(self, stream: Stream) -> bool:
+        return self._transport is not None and self._streams.open.get(stream.id) is stream
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        self._streams.sending.flush()
+        self._look_at_sending()
+
+    def _look_at_sending(self) -> None:
+        """Count what waits to be sent; have a later turn send what may be sent then."""
+        sending = self._streams.sending
+        if sending.total:
+            self._note_unread()
+            if not (sending.is_paused or self._is_flushing) and sending.has_more:
+                self._is_flushing = True
+                self._connections.loop.call_soon(self._flush)
+        elif not sending.is_paused:
+            self._connections.unread.forget(self)
+
+    def _note_unread(self) -> None:
+        if self._transport is not None:
+            left = self._transport.get_write_buffer_size() + self._streams.sending.total
+            self._connections.unread.note(self, left)
+
+    def _control_reading(self) -> None:
+        """Read on, or stop reading until what was read is handled and sent."""
+        transport, streams = self._transport, self._streams
+        if transport is None or transport.is_closing():
+            return
+        # After a failure, bytes are read and dropped.
+        reads = streams.has_failed or not (streams.sending.is_paused or self._has_more)
+        if reads is not self._reading:
+            self._reading = reads
+            if reads:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _check_reader(self, transport: asyncio.Transport, now: float) -> None:
+        """Close the connection at once if its client has stopped reading."""
+        left = transport.get_write_buffer_size()
+        if left != self._progress.reached:
+            self._progress.note(now, left)
+            if self._streams.sending.is_paused:
+                self._note_unread()
+        elif now - self._progress.moved > self._connections.timeouts.stalled:
+            self.abort()
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        """Close once all is sent; `check` closes at once if the client does not read."""
+        self._progress.note(self._connections.now, transport.get_write_buffer_size())
+        transport.close()
+
+    def _max_body(self, stream: Stream) -> int:
+        return self._connections.max_body + (PREFIX if stream.head.is_grpc else 0)
+
+    def _release(self, stream: Stream) -> None:
+        """Count the bytes of a body as released."""
+        self._held -= stream.held
+        self._connections.bodies.held -= stream.held
+        stream.held = 0
