@@ -104,14 +104,22 @@ class Http2Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle frames, as many as may be handled in one turn of the event loop."""
-        self._has_more = self._streams.receive(data)
+        streams = self._streams
         if self._has_more:
+            # It is the turn of others, and a client that sends more than this is read later.
+            streams.unread += data
             self._control_reading()
+            return
+        was_in_block = streams.is_in_block
+        self._has_more = streams.receive(data)
+        if self._has_more:
             self._connections.loop.call_soon(self._go_on)
-        elif not self._streams.is_between_frames:
-            self._partial_since = self._partial_since or self._connections.now
-        else:
+        if streams.is_between_frames:
             self._partial_since = 0.0
+        elif not self._partial_since or (
+            streams.handled and not (was_in_block and streams.is_in_block)
+        ):
+            self._partial_since = self._connections.now
 
     def eof_received(self) -> bool:
         """Close: a client that sends no more cannot let answers be sent either (WINDOW_UPDATE)."""
@@ -136,8 +144,9 @@ class Http2Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
-        if self._transport is not None:
-            self._transport.write(data)
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
 
     def now(self) -> float:
         """Return the time, by the loop's clock."""
@@ -181,19 +190,18 @@ class Http2Connection(asyncio.Protocol):
         elif not bodies.fits(self._held, size):
             self._refuse(request, bodies.refusal())
         else:
-            stream.parts.append(content)
+            stream.add(content)
             stream.held += size
             self._held += size
             bodies.held += size
 
     def ended(self, stream: Stream) -> None:
         """Have a complete request answered."""
-        request, parts = stream.request, stream.parts
+        request = stream.request
         if request.receive is not None:
             self._attempt(request, partial(request.receive, b"", True))
             return
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        stream.parts = []
+        request.body = stream.take_body()
         self._hand_over(request)
 
     def gone(self, stream: Stream) -> None:
@@ -348,6 +356,8 @@ class Http2Connection(asyncio.Protocol):
                 self._close(transport)
 
     def _go_on(self) -> None:
+        """Handle more of what has been received."""
+        self._has_more = False
         if self._transport is not None:
             self.data_received(b"")
             self._control_reading()
@@ -370,7 +380,7 @@ class Http2Connection(asyncio.Protocol):
         """Answer with an error before the request has arrived, and drop the rest of it."""
         stream = request.stream
         stream.is_dropped = True
-        stream.parts = []
+        stream.take_body()
         content, lines = self._handler.refusal(request.target, request.headers, error)
         self.respond(request, error.status, content, lines, None)
 

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from service.http.http2.fields import Head
     from service.http.http2.request import StreamRequest
 
+# Parts of a body that are smaller than this are gathered, beyond the first ones: each would be an
+# object of some fifty bytes.
+LARGE_PART = 1024
+MAX_PARTS = 64
+
 
 class Stream:
     """A stream that is open, or half closed (RFC 9113, section 5.1)."""
@@ -35,7 +40,7 @@ class Stream:
         self.head = head
         self.request: StreamRequest
         # The body so far, its bytes, and the bytes that are counted as held.
-        self.parts: list[bytes] = []
+        self.parts: list[bytes | bytearray] = []
         self.received = 0
         self.held = 0
         self.window = window
@@ -57,3 +62,19 @@ class Stream:
         self.ending: bytes | None = None
         self.began = now
         self.progress = Progress(now)
+
+    def add(self, part: bytes) -> None:
+        """Add a part to the body."""
+        if len(part) >= LARGE_PART or len(self.parts) < MAX_PARTS:
+            self.parts.append(part)
+        elif isinstance(last := self.parts[-1], bytearray):
+            last += part
+        else:
+            self.parts.append(bytearray(part))
+
+    def take_body(self) -> bytes:
+        """Return the body, and keep it no longer."""
+        parts, self.parts = self.parts, []
+        if len(parts) == 1 and isinstance(parts[0], bytes):
+            return parts[0]
+        return b"".join(parts)

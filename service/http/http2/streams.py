@@ -46,7 +46,7 @@ WINDOW = 2**20
 # The streams that were reset here, and whose frames may still be on their way.
 MAX_RESET = 256
 # The frames, and the bytes of header blocks, that are handled before other connections have a turn.
-FRAMES_AT_ONCE = 128
+FRAMES_AT_ONCE = 32
 BLOCK_BYTES_AT_ONCE = 16 * 1024
 # The settings in one frame: a client has a use for six.
 MAX_SETTINGS = 32
@@ -114,8 +114,9 @@ class Streams:
         self._block_flags = 0
         self._block_depends = 0
         self._block = b""
-        # The frames, and the bytes of blocks, that were handled in this turn.
-        self._handled = 0
+        self.handled = 0
+        """The frames that were handled in the last turn."""
+        # The bytes of header blocks that were decoded in it.
         self._decoded = 0
         self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
             frames.DATA: self._data,
@@ -145,7 +146,7 @@ class Streams:
             return False
         data = self.unread + data if self.unread else data
         at = 0
-        self._handled = self._decoded = 0
+        self.handled = self._decoded = 0
         try:
             if not self._has_begun:
                 at = self._read_preface(data)
@@ -156,10 +157,10 @@ class Streams:
                 end = at + HEAD_SIZE + size
                 if end > len(data):
                     break
-                if self._handled >= FRAMES_AT_ONCE or self._decoded >= BLOCK_BYTES_AT_ONCE:
+                if self.handled >= FRAMES_AT_ONCE or self._decoded >= BLOCK_BYTES_AT_ONCE:
                     self.unread = data[at:]
                     return True
-                self._handled += 1
+                self.handled += 1
                 self._handle(kind, flags, number & _STREAM_BITS, data[at + HEAD_SIZE : end])
                 at = end
         except ConnectionFault as fault:
@@ -190,6 +191,11 @@ class Streams:
         for stream in [*self.open.values()]:
             stream.is_reset = True
             self._close(stream)
+
+    @property
+    def is_in_block(self) -> bool:
+        """Whether a header block is incomplete."""
+        return self._in_block > 0
 
     @property
     def is_between_frames(self) -> bool:

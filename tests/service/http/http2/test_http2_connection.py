@@ -7,6 +7,8 @@ import contextlib
 import json
 import socket
 import ssl
+import time
+import tracemalloc
 
 import pytest
 
@@ -315,3 +317,42 @@ def test_100_continue_is_sent_to_those_who_expect_it(served, peer):
     stream = peer.begin("/predict", *JSON, ("expect", "100-continue"))
     peer.write(stream, BODY)
     assert peer.answer(stream).status == 200
+
+
+def test_a_body_in_tiny_frames_takes_no_more_memory_than_itself(served, peer):
+    """They are gathered, and the body is the same."""
+    stream = peer.begin("/predict", *JSON)
+    body = BODY.ljust(200_000)
+    piece = 2
+    frame = frames.head(piece, frames.DATA, 0, stream)
+    tracemalloc.start()
+    peer.send(b"".join(frame + body[i : i + piece] for i in range(0, len(body), piece)))
+    until(lambda: served.front.connections.bodies.held == len(body))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 10 * len(body)
+    peer.send(frames.head(0, frames.DATA, frames.END_STREAM, stream))
+    assert peer.answer(stream).status == 200
+
+
+def test_an_upload_that_goes_on_is_no_frame_that_never_ends(served):
+    """Each chunk that is read may end within a frame, for longer than a frame may take."""
+    with served.within(Timeouts(request=1.5, rate=1)), Peer(served.port) as peer:
+        stream = peer.begin("/predict", *JSON)
+        piece = frames.head(10, frames.DATA, 0, stream) + b" " * 10
+        for _ in range(8):
+            # The last frame is never whole.
+            peer.send(piece[5:] + piece[:5] if _ else piece + piece[:5])
+            time.sleep(0.3)
+        assert peer.answer(stream).status == 408
+        assert not peer.goaway
+
+
+def test_a_header_block_that_comes_frame_by_frame_has_the_time_of_a_request(served):
+    """A client cannot keep it open by one more byte now and then."""
+    with served.within(Timeouts(request=1, linger=0.5)), Peer(served.port) as peer:
+        peer.send(frames.head(3, frames.HEADERS, 0, 1) + b"\0\1x")
+        for _ in range(10):
+            time.sleep(0.3)
+            peer.send(frames.head(1, frames.CONTINUATION, 0, 1) + b"\1")
+        until(lambda: not served.front.connections.open)
