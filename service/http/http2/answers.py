@@ -18,6 +18,8 @@ _STATUSES = {int(value): i for i, (name, value) in _STATIC if name == b":status"
 # The first bits of a field that is in a table; a literal without indexing has none.
 _INDEXED = 0x80
 _BITS_OF_NAME, _BITS_OF_LENGTH = 4, 7
+_REQUEST_ID = b"x-request-id: "
+_NEXT_REQUEST_ID = b"\r\n" + _REQUEST_ID
 
 
 def encode_status(status: int) -> bytes:
@@ -30,27 +32,39 @@ def encode_status(status: int) -> bytes:
 
 def encode(lines: bytes) -> bytes:
     """Return header lines, each with its line end, as a header block or a part of one."""
-    return b"".join(
-        [
-            # Each has another ID, and would only fill the cache.
-            _encode(line) if line.startswith(b"x-request-id") else _encode_again(line)
-            for line in lines.split(b"\r\n")[:-1]
-        ]
-    )
+    at = 0
+    if not lines.startswith(_REQUEST_ID):
+        # Other lines may have it in their values.
+        at = lines.find(_NEXT_REQUEST_ID) + len(b"\r\n")
+        if at < len(b"\r\n"):
+            return _encode(lines)
+    # Each answer has another ID; the lines before and after it were most likely encoded before.
+    start, end = at + len(_REQUEST_ID), lines.find(b"\r\n", at)
+    value = lines[start:end]
+    size = _integer(len(value), _BITS_OF_LENGTH)
+    return b"".join((_encode(lines[:at]), _NAME_OF_ID, size, value, _encode(lines[end + 2 :])))
 
 
-def _encode(line: bytes) -> bytes:
-    name, _, value = line.partition(b": ")
-    return _encode_field(name.lower(), value)
-
-
-_encode_again = lru_cache(256)(_encode)
+@lru_cache(512)
+def _encode(lines: bytes) -> bytes:
+    fields = (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])
+    return b"".join([_encode_field(name.lower(), value) for name, _, value in fields])
 
 
 def _encode_field(name: bytes, value: bytes) -> bytes:
-    """Return a field as a literal without indexing (6.2.2), and not Huffman-coded."""
+    return b"".join((_encode_name(name), _integer(len(value), _BITS_OF_LENGTH), value))
+
+
+def _encode_name(name: bytes) -> bytes:
+    """Return the beginning of a literal without indexing (6.2.2), which is not Huffman-coded."""
     place = _PLACES.get(name, 0)
-    first = encode_integer(place, _BITS_OF_NAME)
-    if not place:
-        first += encode_integer(len(name), _BITS_OF_LENGTH) + name
-    return bytes(first + encode_integer(len(value), _BITS_OF_LENGTH) + value)
+    first = _integer(place, _BITS_OF_NAME)
+    return first if place else b"".join((first, _integer(len(name), _BITS_OF_LENGTH), name))
+
+
+@lru_cache(512)
+def _integer(value: int, bits: int) -> bytes:
+    return bytes(encode_integer(value, bits))
+
+
+_NAME_OF_ID = _encode_name(_REQUEST_ID.removesuffix(b": "))
