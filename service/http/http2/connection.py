@@ -75,8 +75,8 @@ class Http2Connection(asyncio.Protocol):
         self._has_more = False
         # Whether more is waiting to be sent, and a later turn will send it.
         self._is_flushing = False
-        # Whether the client was told that the service stops.
-        self._has_warned = False
+        # Whether the client was told which of its streams is the last one that is answered.
+        self._has_left = False
         # The time when the last stream ended, or the connection failed.
         self._since = connections.now
         self._fresh = True
@@ -346,7 +346,8 @@ class Http2Connection(asyncio.Protocol):
         if connections.draining and streams.last is None:
             # It may still open streams until it has read this (RFC 9113, 6.8).
             streams.leave(frames.LARGEST_WINDOW)
-        if connections.closing and streams.last != streams.highest and not is_asking_soon:
+        if connections.closing and not self._has_left and not is_asking_soon:
+            self._has_left = True
             streams.leave(streams.highest)
         if not streams.open:
             if quiet > connections.timeouts.idle and streams.last is None:

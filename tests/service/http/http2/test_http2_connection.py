@@ -10,6 +10,7 @@ import ssl
 import time
 import tracemalloc
 
+import hpack
 import pytest
 
 from service.http import tls
@@ -17,6 +18,7 @@ from service.http.http2 import frames, opening
 from service.http.timeouts import Timeouts
 from tests.harness import certificates, small, tokens
 from tests.harness.http2 import JSON, Peer
+from tests.harness.http2_streams import HEAD
 from tests.harness.served import BODY, Served, post
 from tests.harness.waiting import until
 
@@ -258,6 +260,21 @@ def test_a_service_that_stops_says_so_and_answers_what_has_come(served):
         data = b"".join(iter(lambda: peer.sock.recv(65536), b""))
         closing.result(10)
     assert b'"predictions"' in data
+
+
+def test_a_request_that_comes_after_the_end_was_announced_is_not_answered(served):
+    """The client is told once which of its requests is the last, and may repeat later ones."""
+    with Peer(served.port) as peer:
+        assert peer.ask("/livez").status == 200
+        last = peer.begin("/predict", *JSON)
+        closing = asyncio.run_coroutine_threadsafe(served.front.close(2), served.loop)
+        until(lambda: any(entry[0] == last for entry in peer.goaway) or peer.read())
+        late = hpack.Encoder().encode([*HEAD], huffman=False)
+        peer.send(frames.head(len(late), frames.HEADERS, 5, last + 2) + late)
+        data = b"".join(iter(lambda: peer.sock.recv(65536), b""))
+        closing.result(10)
+    assert [entry[0] for entry in peer.goaway][-1] == last
+    assert data == b""
 
 
 def test_the_start_of_a_connection_decides_its_protocol(served):
