@@ -329,6 +329,9 @@ class Http2Connection(asyncio.Protocol):
                     streams.reset(stream, frames.CANCEL)
             elif stream.has_ended:
                 pass
+            elif stream.is_sent:
+                if now - progress.moved > timeouts.linger:
+                    streams.call_off(stream)
             elif stream.request.receive is not None:
                 if now - progress.moved > timeouts.idle:
                     streams.reset(stream, frames.CANCEL)

@@ -22,7 +22,7 @@ class Stream:
 
     __slots__ = (
         *("answered", "began", "credit", "ending", "has_ended", "head", "held", "id", "is_dropped"),
-        *("is_reset", "parts", "pending", "progress", "received", "request", "waiting"),
+        *("is_reset", "is_sent", "parts", "pending", "progress", "received", "request", "waiting"),
         *("send_window", "window"),
     )
 
@@ -54,6 +54,8 @@ class Stream:
         self.is_reset = False
         # Whether the head of the answer has been sent.
         self.answered = False
+        # Whether all of the answer has been sent.
+        self.is_sent = False
         self.send_window = send_window
         # The rest of the answer: its pieces, their bytes, and the block of trailers after them:
         # empty for none, `None` if the answer goes on.

@@ -399,6 +399,9 @@ class Streams:
     def _end(self, stream: Stream) -> None:
         """Note the last frame of a request."""
         stream.has_ended = True
+        if stream.is_sent:
+            self._close(stream)
+            return
         if stream.received < stream.head.size:
             message = "request: expected as many bytes as Content-Length, received fewer"
             raise StreamFault(stream.id, PROTOCOL_ERROR, message)
@@ -523,14 +526,24 @@ class Streams:
         if len(self._reset) > MAX_RESET:
             self._reset.popitem(last=False)
 
+    def call_off(self, stream: Stream) -> None:
+        """Have the client stop sending a request that was answered before it had arrived.
+
+        Nobody is at fault (8.1).
+        """
+        self._receiver.write(frames.rst_stream(stream.id, frames.NO_ERROR))
+        self._remember(stream.id)
+        self._close(stream)
+
     def _sent(self, stream: Stream) -> None:
-        """Note that all of an answer was written."""
+        """Note that all of an answer was written.
+
+        If the request has not arrived, the rest of it is dropped, and the stream is called off a
+        little later: most clients end it themselves, and some take a reset that comes right behind
+        an answer for an error of their next request.
+        """
+        stream.is_dropped = stream.is_sent = True
         if stream.has_ended:
-            self._close(stream)
-        elif self.open.get(stream.id) is stream:
-            # The rest of the request is not wanted, and nobody is at fault (8.1).
-            self._receiver.write(frames.rst_stream(stream.id, frames.NO_ERROR))
-            self._remember(stream.id)
             self._close(stream)
 
     def _close(self, stream: Stream) -> None:

@@ -116,6 +116,20 @@ def test_the_largest_body_is_taken_and_a_larger_one_refused(served, peer):
     until(lambda: nothing_is_held(served))
 
 
+def test_a_request_that_ends_after_its_refusal_is_not_called_off(served, peer):
+    """A proxy may use its connection for another client by then, and would pass the reset on."""
+    stream = peer.begin("/predict", *JSON, ("content-length", str(MAX_BODY + 1)))
+    assert peer.answer(stream).status == 413
+    peer.send(frames.head(9, frames.DATA, frames.END_STREAM, stream) + b"x" * 9)
+    with contextlib.suppress(TimeoutError):
+        peer.sock.settimeout(4)
+        while True:
+            peer.read()
+    assert peer.answers[stream].reset is None
+    assert peer.ask("/predict", BODY, *JSON).status == 200
+    assert not peer.goaway
+
+
 def test_a_body_waits_for_no_token(closed):
     """It is refused before it is sent, and the connection goes on."""
     with Peer(closed.port) as peer:
@@ -250,6 +264,8 @@ def test_a_service_that_stops_says_so_and_answers_what_has_come(served):
     with Peer(served.port) as peer:
         assert peer.ask("/livez").status == 200
         open_one = peer.begin("/predict", *JSON)
+        [connection] = served.front.connections.open
+        until(lambda: connection._streams.highest == open_one)
         served.loop.call_soon_threadsafe(served.front.drain)
         until(lambda: peer.goaway or peer.read())
         assert [entry[:2] for entry in peer.goaway] == [(2**31 - 1, frames.NO_ERROR)]
@@ -267,6 +283,8 @@ def test_a_request_that_comes_after_the_end_was_announced_is_not_answered(served
     with Peer(served.port) as peer:
         assert peer.ask("/livez").status == 200
         last = peer.begin("/predict", *JSON)
+        [connection] = served.front.connections.open
+        until(lambda: connection._streams.highest == last)
         closing = asyncio.run_coroutine_threadsafe(served.front.close(2), served.loop)
         until(lambda: any(entry[0] == last for entry in peer.goaway) or peer.read())
         late = hpack.Encoder().encode([*HEAD], huffman=False)
