@@ -144,10 +144,11 @@ class Streams:
         """
         if self.has_failed:
             return False
-        data = self.unread + data if self.unread else data
         at = 0
         self.handled = self._decoded = 0
         try:
+            if self.unread:
+                data, at = self._complete(data)
             if not self._has_begun:
                 at = self._read_preface(data)
             while self._has_begun and len(data) - at >= HEAD_SIZE:
@@ -168,6 +169,31 @@ class Streams:
         else:
             self.unread = data[at:]
         return False
+
+    def _complete(self, data: bytes) -> tuple[bytes, int]:
+        """Complete what is unread by a chunk.
+
+        Returns:
+            The bytes to handle, and where they begin.  Most often they are the chunk, after the
+            frame that ends in it: only that frame is copied.
+
+        Raises:
+            ConnectionFault: that frame ends the connection.
+        """
+        unread = self.unread
+        if self._has_begun:
+            began = unread + data[:HEAD_SIZE]
+            if len(began) >= HEAD_SIZE:
+                high, low, kind, flags, number = HEAD.unpack_from(began)
+                size = high << 8 | low
+                _check_frame(size)
+                end = HEAD_SIZE + size - len(unread)
+                if 0 < end <= len(data):
+                    self.handled = 1
+                    payload = (unread + data[:end])[HEAD_SIZE:]
+                    self._handle(kind, flags, number & _STREAM_BITS, payload)
+                    return data, end
+        return unread + data, 0
 
     def fail(self, fault: ConnectionFault) -> None:
         """End the connection with an error."""
