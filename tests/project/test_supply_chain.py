@@ -49,6 +49,28 @@ Written by `python tests/project/test_supply_chain.py > THIRD_PARTY.md`; a test 
 against `requirements/` and against what is installed.
 """
 
+# The folders of service/wire/protos, with the projects whose protocols they define.
+DEFINED = {
+    "google/protobuf": ("protocolbuffers/protobuf", "BSD-3-Clause"),
+    "google/rpc": ("googleapis/googleapis", "Apache-2.0"),
+    "grpc": ("grpc/grpc, grpc/grpc-proto", "Apache-2.0"),
+    "inference": (
+        "kserve/open-inference-protocol, kserve/kserve, triton-inference-server/common",
+        "Apache-2.0, BSD-3-Clause",
+    ),
+    "tensorflow": ("tensorflow/tensorflow", "Apache-2.0"),
+    "tensorflow_serving": ("tensorflow/serving", "Apache-2.0"),
+}
+DEFINITIONS = """\
+## Protocols
+
+The definitions of messages in `service/wire/protos/` have the fields, numbers and types of these \
+projects; each file names its source.
+
+| Folder | Source | Licence |
+|---|---|---|
+"""
+
 
 def locked(name):
     """Return the packages of a lock, by name."""
@@ -85,6 +107,8 @@ def listed():
     ):
         rows = "".join(f"| {name} | {licence(name)} |\n" for name in names)
         parts.append(f"## {title}\n\n| Package | Licence |\n|---|---|\n{rows}")
+    rows = "".join(f"| {folder} | {' | '.join(of)} |\n" for folder, of in DEFINED.items())
+    parts.append(DEFINITIONS + rows)
     return "\n".join(parts)
 
 
@@ -104,6 +128,19 @@ def test_every_locked_package_has_an_allowed_licence(lock):
 def test_the_list_of_third_parties_is_true():
     """THIRD_PARTY.md is up to date; otherwise this file, run as a program, prints it."""
     assert (ROOT / "THIRD_PARTY.md").read_text() == listed()
+
+
+def test_every_definition_of_a_protocol_is_in_the_list():
+    """The source that a file of definitions names is among those of its folder."""
+    protos = ROOT / "service" / "wire" / "protos"
+    for path in protos.rglob("*.proto"):
+        place = path.relative_to(protos).as_posix()
+        (projects,) = (of for folder, (of, _) in DEFINED.items() if place.startswith(f"{folder}/"))
+        comment = path.read_text().partition("syntax")[0]
+        sources = re.findall(r"(?:Source:|,|and)\s(?:// )?(\S+/\S+) \S+\.proto", comment)
+
+        assert sources, path
+        assert set(sources) <= set(projects.split(", ")), path
 
 
 def test_rules_of_security_are_on():
