@@ -68,7 +68,7 @@ class Notes:
         """Start without notes."""
         self.count = 0
         self._missing = 0
-        self._most_missing = MISSING_AT_ONCE if _is_in_loop() else MOST_IMPUTED
+        self._most_missing = MISSING_AT_ONCE if is_in_loop() else MOST_IMPUTED
         self.imputed: list[Imputed] = []
         self.unseen: list[Unseen] = []
         self._first: list[Problem] = []
@@ -129,7 +129,7 @@ class Notes:
             raise BadRequest(self._first, self.count)
 
 
-def _is_in_loop() -> bool:
+def is_in_loop() -> bool:
     """Return whether the calling thread runs an event loop, in which other requests wait."""
     try:
         asyncio.get_running_loop()

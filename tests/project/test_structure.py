@@ -154,12 +154,12 @@ DIALECTS = ("native", "oip", "tfserving", "mlflow")
 SHARED = [
     {"messages", "pieces", "scalars"},
     {"body", "labels", "written"},
-    {"cells", "column_names", "rows", "tensors", "unseen"},
-    {"columns", "quick", "tensor_rows"},
-    {"blocks", "values"},
-    {"numbers"},
+    {"cells", "column_names", "raw", "rows", "tensors", "unseen"},
+    {"columns", "protobuf", "quick", "shapes", "tensor_rows"},
+    {"blocks", "values", "varints"},
+    {"numbers", "packed"},
     {"dialect"},
-    {"limits"},
+    {"limits", "status"},
 ]
 
 

@@ -44,8 +44,8 @@ def encode(
         head = signature.heads[wanted.head]
         array, datatype = outputs[wanted.head], DATATYPES[head.tensor.dtype]
         if wanted.classes:
-            _check_classes(array, wanted)
-            array, datatype = _classify(array, head, wanted.classes), "BYTES"
+            check_classes(array, wanted)
+            array, datatype = classify(array, head, wanted.classes), "BYTES"
         part: dict[str, Any] = {"name": wanted.head, "datatype": datatype, "shape": array.shape}
         if wanted.binary:
             tail.append(binary.write(array))
@@ -72,7 +72,7 @@ def encode(
     return Reply(b"".join((content, *tail)), binary.CONTENT_TYPE, headers)
 
 
-def _check_classes(array: NDArray[Any], wanted: Wanted) -> None:
+def check_classes(array: NDArray[Any], wanted: Wanted) -> None:
     """Refuse more classes than can quickly be written as text.
 
     Raises:
@@ -85,7 +85,7 @@ def _check_classes(array: NDArray[Any], wanted: Wanted) -> None:
         raise wrong(f"outputs, {wanted.head}, classification", expected, str(classes))
 
 
-def _classify(array: NDArray[Any], head: Head, classes: int) -> NDArray[Any]:
+def classify(array: NDArray[Any], head: Head, classes: int) -> NDArray[Any]:
     """Return each row's highest values as strings, value:index[:label], highest first, NaN last.
 
     The result is [rows, classes], as in Triton's extension_classification.md.  The single value of

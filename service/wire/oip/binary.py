@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import math
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.errors import SHOWN
-from service.wire import unseen
+from service.wire import raw, unseen
 from service.wire.body import Notes, count, wrong
-from service.wire.scalars import LARGEST, RANGES
+from service.wire.raw import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,29 +26,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.signature import Feature, Tensor
+    from service.wire.raw import Buffer
 
 LENGTH = "Inference-Header-Content-Length"
 CONTENT_TYPE = "application/octet-stream"
 
 _LENGTH = Struct("<I")
-_ITEM = {dtype: np.dtype(dtype).itemsize for dtype in (*LARGEST, *RANGES, "bool")}
 # The digits of a length; no body is longer, and a string with more digits is not parsed.
 _DIGITS = 18
-
-
-class Piece(NamedTuple):
-    """A tensor among the bytes: its name, size in bytes, dtype and shape, and its path.
-
-    The name is empty if no requested head needs the tensor.  `feature` is the feature whose texts
-    are to be checked (`unseen.checked`), if there is one.
-    """
-
-    name: str
-    size: int
-    dtype: str
-    shape: tuple[int, ...]
-    at: str
-    feature: Feature | None = None
 
 
 def split(body: bytes, length: str) -> int:
@@ -66,12 +50,7 @@ def split(body: bytes, length: str) -> int:
     raise wrong(LENGTH, expected, length[:40])
 
 
-def size_of(dtype: str, shape: Sequence[int]) -> int | None:
-    """Return the size of a tensor in bytes; `None` for strings, which may have any length."""
-    return None if dtype == "string" else math.prod(shape) * _ITEM[dtype]
-
-
-def read(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
+def read(piece: Piece, body: Buffer, start: int, notes: Notes) -> NDArray[Any]:
     """Read a tensor from its bytes; they are copied only if they are not aligned for its dtype.
 
     Args:
@@ -82,27 +61,10 @@ def read(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
     """
     if piece.dtype == "string":
         return _read_texts(piece, body, start, notes)
-    if piece.size == 0:
-        return np.empty(piece.shape, piece.dtype)
-    if piece.dtype == "bool":
-        values = np.frombuffer(body, np.uint8, piece.size, start)
-        _note_bytes(piece, values, notes)
-        return values.view(np.bool_).reshape(piece.shape)
-    array = np.frombuffer(body, piece.dtype, math.prod(piece.shape), start).reshape(piece.shape)
-    return array if array.flags.aligned else array.copy()
+    return raw.read(piece, body, start, notes)
 
 
-def _note_bytes(piece: Piece, values: NDArray[Any], notes: Notes) -> None:
-    """Note the first bytes that are not booleans, and count the others."""
-    wrong_ones = values > 1
-    number, i = int(np.count_nonzero(wrong_ones)), -1
-    for _ in range(min(number, SHOWN)):
-        i += 1 + int(wrong_ones[i + 1 :].argmax())
-        notes.add(f"{piece.at}[{i}]", "0 or 1 in a byte", str(values[i]))
-    notes.count += max(0, number - SHOWN)
-
-
-def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[Any]:
+def _read_texts(piece: Piece, body: Buffer, start: int, notes: Notes) -> NDArray[Any]:
     texts: list[str] = []
     end, number = start + piece.size, math.prod(piece.shape)
     for i in range(number):
@@ -113,17 +75,8 @@ def _read_texts(piece: Piece, body: bytes, start: int, notes: Notes) -> NDArray[
             notes.add(f"{piece.at}[{i}]", expected, f"{count(end - start, 'byte')} to the end")
             return np.empty(0, object)
         start += _LENGTH.size
-        text = body[start : start + length]
+        texts.append(raw.text_of(body[start : start + length], piece.at, i, notes))
         start += length
-        try:
-            texts.append(text.decode())
-        except UnicodeDecodeError as error:
-            texts.append("")
-            if notes.full:
-                notes.count += 1
-                continue
-            received = f"the byte 0x{text[error.start]:02x} at offset {error.start}"
-            notes.add(f"{piece.at}[{i}]", "text in UTF-8", received)
     if piece.feature is not None:
         unseen.note_all(piece.feature, texts, lambda i: f"{piece.at}[{i}]", notes)
     if start != end:
@@ -174,7 +127,7 @@ def read_alone(
 
 def _only_shape(body: bytes, tensor: Tensor) -> tuple[int, ...]:
     """Return the shape of the row that a body has, from its number of bytes."""
-    step = size_of(tensor.dtype, tensor.fixed) or 1
+    step = raw.size_of(tensor.dtype, tensor.fixed) or 1
     rest = len(body) % step if tensor.size is None else len(body) - step
     if rest or not body:
         multiple = "a multiple of " if tensor.size is None else ""

@@ -17,9 +17,11 @@ from service.wire import tensors, unseen
 from service.wire.body import Notes, count, key, listing, refuse_unknown, show
 from service.wire.columns import as_many
 from service.wire.oip import binary
-from service.wire.oip.tensor import is_whole, shape_of, size_of, values_of, whole_shape_of
+from service.wire.oip.tensor import Beside, checked_size, size_of, values_of
+from service.wire.raw import Piece
 from service.wire.rows import MISSING, shown
 from service.wire.scalars import RANGES, fits
+from service.wire.shapes import is_whole, shape_of, whole_shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -75,7 +77,7 @@ class Plan:
     """The content of the JSON: a request without its binary tensors, and the places of these."""
 
     query: Query
-    pieces: tuple[binary.Piece, ...]
+    pieces: tuple[Piece, ...]
 
 
 class Known:
@@ -238,7 +240,7 @@ def _check_classes(classes: Any, head: Head, at: str, notes: Notes) -> None:
 
 def _read_inputs(
     known: Known, value: Mapping[str, Any], needed: tuple[str, ...], notes: Notes
-) -> tuple[dict[str, NDArray[Any]], tuple[binary.Piece, ...]]:
+) -> tuple[dict[str, NDArray[Any]], tuple[Piece, ...]]:
     """Return the needed tensors that are in the JSON, and those that follow it as bytes."""
     arrays: dict[str, NDArray[Any]] = {}
     pieces = []
@@ -255,7 +257,7 @@ def _read_inputs(
             received = shown(entry.get("datatype", MISSING))
             notes.add(f"{at}.datatype", DATATYPES[tensor.dtype], received)
         read_shape = whole_shape_of if known.is_whole else shape_of
-        shape = read_shape(entry, tensor, at, notes)
+        shape = read_shape(entry.get("shape", MISSING), tensor, f"{at}.shape", notes)
         if shape is None:
             continue
         if known.is_whole:
@@ -267,10 +269,13 @@ def _read_inputs(
             notes.add(f"{at}.shape[0]", expected, count(shape[0], "row"))
         wanted = Tensor(name, tensor.dtype, shape)
         feature = unseen.checked(known.categorical, name, needed)
-        if parameters.get("binary_data_size") is not None:
+        kept, data = name if name in needed else "", entry.get("data")
+        if isinstance(data, Beside):
+            size = 0 if data.size is None else checked_size(data.size, wanted, data.at, notes)
+            pieces.append(Piece(kept, size, tensor.dtype, shape, data.at, feature))
+        elif parameters.get("binary_data_size") is not None:
             size = size_of(parameters["binary_data_size"], entry, wanted, at, notes)
-            kept = name if name in needed else ""
-            pieces.append(binary.Piece(kept, size, tensor.dtype, shape, f"{at}.data", feature))
+            pieces.append(Piece(kept, size, tensor.dtype, shape, f"{at}.data", feature))
         else:
             array = values_of(entry, wanted, f"{at}.data", notes, feature)
             if name in needed and array is not None:
