@@ -1,0 +1,295 @@
+"""The reader of a ModelInferRequest.
+
+    header ─ protobuf ─▶ the JSON of the protocol over HTTP ─ request.plan ─▶ Plan   (cached)
+    values ───────────────────────────────────────────────── fill ─▶ arrays by tensor
+
+The header is everything but the values and the ID: a few bytes that a client repeats.  Values are
+read where they are in the message.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from service.errors import BadRequest
+from service.wire import packed
+from service.wire.body import LongReadError, Notes, wrong
+from service.wire.messages import message as message_class
+from service.wire.oip import binary
+from service.wire.oip.grpc_contents import BY_NUMBER, read_contents
+from service.wire.oip.request import DATATYPES, Known, plan
+from service.wire.oip.tensor import Beside
+from service.wire.protobuf import (
+    LONGEST_HEADER,
+    MOST_FIELDS,
+    delimited,
+    fields,
+    header_too_long,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from service.signature import Signature
+    from service.wire.body import Imputed, Unseen
+    from service.wire.dialect import Header
+    from service.wire.oip.request import Wanted
+    from service.wire.packed import Found
+    from service.wire.raw import Buffer, Piece
+
+# The tags of fields of a ModelInferRequest, and of an input: numbers, with the kind DELIMITED.
+MODEL_NAME, MODEL_VERSION, ID, _INPUT, _RAW = (number << 3 | 2 for number in (1, 2, 3, 5, 7))
+_CONTENTS = 5 << 3 | 2
+
+# The plans of _KEPT headers of at most _SHORT bytes are kept.
+_KEPT = 64
+_SHORT = 4096
+# The fields that a message has which is read in a millisecond or two, and the dtypes of its values.
+_FEW_FIELDS = 1024
+_QUICK = {dtype for dtype in DATATYPES if dtype != "string"}
+_QUICK_CONTENTS = {"float32", "float64"}
+# The inputs or outputs for each that exists; `plan` refuses more unread.
+_MOST_NAMED = 64
+# Parameters of the protocol over HTTP, which say where the bytes are.
+_OF_HTTP = ("binary_data", "binary_data_output", "binary_data_size")
+
+Span = tuple[int, int, int]
+"""The places where a field begins, and where its content starts and stops."""
+
+
+@dataclass(slots=True)
+class Query:
+    """A decoded message: arrays by tensor, and the wanted outputs; `timeout` is in seconds."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    heads: tuple[str, ...]
+    wanted: tuple[Wanted, ...]
+    raw: bool
+    """Whether the answer has raw contents."""
+    classified: bool
+    """Whether some of the outputs are classes."""
+    id: str | None = None
+    timeout: float | None = None
+    imputed: Sequence[Imputed] = ()
+    unseen: Sequence[Unseen] = ()
+
+
+class Layout(NamedTuple):
+    """What follows from a header: a query without arrays, and the tensors to be read."""
+
+    query: Query
+    pieces: tuple[Piece, ...]
+
+
+class Parts(NamedTuple):
+    """The parts of a message: its header, and the places of its ID and of the values.
+
+    `raw` has the places of raw contents.  If there are none, `contents` has for each input those of
+    its values by their fields.
+    """
+
+    header: bytes
+    ids: list[Span]
+    raw: list[Span]
+    contents: list[Found]
+
+    @property
+    def sizes(self) -> tuple[int, ...] | None:
+        """The sizes of the raw contents; `None` if there are none."""
+        return tuple(stop - start for _, start, stop in self.raw) or None
+
+
+class Decoder:
+    """The reader of messages for one signature."""
+
+    def __init__(self, signature: Signature) -> None:
+        """Prepare all that follows from the signature."""
+        self._known = Known(signature)
+        self._again = lru_cache(_KEPT)(self._layout)
+
+    def read(self, message: Buffer, header: Header | None = None) -> Query:
+        """Decode a message.
+
+        Raises:
+            BadRequest: it has mistakes; the error has all those of the header, or of the values.
+        """
+        del header
+        parts = _split(message, MOST_FIELDS)
+        if len(parts.header) > LONGEST_HEADER:
+            raise header_too_long(len(parts.header))
+        layout = self._again if len(parts.header) <= _SHORT else self._layout
+        return _fill(layout(parts.header, parts.sizes), parts, message)
+
+    def attempt(self, message: Buffer) -> Query | None:
+        """Decode a large message in a millisecond or two, if its values are its arrays' bytes.
+
+        Return `None` for one that has texts or mistakes, which `read` reads.
+        """
+        try:
+            parts = _split(message, _FEW_FIELDS)
+            if len(parts.header) > _SHORT:
+                return None
+            layout = self._again(parts.header, parts.sizes)
+            quick = _QUICK if parts.raw else _QUICK_CONTENTS
+            if any(piece.dtype not in quick for piece in layout.pieces):
+                return None
+            return _fill(layout, parts, message)
+        except (BadRequest, LongReadError):
+            return None
+
+    def _layout(self, header: bytes, sizes: tuple[int, ...] | None) -> Layout:
+        """Return the layout of a header, whose inputs have raw contents of these sizes, if any."""
+        _check_once(header)
+        try:
+            request = message_class("inference.ModelInferRequest").FromString(header)
+        except DecodeError as error:
+            raise wrong("body", "a ModelInferRequest", "bytes that are none") from error
+        inputs = request.inputs
+        if sizes is not None and len(sizes) != len(inputs):
+            expected = f"{len(inputs)}, one for each of inputs"
+            raise wrong("raw_input_contents", expected, str(len(sizes)))
+        known = self._known
+        value: dict[str, Any] = {
+            # Bytes are the one form that any output can have.
+            "parameters": {**_parameters(request), "binary_data_output": True},
+            "inputs": _listed(inputs, known.tensors, lambda i: _input(inputs[i], i, sizes)),
+            "outputs": _listed(request.outputs, known.every, lambda i: _output(request.outputs[i])),
+        }
+        asked, pieces = (planned := plan(known, value, whole=False)).query, planned.pieces
+        typed = sizes is None and any(math.prod(piece.shape) for piece in pieces)
+        tensors = [known.heads[head].tensor for head in asked.heads]
+        query = Query(
+            {},
+            asked.heads,
+            asked.wanted,
+            raw=not typed or any(tensor.dtype == "float16" for tensor in tensors),
+            classified=any(wanted.classes for wanted in asked.wanted),
+            timeout=asked.timeout,
+        )
+        return Layout(query, pieces)
+
+
+def _split(message: Buffer, most: int) -> Parts:
+    ids: list[Span] = []
+    inputs: list[Span] = []
+    raw: list[Span] = []
+    lists = {ID: ids, _INPUT: inputs, _RAW: raw}
+    for tag, begin, start, stop in fields(message, 0, len(message), most):
+        if tag in lists:
+            lists[tag].append((begin, start, stop))
+    if raw:
+        return Parts(_without(message, 0, len(message), (*ids, *raw)), ids, raw, [])
+    pieces = [_without(message, 0, len(message), (*ids, *inputs))]
+    contents = []
+    collector = packed.Collector(message, BY_NUMBER)
+    for _, start, stop in inputs:
+        found: Found = {}
+        cut: list[Span] = []
+        for tag, begin, inner, end in fields(message, start, stop, most):
+            if tag == _CONTENTS:
+                cut.append((begin, inner, end))
+                collector.collect(inner, end, found)
+        pieces.append(delimited(_INPUT >> 3, _without(message, start, stop, cut)))
+        contents.append(found)
+    return Parts(b"".join(pieces), ids, [], contents)
+
+
+def _without(message: Buffer, start: int, stop: int, cut: Iterable[Span]) -> bytes:
+    """Return the bytes of a message from `start` to `stop`, without some fields."""
+    kept = []
+    for begin, _, end in sorted(cut):
+        if begin > start:
+            kept.append(message[start:begin])
+        start = end
+    kept.append(message[start:stop])
+    return b"".join(kept)
+
+
+def _check_once(header: bytes) -> None:
+    """Refuse a header with two names of the model, of which readers may choose different ones.
+
+    Raises:
+        BadRequest: the model or the version is there twice.
+    """
+    tags = [tag for tag, *_ in fields(header, 0, len(header))]
+    for tag, at in ((MODEL_NAME, "model_name"), (MODEL_VERSION, "model_version")):
+        if tags.count(tag) > 1:
+            raise wrong(at, "it once", f"it {tags.count(tag)} times")
+
+
+def _listed(entries: Sequence[Any], known: Sequence[str] | Mapping[str, Any], of: Any) -> list[Any]:
+    """Return the JSON of inputs or outputs; of far too many, only their number."""
+    if len(entries) > _MOST_NAMED * len(known):
+        return [None] * len(entries)
+    return [of(i) for i in range(len(entries))]
+
+
+def _input(entry: Any, i: int, sizes: tuple[int, ...] | None) -> dict[str, Any]:
+    if sizes is None:
+        data = Beside(f"inputs[{i}].contents", None)
+    elif entry.HasField("contents"):
+        expected = "no contents, since raw_input_contents has the values"
+        raise wrong(f"inputs[{i}].contents", expected, "both")
+    else:
+        data = Beside(f"raw_input_contents[{i}]", sizes[i])
+    return {
+        "name": entry.name,
+        "shape": list(entry.shape),
+        "datatype": entry.datatype,
+        "parameters": _parameters(entry),
+        "data": data,
+    }
+
+
+def _output(entry: Any) -> dict[str, Any]:
+    return {"name": entry.name, "parameters": _parameters(entry)}
+
+
+def _parameters(holder: Any) -> dict[str, Any]:
+    """Return the parameters of a request, an input or an output."""
+    return {
+        name: None
+        if (kind := parameter.WhichOneof("parameter_choice")) is None
+        else getattr(parameter, kind)
+        for name, parameter in holder.parameters.items()
+        if name not in _OF_HTTP
+    }
+
+
+def _fill(layout: Layout, parts: Parts, message: Buffer) -> Query:
+    """Return the query of a layout, with the ID and the arrays of a message."""
+    asked, pieces = layout
+    notes = Notes()
+    arrays: dict[str, NDArray[Any]] = {}
+    for i, piece in enumerate(pieces):
+        if parts.raw:
+            array = binary.read(piece, message, parts.raw[i][1], notes)
+        else:
+            array = read_contents(piece, message, parts.contents[i], notes)
+        if piece.name:
+            arrays[piece.name] = array
+    name = None
+    # As in protobuf, the last of several IDs counts.
+    for _, start, stop in parts.ids:
+        try:
+            name = str(message[start:stop], "utf-8") or None
+        except UnicodeDecodeError:
+            notes.add("id", "text in UTF-8", "other bytes")
+    notes.stop()
+    return Query(
+        arrays,
+        asked.heads,
+        asked.wanted,
+        asked.raw,
+        asked.classified,
+        name,
+        asked.timeout,
+        unseen=notes.unseen,
+    )
