@@ -34,7 +34,12 @@ def _info(tensor: Tensor, rows: tuple[None, ...]) -> dict[str, Any]:
     axes = (*rows, *tensor.shape)
     dims = [{"size": str(-1 if axis is None else axis), "name": ""} for axis in axes]
     return {
-        "dtype": _DTYPES.get(tensor.dtype, f"DT_{tensor.dtype.upper()}"),
+        "dtype": data_type(tensor.dtype),
         "tensor_shape": {"dim": dims, "unknown_rank": False},
         "name": tensor.name,
     }
+
+
+def data_type(dtype: str) -> str:
+    """Return TensorFlow's name for a dtype."""
+    return _DTYPES.get(dtype, f"DT_{dtype.upper()}")
