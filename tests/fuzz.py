@@ -18,7 +18,7 @@ import time
 import warnings
 import zlib
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -26,15 +26,18 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 import orjson
+from google.protobuf.message import DecodeError
 
-from service.errors import RequestError
+from service.errors import BadRequest, Problem, RequestError
 from service.inference.model import Model
 from service.run import Part, Run
 from service.wire import mlflow, native, oip, tfserving
 from service.wire.native.answers import Writer
+from service.wire.oip import grpc as oip_grpc
 from service.wire.quick import UnsureError
 from service.wire.tensors import by_name
-from tests.harness import bodies, fast_way, small
+from service.wire.tfserving import grpc as tfserving_grpc
+from tests.harness import bodies, fast_way, grpc_messages, small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +53,12 @@ DIALECTS: dict[str, Dialect] = {
     "classify": tfserving.CLASSIFY,
     "regress": tfserving.REGRESS,
     "mlflow": mlflow.DIALECT,
+    "oip_grpc": oip_grpc.GRPC,
+    "tfserving_grpc": tfserving_grpc.GRPC,
+}
+MESSAGES = {
+    "oip_grpc": "inference.ModelInferRequest",
+    "tfserving_grpc": "tensorflow.serving.PredictRequest",
 }
 # CPU seconds for a body of at most 128 KB, from reading to the answer.  The slowest bodies take a
 # tenth of it, and anything quadratic in the length of a body takes more.
@@ -77,7 +86,19 @@ class Target:
         self.others: dict[str, Any] = {
             "native": lambda body, _: fast_way.decode(body, signature),
             "oip": oip.reader(signature),
+            **{form: partial(self._as_protobuf_does, form) for form in MESSAGES},
         }
+        self.attempts = {
+            form: DIALECTS[form].codec("m", "1", signature).attempt for form in MESSAGES
+        }
+
+    def _as_protobuf_does(self, form: str, body: bytes, header: Any) -> Any:
+        """Read a message as protobuf writes it again, which must mean the same."""
+        try:
+            written = grpc_messages.canonical(MESSAGES[form], body)
+        except DecodeError:
+            return BadRequest([Problem("body", "a message", "none")])
+        return self.readers[form](written, header)
 
 
 @cache
@@ -132,7 +153,12 @@ def _check(body: Body, target: Target) -> bool:
     plain = body.form == "oip"
     asked = _read(target.readers[body.form], body, slowly=plain)
     other = target.others.get(body.form)
-    if other is not None:
+    if body.form in MESSAGES:
+        _compare_messages(asked, _read(other, body))
+        attempted = target.attempts[body.form](body.content)
+        if attempted is not None:
+            _compare(asked, attempted, body.form)
+    elif other is not None:
         _compare(asked, _read(other, body), body.form)
     if isinstance(asked, RequestError):
         _check_error(dialect, asked)
@@ -188,6 +214,22 @@ def _compare(plain: Any, quick: Any, form: str) -> None:
         raise Fault(f"the two paths of {form} differ: {first!r:.500} and {other!r:.500}")
 
 
+# Reasons to refuse what protobuf takes: a name that is there twice, the number 0, which is reserved
+# and which protobuf for Python skips alone, and more of something than any request has.
+_STRICT = ("it once", "each name once", "one name in each", "without a valid number", "at most")
+
+
+def _compare_messages(asked: Any, other: Any) -> None:
+    """Compare a message with that which protobuf makes of it."""
+    if isinstance(asked, RequestError):
+        if not isinstance(other, RequestError) and not any(map(str(asked).count, _STRICT)):
+            raise Fault(f"protobuf takes what is refused: {asked}")
+    elif isinstance(other, RequestError):
+        raise Fault(f"taken, and as protobuf reads it, {other}")
+    else:
+        _compare(asked, other, "protobuf")
+
+
 def _told(result: Any) -> Any:
     """Return the result of a reader in a form that can be compared."""
     if isinstance(result, RequestError):
@@ -225,7 +267,11 @@ def _check_arrays(asked: Any, target: Target) -> int:
 def _check_error(dialect: Dialect, error: RequestError) -> None:
     if not 400 <= error.status < 500:
         raise Fault(f"{error.status}: {error}")
-    content = dialect.encode_error(error).content
+    reply = dialect.encode_error(error)
+    if dialect in (oip_grpc.GRPC, tfserving_grpc.GRPC):
+        grpc_messages.status(reply)
+        return
+    content = reply.content
     orjson.loads(content)
     if len(content) > _LONGEST_ERROR:
         raise Fault(f"an error of {len(content)} bytes")
@@ -234,6 +280,11 @@ def _check_error(dialect: Dialect, error: RequestError) -> None:
 def _check_reply(body: Body, asked: Any, reply: Any, rows: int) -> None:
     """Check that an answer is JSON with the requested rows."""
     content, _, headers = reply
+    if body.form in MESSAGES:
+        read = grpc_messages.inferred if body.form == "oip_grpc" else grpc_messages.predicted
+        if {len(output) for output in read(content)[1].values()} != {rows}:
+            raise Fault(f"{rows} rows were asked and others answered")
+        return
     length = dict(headers).get(bodies.LENGTH)
     answer = json.loads(content[: int(length)] if length else content)
     if body.form == "native":

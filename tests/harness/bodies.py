@@ -4,6 +4,7 @@
 
 Right bodies are mutated as JSON (a value of another kind, an extra key, a list in a list) and as
 bytes (a flipped bit, a repeated piece, half of another body), since readers can fail on either.
+Messages of gRPC are mutated by their fields, in place of JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from service.errors import BadRequest
 from service.wire.oip.request import DATATYPES
+from service.wire.protobuf import DELIMITED, as_varint, delimited, fields
 from service.wire.tensors import by_name
 
 if TYPE_CHECKING:
@@ -25,7 +30,10 @@ if TYPE_CHECKING:
     from service.signature import Signature, Tensor
 
 LENGTH = "Inference-Header-Content-Length"
-FORMS = ("native", "oip", "predict", "classify", "regress", "mlflow")
+FORMS = (
+    *("native", "oip", "predict", "classify", "regress", "mlflow"),
+    *("oip_grpc", "tfserving_grpc"),
+)
 _LARGEST = 1 << 17
 
 
@@ -100,6 +108,31 @@ def every(name: str, signature: Signature, random: Random) -> Iterator[tuple[str
         yield called, Body(form, name, (), json.dumps(said).encode())
     yield from ((f"oip-{k}", body) for k, body in _oip(name, tensors, arrays, heads, random))
     yield "mlflow-csv", Body("mlflow", name, (("Content-Type", "text/csv"),), _csv(records))
+    yield from (
+        (called, Body(called.partition("-")[0], name, (), content))
+        for called, content in _messages(tensors, arrays, heads)
+    )
+
+
+def _messages(
+    tensors: dict[str, Tensor], arrays: dict[str, list[Any]], heads: list[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield a message of each form of the gRPC protocols."""
+    from tests.harness import grpc_messages
+
+    rows = {
+        key: np.array(arrays[key], object if tensor.dtype == "string" else tensor.dtype)
+        for key, tensor in tensors.items()
+    }
+    outputs = [{"name": head} for head in heads]
+    has_field = all(tensor.dtype != "float16" for tensor in tensors.values())
+    for called in ("raw", "typed") if has_field else ("raw",):
+        request = grpc_messages.infer(rows, raw=called == "raw", id="x", outputs=outputs)
+        yield f"oip_grpc-{called}", request.SerializeToString()
+    for called in ("content", "values"):
+        predict = grpc_messages.predict(rows, content=called == "content")
+        predict.output_filter.extend(heads)
+        yield f"tfserving_grpc-{called}", predict.SerializeToString(deterministic=True)
 
 
 def _rows(tensor: Tensor, rows: int, random: Random) -> list[Any]:
@@ -229,8 +262,6 @@ def _raw(values: list[Any], dtype: str) -> bytes:
     if dtype == "string":
         texts = [value.encode() for value in values]
         return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    import numpy as np
-
     return np.array(values).astype(dtype).tobytes()
 
 
@@ -267,7 +298,11 @@ def mutate(body: Body, others: Sequence[Body], random: Random) -> Body:
     """Return a body with a few mutations, which may still be right."""
     for _ in range(random.choice((0, 1, 1, 1, 2, 2, 3, 5))):
         how = random.random()
-        if how < 0.55:
+        if body.form.endswith("_grpc"):
+            other = random.choice(others).content
+            way = _as_message if how < 0.6 else _as_bytes
+            body = body._replace(content=way(body.content, other, random))
+        elif how < 0.55:
             body = _as_json(body, random)
         elif how < 0.95:
             other = random.choice(others).content
@@ -390,6 +425,57 @@ def _other(value: Any, random: Random) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and random.getrandbits(1):
         return random.choice((value + 1, -value, float(value) if abs(value) < 1e9 else 0, 0, 1, 2))
     return random.choice(_ODD)
+
+
+_SIZES = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    8,
+    127,
+    128,
+    300,
+    2**14,
+    2**21,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**63,
+    2**64 - 1,
+)
+_TAGS = (0, *(number << 3 | kind for number in (*range(1, 19), 2**29 - 1) for kind in range(8)))
+
+
+def _as_message(content: bytes, other: bytes, random: Random) -> bytes:
+    """Return a message with a changed field, at any depth."""
+    try:
+        each = list(fields(content, 0, len(content)))
+    except BadRequest:
+        return _as_bytes(content, other, random)
+    if not each:
+        return content
+    tag, begin, start, stop = random.choice(each)
+    before, inner, after = content[:begin], content[start:stop], content[stop:]
+    if tag & 7 == DELIMITED and inner and random.random() < 0.6:
+        # Its lengths are still right, so that what is in it is read.
+        return before + delimited(tag >> 3, _as_message(inner, other, random)) + after
+    whole = content[begin:stop]
+    ways: tuple[Callable[[], bytes], ...] = (
+        lambda: before + after,
+        lambda: before + whole * random.choice((2, 2, 3, 300)) + after,
+        lambda: after + whole + before,
+        lambda: before + as_varint(random.choice(_TAGS)) + content[start:],
+        lambda: before + as_varint(tag) + as_varint(random.choice(_SIZES)) + inner + after,
+        lambda: before + as_varint(random.choice(_TAGS)) + as_varint(len(inner)) + inner + after,
+        lambda: before + delimited(tag >> 3, inner * random.choice((2, 3, 1000))) + after,
+        lambda: before + delimited(tag >> 3, _as_bytes(inner, other, random)) + after,
+        lambda: before + as_varint(tag & ~7) + as_varint(random.choice(_SIZES)) + after,
+        lambda: before + whole + as_varint(random.choice(_TAGS)) + as_varint(1) + b"x" + after,
+    )
+    return random.choice(ways)()
 
 
 def _as_bytes(content: bytes, other: bytes, random: Random) -> bytes:
