@@ -33,18 +33,18 @@ BY_NUMBER = {of.number: of for of in CONTENTS.values()}
 
 def read_contents(piece: Piece, message: Buffer, found: Found, notes: Notes) -> NDArray[Any]:
     """Read a tensor from the field of its dtype."""
-    size = math.prod(piece.shape)
     of = CONTENTS.get(piece.dtype)
+    is_empty = not (found or math.prod(piece.shape))
+    if of is not None and (is_empty or found.keys() == {of.number}):
+        return _read_field(of, piece, message, found, notes)
     received = listing([BY_NUMBER[number].name for number in sorted(found)]) or "nothing"
     if of is None:
         expected = "none, but raw_input_contents, since FP16 has no field of contents"
         notes.add(piece.at, expected, received)
-    elif not found and size:
+    elif not found:
         notes.add(piece.at, f"the values, in {of.name} or in raw_input_contents", received)
-    elif found.keys() - {of.number}:
-        notes.add(piece.at, f"only {of.name}, for {DATATYPES[piece.dtype]}", received)
     else:
-        return _read_field(of, piece, message, found, notes)
+        notes.add(piece.at, f"only {of.name}, for {DATATYPES[piece.dtype]}", received)
     return np.empty(0)
 
 

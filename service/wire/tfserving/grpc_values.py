@@ -51,7 +51,6 @@ def read_values(piece: Piece, message: Buffer, found: Found, notes: Notes) -> ND
         notes: takes the mistakes; if there are any, the array is meaningless.
     """
     of = VALUES[piece.dtype]
-    names = listing([KNOWN[number].name for number in sorted(found)]) or "nothing"
     is_content = set(found) == {_CONTENT.number} and piece.dtype != "string"
     if is_content:
         start, stop = (int(place) for place in found[_CONTENT.number][-2:])
@@ -63,7 +62,8 @@ def read_values(piece: Piece, message: Buffer, found: Found, notes: Notes) -> ND
         notes.add(piece.at, expected, str(stop - start))
     elif found.keys() - {of.number}:
         either = f"only {of.name}" if of.kind == DELIMITED else f"tensor_content or {of.name}, one"
-        notes.add(piece.at, f"{either}, for {data_type(piece.dtype)}", names)
+        names = [KNOWN[number].name for number in sorted(found)]
+        notes.add(piece.at, f"{either}, for {data_type(piece.dtype)}", listing(names))
     else:
         return _read_field(of, piece, message, found, notes)
     return np.empty(0)

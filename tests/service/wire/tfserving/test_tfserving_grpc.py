@@ -557,3 +557,27 @@ def test_errors_are_in_headers():
             ("inputs.fruit.dtype", "expected DT_FLOAT, received DT_INT32"),
         ],
     )
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("name", ["double", "float16", "bool", "string", "int8", "uint16", "int64"])
+def test_tensors_of_tensorflow(name, rows):
+    """TensorFlow's own functions write tensors that are read, and read those that are written."""
+    from tensorflow.python.framework import tensor_util
+
+    dtype = MODELS[name].signature.inputs["x"].tensors[0].dtype
+    array = np.arange(2 * rows).reshape(rows, 2)
+    array = array.astype(str).astype(object) if dtype == "string" else array.astype(dtype)
+    request = PredictRequest()
+    theirs = tensor_util.make_tensor_proto(array)
+    request.inputs["x"].ParseFromString(theirs.SerializeToString())
+
+    response, outputs = answer(request, name)
+    theirs.ParseFromString(response.outputs["y"].SerializeToString())
+    found = tensor_util.MakeNdarray(theirs)
+
+    assert same(outputs, {"y": array})
+    assert found.tolist() == (
+        [[v.encode() for v in row] for row in array] if dtype == "string" else array.tolist()
+    )
