@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from service.errors import BadRequest, nearest
-from service.wire import packed, raw, tensors, unseen
+from service.wire import limits, packed, raw, tensors, unseen
 from service.wire.body import LongReadError, Notes, count, key, listing, show, wrong
 from service.wire.columns import Names, as_many, refuse_others
 from service.wire.messages import POOL
@@ -86,10 +86,10 @@ class Decoder:
         rest, entries, found = _split(message, MOST_FIELDS)
         size = len(rest) + sum(len(entry.name) + len(entry.tensor) for entry in entries)
         if size <= _SHORT:
-            return _fill(self._again(rest, entries), found, message)
+            return self._fill(self._again(rest, entries), found, message)
         if size > LONGEST_HEADER:
             raise header_too_long(size)
-        return _fill(self._layout(rest, entries), found, message)
+        return self._fill(self._layout(rest, entries), found, message)
 
     def attempt(self, message: Buffer) -> Query | None:
         """Decode a large message in a millisecond or two, if its values are its arrays' bytes.
@@ -103,9 +103,24 @@ class Decoder:
             layout = self._again(rest, entries)
             if any(piece.dtype not in _QUICK for piece in layout.pieces):
                 return None
-            return _fill(layout, found, message)
+            return self._fill(layout, found, message)
         except (BadRequest, LongReadError):
             return None
+
+    def _fill(self, layout: Layout, found: list[Found], message: Buffer) -> Query:
+        """Return the query of a layout, with the arrays of a message."""
+        notes = Notes()
+        arrays: dict[str, NDArray[Any]] = {}
+        for piece, of in zip(layout.pieces, found, strict=True):
+            array = read_values(piece, message, of, notes)
+            if piece.name:
+                arrays[piece.name] = array
+        notes.stop()
+        if arrays and limits.rows_of(arrays) > len(message):
+            # Values are repeated.  In all other messages, as in JSON, a row takes a byte at least,
+            # and so only those that are large are checked.
+            limits.check_rows(arrays, layout.heads, self._signature)
+        return Query(arrays, layout.heads, unseen=notes.unseen)
 
     def _layout(self, rest: bytes, entries: tuple[Entry, ...]) -> Layout:
         """Return the layout of a header: of all fields but the inputs, and of the inputs."""
@@ -234,15 +249,3 @@ def _name_of(number: int) -> str:
 def _shape(proto: Any) -> Any:
     shape = proto.tensor_shape
     return "an unknown rank" if shape.unknown_rank else [dim.size for dim in shape.dim]
-
-
-def _fill(layout: Layout, found: list[Found], message: Buffer) -> Query:
-    """Return the query of a layout, with the arrays of a message."""
-    notes = Notes()
-    arrays: dict[str, NDArray[Any]] = {}
-    for piece, of in zip(layout.pieces, found, strict=True):
-        array = read_values(piece, message, of, notes)
-        if piece.name:
-            arrays[piece.name] = array
-    notes.stop()
-    return Query(arrays, layout.heads, unseen=notes.unseen)

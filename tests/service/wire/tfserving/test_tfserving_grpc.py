@@ -7,6 +7,7 @@ from service.errors import BadRequest
 from service.inference.model import Model
 from service.run import Part, Run
 from service.wire.body import MISSING_AT_ONCE, MOST_IMPUTED
+from service.wire.limits import MOST_NUMBERS
 from service.wire.protobuf import MOST_FIELDS, as_varint, delimited
 from service.wire.tfserving.grpc import GRPC, address
 from tests.harness import small
@@ -171,6 +172,30 @@ def test_repeated_values_are_limited():
             f"{repeated}",
         )
     ]
+
+
+def test_the_answer_to_repeated_values_is_limited():
+    """A few bytes may be many rows, each of which may be answered with many values."""
+    model = Model.load(_widened(1000))
+    request = predict({"x": np.ones((1, 1), np.float32)}, content=False)
+    dim = request.inputs["x"].tensor_shape.dim[0]
+    dim.size = MOST_NUMBERS // 1000
+
+    assert len(read(request, model.signature).arrays["x"]) == dim.size
+    dim.size += 1
+    ((at, expected, received),) = problems_of(request, model.signature)
+    assert (at, received) == ("body", f"{dim.size} rows")
+    assert expected.startswith(f"at most {MOST_NUMBERS // 1000} rows, since each is answered with")
+
+
+def _widened(width):
+    """Return a file without a signature that repeats a value."""
+    return small.model(
+        [small.helper.make_node("Mul", ["x", "ones"], ["y"])],
+        [("x", small.F, ["n", 1])],
+        [("y", small.F, ["n", width])],
+        {"ones": np.ones((1, width), np.float32)},
+    ).SerializeToString()
 
 
 def test_many_repeated_values_are_not_attempted():
