@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # The tags of fields of a ModelSpec, and of the value in its version.
 _NAME, _VERSION, _LABEL = (number << 3 | 2 for number in (1, 2, 4))
+_CHOICE = {_VERSION: _LABEL, _LABEL: _VERSION}
 _VALUE = 1 << 3 | VARINT
 _SIGN = 2**63
 
@@ -43,22 +44,24 @@ def address(message: Buffer) -> tuple[str | None, str | None, str | None]:
     Each is `None` if the message, or what there is of a longer one, does not have it.  Of a
     `model_spec` that is there twice, the reader says that it is wrong.
     """
-    name = version = alias = None
+    # Of each field, as in protobuf, the last one counts; and no other one is read, since there may
+    # be thousands.
+    found: dict[int, tuple[int, int]] = {}
+    version = None
     try:
         for tag, _, start, stop in fields(message, 0, len(message)):
             if tag != MODEL_SPEC:
                 continue
             for inner, _, begin, end in fields(message, start, stop):
-                if inner == _NAME:
-                    name = _text(message, begin, end)
-                # One excludes the other, and as in protobuf the last one counts.
-                elif inner == _VERSION:
-                    version, alias = _number(message, begin, end), None
-                elif inner == _LABEL:
-                    version, alias = None, _text(message, begin, end)
+                if inner in _CHOICE:
+                    # One excludes the other.
+                    found.pop(_CHOICE[inner], None)
+                found[inner] = begin, end
             break
+        version = _number(message, *found[_VERSION]) if _VERSION in found else None
     except BadRequest:
         pass
+    name, alias = (_text(message, *found.get(tag, (0, 0))) for tag in (_NAME, _LABEL))
     return name, version, alias
 
 

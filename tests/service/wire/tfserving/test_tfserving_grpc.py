@@ -9,6 +9,7 @@ from service.run import Part, Run
 from service.wire.body import MISSING_AT_ONCE, MOST_IMPUTED
 from service.wire.limits import MOST_NUMBERS
 from service.wire.protobuf import MOST_FIELDS, as_varint, delimited
+from service.wire.tfserving import grpc
 from service.wire.tfserving.grpc import GRPC, address
 from tests.harness import small
 from tests.harness.decoded import problems, same
@@ -563,6 +564,22 @@ def test_the_model_of_a_message():
     assert address(delimited(1, label + number + name)) == ("three", "-2", None)
     assert address(delimited(1, number + label)) == (None, None, "stable")
     assert address(delimited(1, delimited(2, b""))) == (None, "0", None)
+
+
+def test_of_many_versions_in_a_message_the_last_one_is_read(monkeypatch):
+    """A message is not read for longer because it has more of them."""
+    walked = []
+    walk = grpc.fields
+
+    def count(*arguments):
+        walked.append(arguments)
+        return walk(*arguments)
+
+    monkeypatch.setattr(grpc, "fields", count)
+    versions = [delimited(2, b"\x08" + as_varint(number)) for number in range(1000)]
+
+    assert address(delimited(1, b"".join(versions))) == (None, "999", None)
+    assert len(walked) == 3
 
 
 def test_errors_are_in_headers():
