@@ -322,8 +322,10 @@ class Prediction:
         if len(body) > self._pipeline.max_body:
             raise content_encoding.too_large(self._pipeline.max_body)
         codec, compressed = self.route.codec, b"content-encoding" in headers
+        reads = self.route.dialect.reads
         if len(body) <= (limits.ZIPPED_AT_ONCE if compressed else limits.AT_ONCE):
-            body = self._plain_body()
+            if compressed or reads:
+                body = self._plain_body()
             if len(body) <= limits.AT_ONCE:
                 self._decode_small(body)
                 return
@@ -332,7 +334,7 @@ class Prediction:
             codec.attempt is not None
             and len(body) <= limits.QUICK
             and not compressed
-            and headers.get(b"content-type") == b"application/json"
+            and (not reads or headers.get(b"content-type") == b"application/json")
         ):
             query = codec.attempt(body)
             if query is not None:
@@ -426,7 +428,8 @@ class Prediction:
             return False
         if perf_counter() > self._deadline:
             seconds = self._deadline - (self._came or self._received)
-            limit = f"{seconds:g} s (X-Request-Timeout or {_set_by(self.route, 'timeout')})"
+            setting = _set_by(self.route, "timeout")
+            limit = f"{seconds:g} s (X-Request-Timeout, grpc-timeout or {setting})"
             message = f"request: expected to be run within {limit}, and was not; dropped"
             self._answer_error(TooLate(message))
             return False

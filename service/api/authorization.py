@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from service.http.access import Access
     from service.repository.reloader import Library
+    from service.repository.repository import Repository
     from service.settings import Settings
 
 # The health pages need no token, since load balancers and container probes have none.  They tell
@@ -97,13 +98,7 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
         else:
             names = request.view_args or {}
             need = need_of(request.url_rule.rule, names, repository.default, settings)
-        entry = access.admit(_header("Authorization"), need.scope, need.model)
-        is_known = need.model is None or need.model in known_names(repository)
-        # Files that have not been read yet may have a view of that name.
-        if entry.models and not is_known and not repository.catalog.unknown:
-            # Elsewhere, the message for an unknown model names all models, and this client may not
-            # know of them.
-            raise NotFound(f"model {need.model!r}: there is none of that name, now")
+        admit(access, repository, _header("Authorization"), need)
         return None
 
     @app.after_request
@@ -116,6 +111,27 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
     @app.teardown_request
     def forget(_: BaseException | None) -> None:
         request_ids.current.set("")
+
+
+def admit(access: Access, repository: Repository, authorization: str, need: Need) -> None:
+    """Check that a request has what it needs.
+
+    Args:
+        access: the rules by which requests are admitted.
+        repository: the models.
+        authorization: the Authorization header; empty without one.
+        need: the scope and the model that the request needs.
+
+    Raises:
+        Unauthorized, Forbidden: its token does not allow it.
+        NotFound: there is no such model, and the client may not know which others there are.
+    """
+    entry = access.admit(authorization, need.scope, need.model)
+    is_known = need.model is None or need.model in known_names(repository)
+    # Files that have not been read yet may have a view of that name.
+    if entry.models and not is_known and not repository.catalog.unknown:
+        # Elsewhere, the message for an unknown model names all models.
+        raise NotFound(f"model {need.model!r}: there is none of that name, now")
 
 
 def is_told_all(access: Access) -> bool:

@@ -19,6 +19,7 @@ SMALLEST_GZIP = 1024
 # zlib's window bits for each content encoding that a body may have; RFC 9110's deflate is zlib's
 # own format.
 _WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+_CLAIM = "as Content-Encoding says"
 
 
 def read(
@@ -62,21 +63,33 @@ def _is_one_of(content_type: str, kinds: tuple[str, ...]) -> bool:
     return kind in kinds and options.get("charset", "utf-8") in ("utf-8", "utf8")
 
 
+def beginning(body: bytes, encoding: str, size: int) -> bytes:
+    """Return up to `size` bytes of what the beginning of a compressed body inflates to.
+
+    Raises:
+        BadRequest: it is not compressed with `encoding`, which is gzip or deflate.
+    """
+    return _start(zlib.decompressobj(wbits=_WINDOWS[encoding]), body, encoding, size)
+
+
 def _inflate(body: bytes, encoding: str, max_body: int) -> bytes:
     inflater = zlib.decompressobj(wbits=_WINDOWS[encoding])
-    claim = "as Content-Encoding says"
-    try:
-        inflated = inflater.decompress(body, max_body + 1)
-    except zlib.error as error:
-        raise wrong("body", f"{encoding}, {claim}", "bytes that are not") from error
+    inflated = _start(inflater, body, encoding, max_body + 1)
     if len(inflated) > max_body:
         raise too_large(max_body, " once inflated")
     if not inflater.eof:
-        raise wrong("body", f"{encoding}, {claim}", "only the beginning of it")
+        raise wrong("body", f"{encoding}, {_CLAIM}", "only the beginning of it")
     if inflater.unused_data:
         received = f"{len(inflater.unused_data)} bytes after its end"
-        raise wrong("body", f"{encoding} of one piece, {claim}", received)
+        raise wrong("body", f"{encoding} of one piece, {_CLAIM}", received)
     return inflated
+
+
+def _start(inflater: zlib._Decompress, body: bytes, encoding: str, size: int) -> bytes:
+    try:
+        return inflater.decompress(body, size)
+    except zlib.error as error:
+        raise wrong("body", f"{encoding}, {_CLAIM}", "bytes that are not") from error
 
 
 def too_large(max_body: int, when: str = "") -> TooLarge:

@@ -1,5 +1,6 @@
 """The dispatch of a worker's requests: predictions to the pipeline, all others to the Flask app.
 
+StreamRequest, of a gRPC call ─▶ `Calls` ─▶ one of these, or an answer
 Request ─┬─ a prediction ─▶ its route ─▶ the pipeline, whose executor is the batcher
          ├─ one that needs a version that is not loaded ─▶ `OnDemand` ─▶ as above or below
          └─ any other ─▶ the Flask app, in a thread
@@ -14,13 +15,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from service.api import authorization, routes
+from service.api.grpc.pages import PageRequest
 from service.http import cors, request_ids
 from service.http.connections import Connections
 from service.http.content_encoding import JSON
+from service.http.grpc.call import ModelCall
 from service.http.reply import encode_error
 from service.http.tokens import PREDICT
 from service.prediction import Pipeline
 from service.server import wsgi
+from service.server.calls import Calls
 from service.server.on_demand import OnDemand
 from service.server.poll_coalescing import PollCoalescing
 from service.server.queued import Queued, start_in
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
     from service.errors import RequestError
     from service.http.access import Access
-    from service.http.http2.request import StreamRequest
+    from service.http.grpc.call import Address
     from service.http.request import Request
     from service.inference.cores import Cores
     from service.observability.metrics import Metrics
@@ -88,6 +92,9 @@ class Front:
         self.poll_coalescing = PollCoalescing(loop)
         self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
         self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline.route)
+        calls = self.calls = Calls(self)
+        self.answer_call, self.call_refusal = calls.answer, calls.refusal
+        self.is_free, self.is_streamed = calls.is_free, calls.is_streamed
         # Admitted predictions.  They begin once all sockets that are readable now have been read.
         self.arrived: list[Prediction] = []
         # The generation that all workers serve, and the one that the routing table is of.
@@ -110,6 +117,7 @@ class Front:
         self.metrics.note_waits(waits)
         self.library.stalled = self.watchdog.reason
         self.table.forget()
+        self.calls.look()
 
     def use(self, repository: Repository) -> None:
         """Answer from another repository, beginning with the next request."""
@@ -130,10 +138,12 @@ class Front:
         self.connections.draining = True
         self.pipeline.drain()
         self.library.stopping = True
+        self.calls.health.look()
 
     async def close(self, seconds: float) -> None:
         """Answer the requests in flight, within `seconds`, and close every connection."""
         self.drain()
+        self.calls.close()
         await self.connections.close(seconds)
         self.library.follow(None)
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -143,11 +153,13 @@ class Front:
 
     # Connections call these.
 
-    def answer(self, request: Request, came: float = 0.0, loaded: Servable | None = None) -> None:
+    def answer(
+        self, request: Request | ModelCall, came: float = 0.0, loaded: Servable | None = None
+    ) -> None:
         """Answer a request, now or later.
 
         Args:
-            request: the request.
+            request: the request, or a prediction by gRPC.
             came: its arrival time, by `perf_counter`, if it has waited for a version to load;
                 else 0.
             loaded: what was loaded for it, if anything was.
@@ -181,16 +193,6 @@ class Front:
         if lane.admission.is_short:
             self.poll_coalescing.overrun(lane, self.table.lanes, self.executor)
 
-    def answer_call(self, request: StreamRequest) -> None:
-        """Answer a call of gRPC, now or later."""
-        self.count_unanswered(request.target, 501)
-        lines = b"content-type: application/grpc\r\ngrpc-status: 12\r\n"
-        request.respond(200, b"", lines + request.common())
-
-    def is_streamed(self, target: bytes) -> bool:  # noqa: ARG002
-        """Return whether a call is answered while its body arrives."""
-        return False
-
     def common(self, headers: Mapping[bytes, bytes], request_id: str = "") -> bytes:
         """Return the header lines that every answer to a request with `headers` has."""
         lines = request_ids.line(request_id) if request_id else request_ids.line_of(headers)
@@ -222,7 +224,7 @@ class Front:
         content, lines = encode_error(dialect, error, headers)
         return content, lines + self.common(headers)
 
-    def count_unanswered(self, target: bytes, status: int) -> None:
+    def count_unanswered(self, target: bytes | Address, status: int) -> None:
         """Count a request that neither a model nor the app answers."""
         route = self.table.find(target)
         if route is None:
@@ -241,7 +243,7 @@ class Front:
             self.executor.busy_polling.asked(prediction.exchange.caller, now)
             prediction.begin(now)
 
-    def _load(self, request: Request) -> bool:
+    def _load(self, request: Request | ModelCall) -> bool:
         """Load the version that a request needs, if that version is loaded on demand.
 
         Returns:
@@ -254,10 +256,9 @@ class Front:
         self.on_demand.wait(which, request)
         return True
 
-    def _to_load(self, request: Request) -> Which | None:
+    def _to_load(self, request: Request | ModelCall) -> Which | None:
         """Return what the Flask app would load to answer a request; `None` if nothing."""
-        path, _ = wsgi.split(request.target)
-        rule = self.table.rule_that_loads(path, request.method)
+        rule = self.table.rule_that_loads(request.target, request.method)
         if rule is None:
             return None
         which = routes.which(rule[1])
@@ -270,8 +271,11 @@ class Front:
         name = which[0] or repository.default
         return which if self.access.allows(request.header("authorization"), PREDICT, name) else None
 
-    def _answer_by_app(self, request: Request, *, has_waited: bool) -> None:
+    def _answer_by_app(self, request: Request | ModelCall, *, has_waited: bool) -> None:
         """Answer a request by the Flask app: health checks here, others in a thread."""
+        if isinstance(request, ModelCall):
+            self.calls.refuse(request)
+            return
         self.poll_coalescing.page_asked = perf_counter()
         path, _ = wsgi.split(request.target)
         # What was loaded for it may be gone, and pages do not wait while it is loaded again.
@@ -285,6 +289,8 @@ class Front:
     def _call_app(self, request: Request) -> None:
         try:
             answer = wsgi.call(self.app.wsgi_app, request)
+            if isinstance(request, PageRequest):
+                answer = wsgi.Answer(*request.translate(*answer))
         except Exception:
             # Flask answers its own errors, so this is a bug in the adapter.
             request_id = request.request_id

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from service.http.grpc.call import Address, ModelCall
     from service.http.request import Request
     from service.repository.loader import Servable
     from service.repository.reloader import Library
 
     # The name of a model, its version and its alias, as a request has them; `None` if it has not.
     Which = tuple[str | None, str | None, str | None]
+    Waiting = Request | ModelCall
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ class OnDemand:
         self,
         loop: asyncio.AbstractEventLoop,
         library: Library,
-        answer: Callable[[Request, float, Servable | None], None],
-        count: Callable[[bytes, int], None],
+        answer: Callable[[Waiting, float, Servable | None], None],
+        count: Callable[[bytes | Address, int], None],
     ) -> None:
         """Prepare to load; nothing is loaded yet.
 
@@ -62,10 +64,10 @@ class OnDemand:
         self._count = count
         # The bytes of requests that have come since the last look for clients that have gone.
         self._new = 0
-        self.waiting: dict[Which, list[tuple[Request, float]]] = {}
+        self.waiting: dict[Which, list[tuple[Waiting, float]]] = {}
         """The requests that wait, by what they name, each with its arrival time."""
 
-    def wait(self, which: Which, request: Request, came: float = 0.0) -> None:
+    def wait(self, which: Which, request: Waiting, came: float = 0.0) -> None:
         """Load a version, unless that has begun already, and answer a request afterwards.
 
         Args:
@@ -92,7 +94,7 @@ class OnDemand:
         """Drop the requests whose clients have gone: a load may take longer than memory lasts."""
         self._new = 0
         for requests in self.waiting.values():
-            still_open: list[tuple[Request, float]] = []
+            still_open: list[tuple[Waiting, float]] = []
             for request, came in requests:
                 if request.is_open():
                     still_open.append((request, came))
@@ -128,14 +130,14 @@ class OnDemand:
         self._answer_some(self.waiting.pop(which), servable)
 
     def _answer_some(
-        self, requests: list[tuple[Request, float]], servable: Servable | None
+        self, requests: list[tuple[Waiting, float]], servable: Servable | None
     ) -> None:
         for request, came in requests[:ANSWERED_AT_ONCE]:
             self._attempt(request, partial(self._answer, request, came, servable))
         if rest := requests[ANSWERED_AT_ONCE:]:
             self._loop.call_soon(self._answer_some, rest, servable)
 
-    def _attempt(self, request: Request, step: Callable[[], None]) -> None:
+    def _attempt(self, request: Waiting, step: Callable[[], None]) -> None:
         try:
             step()
         except Exception:

@@ -1,11 +1,12 @@
 """The routing table of one event loop: the route of each path, however the path is spelled.
 
     target ─┬─ as it stands ─────────────────────────────────────────────▶ Route
-            └─ its path, decoded ─▶ the app's rule ─▶ the path of that rule ─▶ Route, new if need be
+            ├─ its path, decoded ─▶ the app's rule ─▶ the path of that rule ─▶ Route, new if need be
+            └─ the address of a gRPC call ───────────────────────────────▶ Route, new if need be
 
 Since the URL map of the Flask app finds the rule, the table finds a route for every spelling that
 the app would treat as a prediction.  A route is made for its first request: a thousand models have
-more paths than will ever be requested.
+more paths than will ever be requested.  An address is no path, so no request of HTTP has it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import HTTPException
 
 from service.api import routes
+from service.api.grpc import methods
+from service.http.grpc.call import Address
 from service.inference.lane import Lane
 from service.repository.repository import NOTHING
 from service.server import wsgi
@@ -61,8 +64,8 @@ class RoutingTable:
             make: makes the route to a version in a dialect.
         """
         self.rules = rules
-        # The routes that requests have needed, by path.
-        self.routes: dict[bytes, Route] = {}
+        # The routes that requests have needed, by path or address.
+        self.routes: dict[bytes | Address, Route] = {}
         # Routes to versions that stay loaded only as long as clients request them.
         self.kept_routes: set[Route] = set()
         # The lanes that the watchdog watches, with their models' names; among them are lanes of
@@ -70,7 +73,8 @@ class RoutingTable:
         self.watched: dict[Lane, str] = {}
         self.lanes: set[Lane] = set()
         self._lanes: dict[Model, Lane] = {}
-        self._rules: dict[bytes, Rule] = {}
+        self._rules: dict[bytes | Address, Rule] = {}
+        self._dialects = {**rules, **methods.PREDICTIONS}
         self._made: dict[tuple[int, Dialect], Route] = {}
         # Routes to versions that are let go of, by the same; `forget` drops them.
         self._lent: dict[tuple[int, Dialect], Route] = {}
@@ -94,11 +98,13 @@ class RoutingTable:
         for path, rule in known.items():
             self._add(path, rule, former)
 
-    def find(self, target: bytes) -> Route | None:
+    def find(self, target: bytes | Address) -> Route | None:
         """Return the route of a target, however it is spelled; `None` if none is loaded."""
         route = self.routes.get(target)
         if route is not None:
             return route
+        if isinstance(target, Address):
+            return self._add(target, _rule_of(target), {})
         path, _ = wsgi.split(target)
         rule = self._known_rule(path) if len(path) < MOST_PATH else self.rule_of(path)
         if rule is None:
@@ -120,13 +126,16 @@ class RoutingTable:
             return None
         return (rule.rule, names) if rule.rule in self.rules else None
 
-    def rule_that_loads(self, path: bytes, method: bytes) -> Rule | None:
-        """Return the URL rule of a path and its names, if the app may load a version there.
+    def rule_that_loads(self, target: bytes | Address, method: bytes) -> Rule | None:
+        """Return the rule of a target and its names, if a version may be loaded for it.
 
         Returns:
-            `None` if the path is neither one of a prediction nor that of a page about one version,
-            or if that page needs no loaded version.
+            `None` if the target is neither that of a prediction nor that of a page about one
+            version, or if that page needs no loaded version.
         """
+        if isinstance(target, Address):
+            return _rule_of(target)
+        path, _ = wsgi.split(target)
         if method not in (b"GET", b"HEAD"):
             return self.rule_of(path) if method == b"POST" else None
         try:
@@ -140,17 +149,20 @@ class RoutingTable:
         loads = "name" in names and not rule.rule.endswith(_WITHOUT_LOAD)
         return (rule.rule, names) if loads else None
 
-    def lend(self, target: bytes, servable: Servable) -> Route | None:
+    def lend(self, target: bytes | Address, servable: Servable) -> Route | None:
         """Return a route to a version that was loaded for a request and has been let go of since.
 
         Args:
             target: the target of the request.
             servable: the version; its requests wait in a lane of their own.
         """
-        rule = self.rule_of(wsgi.split(target)[0])
+        if isinstance(target, Address):
+            rule: Rule | None = _rule_of(target)
+        else:
+            rule = self.rule_of(wsgi.split(target)[0])
         if rule is None:
             return None
-        dialect = self.rules[rule[0]]
+        dialect = self._dialects[rule[0]]
         key = id(servable), dialect
         route = self._lent.get(key)
         if route is None:
@@ -168,9 +180,9 @@ class RoutingTable:
                 del self.watched[lane]
 
     def _add(
-        self, path: bytes, rule: Rule, former: Mapping[tuple[int, Dialect], Route]
+        self, path: bytes | Address, rule: Rule, former: Mapping[tuple[int, Dialect], Route]
     ) -> Route | None:
-        """Add the route of a path, one of `former` if that is still right.
+        """Add the route of a path or address, one of `former` if that is still right.
 
         Returns:
             `None` if the version that answers there is not loaded.
@@ -178,7 +190,7 @@ class RoutingTable:
         servable = self._repository.loaded(*routes.which(rule[1]))
         if servable is None:
             return None
-        dialect = self.rules[rule[0]]
+        dialect = self._dialects[rule[0]]
         # The route holds the version, so that no other one gets its number.
         key = id(servable), dialect
         route = self._made.get(key) or former.get(key)
@@ -194,3 +206,9 @@ class RoutingTable:
                 self.kept_routes.add(route)
         self.routes[path], self._rules[path] = route, rule
         return route
+
+
+def _rule_of(address: Address) -> Rule:
+    """Return the rule of an address: its method, and what it names."""
+    names = {"name": address.name, "version": address.version, "alias": address.alias}
+    return address.method, {key: name for key, name in names.items() if name is not None}

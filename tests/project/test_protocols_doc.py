@@ -7,6 +7,7 @@ has a check of that name, and every check has a claim.
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import shutil
@@ -25,11 +26,13 @@ from service import settings as all_settings
 from service.app import create_app
 from service.commands.main import main
 from service.inference.model import Model
-from tests.harness import documents, graphs, small
+from service.wire.messages import message
+from tests.harness import documents, graphs, grpc_messages, small
+from tests.harness.calls import INFER, ROW, Client, client
 from tests.harness.served import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from flask.testing import FlaskClient
@@ -138,6 +141,16 @@ class World:
     def example(self, dialect: str, name: str = "three") -> Any:
         """Return a body that works."""
         return self.client.get(f"/models/{name}/example?dialect={dialect}").get_json()
+
+    @contextlib.contextmanager
+    def calls(self) -> Iterator[Client]:
+        """Yield a client of gRPC."""
+        served = Served(self.models, default_model="triceps")
+        try:
+            with client(served.port) as calls:
+                yield calls
+        finally:
+            served.stop()
 
     def ask(self, path: str, body: Any = None, **more: Any) -> TestResponse:
         """POST a body, as JSON unless it is bytes, or GET without one."""
@@ -716,15 +729,45 @@ def _(world: World) -> None:
     not_advertised(world, "model_repository(unload_dependents)")
 
 
-@holds(OIP, "gRPC")
-@holds(TF, "gRPC")
+@holds(OIP, "the same by gRPC")
 def _(world: World) -> None:
-    absent(
-        world,
-        "/inference.GRPCInferenceService/ModelInfer",
-        "/inference.GRPCInferenceService/ServerLive",
-        "/tensorflow.serving.PredictionService/Predict",
-    )
+    with world.calls() as calls:
+        assert calls.oip("ServerReady").answer.ready
+        request = grpc_messages.infer({"fruit": np.float32([[1, 2]])}, raw=True)
+        request.outputs.add(name="size")
+        told = calls.ask(INFER, request, "inference.ModelInferResponse")
+        assert np.frombuffer(told.answer.raw_output_contents[0], np.float32) == [6.0]
+
+
+@holds(TF, "`Predict`, metadata and status by gRPC", "the other methods of gRPC")
+def _(world: World) -> None:
+    service = "/tensorflow.serving"
+    spec = {"model_spec": {"name": "three"}}
+    with world.calls() as calls:
+        for method, request, answer in (
+            ("PredictionService/Predict", grpc_messages.predict(ROW, content=True), "Predict"),
+            (
+                "PredictionService/GetModelMetadata",
+                message("tensorflow.serving.GetModelMetadataRequest")(
+                    **spec, metadata_field=["signature_def"]
+                ),
+                "GetModelMetadata",
+            ),
+            (
+                "ModelService/GetModelStatus",
+                message("tensorflow.serving.GetModelStatusRequest")(**spec),
+                "GetModelStatus",
+            ),
+        ):
+            kind = f"tensorflow.serving.{answer}Response"
+            told = calls.ask(f"{service}.{method}", request, kind)
+            assert (told.code, told.text) == ("OK", "")
+        for method in (
+            *("PredictionService/Classify", "PredictionService/Regress"),
+            *("PredictionService/MultiInference", "ModelService/HandleReloadConfigRequest"),
+        ):
+            path = f"{service}.{method}"
+            assert calls.ask(path, request, kind).code == "UNIMPLEMENTED"
 
 
 @holds(OIP, "BF16")

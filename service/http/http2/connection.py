@@ -16,7 +16,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
-from service.errors import HTTPError, RequestError
+from service.errors import HTTPError, RequestError, TooLarge
 from service.http import flow_control
 from service.http.connection import Handler
 from service.http.content_encoding import too_large
@@ -49,6 +49,18 @@ class StreamHandler(Handler, Protocol):
 
     def is_streamed(self, target: bytes) -> bool:
         """Return whether a call is answered while its body arrives."""
+
+    def is_free(self, target: bytes) -> bool:
+        """Return whether a call may be made without a token; its body is small."""
+
+    def call_refusal(
+        self, target: bytes, headers: Mapping[bytes, bytes], error: RequestError
+    ) -> bytes:
+        """Count a call that has not arrived whole as refused.
+
+        Returns:
+            The header lines of its answer, which has no body.
+        """
 
 
 class Http2Connection(asyncio.Protocol):
@@ -164,14 +176,14 @@ class Http2Connection(asyncio.Protocol):
             self._refuse(request, HTTPError(400, message))
             return
         has_body = not stream.has_ended
-        if has_body and connections.guarded:
+        if has_body and connections.guarded and not self._is_free(stream):
             try:
                 self._handler.check_token(head.headers)
             except RequestError as error:
                 self._refuse(request, error)
                 return
         if head.size > self._max_body(stream):
-            self._refuse(request, too_large(connections.max_body))
+            self._refuse(request, self._too_large(stream))
         elif head.size > 0 and not connections.bodies.fits(self._held, head.size):
             self._refuse(request, connections.bodies.refusal())
         elif head.is_grpc and self._handler.is_streamed(head.target):
@@ -186,7 +198,7 @@ class Http2Connection(asyncio.Protocol):
             stream.progress.note(self._connections.now, 0)
             self._attempt(request, partial(request.receive, content, False))
         elif stream.received > self._max_body(stream):
-            self._refuse(request, too_large(self._connections.max_body))
+            self._refuse(request, self._too_large(stream))
         elif not bodies.fits(self._held, size):
             self._refuse(request, bodies.refusal())
         else:
@@ -385,7 +397,11 @@ class Http2Connection(asyncio.Protocol):
         stream = request.stream
         stream.is_dropped = True
         stream.take_body()
-        content, lines = self._handler.refusal(request.target, request.headers, error)
+        if stream.head.is_grpc:
+            content = b""
+            lines = self._handler.call_refusal(request.target, request.headers, error)
+        else:
+            content, lines = self._handler.refusal(request.target, request.headers, error)
         self.respond(request, error.status, content, lines, None)
 
     def _answer(self, stream: Stream, block: bytes, content: bytes, ending: bytes | None) -> None:
@@ -448,8 +464,19 @@ class Http2Connection(asyncio.Protocol):
         self._progress.note(self._connections.now, transport.get_write_buffer_size())
         transport.close()
 
+    def _is_free(self, stream: Stream) -> bool:
+        return stream.head.is_grpc and self._handler.is_free(stream.head.target)
+
     def _max_body(self, stream: Stream) -> int:
+        if self._connections.guarded and self._is_free(stream):
+            return flow_control.SMALL
         return self._connections.max_body + (PREFIX if stream.head.is_grpc else 0)
+
+    def _too_large(self, stream: Stream) -> TooLarge:
+        if self._connections.guarded and self._is_free(stream):
+            expected = f"at most {flow_control.SMALL} bytes, for a call that needs no token"
+            return TooLarge(f"body: expected {expected}, received more")
+        return too_large(self._connections.max_body)
 
     def _release(self, stream: Stream) -> None:
         """Count the bytes of a body as released."""

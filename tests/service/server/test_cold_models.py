@@ -6,14 +6,16 @@ import json
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from service.repository import reloader
 from service.repository.changes import without
 from service.server import wsgi
-from tests.harness import small
+from tests.harness import calls, grpc_messages, small
 from tests.harness.served import BODY, JSON, Served, post
 from tests.harness.waiting import until
 
@@ -163,6 +165,95 @@ def test_a_version_that_has_to_give_way_at_once_answers_whom_it_was_loaded_for(
 
     until(lambda: served.front.table.watched.keys() == served.front.table.lanes)
     assert served.ask("POST", "/predict", BODY, JSON)[0] == 200
+
+
+def infer(version: int) -> Any:
+    """Return a call for a version: its method, its message and the type of its answer."""
+    value = np.float32([[1, 2]])
+    asked = grpc_messages.infer({"fruit": value}, raw=True, model_version=str(version))
+    asked.outputs.add(name="size")
+    return calls.INFER, asked, "inference.ModelInferResponse"
+
+
+def test_a_call_is_answered_by_a_version_that_has_to_give_way_at_once(served, loads, monkeypatch):
+    """It is what the call has waited for, as for a request of HTTP."""
+    library = served.app.extensions["triceps"]
+    loads.go.set()
+    load = library._load
+
+    def load_and_let_go(found: Any, admit: Any) -> Any:
+        repository = load(found, admit)
+        library._swap(lambda now: without(now, {found.key}, library._choice))
+        return repository
+
+    monkeypatch.setattr(library, "_load", load_and_let_go)
+    with calls.client(served.port) as client:
+        for number in (1, 2, 3):
+            told = client.ask(*infer(1))
+            assert (told.code, told.answer.model_version) == ("OK", "1")
+            assert len(loads.begun) == number
+
+    until(lambda: served.front.table.watched.keys() == served.front.table.lanes)
+
+
+@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata", "ModelConfig"])
+def test_calls_about_versions_that_are_loaded_hold_up_no_other_call(served, loads, method):
+    """They wait without a thread, as the pages do, and for one load."""
+    with calls.client(served.port) as client:
+        told: list[Any] = []
+        callers = [
+            threading.Thread(
+                target=lambda: told.append(client.oip(method, name="three", version="1"))
+            )
+            for _ in range(2 * served.settings.threads)
+        ]
+        for caller in callers:
+            caller.start()
+        until(lambda: loads.begun)
+        other = client.oip("ModelMetadata", name="three")
+        loads.go.set()
+        for caller in callers:
+            caller.join()
+
+    assert other.code == "OK"
+    assert {each.code for each in told} == {"OK"}
+    assert loads.begun == [("three", "1")]
+
+
+def test_a_version_is_not_loaded_for_calls_that_are_cancelled(served, loads):
+    """Calls that wait for it are dropped, with their messages."""
+    with calls.client(served.port) as client:
+        for version in (1, 2, 3, 4):
+            method, asked, _ = infer(version)
+            made = client.channel.unary_unary(method, lambda m: m.SerializeToString())
+            call = made.future(asked, 20)
+            until(lambda: len(served.front.on_demand.waiting) == version)  # noqa: B023
+            call.cancel()
+        until(lambda: not held(served))
+        loads.go.set()
+        until(lambda: not served.front.on_demand.waiting)
+        answer = client.ask(*infer(4))
+
+    assert sorted(loads.begun) == [("three", "1"), ("three", "2"), ("three", "4")]
+    assert answer.answer.model_version == "4"
+
+
+def test_a_call_that_has_waited_too_long_is_too_late(served, loads):
+    """Its deadline counts from its arrival."""
+    body = calls.prefixed(infer(1)[1].SerializeToString())
+    raw: list[Any] = []
+    headers = [("grpc-timeout", "50m")]
+    asking = threading.Thread(
+        target=lambda: raw.append(calls.send(served.port, calls.INFER, body, headers=headers))
+    )
+    asking.start()
+    until(lambda: loads.begun)
+    time.sleep(0.1)
+    loads.go.set()
+    asking.join()
+
+    assert raw[0].code == 4
+    assert raw[0].text.startswith("request: expected to be run within 0.05 s (X-Request-Timeout, ")
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health", "/ping/?x=1"])

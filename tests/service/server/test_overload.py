@@ -316,8 +316,8 @@ def test_an_expired_request_is_dropped_before_it_runs(served, slow, path, body, 
     assert (status, json.loads(content)) == (
         504,
         {
-            "error": "request: expected to be run within 0.05 s (X-Request-Timeout or "
-            "TRICEPS_TIMEOUT), and was not; dropped"
+            "error": "request: expected to be run within 0.05 s (X-Request-Timeout, grpc-timeout "
+            "or TRICEPS_TIMEOUT), and was not; dropped"
         },
     )
     assert slow == [1]

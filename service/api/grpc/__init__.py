@@ -1,0 +1,1 @@
+"""The methods of gRPC: predictions, pages, health and reflection, each by its full name."""

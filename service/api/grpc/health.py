@@ -1,0 +1,188 @@
+"""gRPC's health checking: the service, its gRPC services, and each model by its name.
+
+    ""                                the readiness of the service
+    inference.GRPCInferenceService    the same, as for all other services of gRPC
+    three                             whether the model or view `three` answers
+
+A version that is loaded on demand answers once a request names it, so it is healthy.  A model of
+the name of a service is not asked for.  What is about one model needs the token that its pages
+need; the rest needs none, since load balancers and probes have none.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from service.errors import NotFound, NotReady, RequestError, TooBusy
+from service.http.grpc import framing, status
+from service.http.tokens import ALL, PREDICT
+from service.repository.repository import known_names
+from service.wire.messages import SERVICES, message
+
+if TYPE_CHECKING:
+    from service.http.access import Access
+    from service.http.http2.request import StreamRequest
+    from service.repository.reloader import Library
+
+log = logging.getLogger(__name__)
+
+SERVING = 1
+NOT_SERVING = 2
+SERVICE_UNKNOWN = 3
+# The streams of one worker that wait for changes: each holds a connection, and costs a look every
+# second.
+MOST_WATCHES = 1000
+# By the protocol, a list of more fails.
+MOST_LISTED = 100
+
+
+class Watch:
+    """A stream that is told the health of a service whenever that changes."""
+
+    __slots__ = ("service", "stream", "told")
+
+    def __init__(self, stream: StreamRequest, service: str) -> None:
+        self.stream = stream
+        self.service = service
+        # The status that the client has been told last.
+        self.told: int | None = None
+
+
+class Health:
+    """The health of one worker, and the streams that watch it."""
+
+    def __init__(self, library: Library, access: Access) -> None:
+        """Watch nothing yet.
+
+        Args:
+            library: the models.
+            access: the rules by which requests are admitted.
+        """
+        self._library = library
+        self._access = access
+        self.watches: set[Watch] = set()
+
+    def check(self, service: str, token: str) -> bytes:
+        """Return the answer of Check.
+
+        Args:
+            service: the name of a service or model.
+            token: the authorization metadata.
+
+        Raises:
+            NotFound: there is none of that name.
+            Unauthorized, Forbidden: the token does not allow to ask for that model.
+        """
+        self._authorize(service, token)
+        found = self._status(service)
+        if found == SERVICE_UNKNOWN:
+            text = f"service: expected one of gRPC, or a model, received {service[:128]!r}"
+            raise NotFound(f"{text}, and there is none of that name; List has those there are")
+        return _answer(found)
+
+    def list(self, token: str) -> bytes:
+        """Return the answer of List: the services and, for clients that may know, the models.
+
+        Raises:
+            TooBusy: there are more than a list may have.
+        """
+        names = ["", *SERVICES]
+        if self._access.allows(token, PREDICT, ALL):
+            names += self._library.current.names()
+        if len(names) > MOST_LISTED:
+            text = f"list: expected at most {MOST_LISTED} services and models, as the protocol"
+            raise TooBusy(f"{text} says, found {len(names)}: check each one by its name")
+        listed = message("grpc.health.v1.HealthListResponse")()
+        known = known_names(self._library.current)
+        for name in names:
+            listed.statuses[name].status = self._status(name, known)
+        content: bytes = listed.SerializeToString()
+        return content
+
+    def watch(self, stream: StreamRequest, service: str) -> None:
+        """Tell a stream the health of a service, now and whenever it changes.
+
+        Args:
+            stream: the request of Watch.
+            service: the name of a service or model, which need not exist.
+
+        Raises:
+            TooBusy: there are too many watches.
+            Unauthorized, Forbidden: the token does not allow to ask for that model.
+        """
+        if len(self.watches) >= MOST_WATCHES:
+            text = f"watch: expected at most {MOST_WATCHES} at once in a worker, received more"
+            raise TooBusy(f"{text}: ask by Check, now and then")
+        watch = Watch(stream, service)
+        self._authorize(service, _token(stream))
+        stream.begin(status.HEAD + stream.common())
+        stream.on_gone = lambda: self.watches.discard(watch)
+        self.watches.add(watch)
+        self._look_at(watch, None)
+
+    def look(self) -> None:
+        """Tell every watch what has changed; to be called once a second."""
+        if not self.watches:
+            return
+        known = known_names(self._library.current)
+        for watch in [*self.watches]:
+            try:
+                self._look_at(watch, known)
+            except Exception:
+                log.exception("a watch of the health failed, and is ended")
+                self.watches.discard(watch)
+                watch.stream.abort()
+
+    def close(self) -> None:
+        """End all watches, since the service stops; their clients ask another one."""
+        self.look()
+        error = NotReady("watch: the service stops")
+        for watch in [*self.watches]:
+            self._end(watch, error)
+
+    def _look_at(self, watch: Watch, known: set[str] | None) -> None:
+        """Tell a watch what has changed; `known` are the names of all models, if they are known."""
+        try:
+            self._authorize(watch.service, _token(watch.stream))
+        except RequestError as error:
+            # The token has been removed since.
+            self._end(watch, error)
+            return
+        found = self._status(watch.service, known)
+        if found != watch.told:
+            watch.told = found
+            watch.stream.send(framing.encode(_answer(found)))
+
+    def _end(self, watch: Watch, error: RequestError) -> None:
+        self.watches.discard(watch)
+        watch.stream.end(status.trailers(error))
+
+    def _authorize(self, service: str, token: str) -> None:
+        """Check that a client may ask for a model; for services, anybody may."""
+        if not _is_service(service):
+            self._access.check(token, PREDICT, service)
+
+    def _status(self, service: str, known: set[str] | None = None) -> int:
+        """Return the status of a service or model; `known` are the names of all models."""
+        if _is_service(service):
+            return NOT_SERVING if self._library.reason_not_ready() else SERVING
+        repository = self._library.current
+        if service in repository.answering:
+            return NOT_SERVING if self._library.stopping else SERVING
+        # Files that have not been read yet may have a view of that name.
+        is_known = service in (known_names(repository) if known is None else known)
+        return NOT_SERVING if is_known or repository.catalog.unknown else SERVICE_UNKNOWN
+
+
+def _is_service(name: str) -> bool:
+    return not name or name in SERVICES
+
+
+def _token(stream: StreamRequest) -> str:
+    return stream.header("authorization")
+
+
+def _answer(found: int) -> bytes:
+    answer: bytes = message("grpc.health.v1.HealthCheckResponse")(status=found).SerializeToString()
+    return answer

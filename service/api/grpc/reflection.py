@@ -1,0 +1,187 @@
+"""gRPC's server reflection, v1 and v1alpha: the interface definitions, for clients without them.
+
+A stream of requests, each answered at once by a message: the names of services, or the files that
+define a name.  The two versions have the same messages in different packages.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from service.api.grpc import methods
+from service.errors import NotReady, TooBusy, TooLate
+from service.http.grpc import call, framing, status
+from service.wire.messages import POOL, SERVICES
+from service.wire.status import INVALID_ARGUMENT, code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.api.grpc.methods import Method
+    from service.http.http2.request import StreamRequest
+
+    Forget = Callable[["Answering"], None]
+
+# The bytes of a request, which names something; the requests of a stream; the streams of a worker.
+LARGEST = 4096
+MOST_REQUESTS = 1000
+MOST_STREAMS = 100
+# The seconds that a stream may be open.
+SECONDS = 60
+
+_NOT_FOUND = code_of(404)
+
+
+class Reflection:
+    """The streams of one worker that ask for interface definitions."""
+
+    def __init__(self) -> None:
+        """Answer no stream yet."""
+        self.streams: dict[Answering, float] = {}
+        """The streams that are open, and when each began."""
+
+    def begin(self, stream: StreamRequest, method: Method, now: float) -> None:
+        """Answer the requests of a stream as they come.
+
+        Args:
+            stream: the stream.
+            method: its method, whose messages it has.
+            now: the time.
+
+        Raises:
+            TooBusy: there are too many.
+        """
+        if len(self.streams) >= MOST_STREAMS:
+            message = f"reflection: expected at most {MOST_STREAMS} streams at once in a worker"
+            raise TooBusy(f"{message}, received more; try again a little later")
+        answering = Answering(stream, method, self._forget)
+        self.streams[answering] = now
+        stream.receive = answering.receive
+        stream.on_gone = partial(self._forget, answering)
+        stream.begin(status.HEAD + stream.common(answering.request_id))
+
+    def _forget(self, answering: Answering) -> None:
+        self.streams.pop(answering, None)
+
+    def look(self, now: float) -> None:
+        """End the streams that have been open for long; to be called once a second."""
+        for answering, since in [*self.streams.items()]:
+            if now - since > SECONDS:
+                message = f"reflection: expected a stream of at most {SECONDS} s, received more"
+                answering.end(status.trailers(TooLate(f"{message}; begin another one")))
+
+    def close(self) -> None:
+        """End all streams, since the service stops."""
+        for answering in [*self.streams]:
+            answering.end(status.trailers(NotReady("reflection: the service stops")))
+
+
+class Answering:
+    """One stream of requests."""
+
+    def __init__(self, stream: StreamRequest, method: Method, forget: Forget) -> None:
+        """Answer the requests of a stream.
+
+        Args:
+            stream: the stream.
+            method: its method.
+            forget: called once the stream has ended.
+        """
+        self._stream = stream
+        self._method = method
+        self._forget = forget
+        self._messages = framing.Messages(LARGEST)
+        self._answered = 0
+        self.request_id = stream.request_id
+
+    def receive(self, piece: bytes, is_last: bool) -> None:  # noqa: FBT001  called by position
+        """Answer the requests that are complete with the next piece of the stream."""
+        try:
+            for content in self._messages.cut(piece):
+                self._answer(content)
+            if is_last:
+                self._messages.end()
+                self.end(status.OK)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is answered
+            told = call.known(call.what(self._stream), error, self.request_id)
+            self.end(status.trailers(told))
+
+    def _answer(self, content: bytes) -> None:
+        self._answered += 1
+        if self._answered > MOST_REQUESTS:
+            message = f"reflection: expected at most {MOST_REQUESTS} requests in a stream"
+            raise TooBusy(f"{message}, received more; begin another one")
+        asked = methods.parse(self._method.request, content)
+        self._stream.send(framing.encode(answer(self._method.response, asked)))
+
+    def end(self, trailers: bytes) -> None:
+        """End the stream."""
+        self._forget(self)
+        self._stream.receive = drop
+        self._stream.end(trailers)
+
+
+def answer(kind: type[Any], asked: Any) -> bytes:
+    """Return the answer to a request.
+
+    Args:
+        kind: the class of the answer.
+        asked: the request.
+    """
+    said = kind(valid_host=asked.host)
+    said.original_request.CopyFrom(asked)
+    which = asked.WhichOneof("message_request")
+    try:
+        if which == "list_services":
+            for name in SERVICES:
+                said.list_services_response.service.add(name=name)
+        elif which == "file_by_filename":
+            _add_files(said, POOL.FindFileByName(asked.file_by_filename))
+        elif which == "file_containing_symbol":
+            _add_files(said, _file_of(asked.file_containing_symbol))
+        elif which == "all_extension_numbers_of_type":
+            name = POOL.FindMessageTypeByName(asked.all_extension_numbers_of_type).full_name
+            said.all_extension_numbers_response.base_type_name = name
+        elif which == "file_containing_extension":
+            _refuse(said, _NOT_FOUND, f"{which}: there are no extensions")
+        else:
+            _refuse(said, INVALID_ARGUMENT, "request: expected a question, received none")
+    except KeyError:
+        _refuse(said, _NOT_FOUND, f"{which}: there is nothing of that name")
+    content: bytes = said.SerializeToString()
+    return content
+
+
+def _file_of(symbol: str) -> Any:
+    """Return the file that defines a name.
+
+    Raises:
+        KeyError: none does.
+    """
+    service, _, method = symbol.rpartition(".")
+    if service in SERVICES:
+        # The pool does not find methods.
+        return POOL.FindServiceByName(service).methods_by_name[method].containing_service.file
+    return POOL.FindFileContainingSymbol(symbol)
+
+
+def _add_files(said: Any, file: Any) -> None:
+    """Add a file, and those that it imports, to an answer."""
+    files = {}
+    to_add = [file]
+    while to_add:
+        file = to_add.pop()
+        if file.name not in files:
+            files[file.name] = file.serialized_pb
+            to_add += file.dependencies
+    said.file_descriptor_response.file_descriptor_proto.extend(files.values())
+
+
+def _refuse(said: Any, code: int, reason: str) -> None:
+    said.error_response.error_code = code
+    said.error_response.error_message = reason
+
+
+def drop(piece: bytes, is_last: bool) -> None:  # noqa: FBT001  called by position
+    """Drop a piece of a request: its answer does not depend on it."""
