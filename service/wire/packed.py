@@ -97,10 +97,13 @@ class Collector:
             number, kind = tag >> 3, tag & 7
             of = known.get(number)
             if of is not None and kind in (DELIMITED, of.kind):
+                packed = kind == DELIMITED and of.kind != DELIMITED
+                if packed and content == end:
+                    # No values are as good as no field.
+                    continue
                 places = found.get(number)
                 if places is None:
                     places = found[number] = array("Q")
-                packed = kind == DELIMITED and of.kind != DELIMITED
                 places.extend((content << 1 | packed, end))
             elif others and others[-1][1] == begin:
                 others[-1] = others[-1][0], end

@@ -51,11 +51,14 @@ def read_values(piece: Piece, message: Buffer, found: Found, notes: Notes) -> ND
         notes: takes the mistakes; if there are any, the array is meaningless.
     """
     of = VALUES[piece.dtype]
-    is_content = set(found) == {_CONTENT.number} and piece.dtype != "string"
-    if is_content:
-        start, stop = (int(place) for place in found[_CONTENT.number][-2:])
+    # The last one counts.
+    start, stop = found[_CONTENT.number][-2:] if _CONTENT.number in found else (0, 0)
+    start >>= 1
+    if start == stop:
+        # No bytes are as good as no field.
+        found = {number: places for number, places in found.items() if number != _CONTENT.number}
+    if found.keys() == {_CONTENT.number} and piece.dtype != "string":
         piece = piece._replace(at=f"{piece.at}.tensor_content")
-        start >>= 1
         if stop - start == piece.size:
             return raw.read(piece, message, start, notes)
         expected = f"{count(piece.size, 'byte')}, as dtype and shape say"

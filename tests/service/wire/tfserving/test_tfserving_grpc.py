@@ -415,6 +415,18 @@ def test_bytes_of_booleans_are_zero_or_one():
     ]
 
 
+def test_empty_fields_are_none():
+    """As in protobuf, where an empty field is not written."""
+    request = predict({"x": np.float32([[1, 2]])}, content=False)
+    tensor = request.inputs["x"].SerializeToString()
+    more = delimited(4, b"junk") + delimited(4, b"") + delimited(7, b"")
+    entry = delimited(1, b"x") + delimited(2, tensor + more)
+
+    asked = read(delimited(2, entry), MODELS["float"].signature)
+
+    assert asked.arrays["x"].tolist() == [[1, 2]]
+
+
 def test_an_axis_of_no_length():
     """A tensor without values has none, in either form."""
     for content in (True, False):
