@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _ENCODINGS = (b"gzip", b"deflate")
+# The metadata that are changed if they are there.
+_CHANGED = frozenset((b"content-encoding", b"accept-encoding", b"grpc-timeout"))
 _PROTO = b"application/grpc+proto"
 ACCEPTED = "identity, deflate, gzip"
 
@@ -46,7 +48,7 @@ def check_form(method: bytes, metadata: Mapping[bytes, bytes]) -> None:
         raise BadCall(UNIMPLEMENTED, 415, f"{message}, received {received}")
 
 
-def headers_of(metadata: Mapping[bytes, bytes], *, compressed: bool) -> dict[bytes, bytes]:
+def headers_of(metadata: Mapping[bytes, bytes], *, compressed: bool) -> Mapping[bytes, bytes]:
     """Return the headers for the pipeline.
 
     Args:
@@ -58,6 +60,8 @@ def headers_of(metadata: Mapping[bytes, bytes], *, compressed: bool) -> dict[byt
         BadRequest: grpc-timeout is no time.
         BadCall: the message's encoding is unknown, or not said.
     """
+    if not compressed and not _CHANGED.intersection(metadata):
+        return metadata
     headers = dict(metadata)
     # They belong to HTTP, and would apply to the framing of the messages too.
     headers.pop(b"content-encoding", None)

@@ -182,7 +182,8 @@ class Http2Connection(asyncio.Protocol):
             except RequestError as error:
                 self._refuse(request, error)
                 return
-        if head.size > self._max_body(stream):
+        stream.most = self._max_body(stream)
+        if head.size > stream.most:
             self._refuse(request, self._too_large(stream))
         elif head.size > 0 and not connections.bodies.fits(self._held, head.size):
             self._refuse(request, connections.bodies.refusal())
@@ -195,9 +196,9 @@ class Http2Connection(asyncio.Protocol):
         """Take a part of a body, or refuse the request."""
         bodies, size, request = self._connections.bodies, len(content), stream.request
         if request.receive is not None:
-            stream.progress.note(self._connections.now, 0)
+            stream.watch(self._connections.now).note(self._connections.now, 0)
             self._attempt(request, partial(request.receive, content, False))
-        elif stream.received > self._max_body(stream):
+        elif stream.received > stream.most:
             self._refuse(request, self._too_large(stream))
         elif not bodies.fits(self._held, size):
             self._refuse(request, bodies.refusal())
@@ -219,11 +220,11 @@ class Http2Connection(asyncio.Protocol):
     def gone(self, stream: Stream) -> None:
         """Release what a stream holds, and tell its handler if the client has given it up."""
         self._release(stream)
-        self._look_at_sending()
         self._since = self._connections.now
-        request = stream.request
-        if stream.is_reset and request.on_gone is not None:
-            self._attempt(request, request.on_gone)
+        if stream.is_reset:
+            self._look_at_sending()
+            if stream.request.on_gone is not None:
+                self._attempt(stream.request, stream.request.on_gone)
 
     def failed(self, fault: ConnectionFault) -> None:
         """Drop all requests; `check` closes the connection a little later.
@@ -333,7 +334,7 @@ class Http2Connection(asyncio.Protocol):
         """End requests that arrive too slowly, and answers that are not read."""
         timeouts, streams = self._connections.timeouts, self._streams
         for stream in [*streams.open.values()]:
-            progress = stream.progress
+            progress = stream.watch(now)
             if stream in streams.sending.waiting:
                 if stream.waiting != progress.reached:
                     progress.note(now, stream.waiting)
@@ -379,18 +380,28 @@ class Http2Connection(asyncio.Protocol):
             self._control_reading()
 
     def _hand_over(self, request: StreamRequest) -> None:
-        is_grpc = request.stream.head.is_grpc
-        answer = self._handler.answer_call if is_grpc else self._handler.answer
-        self._attempt(request, partial(answer, request))
+        try:
+            if request.stream.head.is_grpc:
+                self._handler.answer_call(request)
+            else:
+                self._handler.answer(request)
+        except Exception as error:  # noqa: BLE001  it is logged
+            self._give_up(request, error)
 
     def _attempt(self, request: StreamRequest, step: Callable[[], None]) -> None:
         """Do a step of the handler; whatever happens in it, other requests go on."""
         try:
             step()
-        except Exception:
-            # Nothing else answers the request, and its client must not wait forever.
-            log.exception("%r could not be answered", request.target)
-            self.reset(request.stream)
+        except Exception as error:  # noqa: BLE001  it is logged
+            self._give_up(request, error)
+
+    def _give_up(self, request: StreamRequest, error: Exception) -> None:
+        """Reset the stream of a request that the handler could not answer, and log the error.
+
+        Nothing else answers it, and its client must not wait forever.
+        """
+        log.error("%r could not be answered", request.target, exc_info=error)
+        self.reset(request.stream)
 
     def _refuse(self, request: StreamRequest, error: RequestError) -> None:
         """Answer with an error before the request has arrived, and drop the rest of it."""
@@ -406,8 +417,10 @@ class Http2Connection(asyncio.Protocol):
 
     def _answer(self, stream: Stream, block: bytes, content: bytes, ending: bytes | None) -> None:
         if self._is_answerable(stream):
-            self._release(stream)
-            stream.progress.note(self._connections.now, 0)
+            if stream.held:
+                self._release(stream)
+            if stream.progress is not None:
+                stream.progress.note(self._connections.now, 0)
             self._streams.sending.answer(stream, block, content, ending)
             self._look_at_sending()
 

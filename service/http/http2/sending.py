@@ -6,6 +6,7 @@ an answer ─┬─ its windows have room ────────────�
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from service.http.http2 import frames
@@ -93,6 +94,8 @@ class Sending:
     def go_on(self, stream: Stream, content: bytes, ending: bytes | None) -> None:
         """Send another part of a body, or its end, as `answer` does."""
         if content:
+            if stream.pending is None:
+                stream.pending = deque()
             stream.pending.append(memoryview(content))
             stream.waiting += len(content)
             self.total += len(content)
@@ -138,7 +141,7 @@ class Sending:
         """Drop what a stream has not sent."""
         self.total -= stream.waiting
         stream.waiting = 0
-        stream.pending.clear()
+        stream.pending = None
         self.waiting.pop(stream, None)
 
     def resize(self, initial: int, streams: list[Stream]) -> None:
@@ -174,7 +177,7 @@ class Sending:
     def _take(self, stream: Stream, parts: list[bytes | memoryview]) -> int:
         """Add the next frame of a stream to `parts`; return its bytes of body."""
         size = 0
-        if stream.waiting:
+        if stream.pending:
             piece = stream.pending[0]
             size = min(len(piece), self.frame, self.window, stream.send_window)
             if size <= 0:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from service.http.timeouts import Progress
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from service.http.http2.fields import Head
     from service.http.http2.request import StreamRequest
 
@@ -20,11 +21,34 @@ MAX_PARTS = 64
 class Stream:
     """A stream that is open, or half closed (RFC 9113, section 5.1)."""
 
-    __slots__ = (
-        *("answered", "began", "credit", "ending", "has_ended", "head", "held", "id", "is_dropped"),
-        *("is_reset", "is_sent", "parts", "pending", "progress", "received", "request", "waiting"),
-        *("send_window", "window"),
-    )
+    # What most streams never change is an attribute of the class until it is set.
+    request: StreamRequest
+    most = 0
+    """The bytes of the largest body."""
+    received = 0
+    """The bytes of the body so far."""
+    held = 0
+    """The bytes of the body that are counted as held."""
+    credit = 0
+    """The bytes that the client may send again, and has not been told so yet."""
+    has_ended = False
+    """Whether the client has sent its last frame."""
+    is_dropped = False
+    """Whether frames are dropped, since the request was answered before it had arrived."""
+    is_reset = False
+    """Whether either end has reset it."""
+    answered = False
+    """Whether the head of the answer has been sent."""
+    is_sent = False
+    """Whether all of the answer has been sent."""
+    pending: deque[memoryview] | None = None
+    """The pieces of the answer that wait."""
+    waiting = 0
+    """The bytes of these pieces."""
+    ending: bytes | None = None
+    """The block of trailers after them: empty for none, `None` if the answer goes on."""
+    progress: Progress | None = None
+    """The progress of the client, once `check` has looked at the stream."""
 
     def __init__(self, number: int, head: Head, window: int, send_window: int, now: float) -> None:
         """Begin a stream.
@@ -38,32 +62,16 @@ class Stream:
         """
         self.id = number
         self.head = head
-        self.request: StreamRequest
-        # The body so far, its bytes, and the bytes that are counted as held.
-        self.parts: list[bytes | bytearray] = []
-        self.received = 0
-        self.held = 0
         self.window = window
-        # Bytes that the client may send again, and has not been told so yet.
-        self.credit = 0
-        # Whether the client has sent its last frame; and whether its frames are dropped, since the
-        # request was answered before it had arrived.
-        self.has_ended = False
-        self.is_dropped = False
-        # Whether either end has reset it.
-        self.is_reset = False
-        # Whether the head of the answer has been sent.
-        self.answered = False
-        # Whether all of the answer has been sent.
-        self.is_sent = False
         self.send_window = send_window
-        # The rest of the answer: its pieces, their bytes, and the block of trailers after them:
-        # empty for none, `None` if the answer goes on.
-        self.pending: deque[memoryview] = deque()
-        self.waiting = 0
-        self.ending: bytes | None = None
         self.began = now
-        self.progress = Progress(now)
+        self.parts: list[bytes | bytearray] = []
+
+    def watch(self, now: float) -> Progress:
+        """Return the progress of the client, which is watched from now on."""
+        if self.progress is None:
+            self.progress = Progress(now)
+        return self.progress
 
     def add(self, part: bytes) -> None:
         """Add a part to the body."""

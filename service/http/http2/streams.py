@@ -10,7 +10,7 @@ frames are received; what is sent is in `sending`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from service.http.http2 import budgets, fields, frames
 from service.http.http2.budgets import Budgets
@@ -154,7 +154,8 @@ class Streams:
             while self._has_begun and len(data) - at >= HEAD_SIZE:
                 high, low, kind, flags, number = HEAD.unpack_from(data, at)
                 size = high << 8 | low
-                _check_frame(size)
+                if size > frames.DEFAULT_FRAME:
+                    _refuse_frame(size)
                 end = at + HEAD_SIZE + size
                 if end > len(data):
                     break
@@ -186,7 +187,8 @@ class Streams:
             if len(began) >= HEAD_SIZE:
                 high, low, kind, flags, number = HEAD.unpack_from(began)
                 size = high << 8 | low
-                _check_frame(size)
+                if size > frames.DEFAULT_FRAME:
+                    _refuse_frame(size)
                 end = HEAD_SIZE + size - len(unread)
                 if 0 < end <= len(data):
                     self.handled = 1
@@ -578,15 +580,10 @@ class Streams:
             self._receiver.gone(stream)
 
 
-def _check_frame(size: int) -> None:
-    """Check the size of a frame.
-
-    Raises:
-        ConnectionFault: it has more bytes than the service has allowed.
-    """
-    if size > frames.DEFAULT_FRAME:
-        message = f"frame: expected at most {frames.DEFAULT_FRAME} bytes, received {size}"
-        raise ConnectionFault(FRAME_SIZE_ERROR, message)
+def _refuse_frame(size: int) -> NoReturn:
+    """Refuse a frame that has more bytes than the service has allowed."""
+    message = f"frame: expected at most {frames.DEFAULT_FRAME} bytes, received {size}"
+    raise ConnectionFault(FRAME_SIZE_ERROR, message)
 
 
 def _unpadded(what: str, payload: bytes) -> bytes:
