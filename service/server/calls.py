@@ -8,6 +8,7 @@ StreamRequest ─┬─ ModelInfer, Predict ─▶ a ModelCall, whose target is 
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -25,13 +26,15 @@ from service.repository.repository import known_names
 from service.server.queued import start_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from service.api.grpc.methods import Method
     from service.errors import RequestError
     from service.http.http2.request import StreamRequest
     from service.repository.repository import Repository
     from service.server.front import Front
+
+log = logging.getLogger(__name__)
 
 # The bytes of a message that is no prediction; it is read in the event loop.
 LARGEST = 2**16
@@ -111,7 +114,7 @@ class Calls:
     def _refuse_unknown(self, stream: StreamRequest) -> None:
         """Answer a call of no method; a thread calls this."""
         error = methods.unknown(stream.target)
-        self._front.loop.call_soon_threadsafe(self._refuse, stream, "other", error)
+        self._soon(stream, partial(self._refuse, stream, "other", error))
 
     def _look_for(self, prediction: ModelCall) -> None:
         """Look for the version that a prediction names; a thread calls this."""
@@ -123,10 +126,23 @@ class Calls:
             authorization.admit(front.access, repository, token, need)
             repository.find(address.name, address.version, address.alias)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
-            front.loop.call_soon_threadsafe(self._say_why, prediction, repository, error)
+            self._soon(prediction, partial(self._say_why, prediction, repository, error))
         else:
             # It has been loaded a moment ago, and the front is about to be told.
-            front.loop.call_soon_threadsafe(self._answer_again, prediction)
+            self._soon(prediction, partial(self._answer_again, prediction))
+
+    def _soon(self, asked: StreamRequest | ModelCall, step: Callable[[], None]) -> None:
+        """Have the event loop take a step towards an answer."""
+
+        def take() -> None:
+            try:
+                step()
+            except Exception:
+                # Nothing else answers the call, and its client must not wait forever.
+                log.exception("%s could not be answered", asked.what)
+                asked.abort()
+
+        self._front.loop.call_soon_threadsafe(take)
 
     def _say_why(self, prediction: ModelCall, repository: Repository, error: Exception) -> None:
         address, request_id = prediction.target, prediction.request_id

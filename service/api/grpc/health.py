@@ -12,6 +12,7 @@ need; the rest needs none, since load balancers and probes have none.
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from service.errors import NotFound, NotReady, RequestError, TooBusy
@@ -49,6 +50,33 @@ class Watch:
         self.told: int | None = None
 
 
+class Moment:
+    """The statuses of services and models at one moment; what many share is worked out once."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._repository = library.current
+
+    def of(self, service: str) -> int:
+        """Return the status of a service or model."""
+        if _is_service(service):
+            return SERVING if self._is_ready else NOT_SERVING
+        if service in self._repository.answering:
+            return NOT_SERVING if self._library.stopping else SERVING
+        # Files that have not been read yet may have a view of that name.
+        if self._repository.catalog.unknown or service in self._known:
+            return NOT_SERVING
+        return SERVICE_UNKNOWN
+
+    @cached_property
+    def _is_ready(self) -> bool:
+        return self._library.reason_not_ready() is None
+
+    @cached_property
+    def _known(self) -> set[str]:
+        return known_names(self._repository)
+
+
 class Health:
     """The health of one worker, and the streams that watch it."""
 
@@ -75,7 +103,7 @@ class Health:
             Unauthorized, Forbidden: the token does not allow to ask for that model.
         """
         self._authorize(service, token)
-        found = self._status(service)
+        found = Moment(self._library).of(service)
         if found == SERVICE_UNKNOWN:
             text = f"service: expected one of gRPC, or a model, received {service[:128]!r}"
             raise NotFound(f"{text}, and there is none of that name; List has those there are")
@@ -94,9 +122,9 @@ class Health:
             text = f"list: expected at most {MOST_LISTED} services and models, as the protocol"
             raise TooBusy(f"{text} says, found {len(names)}: check each one by its name")
         listed = message("grpc.health.v1.HealthListResponse")()
-        known = known_names(self._library.current)
+        moment = Moment(self._library)
         for name in names:
-            listed.statuses[name].status = self._status(name, known)
+            listed.statuses[name].status = moment.of(name)
         content: bytes = listed.SerializeToString()
         return content
 
@@ -119,16 +147,14 @@ class Health:
         stream.begin(status.HEAD + stream.common())
         stream.on_gone = lambda: self.watches.discard(watch)
         self.watches.add(watch)
-        self._look_at(watch, None)
+        self._look_at(watch, Moment(self._library))
 
     def look(self) -> None:
         """Tell every watch what has changed; to be called once a second."""
-        if not self.watches:
-            return
-        known = known_names(self._library.current)
+        moment = Moment(self._library)
         for watch in [*self.watches]:
             try:
-                self._look_at(watch, known)
+                self._look_at(watch, moment)
             except Exception:
                 log.exception("a watch of the health failed, and is ended")
                 self.watches.discard(watch)
@@ -141,15 +167,18 @@ class Health:
         for watch in [*self.watches]:
             self._end(watch, error)
 
-    def _look_at(self, watch: Watch, known: set[str] | None) -> None:
-        """Tell a watch what has changed; `known` are the names of all models, if they are known."""
+    def _look_at(self, watch: Watch, moment: Moment) -> None:
+        """Tell a watch what has changed, and forget it if its client has gone."""
+        if not watch.stream.is_open():
+            self.watches.discard(watch)
+            return
         try:
             self._authorize(watch.service, _token(watch.stream))
         except RequestError as error:
             # The token has been removed since.
             self._end(watch, error)
             return
-        found = self._status(watch.service, known)
+        found = moment.of(watch.service)
         if found != watch.told:
             watch.told = found
             watch.stream.send(framing.encode(_answer(found)))
@@ -162,17 +191,6 @@ class Health:
         """Check that a client may ask for a model; for services, anybody may."""
         if not _is_service(service):
             self._access.check(token, PREDICT, service)
-
-    def _status(self, service: str, known: set[str] | None = None) -> int:
-        """Return the status of a service or model; `known` are the names of all models."""
-        if _is_service(service):
-            return NOT_SERVING if self._library.reason_not_ready() else SERVING
-        repository = self._library.current
-        if service in repository.answering:
-            return NOT_SERVING if self._library.stopping else SERVING
-        # Files that have not been read yet may have a view of that name.
-        is_known = service in (known_names(repository) if known is None else known)
-        return NOT_SERVING if is_known or repository.catalog.unknown else SERVICE_UNKNOWN
 
 
 def _is_service(name: str) -> bool:

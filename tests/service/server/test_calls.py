@@ -438,6 +438,15 @@ def test_a_bug_before_the_pipeline_is_told_to_nobody(served, calls, monkeypatch,
     assert caplog.text.count("ZeroDivisionError") == 2
 
 
+def test_a_call_that_nothing_answers_is_reset(served, calls, monkeypatch, caplog):
+    """Its client must not wait forever."""
+    monkeypatch.setattr("service.server.calls.encode_error", lambda *_: 1 / 0)
+    told = calls.ask(INFER, asked(name="x"), ANSWERS[INFER])
+
+    assert told.code in ("INTERNAL", "UNKNOWN")
+    assert f"gRPC {INFER} could not be answered" in caplog.text
+
+
 def test_no_request_of_http_reaches_the_methods(served):
     """They are no paths, however they are spelled."""
     for path in (INFER, f"{INFER}/", f"{INFER}?x=1", PREDICT):

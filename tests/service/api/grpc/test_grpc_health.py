@@ -59,6 +59,7 @@ class Broken:
     def __init__(self, stream):
         self.abort = stream.abort
         self.header = stream.header
+        self.is_open = stream.is_open
 
     def send(self, _):
         """Fail."""
@@ -247,6 +248,35 @@ def test_a_watch_ends_with_its_connection(served):
         watching.thread.join()
 
     until(lambda: not served.front.calls.health.watches)
+
+
+def test_watches_share_what_takes_long(served, monkeypatch):
+    """Whether the service is ready is worked out once a second, however many watches there are."""
+    library = served.front.library
+    asked = []
+
+    def reason():
+        asked.append(1)
+
+    with client(served.port) as calls:
+        watching = [Watching(calls, name) for name in ["", *SERVICES] * 3]
+        first = [each.next() for each in watching]
+        looked = threading.Event()
+        monkeypatch.setattr(library, "reason_not_ready", reason)
+
+        def look():
+            asked.clear()
+            served.front.calls.health.look()
+            looked.set()
+
+        served.loop.call_soon_threadsafe(look)
+        assert looked.wait(20)
+        times = len(asked)
+        for each in watching:
+            each.end()
+
+    assert {*first} == {SERVING}
+    assert times == 1
 
 
 def test_a_bug_ends_a_watch_and_no_other(served, caplog):
