@@ -10,6 +10,7 @@ Source: protobuf.dev/programming-guides/encoding.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
 from service.wire.body import wrong
@@ -174,6 +175,7 @@ def delimited(number: int, content: Buffer) -> bytes:
     return b"".join((before(number, len(content)), content))
 
 
+@lru_cache(256)
 def before(number: int, size: int) -> bytes:
     """Return the bytes in front of the content of a delimited field."""
     return as_varint(number << 3 | DELIMITED) + as_varint(size)

@@ -38,19 +38,20 @@ def address(message: Buffer) -> tuple[str | None, str | None, str | None]:
     """Return the model and the version that a message is for; an alias is never in it.
 
     Each is `None` if the message, or what there is of a longer one, does not have it.  Of a name
-    that is there twice, as of one that is no text, the reader says that it is wrong.
+    that is there twice, or a version that does not follow the name, the reader says that it is
+    wrong: all writers of protobuf write fields in the order of their numbers.
     """
-    named = {MODEL_NAME: b"", MODEL_VERSION: b""}
+    name = version = b""
     try:
         for tag, _, start, stop in fields(message, 0, len(message)):
-            if tag in named:
-                named[tag] = bytes(message[start:stop])
-                if all(named.values()):
-                    break
+            if tag == MODEL_NAME and not name:
+                name = bytes(message[start:stop])
+            elif name:
+                version = bytes(message[start:stop]) if tag == MODEL_VERSION else b""
+                break
     except BadRequest:
         pass
-    name, version = (content.decode(errors="replace") or None for content in named.values())
-    return name, version, None
+    return name.decode(errors="replace") or None, version.decode(errors="replace") or None, None
 
 
 def reader(signature: Signature) -> Reader:

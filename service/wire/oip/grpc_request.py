@@ -213,15 +213,20 @@ def _without(message: Buffer, start: int, stop: int, cut: Iterable[Span]) -> byt
 
 
 def _check_once(header: bytes) -> None:
-    """Refuse a header with two names of the model, of which readers may choose different ones.
+    """Refuse a header whose model or version another reader may read otherwise.
 
     Raises:
-        BadRequest: the model or the version is there twice.
+        BadRequest: the model or the version is there twice, or the version is not where `address`
+            looks for it.
     """
     tags = [tag for tag, *_ in fields(header, 0, len(header))]
     for tag, at in ((MODEL_NAME, "model_name"), (MODEL_VERSION, "model_version")):
         if tags.count(tag) > 1:
             raise wrong(at, "it once", f"it {tags.count(tag)} times")
+    if MODEL_VERSION in tags:
+        place = tags.index(MODEL_VERSION)
+        if not place or tags[place - 1] != MODEL_NAME:
+            raise wrong("model_version", "it right behind model_name", "it elsewhere")
 
 
 def _listed(entries: Sequence[Any], known: Sequence[str] | Mapping[str, Any], of: Any) -> list[Any]:

@@ -479,6 +479,21 @@ def test_a_name_twice_is_refused():
     ]
 
 
+def test_a_version_is_where_the_model_is_looked_for():
+    """The version that answers is the one in the message, or the message is refused."""
+    content = infer(ARRAYS, raw=True).SerializeToString()
+    name = delimited(1, b"three")
+    rest = content.removeprefix(name)
+    version = delimited(2, b"7")
+    elsewhere = [("model_version", "it right behind model_name", "it elsewhere")]
+
+    assert address(name + version + rest) == ("three", "7", None)
+    assert address(rest + name + version) == ("three", "7", None)
+    for moved in (content + version, version + content, version + rest + name):
+        assert address(moved) == ("three", None, None)
+        assert problems_of(moved) == elsewhere
+
+
 def test_an_id_that_is_no_text():
     """An ID is repeated in the answer, where it has to be UTF-8."""
     content = infer(ARRAYS, raw=True).SerializeToString()
