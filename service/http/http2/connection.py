@@ -221,10 +221,13 @@ class Http2Connection(asyncio.Protocol):
         """Release what a stream holds, and tell its handler if the client has given it up."""
         self._release(stream)
         self._since = self._connections.now
+        request = stream.request
+        # Each holds the other, and a body would be kept until such cycles are looked for.
+        del stream.request
         if stream.is_reset:
             self._look_at_sending()
-            if stream.request.on_gone is not None:
-                self._attempt(stream.request, stream.request.on_gone)
+            if request.on_gone is not None:
+                self._attempt(request, request.on_gone)
 
     def failed(self, fault: ConnectionFault) -> None:
         """Drop all requests; `check` closes the connection a little later.

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import ssl
 import time
 import tracemalloc
+import weakref
 
 import hpack
 import pytest
 
 from service.http import tls
-from service.http.http2 import frames, opening
+from service.http.http2 import frames, opening, streams
+from service.http.http2.stream import Stream
 from service.http.timeouts import Timeouts
 from tests.harness import certificates, small, tokens
 from tests.harness.http2 import JSON, Peer
@@ -190,6 +193,39 @@ def test_a_request_that_is_given_up_is_not_run(served, peer, monkeypatch):
     assert left == [499] * 20
 
 
+@pytest.mark.parametrize("ends", ["answered", "given up", "refused", "lost"])
+def test_a_request_is_freed_at_once(served, monkeypatch, ends):
+    """Nothing that has its body waits for the search for cycles."""
+    made = []
+
+    def noting(*given):
+        stream = Stream(*given)
+        made.append(weakref.ref(stream))
+        return stream
+
+    monkeypatch.setattr(streams, "Stream", noting)
+    gc.collect()
+    gc.disable()
+    try:
+        with Peer(served.port) as peer:
+            if ends == "answered":
+                assert peer.ask("/predict", BODY, *JSON).status == 200
+            elif ends == "refused":
+                assert peer.ask("/predict", b" " * (MAX_BODY + 1), *JSON).status == 413
+            else:
+                stream = peer.begin("/predict", *JSON)
+                peer.write(stream, BODY[:-1], ends=False)
+                until(lambda: made)
+                if ends == "given up":
+                    peer.h2.reset_stream(stream, frames.CANCEL)
+                    peer.flush()
+                else:
+                    peer.sock.close()
+            until(lambda: made and all(stream() is None for stream in made))
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("window", [1, 100, 65_535, 2**20])
 def test_an_answer_comes_no_faster_than_it_is_read(served, window):
     """It is the same whatever the windows are, and nothing waits in the service after it."""
@@ -264,8 +300,8 @@ def test_a_service_that_stops_says_so_and_answers_what_has_come(served):
     with Peer(served.port) as peer:
         assert peer.ask("/livez").status == 200
         open_one = peer.begin("/predict", *JSON)
-        [connection] = served.front.connections.open
-        until(lambda: connection._streams.highest == open_one)
+        [their] = served.front.connections.open
+        until(lambda: their._streams.highest == open_one)
         served.loop.call_soon_threadsafe(served.front.drain)
         until(lambda: peer.goaway or peer.read())
         assert [entry[:2] for entry in peer.goaway] == [(2**31 - 1, frames.NO_ERROR)]
@@ -283,8 +319,8 @@ def test_a_request_that_comes_after_the_end_was_announced_is_not_answered(served
     with Peer(served.port) as peer:
         assert peer.ask("/livez").status == 200
         last = peer.begin("/predict", *JSON)
-        [connection] = served.front.connections.open
-        until(lambda: connection._streams.highest == last)
+        [their] = served.front.connections.open
+        until(lambda: their._streams.highest == last)
         closing = asyncio.run_coroutine_threadsafe(served.front.close(2), served.loop)
         until(lambda: any(entry[0] == last for entry in peer.goaway) or peer.read())
         late = hpack.Encoder().encode([*HEAD], huffman=False)
