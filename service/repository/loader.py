@@ -16,6 +16,7 @@ from service.repository import sandbox
 from service.repository.model_settings import DEFAULTS, ModelSettings
 from service.repository.proof import Proof, prove
 from service.repository.reasons import is_shortage, plain
+from service.repository.scan import is_replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 # each try, up to the second number.
 AGAIN_SECONDS = 1.0
 MOST_AGAIN_SECONDS = 300.0
+_REPLACED = "its files have been replaced since the last look, and are loaded after the next one"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class Broken:
     execution: Execution = PLAIN
     """The execution that it was tried with."""
     is_short: bool = False
-    """True if the machine is at fault, for lack of memory or the like, and not the file."""
+    """True if not the file is at fault, but the machine, for lack of memory or the like; or if the
+    file has been replaced since it was found."""
     tries: int = 0
     again: float = math.inf
     """The time of the next try, by the monotonic clock; never, if the file is at fault."""
@@ -104,12 +107,20 @@ def load(
 ) -> Loaded | Tried | Broken:
     """Load a version and prove it, or return the reason why it cannot serve.
 
+    What is in its files by now, but was not when they were found, is not loaded: another worker
+    may serve on what it has loaded from them before.
+
     Args:
         found: the version.
         execution: the settings of its model that its session is made with.
         admit: takes the bytes that the loaded version will take, and returns whether it is to be
             loaded; it may raise `ModelRefused` or `Shortage`.  By default, it is loaded.
     """
+    outcome = _load(found, execution, admit)
+    return Broken(found, _REPLACED, execution, is_short=True) if is_replaced(found) else outcome
+
+
+def _load(found: Version, execution: Execution, admit: Admit | None) -> Loaded | Tried | Broken:
     name, version = found.key
     try:
         check_place(Path(found.path), found.root)

@@ -31,7 +31,7 @@ from service.repository.declarations import declared_in
 from service.repository.kept import Kept
 from service.repository.loader import Broken, later, load
 from service.repository.moves import log_loads, log_moves
-from service.repository.scan import Version, is_one_file, look, settled
+from service.repository.scan import Version, is_one_file, is_replaced, look, settled
 from service.repository.selection import Choice
 from service.repository.unloaded import mark, unmark
 
@@ -309,6 +309,9 @@ class Library:
                 repository = self._swap(lambda now: with_outcomes(now, [outcome], self._choice))
             with self._lock:
                 self._loading.pop(found.key, None)
+        if isinstance(outcome, Broken) and is_replaced(found):
+            self.look_again()
+            return self.current
         self._unload_idle()
         self._keep_to_budget()
         # As it was at the swap: others may have needed the memory since.

@@ -20,14 +20,11 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from service.errors import SettingsError
 from service.names import NAME, NAMES
 from service.repository.publish import DEFAULT, FILE, VERSION
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ALIASES = "aliases.json"
 UNLOADED = "unloaded"
@@ -121,6 +118,15 @@ def look(path: Path) -> Scan:
     except OSError as error:
         message = f"{path}: cannot be read: {error.strerror}; choose the models by {_CHOICE}"
         raise SettingsError(message) from error
+
+
+def is_replaced(found: Version) -> bool:
+    """Return whether the files of a version are others now than when they were found."""
+    file = Path(found.path)
+    if found.root and file.parent != Path(found.root):
+        return found.stamp != _stamp_folder(str(file.parent))
+    stamp = _stamp(file)
+    return found.stamp != (() if stamp is None else (stamp,))
 
 
 def is_one_file(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Versions and models that are loaded and unloaded on request."""
 
+import contextlib
 import gc
 import shutil
 import threading
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from service.errors import NotFound, NotReady
+from service.host.files import write_file
 from service.inference.model import Model
 from service.repository import loader, reloader, selection
 from service.repository.kept import IDLE_SECONDS, MOST_KEPT
 from service.repository.reloader import Library
+from service.repository.scan import is_replaced, look
 from tests.harness import small
 from tests.harness.changing import BAD, NO_FILE, point, put, refused, size, states
 from tests.harness.waiting import PATIENCE
@@ -135,18 +138,43 @@ def test_a_version_that_turns_out_to_be_broken_is_tried_once(models, loads):
 
 
 def test_a_version_that_is_gone_before_it_is_loaded_is_not_there(models):
-    """Until the next look, the repository lists the version."""
+    """Until the next look, the repository lists the version; the request has it look."""
     put(models, 1)
     put(models, 2)
     library = Library(models)
     shutil.rmtree(models / "m" / "1")
-    with pytest.raises(NotReady, match="version 1: refused, it cannot be read"):
-        library.find("m", "1")
-    library.refresh()
+    assert library.current.states("m") == {"1": "on demand", "2": "loaded"}
 
     with pytest.raises(NotFound, match=r"model 'm' has no version '1'\. Available: 2"):
         library.find("m", "1")
     assert refused(library) == []
+
+
+@pytest.mark.parametrize("content", [small.three(3), b"not a model"])
+def test_a_version_that_was_replaced_before_it_is_loaded_is_taken_as_it_is_now(models, content):
+    """The request has the repository look: nothing is loaded that was not found before."""
+    put(models, 1)
+    put(models, 2)
+    library = Library(models)
+    write_file(models / "m" / "1" / "model.onnx", content)
+    with contextlib.suppress(NotReady):
+        library.find("m", "1")
+
+    found = library.current.catalog.scan.by_name["m"]["1"]
+    assert not is_replaced(found)
+    assert (library.current.states("m").get("1") == "loaded") is (not refused(library))
+
+
+def test_a_file_that_was_replaced_is_not_loaded_in_its_place(models):
+    """This holds for the version of a folder, and for a single file."""
+    put(models, 1)
+    for path in (models, models / "m" / "1", models / "m" / "1" / "model.onnx"):
+        [found] = look(path).versions
+        assert isinstance(loader.load(found), loader.Loaded)
+        write_file(models / "m" / "1" / "model.onnx", small.three(3))
+        outcome = loader.load(found)
+        assert isinstance(outcome, loader.Broken)
+        assert "its files have been replaced since the last look" in outcome.reason
 
 
 def test_a_version_that_is_removed_while_it_is_loaded_is_not_there(models, monkeypatch):

@@ -37,10 +37,11 @@ def _laughs(levels):
 # Tries files within the given limits, and prints "loaded" or the reason of the refusal for each.
 _TRY = """
 import os, sys, time
+from pathlib import Path
 from service.host import memory
 from service.inference import model
 from service.repository import file_trial, loader, sandbox
-from service.repository.scan import Version
+from service.repository.scan import look
 
 file_trial.BUSY_SECONDS, file_trial.WALL_SECONDS = 1, 4
 free = int(sys.argv[1]) << 20
@@ -48,7 +49,8 @@ memory.available = lambda: free
 {before}
 with sandbox.kept({workers}):
     for path in sys.argv[2:]:
-        made = loader.load(Version("m", "1", path, ((path,),)))
+        [found] = look(Path(path)).versions
+        made = loader.load(found)
         print(getattr(made, "reason", "loaded"), flush=True)
 """
 
