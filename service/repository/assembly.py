@@ -152,25 +152,35 @@ def _answering(catalog: Catalog, policy: str, refused: list[Refused]) -> dict[st
 
     It need not be loaded.  A model that has no such version is added to `refused`.
     """
-    answering: dict[str, str] = {}
-    for name, versions in catalog.scan.by_name.items():
-        if name in catalog.scan.unloaded:
-            continue
-        if policy == "pinned":
-            version = catalog.aliases.get(name, {}).get(STABLE)
-            if version is None and (name, STABLE) not in catalog.amiss:
+    wanted = to_answer(catalog, policy)
+    if policy == "pinned":
+        for name in sorted(catalog.scan.by_name.keys() - wanted.keys() - catalog.scan.unloaded):
+            if (name, STABLE) not in catalog.amiss:
                 reason = (
                     f"the policy is pinned, and it has no alias {STABLE!r}: "
                     f"triceps alias {name} {STABLE} VERSION"
                 )
                 refused.append(Refused(name, None, reason))
+    unable = catalog.broken.keys() - catalog.models.keys()
+    return {name: version for name, version in wanted.items() if (name, version) not in unable}
+
+
+def to_answer(catalog: Catalog, policy: str) -> dict[str, str]:
+    """Return the version of each model that is to answer a request without a version, by model.
+
+    One that cannot be loaded is still to answer if it is waited for (see `_Shelf.take`).
+    """
+    wanted: dict[str, str] = {}
+    for name, versions in catalog.scan.by_name.items():
+        if name in catalog.scan.unloaded:
+            continue
+        if policy == "pinned":
+            version = catalog.aliases.get(name, {}).get(STABLE)
         else:
             version = next((v for v in reversed(versions) if catalog.can_serve((name, v))), None)
-        if version is not None and (
-            (name, version) in catalog.models or (name, version) not in catalog.broken
-        ):
-            answering[name] = version
-    return answering
+        if version is not None:
+            wanted[name] = version
+    return wanted
 
 
 def _views(catalog: Catalog, key: Key) -> Collection[str]:

@@ -59,6 +59,9 @@ class Catalog:
     """The reason why an alias does not serve the version that it names, by model and alias."""
     damaged: tuple[Refused, ...] = ()
     """Files of aliases or settings that cannot be read."""
+    replaced: frozenset[Key] = frozenset()
+    """Versions that other workers may serve on, although their files or settings were replaced.
+    One that cannot be loaded stays selected, so that no older version answers in its place."""
     again: float = math.inf
     """The time to read these files again if the machine is at fault, by the monotonic clock."""
     settings: Mapping[str, ModelSettings] = field(default_factory=dict)
@@ -73,6 +76,17 @@ class Catalog:
     def kept(self) -> frozenset[Key]:
         """Loaded versions that neither the policy nor an alias selects."""
         return frozenset(self.models.keys() - self.selected)
+
+    @cached_property
+    def outliving(self) -> frozenset[Key]:
+        """Loaded versions whose files, or settings, cannot serve any more."""
+        return frozenset(self.models.keys() & self.broken.keys())
+
+    @cached_property
+    def unanswered(self) -> frozenset[Key]:
+        """Versions that are selected because other workers may serve them, and cannot be loaded."""
+        unable = self.selected & self.broken.keys() - self.models.keys()
+        return frozenset(key for key in unable if not self.broken[key].is_short)
 
     def can_serve(self, key: Key) -> bool:
         """Return whether a version can answer, as far as is known."""

@@ -18,7 +18,8 @@ from service.repository.scan import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.repository.catalog import Catalog
+    from service.repository.catalog import Catalog, Key
+    from service.repository.loader import Loaded, Tried
     from service.repository.scan import Scan
 
     # A model, the error of one of its files, and a string that says what stays in force instead.
@@ -40,6 +41,10 @@ class Declared(NamedTuple):
     """The time to read them again if the machine was short of something, by the monotonic clock."""
     former: Mapping[str, Mapping[str, str]]
     """The version that each alias served before, by model and alias."""
+    views: Mapping[str, frozenset[str]]
+    """The views that each model had, by model, as far as is known."""
+    replaced: frozenset[Key] = frozenset()
+    """The versions that other workers may serve on (see `Catalog.replaced`)."""
 
 
 def declared_in(catalog: Catalog) -> Declared:
@@ -51,6 +56,8 @@ def declared_in(catalog: Catalog) -> Declared:
         catalog.default,
         catalog.again,
         catalog.former,
+        catalog.views,
+        catalog.replaced,
     )
 
 
@@ -74,7 +81,23 @@ def declare(scan: Scan, before: Catalog) -> Declared:
         default_model.choose(scan, before.default),
         time.monotonic() + AGAIN_SECONDS if is_short else math.inf,
         _former(before),
+        known_views(scan, before),
     )
+
+
+def known_views(scan: Scan, before: Catalog) -> dict[str, frozenset[str]]:
+    """Return the views of each model that has any, as far as is known."""
+    known: list[Tried | Loaded] = [*before.tried.values(), *before.models.values()]
+    latest: dict[str, frozenset[str]] = {}
+    for each in known:
+        if each.found.key in before.selected:
+            name = each.found.name
+            latest[name] = latest.get(name, frozenset()).union(each.views)
+    for name, _ in before.unanswered:
+        # What other workers may serve on has its views still.
+        latest[name] = latest.get(name, frozenset()) | before.views.get(name, frozenset())
+    views = {**before.views, **latest}
+    return {name: of for name, of in views.items() if of and name in scan.by_name}
 
 
 def _former(before: Catalog) -> dict[str, dict[str, str]]:

@@ -243,6 +243,10 @@ class Repository:
         owner, _ = self.key(name, "")
         if (amiss := self.catalog.amiss.get((owner, alias))) is not None:
             return NotReady(f"model {name!r}: {amiss}")
+        version = self.catalog.aliases.get(owner, {}).get(alias)
+        if version is not None:
+            # It has failed to load, and is waited for, since other workers may serve it.
+            return self._why_refused(name, version) or self._why_no_version(name, version)
         named = self.versions_of_aliases(name)
         available = ", ".join(sorted(named)) or "none"
         message = f"model {name!r} has no alias {alias!r}{nearest(alias, named)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from service.repository.budget import Budget, taken
 from service.repository.catalog import EMPTY, Catalog
-from service.repository.declarations import Declared, declare
+from service.repository.declarations import Declared, declare, known_views
 from service.repository.loader import Broken, Loaded, Tried, later, load
 from service.repository.model_settings import DEFAULTS, ModelSettings
 
@@ -53,7 +53,7 @@ def select(
         declared = declare(scan, before)
     held = _held(scan, choice.default, declared)
     first = held | _first(scan, choice)
-    shelf = _Shelf(before, declared.settings, choice, held, first)
+    shelf = _Shelf(before, declared, choice, held, first)
     aliases: dict[str, dict[str, str]] = {}
     amiss: dict[Key, str] = {}
     # Held models come first, so that there is room for them.
@@ -72,7 +72,7 @@ def select(
         shelf.broken,
         shelf.tried,
         selected=frozenset(shelf.taken),
-        views=_views(scan, before),
+        views={**declared.views, **known_views(scan, before)},
         first=first,
         held=held,
         declared=declared.aliases,
@@ -80,6 +80,7 @@ def select(
         former=declared.former,
         amiss=amiss,
         damaged=declared.damaged,
+        replaced=declared.replaced,
         again=declared.again,
         settings=declared.settings,
         default=declared.default,
@@ -91,18 +92,6 @@ def _held(scan: Scan, default: str, declared: Declared) -> frozenset[str]:
     """Return the models that are loaded at once and stay loaded."""
     kept = {name for name, settings in declared.settings.items() if settings.keep}
     return frozenset({*kept, default or declared.default or ""} & scan.by_name.keys())
-
-
-def _views(scan: Scan, before: Catalog) -> dict[str, frozenset[str]]:
-    """Return the views of each model that has any, as far as is known."""
-    known: list[Tried | Loaded] = [*before.tried.values(), *before.models.values()]
-    latest: dict[str, frozenset[str]] = {}
-    for each in known:
-        if each.found.key in before.selected:
-            name = each.found.name
-            latest[name] = latest.get(name, frozenset()).union(each.views)
-    views = {**before.views, **latest}
-    return {name: of for name, of in views.items() if of and name in scan.by_name}
 
 
 def _first(scan: Scan, choice: Choice) -> frozenset[str]:
@@ -163,13 +152,14 @@ class _Shelf:
     def __init__(
         self,
         before: Catalog,
-        settings: Mapping[str, ModelSettings],
+        declared: Declared,
         choice: Choice,
         held: frozenset[str],
         first: frozenset[str],
     ) -> None:
         self.before = before
-        self._settings = settings
+        self._settings = declared.settings
+        self._replaced = declared.replaced
         self.models: dict[Key, Loaded] = {}
         self.broken: dict[Key, Broken] = {}
         self.tried: dict[Key, Tried] = {}
@@ -206,13 +196,9 @@ class _Shelf:
             outcome = self._load(found, broken)
         if isinstance(outcome, Broken):
             self.broken[key] = outcome
-            # If a new file cannot serve, the model that was loaded before keeps serving.  But an
-            # older version must not answer in one worker after a newer one has answered in another:
-            # of the later models, and of what was let go of, each worker has loaded others.  Those
-            # wait for the machine.
-            outcome = loaded
-            may_answer_elsewhere = key[0] not in self._first or key in self.before.selected
-            if loaded is None and not (self.broken[key].is_short and may_answer_elsewhere):
+            # If a new file cannot serve, the model that was loaded before keeps serving.
+            outcome = self._outliving(outcome, loaded)
+            if outcome is None and not self._may_answer_elsewhere(self.broken[key]):
                 return False
         if isinstance(outcome, Loaded):
             self.models[key] = outcome
@@ -238,6 +224,31 @@ class _Shelf:
                 self.models[key] = outcome
             elif isinstance(outcome, Broken):
                 self.broken[key] = outcome
+
+    def _outliving(self, broken: Broken, loaded: Loaded | None) -> Loaded | None:
+        """Return the version that was loaded before, if it serves on in place of its file."""
+        key = broken.found.key
+        # One that was not selected is loaded in some workers, as their requests needed it.
+        if key not in self.before.selected:
+            return None
+        # What this worker is short of, others may have.  Those that load the new file then answer
+        # by it; all workers agree on that only for the first models.
+        if broken.is_short and key in self._replaced and key[0] not in self._first:
+            return None
+        return loaded
+
+    def _may_answer_elsewhere(self, broken: Broken) -> bool:
+        """Return whether other workers may answer by a version that cannot be loaded here.
+
+        An older version must not answer in one worker after a newer one has answered in another.
+        Of the later models, and of what was let go of, each worker has loaded others; those wait
+        for the machine.  What other workers may serve on, although its file was replaced, waits for
+        the next file.
+        """
+        key = broken.found.key
+        if key in self._replaced:
+            return True
+        return broken.is_short and (key[0] not in self._first or key in self.before.selected)
 
     def _load(self, found: Version, broken: Broken | None) -> Loaded | Tried | Broken:
         """Load a version if there is room for it, or if it is of a model that is held."""

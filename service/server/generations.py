@@ -10,8 +10,10 @@ generation.  The supervisor names one worker the leader; only the leader writes 
 
 from __future__ import annotations
 
+import functools
 import mmap
 import struct
+from operator import or_
 from typing import TYPE_CHECKING
 
 from service.errors import TricepsError
@@ -33,10 +35,13 @@ _LIVE = 0
 # For each worker, written by the worker: the number of the proposal that it has loaded, the outcome
 # of that, and how often it has asked the leader to scan the repository again.
 _LOADED, _OUTCOME, _ASKED = 1, 2, 3
+# For each worker, written by the worker: masks of the versions that outlive their files in it, and
+# of those that it answers with 503, since others may serve them (see `outliving`).
+_OUTLIVING, _UNANSWERED = 7, 8
 # For each worker, written by the leader: 1 if the worker serves, 1 if it has to be replaced, and
 # the count of its requests for a scan that have been answered.
 _ADMITTED, _EXPELLED, _ANSWERED = 4, 5, 6
-_WORDS = 8
+_WORDS = 9
 # In bytes: enough for some fifty thousand versions.
 MAX_PROPOSAL = 2**24
 _SIZE = struct.Struct("=q")
@@ -129,10 +134,31 @@ class Member:
         content = proposal[_SIZE.size : _SIZE.size + size]
         return content if self.proposed() == number else None
 
-    def loaded(self, number: int, outcome: int) -> None:
-        """Report the outcome of loading a proposal."""
+    def loaded(self, number: int, outcome: int, outliving: int = 0) -> None:
+        """Report the outcome of loading a proposal, and what outlives its files with it."""
+        self._own[_OUTLIVING] = outliving
         self._own[_OUTCOME] = outcome
         self._own[_LOADED] = number
+
+    def report_unanswered(self, unanswered: int) -> None:
+        """Report which versions this worker cannot answer by, while others may."""
+        self._own[_UNANSWERED] = unanswered
+
+    def outliving(self) -> int:
+        """Return the mask of the versions that outlive their files in some worker.
+
+        It is that of the committed generation, unless there is a newer proposal.
+        """
+        return functools.reduce(or_, (slot[_OUTLIVING] for slot in self._live()), 0)
+
+    def unanswered(self) -> int:
+        """Return the mask of the versions that some worker cannot answer by, and none serves."""
+        wanted = functools.reduce(or_, (slot[_UNANSWERED] for slot in self._live()), 0)
+        return wanted & ~self.outliving()
+
+    def is_alone(self) -> bool:
+        """Return whether there is no place for other workers."""
+        return len(self._slots) == 1
 
     def ask(self) -> int:
         """Ask the leader to scan the repository again, and return a number for `is_answered`."""

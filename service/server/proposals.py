@@ -7,25 +7,34 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.repository import assembly
 from service.repository.declarations import Declared
 from service.repository.model_settings import ModelSettings
 from service.repository.scan import Aliases, Refused, Scan, Tuned, Version
 
 if TYPE_CHECKING:
-    from service.repository.loader import Loaded, Tried
+    from service.repository.loader import Broken, Loaded, Tried
     from service.repository.repository import Repository
 
 
 def outcome(repository: Repository) -> int:
-    """Return a hash of what the first models serve: equal if workers have come to the same."""
+    """Return a hash of what the first models serve: equal if workers have come to the same.
+
+    A version whose file cannot serve is left out: workers that have it loaded serve on.  One that
+    waits for the machine counts like one that is loaded later.
+    """
     catalog = repository.catalog
+    short = [broken for broken in catalog.broken.values() if broken.is_short]
+    unusable = catalog.broken.keys() - {broken.found.key for broken in short}
     # Of other models, each worker knows as much as its requests needed.
     first = catalog.first
-    known: list[Tried | Loaded] = [*catalog.tried.values(), *catalog.models.values()]
+    known: list[Broken | Tried | Loaded]
+    known = [*short, *catalog.tried.values(), *catalog.models.values()]
     stamps = {each.found.key: (each.found.stamp, repr(each.execution)) for each in known}
-    selected = stamps.keys() & catalog.selected
+    selected = stamps.keys() & catalog.selected - unusable
     wanted = sorted((key, stamps[key]) for key in selected if key[0] in first)
-    answering = sorted(item for item in repository.answering.items() if item[0] in first)
+    to_answer = assembly.to_answer(catalog, repository.policy).items()
+    answering = sorted(item for item in to_answer if item[0] in first and item not in unusable)
     aliases = sorted(
         (name, alias, version)
         for name, named in catalog.aliases.items()
@@ -53,6 +62,8 @@ def dump(scan: Scan, declared: Declared) -> bytes:
             "default": declared.default,
             "again": declared.again,
             "former": declared.former,
+            "views": {name: sorted(views) for name, views in declared.views.items()},
+            "replaced": sorted(declared.replaced),
         }
     ).encode()
 
@@ -78,6 +89,8 @@ def load(content: bytes) -> tuple[Scan, Declared]:
         proposal["default"],
         proposal["again"],
         proposal["former"],
+        {name: frozenset(views) for name, views in proposal["views"].items()},
+        frozenset(map(tuple, proposal["replaced"])),
     )
 
 

@@ -6,7 +6,9 @@ The guarantee: once a worker has answered from a generation, no worker begins a 
 older one.  Requests that are in flight at the swap may still be answered by the older one.
 The death of a worker changes nothing; its successor serves once it has loaded what the others
 serve.  A worker that cannot load what the others can, or takes too long, is replaced; until it has
-ended, all workers stay with the previous generation.
+ended, all workers stay with the previous generation.  What nobody can load any more is served on
+where it is loaded, and answered with 503 elsewhere (see `outliving`); a successor that would answer
+nothing else follows the others, and takes no connections.
 
 The file is one idea: the steps of one worker on the way to a generation, in order.
 """
@@ -29,11 +31,15 @@ from service.repository.reloader import Library
 from service.repository.scan import look, settled
 from service.server import proposals
 from service.server.generations import COMMITTED, DIFFER
+from service.server.outliving import ALL, mask, replaced, replaced_since
 
 if TYPE_CHECKING:
     import weakref
 
+    from service.repository.catalog import Catalog, Key
+    from service.repository.declarations import Declared
     from service.repository.repository import Repository
+    from service.repository.scan import Scan
     from service.server.generations import Member
     from service.settings import Settings
 
@@ -57,6 +63,11 @@ LOOK_PAUSE = 50
 REFRESH_SECONDS = 60.0
 # The interval at which idle models are unloaded.
 IDLE_LOOK_SECONDS = 1.0
+
+_UNANSWERED = (
+    "%s, version %s: this worker answers requests for it with 503, while others serve on what they "
+    "have loaded: %s. Mend its file or its settings, or remove the version"
+)
 
 
 class _LoadedProposal(NamedTuple):
@@ -90,6 +101,7 @@ class SharedLibrary(Library):
         self._next_look = 0.0
         self._asked: list[int] = []
         self._next_idle = 0.0
+        self._told: set[Key] = set()
         super().__init__(
             settings.models,
             settings.default_model,
@@ -139,20 +151,25 @@ class SharedLibrary(Library):
     def _begin(self) -> None:
         """Wait until this worker serves what the others do."""
         parent, logged, patience = os.getppid(), time.monotonic(), DIFFER_SECONDS
-        while self._number == 0:
-            self.step()
+        while self._number == 0 or self._is_of_no_use():
+            soon = self.step() if self._number == 0 else self.follow_on()
             if os.getppid() != parent:
                 raise TricepsError("the process that accepts connections has ended")
             # While it loads, it may take its time; but once it has, it differs from the others.
-            differs = self._loaded is not None and self._member.committed() > 0
+            differs = self._number > 0 or self._loaded is not None
+            differs = differs and self._member.committed() > 0
             if time.monotonic() - logged > (patience if differs else LOAD_SECONDS):
                 logged, patience = time.monotonic(), LOAD_SECONDS
                 self._tell_what_it_waits_for()
-            time.sleep(HASTE_SECONDS)
+            time.sleep(HASTE_SECONDS if soon or self._number == 0 else POLL_SECONDS)
+
+    def _is_of_no_use(self) -> bool:
+        """Return whether this worker has nothing to answer by, while others serve something."""
+        return not self._current.answering and self._member.outliving() != 0
 
     def _tell_what_it_waits_for(self) -> None:
         """Log that this worker does not serve, and what others may still have loaded."""
-        refused = () if self._loaded is None else self._loaded.repository.refused
+        refused = (self._current if self._loaded is None else self._loaded.repository).refused
         why = ""
         if refused:
             name, version, reason = refused[0].name, refused[0].version, refused[0].reason
@@ -178,6 +195,7 @@ class SharedLibrary(Library):
         proposed = member.proposed()
         if member.committed() != self._number:
             self._adopt()
+        self._report_unanswered()
         if proposed != self._tried:
             self._load_proposal(proposed)
         if member.is_leader():
@@ -217,9 +235,13 @@ class SharedLibrary(Library):
         self._loaded = None
         base = self._current
         scan, declared = proposals.load(content)
+        if self._number == 0 and self._member.committed() > 0:
+            # This is a successor: others may serve what it cannot find any more.
+            declared = declared._replace(replaced=declared.replaced | replaced_since(scan))
         repository = make(scan, self._choice, base, declared)
         self._loaded = _LoadedProposal(number, repository, base)
-        self._member.loaded(number, proposals.outcome(repository))
+        outliving = mask(repository.catalog.outliving)
+        self._member.loaded(number, proposals.outcome(repository), outliving)
 
     def _adopt(self) -> None:
         """Serve the committed generation, if this worker has loaded it and is admitted."""
@@ -238,6 +260,17 @@ class SharedLibrary(Library):
         self._number = loaded.number
         return repository
 
+    def _report_unanswered(self) -> None:
+        """Report which versions this worker cannot answer by, and log those that others serve."""
+        catalog = self._current.catalog
+        self._member.report_unanswered(mask(catalog.unanswered))
+        if self._is_of_no_use():
+            return
+        served = {key for key in catalog.unanswered if mask([key]) & self._member.outliving()}
+        for key in sorted(served - self._told):
+            log.error(_UNANSWERED, *key, catalog.broken[key].reason)
+        self._told = (self._told & catalog.unanswered) | served
+
     def _lead(self) -> None:
         """Do what is due for the leader: commit a proposal, or look and propose."""
         member, now = self._member, time.monotonic()
@@ -253,7 +286,8 @@ class SharedLibrary(Library):
         if self._number:
             # For the last leader, which may have ended before it did.
             member.greet(self._current)
-        is_new = proposed == 0 or (not all_equal and now >= self._again)
+        is_wrong = not all_equal or member.unanswered() != 0
+        is_new = proposed == 0 or (is_wrong and now >= self._again)
         timed = self._seconds > 0 and now >= self._next_look
         if is_new or member.is_asked() or timed:
             self._look(now, is_new=is_new)
@@ -306,8 +340,17 @@ class SharedLibrary(Library):
             if scan == catalog.scan and not is_new:
                 self._member.answer(asked)
                 return
-        self._member.propose(proposals.dump(scan, declare(scan, catalog)))
+        self._member.propose(proposals.dump(scan, self._declare(scan, catalog)))
         self._asked = asked
+
+    def _declare(self, scan: Scan, catalog: Catalog) -> Declared:
+        """Return what the files declare, and what may outlive its files in some worker."""
+        declared, member = declare(scan, catalog), self._member
+        if member.is_alone():
+            return declared
+        # Of a proposal that is not committed, the workers' reports may not be complete.
+        outliving = ALL if member.proposed() > self._number else member.outliving()
+        return declared._replace(replaced=replaced(scan, declared, catalog, outliving))
 
     def _free_memory(self) -> None:
         now = time.monotonic()

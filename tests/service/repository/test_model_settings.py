@@ -234,7 +234,7 @@ def test_a_proposal_carries_every_setting():
         *(True, True, 2, 8, 0.5, 5.0, "CUDAExecutionProvider", {"device_id": "1"})
     )
     assert all(vars(settings)[key] != value for key, value in vars(ModelSettings()).items())
-    declared = Declared({}, {"m": settings}, (), None, math.inf, {})
+    declared = Declared({}, {"m": settings}, (), None, math.inf, {}, {})
 
     _, loaded = proposals.load(proposals.dump(scan.Scan((), (), ()), declared))
 

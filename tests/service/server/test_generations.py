@@ -231,6 +231,40 @@ def test_a_worker_that_cannot_load_what_the_others_still_serve_says_which_model(
         assert service.end()[0] == 0
 
 
+def test_a_successor_serves_beside_a_model_that_only_the_others_can_serve(tmp_path):
+    """It answers that model with 503, and everything else; a change is served by both at once."""
+    small.put(tmp_path / "models", "other", 1, small.three())
+    (tmp_path / "models" / "other" / "default").touch()
+    with (
+        serving(tmp_path, PROGRAM) as service,
+        contextlib.closing(Caller(service)) as caller,
+    ):
+        write_file(tmp_path / "models" / "three" / "1" / "model.onnx", b"not a model")
+        until(lambda: service.get("/models")[1]["refused"])
+        os.kill(service.workers()[0], signal.SIGKILL)
+
+        # As many connections as are open at once are spread over both workers.
+        until(lambda: {*_statuses(service, "/models/three")} == {200, 503})
+        assert {*_statuses(service, "/models/other")} == {200}
+        service.until(lambda: "three, version 1: this worker answers requests" in service.said())
+        publish(tmp_path / "models", "other", small.three(2))
+        until(lambda: caller.ask() == 2)
+        for _ in range(100):
+            assert caller.ask() == 2
+        write_file(tmp_path / "models" / "three" / "1" / "model.onnx", small.three(3))
+        until(lambda: {*_statuses(service, "/models/three")} == {200})
+        assert service.end()[0] == 0
+
+
+def _statuses(service, path):
+    """Return the statuses of a page over several connections that are open at once."""
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(contextlib.closing(service.connect())) for _ in range(8)]
+        for connection in connections:
+            connection.request("GET", path)
+        return [connection.getresponse().status for connection in connections]
+
+
 def test_all_workers_keep_the_default_model_and_a_move_is_logged_once(tmp_path):
     """Successors of workers keep it too, even if no worker is left that remembers it."""
     with (
@@ -368,6 +402,9 @@ def test_a_proposal_holds_the_whole_scan(tmp_path):
     scan = look(tmp_path)
     declared = declare(scan, EMPTY)
 
+    declared = declared._replace(
+        views={"three": frozenset({"tall", "small"})}, replaced=frozenset({("three", "1")})
+    )
     assert proposals.load(proposals.dump(scan, declared)) == (scan, declared)
 
 
