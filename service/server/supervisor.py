@@ -95,6 +95,15 @@ class _Worker:
         """Return the number of its connections, including those that it has not taken yet."""
         return self.given - self.status[CLOSED]
 
+    def dismiss(self) -> None:
+        """Have the worker answer the requests that it has, and end."""
+        self.is_gone = True
+        self.pair.close()
+        if self.status[ROOM] == 0:
+            # It is not waiting for connections yet, and would not notice; it has no requests.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
 
 class Workers:
     """The workers of one service; `run` returns once the service is told to stop."""
@@ -212,9 +221,7 @@ class Workers:
         for worker in self._workers.values():
             self._look_after(worker)
             if self._generations.is_expelled(worker.slot) and not worker.is_gone:
-                # The worker answers the requests that it has, and ends.
-                worker.is_gone = True
-                worker.pair.close()
+                worker.dismiss()
         for slot, again in sorted(self._vacant.items()):
             if now >= again:
                 self._spawn(slot)
@@ -411,7 +418,7 @@ class Workers:
         """Tell all workers to stop, wait for them, and kill those that do not end in time."""
         deadline = time.monotonic() + workers.STOP_SECONDS + 1
         for worker in self._workers.values():
-            worker.pair.close()
+            worker.dismiss()
         while self._workers and time.monotonic() < deadline:
             self._bury()
             time.sleep(0.01)

@@ -79,6 +79,30 @@ supervisor.workers.work = work_badly
 main.main()
 """
 
+# Loading version 2 fails only in the first slot, and only for the second worker there.
+FAILING_LATER = """
+import os
+from service.commands import main
+from service.repository import loader
+from service.server import shared_library, supervisor
+shared_library.AGAIN_SECONDS = 0.01
+work = supervisor.workers.work
+def work_badly(settings, pair, status, metrics, member):
+    load = loader.Model.load
+    def badly(path, *more):
+        if path.parent.name == "2":
+            raise MemoryError
+        return load(path, *more)
+    if member.slot == 1:
+        number = len([name for name in os.listdir() if name.startswith("begun")])
+        open(f"begun{number}", "w").close()
+        if number == 1:
+            loader.Model.load = staticmethod(badly)
+    return work(settings, pair, status, metrics, member)
+supervisor.workers.work = work_badly
+main.main()
+"""
+
 
 class Caller:
     """A client that sends requests over several connections at random, and notes the versions."""
@@ -207,6 +231,22 @@ def test_a_worker_that_cannot_load_what_the_others_can_is_replaced(tmp_path):
     assert caller.versions == sorted(caller.versions)
     assert code == 0
     assert "1 workers cannot load what the others can, and are replaced" in log
+
+
+def test_a_worker_that_has_nothing_to_answer_is_replaced_like_any_other(tmp_path):
+    """It takes no connections, and then cannot load what comes."""
+    with serving(tmp_path, FAILING_LATER) as service:
+        write_file(tmp_path / "models" / "three" / "1" / "model.onnx", b"not a model")
+        until(lambda: service.get("/models")[1]["refused"])
+        first = service.workers()
+        # The workers of the slots are started in order.
+        os.kill(first[1], signal.SIGKILL)
+        until(lambda: "this worker has not loaded what others serve" in service.said())
+        assert {*_statuses(service, "/models/three")} == {200}
+        small.put(tmp_path / "models", "other", 2, small.three(2))
+        until(lambda: service.status("/models/other") == http.HTTPStatus.OK)
+        assert first[0] in service.workers()
+        assert service.end()[0] == 0
 
 
 def test_a_worker_that_cannot_load_what_the_others_still_serve_says_which_model(tmp_path):
