@@ -88,6 +88,11 @@ class Catalog:
         unable = self.selected & self.broken.keys() - self.models.keys()
         return frozenset(key for key in unable if not self.broken[key].is_short)
 
+    @cached_property
+    def unloaded_views(self) -> frozenset[str]:
+        """The views, as far as they are known, of models that are out of service."""
+        return frozenset(view for name in self.scan.unloaded for view in self.views.get(name, ()))
+
     def can_serve(self, key: Key) -> bool:
         """Return whether a version can answer, as far as is known."""
         return key in self.selected or key in self.models

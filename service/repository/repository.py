@@ -192,6 +192,10 @@ class Repository:
             return self._why_unknown(name)
         if name in self.catalog.scan.unloaded and version in (None, *self.states(name)):
             return NotReady(f"model {name!r}: {_why_unloaded(name)}")
+        if name in self.catalog.unloaded_views - self.owners.keys():
+            # Without the model's name, as below.
+            message = "it is a view of a model that is unloaded, and comes back with that"
+            return NotReady(f"model {name!r}: {message}")
         if self.on_demand(name, version, alias) is not None:
             # Between its load and this, others have needed the memory.
             return NotReady(f"model {name!r}: it is not loaded any more; ask again")
@@ -213,6 +217,11 @@ class Repository:
                 f"has no such view. Available by version: {available}"
             )
             return NotReady(message)
+        if self.key(name, version) in self.catalog.selected & self.catalog.broken.keys():
+            return NotReady(
+                f"model {name!r}, version {version!r}: it is a view of a model, and that version "
+                f"of it cannot be loaded now. Available by version: {available}"
+            )
         return NotFound(f"model {name!r} has no version {version!r}. Available: {available}")
 
     def _why_refused(self, name: str, version: str | None) -> RequestError | None:
@@ -275,6 +284,7 @@ def known_names(repository: Repository) -> set[str]:
     return {
         *repository.served,
         *repository.owners,
+        *repository.catalog.unloaded_views,
         *repository.catalog.scan.by_name,
         *(entry.name for entry in repository.refused),
     }

@@ -413,7 +413,9 @@ def test_a_request_for_an_unloaded_model_is_explained(own):
         assert answer.status_code == 503
         assert answer.json == {"name": "three", "ready": False, "error": UNLOADED}
     assert client.get("/v2/models/three/versions/7").status_code == 404
-    assert client.get("/v2/models/risky").status_code == 404
+    answer = client.get("/v2/models/risky")
+    assert answer.status_code == 503
+    assert answer.json["error"].startswith("model 'risky': it is a view of a model that is")
 
 
 def test_an_unloaded_model_is_listed_as_unloaded(own):

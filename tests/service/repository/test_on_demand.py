@@ -270,6 +270,27 @@ def test_a_model_is_unloaded_and_loaded_by_a_file(models, loads, caplog):
     assert library.find("m", alias="stable").version == "1"
 
 
+def test_a_view_of_a_model_that_is_unloaded_says_so(models):
+    """Its message does not name the model, which the client need not know."""
+    put(models, 1, models={"fruity": ["size"]})
+    library = Library(models)
+    (models / "m" / "unloaded").touch()
+    library.refresh()
+    for which in ((None, None), ("1", None), (None, "stable")):
+        with pytest.raises(NotReady) as raised:
+            library.find("fruity", *which)
+        assert str(raised.value) == (
+            "model 'fruity': it is a view of a model that is unloaded, and comes back with that"
+        )
+    with pytest.raises(NotFound, match="there is none of that name"):
+        library.find("other")
+    assert library.current.available() == []
+    (models / "m" / "unloaded").unlink()
+    library.refresh()
+
+    assert library.find("fruity").version == "1"
+
+
 def test_a_version_that_is_loaded_while_its_model_is_unloaded_is_dropped(models, monkeypatch):
     """A load that began before the unload does not bring the version back."""
     put(models, 1)

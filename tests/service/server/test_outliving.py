@@ -233,6 +233,7 @@ def test_a_view_of_such_a_version_is_not_answered_by_another_model(models):
     workers.kill(1)
 
     assert workers.answers("fruity") == ["2: 4", ""]
+    assert workers.answers("fruity", "2") == ["2: 4", ""]
 
 
 def test_a_file_that_grows_anew_again_and_again_holds_nothing_up(models):
