@@ -126,7 +126,7 @@ class Calls:
             authorization.admit(front.access, repository, token, need)
             repository.find(address.name, address.version, address.alias)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
-            self._soon(prediction, partial(self._say_why, prediction, repository, error))
+            self._soon(prediction, partial(self.say_why, prediction, repository, error))
         else:
             # It has been loaded a moment ago, and the front is about to be told.
             self._soon(prediction, partial(self._answer_again, prediction))
@@ -144,7 +144,8 @@ class Calls:
 
         self._front.loop.call_soon_threadsafe(take)
 
-    def _say_why(self, prediction: ModelCall, repository: Repository, error: Exception) -> None:
+    def say_why(self, prediction: ModelCall, repository: Repository, error: Exception) -> None:
+        """Answer a prediction with the reason why there is no version for it, and count it."""
         address, request_id = prediction.target, prediction.request_id
         dialect = methods.PREDICTIONS[address.method]
         told = call.known(prediction.what, error, request_id)

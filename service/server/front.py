@@ -4,6 +4,8 @@ StreamRequest, of a gRPC call ─▶ `Calls` ─▶ one of these, or an answer
 Request ─┬─ a prediction ─▶ its route ─▶ the pipeline, whose executor is the batcher
          ├─ one that needs a version that is not loaded ─▶ `OnDemand` ─▶ as above or below
          └─ any other ─▶ the Flask app, in a thread
+
+The file is one idea: where each request of a worker goes.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class Front:
         )
         self.metrics.connections = self.connections.open
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
-        self.on_demand = OnDemand(loop, self.library, self.answer, self.count_unanswered)
+        self.on_demand = OnDemand(loop, self.library, self, settings.timeout)
         self.executor = Queued(loop, cores)
         self.watchdog = Watchdog(self.executor)
         self.poll_coalescing = PollCoalescing(loop)
@@ -231,6 +233,18 @@ class Front:
             self.metrics.count("", "", "other", status)
         else:
             route.meter.failed(status)
+
+    def refuse(self, request: Request | ModelCall, error: RequestError) -> None:
+        """Answer a request that has waited for its version with an error, and count it."""
+        if isinstance(request, ModelCall):
+            self.calls.say_why(request, self.library.current, error)
+            return
+        content, lines = self.refusal(request.target, request.headers, error)
+        said = b"" if request.method == b"HEAD" else content
+        answer = wsgi.Answer(error.status, said, lines, len(content))
+        if isinstance(request, PageRequest):
+            answer = wsgi.Answer(*request.translate(*answer))
+        request.respond(*answer)
 
     # The steps of `answer`.
 

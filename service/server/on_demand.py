@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from service.errors import GONE
+from service.errors import GONE, BadRequest, TooLate
+from service.http import deadline
+from service.repository.model_settings import DEFAULTS
+from service.repository.scan import SETTINGS
 from service.server.queued import start_in
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from service.errors import RequestError
     from service.http.grpc.call import Address, ModelCall
     from service.http.request import Request
     from service.repository.loader import Servable
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
     # The name of a model, its version and its alias, as a request has them; `None` if it has not.
     Which = tuple[str | None, str | None, str | None]
-    Waiting = Request | ModelCall
+    Asking = Request | ModelCall
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,42 @@ ANSWERED_AT_ONCE = 32
 # least that a request counts, with its headers.
 MOST_NEW = 2**24
 LEAST = 2**14
+# The least time between two looks for requests whose time is over.
+LATE_SECONDS = 0.05
+
+
+class Answerer(Protocol):
+    """The front, as the requests that wait need it."""
+
+    def answer(self, request: Asking, came: float, loaded: Servable | None) -> None:
+        """Answer a request once its version is loaded, or has failed to load.
+
+        Args:
+            request: the request.
+            came: its arrival time, by `perf_counter`.
+            loaded: what was loaded for it, which may have been let go of since.
+        """
+
+    def refuse(self, request: Asking, error: RequestError) -> None:
+        """Answer a request with an error, and count it."""
+
+    def count_unanswered(self, target: bytes | Address, status: int) -> None:
+        """Count a request, by its target, whose client has gone."""
+
+
+class Waiting(NamedTuple):
+    """A request that waits for a version, and the time that it has."""
+
+    request: Asking
+    came: float
+    """Its arrival time, by `perf_counter`."""
+    seconds: float
+    """The seconds after its arrival in which it has to be answered, if only by an error."""
+
+    @property
+    def until(self) -> float:
+        """The time at which it no longer waits, by `perf_counter`."""
+        return self.came + self.seconds
 
 
 class OnDemand:
@@ -44,30 +86,33 @@ class OnDemand:
         self,
         loop: asyncio.AbstractEventLoop,
         library: Library,
-        answer: Callable[[Waiting, float, Servable | None], None],
-        count: Callable[[bytes | Address, int], None],
+        answerer: Answerer,
+        timeout: float,
     ) -> None:
         """Prepare to load; nothing is loaded yet.
 
         Args:
             loop: the event loop whose thread calls this.
             library: the library that has the versions.
-            answer: answers a request once its version is loaded, or has failed to load.  It takes
-                the arrival time of the request, by `perf_counter`, and what was loaded for it,
-                which may have been let go of since.
-            count: counts a request, by its target, whose client has gone.
+            answerer: answers the requests.
+            timeout: the seconds that a request may wait, unless it or its model has others.
         """
         self._loop = loop
         self.threads = ThreadPoolExecutor(LOADS, "on demand")
         self._library = library
-        self._answer = answer
-        self._count = count
+        self._answer = answerer.answer
+        self._count = answerer.count_unanswered
+        self._refuse = answerer.refuse
+        self._timeout = timeout
+        # The timer of the next look for requests whose time is over, and when that is.
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = math.inf
         # The bytes of requests that have come since the last look for clients that have gone.
         self._new = 0
-        self.waiting: dict[Which, list[tuple[Waiting, float]]] = {}
-        """The requests that wait, by what they name, each with its arrival time."""
+        self.waiting: dict[Which, list[Waiting]] = {}
+        """The requests that wait, by what they name."""
 
-    def wait(self, which: Which, request: Waiting, came: float = 0.0) -> None:
+    def wait(self, which: Which, request: Asking, came: float = 0.0) -> None:
         """Load a version, unless that has begun already, and answer a request afterwards.
 
         Args:
@@ -78,7 +123,8 @@ class OnDemand:
         self._new += len(request.body) + LEAST
         if self._new > MOST_NEW:
             self.drop_gone()
-        place = request, came or perf_counter()
+        place = Waiting(request, came or perf_counter(), self._seconds(which, request))
+        self._look_at(place.until)
         if which in self.waiting:
             self.waiting[which].append(place)
             return
@@ -94,22 +140,71 @@ class OnDemand:
         """Drop the requests whose clients have gone: a load may take longer than memory lasts."""
         self._new = 0
         for requests in self.waiting.values():
-            still_open: list[tuple[Waiting, float]] = []
-            for request, came in requests:
-                if request.is_open():
-                    still_open.append((request, came))
+            still_open: list[Waiting] = []
+            for place in requests:
+                if place.request.is_open():
+                    still_open.append(place)
                 else:
-                    self._count(request.target, GONE)
+                    self._count(place.request.target, GONE)
             # The list itself stays, since a thread may look at it.
             requests[:] = still_open
 
     def shut_down(self) -> None:
         """Begin no more loads."""
+        if self._timer is not None:
+            self._timer.cancel()
         self.threads.shutdown(wait=False, cancel_futures=True)
+
+    def _look_at(self, time: float) -> None:
+        """Look for requests whose time is over at some time, unless that happens sooner."""
+        if time >= self._next:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = time
+        pause = max(LATE_SECONDS, time - perf_counter())
+        self._timer = self._loop.call_later(pause, self._refuse_late)
+
+    def _refuse_late(self) -> None:
+        """Refuse the requests whose time is over; their load goes on."""
+        self._timer, self._next = None, math.inf
+        now, late, next_time = perf_counter(), [], math.inf
+        for requests in self.waiting.values():
+            late += [place for place in requests if place.until <= now]
+            requests[:] = [place for place in requests if place.until > now]
+            next_time = min([next_time, *(place.until for place in requests)])
+        if next_time < math.inf:
+            self._look_at(next_time)
+        # An answer lets its connection's next request begin, which may wait, too.
+        for request, _, seconds in late:
+            self._attempt(request, partial(self._say_late, request, seconds))
+
+    def _say_late(self, request: Asking, seconds: float) -> None:
+        """Answer a request whose version has not been loaded within its time."""
+        if not request.is_open():
+            self._count(request.target, GONE)
+            return
+        limit = (
+            f"{seconds:g} s ({deadline.HEADER}, grpc-timeout, TRICEPS_TIMEOUT or timeout in "
+            f"{SETTINGS})"
+        )
+        message = f"request: expected its model to be loaded within {limit}, and it still loads"
+        self._refuse(request, TooLate(message))
+
+    def _seconds(self, which: Which, request: Asking) -> float:
+        """Return the time that a request has, as far as that is known before its body is read."""
+        # An invalid header is refused once the version is loaded.
+        with contextlib.suppress(BadRequest):
+            if header := request.header(deadline.HEADER):
+                return deadline.parse(header.encode("latin-1"))
+        repository = self._library.current
+        owner, _ = repository.key(which[0], "")
+        own = repository.catalog.settings.get(owner, DEFAULTS).timeout
+        return self._timeout if own is None else own
 
     def _load(self, which: Which) -> None:
         servable = None
-        is_wanted = any(request.is_open() for request, _ in [*self.waiting[which]])
+        is_wanted = any(place.request.is_open() for place in [*self.waiting[which]])
         try:
             if is_wanted:
                 servable = self._library.having(*which).loaded(*which)
@@ -123,21 +218,19 @@ class OnDemand:
     def _wait_again(self, which: Which) -> None:
         """Begin a load that was not wanted, for requests that have come since."""
         self.drop_gone()
-        for request, came in self.waiting.pop(which):
+        for request, came, _ in self.waiting.pop(which):
             self._attempt(request, partial(self.wait, which, request, came))
 
     def _answer_waiting(self, servable: Servable | None, which: Which) -> None:
         self._answer_some(self.waiting.pop(which), servable)
 
-    def _answer_some(
-        self, requests: list[tuple[Waiting, float]], servable: Servable | None
-    ) -> None:
-        for request, came in requests[:ANSWERED_AT_ONCE]:
+    def _answer_some(self, requests: list[Waiting], servable: Servable | None) -> None:
+        for request, came, _ in requests[:ANSWERED_AT_ONCE]:
             self._attempt(request, partial(self._answer, request, came, servable))
         if rest := requests[ANSWERED_AT_ONCE:]:
             self._loop.call_soon(self._answer_some, rest, servable)
 
-    def _attempt(self, request: Waiting, step: Callable[[], None]) -> None:
+    def _attempt(self, request: Asking, step: Callable[[], None]) -> None:
         try:
             step()
         except Exception:

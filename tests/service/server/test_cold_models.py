@@ -6,7 +6,6 @@ import json
 import socket
 import struct
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +111,7 @@ def ask_and_reset(served: Served, request: bytes, arrived: Callable[[], object])
 def held(served: Served) -> int:
     """Return the bytes of the bodies of the requests that wait for loads."""
     waiting = list(served.front.on_demand.waiting.values())
-    return sum(len(request.body) for requests in waiting for request, _ in requests)
+    return sum(len(request.body) for requests in waiting for request, *_ in requests)
 
 
 def test_clients_that_hang_up_while_a_version_is_loaded_leave_no_bodies(served, loads):
@@ -239,7 +238,7 @@ def test_a_version_is_not_loaded_for_calls_that_are_cancelled(served, loads):
 
 
 def test_a_call_that_has_waited_too_long_is_too_late(served, loads):
-    """Its deadline counts from its arrival."""
+    """Its deadline counts from its arrival, and holds while its version is loaded."""
     body = calls.prefixed(infer(1)[1].SerializeToString())
     raw: list[Any] = []
     headers = [("grpc-timeout", "50m")]
@@ -247,13 +246,46 @@ def test_a_call_that_has_waited_too_long_is_too_late(served, loads):
         target=lambda: raw.append(calls.send(served.port, calls.INFER, body, headers=headers))
     )
     asking.start()
-    until(lambda: loads.begun)
-    time.sleep(0.1)
-    loads.go.set()
     asking.join()
 
+    assert loads.begun == [("three", "1")]
     assert raw[0].code == 4
-    assert raw[0].text.startswith("request: expected to be run within 0.05 s (X-Request-Timeout, ")
+    expected = "request: expected its model to be loaded within 0.05 s (X-Request-Timeout, "
+    assert raw[0].text.startswith(expected)
+
+
+def test_a_call_about_a_version_waits_for_its_load_as_long_as_it_may(served, loads):
+    """The page that answers it is refused like any other."""
+    del loads
+    (served.settings.models / "three" / "settings.toml").write_text("timeout = 0.1")
+    served.app.extensions["triceps"].refresh()
+    with calls.client(served.port) as client:
+        told = client.oip("ModelMetadata", name="three", version="1")
+
+    assert told.code == "DEADLINE_EXCEEDED"
+    assert "expected its model to be loaded within 0.1 s" in told.text
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_request_waits_for_a_load_as_long_as_it_may(served, loads, method):
+    """It is answered with 504 then, by its header or its model's settings; the load goes on."""
+    path = f"{COLD}/predict" if method == "POST" else COLD
+    status, _, content = served.ask(method, path, BODY, {**JSON, "X-Request-Timeout": "0.2"})
+    assert status == 504
+    assert b"expected its model to be loaded within 0.2 s (X-Request-Timeout, " in content
+    assert loads.begun == [("three", "1")]
+
+    folder = served.settings.models / "three"
+    (folder / "settings.toml").write_text("timeout = 0.3")
+    served.app.extensions["triceps"].refresh()
+    status, _, content = served.ask(method, path, BODY, JSON)
+    assert status == 504
+    assert b"within 0.3 s" in content
+    assert held(served) == 0
+    loads.go.set()
+    until(lambda: not served.front.on_demand.waiting)
+
+    assert served.ask(method, path, BODY, {**JSON, "X-Request-Timeout": "20"})[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health", "/ping/?x=1"])
