@@ -7,7 +7,8 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import TricepsError
 
@@ -20,6 +21,22 @@ class ChildError(Exception):
     """The work has no result; the message says why."""
 
 
+class Ended(NamedTuple):
+    """The end of a child process."""
+
+    said: bytes
+    """What its work has returned; empty if it has not come to that."""
+    code: int
+    """Its exit code, or the negative number of the signal that has ended it."""
+    is_late: bool
+    """True if it was killed because it took too long."""
+
+    @property
+    def cause(self) -> str:
+        """What has ended it, for a message."""
+        return signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
+
+
 def run(work: Callable[[], Any], seconds: float, alive: socket.socket | None = None) -> Any:
     """Do a piece of work in a child process, and return its result.
 
@@ -30,6 +47,28 @@ def run(work: Callable[[], Any], seconds: float, alive: socket.socket | None = N
 
     Raises:
         ChildError: the work failed, did not end in time, or ended the process.
+        OSError: there can be no child process now.
+    """
+    ended = wait_for(partial(_result, work), seconds, alive)
+    if ended.is_late:
+        raise ChildError(f"it took longer than {seconds:g} s")
+    if not ended.said:
+        raise ChildError(f"it ended its process, by {ended.cause}")
+    result, error = json.loads(ended.said)
+    if error is not None:
+        raise ChildError(error)
+    return result
+
+
+def wait_for(work: Callable[[], str], seconds: float, alive: socket.socket | None = None) -> Ended:
+    """Do a piece of work in a child process, wait for its end, and return how it came.
+
+    Args:
+        work: returns a text; it handles its own errors.
+        seconds: the time that it may take.
+        alive: a socket that the child has to close.
+
+    Raises:
         OSError: there can be no child process now.
     """
     end = time.monotonic() + seconds
@@ -45,42 +84,38 @@ def run(work: Callable[[], Any], seconds: float, alive: socket.socket | None = N
             alive.close()
         _work(work, writer, seconds)
     os.close(writer)
-    report = bytearray()
+    said = bytearray()
     is_late = False
     with open(reader, "rb", buffering=0) as pipe:  # noqa: PTH123  it is open already
         while select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
             part = pipe.read(65536)
             if not part:
                 break
-            report += part
+            said += part
         else:
             os.kill(pid, signal.SIGKILL)
             is_late = True
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if is_late:
-        raise ChildError(f"it took longer than {seconds:g} s")
-    if not report:
-        by = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise ChildError(f"it ended its process, by {by}")
-    result, error = json.loads(report)
-    if error is not None:
-        raise ChildError(error)
-    return result
+    return Ended(bytes(said), code, is_late)
 
 
-def _work(work: Callable[[], Any], writer: int, seconds: float) -> None:
-    """Do the work in the child process, report its result, and never return."""
+def _work(work: Callable[[], str], writer: int, seconds: float) -> None:
+    """Do the work in the child process, write what it returns, and never return."""
     # The child ends by itself, even if its parent has been killed.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(seconds) + 1)
-    report = json.dumps([None, "it failed"])
     try:
-        report = json.dumps([work(), None])
-    except TricepsError as error:
-        report = json.dumps([None, str(error)])
-    except BaseException as error:  # noqa: BLE001  every error is reported
-        report = json.dumps([None, f"{type(error).__name__}: {error}"])
+        # One write, which needs little memory, and blocks until the parent has read it all.
+        os.write(writer, work().encode())
     finally:
-        with open(writer, "wb") as pipe:
-            pipe.write(report.encode())
         os._exit(0)
+
+
+def _result(work: Callable[[], Any]) -> str:
+    """Return the result of the work, or its error, as JSON."""
+    try:
+        return json.dumps([work(), None])
+    except TricepsError as error:
+        return json.dumps([None, str(error)])
+    except BaseException as error:  # noqa: BLE001  every error is reported
+        return json.dumps([None, f"{type(error).__name__}: {error}"])

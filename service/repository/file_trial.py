@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
-import select
 import signal
 import time
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
-from service.host import memory
+from service.host import child, memory
 from service.inference.execution import PLAIN, Execution
 from service.inference.model import Model
 from service.inference.prepared import WEIGHTS
@@ -88,57 +86,34 @@ def attempt(
         way: how the file is loaded.
     """
     verdict = Verdict(stamp, time.monotonic())
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        if alive is not None:
-            alive.close()
-        _be_tried(path, way, writer, free)
-    os.close(writer)
-    report = bytearray()
-    end = verdict.since + WALL_SECONDS
-    with open(reader, "rb", buffering=0) as pipe:  # noqa: PTH123  it is open already
-        while select.select([pipe], [], [], max(0, end - time.monotonic()))[0]:
-            part = pipe.read(65536)
-            if not part:
-                break
-            report += part
-        else:
-            os.kill(pid, signal.SIGKILL)
-            verdict.reason = f"it was not loaded within {WALL_SECONDS} s"
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if report:
-        verdict.reason, verdict.peak, verdict.kept, is_short, views = json.loads(report)
+    ended = child.wait_for(lambda: _report(path, way, free), WALL_SECONDS, alive)
+    if ended.is_late:
+        verdict.reason = f"it was not loaded within {WALL_SECONDS} s"
+    elif ended.said:
+        verdict.reason, verdict.peak, verdict.kept, is_short, views = json.loads(ended.said)
         verdict.views = tuple(views)
         verdict.needs = 0 if is_short else None
-    elif code == -signal.SIGXCPU:
+    elif ended.code == -signal.SIGXCPU:
         verdict.reason = f"it was not loaded within {BUSY_SECONDS} s of work"
-    elif code == -signal.SIGKILL and verdict.reason is None:
+    elif ended.code == -signal.SIGKILL:
         # Only the kernel kills it, for lack of memory.
         verdict.reason, verdict.needs = NO_MEMORY, 0
-    elif verdict.reason is None:
-        verdict.reason = f"it ends the process that loads it, by {_ended_by(code)}"
+    else:
+        verdict.reason = f"it ends the process that loads it, by {ended.cause}"
     if verdict.reason == NO_MEMORY and free is not None:
         verdict.reason = (
             f"loading it takes more than the {free // MB} MB of memory that are free for it"
         )
         # A child that reports this has had all free memory, and needs more.  The kernel may have
         # killed a silent child because of other processes, so that any memory may do.
-        verdict.needs = int(free * MORE) if report else 0
+        verdict.needs = int(free * MORE) if ended.said else 0
     verdict.since = time.monotonic()
     return verdict
 
 
-def _ended_by(code: int) -> str:
-    return signal.Signals(-code).name if code < 0 else f"its exit code {code}"
-
-
-def _be_tried(path: str, way: Way, writer: int, free: int | None) -> None:
-    """Load the file in the child process, report the outcome, and never return."""
-    report: _Report = ("loading it failed", 0, 0, False, ())
-    # The child ends by itself, even if its keeper has been killed.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(WALL_SECONDS + 1)
+def _report(path: str, way: Way, free: int | None) -> str:
+    """Load the file in the child process, and return the report as JSON."""
+    report: _Report
     try:
         limit(free)
         report = _load(path, way)
@@ -147,9 +122,7 @@ def _be_tried(path: str, way: Way, writer: int, free: int | None) -> None:
     except Exception as error:  # noqa: BLE001  every error is reported
         reason = plain(f"loading it failed: {type(error).__name__}: {error}")
         report = (reason, 0, 0, is_shortage(error), ())
-    finally:
-        os.write(writer, json.dumps(report).encode())
-        os._exit(0)
+    return json.dumps(report)
 
 
 def _load(path: str, way: Way) -> _Report:

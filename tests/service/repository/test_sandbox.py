@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import onnx
@@ -275,6 +276,20 @@ def test_a_shortage_of_the_machine_is_no_fault_of_the_file(tmp_path, error):
 
     assert refused.startswith("loading it failed: OSError: ")
     assert loaded == "loaded"
+
+
+def test_a_trial_without_a_process_leaves_no_descriptor_open(tmp_path, monkeypatch):
+    """The process that tries models does so for years."""
+
+    def fork():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with pytest.raises(BlockingIOError):
+        file_trial.attempt(str(tmp_path / "model.onnx"), "", None)
+
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_memory_that_a_load_takes_meanwhile_is_waited_for(monkeypatch):
