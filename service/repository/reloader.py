@@ -18,6 +18,7 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.errors import HTTPError, SettingsError
@@ -325,7 +326,9 @@ class Library:
             if known is now:
                 return now
             declared = declared_in(known.catalog)
-            repository = make(known.catalog.scan, self._choice, known, declared)
+            # Other workers would still serve the former file of what is tried again here alone.
+            choice = replace(self._choice, tries_again=False)
+            repository = make(known.catalog.scan, choice, known, declared)
             # Another change may have come first, since this one may have loaded a version.
             if self._swap(lambda late: repository if late is now else late) is repository:  # noqa: B023  called at once
                 return repository

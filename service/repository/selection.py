@@ -36,6 +36,8 @@ class Choice:
     budget: Budget = field(default_factory=Budget)
     provider: str = ""
     """The execution provider of models whose settings name none; empty for that of the CPU."""
+    tries_again: bool = True
+    """Whether what failed to load because the machine was short of something is tried again."""
 
 
 def select(
@@ -185,7 +187,7 @@ class _Shelf:
         outcome: Loaded | Tried | Broken | None = None
         # A model that was refused as too large is loaded once it is to be held.
         is_newly_held = key[0] in self._held and key[0] not in self.before.held
-        is_settled = broken is not None and not broken.is_due() and not is_newly_held
+        is_settled = broken is not None and not self._is_due(broken) and not is_newly_held
         if broken is not None and is_settled and self._is_same(broken, found):
             outcome = broken
         elif loaded is not None and self._is_same(loaded, found):
@@ -219,7 +221,7 @@ class _Shelf:
         if loaded is not None and self._is_same(loaded, found):
             self.models[key] = loaded
         if broken is not None and self._is_same(broken, found):
-            outcome = self._load(found, broken) if broken.is_due() else broken
+            outcome = self._load(found, broken) if self._is_due(broken) else broken
             if isinstance(outcome, Loaded):
                 self.models[key] = outcome
             elif isinstance(outcome, Broken):
@@ -258,6 +260,9 @@ class _Shelf:
         if isinstance(outcome, Loaded):
             self._room -= outcome.size
         return outcome
+
+    def _is_due(self, broken: Broken) -> bool:
+        return self._choice.tries_again and broken.is_due()
 
     def _is_same(self, known: Loaded | Tried | Broken, found: Version) -> bool:
         """Return whether neither the file of a version nor the settings of its session changed."""

@@ -343,3 +343,24 @@ def test_a_worker_that_was_short_for_a_while_takes_part_in_the_next_change(model
         assert answer(first, "a") == "2: 4"
 
     assert "c" in {entry.name for entry in second.current.refused}
+
+
+def test_a_file_that_all_were_short_of_is_not_loaded_by_one_worker_alone(models, monkeypatch):
+    """That another model goes back to an older version is no reason to try again."""
+    monkeypatch.setattr(loader, "AGAIN_SECONDS", 0)
+    small.put(models, "b", 2, GARBAGE)
+    workers = Workers(models, first=1)
+
+    def fail(*_):
+        raise Shortage("there is no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader.Model, "load", fail)
+        write_file(models / "a" / "2" / "model.onnx", small.three(7))
+        workers.settle()
+        assert workers.answers("a") == ["2: 4", "2: 4"]
+    assert answer(workers.libraries[0], "b") == "1: 6"
+    assert workers.answers("a") == ["2: 4", "2: 4"]
+    workers.settle()
+
+    assert workers.answers("a") == ["2: 14", "2: 14"]
