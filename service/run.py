@@ -16,8 +16,8 @@ class Run:
     """One execution of a model: its rows, its outputs by head, [rows, …], and its start and end.
 
     Times are those of `perf_counter`, in seconds.  All requests of a run share one `Run`, so the
-    metrics mark it as `counted`, and the writer of answers keeps the pieces of its text in
-    `pieces` for the other requests.
+    metrics mark it as `counted`.  The writers of answers keep the pieces of its text in `pieces`
+    for the other requests, and the bytes of its outputs by head in `contents`.
     """
 
     rows: int
@@ -26,6 +26,7 @@ class Run:
     outputs: Mapping[str, NDArray[Any]]
     counted: bool = False
     pieces: list[bytes] | None = None
+    contents: Mapping[str, bytes] | None = None
 
 
 class Part(NamedTuple):

@@ -71,7 +71,7 @@ def _fast(name: str, version: str, signature: Signature) -> Codec:
     decoder, writer = Decoder(signature), Writer(name, version, signature)
 
     def encode_part(query: Query, part: Part) -> Reply:
-        return writer.write(query, part.outputs())
+        return writer.write_part(query, part)
 
     return Codec(decoder.read, encode_part, decoder.attempt)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from service.run import Part
     from service.signature import Signature
     from service.wire.oip.grpc_request import Query
 
@@ -50,7 +51,35 @@ class Writer:
             _MODEL_VERSION, version.encode()
         )
         self._heads = signature.heads
+        # Whether the outputs are rows of numbers whose shape is known.
+        self._in_rows = not signature.tensor and all(
+            head.tensor.dtype != "string" and None not in head.tensor.shape
+            for head in signature.heads.values()
+        )
         self._describe_again = lru_cache(_KEPT)(self._describe)
+        self._describe_rows = lru_cache(_KEPT)(self._describe_some)
+
+    def write_part(self, query: Query, part: Part) -> Reply:
+        """Return the answer to a message, from its part of a run.
+
+        The outputs of a run become bytes once for all its requests.
+        """
+        run, start, end = part
+        if not query.raw or query.classified or query.unseen or not self._in_rows:
+            return self.write(query, part.outputs())
+        contents = run.contents
+        if contents is None:
+            contents = run.contents = {h: output.tobytes() for h, output in run.outputs.items()}
+        rows, own = run.rows, end - start
+        parts = [self._beginning]
+        if query.id is not None:
+            parts.append(delimited(_ID, query.id.encode()))
+        parts.append(self._describe_rows(query.heads, own))
+        for head in query.heads:
+            content = contents[head]
+            size = len(content) // rows
+            parts += (before(_RAW, own * size), content[start * size : end * size])
+        return Reply(b"".join(parts), CONTENT_TYPE)
 
     def write(self, query: Query, outputs: Mapping[str, NDArray[Any]]) -> Reply:
         """Return the answer to a message.
@@ -103,6 +132,14 @@ class Writer:
             delimited(_OUTPUTS, self._described(head, shape, is_class=head in classes))
             for head, shape in zip(heads, shapes, strict=True)
         )
+
+    def _describe_some(self, heads: tuple[str, ...], rows: int) -> bytes:
+        """Return the fields of raw outputs that have so many rows."""
+        shapes = tuple((rows, *self._axes(head)) for head in heads)
+        return self._describe(heads, shapes, ())
+
+    def _axes(self, head: str) -> tuple[int, ...]:
+        return tuple(axis for axis in self._heads[head].tensor.shape if axis is not None)
 
     def _described(self, head: str, shape: Shape, *, is_class: bool) -> bytes:
         """Return the name, datatype and shape of an output."""

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.inference.model import Model
 from service.run import Part, Run
@@ -564,6 +566,27 @@ def test_the_codec_of_a_version(raw):
 
         assert same(asked.arrays, arrays)
         assert codec.encode(asked, part) == GRPC.encode(asked, "three", "1", THREE, outputs)
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_the_parts_of_a_run_are_written_as_each_alone(sizes, has_id, some):
+    """The outputs become bytes once for all requests of a run, and each gets its own rows."""
+    codec, rows = GRPC.codec("three", "1", THREE), sum(sizes)
+    outputs = {
+        name: np.random.default_rng(0).random((rows, *head.tensor.shape)).astype(head.tensor.dtype)
+        for name, head in THREE.heads.items()
+    }
+    run, start = Run(rows, 0.0, 0.0, outputs), 0
+    for i, size in enumerate(sizes):
+        request = infer({n: a[:1].repeat(size, 0) for n, a in ARRAYS.items()}, raw=True)
+        request.id = str(i) if has_id else ""
+        if some:
+            request.outputs.add(name="size")
+        asked = codec.decode(request.SerializeToString(), None)
+        part = Part(run, start, start + size)
+
+        assert codec.encode(asked, part) == GRPC.encode(asked, "three", "1", THREE, part.outputs())
+        start += size
 
 
 def test_a_part_of_a_run():
