@@ -214,8 +214,8 @@ def _compare(plain: Any, quick: Any, form: str) -> None:
         raise Fault(f"the two paths of {form} differ: {first!r:.500} and {other!r:.500}")
 
 
-# Reasons to refuse what protobuf takes: a name that is there twice, a version that is not behind the
-# name, the number 0, which is reserved and which protobuf for Python skips alone, and more of
+# Reasons to refuse what protobuf takes: a name that is there twice, a version that is not behind
+# the name, the number 0, which is reserved and which protobuf for Python skips alone, and more of
 # something than any request has.
 _STRICT = (
     *("it once", "each name once", "one name in each", "it right behind model_name"),

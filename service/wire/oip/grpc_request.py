@@ -4,7 +4,8 @@
     values ───────────────────────────────────────────────── fill ─▶ arrays by tensor
 
 The header is everything but the values and the ID: a few bytes that a client repeats.  Values are
-read where they are in the message.
+read where they are in the message.  A message that has the bytes of a former one but for its raw
+contents (a `grpc_parts.Mold`) has its values in the same places, and its fields are not looked for.
 """
 
 from __future__ import annotations
@@ -17,40 +18,40 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from service.errors import BadRequest
-from service.wire import packed
 from service.wire.body import LongReadError, Notes, wrong
 from service.wire.messages import message as message_class
 from service.wire.oip import binary
-from service.wire.oip.grpc_contents import BY_NUMBER, read_contents
+from service.wire.oip.grpc_contents import read_contents
+from service.wire.oip.grpc_parts import mold, split
 from service.wire.oip.request import DATATYPES, Known, plan
 from service.wire.oip.tensor import Beside
 from service.wire.protobuf import (
     LONGEST_HEADER,
     MOST_FIELDS,
-    delimited,
     fields,
     header_too_long,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from service.signature import Signature
     from service.wire.body import Imputed, Unseen
     from service.wire.dialect import Header
+    from service.wire.oip.grpc_parts import Mold, Parts
     from service.wire.oip.request import Wanted
-    from service.wire.packed import Found
     from service.wire.raw import Buffer, Piece
 
-# The tags of fields of a ModelInferRequest, and of an input: numbers, with the kind DELIMITED.
-MODEL_NAME, MODEL_VERSION, ID, _INPUT, _RAW = (number << 3 | 2 for number in (1, 2, 3, 5, 7))
-_CONTENTS = 5 << 3 | 2
+# The tags of fields of a ModelInferRequest: numbers, with the kind DELIMITED.
+MODEL_NAME, MODEL_VERSION = (number << 3 | 2 for number in (1, 2))
 
 # The plans of _KEPT headers of at most _SHORT bytes are kept.
 _KEPT = 64
 _SHORT = 4096
+# The raw contents of a message whose mold is kept.
+_FEW_CONTENTS = 64
 # The fields that a message has which is read in a millisecond or two, and the dtypes of its values.
 _FEW_FIELDS = 1024
 _QUICK = {dtype for dtype in DATATYPES if dtype != "string"}
@@ -59,9 +60,6 @@ _QUICK_CONTENTS = {"float32", "float64"}
 _MOST_NAMED = 64
 # Parameters of the protocol over HTTP, which say where the bytes are.
 _OF_HTTP = ("binary_data", "binary_data_output", "binary_data_size")
-
-Span = tuple[int, int, int]
-"""The places where a field begins, and where its content starts and stops."""
 
 
 @dataclass(slots=True)
@@ -88,24 +86,6 @@ class Layout(NamedTuple):
     pieces: tuple[Piece, ...]
 
 
-class Parts(NamedTuple):
-    """The parts of a message: its header, and the places of its ID and of the values.
-
-    `raw` has the places of raw contents.  If there are none, `contents` has for each input those of
-    its values by their fields.
-    """
-
-    header: bytes
-    ids: list[Span]
-    raw: list[Span]
-    contents: list[Found]
-
-    @property
-    def sizes(self) -> tuple[int, ...] | None:
-        """The sizes of the raw contents; `None` if there are none."""
-        return tuple(stop - start for _, start, stop in self.raw) or None
-
-
 class Decoder:
     """The reader of messages for one signature."""
 
@@ -113,6 +93,8 @@ class Decoder:
         """Prepare all that follows from the signature."""
         self._known = Known(signature)
         self._again = lru_cache(_KEPT)(self._layout)
+        # By the size of the message.
+        self._molds: dict[int, tuple[Mold, Layout]] = {}
 
     def read(self, message: Buffer, header: Header | None = None) -> Query:
         """Decode a message.
@@ -121,11 +103,20 @@ class Decoder:
             BadRequest: it has mistakes; the error has all those of the header, or of the values.
         """
         del header
-        parts = _split(message, MOST_FIELDS)
-        if len(parts.header) > LONGEST_HEADER:
-            raise header_too_long(len(parts.header))
-        layout = self._again if len(parts.header) <= _SHORT else self._layout
-        return _fill(layout(parts.header, parts.sizes), parts, message)
+        known = self._molds.get(len(message))
+        if known is not None and known[0].fits(message):
+            return _fill(known[1], known[0].parts, message)
+        parts = split(message, MOST_FIELDS)
+        if len(parts.header) > _SHORT:
+            if len(parts.header) > LONGEST_HEADER:
+                raise header_too_long(len(parts.header))
+            return _fill(self._layout(parts.header, parts.sizes), parts, message)
+        layout = self._again(parts.header, parts.sizes)
+        if parts.raw and not parts.ids and len(parts.raw) <= _FEW_CONTENTS:
+            if len(self._molds) >= _KEPT:
+                self._molds.clear()
+            self._molds[len(message)] = mold(parts, message), layout
+        return _fill(layout, parts, message)
 
     def attempt(self, message: Buffer) -> Query | None:
         """Decode a large message in a millisecond or two, if its values are its arrays' bytes.
@@ -133,10 +124,14 @@ class Decoder:
         Return `None` for one that has texts or mistakes, which `read` reads.
         """
         try:
-            parts = _split(message, _FEW_FIELDS)
-            if len(parts.header) > _SHORT:
-                return None
-            layout = self._again(parts.header, parts.sizes)
+            known = self._molds.get(len(message))
+            if known is not None and known[0].fits(message):
+                parts, layout = known[0].parts, known[1]
+            else:
+                parts = split(message, _FEW_FIELDS)
+                if len(parts.header) > _SHORT:
+                    return None
+                layout = self._again(parts.header, parts.sizes)
             quick = _QUICK if parts.raw else _QUICK_CONTENTS
             if any(piece.dtype not in quick for piece in layout.pieces):
                 return None
@@ -174,42 +169,6 @@ class Decoder:
             timeout=asked.timeout,
         )
         return Layout(query, pieces)
-
-
-def _split(message: Buffer, most: int) -> Parts:
-    ids: list[Span] = []
-    inputs: list[Span] = []
-    raw: list[Span] = []
-    lists = {ID: ids, _INPUT: inputs, _RAW: raw}
-    for tag, begin, start, stop in fields(message, 0, len(message), most):
-        if tag in lists:
-            lists[tag].append((begin, start, stop))
-    if raw:
-        return Parts(_without(message, 0, len(message), (*ids, *raw)), ids, raw, [])
-    pieces = [_without(message, 0, len(message), (*ids, *inputs))]
-    contents = []
-    collector = packed.Collector(message, BY_NUMBER)
-    for _, start, stop in inputs:
-        found: Found = {}
-        cut: list[Span] = []
-        for tag, begin, inner, end in fields(message, start, stop, most):
-            if tag == _CONTENTS:
-                cut.append((begin, inner, end))
-                collector.collect(inner, end, found)
-        pieces.append(delimited(_INPUT >> 3, _without(message, start, stop, cut)))
-        contents.append(found)
-    return Parts(b"".join(pieces), ids, [], contents)
-
-
-def _without(message: Buffer, start: int, stop: int, cut: Iterable[Span]) -> bytes:
-    """Return the bytes of a message from `start` to `stop`, without some fields."""
-    kept = []
-    for begin, _, end in sorted(cut):
-        if begin > start:
-            kept.append(message[start:begin])
-        start = end
-    kept.append(message[start:stop])
-    return b"".join(kept)
 
 
 def _check_once(header: bytes) -> None:

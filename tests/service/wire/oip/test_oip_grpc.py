@@ -589,6 +589,35 @@ def test_the_parts_of_a_run_are_written_as_each_alone(sizes, has_id, some):
         start += size
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2), st.sampled_from(["", "a"]), st.lists(st.integers(0, 10**6))),
+        max_size=6,
+    )
+)
+def test_a_message_that_fits_a_mold_is_read_as_by_its_fields(messages):
+    """A reader that has seen others of the same size finds the same in each, or the same wrong."""
+    ours = grpc.Decoder(THREE)
+    for rows, name, changes in messages:
+        request = infer({n: a[:1].repeat(rows, 0) for n, a in ARRAYS.items()}, raw=True, id=name)
+        content = bytearray(request.SerializeToString())
+        for change in changes[:2]:
+            content[change % len(content)] ^= 1 << change % 8
+        results = []
+        for decoder in (ours, grpc.Decoder(THREE), ours):
+            try:
+                results.append(decoder.read(memoryview(bytes(content))))
+            except grpc.BadRequest as error:
+                results.append(error.problems)
+        first, fresh, again = results
+        if isinstance(fresh, tuple):
+            assert first == again == fresh
+            continue
+        for query in (first, again):
+            assert same(query.arrays, fresh.arrays)
+            assert (query.heads, query.id, query.raw) == (fresh.heads, fresh.id, fresh.raw)
+
+
 def test_a_part_of_a_run():
     """Rows of a run that several requests share are answered by themselves."""
     codec = GRPC.codec("three", "1", THREE)
