@@ -235,6 +235,8 @@ class Http2Connection(asyncio.Protocol):
         Closing while bytes are unread sends a reset, which may overtake the reason.
         """
         log.debug("an HTTP/2 connection is closed: %s", fault)
+        is_flood = fault.code == frames.ENHANCE_YOUR_CALM
+        self._handler.count_unanswered(b"", 429 if is_flood else 400)
         self._streams.drop_all()
         self._since = self._connections.now
         transport = self._transport

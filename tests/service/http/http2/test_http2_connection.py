@@ -287,6 +287,17 @@ def test_an_opening_that_never_ends_is_closed(served, cut):
     until(lambda: served.closed == 1)
 
 
+def test_a_flood_is_counted(served, monkeypatch):
+    """Operators see it beside other refusals."""
+    counted = []
+    monkeypatch.setattr(served.front.metrics, "count", lambda *given: counted.append(given))
+    for wrong in (frames.settings({}) * 100, frames.window_update(0, 0)):
+        with Peer(served.port) as peer:
+            peer.send(wrong)
+            until(lambda: peer.goaway or peer.read())  # noqa: B023
+    assert counted == [("", "", "other", 429), ("", "", "other", 400)]
+
+
 def test_an_idle_connection_is_closed_with_goaway(served):
     """The client knows that no request of its own was lost."""
     with served.within(Timeouts(idle=1)), Peer(served.port) as peer:

@@ -217,6 +217,23 @@ def test_frames_of_a_stream_that_was_reset_here_are_ignored():
     assert recorder.events[-2][4][b"late"] == b"trailer"
 
 
+@pytest.mark.parametrize("wrong", [b"GET / HTTP/1.1\r\n", frames.PREFACE[:-1] + b"x"])
+def test_a_wrong_preface_ends_the_connection(wrong):
+    """A client that has agreed on HTTP/2 by TLS has to begin it (h2spec 3.5)."""
+    new, recorder = streams()
+    handle(new, wrong)
+    assert goaway(recorder)[0] == frames.PROTOCOL_ERROR
+
+
+def test_settings_come_first():
+    """Another frame, or an acknowledgement, is no beginning (3.4)."""
+    for first in (frames.SETTINGS_ACK, request(1)):
+        new, recorder = streams()
+        handle(new, frames.PREFACE + first)
+        assert goaway(recorder)[0] == frames.PROTOCOL_ERROR
+        assert recorder.events == []
+
+
 def test_streams_after_goaway_are_ignored():
     """The client knows from its last stream that they were not answered."""
     new, recorder = begun()
