@@ -294,7 +294,7 @@ def test_a_flood_is_counted(served, monkeypatch):
     for wrong in (frames.settings({}) * 100, frames.window_update(0, 0)):
         with Peer(served.port) as peer:
             peer.send(wrong)
-            until(lambda: peer.goaway or peer.read())  # noqa: B023
+            until(lambda: peer.goaway or peer.read())
     assert counted == [("", "", "other", 429), ("", "", "other", 400)]
 
 
