@@ -54,11 +54,17 @@ class Pieces:
         """
         self._text = text
         self._size = size
-        self._once = once
         self._too_many = too_many
         # The decoder shares equal keys only within a call, and each row repeats the same keys.
-        self._keys: dict[str, str] = {}
-        self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=constant)
+        known: dict[str, str] = {}
+
+        def object_of(pairs: Pairs) -> dict[str, Any]:
+            return once([(known.setdefault(name, name), value) for name, value in pairs])
+
+        # No method of this decoder, which would refer to itself then, and keep the text in memory
+        # until cycles are looked for.
+        self._object = object_of
+        self._decoder = json.JSONDecoder(object_pairs_hook=object_of, parse_constant=constant)
         self._start = 0
         self._window = text[:size]
         # Up to here, scalars are read one by one, since one of them is not valid.
@@ -77,10 +83,6 @@ class Pieces:
         if end != len(self._text):
             raise json.JSONDecodeError("Extra data", self._text, end)
         return value
-
-    def _object(self, pairs: Pairs) -> dict[str, Any]:
-        known = self._keys.setdefault
-        return self._once([(known(name, name), value) for name, value in pairs])
 
     def _skip(self, place: int) -> int:
         blank = _BLANK.match(self._text, place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import http.client
 import json
@@ -239,6 +241,20 @@ def test_json_in_pieces_is_json(value, change, broken):
         return pieces.Pieces(text, *hooks, many, size=40).decode()
 
     assert outcome(read) == outcome(lambda: bodies.DECODER.decode(text))
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"[1"])
+def test_a_large_body_is_freed_at_once(body):
+    """It does not wait for the search for reference cycles, which few objects do not begin."""
+    body = body.ljust(2 * bodies.DECODED_AT_ONCE)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(bodies.BadRequest):
+            bodies.parse(body)
+        assert not [each for each in gc.get_objects() if isinstance(each, pieces.Pieces)]
+    finally:
+        gc.enable()
 
 
 def test_an_object_of_too_many_keys_is_refused():
