@@ -424,6 +424,8 @@ class Http2Connection(asyncio.Protocol):
         if self._is_answerable(stream):
             if stream.held:
                 self._release(stream)
+                # It is not counted any more, and the client may read its answer much later.
+                stream.request.body = b""
             if stream.progress is not None:
                 stream.progress.note(self._connections.now, 0)
             self._streams.sending.answer(stream, block, content, ending)

@@ -66,6 +66,15 @@ def nothing_is_held(served):
     )
 
 
+def answered_streams(served):
+    """Return the streams whose answers wait for their clients."""
+    return [
+        stream
+        for connection in served.front.connections.open
+        for stream in connection._streams.sending.waiting
+    ]
+
+
 def without_own(headers):
     """Return headers without those that each answer has anew."""
     return {k: v for k, v in headers.items() if k not in ("date", "x-request-id")}
@@ -244,6 +253,20 @@ def test_a_client_that_grants_no_window_keeps_its_answer_for_a_while_only(served
         assert served.ask("GET", "/livez")[0] == 200
         assert peer.answer(stream).reset == frames.CANCEL
         until(lambda: nothing_is_held(served))
+
+
+def test_a_body_is_kept_no_longer_than_its_answer_is_made(served):
+    """A client that does not read its answers keeps none of its bodies in memory."""
+    number = 8
+    with Peer(served.port, window=0) as peer:
+        tracemalloc.start()
+        for _ in range(number):
+            peer.request("/predict", b"[".ljust(MAX_BODY), *JSON)
+        until(lambda: len(answered_streams(served)) == number)
+        until(lambda: served.front.connections.bodies.held == 0)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert size < 2 * MAX_BODY
 
 
 def test_a_client_that_never_reads_is_cut_off(served):
