@@ -23,7 +23,7 @@ from service.http.content_encoding import too_large
 from service.http.http2 import answers, frames
 from service.http.http2.faults import ConnectionFault
 from service.http.http2.request import StreamRequest
-from service.http.http2.streams import Streams
+from service.http.http2.streams import HEAVY, WORK_AT_ONCE, Streams
 from service.http.timeouts import Progress
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 # The bytes before a message of gRPC, which are no part of it.
 PREFIX = 5
+_ENCODING = b"content-encoding"
 _CONTINUE = answers.encode_status(100)
 _OK = answers.encode_status(200)
 
@@ -197,6 +198,7 @@ class Http2Connection(asyncio.Protocol):
         bodies, size, request = self._connections.bodies, len(content), stream.request
         if request.receive is not None:
             stream.watch(self._connections.now).note(self._connections.now, 0)
+            self._streams.work += HEAVY * size
             self._attempt(request, partial(request.receive, content, False))
         elif stream.received > stream.most:
             self._refuse(request, self._too_large(stream))
@@ -215,6 +217,8 @@ class Http2Connection(asyncio.Protocol):
             self._attempt(request, partial(request.receive, b"", True))
             return
         request.body = stream.take_body()
+        # What a compressed body inflates to is not known.
+        self._streams.work += WORK_AT_ONCE if _is_compressed(request) else len(request.body)
         self._hand_over(request)
 
     def gone(self, stream: Stream) -> None:
@@ -503,3 +507,10 @@ class Http2Connection(asyncio.Protocol):
         self._held -= stream.held
         self._connections.bodies.held -= stream.held
         stream.held = 0
+
+
+def _is_compressed(request: StreamRequest) -> bool:
+    """Return whether a body, or the message that it is, may be compressed."""
+    if request.stream.head.is_grpc:
+        return request.body[:1] == b"\1"
+    return _ENCODING in request.headers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import json
 import socket
 import ssl
@@ -16,15 +17,17 @@ import hpack
 import pytest
 
 from service.http import tls
+from service.http.grpc import framing
 from service.http.http2 import frames, opening, streams
 from service.http.http2.stream import Stream
 from service.http.timeouts import Timeouts
-from tests.harness import certificates, small, tokens
+from tests.harness import calls, certificates, small, tokens
 from tests.harness.http2 import JSON, Peer
 from tests.harness.http2_streams import HEAD
 from tests.harness.served import BODY, Served, post
 from tests.harness.waiting import until
 
+CALL = (("content-type", "application/grpc"), ("grpc-encoding", "gzip"))
 LIMIT = 4_000_000
 MAX_BODY = LIMIT // 2
 # Its answer is larger than the kernel takes for one connection.
@@ -253,6 +256,64 @@ def test_a_client_that_grants_no_window_keeps_its_answer_for_a_while_only(served
         assert served.ask("GET", "/livez")[0] == 200
         assert peer.answer(stream).reset == frames.CANCEL
         until(lambda: nothing_is_held(served))
+
+
+ZIPPED = gzip.compress(b" " * 50_000)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("/predict", JSON, b" " * 50_000),
+        ("/predict", (*JSON, ("content-encoding", "gzip")), ZIPPED),
+        (calls.INFER, CALL, calls.prefixed(b" " * 50_000)),
+        (calls.INFER, CALL, calls.prefixed(ZIPPED, flag=1)),
+    ],
+    ids=["json", "gzip", "message", "compressed message"],
+)
+def test_requests_that_are_completed_together_are_handed_over_in_turns(
+    served, peer, monkeypatch, asked
+):
+    """A client cannot have the work of many bodies done before others are looked at."""
+    turns = []
+    path, head, body = asked
+    front, ends = served.front, len(body) - 1
+    for name in ("answer", "answer_call"):
+        monkeypatch.setattr(front, name, noting(turns, front.loop, getattr(front, name)))
+    streams = [peer.begin(path, *head) for _ in range(20)]
+    for stream in streams:
+        peer.write(stream, body[:ends], ends=False)
+    until(lambda: front.connections.bodies.held == len(streams) * ends)
+    last = (frames.head(1, frames.DATA, frames.END_STREAM, n) + body[ends:] for n in streams)
+    peer.send(b"".join(last))
+    for stream in streams:
+        assert peer.answer(stream).is_complete
+    assert "".join(turns).count("a") == len(streams)
+    assert "aaa" not in "".join(turns)
+
+
+def test_requests_of_a_stream_are_answered_in_turns(served, peer, monkeypatch):
+    """So are the requests for definitions, of which a frame has hundreds."""
+    turns = []
+    cut = noting(turns, served.front.loop, framing.Messages.cut)
+    monkeypatch.setattr(framing.Messages, "cut", cut)
+    streams = [peer.begin(calls.REFLECTION, *CALL) for _ in range(8)]
+    until(lambda: len(served.front.calls.reflection.streams) == len(streams))
+    piece = calls.prefixed(b"").ljust(frames.DEFAULT_FRAME, b"\0")
+    peer.send(b"".join(frames.head(len(piece), frames.DATA, 0, n) + piece for n in streams))
+    until(lambda: turns.count("a") == len(streams))
+    assert "aaa" not in "".join(turns)
+
+
+def noting(turns, loop, step):
+    """Return a step that adds an "a" to `turns`, and a bar at the next turn of the event loop."""
+
+    def noted(*args):
+        turns.append("a")
+        loop.call_soon(turns.append, "|")
+        return step(*args)
+
+    return noted
 
 
 def test_a_body_is_kept_no_longer_than_its_answer_is_made(served):
