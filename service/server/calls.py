@@ -112,7 +112,9 @@ class Calls:
         self._front.metrics.count("", "", dialect, call.refuse(stream, error))
 
     def _refuse_unknown(self, stream: StreamRequest) -> None:
-        """Answer a call of no method; a thread calls this."""
+        """Answer a call of no method, unless its client has gone; a thread calls this."""
+        if not stream.is_open():
+            return
         error = methods.unknown(stream.target)
         self._soon(stream, partial(self._refuse, stream, "other", error))
 

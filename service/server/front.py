@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from service.api import authorization, routes
 from service.api.grpc.pages import PageRequest
+from service.errors import GONE
 from service.http import cors, request_ids
 from service.http.connections import Connections
 from service.http.content_encoding import JSON
@@ -301,6 +302,10 @@ class Front:
         start_in(threads, partial(self._call_app, request))
 
     def _call_app(self, request: Request) -> None:
+        if not request.is_open():
+            # A client of HTTP/2 gives up a thousand requests as soon as it has sent them.
+            self.loop.call_soon_threadsafe(self.count_unanswered, request.target, GONE)
+            return
         try:
             answer = wsgi.call(self.app.wsgi_app, request)
             if isinstance(request, PageRequest):

@@ -9,6 +9,7 @@ import gzip
 import json
 import socket
 import ssl
+import threading
 import time
 import tracemalloc
 import weakref
@@ -203,6 +204,30 @@ def test_a_request_that_is_given_up_is_not_run(served, peer, monkeypatch):
     peer.flush()
     assert peer.ask("/predict", BODY, *JSON).status == 200
     assert left == [499] * 20
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/v2/models/three/config"])
+def test_a_request_for_a_page_that_is_given_up_is_not_run(served, peer, monkeypatch, path):
+    """Those who ask for pages do not wait for those that nobody waits for."""
+    asked, hold = [], threading.Event()
+    app = served.app.wsgi_app
+
+    def noting(environ, start):
+        asked.append(environ["PATH_INFO"])
+        return app(environ, start)
+
+    monkeypatch.setattr(served.app, "wsgi_app", noting)
+    for _ in range(served.settings.threads):
+        served.front.threads.submit(hold.wait, 20)
+    for _ in range(20):
+        stream = peer.begin(path, method="GET", ends=True)
+        peer.h2.reset_stream(stream, frames.CANCEL)
+    peer.flush()
+    stream = peer.begin("/models", method="GET", ends=True)
+    assert peer.ask("/livez").status == 200
+    hold.set()
+    assert peer.answer(stream).status == 200
+    assert path not in asked
 
 
 @pytest.mark.parametrize("ends", ["answered", "given up", "refused", "lost"])
