@@ -50,7 +50,7 @@ class Address(NamedTuple):
 class Call:
     """A unary call, whose message has arrived."""
 
-    __slots__ = ("_stream", "body", "caller", "headers")
+    __slots__ = ("_stream", "caller", "headers")
 
     def __init__(self, stream: StreamRequest, largest: int) -> None:
         """Read the framing and the metadata of a call.
@@ -62,12 +62,18 @@ class Call:
         Raises:
             RequestError: the framing or the metadata are wrong, or the deadline is over.
         """
-        compressed, message = framing.only_message(stream.body, largest)
+        compressed, _ = framing.only_message(stream.body, largest)
         self._stream = stream
         self.headers = headers_of(stream.headers, compressed=compressed)
         self.caller = stream.caller
-        # A view of the body, to save a copy.
-        self.body: bytes = message  # type: ignore[assignment]
+
+    @property
+    def body(self) -> bytes:
+        """The message as it was sent, compressed or not; empty once its stream has ended.
+
+        It is a view of the body of the stream, to save a copy.
+        """
+        return memoryview(self._stream.body)[framing.PREFIX :]  # type: ignore[return-value]
 
     @property
     def what(self) -> str:

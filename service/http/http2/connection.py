@@ -229,6 +229,9 @@ class Http2Connection(asyncio.Protocol):
         # Each holds the other, and a body would be kept until such cycles are looked for.
         del stream.request
         if stream.is_reset:
+            if len(request.body) > flow_control.SMALL:
+                # It is not counted any more, and may wait for a thread that is busy for long.
+                request.body = b""
             self._look_at_sending()
             if request.on_gone is not None:
                 self._attempt(request, request.on_gone)

@@ -29,6 +29,8 @@ from tests.harness.served import BODY, Served, post
 from tests.harness.waiting import until
 
 CALL = (("content-type", "application/grpc"), ("grpc-encoding", "gzip"))
+# The beginning of a message for the model `three`; all after it is no field.
+INFER_THREE = b"\x0a\x05three"
 LIMIT = 4_000_000
 MAX_BODY = LIMIT // 2
 # Its answer is larger than the kernel takes for one connection.
@@ -204,6 +206,38 @@ def test_a_request_that_is_given_up_is_not_run(served, peer, monkeypatch):
     peer.flush()
     assert peer.ask("/predict", BODY, *JSON).status == 200
     assert left == [499] * 20
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("/predict", JSON, b"[".ljust(MAX_BODY)),
+        ("/v2/repository/index", JSON, b"[".ljust(MAX_BODY)),
+        (calls.INFER, CALL, calls.prefixed(INFER_THREE.ljust(MAX_BODY, b"\0"))),
+    ],
+    ids=["prediction", "page", "message"],
+)
+def test_a_body_of_a_request_that_is_given_up_is_freed(served, peer, asked):
+    """It does not wait for the thread that was to read it."""
+    path, head, body = asked
+    hold, number, front = threading.Event(), 8, served.front
+    for pool in (front.threads, *front.executor._threads):
+        for _ in range(served.settings.threads):
+            pool.submit(hold.wait, 20)
+    tracemalloc.start()
+    try:
+        for _ in range(number):
+            stream = peer.request(path, body, *head)
+            until(lambda: front.connections.bodies.held >= MAX_BODY)
+            peer.h2.reset_stream(stream, frames.CANCEL)
+            peer.flush()
+            until(lambda: not front.connections.bodies.held)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        hold.set()
+    assert size < 2 * MAX_BODY
+    until(lambda: nothing_is_held(served))
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/v2/models/three/config"])
