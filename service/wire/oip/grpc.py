@@ -68,7 +68,7 @@ def encode(
 
 def _fast(name: str, version: str, signature: Signature) -> Codec:
     """Return the codec of a version, which keeps what repeated requests have in common."""
-    decoder, writer = Decoder(signature), Writer(name, version, signature)
+    decoder, writer = Decoder(signature, version), Writer(name, version, signature)
 
     def encode_part(query: Query, part: Part) -> Reply:
         return writer.write_part(query, part)

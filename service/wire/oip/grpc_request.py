@@ -89,8 +89,14 @@ class Layout(NamedTuple):
 class Decoder:
     """The reader of messages for one signature."""
 
-    def __init__(self, signature: Signature) -> None:
-        """Prepare all that follows from the signature."""
+    def __init__(self, signature: Signature, version: str = "") -> None:
+        """Prepare all that follows from the signature.
+
+        Args:
+            signature: the signature.
+            version: the version that it is of; empty if that does not matter.
+        """
+        self._version = version
         self._known = Known(signature)
         self._again = lru_cache(_KEPT)(self._layout)
         # By the size of the message.
@@ -146,6 +152,10 @@ class Decoder:
             request = message_class("inference.ModelInferRequest").FromString(header)
         except DecodeError as error:
             raise wrong("body", "a ModelInferRequest", "bytes that are none") from error
+        if self._version and request.model_version not in ("", self._version):
+            # `address` has looked for it where it is not: behind fields that are no part of the
+            # header, or behind the beginning of a compressed message.
+            raise _elsewhere()
         inputs = request.inputs
         if sizes is not None and len(sizes) != len(inputs):
             expected = f"{len(inputs)}, one for each of inputs"
@@ -185,7 +195,12 @@ def _check_once(header: bytes) -> None:
     if MODEL_VERSION in tags:
         place = tags.index(MODEL_VERSION)
         if not place or tags[place - 1] != MODEL_NAME:
-            raise wrong("model_version", "it right behind model_name", "it elsewhere")
+            raise _elsewhere()
+
+
+def _elsewhere() -> BadRequest:
+    """Return the error for a message whose version is not where `address` looks for it."""
+    return wrong("model_version", "it right behind model_name", "it elsewhere")
 
 
 def _listed(entries: Sequence[Any], known: Sequence[str] | Mapping[str, Any], of: Any) -> list[Any]:

@@ -317,6 +317,32 @@ def test_a_compressed_message_begins_with_the_name(served):
     assert (raw.code, raw.text) == (3, text)
 
 
+NAME, OLD = b"\x0a\x05three", b"\x12\x011"
+LONG = b"\x1a\xf6\x1f".ljust(4096 - len(NAME), b"x")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "compressed"),
+    [
+        (NAME + b"\x1a\x01i" + OLD, False),
+        (NAME + b"\xf2\x01\0" + OLD, False),
+        (LONG + NAME + OLD, True),
+    ],
+    ids=["behind the ID", "behind an unknown field", "behind the beginning"],
+)
+def test_a_message_for_one_version_is_answered_by_no_other(served, beginning, compressed):
+    """Wherever its version is, that one answers, or none."""
+    content = beginning + grpc_messages.infer(ROW, raw=True, name="").SerializeToString()
+    body = prefixed(gzip.compress(content), flag=1) if compressed else prefixed(content)
+
+    raw = send(served.port, INFER, body, headers=[("grpc-encoding", "gzip")])
+
+    assert (raw.code, raw.text) == (
+        3,
+        "model_version: expected it right behind model_name, received it elsewhere",
+    )
+
+
 @METHODS
 def test_a_deadline_of_no_time_is_over(served, method):
     """Clients hardly ever send one: it is over there before."""
