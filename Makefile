@@ -40,8 +40,9 @@ attack: install-dev ## attack a service in every way while a client checks its a
 newcomer: install-dev ## do a newcomer's first tasks from a fresh clone, by the blocks of the documentation (ARGS=)
 	@$(bin)/python -m pytest tests/newcomer --newcomer $(ARGS)
 
-clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton
-	@build/clients/bin/python -m pytest tests/clients
+# Each file has a process of its own, since two clients declare protobuf messages of the same names.
+clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton, and with httpx
+	@set -e; for file in tests/clients/test_*.py; do build/clients/bin/python -m pytest $$file; done
 
 accelerators: install-accelerators ## run the tests of execution providers with the ONNX Runtime of OpenVINO
 	@build/accelerators/bin/python -m pytest tests/service/inference/test_accelerators.py $(ARGS)
@@ -113,7 +114,7 @@ clean: ## remove .venv and everything that make has built, except models
 install-serve: ## install what serving needs into .venv
 install-train: ## install what training needs too: TensorFlow and Keras
 install-dev: ## install everything that contributors need too
-install-clients: install-dev ## install the clients of KServe, MLflow and Triton into build/clients
+install-clients: install-dev ## install these clients into build/clients
 install-accelerators: install-dev ## install the ONNX Runtime of OpenVINO into build/accelerators
 install-serve install-train install-dev install-clients install-accelerators: install-%:
 	@requirements/install $*

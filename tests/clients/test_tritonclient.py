@@ -9,7 +9,7 @@ from tritonclient import http, utils
 from tritonclient.http import InferenceServerClientPlugin
 
 from service import __version__
-from tests.harness import small, tokens
+from tests.harness import small, three, tokens
 from tests.harness.serving import Server
 from tests.harness.waiting import PATIENCE
 
@@ -56,31 +56,13 @@ def _input(name, array, *, in_bytes=True):
 
 def _inputs(rows=2, *, in_bytes=True):
     """Return different rows for the model `three`."""
-    steps = np.arange(rows, dtype=np.float32)[:, None]
-    arrays = {
-        "insurance": np.hstack([20 + steps, 40 - 0.5 * steps]),
-        "insurance.smoker": np.where(steps % 2 == 0, "yes", "größe").astype(object),
-        "fruit": np.hstack([steps, 2 * steps]),
-        "digit": np.hstack([steps, -steps, 0 * steps, 1 + steps]),
-    }
+    arrays = three.rows(rows)
     return arrays, [_input(name, array, in_bytes=in_bytes) for name, array in arrays.items()]
 
 
 def _check(result, arrays, scale=2.0):
-    """Check all four outputs against values that are computed here."""
-    smokes = np.where(arrays["insurance.smoker"] == "yes", 10, 5).astype(np.float32)
-    risky = arrays["insurance"].sum(1, keepdims=True) + smokes - 60
-    expected = {
-        "risk": 1 / (1 + np.exp(-risky)),
-        "size": scale * arrays["fruit"].sum(1, keepdims=True),
-        "digits": arrays["digit"][:, :3],
-        "tags": 1 / (1 + np.exp(1 - arrays["fruit"])),
-    }
-    for name, values in expected.items():
-        output = result.as_numpy(name)
-        assert output.dtype == np.float32
-        assert output.shape == values.shape
-        np.testing.assert_allclose(output, values, rtol=1e-5, atol=1e-30)
+    """Check all four outputs."""
+    three.check(result.as_numpy, arrays, scale)
 
 
 def test_the_server(client):
