@@ -221,7 +221,7 @@ def attack(stage: Stage, case: Case, *, seconds: float, scale: float) -> Outcome
 
 def _act(service: Server, case: Case, outcome: Outcome, seconds: float, scale: float) -> None:
     """Run the behaviour with a time limit."""
-    token = "predict" if case.tokens == "holder" else ""
+    token = tokens.secret("predict") if case.tokens == "holder" else ""
     hostile = Hostile(service.port, service.tls, token, case.kind, seconds, scale)
     began = time.monotonic()
 
