@@ -127,6 +127,9 @@ class Http2Connection(asyncio.Protocol):
         self._has_more = streams.receive(data)
         if self._has_more:
             self._connections.loop.call_soon(self._go_on)
+        if streams.sending.waiting:
+            # A window may have opened for more than was sent at once.
+            self._look_at_sending()
         if streams.is_between_frames:
             self._partial_since = 0.0
         elif not self._partial_since or (

@@ -307,6 +307,21 @@ def test_an_answer_comes_no_faster_than_it_is_read(served, window):
     until(lambda: nothing_is_held(served))
 
 
+@pytest.mark.parametrize("rows", range(2000, 10_000, 2000))
+def test_a_window_that_opens_at_once_lets_all_of_an_answer_come(served, rows):
+    """The client says nothing more until it has all of it."""
+    instances = [{"fruit": [i, 1], "digit": [1, 2, 3, 4]} for i in range(rows)]
+    body = json.dumps({"instances": instances, "heads": ["size", "digits", "tags"]}).encode()
+    whole = served.ask("POST", "/predict", body, dict(JSON))
+    with Peer(served.port, window=0, reads=False) as peer:
+        stream = peer.request("/predict", body, *JSON)
+        until(lambda: served.front.connections.unread.total)
+        peer.h2.increment_flow_control_window(2**30)
+        peer.h2.increment_flow_control_window(2**30, stream)
+        peer.flush()
+        assert peer.answer(stream).body == whole[2]
+
+
 def test_a_client_that_grants_no_window_keeps_its_answer_for_a_while_only(served):
     """The bytes that wait are counted, others are answered, and the stream is reset in the end."""
     with served.within(Timeouts(stalled=1)), Peer(served.port, window=0) as peer:
