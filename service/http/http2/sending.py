@@ -47,6 +47,8 @@ class Sending:
         """The bytes that each new stream may send."""
         self.frame = frames.DEFAULT_FRAME
         """The largest frame that is sent."""
+        self.table_update = b""
+        """What the next header block begins with: a change of its table's size, or nothing."""
         self.is_paused = False
         """True while the socket has enough to send."""
         self.waiting: dict[Stream, None] = {}
@@ -212,6 +214,8 @@ class Sending:
     def _head(self, stream: Stream, block: bytes, flags: int) -> bytes:
         """Return a block in a HEADERS frame, and in CONTINUATION frames if it is long."""
         self._budgets.answered += 1
+        if self.table_update:
+            block, self.table_update = self.table_update + block, b""
         if len(block) <= self.frame:
             return frames.head(len(block), HEADERS, END_HEADERS | flags, stream.id) + block
         pieces = [block[i : i + self.frame] for i in range(0, len(block), self.frame)]

@@ -53,6 +53,8 @@ WORK_AT_ONCE = 64 * 1024
 HEAVY = 4
 # The settings in one frame: a client has a use for six.
 MAX_SETTINGS = 32
+# The field that sets the size of the table to 0 (RFC 7541, 6.3).
+_EMPTY_TABLE = b"\x20"
 _STREAM_BITS = 0x7FFFFFFF
 _PRIORITY_SIZE = 5
 _SETTINGS = {
@@ -108,6 +110,8 @@ class Streams:
         # Whether the preface, and the first SETTINGS frame, have come.
         self._has_begun = False
         self._has_settings = False
+        # Whether the client was told that the table of answers' header blocks is empty.
+        self._has_shrunk = False
         self._window = WINDOW
         self._credit = 0
         # Streams that were reset here, the oldest first.
@@ -479,7 +483,7 @@ class Streams:
         self.sending.flush()
 
     def _set(self, setting: int, value: int) -> None:
-        """Follow a setting of the client; those about pushes and its tables change nothing here."""
+        """Follow a setting of the client; that about pushes changes nothing here."""
         if setting == frames.INITIAL_WINDOW_SIZE:
             if value > frames.LARGEST_WINDOW:
                 message = "SETTINGS: expected an INITIAL_WINDOW_SIZE below 2^31"
@@ -490,6 +494,12 @@ class Streams:
                 message = "SETTINGS: expected a MAX_FRAME_SIZE from 2^14 to 2^24 - 1"
                 raise ConnectionFault(PROTOCOL_ERROR, message)
             self.sending.frame = min(value, MAX_FRAME)
+        elif setting == frames.HEADER_TABLE_SIZE:
+            # A smaller table has to be confirmed (RFC 7541, 4.2), and an empty one is never too
+            # large: blocks refer to the static table alone.
+            if value < frames.DEFAULT_TABLE and not self._has_shrunk:
+                self._has_shrunk = True
+                self.sending.table_update = _EMPTY_TABLE
         elif setting == frames.ENABLE_PUSH and value not in (0, 1):
             raise ConnectionFault(PROTOCOL_ERROR, "SETTINGS: expected an ENABLE_PUSH of 0 or 1")
 

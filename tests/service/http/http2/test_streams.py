@@ -241,3 +241,19 @@ def test_streams_after_goaway_are_ignored():
     new.leave(1)
     handle(new, request(3, ends=True) + frame(frames.DATA, 1, 1, b"x"))
     assert [event[:2] for event in recorder.events] == [("request", 1), ("data", 1), ("ended", 1)]
+
+
+def test_a_smaller_table_is_confirmed_in_the_next_header_block():
+    """A client that has shrunk its table refuses answers that do not say so, and is told once."""
+    new, recorder = begun()
+    decoder = hpack.Decoder()
+    decoder.max_allowed_table_size = 0
+    handle(new, frames.settings({frames.HEADER_TABLE_SIZE: 0}) + request(1, ends=True))
+    handle(new, frames.settings({frames.HEADER_TABLE_SIZE: 0}) + request(3, ends=True))
+    recorder.sent = b""
+    for number in (1, 3):
+        new.sending.answer(new.open[number], b"\x88", b"", b"")
+
+    first, second = b"\x20\x88", b"\x88"
+    assert recorder.sent == frame(1, 5, 1, first) + frame(1, 5, 3, second)
+    assert decoder.decode(first) == decoder.decode(second) == [(":status", "200")]
