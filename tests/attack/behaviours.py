@@ -46,7 +46,7 @@ FILLING_SECONDS = 2.0
 @behaviour(kinds=EVERY, peak=128)
 def never_reads(hostile: Hostile) -> None:
     """Request wide answers repeatedly, and read none of them."""
-    socks = [_narrow(hostile) for _ in range(4)]
+    socks = [hostile.connect(receive=4096) for _ in range(4)]
     with all_closed(socks):
         # Without a limit, a worker would grow by 40 MB a second.
         push(socks, hostile.request("wide"), max(hostile.seconds, GROWING_SECONDS), 1 << 26)
@@ -56,7 +56,7 @@ def never_reads(hostile: Hostile) -> None:
 @behaviour(once=("off", "binary"), kinds=EVERY, peak=128)
 def reads_slowly(hostile: Hostile) -> None:
     """Request wide answers, and read them at some bytes a second."""
-    socks = [_narrow(hostile) for _ in range(4)]
+    socks = [hostile.connect(receive=4096) for _ in range(4)]
     with all_closed(socks):
         push(socks, hostile.request("wide"), hostile.seconds / 2, 1 << 22)
         for _ in hostile.until_over():
@@ -397,17 +397,6 @@ def guesses_tokens(hostile: Hostile) -> None:
             head = hostile.head("GET", "/models", None, {"Authorization": f"Bearer t{number}"})
             if not send(sock, head) or not first_line(sock, 5):
                 break
-
-
-def _narrow(hostile: Hostile) -> socket.socket:
-    """Return a connection with a small receive buffer."""
-    plain = socket.socket()
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    plain.settimeout(5)
-    plain.connect((HOST, hostile.port))
-    if hostile.tls is None:
-        return plain
-    return hostile.tls.wrap_socket(plain, server_hostname="localhost")
 
 
 def _path(hostile: Hostile) -> str:

@@ -2,13 +2,15 @@
 
 The program reads one line of JSON with the port and the requests, and then commands, one for each
 line: `phase NAME` begins a phase, `report` prints all phases as a line of JSON, and `end` prints
-them for the last time.  It imports only the standard library, so that it starts at once.
+them for the last time.  It imports only the standard library, so that it starts at once, and
+grpcio if it has a call to make.
 """
 
 from __future__ import annotations
 
 import base64
 import http.client
+import importlib
 import json
 import math
 import ssl
@@ -25,6 +27,8 @@ KEPT = 25
 NEAR = 1e-5
 MOST_TOLD = 10
 REFUSALS = (429, 503)
+# The method of a request that is a call by gRPC.
+CALL = "CALL"
 
 
 @dataclass
@@ -59,8 +63,76 @@ class Phase:
         }
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and whether it is a refusal that says when to try again."""
+
+    ok: bool
+    content: bytes
+    why: str = ""
+    refusal: bool = False
+
+
+class Pages:
+    """A connection of HTTP/1.1."""
+
+    def __init__(self, port: int, certificate: str) -> None:
+        host = "127.0.0.1"
+        if certificate:
+            tls = ssl.create_default_context(cadata=certificate)
+            self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, port, timeout=TIMEOUT, context=tls
+            )
+        else:
+            self.connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
+
+    def ask(self, ask: dict[str, Any]) -> Answer:
+        """Send a request, and return the answer."""
+        self.connection.request(ask["method"], ask["path"], ask["body"], ask["headers"])
+        answer = self.connection.getresponse()
+        content = answer.read()
+        later = answer.status in REFUSALS and answer.headers["Retry-After"] is not None
+        why = f"{answer.status} {content[:150]!r}"
+        return Answer(answer.status == http.HTTPStatus.OK, content, why, later)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+class Calls:
+    """A channel of gRPC, with a connection of its own."""
+
+    def __init__(self, port: int, certificate: str) -> None:
+        self.grpc: Any = importlib.import_module("grpc")
+        # Otherwise all channels of a process share a connection.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        if certificate:
+            trusted = self.grpc.ssl_channel_credentials(certificate.encode())
+            self.channel = self.grpc.secure_channel(f"localhost:{port}", trusted, options)
+        else:
+            self.channel = self.grpc.insecure_channel(f"127.0.0.1:{port}", options)
+
+    def ask(self, ask: dict[str, Any]) -> Answer:
+        """Make a call, and return the answer."""
+        metadata = [(name.lower(), value) for name, value in ask["headers"].items()]
+        try:
+            return Answer(
+                ok=True,
+                content=self.channel.unary_unary(ask["path"])(
+                    ask["body"], timeout=TIMEOUT, metadata=metadata, wait_for_ready=True
+                ),
+            )
+        except self.grpc.RpcError as error:
+            raise OSError(f"{error.code()}: {error.details()}") from error
+
+    def close(self) -> None:
+        """Close the channel."""
+        self.channel.close()
+
+
 class Caller:
-    """The threads that send requests in turn, each on a connection of its own."""
+    """The threads that send requests in turn, each on connections of its own."""
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.said = said
@@ -68,8 +140,7 @@ class Caller:
         for ask in self.asks:
             ask["body"] = base64.b64decode(ask["body"])
             ask["answer"] = base64.b64decode(ask.get("answer", ""))
-        trusted = said["certificate"]
-        self.tls = ssl.create_default_context(cadata=trusted) if trusted else None
+        sys.path += said["packages"]
         self.lock = threading.Lock()
         self.phases = {"start": Phase()}
         self.now = "start"
@@ -80,29 +151,28 @@ class Caller:
 
     def run(self, number: int) -> None:
         """Send requests until the end."""
-        connection: http.client.HTTPConnection | None = None
+        open_: dict[bool, Pages | Calls] = {}
         asked = number
         while not self.ended.wait(self.said["pace"]):
             ask = self.asks[asked % len(self.asks)]
             asked += 1
+            is_call = ask["method"] == CALL
             phase, started = self.phases[self.now], time.perf_counter()
             try:
-                if connection is None:
-                    connection = self.connect()
-                connection.request(ask["method"], ask["path"], ask["body"], ask["headers"])
-                answer = connection.getresponse()
-                content = answer.read()
+                if is_call not in open_:
+                    made = Calls if is_call else Pages
+                    open_[is_call] = made(self.said["port"], self.said["certificate"])
+                answer = open_[is_call].ask(ask)
             except (OSError, http.client.HTTPException) as error:
                 took = time.perf_counter() - started
                 why = f"{ask['name']}: {type(error).__name__}: {error} after {took:.2f} s"
                 with self.lock:
                     phase.lost.append(why)
-                if connection is not None:
-                    connection.close()
-                    connection = None
+                if is_call in open_:
+                    open_.pop(is_call).close()
                 continue
             took = time.perf_counter() - started
-            if self.judge(phase, ask, answer, content):
+            if self.judge(phase, ask, answer):
                 with self.lock:
                     if not ask["may_be_refused"]:
                         phase.seconds.append(took)
@@ -110,31 +180,22 @@ class Caller:
                     phase.threads.add(number)
                     phase.names.add(ask["name"])
             if asked % KEPT == 0:
-                connection.close()
-                connection = None
-        if connection is not None:
-            connection.close()
+                while open_:
+                    open_.popitem()[1].close()
+        while open_:
+            open_.popitem()[1].close()
 
-    def judge(
-        self, phase: Phase, ask: dict[str, Any], answer: http.client.HTTPResponse, content: bytes
-    ) -> bool:
+    def judge(self, phase: Phase, ask: dict[str, Any], answer: Answer) -> bool:
         """Return whether an answer is right, and record a wrong one."""
-        if answer.status == http.HTTPStatus.OK and is_right(ask, content):
+        if answer.ok and is_right(ask, answer.content):
             return True
-        may_be = ask["may_be_refused"] and answer.headers["Retry-After"] is not None
         with self.lock:
-            if answer.status in REFUSALS and may_be:
+            if answer.refusal and ask["may_be_refused"]:
                 phase.refused += 1
             else:
-                phase.wrong.append(f"{ask['name']}: {answer.status} {content[:150]!r}")
+                why = answer.why or repr(answer.content[:150])
+                phase.wrong.append(f"{ask['name']}: {why}")
         return False
-
-    def connect(self) -> http.client.HTTPConnection:
-        """Return a new connection."""
-        host, port = "127.0.0.1", self.said["port"]
-        if self.tls is None:
-            return http.client.HTTPConnection(host, port, timeout=TIMEOUT)
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=self.tls)
 
     def report(self) -> None:
         """Print all phases."""

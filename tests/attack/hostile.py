@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.attack import repository
+from tests.harness import certificates
 from tests.harness.serving import HOST
 
 if TYPE_CHECKING:
@@ -32,25 +33,43 @@ class Hostile:
     tls: ssl.SSLContext | None
     token: str
     kind: str
-    seconds: float
-    scale: float
+    seconds: float = 0
+    scale: float = 1
     """The size of the attack: 1 in `make attack`, less in `make test`."""
 
     def many(self, number: int) -> int:
         """Return a number scaled to the size of the attack."""
         return max(1, round(number * self.scale))
 
-    def socket(self, seconds: float = 5) -> socket.socket:
-        """Return a connection without TLS, even if the service uses TLS."""
-        return socket.create_connection((HOST, self.port), seconds)
+    def socket(self, seconds: float = 5, *, receive: int = 0) -> socket.socket:
+        """Return a connection without TLS, even if the service uses TLS.
 
-    def connect(self, seconds: float = 5) -> socket.socket:
-        """Return a connection, with TLS if the service uses it."""
-        plain = self.socket(seconds)
+        Args:
+            seconds: the longest wait for anything.
+            receive: the size of the receive buffer; 0: the system's.
+        """
+        made = socket.socket()
+        try:
+            if receive:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+            made.settimeout(seconds)
+            made.connect((HOST, self.port))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def connect(self, seconds: float = 5, *, receive: int = 0, alpn: str = "") -> socket.socket:
+        """Return a connection, with TLS if the service uses it, and the protocol to ask for."""
+        plain = self.socket(seconds, receive=receive)
         if self.tls is None:
             return plain
+        context = self.tls
+        if alpn:
+            context = ssl.create_default_context(cadata=certificates.A)
+            context.set_alpn_protocols([alpn])
         try:
-            return self.tls.wrap_socket(plain, server_hostname="localhost")
+            return context.wrap_socket(plain, server_hostname="localhost")
         except BaseException:
             plain.close()
             raise
@@ -227,6 +246,8 @@ class Behaviour:
     """The megabytes by which a worker may grow."""
     kept: int
     """The megabytes that it may keep: pools of the allocator, versions, sub-graphs."""
+    calls: bool
+    """Whether the well-behaved client calls by gRPC too."""
 
 
 TABLE: dict[str, Behaviour] = {}
@@ -245,6 +266,7 @@ def behaviour(
     files: int = 0,
     peak: int = 512,
     kept: int = 100,
+    calls: bool = False,
 ) -> Callable[[Callable[[Hostile], None]], Callable[[Hostile], None]]:
     """Register a function as a behaviour, under its own name or `name`."""
 
@@ -253,7 +275,7 @@ def behaviour(
         about = (act.__doc__ or "").partition("\n")[0]
         TABLE[called] = Behaviour(
             *(called, about, act, tuple(kinds), tuple(tokens), tuple(tls), once),
-            *(tuple(asks), fills, faults, files, peak, kept),
+            *(tuple(asks), fills, faults, files, peak, kept, calls),
         )
         return act
 

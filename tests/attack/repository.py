@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from service.inference.model import Model  # first, since it turns off ONNX Runtime's telemetry
-from tests.harness import forms, small
+from tests.harness import forms, protobuf, small
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -184,6 +184,9 @@ PATHS = {
     "page": "/models/{}/example",
 }
 PREDICTING = tuple(kind for kind in PATHS if kind != "page")
+# The kind of a call by gRPC, which has a path for all models.
+CALL = "grpc"
+KINDS = (*PATHS, CALL)
 
 
 def rows_for(name: str, count: int = 1, scale: float = 1.0) -> dict[str, NDArray[Any]]:
@@ -213,6 +216,11 @@ def encode(kind: str, name: str, arrays: Arrays) -> tuple[str, forms.Sent]:
         body = json.dumps({"inputs": {key: array.tolist() for key, array in given.items()}})
         sent = forms.Sent(path, body.encode(), {"Content-Type": "application/json"})
     return "POST", forms.Sent(path, sent.body, sent.headers)
+
+
+def call(name: str, arrays: Arrays) -> bytes:
+    """Return the body that sends rows to a model by gRPC."""
+    return protobuf.framed(protobuf.infer_request(name, arrays))
 
 
 def load(name: str) -> Model:

@@ -11,6 +11,7 @@ import http.client
 import json
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.attack import behaviours, bodies, inspection, repository
+from tests.attack import behaviours, bodies, calls, floods, http2, inspection, repository
+from tests.attack.caller import CALL
 from tests.attack.hostile import ALL_TOKENS, TABLE, Behaviour, Hostile
 from tests.attack.pairs import pairwise
-from tests.harness import certificates, forms, tokens
+from tests.attack.streams import Asking, Peer
+from tests.harness import certificates, forms, protobuf, tokens
 from tests.harness.serving import Server
 
 if TYPE_CHECKING:
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 
     from tests.attack.inspection import Look
 
-__all__ = ["ALL_TOKENS", "behaviours", "bodies"]  # importing them registers the behaviours
+# Importing them registers the behaviours.
+__all__ = ["ALL_TOKENS", "behaviours", "bodies", "calls", "floods", "http2"]
 
 THREADS = 4
 PACE = 0.02
@@ -82,7 +86,7 @@ def cases() -> list[Case]:
         row = TABLE[name]
         return holder in row.tokens and tls in row.tls and kind in row.kinds
 
-    axes = list(TABLE), ("off", "holder", "stranger"), (False, True), tuple(repository.PATHS)
+    axes = list(TABLE), ("off", "holder", "stranger"), (False, True), repository.KINDS
     found = dict.fromkeys([*few(), *(Case(*chosen) for chosen in pairwise(axes, allowed))])
     return sorted(found, key=lambda case: case.service)
 
@@ -343,6 +347,7 @@ class _Caller:
         said = {
             "port": service.port,
             "certificate": certificates.A if service.tls else "",
+            "packages": [sysconfig.get_path(name) for name in ("purelib", "platlib")],
             "threads": THREADS,
             "pace": PACE,
             "asks": asks,
@@ -392,6 +397,8 @@ def _asks(service: Server, row: Behaviour) -> list[dict[str, Any]]:
             for head, values in repository.expected(repository.MAIN, arrays).items():
                 assert np.array_equal(received[head], values), (kind, head)
         asks.append(_ask(service, kind, method, sent, answer=_text(content)))
+    if row.calls:
+        asks.append(_call(service))
     for name in row.asks:
         # For joint models, single rows, and more rows than run together.
         for count in (1, 300) if name in repository.JOINT else (1,):
@@ -406,6 +413,20 @@ def _asks(service: Server, row: Behaviour) -> list[dict[str, Any]]:
                 )
             )
     return asks
+
+
+def _call(service: Server) -> dict[str, Any]:
+    """Return the call of the caller by gRPC, after a comparison as in `_asks`."""
+    arrays = repository.rows_for(repository.MAIN, 2)
+    token = tokens.secret("all") if service.guarded else ""
+    client = Hostile(service.port, service.tls, token, repository.CALL)
+    with Peer(client) as peer:
+        _, _, content = protobuf.unframed(peer.answer(Asking.of(client, arrays=arrays)))
+    received = protobuf.infer_response(content)
+    for head, values in repository.expected(repository.MAIN, arrays).items():
+        assert np.array_equal(received[head], values), head
+    sent = forms.Sent(protobuf.INFER, protobuf.infer_request(repository.MAIN, arrays), {})
+    return _ask(service, repository.CALL, CALL, sent, answer=_text(content))
 
 
 def _ask(

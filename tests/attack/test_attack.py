@@ -46,7 +46,7 @@ def test_what_is_tried_once_meets_everything():
     assert {(case.tokens, case.tls) for case in FEW} == {
         (holder, tls) for holder in siege.ALL_TOKENS for tls in (False, True)
     }
-    assert {case.kind for case in FEW} == set(siege.repository.PATHS)
+    assert {case.kind for case in FEW} == set(siege.repository.KINDS)
 
 
 def test_every_two_values_meet():
