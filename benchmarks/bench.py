@@ -11,8 +11,6 @@ limit, a server in C++, is built where a compiler is.
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks import floor, limit, load, models, processes, report, results, servers
-from benchmarks.results import CELLS, Cell, Result, Sample, Start
+from benchmarks import checks, floor, limit, load, models, processes, report, results, servers, ways
+from benchmarks.results import CELLS, GRPC, JSON, Cell, Result, Sample, Start
 from benchmarks.servers import LIMIT, SERVERS, TRICEPS, NotReadyError, Running, Server
 from service.errors import nearest
 
@@ -32,9 +30,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("build/bench")
 PEERS = FOLDER / "venv/bin/python"
-TOLERANCE = 1e-4
 SHIPPED = Path("models/triceps")
-HEAD = "Inference-Header-Content-Length"
 
 console = report.console()
 
@@ -123,8 +119,8 @@ def _measure(plan: Plan) -> Result:
     python = peers_python(plan.python)
     chosen = available([SERVERS[name] for name in plan.names], python)
     by_model: dict[str, list[Cell]] = {}
-    for name in plan.cells:
-        by_model.setdefault(CELLS[name].model, []).append(CELLS[name])
+    for cell in measurable([CELLS[name] for name in plan.cells]):
+        by_model.setdefault(cell.model, []).append(cell)
     models.write(models.FOLDER, *by_model)
     result = Result(
         date=results.today(),
@@ -186,6 +182,17 @@ def available(chosen: list[Server], python: str) -> list[Server]:
     return able
 
 
+def measurable(cells: list[Cell]) -> list[Cell]:
+    """Return the cells whose load can be made here; print what the others lack."""
+    able = []
+    for cell in cells:
+        if missing := ways.missing(cell):
+            console.print(f"{cell.name} is left out: found no {missing}")
+        else:
+            able.append(cell)
+    return able
+
+
 class Bench:
     """A server under measurement, and the result that its figures belong to."""
 
@@ -198,17 +205,19 @@ class Bench:
     def measure(self, model: str, cells: list[Cell], number: int) -> None:
         """Start the server with a model, put it under load cell by cell, and stop it."""
         path = models.FOLDER / model / models.FILE
-        if self._server is not TRICEPS:
-            cells = [cell for cell in cells if not cell.beside]
-        checks = {}
-        for body in {cell.body for cell in cells}:
-            expected = servers.reference(path, models.BODIES[body])
-            checks[body] = partial(check_answer, body=body, expected=expected)
-        with servers.run(self._server, self._python, path, checks[cells[0].body]) as running:
+        cells = [cell for cell in cells if self._takes(cell)]
+        if not cells:
+            return
+        tests = {}
+        for cell in cells:
+            expected = servers.reference(path, models.BODIES[cell.body])
+            check = checks.check_call if cell.way == GRPC else checks.check_answer
+            tests[cell.name] = partial(check, body=cell.body, expected=expected)
+        with servers.run(self._server, self._python, path, tests[cells[0].name]) as running:
             for cell in cells:
-                checks[cell.body](running)
+                tests[cell.name](running)
                 sample = self._load(cell, number, running)
-                checks[cell.body](running)
+                tests[cell.name](running)
                 self._result.samples.append(sample)
                 console.print(
                     f"round {number + 1}: {sample.server}, {sample.cell}: {sample.rate:,.0f}/s, "
@@ -217,6 +226,10 @@ class Bench:
                     + (f", {sample.errors} ERRORS" if sample.errors else "")
                 )
             self._note_start(model, running)
+
+    def _takes(self, cell: Cell) -> bool:
+        """Return whether the server is measured in a cell."""
+        return self._server is TRICEPS or cell.way == (GRPC if self._server.calls else JSON)
 
     def measure_shipped(self) -> None:
         """Measure start time and memory with the included model and its example."""
@@ -232,14 +245,10 @@ class Bench:
             self._note_start("shipped", running)
 
     def _load(self, cell: Cell, number: int, running: Running) -> Sample:
-        body, path, headers = models.FOLDER / f"{cell.body}.json", "/predict", load.JSON
-        if cell.beside:
-            body, path = body.with_suffix(".bin"), f"/v2/models/{Path(models.FILE).stem}/infer"
-            headers = {HEAD: str(models.binary(models.BODIES[cell.body])[1])}
         with ExitStack() as stack:
-            if self._result.slow_sender:
-                stack.enter_context(servers.slow_sender(running, body.read_bytes()))
-            ask = partial(load.run, running.url(path), body, cell.connections, headers=headers)
+            if self._result.slow_sender and not self._server.calls:
+                stack.enter_context(servers.slow_sender(running, ways.body(cell).read_bytes()))
+            ask = ways.loader(cell, running)
             ask(1)
             before = processes.cpu_seconds(running.pid)
             measured = ask(self._result.seconds)
@@ -251,28 +260,6 @@ class Bench:
         memory = processes.memory(running.pid)
         start = Start(self._server.name, model, running.ready_seconds, memory)
         self._result.starts.append(start)
-
-
-def check_answer(running: Running, *, body: str, expected: dict[str, list[list[float]]]) -> None:
-    """Check that an answer equals that of ONNX Runtime.
-
-    Raises:
-        NotReadyError: the answer differs, or there is none.
-    """
-    content = servers.ask(running.url("/predict"), (models.FOLDER / f"{body}.json").read_bytes())
-    predictions = json.loads(content)["predictions"]
-    for head, rows in expected.items():
-        received = [row[head]["value"] for row in predictions]
-        wanted = rows if models.HEADS[head] > 1 else [row[0] for row in rows]
-        labels = [row[head]["label"] for row in predictions]
-        if not _close(received, wanted) or not set(labels) <= set(models.LABELS[head]):
-            raise NotReadyError(f"{body}: {head}: expected {wanted[:2]}, received {received[:2]}")
-
-
-def _close(received: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list):
-        return len(received) == len(wanted) and all(map(_close, received, wanted))
-    return math.isclose(received, wanted, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 if __name__ == "__main__":

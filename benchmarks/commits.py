@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmarks import load, models, processes, report, results, servers
-from benchmarks.bench import Names, check_answer
+from benchmarks.bench import Names
+from benchmarks.checks import check_answer
 from benchmarks.results import CELLS, Cell
 from benchmarks.servers import NotReadyError, Running, Server
 

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service import metadata
 from service.inference.model import Model
 from service.signature import Feature, Golden, Head, Input, Signature, Tensor, tabular
+from tests.harness import protobuf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -258,6 +259,11 @@ def binary(rows: int) -> tuple[bytes, int]:
     return head + b"".join(array.tobytes() for array in tensors.values()), len(head)
 
 
+def message(rows: int) -> bytes:
+    """Return the same request as a message of gRPC, with its frame."""
+    return protobuf.framed(protobuf.infer_request(Path(FILE).stem, arrays(rows)))
+
+
 def write(folder: Path, *names: str) -> None:
     """Write the named models as FOLDER/<name>/model.onnx, and all bodies beside them."""
     for name in names:
@@ -267,6 +273,7 @@ def write(folder: Path, *names: str) -> None:
     for name, rows in BODIES.items():
         (folder / f"{name}.json").write_bytes(body(rows))
         (folder / f"{name}.bin").write_bytes(binary(rows)[0])
+        (folder / f"{name}.grpc").write_bytes(message(rows))
 
 
 def cost(model: Model, rows: int, heads: Sequence[str] = tuple(HEADS)) -> float:

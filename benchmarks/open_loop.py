@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmarks import bench, load, models, report, servers
+from benchmarks import bench, checks, load, models, report, servers
 from benchmarks.bench import Names
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def measure(chosen: Sequence[Server], python: str, model: str, seconds: float) -
     path = models.FOLDER / model / models.FILE
     body = models.FOLDER / "W1.json"
     expected = servers.reference(path, models.BODIES["W1"])
-    check = partial(bench.check_answer, body="W1", expected=expected)
+    check = partial(checks.check_answer, body="W1", expected=expected)
     samples, peaks = [], {}
     for server in chosen:
         with servers.run(server, python, path, check) as running:

@@ -52,7 +52,7 @@ def draw(result: Result) -> str:
         # A background of its own, since the page may be dark.
         f'<rect {size} fill="#fff"/>',
         '<g font-family="sans-serif" font-size="11">',
-        *_legend(result.groups),
+        *_legend(_groups(result)),
     ]
     for i, plot in enumerate(plots):
         parts.append(f'<g transform="translate({i * _WIDTH} 34)">')
@@ -61,21 +61,26 @@ def draw(result: Result) -> str:
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
+def _groups(result: Result) -> list[str]:
+    """Return the measured programs that answer JSON, which the plots are about."""
+    return [group for group in result.groups if group in COLOURS]
+
+
 def _plots(result: Result) -> Iterable[Plot]:
     single = [
         cell for cell in result.cells if (cell.model, cell.body, cell.beside) == ("seed", "W1", "")
     ]
     heavy = [cell for cell in result.cells if cell.model == "heavy"]
     for name, cells in (("W1", single), ("heavy model", heavy)):
-        lines = [Line(group, _points(result, group, cells, "rate")) for group in result.groups]
+        lines = [Line(group, _points(result, group, cells, "rate")) for group in _groups(result)]
         yield Plot(f"{name}: requests/s", "connections", lines)
     lines = [
         Line(group, _points(result, group, single, figure), dashed=figure == "p99")
-        for group in result.groups
+        for group in _groups(result)
         for figure in ("p50", "p99")
     ]
     yield Plot("W1: p50 and (dashed) p99, ms", "connections", lines)
-    lines = [Line(group, _costs(result, group)) for group in result.groups]
+    lines = [Line(group, _costs(result, group)) for group in _groups(result)]
     yield Plot("seed: processor time a row, µs", "rows a request", lines)
 
 

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 PACKAGES = (
-    *("triceps", "flask", "gunicorn", "fastapi", "uvicorn", "robyn", "mosec"),
+    *("triceps", "flask", "gunicorn", "fastapi", "uvicorn", "robyn", "mosec", "grpcio"),
     *("uvloop", "httptools", "onnxruntime", "numpy", "orjson", "pysimdjson"),
 )
+
+# The ways to send rows, and what they add to the description of a cell; ways.py has the rest.
+JSON, BINARY, HTTP2, GRPC = "json", "binary", "http2", "grpc"
+_BINARY, _HTTP2, _GRPC = "as binary tensors", "as JSON over HTTP/2", "by gRPC"
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,12 @@ class Cell:
     """A workload: a body that a number of connections post to a server of a model.
 
     `goal` is the project's goal for the requests/s as a multiple of the best other server's, and
-    `naive` as a multiple of the naive server's.  If `beside` names another cell, the body is sent
-    as binary tensors, only to Triceps, and the goal is a multiple of that cell's requests/s.
-    `share` is the goal as a share of the limit's requests/s.
+    `naive` as a multiple of the naive server's; `share` is it as a share of the limit's.
+
+    A cell that names another one, `beside`, sends the same rows in another way, to Triceps and the
+    peer of that way.  Its `goal` is a multiple of that cell's requests/s, `cost` is the most
+    processor time of a request as a multiple of that cell's, and `ahead` is the goal as a multiple
+    of the peer's requests/s.
     """
 
     name: str
@@ -44,12 +51,22 @@ class Cell:
     naive: float = 0.0
     beside: str = ""
     share: float = 0.0
+    way: str = JSON
+    cost: float = 0.0
+    ahead: float = 0.0
+
+
+def _beside(name: str, about: str, way: str, goal: float = 0, **goals: float) -> Cell:
+    """Return a cell with the rows and connections of another one, whose name ends its own."""
+    beside = name.partition("-")[2]
+    body, connections = beside.split("-")
+    rest = ("seed", body, int(connections), goal)
+    return Cell(name, about, *rest, beside=beside, way=way, **goals)
 
 
 _ONE, _SOME, _MANY = "posts one row", "32 rows", "512 rows"
 _HEAVY = "one row to the heavy model"
 _OPTIMIZED = "--enable-optimizations"
-_BINARY = "as binary tensors"
 CELLS = {
     cell.name: cell
     for cell in (
@@ -58,8 +75,11 @@ CELLS = {
         Cell("W1-64", _ONE, "seed", "W1", 64, 1.5, 6, share=0.4),
         Cell("W2-16", _SOME, "seed", "W2", 16, 2, share=0.5),
         Cell("W3-8", _MANY, "seed", "W3", 8, 2, share=0.55),
-        Cell("binary-W1-16", f"{_ONE}, {_BINARY}", "seed", "W1", 16, 0.9, beside="W1-16"),
-        Cell("binary-W3-8", f"{_MANY}, {_BINARY}", "seed", "W3", 8, 5, beside="W3-8"),
+        _beside("binary-W1-16", f"{_ONE}, {_BINARY}", BINARY, 0.9),
+        _beside("binary-W3-8", f"{_MANY}, {_BINARY}", BINARY, 5),
+        _beside("http2-W1-16", f"{_ONE}, {_HTTP2}", HTTP2),
+        _beside("grpc-W1-16", f"{_ONE}, {_GRPC}", GRPC, 0.9, cost=1.2, ahead=3),
+        _beside("grpc-W3-8", f"{_MANY}, {_GRPC}", GRPC, 5, ahead=3),
         Cell("heavy-1", _HEAVY, "heavy", "W1", 1),
         Cell("heavy-16", _HEAVY, "heavy", "W1", 16, share=0.9),
         Cell("heavy-64", _HEAVY, "heavy", "W1", 64, share=0.8),

@@ -51,6 +51,8 @@ class Server:
     about: str
     command: Callable[[str, str, str], list[str]]
     needs: tuple[str, ...] = ()
+    calls: bool = False
+    """Whether it answers calls by gRPC, and nothing else."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -78,6 +80,10 @@ def _robyn(python: str, _: str, port: str) -> list[str]:
     return [python, "-m", "benchmarks.peers.robyn", port, "--processes", WORKERS]
 
 
+def _grpcio(python: str, _: str, port: str) -> list[str]:
+    return [python, "-m", "benchmarks.peers.grpcio", port, "--processes", WORKERS]
+
+
 def _limit(_: str, model: str, port: str) -> list[str]:
     return [str(limit.build()), model, port, WORKERS]
 
@@ -102,6 +108,11 @@ SERVERS = {
         Server(
             *("mosec-32", "mosec", "mosec, batches of 32 within 10 ms", _mosec, _MOSEC),
             environment={"BENCH_BATCH": "32 10"},
+        ),
+        Server(
+            *("grpcio", "grpcio", "grpcio with asyncio", _grpcio),
+            needs=("grpcio", "tritonclient", *_RUN),
+            calls=True,
         ),
         LIMIT,
     )
