@@ -182,6 +182,13 @@ def _(world: World) -> None:
     assert sum(len(name) + len(value) + 32 for name, value in raw.headers.items()) < 8192
 
 
+@holds("Predictions are unary")
+def _(world: World) -> None:
+    predict = PREDICT.removesuffix("Predict")
+    for path in (f"{OIP}/ModelStreamInfer", f"{predict}Classify", f"{predict}Regress"):
+        assert world.calls.ask(path, asked(), ANSWERS[INFER]).code == "UNIMPLEMENTED"
+
+
 @holds("Broken calls")
 def _(world: World) -> None:
     compressed = prefixed(b"x", flag=1)
