@@ -1,6 +1,6 @@
 """The messages of the gRPC protocols: classes by their full names, from compiled definitions.
 
-    protos/**/*.proto ─ protoc ─▶ protos/descriptors.binpb ─▶ POOL ─▶ message("inference.…")
+    protos/**/*.proto ─ protoc ─▶ protos/descriptors.binpb ─▶ POOL ─▶ message_class("inference.…")
 
 The definitions have the fields, numbers and types of the protocols; each file names its source.
 They are in a pool of their own: Triton's client and TensorFlow have other definitions of the same
@@ -37,7 +37,7 @@ POOL, SERVICES = _load()
 
 
 @cache
-def message(name: str) -> type[Any]:
+def message_class(name: str) -> type[Any]:
     """Return the class of a message by its full name, such as inference.ModelInferRequest.
 
     Raises:

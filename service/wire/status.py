@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from service.errors import BadRequest
 from service.wire.dialect import Reply
-from service.wire.messages import message
+from service.wire.messages import message_class
 
 if TYPE_CHECKING:
     from service.errors import Problem, RequestError
@@ -85,11 +85,11 @@ def _fitting(text: str) -> str:
 
 def _details(code: int, text: str, problems: tuple[Problem, ...]) -> bytes:
     """Return the google.rpc.Status with as many of the problems as fit."""
-    status = message("google.rpc.Status")(code=code, message=text.encode(errors="replace"))
-    bad = message("google.rpc.BadRequest")()
+    status = message_class("google.rpc.Status")(code=code, message=text.encode(errors="replace"))
+    bad = message_class("google.rpc.BadRequest")()
     left = _MOST_DETAILS - status.ByteSize()
     for problem in problems:
-        violation = message("google.rpc.BadRequest.FieldViolation")(
+        violation = message_class("google.rpc.BadRequest.FieldViolation")(
             field=_cut(problem.at, _LONGEST_PATH),
             description=_cut(
                 f"expected {problem.expected}, received {problem.received}", _LONGEST_DESCRIPTION

@@ -16,7 +16,7 @@ import h2.connection
 import h2.events
 import numpy as np
 
-from service.wire.messages import message
+from service.wire.messages import message_class
 from tests.harness import tokens
 from tests.harness.waiting import PATIENCE
 
@@ -85,7 +85,7 @@ class Client:
             options: more options of grpcio.
         """
         made = self.channel.unary_unary(
-            path, lambda m: m.SerializeToString(), message(answer).FromString
+            path, lambda m: m.SerializeToString(), message_class(answer).FromString
         )
         try:
             answered, call = made.with_call(
@@ -103,22 +103,22 @@ class Client:
 
     def oip(self, method: str, **fields: Any) -> Told:
         """Call a method of the Open Inference Protocol with a message of these fields."""
-        asked = message(f"inference.{method}Request")(**fields)
+        asked = message_class(f"inference.{method}Request")(**fields)
         return self.ask(f"{OIP}/{method}", asked, f"inference.{method}Response")
 
     def check(self, service: str = "") -> Told:
         """Check the health of a service."""
-        asked = message("grpc.health.v1.HealthCheckRequest")(service=service)
+        asked = message_class("grpc.health.v1.HealthCheckRequest")(service=service)
         return self.ask(f"{HEALTH}/Check", asked, "grpc.health.v1.HealthCheckResponse")
 
     def watch(self, service: str = "") -> Any:
         """Watch the health of a service: return the stream of statuses."""
-        asked = message("grpc.health.v1.HealthCheckRequest")(service=service)
+        asked = message_class("grpc.health.v1.HealthCheckRequest")(service=service)
         made = self.channel.unary_stream(
             f"{HEALTH}/Watch",
             lambda m: m.SerializeToString(),
             lambda content: (
-                message("grpc.health.v1.HealthCheckResponse").FromString(content).status
+                message_class("grpc.health.v1.HealthCheckResponse").FromString(content).status
             ),
         )
         return made(asked, PATIENCE, metadata=self.metadata())
@@ -136,8 +136,8 @@ def client(port: int, token: str = "", **options: Any) -> Iterator[Client]:
 
 def problems(told: Told) -> dict[str, str]:
     """Return the problems in the details of an error, by field."""
-    status = message("google.rpc.Status").FromString(told.trailing["grpc-status-details-bin"])
-    bad = message("google.rpc.BadRequest")()
+    status = message_class("google.rpc.Status").FromString(told.trailing["grpc-status-details-bin"])
+    bad = message_class("google.rpc.BadRequest")()
     assert status.details[0].Unpack(bad)
     return {each.field: each.description for each in bad.field_violations}
 

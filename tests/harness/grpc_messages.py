@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from service.wire.messages import COMPILED, message
+from service.wire.messages import COMPILED, message_class
 from tests.harness.forms import DATATYPES, raw_bytes
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-InferRequest = message("inference.ModelInferRequest")
-InferResponse = message("inference.ModelInferResponse")
-PredictRequest = message("tensorflow.serving.PredictRequest")
-PredictResponse = message("tensorflow.serving.PredictResponse")
+InferRequest = message_class("inference.ModelInferRequest")
+InferResponse = message_class("inference.ModelInferResponse")
+PredictRequest = message_class("tensorflow.serving.PredictRequest")
+PredictResponse = message_class("tensorflow.serving.PredictResponse")
 
 # By dtype, the field of InferTensorContents, the DataType, and the field of TensorProto.
 FIELDS = {
@@ -177,9 +177,9 @@ def status(reply: Reply) -> tuple[int, str, list[tuple[str, str]] | None]:
     details = headers.get("grpc-status-details-bin")
     if details is None:
         return code, text, None
-    said = message("google.rpc.Status").FromString(base64.b64decode(details + "=="))
+    said = message_class("google.rpc.Status").FromString(base64.b64decode(details + "=="))
     assert (said.code, said.message) == (code, text)
-    bad = message("google.rpc.BadRequest")()
+    bad = message_class("google.rpc.BadRequest")()
     (detail,) = said.details
     assert detail.Unpack(bad)
     return code, text, [(each.field, each.description) for each in bad.field_violations]

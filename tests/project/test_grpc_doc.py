@@ -16,7 +16,7 @@ from service import settings
 from service.api.grpc import health, reflection
 from service.http.content_encoding import SMALLEST_GZIP
 from service.server import calls as dispatch
-from service.wire.messages import POOL, SERVICES, message
+from service.wire.messages import POOL, SERVICES, message_class
 from service.wire.status import code_of
 from tests.harness import documents, grpc_messages, small, tokens
 from tests.harness.calls import (
@@ -266,7 +266,7 @@ def _(world: World) -> None:
 def _(world: World) -> None:
     for name, serving in (("", 1), (SERVICES[0], 1), ("three", 1), ("broken", 2)):
         assert world.calls.check(name).answer.status == serving
-    request = message("grpc.health.v1.HealthListRequest")()
+    request = message_class("grpc.health.v1.HealthListRequest")()
     with client(world.guarded.port) as calls:
         assert calls.check("").code == "OK"
         assert calls.check("three").code == "UNAUTHENTICATED"

@@ -26,7 +26,7 @@ from service import settings as all_settings
 from service.app import create_app
 from service.commands.main import main
 from service.inference.model import Model
-from service.wire.messages import message
+from service.wire.messages import message_class
 from tests.harness import documents, graphs, grpc_messages, small
 from tests.harness.calls import INFER, ROW, Client, client
 from tests.harness.served import Served
@@ -748,14 +748,14 @@ def _(world: World) -> None:
             ("PredictionService/Predict", grpc_messages.predict(ROW, content=True), "Predict"),
             (
                 "PredictionService/GetModelMetadata",
-                message("tensorflow.serving.GetModelMetadataRequest")(
+                message_class("tensorflow.serving.GetModelMetadataRequest")(
                     **spec, metadata_field=["signature_def"]
                 ),
                 "GetModelMetadata",
             ),
             (
                 "ModelService/GetModelStatus",
-                message("tensorflow.serving.GetModelStatusRequest")(**spec),
+                message_class("tensorflow.serving.GetModelStatusRequest")(**spec),
                 "GetModelStatus",
             ),
         ):

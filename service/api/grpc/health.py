@@ -19,7 +19,7 @@ from service.errors import NotFound, NotReady, RequestError, TooBusy
 from service.http.grpc import framing, status
 from service.http.tokens import ALL, PREDICT
 from service.repository.repository import known_names
-from service.wire.messages import SERVICES, message
+from service.wire.messages import SERVICES, message_class
 
 if TYPE_CHECKING:
     from service.http.access import Access
@@ -121,7 +121,7 @@ class Health:
         if len(names) > MOST_LISTED:
             text = f"list: expected at most {MOST_LISTED} services and models, as the protocol"
             raise TooBusy(f"{text} says, found {len(names)}: check each one by its name")
-        listed = message("grpc.health.v1.HealthListResponse")()
+        listed = message_class("grpc.health.v1.HealthListResponse")()
         moment = Moment(self._library)
         for name in names:
             listed.statuses[name].status = moment.of(name)
@@ -202,5 +202,7 @@ def _token(stream: StreamRequest) -> str:
 
 
 def _answer(found: int) -> bytes:
-    answer: bytes = message("grpc.health.v1.HealthCheckResponse")(status=found).SerializeToString()
+    answer: bytes = message_class("grpc.health.v1.HealthCheckResponse")(
+        status=found
+    ).SerializeToString()
     return answer

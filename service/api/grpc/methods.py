@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from service.errors import nearest
 from service.http.grpc.status import UNIMPLEMENTED, BadCall
 from service.wire.body import wrong
-from service.wire.messages import POOL, SERVICES, message
+from service.wire.messages import POOL, SERVICES, message_class
 from service.wire.oip import grpc as oip
 from service.wire.tfserving import grpc as tfserving
 
@@ -65,7 +65,7 @@ def _methods() -> dict[bytes, Method]:
         for method in POOL.FindServiceByName(name).methods:
             path = f"/{name}/{method.name}"
             request, response = method.input_type.full_name, method.output_type.full_name
-            methods[path.encode()] = Method(path, message(request), message(response))
+            methods[path.encode()] = Method(path, message_class(request), message_class(response))
     return methods
 
 

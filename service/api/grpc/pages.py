@@ -23,7 +23,7 @@ from service.http.request import Request
 from service.names import NAME, NAMES
 from service.wire.body import show, wrong
 from service.wire.dialect import Reply
-from service.wire.messages import POOL, message
+from service.wire.messages import POOL, message_class
 from service.wire.status import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _metadata(asked: Any) -> Asked:
 
 
 def _said_metadata(value: Any) -> Any:
-    kind = message("tensorflow.serving.SignatureDefMap").DESCRIPTOR.full_name
+    kind = message_class("tensorflow.serving.SignatureDefMap").DESCRIPTOR.full_name
     if int(value["model_spec"]["version"]) >= _MOST_VERSION:
         del value["model_spec"]["version"]
     signatures = {"@type": f"type.googleapis.com/{kind}", **value["metadata"][_SIGNATURES]}

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 
 from service.errors import BadRequest
 from service.wire.body import LongReadError, Notes, wrong
-from service.wire.messages import message as message_class
+from service.wire.messages import message_class
 from service.wire.oip import binary
 from service.wire.oip.grpc_contents import read_contents
 from service.wire.oip.grpc_parts import mold, split

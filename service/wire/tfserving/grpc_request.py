@@ -18,8 +18,7 @@ from service.errors import BadRequest, nearest
 from service.wire import limits, packed, raw, tensors, unseen
 from service.wire.body import LongReadError, Notes, count, key, listing, show, wrong
 from service.wire.columns import Names, as_many, refuse_others
-from service.wire.messages import POOL
-from service.wire.messages import message as message_class
+from service.wire.messages import POOL, message_class
 from service.wire.protobuf import LONGEST_HEADER, MOST_FIELDS, fields, header_too_long
 from service.wire.raw import Piece
 from service.wire.shapes import shape_of, whole_shape_of

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service.http.grpc import framing
-from service.wire.messages import message
+from service.wire.messages import message_class
 from tests.harness import grpc_messages, small, tokens
 from tests.harness.calls import INFER, PREDICT, ROW, client, prefixed, problems, send
 from tests.harness.served import JSON, Served
@@ -526,7 +526,7 @@ def test_a_new_version_answers_the_next_call(served, calls, models):
 
 def test_many_calls_at_once_are_all_answered(calls):
     """They are streams of one connection."""
-    kind = message(ANSWERS[INFER])
+    kind = message_class(ANSWERS[INFER])
     made = calls.channel.unary_unary(INFER, lambda m: m.SerializeToString(), kind.FromString)
 
     answers = [made.future(asked(id=str(number)), 20) for number in range(200)]

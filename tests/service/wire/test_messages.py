@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import any_pb2, descriptor_pool, json_format, wrappers_pb2
 from grpc_tools import protoc
 
-from service.wire.messages import COMPILED, POOL, PROTOS, SERVICES, message
+from service.wire.messages import COMPILED, POOL, PROTOS, SERVICES, message_class
 
 
 def compile_into(path):
@@ -43,7 +43,7 @@ def test_all_services_are_there():
 def test_the_default_pool_has_none_of_them():
     """Another library of the process may define the same names."""
     for name in ("inference.ModelInferRequest", "grpc.health.v1.HealthCheckRequest"):
-        assert message(name).DESCRIPTOR.full_name == name
+        assert message_class(name).DESCRIPTOR.full_name == name
         with pytest.raises(KeyError):
             descriptor_pool.Default().FindMessageTypeByName(name)
 
@@ -52,18 +52,18 @@ def test_a_message_is_one_class():
     """A second call returns the same class, and an unknown name is an error."""
     name = "tensorflow.serving.PredictRequest"
 
-    assert message(name) is message(name)
+    assert message_class(name) is message_class(name)
     with pytest.raises(KeyError):
-        message("inference.Nothing")
+        message_class("inference.Nothing")
 
 
 def test_messages_are_read_and_written_as_json():
     """The pages of REST become messages: names in underscores, enums by name, and any message."""
-    status = message("tensorflow.serving.GetModelStatusResponse")()
+    status = message_class("tensorflow.serving.GetModelStatusResponse")()
     entry = {"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK"}}
     json_format.ParseDict({"model_version_status": [entry]}, status, descriptor_pool=POOL)
-    metadata = message("tensorflow.serving.GetModelMetadataResponse")()
-    definitions = message("tensorflow.serving.SignatureDefMap")()
+    metadata = message_class("tensorflow.serving.GetModelMetadataResponse")()
+    definitions = message_class("tensorflow.serving.SignatureDefMap")()
     definitions.signature_def["serving_default"].inputs["x"].tensor_shape.dim.add(size=-1)
     metadata.model_spec.version.value = 3
     metadata.metadata["signature_def"].Pack(definitions)
@@ -90,7 +90,7 @@ def test_messages_are_read_and_written_as_json():
 @pytest.mark.parametrize("theirs", [any_pb2.Any, wrappers_pb2.Int64Value])
 def test_types_of_protobuf_itself_have_its_fields(theirs):
     """The definitions of Any and Int64Value have the fields of protobuf's own."""
-    ours = message(theirs.DESCRIPTOR.full_name).DESCRIPTOR
+    ours = message_class(theirs.DESCRIPTOR.full_name).DESCRIPTOR
 
     assert _fields(ours) == _fields(theirs.DESCRIPTOR)
 

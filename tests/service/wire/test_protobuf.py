@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.wire.messages import message
+from service.wire.messages import message_class
 from service.wire.protobuf import MOST_FIELDS, as_varint, delimited, fields, varint
 from tests.harness.decoded import problems
 
 # A message without fields, in which every field is unknown.
-Empty = message("inference.ServerLiveRequest")
+Empty = message_class("inference.ServerLiveRequest")
 
 
 def walk(content):

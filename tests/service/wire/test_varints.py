@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.wire import varints
-from service.wire.messages import message
+from service.wire.messages import message_class
 from service.wire.protobuf import as_varint
 from tests.harness.decoded import problems
 
-Contents = message("inference.InferTensorContents")
+Contents = message_class("inference.InferTensorContents")
 EDGES = [0, 1, 127, 128, 2**14 - 1, 2**14, 2**31, 2**32 - 1, 2**63 - 1]
 SIGNED = st.one_of(st.sampled_from([*EDGES, -1, -(2**63)]), st.integers(-(2**63), 2**63 - 1))
 UNSIGNED = st.one_of(st.sampled_from([*EDGES, 2**63, 2**64 - 1]), st.integers(0, 2**64 - 1))

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from service.api.grpc import health
-from service.wire.messages import SERVICES, message
+from service.wire.messages import SERVICES, message_class
 from tests.harness import small
 from tests.harness.calls import HEALTH, client, prefixed, send
 from tests.harness.served import Served
@@ -20,7 +20,7 @@ UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = range(4)
 
 def listed(calls):
     """Return the answer of List: the statuses by service."""
-    asked = message("grpc.health.v1.HealthListRequest")()
+    asked = message_class("grpc.health.v1.HealthListRequest")()
     told = calls.ask(f"{HEALTH}/List", asked, "grpc.health.v1.HealthListResponse")
     statuses = {} if told.answer is None else told.answer.statuses
     return told, {name: each.status for name, each in statuses.items()}

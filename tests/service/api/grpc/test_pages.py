@@ -7,7 +7,7 @@ import json
 import pytest
 from google.protobuf import json_format
 
-from service.wire.messages import POOL, message
+from service.wire.messages import POOL, message_class
 from tests.harness import small
 from tests.harness.calls import OIP, client, problems
 
@@ -248,7 +248,7 @@ def test_the_states_of_versions_are_those_of_the_page(served, calls, fields, pat
     """A model is named alone, by a version or by an alias."""
     (served.settings.models / "three" / "aliases.json").write_text('{"stable": "1"}')
     served.front.library.refresh()
-    asked = message("tensorflow.serving.GetModelStatusRequest")(**fields)
+    asked = message_class("tensorflow.serving.GetModelStatusRequest")(**fields)
 
     told = calls.ask(MODEL, asked, "tensorflow.serving.GetModelStatusResponse")
 
@@ -258,14 +258,14 @@ def test_the_states_of_versions_are_those_of_the_page(served, calls, fields, pat
 
 def test_the_signature_is_that_of_the_page(served, calls):
     """It is packed as the protocol says."""
-    asked = message("tensorflow.serving.GetModelMetadataRequest")(
+    asked = message_class("tensorflow.serving.GetModelMetadataRequest")(
         **spec(name="three", version=1), metadata_field=["signature_def"]
     )
 
     told = calls.ask(METADATA, asked, "tensorflow.serving.GetModelMetadataResponse")
 
     assert (told.answer.model_spec.name, told.answer.model_spec.version.value) == ("three", 1)
-    signatures = message("tensorflow.serving.SignatureDefMap")()
+    signatures = message_class("tensorflow.serving.SignatureDefMap")()
     assert told.answer.metadata["signature_def"].Unpack(signatures)
     expected = page(served, "/v1/models/three/versions/1/metadata")["metadata"]["signature_def"]
     assert said(signatures) == expected
@@ -275,9 +275,9 @@ def test_a_version_that_no_message_has_room_for_is_left_out(served, calls):
     """Versions are whole numbers of any size, and the protocol's have 64 bits."""
     small.put(served.settings.models, "three", 2**63, small.three(3))
     served.front.library.refresh()
-    asked = message("tensorflow.serving.GetModelStatusRequest")(**spec(name="three"))
+    asked = message_class("tensorflow.serving.GetModelStatusRequest")(**spec(name="three"))
     told = calls.ask(MODEL, asked, "tensorflow.serving.GetModelStatusResponse")
-    asked = message("tensorflow.serving.GetModelMetadataRequest")(
+    asked = message_class("tensorflow.serving.GetModelMetadataRequest")(
         **spec(name="three"), metadata_field=["signature_def"]
     )
     metadata = calls.ask(METADATA, asked, "tensorflow.serving.GetModelMetadataResponse")
@@ -292,7 +292,7 @@ def test_a_version_that_no_message_has_room_for_is_left_out(served, calls):
 )
 def test_there_is_one_kind_of_metadata(calls, fields, received):
     """The message says which."""
-    asked = message("tensorflow.serving.GetModelMetadataRequest")(
+    asked = message_class("tensorflow.serving.GetModelMetadataRequest")(
         **spec(name="three"), metadata_field=fields
     )
 
@@ -334,7 +334,7 @@ def test_a_method_needs_the_token_of_its_page(guarded, token, method, fields, co
 )
 def test_an_answer_has_the_request_id(calls, metadata, request_id):
     """It is the client's own, in the initial metadata; those of an error are all trailing."""
-    kinds = message("inference.ModelReadyRequest"), "inference.ModelReadyResponse"
+    kinds = message_class("inference.ModelReadyRequest"), "inference.ModelReadyResponse"
 
     told = calls.ask(f"{OIP}/ModelReady", kinds[0](name="three"), kinds[1], metadata=metadata)
     error = calls.ask(f"{OIP}/ModelReady", kinds[0](name="x"), kinds[1], metadata=metadata)

@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from service.api.grpc import reflection
-from service.wire.messages import SERVICES, message
+from service.wire.messages import SERVICES, message_class
 from tests.harness.calls import REFLECTION, client, prefixed, send
 from tests.harness.waiting import until
 
@@ -19,11 +19,11 @@ ALPHA = REFLECTION.replace("v1", "v1alpha")
 def ask(calls, *asked, path=REFLECTION):
     """Send requests on one stream, and return the answers."""
     package = path[1:].rpartition(".ServerReflection/")[0]
-    kind = message(f"{package}.ServerReflectionRequest")
+    kind = message_class(f"{package}.ServerReflectionRequest")
     made = calls.channel.stream_stream(
         path,
         lambda m: m.SerializeToString(),
-        message(f"{package}.ServerReflectionResponse").FromString,
+        message_class(f"{package}.ServerReflectionResponse").FromString,
     )
     return [*made(iter([kind(**each) for each in asked]), 20, metadata=calls.metadata())]
 
@@ -149,7 +149,7 @@ def test_what_is_no_request_ends_the_stream(served, pieces, code, text):
 
 def test_requests_may_come_in_pieces(served):
     """The frames of HTTP/2 end anywhere."""
-    kind = message("grpc.reflection.v1.ServerReflectionRequest")
+    kind = message_class("grpc.reflection.v1.ServerReflectionRequest")
     asked = prefixed(kind(list_services="x").SerializeToString())
 
     raw = send(served.port, REFLECTION, *(asked[i : i + 1] for i in range(len(asked))))

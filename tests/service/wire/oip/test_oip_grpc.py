@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from service.inference.model import Model
 from service.run import Part, Run
 from service.wire.body import MOST_ROWS
-from service.wire.messages import message
+from service.wire.messages import message_class
 from service.wire.oip import grpc
 from service.wire.oip.grpc import GRPC, address
 from service.wire.protobuf import MOST_FIELDS, delimited
@@ -229,7 +229,7 @@ def test_parameters_of_every_type():
     request.parameters["d"].string_param = "x"
 
     assert read(request).heads == HEADS
-    request.parameters["e"].CopyFrom(message("inference.InferParameter")())
+    request.parameters["e"].CopyFrom(message_class("inference.InferParameter")())
     request.parameters["f"].double_param = np.nan
     assert sorted(problems_of(request)) == [
         ("parameters.e", "text, a number, true or false", "null"),
@@ -310,7 +310,7 @@ FAULTS = [
         lambda r: (
             r.inputs[0]
             .parameters["shared_memory_region"]
-            .CopyFrom(message("inference.InferParameter")(string_param="x"))
+            .CopyFrom(message_class("inference.InferParameter")(string_param="x"))
         ),
         [
             (
