@@ -194,6 +194,11 @@ class SettingsError(TricepsError):
     exit_code = MISUSED
 
 
+def defect(what: str, status: int = 500) -> HTTPError:
+    """Return the error that a client gets for a bug, of which only the log has the details."""
+    return HTTPError(status, f"{what}: an error of the service; it is logged")
+
+
 def printable(text: str) -> str:
     """Escape the control characters of a string for a terminal; it may hold names of files."""
     return "".join(

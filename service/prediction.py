@@ -18,7 +18,7 @@ from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from service.errors import GONE, HTTPError, NotReady, RequestError, TooBusy, TooLate
+from service.errors import GONE, NotReady, RequestError, TooBusy, TooLate, defect
 from service.http import content_encoding, deadline
 from service.http.content_encoding import JSON
 from service.http.flow_control import Room
@@ -248,7 +248,7 @@ class Pipeline:
             if not isinstance(error, RequestError):
                 what = exchange.what
                 log.error("%s failed", what, exc_info=error, extra={"request_id": request_id})
-                error = HTTPError(500, f"{what}: an error of the service; it is logged")
+                error = defect(what)
             status = error.status
             if route is None:
                 self._metrics.count("", "", "other", status)

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 
 from service.api import routes
 from service.api.replies import respond
-from service.errors import HTTPError, RequestError, nearest
+from service.errors import HTTPError, RequestError, defect, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def _message(app: Flask, rules: Mapping[str, Dialect], error: HTTPException) -> 
         methods = sorted(set(error.valid_methods or ()) - {"HEAD", "OPTIONS"})
         return f"{what}: expected {' or '.join(methods)}"
     if isinstance(error, InternalServerError):
-        return f"{what}: an error of the service; it is logged"
+        return str(defect(what))
     if isinstance(error, NotFound):
         # The nearest route may be another protocol's; the list has only those of this one.
         dialect = routes.dialect_of(request.path, rules)

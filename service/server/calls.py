@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from service.api import authorization
 from service.api.grpc import methods, pages
 from service.api.grpc.health import Health
-from service.api.grpc.reflection import Reflection, drop
+from service.api.grpc.reflection import Reflection
 from service.http.grpc import call, status
 from service.http.grpc.call import Call, ModelCall
 from service.http.grpc.metadata import check_form
@@ -55,15 +55,15 @@ class Calls:
         try:
             method = methods.METHODS.get(stream.target)
             if method is None:
-                stream.receive = drop
+                stream.receive = call.drop
                 start_in(self._front.threads, partial(self._refuse_unknown, stream))
                 return
             check_form(stream.method, stream.headers)
             if method.path in methods.PREDICTIONS:
                 dialect = methods.PREDICTIONS[method.path].name
-                which = methods.WHICH[method.path]
+                address = methods.ADDRESSES[method.path]
                 largest = self._front.connections.max_body
-                self._front.answer(ModelCall(stream, largest, method.path, *which))
+                self._front.answer(ModelCall(stream, largest, method.path, *address))
             elif stream.target in methods.STREAMED:
                 self._reflect(stream, method)
             else:
@@ -71,8 +71,8 @@ class Calls:
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
             self._refuse(stream, dialect, error)
 
-    def refuse(self, prediction: ModelCall) -> None:
-        """Answer a prediction for a version that is not loaded with the reason.
+    def answer_unloaded(self, prediction: ModelCall) -> None:
+        """Answer a prediction for a version that is not loaded, with the reason.
 
         A thread looks for it: to find the nearest of many names takes milliseconds.
         """
@@ -87,7 +87,7 @@ class Calls:
 
     def is_free(self, target: bytes) -> bool:
         """Return whether a call is read without a token."""
-        return target in methods.FREE
+        return target in methods.OPEN
 
     def refusal(self, target: bytes, headers: Mapping[bytes, bytes], error: RequestError) -> bytes:
         """Count a call that is refused before it has arrived completely.
@@ -128,12 +128,12 @@ class Calls:
             authorization.admit(front.access, repository, token, need)
             repository.find(address.name, address.version, address.alias)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
-            self._soon(prediction, partial(self.say_why, prediction, repository, error))
+            self._soon(prediction, partial(self.refuse_prediction, prediction, repository, error))
         else:
             # It has been loaded a moment ago, and the front is about to be told.
             self._soon(prediction, partial(self._answer_again, prediction))
 
-    def _soon(self, asked: StreamRequest | ModelCall, step: Callable[[], None]) -> None:
+    def _soon(self, request: StreamRequest | ModelCall, step: Callable[[], None]) -> None:
         """Have the event loop take a step towards an answer."""
 
         def take() -> None:
@@ -141,20 +141,22 @@ class Calls:
                 step()
             except Exception:
                 # Nothing else answers the call, and its client must not wait forever.
-                log.exception("%s could not be answered", asked.what)
-                asked.abort()
+                log.exception("%s could not be answered", request.what)
+                request.abort()
 
         self._front.loop.call_soon_threadsafe(take)
 
-    def say_why(self, prediction: ModelCall, repository: Repository, error: Exception) -> None:
+    def refuse_prediction(
+        self, prediction: ModelCall, repository: Repository, error: Exception
+    ) -> None:
         """Answer a prediction with the reason why there is no version for it, and count it."""
         address, request_id = prediction.target, prediction.request_id
         dialect = methods.PREDICTIONS[address.method]
-        told = call.known(prediction.what, error, request_id)
-        content, lines = encode_error(dialect, told, {})
-        prediction.respond(told.status, content, lines + prediction.common(request_id))
+        answered = call.request_error(prediction.what, error, request_id)
+        content, lines = encode_error(dialect, answered, {})
+        prediction.respond(answered.status, content, lines + prediction.common(request_id))
         name = address.name if address.name in known_names(repository) else ""
-        self._front.metrics.count(name, "", dialect.name, told.status)
+        self._front.metrics.count(name, "", dialect.name, answered.status)
 
     def _answer_again(self, prediction: ModelCall) -> None:
         self._front.use(self._front.library.current)
@@ -163,21 +165,21 @@ class Calls:
     def _answer_message(self, stream: StreamRequest, method: Method) -> None:
         """Answer a call about models or the health."""
         unary = Call(stream, self._front.connections.max_body)
-        asked = methods.parse(method.request, unary.message(LARGEST))
+        message = methods.parse(method.request, unary.message(LARGEST))
         token = unary.header("authorization")
         if method.path in pages.PAGES:
-            self._front.answer(pages.ask(unary, method, asked))
+            self._front.answer(pages.request_for(unary, method, message))
             return
         if method.path == methods.WATCH:
-            self.health.watch(stream, asked.service)
+            self.health.watch(stream, message.service)
         elif method.path == methods.CHECK:
-            self._respond(unary, self.health.check(asked.service, token))
+            self._respond(unary, self.health.check(message.service, token))
         else:
             self._respond(unary, self.health.list(token))
         self._front.metrics.count("", "", "other", 200)
 
     def _respond(self, unary: Call, content: bytes) -> None:
-        unary.respond(200, content, status.HEAD + unary.common())
+        unary.respond(200, content, status.CONTENT_TYPE_LINE + unary.common())
 
     def _reflect(self, stream: StreamRequest, method: Method) -> None:
         front = self._front

@@ -95,7 +95,7 @@ class Front:
         self.poll_coalescing = PollCoalescing(loop)
         self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
         self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline.route)
-        calls = self.calls = Calls(self)
+        calls = self.calls = Calls(self)  # connections call it for gRPC
         self.answer_call, self.call_refusal = calls.answer, calls.refusal
         self.is_free, self.is_streamed = calls.is_free, calls.is_streamed
         # Admitted predictions.  They begin once all sockets that are readable now have been read.
@@ -238,7 +238,7 @@ class Front:
     def refuse(self, request: Request | ModelCall, error: RequestError) -> None:
         """Answer a request that has waited for its version with an error, and count it."""
         if isinstance(request, ModelCall):
-            self.calls.say_why(request, self.library.current, error)
+            self.calls.refuse_prediction(request, self.library.current, error)
             return
         content, lines = self.refusal(request.target, request.headers, error)
         said = b"" if request.method == b"HEAD" else content
@@ -289,7 +289,7 @@ class Front:
     def _answer_by_app(self, request: Request | ModelCall, *, has_waited: bool) -> None:
         """Answer a request by the Flask app: health checks here, others in a thread."""
         if isinstance(request, ModelCall):
-            self.calls.refuse(request)
+            self.calls.answer_unloaded(request)
             return
         self.poll_coalescing.page_asked = perf_counter()
         path, _ = wsgi.split(request.target)

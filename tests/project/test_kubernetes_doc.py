@@ -56,7 +56,7 @@ def test_probes_need_no_token():
     assert [probe["httpGet"]["path"] for probe in probes if "httpGet" in probe] == ["/livez"]
     assert [probe["grpc"] for probe in probes if "grpc" in probe] == [{"port": PORT}]
     assert {"/livez", "/readyz"} <= set(authorization.OPEN)
-    assert f"{HEALTH}/Check".encode() in methods.FREE
+    assert f"{HEALTH}/Check".encode() in methods.OPEN
 
 
 def test_nginx_passes_every_method_as_grpc_and_every_route_as_rest(tmp_path):

@@ -4,9 +4,9 @@
     inference.GRPCInferenceService    the same, as for all other services of gRPC
     three                             whether the model or view `three` answers
 
-A version that is loaded on demand answers once a request names it, so it is healthy.  A model of
-the name of a service is not asked for.  What is about one model needs the token that its pages
-need; the rest needs none, since load balancers and probes have none.
+A version that is loaded on demand answers once a request names it, so it is healthy.  A model that
+has the name of a service cannot be checked.  A check of one model needs the token that the pages of
+that model need; all others need none, since load balancers and probes have none.
 """
 
 from __future__ import annotations
@@ -103,11 +103,11 @@ class Health:
             Unauthorized, Forbidden: the token does not allow to ask for that model.
         """
         self._authorize(service, token)
-        found = Moment(self._library).of(service)
-        if found == SERVICE_UNKNOWN:
+        health = Moment(self._library).of(service)
+        if health == SERVICE_UNKNOWN:
             text = f"service: expected one of gRPC, or a model, received {service[:128]!r}"
             raise NotFound(f"{text}, and there is none of that name; List has those there are")
-        return _answer(found)
+        return _answer(health)
 
     def list(self, token: str) -> bytes:
         """Return the answer of List: the services and, for clients that may know, the models.
@@ -144,7 +144,7 @@ class Health:
             raise TooBusy(f"{text}: ask by Check, now and then")
         watch = Watch(stream, service)
         self._authorize(service, _token(stream))
-        stream.begin(status.HEAD + stream.common())
+        stream.begin(status.CONTENT_TYPE_LINE + stream.common())
         stream.on_gone = lambda: self.watches.discard(watch)
         self.watches.add(watch)
         self._look_at(watch, Moment(self._library))
@@ -178,10 +178,10 @@ class Health:
             # The token has been removed since.
             self._end(watch, error)
             return
-        found = moment.of(watch.service)
-        if found != watch.told:
-            watch.told = found
-            watch.stream.send(framing.encode(_answer(found)))
+        health = moment.of(watch.service)
+        if health != watch.told:
+            watch.told = health
+            watch.stream.send(framing.encode(_answer(health)))
 
     def _end(self, watch: Watch, error: RequestError) -> None:
         self.watches.discard(watch)
@@ -201,8 +201,7 @@ def _token(stream: StreamRequest) -> str:
     return stream.header("authorization")
 
 
-def _answer(found: int) -> bytes:
-    answer: bytes = message_class("grpc.health.v1.HealthCheckResponse")(
-        status=found
-    ).SerializeToString()
-    return answer
+def _answer(health: int) -> bytes:
+    answer = message_class("grpc.health.v1.HealthCheckResponse")(status=health)
+    content: bytes = answer.SerializeToString()
+    return content

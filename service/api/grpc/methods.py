@@ -17,7 +17,7 @@ from service.wire.oip import grpc as oip
 from service.wire.tfserving import grpc as tfserving
 
 if TYPE_CHECKING:
-    from service.http.grpc.call import Which
+    from service.http.grpc.call import ReadAddress
     from service.wire.dialect import Dialect
 
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -30,13 +30,13 @@ REFLECT_ALPHA = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 PREDICTIONS: dict[str, Dialect] = {MODEL_INFER: oip.GRPC, PREDICT: tfserving.GRPC}
 """The dialects of the methods that predict."""
-WHICH: dict[str, tuple[Which, str]] = {
+ADDRESSES: dict[str, tuple[ReadAddress, str]] = {
     MODEL_INFER: (oip.address, "model_name"),
     PREDICT: (tfserving.address, "model_spec.name"),
 }
-"""How a message of such a method names its model, and in which field."""
+"""For each of them, how a message is read for its address, and the field with the name."""
 # Health checks need no token, as in HTTP; those about a model check it themselves.
-FREE = frozenset(
+OPEN = frozenset(
     path.encode()
     for path in (
         CHECK,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from service.errors import HTTPError
+from service.errors import HTTPError, defect
 from service.http.grpc import status
 from service.http.grpc.status import UNIMPLEMENTED, BadCall
 from service.http.reply import encode_reply
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 _OIP = "/inference.GRPCInferenceService"
 _TFSERVING = "/tensorflow.serving"
 # The metadata that pages know as headers.
-_PASSED = (b"authorization", b"x-request-id", b"traceparent")
+_REQUEST_METADATA = (b"authorization", b"x-request-id", b"traceparent")
 # The headers of pages that are metadata of answers.
-_ANSWERED = ("x-request-id", "retry-after", "www-authenticate")
+_ANSWER_METADATA = ("x-request-id", "retry-after", "www-authenticate")
 _SIGNATURES = "signature_def"
 _MOST_VERSION = 2**63
 
 
-class Asked(NamedTuple):
-    """The request for a page: its method, its path, and its JSON."""
+class RestRequest(NamedTuple):
+    """The request for a page as REST has it: its method, its path, and its JSON."""
 
     method: bytes
     path: str
@@ -55,13 +55,13 @@ class Page:
     """A page that answers a method.
 
     Args:
-        ask: returns the request for a message.
-        say: turns the page's JSON into that of the method's message.
+        request: returns the request for a message.
+        convert: turns the page's JSON into that of the method's answer.
         statuses: the HTTP statuses of answers; all others are errors.
     """
 
-    ask: Callable[[Any], Asked]
-    say: Callable[[Any], Any] = lambda value: value
+    request: Callable[[Any], RestRequest]
+    convert: Callable[[Any], Any] = lambda value: value
     statuses: tuple[int, ...] = (200,)
 
 
@@ -71,7 +71,8 @@ class PageRequest(Request):
 
     call: Call
     """The call that it answers."""
-    method_of: Method
+    rpc: Method
+    """The method of the call."""
     page: Page
 
     def is_open(self) -> bool:
@@ -90,23 +91,23 @@ class PageRequest(Request):
             length: the length of its body.
         """
         del length
-        kept = b"".join(
+        metadata = b"".join(
             name.lower() + b": " + value + b"\r\n"
             for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n"))
-            if name.lower().decode("latin-1") in _ANSWERED
+            if name.lower().decode("latin-1") in _ANSWER_METADATA
         )
         if status_code not in self.page.statuses:
-            error = HTTPError(status_code, _message_of(content))
-            if status_code == 500:  # noqa: PLR2004
-                error = HTTPError(500, f"{self.call.what}: an error of the service; it is logged")
-            return status_code, b"", status.refusal(error) + kept, 0
-        said = self.page.say(orjson.loads(content))
+            is_defect = status_code == 500  # noqa: PLR2004
+            text = _error_text(content)
+            error = defect(self.call.what) if is_defect else HTTPError(status_code, text)
+            return status_code, b"", status.refusal(error) + metadata, 0
+        value = self.page.convert(orjson.loads(content))
         answer = ParseDict(
-            said, self.method_of.response(), ignore_unknown_fields=True, descriptor_pool=POOL
+            value, self.rpc.response(), ignore_unknown_fields=True, descriptor_pool=POOL
         )
         reply = Reply(answer.SerializeToString(), CONTENT_TYPE)
-        content, head = encode_reply(reply, self.call.headers)
-        return 200, content, head + kept, 0
+        content, reply_lines = encode_reply(reply, self.call.headers)
+        return 200, content, reply_lines + metadata, 0
 
     def respond(self, status: int, content: bytes, lines: bytes, length: int | None = None) -> None:
         """Answer the call with what `translate` has returned."""
@@ -118,30 +119,30 @@ class PageRequest(Request):
         self.call.abort()
 
 
-def ask(call: Call, method: Method, asked: Any) -> PageRequest:
+def request_for(call: Call, method: Method, message: Any) -> PageRequest:
     """Return the request for the page that answers a method.
 
     Args:
         call: the call.
         method: its method, which is in `PAGES`.
-        asked: its message.
+        message: its message.
 
     Raises:
         RequestError: the message asks for what there is no page for.
     """
     page = PAGES[method.path]
-    http_method, path, value = page.ask(asked)
-    headers = {name: call.headers[name] for name in _PASSED if name in call.headers}
+    http_method, path, value = page.request(message)
+    headers = {name: call.headers[name] for name in _REQUEST_METADATA if name in call.headers}
     body = b"" if value is None else json.dumps(value).encode()
     return PageRequest(
         *(http_method, "2", path.encode(), headers, body, True, call.caller),
         call=call,
-        method_of=method,
+        rpc=method,
         page=page,
     )
 
 
-def _message_of(content: bytes) -> str:
+def _error_text(content: bytes) -> str:
     """Return the message of an error of a page."""
     try:
         return str(orjson.loads(content)["error"])
@@ -160,19 +161,19 @@ def _checked(name: str, field: str) -> str:
     raise wrong(field, f"a name, which has {NAMES}", show(name) if name else "none")
 
 
-def _model_of(asked: Any) -> str:
+def _model_path(message: Any) -> str:
     """Return the path of the model, or of the version, that a message of OIP names."""
-    path = f"/v2/models/{_checked(asked.name, 'name')}"
-    return f"{path}/versions/{_checked(asked.version, 'version')}" if asked.version else path
+    path = f"/v2/models/{_checked(message.name, 'name')}"
+    return f"{path}/versions/{_checked(message.version, 'version')}" if message.version else path
 
 
-def _statistics(asked: Any) -> Asked:
-    return Asked(b"GET", f"{_model_of(asked) if asked.name else '/v2/models'}/stats")
+def _statistics(message: Any) -> RestRequest:
+    return RestRequest(b"GET", f"{_model_path(message) if message.name else '/v2/models'}/stats")
 
 
-def _index(asked: Any) -> Asked:
-    _check_repository(asked.repository_name)
-    return Asked(b"POST", "/v2/repository/index", {"ready": asked.ready})
+def _index(message: Any) -> RestRequest:
+    _check_repository(message.repository_name)
+    return RestRequest(b"POST", "/v2/repository/index", {"ready": message.ready})
 
 
 def _check_repository(name: str) -> None:
@@ -186,30 +187,30 @@ def _check_repository(name: str) -> None:
         raise BadCall(UNIMPLEMENTED, 501, f"{message}; received {show(name)}")
 
 
-def _change(verb: str) -> Callable[[Any], Asked]:
-    """Return the request for the page that loads or unloads a model."""
+def _change(verb: str) -> Callable[[Any], RestRequest]:
+    """Return a function that returns the request to load or unload the model of a message."""
 
-    def asked_for(asked: Any) -> Asked:
-        name = asked.model_name
+    def request(message: Any) -> RestRequest:
+        name = message.model_name
         if name:
-            _check_repository(asked.repository_name)
+            _check_repository(message.repository_name)
         else:
             # KServe's clients name no repository, and have the name of the model in its field.
-            name = asked.repository_name
-        parameters = MessageToDict(asked, preserving_proto_field_name=True).get("parameters", {})
+            name = message.repository_name
+        parameters = MessageToDict(message, preserving_proto_field_name=True).get("parameters", {})
         values = {key: next(iter(value.values()), None) for key, value in parameters.items()}
-        return Asked(
+        return RestRequest(
             b"POST",
             f"/v2/repository/models/{_checked(name, 'model_name')}/{verb}",
             {"parameters": values} if values else {},
         )
 
-    return asked_for
+    return request
 
 
-def _model_spec(asked: Any) -> str:
+def _model_spec_path(message: Any) -> str:
     """Return the path of the model, version or alias that a message of TensorFlow Serving names."""
-    spec = asked.model_spec
+    spec = message.model_spec
     path = f"/v1/models/{_checked(spec.name, 'model_spec.name')}"
     if spec.HasField("version"):
         return f"{path}/versions/{_checked(str(spec.version.value), 'model_spec.version')}"
@@ -218,14 +219,14 @@ def _model_spec(asked: Any) -> str:
     return path
 
 
-def _metadata(asked: Any) -> Asked:
-    fields = [*asked.metadata_field]
+def _metadata(message: Any) -> RestRequest:
+    fields = [*message.metadata_field]
     if set(fields) != {_SIGNATURES}:
         raise wrong("metadata_field", _SIGNATURES, show(", ".join(fields)) if fields else "none")
-    return Asked(b"GET", f"{_model_spec(asked)}/metadata")
+    return RestRequest(b"GET", f"{_model_spec_path(message)}/metadata")
 
 
-def _said_metadata(value: Any) -> Any:
+def _metadata_answer(value: Any) -> Any:
     kind = message_class("tensorflow.serving.SignatureDefMap").DESCRIPTOR.full_name
     if int(value["model_spec"]["version"]) >= _MOST_VERSION:
         del value["model_spec"]["version"]
@@ -233,22 +234,25 @@ def _said_metadata(value: Any) -> Any:
     return {**value, "metadata": {_SIGNATURES: signatures}}
 
 
-def _said_status(value: Any) -> Any:
+def _status_answer(value: Any) -> Any:
     # A version may be any whole number, and the message has room for 63 bits.
     listed = value["model_version_status"]
     return {"model_version_status": [e for e in listed if int(e["version"]) < _MOST_VERSION]}
 
 
 PAGES = {
-    f"{_OIP}/ServerLive": Page(lambda _: Asked(b"GET", "/v2/health/live")),
-    f"{_OIP}/ServerReady": Page(lambda _: Asked(b"GET", "/v2/health/ready"), statuses=(200, 503)),
-    f"{_OIP}/ServerMetadata": Page(lambda _: Asked(b"GET", "/v2")),
-    f"{_OIP}/ModelReady": Page(
-        lambda asked: Asked(b"GET", f"{_model_of(asked)}/ready"), statuses=(200, 503)
+    f"{_OIP}/ServerLive": Page(lambda _: RestRequest(b"GET", "/v2/health/live")),
+    f"{_OIP}/ServerReady": Page(
+        lambda _: RestRequest(b"GET", "/v2/health/ready"), statuses=(200, 503)
     ),
-    f"{_OIP}/ModelMetadata": Page(lambda asked: Asked(b"GET", _model_of(asked))),
+    f"{_OIP}/ServerMetadata": Page(lambda _: RestRequest(b"GET", "/v2")),
+    f"{_OIP}/ModelReady": Page(
+        lambda message: RestRequest(b"GET", f"{_model_path(message)}/ready"), statuses=(200, 503)
+    ),
+    f"{_OIP}/ModelMetadata": Page(lambda message: RestRequest(b"GET", _model_path(message))),
     f"{_OIP}/ModelConfig": Page(
-        lambda asked: Asked(b"GET", f"{_model_of(asked)}/config"), lambda value: {"config": value}
+        lambda message: RestRequest(b"GET", f"{_model_path(message)}/config"),
+        lambda value: {"config": value},
     ),
     f"{_OIP}/ModelStatistics": Page(_statistics),
     f"{_OIP}/RepositoryIndex": Page(_index, lambda value: {"models": value}),
@@ -259,9 +263,9 @@ PAGES = {
         _change("unload"),
         lambda value: {"model_name": value["name"], "isUnloaded": value["unload"]},
     ),
-    f"{_TFSERVING}.PredictionService/GetModelMetadata": Page(_metadata, _said_metadata),
+    f"{_TFSERVING}.PredictionService/GetModelMetadata": Page(_metadata, _metadata_answer),
     f"{_TFSERVING}.ModelService/GetModelStatus": Page(
-        lambda asked: Asked(b"GET", _model_spec(asked)), _said_status
+        lambda message: RestRequest(b"GET", _model_spec_path(message)), _status_answer
     ),
 }
 """The pages, by the paths of the methods that they answer."""

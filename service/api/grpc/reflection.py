@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from service.api.grpc.methods import Method
     from service.http.http2.request import StreamRequest
 
-    Forget = Callable[["Answering"], None]
+    Forget = Callable[["ReflectionStream"], None]
 
 # The bytes of a request, which names something; the requests of a stream; the streams of a worker.
 LARGEST = 4096
@@ -38,7 +38,7 @@ class Reflection:
 
     def __init__(self) -> None:
         """Answer no stream yet."""
-        self.streams: dict[Answering, float] = {}
+        self.streams: dict[ReflectionStream, float] = {}
         """The streams that are open, and when each began."""
 
     def begin(self, stream: StreamRequest, method: Method, now: float) -> None:
@@ -55,30 +55,30 @@ class Reflection:
         if len(self.streams) >= MOST_STREAMS:
             message = f"reflection: expected at most {MOST_STREAMS} streams at once in a worker"
             raise TooBusy(f"{message}, received more; try again a little later")
-        answering = Answering(stream, method, self._forget)
-        self.streams[answering] = now
-        stream.receive = answering.receive
-        stream.on_gone = partial(self._forget, answering)
-        stream.begin(status.HEAD + stream.common(answering.request_id))
+        begun = ReflectionStream(stream, method, self._forget)
+        self.streams[begun] = now
+        stream.receive = begun.receive
+        stream.on_gone = partial(self._forget, begun)
+        stream.begin(status.CONTENT_TYPE_LINE + stream.common(begun.request_id))
 
-    def _forget(self, answering: Answering) -> None:
-        self.streams.pop(answering, None)
+    def _forget(self, stream: ReflectionStream) -> None:
+        self.streams.pop(stream, None)
 
     def look(self, now: float) -> None:
         """End the streams that have been open for long; to be called once a second."""
-        for answering, since in [*self.streams.items()]:
+        for stream, since in [*self.streams.items()]:
             if now - since > SECONDS:
                 message = f"reflection: expected a stream of at most {SECONDS} s, received more"
-                answering.end(status.trailers(TooLate(f"{message}; begin another one")))
+                stream.end(status.trailers(TooLate(f"{message}; begin another one")))
 
     def close(self) -> None:
         """End all streams, since the service stops."""
-        for answering in [*self.streams]:
-            answering.end(status.trailers(NotReady("reflection: the service stops")))
+        for stream in [*self.streams]:
+            stream.end(status.trailers(NotReady("reflection: the service stops")))
 
 
-class Answering:
-    """One stream of requests."""
+class ReflectionStream:
+    """One stream of requests, and their answers."""
 
     def __init__(self, stream: StreamRequest, method: Method, forget: Forget) -> None:
         """Answer the requests of a stream.
@@ -104,52 +104,52 @@ class Answering:
                 self._messages.end()
                 self.end(status.OK)
         except Exception as error:  # noqa: BLE001  whatever it is, it is answered
-            told = call.known(call.what(self._stream), error, self.request_id)
-            self.end(status.trailers(told))
+            answered = call.request_error(call.what(self._stream), error, self.request_id)
+            self.end(status.trailers(answered))
 
     def _answer(self, content: bytes) -> None:
         self._answered += 1
         if self._answered > MOST_REQUESTS:
             message = f"reflection: expected at most {MOST_REQUESTS} requests in a stream"
             raise TooBusy(f"{message}, received more; begin another one")
-        asked = methods.parse(self._method.request, content)
-        self._stream.send(framing.encode(answer(self._method.response, asked)))
+        request = methods.parse(self._method.request, content)
+        self._stream.send(framing.encode(answer(self._method.response, request)))
 
     def end(self, trailers: bytes) -> None:
         """End the stream."""
         self._forget(self)
-        self._stream.receive = drop
+        self._stream.receive = call.drop
         self._stream.end(trailers)
 
 
-def answer(kind: type[Any], asked: Any) -> bytes:
+def answer(response_class: type[Any], request: Any) -> bytes:
     """Return the answer to a request.
 
     Args:
-        kind: the class of the answer.
-        asked: the request.
+        response_class: the class of the answer.
+        request: the request.
     """
-    said = kind(valid_host=asked.host)
-    said.original_request.CopyFrom(asked)
-    which = asked.WhichOneof("message_request")
+    response = response_class(valid_host=request.host)
+    response.original_request.CopyFrom(request)
+    question = request.WhichOneof("message_request")
     try:
-        if which == "list_services":
+        if question == "list_services":
             for name in SERVICES:
-                said.list_services_response.service.add(name=name)
-        elif which == "file_by_filename":
-            _add_files(said, POOL.FindFileByName(asked.file_by_filename))
-        elif which == "file_containing_symbol":
-            _add_files(said, _file_of(asked.file_containing_symbol))
-        elif which == "all_extension_numbers_of_type":
-            name = POOL.FindMessageTypeByName(asked.all_extension_numbers_of_type).full_name
-            said.all_extension_numbers_response.base_type_name = name
-        elif which == "file_containing_extension":
-            _refuse(said, _NOT_FOUND, f"{which}: there are no extensions")
+                response.list_services_response.service.add(name=name)
+        elif question == "file_by_filename":
+            _add_files(response, POOL.FindFileByName(request.file_by_filename))
+        elif question == "file_containing_symbol":
+            _add_files(response, _file_of(request.file_containing_symbol))
+        elif question == "all_extension_numbers_of_type":
+            name = POOL.FindMessageTypeByName(request.all_extension_numbers_of_type).full_name
+            response.all_extension_numbers_response.base_type_name = name
+        elif question == "file_containing_extension":
+            _refuse(response, _NOT_FOUND, f"{question}: there are no extensions")
         else:
-            _refuse(said, INVALID_ARGUMENT, "request: expected a question, received none")
+            _refuse(response, INVALID_ARGUMENT, "request: expected a question, received none")
     except KeyError:
-        _refuse(said, _NOT_FOUND, f"{which}: there is nothing of that name")
-    content: bytes = said.SerializeToString()
+        _refuse(response, _NOT_FOUND, f"{question}: there is nothing of that name")
+    content: bytes = response.SerializeToString()
     return content
 
 
@@ -166,7 +166,7 @@ def _file_of(symbol: str) -> Any:
     return POOL.FindFileContainingSymbol(symbol)
 
 
-def _add_files(said: Any, file: Any) -> None:
+def _add_files(response: Any, file: Any) -> None:
     """Add a file, and those that it imports, to an answer."""
     files = {}
     to_add = [file]
@@ -175,13 +175,9 @@ def _add_files(said: Any, file: Any) -> None:
         if file.name not in files:
             files[file.name] = file.serialized_pb
             to_add += file.dependencies
-    said.file_descriptor_response.file_descriptor_proto.extend(files.values())
+    response.file_descriptor_response.file_descriptor_proto.extend(files.values())
 
 
-def _refuse(said: Any, code: int, reason: str) -> None:
-    said.error_response.error_code = code
-    said.error_response.error_message = reason
-
-
-def drop(piece: bytes, is_last: bool) -> None:  # noqa: FBT001  called by position
-    """Drop a piece of a request: its answer does not depend on it."""
+def _refuse(response: Any, code: int, reason: str) -> None:
+    response.error_response.error_code = code
+    response.error_response.error_message = reason

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.errors import HTTPError, RequestError, TooLarge
+from service.errors import RequestError, TooLarge, defect
 from service.http import content_encoding, request_ids
 from service.http.grpc import framing, status
 from service.http.grpc.metadata import headers_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.http.http2.request import StreamRequest
 
     # Returns the model, version and alias that the beginning of a message names.
-    Which = Callable[[bytes | memoryview], tuple[str | None, str | None, str | None]]
+    ReadAddress = Callable[[bytes | memoryview], tuple[str | None, str | None, str | None]]
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +135,10 @@ class Call:
             return
         if b"grpc-status" not in lines:
             # An error that no dialect of gRPC could write.
-            error = HTTPError(status_code, f"{self.what}: an error of the service; it is logged")
-            logged = lines.find(_REQUEST_ID)
-            common = self.common() if logged < 0 else lines[logged:]
+            error = defect(self.what, status_code)
+            # Its request ID is the one that was logged.
+            at = lines.find(_REQUEST_ID)
+            common = self.common() if at < 0 else lines[at:]
             lines = status.refusal(error) + common
         self._stream.respond_with_trailers(b"", lines, b"")
 
@@ -154,7 +155,12 @@ class ModelCall(Call):
     method = b"POST"
 
     def __init__(
-        self, stream: StreamRequest, largest: int, method: str, which: Which, field: str
+        self,
+        stream: StreamRequest,
+        largest: int,
+        method: str,
+        read_address: ReadAddress,
+        field: str,
     ) -> None:
         """Read the framing and the metadata of a call, and what its message names.
 
@@ -162,7 +168,7 @@ class ModelCall(Call):
             stream: the request.
             largest: the bytes of the largest message.
             method: the method.
-            which: returns the model, version and alias that the beginning of a message names.
+            read_address: returns the model, version and alias in the beginning of a message.
             field: the field that has the name of the model.
 
         Raises:
@@ -177,7 +183,7 @@ class ModelCall(Call):
                 self.body[:_BEGINNING], encoding.decode(), _BEGINNING
             )
             where = f" in the first {_BEGINNING} bytes of a compressed message"
-        name, version, alias = which(start)
+        name, version, alias = read_address(start)
         if not name:
             raise wrong(field, f"the name of a model{where}", "none")
         self.target = Address(method, name, version, alias)
@@ -199,12 +205,13 @@ def refuse(stream: StreamRequest, error: Exception) -> int:
         The HTTP status that it is counted under.
     """
     request_id = stream.request_id
-    told = known(what(stream), error, request_id)
-    stream.respond_with_trailers(b"", status.refusal(told) + stream.common(request_id), b"")
-    return told.status
+    answered = request_error(what(stream), error, request_id)
+    lines = status.refusal(answered) + stream.common(request_id)
+    stream.respond_with_trailers(b"", lines, b"")
+    return answered.status
 
 
-def known(name: str, error: Exception, request_id: str) -> RequestError:
+def request_error(name: str, error: Exception, request_id: str) -> RequestError:
     """Return the error to answer a call with; if it is a bug, log it and tell nothing about it.
 
     Args:
@@ -215,4 +222,8 @@ def known(name: str, error: Exception, request_id: str) -> RequestError:
     if isinstance(error, RequestError):
         return error
     log.error("%s failed", name, exc_info=error, extra={"request_id": request_id})
-    return HTTPError(500, f"{name}: an error of the service; it is logged")
+    return defect(name)
+
+
+def drop(piece: bytes, is_last: bool) -> None:  # noqa: FBT001  called by position
+    """Drop a piece of a request: its answer does not depend on it."""

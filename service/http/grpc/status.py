@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 UNIMPLEMENTED = 12
 INTERNAL = 13
-HEAD = f"content-type: {CONTENT_TYPE}\r\n".encode()
-"""The header lines of an answer whose lines no dialect writes."""
+CONTENT_TYPE_LINE = f"content-type: {CONTENT_TYPE}\r\n".encode()
+"""The header line of every answer; dialects write it into theirs."""
 OK = b"grpc-status: 0\r\n"
 """The lines that end a call without an error."""
 
@@ -51,4 +51,4 @@ def trailers(error: RequestError) -> bytes:
 
 def refusal(error: RequestError) -> bytes:
     """Return the header lines of an answer that is only an error."""
-    return HEAD + trailers(error)
+    return CONTENT_TYPE_LINE + trailers(error)

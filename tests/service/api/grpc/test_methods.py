@@ -17,8 +17,8 @@ def test_each_defined_method_is_served():
     served = {*methods.PREDICTIONS, *pages.PAGES, *OTHERS}
 
     assert {path.decode() for path in methods.METHODS} == served
-    assert {*methods.WHICH} == {*methods.PREDICTIONS}
-    assert methods.METHODS.keys() > methods.FREE
+    assert {*methods.ADDRESSES} == {*methods.PREDICTIONS}
+    assert methods.METHODS.keys() > methods.OPEN
     assert methods.METHODS.keys() > methods.STREAMED
 
 
