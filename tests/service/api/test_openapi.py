@@ -15,7 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import ignored_auth, positive_data_acceptance
 
 from service import __version__, create_app
-from service.errors import BadRequest, HTTPError, Problem, RequestError
+from service.errors import BadRequest, HTTPError, Problem, RequestError, defect
 from service.repository.publish import REPORT
 from service.settings import Settings
 from service.wire import native
@@ -197,6 +197,7 @@ def _errors(kind=RequestError):
 def _statuses_of_a_prediction():
     """Return the statuses of a prediction: those of its errors and those in the source."""
     yield from (error.status for error in _errors() if error is not HTTPError)
+    yield defect("").status
     for path in (SERVICE / "prediction.py", *(SERVICE / "http").glob("*.py")):
         yield from map(int, re.findall(r"HTTPError\(\s*(\d+)", path.read_text("utf-8")))
 
