@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.http import content_encoding
 from service.http.content_encoding import JSON
-from service.wire.status import CONTENT_TYPE as GRPC
+from service.wire.grpc_status import CONTENT_TYPE as GRPC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -45,7 +45,7 @@ class Field(NamedTuple):
     signed: bool
 
 
-def field(number: int, name: str, dtype: str) -> Field:
+def field_for(number: int, name: str, dtype: str) -> Field:
     """Return the field that holds the values of a dtype."""
     fixed = {"float32": FIXED32, "float64": FIXED64, "string": DELIMITED}
     return Field(number, name, fixed.get(dtype, VARINT), signed=not name.startswith("uint"))
@@ -53,10 +53,10 @@ def field(number: int, name: str, dtype: str) -> Field:
 
 def by_dtype(fields_of: Mapping[str, Field]) -> dict[np.dtype[Any], Field]:
     """Return fields by the dtypes of arrays, in place of their names."""
-    return {np.dtype(object if d == "string" else d): of for d, of in fields_of.items()}
+    return {np.dtype(object if d == "string" else d): field for d, field in fields_of.items()}
 
 
-Found = dict[int, "array[int]"]
+Places = dict[int, "array[int]"]
 """For each repeated field of a message, by its number: the start and the stop of each part of it.
 
 The lowest bit of a start says whether the part is packed.
@@ -73,13 +73,13 @@ class Collector:
         self._in_loop = is_in_loop()
         self._left = ALONE_AT_ONCE if self._in_loop else MOST_ALONE
 
-    def collect(self, start: int, stop: int, found: Found) -> list[tuple[int, int]]:
+    def collect(self, start: int, stop: int, places: Places) -> list[tuple[int, int]]:
         """Note the places of values that a message has; return those of all its other fields.
 
         Args:
             start: where the message starts.
             stop: where it stops.
-            found: takes the places of the values.
+            places: takes the places of the values.
 
         Raises:
             BadRequest: the request has more than `MOST_ALONE` such fields.
@@ -95,16 +95,16 @@ class Collector:
                     raise LongReadError
                 raise wrong("body", f"at most {MOST_ALONE} values that are not packed", "one more")
             number, kind = tag >> 3, tag & 7
-            of = known.get(number)
-            if of is not None and kind in (DELIMITED, of.kind):
-                packed = kind == DELIMITED and of.kind != DELIMITED
+            field = known.get(number)
+            if field is not None and kind in (DELIMITED, field.kind):
+                packed = kind == DELIMITED and field.kind != DELIMITED
                 if packed and content == end:
                     # No values are as good as no field.
                     continue
-                places = found.get(number)
-                if places is None:
-                    places = found[number] = array("Q")
-                places.extend((content << 1 | packed, end))
+                spans = places.get(number)
+                if spans is None:
+                    spans = places[number] = array("Q")
+                spans.extend((content << 1 | packed, end))
             elif others and others[-1][1] == begin:
                 others[-1] = others[-1][0], end
             else:
@@ -112,48 +112,48 @@ class Collector:
         return others
 
 
-def count_of(of: Field, message: Buffer, found: Found) -> int:
+def count_of(field: Field, message: Buffer, places: Places) -> int:
     """Return the number of values of a field."""
-    places = found.get(of.number, array("Q"))
-    if of.kind == DELIMITED:
-        return len(places) // 2
-    if of.kind == VARINT:
-        return sum(varints.count_in(part) for part in _parts(message, places))
-    size = sum(places[1::2]) - sum(start >> 1 for start in places[::2])
-    return size // (4 if of.kind == FIXED32 else 8)
+    spans = places.get(field.number, array("Q"))
+    if field.kind == DELIMITED:
+        return len(spans) // 2
+    if field.kind == VARINT:
+        return sum(varints.count_in(part) for part in _parts(message, spans))
+    size = sum(spans[1::2]) - sum(start >> 1 for start in spans[::2])
+    return size // (4 if field.kind == FIXED32 else 8)
 
 
-def _parts(message: Buffer, places: Iterable[int]) -> Iterable[memoryview]:
+def _parts(message: Buffer, spans: Iterable[int]) -> Iterable[memoryview]:
     view = memoryview(message)
-    each = iter(places)
+    each = iter(spans)
     return (view[start >> 1 : stop] for start, stop in zip(each, each, strict=True))
 
 
-def read(of: Field, piece: Piece, message: Buffer, found: Found, notes: Notes) -> NDArray[Any]:
+def read(field: Field, piece: Piece, message: Buffer, places: Places, notes: Notes) -> NDArray[Any]:
     """Return the values of a field as a flat array of a tensor's dtype.
 
     Args:
-        of: the field.
+        field: the field.
         piece: the tensor; its path is that of the field.
         message: the bytes that hold the message.
-        found: the places of the values.
+        places: the places of the values.
         notes: takes the mistakes; if there are any, the array is meaningless.
     """
-    places = found.get(of.number, array("Q"))
-    if of.kind == DELIMITED:
-        return _read_texts(piece, message, places, notes)
-    parts = list(_parts(message, places))
+    spans = places.get(field.number, array("Q"))
+    if field.kind == DELIMITED:
+        return _read_texts(piece, message, spans, notes)
+    parts = list(_parts(message, spans))
     content: Buffer = parts[0] if len(parts) == 1 else b"".join(parts)
-    if of.kind != VARINT:
-        if len(content) % (4 if of.kind == FIXED32 else 8):
+    if field.kind != VARINT:
+        if len(content) % (4 if field.kind == FIXED32 else 8):
             notes.add(piece.at, "whole values, packed", f"{len(content)} bytes")
             return np.empty(0, piece.dtype)
         values = np.frombuffer(content, piece.dtype)
         return values if values.flags.aligned else values.copy()
-    return _narrow(of, piece, varints.read(content), notes)
+    return _narrow(field, piece, varints.read(content), notes)
 
 
-def _narrow(of: Field, piece: Piece, wide: NDArray[np.uint64], notes: Notes) -> NDArray[Any]:
+def _narrow(field: Field, piece: Piece, wide: NDArray[np.uint64], notes: Notes) -> NDArray[Any]:
     """Convert numbers to a dtype; note those that it does not have."""
     dtype = piece.dtype
     if dtype == "bool":
@@ -164,34 +164,34 @@ def _narrow(of: Field, piece: Piece, wide: NDArray[np.uint64], notes: Notes) -> 
         return wide.view(dtype)
     # A field of 32 bits has the lowest of a longer number.
     numbers = wide.astype(np.uint32)
-    values = numbers.view(np.int32) if of.signed else numbers
+    values = numbers.view(np.int32) if field.signed else numbers
     lowest, highest = RANGES[dtype]
-    wrong = np.flatnonzero((values < lowest) | (values > highest))
-    for i in wrong[:SHOWN].tolist():
+    outside = np.flatnonzero((values < lowest) | (values > highest))
+    for i in outside[:SHOWN].tolist():
         notes.add(f"{piece.at}[{i}]", expected_value(dtype), str(values[i]))
-    notes.count += max(0, wrong.size - SHOWN)
+    notes.count += max(0, outside.size - SHOWN)
     return values.astype(dtype)
 
 
-def _read_texts(piece: Piece, message: Buffer, places: array[int], notes: Notes) -> NDArray[Any]:
-    parts = enumerate(_parts(message, places))
+def _read_texts(piece: Piece, message: Buffer, spans: array[int], notes: Notes) -> NDArray[Any]:
+    parts = enumerate(_parts(message, spans))
     texts = [raw.text_of(part, piece.at, i, notes) for i, part in parts]
     if piece.feature is not None:
         unseen.note_all(piece.feature, texts, lambda i: f"{piece.at}[{i}]", notes)
     return np.array(texts, dtype=object)
 
 
-def write(of: Field, values: NDArray[Any]) -> bytes:
+def write(field: Field, values: NDArray[Any]) -> bytes:
     """Return the field with the values of an array, row by row; nothing if there are none."""
     if values.dtype == object:
         # To join three objects for each of millions of strings would be one long call.
         data = bytearray()
         for text in values.reshape(-1).tolist():
-            data += delimited(of.number, text.encode())
+            data += delimited(field.number, text.encode())
         return bytes(data)
     if not values.size:
         return b""
-    if of.kind != VARINT:
-        return delimited(of.number, values.tobytes())
+    if field.kind != VARINT:
+        return delimited(field.number, values.tobytes())
     whole = np.ascontiguousarray(values).view(np.uint16) if values.dtype == np.float16 else values
-    return delimited(of.number, varints.write(whole))
+    return delimited(field.number, varints.write(whole))

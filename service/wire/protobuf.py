@@ -1,4 +1,4 @@
-"""The fields of a protobuf message, found without reading what is in them.
+"""The fields of a protobuf message, located without reading their contents.
 
     message ─ fields ─▶ (tag, begin, start, stop) …
 
@@ -172,10 +172,10 @@ def as_varint(value: int) -> bytes:
 
 def delimited(number: int, content: Buffer) -> bytes:
     """Return a field of a text, of bytes, of a message or of packed values."""
-    return b"".join((before(number, len(content)), content))
+    return b"".join((tag_and_size(number, len(content)), content))
 
 
 @lru_cache(256)
-def before(number: int, size: int) -> bytes:
-    """Return the bytes in front of the content of a delimited field."""
+def tag_and_size(number: int, size: int) -> bytes:
+    """Return the tag and the size of a delimited field, which its content follows."""
     return as_varint(number << 3 | DELIMITED) + as_varint(size)

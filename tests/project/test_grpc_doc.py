@@ -16,8 +16,8 @@ from service import settings
 from service.api.grpc import health, reflection
 from service.http.content_encoding import SMALLEST_GZIP
 from service.server import calls as dispatch
+from service.wire.grpc_status import code_of
 from service.wire.messages import POOL, SERVICES, message_class
-from service.wire.status import code_of
 from tests.harness import documents, grpc_messages, small, tokens
 from tests.harness.calls import (
     HEALTH,

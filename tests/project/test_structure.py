@@ -159,7 +159,7 @@ SHARED = [
     {"blocks", "values", "varints"},
     {"numbers", "packed"},
     {"dialect"},
-    {"limits", "status"},
+    {"grpc_status", "limits"},
 ]
 
 

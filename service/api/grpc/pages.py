@@ -23,8 +23,8 @@ from service.http.request import Request
 from service.names import NAME, NAMES
 from service.wire.body import show, wrong
 from service.wire.dialect import Reply
+from service.wire.grpc_status import CONTENT_TYPE
 from service.wire.messages import POOL, message_class
-from service.wire.status import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

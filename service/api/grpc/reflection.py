@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from service.api.grpc import methods
 from service.errors import NotReady, TooBusy, TooLate
 from service.http.grpc import call, framing, status
+from service.wire.grpc_status import INVALID_ARGUMENT, code_of
 from service.wire.messages import POOL, SERVICES
-from service.wire.status import INVALID_ARGUMENT, code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

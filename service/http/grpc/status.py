@@ -1,7 +1,7 @@
 """The status of a call: the lines by which a client learns how it ended.
 
-An error of the service has an HTTP status, for which `service.wire.status` has the code.  A call
-that breaks the rules of gRPC itself is a `BadCall`, whose code those rules say.
+An error of the service has an HTTP status, for which `service.wire.grpc_status` has the code.  A
+call that breaks the rules of gRPC itself is a `BadCall`, whose code those rules say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.errors import HTTPError
-from service.wire.status import CONTENT_TYPE, encode_error
+from service.wire.grpc_status import CONTENT_TYPE, encode_error
 
 if TYPE_CHECKING:
     from service.errors import RequestError

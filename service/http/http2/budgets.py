@@ -45,7 +45,7 @@ _, SETTINGS, PINGS, EMPTY, PRIORITIES, UNKNOWN, WINDOW_UPDATES, HEADER_BYTES = r
 
 
 class Budgets:
-    """What the peer of one connection has sent for nothing, and what it may still send."""
+    """The frames that the peer of one connection has sent for nothing, against its budgets."""
 
     __slots__ = ("_spent", "answered")
 

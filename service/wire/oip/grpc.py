@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import BadRequest
 from service.wire.dialect import Codec, Dialect
+from service.wire.grpc_status import encode_error
 from service.wire.oip.grpc_answer import Writer
 from service.wire.oip.grpc_request import MODEL_NAME, MODEL_VERSION, Decoder, Query
 from service.wire.protobuf import fields
-from service.wire.status import encode_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

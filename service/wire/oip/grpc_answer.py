@@ -12,12 +12,12 @@ import numpy as np
 
 from service.wire import packed, unseen
 from service.wire.dialect import Reply
+from service.wire.grpc_status import CONTENT_TYPE
 from service.wire.oip import binary
 from service.wire.oip.answer import check_classes, classify
 from service.wire.oip.grpc_contents import CONTENTS
 from service.wire.oip.request import DATATYPES
-from service.wire.protobuf import as_varint, before, delimited
-from service.wire.status import CONTENT_TYPE
+from service.wire.protobuf import as_varint, delimited, tag_and_size
 from service.wire.written import in_pieces, write
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Writer:
     """The writer of answers of one version."""
 
     def __init__(self, name: str, version: str, signature: Signature) -> None:
-        """Prepare what all answers begin with."""
+        """Prepare the beginning of all answers."""
         self._beginning = delimited(_MODEL_NAME, name.encode()) + delimited(
             _MODEL_VERSION, version.encode()
         )
@@ -78,7 +78,7 @@ class Writer:
         for head in query.heads:
             content = contents[head]
             size = len(content) // rows
-            parts += (before(_RAW, own * size), content[start * size : end * size])
+            parts += (tag_and_size(_RAW, own * size), content[start * size : end * size])
         return Reply(b"".join(parts), CONTENT_TYPE)
 
     def write(self, query: Query, outputs: Mapping[str, NDArray[Any]]) -> Reply:
@@ -104,7 +104,7 @@ class Writer:
                     binary.write(array) if array.dtype == object else np.ascontiguousarray(array)
                 )
                 size = len(content) if isinstance(content, bytes) else content.nbytes
-                parts += (before(_RAW, size), content)
+                parts += (tag_and_size(_RAW, size), content)
         else:
             for head, array in zip(query.heads, arrays, strict=True):
                 described = self._described(head, array.shape, is_class=array.dtype == object)

@@ -16,7 +16,7 @@ from service.wire.protobuf import delimited, fields
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from service.wire.packed import Found
+    from service.wire.packed import Places
     from service.wire.raw import Buffer
 
 # The tags of fields of a ModelInferRequest, and of an input: numbers, with the kind DELIMITED.
@@ -37,7 +37,7 @@ class Parts(NamedTuple):
     header: bytes
     ids: list[Span]
     raw: list[Span]
-    contents: list[Found]
+    contents: list[Places]
 
     @property
     def sizes(self) -> tuple[int, ...] | None:
@@ -80,14 +80,14 @@ def split(message: Buffer, most: int) -> Parts:
     contents = []
     collector = packed.Collector(message, BY_NUMBER)
     for _, start, stop in inputs:
-        found: Found = {}
+        places: Places = {}
         cut: list[Span] = []
         for tag, begin, inner, end in fields(message, start, stop, most):
             if tag == _CONTENTS:
                 cut.append((begin, inner, end))
-                collector.collect(inner, end, found)
+                collector.collect(inner, end, places)
         pieces.append(delimited(_INPUT >> 3, _without(message, start, stop, cut)))
-        contents.append(found)
+        contents.append(places)
     return Parts(b"".join(pieces), ids, [], contents)
 
 

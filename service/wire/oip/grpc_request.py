@@ -70,9 +70,9 @@ class Query:
     heads: tuple[str, ...]
     wanted: tuple[Wanted, ...]
     raw: bool
-    """Whether the answer has raw contents."""
+    """True if the answer has raw contents."""
     classified: bool
-    """Whether some of the outputs are classes."""
+    """True if some of the outputs are classes."""
     id: str | None = None
     timeout: float | None = None
     imputed: Sequence[Imputed] = ()
@@ -80,7 +80,7 @@ class Query:
 
 
 class Layout(NamedTuple):
-    """What follows from a header: a query without arrays, and the tensors to be read."""
+    """The result of a header: a query without arrays, and the tensors to be read."""
 
     query: Query
     pieces: tuple[Piece, ...]
@@ -90,7 +90,7 @@ class Decoder:
     """The reader of messages for one signature."""
 
     def __init__(self, signature: Signature, version: str = "") -> None:
-        """Prepare all that follows from the signature.
+        """Prepare for the tensors of a signature.
 
         Args:
             signature: the signature.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import BadRequest
 from service.wire.dialect import Codec, Dialect
+from service.wire.grpc_status import encode_error
 from service.wire.protobuf import VARINT, fields, varint
-from service.wire.status import encode_error
 from service.wire.tfserving.grpc_answer import Writer
 from service.wire.tfserving.grpc_request import MODEL_SPEC, Decoder
 

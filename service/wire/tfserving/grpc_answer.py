@@ -12,9 +12,9 @@ import numpy as np
 
 from service.wire import packed
 from service.wire.dialect import Reply
+from service.wire.grpc_status import CONTENT_TYPE
 from service.wire.messages import POOL
-from service.wire.protobuf import FIXED32, FIXED64, VARINT, as_varint, before, delimited
-from service.wire.status import CONTENT_TYPE
+from service.wire.protobuf import FIXED32, FIXED64, VARINT, as_varint, delimited, tag_and_size
 from service.wire.tfserving.grpc_values import VALUES
 from service.wire.tfserving.metadata import data_type
 from service.wire.tfserving.request import SIGNATURE
@@ -48,7 +48,7 @@ class Writer:
     """The writer of answers of one version."""
 
     def __init__(self, name: str, version: str, signature: Signature) -> None:
-        """Prepare what all answers end with."""
+        """Prepare the end of all answers."""
         spec = delimited(_NAME, name.encode())
         if version.isdigit() and int(version) <= _MOST_VERSION:
             spec += delimited(_VERSION, _number(int(version)))
@@ -63,12 +63,12 @@ class Writer:
         parts: list[Any] = []
         for head in query.heads:
             array = outputs[head]
-            of = _FIELDS[array.dtype]
-            if of.kind in _FIXED and array.size:
+            field = _FIELDS[array.dtype]
+            if field.kind in _FIXED and array.size:
                 values = np.ascontiguousarray(array)
-                parts += (self._before_again(head, array.shape, of.number, array.nbytes), values)
+                parts += (self._before_again(head, array.shape, field.number, array.nbytes), values)
             else:
-                content = packed.write(of, array)
+                content = packed.write(field, array)
                 parts += (self._before(head, array.shape, 0, len(content)), content)
         parts.append(self._end)
         return Reply(b"".join(parts), CONTENT_TYPE)
@@ -87,10 +87,10 @@ class Writer:
         axes = b"".join(delimited(_DIM, _number(axis)) for axis in shape)
         tensor = _number(dtype) + delimited(_SHAPE, axes)
         if number:
-            tensor += before(number, size)
+            tensor += tag_and_size(number, size)
         name = delimited(_KEY, head.encode())
-        value = before(_VALUE, len(tensor) + size)
-        entry = before(_OUTPUTS, len(name) + len(value) + len(tensor) + size)
+        value = tag_and_size(_VALUE, len(tensor) + size)
+        entry = tag_and_size(_OUTPUTS, len(name) + len(value) + len(tensor) + size)
         return b"".join((entry, name, value, tensor))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from service.signature import Signature
     from service.wire.dialect import Header
-    from service.wire.packed import Found
+    from service.wire.packed import Places
     from service.wire.raw import Buffer
 
 # The tags of fields of a PredictRequest, and of an entry of its map of inputs.
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What follows from a header: the requested heads, and the tensors to be read."""
+    """The result of a header: the requested heads, and the tensors to be read."""
 
     heads: tuple[str, ...]
     pieces: tuple[Piece, ...]
@@ -69,7 +69,7 @@ class Decoder:
     """The reader of messages for one signature."""
 
     def __init__(self, signature: Signature) -> None:
-        """Prepare all that follows from the signature."""
+        """Prepare for the tensors of a signature."""
         self._signature = signature
         self._known = tensors.by_name(signature)
         self._categorical = unseen.categorical(signature)
@@ -106,12 +106,12 @@ class Decoder:
         except (BadRequest, LongReadError):
             return None
 
-    def _fill(self, layout: Layout, found: list[Found], message: Buffer) -> Query:
+    def _fill(self, layout: Layout, found: list[Places], message: Buffer) -> Query:
         """Return the query of a layout, with the arrays of a message."""
         notes = Notes()
         arrays: dict[str, NDArray[Any]] = {}
-        for piece, of in zip(layout.pieces, found, strict=True):
-            array = read_values(piece, message, of, notes)
+        for piece, places in zip(layout.pieces, found, strict=True):
+            array = read_values(piece, message, places, notes)
             if piece.name:
                 arrays[piece.name] = array
         notes.stop()
@@ -192,16 +192,16 @@ class Decoder:
         return tuple(pieces)
 
 
-def _split(message: Buffer, most: int) -> tuple[bytes, tuple[Entry, ...], list[Found]]:
+def _split(message: Buffer, most: int) -> tuple[bytes, tuple[Entry, ...], list[Places]]:
     """Return a message without its inputs, its inputs without their values, and the values."""
     rest: list[Buffer] = []
-    inputs: dict[bytes, tuple[bytes, Found]] = {}
+    inputs: dict[bytes, tuple[bytes, Places]] = {}
     collector = packed.Collector(message, KNOWN)
     for tag, begin, start, stop in fields(message, 0, len(message), most):
         if tag != _INPUT:
             rest.append(message[begin:stop])
             continue
-        found: Found = {}
+        found: Places = {}
         names: list[bytes] = []
         kept: list[Buffer] = []
         for inner, _, content, end in fields(message, start, stop, most):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, Forbidden, HTTPError, NotReady, Problem, TooBusy, TooLate
-from service.wire.status import code_of, encode_error
+from service.wire.grpc_status import code_of, encode_error
 from tests.harness.grpc_messages import status
 
 # The most that clients of gRPC take, less the headers that others set.
