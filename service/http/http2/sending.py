@@ -133,7 +133,7 @@ class Sending:
 
     @property
     def has_more(self) -> bool:
-        """Whether something waits that the windows allow."""
+        """True if something waits that the windows allow."""
         return any(
             not stream.waiting or (self.window > 0 and stream.send_window > 0)
             for stream in self.waiting

@@ -32,15 +32,15 @@ class Stream:
     credit = 0
     """The bytes that the client may send again, and has not been told so yet."""
     has_ended = False
-    """Whether the client has sent its last frame."""
+    """True once the client has sent its last frame."""
     is_dropped = False
-    """Whether frames are dropped, since the request was answered before it had arrived."""
+    """True if frames are dropped, since the request was answered before it had arrived."""
     is_reset = False
-    """Whether either end has reset it."""
+    """True once either end has reset it."""
     answered = False
-    """Whether the head of the answer has been sent."""
+    """True once the header block of the answer has been sent."""
     is_sent = False
-    """Whether all of the answer has been sent."""
+    """True once all of the answer has been sent."""
     pending: deque[memoryview] | None = None
     """The pieces of the answer that wait."""
     waiting = 0

@@ -229,12 +229,12 @@ class Streams:
 
     @property
     def is_in_block(self) -> bool:
-        """Whether a header block is incomplete."""
+        """True while a header block is incomplete."""
         return self._in_block > 0
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether no frame and no header block is incomplete."""
+        """True while no frame and no header block is incomplete."""
         return self._has_begun and not self.unread and not self._in_block
 
     def leave(self, last: int) -> None:
