@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
     from service.wire.dialect import Dialect
 
-    # A URL rule of the app, and the values of its variables in a path.
+    # A URL rule of the app, or a method of gRPC, and the values of its variables.
     Rule = tuple[str, Mapping[str, str]]
 
 # The number of other spellings whose rules are cached, and the length in bytes from which on a path
@@ -95,8 +95,8 @@ class RoutingTable:
         former, self._made, self.kept_routes = self._made, {}, set()
         known, self.routes = self._rules, {}
         self._rules = {}
-        for path, rule in known.items():
-            self._add(path, rule, former)
+        for target, rule in known.items():
+            self._add(target, rule, former)
 
     def find(self, target: bytes | Address) -> Route | None:
         """Return the route of a target, however it is spelled; `None` if none is loaded."""
@@ -180,7 +180,7 @@ class RoutingTable:
                 del self.watched[lane]
 
     def _add(
-        self, path: bytes | Address, rule: Rule, former: Mapping[tuple[int, Dialect], Route]
+        self, target: bytes | Address, rule: Rule, former: Mapping[tuple[int, Dialect], Route]
     ) -> Route | None:
         """Add the route of a path or address, one of `former` if that is still right.
 
@@ -204,7 +204,7 @@ class RoutingTable:
             self.watched[route.lane] = at[0]
             if at in self._repository.catalog.kept:
                 self.kept_routes.add(route)
-        self.routes[path], self._rules[path] = route, rule
+        self.routes[target], self._rules[target] = route, rule
         return route
 
 

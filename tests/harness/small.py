@@ -12,7 +12,11 @@ from service import metadata
 from service.signature import Feature, Golden, Head, Input, Signature, Statistics, Tensor, tabular
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from service.inference.model import Model
 
 F = TensorProto.FLOAT
 S = TensorProto.STRING
@@ -353,3 +357,20 @@ def every() -> dict[str, bytes]:
         "alone_ragged": same(F, (None, 2), 1),
         **{dtype.lower(): same(TensorProto.DataType.Value(dtype)) for dtype in dtypes},
     }
+
+
+def returning(models: Mapping[str, Model]) -> list[str]:
+    """Return the names of those of `every` that return their only tensor as it is."""
+    changing = ("plant", "counted", "ragged", "logs")
+    return [n for n in models if len(models[n].signature.inputs) == 1 and n not in changing]
+
+
+def values_for(one: Model) -> NDArray[Any]:
+    """Return a row of different values for the only tensor of a model."""
+    (only,) = one.signature.inputs.values()
+    (tensor,) = only.tensors
+    shape = (1, *(2 if axis is None else axis for axis in tensor.shape))
+    numbers = np.arange(np.prod(shape)).reshape(shape)
+    if tensor.dtype == "string":
+        return numbers.astype(str).astype(object)
+    return numbers.astype(tensor.dtype)
