@@ -20,7 +20,7 @@ class Budget(NamedTuple):
     """The frames of one kind that a peer may send."""
 
     what: str
-    """The kind, for messages and metrics."""
+    """The kind, for messages."""
     share: int
     """The number that every connection may send at once."""
     each_second: int

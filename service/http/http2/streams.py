@@ -325,9 +325,9 @@ class Streams:
         if flags & END_STREAM:
             self._end(stream)
         elif not stream.is_dropped:
-            self.replenish(stream)
+            self._replenish(stream)
 
-    def replenish(self, stream: Stream) -> None:
+    def _replenish(self, stream: Stream) -> None:
         """Let the client send as much again on a stream as was taken from it."""
         # A request whose parts are answered as they come is read no faster than its answers are.
         is_behind = stream.answered and stream.waiting
