@@ -64,7 +64,7 @@ class Handler(Protocol):
         """
 
     def count_unanswered(self, target: bytes, status: int) -> None:
-        """Count a request whose client has gone before it was handled."""
+        """Count a request that nothing answers, since its client or connection has gone."""
 
 
 class Connection(asyncio.Protocol):
