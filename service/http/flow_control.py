@@ -91,11 +91,18 @@ class Unread:
         """Return the number of connections whose peers have to read first."""
         return len(self._held)
 
-    def note(self, peer: Peer, size: int) -> None:
-        """Note that `size` bytes wait for a peer, which has just fallen behind or read some."""
-        self.forget(peer)
+    def note(self, peer: Peer, size: int, *, has_read: bool = True) -> None:
+        """Note that `size` bytes wait for a peer.
+
+        Args:
+            peer: the peer.
+            size: the bytes.
+            has_read: whether it has just fallen behind, or read some; if not, it keeps its place.
+        """
+        if has_read:
+            self.forget(peer)
+        self.total += size - self._held.get(peer, 0)
         self._held[peer] = size
-        self.total += size
         while self.total > self.limit and len(self._held) > 1:
             stalled = next(iter(self._held))
             self.forget(stalled)

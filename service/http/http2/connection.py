@@ -88,6 +88,10 @@ class Http2Connection(asyncio.Protocol):
         self._has_more = False
         # Whether more is waiting to be sent, and a later turn will send it.
         self._is_flushing = False
+        # Whether unread answers are counted, and the bytes that had been taken from them when the
+        # client was last seen to read.
+        self._is_behind = False
+        self._taken = 0
         # Whether the client was told which of its streams is the last one that is answered.
         self._has_left = False
         # The time when the last stream ended, or the connection failed.
@@ -127,8 +131,8 @@ class Http2Connection(asyncio.Protocol):
         self._has_more = streams.receive(data)
         if self._has_more:
             self._connections.loop.call_soon(self._go_on)
-        if streams.sending.waiting:
-            # A window may have opened for more than was sent at once.
+        if streams.sending.waiting or self._is_behind:
+            # A window may have opened for more than was sent at once, or for all that waited.
             self._look_at_sending()
         if streams.is_between_frames:
             self._partial_since = 0.0
@@ -458,12 +462,19 @@ class Http2Connection(asyncio.Protocol):
                 self._is_flushing = True
                 self._connections.loop.call_soon(self._flush)
         elif not sending.is_paused:
+            self._is_behind = False
             self._connections.unread.forget(self)
 
     def _note_unread(self) -> None:
         if self._transport is not None:
-            left = self._transport.get_write_buffer_size() + self._streams.sending.total
-            self._connections.unread.note(self, left)
+            sending = self._streams.sending
+            left = self._transport.get_write_buffer_size() + sending.total
+            # A client that asks for more, or for a byte at a time, has not read by that.
+            has_read = sending.taken - self._taken >= flow_control.HIGH_WATER
+            if has_read:
+                self._taken = sending.taken
+            self._is_behind = True
+            self._connections.unread.note(self, left, has_read=has_read)
 
     def _control_reading(self) -> None:
         """Read on, or stop reading until what was read is handled and sent."""

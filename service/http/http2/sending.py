@@ -55,6 +55,8 @@ class Sending:
         """The streams that have something to send and may not, the longest waiting first."""
         self.total = 0
         """The bytes that wait in all streams."""
+        self.taken = 0
+        """The bytes that have waited and were sent."""
 
     def answer(self, stream: Stream, block: bytes, content: bytes, ending: bytes | None) -> None:
         """Send the head of an answer and the body so far.
@@ -190,6 +192,7 @@ class Sending:
                 stream.pending[0] = piece[size:]
             stream.waiting -= size
             self.total -= size
+            self.taken += size
             is_last = not stream.waiting and stream.ending == b""
             parts += self._data(stream, piece[:size], is_last=is_last)
             if is_last:

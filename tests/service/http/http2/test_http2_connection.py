@@ -404,6 +404,39 @@ def test_a_body_is_kept_no_longer_than_its_answer_is_made(served):
     assert size < 2 * MAX_BODY
 
 
+@pytest.mark.parametrize("window", [0, 2**30])
+def test_an_answer_is_sent_whole_once_its_windows_are_large(served, window):
+    """One update of the windows is enough, and nothing waits in the service after it."""
+    whole = served.ask("POST", "/predict", MANY, dict(JSON))[2]
+    with Peer(served.port, window=window, reads=False) as peer:
+        stream = peer.begin("/predict", *JSON)
+        peer.write(stream, MANY)
+        until(lambda: served.front.connections.unread.total > 1_000_000)
+        peer.h2.increment_flow_control_window(2**30)
+        if not window:
+            peer.h2.increment_flow_control_window(2**30, stream)
+        peer.flush()
+        assert peer.answer(stream).body == whole
+        until(lambda: nothing_is_held(served))
+
+
+def test_a_client_that_asks_for_more_is_not_taken_for_one_that_reads(served):
+    """If there is too much unread, the one that has read nothing for the longest time goes."""
+    some = json.dumps({"instances": [{"fruit": [1, 1]}] * 10_000} | {"heads": ["size"]}).encode()
+    with Peer(served.port, window=0) as hostile, Peer(served.port, window=0) as other:
+        unread = served.front.connections.unread
+        for number, peer in enumerate((hostile, other, hostile), 1):
+            peer.request("/predict", some, *JSON)
+            until(lambda number=number: len(answered_streams(served)) == number)
+        while not hostile.is_closed:
+            hostile.ask("/livez", b"", method="HEAD")
+            hostile.request("/predict", some, *JSON)
+        assert unread.total
+        other.h2.increment_flow_control_window(2**20, 1)
+        other.flush()
+        assert other.answer(1).is_complete
+
+
 def test_a_client_that_never_reads_is_cut_off(served):
     """Neither answers nor acknowledgements of its frames pile up."""
     with served.within(Timeouts(stalled=1)), Peer(served.port, window=2**31 - 1) as peer:
