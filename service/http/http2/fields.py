@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 # The largest list of a request, with 32 bytes for each name and value (RFC 9113, 6.5.2), and the
 # largest block.  To decode so much takes some three milliseconds at worst.
 MAX_LIST = MAX_BLOCK = 16 * 1024
-_MAX_KNOWN = 64
+# The heads that are kept, the bytes of the block of one, and its headers and their bytes: a field
+# of a byte may stand for kilobytes, and each takes a hundred bytes of memory.
+_MAX_KNOWN = 32
 _MAX_KNOWN_BYTES = 1024
+_MAX_KNOWN_FIELDS = 32
+_MAX_KNOWN_VALUES = 2048
 # A block may begin with two changes of the table's size (RFC 7541, 4.2), each a byte that begins
 # with these bits.
 _MAX_RESIZES = 2
@@ -101,6 +105,8 @@ class FieldDecoder:
         if (
             changes == self._table.changes
             and len(block) <= _MAX_KNOWN_BYTES
+            and len(head.headers) <= _MAX_KNOWN_FIELDS
+            and sum(map(len, head.headers.values())) <= _MAX_KNOWN_VALUES
             and not _resizes(block)
         ):
             if len(self._known) >= _MAX_KNOWN:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import hpack
 import pytest
 from hypothesis import given
@@ -57,6 +59,27 @@ def test_a_repeated_block_is_decoded_once():
     assert not ours.head(second)[1]
     assert ours.head(encoder.encode([*HEAD, (b"x", b"1")]))[1]
     assert ours.head(encoder.encode(HEAD)) == (first_head, True)
+
+
+def test_what_is_known_of_a_connection_has_a_bound():
+    """A client cannot have megabytes kept for kilobytes of headers, and be idle."""
+    fields = [(b"%04d" % i, b"", True) for i in range(150)]
+    many, long = hpack.Encoder(), hpack.Encoder()
+    entry = (b"y", b"z" * 3000)
+    kept = [many.encode(HEAD)] + [
+        many.encode([*HEAD, *fields, (b"x", b"%d" % i, True)]) for i in range(100)
+    ]
+    others = [long.encode([*HEAD, entry])] + [
+        long.encode([*HEAD, *[entry] * 4, (b"x", b"%d" % i, True)]) for i in range(100)
+    ]
+    decoders = FieldDecoder(), FieldDecoder()
+    tracemalloc.start()
+    for decoder, blocks in zip(decoders, (kept, others), strict=True):
+        for block in blocks:
+            assert decoder.head(block)[1]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 100_000
 
 
 @pytest.mark.parametrize(
