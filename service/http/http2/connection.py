@@ -306,6 +306,7 @@ class Http2Connection(asyncio.Protocol):
         """Send a part of an answer that has begun."""
         if self._is_answerable(stream):
             self._streams.sending.go_on(stream, content, None)
+            self._bound(stream)
             self._look_at_sending()
 
     def end_answer(self, stream: Stream, trailers: bytes) -> None:
@@ -443,7 +444,17 @@ class Http2Connection(asyncio.Protocol):
             if stream.progress is not None:
                 stream.progress.note(self._connections.now, 0)
             self._streams.sending.answer(stream, block, content, ending)
+            self._bound(stream)
             self._look_at_sending()
+
+    def _bound(self, stream: Stream) -> None:
+        """Reset a stream whose answer waits, if there is too much on this connection alone.
+
+        One answer may be larger than all that may wait, as in HTTP/1.1.
+        """
+        sending = self._streams.sending
+        if sending.total > self._connections.unread.limit and len(sending.waiting) > 1:
+            self._streams.reset(stream, frames.ENHANCE_YOUR_CALM)
 
     def _is_answerable(self, stream: Stream) -> bool:
         return self._transport is not None and self._streams.open.get(stream.id) is stream

@@ -420,6 +420,24 @@ def test_an_answer_is_sent_whole_once_its_windows_are_large(served, window):
         until(lambda: nothing_is_held(served))
 
 
+def test_the_unread_answers_of_one_connection_have_a_bound(served):
+    """It takes no more than the answers of many do, and the first ones are still read."""
+    unread = served.front.connections.unread
+    with Peer(served.port, window=0) as peer:
+        streams = [peer.request("/predict", MANY, *JSON)]
+        until(lambda: unread.total > unread.limit)
+        one = unread.total
+        for _ in range(5):
+            streams.append(peer.request("/predict", MANY, *JSON))
+            assert peer.answer(streams[-1]).reset == frames.ENHANCE_YOUR_CALM
+        assert unread.total == one
+        peer.h2.increment_flow_control_window(2**22)
+        peer.h2.increment_flow_control_window(2**22, streams[0])
+        peer.flush()
+        assert len(peer.answer(streams[0]).body) >= one
+        until(lambda: nothing_is_held(served))
+
+
 def test_a_client_that_asks_for_more_is_not_taken_for_one_that_reads(served):
     """If there is too much unread, the one that has read nothing for the longest time goes."""
     some = json.dumps({"instances": [{"fruit": [1, 1]}] * 10_000} | {"heads": ["size"]}).encode()
