@@ -54,7 +54,7 @@ class Sending:
         self.waiting: dict[Stream, None] = {}
         """The streams that have something to send and may not, the longest waiting first."""
         self.total = 0
-        """The bytes that wait in all streams."""
+        """The bytes of the pieces that wait in all streams, of which some may have been sent."""
         self.taken = 0
         """The bytes that have waited and were sent."""
 
@@ -143,7 +143,8 @@ class Sending:
 
     def drop(self, stream: Stream) -> None:
         """Drop what a stream has not sent."""
-        self.total -= stream.waiting
+        if stream.pending:
+            self.total -= sum(map(_size_of, stream.pending))
         stream.waiting = 0
         stream.pending = None
         self.waiting.pop(stream, None)
@@ -187,11 +188,10 @@ class Sending:
             if size <= 0:
                 return 0
             if size == len(piece):
-                stream.pending.popleft()
+                self.total -= _size_of(stream.pending.popleft())
             else:
                 stream.pending[0] = piece[size:]
             stream.waiting -= size
-            self.total -= size
             self.taken += size
             is_last = not stream.waiting and stream.ending == b""
             parts += self._data(stream, piece[:size], is_last=is_last)
@@ -231,3 +231,8 @@ class Sending:
     def _done(self, stream: Stream) -> None:
         stream.ending = b""
         self._sent(stream)
+
+
+def _size_of(piece: memoryview) -> int:
+    """Return the bytes in memory of a piece of an answer: all of it, until its end is sent."""
+    return memoryview(piece.obj).nbytes

@@ -118,3 +118,19 @@ def test_streams_take_turns():
         order.append(number)
         at += frames.HEAD_SIZE + (high << 8 | low)
     assert order[:4] == [1, 3, 1, 3]
+
+
+def test_an_answer_counts_until_its_last_byte_is_sent():
+    """All of it stays in memory as long: a client cannot leave a byte of each of many."""
+    new, recorder = streams()
+    new.receive(b"".join(BEGIN) + request(1, ends=True) + request(3, ends=True))
+    new.sending.window = new.sending.initial = 10**7
+    for number in (1, 3):
+        new.open[number].send_window = 99_999
+        new.sending.answer(new.open[number], b"\x88", b"x" * 100_000, b"")
+    new.sending.flush()
+    assert len(recorder.sent) > 199_000
+    assert [stream.waiting for stream in new.open.values()] == [1, 1]
+    assert new.sending.total == 200_000
+    new.receive(frames.window_update(1, 1) + frames.rst_stream(3, frames.CANCEL))
+    assert (new.sending.total, new.sending.waiting, new.open) == (0, {}, {})
