@@ -92,6 +92,8 @@ class Http2Connection(asyncio.Protocol):
         # client was last seen to read.
         self._is_behind = False
         self._taken = 0
+        # Whether it was closed at once, and what waits is about to be dropped.
+        self._is_cut_off = False
         # Whether the client was told which of its streams is the last one that is answered.
         self._has_left = False
         # The time when the last stream ended, or the connection failed.
@@ -322,6 +324,7 @@ class Http2Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, and drop what has not been sent."""
         if self._transport is not None:
+            self._is_cut_off = True
             self._transport.abort()
 
     def check(self, now: float) -> None:
@@ -477,7 +480,7 @@ class Http2Connection(asyncio.Protocol):
             self._connections.unread.forget(self)
 
     def _note_unread(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._is_cut_off:
             sending = self._streams.sending
             left = self._transport.get_write_buffer_size() + sending.total
             # A client that asks for more, or for a byte at a time, has not read by that.
