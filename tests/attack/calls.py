@@ -149,8 +149,7 @@ def watches_without_end(hostile: Hostile) -> None:
         time.sleep(hostile.seconds)
 
 
-# Unread answers are limited to 64 MB, in pieces that the allocator may keep.
-@_calls(once=("off", repository.CALL), peak=256, kept=200)
+@_calls(once=("off", repository.CALL), peak=64)
 def reflects_without_end(hostile: Hostile) -> None:
     """Ask one stream of reflection for the largest files, again and again, and read nothing."""
     asked = framed(field(4, "inference.GRPCInferenceService"))

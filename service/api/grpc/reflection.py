@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     Forget = Callable[["ReflectionStream"], None]
 
-# The bytes of a request, which names something; the requests of a stream; the streams of a worker.
+# The bytes of a request, which names something; the requests of a stream; the bytes of its answers
+# that may wait to be read; the streams of a worker.
 LARGEST = 4096
 MOST_REQUESTS = 1000
+MOST_WAITING = 256 * 1024
 MOST_STREAMS = 100
 # The seconds that a stream may be open.
 SECONDS = 60
@@ -112,6 +114,9 @@ class ReflectionStream:
         if self._answered > MOST_REQUESTS:
             message = f"reflection: expected at most {MOST_REQUESTS} requests in a stream"
             raise TooBusy(f"{message}, received more; begin another one")
+        if self._stream.stream.waiting > MOST_WAITING:
+            message = f"reflection: expected at most {MOST_WAITING} bytes of answers that wait"
+            raise TooBusy(f"{message} to be read, received more requests; read them first")
         request = methods.parse(self._method.request, content)
         self._stream.send(framing.encode(answer(self._method.response, request)))
 

@@ -11,6 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 from service.api.grpc import reflection
 from service.wire.messages import SERVICES, message_class
 from tests.harness.calls import REFLECTION, client, prefixed, send
+from tests.harness.http2 import Peer
 from tests.harness.waiting import until
 
 ALPHA = REFLECTION.replace("v1", "v1alpha")
@@ -168,6 +169,29 @@ def test_requests_of_a_stream_are_limited(calls, monkeypatch):
     assert raised.value.code().name == "RESOURCE_EXHAUSTED"
     assert raised.value.details().startswith("reflection: expected at most 2 requests in a stream")
     assert len(ask(calls, *[{"list_services": ""}] * 2)) == 2
+
+
+def test_a_client_has_to_read_its_answers(served):
+    """An answer may have a hundred times the bytes of its request, so few of them may wait."""
+    kind = message_class("grpc.reflection.v1.ServerReflectionRequest")
+    asked = prefixed(
+        kind(file_containing_symbol="inference.GRPCInferenceService").SerializeToString()
+    )
+    with Peer(served.port, window=0, reads=False) as peer:
+        head = (("content-type", "application/grpc"), ("te", "trailers"))
+        stream = peer.begin(REFLECTION, *head)
+        peer.write(stream, asked * 900, ends=False)
+        unread = served.front.connections.unread
+        until(lambda: unread.total and not served.front.calls.reflection.streams)
+        waiting = unread.total
+        peer.h2.increment_flow_control_window(2**30)
+        peer.h2.increment_flow_control_window(2**30, stream)
+        peer.flush()
+        answer = peer.answer(stream)
+
+    assert reflection.MOST_WAITING < waiting < reflection.MOST_WAITING + 2**14
+    assert answer.trailers["grpc-status"] == "8"
+    assert answer.trailers["grpc-message"].startswith("reflection: expected at most 262144")
 
 
 def test_streams_are_limited_in_number_and_time(served, monkeypatch):
