@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 # More frames than any peer has a reason to send.
 MANY = 50_000
+# A stranger's requests are answered at once, and each answer pays for the reset after it.
+KNOWN = ("off", "holder")
 UNKNOWN = 0x42
 
 
@@ -59,7 +61,7 @@ def _flood(hostile: Hostile, pieces: Callable[[Peer, Asking], Iterable[bytes]]) 
 # ── streams that are opened and given up ─────────────────────────────────────────────────────────
 
 
-@behaviour(kinds=KINDS, calls=True)
+@behaviour(kinds=KINDS, tokens=KNOWN, calls=True)
 def resets_rapidly(hostile: Hostile) -> None:
     """Send good requests, and reset each at once."""
 
@@ -71,7 +73,7 @@ def resets_rapidly(hostile: Hostile) -> None:
     _flood(hostile, pieces)
 
 
-@behaviour(kinds=KINDS, once=("holder", repository.CALL), calls=True)
+@behaviour(kinds=KINDS, tokens=KNOWN, once=("holder", repository.CALL), calls=True)
 def opens_ten_thousand_streams(hostile: Hostile) -> None:
     """Open streams on some connections, and reset each within its body."""
     for _ in range(4):
@@ -96,7 +98,7 @@ _PROVOKING = (
 )
 
 
-@behaviour(kinds=KINDS, once=("off", repository.CALL), calls=True)
+@behaviour(kinds=KINDS, tokens=KNOWN, once=("off", repository.CALL), calls=True)
 def provokes_resets(hostile: Hostile) -> None:
     """Make the service reset the streams of good requests, by wrong frames on them."""
     for provoke in _PROVOKING:
