@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from service.errors import BadRequest
-from service.wire.body import LongReadError, Notes, wrong
+from service.wire.body import LongReadError, Notes, is_in_loop, wrong
 from service.wire.messages import message_class
 from service.wire.oip import binary
 from service.wire.oip.grpc_contents import read_contents
@@ -107,12 +107,18 @@ class Decoder:
 
         Raises:
             BadRequest: it has mistakes; the error has all those of the header, or of the values.
+            LongReadError: it may take long, and this is an event loop.
         """
         del header
         known = self._molds.get(len(message))
         if known is not None and known[0].fits(message):
             return _fill(known[1], known[0].parts, message)
-        parts = split(message, MOST_FIELDS)
+        try:
+            parts = split(message, _FEW_FIELDS)
+        except BadRequest as error:
+            if is_in_loop():
+                raise LongReadError from error
+            parts = split(message, MOST_FIELDS)
         if len(parts.header) > _SHORT:
             if len(parts.header) > LONGEST_HEADER:
                 raise header_too_long(len(parts.header))

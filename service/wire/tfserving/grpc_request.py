@@ -16,7 +16,16 @@ from google.protobuf.message import DecodeError
 
 from service.errors import BadRequest, nearest
 from service.wire import limits, packed, raw, tensors, unseen
-from service.wire.body import LongReadError, Notes, count, key, listing, show, wrong
+from service.wire.body import (
+    LongReadError,
+    Notes,
+    count,
+    is_in_loop,
+    key,
+    listing,
+    show,
+    wrong,
+)
 from service.wire.columns import Names, as_many, refuse_others
 from service.wire.messages import POOL, message_class
 from service.wire.protobuf import LONGEST_HEADER, MOST_FIELDS, fields, header_too_long
@@ -80,9 +89,15 @@ class Decoder:
 
         Raises:
             BadRequest: it has mistakes; the error has all those of the header, or of the values.
+            LongReadError: it may take long, and this is an event loop.
         """
         del header
-        rest, entries, found = _split(message, MOST_FIELDS)
+        try:
+            rest, entries, found = _split(message, _FEW_FIELDS)
+        except BadRequest as error:
+            if is_in_loop():
+                raise LongReadError from error
+            rest, entries, found = _split(message, MOST_FIELDS)
         size = len(rest) + sum(len(entry.name) + len(entry.tensor) for entry in entries)
         if size <= _SHORT:
             return self._fill(self._again(rest, entries), found, message)

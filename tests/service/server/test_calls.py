@@ -317,6 +317,28 @@ def test_a_compressed_message_begins_with_the_name(served):
     assert (raw.code, raw.text) == (3, text)
 
 
+@METHODS
+def test_a_message_of_very_many_fields_is_read_in_a_thread(served, calls, monkeypatch, method):
+    """The event loop reads the first thousand."""
+    apart = []
+    executor = served.front.executor
+    begin = executor.apart
+    monkeypatch.setattr(executor, "apart", lambda *given: apart.append(given[0]) or begin(*given))
+    body = asked(method).SerializeToString()
+    few, many, most = (body + b"\x78\0" * number for number in (500, 5000, 9000))
+
+    assert send(served.port, method, prefixed(few)).code == 0
+    assert not apart
+    assert send(served.port, method, prefixed(many)).code == 0
+    assert apart == [len(many)]
+    too_many = send(served.port, method, prefixed(most))
+
+    assert (too_many.code, too_many.text) == (
+        3,
+        "body: expected messages of at most 8192 fields each, received one of more",
+    )
+
+
 NAME, OLD = b"\x0a\x05three", b"\x12\x011"
 LONG = b"\x1a\xf6\x1f".ljust(4096 - len(NAME), b"x")
 
