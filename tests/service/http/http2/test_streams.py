@@ -6,6 +6,8 @@ import itertools
 
 import hpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.http.http2 import budgets, fields, frames
 from service.http.http2.streams import FRAMES_AT_ONCE, MAX_STREAMS
@@ -232,6 +234,44 @@ def test_settings_come_first():
         handle(new, frames.PREFACE + first)
         assert goaway(recorder)[0] == frames.PROTOCOL_ERROR
         assert recorder.events == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1, 1, 1, 3]),
+            st.sampled_from([0, 1, 1023, 1024, 5000, 16_384]),
+            st.sampled_from([0, 0, 0, 0, frames.PADDED, frames.END_STREAM]),
+        ),
+        max_size=20,
+    ),
+    st.integers(1, 40_000),
+)
+def test_frames_of_a_body_mean_the_same_together(steps, size):
+    """Frames that follow each other are handled as one, and windows, bodies and ends are theirs."""
+    parts = [*BEGIN, request(1), request(3)]
+    for number, length, flags in steps:
+        text = bytes([length % 251]) * length
+        padded = b"\2" + text + b"\0\0" if flags == frames.PADDED else text
+        parts.append(frame(frames.DATA, flags, number, padded[:16_384]))
+    data = b"".join(parts)
+    outcomes = []
+    for pieces in (len(data), size, None):
+        new, recorder = streams()
+        if pieces is None:
+            for part in parts:
+                handle(new, part)
+        else:
+            for at in range(0, len(data), pieces):
+                handle(new, data[at : at + pieces])
+        bodies = {1: b"", 3: b""}
+        for kind, number, *rest in recorder.events:
+            if kind == "data":
+                bodies[number] += rest[0]
+        ends = [event for event in recorder.events if event[0] == "ended"]
+        windows = {n: (s.window, s.credit, s.received) for n, s in new.open.items()}
+        outcomes.append((bodies, ends, windows, recorder.faults(), new._window, new._credit))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
 def test_streams_after_goaway_are_ignored():
