@@ -105,13 +105,16 @@ class Executor(Protocol):
     ) -> None:
         """Have `heads` computed from `arrays`, and call `asker.done` with the outcome."""
 
-    def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    def apart(
+        self, size: int, work: Callable[[], Any], then: Callable[[Any], None], caller: object
+    ) -> None:
         """Do work where it delays no other request.
 
         Args:
             size: the bytes of the body, or the values of the answer.
             work: the work.
             then: called with its result, or with the exception that it raised.
+            caller: the client, whose work takes turns with that of others.
         """
 
     def answered(self, now: float) -> None:
@@ -363,7 +366,9 @@ class Prediction:
                 size += len(body)
             return query, size
 
-        self._pipeline.executor.apart(len(exchange.body), decode, self._submit_large)
+        self._pipeline.executor.apart(
+            len(exchange.body), decode, self._submit_large, exchange.caller
+        )
 
     def _submit_large(self, result: Any) -> None:
         """Submit a large body that was decoded, or answer with the error that was raised."""
@@ -491,7 +496,7 @@ class Prediction:
             except Exception as error:  # noqa: BLE001  as in `begin`
                 self._answer_error(error)
 
-        self._pipeline.executor.apart(size, encode, answer)
+        self._pipeline.executor.apart(size, encode, answer, self.exchange.caller)
 
     def _answer(self, part: Part, run_at: float, content: bytes, lines: bytes) -> float:
         """Count the request and answer it; return when its answer was encoded."""

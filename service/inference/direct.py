@@ -36,9 +36,15 @@ class Direct:
             [result] = run_batch(lane.model, heads, [(asker, arrays, rows)], rows)
             asker.done(result)
 
-    def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    def apart(
+        self,
+        size: int,
+        work: Callable[[], Any],
+        then: Callable[[Any], None],
+        caller: object = None,
+    ) -> None:
         """Do long work in this thread, and call `then` with its result or its exception."""
-        del size
+        del size, caller
         try:
             result = work()
         except RequestError as error:

@@ -23,7 +23,6 @@ from service.http.grpc.metadata import check_form
 from service.http.reply import encode_error
 from service.http.tokens import PREDICT
 from service.repository.repository import known_names
-from service.server.queued import start_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +55,7 @@ class Calls:
             method = methods.METHODS.get(stream.target)
             if method is None:
                 stream.receive = call.drop
-                start_in(self._front.threads, partial(self._refuse_unknown, stream))
+                self._front.turns.add(stream.caller, partial(self._refuse_unknown, stream))
                 return
             check_form(stream.method, stream.headers)
             if method.path in methods.PREDICTIONS:
@@ -76,7 +75,7 @@ class Calls:
 
         A thread looks for it: to find the nearest of many names takes milliseconds.
         """
-        start_in(self._front.threads, partial(self._look_for, prediction))
+        self._front.turns.add(prediction.caller, partial(self._look_for, prediction))
 
     def is_streamed(self, target: bytes) -> bool:
         """Return whether a call is answered while its messages arrive.

@@ -30,8 +30,10 @@ from service.server import wsgi
 from service.server.calls import Calls
 from service.server.on_demand import OnDemand
 from service.server.poll_coalescing import PollCoalescing
-from service.server.queued import Queued, start_in
+from service.server.queued import Queued
 from service.server.routing_table import HEALTH_OF_THE_DEFAULT, RoutingTable
+from service.server.starting import start_in
+from service.server.turns import Turns
 from service.server.watchdog import Watchdog
 from service.wire import native
 
@@ -89,6 +91,7 @@ class Front:
         )
         self.metrics.connections = self.connections.open
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
+        self.turns = Turns(self.threads)
         self.on_demand = OnDemand(loop, self.library, self, settings.timeout)
         self.executor = Queued(loop, cores)
         self.watchdog = Watchdog(self.executor)
@@ -298,8 +301,11 @@ class Front:
         if path.rstrip(b"/") in _AT_ONCE and not is_load:
             self._call_app(request)
             return
-        threads = self.on_demand.threads if is_load else self.threads
-        start_in(threads, partial(self._call_app, request))
+        work = partial(self._call_app, request)
+        if is_load:
+            start_in(self.on_demand.threads, work)
+        else:
+            self.turns.add(request.caller, work)
 
     def _call_app(self, request: Request) -> None:
         if not request.is_open():

@@ -14,7 +14,7 @@ from service.errors import GONE, BadRequest, TooLate
 from service.http import deadline
 from service.repository.model_settings import DEFAULTS
 from service.repository.scan import SETTINGS
-from service.server.queued import start_in
+from service.server.starting import start_in
 
 if TYPE_CHECKING:
     import asyncio

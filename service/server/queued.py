@@ -7,12 +7,13 @@ large answers       ─▶ likewise
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from service.errors import RequestError
 from service.inference.batcher import Batcher
 from service.server.busy_polling import BusyPolling
+from service.server.turns import Turns
 from service.wire import limits
 
 if TYPE_CHECKING:
@@ -31,14 +32,22 @@ class Queued(Batcher):
         self.busy_polling = BusyPolling(loop)
         self.answered = self.busy_polling.answered
         self._threads = (ThreadPoolExecutor(1, "large"), ThreadPoolExecutor(1, "huge"))
+        self._turns = tuple(map(Turns, self._threads))
 
-    def apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+    def apart(
+        self,
+        size: int,
+        work: Callable[[], Any],
+        then: Callable[[Any], None],
+        caller: object = None,
+    ) -> None:
         """Do long work in a thread, and pass its result to `then` in the event loop.
 
         Args:
             size: the bytes of the body, or the values of the answer, which select the thread.
             work: the work; what it returns or raises is its result.
             then: takes the result.
+            caller: the client, which waits for one of each other client at most.
         """
 
         def run() -> None:
@@ -55,29 +64,9 @@ class Queued(Batcher):
                 # An error refers to this function's variables, and must not be one of them.
                 del result
 
-        start_in(self._threads[limits.is_huge(size)], run)
+        self._turns[limits.is_huge(size)].add(caller, run)
 
     def shut_down(self) -> None:
         """Begin no more work in threads."""
         for threads in self._threads:
             threads.shutdown(wait=False, cancel_futures=True)
-
-
-def start_in(threads: ThreadPoolExecutor, work: Callable[[], None]) -> None:
-    """Do some work in a thread.
-
-    `ThreadPoolExecutor` queues the work before it starts a thread.  If the system cannot start one,
-    this raises an error, and the queued work is never done: otherwise its request would be answered
-    twice.
-    """
-    claim: Future[None] = Future()
-
-    def run() -> None:
-        if claim.set_running_or_notify_cancel():
-            work()
-
-    try:
-        threads.submit(run)
-    except Exception:
-        if claim.cancel():
-            raise
