@@ -359,6 +359,12 @@ class Prediction:
         exchange = self.exchange
 
         def decode() -> tuple[Any, int]:
+            # Others may have been read for long.  If its protocol has a time in bodies, only the
+            # body says whether it is over.
+            if _TIMEOUT in exchange.headers or not self.route.dialect.timed:
+                seconds = self._seconds(None)
+                if perf_counter() > (self._came or self._received) + seconds:
+                    raise self._too_late(seconds)
             body = self._plain_body() if exchange.is_open() else b""
             query = limits.read(self.route.codec.decode, body, exchange.header)
             size = limits.held(query.arrays) + limits.held_by_notes(query)
@@ -432,13 +438,15 @@ class Prediction:
         if self._is_over():
             return False
         if perf_counter() > self._deadline:
-            seconds = self._deadline - (self._came or self._received)
-            setting = _set_by(self.route, "timeout")
-            limit = f"{seconds:g} s (X-Request-Timeout, grpc-timeout or {setting})"
-            message = f"request: expected to be run within {limit}, and was not; dropped"
-            self._answer_error(TooLate(message))
+            self._answer_error(self._too_late(self._deadline - (self._came or self._received)))
             return False
         return True
+
+    def _too_late(self, seconds: float) -> TooLate:
+        """Return the error for a request that had so many seconds."""
+        setting = _set_by(self.route, "timeout")
+        limit = f"{seconds:g} s (X-Request-Timeout, grpc-timeout or {setting})"
+        return TooLate(f"request: expected to be run within {limit}, and was not; dropped")
 
     def _is_over(self) -> bool:
         """Return whether the client has gone; then the request is counted as left."""

@@ -17,6 +17,7 @@ from service.http.connection import Connection
 from service.http.request import Request
 from service.inference.lane import LEAST_WAITING, PACED_RUNS, Lane
 from service.inference.model import Model
+from service.wire import limits
 from tests.harness import small
 from tests.harness.lanes import lane_of, overload, pace
 from tests.harness.served import BODY, JSON, Served, post
@@ -321,6 +322,22 @@ def test_an_expired_request_is_dropped_before_it_runs(served, slow, path, body, 
         },
     )
     assert slow == [1]
+
+
+def test_an_expired_body_is_not_read(served, monkeypatch):
+    """A thread has others to read, which are still waited for."""
+    read, hold, executor = [], threading.Event(), served.front.executor
+    reader = limits.read
+    monkeypatch.setattr(limits, "read", lambda *given: read.append(1) or reader(*given))
+    for size in (limits.AT_ONCE, limits.QUICK + 1):
+        executor.apart(size, lambda: hold.wait(20), lambda _: None)
+    headers = {**JSON, "X-Request-Timeout": "0.05"}
+    threading.Timer(0.5, hold.set).start()
+
+    status, _, _ = served.ask("POST", "/predict", b"[".ljust(limits.AT_ONCE + 1), headers)
+
+    assert status == 504
+    assert not read
 
 
 def test_a_request_without_a_deadline_has_that_of_the_settings(served, slow):
