@@ -90,6 +90,7 @@ class Health:
         self._library = library
         self._access = access
         self.watches: set[Watch] = set()
+        self._is_closed = False
 
     def check(self, service: str, token: str) -> bytes:
         """Return the answer of Check.
@@ -137,8 +138,11 @@ class Health:
 
         Raises:
             TooBusy: there are too many watches.
+            NotReady: the service stops.
             Unauthorized, Forbidden: the token does not allow to ask for that model.
         """
+        if self._is_closed:
+            raise _stops()
         if len(self.watches) >= MOST_WATCHES:
             text = f"watch: expected at most {MOST_WATCHES} at once in a worker, received more"
             raise TooBusy(f"{text}: ask by Check, now and then")
@@ -162,10 +166,10 @@ class Health:
 
     def close(self) -> None:
         """End all watches, since the service stops; their clients ask another one."""
+        self._is_closed = True
         self.look()
-        error = NotReady("watch: the service stops")
         for watch in [*self.watches]:
-            self._end(watch, error)
+            self._end(watch, _stops())
 
     def _look_at(self, watch: Watch, moment: Moment) -> None:
         """Tell a watch what has changed, and forget it if its client has gone."""
@@ -191,6 +195,10 @@ class Health:
         """Check that a client may ask for a model; for services, anybody may."""
         if not _is_service(service):
             self._access.check(token, PREDICT, service)
+
+
+def _stops() -> NotReady:
+    return NotReady("watch: the service stops")
 
 
 def _is_service(name: str) -> bool:

@@ -42,6 +42,7 @@ class Reflection:
         """Answer no stream yet."""
         self.streams: dict[ReflectionStream, float] = {}
         """The streams that are open, and when each began."""
+        self._is_closed = False
 
     def begin(self, stream: StreamRequest, method: Method, now: float) -> None:
         """Answer the requests of a stream as they come.
@@ -53,7 +54,10 @@ class Reflection:
 
         Raises:
             TooBusy: there are too many.
+            NotReady: the service stops.
         """
+        if self._is_closed:
+            raise _stops()
         if len(self.streams) >= MOST_STREAMS:
             message = f"reflection: expected at most {MOST_STREAMS} streams at once in a worker"
             raise TooBusy(f"{message}, received more; try again a little later")
@@ -75,8 +79,13 @@ class Reflection:
 
     def close(self) -> None:
         """End all streams, since the service stops."""
+        self._is_closed = True
         for stream in [*self.streams]:
-            stream.end(status.trailers(NotReady("reflection: the service stops")))
+            stream.end(status.trailers(_stops()))
+
+
+def _stops() -> NotReady:
+    return NotReady("reflection: the service stops")
 
 
 class ReflectionStream:

@@ -197,9 +197,11 @@ def test_a_draining_service_is_not_serving(served):
         drained = [each.next() for each in watching]
         served.loop.call_soon_threadsafe(served.front.calls.close)
         ends = [each.next() for each in watching]
+        late = Watching(calls, "").next()
 
     assert (first, drained) == ([SERVING] * 3, [NOT_SERVING] * 3)
-    assert ends == [("UNAVAILABLE", "watch: the service stops")] * 3
+    # One that begins later would keep the service from its end.
+    assert [*ends, late] == [("UNAVAILABLE", "watch: the service stops")] * 4
 
 
 def test_a_watch_ends_with_its_token(guarded, tmp_path):

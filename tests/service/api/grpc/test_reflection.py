@@ -213,6 +213,17 @@ def test_streams_are_limited_in_number_and_time(served, monkeypatch):
     assert not served.front.calls.reflection.streams
 
 
+def test_a_service_that_stops_begins_no_stream(served, calls):
+    """It would keep the service from its end for a minute."""
+    served.loop.call_soon_threadsafe(served.front.calls.close)
+
+    with pytest.raises(grpc.RpcError) as raised:
+        ask(calls, {"list_services": ""})
+
+    assert raised.value.code().name == "UNAVAILABLE"
+    assert raised.value.details() == "reflection: the service stops"
+
+
 @pytest.mark.parametrize(
     ("token", "code"), [("", "UNAUTHENTICATED"), ("metrics", "PERMISSION_DENIED"), ("some", "OK")]
 )
