@@ -1,4 +1,4 @@
-"""Load by h2load, over HTTP/2 without TLS, and its measurements."""
+"""Load by h2load, over HTTP/2 or HTTP/1.1 without TLS, and its measurements."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def run(  # noqa: PLR0913  as load.run has
     *,
     headers: Mapping[str, str] = JSON,
     answer: int = 0,
+    over_http1: bool = False,
 ) -> Load:
     """Post a file repeatedly over connections, each of which waits for its answer.
 
@@ -51,6 +52,7 @@ def run(  # noqa: PLR0913  as load.run has
         headers: the headers of each request.
         answer: the bytes of a right answer, if they are known: an error of gRPC has the status
             200, but no such body.
+        over_http1: whether to speak HTTP/1.1.
 
     Raises:
         NoLoadError: h2load is missing, or failed.
@@ -60,6 +62,7 @@ def run(  # noqa: PLR0913  as load.run has
         raise NoLoadError(f"h2load: expected this load generator on PATH, found none; {PACKAGE}")
     whole = max(1, round(seconds))
     options = ["--threads=1", f"--clients={connections}", f"--duration={whole}"]
+    options += ["--h1"] if over_http1 else []
     options += [part for pair in headers.items() for part in ("--header", ": ".join(pair))]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "requests"

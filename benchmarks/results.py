@@ -25,8 +25,9 @@ PACKAGES = (
 )
 
 # The ways to send rows, and what they add to the description of a cell; ways.py has the rest.
-JSON, BINARY, HTTP2, GRPC = "json", "binary", "http2", "grpc"
-_BINARY, _HTTP2, _GRPC = "as binary tensors", "as JSON over HTTP/2", "by gRPC"
+JSON, BINARY, HTTP1, HTTP2, GRPC = "json", "binary", "http1", "http2", "grpc"
+_BINARY, _HTTP1 = "as binary tensors", "as JSON, by the load generator of HTTP/2"
+_HTTP2, _GRPC = "as JSON over HTTP/2", "by gRPC"
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,16 @@ class Cell:
 
 
 def _beside(name: str, about: str, way: str, goal: float = 0, **goals: float) -> Cell:
-    """Return a cell with the rows and connections of another one, whose name ends its own."""
+    """Return a cell with the rows and connections of another one, whose name ends its own.
+
+    HTTP/2 has another load generator, which takes more of the processors than wrk.  So its cells
+    are beside those that it sends over HTTP/1.1.
+    """
     beside = name.partition("-")[2]
     body, connections = beside.split("-")
     rest = ("seed", body, int(connections), goal)
+    if way in (HTTP2, GRPC):
+        beside = f"{HTTP1}-{beside}"
     return Cell(name, about, *rest, beside=beside, way=way, **goals)
 
 
@@ -77,6 +84,8 @@ CELLS = {
         Cell("W3-8", _MANY, "seed", "W3", 8, 2, share=0.55),
         _beside("binary-W1-16", f"{_ONE}, {_BINARY}", BINARY, 0.9),
         _beside("binary-W3-8", f"{_MANY}, {_BINARY}", BINARY, 5),
+        _beside("http1-W1-16", f"{_ONE}, {_HTTP1}", HTTP1),
+        _beside("http1-W3-8", f"{_MANY}, {_HTTP1}", HTTP1),
         _beside("http2-W1-16", f"{_ONE}, {_HTTP2}", HTTP2),
         _beside("grpc-W1-16", f"{_ONE}, {_GRPC}", GRPC, 0.9, cost=1.2, ahead=3),
         _beside("grpc-W3-8", f"{_MANY}, {_GRPC}", GRPC, 5, ahead=3),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import checks, load, load_http2, models
-from benchmarks.results import BINARY, GRPC, HTTP2, JSON
+from benchmarks.results import BINARY, GRPC, HTTP1, HTTP2, JSON
 from tests.harness import protobuf
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ WAYS = {
     BINARY: Way(
         "bin", f"/v2/models/{_MODEL}/infer", lambda rows: {HEAD: str(models.binary(rows)[1])}
     ),
+    HTTP1: Way("json", "/predict", lambda _: dict(load.JSON)),
     HTTP2: Way("json", "/predict", lambda _: dict(load.JSON)),
     GRPC: Way(
         "grpc", protobuf.INFER, lambda _: {"content-type": "application/grpc", "te": "trailers"}
@@ -45,8 +46,8 @@ WAYS = {
 
 def missing(cell: Cell) -> str:
     """Return what the load of a cell lacks, if anything."""
-    over_http2 = cell.way in (HTTP2, GRPC)
-    return f"h2load; {load_http2.PACKAGE}" if over_http2 and load_http2.find() is None else ""
+    needs_h2load = cell.way in (HTTP1, HTTP2, GRPC)
+    return f"h2load; {load_http2.PACKAGE}" if needs_h2load and load_http2.find() is None else ""
 
 
 def body(cell: Cell) -> Path:
@@ -62,4 +63,6 @@ def loader(cell: Cell, running: Running) -> Callable[[float], Load]:
     if cell.way == GRPC:
         size = len(protobuf.framed(checks.call(running, file.read_bytes())))
         return partial(load_http2.run, *given, headers=headers, answer=size)
-    return partial(load_http2.run if cell.way == HTTP2 else load.run, *given, headers=headers)
+    if cell.way in (HTTP1, HTTP2):
+        return partial(load_http2.run, *given, headers=headers, over_http1=cell.way == HTTP1)
+    return partial(load.run, *given, headers=headers)
