@@ -84,7 +84,7 @@ class Calls:
         """
         return target in methods.STREAMED or target not in methods.METHODS
 
-    def is_free(self, target: bytes) -> bool:
+    def needs_no_token(self, target: bytes) -> bool:
         """Return whether a call is read without a token."""
         return target in methods.OPEN
 

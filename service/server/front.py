@@ -100,7 +100,7 @@ class Front:
         self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline.route)
         calls = self.calls = Calls(self)  # connections call it for gRPC
         self.answer_call, self.call_refusal = calls.answer, calls.refusal
-        self.is_free, self.is_streamed = calls.is_free, calls.is_streamed
+        self.needs_no_token, self.is_streamed = calls.needs_no_token, calls.is_streamed
         # Admitted predictions.  They begin once all sockets that are readable now have been read.
         self.arrived: list[Prediction] = []
         # The generation that all workers serve, and the one that the routing table is of.

@@ -12,7 +12,7 @@ HEAD = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/p"), (b":aut
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return any frame, right or wrong."""
-    return frames.head(len(payload), kind, flags, stream) + payload
+    return frames.header(len(payload), kind, flags, stream) + payload
 
 
 def request(stream: int, *more: tuple[bytes, bytes], ends: bool = False) -> bytes:
@@ -37,10 +37,10 @@ class Recorder:
         """Return the streams that were reset, and 0 if the connection was ended."""
         found, at = [], 0
         while at < len(self.sent):
-            high, low, kind, _, stream = frames.HEAD.unpack_from(self.sent, at)
+            high, low, kind, _, stream = frames.HEADER.unpack_from(self.sent, at)
             if kind in (frames.RST_STREAM, frames.GOAWAY):
                 found.append(stream)
-            at += frames.HEAD_SIZE + (high << 8 | low)
+            at += frames.HEADER_SIZE + (high << 8 | low)
         return found
 
     def now(self):
@@ -49,7 +49,7 @@ class Recorder:
 
     def opened(self, stream):
         """Note a request."""
-        head = stream.head
+        head = stream.header_block
         self.events.append(("request", stream.id, head.method, head.target, head.headers))
 
     def accept_body(self, stream, content):

@@ -7,7 +7,7 @@ streams     the rules by which frames open, change and end streams; it knows no 
 stream      one request and its answer
 sending     the answers that wait for the peer: flow control
 frames      the frames as bytes
-fields      header blocks (HPACK, RFC 7541) to the heads of requests
+fields      header blocks (HPACK, RFC 7541) of requests
 answers     header lines to header blocks
 budgets     the limits on frames that bring no request
 faults      the errors of a peer, which end a stream or the connection

@@ -47,11 +47,11 @@ _, SETTINGS, PINGS, EMPTY, PRIORITIES, UNKNOWN, WINDOW_UPDATES, HEADER_BYTES = r
 class Budgets:
     """The frames that the peer of one connection has sent for nothing, against its budgets."""
 
-    __slots__ = ("_spent", "answered")
+    __slots__ = ("_spent", "answer_frames")
 
     def __init__(self) -> None:
         self._spent = [0] * len(BUDGETS)
-        self.answered = 0
+        self.answer_frames = 0
         """The frames of answers that were sent since the last `tick`."""
 
     def spend(self, kind: int, count: int = 1) -> None:
@@ -62,13 +62,13 @@ class Budgets:
         """
         spent = self._spent[kind] = self._spent[kind] + count
         budget = BUDGETS[kind]
-        if spent > budget.share and spent > budget.share + budget.each_answer * self.answered:
+        if spent > budget.share and spent > budget.share + budget.each_answer * self.answer_frames:
             message = f"expected fewer {budget.what} for the requests that were answered"
             raise ConnectionFault(ENHANCE_YOUR_CALM, message)
 
     def tick(self) -> None:
         """Let the budgets recover; to be called once a second."""
-        answered, self.answered = self.answered, 0
+        answered, self.answer_frames = self.answer_frames, 0
         for kind, budget in enumerate(BUDGETS):
             if self._spent[kind]:
                 recovered = budget.each_second + budget.each_answer * answered

@@ -20,6 +20,7 @@ from service.errors import HTTPError, RequestError, TooLarge
 from service.http import flow_control
 from service.http.connection import Handler
 from service.http.content_encoding import too_large
+from service.http.grpc.framing import PREFIX
 from service.http.http2 import answers, frames
 from service.http.http2.faults import ConnectionFault
 from service.http.http2.request import StreamRequest
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The bytes before a message of gRPC, which are no part of it.
-PREFIX = 5
 _ENCODING = b"content-encoding"
 _CONTINUE = answers.encode_status(100)
 _OK = answers.encode_status(200)
@@ -51,7 +50,7 @@ class StreamHandler(Handler, Protocol):
     def is_streamed(self, target: bytes) -> bool:
         """Return whether a call is answered while its body arrives."""
 
-    def is_free(self, target: bytes) -> bool:
+    def needs_no_token(self, target: bytes) -> bool:
         """Return whether a call may be made without a token; its body is small."""
 
     def call_refusal(
@@ -177,29 +176,29 @@ class Http2Connection(asyncio.Protocol):
     def opened(self, stream: Stream) -> None:
         """Begin a request, or refuse a body that will not be read before it is sent."""
         self._fresh = False
-        connections, head = self._connections, stream.head
+        connections, block = self._connections, stream.header_block
         stream.request = request = StreamRequest(
-            *(head.method, "2", head.target, head.headers, b"", True, self), stream=stream
+            *(block.method, "2", block.target, block.headers, b"", True, self), stream=stream
         )
-        if head.method == b"CONNECT":
+        if block.method == b"CONNECT":
             message = "request: expected no tunnel, received CONNECT, which is not supported"
             self._refuse(request, HTTPError(400, message))
             return
         has_body = not stream.has_ended
-        if has_body and connections.guarded and not self._is_free(stream):
+        if has_body and connections.guarded and not self._needs_no_token(stream):
             try:
-                self._handler.check_token(head.headers)
+                self._handler.check_token(block.headers)
             except RequestError as error:
                 self._refuse(request, error)
                 return
-        stream.most = self._max_body(stream)
-        if head.size > stream.most:
+        stream.max_body = self._max_body(stream)
+        if block.size > stream.max_body:
             self._refuse(request, self._too_large(stream))
-        elif head.size > 0 and not connections.bodies.fits(self._held, head.size):
+        elif block.size > 0 and not connections.bodies.fits(self._held, block.size):
             self._refuse(request, connections.bodies.refusal())
-        elif head.is_grpc and self._handler.is_streamed(head.target):
+        elif block.is_grpc and self._handler.is_streamed(block.target):
             self._hand_over(request)
-        elif has_body and head.headers.get(b"expect", b"").lower() == b"100-continue":
+        elif has_body and block.headers.get(b"expect", b"").lower() == b"100-continue":
             self._streams.sending.interim(stream, _CONTINUE)
 
     def accept_body(self, stream: Stream, content: bytes) -> None:
@@ -209,7 +208,7 @@ class Http2Connection(asyncio.Protocol):
             stream.watch(self._connections.now).note(self._connections.now, 0)
             self._streams.work += HEAVY * size
             self._attempt(request, partial(request.receive, content, False))
-        elif stream.received > stream.most:
+        elif stream.received > stream.max_body:
             self._refuse(request, self._too_large(stream))
         elif not bodies.fits(self._held, size):
             self._refuse(request, bodies.refusal())
@@ -286,7 +285,7 @@ class Http2Connection(asyncio.Protocol):
         """
         stream = cast("StreamRequest", request).stream
         lines += self._connections.date
-        if stream.head.is_grpc:
+        if stream.header_block.is_grpc:
             block = _OK
         else:
             block = answers.encode_status(status)
@@ -301,7 +300,7 @@ class Http2Connection(asyncio.Protocol):
         self._answer(stream, block, content, answers.encode(trailers))
 
     def begin_answer(self, stream: Stream, lines: bytes) -> None:
-        """Send the head of an answer with status 200."""
+        """Send the header block of an answer with status 200."""
         self._answer(stream, _OK + answers.encode(lines + self._connections.date), b"", None)
 
     def send_part(self, stream: Stream, content: bytes) -> None:
@@ -404,7 +403,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _hand_over(self, request: StreamRequest) -> None:
         try:
-            if request.stream.head.is_grpc:
+            if request.stream.header_block.is_grpc:
                 self._handler.answer_call(request)
             else:
                 self._handler.answer(request)
@@ -431,7 +430,7 @@ class Http2Connection(asyncio.Protocol):
         stream = request.stream
         stream.is_dropped = True
         stream.take_body()
-        if stream.head.is_grpc:
+        if stream.header_block.is_grpc:
             content = b""
             lines = self._handler.call_refusal(request.target, request.headers, error)
         else:
@@ -519,16 +518,18 @@ class Http2Connection(asyncio.Protocol):
         self._progress.note(self._connections.now, transport.get_write_buffer_size())
         transport.close()
 
-    def _is_free(self, stream: Stream) -> bool:
-        return stream.head.is_grpc and self._handler.is_free(stream.head.target)
+    def _needs_no_token(self, stream: Stream) -> bool:
+        return stream.header_block.is_grpc and self._handler.needs_no_token(
+            stream.header_block.target
+        )
 
     def _max_body(self, stream: Stream) -> int:
-        if self._connections.guarded and self._is_free(stream):
+        if self._connections.guarded and self._needs_no_token(stream):
             return flow_control.SMALL
-        return self._connections.max_body + (PREFIX if stream.head.is_grpc else 0)
+        return self._connections.max_body + (PREFIX if stream.header_block.is_grpc else 0)
 
     def _too_large(self, stream: Stream) -> TooLarge:
-        if self._connections.guarded and self._is_free(stream):
+        if self._connections.guarded and self._needs_no_token(stream):
             expected = f"at most {flow_control.SMALL} bytes, for a call that needs no token"
             return TooLarge(f"body: expected {expected}, received more")
         return too_large(self._connections.max_body)
@@ -542,6 +543,6 @@ class Http2Connection(asyncio.Protocol):
 
 def _is_compressed(request: StreamRequest) -> bool:
     """Return whether a body, or the message that it is, may be compressed."""
-    if request.stream.head.is_grpc:
+    if request.stream.header_block.is_grpc:
         return request.body[:1] == b"\1"
     return _ENCODING in request.headers

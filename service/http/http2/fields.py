@@ -1,6 +1,6 @@
-"""Header blocks of requests (HPACK, RFC 7541), and what requests may have in them.
+"""Header blocks of requests (HPACK, RFC 7541), and the rules for their fields.
 
-    block ─ hpack ─▶ names and values ─ RFC 9113, 8.2 and 8.3 ─▶ Head
+    block ─ hpack ─▶ names and values ─ RFC 9113, 8.2 and 8.3 ─▶ HeaderBlock
 
 A client whose requests are alike sends the same block again and again, and a block that was decoded
 since the client's dynamic table last changed is not decoded again.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The largest list of a request, with 32 bytes for each name and value (RFC 9113, 6.5.2), and the
 # largest block.  To decode so much takes some three milliseconds at worst.
 MAX_LIST = MAX_BLOCK = 16 * 1024
-# The heads that are kept, the bytes of the block of one, and its headers and their bytes: a field
+# The blocks that are kept, the bytes of the block of one, and its headers and their bytes: a field
 # of a byte may stand for kilobytes, and each takes a hundred bytes of memory.
 _MAX_KNOWN = 32
 _MAX_KNOWN_BYTES = 1024
@@ -53,8 +53,8 @@ class Malformed(Exception):
     """A request that has a field that it may not have, or lacks one (8.1.1)."""
 
 
-class Head(NamedTuple):
-    """The head of a request.
+class HeaderBlock(NamedTuple):
+    """The parsed header block of a request.
 
     Header names are in lower case; values of a header that is sent more than once are joined.
     """
@@ -87,11 +87,11 @@ class FieldDecoder:
         self._table = _Table()
         self._decoder = Decoder(MAX_LIST)
         self._decoder.header_table = self._table
-        # The heads of blocks that were decoded since the table last changed.
-        self._known: dict[bytes, Head] = {}
+        # The blocks that were decoded since the table last changed.
+        self._known: dict[bytes, HeaderBlock] = {}
 
-    def head(self, block: bytes) -> tuple[Head, bool]:
-        """Return the head of a request, and whether its block had to be decoded.
+    def parse(self, block: bytes) -> tuple[HeaderBlock, bool]:
+        """Parse the header block of a request; return whether it had to be decoded, too.
 
         Raises:
             Malformed: the block is well formed, and the request is not.
@@ -101,18 +101,18 @@ class FieldDecoder:
         if known is not None:
             return known, False
         changes = self._table.changes
-        head = _head(self.fields(block))
+        parsed = _header_block(self.fields(block))
         if (
             changes == self._table.changes
             and len(block) <= _MAX_KNOWN_BYTES
-            and len(head.headers) <= _MAX_KNOWN_FIELDS
-            and sum(map(len, head.headers.values())) <= _MAX_KNOWN_VALUES
+            and len(parsed.headers) <= _MAX_KNOWN_FIELDS
+            and sum(map(len, parsed.headers.values())) <= _MAX_KNOWN_VALUES
             and not _resizes(block)
         ):
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            self._known[block] = head
-        return head, True
+            self._known[block] = parsed
+        return parsed, True
 
     def fields(self, block: bytes) -> Iterable[tuple[bytes, bytes]]:
         """Return the names and values of a block, such as trailers.
@@ -167,8 +167,8 @@ def _check(name: bytes, value: bytes) -> None:
         raise Malformed
 
 
-def _head(fields: Iterable[tuple[bytes, bytes]]) -> Head:
-    """Return the head of a request by the names and values of its block.
+def _header_block(fields: Iterable[tuple[bytes, bytes]]) -> HeaderBlock:
+    """Return the parsed header block of a request by the names and values of its block.
 
     Raises:
         Malformed: a field is not allowed, or missing.
@@ -199,7 +199,7 @@ def _head(fields: Iterable[tuple[bytes, bytes]]) -> Head:
     size = -1 if length is None else int(length)
     kind = headers.get(b"content-type", b"")
     is_grpc = kind.startswith(_GRPC) and kind[len(_GRPC) :][:1] in (b"", b"+", b";")
-    return Head(method, _target(method, pseudo), headers, size, is_grpc)
+    return HeaderBlock(method, _target(method, pseudo), headers, size, is_grpc)
 
 
 def _set_host(headers: dict[bytes, bytes], authority: bytes | None) -> None:

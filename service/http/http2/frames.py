@@ -33,44 +33,44 @@ DEFAULT_FRAME = 16384
 LARGEST_FRAME = 2**24 - 1
 LARGEST_WINDOW = 2**31 - 1
 
-HEAD = Struct(">HBBBI")
-"""The head of a frame: length (the upper 16 bits, then the lower 8), type, flags, stream."""
-HEAD_SIZE = HEAD.size
+HEADER = Struct(">HBBBI")
+"""The header of a frame: length (the upper 16 bits, then the lower 8), type, flags, stream."""
+HEADER_SIZE = HEADER.size
 SETTING = Struct(">HI")
 NUMBER = Struct(">I")
 _TWO = Struct(">II")
 
 
-def head(size: int, kind: int, flags: int, stream: int) -> bytes:
-    """Return the head of a frame whose payload has `size` bytes."""
-    return HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream)
+def header(size: int, kind: int, flags: int, stream: int) -> bytes:
+    """Return the header of a frame whose payload has `size` bytes."""
+    return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream)
 
 
 def settings(values: dict[int, int]) -> bytes:
     """Return a SETTINGS frame."""
     payload = b"".join(SETTING.pack(*item) for item in values.items())
-    return head(len(payload), SETTINGS, 0, 0) + payload
+    return header(len(payload), SETTINGS, 0, 0) + payload
 
 
-SETTINGS_ACK = head(0, SETTINGS, ACK, 0)
+SETTINGS_ACK = header(0, SETTINGS, ACK, 0)
 
 
 def window_update(stream: int, increment: int) -> bytes:
     """Return a WINDOW_UPDATE frame; stream 0 is the connection."""
-    return head(4, WINDOW_UPDATE, 0, stream) + NUMBER.pack(increment)
+    return header(4, WINDOW_UPDATE, 0, stream) + NUMBER.pack(increment)
 
 
 def ping_ack(payload: bytes) -> bytes:
     """Return the answer to a PING frame with 8 bytes of payload."""
-    return head(8, PING, ACK, 0) + payload
+    return header(8, PING, ACK, 0) + payload
 
 
 def rst_stream(stream: int, code: int) -> bytes:
     """Return an RST_STREAM frame."""
-    return head(4, RST_STREAM, 0, stream) + NUMBER.pack(code)
+    return header(4, RST_STREAM, 0, stream) + NUMBER.pack(code)
 
 
 def goaway(last: int, code: int, message: str = "") -> bytes:
     """Return a GOAWAY frame; `last` is the last stream whose request is or may be answered."""
     payload = _TWO.pack(last, code) + message.encode()
-    return head(len(payload), GOAWAY, 0, 0) + payload
+    return header(len(payload), GOAWAY, 0, 0) + payload

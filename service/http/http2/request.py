@@ -25,7 +25,7 @@ class StreamClient(Client, Protocol):
         """Send a whole answer with status 200."""
 
     def begin_answer(self, stream: Stream, lines: bytes) -> None:
-        """Send the head of an answer with status 200."""
+        """Send the header block of an answer with status 200."""
 
     def send_part(self, stream: Stream, content: bytes) -> None:
         """Send a part of an answer that has begun."""

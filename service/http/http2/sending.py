@@ -43,9 +43,9 @@ class Sending:
         self._sent = sent
         self.window = frames.DEFAULT_WINDOW
         """The bytes of bodies that the connection may send."""
-        self.initial = frames.DEFAULT_WINDOW
+        self.initial_window = frames.DEFAULT_WINDOW
         """The bytes that each new stream may send."""
-        self.frame = frames.DEFAULT_FRAME
+        self.max_frame = frames.DEFAULT_FRAME
         """The largest frame that is sent."""
         self.table_update = b""
         """What the next header block begins with: a change of its table's size, or nothing."""
@@ -59,7 +59,7 @@ class Sending:
         """The bytes that have waited and were sent."""
 
     def answer(self, stream: Stream, block: bytes, content: bytes, ending: bytes | None) -> None:
-        """Send the head of an answer and the body so far.
+        """Send the header block of an answer and the body so far.
 
         Args:
             stream: a stream whose answer has not begun.
@@ -70,30 +70,30 @@ class Sending:
         stream.answered = True
         size = len(content)
         if not size and ending == b"":
-            self._write(self._head(stream, block, END_STREAM))
+            self._write(self._headers(stream, block, END_STREAM))
             self._done(stream)
             return
         if (
             not self.is_paused
-            and size <= self.frame
+            and size <= self.max_frame
             and size <= self.window
             and size <= stream.send_window
             and ending is not None
         ):
-            parts: list[bytes | memoryview] = [self._head(stream, block, 0)]
+            parts: list[bytes | memoryview] = [self._headers(stream, block, 0)]
             if size:
                 parts += self._data(stream, content, is_last=not ending)
             if ending:
-                parts.append(self._head(stream, ending, END_STREAM))
+                parts.append(self._headers(stream, ending, END_STREAM))
             self._write(b"".join(parts))
             self._done(stream)
             return
-        self._write(self._head(stream, block, 0))
+        self._write(self._headers(stream, block, 0))
         self.go_on(stream, content, ending)
 
     def interim(self, stream: Stream, block: bytes) -> None:
-        """Send the head of an interim answer, such as 100 Continue."""
-        self._write(self._head(stream, block, 0))
+        """Send the header block of an interim answer, such as 100 Continue."""
+        self._write(self._headers(stream, block, 0))
 
     def go_on(self, stream: Stream, content: bytes, ending: bytes | None) -> None:
         """Send another part of a body, or its end, as `answer` does."""
@@ -155,8 +155,8 @@ class Sending:
         Raises:
             ConnectionFault: a window would be too large.
         """
-        change = initial - self.initial
-        self.initial = initial
+        change = initial - self.initial_window
+        self.initial_window = initial
         for stream in streams:
             stream.send_window += change
             if stream.send_window > frames.LARGEST_WINDOW:
@@ -184,7 +184,7 @@ class Sending:
         size = 0
         if stream.pending:
             piece = stream.pending[0]
-            size = min(len(piece), self.frame, self.window, stream.send_window)
+            size = min(len(piece), self.max_frame, self.window, stream.send_window)
             if size <= 0:
                 return 0
             if size == len(piece):
@@ -199,9 +199,9 @@ class Sending:
                 return size
         if not stream.waiting and stream.ending is not None:
             if stream.ending:
-                parts.append(self._head(stream, stream.ending, END_STREAM))
+                parts.append(self._headers(stream, stream.ending, END_STREAM))
             elif not size:
-                parts.append(frames.head(0, DATA, END_STREAM, stream.id))
+                parts.append(frames.header(0, DATA, END_STREAM, stream.id))
         return size
 
     def _data(
@@ -211,21 +211,21 @@ class Sending:
         size = len(content)
         self.window -= size
         stream.send_window -= size
-        self._budgets.answered += 1
-        return frames.head(size, DATA, END_STREAM if is_last else 0, stream.id), content
+        self._budgets.answer_frames += 1
+        return frames.header(size, DATA, END_STREAM if is_last else 0, stream.id), content
 
-    def _head(self, stream: Stream, block: bytes, flags: int) -> bytes:
+    def _headers(self, stream: Stream, block: bytes, flags: int) -> bytes:
         """Return a block in a HEADERS frame, and in CONTINUATION frames if it is long."""
-        self._budgets.answered += 1
+        self._budgets.answer_frames += 1
         if self.table_update:
             block, self.table_update = self.table_update + block, b""
-        if len(block) <= self.frame:
-            return frames.head(len(block), HEADERS, END_HEADERS | flags, stream.id) + block
-        pieces = [block[i : i + self.frame] for i in range(0, len(block), self.frame)]
-        parts = [frames.head(len(pieces[0]), HEADERS, flags, stream.id), pieces[0]]
+        if len(block) <= self.max_frame:
+            return frames.header(len(block), HEADERS, END_HEADERS | flags, stream.id) + block
+        pieces = [block[i : i + self.max_frame] for i in range(0, len(block), self.max_frame)]
+        parts = [frames.header(len(pieces[0]), HEADERS, flags, stream.id), pieces[0]]
         for i, piece in enumerate(pieces[1:], 2):
             last = END_HEADERS if i == len(pieces) else 0
-            parts += (frames.head(len(piece), frames.CONTINUATION, last, stream.id), piece)
+            parts += (frames.header(len(piece), frames.CONTINUATION, last, stream.id), piece)
         return b"".join(parts)
 
     def _done(self, stream: Stream) -> None:

@@ -9,7 +9,7 @@ from service.http.timeouts import Progress
 if TYPE_CHECKING:
     from collections import deque
 
-    from service.http.http2.fields import Head
+    from service.http.http2.fields import HeaderBlock
     from service.http.http2.request import StreamRequest
 
 # Parts of a body that are smaller than this are gathered, beyond the first ones: each would be an
@@ -23,7 +23,7 @@ class Stream:
 
     # What most streams never change is an attribute of the class until it is set.
     request: StreamRequest
-    most = 0
+    max_body = 0
     """The bytes of the largest body."""
     received = 0
     """The bytes of the body so far."""
@@ -50,18 +50,20 @@ class Stream:
     progress: Progress | None = None
     """The progress of the client, once `check` has looked at the stream."""
 
-    def __init__(self, number: int, head: Head, window: int, send_window: int, now: float) -> None:
+    def __init__(
+        self, number: int, header_block: HeaderBlock, window: int, send_window: int, now: float
+    ) -> None:
         """Begin a stream.
 
         Args:
             number: its number on the connection.
-            head: the head of its request.
+            header_block: the parsed header block of its request.
             window: the bytes that the client may send.
             send_window: the bytes that may be sent to the client.
             now: the time, by the loop's clock.
         """
         self.id = number
-        self.head = head
+        self.header_block = header_block
         self.window = window
         self.send_window = send_window
         self.began = now

@@ -23,8 +23,8 @@ from service.http.http2.frames import (
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
-    HEAD,
-    HEAD_SIZE,
+    HEADER,
+    HEADER_SIZE,
     NUMBER,
     PADDED,
     PREFACE,
@@ -76,7 +76,7 @@ class Receiver(Protocol):
         """Return the time, by the loop's clock."""
 
     def opened(self, stream: Stream) -> None:
-        """Note the head of a request."""
+        """Note the header block of a request."""
 
     def accept_body(self, stream: Stream, content: bytes) -> None:
         """Take a part of a body."""
@@ -160,12 +160,12 @@ class Streams:
                 data, at = self._complete(data)
             if not self._has_begun:
                 at = self._read_preface(data)
-            while self._has_begun and len(data) - at >= HEAD_SIZE:
-                high, low, kind, flags, number = HEAD.unpack_from(data, at)
+            while self._has_begun and len(data) - at >= HEADER_SIZE:
+                high, low, kind, flags, number = HEADER.unpack_from(data, at)
                 size = high << 8 | low
                 if size > frames.DEFAULT_FRAME:
                     _refuse_frame(size)
-                end = at + HEAD_SIZE + size
+                end = at + HEADER_SIZE + size
                 if end > len(data):
                     break
                 if self.handled >= FRAMES_AT_ONCE or self.work >= WORK_AT_ONCE:
@@ -175,7 +175,7 @@ class Streams:
                 if kind == frames.DATA and not flags and size >= LARGE_DATA:
                     payload, flags, end = _run(data, at, end, number)
                 else:
-                    payload = data[at + HEAD_SIZE : end]
+                    payload = data[at + HEADER_SIZE : end]
                 self._handle(kind, flags, number & _STREAM_BITS, payload)
                 at = end
         except ConnectionFault as fault:
@@ -196,16 +196,16 @@ class Streams:
         """
         unread = self.unread
         if self._has_begun:
-            began = unread + data[:HEAD_SIZE]
-            if len(began) >= HEAD_SIZE:
-                high, low, kind, flags, number = HEAD.unpack_from(began)
+            began = unread + data[:HEADER_SIZE]
+            if len(began) >= HEADER_SIZE:
+                high, low, kind, flags, number = HEADER.unpack_from(began)
                 size = high << 8 | low
                 if size > frames.DEFAULT_FRAME:
                     _refuse_frame(size)
-                end = HEAD_SIZE + size - len(unread)
+                end = HEADER_SIZE + size - len(unread)
                 if 0 < end <= len(data):
                     self.handled = 1
-                    payload = (unread + data[:end])[HEAD_SIZE:]
+                    payload = (unread + data[:end])[HEADER_SIZE:]
                     self._handle(kind, flags, number & _STREAM_BITS, payload)
                     return data, end
         return unread + data, 0
@@ -322,7 +322,7 @@ class Streams:
             message = "DATA: expected no more bytes than the stream's window"
             raise StreamFault(number, FLOW_CONTROL_ERROR, message)
         stream.received += len(payload)
-        if stream.received > stream.head.size >= 0:
+        if stream.received > stream.header_block.size >= 0:
             message = "DATA: expected no more bytes than Content-Length"
             raise StreamFault(number, PROTOCOL_ERROR, message)
         stream.credit += size
@@ -385,7 +385,7 @@ class Streams:
             raise ConnectionFault(PROTOCOL_ERROR, message)
         self.highest = number
         try:
-            head, is_new = self._decoder.head(block)
+            header_block, is_new = self._decoder.parse(block)
         except Malformed as error:
             self._count(block)
             message = "HEADERS: expected the fields of a request, received others"
@@ -402,7 +402,7 @@ class Streams:
             message = f"HEADERS: expected at most {MAX_STREAMS} requests at once"
             raise StreamFault(number, REFUSED_STREAM, message)
         now = self._receiver.now()
-        stream = Stream(number, head, WINDOW, self.sending.initial, now)
+        stream = Stream(number, header_block, WINDOW, self.sending.initial_window, now)
         stream.has_ended = bool(flags & END_STREAM)
         self.open[number] = stream
         self._receiver.opened(stream)
@@ -443,7 +443,7 @@ class Streams:
         if stream.is_sent:
             self._close(stream)
             return
-        if stream.received < stream.head.size:
+        if stream.received < stream.header_block.size:
             message = "request: expected as many bytes as Content-Length, received fewer"
             raise StreamFault(stream.id, PROTOCOL_ERROR, message)
         if not stream.is_dropped:
@@ -499,7 +499,7 @@ class Streams:
             if not frames.DEFAULT_FRAME <= value <= frames.LARGEST_FRAME:
                 message = "SETTINGS: expected a MAX_FRAME_SIZE from 2^14 to 2^24 - 1"
                 raise ConnectionFault(PROTOCOL_ERROR, message)
-            self.sending.frame = min(value, MAX_FRAME)
+            self.sending.max_frame = min(value, MAX_FRAME)
         elif setting == frames.HEADER_TABLE_SIZE:
             # A smaller table has to be confirmed (RFC 7541, 4.2), and an empty one is never too
             # large: blocks refer to the static table alone.
@@ -614,11 +614,11 @@ def _run(data: bytes, at: int, end: int, number: int) -> tuple[bytes, int, int]:
         Their payloads together, the flags of the last, and where that ends.
     """
     view, flags = memoryview(data), 0
-    payloads = [view[at + HEAD_SIZE : end]]
-    while not flags and len(data) - end >= HEAD_SIZE:
-        high, low, kind, flags, other = HEAD.unpack_from(data, end)
+    payloads = [view[at + HEADER_SIZE : end]]
+    while not flags and len(data) - end >= HEADER_SIZE:
+        high, low, kind, flags, other = HEADER.unpack_from(data, end)
         size = high << 8 | low
-        stop = end + HEAD_SIZE + size
+        stop = end + HEADER_SIZE + size
         if (
             kind != frames.DATA
             or other != number
@@ -627,7 +627,7 @@ def _run(data: bytes, at: int, end: int, number: int) -> tuple[bytes, int, int]:
             or stop > len(data)
         ):
             return b"".join(payloads), 0, end
-        payloads.append(view[end + HEAD_SIZE : stop])
+        payloads.append(view[end + HEADER_SIZE : stop])
         end = stop
     return b"".join(payloads), flags, end
 

@@ -150,7 +150,7 @@ def request(fields):
 
 def is_more_lenient(data, highest):
     """Return whether h2 takes a frame that RFC 9113 has refused."""
-    _, _, kind, flags, stream = frames.HEAD.unpack_from(data)
+    _, _, kind, flags, stream = frames.HEADER.unpack_from(data)
     # A stream that is idle, so that there is nothing to reset (5.1, 6.4); and CONTINUATION with no
     # header block before it (6.10).
     if kind in (frames.RST_STREAM, frames.CONTINUATION):

@@ -1,4 +1,4 @@
-"""Header blocks: the same heads as without the cache, and answers that any decoder reads."""
+"""Header blocks: the same as without the cache, and answers that any decoder reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ heads = st.lists(
 
 @given(st.lists(st.tuples(heads, st.sampled_from([None, 0, 100, 4096])), max_size=12))
 def test_a_block_that_is_known_means_what_it_meant(blocks):
-    """The cache gives the heads of a decoder that has none, whatever happens to the table."""
+    """The cache gives the blocks of a decoder that has none, whatever happens to the table."""
     encoder, ours = hpack.Encoder(), FieldDecoder()
     for fields, size in blocks:
         if size is not None:
@@ -35,7 +35,7 @@ def test_a_block_that_is_known_means_what_it_meant(blocks):
             for name, value, how in fields
         ]
         block = encoder.encode(parts)
-        head, _ = ours.head(block)
+        head, _ = ours.parse(block)
         expected = {b"host": b"a"}
         for name, value, _ in fields:
             between = b"; " if name == b"cookie" else b","
@@ -53,12 +53,12 @@ def test_a_repeated_block_is_decoded_once():
     """It is not decoded again until the table changes."""
     encoder, ours = hpack.Encoder(), FieldDecoder()
     first, second = encoder.encode(HEAD), encoder.encode(HEAD)
-    first_head, is_new = ours.head(first)
+    first_head, is_new = ours.parse(first)
     assert is_new
-    assert ours.head(second)[1]
-    assert not ours.head(second)[1]
-    assert ours.head(encoder.encode([*HEAD, (b"x", b"1")]))[1]
-    assert ours.head(encoder.encode(HEAD)) == (first_head, True)
+    assert ours.parse(second)[1]
+    assert not ours.parse(second)[1]
+    assert ours.parse(encoder.encode([*HEAD, (b"x", b"1")]))[1]
+    assert ours.parse(encoder.encode(HEAD)) == (first_head, True)
 
 
 def test_what_is_known_of_a_connection_has_a_bound():
@@ -76,7 +76,7 @@ def test_what_is_known_of_a_connection_has_a_bound():
     tracemalloc.start()
     for decoder, blocks in zip(decoders, (kept, others), strict=True):
         for block in blocks:
-            assert decoder.head(block)[1]
+            assert decoder.parse(block)[1]
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < 100_000
@@ -95,7 +95,7 @@ def test_what_is_known_of_a_connection_has_a_bound():
 def test_calls_of_grpc_are_known_by_their_content_type(kind, is_grpc):
     """Other protocols that begin with its name are not gRPC."""
     block = hpack.Encoder().encode([*HEAD, (b"content-type", kind)])
-    assert FieldDecoder().head(block)[0].is_grpc == is_grpc
+    assert FieldDecoder().parse(block)[0].is_grpc == is_grpc
 
 
 @pytest.mark.parametrize("target", [b"x", b"", b"/a b", b"/a\x00", b"http://x/", b"*"])
@@ -103,7 +103,7 @@ def test_a_target_that_http_1_1_would_refuse_is_refused(target):
     """It would reach the app in a form that it never has there."""
     head = [(name, target if name == b":path" else value) for name, value in HEAD]
     with pytest.raises(Malformed):
-        FieldDecoder().head(hpack.Encoder().encode(head))
+        FieldDecoder().parse(hpack.Encoder().encode(head))
 
 
 lines = st.lists(

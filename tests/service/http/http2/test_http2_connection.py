@@ -138,7 +138,7 @@ def test_a_request_that_ends_after_its_refusal_is_not_called_off(served, peer):
     """A proxy may use its connection for another client by then, and would pass the reset on."""
     stream = peer.begin("/predict", *JSON, ("content-length", str(MAX_BODY + 1)))
     assert peer.answer(stream).status == 413
-    peer.send(frames.head(9, frames.DATA, frames.END_STREAM, stream) + b"x" * 9)
+    peer.send(frames.header(9, frames.DATA, frames.END_STREAM, stream) + b"x" * 9)
     with contextlib.suppress(TimeoutError):
         peer.sock.settimeout(4)
         while True:
@@ -358,7 +358,7 @@ def test_requests_that_are_completed_together_are_handed_over_in_turns(
     for stream in streams:
         peer.write(stream, body[:ends], ends=False)
     until(lambda: front.connections.bodies.held == len(streams) * ends)
-    last = (frames.head(1, frames.DATA, frames.END_STREAM, n) + body[ends:] for n in streams)
+    last = (frames.header(1, frames.DATA, frames.END_STREAM, n) + body[ends:] for n in streams)
     peer.send(b"".join(last))
     for stream in streams:
         assert peer.answer(stream).is_complete
@@ -374,7 +374,7 @@ def test_requests_of_a_stream_are_answered_in_turns(served, peer, monkeypatch):
     streams = [peer.begin(calls.REFLECTION, *CALL) for _ in range(8)]
     until(lambda: len(served.front.calls.reflection.streams) == len(streams))
     piece = calls.prefixed(b"").ljust(frames.DEFAULT_FRAME, b"\0")
-    peer.send(b"".join(frames.head(len(piece), frames.DATA, 0, n) + piece for n in streams))
+    peer.send(b"".join(frames.header(len(piece), frames.DATA, 0, n) + piece for n in streams))
     until(lambda: turns.count("a") == len(streams))
     assert "aaa" not in "".join(turns)
 
@@ -527,7 +527,7 @@ def test_a_service_that_stops_says_so_and_answers_what_has_come(served):
         assert [entry[:2] for entry in peer.goaway] == [(2**31 - 1, frames.NO_ERROR)]
         closing = asyncio.run_coroutine_threadsafe(served.front.close(10), served.loop)
         # h2 refuses to send after GOAWAY; a client may finish what it has begun.
-        rest = frames.head(len(BODY), frames.DATA, frames.END_STREAM, open_one) + BODY
+        rest = frames.header(len(BODY), frames.DATA, frames.END_STREAM, open_one) + BODY
         peer.send(rest)
         data = b"".join(iter(lambda: peer.sock.recv(65536), b""))
         closing.result(10)
@@ -544,7 +544,7 @@ def test_a_request_that_comes_after_the_end_was_announced_is_not_answered(served
         closing = asyncio.run_coroutine_threadsafe(served.front.close(2), served.loop)
         until(lambda: any(entry[0] == last for entry in peer.goaway) or peer.read())
         late = hpack.Encoder().encode([*HEAD], huffman=False)
-        peer.send(frames.head(len(late), frames.HEADERS, 5, last + 2) + late)
+        peer.send(frames.header(len(late), frames.HEADERS, 5, last + 2) + late)
         data = b"".join(iter(lambda: peer.sock.recv(65536), b""))
         closing.result(10)
     assert [entry[0] for entry in peer.goaway][-1] == last
@@ -615,14 +615,14 @@ def test_a_body_in_tiny_frames_takes_no_more_memory_than_itself(served, peer):
     stream = peer.begin("/predict", *JSON)
     body = BODY.ljust(200_000)
     piece = 2
-    frame = frames.head(piece, frames.DATA, 0, stream)
+    frame = frames.header(piece, frames.DATA, 0, stream)
     tracemalloc.start()
     peer.send(b"".join(frame + body[i : i + piece] for i in range(0, len(body), piece)))
     until(lambda: served.front.connections.bodies.held == len(body))
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < 10 * len(body)
-    peer.send(frames.head(0, frames.DATA, frames.END_STREAM, stream))
+    peer.send(frames.header(0, frames.DATA, frames.END_STREAM, stream))
     assert peer.answer(stream).status == 200
 
 
@@ -630,7 +630,7 @@ def test_an_upload_that_goes_on_is_no_frame_that_never_ends(served):
     """Each chunk that is read may end within a frame, for longer than a frame may take."""
     with served.within(Timeouts(request=1.5, rate=1)), Peer(served.port) as peer:
         stream = peer.begin("/predict", *JSON)
-        piece = frames.head(10, frames.DATA, 0, stream) + b" " * 10
+        piece = frames.header(10, frames.DATA, 0, stream) + b" " * 10
         for _ in range(8):
             # The last frame is never whole.
             peer.send(piece[5:] + piece[:5] if _ else piece + piece[:5])
@@ -642,8 +642,8 @@ def test_an_upload_that_goes_on_is_no_frame_that_never_ends(served):
 def test_a_header_block_that_comes_frame_by_frame_has_the_time_of_a_request(served):
     """A client cannot keep it open by one more byte now and then."""
     with served.within(Timeouts(request=1, linger=0.5)), Peer(served.port) as peer:
-        peer.send(frames.head(3, frames.HEADERS, 0, 1) + b"\0\1x")
+        peer.send(frames.header(3, frames.HEADERS, 0, 1) + b"\0\1x")
         for _ in range(10):
             time.sleep(0.3)
-            peer.send(frames.head(1, frames.CONTINUATION, 0, 1) + b"\1")
+            peer.send(frames.header(1, frames.CONTINUATION, 0, 1) + b"\1")
         until(lambda: not served.front.connections.open)

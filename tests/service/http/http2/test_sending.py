@@ -33,8 +33,8 @@ class Reader:
         """Follow the frames of the service."""
         at = 0
         while at < len(data):
-            high, low, kind, flags, number = frames.HEAD.unpack_from(data, at)
-            at += frames.HEAD_SIZE
+            high, low, kind, flags, number = frames.HEADER.unpack_from(data, at)
+            at += frames.HEADER_SIZE
             size = high << 8 | low
             payload = data[at : at + size]
             at += size
@@ -114,9 +114,9 @@ def test_streams_take_turns():
     new.receive(frames.window_update(0, 60_000))
     order, at = [], 0
     while at < len(recorder.sent):
-        high, low, _, _, number = frames.HEAD.unpack_from(recorder.sent, at)
+        high, low, _, _, number = frames.HEADER.unpack_from(recorder.sent, at)
         order.append(number)
-        at += frames.HEAD_SIZE + (high << 8 | low)
+        at += frames.HEADER_SIZE + (high << 8 | low)
     assert order[:4] == [1, 3, 1, 3]
 
 

@@ -38,8 +38,8 @@ def goaway(recorder):
     """Return the code and the message of the GOAWAY frame that was sent; `None` if none was."""
     at = 0
     while at < len(recorder.sent):
-        high, low, kind, _, _ = frames.HEAD.unpack_from(recorder.sent, at)
-        at += frames.HEAD_SIZE
+        high, low, kind, _, _ = frames.HEADER.unpack_from(recorder.sent, at)
+        at += frames.HEADER_SIZE
         size = high << 8 | low
         if kind == frames.GOAWAY:
             payload = recorder.sent[at : at + size]
