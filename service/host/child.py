@@ -25,7 +25,7 @@ class Ended(NamedTuple):
     """The end of a child process."""
 
     said: bytes
-    """What its work has returned; empty if it has not come to that."""
+    """The result of its work; empty if there is none."""
     code: int
     """Its exit code, or the negative number of the signal that has ended it."""
     is_late: bool
@@ -33,7 +33,7 @@ class Ended(NamedTuple):
 
     @property
     def cause(self) -> str:
-        """What has ended it, for a message."""
+        """The signal or exit code that has ended it, for a message."""
         return signal.Signals(-self.code).name if self.code < 0 else f"exit code {self.code}"
 
 

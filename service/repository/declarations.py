@@ -94,7 +94,7 @@ def known_views(scan: Scan, before: Catalog) -> dict[str, frozenset[str]]:
             name = each.found.name
             latest[name] = latest.get(name, frozenset()).union(each.views)
     for name, _ in before.unanswered:
-        # What other workers may serve on has its views still.
+        # A version that other workers may serve on has its views still.
         latest[name] = latest.get(name, frozenset()) | before.views.get(name, frozenset())
     views = {**before.views, **latest}
     return {name: of for name, of in views.items() if of and name in scan.by_name}

@@ -37,7 +37,7 @@ class Choice:
     provider: str = ""
     """The execution provider of models whose settings name none; empty for that of the CPU."""
     tries_again: bool = True
-    """Whether what failed to load because the machine was short of something is tried again."""
+    """Whether versions that failed because the machine was short of something are tried again."""
 
 
 def select(
@@ -233,8 +233,8 @@ class _Shelf:
         # One that was not selected is loaded in some workers, as their requests needed it.
         if key not in self.before.selected:
             return None
-        # What this worker is short of, others may have.  Those that load the new file then answer
-        # by it; all workers agree on that only for the first models.
+        # Others may have the memory that this worker is short of.  Those that load the new file
+        # then answer by it; all workers agree on that only for the first models.
         if broken.is_short and key in self._replaced and key[0] not in self._first:
             return None
         return loaded

@@ -296,7 +296,8 @@ class Front:
             return
         self.poll_coalescing.page_asked = perf_counter()
         path, _ = wsgi.split(request.target)
-        # What was loaded for it may be gone, and pages do not wait while it is loaded again.
+        # The version that was loaded for it may be gone, and pages do not wait while it is loaded
+        # again.
         is_load = has_waited and self._to_load(request) is not None
         if path.rstrip(b"/") in _AT_ONCE and not is_load:
             self._call_app(request)

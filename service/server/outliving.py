@@ -66,7 +66,7 @@ def replaced(scan: Scan, declared: Declared, before: Catalog, outliving: int) ->
     def is_new(key: Key) -> bool:
         return key[0] in otherwise or _found(scan, key) != _found(before.scan, key)
 
-    # What was not selected could not serve, or does not outlive its file.
+    # A version that was not selected could not serve, or does not outlive its file.
     keys = {key for key in before.selected if is_new(key)}
     keys |= {key for key in before.replaced if mask([key]) & outliving}
     return frozenset(key for key in keys if _found(scan, key) is not None)

@@ -225,7 +225,7 @@ class Http2Connection(asyncio.Protocol):
             self._attempt(request, partial(request.receive, b"", True))
             return
         request.body = stream.take_body()
-        # What a compressed body inflates to is not known.
+        # The size of a compressed body once inflated is not known.
         self._streams.work += WORK_AT_ONCE if _is_compressed(request) else len(request.body)
         self._hand_over(request)
 

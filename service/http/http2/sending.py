@@ -48,7 +48,7 @@ class Sending:
         self.max_frame = frames.DEFAULT_FRAME
         """The largest frame that is sent."""
         self.table_update = b""
-        """What the next header block begins with: a change of its table's size, or nothing."""
+        """The beginning of the next header block: a change of its table's size, or nothing."""
         self.is_paused = False
         """True while the socket has enough to send."""
         self.waiting: dict[Stream, None] = {}

@@ -21,7 +21,7 @@ MAX_PARTS = 64
 class Stream:
     """A stream that is open, or half closed (RFC 9113, section 5.1)."""
 
-    # What most streams never change is an attribute of the class until it is set.
+    # Attributes that most streams never change are those of the class until they are set.
     request: StreamRequest
     max_body = 0
     """The bytes of the largest body."""
