@@ -98,6 +98,13 @@ def test_calls_of_grpc_are_known_by_their_content_type(kind, is_grpc):
     assert FieldDecoder().parse(block)[0].is_grpc == is_grpc
 
 
+@pytest.mark.parametrize("value", [b"Bearer ", b" Bearer", b"\tBearer\t "])
+def test_blanks_around_a_value_are_no_part_of_it(value):
+    """A client that HTTP/1.1 would answer is answered: `-H "Authorization: Bearer $UNSET"`."""
+    block = hpack.Encoder().encode([*HEAD, (b"authorization", value)])
+    assert FieldDecoder().parse(block)[0].headers[b"authorization"] == b"Bearer"
+
+
 @pytest.mark.parametrize("target", [b"x", b"", b"/a b", b"/a\x00", b"http://x/", b"*"])
 def test_a_target_that_http_1_1_would_refuse_is_refused(target):
     """It would reach the app in a form that it never has there."""
