@@ -37,7 +37,7 @@ class Choice:
     provider: str = ""
     """The execution provider of models whose settings name none; empty for that of the CPU."""
     tries_again: bool = True
-    """Whether versions that failed because the machine was short of something are tried again."""
+    """True if versions that failed because the machine was short of something are tried again."""
 
 
 def select(
