@@ -231,6 +231,9 @@ class Caller(threading.Thread):
                 self.to.ledger.doubt(self.dialect, self.rows)
                 return "disconnected before the answer"
             start = sock.recv(12)
+            if not start:
+                # A worker that is killed resets or ends its connections.
+                raise ConnectionError("a large body: the connection ended without an answer")
             if start != b"HTTP/1.1 200":
                 raise WrongError(f"a large body: expected 200, received {start!r}")
             self.to.ledger.note(self.dialect, 200, self.rows)

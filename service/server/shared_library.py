@@ -150,7 +150,8 @@ class SharedLibrary(Library):
 
     def _begin(self) -> None:
         """Wait until this worker serves what the others do."""
-        parent, logged, patience = os.getppid(), time.monotonic(), DIFFER_SECONDS
+        parent, logged, patience = os.getppid(), time.monotonic(), LOAD_SECONDS
+        differed = False
         while self._number == 0 or self._is_of_no_use():
             soon = self.step() if self._number == 0 else self.follow_on()
             if os.getppid() != parent:
@@ -158,7 +159,10 @@ class SharedLibrary(Library):
             # While it loads, it may take its time; but once it has, it differs from the others.
             differs = self._number > 0 or self._loaded is not None
             differs = differs and self._member.committed() > 0
-            if time.monotonic() - logged > (patience if differs else LOAD_SECONDS):
+            if differs and not differed:
+                logged, patience = time.monotonic(), DIFFER_SECONDS
+            differed = differs
+            if time.monotonic() - logged > patience:
                 logged, patience = time.monotonic(), LOAD_SECONDS
                 self._tell_what_it_waits_for()
             time.sleep(HASTE_SECONDS if soon or self._number == 0 else POLL_SECONDS)
