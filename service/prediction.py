@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,8 +25,11 @@ from service.http.flow_control import Room
 from service.http.reply import encode_error, encode_reply
 from service.http.tokens import PREDICT
 from service.inference.lane import LEAST_WAITING
+from service.inference.sliced import Sliced
+from service.insight import explanations
 from service.observability.timing import ASK_TIMING, server_timing
 from service.repository.scan import SETTINGS
+from service.run import Part, Run
 from service.wire import limits, native
 from service.wire.body import LongReadError
 
@@ -36,10 +39,10 @@ if TYPE_CHECKING:
 
     from service.http.access import Access
     from service.inference.lane import Asker, Lane
+    from service.insight.explanations import Plan
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
     from service.repository.loader import Servable
-    from service.run import Part
     from service.settings import Settings
     from service.wire.dialect import Codec, Dialect, Query
     from service.wire.numbers import Tensors
@@ -420,7 +423,83 @@ class Prediction:
             raise pipeline.too_busy(route)
         if len(exchange.body) > route.safe_bytes or self._held:
             limits.check_rows(arrays, query.heads, route.servable.signature)
+        if route.dialect.explains and self._explain(query):
+            return
         pipeline.executor.submit(lane, route.servable.name, query.heads, arrays, self)
+
+    def _explain(self, query: Any) -> bool:
+        """Run the rows of an explanation, if the request asks for one; return whether it does.
+
+        They are rows of this request like any others, in its queue, bounds and deadline.
+
+        Raises:
+            RequestError: the rows cannot be explained, or are too many, or not now.
+        """
+        if query.explain is None:
+            return False
+        route, executor = self.route, self._pipeline.executor
+        lane, servable = route.lane, route.servable
+        plan = explanations.plan(servable.signature, query, lane.model)
+        if lane.wait > route.queue and plan.total >= LEAST_WAITING:
+            raise self._pipeline.too_busy(route)
+        self._hold(plan.size)
+
+        def submit(arrays: Tensors, asker: Asker) -> None:
+            # In queues of their own, so that the answers of a run are those of callers, or none is.
+            executor.submit(lane, f"{servable.name} explained", query.heads, arrays, asker)
+
+        def run(expanded: Any) -> None:
+            try:
+                if isinstance(expanded, Exception):
+                    self._answer_error(expanded)
+                    return
+                asker = _Explained(self, partial(self._fold, plan))
+                Sliced(submit, expanded, lane, asker).start()
+            except Exception as error:  # noqa: BLE001  as in `begin`
+                self._answer_error(error)
+
+        self._do(plan, plan.expand, run)
+        return True
+
+    def _do(self, plan: Plan, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Do work for an explanation here, or where it delays no other request."""
+        if plan.is_small:
+            then(work())
+        else:
+            self._pipeline.executor.apart(plan.size, work, then, self.exchange.caller)
+
+    def _fold(self, plan: Plan, result: Part | Exception) -> None:
+        """Answer with what follows from the runs of an explanation, or with the error raised."""
+        run_at = perf_counter()
+        if isinstance(result, Exception):
+            self._answer_error(result)
+            return
+        part: Part = result
+        query: Any = self._query
+
+        def encode() -> tuple[Run, bytes, bytes]:
+            outputs, explained = plan.fold(part.outputs())
+            servable = self.route.servable
+            names = servable.name, servable.version, servable.signature
+            reply = self.route.dialect.encode(query.with_explanations(explained), *names, outputs)
+            run = Run(plan.total, part.run.started, part.run.ended, outputs)
+            return run, *encode_reply(reply, self.exchange.headers)
+
+        def answer(result: Any) -> None:
+            try:
+                if isinstance(result, Exception):
+                    self._answer_error(result)
+                    return
+                run, content, lines = result
+                self.route.meter.explained(plan.total - plan.rows)
+                self._answer(Part(run, 0, plan.rows), run_at, content, lines)
+            except Exception as error:  # noqa: BLE001  as in `begin`
+                self._answer_error(error)
+
+        try:
+            self._do(plan, encode, answer)
+        except Exception as error:  # noqa: BLE001  as in `begin`
+            self._answer_error(error)
 
     def _seconds(self, query: Any) -> float:
         """Return the time that the request has: its own, or that of the settings."""
@@ -536,3 +615,17 @@ class Prediction:
         if self._held:
             self._pipeline.room.give_back(self._held)
             self._held = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """The `Asker` of a prediction whose rows are run for explanations."""
+
+    prediction: Prediction
+    done: Callable[[Part | Exception], None]
+
+    def wanted(self) -> bool:
+        return self.prediction.wanted()
+
+    def may_return(self) -> bool:
+        return self.prediction.may_return()

@@ -56,6 +56,8 @@ class Meter:
         self._moments: list[bytes] = []
         self._failures: list[int] = []
         self._runs: list[int] = []
+        # Rows among those of `_runs` that were run for explanations, and answer nobody.
+        self._perturbed: list[int] = []
         self._imputed: list[Imputed] = []
         self._unseen: list[Unseen] = []
         self._has_failed = False
@@ -141,6 +143,10 @@ class Meter:
         if noted and len(self._imputed) + len(self._unseen) >= _NOTES:
             self.flush()
 
+    def explained(self, perturbed: int) -> None:
+        """Note the rows of a run that explain others, just before the answer to those is noted."""
+        self._perturbed.append(perturbed)
+
     def failed(self, status: int) -> None:
         """Count a request that was answered with another status, or not at all (499)."""
         self._failures.append(status)
@@ -156,7 +162,7 @@ class Meter:
         try:
             self._count()
         except Exception as error:  # noqa: BLE001  it is logged, once
-            for notes in (self._moments, self._runs, self._imputed, self._unseen):
+            for notes in (self._moments, self._runs, self._imputed, self._unseen, self._perturbed):
                 notes.clear()
             self._log_once(error)
 
@@ -178,7 +184,7 @@ class Meter:
             columns = np.frombuffer(b"".join(take(self._moments))).reshape(-1, 6).T
             rows = np.array(take(self._runs), np.float64)
             numbers[series.requests] += columns.shape[1]
-            numbers[series.rows] += rows.sum()
+            numbers[series.rows] += rows.sum() - sum(take(self._perturbed))
             series.stages.add(numbers, columns[_UNTIL] - columns[_SINCE])
             series.batches.add(numbers, rows[None])
             for feature, times in Counter(note.feature for note in take(self._imputed)).items():

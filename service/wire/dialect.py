@@ -108,6 +108,9 @@ class Dialect:
             `status`.
         timed: whether a request may set its own timeout.  The decoded request then has `timeout`,
             in seconds, which is `None` if the request sets none.
+        explains: whether a request may ask for explanations.  The decoded request then has
+            `explain`, which is `None` if the request does not ask for any, and
+            `with_explanations`, which returns the request with them, for `encode`.
         example: returns a request body for the rows of some arrays by tensor; if `None`, the native
             example is used.
         fast: takes a name, a version and a signature, and returns a codec with the same results as
@@ -120,6 +123,7 @@ class Dialect:
     encode: Encode
     encode_error: Callable[[RequestError], Reply]
     timed: bool = False
+    explains: bool = False
     example: Callable[[Mapping[str, NDArray[Any]]], Any] | None = None
     fast: Callable[[str, str, Signature], Codec | None] | None = None
 

@@ -10,16 +10,17 @@ A graph that takes no rows is used only by `inputs`, with whole tensors in its o
     {"inputs": {"audio": [[…]], "rate": 16000}}  ─▶  {"outputs": {"speech": [[0.93]]}}
 
 A missing value is replaced by the default that the signature records, and the answer lists it.  It
-lists texts that training never saw, too.
+lists texts that training never saw, too.  A request with `explain` is answered with explanations,
+in each row or by column (`wire.explanations`).
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
 from service.errors import nearest
-from service.wire import tensors, unseen
+from service.wire import explanations, tensors, unseen
 from service.wire.body import Notes, key, listing, parse_object, refuse_unknown, show
 from service.wire.columns import EITHER, instances
 from service.wire.labels import labels_of
@@ -38,10 +39,11 @@ if TYPE_CHECKING:
     from service.errors import RequestError
     from service.signature import Head, Signature
     from service.wire.body import Imputed, Unseen
+    from service.wire.explanations import Explain, Explanations
     from service.wire.numbers import Arrays
     from service.wire.rows import Table
 
-_KEYS = ("instances", "inputs", "heads")
+_KEYS = ("instances", "inputs", "heads", explanations.KEY)
 # The names in `heads` for each head that exists; a longer list is refused unread.
 _MOST_NAMED = 64
 
@@ -57,6 +59,12 @@ class Query(NamedTuple, Generic[T_co]):
     by_row: bool
     imputed: Sequence[Imputed]
     unseen: Sequence[Unseen] = ()
+    explain: Explain | None = None
+    explained: Explanations | None = None
+
+    def with_explanations(self, explained: Explanations) -> Self:
+        """Return the request with its explanations, for `encode`."""
+        return self._replace(explained=explained)
 
 
 def decode(body: bytes, signature: Signature) -> Query[Arrays]:
@@ -74,6 +82,10 @@ def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
     refuse_unknown(value, "key", _KEYS, "", notes)
     heads = _read_heads(value.get("heads", MISSING), signature, notes)
     by_row = "instances" in value
+    explain = explanations.read(value.get(explanations.KEY, MISSING), heads, signature, notes)
+    if explain is not None and by_row and explanations.ANSWER_KEY in heads:
+        expected = 'rows by column, as "inputs", since a head has the name of the explanations'
+        notes.add("instances", expected, show(value["instances"]))
     arrays: dict[str, NDArray[Any]] = {}
     if signature.tensor:
         arrays = _read_whole(value, signature, heads, notes)
@@ -90,7 +102,7 @@ def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
             rows = by_column.read(value["inputs"], signature, names, notes)
         arrays = read_inputs(signature.inputs, rows, needed, notes)
     notes.stop()
-    return Query(arrays, heads, by_row, notes.imputed, notes.unseen)
+    return Query(arrays, heads, by_row, notes.imputed, notes.unseen, explain)
 
 
 def _read_whole(
@@ -185,13 +197,22 @@ def encode(
         outputs: the outputs by head, [rows, …].
     """
     answer: dict[str, Any] = {"model": name, "version": version}
+    explained = request.explained
     if request.by_row:
-        answer["predictions"] = in_pieces(predictions(request.heads, signature, outputs))
+        rows: list[dict[str, Any]] = [*predictions(request.heads, signature, outputs)]
+        if explained is not None:
+            for row, of_row in zip(rows, explanations.listed(explained), strict=True):
+                row[explanations.ANSWER_KEY] = of_row
+        answer["predictions"] = in_pieces(rows)
     else:
         values, labels = _answers(request.heads, signature, outputs)
         answer["outputs"] = {head: in_pieces(value) for head, value in values.items()}
         if labels:
             answer["labels"] = {head: in_pieces(value) for head, value in labels.items()}
+        if explained is not None:
+            answer[explanations.ANSWER_KEY] = in_pieces(explanations.listed(explained))
+    if explained is not None:
+        answer["explained"] = dict(explained.about)
     return write(answer | noted(request))
 
 

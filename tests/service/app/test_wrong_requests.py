@@ -83,7 +83,7 @@ ROUTES = (
         ),
         pytest.param(
             json.dumps({"x" * 10_000: 1, **BODY}).encode(),
-            f"{'x' * 199}…: expected one of instances, inputs, heads, "
+            f"{'x' * 199}…: expected one of instances, inputs, heads, explain, "
             f'received the unknown key "{"x" * 38}…',
             id="long-key-cut-short",
         ),

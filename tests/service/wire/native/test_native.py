@@ -281,7 +281,7 @@ def test_a_body_that_is_no_object_is_refused(body, problems):
             [
                 (
                     "instance",
-                    "one of instances, inputs, heads (did you mean 'instances'?)",
+                    "one of instances, inputs, heads, explain (did you mean 'instances'?)",
                     'the unknown key "instance"',
                 ),
                 ("heads[0]", f"{ONE_OF} (did you mean 'size'?)", '"sise"'),
@@ -291,12 +291,18 @@ def test_a_body_that_is_no_object_is_refused(body, problems):
         ),
         pytest.param(
             {"instances": [ROW], "a.b": 1},
-            [('["a.b"]', "one of instances, inputs, heads", 'the unknown key "a.b"')],
+            [('["a.b"]', "one of instances, inputs, heads, explain", 'the unknown key "a.b"')],
             id="unknown-key-with-a-dot",
         ),
         pytest.param(
             {"instances": [ROW], "\ud800": 1},
-            [(r'["\ud800"]', "one of instances, inputs, heads", r'the unknown key "\ud800"')],
+            [
+                (
+                    r'["\ud800"]',
+                    "one of instances, inputs, heads, explain",
+                    r'the unknown key "\ud800"',
+                )
+            ],
             id="lone-surrogate-key",
         ),
         *(
@@ -465,7 +471,7 @@ def test_all_problems_of_all_rows_and_inputs_are_found_in_one_go():
         f"instances[{i}].insurance.{name}" for i in range(9) for name in ("age", "bmi")
     ]
     assert str(caught.value) == (
-        "head: expected one of instances, inputs, heads (did you mean 'heads'?), "
+        "head: expected one of instances, inputs, heads, explain (did you mean 'heads'?), "
         'received the unknown key "head" (and 41 more)'
     )
 

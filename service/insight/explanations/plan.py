@@ -1,0 +1,187 @@
+"""The plan of an explanation: the rows that it runs, and what follows from their answers.
+
+    [rows, …] ─ expand ─▶ [rows x runs + 1, …] ─ (the model) ─▶ [rows x runs + 1, …] ─ fold ─▶ parts
+
+The first run of a row is the row itself.  The last row of all has every feature at its reference,
+and serves all rows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from service.errors import TooLarge
+from service.inference.runner import MOST_ROWS_WHOLE
+from service.insight.explanations import occlusion, shapley
+from service.insight.explanations.features import features_of
+from service.wire.body import count, wrong
+from service.wire.explanations import KEY, Explained, Explanations
+from service.wire.limits import MOST_NUMBERS, numbers_a_row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from service.inference.runner import Runner
+    from service.insight.explanations.features import Features
+    from service.signature import Head, Signature
+    from service.wire.explanations import Explain
+
+# Rows that the explanations of one request run, and the bytes of these rows and of their answers.
+MOST_RUNS = 2**16
+MOST_BYTES = 2**26
+# Bytes and parts that an event loop computes: less than a millisecond.
+_SMALL_BYTES = 2**18
+_SMALL_PARTS = 2**11
+# For each value of an answer, whatever its dtype.
+_ANSWER_BYTES = 8
+
+
+class Plan(NamedTuple):
+    """The explanations of the rows of one request."""
+
+    signature: Signature
+    explain: Explain
+    arrays: Mapping[str, NDArray[Any]]
+    features: Features
+    rows: int
+    runs: int
+    """The runs of each row."""
+    size: int
+    """The bytes of all rows that are run, and of their answers."""
+
+    @property
+    def is_small(self) -> bool:
+        """True if an event loop may expand and fold it."""
+        parts = self.rows * len(self.features.names) * len(self.explain.heads)
+        return self.size <= _SMALL_BYTES and parts <= _SMALL_PARTS
+
+    @property
+    def total(self) -> int:
+        """The rows that are run."""
+        return self.rows * self.runs + 1
+
+    def expand(self) -> dict[str, NDArray[Any]]:
+        """Return the rows to run by tensor, [rows x runs + 1, …]."""
+        masks = self._masks()
+        return {name: self._expand(name, array, masks) for name, array in self.arrays.items()}
+
+    def _expand(self, name: str, array: NDArray[Any], masks: NDArray[np.bool_]) -> NDArray[Any]:
+        shape = array.shape[1:]
+        width = math.prod(shape)
+        expanded = np.empty((self.total, width), array.dtype)
+        rows = expanded[:-1].reshape(self.rows, self.runs, width)
+        own = array.reshape(self.rows, 1, width)
+        owners = self.features.owners.get(name)
+        if owners is None:
+            # No head that is explained needs this tensor.
+            rows[:], expanded[-1] = own, own[0, 0]
+        else:
+            rows[:] = expanded[-1] = self.features.references[name]
+            np.copyto(rows, own, where=masks[:, owners])
+        return expanded.reshape(self.total, *shape)
+
+    def _masks(self) -> NDArray[np.bool_]:
+        features = len(self.features.names)
+        if self.explain.method == "shapley":
+            return shapley.masks(features, self.explain.samples)
+        return occlusion.masks(features)
+
+    def fold(
+        self, outputs: Mapping[str, NDArray[Any]]
+    ) -> tuple[dict[str, NDArray[Any]], Explanations]:
+        """Return the outputs of the original rows by head, and the explanations.
+
+        Args:
+            outputs: the outputs of the rows of `expand` by head, [rows x runs + 1, …].
+        """
+        answers = {name: output[: -1 : self.runs] for name, output in outputs.items()}
+        heads = {
+            name: self._explained(self.signature.heads[name], outputs[name])
+            for name in self.explain.heads
+        }
+        about: dict[str, Any] = {"method": self.explain.method}
+        if self.explain.method == "shapley":
+            about["exact"] = shapley.is_exact(len(self.features.names), self.explain.samples)
+        return answers, Explanations(heads, {**about, "runs": self.total})
+
+    def _explained(self, head: Head, output: NDArray[Any]) -> Explained:
+        """Return the explanation of a head, from its outputs for all runs."""
+        runs = output[:-1].reshape(self.rows, self.runs, -1)
+        # Of a head with labels of which one is right, the answered one is explained.
+        labels = runs[:, 0].argmax(axis=1)
+        values = np.take_along_axis(runs, labels[:, None, None], axis=2)[:, :, 0]
+        references = output[-1].reshape(-1)[labels]
+        scores, zero = values.astype(np.float64), references.astype(np.float64)
+        features = self.features
+        with np.errstate(invalid="ignore", over="ignore"):  # answers may be infinite
+            if self.explain.method == "shapley":
+                parts = shapley.parts(scores, zero, self.explain.samples, len(features.names))
+            else:
+                parts = occlusion.parts(scores)
+        own = [i for i, name in enumerate(features.inputs) if name in head.inputs]
+        return Explained(
+            [features.names[i] for i in own],
+            _labels(head, labels, values[:, 0]),
+            references,
+            values[:, 0],
+            parts[:, own],
+        )
+
+
+def _labels(head: Head, labels: NDArray[Any], answers: NDArray[Any]) -> list[str | None]:
+    """Return the label that is explained in each row; none for a head without labels."""
+    if head.labels is None:
+        return []
+    names = head.labels[1:] if head.kind == "binary" else head.labels
+    known = ~np.isnan(answers.astype(np.float64))
+    return [names[i] if is_known else None for i, is_known in zip(labels, known, strict=True)]
+
+
+def plan(signature: Signature, query: Any, model: Runner) -> Plan:
+    """Plan the explanations of the rows of one request.
+
+    Args:
+        signature: the signature of the model or view.
+        query: the request, with its arrays by tensor, its `heads`, and `explain`.
+        model: the model that is to run the rows.
+
+    Raises:
+        BadRequest: the rows depend on each other, or a feature has no reference.
+        TooLarge: too many rows would have to be run.
+    """
+    if model.established.mode == "joint":
+        expected = "a model whose rows do not depend on each other"
+        raise wrong(KEY, expected, f"a joint one: {model.established.reason}")
+    explain: Explain = query.explain
+    arrays: Mapping[str, NDArray[Any]] = query.arrays
+    features = features_of(signature, signature.needed(explain.heads), arrays)
+    number = len(features.names)
+    runs = number + 1
+    if explain.method == "shapley":
+        runs = shapley.runs(number, explain.samples)
+    rows = len(next(iter(arrays.values())))
+    total = rows * runs + 1
+    each = sum(array[:1].nbytes for array in arrays.values())
+    each += _ANSWER_BYTES * numbers_a_row(signature, query.heads)
+    most = min(MOST_RUNS, MOST_BYTES // max(1, each))
+    if model.runs_whole:
+        most = min(most, MOST_ROWS_WHOLE)
+    if total > most:
+        sampled = explain.method == "shapley" and not shapley.is_exact(number, explain.samples)
+        raise TooLarge(
+            f"{KEY}: expected at most {count(most, 'run')} of this model in one request, received "
+            f"{count(rows, 'row')} of {count(runs, 'run')}, {total} in all: ask in several requests"
+            f", or for fewer heads{' or samples' if sampled else ''}"
+        )
+    parts = rows * number * len(explain.heads)
+    if parts > MOST_NUMBERS:
+        raise TooLarge(
+            f"{KEY}: expected at most {MOST_NUMBERS} parts in one answer, received "
+            f"{count(rows, 'row')} with {parts}: ask in several requests, or for fewer heads"
+        )
+    return Plan(signature, explain, arrays, features, rows, runs, total * each)

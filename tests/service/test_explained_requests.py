@@ -1,0 +1,189 @@
+"""Explanations in native requests, under both executors."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
+
+from tests.harness import graphs, small
+from tests.harness.both_ways import BothWays
+from tests.harness.small import F
+
+ROW = {"insurance": [47, "yes", 20], "fruit": [1, 2.5], "digit": [0, 3, 2, 3]}
+COLUMNS = {name: [value, value] for name, value in ROW.items()}
+SHAPLEY = {"method": "shapley"}
+
+
+def alone():
+    """Return a model whose graph takes one row in a run: y = 2 a + 3 b + a b."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "weights"], ["line"]),
+        helper.make_node("ReduceProd", ["x", "last"], ["product"], keepdims=1),
+        helper.make_node("Add", ["line", "product"], ["y"]),
+    ]
+    constants = {"weights": np.float32([[2], [3]]), "last": np.array([1])}
+    shapes = [("x", F, [1, 2])], [("y", F, [1, 1])]
+    return small.model(nodes, *shapes, constants).SerializeToString()
+
+
+def joint():
+    """Return a model whose rows depend on each other: y = a + b - the mean of all a and b."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "first"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["centred"]),
+        helper.make_node("ReduceSum", ["centred", "last"], ["y"], keepdims=1),
+    ]
+    constants = {"first": np.array([0]), "last": np.array([1])}
+    shapes = [("x", F, ["n", 2])], [("y", F, ["n", 1])]
+    return small.model(nodes, *shapes, constants).SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Serve some models, whose answers are computed by hand here, both ways."""
+    models = tmp_path_factory.mktemp("models")
+    made = {
+        "risky": small.three(),
+        "plant": small.plant(),
+        "alone": alone(),
+        "joint": joint(),
+        "fixed": graphs.fixed(),
+        "large": small.same(F, (784,)),
+    }
+    for name, content in made.items():
+        small.put(models, name, 1, content)
+    ways = BothWays(models)
+    yield ways
+    ways.stop()
+
+
+def answer_to(both, body, model="risky"):
+    """Return the answer to a body of a model."""
+    asked = both.post(f"/models/{model}/predict", body)
+    assert asked.status == 200, asked.content
+    return asked.said
+
+
+def error_of(both, body, model="risky"):
+    """Return the status and the message of an error."""
+    asked = both.post(f"/models/{model}/predict", body)
+    return asked.status, asked.said["error"]
+
+
+def test_a_row_is_answered_with_the_part_of_each_feature(both):
+    """A head lists the features that it needs; a head with several numbers is left out."""
+    answer = answer_to(both, {"instances": [ROW], "explain": True})
+    [row] = answer["predictions"]
+
+    assert row["size"] == {"value": 3.5}
+    assert row["explanations"].keys() == {"risk", "size", "digits"}
+    assert row["explanations"]["size"] == {
+        "reference": 3.5,
+        "answer": 3.5,
+        "parts": {"fruit.weight": -0.5, "fruit.length": 0.5},
+    }
+    # The reference of a picture without statistics is black.
+    assert row["explanations"]["digits"] == {
+        "label": "one",
+        "reference": 0.0,
+        "answer": 3.0,
+        "parts": {"digit[0:2,0:2]": 3.0},
+    }
+    # The reference: 38 years, no smoker, and the mean of the BMI, 30.
+    risk = row["explanations"]["risk"]
+    at = [1 / (1 + np.exp(-x)) for x in (17, 8, 8, 7, 27)]
+    assert (risk["label"], risk["answer"]) == ("high", row["risk"]["value"])
+    assert risk["reference"] == pytest.approx(at[1], abs=1e-6)
+    names = ("insurance.age", "insurance.smoker", "insurance.bmi")
+    expected = {name: at[0] - other for name, other in zip(names, at[2:], strict=True)}
+    assert risk["parts"] == pytest.approx(expected, abs=1e-6)
+    assert answer["explained"] == {"method": "occlusion", "runs": 8}
+
+
+def test_columns_are_answered_with_a_list_of_explanations(both):
+    """The answers themselves are those of a request without `explain`."""
+    plain = answer_to(both, {"inputs": COLUMNS})
+    answer = answer_to(both, {"inputs": COLUMNS, "explain": {"heads": ["size"]}})
+    [row] = answer_to(both, {"instances": [ROW], "explain": {"heads": ["size"]}})["predictions"]
+
+    assert answer.pop("explanations") == [row["explanations"]] * 2
+    assert answer.pop("explained") == {"method": "occlusion", "runs": 7}
+    assert answer == plain
+
+
+def test_shapley_values_share_what_two_features_do_together(both):
+    """The product of the two is shared equally, and the parts add up."""
+    answer = answer_to(both, {"instances": [[5, 7]], "explain": SHAPLEY}, "alone")
+    of_row = answer["predictions"][0]["explanations"]["y"]
+
+    assert of_row == {
+        "reference": 0.0,
+        "answer": 66.0,
+        "parts": {"x[0]": 10 + 17.5, "x[1]": 21 + 17.5},
+    }
+    assert answer["explained"] == {"method": "shapley", "exact": True, "runs": 4}
+
+
+@given(st.lists(st.tuples(*[st.floats(-9, 9, width=32)] * 2), min_size=1, max_size=40))
+def test_the_explanation_of_a_row_does_not_depend_on_other_rows(both, rows):
+    """Nor on their number, which decides how they are run."""
+    instances = [{"fruit": list(row)} for row in rows]
+    body = {"heads": ["size"], "explain": SHAPLEY}
+    together = answer_to(both, {"instances": instances, **body})["predictions"]
+    last = answer_to(both, {"instances": instances[-1:], **body})["predictions"]
+
+    assert together[-1:] == last
+    for (weight, length), row in zip(rows, together, strict=True):
+        expected = {"fruit.weight": weight - 1.5, "fruit.length": length - 2}
+        assert row["explanations"]["size"]["parts"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_missing_value_has_no_part(both):
+    """It is at its default anyway, and is listed as imputed as ever."""
+    row = {"fruit": [None, 3]}
+    answer = answer_to(both, {"instances": [row], "heads": ["size"], "explain": True})
+
+    parts = answer["predictions"][0]["explanations"]["size"]["parts"]
+    assert parts == {"fruit.weight": 0.0, "fruit.length": 1.0}
+    assert [entry["at"] for entry in answer["imputed"]] == ["instances[0].fruit[0]"]
+
+
+def test_false_is_no_request_for_explanations(both):
+    """The answer is that of a body without the key."""
+    assert answer_to(both, {"instances": [ROW], "explain": False}) == answer_to(
+        both, {"instances": [ROW]}
+    )
+
+
+def test_a_feature_without_a_reference_is_refused(both):
+    """The message names all of them, and what records one."""
+    body = {"instances": [{"height": 1, "plant": 2, "colour": "red"}], "explain": True}
+
+    status, error = error_of(both, {**body, "explain": True}, "plant")
+
+    assert status == 400
+    assert "none among weight" in error
+
+
+def test_models_whose_rows_cannot_be_changed_one_by_one_are_refused(both):
+    """Rows of a joint model depend on each other; a whole tensor has no rows."""
+    joint = error_of(both, {"instances": [[1, 2]], "explain": True}, "joint")
+    whole = error_of(both, {"inputs": [1, 2], "explain": True}, "fixed")
+
+    assert joint[0] == whole[0] == 400
+    assert joint[1].startswith(
+        "explain: expected a model whose rows do not depend on each other, received a joint one: "
+    )
+    assert "takes no rows" in whole[1]
+
+
+def test_too_many_runs_are_refused_before_they_are_made(both):
+    """The message says how many they would be, and the way out."""
+    status, error = error_of(both, {"instances": [ROW] * 2000, "explain": SHAPLEY})
+
+    assert status == 413
+    assert error == (
+        "explain: expected at most 65536 runs of this model in one request, received 2000 rows of "
+        "63 runs, 126001 in all: ask in several requests, or for fewer heads"
+    )
