@@ -51,6 +51,8 @@ _BODIES = {
     "one head": {"instances": [_ROW], "heads": ["size"]},
     "no heads": {"instances": [_ROW], "heads": []},
     "no rows": {"instances": []},
+    "explained": {"instances": [_ROW], "explain": True},
+    "explained wrongly": {"instances": [_ROW], "explain": {"method": "shap", "heads": ["tags"]}},
     "columns": {"inputs": {name: [value] for name, value in _ROW.items()}},
     "both forms": {"instances": [_ROW], "inputs": {}},
     "unequal columns": {"inputs": {**{n: [v] for n, v in _ROW.items()}, "fruit": [[1, 2], [3, 4]]}},
@@ -154,10 +156,10 @@ def _bodies() -> Iterator[Request]:
         *("/models/none/predict", "/models/thre/predict", "/models/broken/predict"),
         *(f"/models/{MODEL}/versions/{version}/predict" for version in ("1", "2", "3", "x", "01")),
         *(f"/models/{MODEL}/aliases/{alias}/predict" for alias in ("stable", "stabel", "1")),
-        *("/v1/models/none:predict", f"/v1/models/{MODEL}:explain", "/v1/models/broken:predict"),
+        *("/v1/models/none:predict", f"/v1/models/{MODEL}:generate", "/v1/models/broken:predict"),
         *(
             f"/v1/models/{MODEL}/{which}:{verb}"
-            for verb in ("predict", "classify", "regress")
+            for verb in ("predict", "classify", "regress", "explain")
             for which in ("versions/1", "versions/9", "labels/stable", "labels/none")
         ),
         *("/v2/models/none/infer", "/v2/models/broken/infer", f"/v2/models/{MODEL}/generate"),

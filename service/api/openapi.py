@@ -123,7 +123,9 @@ def _open(repository: Repository, max_body: int) -> dict[str, Any]:
         servable = repository.serving[repository.default]
         paths["/predict"] = _predict(servable, "predict", max_body)
     for name, serving in sorted(repository.serving.items()):
-        schemas[f"{name}.Request"] = request_schema(serving.signature)
+        schemas[f"{name}.Request"] = request_schema(
+            serving.signature, joint=serving.model.established.mode == "joint"
+        )
         schemas[f"{name}.Answer"] = answer_schema(serving.signature)
         paths[f"/models/{name}"] = _get(f"The signature of {name}.", f"{name}:signature")
         if not serving.proof.no_example:

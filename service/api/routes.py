@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
-# The dialects of TensorFlow Serving by the verb at the end of a path.
+# The dialects of TensorFlow Serving, and of KServe, by the verb at the end of a path.
 VERBS = {
     "predict": tfserving.PREDICT,
     "classify": tfserving.CLASSIFY,
     "regress": tfserving.REGRESS,
+    "explain": tfserving.EXPLAIN,
 }
 # A rule without a name is for the default model; a rule without a version, for the version that
 # serves.

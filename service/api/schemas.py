@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.api import explain_schemas
 from service.api.descriptions import value_of
+from service.wire.explanations import ABOUT_KEY, ANSWER_KEY
 from service.wire.native import examples
 
 if TYPE_CHECKING:
@@ -15,8 +17,13 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 
-def request_schema(signature: Signature) -> Schema:
-    """Return the schema of a native body: rows, columns, or whole tensors."""
+def request_schema(signature: Signature, *, joint: bool = False) -> Schema:
+    """Return the schema of a native body: rows, columns, or whole tensors.
+
+    Args:
+        signature: the signature of the model or view.
+        joint: whether the rows of the model depend on each other.
+    """
     heads: Schema = {
         "type": "array",
         "minItems": 1,
@@ -34,14 +41,17 @@ def request_schema(signature: Signature) -> Schema:
         name = next(iter(rows))
         instance = {"anyOf": [instance, rows[name]]}
         columns = {"anyOf": [columns, *by_input[name]]}
+    more = {"heads": heads, "explain": explain_schemas.explain_schema(signature, joint=joint)}
+    conditions = explain_schemas.explain_conditions(signature, joint=joint)
     return {
         "oneOf": [
             {
-                **_object({"instances": {**_list_of(instance), "minItems": 1}, "heads": heads}),
+                **_object({"instances": {**_list_of(instance), "minItems": 1}, **more}),
                 "required": ["instances"],
             },
-            {**_object({"inputs": columns, "heads": heads}), "required": ["inputs"]},
-        ]
+            {**_object({"inputs": columns, **more}), "required": ["inputs"]},
+        ],
+        **({"allOf": conditions} if conditions else {}),
     }
 
 
@@ -51,7 +61,9 @@ def _request_of_tensors(signature: Signature, heads: Schema) -> Schema:
     inputs = _object(whole)
     if len(whole) == 1:
         inputs = {"anyOf": [inputs, *whole.values()]}
-    request = {**_object({"inputs": inputs, "heads": heads}), "required": ["inputs"]}
+    explain = explain_schemas.explain_schema(signature, joint=False)
+    chosen = {"inputs": inputs, "heads": heads, "explain": explain}
+    request = {**_object(chosen), "required": ["inputs"]}
     return {**request, "description": f"Whole tensors and no rows: {signature.tensor}."}
 
 
@@ -161,7 +173,9 @@ def answer_schema(signature: Signature) -> Schema:
     """Return the schema of a native answer: rows, columns, or whole tensors."""
     if signature.tensor:
         return _answer_of_tensors(signature)
-    rows = _object({name: _head_row(head) for name, head in signature.heads.items()})
+    explanations = explain_schemas.explanations_schema(signature)
+    of_heads = {name: _head_row(head) for name, head in signature.heads.items()}
+    rows = _object({ANSWER_KEY: explanations, **of_heads})
     outputs = _object({name: _list_of(_head_value(head)) for name, head in signature.heads.items()})
     labels = _object(
         {
@@ -181,6 +195,8 @@ def answer_schema(signature: Signature) -> Schema:
             "predictions": _list_of(rows),
             "outputs": outputs,
             "labels": labels,
+            ANSWER_KEY: _list_of(explanations),
+            ABOUT_KEY: explain_schemas.about_schema(),
             "imputed": {**_list_of(imputed), "description": "missing values, and their defaults"},
             "unseen": {**_list_of(unseen), "description": "texts that training never saw"},
         },

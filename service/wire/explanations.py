@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from service.errors import nearest
 from service.wire.body import listing, refuse_unknown, show
 from service.wire.rows import MISSING
+from service.wire.written import in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 KEY = "explain"
 ANSWER_KEY = "explanations"
+ABOUT_KEY = "explained"
 METHODS = ("occlusion", "shapley")
 # The orders of the features that Shapley values are averaged over, unless all can be considered.
 SAMPLES = 64
@@ -62,11 +64,32 @@ class Explanations(NamedTuple):
     about: Mapping[str, Any]
 
 
-def is_explained(head: Head) -> bool:
-    """Return whether a head can be explained: it has one value, or labels of which one is right."""
+def explained_heads(signature: Signature) -> dict[str, str]:
+    """Return for each head why it cannot be explained; an empty text if it can be.
+
+    A head can be if it has one value, or labels of which one is right, and if each feature that it
+    needs has a reference, which is its default or its mean in training.
+    """
+    without: dict[str, str] = {}
+    for entry in signature.inputs.values():
+        for feature in entry.features:
+            no_mean = feature.vocabulary is not None or feature.statistics is None
+            if feature.default is None and no_mean:
+                name = f"{entry.name}.{feature.name}"
+                way = f"`triceps sign FILE --default {name}=VALUE` records one"
+                without.setdefault(entry.name, f"{name} has neither a default nor a mean; {way}")
+    return {
+        head.name: _form(head) or next((without[n] for n in head.inputs if n in without), "")
+        for head in signature.heads.values()
+    }
+
+
+def _form(head: Head) -> str:
+    """Return why a head cannot be explained for its values alone; an empty text if it can be."""
     if head.tensor.dtype == "string":
-        return False
-    return head.tensor.size == 1 or (head.kind == "multiclass" and head.labels is not None)
+        return "its values are texts"
+    one_is_right = head.kind == "multiclass" and head.labels is not None
+    return "" if head.tensor.size == 1 or one_is_right else "it has several numbers"
 
 
 def read(value: Any, heads: tuple[str, ...], signature: Signature, notes: Notes) -> Explain | None:
@@ -81,9 +104,8 @@ def read(value: Any, heads: tuple[str, ...], signature: Signature, notes: Notes)
     if value is MISSING or value is False:
         return None
     if signature.tensor:
-        notes.add(
-            KEY, f"no such key, since this model takes no rows: {signature.tensor}", show(value)
-        )
+        expected = f"no such key, since this model takes no rows: {signature.tensor}"
+        notes.add(KEY, expected, show(value))
         return None
     if value is True:
         value = {}
@@ -105,11 +127,16 @@ def read(value: Any, heads: tuple[str, ...], signature: Signature, notes: Notes)
 def _read_heads(
     value: Any, heads: tuple[str, ...], signature: Signature, notes: Notes
 ) -> tuple[str, ...]:
-    able = tuple(name for name in heads if is_explained(signature.heads[name]))
-    if heads and not able:
-        expected = "a head of one number, or of labels of which one is right"
-        notes.add(KEY, expected, f"none among {listing(heads)}")
-    if value is MISSING or not heads:
+    if not heads:
+        return ()  # which is a mistake already
+    reasons = explained_heads(signature)
+    able = tuple(name for name in heads if not reasons[name])
+    if not able:
+        first = heads[0]
+        received = f"none: {first} cannot be, since {reasons[first]}"
+        notes.add(KEY, f"a head that can be explained among {listing(heads)}", received)
+        return ()
+    if value is MISSING:
         return able
     at = f"{KEY}.heads"
     if not isinstance(value, list) or not value or len(value) > _MOST_NAMED * len(heads):
@@ -117,17 +144,24 @@ def _read_heads(
         return ()
     chosen: list[str] = []
     for i, name in enumerate(value):
-        if not isinstance(name, str) or name not in able:
-            close = nearest(name, able) if isinstance(name, str) and not notes.full else ""
-            reason = ""
-            if isinstance(name, str) and name in heads:
-                reason = ", since a head with several numbers, or with texts, is not explained"
-            notes.add(f"{at}[{i}]", f"one of {listing(able)}{close}{reason}", show(name))
-        elif name in chosen:
+        if name in chosen:
             notes.add(f"{at}[{i}]", "each head once", f"{show(name)} again")
-        else:
+        elif isinstance(name, str) and name in able:
             chosen.append(name)
+        elif notes.full:
+            notes.count += 1
+        else:
+            known = isinstance(name, str)
+            reason = f", which cannot be, since {reasons[name]}" if known and name in heads else ""
+            close = nearest(name, able) if known and not reason else ""
+            expected = f"one of {listing(able)}, the requested heads that can be explained{close}"
+            notes.add(f"{at}[{i}]", expected, show(name) + reason)
     return tuple(chosen)
+
+
+def written(explanations: Explanations) -> dict[str, Any]:
+    """Return the keys of an answer whose explanations are a list, for `write`."""
+    return {ANSWER_KEY: in_pieces(listed(explanations)), ABOUT_KEY: dict(explanations.about)}
 
 
 def listed(explanations: Explanations) -> list[dict[str, dict[str, Any]]]:

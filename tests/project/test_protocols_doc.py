@@ -286,6 +286,7 @@ def test_the_document_has_the_routes_of_the_table(protocol):
 BODIES = {
     "infer": ("oip", {}),
     ":predict": ("tfserving", {}),
+    ":explain": ("tfserving", {}),
     ":classify": ("tfserving", {"signature_name": "risk"}),
     ":regress": ("tfserving", {"signature_name": "size"}),
     "invocations": ("mlflow", {}),
@@ -1009,11 +1010,22 @@ def _(world: World) -> None:
     assert world.answer("/")["status"] == "alive"
 
 
-@holds(KSERVE, "`:explain`", "No explainers")
+@holds(KSERVE, "explanations with `:explain`", "Explanations")
 def _(world: World) -> None:
-    message = world.refusal("/v1/models/three:explain", world.example("tfserving"))
-    assert "expected one of :predict, :classify, :regress" in message
-    absent(world, "/v1/models/three:explain", "/v2/models/three/explain")
+    rows = world.example("tfserving")
+    answer = world.answer("/v1/models/three:explain", rows)
+    assert answer["predictions"] == [GOLDEN_2]
+    explained = {"heads": ["size"], "method": "shapley"}
+    native = {**world.example("native"), "explain": explained}
+    [row] = world.answer("/models/three/predict", native)["predictions"]
+    chosen = world.answer("/v1/models/three:explain", {**rows, "explain": explained})
+    assert chosen["explanations"] == [row["explanations"]]
+    assert answer["explanations"][0].keys() == {"risk", "size", "digits"}
+
+
+@holds(KSERVE, "No explainer of its own")
+def _(world: World) -> None:
+    absent(world, "/v2/models/three/explain")
 
 
 @holds(KSERVE, "Models")

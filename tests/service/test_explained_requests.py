@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
+from service.signature import Feature, Head, Signature, Tensor, tabular
 from tests.harness import graphs, small
 from tests.harness.both_ways import BothWays
 from tests.harness.small import F
@@ -39,6 +40,23 @@ def joint():
     return small.model(nodes, *shapes, constants).SerializeToString()
 
 
+def bare():
+    """Return a model whose table has no references: total = a + b; double = 2 fruit."""
+    nodes = [
+        helper.make_node("ReduceSum", ["table", "last"], ["total"], keepdims=1),
+        helper.make_node("Add", ["fruit", "fruit"], ["double"]),
+    ]
+    inputs = [("table", F, ["n", 2]), ("fruit", F, ["n", 1])]
+    outputs = [("total", F, ["n", 1]), ("double", F, ["n", 1])]
+    made = small.model(nodes, inputs, outputs, {"last": np.array([1])})
+    table = tabular("table", [Feature("a", ""), Feature("b", "", default=1)])
+    heads = [
+        Head(name, "regression", Tensor(name, "float32", (1,))) for name in ("total", "double")
+    ]
+    entries = {"table": table, "fruit": small.entry("fruit", (1,))}
+    return small.signed(made, Signature(entries, {head.name: head for head in heads}))
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """Serve some models, whose answers are computed by hand here, both ways."""
@@ -50,6 +68,7 @@ def both(tmp_path_factory):
         "joint": joint(),
         "fixed": graphs.fixed(),
         "large": small.same(F, (784,)),
+        "bare": bare(),
     }
     for name, content in made.items():
         small.put(models, name, 1, content)
@@ -156,14 +175,90 @@ def test_false_is_no_request_for_explanations(both):
     )
 
 
-def test_a_feature_without_a_reference_is_refused(both):
-    """The message names all of them, and what records one."""
-    body = {"instances": [{"height": 1, "plant": 2, "colour": "red"}], "explain": True}
+def test_a_head_that_needs_a_feature_without_a_reference_is_left_out(both):
+    """If it is named, the message has the feature, and what records a reference."""
+    row = {"table": [1, 2], "fruit": [3]}
 
-    status, error = error_of(both, {**body, "explain": True}, "plant")
+    answer = answer_to(both, {"instances": [row], "explain": True}, "bare")
+    error = error_of(both, {"instances": [row], "explain": {"heads": ["total"]}}, "bare")
 
+    assert answer["predictions"][0]["explanations"].keys() == {"double"}
+    assert error[0] == 400
+    assert error[1] == (
+        "explain.heads[0]: expected one of double, the requested heads that can be explained, "
+        'received "total", which cannot be, since table.a has neither a default nor a mean; '
+        "`triceps sign FILE --default table.a=VALUE` records one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("explain", "problems"),
+    [
+        pytest.param(None, [("explain", "null")], id="null"),
+        pytest.param("yes", [("explain", '"yes"')], id="text"),
+        pytest.param([], [("explain", "an empty list")], id="list"),
+        pytest.param(
+            {"head": ["size"], "method": "shapely", "samples": 0},
+            [
+                ("explain.head", 'the unknown key "head"'),
+                ("explain.method", '"shapely"'),
+                ("explain.samples", "0"),
+            ],
+            id="all at once",
+        ),
+        pytest.param({"samples": 1025}, [("explain.samples", "1025")], id="too many samples"),
+        pytest.param({"samples": True}, [("explain.samples", "true")], id="no number"),
+        pytest.param({"method": ["shapley"]}, [("explain.method", "a list of 1")], id="no text"),
+        pytest.param({"heads": []}, [("explain.heads", "an empty list")], id="no heads"),
+        pytest.param({"heads": "size"}, [("explain.heads", '"size"')], id="a head in no list"),
+        pytest.param(
+            {"heads": ["size", "size", "siez", 1, [2], "tags"]},
+            [
+                ("explain.heads[1]", '"size" again'),
+                ("explain.heads[2]", '"siez"'),
+                ("explain.heads[3]", "1"),
+                ("explain.heads[4]", "a list of 1"),
+                (
+                    "explain.heads[5]",
+                    '"tags", which cannot be, since it has several numbers',
+                ),
+            ],
+            id="heads",
+        ),
+        pytest.param({"heads": ["size"] * 999}, [("explain.heads", "a list of 999")], id="many"),
+    ],
+)
+def test_all_that_is_wrong_with_a_request_for_explanations_is_said(both, explain, problems):
+    """Each problem has its place, beside those of the rows."""
+    asked = both.post("/models/risky/predict", {"instances": [{}], "explain": explain})
+
+    assert asked.status == 400
+    found = [(entry["at"], entry["received"]) for entry in asked.said["problems"]]
+    assert found[: len(problems)] == problems
+    assert len(found) > len(problems)  # the row has nothing without a default
+
+
+def test_a_slip_of_the_hand_is_recognized(both):
+    """The message has the right name."""
+    body = {"instances": [ROW], "explain": {"method": "shapely", "heads": ["siez"], "hends": []}}
+    asked = both.post("/models/risky/predict", body)
+
+    expected = " ".join(entry["expected"] for entry in asked.said["problems"])
+    for name in ("shapley", "size", "heads"):
+        assert f"did you mean '{name}'?" in expected
+
+
+def test_heads_that_are_not_requested_are_not_explained(both):
+    """They are neither answered nor run."""
+    body = {"instances": [{"fruit": [1, 2]}], "heads": ["size"], "explain": True}
+
+    answer = answer_to(both, body)
+    status, error = error_of(both, {**body, "heads": ["tags"]})
+
+    assert answer["predictions"][0]["explanations"].keys() == {"size"}
     assert status == 400
-    assert "none among weight" in error
+    assert error.startswith("explain: expected a head that can be explained among tags, received")
+    assert error_of(both, {**body, "explain": {"heads": ["risk"]}})[0] == 400
 
 
 def test_models_whose_rows_cannot_be_changed_one_by_one_are_refused(both):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from service.wire.body import listing, wrong
+from service.wire.body import wrong
 from service.wire.explanations import KEY
 
 if TYPE_CHECKING:
@@ -59,27 +59,22 @@ def features_of(
         arrays: the rows of a request by tensor, [rows, …]; their shapes count.
 
     Raises:
-        BadRequest: a feature has no reference.
+        BadRequest: two features have the same name.
     """
     names: list[str] = []
     of_input: list[str] = []
     owners: dict[str, NDArray[np.int64]] = {}
     references: dict[str, NDArray[Any]] = {}
-    without: list[str] = []
     for entry in map(signature.inputs.__getitem__, inputs):
         if entry.features:
             listed = [f"{entry.name}.{feature.name}" for feature in entry.features]
             for tensor, places in entry.places.items():
-                dtype = arrays[tensor].dtype
                 own = [entry.features[i] for i in places]
-                values = [_reference(feature, dtype) for feature in own]
-                without += [
-                    listed[i] for i, value in zip(places, values, strict=True) if value is None
-                ]
                 columns = np.argsort([feature.column for feature in own])
                 owners[tensor] = len(names) + np.array(places, np.int64)[columns]
-                if None not in values:
-                    references[tensor] = np.array(values, dtype)[columns]
+                dtype = arrays[tensor].dtype
+                values = [_reference(feature, dtype) for feature in own]
+                references[tensor] = np.array(values, dtype)[columns]
         else:
             tensor = entry.tensors[0].name
             listed, blocks = _blocks(entry, arrays[tensor].shape[1:])
@@ -87,10 +82,6 @@ def features_of(
             references[tensor] = np.full(len(blocks), _fill(entry, arrays[tensor].dtype))
         names += listed
         of_input += [entry.name] * len(listed)
-    if without:
-        way = f"`triceps sign FILE --default {without[0]}=VALUE` records one"
-        received = f"neither a default nor a mean for {listing(without)}"
-        raise wrong(KEY, f"a default for each feature ({way}), or heads that need none", received)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise wrong(KEY, "features with different names", f"two named {twice}")
@@ -98,12 +89,10 @@ def features_of(
 
 
 def _reference(feature: Feature, dtype: np.dtype[Any]) -> Any:
-    """Return the reference of a feature as a value of its tensor's dtype; `None` if it has none."""
-    if feature.default is not None:
-        return feature.default
-    if feature.statistics is None or dtype.kind == "O":
-        return None
-    return _typical(feature.statistics.mean, dtype)
+    """Return the reference of a feature as a value of its tensor's dtype."""
+    if feature.default is None and feature.statistics is not None:
+        return _typical(feature.statistics.mean, dtype)
+    return feature.default
 
 
 def _typical(mean: float, dtype: np.dtype[Any]) -> Any:

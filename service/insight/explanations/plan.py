@@ -151,7 +151,7 @@ def plan(signature: Signature, query: Any, model: Runner) -> Plan:
         model: the model that is to run the rows.
 
     Raises:
-        BadRequest: the rows depend on each other, or a feature has no reference.
+        BadRequest: the rows depend on each other, or two features have the same name.
         TooLarge: too many rows would have to be run.
     """
     if model.established.mode == "joint":

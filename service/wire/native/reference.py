@@ -204,15 +204,15 @@ def encode(
             for row, of_row in zip(rows, explanations.listed(explained), strict=True):
                 row[explanations.ANSWER_KEY] = of_row
         answer["predictions"] = in_pieces(rows)
+        if explained is not None:
+            answer[explanations.ABOUT_KEY] = dict(explained.about)
     else:
         values, labels = _answers(request.heads, signature, outputs)
         answer["outputs"] = {head: in_pieces(value) for head, value in values.items()}
         if labels:
             answer["labels"] = {head: in_pieces(value) for head, value in labels.items()}
         if explained is not None:
-            answer[explanations.ANSWER_KEY] = in_pieces(explanations.listed(explained))
-    if explained is not None:
-        answer["explained"] = dict(explained.about)
+            answer |= explanations.written(explained)
     return write(answer | noted(request))
 
 

@@ -4,6 +4,7 @@
                {"inputs": {"x": [[1, 2], …]}}     ─▶  {"outputs": {"y": [[3], …], "z": [[4], …]}}
     :classify  {"examples": [{"x": [1, 2]}, …]}   ─▶  {"results": [[["no", 0.1], ["yes", 0.9]], …]}
     :regress   {"examples": [{"x": [1, 2]}, …]}   ─▶  {"results": [3, …]}
+    :explain   as :predict                        ─▶  {"predictions": […], "explanations": […]}
 
 Inputs and outputs are the tensors of the graph, in its shapes: a [batch, 1] output is [0.93] for
 each row.  The name of the only input may be left out; the name of the only output is left out.  NaN
@@ -11,6 +12,8 @@ and infinities of floats are read and written as NaN, Infinity and -Infinity, as
 does, although that is not JSON.
 
 Source: tensorflow_serving/g3doc/api_rest.md, and util/json_tensor.cc where that says otherwise.
+The verb :explain is KServe's (docs/concepts/architecture/data-plane/v1-protocol), which leaves the
+form of an explanation to the server.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
     Say = Callable[[Query, Signature, Mapping[str, NDArray[Any]]], dict[str, Any]]
 
-__all__ = ["CLASSIFY", "PREDICT", "REGRESS", "SIGNATURE", "Query", "signature_def"]
+__all__ = ["CLASSIFY", "EXPLAIN", "PREDICT", "REGRESS", "SIGNATURE", "Query", "signature_def"]
 
 
 def _encoder(say: Say) -> Encode:
@@ -76,3 +79,11 @@ REGRESS = replace(
     encode=_encoder(examples.say_numbers),
 )
 """`:regress`: the number of a head."""
+
+EXPLAIN = replace(
+    PREDICT,
+    reader=partial(predict.reader, explains=True),
+    encode=_encoder(predict.say_explanations),
+    explains=True,
+)
+"""KServe's `:explain`: predictions, and how much each feature moves them."""

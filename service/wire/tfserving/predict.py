@@ -2,6 +2,8 @@
 
 {"instances": [{"x": [1, 2]}, …]}  ─▶  {"predictions": [{"y": [3], "z": [4]}, …]}
 {"inputs": {"x": [[1, 2], …]}}     ─▶  {"outputs": {"y": [[3], …], "z": [[4], …]}}
+
+With `:explain`, the answer has explanations beside, and the body may have the key `explain`.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from service.wire import tensors, unseen
+from service.wire import explanations, tensors, unseen
 from service.wire.body import Notes, parse_object, refuse_unknown, show
 from service.wire.columns import EITHER, Names, columns, instances
 from service.wire.tfserving.request import SIGNATURE, Query
@@ -27,10 +29,14 @@ if TYPE_CHECKING:
 _KEYS = ("instances", "inputs", "signature_name", "parameters")
 
 
-def reader(signature: Signature) -> Reader:
+def reader(signature: Signature, *, explains: bool = False) -> Reader:
     """Return the reader of `:predict` bodies, for all heads of a signature.
 
     The reader raises `BadRequest` with all mistakes in a body.
+
+    Args:
+        signature: the signature of the model or view.
+        explains: whether the bodies are those of `:explain`.
     """
     if signature.tensor:
         return partial(tensors.refuse_rows, signature)
@@ -38,6 +44,7 @@ def reader(signature: Signature) -> Reader:
     needed = tensors.needed(signature, signature.head_names)
     names = Names(tuple(known), needed)
     categorical = unseen.categorical(signature)
+    keys = (*_KEYS, explanations.KEY) if explains else _KEYS
 
     def is_bare(instance: Any) -> bool:
         return len(known) == 1 and (not isinstance(instance, dict) or is_base64(instance))
@@ -46,7 +53,7 @@ def reader(signature: Signature) -> Reader:
         del header
         value = parse_object(body, '"instances" or "inputs"')
         notes = Notes()
-        refuse_unknown(value, "key", _KEYS, "", notes)
+        refuse_unknown(value, "key", keys, "", notes)
         name = value.get("signature_name", "")
         if name not in ("", SIGNATURE):
             notes.add("signature_name", f"{show(SIGNATURE)}, or no such key", show(name))
@@ -67,8 +74,12 @@ def reader(signature: Signature) -> Reader:
                 checked = rows._replace(feature=unseen.checked(categorical, tensor, needed))
                 arrays_read = read(known[tensor], checked, notes, spelled=spelled)
                 arrays |= arrays_read if tensor in needed else {}
+        explain = None
+        if explains:
+            asked = value.get(explanations.KEY, True)
+            explain = explanations.read(asked, signature.head_names, signature, notes)
         notes.stop()
-        return Query(arrays, signature.head_names, by_row, unseen=notes.unseen)
+        return Query(arrays, signature.head_names, by_row, (), notes.unseen, explain)
 
     return read_body
 
@@ -92,3 +103,13 @@ def say(query: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]])
         if len(answer) == 1:
             answer = answer[query.heads[0]]
     return {"predictions" if query.by_row else "outputs": answer}
+
+
+def say_explanations(
+    query: Query, signature: Signature, outputs: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """Return the answer with the explanations of each row, if the request wants them."""
+    answer = say(query, signature, outputs)
+    if query.explained is not None:
+        answer |= explanations.written(query.explained)
+    return answer

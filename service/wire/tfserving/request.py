@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.wire.body import Imputed, Unseen
+    from service.wire.explanations import Explain, Explanations
 
 SIGNATURE = "serving_default"
 """TensorFlow Serving's name for the only signature of a model, with all its inputs and heads."""
@@ -25,3 +26,9 @@ class Query:
     by_row: bool = True
     imputed: Sequence[Imputed] = ()
     unseen: Sequence[Unseen] = ()
+    explain: Explain | None = None
+    explained: Explanations | None = None
+
+    def with_explanations(self, explained: Explanations) -> Query:
+        """Return the request with its explanations, for the encoder."""
+        return replace(self, explained=explained)

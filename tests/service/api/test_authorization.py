@@ -53,7 +53,7 @@ PREDICTIONS = {
     *(
         f"/v1/models/<name>{which}:{verb}"
         for which in ("", "/versions/<version>", "/labels/<alias>")
-        for verb in ("predict", "classify", "regress")
+        for verb in ("predict", "classify", "regress", "explain")
     ),
     "/invocations",
     "/my/predict",

@@ -8,7 +8,7 @@ import jsonschema
 import openapi_spec_validator
 import pytest
 import schemathesis.openapi
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 from schemathesis import GenerationMode
@@ -380,6 +380,8 @@ def _like(schema, rows):
     for several in ("anyOf", "oneOf"):
         if several in schema:
             return st.one_of(*(_like(one, rows) for one in schema[several]))
+    if schema.get("enum"):
+        return st.sampled_from(schema["enum"])
     if schema.get("uniqueItems"):
         return st.lists(st.sampled_from(schema["items"]["enum"]), min_size=1, unique=True)
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -392,7 +394,7 @@ def _of_type(kind, schema, rows):
         optional = {
             name
             for name, one in schema["properties"].items()
-            if "default" in one or name == "heads"
+            if "default" in one or name in ("heads", "explain")
         }
         return st.fixed_dictionaries(
             {name: value for name, value in values.items() if name not in optional},
@@ -419,6 +421,8 @@ def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, docum
     name = data.draw(st.sampled_from([name for name in NAMES if name not in GRAPHS]), "model")
     rows = data.draw(st.integers(1, 3), "rows")
     body = data.draw(_like(document["components"]["schemas"][f"{name}.Request"], rows), "body")
+    # Heads that are explained have to be requested.
+    assume(not body.get("explain") or _fits(document, f"{name}.Request", body))
     _check(document, f"{name}.Request", body)
 
     response = app.test_client().post(f"/models/{name}/predict", json=body)
@@ -429,7 +433,9 @@ def test_any_body_that_fits_the_schema_is_answered_as_the_schema_says(app, docum
     values = answer.get("predictions") or next(iter(answer["outputs"].values()))
     assert len(values) == rows
     heads = answer["predictions"][0] if "predictions" in answer else answer["outputs"]
+    explained = answer.get("explanations", [heads.pop("explanations", None)])
     assert list(heads) == body.get("heads", list(heads))
+    assert (explained != [None]) == bool(body.get("explain", False) is not False)
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])

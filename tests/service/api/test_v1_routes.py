@@ -10,7 +10,7 @@ from tests.harness import small
 
 OK = {"error_code": "OK", "error_message": ""}
 BROKEN = "it is not an ONNX file, or not the whole of one"
-NO_VERB = "expected one of :predict, :classify, :regress at its end"
+NO_VERB = "expected one of :predict, :classify, :regress, :explain at its end"
 
 
 @pytest.fixture(name="models", scope="module")
@@ -162,10 +162,10 @@ def test_a_model_without_a_version_that_serves_is_not_ready(tmp_path):
         ),
         pytest.param(
             "POST",
-            "three:explain",
+            "three:generate",
             400,
-            f"Malformed request: POST /v1/models/three:explain: {NO_VERB}",
-            id="no explanations",
+            f"Malformed request: POST /v1/models/three:generate: {NO_VERB}",
+            id="an unknown verb",
         ),
         pytest.param(
             "POST",
@@ -265,6 +265,7 @@ def test_every_verb_at_every_place(client, path, scale):
         "predict": {"instances": [ROW]},
         "classify": {"signature_name": "tags", "examples": [FRUIT]},
         "regress": {"examples": [FRUIT]},
+        "explain": {"inputs": {n: [v] for n, v in ROW.items()}, "explain": {"heads": ["size"]}},
     }
     answers = {
         verb: client.post(
@@ -283,6 +284,15 @@ def test_every_verb_at_every_place(client, path, scale):
     }
     assert answers["classify"].json == {"results": [[["heavy", 0.5], ["long", 0.7310586]]]}
     assert answers["regress"].json == {"results": [3.0 * scale]}
+    assert answers["explain"].json["outputs"]["size"] == [[3.0 * scale]]
+    [explained] = answers["explain"].json["explanations"]
+    assert explained == {
+        "size": {
+            "reference": 3.5 * scale,
+            "answer": 3.0 * scale,
+            "parts": {"fruit.weight": -0.5 * scale, "fruit.length": 0.0},
+        }
+    }
 
 
 def test_a_name_may_hold_dots_and_dashes(client):

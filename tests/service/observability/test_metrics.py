@@ -142,6 +142,34 @@ def test_one_request_changes_exactly_these_samples(client):
         assert after["triceps_stage_seconds_bucket", "+Inf", "three", stage, "1"] == 2
 
 
+def test_rows_that_are_run_to_explain_others_count_as_runs_alone(served):
+    """Nobody asked about them, so neither the rows nor the labels of a model have them."""
+
+    def added(more):
+        before = read(served)
+        body = json.dumps({"instances": [RIGHT, RIGHT], **more}).encode()
+        assert served.ask("POST", PREDICT, body, JSON)[0] == 200
+        after = read(served)
+        families = ("triceps_rows_total", "triceps_head", "triceps_batch_rows_", "triceps_requests")
+        return {
+            key: value - before.get(key, 0)
+            for key, value in after.items()
+            if value != before.get(key) and key[0].startswith(families) and "three" in key
+        }
+
+    added({})
+    plain, explained = added({}), added({"explain": True})
+    run = ("triceps_batch_rows_sum", "three", "1")
+
+    # Six features: the row itself, the reference, and a run for each.
+    assert (plain.pop(run), explained.pop(run)) == (2, 2 * 7 + 1)
+    buckets = [key for key in plain if key[0] == "triceps_batch_rows_bucket"]
+    assert len(buckets) > sum(explained.pop(key, 0) for key in buckets) > 0
+    for key in buckets:
+        del plain[key]
+    assert explained == plain
+
+
 def test_models_that_nobody_asks_add_little_to_the_page(client):
     """A model has no series of answers before its first one, and then all of them at once."""
     unasked = client.get("/metrics").text
