@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import orjson
 
-from service.commands import missing_features, options, row_runs
+from service.commands import explained_rows, missing_features, options, row_runs
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
 from service.commands.row_files import Row, RowsError
@@ -24,6 +24,7 @@ from service.errors import nearest
 from service.host.files import stream, writing
 from service.wire import native
 from service.wire.body import listing
+from service.wire.explanations import ANSWER_KEY, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from service.commands.row_runs import Counts
     from service.repository.loader import Servable
     from service.signature import Head, Signature
+    from service.wire.explanations import Explain
 
     Scored = Iterator[tuple[Row, dict[str, dict[str, Any]]]]
 
@@ -62,6 +64,7 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps rows.csv --heads o1,o3 --out
     "--keep-columns", "keep", is_flag=True, help="Pass all columns of a CSV through to the answers."
 )
 @missing_features.option
+@explained_rows.option
 @options.models
 def predict(  # noqa: PLR0913  (click passes each option by its name)
     model: str,
@@ -72,6 +75,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     *,
     models: Path | None,
     allow: tuple[str, ...],
+    method: str | None,
     keep: bool,
 ) -> None:
     """Score the rows of FILE with MODEL: a name in the repository, or a path.
@@ -99,6 +103,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     asked = _heads(heads, servable.signature)
     needed = missing_features.required(servable.signature, asked, allow)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
+    explain = explained_rows.asked(method, asked, servable, as_csv=as_csv)
     write = _write_csv if as_csv else _write_json
     counts = row_runs.Counts()
     # utf-8-sig, since spreadsheets write a byte order mark first.
@@ -113,10 +118,12 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
                 source, read_json(source, opened), servable.signature, needed
             )
         chosen = [servable.signature.heads[head] for head in asked]
-        answers = [name for head in chosen for name in _columns(head)] if as_csv else asked
+        answers = [*asked, *([] if explain is None else [ANSWER_KEY])]
+        if as_csv:
+            answers = [n for head in chosen for n in _columns(head, servable.signature, explain)]
         header = [*others, *_distinct(source, answers, others)]
         with writing(out) as target:
-            total = write(_score(rows, servable, asked, counts), header, chosen, target)
+            total = write(_score(rows, servable, asked, counts, explain), header, chosen, target)
     row_runs.tell(total, servable, counts)
 
 
@@ -149,10 +156,19 @@ def _distinct(source: Path, answers: Sequence[str], others: Sequence[str]) -> Se
     return prefixed
 
 
-def _score(rows: Iterator[Row], servable: Servable, heads: Sequence[str], counts: Counts) -> Scored:
+def _score(
+    rows: Iterator[Row],
+    servable: Servable,
+    heads: Sequence[str],
+    counts: Counts,
+    explain: Explain | None,
+) -> Scored:
     """Yield each row with its answer; count missing and unseen values by feature."""
-    for run in row_runs.runs(rows, servable, heads, counts):
+    for run in row_runs.runs(rows, servable, heads, counts, explain):
         answers = native.predictions(heads, servable.signature, run.outputs)
+        if run.explained is not None:
+            for answer, explained in zip(answers, listed(run.explained), strict=True):
+                answer[ANSWER_KEY] = explained
         yield from zip(run.rows, answers, strict=True)
 
 
@@ -165,7 +181,7 @@ def _write_csv(
     try:
         writer.writerow(header)
         for row, answer in scored:
-            cells = [cell for head in heads for cell in _cells(head, answer[head.name])]
+            cells = [cell for head in heads for cell in _cells(head, answer)]
             writer.writerow([*row.others, *cells])
             total += 1
     finally:
@@ -173,8 +189,8 @@ def _write_csv(
     return total
 
 
-def _columns(head: Head) -> Iterator[str]:
-    """Yield the columns of a head: one for each value, and one for its label."""
+def _columns(head: Head, signature: Signature, explain: Explain | None) -> Iterator[str]:
+    """Yield the columns of a head: for each value, for its label, and for its explanation."""
     size = head.tensor.size
     if head.tensor.shape in ((), (1,)) or size is None:
         yield head.name
@@ -182,9 +198,11 @@ def _columns(head: Head) -> Iterator[str]:
         yield from (f"{head.name}.{i}" for i in range(size))
     if head.labels is not None:
         yield f"{head.name}.label"
+    yield from explained_rows.columns(signature, head, explain)
 
 
-def _cells(head: Head, answer: dict[str, Any]) -> Iterator[Any]:
+def _cells(head: Head, answers: dict[str, Any]) -> Iterator[Any]:
+    answer = answers[head.name]
     value = answer["value"]
     if head.tensor.shape in ((), (1,)):
         yield value
@@ -195,6 +213,7 @@ def _cells(head: Head, answer: dict[str, Any]) -> Iterator[Any]:
     if head.labels is not None:
         label = answer["label"]
         yield "|".join(label) if isinstance(label, list) else label
+    yield from explained_rows.cells(head, answers)
 
 
 def _flat(value: Any) -> Iterable[Any]:
@@ -207,7 +226,8 @@ def _write_json(
 ) -> int:
     total = 0
     for row, answer in scored:
-        values = (*row.others, *(answer[head.name] for head in heads))
+        explained = [answer[ANSWER_KEY]] if ANSWER_KEY in answer else []
+        values = (*row.others, *(answer[head.name] for head in heads), *explained)
         line = dict(zip(header, values, strict=True))
         target.write(orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         total += 1

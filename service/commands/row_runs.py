@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from service.commands import explained_rows
 from service.commands.row_files import RowsError
 from service.errors import BadRequest, CannotRun, TooLarge, printable
 from service.inference.runner import MOST_ROWS_WHOLE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from service.commands.row_files import Row
     from service.repository.loader import Servable
     from service.signature import Signature
+    from service.wire.explanations import Explain, Explanations
 
 ROWS_AT_ONCE = 256
 
@@ -42,10 +44,11 @@ class Counts:
 
 
 class Run(NamedTuple):
-    """The rows of a run, and their outputs by head, [rows, …]."""
+    """The rows of a run, their outputs by head, [rows, …], and explanations if they are wanted."""
 
     rows: Sequence[Row]
     outputs: Mapping[str, NDArray[Any]]
+    explained: Explanations | None = None
 
 
 def open_rows_model(model: str, models: Path | None) -> Servable:
@@ -67,7 +70,11 @@ def open_rows_model(model: str, models: Path | None) -> Servable:
 
 
 def runs(
-    rows: Iterator[Row], servable: Servable, heads: Sequence[str], counts: Counts
+    rows: Iterator[Row],
+    servable: Servable,
+    heads: Sequence[str],
+    counts: Counts,
+    explain: Explain | None = None,
 ) -> Iterator[Run]:
     """Run the rows of a file, as many at once as the model allows; add to `counts`.
 
@@ -87,14 +94,17 @@ def runs(
         counts.imputed.update(places)
         counts.unseen.update(entry.feature for entry in request.unseen)
         try:
-            outputs = servable.model.predict(request.arrays, heads)
+            start = 0
+            for outputs, explained in explained_rows.answers(servable, request, explain):
+                end = start + len(outputs[request.heads[0]])
+                yield Run(batch[start:end], outputs, explained)
+                start = end
         except TooLarge as error:
             raise RowsError(str(error)) from error
         except CannotRun as error:
             first, last = batch[0].place, batch[-1].place
             where = first if first == last else f"{first} to {last}"
             raise RowsError(f"{where}: {error}") from error
-        yield Run(batch, outputs)
 
 
 def _rows_at_once(signature: Signature) -> int:

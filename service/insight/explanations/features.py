@@ -88,6 +88,17 @@ def features_of(
     return Features(tuple(names), tuple(of_input), owners, references)
 
 
+def feature_names(signature: Signature, head: str) -> tuple[str, ...]:
+    """Return the names of the features of a head, whose inputs have fixed shapes."""
+    inputs = signature.needed((head,))
+    arrays = {
+        tensor.name: np.empty((1, *tensor.fixed), "O" if tensor.dtype == "string" else tensor.dtype)
+        for name in inputs
+        for tensor in signature.inputs[name].tensors
+    }
+    return features_of(signature, inputs, arrays).names
+
+
 def _reference(feature: Feature, dtype: np.dtype[Any]) -> Any:
     """Return the reference of a feature as a value of its tensor's dtype."""
     if feature.default is None and feature.statistics is not None:

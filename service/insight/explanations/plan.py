@@ -9,7 +9,7 @@ and serves all rows.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -142,6 +142,22 @@ def _labels(head: Head, labels: NDArray[Any], answers: NDArray[Any]) -> list[str
     return [names[i] if is_known else None for i, is_known in zip(labels, known, strict=True)]
 
 
+def check(model: Runner) -> None:
+    """Check that the rows of a model can be changed one by one.
+
+    Raises:
+        BadRequest: they depend on each other.
+    """
+    if model.established.mode == "joint":
+        expected = "a model whose rows do not depend on each other"
+        raise wrong(KEY, expected, f"a joint one: {model.established.reason}")
+
+
+def most_rows(signature: Signature, query: Any, model: Runner) -> int:
+    """Return how many rows like those of a request one request may have, as for `plan`."""
+    return _Cost.of(signature, query, model).most_rows
+
+
 def plan(signature: Signature, query: Any, model: Runner) -> Plan:
     """Plan the explanations of the rows of one request.
 
@@ -152,36 +168,65 @@ def plan(signature: Signature, query: Any, model: Runner) -> Plan:
 
     Raises:
         BadRequest: the rows depend on each other, or two features have the same name.
-        TooLarge: too many rows would have to be run.
+        TooLarge: too many rows would have to be run, or too many parts to be written.
     """
-    if model.established.mode == "joint":
-        expected = "a model whose rows do not depend on each other"
-        raise wrong(KEY, expected, f"a joint one: {model.established.reason}")
-    explain: Explain = query.explain
-    arrays: Mapping[str, NDArray[Any]] = query.arrays
-    features = features_of(signature, signature.needed(explain.heads), arrays)
-    number = len(features.names)
-    runs = number + 1
-    if explain.method == "shapley":
-        runs = shapley.runs(number, explain.samples)
-    rows = len(next(iter(arrays.values())))
-    total = rows * runs + 1
-    each = sum(array[:1].nbytes for array in arrays.values())
-    each += _ANSWER_BYTES * numbers_a_row(signature, query.heads)
-    most = min(MOST_RUNS, MOST_BYTES // max(1, each))
-    if model.runs_whole:
-        most = min(most, MOST_ROWS_WHOLE)
-    if total > most:
+    check(model)
+    cost = _Cost.of(signature, query, model)
+    rows = len(next(iter(query.arrays.values())))
+    if rows > cost.most_rows:
+        raise cost.too_many(rows, query.explain)
+    size = (rows * cost.runs + 1) * cost.each
+    return Plan(signature, query.explain, query.arrays, cost.features, rows, cost.runs, size)
+
+
+class _Cost(NamedTuple):
+    """The cost of a row of a request, and how much of it one request may have."""
+
+    features: Features
+    runs: int
+    """The runs of a row."""
+    each: int
+    """The bytes of a run: its row and its answers."""
+    parts: int
+    """The parts of a row in the answer."""
+    most: int
+    """The runs of a request."""
+
+    @classmethod
+    def of(cls, signature: Signature, query: Any, model: Runner) -> Self:
+        """Return the cost of the rows of a request, by the shapes of its arrays."""
+        explain: Explain = query.explain
+        arrays: Mapping[str, NDArray[Any]] = query.arrays
+        features = features_of(signature, signature.needed(explain.heads), arrays)
+        number = len(features.names)
+        runs = number + 1
+        if explain.method == "shapley":
+            runs = shapley.runs(number, explain.samples)
+        each = sum(array[:1].nbytes for array in arrays.values())
+        each += _ANSWER_BYTES * numbers_a_row(signature, query.heads)
+        most = min(MOST_RUNS, MOST_BYTES // max(1, each))
+        if model.runs_whole:
+            most = min(most, MOST_ROWS_WHOLE)
+        return cls(features, runs, each, number * len(explain.heads), most)
+
+    @property
+    def most_rows(self) -> int:
+        """The rows of a request."""
+        return min((self.most - 1) // self.runs, MOST_NUMBERS // max(1, self.parts))
+
+    def too_many(self, rows: int, explain: Explain) -> TooLarge:
+        """Return the error for a request of too many rows."""
+        total, parts = rows * self.runs + 1, rows * self.parts
+        received = f"received {count(rows, 'row')}"
+        if total <= self.most:
+            return TooLarge(
+                f"{KEY}: expected at most {MOST_NUMBERS} parts in one answer, {received} with "
+                f"{parts}: ask in several requests, or for fewer heads"
+            )
+        number = len(self.features.names)
         sampled = explain.method == "shapley" and not shapley.is_exact(number, explain.samples)
-        raise TooLarge(
-            f"{KEY}: expected at most {count(most, 'run')} of this model in one request, received "
-            f"{count(rows, 'row')} of {count(runs, 'run')}, {total} in all: ask in several requests"
-            f", or for fewer heads{' or samples' if sampled else ''}"
+        return TooLarge(
+            f"{KEY}: expected at most {count(self.most, 'run')} of this model in one request, "
+            f"{received} of {count(self.runs, 'run')}, {total} in all: ask in several requests, or "
+            f"for fewer heads{' or samples' if sampled else ''}"
         )
-    parts = rows * number * len(explain.heads)
-    if parts > MOST_NUMBERS:
-        raise TooLarge(
-            f"{KEY}: expected at most {MOST_NUMBERS} parts in one answer, received "
-            f"{count(rows, 'row')} with {parts}: ask in several requests, or for fewer heads"
-        )
-    return Plan(signature, explain, arrays, features, rows, runs, total * each)
