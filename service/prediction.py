@@ -440,7 +440,8 @@ class Prediction:
         route, executor = self.route, self._pipeline.executor
         lane, servable = route.lane, route.servable
         plan = explanations.plan(servable.signature, query, lane.model)
-        if lane.wait > route.queue and plan.total >= LEAST_WAITING:
+        if lane.backlog > route.queue and lane.slicing >= LEAST_WAITING:
+            # As many more would be run beside each other, and each of them late.
             raise self._pipeline.too_busy(route)
         self._hold(plan.size)
 

@@ -2,7 +2,7 @@
 
     [rows, …] ─▶ slice ─ submit ─▶ done ─▶ next slice ─ … ─▶ all outputs by head, [rows, …]
 
-Each slice waits in the queue like a request of its own, so it is dropped if the deadline of the
+Each slice waits in the queue like a request of its own.  It is dropped if the deadline of the
 request passes or its client goes, and the slices after it never run.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Sliced:
-    """An `Asker` for each slice; all outputs go to the `done` of one for the whole request."""
+    """The slices of one request, and an `Asker` for each of them."""
 
     def __init__(
         self, submit: Callable[[Arrays, Asker], None], arrays: Arrays, lane: Lane, asker: Asker
@@ -33,52 +33,81 @@ class Sliced:
             submit: queues rows for an asker.
             arrays: all rows by tensor, [rows, …].
             lane: the lane of the model.
-            asker: the request.
+            asker: the request, whose `done` gets all outputs.
         """
         self._submit = submit
         self._arrays = arrays
         self._lane = lane
         self._asker = asker
         self._rows = len(next(iter(arrays.values())))
-        # The rows that are submitted, and the answers to them.
         self._submitted = 0
         self._parts: list[Part] = []
+        # Whether a slice waits or runs, and whether `_go_on` is at work.
         self._waits = False
-        self._is_looping = False
+        self._is_going = False
+        self._is_over = False
 
     def start(self) -> None:
-        """Run the first slice, and the others after it."""
+        """Submit the first slice; the others follow, each after the answer to the one before."""
+        self._lane.sliced += self._rows
+        self._lane.slicing += 1
+        try:
+            self._go_on()
+        except BaseException:
+            self._end()
+            raise
+
+    def _go_on(self) -> None:
         # A loop, since an executor may answer within `submit`: slices must not nest.
-        self._is_looping = True
+        self._is_going = True
         while self._submitted < self._rows and not self._waits:
             # A model that runs each request whole gets it whole.
             step = self._rows if self._lane.model.runs_whole else self._lane.most
-            start, end = self._submitted, self._submitted + step
+            start, end = self._submitted, min(self._submitted + step, self._rows)
+            self._lane.sliced -= end - start
             self._submitted, self._waits = end, True
             self._submit({name: array[start:end] for name, array in self._arrays.items()}, self)
-        self._is_looping = False
+        self._is_going = False
+
+    def _end(self) -> None:
+        """Forget the slices that are not submitted; called once, by whatever comes first."""
+        if not self._is_over:
+            self._is_over = True
+            self._lane.slicing -= 1
+            self._lane.sliced -= self._rows - self._submitted
+            self._submitted = self._rows
 
     def wanted(self) -> bool:
-        """Return whether the answer is still wanted."""
-        return self._asker.wanted()
+        """Return whether the answer is still wanted; if not, no further slice is."""
+        try:
+            is_wanted = self._asker.wanted()
+        except BaseException:
+            self._end()
+            raise
+        if not is_wanted:
+            self._end()
+        return is_wanted
 
     def may_return(self) -> bool:
-        """Return whether the client, once it is answered, may send another request."""
-        return self._asker.may_return()
+        """Return whether the client may send another request: not before the last slice."""
+        return self._is_over and self._asker.may_return()
 
     def done(self, result: Part | Exception) -> None:
         """Take the answer to a slice: submit the next one, or answer the request."""
         if isinstance(result, Exception):
+            self._end()
             self._asker.done(result)
             return
         self._parts.append(result)
         self._waits = False
-        if self._submitted >= self._rows:
+        if self._submitted == self._rows:
+            self._end()
             self._asker.done(self._joined())
-        elif not self._is_looping:
+        elif not self._is_going:
             try:
-                self.start()
+                self._go_on()
             except Exception as error:  # noqa: BLE001  the request is answered with it
+                self._end()
                 self._asker.done(error)
 
     def _joined(self) -> Part:

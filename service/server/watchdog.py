@@ -62,7 +62,7 @@ class Watchdog:
         stalled: dict[str, float] = {}
         for lane, name in lanes:
             age = _age(lane, now)
-            waits[name] = max(waits.get(name, 0.0), lane.wait, age)
+            waits[name] = max(waits.get(name, 0.0), lane.backlog, age)
             if age > 0:
                 self._batcher.drop_unwanted(lane)
             if age > self.bounds.of(lane):
