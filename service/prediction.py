@@ -26,7 +26,7 @@ from service.http.reply import encode_error, encode_reply
 from service.http.tokens import PREDICT
 from service.inference.lane import LEAST_WAITING
 from service.inference.sliced import Sliced
-from service.insight import explanations
+from service.insight.explanations import Plan
 from service.observability.timing import ASK_TIMING, server_timing
 from service.repository.scan import SETTINGS
 from service.run import Part, Run
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from service.http.access import Access
     from service.inference.lane import Asker, Lane
-    from service.insight.explanations import Plan
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
     from service.repository.loader import Servable
@@ -439,7 +438,7 @@ class Prediction:
             return False
         route, executor = self.route, self._pipeline.executor
         lane, servable = route.lane, route.servable
-        plan = explanations.plan(servable.signature, query, lane.model)
+        plan = Plan.of(servable.signature, query, lane.model)
         if lane.backlog > route.queue and lane.slicing >= LEAST_WAITING:
             # As many more would be run beside each other, and each of them late.
             raise self._pipeline.too_busy(route)

@@ -110,7 +110,7 @@ def answers(servable: Servable, request: Query[Any], explain: Explain | None) ->
     step = max(1, explanations.most_rows(servable.signature, request, model))
     for start in range(0, rows, step):
         some = {name: array[start : start + step] for name, array in arrays.items()}
-        plan = explanations.plan(servable.signature, request._replace(arrays=some), model)
+        plan = explanations.Plan.of(servable.signature, request._replace(arrays=some), model)
         yield plan.fold(model.predict(plan.expand(), heads))
 
 

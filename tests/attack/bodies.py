@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests.attack import repository
-from tests.attack.hostile import answers, behaviour, first_line, hear, send
+from tests.attack.hostile import all_closed, answers, behaviour, first_line, hear, send
+from tests.harness import forms
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from tests.attack.hostile import Hostile
@@ -81,6 +83,22 @@ def asks_for_a_huge_answer(hostile: Hostile) -> None:
     with hostile.connect() as sock:
         send(sock, hostile.post(gzip.compress(body), _GZIP, "wide"))
         first_line(sock, 30)
+
+
+@behaviour(kinds=BODIES[:2])
+def asks_for_costly_explanations(hostile: Hostile) -> None:
+    """Request the explanations of a thousand rows, which take 63,001 runs, on many connections."""
+    rows = json.loads(forms.native_columns(repository.rows_for(repository.MAIN, 1000)).body)
+    asking = hostile.post(json.dumps({**rows, "explain": {"method": "shapley"}}).encode())
+    for _ in hostile.until_over():
+        socks: list[socket.socket] = []
+        with all_closed(socks):
+            socks += [hostile.connect() for _ in range(hostile.many(40))]
+            for sock in socks:
+                send(sock, asking)
+            for sock in socks:
+                said = first_line(sock, 30)
+                assert not said or any(status in said for status in (b" 200 ", b" 401 ", b" 429 "))
 
 
 @behaviour(kinds=BODIES)

@@ -54,6 +54,27 @@ class Plan(NamedTuple):
     size: int
     """The bytes of all rows that are run, and of their answers."""
 
+    @classmethod
+    def of(cls, signature: Signature, query: Any, model: Runner) -> Self:
+        """Plan the explanations of the rows of one request.
+
+        Args:
+            signature: the signature of the model or view.
+            query: the request, with its arrays by tensor, its `heads`, and `explain`.
+            model: the model that is to run the rows.
+
+        Raises:
+            BadRequest: the rows depend on each other, or two features have the same name.
+            TooLarge: too many rows would have to be run, or too many parts to be written.
+        """
+        check(model)
+        cost = _Cost.of(signature, query, model)
+        rows = len(next(iter(query.arrays.values())))
+        if rows > cost.most_rows:
+            raise cost.too_many(rows, query.explain)
+        size = (rows * cost.runs + 1) * cost.each
+        return cls(signature, query.explain, query.arrays, cost.features, rows, cost.runs, size)
+
     @property
     def is_small(self) -> bool:
         """True if an event loop may expand and fold it."""
@@ -154,29 +175,8 @@ def check(model: Runner) -> None:
 
 
 def most_rows(signature: Signature, query: Any, model: Runner) -> int:
-    """Return how many rows like those of a request one request may have, as for `plan`."""
+    """Return how many rows like those of a request one request may have, as for `Plan.of`."""
     return _Cost.of(signature, query, model).most_rows
-
-
-def plan(signature: Signature, query: Any, model: Runner) -> Plan:
-    """Plan the explanations of the rows of one request.
-
-    Args:
-        signature: the signature of the model or view.
-        query: the request, with its arrays by tensor, its `heads`, and `explain`.
-        model: the model that is to run the rows.
-
-    Raises:
-        BadRequest: the rows depend on each other, or two features have the same name.
-        TooLarge: too many rows would have to be run, or too many parts to be written.
-    """
-    check(model)
-    cost = _Cost.of(signature, query, model)
-    rows = len(next(iter(query.arrays.values())))
-    if rows > cost.most_rows:
-        raise cost.too_many(rows, query.explain)
-    size = (rows * cost.runs + 1) * cost.each
-    return Plan(signature, query.explain, query.arrays, cost.features, rows, cost.runs, size)
 
 
 class _Cost(NamedTuple):

@@ -98,5 +98,7 @@ def test_no_slice_is_run_once_the_answer_is_not_wanted(lane, end):
         slice_.done(answer)
 
     assert len(submitted) == (1 if end == "fault" else 3)
-    assert [str(result) for result in asker.results] == ([end] if end in ("error", "later fault") else [])
+    assert [str(result) for result in asker.results] == (
+        [end] if end in ("error", "later fault") else []
+    )
     assert (lane.slicing, lane.sliced) == (0, 0)

@@ -1,0 +1,227 @@
+"""What explanations cost: bounded runs and memory, beside others, and nothing after their end."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import TooLarge
+from service.inference.lane import LEAST_WAITING
+from service.inference.model import Model
+from service.insight import explanations
+from service.insight.explanations import plan as plan_module
+from service.wire import dialect, native
+from tests.harness import small
+from tests.harness.lanes import lane_of, pace
+from tests.harness.served import JSON, Served
+
+PREDICT = "/models/three/predict"
+ROW = {"insurance": [47, "yes", 20], "fruit": [1, 2.5], "digit": [0, 3, 2, 3]}
+STEPS = {
+    "plan": (explanations.Plan, "of"),
+    "expand": (plan_module.Plan, "expand"),
+    "run": (Model, "predict"),
+    "fold": (plan_module.Plan, "fold"),
+    "encode": (native.reference, "encode"),
+}
+
+
+def body(explain, rows=1):
+    """Return a request for explanations of some rows."""
+    return json.dumps({"instances": [ROW] * rows, "explain": explain}).encode()
+
+
+@pytest.fixture(name="served", scope="module")
+def _served(tmp_path_factory):
+    """Serve a front."""
+    models = tmp_path_factory.mktemp("models")
+    small.put(models, "three", 1, small.three())
+    served = Served(models)
+    yield served
+    served.stop()
+
+
+def settle(served):
+    """Wait until nothing waits or runs, and check that nothing is held or counted."""
+    lane, room = lane_of(served, PREDICT), served.front.pipeline.room
+    deadline = time.monotonic() + 10
+    while lane.has_work or room.held or lane.slicing:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert (lane.rows, lane.sliced, lane.requests) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("rows", [1, 300], ids=["in the loop", "apart"])
+@pytest.mark.parametrize("step", STEPS)
+def test_an_error_in_any_step_of_an_explanation_is_a_500(served, step, rows, monkeypatch):
+    """Nothing of the request stays behind, and the next one is answered."""
+    asked = body({"method": "shapley"}, rows)
+    assert served.ask("POST", PREDICT, asked, JSON)[0] == 200
+    with monkeypatch.context() as patch:
+
+        def fail(*_):
+            raise MemoryError("injected")
+
+        patch.setattr(*STEPS[step], fail)
+        if step == "encode":
+            # A dialect keeps the function that it had.
+            route = served.front.table.find(PREDICT.encode())
+            patch.setattr(dialect.Dialect, "__setattr__", object.__setattr__)
+            patch.setattr(route.dialect, "encode", fail)
+        status, _, content = served.ask("POST", PREDICT, asked, JSON)
+        by_app = served.app.test_client().post(PREDICT, data=asked, headers=JSON)
+
+    assert (status, b"injected" in content) == (500, False)
+    assert (by_app.status_code, by_app.data) == (status, content)
+    settle(served)
+    assert served.ask("POST", PREDICT, asked, JSON)[0] == 200
+
+
+def test_an_explanation_ends_with_its_deadline(served, monkeypatch):
+    """The slices that are left are not run."""
+    runs = []
+    predict = Model.predict
+
+    def slow(self, arrays, heads):
+        runs.append(len(arrays["fruit"]))
+        time.sleep(0.05)
+        return predict(self, arrays, heads)
+
+    monkeypatch.setattr(Model, "predict", slow)
+    asked = body({"method": "shapley"}, 1000)
+    headers = {**JSON, "X-Request-Timeout": "0.2"}
+    status, _, content = served.ask("POST", PREDICT, asked, headers)
+
+    assert status == 504
+    assert b"expected to be run within 0.2 s" in content
+    settle(served)
+    assert 0 < sum(runs) < 1000 * 63 / 2
+    pace(lane_of(served, PREDICT), 1e-6)
+
+
+def test_a_client_that_goes_costs_no_more_runs(served, monkeypatch):
+    """Nobody wants the slices that are left."""
+    began = threading.Event()
+    runs = []
+    predict = Model.predict
+
+    def slow(self, arrays, heads):
+        runs.append(len(arrays["fruit"]))
+        began.set()
+        time.sleep(0.05)
+        return predict(self, arrays, heads)
+
+    monkeypatch.setattr(Model, "predict", slow)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port)) as client:
+        client.request("POST", PREDICT, body({"method": "shapley"}, 1000), JSON)
+        assert began.wait(10)
+    settle(served)
+
+    assert 0 < sum(runs) < 1000 * 63 / 2
+    pace(lane_of(served, PREDICT), 1e-6)
+
+
+def test_others_are_answered_between_the_slices_of_a_large_explanation(served):
+    """They wait for a slice, and not for tens of thousands of runs."""
+    seen = []
+    lane = lane_of(served, PREDICT)
+    done = threading.Event()
+
+    def explain():
+        status, _, _ = served.ask("POST", PREDICT, body({"method": "shapley"}, 1000), JSON)
+        seen.append((status, "explained"))
+        done.set()
+
+    thread = threading.Thread(target=explain)
+    thread.start()
+    while not lane.slicing and not done.is_set():
+        time.sleep(0.0005)
+    while not done.is_set():
+        status, _, _ = served.ask("POST", PREDICT, json.dumps({"instances": [ROW]}).encode(), JSON)
+        seen.append((status, "plain"))
+    thread.join()
+
+    assert {status for status, _ in seen} == {200}
+    assert seen.index((200, "explained")) > 0
+    settle(served)
+
+
+def test_more_explanations_than_can_run_together_are_refused(served):
+    """A request that needs none is still admitted."""
+    lane = lane_of(served, PREDICT)
+    pace(lane, 1e-3)
+    lane.slicing, lane.sliced = LEAST_WAITING, 1000
+    backlog = lane.backlog
+    try:
+        explained = served.ask("POST", PREDICT, body(True), JSON)
+        plain = served.ask("POST", PREDICT, json.dumps({"instances": [ROW]}).encode(), JSON)
+    finally:
+        lane.slicing, lane.sliced = 0, 0
+        pace(lane, 1e-6)
+
+    assert (explained[0], plain[0]) == (429, 200)
+    assert explained[1]["retry-after"] == "1"
+    assert backlog == pytest.approx(1.0, rel=0.1)
+    assert b"its queue is full" in explained[2]
+
+
+def test_the_memory_of_an_explanation_counts(served):
+    """Where others hold all the room, it is refused before anything is made."""
+    room = served.front.pipeline.room
+    room.held = room.limit
+    try:
+        status, _, content = served.ask("POST", PREDICT, body(True), JSON)
+    finally:
+        room.held = 0
+
+    assert status == 429
+    assert b"TRICEPS_MAX_IN_FLIGHT" in content
+
+
+@given(st.integers(1, 400), st.sampled_from(["occlusion", "shapley"]), st.integers(1, 1024))
+def test_no_plan_is_larger_than_its_bounds(rows, method, samples):
+    """A request that would be is refused; the rows of any other, as they are run, are within."""
+    model = PICTURES
+    query = native.interpret(
+        {
+            "instances": [[0] * 784] * rows,
+            "explain": {"method": method, "samples": samples},
+        },
+        model.signature,
+    )
+    most = explanations.most_rows(model.signature, query, model)
+    if rows > most:
+        with pytest.raises(TooLarge, match="ask in several requests"):
+            explanations.Plan.of(model.signature, query, model)
+        return
+    plan = explanations.Plan.of(model.signature, query, model)
+
+    assert plan.total <= plan_module.MOST_RUNS
+    assert plan.total * (784 * 4 + 8) == plan.size <= plan_module.MOST_BYTES
+    if plan.size < 2**22:
+        assert {name: array.shape for name, array in plan.expand().items()} == {
+            "x": (plan.total, 784)
+        }
+
+
+def _pictures():
+    nodes = [small.helper.make_node("ReduceMean", ["x", "last"], ["y"], keepdims=1)]
+    axes = ["n", 784]
+    made = small.model(
+        nodes,
+        [("x", small.F, axes)],
+        [("y", small.F, ["n", 1])],
+        {"last": np.array([1])},
+    )
+    return Model.load(made.SerializeToString())
+
+
+PICTURES = _pictures()
