@@ -41,7 +41,7 @@ newcomer: install-dev ## do a newcomer's first tasks from a fresh clone, by the 
 	@$(bin)/python -m pytest tests/newcomer --newcomer $(ARGS)
 
 # Each file has a process of its own, since two clients declare protobuf messages of the same names.
-clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton, and with httpx
+clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton, with httpx and with shap
 	@set -e; for file in tests/clients/test_*.py; do build/clients/bin/python -m pytest $$file; done
 
 accelerators: install-accelerators ## run the tests of execution providers with the ONNX Runtime of OpenVINO
