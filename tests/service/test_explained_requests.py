@@ -40,6 +40,13 @@ def joint():
     return small.model(nodes, *shapes, constants).SerializeToString()
 
 
+def steps():
+    """Return a model that adds up any number of steps."""
+    nodes = [helper.make_node("ReduceSum", ["x", "last"], ["y"], keepdims=1)]
+    shapes = [("x", F, ["n", "steps"])], [("y", F, ["n", 1])]
+    return small.model(nodes, *shapes, {"last": np.array([1])}).SerializeToString()
+
+
 def bare():
     """Return a model whose table has no references: total = a + b; double = 2 fruit."""
     nodes = [
@@ -62,7 +69,9 @@ def both(tmp_path_factory):
     """Serve some models, whose answers are computed by hand here, both ways."""
     models = tmp_path_factory.mktemp("models")
     made = {
-        "risky": small.three(),
+        "risky": small.three(models={"fruity": ["size", "tags"]}),
+        "set": small.three(),
+        "steps": steps(),
         "plant": small.plant(),
         "alone": alone(),
         "joint": joint(),
@@ -72,6 +81,7 @@ def both(tmp_path_factory):
     }
     for name, content in made.items():
         small.put(models, name, 1, content)
+    (models / "set" / "settings.toml").write_text("alone = true\n")
     ways = BothWays(models)
     yield ways
     ways.stop()
@@ -271,6 +281,40 @@ def test_models_whose_rows_cannot_be_changed_one_by_one_are_refused(both):
         "explain: expected a model whose rows do not depend on each other, received a joint one: "
     )
     assert "takes no rows" in whole[1]
+
+
+@pytest.mark.parametrize("explain", [True, SHAPLEY], ids=["occlusion", "shapley"])
+def test_a_model_that_runs_requests_whole_is_explained_as_any_other(both, explain):
+    """All runs of a request are then one run, of which there may be fewer."""
+    body = {"instances": [ROW] * 20, "explain": explain}
+    as_usual, whole = answer_to(both, body), answer_to(both, body, "set")
+
+    assert whole["predictions"] == as_usual["predictions"]
+    status, error = error_of(both, {**body, "instances": [ROW] * 700}, "set")
+    assert status == 413
+    assert error.startswith("explain: expected at most 4096 runs of this model in one request")
+
+
+def test_a_view_is_explained_by_its_own_heads(both):
+    """It has the heads and the inputs of the view alone."""
+    answer = answer_to(both, {"instances": [{"fruit": [1, 2.5]}], "explain": True}, "fruity")
+
+    [row] = answer["predictions"]
+    assert row["explanations"].keys() == {"size"}
+    assert answer["explained"]["runs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("length", "names"),
+    [(3, ["x[0]", "x[1]", "x[2]"]), (128, [f"x[{i}:{i + 2}]" for i in range(0, 128, 2)])],
+)
+def test_rows_of_any_length_have_the_features_of_their_own_length(both, length, names):
+    """Each value is one if they are few; otherwise each block."""
+    answer = answer_to(both, {"instances": [list(range(length))], "explain": True}, "steps")
+    parts = answer["predictions"][0]["explanations"]["y"]["parts"]
+
+    assert list(parts) == names
+    assert sum(parts.values()) == sum(range(length))
 
 
 def test_too_many_runs_are_refused_before_they_are_made(both):

@@ -5,8 +5,7 @@
     x, x[3], x[1,2]    a value of another tensor; of a large one, a block: x[0:13]
 
 The reference of a feature is its recorded default, or else its mean in training; that of an image
-is the mean of all its values in training.  Other tensors have nothing recorded: theirs is 0, false
-or an empty text.
+is its background.  Other tensors have nothing recorded: theirs is 0, false or an empty text.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.signature import Feature, Input, Signature
+    from service.signature import Feature, Input, Signature, Statistics
 
 # The height and the width of a patch of an image, in pixels; those of large images have a multiple.
 PATCH = 4
@@ -117,8 +116,21 @@ def _fill(entry: Input, dtype: np.dtype[Any]) -> Any:
     """Return the reference of every value of an input without features."""
     if dtype.kind == "O":
         return np.array("", object)
-    mean = 0.0 if entry.statistics is None else entry.statistics.mean
-    return np.array(_typical(mean, dtype), dtype)
+    value = 0.0 if entry.statistics is None else _background(entry.statistics)
+    return np.array(_typical(value, dtype), dtype)
+
+
+def _background(statistics: Statistics) -> float:
+    """Return the value of a picture in which there is nothing to see.
+
+    If the mean of all values is less than a standard deviation away from one end of their range,
+    most of them are near that end: the pictures are on a plain ground.  That is so for one end at
+    most, since (max - mean) (mean - min) is at least the variance.  Otherwise it is the mean.
+    """
+    low, high, mean, std = vars(statistics).values()
+    if mean - low < std:
+        return float(low)
+    return float(high if high - mean < std else mean)
 
 
 def _blocks(entry: Input, shape: tuple[int, ...]) -> tuple[list[str], NDArray[np.int64]]:
