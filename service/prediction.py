@@ -439,9 +439,13 @@ class Prediction:
         route, executor = self.route, self._pipeline.executor
         lane, servable = route.lane, route.servable
         plan = Plan.of(servable.signature, query, lane.model)
-        if lane.backlog > route.queue and lane.slicing >= LEAST_WAITING:
-            # As many more would be run beside each other, and each of them late.
-            raise self._pipeline.too_busy(route)
+
+        def check() -> None:
+            if lane.backlog > route.queue and lane.slicing >= LEAST_WAITING:
+                # One more would run beside all these, and each of them would be late.
+                raise self._pipeline.too_busy(route)
+
+        check()
         self._hold(plan.size)
 
         def submit(arrays: Tensors, asker: Asker) -> None:
@@ -453,6 +457,7 @@ class Prediction:
                 if isinstance(expanded, Exception):
                     self._answer_error(expanded)
                     return
+                check()  # again: others may have begun meanwhile
                 asker = _Explained(self, partial(self._fold, plan))
                 Sliced(submit, expanded, lane, asker).start()
             except Exception as error:  # noqa: BLE001  as in `begin`

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import TooLarge
-from service.inference.lane import LEAST_WAITING
+from service.inference.lane import LEAST_WAITING, Lane
 from service.inference.model import Model
 from service.insight import explanations
 from service.insight.explanations import plan as plan_module
@@ -171,6 +171,32 @@ def test_more_explanations_than_can_run_together_are_refused(served):
     assert explained[1]["retry-after"] == "1"
     assert backlog == pytest.approx(1.0, rel=0.1)
     assert b"its queue is full" in explained[2]
+
+
+def test_explanations_that_come_together_are_refused_too(served, monkeypatch):
+    """Those that begin while others are made are counted when they would run."""
+    lane = lane_of(served, PREDICT)
+    pace(lane, 1e-3)
+    monkeypatch.setattr(Lane, "note_run", lambda *_: None)
+    asked = body({"method": "shapley"}, 30)
+    statuses = []
+
+    def ask():
+        statuses.append(served.ask("POST", PREDICT, asked, JSON)[0])
+
+    threads = [threading.Thread(target=ask) for _ in range(4 * LEAST_WAITING)]
+    for thread in threads:
+        thread.start()
+    most = 0
+    while any(thread.is_alive() for thread in threads):
+        most = max(most, lane.slicing)
+        time.sleep(0.0002)
+    settle(served)
+    monkeypatch.undo()
+    pace(lane, 1e-6)
+
+    assert set(statuses) == {200, 429}
+    assert 0 < most <= LEAST_WAITING
 
 
 def test_the_memory_of_an_explanation_counts(served):
