@@ -270,6 +270,24 @@ def per_column() -> bytes:
     ).SerializeToString()
 
 
+def joint() -> bytes:
+    """Return a model whose rows depend on each other: y = a + b - the mean of all a and b."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "first"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["centred"]),
+        helper.make_node("ReduceSum", ["centred", "last"], ["y"], keepdims=1),
+    ]
+    constants = {"first": np.array([0]), "last": np.array([1])}
+    return model(nodes, [("x", F, ["n", 2])], [("y", F, ["n", 1])], constants).SerializeToString()
+
+
+def steps(head: str = "y") -> bytes:
+    """Return a model that adds up any number of steps, with a head of this name."""
+    nodes = [helper.make_node("ReduceSum", ["x", "last"], [head], keepdims=1)]
+    shapes = [("x", F, ["n", "steps"])], [(head, F, ["n", 1])]
+    return model(nodes, *shapes, {"last": np.array([1])}).SerializeToString()
+
+
 def ragged() -> bytes:
     """Return a file without a signature that sums any number of steps, [steps, 2]."""
     return model(

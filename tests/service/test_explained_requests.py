@@ -28,25 +28,6 @@ def alone():
     return small.model(nodes, *shapes, constants).SerializeToString()
 
 
-def joint():
-    """Return a model whose rows depend on each other: y = a + b - the mean of all a and b."""
-    nodes = [
-        helper.make_node("ReduceMean", ["x", "first"], ["mean"], keepdims=1),
-        helper.make_node("Sub", ["x", "mean"], ["centred"]),
-        helper.make_node("ReduceSum", ["centred", "last"], ["y"], keepdims=1),
-    ]
-    constants = {"first": np.array([0]), "last": np.array([1])}
-    shapes = [("x", F, ["n", 2])], [("y", F, ["n", 1])]
-    return small.model(nodes, *shapes, constants).SerializeToString()
-
-
-def steps():
-    """Return a model that adds up any number of steps."""
-    nodes = [helper.make_node("ReduceSum", ["x", "last"], ["y"], keepdims=1)]
-    shapes = [("x", F, ["n", "steps"])], [("y", F, ["n", 1])]
-    return small.model(nodes, *shapes, {"last": np.array([1])}).SerializeToString()
-
-
 def bare():
     """Return a model whose table has no references: total = a + b; double = 2 fruit."""
     nodes = [
@@ -71,10 +52,11 @@ def both(tmp_path_factory):
     made = {
         "risky": small.three(models={"fruity": ["size", "tags"]}),
         "set": small.three(),
-        "steps": steps(),
+        "steps": small.steps(),
+        "named": small.steps("explanations"),
         "plant": small.plant(),
         "alone": alone(),
-        "joint": joint(),
+        "joint": small.joint(),
         "fixed": graphs.fixed(),
         "large": small.same(F, (784,)),
         "bare": bare(),
@@ -315,6 +297,21 @@ def test_rows_of_any_length_have_the_features_of_their_own_length(both, length, 
 
     assert list(parts) == names
     assert sum(parts.values()) == sum(range(length))
+
+
+def test_a_head_of_the_name_of_explanations_is_explained_by_column(both):
+    """By row, it would stand where they do."""
+    row = [1, 2]
+
+    refused = error_of(both, {"instances": [row], "explain": True}, "named")
+    answer = answer_to(both, {"inputs": [row], "explain": True}, "named")
+
+    assert refused[0] == 400
+    assert refused[1].startswith(
+        'instances: expected rows by column, as "inputs", since a head has'
+    )
+    assert answer["outputs"] == {"explanations": [3.0]}
+    assert answer["explanations"][0]["explanations"]["answer"] == 3.0
 
 
 def test_too_many_runs_are_refused_before_they_are_made(both):

@@ -20,7 +20,9 @@ def _models(tmp_path_factory):
     """Return a repository of `three`, and of others."""
     folder = tmp_path_factory.mktemp("models")
     small.put(folder, "three", 1, small.three())
-    small.put(folder, "plant", 1, small.plant())
+    small.put(folder, "joint", 1, small.joint())
+    small.put(folder, "steps", 1, small.steps())
+    small.put(folder, "named", 1, small.steps("explanations"))
     small.put(folder, "wide", 1, small.wide_table(300, 0.0))
     return folder
 
@@ -92,6 +94,18 @@ def test_rows_are_explained_some_at_a_time(run):
             id="no head",
         ),
         pytest.param(
+            "joint",
+            ["--explain"],
+            "expected a model whose rows do not depend on each other, received a joint one: ",
+            id="a joint model",
+        ),
+        pytest.param(
+            "named",
+            ["--explain"],
+            "expected no head of the name 'explanations': leave it out by --heads",
+            id="a head of the name",
+        ),
+        pytest.param(
             "three",
             ["--explain", "rows.csv"],
             "expected one of occlusion, shapley, received 'rows.csv': write --explain=occlusion, "
@@ -106,3 +120,15 @@ def test_what_cannot_be_explained_is_refused_before_any_row(run, model, argument
 
     assert (code, text) == (2, "")
     assert f"Invalid value for --explain: {message}" in error.replace("'--explain'", "--explain")
+
+
+def test_rows_of_any_length_are_explained_as_json_alone(run):
+    """A CSV has the same columns for all rows."""
+    row = json.dumps({"x": [1, 2, 3]})
+
+    _, text, _ = run(row, "--explain", model="steps", name="rows.json")
+    code, _, error = run(row, "--explain", "--out", "x.csv", model="steps", name="rows.json")
+
+    assert json.loads(text)["explanations"]["y"]["parts"] == {"x[0]": 1, "x[1]": 2, "x[2]": 3}
+    assert code == 2
+    assert "expected answers in .json, since x has rows of any length" in error
