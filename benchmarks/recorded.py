@@ -156,7 +156,12 @@ def _bodies() -> Iterator[Request]:
         *("/models/none/predict", "/models/thre/predict", "/models/broken/predict"),
         *(f"/models/{MODEL}/versions/{version}/predict" for version in ("1", "2", "3", "x", "01")),
         *(f"/models/{MODEL}/aliases/{alias}/predict" for alias in ("stable", "stabel", "1")),
-        *("/v1/models/none:predict", f"/v1/models/{MODEL}:generate", "/v1/models/broken:predict"),
+        *(
+            "/v1/models/none:predict",
+            f"/v1/models/{MODEL}:generate",
+            f"/v1/models/{MODEL}:explain",
+            "/v1/models/broken:predict",
+        ),
         *(
             f"/v1/models/{MODEL}/{which}:{verb}"
             for verb in ("predict", "classify", "regress", "explain")

@@ -422,20 +422,19 @@ class Prediction:
             raise pipeline.too_busy(route)
         if len(exchange.body) > route.safe_bytes or self._held:
             limits.check_rows(arrays, query.heads, route.servable.signature)
-        if route.dialect.explains and self._explain(query):
+        if query.explain is not None:
+            self._explain(query)
             return
         pipeline.executor.submit(lane, route.servable.name, query.heads, arrays, self)
 
-    def _explain(self, query: Any) -> bool:
-        """Run the rows of an explanation, if the request asks for one; return whether it does.
+    def _explain(self, query: Query) -> None:
+        """Have the executor run the rows of an explanation.
 
         They are rows of this request like any others, in its queue, bounds and deadline.
 
         Raises:
             RequestError: the rows cannot be explained, or are too many, or not now.
         """
-        if query.explain is None:
-            return False
         route, executor = self.route, self._pipeline.executor
         lane, servable = route.lane, route.servable
         plan = Plan.of(servable.signature, query, lane.model)
@@ -464,7 +463,6 @@ class Prediction:
                 self._answer_error(error)
 
         self._do(plan, plan.expand, run)
-        return True
 
     def _do(self, plan: Plan, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Do work for an explanation here, or where it delays no other request."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.run import Part
     from service.signature import Signature
     from service.wire.body import Imputed, Unseen
+    from service.wire.explanations import Explain
     from service.wire.numbers import Tensors
 
 Header = Callable[[str], str]
@@ -45,6 +46,13 @@ class Query(Protocol):
     @property
     def unseen(self) -> Sequence[Unseen]:
         """The texts that training never saw."""
+
+    @property
+    def explain(self) -> Explain | None:
+        """The request for explanations; `None` if there is none, as always in most dialects.
+
+        If there is one, `with_explanations` returns the request with them, for `Dialect.encode`.
+        """
 
 
 class Reply(NamedTuple):
@@ -108,9 +116,6 @@ class Dialect:
             `status`.
         timed: whether a request may set its own timeout.  The decoded request then has `timeout`,
             in seconds, which is `None` if the request sets none.
-        explains: whether a request may ask for explanations.  The decoded request then has
-            `explain`, which is `None` if the request does not ask for any, and
-            `with_explanations`, which returns the request with them, for `encode`.
         example: returns a request body for the rows of some arrays by tensor; if `None`, the native
             example is used.
         fast: takes a name, a version and a signature, and returns a codec with the same results as
@@ -123,7 +128,6 @@ class Dialect:
     encode: Encode
     encode_error: Callable[[RequestError], Reply]
     timed: bool = False
-    explains: bool = False
     example: Callable[[Mapping[str, NDArray[Any]]], Any] | None = None
     fast: Callable[[str, str, Signature], Codec | None] | None = None
 

@@ -65,6 +65,7 @@ class Query:
     heads: tuple[str, ...]
     imputed: Sequence[Imputed]
     unseen: Sequence[Unseen] = ()
+    explain = None  # this protocol has no explanations
 
 
 def reader(signature: Signature) -> Reader:

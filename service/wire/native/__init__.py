@@ -76,6 +76,4 @@ def _fast(name: str, version: str, signature: Signature) -> Codec | None:
     return Codec(decoder.read, Writer(name, version, signature).write, decoder.attempt)
 
 
-DIALECT = Dialect(
-    "native", ("application/json",), _reader, _reply, _refusal, explains=True, fast=_fast
-)
+DIALECT = Dialect("native", ("application/json",), _reader, _reply, _refusal, fast=_fast)

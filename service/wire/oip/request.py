@@ -70,6 +70,7 @@ class Query:
     timeout: float | None = None
     imputed: Sequence[Imputed] = ()
     unseen: Sequence[Unseen] = ()
+    explain = None  # this protocol has no explanations
 
 
 @dataclass(frozen=True)

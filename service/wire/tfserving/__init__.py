@@ -84,6 +84,5 @@ EXPLAIN = replace(
     PREDICT,
     reader=partial(predict.reader, explains=True),
     encode=_encoder(predict.say_explanations),
-    explains=True,
 )
 """KServe's `:explain`: predictions, and how much each feature moves them."""
