@@ -13,10 +13,10 @@ This is one idea in one file so that a reader can follow a request from its firs
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from service.errors import GONE, NotReady, RequestError, TooBusy, TooLate, defect
 from service.http import content_encoding, deadline
@@ -25,11 +25,11 @@ from service.http.flow_control import Room
 from service.http.reply import encode_error, encode_reply
 from service.http.tokens import PREDICT
 from service.inference.lane import LEAST_WAITING
-from service.inference.sliced import Sliced
+from service.inference.sliced import Sliced, join
 from service.insight.explanations import Plan
 from service.observability.timing import ASK_TIMING, server_timing
 from service.repository.scan import SETTINGS
-from service.run import Part, Run
+from service.run import Part
 from service.wire import limits, native
 from service.wire.body import LongReadError
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
     from service.repository.loader import Servable
+    from service.run import Run
     from service.settings import Settings
     from service.wire.dialect import Codec, Dialect, Query
     from service.wire.numbers import Tensors
@@ -457,8 +458,7 @@ class Prediction:
                     self._answer_error(expanded)
                     return
                 check()  # again: others may have begun meanwhile
-                asker = _Explained(self, partial(self._fold, plan))
-                Sliced(submit, expanded, lane, asker).start()
+                Sliced(submit, expanded, lane, self, partial(self._fold, plan)).start()
             except Exception as error:  # noqa: BLE001  as in `begin`
                 self._answer_error(error)
 
@@ -468,24 +468,29 @@ class Prediction:
         """Do work for an explanation here, or where it delays no other request."""
         if plan.is_small:
             then(work())
-        else:
-            self._pipeline.executor.apart(plan.size, work, then, self.exchange.caller)
+            return
 
-    def _fold(self, plan: Plan, result: Part | Exception) -> None:
+        def take_turns() -> Any:
+            with limits.turn(plan.size):
+                return work()
+
+        self._pipeline.executor.apart(plan.size, take_turns, then, self.exchange.caller)
+
+    def _fold(self, plan: Plan, result: list[Part] | Exception) -> None:
         """Answer with what follows from the runs of an explanation, or with the error raised."""
         run_at = perf_counter()
         if isinstance(result, Exception):
             self._answer_error(result)
             return
-        part: Part = result
-        query: Any = self._query
+        parts, query = result, cast("Any", self._query)
 
         def encode() -> tuple[Run, bytes, bytes]:
-            outputs, explained = plan.fold(part.outputs())
+            expanded = join(parts)
+            outputs, explained = plan.fold(expanded.outputs)
             servable = self.route.servable
             names = servable.name, servable.version, servable.signature
             reply = self.route.dialect.encode(query.with_explanations(explained), *names, outputs)
-            run = Run(plan.total, part.run.started, part.run.ended, outputs)
+            run = replace(expanded, outputs=outputs)
             return run, *encode_reply(reply, self.exchange.headers)
 
         def answer(result: Any) -> None:
@@ -618,17 +623,3 @@ class Prediction:
         if self._held:
             self._pipeline.room.give_back(self._held)
             self._held = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Explained:
-    """The `Asker` of a prediction whose rows are run for explanations."""
-
-    prediction: Prediction
-    done: Callable[[Part | Exception], None]
-
-    def wanted(self) -> bool:
-        return self.prediction.wanted()
-
-    def may_return(self) -> bool:
-        return self.prediction.may_return()

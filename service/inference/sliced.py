@@ -1,6 +1,6 @@
 """Many rows of one request, run in slices, between which the rows of other requests run.
 
-    [rows, …] ─▶ slice ─ submit ─▶ done ─▶ next slice ─ … ─▶ all outputs by head, [rows, …]
+    [rows, …] ─▶ slice ─ submit ─▶ done ─▶ next slice ─ … ─▶ parts ─ join ─▶ one run
 
 Each slice waits in the queue like a request of its own.  It is dropped if the deadline of the
 request passes or its client goes, and the slices after it never run.
@@ -25,7 +25,12 @@ class Sliced:
     """The slices of one request, and an `Asker` for each of them."""
 
     def __init__(
-        self, submit: Callable[[Arrays, Asker], None], arrays: Arrays, lane: Lane, asker: Asker
+        self,
+        submit: Callable[[Arrays, Asker], None],
+        arrays: Arrays,
+        lane: Lane,
+        asker: Asker,
+        then: Callable[[list[Part] | Exception], None],
     ) -> None:
         """Prepare to run rows; `start` begins.
 
@@ -33,12 +38,14 @@ class Sliced:
             submit: queues rows for an asker.
             arrays: all rows by tensor, [rows, …].
             lane: the lane of the model.
-            asker: the request, whose `done` gets all outputs.
+            asker: the request; its own `done` is not called.
+            then: called with the answers to all slices in order, or with the first exception.
         """
         self._submit = submit
         self._arrays = arrays
         self._lane = lane
         self._asker = asker
+        self._then = then
         self._rows = len(next(iter(arrays.values())))
         self._submitted = 0
         self._parts: list[Part] = []
@@ -96,23 +103,24 @@ class Sliced:
         """Take the answer to a slice: submit the next one, or answer the request."""
         if isinstance(result, Exception):
             self._end()
-            self._asker.done(result)
+            self._then(result)
             return
         self._parts.append(result)
         self._waits = False
         if self._submitted == self._rows:
             self._end()
-            self._asker.done(self._joined())
+            self._then(self._parts)
         elif not self._is_going:
             try:
                 self._go_on()
             except Exception as error:  # noqa: BLE001  the request is answered with it
                 self._end()
-                self._asker.done(error)
+                self._then(error)
 
-    def _joined(self) -> Part:
-        """Return the answers to all slices as those of one run."""
-        parts = [part.outputs() for part in self._parts]
-        outputs = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
-        first, last = self._parts[0].run, self._parts[-1].run
-        return Part(Run(self._rows, first.started, last.ended, outputs), 0, self._rows)
+
+def join(parts: list[Part]) -> Run:
+    """Return the answers to all slices as one run; this copies them all."""
+    outputs = [part.outputs() for part in parts]
+    joined = {head: np.concatenate([each[head] for each in outputs]) for head in outputs[0]}
+    rows = sum(part.end - part.start for part in parts)
+    return Run(rows, parts[0].run.started, parts[-1].run.ended, joined)

@@ -145,7 +145,8 @@ class Meter:
 
     def explained(self, perturbed: int) -> None:
         """Note the rows of a run that explain others, just before the answer to those is noted."""
-        self._perturbed.append(perturbed)
+        if self._series or self._place_series():
+            self._perturbed.append(perturbed)
 
     def failed(self, status: int) -> None:
         """Count a request that was answered with another status, or not at all (499)."""

@@ -7,7 +7,7 @@
     occlusion   the answer without one feature at a time
     shapley     the gain of each feature, averaged over the orders in which features come
 
-All is numpy alone: the rows are run by others, as any rows are.
+Arrays become arrays: the rows are run by others, as any rows are.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 
 from service.inference.lane import Lane
 from service.inference.model import Model
-from service.inference.sliced import Sliced
+from service.inference.sliced import Sliced, join
 from service.run import Part, Run
 from tests.harness import small
 
@@ -61,16 +61,17 @@ def test_all_rows_are_answered_in_order(lane, later):
             slice_.done(run(arrays))
 
     x = np.arange(2.0 * ROWS).reshape(ROWS, 2)
-    Sliced(submit, {"x": x}, lane, asker).start()
+    Sliced(submit, {"x": x}, lane, asker, asker.done).start()
     assert lane.slicing == (1 if later else 0)
     while waiting:
         slice_, answer = waiting.pop()
         assert not slice_.may_return()
         slice_.done(answer)
 
-    [part] = asker.results
-    assert (part.outputs()["y"] == x).all()
-    assert (part.run.rows, max(sizes)) == (ROWS, lane.most)
+    [parts] = asker.results
+    run_of_all = join(parts)
+    assert (run_of_all.outputs["y"] == x).all()
+    assert (run_of_all.rows, max(sizes)) == (ROWS, lane.most)
     assert (lane.slicing, lane.sliced) == (0, 0)
 
 
@@ -87,7 +88,7 @@ def test_no_slice_is_run_once_the_answer_is_not_wanted(lane, end):
             failed = end == "error" and len(submitted) == 3
             waiting.append((slice_, ValueError(end) if failed else run(arrays)))
 
-    sliced = Sliced(submit, {"x": np.zeros((ROWS, 2))}, lane, asker)
+    sliced = Sliced(submit, {"x": np.zeros((ROWS, 2))}, lane, asker, asker.done)
     if end == "fault":
         with pytest.raises(ValueError, match=end):
             sliced.start()
