@@ -218,6 +218,9 @@ def test_a_head_that_needs_a_feature_without_a_reference_is_left_out(both):
             id="heads",
         ),
         pytest.param({"heads": ["size"] * 999}, [("explain.heads", "a list of 999")], id="many"),
+        pytest.param(
+            {"heads": ["x"] * 99}, [(f"explain.heads[{i}]", '"x"') for i in range(19)], id="full"
+        ),
     ],
 )
 def test_all_that_is_wrong_with_a_request_for_explanations_is_said(both, explain, problems):

@@ -75,6 +75,26 @@ def test_all_rows_are_answered_in_order(lane, later):
     assert (lane.slicing, lane.sliced) == (0, 0)
 
 
+def test_a_request_that_cannot_tell_whether_it_is_wanted_is_forgotten(lane):
+    """The executor answers it with the error, and the lane has nothing of it."""
+    asker, slices = Asker(), []
+
+    def fail():
+        raise ValueError("unknown")
+
+    asker.wanted = fail
+    sliced = Sliced(
+        lambda _, slice_: slices.append(slice_), {"x": np.zeros((ROWS, 2))}, lane, asker, asker.done
+    )
+    sliced.start()
+    with pytest.raises(ValueError, match="unknown"):
+        slices[0].wanted()
+    slices[0].done(ValueError("unknown"))
+
+    assert [str(result) for result in asker.results] == ["unknown"]
+    assert (lane.slicing, lane.sliced) == (0, 0)
+
+
 @pytest.mark.parametrize("end", ["unwanted", "error", "fault", "later fault"])
 def test_no_slice_is_run_once_the_answer_is_not_wanted(lane, end):
     """An error of one slice is the answer; the lane forgets the others."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.errors import TooLarge
 from service.inference.lane import LEAST_WAITING
 from service.inference.model import Model
 from service.inference.runner import MOST_ROWS_WHOLE
@@ -90,6 +91,15 @@ def test_an_answer_that_is_no_number_has_no_label_and_no_parts():
     assert found["first"].labels == [None, "yes"]
     assert found["best"].labels[0] is None
     assert np.isnan(found["first"].parts[0]).any()
+
+
+def test_the_parts_of_an_answer_are_counted(monkeypatch):
+    """They are numbers of the answer, of which it may have so many."""
+    monkeypatch.setattr(plan, "MOST_NUMBERS", 20)
+
+    planned(THREE, [ROW], True)
+    with pytest.raises(TooLarge, match="expected at most 20 parts in one answer, received 2 rows"):
+        planned(THREE, [ROW] * 2, True)
 
 
 @pytest.mark.parametrize(
