@@ -1,44 +1,29 @@
 """Rows of a CSV file: columns to instances of a request.
 
-A column is a feature (`age`, or `insurance.age`), a value of an image or another tensor (`digit.0`
-… `digit.783`), a whole row of a tensor (`digit`, as JSON), or not the model's at all.
+The names of the columns say what they are (`service.wire.table_columns`); a whole row is JSON.
 """
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from service.commands.row_files import Row, RowsError, not_utf8
+from service.errors import BadRequest
 from service.wire import cells
-from service.wire.column_names import WHOLE, ColumnNames, dtypes, full_name, holder
+from service.wire.table_columns import assign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from service.signature import Input, Signature
-    from service.wire.column_names import Meaning, Step
+    from service.signature import Signature
+    from service.wire.column_names import Meaning
+    from service.wire.table_columns import Column
 
 # Characters of a line.
 LONGEST_LINE = 1 << 26
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A CSV column of the model: a feature, the n-th value of a row, or a whole row."""
-
-    position: int
-    entry: Input
-    step: Step
-
-    @cached_property
-    def dtype(self) -> str:
-        """The dtype of the values in the column."""
-        return dtypes(self.entry).get(str(self.step), self.entry.tensors[0].dtype)
 
 
 class CsvRows(NamedTuple):
@@ -69,7 +54,7 @@ def read_csv(path: Path, file: IO[str], signature: Signature, *, keep: bool = Fa
     header = [name.strip() for name in names]
     if header == [""]:
         raise RowsError(f"{place}: expected the names of the columns, received a blank line")
-    columns = _columns(path, header, signature)
+    columns = _columns(f"{path}, line 1", header, signature)
     _check_separator(place, header, columns)
     meanings = tuple((column.entry, column.step) for column in columns)
     taken = set() if keep else {column.position for column in columns}
@@ -81,7 +66,7 @@ def read_csv(path: Path, file: IO[str], signature: Signature, *, keep: bool = Fa
     return CsvRows(tuple(header), meanings, tuple(header[position] for position in others), rows)
 
 
-def _check_separator(place: str, header: list[str], columns: list[_Column]) -> None:
+def _check_separator(place: str, header: list[str], columns: list[Column]) -> None:
     """Refuse a file whose one column is not the model's and contains another separator."""
     if len(header) == 1 and not columns:
         for separator in (";", "\t", "|"):
@@ -124,44 +109,16 @@ def _of_length(
         yield place, record
 
 
-def _columns(path: Path, header: list[str], signature: Signature) -> list[_Column]:
-    place = f"{path}, line 1"
-    twice = [name for name, times in Counter(header).items() if times > 1]
-    if twice:
-        raise RowsError(f"{place}: expected each column once, received {twice[0]!r} again")
-    names = ColumnNames.of(signature)
-    columns = []
-    for position, name in enumerate(header):
-        meanings = _meanings(names, name)
-        if len(meanings) > 1:
-            clear = " or ".join(repr(full_name(entry, step)) for entry, step in meanings)
-            raise RowsError(f"{place}: {name!r} is a feature of several inputs: say {clear}")
-        columns += [_Column(position, entry, step) for entry, step in meanings]
-    _check_once(place, header, columns)
-    # The values of a tensor are sorted by their numbers, whatever the order of their columns.
-    return sorted(columns, key=lambda c: c.step if isinstance(c.step, int) else 0)
+def _columns(place: str, header: list[str], signature: Signature) -> list[Column]:
+    try:
+        return assign(header, signature)
+    except BadRequest as error:
+        [problem] = error.problems
+        message = f"{place}: expected {problem.expected}, received {problem.received}"
+        raise RowsError(message) from error
 
 
-def _check_once(place: str, header: list[str], columns: list[_Column]) -> None:
-    """Refuse two columns for one value, such as `age` and `insurance.age`."""
-    seen: dict[str, dict[Step, str]] = {}
-    for column in columns:
-        name = header[column.position]
-        steps = seen.setdefault(column.entry.name, {})
-        before = holder(steps, column.step)
-        if before is not None:
-            raise RowsError(f"{place}: {before!r} and {name!r} are the same: expected one")
-        steps[column.step] = name
-
-
-def _meanings(names: ColumnNames, name: str) -> Sequence[Meaning]:
-    """Return the possible meanings of a column: a whole row, features, or a value."""
-    entry = names.inputs.get(name)
-    whole = entry is not None and not entry.features
-    return [(names.inputs[name], WHOLE)] if whole else names.meanings(name)
-
-
-def _instance(record: list[str], columns: list[_Column]) -> dict[str, Any]:
+def _instance(record: list[str], columns: list[Column]) -> dict[str, Any]:
     instance: dict[str, Any] = {}
     for column in columns:
         name, step, cell = column.entry.name, column.step, record[column.position].strip()

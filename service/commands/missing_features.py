@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from service.commands.row_files import RowsError
-from service.errors import MISUSED, closest, nearest
+from service.errors import MISUSED, nearest
 from service.wire import native
-from service.wire.body import listing
 from service.wire.column_names import ColumnNames, full_name
+from service.wire.table_columns import absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from service.commands.csv_rows import CsvRows
     from service.commands.row_files import Row
-    from service.signature import Feature, Input, Signature
+    from service.signature import Feature, Signature
 
     Required = Mapping[str, tuple[Feature, ...]]
     """For each input that is needed, its features that a file may not miss as a whole."""
@@ -108,47 +108,13 @@ def check_header(path: Path, file: CsvRows, signature: Signature, needed: Requir
     Raises:
         MissingFeaturesError: columns are missing; the message has the most similar names.
     """
-    place, header = f"{path}, line 1", file.header
-    there = {full_name(entry, step) for entry, step in file.meanings}
-    inputs = {entry.name for entry, _ in file.meanings}
-    names = ColumnNames.of(signature)
-    others = [name for name in header if not names.meanings(name) and name not in signature.inputs]
-    lines = []
-    for input_name, features in needed.items():
-        entry = signature.inputs[input_name]
-        absent = [f for f in features if full_name(entry, f.name) not in there]
-        if input_name not in inputs and len(absent) == len(entry.features):
-            lines.append(f"{place}: {_no_columns(entry, header, others)}")
-        else:
-            lines += [f"{place}: {_no_column(names, entry, f, others)}" for f in absent]
+    lines = [
+        f"{path}, line 1: expected {lack.expected}, "
+        f"received {lack.received or 'an empty file'}{_way_out(lack.name, lack.features)}"
+        for lack in absent(file.header, file.meanings, signature, needed, "the file")
+    ]
     if lines:
         raise MissingFeaturesError("\n".join(lines))
-
-
-def _no_columns(entry: Input, header: Sequence[str], others: Sequence[str]) -> str:
-    near = {name: near for name in entry.feature_names if (near := _near(entry, name, others))}
-    first = next(iter(near), next(iter(entry.feature_names), ""))
-    example = full_name(entry, first) if first else entry.name
-    return (
-        f"expected columns of the input {entry.name!r}, such as {example!r}{near.get(first, '')}, "
-        f"received {listing([repr(name) for name in header]) or 'an empty file'}"
-        + _way_out(entry.name, entry.features)
-    )
-
-
-def _no_column(names: ColumnNames, entry: Input, feature: Feature, others: Sequence[str]) -> str:
-    clear = len(names.meanings(feature.name)) == 1
-    name = feature.name if clear else full_name(entry, feature.name)
-    near = _near(entry, feature.name, others)
-    return f"expected a column {name!r}{near}, received none{_way_out(name, [feature])}"
-
-
-def _near(entry: Input, feature: str, columns: Sequence[str]) -> str:
-    """Return the column of the file that may be this feature, for a message; empty for none."""
-    full = full_name(entry, feature)
-    same = (c for c in columns if c.casefold() in (feature.casefold(), full.casefold()))
-    column = next(same, None) or closest(feature, columns) or closest(full, columns)
-    return "" if column is None else f" (the file has {column!r})"
 
 
 def _way_out(name: str, features: Sequence[Feature]) -> str:

@@ -155,7 +155,10 @@ SHARED = [
     {"messages", "pieces", "scalars"},
     {"body", "labels", "written"},
     {"cells", "column_names", "raw", "rows", "tensors", "unseen"},
-    {"columns", "explanations", "protobuf", "quick", "shapes", "tensor_rows"},
+    {
+        *("columns", "explanations", "protobuf", "quick", "shapes"),
+        *("table_columns", "tensor_rows"),
+    },
     {"blocks", "values", "varints"},
     {"numbers", "packed"},
     {"dialect"},

@@ -210,17 +210,18 @@ def test_a_full_name_has_one_meaning():
         ),
         pytest.param(
             "age,insurance.age\n1,2\n",
-            "rows.csv, line 1: 'age' and 'insurance.age' are the same: expected one",
+            "rows.csv, line 1: expected 'age' or 'insurance.age', which are the same, "
+            "received both",
             id="a feature twice",
         ),
         pytest.param(
             "digit.0,digit\n1,[1]\n",
-            "rows.csv, line 1: 'digit.0' and 'digit' are the same: expected one",
+            "rows.csv, line 1: expected 'digit.0' or 'digit', which are the same, received both",
             id="a place, and all places",
         ),
         pytest.param(
             "digit,digit.0\n,1\n",
-            "rows.csv, line 1: 'digit' and 'digit.0' are the same: expected one",
+            "rows.csv, line 1: expected 'digit' or 'digit.0', which are the same, received both",
             id="all places, and one of them",
         ),
         pytest.param(
@@ -444,7 +445,8 @@ def test_a_feature_of_two_inputs_needs_its_full_name():
     two = replace(THREE, inputs={**THREE.inputs, "car": tabular("car", [Feature("age", "")])})
 
     assert refusal(csv_of, "age\n1\n", two) == (
-        "rows.csv, line 1: 'age' is a feature of several inputs: say 'insurance.age' or 'car.age'"
+        "rows.csv, line 1: expected 'insurance.age' or 'car.age', "
+        "received 'age', a feature of several inputs"
     )
     assert csv_of("car.age\n1\n", two)[1][0].instance == {"car": {"age": 1}}
 
