@@ -24,6 +24,7 @@ from service.errors import nearest
 from service.host.files import stream, writing
 from service.wire import native
 from service.wire.body import listing
+from service.wire.column_names import of_answer
 from service.wire.explanations import ANSWER_KEY, listed
 
 if TYPE_CHECKING:
@@ -191,13 +192,10 @@ def _write_csv(
 
 def _columns(head: Head, signature: Signature, explain: Explain | None) -> Iterator[str]:
     """Yield the columns of a head: for each value, for its label, and for its explanation."""
-    size = head.tensor.size
-    if head.tensor.shape in ((), (1,)) or size is None:
-        yield head.name
-    else:
-        yield from (f"{head.name}.{i}" for i in range(size))
-    if head.labels is not None:
-        yield f"{head.name}.label"
+    values, label = of_answer(head)
+    yield from values
+    if label is not None:
+        yield label
     yield from explained_rows.columns(signature, head, explain)
 
 

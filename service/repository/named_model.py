@@ -19,7 +19,7 @@ from service.repository.reloader import Library
 from service.repository.repository import known_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from service.repository.loader import Servable
     from service.repository.repository import Repository
@@ -29,19 +29,22 @@ class NoSuchModel(TricepsError):
     """The command names a model that does not exist, or that cannot serve."""
 
 
-def open_model(name: str, models: Path | None) -> Servable:
+def open_model(
+    name: str, models: Path | None, environ: Mapping[str, str] | None = None
+) -> Servable:
     """Load a model by its name (`triceps`, `triceps/2`, `triceps/stable`) or by a path.
 
     Args:
         name: the name of a model in the repository, optionally with a version or an alias; or the
             path of a file, of a folder that holds a model.onnx, or of a version's folder.
         models: the repository; by default, that of the settings.
+        environ: the variables that the settings are from; by default, those of this process.
 
     Raises:
         NoSuchModel: there is no such model, or it is refused; the message lists the models.
         SettingsError: the repository is missing or unreadable.
     """
-    _, servable, path = _opened(name, models)
+    _, servable, path = _opened(name, models, environ)
     return servable if path is None else _named(path, servable)
 
 
@@ -60,11 +63,13 @@ def read_report(name: str, models: Path | None) -> tuple[Servable, bytes]:
         raise NoSuchModel(f"{name}: {error}") from error
 
 
-def _opened(name: str, models: Path | None) -> tuple[Repository, Servable, Path | None]:
+def _opened(
+    name: str, models: Path | None, environ: Mapping[str, str] | None = None
+) -> tuple[Repository, Servable, Path | None]:
     """Return the repository of a model, the model, and its path if the name is one."""
     # Refused models are not logged: the error says so if the requested model is among them.
     logging.getLogger("service").addHandler(logging.NullHandler())
-    settings = all_settings.load(models=models)
+    settings = all_settings.load(environ, models=models)
     repository = settings.models
     wanted, _, which = name.partition("/")
     version, alias = (None, which) if is_alias(which) else (which or None, None)

@@ -4,6 +4,8 @@ digit            a whole row of an input
 insurance.age    a feature by its full name
 age              a feature by its bare name, which several inputs may have
 digit.0          the first value of a row of an input without features
+
+The columns of answers have names of the same kind: o1, o1.label, o3.0.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from service.signature import Input, Signature
+    from service.signature import Head, Input, Signature
 
     Step = str | int
     """A part of an input's row: a feature's name, the index of a value, or `WHOLE`."""
@@ -68,6 +70,15 @@ class ColumnNames:
 def full_name(entry: Input, step: Step) -> str:
     """Return the full name of a feature or a value, with its input in front."""
     return f"{entry.name}.{step}"
+
+
+def of_answer(head: Head) -> tuple[list[str], str | None]:
+    """Return the names of the columns of a head's values, and of its labels if it has any."""
+    label = None if head.labels is None else f"{head.name}.label"
+    size = head.tensor.size
+    if head.tensor.shape in ((), (1,)) or size is None:
+        return [head.name], label
+    return [f"{head.name}.{i}" for i in range(size)], label
 
 
 def holder(taken: Mapping[Step, T], step: Step) -> T | None:

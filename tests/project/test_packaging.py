@@ -122,6 +122,54 @@ def test_installed_wheel_serves_a_model(installed, tmp_path):
     assert {"o1", "o2", "o3"} == set(json.loads(answer)["predictions"][0])
 
 
+_NOTEBOOK = """
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+import service
+from service.errors import BadRequest
+
+
+def ask() -> list[str]:
+    model = service.load("models/triceps")
+    print(model, len(repr(model.signature).splitlines()) > 20)
+    rows = [{"insurance": {"age": age}, "digit": np.zeros((28, 28))} for age in (20, None)]
+    try:
+        model.predict({"fruit": [1, 2]})
+    except BadRequest as error:
+        print(error.count, error.problems[0].at)
+    answers = model.predict([{**row, "fruit": [150, 7.1, 0.8]} for row in rows], heads=["o1", "o3"])
+    label = answers["o1"].label
+    assert label is not None
+    print(answers["o3"].value.shape, label.shape, answers.imputed)
+    return list(answers)
+
+
+print(ask(), sorted({"flask", "pandas", "tensorflow"} & set(sys.modules)))
+"""
+
+
+def test_installed_wheel_answers_in_a_notebook(installed, tmp_path):
+    """A program without a service, pandas or TensorFlow loads a model, and its types are known."""
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    (tmp_path / "notebook.py").write_text(_NOTEBOOK)
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
+
+    done = _run([installed / "python", "-W", "error", "notebook.py"], cwd=tmp_path)
+    _run([*mypy, "--python-executable", installed / "python", "notebook.py"], cwd=tmp_path)
+
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "<model triceps, version 1: insurance, fruit, digit -> o1, o2, o3> True",
+        "2 instances[0].fruit",
+        "(2, 10) (2,) {'insurance.age': array([1])}",
+        "['o1', 'o3'] []",
+    ]
+
+
 # --- the commands ------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ LAYERS = (
     {"observability"},
     {"insight"},
     {"prediction"},
-    {"api", "app"},
+    {"api", "app", "loaded"},
     {"server"},
     {"commands"},
 )

@@ -1,0 +1,146 @@
+"""The reader of a call's values: some thousand rows at a time, by the rules of the native format.
+
+    Values ─ cut ─▶ pieces ─ regular.read, else native.interpret ─▶ arrays by tensor, [rows, …]
+
+Only the values of one piece are Python objects at a time, and the bounds of one request of HTTP
+apply to a piece.  Mistakes are reported with their places in the whole.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from service.errors import BadRequest
+from service.loaded import regular
+from service.loaded.values import by_column, cut, height, known_heads
+from service.wire import native
+from service.wire.body import MOST_IMPUTED, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from service.errors import Problem
+    from service.loaded.values import Values
+    from service.signature import Signature
+    from service.wire.body import Imputed, Unseen
+    from service.wire.numbers import Arrays
+
+    Places = Mapping[str, NDArray[np.intp]]
+
+# The rows of a piece, and their values, most of which become Python objects.
+ROWS_AT_ONCE = 2**15
+VALUES_AT_ONCE = 2**21
+
+# The path of a value in a row: the list of rows, the number of the row, and the rest.
+_STEP = r'\.[^.\[\]]+|\["(?:[^"\\]|\\.)*(?:"\]|…\]?)'
+_IN_ROW = re.compile(rf"((?:instances|inputs)(?:{_STEP})*\[)(\d+)(\].*)", re.DOTALL)
+
+
+class Read(NamedTuple):
+    """The arrays of a call, [rows, …] by tensor, and the rows whose values are noted.
+
+    `imputed` and `unseen` have the numbers of the rows by feature: those where it was missing and
+    took its default, and those where it has a text that training never saw.
+    """
+
+    query: native.Query[Arrays]
+    imputed: Places
+    unseen: Places
+
+
+def read(values: Values, signature: Signature) -> Read:
+    """Read the values of a call.
+
+    Raises:
+        BadRequest: they have mistakes; the error counts all of them, and has the first.
+    """
+    rows = None if signature.tensor else height(values)
+    if rows is None:
+        query = _read(values, signature)
+        return Read(query, _places([(0, query.imputed)]), _places([(0, query.unseen)]))
+    step = _step(signature)
+    pieces: list[native.Query[Arrays]] = []
+    imputed: list[tuple[int, Sequence[Imputed]]] = []
+    unseen: list[tuple[int, Sequence[Unseen]]] = []
+    problems: list[Problem] = []
+    count = 0
+    for start in range(0, max(1, rows), step):
+        try:
+            query = _read(cut(values, start, start + step), signature)
+        except BadRequest as error:
+            problems += [_moved(problem, start) for problem in error.problems]
+            count += error.count
+            continue
+        if not problems:
+            pieces.append(query._replace(imputed=(), unseen=()))
+            imputed.append((start, query.imputed))
+            unseen.append((start, query.unseen))
+    if problems:
+        raise BadRequest(problems, count)
+    joined = pieces[0]._replace(arrays=_joined(pieces, values.form, step))
+    return Read(joined, _places(imputed), _places(unseen))
+
+
+def _read(values: Values, signature: Signature) -> native.Query[Arrays]:
+    heads = known_heads(values.heads, signature)
+    if heads:
+        columns = by_column(values, signature)
+        query = None if columns is None else regular.read(columns, signature, heads)
+        if query is not None:
+            return query
+    return native.interpret(values.body(signature), signature)
+
+
+def _step(signature: Signature) -> int:
+    """Return the rows of a piece, fewer if each has many values that all may be missing."""
+    entries = signature.inputs.values()
+    features = sum(len(entry.features) for entry in entries)
+    size = features + sum(tensor.size or 1 for entry in entries for tensor in entry.tensors)
+    return max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // size, MOST_IMPUTED // max(1, features)))
+
+
+def _moved(problem: Problem, start: int) -> Problem:
+    """Return a problem of the piece that begins at the row `start`, with its place in the whole."""
+    found = _IN_ROW.fullmatch(problem.at)
+    if not start or found is None:
+        return problem
+    return replace(problem, at=f"{found[1]}{int(found[2]) + start}{found[3]}")
+
+
+def _places(noted: Sequence[tuple[int, Sequence[Imputed | Unseen]]]) -> Places:
+    """Return the numbers of the rows whose values are noted, by feature.
+
+    Args:
+        noted: for each piece the number of its first row, and the notes.
+    """
+    rows: dict[str, list[int]] = {}
+    for start, notes in noted:
+        for note in notes:
+            found = _IN_ROW.fullmatch(note.at)
+            if found is not None:
+                rows.setdefault(note.feature, []).append(start + int(found[2]))
+    return {feature: np.array(places, dtype=np.intp) for feature, places in rows.items()}
+
+
+def _joined(pieces: Sequence[native.Query[Arrays]], form: str, step: int) -> Arrays:
+    """Return the arrays of all pieces, [rows, …] by tensor.
+
+    Raises:
+        BadRequest: an axis that may have any length has another one in a later piece.
+    """
+    first = pieces[0].arrays
+    if len(pieces) == 1:
+        return first
+    for number, piece in enumerate(pieces):
+        for name, array in piece.arrays.items():
+            if array.shape[1:] != first[name].shape[1:]:
+                expected = f"the shape of the first row in {name}, {list(first[name].shape[1:])}"
+                received = str(list(array.shape[1:]))
+                raise wrong(f"{form}[{number * step}]", expected, received)
+    return {name: np.concatenate([piece.arrays[name] for piece in pieces]) for name in first}

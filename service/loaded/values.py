@@ -1,0 +1,145 @@
+"""The values of a call, in the forms of the native format: `instances`, or `inputs` by name.
+
+    a row, rows, an array, a DataFrame ─▶ lists and arrays of rows, and tables by feature
+
+Only containers are looked into here; `given.plain` turns their values into those of JSON, some
+thousand rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from service.loaded import frames
+from service.loaded.given import array_of, named, plain
+
+if TYPE_CHECKING:
+    from service.signature import Signature
+
+
+class Values(NamedTuple):
+    """The values of a call: its rows, in one of two forms, and the names of its heads."""
+
+    form: str
+    """`instances` or `inputs`."""
+    rows: Any
+    heads: Any
+    """As the caller gave them; `None` for all."""
+
+    def body(self, signature: Signature) -> dict[str, Any]:
+        """Return the values as the body of a request."""
+        heads = {} if self.heads is None else {"heads": self.heads}
+        return {self.form: _plain(self, signature), **heads}
+
+
+def take(instances: Any, inputs: Any, heads: Any, signature: Signature) -> Values:
+    """Take the arguments of a call.
+
+    Raises:
+        BadRequest: a DataFrame lacks columns of the model, or has them twice.
+        TypeError: there are neither instances nor inputs, or both.
+    """
+    if (instances is None) == (inputs is None):
+        received = "neither" if inputs is None else "both"
+        raise TypeError(f"expected either instances or inputs, received {received}")
+    heads = [heads] if isinstance(heads, str) else plain(heads)
+    if frames.is_series(instances):
+        instances = instances.to_frame().T
+    given = instances if inputs is None else inputs
+    if frames.is_frame(given) and not signature.tensor:
+        needed = signature.needed(known_heads(heads, signature))
+        return Values("inputs", frames.by_input(given, signature, needed), heads)
+    if inputs is None:
+        one = isinstance(instances, Mapping)
+        return Values("instances", [instances] if one else _listed(instances), heads)
+    if not isinstance(inputs, Mapping):
+        return Values("inputs", _listed(inputs), heads)
+    return Values("inputs", named(inputs, partial(_rows_of, signature)), heads)
+
+
+def known_heads(heads: Any, signature: Signature) -> tuple[str, ...]:
+    """Return the requested heads, each once; none if one of them is wrong."""
+    if heads is None:
+        return signature.head_names
+    if not isinstance(heads, list) or not all(isinstance(name, str) for name in heads):
+        return ()
+    wrong = len(set(heads)) < len(heads) or not signature.heads.keys() >= set(heads)
+    return () if wrong else tuple(heads)
+
+
+def _rows_of(signature: Signature, name: str, rows: Any) -> Any:
+    """Return the rows of one input, or its columns by feature."""
+    if frames.is_frame(rows):
+        entry = signature.inputs.get(name)
+        if signature.tensor or entry is None or not entry.features:
+            return np.asarray(rows)
+        own = replace(signature, inputs={name: entry})
+        return frames.by_input(rows, own, own.inputs)[name]
+    if isinstance(rows, Mapping):
+        return named(rows, lambda _, column: _listed(column))
+    return _listed(rows)
+
+
+def _listed(rows: Any) -> Any:
+    """Return rows as an array or a list; anything else as it is."""
+    rows = array_of(rows)
+    return list(rows) if isinstance(rows, tuple) else rows
+
+
+def height(values: Values) -> int | None:
+    """Return the number of rows; `None` if lists differ in that, or there is none."""
+    parts = [values.rows]
+    if isinstance(values.rows, dict):
+        parts = [
+            column
+            for part in values.rows.values()
+            for column in (part.values() if isinstance(part, dict) else (part,))
+        ]
+    if not all(isinstance(part, list) or (_is_array(part) and part.ndim) for part in parts):
+        return None
+    heights = set(map(len, parts))
+    return heights.pop() if len(heights) == 1 else None
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, np.ndarray)
+
+
+def cut(values: Values, start: int, end: int) -> Values:
+    """Return the values of some of the rows; `height` must have returned a number."""
+    return values._replace(rows=_cut(values.rows, slice(start, end)))
+
+
+def _cut(rows: Any, part: slice) -> Any:
+    if isinstance(rows, dict):
+        return {name: _cut(column, part) for name, column in rows.items()}
+    return rows[part]
+
+
+def by_column(values: Values, signature: Signature) -> Mapping[str, Any] | None:
+    """Return the rows or columns of each input, for `regular.read`; `None` if they are not such."""
+    if isinstance(values.rows, dict):
+        return values.rows
+    one = len(signature.inputs) == 1 and (values.form == "inputs" or not signature.tensor)
+    return dict.fromkeys(signature.inputs, values.rows) if one else None
+
+
+def _plain(values: Values, signature: Signature) -> Any:
+    """Return the rows as JSON has them; a NaN in a table is a missing value."""
+    tables = frozenset(name for name, entry in signature.inputs.items() if entry.features)
+    # Where there is one input, a row or the columns may be without its name.
+    bare = len(signature.inputs) == 1 and bool(tables)
+
+    def values_of(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return plain(part, table=bare)
+        return named(part, lambda name, value: plain(value, table=bare or name in tables))
+
+    if values.form == "instances" and isinstance(values.rows, list):
+        return [values_of(row) for row in values.rows]
+    return values_of(values.rows)
