@@ -11,16 +11,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import RequestError
 from service.http.access import Access
 from service.inference.direct import Direct
 from service.inference.lane import Lane
+from service.insight.explanations import most_rows
 from service.observability.metrics import Metrics
 from service.prediction import Pipeline
 from service.settings import Settings
-from service.wire import native
+from service.wire import limits, native
 from service.wire.dialect import Codec, Reply
 
 if TYPE_CHECKING:
@@ -31,11 +32,21 @@ if TYPE_CHECKING:
     from service.prediction import Route
     from service.repository.loader import Servable
     from service.run import Part
+    from service.wire.explanations import Explanations
     from service.wire.numbers import Arrays
+
+    Outputs = Mapping[str, NDArray[Any]]
 
 _JSON = {b"content-type": b"application/json"}
 # Bytes that are never counted: bodies and answers of a client in the same process are its own.
 _ANY_SIZE = 2**62
+
+
+class Outcome(NamedTuple):
+    """An answer: its outputs by head, [rows, …] in the graph's dtypes, and its explanations."""
+
+    outputs: Outputs
+    explained: Explanations | None
 
 
 class InProcess(Pipeline):
@@ -57,18 +68,40 @@ class InProcess(Pipeline):
         route = self.route(servable, native.DIALECT, Lane(servable.model))
         return replace(route, rows_at_once=_ANY_SIZE, queue=math.inf, timeout=math.inf)
 
-    def run(self, route: Route, query: native.Query[Arrays]) -> Mapping[str, NDArray[Any]]:
-        """Return the outputs by head, [rows, …] in the graph's dtypes.
+    def run(self, route: Route, query: native.Query[Arrays]) -> Outcome:
+        """Return the answer to a request.
 
         Raises:
             CannotRun: the graph has no answer for these values.
-            TooLarge: the rows must be one run, and are more than that takes.
+            TooLarge: the rows must be one run, and are more than that takes; or an explanation
+                takes too many.
             UndeclaredAnswer: a head answers with another shape or dtype than the graph declares.
         """
-        exchange = Exchange(f"a prediction by {route.servable.name}")
-        codec = Codec(lambda _body, _header: query, exchange.keep)
-        self.predict(replace(route, codec=codec), exchange)
-        return exchange.outputs()
+        exchange = Exchange(f"a call of {route.servable.name}")
+        codec = Codec(lambda _body, _header: query, exchange.keep_part)
+        dialect = replace(native.DIALECT, encode=exchange.keep)
+        self.predict(replace(route, codec=codec, dialect=dialect), exchange)
+        return exchange.outcome()
+
+    def explain(self, route: Route, query: native.Query[Arrays]) -> list[Explanations]:
+        """Return the explanations of a request, in as many parts as its bounds require.
+
+        Raises:
+            BadRequest: the rows depend on each other.
+            CannotRun, UndeclaredAnswer: as `run`.
+            TooLarge: one row alone takes too many runs, or the rows must not be cut.
+        """
+        servable, rows = route.servable, limits.rows_of(query.arrays)
+        step = rows
+        if not servable.model.runs_whole:
+            step = max(1, most_rows(servable.signature, query, servable.model))
+        explained = []
+        for start in range(0, rows, step):
+            part = {name: array[start : start + step] for name, array in query.arrays.items()}
+            outcome = self.run(route, query._replace(arrays=part))
+            if outcome.explained is not None:
+                explained.append(outcome.explained)
+        return explained
 
 
 class Exchange:
@@ -83,7 +116,7 @@ class Exchange:
         """Stand for the call `what`."""
         self.what = what
         self.error: Exception | None = None
-        self._part: Part | None = None
+        self._outcome: Outcome | None = None
 
     def header(self, name: str) -> str:
         """Return an empty string: no header says anything about values."""
@@ -99,10 +132,14 @@ class Exchange:
         del request_id
         return b""
 
-    def keep(self, query: Any, part: Part) -> Reply:
+    def keep_part(self, query: Any, part: Part) -> Reply:
+        """Keep a part of a run, as `keep` does."""
+        return self.keep(query, "", "", None, part.outputs())
+
+    def keep(self, query: Any, name: str, version: str, signature: Any, outputs: Outputs) -> Reply:
         """Keep the arrays of an answer, which would otherwise be encoded."""
-        del query
-        self._part = part
+        del name, version, signature
+        self._outcome = Outcome(outputs, query.explained)
         return Reply(b"")
 
     def respond(self, status: int, content: bytes, lines: bytes) -> None:
@@ -112,11 +149,11 @@ class Exchange:
     def abort(self) -> None:
         """Do nothing: there is no connection."""
 
-    def outputs(self) -> Mapping[str, NDArray[Any]]:
-        """Return the outputs by head, or raise the error of the request."""
+    def outcome(self) -> Outcome:
+        """Return the answer, or raise the error of the request."""
         error, self.error = self.error, None
-        if error is None and self._part is not None:
-            return self._part.outputs()
+        if error is None and self._outcome is not None:
+            return self._outcome
         if error is None:
             raise RuntimeError(f"{self.what} ended without an answer: this is a bug")
         try:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from service.errors import NotReady
 from service.loaded.answers import Answer, Answers
+from service.loaded.explanations import Explanations
 from service.loaded.frames import is_frame
+from service.loaded.given import plain
 from service.loaded.in_process import InProcess
 from service.loaded.location import locate
 from service.loaded.reading import read
 from service.loaded.shown import ShownSignature, as_text
-from service.loaded.values import take
+from service.loaded.values import known_heads, take
 from service.repository.named_model import open_model
+from service.wire.explanations import METHODS, SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,15 +106,50 @@ class LoadedModel:
         self._check_process()
         signature = self._servable.signature
         asked = read(take(instances, inputs, heads, signature), signature)
-        outputs = self._pipeline.run(self._route, asked.query)
+        outputs = self._pipeline.run(self._route, asked.query).outputs
         whole = bool(signature.tensor)
         answers = {
             name: Answer.of(signature.heads[name], outputs[name], whole=whole)
             for name in asked.query.heads
         }
-        given = instances if inputs is None else inputs
-        index = given.index if is_frame(given) else None
+        index = _index(instances if inputs is None else inputs)
         return Answers(self._servable.signature, answers, asked.imputed, asked.unseen, index)
+
+    def explain(
+        self,
+        instances: Any = None,
+        heads: str | Sequence[str] | None = None,
+        *,
+        inputs: Any = None,
+        method: str = METHODS[0],
+        samples: int = SAMPLES,
+    ) -> Explanations:
+        """Explain the answers to rows: how much each feature moves them away from a reference.
+
+        Args:
+            instances: the rows, as for `predict`.
+            heads: the names of the heads to explain, or one name; by default, all that can be.
+            inputs: in place of `instances`, the inputs by name, as for `predict`.
+            method: "occlusion", the answer without one feature at a time; or "shapley", its share
+                in the answer over all orders of features.
+            samples: the orders of features that Shapley values are estimated from, 1 to 1024.
+
+        Raises:
+            BadRequest: as for `predict`; or a head cannot be explained, or the rows depend on each
+                other.
+            CannotRun, NotReady, TypeError, UndeclaredAnswer: as for `predict`.
+            TooLarge: one row takes too many runs, or the rows must be one run.
+        """
+        self._check_process()
+        signature = self._servable.signature
+        asked: dict[str, Any] = {"method": plain(method), "samples": plain(samples)}
+        values = take(instances, inputs, heads, signature)
+        if values.heads is not None and known_heads(values.heads, signature):
+            # Each of them has to be explained, and not only those that can be.
+            asked["heads"] = values.heads
+        query = read(values._replace(explain=asked), signature).query
+        parts = self._pipeline.explain(self._route, query)
+        return Explanations.of(parts, _index(instances if inputs is None else inputs))
 
     def _check_process(self) -> None:
         if self._process != os.getpid():
@@ -126,3 +164,8 @@ class LoadedModel:
     def __repr__(self) -> str:
         inputs, heads = ", ".join(self.signature.inputs), ", ".join(self.signature.heads)
         return f"<model {self.name}, version {self.version}: {inputs} -> {heads}>"
+
+
+def _index(given: Any) -> Any:
+    """Return the index of a DataFrame; `None` for other rows."""
+    return given.index if is_frame(given) else None

@@ -18,7 +18,7 @@ from service.errors import BadRequest
 from service.loaded import regular
 from service.loaded.values import by_column, cut, height, known_heads
 from service.wire import native
-from service.wire.body import MOST_IMPUTED, wrong
+from service.wire.body import MOST_IMPUTED, Notes, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,8 +74,10 @@ def read(values: Values, signature: Signature) -> Read:
         try:
             query = _read(cut(values, start, start + step), signature)
         except BadRequest as error:
-            problems += [_moved(problem, start) for problem in error.problems]
-            count += error.count
+            own = [problem for problem in error.problems if not start or _is_in_row(problem)]
+            problems += [_moved(problem, start) for problem in own]
+            # What is wrong with the whole call, such as the name of a head, is so in each piece.
+            count += error.count - len(error.problems) + len(own)
             continue
         if not problems:
             pieces.append(query._replace(imputed=(), unseen=()))
@@ -89,12 +91,13 @@ def read(values: Values, signature: Signature) -> Read:
 
 def _read(values: Values, signature: Signature) -> native.Query[Arrays]:
     heads = known_heads(values.heads, signature)
-    if heads:
+    if heads and values.explain is None:
         columns = by_column(values, signature)
         query = None if columns is None else regular.read(columns, signature, heads)
         if query is not None:
             return query
-    return native.interpret(values.body(signature), signature)
+    # A notebook may run in an event loop, where other requests do not wait for this one.
+    return native.interpret(values.body(signature), signature, Notes(MOST_IMPUTED))
 
 
 def _step(signature: Signature) -> int:
@@ -102,7 +105,13 @@ def _step(signature: Signature) -> int:
     entries = signature.inputs.values()
     features = sum(len(entry.features) for entry in entries)
     size = features + sum(tensor.size or 1 for entry in entries for tensor in entry.tensors)
-    return max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // size, MOST_IMPUTED // max(1, features)))
+    # An input that a row misses is counted, and so is each of its features.
+    missing = features + len(entries)
+    return max(1, min(ROWS_AT_ONCE, VALUES_AT_ONCE // size, MOST_IMPUTED // missing))
+
+
+def _is_in_row(problem: Problem) -> bool:
+    return _IN_ROW.fullmatch(problem.at) is not None
 
 
 def _moved(problem: Problem, start: int) -> Problem:

@@ -14,7 +14,7 @@ import numpy as np
 
 from service.loaded.given import plain
 from service.wire import native, tensors
-from service.wire.body import Notes, key
+from service.wire.body import MOST_IMPUTED, Notes, key
 from service.wire.rows import Table
 from service.wire.scalars import RANGES, ROUNDED
 from service.wire.values import read_inputs
@@ -67,7 +67,7 @@ def _rows(
     if len(heights) != 1 or not (rows := heights.pop()):
         raise IrregularError
     by_tensor = {entries[n].tensors[0].name: array for n, array in arrays.items() if n in needed}
-    notes = Notes()
+    notes = Notes(MOST_IMPUTED)
     read = {name: Table(table, rows, "inputs" + key(name)) for name, table in tables.items()}
     by_tensor |= read_inputs(entries, read, needed, notes)
     if notes.count:

@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 
 
 class Values(NamedTuple):
-    """The values of a call: its rows, in one of two forms, and the names of its heads."""
+    """The values of a call: its rows, in one of two forms, and what is asked of them."""
 
     form: str
     """`instances` or `inputs`."""
     rows: Any
     heads: Any
     """As the caller gave them; `None` for all."""
+    explain: Any = None
+    """As in a request; `None` to predict."""
 
     def body(self, signature: Signature) -> dict[str, Any]:
         """Return the values as the body of a request."""
-        heads = {} if self.heads is None else {"heads": self.heads}
-        return {self.form: _plain(self, signature), **heads}
+        more = {"heads": self.heads, "explain": self.explain}
+        given = {name: value for name, value in more.items() if value is not None}
+        return {self.form: _plain(self, signature), **given}
 
 
 def take(instances: Any, inputs: Any, heads: Any, signature: Signature) -> Values:
@@ -42,7 +45,8 @@ def take(instances: Any, inputs: Any, heads: Any, signature: Signature) -> Value
 
     Raises:
         BadRequest: a DataFrame lacks columns of the model, or has them twice.
-        TypeError: there are neither instances nor inputs, or both.
+        TypeError: there are neither instances nor inputs, or both; or instances are a dict of
+            DataFrames.
     """
     if (instances is None) == (inputs is None):
         received = "neither" if inputs is None else "both"
@@ -55,8 +59,11 @@ def take(instances: Any, inputs: Any, heads: Any, signature: Signature) -> Value
         needed = signature.needed(known_heads(heads, signature))
         return Values("inputs", frames.by_input(given, signature, needed), heads)
     if inputs is None:
-        one = isinstance(instances, Mapping)
-        return Values("instances", [instances] if one else _listed(instances), heads)
+        if not isinstance(instances, Mapping):
+            return Values("instances", _listed(instances), heads)
+        if any(map(frames.is_frame, instances.values())):
+            raise TypeError("expected a dict of tables as inputs: a dict of instances is one row")
+        return Values("instances", [instances], heads)
     if not isinstance(inputs, Mapping):
         return Values("inputs", _listed(inputs), heads)
     return Values("inputs", named(inputs, partial(_rows_of, signature)), heads)

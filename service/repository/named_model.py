@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
 
 
+_NOWHERE = logging.NullHandler()
+
+
 class NoSuchModel(TricepsError):
     """The command names a model that does not exist, or that cannot serve."""
 
@@ -68,7 +71,7 @@ def _opened(
 ) -> tuple[Repository, Servable, Path | None]:
     """Return the repository of a model, the model, and its path if the name is one."""
     # Refused models are not logged: the error says so if the requested model is among them.
-    logging.getLogger("service").addHandler(logging.NullHandler())
+    logging.getLogger("service").addHandler(_NOWHERE)
     settings = all_settings.load(environ, models=models)
     repository = settings.models
     wanted, _, which = name.partition("/")

@@ -64,11 +64,13 @@ class LongReadError(Exception):
 class Notes:
     """The notes that a reader takes of one body: mistakes, missing values and unseen ones."""
 
-    def __init__(self) -> None:
-        """Start without notes."""
+    def __init__(self, most_missing: int | None = None) -> None:
+        """Start without notes, and take so many missing values; by default those of a body."""
         self.count = 0
         self._missing = 0
-        self._most_missing = MISSING_AT_ONCE if is_in_loop() else MOST_IMPUTED
+        if most_missing is None:
+            most_missing = MISSING_AT_ONCE if is_in_loop() else MOST_IMPUTED
+        self._most_missing = most_missing
         self.imputed: list[Imputed] = []
         self.unseen: list[Unseen] = []
         self._first: list[Problem] = []

@@ -76,9 +76,11 @@ def decode(body: bytes, signature: Signature) -> Query[Arrays]:
     return interpret(parse_object(body, '"instances" or "inputs"'), signature)
 
 
-def interpret(value: dict[str, Any], signature: Signature) -> Query[Arrays]:
-    """Decode a parsed body, as `decode` does."""
-    notes = Notes()
+def interpret(
+    value: dict[str, Any], signature: Signature, notes: Notes | None = None
+) -> Query[Arrays]:
+    """Decode a parsed body, as `decode` does; `notes` are new ones by default."""
+    notes = Notes() if notes is None else notes
     refuse_unknown(value, "key", _KEYS, "", notes)
     heads = _read_heads(value.get("heads", MISSING), signature, notes)
     by_row = "instances" in value

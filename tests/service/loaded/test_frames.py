@@ -22,7 +22,17 @@ RISK += [{"insurance": {"age": 30, "smoker": "no", "bmi": 31}}]
 @pytest.fixture(scope="module", name="folder")
 def _folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    for name in ("three", "per_column", "bool", "plant", "string", "ragged", "deep"):
+    for name in (
+        "three",
+        "per_column",
+        "bool",
+        "plant",
+        "string",
+        "ragged",
+        "deep",
+        "scalar",
+        "alone_ragged",
+    ):
         small.put(folder, name, 1, small.every()[name])
     return folder
 
@@ -209,6 +219,12 @@ def test_a_frame_may_be_one_of_several_inputs(model):
     assert model.predict(inputs={"fruit": {**inputs["fruit"][["weight", "length"]]}}, heads="size")
 
 
+def test_a_dict_of_frames_is_no_row(model):
+    """The message names the argument for it."""
+    with pytest.raises(TypeError, match="expected a dict of tables as inputs"):
+        model.predict({"insurance": pd.DataFrame(FULL)}, "risk")
+
+
 def test_a_series_is_a_row(model):
     """A row of a DataFrame, whose dtypes pandas has made objects."""
     answers = model.predict(pd.DataFrame(FULL).iloc[1], "risk")
@@ -279,11 +295,20 @@ def test_a_table_of_answers_has_the_columns_of_the_command(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "row"), [("ragged", [[1, 2], [3, 4]]), ("deep", np.arange(6)), ("string", ["a", "b"])]
+    ("name", "row", "columns"),
+    [
+        pytest.param("ragged", [[1, 2], [3, 4]], ["y.0", "y.1"], id="a vector"),
+        pytest.param("deep", np.arange(6), [f"y.{i}" for i in range(6)], id="several axes"),
+        pytest.param("string", ["a", "b"], ["y.0", "y.1"], id="texts"),
+        pytest.param("scalar", 1, ["y"], id="a number"),
+        pytest.param("alone_ragged", [[1, 2], [3, 4]], ["y"], id="an axis of any length"),
+    ],
 )
-def test_every_kind_of_head_fits_into_a_table(folder, name, row):
-    """Heads of several values have a column for each, and heads of any shape have arrays."""
-    table = service.load(name, folder).predict([row]).frame()
+def test_every_kind_of_head_fits_into_a_table(folder, name, row, columns):
+    """Heads of several values have a column for each; those of any number of them, arrays."""
+    answers = service.load(name, folder).predict([row])
+    table = answers.frame()
 
-    assert len(table) == 1
-    assert table.columns.tolist() == [f"y.{i}" for i in range(len(table.columns))]
+    assert table.columns.tolist() == columns
+    cells = table.iloc[0].tolist() if len(columns) > 1 else table.loc[0, "y"]
+    assert np.array_equal(np.ravel(cells), np.ravel(answers["y"].value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import pickle
 import subprocess
@@ -12,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import service
+from service.commands.main import main
 from service.errors import BadRequest, CannotRun, TooLarge, UndeclaredAnswer
 from tests.harness import graphs, mixers, small, three
 
@@ -124,6 +128,23 @@ def test_mistakes_are_all_in_one_error(model):
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize("row", [{"fruit": {1: 2, "1": 3}}, {1: 2, "1": 3}])
+def test_keys_of_the_same_text_are_refused(model, row):
+    """None of them is lost silently."""
+    with pytest.raises(BadRequest, match="each key of a dict once"):
+        model.predict(row)
+
+
+def test_a_nan_is_missing_in_a_table_alone(model):
+    """In a picture it is a mistake, and the message says that it came."""
+    nan = float("nan")
+
+    with pytest.raises(BadRequest) as caught:
+        model.predict([{"fruit": [nan, 1], "digit": [0, nan, 0, 0]}], ["size", "digits"])
+
+    assert [(p.at, p.received) for p in caught.value.problems] == [("instances[0].digit[1]", "NaN")]
+
+
 @pytest.mark.parametrize("arguments", [{}, {"instances": [], "inputs": {}}])
 def test_either_instances_or_inputs_are_given(model, arguments):
     """A call without rows, or with two kinds of them, is a mistake in the program."""
@@ -175,6 +196,17 @@ def test_many_rows_are_read_in_pieces(folder, model, monkeypatch):
     expected = [i if i % 10 else i + 2 for i in range(100)]
     assert answers["size"].value.tolist() == expected
     assert answers.imputed["fruit.length"].tolist() == list(range(0, 100, 10))
+
+
+def test_any_number_of_values_may_be_missing(tmp_path):
+    """The bound of a request, which lists each of them, is none here."""
+    small.put(tmp_path, "wide", 1, small.wide_table(100, 1.0))
+    wide = service.load("wide", tmp_path)
+
+    answers = wide.predict([{}] * 3000)
+
+    assert answers["total"].value.tolist() == [100] * 3000
+    assert answers.imputed["table.f99"].tolist() == list(range(3000))
 
 
 def test_mistakes_in_later_pieces_have_their_rows(model, monkeypatch):
@@ -239,6 +271,14 @@ def test_more_rows_than_one_request_may_have_are_answered(tmp_path, folder):
     assert quiet.predict(rows)["y"].value.tobytes() == rows.tobytes()
 
 
+def test_an_answer_may_have_any_number_of_values(folder, monkeypatch):
+    """The bound of an answer protects a service, which has to write it as JSON."""
+    monkeypatch.setattr("service.wire.limits.MOST_NUMBERS", 100)
+    double = service.load("double", folder)
+
+    assert len(double.predict(np.zeros((5000, 2)))["y"].value) == 5000
+
+
 def test_a_model_that_fails_raises_its_error(folder, tmp_path):
     """What the graph has no answer for is the caller's mistake, with its reason."""
     brittle = service.load("brittle", folder)
@@ -288,6 +328,32 @@ def test_a_replaced_file_changes_nothing(tmp_path):
     assert service.load("three", tmp_path).predict(ROW)["size"].value.tolist() == [30]
 
 
+def test_a_notebook_runs_in_an_event_loop(tmp_path):
+    """There as elsewhere, many values may be missing: no request of others waits."""
+    small.put(tmp_path, "wide", 1, small.wide_table(100, 1.0))
+    wide = service.load("wide", tmp_path)
+
+    async def cell():
+        rows = wide.predict([{}] * 100)
+        columns = wide.predict(inputs={"table": {"f0": np.full(100, np.nan)}})
+        return rows["total"].value.tolist() == columns["total"].value.tolist() == [100] * 100
+
+    assert asyncio.run(cell())
+
+
+def test_numpy_may_raise_what_it_usually_ignores(folder, model):
+    """The caller's settings of numpy hold for the caller's own code."""
+    with np.errstate(all="raise"):
+        tiny = model.predict({"fruit": [1e-300, 1e-300]}, "size")
+        array = service.load("double", folder).predict(np.array([[1e-320, 1.0]]))
+
+        with pytest.raises(FloatingPointError):
+            np.float32(1e-30) * np.float32(1e-30)
+
+    assert tiny["size"].value.tolist() == [0]
+    assert array["y"].value.tolist() == [[1e-320, 1.0]]
+
+
 def test_threads_share_a_model(model):
     """Calls from several threads at once have their own answers."""
     wrong = []
@@ -326,6 +392,21 @@ def test_no_thread_is_left_and_memory_is_freed(folder):
     assert answers["size"].value.tolist() == [3, 3]
 
 
+def test_an_error_of_a_run_holds_no_memory(folder):
+    """Without cycles of references, all is freed once the caller has dealt with the error."""
+    brittle = service.load("brittle", folder)
+    session = weakref.ref(brittle._servable.model)
+    gc.disable()
+    try:
+        with contextlib.suppress(CannotRun):
+            brittle.predict({"x": 1, "place": 99})
+        del brittle
+
+        assert session() is None
+    finally:
+        gc.enable()
+
+
 def test_a_model_is_not_pickled(model):
     """A session belongs to its process; the message says to load the model there."""
     with pytest.raises(TypeError, match="load it in the process that uses it"):
@@ -335,6 +416,7 @@ def test_a_model_is_not_pickled(model):
 _FORK = """
 import os, sys
 import service
+from service.commands.main import main
 from service.errors import NotReady
 model = service.load("three", sys.argv[1])
 if os.fork():
@@ -404,6 +486,19 @@ def test_another_answer_than_is_declared_is_an_error(model, monkeypatch):
 
 
 # --- how it looks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["three", "risky", "voice"])
+def test_a_signature_is_printed_as_by_show(folder, monkeypatch, name):
+    """And it has the same facts as values."""
+    monkeypatch.setenv("COLUMNS", "100")
+    signature = service.load(name, folder).signature
+
+    shown = CliRunner().invoke(main, ["show", name, "--models", str(folder)]).output
+
+    assert repr(signature).splitlines() == [line.rstrip() for line in shown.splitlines()]
+    assert str(signature) == repr(signature)
+    assert all(head in repr(signature) for head in signature.heads)
 
 
 def test_a_model_and_its_answers_are_printed_in_short(model):

@@ -55,9 +55,15 @@ def without_nan(value: Any) -> Any:
     return math.inf if isinstance(value, float) and math.isnan(value) else value
 
 
+def posted(client: Any, name: str, body: Any) -> Any:
+    """Send a body; an infinity is a number too large for any float, and not a word."""
+    content = json.dumps(body).replace("Infinity", "1e999").encode()
+    return post_json(client, content, f"/models/{name}/predict")
+
+
 def by_http(client: Any, name: str, body: Any) -> Any:
     """Return the outcome of a request: the answers by head and its notes, or the error."""
-    response = post_json(client, body, f"/models/{name}/predict")
+    response = posted(client, name, body)
     said = response.get_json()
     if response.status_code == 500:
         return 500
@@ -106,6 +112,52 @@ def by_call(model: Any, body: Any) -> Any:
     return heads, *noted
 
 
+EXPLAINS = st.fixed_dictionaries(
+    {},
+    optional={
+        "method": st.sampled_from(["occlusion", "shapley", "shap"]),
+        "samples": st.sampled_from([1, 2, 5, 64, 0, 1.5]),
+    },
+)
+
+
+def explained_by_http(client: Any, name: str, body: Any) -> Any:
+    """Return the outcome of a request for explanations: by head, and how they were made."""
+    response = posted(client, name, body)
+    said = response.get_json()
+    if response.status_code != 200:
+        return response.status_code, None if response.status_code == 500 else said
+    rows = said.get("explanations") or [row["explanations"] for row in said["predictions"]]
+    return rows, said["explained"]
+
+
+def explained_by_call(model: Any, body: Any, explain: Any) -> Any:
+    """Return the outcome of a call, in the form of `explained_by_http`."""
+    try:
+        explained = model.explain(**body, **explain)
+    except UndeclaredAnswer:
+        return 500, None
+    except RequestError as error:
+        said = {"error": str(error)}
+        if isinstance(error, BadRequest):
+            said |= {"problems": [vars(p) for p in error.problems], "count": error.count}
+        return error.status, said
+    about = {"method": explained.method, "exact": explained.exact, "runs": explained.runs}
+    rows = [
+        {
+            name: {
+                **({} if one.label is None else {"label": one.label[i]}),
+                "reference": _listed(one.reference)[i],
+                "answer": _listed(one.answer)[i],
+                "parts": dict(zip(one.features, _listed(one.parts)[i], strict=True)),
+            }
+            for name, one in explained.items()
+        }
+        for i in range(len(next(iter(explained.values())).parts))
+    ]
+    return rows, {name: value for name, value in about.items() if value is not None}
+
+
 def _listed(values: Any) -> Any:
     if values.dtype == object:
         return values.tolist()
@@ -114,10 +166,26 @@ def _listed(values: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", EVERY)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_generated_rows_have_the_same_outcome(models, client, name, data):
     """Answers are equal bit for bit, and errors problem for problem; notes name the same rows."""
     body = without_nan(data.draw(bodies(models[name].signature)))
 
     assert by_call(models[name], body) == by_http(client, name, body)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_generated_rows_have_the_same_explanations(models, client, name, data):
+    """Explanations are equal bit for bit, and so are the errors of those that cannot be given."""
+    body = without_nan(data.draw(bodies(models[name].signature)))
+    explain = data.draw(EXPLAINS)
+    heads = body.get("heads", [])
+    known = heads and len({*heads}) == len(heads) and {*heads} <= {*models[name].signature.heads}
+    wanted = {"method": "occlusion", "samples": 64, **explain} | ({"heads": heads} if known else {})
+
+    outcome = explained_by_call(models[name], body, explain)
+
+    assert outcome == explained_by_http(client, name, {**body, "explain": wanted})
