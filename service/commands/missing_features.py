@@ -29,15 +29,6 @@ if TYPE_CHECKING:
 
 FLAG = "--allow-missing"
 
-option = click.option(
-    FLAG,
-    "allow",
-    multiple=True,
-    metavar="FEATURE",
-    help="A feature that the whole file may miss, and that then takes its default in every row: "
-    "age, insurance.age, or insurance for all of that input; may be given several times.",
-)
-
 
 class MissingFeaturesError(RowsError):
     """A file misses features in all of its rows."""
@@ -68,6 +59,12 @@ def required(signature: Signature, heads: tuple[str, ...], allow: Sequence[str])
         if kept or not entry.features:
             needed[name] = kept
     return needed
+
+
+def known(signature: Signature, names: Sequence[str]) -> list[str]:
+    """Return those of `names` that are features or inputs of a model."""
+    columns = ColumnNames.of(signature)
+    return [name for name in names if name in signature.inputs or columns.meanings(name)]
 
 
 def _allowed(signature: Signature, names: Sequence[str]) -> set[str]:

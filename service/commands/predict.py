@@ -20,10 +20,8 @@ from service.commands import explained_rows, missing_features, options, row_runs
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
 from service.commands.row_files import Row, RowsError
-from service.errors import nearest
 from service.host.files import stream, writing
 from service.wire import native
-from service.wire.body import listing
 from service.wire.column_names import of_answer
 from service.wire.explanations import ANSWER_KEY, listed
 
@@ -45,7 +43,7 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps rows.csv --heads o1,o3 --out
 
 
 @click.command(short_help="Score a CSV or JSON file offline.", epilog=_EXAMPLE)
-@click.argument("model")
+@options.model
 @click.argument("file", required=False, type=_ROWS)
 @click.option(
     "--in",
@@ -53,7 +51,7 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps rows.csv --heads o1,o3 --out
     type=_ROWS,
     help="The rows, in place of FILE.",
 )
-@click.option("--heads", help="The heads to compute, as o1,o3; all by default.")
+@options.heads
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -64,7 +62,7 @@ _EXAMPLE = "\b\nExample:\n  triceps predict triceps rows.csv --heads o1,o3 --out
 @click.option(
     "--keep-columns", "keep", is_flag=True, help="Pass all columns of a CSV through to the answers."
 )
-@missing_features.option
+@options.allow_missing
 @explained_rows.option
 @options.models
 def predict(  # noqa: PLR0913  (click passes each option by its name)
@@ -101,7 +99,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         message = f"expected rows in a .csv, which has columns, received {source.name}"
         raise click.BadParameter(message, param_hint="--keep-columns")
     servable = row_runs.open_rows_model(model, models)
-    asked = _heads(heads, servable.signature)
+    asked = options.chosen_heads(heads, servable.signature.head_names)
     needed = missing_features.required(servable.signature, asked, allow)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
     explain = explained_rows.asked(method, asked, servable, as_csv=as_csv)
@@ -126,18 +124,6 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         with writing(out) as target:
             total = write(_score(rows, servable, asked, counts, explain), header, chosen, target)
     row_runs.tell(total, servable, counts)
-
-
-def _heads(text: str | None, signature: Signature) -> tuple[str, ...]:
-    every = tuple(signature.heads)
-    heads = every
-    if text is not None:
-        heads = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    for head in heads:
-        if head not in every:
-            message = f"expected some of {listing(every)}, received {head!r}{nearest(head, every)}"
-            raise click.BadParameter(message, param_hint="--heads")
-    return heads
 
 
 def _distinct(source: Path, answers: Sequence[str], others: Sequence[str]) -> Sequence[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.commands import labelled_rows, missing_features, options, row_runs, target_columns
+from service.commands import labelled_rows, options, row_runs, target_columns
 from service.errors import printable
 from service.host.files import writing
 from service.insight.evaluation.judged import MOST_CELLS, Judged, Sample, most_rows
@@ -46,7 +46,7 @@ _EXAMPLE = (
 
 
 @click.command(short_help="Make a page about a model's answers.", epilog=_EXAMPLE)
-@click.argument("model")
+@options.model
 @click.option(
     "--on",
     "file",
@@ -60,7 +60,7 @@ _EXAMPLE = (
     help="The file for the page, which replaces one that is there; - is standard output.",
 )
 @target_columns.option
-@missing_features.option
+@options.allow_missing
 @options.models
 def report(  # noqa: PLR0913  (click passes each option by its name)
     model: str,

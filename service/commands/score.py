@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from service.commands import labelled_rows, missing_features, options, row_runs, target_columns
+from service.commands import labelled_rows, options, row_runs, target_columns
 from service.errors import printable
 from service.insight.scores import shown
 
@@ -29,10 +29,10 @@ _EXAMPLE = (
 
 
 @click.command(short_help="Score a model on a labelled CSV.", epilog=_EXAMPLE)
-@click.argument("model")
+@options.model
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @target_columns.option
-@missing_features.option
+@options.allow_missing
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.models
 def score(  # noqa: PLR0913  (click passes each option by its name)

@@ -12,24 +12,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_EXAMPLE = "\b\nExample:\n  triceps show triceps\n  triceps show my_model.onnx\n"
+_EXAMPLE = "\b\nExample:\n  triceps show triceps@1\n  triceps show my_model.onnx\n"
 
 
 @click.command(short_help="Print a model's signature.", epilog=_EXAMPLE)
-@click.argument("model")
+@options.model
+@options.as_json
 @options.models
-def show(model: str, models: Path | None) -> None:
+def show(model: str, models: Path | None, *, as_json: bool) -> None:
     """Print the signature of MODEL: its inputs, features, heads and labels.
 
-    MODEL is a path, or a name in the repository: triceps, triceps/2 for version 2, or
-    triceps/stable for the version that the alias stable names.
+    MODEL is a path, or a name in the repository: triceps, triceps@2 for version 2, or
+    triceps@stable for the version that the alias stable names.
     """
-    from rich.console import Console
-
-    from service.loaded.shown import write
     from service.repository.named_model import open_model
 
     servable = open_model(model, models)
-    # Without markup, since brackets in names are plain text: `weight [kg]`.
-    console = Console(markup=False, emoji=False, highlight=False)
-    write(servable, console)
+    if as_json:
+        from service.api.descriptions import describe, in_force
+
+        options.print_json({**describe(servable), **in_force(servable)})
+    else:
+        from service.loaded.shown import write
+
+        write(servable, options.console())

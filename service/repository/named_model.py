@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service import settings as all_settings
-from service.errors import NotFound, NotReady, TricepsError
+from service.errors import NotFound, NotReady, TricepsError, nearest
 from service.names import NAME
 from service.repository import reports
 from service.repository.aliases import is_alias
 from service.repository.assembly import open_repository
 from service.repository.budget import Budget
-from service.repository.publish import FILE
+from service.repository.catalog import EMPTY
+from service.repository.declarations import declare
+from service.repository.model_settings import DEFAULTS
+from service.repository.publish import FILE, versions
 from service.repository.reloader import Library
 from service.repository.repository import known_names
+from service.repository.scan import UNLOADED, is_one_file, look
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from service.repository.loader import Servable
+    from service.repository.model_settings import ModelSettings
     from service.repository.repository import Repository
+    from service.repository.scan import Scan, Version
+    from service.settings import Settings
+
+
+class Located(NamedTuple):
+    """A version that a command names, with the settings of its model; nothing of it is loaded."""
+
+    found: Version
+    own: ModelSettings
+    notes: tuple[str, ...] = ()
+    """Messages about files beside it, such as settings that cannot be read."""
 
 
 _NOWHERE = logging.NullHandler()
@@ -35,11 +52,12 @@ class NoSuchModel(TricepsError):
 def open_model(
     name: str, models: Path | None, environ: Mapping[str, str] | None = None
 ) -> Servable:
-    """Load a model by its name (`triceps`, `triceps/2`, `triceps/stable`) or by a path.
+    """Load a model by its name (`triceps`, `triceps@2`, `triceps/stable`) or by a path.
 
     Args:
-        name: the name of a model in the repository, optionally with a version or an alias; or the
-            path of a file, of a folder that holds a model.onnx, or of a version's folder.
+        name: the name of a model in the repository, optionally with a version or an alias behind
+            an at sign or a slash; or the path of a file, of a folder that holds a model.onnx, or
+            of a version's folder.
         models: the repository; by default, that of the settings.
         environ: the variables that the settings are from; by default, those of this process.
 
@@ -49,6 +67,68 @@ def open_model(
     """
     _, servable, path = _opened(name, models, environ)
     return servable if path is None else _named(path, servable)
+
+
+def locate(name: str, settings: Settings) -> Located:
+    """Find the version that a name or a path names, as `open_model` does, without loading it.
+
+    A name alone names the newest version, whether it can serve or not.
+
+    Raises:
+        NoSuchModel: there is no such version; the message lists those that there are.
+        SettingsError: there is nothing at the path, or in place of the repository.
+    """
+    if not is_named(name, settings.models):
+        return Located(_only(Path(name)), DEFAULTS)
+    scan = look(settings.models)
+    declared = declare(scan, EMPTY)
+    wanted, version, alias = _parts(name)
+    there = scan.by_name.get(wanted)
+    if there is None:
+        raise NoSuchModel(f"{name}: {_why_not(wanted, scan)}")
+    if alias is not None:
+        named = declared.aliases.get(wanted, {})
+        if alias not in named:
+            known = ", ".join(sorted(named)) or "none"
+            message = f"model {wanted!r} has no alias {alias!r}{nearest(alias, named)}"
+            raise NoSuchModel(f"{name}: {message}. Available: {known}")
+        version = named[alias]
+    version = version or next(reversed(there))
+    if version not in there:
+        message = f"model {wanted!r} has no version {version!r}. Available: {', '.join(there)}"
+        raise NoSuchModel(f"{name}: {message}")
+    notes = [entry.reason for entry in declared.damaged if entry.name == wanted]
+    if wanted in scan.unloaded:
+        notes.append(f"it is out of service: the file {wanted}/{UNLOADED} says so")
+    return Located(there[version], declared.settings.get(wanted, DEFAULTS), tuple(notes))
+
+
+def _only(path: Path) -> Version:
+    """Return the version at a path that is no repository, named after its folders if they do."""
+    scan = look(path)
+    if (there := versions(path)) and not is_one_file(path):
+        raise NoSuchModel(
+            f"{path}: expected a version of the model, received the folder of all its versions: "
+            f"name {path / str(there[-1])}"
+        )
+    if not is_one_file(path):
+        names = ", ".join(scan.by_name) or "none"
+        raise NoSuchModel(
+            f"{path}: expected a model, received a folder of models: name one of them, "
+            f"with --models {path}. Available: {names}"
+        )
+    [found] = scan.versions
+    model, version = _of_folders(path) or found.key
+    return replace(found, name=model, version=version)
+
+
+def _why_not(wanted: str, scan: Scan) -> str:
+    for entry in scan.refused:
+        if entry.name == wanted:
+            return f"model {wanted!r}: refused, {entry.reason}"
+    known = ", ".join(scan.by_name) or "none yet"
+    near = nearest(wanted, scan.by_name)
+    return f"model {wanted!r}: there is none of that name{near}. Available: {known}"
 
 
 def read_report(name: str, models: Path | None) -> tuple[Servable, bytes]:
@@ -74,13 +154,10 @@ def _opened(
     logging.getLogger("service").addHandler(_NOWHERE)
     settings = all_settings.load(environ, models=models)
     repository = settings.models
-    wanted, _, which = name.partition("/")
-    version, alias = (None, which) if is_alias(which) else (which or None, None)
+    wanted, version, alias = _parts(name)
     path = Path(name)
-    # A model of the repository takes precedence over a file of the same name.
-    by_name = not path.exists() or (NAME.fullmatch(wanted) and (repository / wanted).is_dir())
     try:
-        if by_name:
+        if is_named(name, repository):
             # Of a thousand models, only the one that is named is loaded.
             budget = Budget(first=0)
             library = Library(repository, "", settings.policy, budget, settings.provider)
@@ -103,22 +180,44 @@ def _named(path: Path, servable: Servable) -> Servable:
         path: a model in a folder of its own, or that folder: <name>/<version>/model.onnx.
         servable: the servable, with the name of the file or the folder.
     """
+    named = _of_folders(path)
+    return servable if named is None else replace(servable, name=named[0], version=named[1])
+
+
+def _of_folders(path: Path) -> tuple[str, str] | None:
+    """Return the model and the version that the folders of a path name; `None` if they do not."""
     folder = path.resolve()
     folder = folder.parent if folder.name == FILE else folder
     if not (folder.name.isdecimal() and NAME.fullmatch(folder.parent.name)):
-        return servable
-    return replace(servable, name=folder.parent.name, version=folder.name)
+        return None
+    return folder.parent.name, folder.name
+
+
+def _parts(name: str) -> tuple[str, str | None, str | None]:
+    """Return the model that a name names, and its version or alias, if the name has one."""
+    model, *rest = re.split("[@/]", name, maxsplit=1)
+    which = "".join(rest)
+    return (model, None, which) if is_alias(which) else (model, which or None, None)
+
+
+def is_named(name: str, repository: Path) -> bool:
+    """Return whether a name is that of a model in the repository, and not a path.
+
+    A model of the repository takes precedence over a file of the same name.
+    """
+    wanted, _, _ = _parts(name)
+    is_model = NAME.fullmatch(wanted) is not None and (repository / wanted).is_dir()
+    return is_model or not Path(name).exists()
 
 
 def _check_form(name: str, known: Sequence[str]) -> None:
     """Check that a name does not have a version in another form than ours.
 
     Raises:
-        NotFound: it has one, such as `triceps@2`.
+        NotFound: it has one, such as `triceps:2`.
     """
-    for mark in "@:":
-        model, _, version = name.partition(mark)
-        if model in known and version:
-            meant, available = f"{model}/{version}", ", ".join(known)
-            message = f"model {name!r}: there is none of that name (did you mean {meant!r}?)"
-            raise NotFound(f"{message}. Available: {available}")
+    model, _, version = name.partition(":")
+    if model in known and version:
+        meant, available = f"{model}@{version}", ", ".join(known)
+        message = f"model {name!r}: there is none of that name (did you mean {meant!r}?)"
+        raise NotFound(f"{message}. Available: {available}")

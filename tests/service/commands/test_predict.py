@@ -579,19 +579,20 @@ def test_a_path_keeps_the_name_of_its_model(file, run, models):
         assert err == "1 row scored by three, version 2\n"
 
 
-@pytest.mark.parametrize(
-    ("model", "hint"),
-    [
-        pytest.param("three@2", " (did you mean 'three/2'?)", id="a version"),
-        pytest.param("three:stable", " (did you mean 'three/stable'?)", id="an alias"),
-    ],
-)
-def test_a_version_stands_behind_a_slash(file, run, model, hint):
-    """Other programs write it behind another character."""
-    code, _, err = run(file("weight\n1\n"), model=model)
+def test_a_version_stands_behind_an_at_sign_or_a_slash(file, run):
+    """The error for another character has the right one."""
+    path = file("weight,length\n1,2\n")
 
+    for model in ("three@2", "three/2"):
+        code, _, err = run(path, "--heads", "size", model=model)
+
+        assert (code, err) == (0, "1 row scored by three, version 2\n")
+    code, _, err = run(path, model="three:2")
     assert code == 1
-    assert f"model {model!r}: there is none of that name{hint}. Available: fruity, three" in err
+    assert (
+        "model 'three:2': there is none of that name (did you mean 'three@2'?). "
+        "Available: fruity, three" in err
+    )
 
 
 @pytest.mark.parametrize(
