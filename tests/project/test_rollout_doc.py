@@ -106,8 +106,7 @@ class Terminals:
         if arguments[0] == "alias":
             _, _, alias, version = arguments
             self.service.until(lambda: model()["aliases"].get(alias) == version)
-        else:
-            published = re.search(r"^published triceps, version (\d+)", output, re.MULTILINE)
+        elif published := re.search(r"^published triceps, version (\d+)", output, re.MULTILINE):
             self.service.until(lambda: published[1] in model()["versions"])
 
 

@@ -1,0 +1,176 @@
+"""The answers of two models to the same rows, some hundred at a time.
+
+            ┌─ rows as the first takes them ── row_runs ─▶ outputs ─┐
+file, or ───┤                                                       ├─▶ Paired
+golden rows └─ rows as the second takes them ─ row_runs ─▶ outputs ─┘
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.commands import missing_features, row_runs
+from service.commands.csv_rows import read_csv
+from service.commands.json_rows import read_json
+from service.commands.row_files import Row, RowsError
+from service.wire import native
+from service.wire.native.examples import golden_instances, instance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import IO
+
+    from numpy.typing import NDArray
+
+    from service.commands.row_runs import Run
+    from service.repository.loader import Servable
+    from service.signature import Signature
+
+    Outputs = Mapping[str, NDArray[Any]]
+
+
+class Paired(NamedTuple):
+    """Some rows, with the outputs of both models by head, [rows, …]."""
+
+    rows: Sequence[Row]
+    first: Outputs
+    second: Outputs
+
+
+@dataclass
+class Pair:
+    """Two models, the heads that are compared, and what is counted of the rows so far."""
+
+    first: Servable
+    second: Servable
+    heads: tuple[str, ...]
+    counts: tuple[row_runs.Counts, row_runs.Counts] = field(
+        default_factory=lambda: (row_runs.Counts(), row_runs.Counts())
+    )
+    notes: list[str] = field(default_factory=list)
+    """Messages about rows that could not be compared."""
+
+    def of_file(self, file: Path, allow: Sequence[str]) -> Iterator[Paired]:
+        """Run the rows of a file, which is read once for each model.
+
+        Args:
+            file: a CSV, or JSON.
+            allow: the features that the file may miss, as `--allow-missing` names them.
+
+        Raises:
+            RowsError: the file cannot be read, or a row is not what one of the models takes.
+        """
+        if not file.is_file():
+            raise RowsError(f"{file}: expected a regular file, which is read twice")
+        both = self.first.signature, self.second.signature
+        known = [missing_features.known(signature, allow) for signature in both]
+        # A name that neither knows is refused as the first model refuses it.
+        strange = [name for name in allow if not any(name in names for names in known)]
+        with ExitStack() as stack:
+            sides = []
+            for signature, other, names in zip(both, both[::-1], known, strict=True):
+                needed = missing_features.required(signature, self.heads, [*names, *strange])
+                # utf-8-sig, since spreadsheets write a byte order mark first.
+                opened = stack.enter_context(file.open(encoding="utf-8-sig", newline=""))
+                sides.append(_rows(file, opened, (signature, other), needed))
+            yield from self._in_step(*sides)
+
+    def of_golden_rows(self) -> Iterator[Paired]:
+        """Run the golden rows of both models, or their examples; those that both can answer."""
+        seen: list[Any] = []
+        for side, servable in (("A", self.first), ("B", self.second)):
+            for row in _known_rows(side, servable):
+                if row.instance in seen:
+                    continue
+                seen.append(row.instance)
+                sides = [
+                    iter([replace(row, instance=_restricted(row.instance, mine, other))])
+                    for mine, other in self._signatures()
+                ]
+                try:
+                    # All at once, so that a row that the second refuses is not counted.
+                    answered = [*self._in_step(*sides)]
+                except RowsError as error:
+                    self.notes.append(f"not compared: {error}")
+                else:
+                    yield from answered
+
+    def _signatures(self) -> tuple[tuple[Signature, Signature], tuple[Signature, Signature]]:
+        mine, yours = self.first.signature, self.second.signature
+        return (mine, yours), (yours, mine)
+
+    def _in_step(self, first: Iterator[Row], second: Iterator[Row]) -> Iterator[Paired]:
+        """Run both, and yield the rows that both have answered; each has runs of its own size."""
+        mine = _single(row_runs.runs(first, self.first, self.heads, self.counts[0]))
+        yours = _single(row_runs.runs(second, self.second, self.heads, self.counts[1]))
+        left = right = None
+        while True:
+            left = left or next(mine, None)
+            right = right or next(yours, None)
+            if left is None or right is None:
+                return
+            number = min(len(left.rows), len(right.rows))
+            yield Paired(left.rows[:number], _part(left, 0, number), _part(right, 0, number))
+            left, right = _rest(left, number), _rest(right, number)
+
+
+def _single(runs: Iterator[Run]) -> Iterator[Run]:
+    return (run for run in runs if run.rows)
+
+
+def _part(run: Run, start: int, end: int) -> Outputs:
+    return {head: output[start:end] for head, output in run.outputs.items()}
+
+
+def _rest(run: Run, number: int) -> Run | None:
+    """Return a run without its first rows; `None` if there are no others."""
+    rows = run.rows[number:]
+    return row_runs.Run(rows, _part(run, number, len(run.rows))) if rows else None
+
+
+def _rows(
+    file: Path,
+    opened: IO[str],
+    signatures: tuple[Signature, Signature],
+    needed: missing_features.Required,
+) -> Iterator[Row]:
+    signature, other = signatures
+    if file.suffix.lower() == ".csv":
+        read = read_csv(file, opened, signature)
+        missing_features.check_header(file, read, signature, needed)
+        return read.rows
+    rows = (
+        replace(row, instance=_restricted(row.instance, signature, other))
+        for row in read_json(file, opened)
+    )
+    return missing_features.watch(file, rows, signature, needed)
+
+
+def _restricted(instance: Any, signature: Signature, other: Signature) -> Any:
+    """Return an instance without the inputs and features that only the other model has.
+
+    What neither has stays, so that a misspelt name is an error.
+    """
+    if not isinstance(instance, dict) or native.is_bare(signature, instance):
+        return instance
+    kept = {}
+    for name, value in instance.items():
+        if name in other.inputs and name not in signature.inputs:
+            continue
+        if isinstance(value, dict) and name in signature.inputs and name in other.inputs:
+            mine, theirs = signature.inputs[name].feature_names, other.inputs[name].feature_names
+            value = {k: v for k, v in value.items() if k in mine or k not in theirs}  # noqa: PLW2901
+        kept[name] = value
+    return kept
+
+
+def _known_rows(side: str, servable: Servable) -> Iterator[Row]:
+    """Yield the golden rows of a model, or else its example, if it has one."""
+    golden = golden_instances(servable.signature)
+    for number, row in enumerate(golden, 1):
+        yield Row(f"golden row {number} of {side}", row)
+    if not golden and not servable.proof.no_example:
+        yield Row(f"example of {side}", instance(servable.signature, servable.proof.shapes))
