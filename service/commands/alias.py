@@ -32,7 +32,7 @@ _EXAMPLE = (
 
 
 @click.command(short_help="Name versions: stable, canary, …", epilog=_EXAMPLE)
-@click.argument("model")
+@options.model_name
 @click.argument("name", required=False)
 @click.argument("version", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias NAME.")

@@ -11,14 +11,27 @@ import errno
 import re
 from functools import cached_property
 from importlib import metadata
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from service import __version__
+from service.commands import completion  # noqa: F401  (registers the completion of bash)
 from service.errors import FAILED, INTERRUPTED, TricepsError, nearest, printable
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 GROUP = "triceps.commands"
+# The groups of the help, each with its commands in the order in which they are used.
+HEADINGS = {
+    "Make models": ("init", "up", "train", "export", "sign"),
+    "Serve": ("serve", "health", "token", "alias", "prune"),
+    "Look": ("show", "check", "diff", "predict", "score", "report"),
+}
+# The group of commands that other packages provide.
+OTHER = "Other"
 DISTRIBUTION = "triceps"
 # Errors of the system while writing, and errors about the name of a file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -51,6 +64,28 @@ class Commands(click.Group):
         except (ImportError, AttributeError, TypeError) as error:
             return _unavailable(cmd_name, error)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in groups, with their short help in one column."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        shown = {name: c for name, c in commands.items() if c is not None and not c.hidden}
+        longest = max(map(len, shown), default=0)
+        for heading, names in _groups(shown).items():
+            # Its column begins behind the longest name of the group.
+            spacing = 2 + longest - max(map(len, names))
+            limit = formatter.width - 6 - longest
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(name, shown[name].get_short_help_str(limit)) for name in names],
+                    col_spacing=spacing,
+                )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so, without their short help: no command is imported."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        # The options of the program itself; `Group` would import all commands.
+        options = super(click.Group, self).shell_complete(ctx, incomplete)
+        return [*map(CompletionItem, names), *options]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -79,6 +114,15 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo(err=True)  # the shell's ^C has no line of its own
             raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def _groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the groups that have commands, by heading."""
+    names = list(names)
+    ours = {name for group in HEADINGS.values() for name in group}
+    groups = {heading: [n for n in group if n in names] for heading, group in HEADINGS.items()}
+    groups[OTHER] = [name for name in names if name not in ours]
+    return {heading: group for heading, group in groups.items() if group}
 
 
 def _fail(message: str, exit_code: int = FAILED) -> NoReturn:

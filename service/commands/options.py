@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.commands import completion
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -29,11 +31,12 @@ allow_missing = click.option(
 
 
 def model_named(name: str, metavar: str) -> Callable[[Any], Any]:
-    """Return an argument that names a model."""
-    return click.argument(name, metavar=metavar)
+    """Return an argument that names a model, or is its path."""
+    return click.argument(name, metavar=metavar, shell_complete=completion.models)
 
 
 model = model_named("model", "MODEL")
+model_name = click.argument("model", shell_complete=completion.names)
 
 
 def chosen_heads(text: str | None, every: Sequence[str]) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ _EXAMPLE = (
 
 
 @click.command(short_help="Remove old versions of a model.", epilog=_EXAMPLE)
-@click.argument("model")
+@options.model_name
 @click.option(
     "--keep",
     type=click.IntRange(1),

@@ -25,11 +25,6 @@ from service.host import descriptors, memory, processors
 from service.http import access, tls
 from service.http.http2 import opening
 from service.observability import logs
-from service.repository import sandbox
-from service.repository.assembly import open_repository
-from service.repository.loader import try_out
-from service.repository.model_settings import DEFAULTS
-from service.repository.reasons import plain
 from service.repository.scan import is_one_file, look
 
 if TYPE_CHECKING:
@@ -63,6 +58,10 @@ def serve(file: str | None, **flags: Any) -> None:
     settings = all_settings.load(**{**flags, "models": file or flags["models"]})
     scan = look(settings.models)
     other_files.check(settings.models, scan)
+    # Imported late: help and completion need no ONNX Runtime.
+    from service.repository import sandbox
+    from service.repository.assembly import open_repository
+    from service.repository.model_settings import DEFAULTS
     from service.server.listening import listen
     from service.server.supervisor import Workers
 
@@ -100,6 +99,9 @@ def _try(found: Version, execution: Execution) -> None:
     Raises:
         ModelRefused: the file cannot be served.
     """
+    from service.repository.loader import try_out
+    from service.repository.reasons import plain
+
     try:
         # If the machine is short of something, the workers try again, and the greeting says why.
         with contextlib.suppress(Shortage):

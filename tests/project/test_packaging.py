@@ -195,7 +195,7 @@ def test_list_of_commands_fits_the_screen():
     result = CliRunner().invoke(main, ["--help"], terminal_width=80)
 
     listed = dict(
-        re.findall(r"^  (\w+)  +(.+)$", result.output.partition("Commands:")[2], re.MULTILINE)
+        re.findall(r"^  (\w+)  +(.+)$", result.output.partition("Make models:")[2], re.MULTILINE)
     )
     assert set(COMMANDS) == set(listed)
     assert not [line for line in listed.values() if line.endswith("...")]

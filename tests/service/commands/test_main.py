@@ -1,6 +1,7 @@
 """The group of commands: its list, its imports and its errors."""
 
 import errno
+import re
 import sys
 from importlib import metadata
 from importlib.metadata import EntryPoint
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from service import __version__
-from service.commands.main import GROUP, Commands, main
+from service.commands.main import GROUP, HEADINGS, Commands, main
 from service.errors import SettingsError, TricepsError
 
 
@@ -207,6 +208,31 @@ def test_an_error_of_the_system_is_one_line(error, message):
     done = CliRunner().invoke(_raising(error), ["do"])
 
     assert (done.exit_code, done.stderr) == (1, f"triceps: {message}\n")
+
+
+def test_the_help_has_three_groups():
+    """Each command of both packages is in one, in the order of use, and has its short help."""
+    lines = CliRunner().invoke(main, ["--help"]).stdout.splitlines()
+
+    listed = lines[lines.index("Make models:") : lines.index("Look:") + 7]
+    assert [line.split()[0] for line in listed if line] == [
+        *("Make", "init", "up", "train", "export", "sign"),
+        *("Serve:", "serve", "health", "token", "alias", "prune"),
+        *("Look:", "show", "check", "diff", "predict", "score", "report"),
+    ]
+    assert {name for group in HEADINGS.values() for name in group} == {
+        entry.name for entry in metadata.entry_points(group=GROUP)
+    }
+    columns = {re.match(r"  \w+ +", line).end() for line in listed if line[:2] == "  "}
+    assert columns == {len("  predict  ")}
+
+
+def test_the_command_of_another_package_has_a_group_of_its_own():
+    """Groups without commands are left out."""
+    listed = CliRunner().invoke(_offering(other="service.commands.show:show"), ["--help"]).stdout
+
+    assert "\n\nOther:\n  other  Print a model's signature.\n" in listed
+    assert "Serve:" not in listed
 
 
 @pytest.mark.parametrize("command", ["show", "prune", "alias", "train"])
