@@ -15,6 +15,7 @@ from service.repository.publish import FILE, versions
 from service.repository.scan import ALIASES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -36,9 +37,16 @@ _EXAMPLE = (
 @click.argument("name", required=False)
 @click.argument("version", required=False)
 @click.option("--remove", is_flag=True, help="Remove the alias NAME.")
+@options.as_json
 @options.models
-def alias(
-    model: str, name: str | None, version: str | None, models: Path | None, *, remove: bool
+def alias(  # noqa: PLR0913  (click passes each option by its name)
+    model: str,
+    name: str | None,
+    version: str | None,
+    models: Path | None,
+    *,
+    remove: bool,
+    as_json: bool,
 ) -> None:
     """Point the alias NAME of MODEL to VERSION, which then answers at /models/MODEL/aliases/NAME.
 
@@ -49,11 +57,7 @@ def alias(
     settings = all_settings.load(models=models)
     folder = open_folder(settings.models, model)
     if name is None:
-        known = sorted(aliases.read(folder / ALIASES).items())
-        for label, which in known:
-            click.echo(f"{label} {which}")
-        if not known:
-            click.echo(f"{model} has no aliases", err=True)
+        _list(model, aliases.read(folder / ALIASES), as_json=as_json)
         return
     if remove == (version is not None):
         raise click.UsageError("expected a VERSION for NAME, or --remove, and not both")
@@ -69,8 +73,24 @@ def alias(
         elif before is None:
             message = f"{model} has no alias {name!r}{nearest(name, named)}. Available: "
             raise CannotAliasError(message + (", ".join(sorted(named)) or "none"))
-    click.echo(f"{model}, {name}: {_describe(before)} → {_describe(version)}")
+        after = dict(named)
+    if as_json:
+        _list(model, after, as_json=True)
+    else:
+        click.echo(f"{model}, {name}: {_describe(before)} → {_describe(version)}")
     click.echo(f"note: {_effect(model, name, version, settings.policy)}", err=True)
+
+
+def _list(model: str, named: Mapping[str, str], *, as_json: bool) -> None:
+    """Print the aliases of a model, by name."""
+    known = dict(sorted(named.items()))
+    if as_json:
+        options.print_json({"model": model, "aliases": known})
+        return
+    for label, which in known.items():
+        click.echo(f"{label} {which}")
+    if not known:
+        click.echo(f"{model} has no aliases", err=True)
 
 
 def open_folder(models: Path, model: str) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service import settings as all_settings
-from service.commands import address
+from service.commands import address, options
 from service.errors import TricepsError
 
 if TYPE_CHECKING:
@@ -38,19 +38,23 @@ _EXAMPLE = "\b\nExample:\n  triceps health && echo ready\n  triceps health --por
 @click.command(short_help="Ask the service whether it is ready.", epilog=_EXAMPLE)
 @click.option("--host", help="The host that the service listens on [TRICEPS_HOST, HOST].")
 @click.option("--port", help="Its port [TRICEPS_PORT, PORT].")
-def health(host: str | None, port: str | None) -> None:
+@options.as_json
+def health(host: str | None, port: str | None, *, as_json: bool) -> None:
     """Ask the service that runs with these settings whether it is ready.
 
     The environment variables HOST and PORT say where, as for `triceps serve`, and with
     TRICEPS_TLS_CERTIFICATE the service is asked over TLS.  The exit code is 0
     if the service is ready; else it is 1, and the reason is printed.
     """
-    _ask(all_settings.load(host=host, port=port))
-    click.echo("ready")
+    asked = _ask(all_settings.load(host=host, port=port))
+    if as_json:
+        options.print_json({"ready": True, "url": asked})
+    else:
+        click.echo("ready")
 
 
-def _ask(settings: Settings) -> None:
-    """Return if the service is ready.
+def _ask(settings: Settings) -> str:
+    """Return the URL that was asked, if the service is ready.
 
     Raises:
         NotHealthy: the service is not ready, or does not answer.
@@ -84,6 +88,7 @@ def _ask(settings: Settings) -> None:
         connection.close()
     if status != READY:
         raise NotHealthy(f"{where}: {_reason(status, body)}")
+    return where
 
 
 def _connect(host: str, settings: Settings) -> HTTPConnection:

@@ -42,8 +42,9 @@ _EXAMPLE = (
     help="The number of newest versions to keep.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
+@options.as_json
 @options.models
-def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
+def prune(model: str, keep: int, models: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Remove all versions of MODEL, except the newest ones and those that an alias names.
 
     The newest version that reproduces its own golden rows always stays, even if it is not among
@@ -52,7 +53,11 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
     """
     repository = all_settings.load(models=models).models
     folder = open_folder(repository, model)
-    remove = "would remove" if dry_run else "removed"
+
+    def tell(what: str) -> None:
+        if not as_json:
+            click.echo(printable(f"{'would remove' if dry_run else 'removed'} {what}"))
+
     # Locked, so that no alias can be pointed to a version that is about to be removed.
     with aliases.locked(folder) as named:
         there = [str(number) for number in versions(folder)]
@@ -63,25 +68,40 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool) -> None:
         for version in old:
             if not dry_run:
                 _remove(folder / version)
-            click.echo(f"{remove} {model}, version {version}")
-    for leftover in [*leftovers(repository), *leftovers(folder)]:
+            tell(f"{model}, version {version}")
+    left = [*leftovers(repository), *leftovers(folder), *leftover_files(folder)]
+    for leftover in left:
         if not dry_run:
-            shutil.rmtree(leftover, ignore_errors=True)
-        click.echo(printable(f"{remove} {leftover.name}, left by a command that was interrupted"))
-    for file in leftover_files(folder):
-        if not dry_run:
-            file.unlink(missing_ok=True)
-        click.echo(f"{remove} {file.name}, left by a command that was interrupted")
+            _clear(leftover)
+        tell(f"{leftover.name}, left by a command that was interrupted")
     reasons = {serving: "the newest that can serve"}
     for version in named.values():
         having = sorted(alias for alias, aliased in named.items() if aliased == version)
         reasons[version] = f"alias {', '.join(having)}"
-    kept = (
-        version if version in newest else f"{version} ({reasons[version]})"
+    kept = {
+        version: "" if version in newest else reasons[version]
         for version in there
         if version in stay
-    )
-    click.echo(f"{model} keeps {', '.join(kept)}")
+    }
+    if as_json:
+        facts = {
+            "model": model,
+            "dry_run": dry_run,
+            "removed": old,
+            "leftovers": [leftover.name for leftover in left],
+            "kept": {version: reason or "one of the newest" for version, reason in kept.items()},
+        }
+        options.print_json(facts)
+    else:
+        listed = (f"{v} ({reason})" if reason else v for v, reason in kept.items())
+        click.echo(f"{model} keeps {', '.join(listed)}")
+
+
+def _clear(leftover: Path) -> None:
+    if leftover.is_dir() and not leftover.is_symlink():
+        shutil.rmtree(leftover, ignore_errors=True)
+    else:
+        leftover.unlink(missing_ok=True)
 
 
 def _remove(folder: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
 from service.commands import labelled_rows, options, row_runs, target_columns
 from service.errors import printable
@@ -33,7 +32,7 @@ _EXAMPLE = (
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @target_columns.option
 @options.allow_missing
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 @options.models
 def score(  # noqa: PLR0913  (click passes each option by its name)
     model: str,
@@ -56,7 +55,7 @@ def score(  # noqa: PLR0913  (click passes each option by its name)
             pass
     scored = labelled.scored()
     if as_json:
-        click.echo(orjson.dumps({"rows": labelled.rows, "heads": scored}))
+        options.print_json({"rows": labelled.rows, "heads": scored})
     else:
         _print(scored)
     labelled.tell()

@@ -55,6 +55,18 @@ def test_an_alias_is_set_moved_listed_and_removed(models):
     assert sorted(e.name for e in (models / "m").iterdir()) == ["1", "10", "2", "aliases.json"]
 
 
+def test_json_has_all_aliases(models):
+    """It is the same object for a list and after a change; the note stays on standard error."""
+    assert json.loads(run("m", "--json")[1]) == {"model": "m", "aliases": {}}
+    code, out, err = run("m", "stable", "10", "--json")
+    assert (code, err[:6], out.count("\n")) == (0, "note: ", 1)
+    assert json.loads(out) == {"model": "m", "aliases": {"stable": "10"}}
+    run("m", "canary", "1")
+    removed = json.loads(run("m", "stable", "--remove", "--json")[1])
+    assert removed == {"model": "m", "aliases": {"canary": "1"}}
+    assert run("m", "--json") == (0, '{"model":"m","aliases":{"canary":"1"}}\n', "")
+
+
 SAYS = ". /models says the policy of a running service\n"
 
 

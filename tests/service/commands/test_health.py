@@ -100,6 +100,20 @@ def test_the_address_may_be_given_as_flags(tmp_path):
     assert (done.exit_code, done.stdout) == (0, "ready\n")
 
 
+def test_json_has_the_address_that_was_asked(tmp_path):
+    """If the service is not ready, the reason is on standard error, as without the option."""
+    small.put(tmp_path, "three", 1, small.three())
+    with serving(*page(tmp_path)) as (port, _):
+        url = f"http://127.0.0.1:{port}/readyz"
+        done = CliRunner().invoke(main, ["health", "--json"], env={"PORT": str(port)})
+    gone = CliRunner().invoke(main, ["health", "--json"], env={"PORT": str(port)})
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == {"ready": True, "url": url}
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert gone.stderr.startswith(f"triceps: {url}: nothing listens there")
+
+
 def test_an_endless_page_is_not_read(tmp_path):
     """Another program on that port may send any number of bytes."""
     with serving(503, b"x" * 2**22) as (port, _):

@@ -1,5 +1,6 @@
 """`triceps prune`: the versions that go, those that stay, and what a reader sees meanwhile."""
 
+import json
 import os
 import shutil
 import time
@@ -52,6 +53,29 @@ def test_the_newest_versions_stay(models, arguments, kept):
     ]
     assert versions(models / "m") == kept
     assert sorted(int(e.name) for e in (models / "m").iterdir()) == kept
+
+
+def test_json_is_one_object(models):
+    """It says what was removed, or would be, and why each other version stays."""
+    (models / "m" / "aliases.json").write_text('{"stable": "2", "canary": "10"}')
+    (models / "m" / "10" / "model.onnx").write_bytes(BAD)
+    (models / ".new-1").mkdir()
+    os.utime(models / ".new-1", (0, 0))
+    expected = {
+        "model": "m",
+        "dry_run": True,
+        "removed": ["1", "3", "4"],
+        "leftovers": [".new-1"],
+        "kept": {"2": "alias stable", "5": "the newest that can serve", "10": "one of the newest"},
+    }
+
+    would = run("m", "--keep", 1, "--dry-run", "--json")
+    assert (would[0], json.loads(would[1]), would[2]) == (0, expected, "")
+    assert versions(models / "m") == SIX
+    done = run("m", "--keep", 1, "--json")
+    assert json.loads(done[1]) == {**expected, "dry_run": False}
+    assert versions(models / "m") == [2, 5, 10]
+    assert not (models / ".new-1").exists()
 
 
 def test_a_version_with_an_alias_stays(models):

@@ -1,5 +1,6 @@
 """`triceps show`: the signature of a model for people, by any of the ways to name a model."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +9,9 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from service.app import create_app
 from service.commands.main import main
+from service.settings import Settings
 from service.signature import Feature, tabular
 from tests.harness import small
 
@@ -62,6 +65,18 @@ def test_the_whole_signature_is_shown(models):
             batching: rows (operators): 10 operators handle each row by itself
         """.strip().splitlines()
     ]
+
+
+def test_json_is_what_the_service_answers(models):
+    """But for the states and the aliases of versions, which are the service's."""
+    client = create_app(Settings(models=models)).test_client()
+    answered = client.get("/models/three").json
+
+    code, out, err = run("three", "--json")
+
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    assert answered.keys() - json.loads(out) == {"versions", "aliases"}
+    assert json.loads(out).items() <= answered.items()
 
 
 def test_the_provenance_is_shown(tmp_path):
