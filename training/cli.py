@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from service import __version__
+from service.commands import progress
 from service.errors import INTERRUPTED, TricepsError, printable
 from service.repository.publish import FILE, check_name, versions
 from training import gate, report, repositories, summary
@@ -139,7 +139,8 @@ def export(file: Path, name: str, models: Path | None) -> None:
         _check_free("--name", name, name, repository)
         with _needs_extra("export"):
             from training.foreign import export_keras
-        exported = export_keras(file, name, repository)
+        with progress.shown("converting the model, and comparing the file with Keras"):
+            exported = export_keras(file, name, repository)
         table = summary.table_of("head", "Keras ↔ ONNX")
         for head, difference in exported.verified.differences.items():
             table.add_row(head, f"{difference:.1e}")
@@ -160,20 +161,23 @@ def _run(
     """Return the fitted model, its file, the warnings of the run, and its rows by side."""
     with _needs_extra("train"):
         from training import data, tested
-    loaded = data.load(spec, folder)
-    test = tested.load(spec, loaded, apart) if apart else None
+    with progress.shown("reading the tables"):
+        loaded = data.load(spec, folder)
+        test = tested.load(spec, loaded, apart) if apart else None
     notes = loaded.notes + (test.notes if test else ())
     for note in notes:
         click.echo(printable(f"note: {note}"), err=True)
-    with _needs_extra("train"), _waiting("starting TensorFlow"):
+    with _needs_extra("train"), progress.shown("starting TensorFlow"):
         from training import build, export, fit, rows, run_warnings
     fit.seed(spec.fit.seed)
     train_data, held_out, test = rows.divide(loaded, spec.fit, test)
     built = build.build(spec, train_data)
-    export.check(spec, built, train_data)
+    with progress.shown("converting the model once, before the fit"):
+        export.check(spec, built, train_data)
     fitted = fit.fit(spec, built, train_data, held_out, test)
     warnings = run_warnings.collect(spec, fitted, train_data, held_out, test)
-    verified = export.export(spec, fitted, train_data, warnings)
+    with progress.shown("converting the model, and comparing the file with Keras"):
+        verified = export.export(spec, fitted, train_data, warnings)
     sides = {"training": train_data, "held-out": held_out, "test": test}
     there = {name: side for name, side in sides.items() if side is not None}
     return fitted, verified, warnings, there
@@ -259,13 +263,6 @@ def _interruptible() -> Iterator[dict[Path, list[int]]]:
         outcome = f"{' and '.join(new)} had been published" if new else "nothing was published"
         click.echo(f"\ninterrupted; {outcome}", err=True)
         sys.exit(INTERRUPTED)
-
-
-@contextlib.contextmanager
-def _waiting(what: str) -> Iterator[None]:
-    """Show a spinner with a message while the block runs at a terminal."""
-    with Console(stderr=True).status(what):
-        yield
 
 
 def _tell_where(name: str, exported: Exported) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service import settings as all_settings
-from service.commands import options
+from service.commands import options, progress
 from service.errors import ModelRefused, TricepsError, nearest
 from service.names import NAME, NAMES
 from service.repository import aliases
@@ -118,7 +118,9 @@ def _prove(folder: Path, version: str) -> None:
     if version not in there:
         message = f"{folder.name} has no version {version!r}. Available: {', '.join(there)}"
         raise CannotAliasError(message)
-    if (reason := why_refused(folder / version)) is not None:
+    with progress.shown(f"loading {folder.name}, version {version}"):
+        reason = why_refused(folder / version)
+    if reason is not None:
         message = f"{folder.name}, version {version}: refused, {reason}"
         raise CannotAliasError(message)
 

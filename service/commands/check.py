@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.commands import options
+from service.commands import options, progress
 from service.errors import FAILED, printable
 from service.wire.body import count
 
@@ -54,7 +54,9 @@ def check(model: str, models: Path | None, *, as_json: bool) -> None:
         other_files.check(path, look(path))
     located = locate(model, settings)
     found = located.found
-    checked = load(found, located.own, settings, _describe)
+    # The processes are forked before the line has a thread that holds a lock.
+    with progress.shown(f"loading {model}"):
+        checked = load(found, located.own, settings, _describe)
     facts: dict[str, Any] = {"name": found.name, "version": found.version, "file": found.path}
     if checked.reason is None:
         facts |= {"serves": True, **checked.facts}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.commands import options
+from service.commands import options, progress
 from service.errors import FAILED, printable
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def diff(  # noqa: PLR0913  (click passes each option by its name)
     from service.commands import compared_answers, signature_changes
     from service.repository.named_model import open_model
 
-    servables = open_model(first, models), open_model(second, models)
+    with progress.shown(f"loading {first} and {second}"):
+        servables = open_model(first, models), open_model(second, models)
     changes = signature_changes.changes(*servables)
     shared, notes = compared_answers.shared(*servables, heads)
     left_out = bool(notes)

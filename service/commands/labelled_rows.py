@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from service.commands import missing_features, row_runs, target_columns
+from service.commands import missing_features, progress, row_runs, target_columns
 from service.commands.csv_rows import read_csv
 from service.errors import printable
 from service.insight import scores
@@ -139,4 +139,5 @@ def opened(
         heads = tuple(entry.head.name for entry in known)
         needed = missing_features.required(signature, heads, allow)
         missing_features.check_header(file, read, signature, needed)
-        yield LabelledRows(file, servable, read, known)
+        with progress.shown(f"{file}", text):
+            yield LabelledRows(file, servable, read, known)

@@ -7,11 +7,10 @@ golden rows └─ rows as the second takes them ─ row_runs ─▶ outputs ─
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.commands import missing_features, row_runs
+from service.commands import missing_features, progress, row_runs
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
 from service.commands.row_files import Row, RowsError
@@ -69,14 +68,20 @@ class Pair:
         known = [missing_features.known(signature, allow) for signature in both]
         # A name that neither knows is refused as the first model refuses it.
         strange = [name for name in allow if not any(name in names for names in known)]
-        with ExitStack() as stack:
-            sides = []
-            for signature, other, names in zip(both, both[::-1], known, strict=True):
-                needed = missing_features.required(signature, self.heads, [*names, *strange])
-                # utf-8-sig, since spreadsheets write a byte order mark first.
-                opened = stack.enter_context(file.open(encoding="utf-8-sig", newline=""))
-                sides.append(_rows(file, opened, (signature, other), needed))
-            yield from self._in_step(*sides)
+        needed = [
+            missing_features.required(signature, self.heads, [*names, *strange])
+            for signature, names in zip(both, known, strict=True)
+        ]
+        # utf-8-sig, since spreadsheets write a byte order mark first.
+        with (
+            file.open(encoding="utf-8-sig", newline="") as one,
+            file.open(encoding="utf-8-sig", newline="") as other,
+            progress.shown(f"{file}", one),
+        ):
+            mine, yours = self._signatures()
+            yield from self._in_step(
+                _rows(file, one, mine, needed[0]), _rows(file, other, yours, needed[1])
+            )
 
     def of_golden_rows(self) -> Iterator[Paired]:
         """Run the golden rows of both models, or their examples; those that both can answer."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 import orjson
 
-from service.commands import explained_rows, missing_features, options, row_runs
+from service.commands import explained_rows, missing_features, options, progress, row_runs
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
 from service.commands.row_files import Row, RowsError
@@ -121,7 +122,9 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         if as_csv:
             answers = [n for head in chosen for n in _columns(head, servable.signature, explain)]
         header = [*others, *_distinct(source, answers, others)]
-        with writing(out) as target:
+        # At a terminal that the answers are written to, they are the progress.
+        wanted = not (streamed and sys.stdout.isatty())
+        with progress.shown(f"{source}", opened, wanted=wanted), writing(out) as target:
             total = write(_score(rows, servable, asked, counts, explain), header, chosen, target)
     row_runs.tell(total, servable, counts)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service import settings as all_settings
-from service.commands import options
+from service.commands import options, progress
 from service.commands.alias import open_folder, why_refused
 from service.errors import TricepsError, printable
 from service.host.files import leftovers as leftover_files
@@ -62,7 +62,8 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool, as_json:
     with aliases.locked(folder) as named:
         there = [str(number) for number in versions(folder)]
         serves = (version for version in reversed(there) if why_refused(folder / version) is None)
-        newest, serving = there[-keep:], next(serves, None)
+        with progress.shown(f"loading the newest version of {model}"):
+            newest, serving = there[-keep:], next(serves, None)
         stay = {*newest, *named.values(), serving}
         old = [version for version in there if version not in stay]
         for version in old:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from service.commands import explained_rows
+from service.commands import explained_rows, progress
 from service.commands.row_files import RowsError
 from service.errors import BadRequest, CannotRun, TooLarge, printable
 from service.wire import body, native
@@ -58,7 +58,8 @@ def open_rows_model(model: str, models: Path | None) -> Servable:
     """
     from service.repository.named_model import open_model
 
-    servable = open_model(model, models)
+    with progress.shown(f"loading {model}"):
+        servable = open_model(model, models)
     if servable.signature.tensor:
         message = (
             f"{model}: expected a model of rows, received one that takes {WHOLE}: "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.commands import options
+from service.commands import options, progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,8 @@ def show(model: str, models: Path | None, *, as_json: bool) -> None:
     """
     from service.repository.named_model import open_model
 
-    servable = open_model(model, models)
+    with progress.shown(f"loading {model}"):
+        servable = open_model(model, models)
     if as_json:
         from service.api.descriptions import describe, in_force
 

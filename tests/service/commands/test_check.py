@@ -269,6 +269,20 @@ def test_a_file_without_a_known_example_has_no_time(tmp_path):
     assert "note: no example is known that it answers" in out
 
 
+def test_what_is_no_file_of_the_repository_is_refused(models):
+    """A pipe would never end, and the target of a link may be a file of somebody else."""
+    for version in (3, 4):
+        (models / "three" / str(version)).mkdir()
+    os.mkfifo(models / "three" / "3" / "model.onnx")
+    (models / "three" / "4" / "model.onnx").symlink_to("/etc/hostname")
+
+    pipe, link = (run(models.parent, f"three@{version}") for version in (3, 4))
+
+    assert pipe[2].startswith("triceps: three@3: refused, it is not a file: expected one")
+    assert link[2].startswith("triceps: three@4: refused, a link leads out of the repository")
+    assert pipe[0] == link[0] == 1
+
+
 # Prints, for each file, whether the service refuses it and why, and the same of the check.  Times
 # are short and the memory is fixed, so that both find the same.
 _BOTH = """
