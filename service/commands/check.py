@@ -57,7 +57,9 @@ def check(model: str, models: Path | None, *, as_json: bool) -> None:
     # The processes are forked before the line has a thread that holds a lock.
     with progress.shown(f"loading {model}"):
         checked = load(found, located.own, settings, _describe)
-    facts: dict[str, Any] = {"name": found.name, "version": found.version, "file": found.path}
+    # The name of a file may have any bytes.
+    place = printable(found.path)
+    facts: dict[str, Any] = {"name": found.name, "version": found.version, "file": place}
     if checked.reason is None:
         facts |= {"serves": True, **checked.facts}
         facts["notes"] = [*located.notes, *facts["notes"]]
@@ -158,7 +160,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ),
     )
     size = facts["memory"]
-    yield "memory", f"{_mb(size['added'])} added here, {_mb(size['counted'])} counted for a worker"
+    counted = f"{_mb(size['counted'])} counted for each worker, which has {_mb(size['budget'])}"
+    yield "memory", f"{_mb(size['added'])} added here; {counted}"
     yield "provider", _provider(facts["provider"])
     yield "time", ", ".join(_times(facts))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from service.commands import options
+from service.errors import printable
 from service.insight.comparison import apart, objection, tally
 from service.wire import native
 
@@ -86,7 +87,7 @@ def _note_most(compared: Compared, head: str, pair: Pair, some: Paired, differen
             _answer(servable, head, outputs[head][place : place + 1])
             for servable, outputs in ((pair.first, some.first), (pair.second, some.second))
         )
-        compared.most.append((*key, some.rows[place].place, *answers))
+        compared.most.append((*key, printable(some.rows[place].place), *answers))
     compared.most.sort(key=lambda entry: entry[:2], reverse=True)
     del compared.most[MOST:]
 

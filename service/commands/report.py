@@ -41,7 +41,7 @@ _EXAMPLE = (
     "\b\n"
     "Example:\n"
     "  triceps report customers --on march.csv --out march.html\n"
-    "  triceps report customers/2 --out customers.html\n"
+    "  triceps report customers@2 --out customers.html\n"
 )
 
 
@@ -75,7 +75,7 @@ def report(  # noqa: PLR0913  (click passes each option by its name)
 
     The page has the scores of the heads and, for each head, figures and drawings: which classes are
     taken for which, other thresholds, calibration, residuals, and the ten worst rows.  MODEL is a
-    path, or a name in the repository: triceps, triceps/2 for version 2, or triceps/stable for the
+    path, or a name in the repository: triceps, triceps@2 for version 2, or triceps@stable for the
     version that the alias stable names.
 
     Without --on, the page is the report that was published with the version.

@@ -23,7 +23,7 @@ from service.host import child, memory, processors
 from service.inference import model_file
 from service.repository import file_trial, sandbox
 from service.repository.budget import Budget
-from service.repository.loader import Loaded, load
+from service.repository.loader import Broken, Loaded, load
 from service.repository.reasons import plain
 from service.repository.selection import set_up
 from service.wire import native
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from service.repository.loader import Broken, Servable, Tried
+    from service.repository.loader import Servable
     from service.repository.model_settings import ModelSettings
     from service.repository.scan import Version
     from service.settings import Settings
@@ -86,14 +86,15 @@ def check(found: Version, own: ModelSettings, settings: Settings, describe: Desc
         outcome = load(found, execution, admit)
         after = memory.taken()
         if not isinstance(outcome, Loaded):
-            return {"reason": _reason(outcome)}
+            # What is admitted is never left as it was tried.
+            return {"reason": outcome.reason if isinstance(outcome, Broken) else "not loaded"}
         servable = set_up(outcome, {found.name: own}).servable
         added = max(0, after.own - before.own)
         return {
             "reason": None,
             **describe(servable),
             "opset": _opset(found),
-            "memory": {"added": added, "counted": outcome.size},
+            "memory": {"added": added, "counted": outcome.size, "budget": int(budget.size)},
             "seconds": _seconds(servable),
         }
 
@@ -104,11 +105,6 @@ def check(found: Version, own: ModelSettings, settings: Settings, describe: Desc
         except child.ChildError as error:
             return Checked(plain(f"loading it failed: {error}"), {})
     return Checked(facts.pop("reason"), facts)
-
-
-def _reason(outcome: Tried | Broken) -> str:
-    # A version that is admitted is never left as it was tried.
-    return getattr(outcome, "reason", "it was tried, and not loaded")
 
 
 def _opset(found: Version) -> dict[str, dict[str, int]]:

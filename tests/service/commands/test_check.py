@@ -70,7 +70,7 @@ def test_the_facts_about_a_model_that_would_serve(models):
     )
     assert lines["batching"] == "rows (operators): 10 operators handle each row by itself"
     assert "ai.onnx 18 of up to " in lines["opset"]
-    assert lines["memory"].endswith(" counted for a worker")
+    assert " counted for each worker, which has " in lines["memory"]
     assert lines["provider"] == "CPUExecutionProvider"
     assert "one row in " in lines["time"]
     assert "64 rows in " in lines["time"]
@@ -94,7 +94,7 @@ def test_json_is_one_object(models):
     facts = json.loads(out)
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert facts.pop("model") == json.loads(shown.stdout)
-    assert sorted(facts["memory"]) == ["added", "counted"]
+    assert sorted(facts["memory"]) == ["added", "budget", "counted"]
     assert all(size > 0 for size in facts.pop("memory").values())
     assert sorted(facts["seconds"]) == ["many", "one"]
     assert all(0 < seconds < 10 for seconds in facts.pop("seconds").values())
@@ -114,6 +114,21 @@ def test_json_is_one_object(models):
             )
         ],
     }
+
+
+def test_the_name_of_a_file_may_have_any_bytes(tmp_path):
+    """JSON has only Unicode, and a terminal is not to be controlled."""
+    for name in (b"a\x1b[31m.onnx", b"\xff.onnx"):
+        (tmp_path / os.fsdecode(name)).write_bytes(GOOD)
+
+    coloured = run(tmp_path, "a\x1b[31m.onnx", "--json")
+    plain = run(tmp_path, "a\x1b[31m.onnx")
+    # ONNX Runtime opens no file whose name is not UTF-8, so the service refuses it, too.
+    no_text = run(tmp_path, os.fsdecode(b"\xff.onnx"), "--json")
+
+    assert (coloured[0], json.loads(coloured[1])["file"]) == (0, "a\\x1b[31m.onnx")
+    assert (plain[0], "\x1b" in plain[1]) == (0, False)
+    assert (no_text[0], json.loads(no_text[1])["file"]) == (1, "\\udcff.onnx")
 
 
 def test_a_refused_file_has_the_reason_of_the_service(tmp_path):
