@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from typing import IO, TYPE_CHECKING, Any
 
 from service.errors import printable
@@ -61,7 +62,10 @@ class _Line:
 
     def __init__(self, what: str, file: IO[Any] | None) -> None:
         self._what = what
+        self._began = time.monotonic()
         self._file = None if file is None else file.fileno()
+        # Another way to the terminal, since TensorFlow's import mutes the descriptor of the first.
+        self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
         self._progress: Progress | None = None
 
     def start(self) -> None:
@@ -94,18 +98,20 @@ class _Line:
             TextColumn("{task.description}", markup=False),
             *measured,
             TimeElapsedColumn(),
-            console=Console(stderr=True, highlight=False),
+            console=Console(file=self._terminal, highlight=False),
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._progress.add_task(self._what, total=size)
+        task = self._progress.add_task(self._what, total=size)
+        self._progress.tasks[task].start_time = self._began
         self._progress.start()
 
     def stop(self) -> None:
         """Remove the line, if it was written."""
         if self._progress is not None:
             self._progress.stop()
+        self._terminal.close()
 
     def _place(self) -> int:
         """Return the number of bytes that were read."""

@@ -19,7 +19,7 @@ from service.errors import SettingsError, TricepsError  # noqa: E402  (after the
 from service.inference.model import Model  # noqa: E402  (after the check above)
 from service.repository import publish as publishing  # noqa: E402  (after the check above)
 from service.settings import Settings  # noqa: E402  (after the check above)
-from tests.harness import tiny  # noqa: E402  (after the check above)
+from tests.harness import terminal, tiny  # noqa: E402  (after the check above)
 from tests.training.runs import SMALL, run  # noqa: E402  (after the check above)
 from training import cli, fit  # noqa: E402  (after the check above)
 from training import spec as specs  # noqa: E402  (after the check above)
@@ -494,3 +494,22 @@ def test_a_module_missing_for_another_reason_is_no_missing_extra(monkeypatch):
         raise ModuleNotFoundError(name="training.nothing")
     with pytest.raises(TricepsError, match="needs TensorFlow"), cli._needs_extra("train"):
         raise ModuleNotFoundError(name="keras.layers")
+
+
+def test_the_steps_of_a_training_run_are_named(tmp_path):
+    """Even while the import of TensorFlow mutes what other code writes to standard error."""
+    spec = terminal.ROOT / "training" / "specs" / "functional.toml"
+
+    done = terminal.run(
+        ["train", spec, "--epochs", "1", "--no-publish"], tmp_path, before=terminal.SOON
+    )
+
+    assert done.code == 0, done.err
+    named = (
+        "starting TensorFlow",
+        "converting the model once",
+        "and comparing the file with Keras",
+    )
+    assert [step for step in named if step not in done.err] == []
+    assert "epoch 1/1" in done.err
+    assert "\x1b" not in done.out

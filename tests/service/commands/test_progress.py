@@ -10,10 +10,8 @@ from service.commands import progress
 from tests.harness import small, terminal
 
 # Shows progress at once, and makes each run of a model take a while.
-SLOW = """
+SLOW = f"""{terminal.SOON}
 import time
-from service.commands import progress
-progress.AFTER_SECONDS = 0.05
 from service.inference.model import Model
 real = Model.predict
 def slow(model, arrays, heads):
