@@ -133,6 +133,16 @@ def test_scores_need_numpy_alone():
     assert needs("service.insight.scores", path) == {"kinds"}
 
 
+def test_the_comparison_needs_numpy_alone():
+    """A command and a service compare by it, so it knows heads, and neither models nor requests."""
+    path = modules("service")["service.insight.comparison"]
+
+    assert {name.partition(".")[0] for name in imports(path)} <= {
+        *("__future__", "dataclasses", "numpy", "service", "typing")
+    }
+    assert needs("service.insight.comparison", path) == {"signature"}
+
+
 def test_figures_need_numpy_alone():
     """Training and commands compute them of arrays, as the scores."""
     for name, path in modules("service").items():
