@@ -15,7 +15,7 @@ from flask import Blueprint, Response, request
 from service import __version__
 from service.api.replies import plain_json
 from service.errors import HTTPError, NotReady, SettingsError
-from service.inference.runner import MOST_ROWS_WHOLE
+from service.inference.batching import MOST_ROWS_WHOLE
 from service.repository.repository import known_names
 from service.wire.body import MOST_ROWS, parse, show, wrong
 from service.wire.oip import DATATYPES

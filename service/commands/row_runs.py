@@ -16,6 +16,7 @@ import click
 from service.commands import explained_rows, progress
 from service.commands.row_files import RowsError
 from service.errors import BadRequest, CannotRun, TooLarge, printable
+from service.inference.batching import MOST_ROWS_WHOLE
 from service.wire import body, native
 from service.wire.body import count
 from service.wire.tensors import WHOLE
@@ -81,9 +82,6 @@ def runs(
     Raises:
         RowsError: a row is not what the model takes; the message has the places of all such rows.
     """
-    # Imported late, as all that loads models: help and completion need no ONNX Runtime.
-    from service.inference.runner import MOST_ROWS_WHOLE
-
     # Rows that depend on each other form one request; the model refuses more than it takes whole.
     whole = servable.model.batching.mode == "joint"
     most = MOST_ROWS_WHOLE + 1 if whole else _rows_at_once(servable.signature)

@@ -14,6 +14,9 @@ from typing import Literal
 Mode = Literal["rows", "alone", "joint", "tensor"]
 Evidence = Literal["operators", "trial", "setting"]
 
+# The most rows of a request that must not be cut into several runs.
+MOST_ROWS_WHOLE = 4096
+
 
 @dataclass(frozen=True)
 class Batching:

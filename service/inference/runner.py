@@ -16,7 +16,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from service.errors import CannotRun, TooLarge, UndeclaredAnswer
 from service.inference.arrays import numpy_dtype, zeros_of
-from service.inference.batching import Batching
+from service.inference.batching import MOST_ROWS_WHOLE, Batching
 from service.inference.declared import matches
 from service.inference.extraction import cut, proven_cut
 from service.inference.runtime import FAILURES, is_callers, reason
@@ -42,8 +42,6 @@ ONE_BY_ONE = Batching("alone", "operators", "its graph takes one row in a run")
 
 # The most rows of a run.  ONNX Runtime keeps the memory that the largest run took.
 MOST_ROWS = 256
-# The most rows of a request that must not be cut into several runs.
-MOST_ROWS_WHOLE = 4096
 
 
 class Runner:

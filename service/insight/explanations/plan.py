@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 
 from service.errors import TooLarge
-from service.inference.runner import MOST_ROWS_WHOLE
+from service.inference.batching import MOST_ROWS_WHOLE
 from service.insight.explanations import occlusion, shapley
 from service.insight.explanations.features import features_of
 from service.wire.body import count, wrong

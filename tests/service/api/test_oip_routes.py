@@ -12,7 +12,7 @@ from service import settings as all_settings
 from service.api import oip
 from service.app import create_app
 from service.errors import RequestError
-from service.inference.runner import MOST_ROWS_WHOLE
+from service.inference.batching import MOST_ROWS_WHOLE
 from service.observability.metrics import Metrics
 from service.repository.reloader import Library
 from service.wire.oip import DIALECT

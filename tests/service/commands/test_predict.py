@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from service.app import create_app
 from service.commands.main import main
-from service.inference.runner import MOST_ROWS_WHOLE
+from service.inference.batching import MOST_ROWS_WHOLE
 from service.settings import Settings
 from tests.harness import mixers, small
 

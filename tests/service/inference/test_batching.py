@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from service.commands.main import main
+from service.inference.batching import MOST_ROWS_WHOLE
 from service.inference.model import Model
-from service.inference.runner import MOST_ROWS, MOST_ROWS_WHOLE
+from service.inference.runner import MOST_ROWS
 from service.observability.logs import Lines, Text
 from service.repository.reloader import Library
 from tests.harness import mixers, small

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import TooLarge
+from service.inference.batching import MOST_ROWS_WHOLE
 from service.inference.lane import LEAST_WAITING
 from service.inference.model import Model
-from service.inference.runner import MOST_ROWS_WHOLE
 from service.insight.explanations import Plan, features, plan, shapley
 from service.wire import explanations, native
 from tests.harness import small
