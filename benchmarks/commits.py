@@ -1,13 +1,15 @@
 """A comparison of the speed of two checkouts of Triceps.
 
     python -m benchmarks.commits BEFORE AFTER [--rounds N] [--seconds N] [--cells W1,heavy-16]
+    python -m benchmarks.commits . . --set TRICEPS_ACCESS_LOG=on --cells W1-16
 
-Each argument is the folder of a checkout, which is installed in its own `.venv`.  Both checkouts
-serve the same model at the same time, and are put under load in turns of one second, so that
-changes on the machine affect both.  Answers are compared with ONNX Runtime's own before and after.
-The ratio of a cell is the median of the ratios of all rounds; its spread is the middle half of
-them.  The processor time of a request is compared in the same way: it is the better measure if
-other work shares the machine.
+Each argument is the folder of a checkout, which is installed in its own `.venv`.  `--set` is an
+environment variable of AFTER alone, so that a setting can be compared in one checkout.  Both serve
+the same model at the same time, and are put under load in turns of one second, so that changes on
+the machine affect both.  Answers are compared with ONNX Runtime's own before and after.  The ratio
+of a cell is the median of the ratios of all rounds; its spread is the middle half of them.  The
+processor time of a request is compared in the same way: it is the better measure if other work
+shares the machine.
 """
 
 from __future__ import annotations
@@ -124,6 +126,21 @@ def checkout(folder: Path, name: str) -> Server:
     return replace(
         servers.TRICEPS, name=name, about=str(folder), command=command, environment=variables
     )
+
+
+def with_variables(server: Server, variables: Sequence[str]) -> Server:
+    """Return a server with more environment variables, each as NAME=VALUE.
+
+    Raises:
+        NotReadyError: one has no sign.
+    """
+    more = {}
+    for variable in variables:
+        name, sign, value = variable.partition("=")
+        if not sign:
+            raise NotReadyError(f"--set: expected NAME=VALUE, received {variable!r}")
+        more[name] = value
+    return replace(server, environment={**server.environment, **more})
 
 
 def measure(
@@ -258,13 +275,21 @@ console = report.console()
 @click.option("--rounds", type=click.IntRange(1), default=ROUNDS, show_default=True)
 @click.option("--seconds", type=click.IntRange(1), default=SECONDS, show_default=True)
 @click.option("--cells", type=Names(MEASURED), default=list(MEASURED))
-def main(before: Path, after: Path, rounds: int, seconds: int, cells: list[str]) -> None:
+@click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Of AFTER alone.")
+def main(  # noqa: PLR0913, PLR0917  (click passes each option by its name)
+    before: Path,
+    after: Path,
+    rounds: int,
+    seconds: int,
+    cells: list[str],
+    variables: tuple[str, ...],
+) -> None:
     """Measure the checkouts BEFORE and AFTER, and exit with 1 if AFTER is too slow."""
     servers.stop_when_told()
     chosen = [CELLS[name] for name in cells]
     try:
         load.find()
-        pair = checkout(before, "before"), checkout(after, "after")
+        pair = checkout(before, "before"), with_variables(checkout(after, "after"), variables)
         models.write(models.FOLDER, *dict.fromkeys(cell.model for cell in chosen))
         turns = measure(pair, chosen, rounds, seconds)
     except (load.NoLoadError, NotReadyError) as error:

@@ -7,6 +7,7 @@ an error     ─▶ an answer in the protocol that the path speaks
 
 from __future__ import annotations
 
+import logging
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.wire.dialect import Dialect
 
+log = logging.getLogger(__name__)
+
 
 def create_app(
     settings: Settings | None = None,
@@ -59,6 +62,8 @@ def create_app(
     app = Flask("service", static_folder=None)
     if library is None:
         library = _open_library(app, settings)
+        if settings.access_log == "on":
+            log.warning("TRICEPS_ACCESS_LOG has no effect: this server has its own access log")
     app.extensions["triceps"] = library
     metrics = app.extensions["triceps.metrics"] = Metrics() if metrics is None else metrics
     # One byte more than the limit: Werkzeug cuts off a body without a Content-Length at this length
@@ -149,6 +154,8 @@ class _Exchange:
     """A Flask request as a `service.prediction.Exchange`, and the response to it."""
 
     caller = None
+    # Another server has its own access log.
+    origin = None
 
     def __init__(self, body: bytes) -> None:
         self.body = body

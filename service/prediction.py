@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from service.http.access import Access
     from service.inference.lane import Asker, Lane
+    from service.observability.access_log import AccessLog
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
     from service.repository.loader import Servable
@@ -63,6 +64,10 @@ class Exchange(Protocol):
     @property
     def headers(self) -> Mapping[bytes, bytes]:
         """The request's headers, by their names in lower case."""
+
+    @property
+    def origin(self) -> Any:
+        """The request for the access log, of a server that has one."""
 
     @property
     def body(self) -> bytes:
@@ -152,6 +157,7 @@ class Pipeline:
         metrics: Metrics,
         access: Access,
         executor: Executor,
+        access_log: AccessLog | None = None,
     ) -> None:
         """Answer within the bounds of `settings`.
 
@@ -160,7 +166,9 @@ class Pipeline:
             metrics: counts the requests.
             access: knows the tokens.
             executor: runs the models.
+            access_log: the access log, which is told what a request is for, if there is one.
         """
+        self.access_log = access_log
         self._queue = settings.queue
         self._timeout = settings.timeout
         self.max_body = settings.max_body
@@ -218,7 +226,7 @@ class Pipeline:
             return Prediction(self, route, exchange, came)
         # A refusal must cost less than an answer, so it is written once.
         status, content, lines = self._full_answer(route)
-        route.meter.failed(status)
+        self._count(route, exchange, status)
         exchange.respond(status, content, lines + exchange.common())
         return None
 
@@ -231,6 +239,12 @@ class Pipeline:
             return
         if prediction is not None:
             prediction.begin(perf_counter())
+
+    def count_gone(self, route: Route, exchange: Exchange) -> None:
+        """Count a request whose client has gone, and which nothing answers."""
+        self._count(route, exchange, GONE)
+        if self.access_log is not None:
+            self.access_log.left(exchange.origin)
 
     def too_busy(self, route: Route) -> RequestError:
         """Return the error for a request that would have to wait too long."""
@@ -259,7 +273,7 @@ class Pipeline:
             if route is None:
                 self._metrics.count("", "", "other", status)
             else:
-                route.meter.failed(status)
+                self._count(route, exchange, status)
             dialect = native.DIALECT if route is None else route.dialect
             content, lines = encode_error(dialect, error, exchange.headers)
             lines += exchange.common(request_id)
@@ -271,6 +285,11 @@ class Pipeline:
         except Exception:
             log.exception("a request could not be answered, and its connection is closed")
             exchange.abort()
+
+    def _count(self, route: Route, exchange: Exchange, status: int) -> None:
+        route.meter.failed(status)
+        if self.access_log is not None:
+            self.access_log.note(exchange.origin, route.servable)
 
 
 def _set_by(route: Route, key: str) -> str:
@@ -540,7 +559,7 @@ class Prediction:
         if self.exchange.is_open():
             return False
         self._release()
-        self.route.meter.failed(GONE)
+        self._pipeline.count_gone(self.route, self.exchange)
         return True
 
     def may_return(self) -> bool:
@@ -598,6 +617,10 @@ class Prediction:
         encoded_at, exchange = perf_counter(), self.exchange
         times = (self._received, self._decoded_at, part.run, run_at, encoded_at)
         self.route.meter.answered(times, self._query.imputed, self._query.unseen)
+        access_log = self._pipeline.access_log
+        if access_log is not None:
+            rows = part.end - part.start
+            access_log.note(exchange.origin, self.route.servable, rows, times)
         if exchange.headers.get(_ASK_TIMING) == b"1":
             lines += b"server-timing: %s\r\n" % server_timing(times).encode()
         lines += exchange.common()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.errors import SettingsError, nearest
-from service.http import cors
+from service.http import cors, forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,6 +100,21 @@ class _Origins(click.ParamType[str]):
         """Return the list as text."""
         try:
             cors.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class _Networks(click.ParamType[str]):
+    """A list of networks."""
+
+    name = "networks"
+    expected = forwarded.EXPECTED
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the list as text."""
+        try:
+            forwarded.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
@@ -259,6 +274,21 @@ class Settings:
             "The versions of HTTP that clients may speak; gRPC needs HTTP/2.",
         ),
     )
+    access_log: str = field(
+        default="off",
+        metadata=_setting(
+            click.Choice(["off", "on"]),
+            "Whether each request is logged on standard output, as a line of JSON.",
+        ),
+    )
+    trusted_proxies: str = field(
+        default="",
+        metadata=_setting(
+            _Networks(),
+            "The addresses and networks of proxies whose Forwarded and X-Forwarded-For headers say "
+            "the address of the client in the access log, separated by commas.",
+        ),
+    )
     cors: str = field(
         default="",
         metadata=_setting(
@@ -365,7 +395,7 @@ def _exists(path: str) -> bool:
 def _expected(kind: Any) -> str:
     if isinstance(kind, click.Choice):
         return f"one of {', '.join(kind.choices)}"
-    if isinstance(kind, _Route | _Host | _Origins):
+    if isinstance(kind, _Route | _Host | _Origins | _Networks):
         return kind.expected
     whole = "whole " if isinstance(kind, click.IntRange) else ""
     return f"a {whole}number from {kind.min} to {kind.max}"

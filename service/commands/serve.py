@@ -120,19 +120,21 @@ def _greet(settings: Settings, repository: Repository) -> None:
     url = address.url(settings, settings.host)
     # A worker prints this, which has to serve even if nobody can read it.
     with contextlib.suppress(OSError, UnicodeError):
+        # Standard output has the lines of the access log alone, if there is one.
+        echo = log.info if settings.access_log == "on" else click.echo
         if (reason := repository.reason_not_ready()) is not None:
             waits = f"Triceps {__version__} waits on {url}, and serves nothing yet: {reason}"
-            click.echo(printable(waits))
+            echo(printable(waits))
             if not repository.names() and not repository.refused:
                 models = shlex.quote(str(settings.models))
-                click.echo("Make one, from a table or a spec:")
-                click.echo("  triceps init TABLE.csv --head COLUMN")
-                click.echo(printable(f"  triceps train SPEC.toml --models {models}"))
+                echo("Make one, from a table or a spec:")
+                echo("  triceps init TABLE.csv --head COLUMN")
+                echo(printable(f"  triceps train SPEC.toml --models {models}"))
             return
-        click.echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
+        echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
         if (model := _to_try(repository)) is not None:
-            click.echo("Try it:")
-            click.echo(printable(f"  {_command(settings, model)}"))
+            echo("Try it:")
+            echo(printable(f"  {_command(settings, model)}"))
 
 
 def _command(settings: Settings, model: str) -> str:

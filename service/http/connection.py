@@ -16,9 +16,10 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
-from service.errors import GONE, RequestError
+from service.errors import RequestError
 from service.http import flow_control, response
 from service.http.content_encoding import too_large
+from service.http.forwarded import address
 from service.http.half_close import HalfClose
 from service.http.parser import RequestParser
 from service.http.request import Request
@@ -63,8 +64,8 @@ class Handler(Protocol):
             The body and the header lines of its answer.
         """
 
-    def count_unanswered(self, target: bytes, status: int) -> None:
-        """Count a request that nothing answers, since its client or connection has gone."""
+    def count_gone(self, request: Request) -> None:
+        """Count a request that nothing answers, since its client has gone."""
 
 
 class Connection(asyncio.Protocol):
@@ -84,6 +85,8 @@ class Connection(asyncio.Protocol):
         self._handler = handler
         self._on_closed = on_closed
         self.common = handler.common
+        self.peer = ""
+        """The address of the client for the access log, if there is one."""
         self._transport: asyncio.Transport | None = None
         self._parser = RequestParser(self)
         # The header block that a chunk begins with, if the chunk has all of it, and the number of
@@ -125,6 +128,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         flow_control.bound(self._transport)
         self._connections.open.add(self)
+        if self._connections.access_log is not None:
+            self.peer = address(self._transport.get_extra_info("peername"))
 
     def leave(self) -> None:
         """Leave the socket to another protocol, before any request has come."""
@@ -137,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._release(self._held)
         self._connections.unread.forget(self)
         for request in self.waiting:
-            self._handler.count_unanswered(request.target, GONE)
+            self._handler.count_gone(request)
         self.waiting.clear()
         self._unparsed = b""
         self._connections.open.discard(self)
@@ -268,11 +273,14 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         if self._transport is None or parser.stopped:
             return
-        # Between two requests, the parser still has the target and the headers of the last one.
-        request = (parser.target, parser.headers) if parser.in_request else (b"", {})
-        self._release(parser.stop())
+        request = parser.begun()
+        received = parser.stop()
+        self._release(received)
         self._unparsed = b""
-        content, lines = self._handler.refusal(*request, error)
+        content, lines = self._handler.refusal(request.target, request.headers, error)
+        access_log = self._connections.access_log
+        if access_log is not None:
+            access_log.add(request, error.status, received, len(content), lines)
         lines += self._connections.date + response.CLOSE
         self._refusal = response.encode(error.status, lines, content, len(content))
         if not self._answering:
@@ -294,6 +302,9 @@ class Connection(asyncio.Protocol):
             length: the Content-Length, if that is not the length of `content`.
         """
         transport, connections, ended = self._transport, self._connections, self._half_close
+        if connections.access_log is not None:
+            sent = 0 if transport is None else len(content)
+            connections.access_log.add(request, status, request.received, sent, lines)
         if transport is None:
             return
         keeps = request.keep_alive and not connections.draining

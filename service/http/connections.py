@@ -6,11 +6,14 @@ import asyncio
 import logging
 import time
 from email.utils import formatdate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from service.http import flow_control
 from service.http.header_cache import HeaderCache
 from service.http.timeouts import Timeouts
+
+if TYPE_CHECKING:
+    from service.http.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,21 @@ class Checked(Protocol):
 
     def abort(self) -> None:
         """Close at once, and drop what has not been sent."""
+
+
+class AccessLog(Protocol):
+    """The log of all requests."""
+
+    def add(self, request: Request, status: int, received: int, sent: int, lines: bytes) -> None:
+        """Add a request; this raises nothing.
+
+        Args:
+            request: the request, or as much of it as has arrived.
+            status: the HTTP status that it is counted under.
+            received: the bytes of its body.
+            sent: the bytes of the body of its answer.
+            lines: the header lines of its answer, and its trailers.
+        """
 
 
 class Connections:
@@ -54,6 +72,8 @@ class Connections:
         self.unread = flow_control.Unread(max_in_flight // 2)
         self.timeouts = Timeouts()
         self.header_cache = HeaderCache()
+        self.access_log: AccessLog | None = None
+        """The access log, if the service has one."""
         self.open: set[Checked] = set()
         self.draining = False
         """True if each answer is the last of its connection."""

@@ -120,6 +120,16 @@ class RequestParser:
                 self._block = b""
             data = b"" if self.stopped else rest
 
+    def begun(self) -> Request:
+        """Return the request that has begun, without its body; an empty one between two requests.
+
+        Between them, the parser still has the target and the headers of the last one.
+        """
+        if not (self.in_request and self.target):
+            return Request(b"", "1.1", b"", {}, b"", False, self._receiver)
+        method, version = self._llhttp.get_method(), "1.1" if self._in_headers else self.version
+        return Request(method, version, self.target, self.headers, b"", False, self._receiver)
+
     def stop(self) -> int:
         """Stop parsing; return the number of bytes of the body that are dropped."""
         self.stopped = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from service.http import request_ids
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 class Client(Protocol):
     """The connection that a request came on."""
+
+    @property
+    def peer(self) -> str:
+        """The address of its other end for the access log; empty if there is none."""
 
     def is_open(self) -> bool:
         """Return whether the client still waits for an answer."""
@@ -44,6 +48,23 @@ class Request:
     body: bytes
     keep_alive: bool
     caller: Client
+    note: object = field(default=None, kw_only=True)
+    """What the access log is told about the request beside its answer."""
+
+    @property
+    def origin(self) -> Request:
+        """The request as it came from the client."""
+        return self
+
+    @property
+    def protocol(self) -> str:
+        """The protocol, for the access log."""
+        return f"HTTP/{self.version}"
+
+    @property
+    def received(self) -> int:
+        """The bytes of the body as it was sent."""
+        return len(self.body)
 
     @property
     def what(self) -> str:

@@ -108,6 +108,7 @@ class Exchange:
     """A call of a function as a `service.prediction.Exchange`."""
 
     caller = None
+    origin = None
     body = b""
     headers = _JSON
     request_id = ""

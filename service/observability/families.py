@@ -102,5 +102,11 @@ FAMILIES = {
             "workers.",
             ("model",),
         ),
+        Family(
+            "access_log_dropped",
+            CounterMetricFamily,
+            "Lines of the access log that were dropped, since their reader was too slow.",
+            (),
+        ),
     )
 }

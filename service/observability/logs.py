@@ -18,6 +18,7 @@ import re
 import sys
 import traceback
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from service.http import request_ids
 
@@ -44,14 +45,25 @@ def set_up() -> None:
     logging.captureWarnings(capture=True)
 
 
+def moment(seconds: float) -> str:
+    """Return a time since the epoch in the form of RFC 3339: UTC, in milliseconds."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int(1000 * (seconds - whole)):03d}Z"
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    """Return the date and the time of day of a second, which many lines may have."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[: -len("+00:00")]
+
+
 class Lines(logging.Formatter):
     """A formatter of records as one line of JSON each, in ASCII: only a line feed ends a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record as one line of JSON."""
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         entry = {
-            "time": moment.replace("+00:00", "Z"),
+            "time": moment(record.created),
             "level": record.levelname.lower(),
             "process": record.process,
             "logger": record.name,
@@ -87,7 +99,7 @@ def _message(record: logging.LogRecord) -> str:
     if record.name == "asyncio":
         # The lines after the first one describe objects, and may quote the data of a request.
         message = message.partition("\n")[0]
-    return _hide(message)
+    return hide(message)
 
 
 def _request_id(record: logging.LogRecord) -> str:
@@ -112,9 +124,9 @@ def _exception(record: logging.LogRecord) -> str:
         where = "".join(traceback.format_tb(error.__traceback__))
         tracebacks.insert(0, f"{where}{last_line}")
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return _hide("\nand then:\n".join(tracebacks))
+    return hide("\nand then:\n".join(tracebacks))
 
 
-def _hide(text: str) -> str:
+def hide(text: str) -> str:
     """Replace the tokens in a string."""
     return _TOKEN.sub(_HIDDEN, text)

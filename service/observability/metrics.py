@@ -83,6 +83,11 @@ class Metrics:
         with self._region.writing() as numbers:
             numbers[self._region.place("requests", model, version, dialect, str(status))] += 1
 
+    def count_dropped_lines(self, lines: int) -> None:
+        """Count lines of the access log that were dropped; 0 shows that there is an access log."""
+        with self._region.writing() as numbers:
+            numbers[self._region.place("access_log_dropped")] += lines
+
     def note_waits(self, seconds: Mapping[str, float]) -> None:
         """Note the seconds of work that wait for each model, by the model's name."""
         with self._region.writing() as numbers:
@@ -109,7 +114,8 @@ class Metrics:
         sums: dict[tuple[str, ...], NDArray[np.float64]] = {}
         for region in self._regions:
             for name, numbers in region.read():
-                if there is None or name[2:3] == ("",) or name[1:3] in there:
+                is_of_no_model = len(name) == 1 or name[2:3] == ("",)
+                if there is None or is_of_no_model or name[1:3] in there:
                     is_gauge = FAMILIES[name[0]].made_by is GaugeMetricFamily
                     join = np.maximum if is_gauge else np.add
                     sums[name] = join(sums[name], numbers) if name in sums else numbers

@@ -25,6 +25,7 @@ from service.http.content_encoding import JSON
 from service.http.grpc.call import ModelCall
 from service.http.reply import encode_error
 from service.http.tokens import PREDICT
+from service.observability.access_log import AccessLog
 from service.prediction import Pipeline
 from service.server import wsgi
 from service.server.calls import Calls
@@ -85,10 +86,12 @@ class Front:
         self.metrics: Metrics = app.extensions["triceps.metrics"]
         self.library: Library = app.extensions["triceps"]
         self.access: Access = app.extensions["triceps.access"]
+        self.access_log = AccessLog.of(settings, self.metrics, self.access)
         self.origins = cors.parse(settings.cors)
         self.connections = Connections(
             loop, settings.max_body, settings.max_in_flight, guarded=self.access.is_on
         )
+        self.connections.access_log = self.access_log
         self.metrics.connections = self.connections.open
         self.threads = ThreadPoolExecutor(settings.threads, "flask")
         self.turns = Turns(self.threads)
@@ -96,7 +99,9 @@ class Front:
         self.executor = Queued(loop, cores)
         self.watchdog = Watchdog(self.executor)
         self.poll_coalescing = PollCoalescing(loop)
-        self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
+        self.pipeline = Pipeline(
+            settings, self.metrics, self.access, self.executor, self.access_log
+        )
         self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline.route)
         calls = self.calls = Calls(self)  # connections call it for gRPC
         self.answer_call, self.call_refusal = calls.answer, calls.refusal
@@ -118,6 +123,8 @@ class Front:
         self.on_demand.drop_gone()
         for lane in self.table.lanes:
             lane.admission.calm(perf_counter())
+        if self.access_log is not None:
+            self.access_log.flush()
         self.metrics.flush()
         waits = self.watchdog.look(self.table.watched.items(), self.connections.now)
         self.metrics.note_waits(waits)
@@ -155,6 +162,8 @@ class Front:
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.on_demand.shut_down()
         self.executor.shut_down()
+        if self.access_log is not None:
+            self.access_log.close()
         self.metrics.flush()
 
     # Connections call these.
@@ -238,6 +247,12 @@ class Front:
         else:
             route.meter.failed(status)
 
+    def count_gone(self, request: Request | ModelCall) -> None:
+        """Count a request that nothing answers, since its client has gone."""
+        self.count_unanswered(request.target, GONE)
+        if self.access_log is not None:
+            self.access_log.left(request.origin)
+
     def refuse(self, request: Request | ModelCall, error: RequestError) -> None:
         """Answer a request that has waited for its version with an error, and count it."""
         if isinstance(request, ModelCall):
@@ -311,7 +326,7 @@ class Front:
     def _call_app(self, request: Request) -> None:
         if not request.is_open():
             # A client of HTTP/2 gives up a thousand requests as soon as it has sent them.
-            self.loop.call_soon_threadsafe(self.count_unanswered, request.target, GONE)
+            self.loop.call_soon_threadsafe(self.count_gone, request)
             return
         try:
             answer = wsgi.call(self.app.wsgi_app, request)

@@ -10,7 +10,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from service.errors import GONE, BadRequest, TooLate
+from service.errors import BadRequest, TooLate
 from service.http import deadline
 from service.repository.model_settings import DEFAULTS
 from service.repository.scan import SETTINGS
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.errors import RequestError
-    from service.http.grpc.call import Address, ModelCall
+    from service.http.grpc.call import ModelCall
     from service.http.request import Request
     from service.repository.loader import Servable
     from service.repository.reloader import Library
@@ -60,8 +60,8 @@ class Answerer(Protocol):
     def refuse(self, request: Asking, error: RequestError) -> None:
         """Answer a request with an error, and count it."""
 
-    def count_unanswered(self, target: bytes | Address, status: int) -> None:
-        """Count a request, by its target, whose client has gone."""
+    def count_gone(self, request: Asking) -> None:
+        """Count a request whose client has gone."""
 
 
 class Waiting(NamedTuple):
@@ -101,7 +101,7 @@ class OnDemand:
         self.threads = ThreadPoolExecutor(LOADS, "on demand")
         self._library = library
         self._answer = answerer.answer
-        self._count = answerer.count_unanswered
+        self._count_gone = answerer.count_gone
         self._refuse = answerer.refuse
         self._timeout = timeout
         # The timer of the next look for requests whose time is over, and when that is.
@@ -145,7 +145,7 @@ class OnDemand:
                 if place.request.is_open():
                     still_open.append(place)
                 else:
-                    self._count(place.request.target, GONE)
+                    self._count_gone(place.request)
             # The list itself stays, since a thread may look at it.
             requests[:] = still_open
 
@@ -182,7 +182,7 @@ class OnDemand:
     def _say_late(self, request: Asking, seconds: float) -> None:
         """Answer a request whose version has not been loaded within its time."""
         if not request.is_open():
-            self._count(request.target, GONE)
+            self._count_gone(request)
             return
         limit = (
             f"{seconds:g} s ({deadline.HEADER}, grpc-timeout, TRICEPS_TIMEOUT or timeout in "

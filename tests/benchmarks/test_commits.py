@@ -26,6 +26,17 @@ def test_a_cell_is_the_median_of_its_rounds():
     assert commits.ratio([0.9]).low == 0.9
 
 
+def test_a_setting_is_of_the_second_server_alone():
+    """Both may be of one checkout."""
+    server = commits.servers.TRICEPS
+    more = commits.with_variables(server, ["TRICEPS_ACCESS_LOG=on", "A=b=c"])
+
+    assert more.environment == {**server.environment, "TRICEPS_ACCESS_LOG": "on", "A": "b=c"}
+    assert commits.with_variables(server, []) == server
+    with pytest.raises(NotReadyError, match="expected NAME=VALUE, received 'A'"):
+        commits.with_variables(server, ["A"])
+
+
 def test_a_slowdown_is_reported():
     """A cell that is slower by more than a twentieth is reported, or a slight loss in all cells."""
     well = _turns("W1-1", [1.0, 1.0]) + _turns("W2-16", [0.96, 0.97])

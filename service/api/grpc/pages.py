@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from service.api.grpc.methods import Method
     from service.http.grpc.call import Call
+    from service.http.http2.request import StreamRequest
 
 _OIP = "/inference.GRPCInferenceService"
 _TFSERVING = "/tensorflow.serving"
@@ -74,6 +75,11 @@ class PageRequest(Request):
     rpc: Method
     """The method of the call."""
     page: Page
+
+    @property
+    def origin(self) -> StreamRequest:
+        """The request that carries the call."""
+        return self.call.origin
 
     def is_open(self) -> bool:
         """Return whether the client of the call still waits."""

@@ -68,6 +68,11 @@ class Call:
         self.caller = stream.caller
 
     @property
+    def origin(self) -> StreamRequest:
+        """The request that carries the call."""
+        return self._stream
+
+    @property
     def body(self) -> bytes:
         """The message as it was sent, compressed or not; empty once its stream has ended.
 
@@ -131,7 +136,7 @@ class Call:
             if compressed:
                 lines = lines.replace(_COMPRESSED, _GZIP)
             framed = framing.encode(content, compressed=compressed)
-            self._stream.respond_with_trailers(framed, lines, status.OK)
+            self._stream.respond_with_trailers(framed, lines, status.OK, status_code)
             return
         if b"grpc-status" not in lines:
             # An error that no dialect of gRPC could write.
@@ -140,7 +145,7 @@ class Call:
             at = lines.find(_REQUEST_ID)
             common = self.common() if at < 0 else lines[at:]
             lines = status.refusal(error) + common
-        self._stream.respond_with_trailers(b"", lines, b"")
+        self._stream.respond_with_trailers(b"", lines, b"", status_code)
 
     def abort(self) -> None:
         """Reset the stream."""
@@ -207,7 +212,7 @@ def refuse(stream: StreamRequest, error: Exception) -> int:
     request_id = stream.request_id
     answered = request_error(what(stream), error, request_id)
     lines = status.refusal(answered) + stream.common(request_id)
-    stream.respond_with_trailers(b"", lines, b"")
+    stream.respond_with_trailers(b"", lines, b"", answered.status)
     return answered.status
 
 

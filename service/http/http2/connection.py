@@ -20,11 +20,13 @@ from service.errors import HTTPError, RequestError, TooLarge
 from service.http import flow_control
 from service.http.connection import Handler
 from service.http.content_encoding import too_large
+from service.http.forwarded import address
 from service.http.grpc.framing import PREFIX
 from service.http.http2 import answers, frames
 from service.http.http2.faults import ConnectionFault
 from service.http.http2.request import StreamRequest
 from service.http.http2.streams import HEAVY, WORK_AT_ONCE, Streams
+from service.http.request import Request
 from service.http.timeouts import Progress
 
 if TYPE_CHECKING:
@@ -32,13 +34,13 @@ if TYPE_CHECKING:
 
     from service.http.connections import Connections
     from service.http.http2.stream import Stream
-    from service.http.request import Request
 
 log = logging.getLogger(__name__)
 
 _ENCODING = b"content-encoding"
 _CONTINUE = answers.encode_status(100)
 _OK = answers.encode_status(200)
+_CANCELLED = b"grpc-status: 1\r\n"
 
 
 class StreamHandler(Handler, Protocol):
@@ -52,6 +54,9 @@ class StreamHandler(Handler, Protocol):
 
     def needs_no_token(self, target: bytes) -> bool:
         """Return whether a call may be made without a token; its body is small."""
+
+    def count_unanswered(self, target: bytes, status: int) -> None:
+        """Count a request that nothing answers, since its connection has failed."""
 
     def call_refusal(
         self, target: bytes, headers: Mapping[bytes, bytes], error: RequestError
@@ -79,6 +84,8 @@ class Http2Connection(asyncio.Protocol):
         self._connections = connections
         self._handler = handler
         self._on_closed = on_closed
+        self.peer = ""
+        """The address of the client for the access log, if there is one."""
         self._transport: asyncio.Transport | None = None
         self._streams = Streams(self)
         self._held = 0
@@ -110,6 +117,8 @@ class Http2Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         flow_control.bound(self._transport)
         self._connections.open.add(self)
+        if self._connections.access_log is not None:
+            self.peer = address(self._transport.get_extra_info("peername"))
         self._streams.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
@@ -234,6 +243,8 @@ class Http2Connection(asyncio.Protocol):
         self._release(stream)
         self._since = self._connections.now
         request = stream.request
+        if stream.begun:
+            self._log(request, 200, stream.sent, stream.begun + _CANCELLED)
         # Each holds the other, and a body would be kept until such cycles are looked for.
         del stream.request
         if stream.is_reset:
@@ -251,7 +262,9 @@ class Http2Connection(asyncio.Protocol):
         """
         log.debug("an HTTP/2 connection is closed: %s", fault)
         is_flood = fault.code == frames.ENHANCE_YOUR_CALM
-        self._handler.count_unanswered(b"", 429 if is_flood else 400)
+        status = 429 if is_flood else 400
+        self._handler.count_unanswered(b"", status)
+        self._log(Request(b"", "2", b"", {}, b"", False, self), status, 0, b"")
         self._streams.drop_all()
         self._since = self._connections.now
         transport = self._transport
@@ -284,6 +297,9 @@ class Http2Connection(asyncio.Protocol):
             length: the Content-Length, if that is not the length of `content`.
         """
         stream = cast("StreamRequest", request).stream
+        if self._connections.access_log is not None:
+            sent = len(content) if self._is_answerable(stream) else 0
+            self._log(request, status, sent, lines)
         lines += self._connections.date
         if stream.header_block.is_grpc:
             block = _OK
@@ -293,26 +309,41 @@ class Http2Connection(asyncio.Protocol):
         self._answer(stream, block + answers.encode(lines), content, b"")
 
     def answer_with_trailers(
-        self, stream: Stream, content: bytes, lines: bytes, trailers: bytes
+        self, request: StreamRequest, content: bytes, lines: bytes, trailers: bytes, counted: int
     ) -> None:
         """Send a whole answer with status 200, and trailers."""
+        stream = request.stream
+        if self._connections.access_log is not None:
+            sent = len(content) if self._is_answerable(stream) else 0
+            self._log(request, counted, sent, trailers + lines)
         block = _OK + answers.encode(lines + self._connections.date)
         self._answer(stream, block, content, answers.encode(trailers))
 
-    def begin_answer(self, stream: Stream, lines: bytes) -> None:
+    def begin_answer(self, request: StreamRequest, lines: bytes) -> None:
         """Send the header block of an answer with status 200."""
+        stream = request.stream
+        if not self._is_answerable(stream):
+            self._log(request, 200, 0, lines + _CANCELLED)
+            return
+        if self._connections.access_log is not None:
+            stream.begun = lines
         self._answer(stream, _OK + answers.encode(lines + self._connections.date), b"", None)
 
     def send_part(self, stream: Stream, content: bytes) -> None:
         """Send a part of an answer that has begun."""
         if self._is_answerable(stream):
+            stream.sent += len(content)
             self._streams.sending.go_on(stream, content, None)
             self._bound(stream)
             self._look_at_sending()
 
-    def end_answer(self, stream: Stream, trailers: bytes) -> None:
+    def end_answer(self, request: StreamRequest, trailers: bytes) -> None:
         """Send the end of an answer that has begun."""
+        stream = request.stream
         if self._is_answerable(stream):
+            if stream.begun:
+                self._log(request, 200, stream.sent, trailers + stream.begun)
+                stream.begun = b""
             self._streams.sending.go_on(stream, b"", answers.encode(trailers))
             self._look_at_sending()
 
@@ -351,6 +382,11 @@ class Http2Connection(asyncio.Protocol):
             self._check_end(transport, quiet)
 
     # Steps of the methods above.
+
+    def _log(self, request: Request, status: int, sent: int, lines: bytes) -> None:
+        access_log = self._connections.access_log
+        if access_log is not None:
+            access_log.add(request, status, request.received, sent, lines)
 
     def _check_streams(self, now: float) -> None:
         """End requests that arrive too slowly, and answers that are not read."""

@@ -20,17 +20,25 @@ class StreamClient(Client, Protocol):
         """End a stream without an answer."""
 
     def answer_with_trailers(
-        self, stream: Stream, content: bytes, lines: bytes, trailers: bytes
+        self, request: StreamRequest, content: bytes, lines: bytes, trailers: bytes, counted: int
     ) -> None:
-        """Send a whole answer with status 200."""
+        """Send a whole answer with status 200.
 
-    def begin_answer(self, stream: Stream, lines: bytes) -> None:
+        Args:
+            request: the request.
+            content: the body.
+            lines: the header lines.
+            trailers: the trailer lines.
+            counted: the status that the request is counted under.
+        """
+
+    def begin_answer(self, request: StreamRequest, lines: bytes) -> None:
         """Send the header block of an answer with status 200."""
 
     def send_part(self, stream: Stream, content: bytes) -> None:
         """Send a part of an answer that has begun."""
 
-    def end_answer(self, stream: Stream, trailers: bytes) -> None:
+    def end_answer(self, request: StreamRequest, trailers: bytes) -> None:
         """Send the end of an answer that has begun."""
 
 
@@ -45,6 +53,16 @@ class StreamRequest(Request):
     on_gone: Callable[[], None] | None = None
     """Called if the client gives the request up before its answer has ended."""
 
+    @property
+    def protocol(self) -> str:
+        """The protocol, for the access log."""
+        return "gRPC" if self.stream.header_block.is_grpc else "HTTP/2"
+
+    @property
+    def received(self) -> int:
+        """The bytes of the body as it was sent, so far."""
+        return self.stream.received
+
     def is_open(self) -> bool:
         """Return whether the client still waits for an answer; for any thread."""
         return not self.stream.is_reset and self.caller.is_open()
@@ -53,13 +71,22 @@ class StreamRequest(Request):
         """End the stream without an answer."""
         self.caller.reset(self.stream)
 
-    def respond_with_trailers(self, content: bytes, lines: bytes, trailers: bytes) -> None:
-        """Answer with status 200, header lines, a body that may be empty, and trailer lines."""
-        self.caller.answer_with_trailers(self.stream, content, lines, trailers)
+    def respond_with_trailers(
+        self, content: bytes, lines: bytes, trailers: bytes, counted: int
+    ) -> None:
+        """Answer with status 200.
+
+        Args:
+            content: the body, which may be empty.
+            lines: the header lines.
+            trailers: the trailer lines.
+            counted: the status that the request is counted under.
+        """
+        self.caller.answer_with_trailers(self, content, lines, trailers, counted)
 
     def begin(self, lines: bytes) -> None:
         """Begin an answer of several parts, with status 200 and header lines."""
-        self.caller.begin_answer(self.stream, lines)
+        self.caller.begin_answer(self, lines)
 
     def send(self, content: bytes) -> None:
         """Send a part of the answer."""
@@ -67,4 +94,4 @@ class StreamRequest(Request):
 
     def end(self, trailers: bytes) -> None:
         """End the answer with trailer lines."""
-        self.caller.end_answer(self.stream, trailers)
+        self.caller.end_answer(self, trailers)

@@ -47,6 +47,10 @@ class Stream:
     """The bytes of these pieces."""
     ending: bytes | None = None
     """The block of trailers after them: empty for none, `None` if the answer goes on."""
+    begun = b""
+    """The header lines of an answer in parts, until it ends; for the access log."""
+    sent = 0
+    """The bytes of these parts."""
     progress: Progress | None = None
     """The progress of the client, once `check` has looked at the stream."""
 

@@ -1,0 +1,110 @@
+"""A writer of lines that never blocks its caller: it drops lines that their reader does not take.
+
+    add ─▶ lines of up to a second ─ flush ─▶ a thread ─ blocking writes ─▶ a pipe or a file
+
+The thread alone waits for a reader.  Several processes may write to one pipe: the kernel does not
+mix writes of at most `PIPE_BUF` bytes, and each write has whole lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+from queue import SimpleQueue
+from time import monotonic, sleep
+
+log = logging.getLogger(__name__)
+
+# The bytes of lines that wait for the reader, in one process.
+MOST_BYTES = 2**20
+# The bytes that are handed to the thread at once; fewer wait for `flush`.
+AT_ONCE = 2**15
+# The bytes of one write: at least as many are never mixed with those of other processes.
+_WRITE = select.PIPE_BUF
+_LOOK_SECONDS = 0.005
+
+
+class LineWriter:
+    """Lines on their way to a descriptor; one thread adds them."""
+
+    def __init__(self, descriptor: int, what: str) -> None:
+        """Write to a descriptor that may block.
+
+        Args:
+            descriptor: the descriptor.
+            what: the name of its content, for the log.
+        """
+        self._descriptor = descriptor
+        self._what = what
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._handed: SimpleQueue[list[bytes]] = SimpleQueue()
+        # Bytes and lines so far; the thread alone changes the last two.
+        self._added = 0
+        self._refused = 0
+        self._done = 0
+        self._failed = 0
+        threading.Thread(target=self._write_all, name=what, daemon=True).start()
+
+    @property
+    def dropped(self) -> int:
+        """The lines so far that were dropped."""
+        return self._refused + self._failed
+
+    def add(self, line: bytes) -> None:
+        """Add a line with its line end, of at most `PIPE_BUF` bytes; drop it if too much waits."""
+        size = len(line)
+        if self._added - self._done + size > MOST_BYTES:
+            self._refused += 1
+            return
+        self._added += size
+        self._lines.append(line)
+        self._size += size
+        if self._size >= AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have the thread write what was added; to be called once a second."""
+        if self._lines:
+            self._handed.put(self._lines)
+            self._lines, self._size = [], 0
+
+    def close(self, seconds: float) -> None:
+        """Have all lines written, for at most `seconds`."""
+        self.flush()
+        until = monotonic() + seconds
+        while self._done < self._added and monotonic() < until:
+            sleep(_LOOK_SECONDS)
+
+    def _write_all(self) -> None:
+        while True:
+            chunk: list[bytes] = []
+            size = 0
+            for line in self._handed.get():
+                if chunk and size + len(line) > _WRITE:
+                    self._write(chunk)
+                    chunk, size = [], 0
+                chunk.append(line)
+                size += len(line)
+            self._write(chunk)
+
+    def _write(self, lines: list[bytes]) -> None:
+        """Write lines at once, and wait for the reader if need be."""
+        data = b"".join(lines)
+        size = len(data)
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                # Another process has the descriptor not block, and shares that with this one.
+                waiting = select.poll()
+                waiting.register(self._descriptor, select.POLLOUT)
+                waiting.poll(1000)
+            except OSError as error:
+                if not self._failed:
+                    log.error("%s: cannot be written: %s", self._what, error.strerror)  # noqa: TRY400
+                self._failed += len(lines)
+                break
+        self._done += size
