@@ -64,6 +64,8 @@ def create_app(
         library = _open_library(app, settings)
         if settings.access_log == "on":
             log.warning("TRICEPS_ACCESS_LOG has no effect: this server has its own access log")
+        if settings.sample:
+            log.warning("TRICEPS_SAMPLE has no effect: only triceps serve takes samples")
     app.extensions["triceps"] = library
     metrics = app.extensions["triceps.metrics"] = Metrics() if metrics is None else metrics
     # One byte more than the limit: Werkzeug cuts off a body without a Content-Length at this length

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from service.observability.access_log import AccessLog
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
+    from service.observability.samples import Sampler
     from service.repository.loader import Servable
     from service.run import Run
     from service.settings import Settings
@@ -157,7 +158,6 @@ class Pipeline:
         metrics: Metrics,
         access: Access,
         executor: Executor,
-        access_log: AccessLog | None = None,
     ) -> None:
         """Answer within the bounds of `settings`.
 
@@ -166,9 +166,11 @@ class Pipeline:
             metrics: counts the requests.
             access: knows the tokens.
             executor: runs the models.
-            access_log: the access log, which is told what a request is for, if there is one.
         """
-        self.access_log = access_log
+        self.access_log: AccessLog | None = None
+        """The access log, which is told what a request is for, if there is one."""
+        self.sampler: Sampler | None = None
+        """It takes some of the rows that are answered, if there is one."""
         self._queue = settings.queue
         self._timeout = settings.timeout
         self.max_body = settings.max_body
@@ -624,6 +626,9 @@ class Prediction:
         if exchange.headers.get(_ASK_TIMING) == b"1":
             lines += b"server-timing: %s\r\n" % server_timing(times).encode()
         lines += exchange.common()
+        sampler = self._pipeline.sampler
+        if sampler is not None:
+            sampler.take(self.route.servable, self._query, part, lines)
         if self._held:
             self._release()
         exchange.respond(200, content, lines)

@@ -281,6 +281,17 @@ class Settings:
             "Whether each request is logged on standard output, as a line of JSON.",
         ),
     )
+    sample: float = field(
+        default=0,
+        metadata=_setting(
+            _Number(0, 1),
+            "The share of predictions whose rows and answers are written to files, such as 0.01.",
+        ),
+    )
+    sample_dir: str = field(
+        default="",
+        metadata=_setting(click.Path(), "The folder for these files; needed for any share."),
+    )
     trusted_proxies: str = field(
         default="",
         metadata=_setting(
@@ -360,7 +371,11 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
                 text = _first_existing(text) if entry.name == "models" else text
                 values[entry.name] = _convert(entry, source, text)
                 break
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.sample and not settings.sample_dir:
+        message = f"{PREFIX}SAMPLE_DIR: expected a folder for what is sampled, received none"
+        raise SettingsError(message)
+    return settings
 
 
 def _convert(entry: Field[Any], source: str, value: Any) -> Any:

@@ -18,11 +18,12 @@ JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
 # The longest token that stops being a value if it is cut is -Infinity; this leaves some room.
 _LONGEST_TOKEN = 16
+_SAMPLE = {"time", "model", "version", "request_id", "row", "instance", "answers"}
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[Row]:
-    """Yield the instances of a file: JSON Lines, a list, or the body of a request.
+    """Yield the instances of a file: JSON Lines, a list, the body of a request, or samples.
 
     Args:
         path: the path of the file, for messages.
@@ -44,12 +45,19 @@ def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[
                         )
                 for i, instance in enumerate(value["instances"]):
                     yield Row(f"{path}, instances[{i}]", instance)
+            elif _is_sample(value):
+                yield Row(place, value["instance"])
             else:
                 yield Row(place, value)
     except UnicodeDecodeError as error:
         raise not_utf8(path, error) from error
     except BadRequest as error:  # an object has a key twice
         raise RowsError(f"{path}, line {text.line}: {error}") from error
+
+
+def _is_sample(value: Any) -> bool:
+    """Return whether a value is a line of samples, which `triceps serve` writes."""
+    return isinstance(value, dict) and value.keys() == _SAMPLE
 
 
 def _json_values(text: _Text) -> Iterator[tuple[str, Any]]:

@@ -78,7 +78,7 @@ class AccessLog:
         self._proxies = Proxies(parse(proxies))
         self._unwritten = 0
         self._counted = 0
-        metrics.count_dropped_lines(0)
+        metrics.count_dropped("access_log_dropped", 0)
 
     @classmethod
     def of(cls, settings: Settings, metrics: Metrics, access: Access) -> AccessLog | None:
@@ -128,7 +128,7 @@ class AccessLog:
     def _count_dropped(self) -> None:
         dropped = self._writer.dropped + self._unwritten
         if dropped != self._counted:
-            self._metrics.count_dropped_lines(dropped - self._counted)
+            self._metrics.count_dropped("access_log_dropped", dropped - self._counted)
             self._counted = dropped
 
     def _line(self, request: Request, status: int, received: int, sent: int, lines: bytes) -> bytes:

@@ -108,5 +108,11 @@ FAMILIES = {
             "Lines of the access log that were dropped, since their reader was too slow.",
             (),
         ),
+        Family(
+            "samples_dropped",
+            CounterMetricFamily,
+            "Sampled rows that were dropped, since they could not be written, or not fast enough.",
+            (),
+        ),
     )
 }

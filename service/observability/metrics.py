@@ -83,10 +83,15 @@ class Metrics:
         with self._region.writing() as numbers:
             numbers[self._region.place("requests", model, version, dialect, str(status))] += 1
 
-    def count_dropped_lines(self, lines: int) -> None:
-        """Count lines of the access log that were dropped; 0 shows that there is an access log."""
+    def count_dropped(self, family: str, number: int) -> None:
+        """Count lines that were dropped; 0 shows that they would be counted.
+
+        Args:
+            family: the name of the metric.
+            number: the number of lines.
+        """
         with self._region.writing() as numbers:
-            numbers[self._region.place("access_log_dropped")] += lines
+            numbers[self._region.place(family)] += number
 
     def note_waits(self, seconds: Mapping[str, float]) -> None:
         """Note the seconds of work that wait for each model, by the model's name."""

@@ -8,6 +8,7 @@ queue = 0.5         # the seconds of work that may wait, in place of TRICEPS_QUE
 timeout = 5         # the seconds after which a request is no longer run, or TRICEPS_TIMEOUT
 provider = "CUDAExecutionProvider"          # runs the model, in place of TRICEPS_PROVIDER
 provider_options = { device_id = "0" }      # the options of that provider
+private = ["insurance.age", "digit"]        # inputs and features that are never sampled
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ MAX_FILE = 2**16
 SHOWN = 100
 MOST_THREADS = 512
 AUTO = "auto"
+# Among the private inputs: all of them.
+EVERYTHING = "*"
 # The longest time in seconds, as in the settings of the service.
 LONGEST = 3600
 
@@ -59,6 +62,8 @@ class ModelSettings:
     provider: str = ""
     """The execution provider; empty for that of the service."""
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    private: tuple[str, ...] = ()
+    """The inputs and features that are never sampled; `EVERYTHING` for all."""
 
     def execution(self, provider: str) -> Execution:
         """Return the settings that the sessions of the model are made with.
@@ -77,8 +82,9 @@ class ModelSettings:
 
 
 DEFAULTS = ModelSettings()
-# The settings of a model whose file cannot be read at first: safe, and at most slower.
-CAREFUL = ModelSettings(alone=True)
+# The settings of a model whose file cannot be read at first: safe, and at most slower.  It may
+# call anything private.
+CAREFUL = ModelSettings(alone=True, private=(EVERYTHING,))
 KEYS = tuple(field.name for field in fields(ModelSettings))
 
 
@@ -110,6 +116,10 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "timeout": (
         f"seconds above 0, up to {LONGEST}",
         lambda value: _is_seconds(value) and value > 0,
+    ),
+    "private": (
+        f'names of inputs and features, such as ["insurance.age"], or ["{EVERYTHING}"] for all',
+        lambda value: isinstance(value, list) and all(isinstance(v, str) and v for v in value),
     ),
     "provider": (
         f'the name of an execution provider, such as "{CPU}"',
@@ -158,6 +168,8 @@ def read(file: Path) -> ModelSettings:
                 f"received {_shown(value)}"
             )
             raise ModelSettingsError(message)
+    if "private" in values:
+        values["private"] = tuple(values["private"])
     return ModelSettings(**values)
 
 

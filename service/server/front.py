@@ -26,6 +26,7 @@ from service.http.grpc.call import ModelCall
 from service.http.reply import encode_error
 from service.http.tokens import PREDICT
 from service.observability.access_log import AccessLog
+from service.observability.samples import Sampler
 from service.prediction import Pipeline
 from service.server import wsgi
 from service.server.calls import Calls
@@ -87,6 +88,7 @@ class Front:
         self.library: Library = app.extensions["triceps"]
         self.access: Access = app.extensions["triceps.access"]
         self.access_log = AccessLog.of(settings, self.metrics, self.access)
+        self.sampler = Sampler.of(settings, self.metrics)
         self.origins = cors.parse(settings.cors)
         self.connections = Connections(
             loop, settings.max_body, settings.max_in_flight, guarded=self.access.is_on
@@ -99,9 +101,8 @@ class Front:
         self.executor = Queued(loop, cores)
         self.watchdog = Watchdog(self.executor)
         self.poll_coalescing = PollCoalescing(loop)
-        self.pipeline = Pipeline(
-            settings, self.metrics, self.access, self.executor, self.access_log
-        )
+        self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
+        self.pipeline.access_log, self.pipeline.sampler = self.access_log, self.sampler
         self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline.route)
         calls = self.calls = Calls(self)  # connections call it for gRPC
         self.answer_call, self.call_refusal = calls.answer, calls.refusal
@@ -125,6 +126,8 @@ class Front:
             lane.admission.calm(perf_counter())
         if self.access_log is not None:
             self.access_log.flush()
+        if self.sampler is not None:
+            self.sampler.look()
         self.metrics.flush()
         waits = self.watchdog.look(self.table.watched.items(), self.connections.now)
         self.metrics.note_waits(waits)
@@ -164,6 +167,8 @@ class Front:
         self.executor.shut_down()
         if self.access_log is not None:
             self.access_log.close()
+        if self.sampler is not None:
+            self.sampler.close()
         self.metrics.flush()
 
     # Connections call these.

@@ -80,7 +80,10 @@ def load(content: bytes) -> tuple[Scan, Declared]:
         tuple(Tuned(**_placed(entry)) for entry in proposal["tuned"]),
         frozenset(proposal["defaults"]),
     )
-    settings = {name: ModelSettings(**entry) for name, entry in proposal["settings"].items()}
+    settings = {
+        name: ModelSettings(**{**entry, "private": tuple(entry["private"])})
+        for name, entry in proposal["settings"].items()
+    }
     damaged = tuple(Refused(**entry) for entry in proposal["damaged"])
     return scan, Declared(
         proposal["declared"],

@@ -231,7 +231,7 @@ def test_queue_and_timeout_take_the_place_of_those_of_the_service(models):
 def test_a_proposal_carries_every_setting():
     """All workers load the settings that the leader has read."""
     settings = ModelSettings(
-        *(True, True, 2, 8, 0.5, 5.0, "CUDAExecutionProvider", {"device_id": "1"})
+        *(True, True, 2, 8, 0.5, 5.0, "CUDAExecutionProvider", {"device_id": "1"}, ("digit",))
     )
     assert all(vars(settings)[key] != value for key, value in vars(ModelSettings()).items())
     declared = Declared({}, {"m": settings}, (), None, math.inf, {}, {})
@@ -247,7 +247,7 @@ def test_a_proposal_carries_every_setting():
         pytest.param(
             "alon = true",
             "settings.toml: expected keys out of alone, keep, threads, rows, queue, timeout, "
-            "provider, provider_options, "
+            "provider, provider_options, private, "
             "received 'alon' (did you mean 'alone'?)",
             id="a key that is close",
         ),
