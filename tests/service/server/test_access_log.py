@@ -391,6 +391,36 @@ def test_a_client_that_has_gone_has_a_line(inside):
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "kind", "expected"),
+    [
+        pytest.param(PREDICT, BODY, "application/json", ("HTTP/2", None), id="HTTP/2"),
+        pytest.param(
+            calls.INFER,
+            calls.prefixed(grpc_messages.infer(ROW, raw=True).SerializeToString()),
+            "application/grpc",
+            ("gRPC", 1),
+            id="gRPC",
+        ),
+    ],
+)
+def test_a_stream_that_was_given_up_has_a_line(inside, path, body, kind, expected):
+    """Its model is known by then, and its gRPC status is CANCELLED."""
+    token = tokens.header("all")["Authorization"]
+    with Peer(inside.served.port) as peer:
+        head = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]
+        peer.h2.send_headers(1, [*head, ("content-type", kind), ("authorization", token)])
+        peer.h2.send_data(1, body, end_stream=True)
+        # It comes with the request, which has not been run by then.
+        peer.h2.reset_stream(1)
+        peer.flush()
+        (line,) = inside.last()
+
+    assert (line["protocol"], line.get("grpc_status")) == expected
+    assert (line["status"], line["model"], line["path"]) == (499, "three", path)
+    assert (line["token"], line["bytes_in"], line["bytes_out"]) == ("all", len(body), 0)
+
+
+@pytest.mark.parametrize(
     ("trusted", "expected"),
     [("", "127.0.0.1"), ("127.0.0.0/8", "192.0.2.1"), ("192.0.2.0/24", "127.0.0.1")],
 )

@@ -188,3 +188,28 @@ def test_rest_passes_through_nginx(models, tmp_path, forwarded, rows):
     content, _, last = missing.stdout.rpartition("\n")
     assert last == "2 404", missing.stderr
     assert json.loads(content)["error"]
+
+
+# The lines of docs/security.md, which hold for each location.
+TELL = """\
+{0}_set_header X-Forwarded-For $proxy_add_x_forwarded_for; {0}_set_header Forwarded "";
+"""
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "how"), [(REST, "proxy"), (REST_BY_HTTP2, "grpc")], ids=["HTTP/1.1", "HTTP/2"]
+)
+def test_the_access_log_has_the_clients_of_a_trusted_proxy(models, tmp_path, forwarded, how):
+    """The client is behind another proxy, whose list nginx extends by the address of that one."""
+    environment = {"TRICEPS_ACCESS_LOG": "on", "TRICEPS_TRUSTED_PROXIES": HOST}
+    headers = ("-H", "X-Forwarded-For: 192.0.2.1", "-H", "Forwarded: for=192.0.2.9")
+    told = forwarded.replace("location / {", "location / { " + TELL.format(how))
+    with Server("--models", models, folder=tmp_path, environment=environment) as server:
+        server.until_ready()
+        with _nginx(tmp_path, server, told) as port:
+            done = run("curl", "-sS", *headers, f"http://{HOST}:{port}/models")
+            assert json.loads(done.stdout)["default"] == "three"
+        lines = [json.loads(line) for line in server.end()[2].splitlines()]
+
+    (line,) = [line for line in lines if line["path"] == "/models"]
+    assert line["remote"] == "192.0.2.1"
