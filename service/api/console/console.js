@@ -1,0 +1,743 @@
+// The console asks this service alone.  What it says becomes text, never markup.
+
+const { assign, entries, fromEntries, keys, values } = Object;
+const encode = encodeURIComponent;
+const find = (selector) => document.querySelector(selector);
+const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
+const count = (length) => [...Array(length).keys()];
+const flat = (value) => [value].flat(Infinity);
+const line = (...parts) => parts.filter(Boolean).join(" · ");
+const short = (value) => (typeof value === "number" ? `${+value.toPrecision(4)}` : `${value ?? "not a number"}`);
+
+function h(tag, ...children) {
+	const [name, ...classes] = tag.split(".");
+	const made = document.createElement(name);
+	made.className = classes.join(" ");
+	for (const [key, value] of entries(children[0]?.constructor === Object ? children.shift() : {})) {
+		if (typeof value === "function") made.addEventListener(key, value);
+		else if (value != null && value !== false) made.setAttribute(key, value === true ? "" : value);
+	}
+	made.append(...children.flat().filter(Boolean));
+	return made;
+}
+
+const button = (text, click, more) => h("button", { type: "button", click, ...more }, text);
+const title = (text) => h("h1", { tabindex: -1 }, text);
+
+let token = ""; // in memory only
+let asking;
+
+const refusal = ({ error, problems = [] }, status, wait) => assign(new Error(error), { problems, status, wait });
+
+// Send a request; a token that is wanted for more than metrics is asked for.
+async function ask(path, options = {}) {
+	const used = token;
+	const headers = { "Content-Type": "application/json", ...(used && { Authorization: `Bearer ${used}` }) };
+	const response = await fetch(`../${path}`, { method: options.body ? "POST" : "GET", headers, ...options }).catch((error) => {
+		throw options.signal?.aborted ? error : refusal({ error: "The service does not answer." }, 0, 3);
+	});
+	if (response.ok) return response;
+	const { status } = response;
+	const said = await response.json().catch(() => ({ error: `The status is ${status}.` }));
+	if (/40[13]/.test(status) && path !== "metrics") {
+		find("#another").hidden = false;
+		if (status === 401 && (token !== used || (await askToken(said.error)))) return ask(path, options);
+	}
+	throw refusal(said, status, /429|503/.test(status) && +response.headers.get("Retry-After"));
+}
+
+const get = async (path, options) => (await ask(path, options)).json();
+
+function askToken(why) {
+	const [box, field] = [find("dialog"), find("#token")];
+	find("#why").textContent = why;
+	asking ??= new Promise((done) => {
+		box.onclose = () => {
+			if (box.returnValue) token = field.value.trim();
+			done(box.returnValue);
+			field.value = box.returnValue = "";
+			asking = undefined;
+		};
+		box.showModal();
+	});
+	return asking;
+}
+
+const another = async (why) => (await askToken(why)) && route();
+find("#another").onclick = () => another("It replaces the one in use.");
+
+const saved = (text, name, path) => h("a", { "data-save": name, href: `../${path}` }, text);
+
+// A link cannot carry a token: what it names is fetched and saved.
+addEventListener("click", async (e) => {
+	const link = e.target.closest("[data-save]");
+	if (!link || !token) return;
+	e.preventDefault();
+	try {
+		const blob = await (await ask(link.getAttribute("href").slice(3))).blob();
+		h("a", { href: URL.createObjectURL(blob), download: link.dataset.save }).click();
+	} catch (error) {
+		tell(error);
+	}
+});
+
+// Views: the models at #/, one model at #/models/NAME, #/models/NAME/versions/1 or …/aliases/stable
+
+const main = find("main");
+let leave = new AbortController();
+let shown;
+let carried = {}; // the row for the next view of the same model
+
+// The path of a model, or a version or an alias of it, here and in the service.
+const pathOf = (name, which = "") => ["models", name, ...which.split("/").filter(Boolean)].map((part) => encode(part.replace(/^\.\.?$/, "$&/"))).join("/");
+
+function tell(error) {
+	find(".banner")?.remove();
+	if (!error) return;
+	const { message, status } = error;
+	main.prepend(h("p.banner", { role: "alert" }, message, " ", /40[13]/.test(status) && button("Use another token", () => another(message))));
+}
+
+async function route() {
+	leave.abort();
+	leave = new AbortController();
+	const { signal } = leave;
+	let [parts, failed] = [[title("No answer"), byName()]];
+	try {
+		const [path, query] = location.hash.slice(1).split("?");
+		const [, kind, ...names] = path.split("/").map(decodeURIComponent);
+		parts = await (kind === "models" && names[0] ? modelView : listView)(names, new URLSearchParams(query), signal);
+	} catch (error) {
+		failed = error;
+	}
+	if (signal.aborted) return;
+	main.replaceChildren(...parts.filter(Boolean));
+	tell(failed);
+	document.title = `${find("h1").textContent} · Triceps`;
+	if (shown) find("h1").focus();
+	shown = true;
+}
+
+addEventListener("hashchange", route);
+
+const byName = () => h("form.row", {
+	submit(e) {
+		e.preventDefault();
+		location.hash = `/${pathOf(find("#name").value)}`;
+	},
+}, h("label", { for: "name" }, "Open a model by name"), h("input", { id: "name", required: true }), h("button", "Open"));
+
+const SHARING = {
+	rows: "requests share runs",
+	alone: "one row in a run",
+	joint: "its rows depend on each other",
+	tensor: "whole tensors",
+};
+
+async function listView(_, query, signal) {
+	const after = query.get("after") ?? "";
+	const list = await get(`models?limit=100${after && `&after=${encode(after)}`}`);
+	const traffic = {};
+	const cards = list.models.map(({ name, version, versions, aliases, heads, batching }) => {
+		const link = (tag, which, text) => h(tag, { href: `#/${pathOf(name, which)}` }, text);
+		traffic[name] = h("p.note", "\u00a0");
+		return h("li.card",
+			h("h2", link("a", "", name), name === list.default && h("span.note", " default")),
+			h("p", line(...heads) || "not loaded"),
+			h("p.row",
+				entries(versions).map(([one, state]) => link("a.chip", `versions/${one}`, `${one} ${one === version ? "serves" : state}`)),
+				entries(aliases).map(([alias, one]) => link("a.chip", `aliases/${alias}`, `${alias} → ${one}`))),
+			batching && h("p.note", { title: batching.reason }, SHARING[batching.mode]),
+			traffic[name],
+			saved("Signature", `${name}.json`, pathOf(name)));
+	});
+	watchTraffic(traffic, signal);
+	return [
+		title("Models"),
+		cards.length ? h("ul.cards", cards) : h("p", "No model serves."),
+		after && h("a", { href: "#/" }, "From the beginning"),
+		list.next && h("a", { href: `#/?after=${encode(list.next)}` }, `More, after ${list.next}`),
+		list.refused.length > 0 && h("section.card", h("h2", "Refused"), h("ul", list.refused.map(({ name, version, reason }) =>
+			h("li", h("b", line(name, version && `version ${version}`)), `: ${reason}`)))),
+		byName(),
+	];
+}
+
+async function watchTraffic(places, signal) {
+	const polls = [];
+	while (!signal.aborted) {
+		if (!document.hidden) {
+			try {
+				if (polls.push({ ...sums(await (await ask("metrics", { signal })).text()), "": Date.now() / 60000 }) > 30) polls.shift();
+			} catch {
+				return; // the token may not see metrics
+			}
+			const [first, last] = [polls[0], polls.at(-1)];
+			for (const [name, i] of polls.length > 1 ? entries(places) : []) {
+				const [asked, answered, seconds] = ["total", "count", "sum"].map((what) => (last[name]?.[what] ?? 0) - (first[name]?.[what] ?? 0));
+				i.textContent = line(asked > 0 ? `${short(asked / (last[""] - first[""]))} requests a minute` : "no requests lately",
+					answered > 0 && `${short((1000 * seconds) / answered)} ms`);
+			}
+		}
+		await pause(polls.length < 2 ? 2 : 10);
+	}
+}
+
+function sums(metrics) {
+	const found = {};
+	const series = /^triceps_(?:requests|stage_seconds)_(total|count|sum)\{.*?model="((?:[^"\\]|\\.)*)"(.*)\} (\S+)$/gm;
+	for (const [, family, model, labels, value] of metrics.matchAll(series)) {
+		const sum = (found[JSON.parse(`"${model}"`)] ??= { total: 0, count: 0, sum: 0 });
+		if (family !== "count" || labels.includes('"run"')) sum[family] += +value;
+	}
+	return found;
+}
+
+// The form.  A field has a place in the request (`at`), and can `read()`, `write(value)`, `say(text, kind)`.
+
+let fields = 0;
+
+// A text as a value of a dtype; if it is none, the service says so of the text.
+function parse(text, dtype) {
+	const bare = text.trim().toLowerCase();
+	if (dtype === "string") return text;
+	if (bare === "true" || bare === "false") return bare === "true";
+	return /^[-+.\de]+$/.test(bare) && Number.isFinite(+bare) ? +bare : text;
+}
+
+function asJson(text) {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return text;
+	}
+}
+
+const range = ({ min, max }) => min != null && `${short(min)} to ${short(max)} in training`;
+const standing = (facts) => facts.default != null && `default ${short(facts.default)}`;
+
+function frame(label, at, hint, control, ...more) {
+	control.id = `f${++fields}`;
+	const note = h("p.note", { id: `${control.id}-note` }, hint);
+	control.setAttribute("aria-describedby", note.id);
+	const element = h("div.field", h("label", { for: control.id }, label), control, more, note);
+	const say = (text, kind = "") => {
+		note.textContent = text || hint;
+		element.dataset.kind = kind;
+		control.setAttribute("aria-invalid", kind === "problem");
+	};
+	return { at, element, say };
+}
+
+function textField(label, at, facts) {
+	const { dtype, min, max } = facts;
+	const whole = [min, max, facts.default ?? min].every(Number.isInteger);
+	const control = h("input", { autocomplete: "off", input: () => slider && (slider.value = control.value) });
+	const slider = max > min && h("input", { type: "range", min, max, "aria-label": `${label}, slider`,
+		step: whole ? 1 : (max - min) / 100, input: () => (control.value = short(+slider.value)) });
+	const empty = dtype === "string" && facts.default === undefined ? "" : undefined;
+	const read = () => (control.value === "" ? empty : parse(control.value, dtype));
+	return {
+		...frame(label, at, line(range(facts), standing(facts)) || dtype, control, slider),
+		read,
+		write(value) {
+			control.value = value ?? "";
+			if (slider) slider.value = value ?? facts.default ?? facts.mean;
+		},
+		odd: () => (read() < min || read() > max) && `outside of ${range(facts)}`,
+	};
+}
+
+function choiceField(label, at, facts) {
+	const known = facts.vocabulary ?? [true, false];
+	const other = h("input", { "aria-label": `${label}, another text` });
+	const reveal = () => (other.hidden = control.value !== "other");
+	const control = h("select", { input: () => reveal() || other.focus() },
+		known.map((text, i) => h("option", { value: i }, `${text}`)),
+		facts.vocabulary && h("option", { value: "other" }, "other…"), h("option", { value: "" }, "missing"));
+	return {
+		...frame(label, at, line(facts.vocabulary && `${known.length} texts in training`, standing(facts)) || facts.dtype, control, other),
+		read: () => (control.value === "other" ? other.value : known[control.value]),
+		write(value) {
+			const i = known.indexOf(value);
+			control.value = i >= 0 ? i : value === undefined || !facts.vocabulary ? "" : "other";
+			other.value = value ?? "";
+			reveal();
+		},
+	};
+}
+
+function jsonField(label, at, { dtype, shape }) {
+	const control = h("textarea", { rows: 4 });
+	return {
+		...frame(label, at, `JSON, ${dtype} ${shape.map((axis) => axis ?? "any").join(" × ")}`, control),
+		read: () => (control.value ? asJson(control.value) : undefined),
+		write: (value) => (control.value = value === undefined ? "" : JSON.stringify(value)),
+	};
+}
+
+function imageField(label, at, facts) {
+	const [height, width, channels = 1] = facts.size;
+	const [low, high] = [facts.min ?? 0, facts.max ?? 255];
+	const pad = h("canvas", { width, height, tabindex: 0, role: "img", "aria-label":
+		`${label}: draw by pointer, or by arrow keys; the space bar puts the pen down and up` });
+	const over = h("canvas.over", { width, height, "aria-hidden": "true" });
+	const pen = pad.getContext("2d", { willReadFrequently: true });
+	let pixels;
+	let [from, down] = [[width / 2, height / 2], false];
+	const put = (value) => {
+		pixels = flat(value);
+		const picture = pen.createImageData(width, height);
+		for (const i of picture.data.keys()) {
+			const value = pixels[Math.floor(i / 4) * channels + ((i % 4) % channels)];
+			picture.data[i] = i % 4 === 3 ? 255 : (255 * (value - low)) / (high - low);
+		}
+		pen.putImageData(picture, 0, 0);
+	};
+	const draw = (action) => {
+		action();
+		const { data } = pen.getImageData(0, 0, width, height);
+		put(pixels.map((_, i) => {
+			const rgb = data.subarray(4 * Math.floor(i / channels));
+			const tone = channels === 1 ? 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] : rgb[i % channels];
+			const value = low + (tone / 255) * (high - low);
+			return high > 16 ? Math.round(value) : +short(value);
+		}));
+		pad.dispatchEvent(new Event("input", { bubbles: true }));
+	};
+	const move = (to, inked) => {
+		if (inked) draw(() => {
+			assign(pen, { lineWidth: Math.max(1, width / 12), lineCap: "round", strokeStyle: ink.value });
+			pen.beginPath();
+			pen.moveTo(...from);
+			pen.lineTo(...to);
+			pen.stroke();
+		});
+		from = to;
+	};
+	pad.onpointerdown = pad.onpointermove = ({ type, buttons, pointerId, offsetX, offsetY }) => {
+		const to = [offsetX, offsetY].map((one) => (one * width) / pad.clientWidth);
+		if (type === "pointerdown") {
+			pad.setPointerCapture(pointerId);
+			from = to;
+		}
+		move(to, buttons);
+	};
+	pad.onkeydown = (e) => {
+		const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], " ": [0, 0] }[e.key];
+		if (!step) return;
+		e.preventDefault();
+		down = down !== (e.key === " ");
+		move(from.map((one, axis) => one + step[axis]), down);
+	};
+	const take = async (file) => {
+		try {
+			const picture = await createImageBitmap(file, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
+			draw(() => pen.drawImage(picture, 0, 0));
+		} catch {
+			field.say(`${file.name} is no picture`, "problem");
+		}
+	};
+	const blank = () => Array(width * height * channels).fill(low);
+	const ink = h("input", { type: "color", value: "#ffffff", "aria-label": `${label}, ink` });
+	const file = h("input", { type: "file", accept: "image/*", hidden: true, change: () => take(file.files[0]) });
+	const hint = line(`${width} × ${height}`, range(facts) || `${low} to ${high}`);
+	const field = frame(label, at, hint, pad, over, h("div.row", ink, button("Clear", () => draw(() => put(blank()))),
+		button("Invert", () => draw(() => put(pixels.map((value) => low + high - value)))), button("A picture…", () => file.click()), file));
+	field.element.ondrop = (e) => {
+		const dropped = [...e.dataTransfer.files].find(({ type }) => type.startsWith("image/"));
+		if (dropped) take(dropped);
+	};
+	return {
+		...field,
+		read: () => pixels,
+		write: (value) => put(Array.isArray(value) ? value : blank()),
+		explain(parts) {
+			const brush = over.getContext("2d"), patches = parts.filter(([part]) => part.startsWith(`${label}[`));
+			const most = Math.max(...patches.map(([, value]) => Math.abs(value)));
+			brush.clearRect(0, 0, width, height);
+			for (const [part, value] of patches) {
+				const [top, bottom, left, right] = part.match(/\d+(?=[:,\]])/g).slice(-4);
+				brush.fillStyle = value > 0 ? "#46f" : "#f80";
+				brush.globalAlpha = (0.75 * Math.abs(value)) / most || 0;
+				brush.fillRect(left, top, right - left, bottom - top);
+			}
+		},
+	};
+}
+
+const step = (name) => (/^[a-z_][\w-]*$/i.test(name) ? `.${name}` : `[${JSON.stringify(name)}]`);
+
+function formOf(input, entry, at) {
+	const { features, kind, shape, size } = entry;
+	const image = kind === "image" && [1, 3].includes(size[2] ?? 1);
+	const list = !features && !image && shape.length === 1 && shape[0] <= 16 && shape[0];
+	const facts = features ?? count(list || 1).map((i) => ({ ...entry, name: list > 1 ? `${i}` : input }));
+	const parts = facts.map((one, i) => {
+		const make = image ? imageField : shape?.length && !list ? jsonField : one.vocabulary || one.dtype === "bool" ? choiceField : textField;
+		return make(one.name, features ? at + step(one.name) : list ? `${at}[${i}]` : at, one);
+	});
+	const read = () => parts.map((part) => part.read());
+	return {
+		parts,
+		element: h(features || list > 1 ? "fieldset.card" : "fieldset.card.one", h("legend", input), parts.map((part) => part.element)),
+		read: () => (features ? fromEntries(read().map((value, i) => [facts[i].name, value])) : list ? read() : read()[0]),
+		write: (row) => parts.forEach((part, i) => part.write(
+			(features && !Array.isArray(row) ? row?.[facts[i].name] : features || list ? row?.[i] : row) ?? undefined)),
+	};
+}
+
+const MOST = 12;
+const PATCH = /\[\d+:\d+,\d+:\d+\]$/;
+
+function barOf(threshold, hidden) {
+	const [label, bar, value, mark] = ["span", "i", "span.value", "b"].map((tag) => h(tag));
+	mark.style.setProperty("--share", threshold);
+	const element = h("li", label, h("span.track", { hidden }, bar, threshold != null && mark), value);
+	const show = (text, said, share, kind = "") => {
+		label.textContent = text;
+		value.textContent = said;
+		bar.style.setProperty("--share", share);
+		element.className = kind;
+	};
+	return { element, value, show };
+}
+
+function headCard(name, head, tick, why) {
+	const { labels, kind, shape } = head;
+	const names = labels ?? (shape.length ? count(shape.length === 1 && shape[0] <= MOST ? shape[0] : 0) : ["value"]);
+	const bars = names.slice(0, MOST).map(() => barOf(head.threshold, !labels));
+	bars.forEach((bar, i) => bar.show(names[i], "\u00a0", 0));
+	const rest = names.length === 0 && h("pre", { tabindex: 0, "aria-label": `${name}, values` });
+	const parts = h("ul.bars"), note = h("p.note");
+	const element = h("section.card",
+		h("div.row", h("h2", tick ? h("label", tick, " ", name) : name), h("span.note", kind), why),
+		h("ul.bars", bars.map((bar) => bar.element)), rest,
+		h("p.note", line(range(head), names.length > MOST && `${MOST} of ${names.length} labels`)), note, parts);
+	return {
+		element,
+		// Show an answer; return whether its label differs from another's.
+		show({ value, label }, base) {
+			const all = (one) => (kind === "binary" && labels ? [1 - one, one] : flat(one));
+			const [now, before] = [all(value), base && all(base.value)];
+			const order = [...names.keys()];
+			if (labels?.length > MOST) order.sort((one, two) => now[two] - now[one]);
+			bars.forEach((bar, i) => {
+				const [text, one] = [names[order[i]], now[order[i]]];
+				const by = before && one - before[order[i]];
+				bar.show(text, labels && one <= 1 && one !== null ? one.toFixed(3) : short(one),
+					one / Math.max(1, ...now), labels && [label].flat().includes(text) ? "picked" : "");
+				bar.value.title = one;
+				if (Math.abs(by) > 1e-6 * Math.abs(one)) bar.value.append(" ", h("ins", `${by > 0 ? "+" : "−"}${short(Math.abs(by))}`));
+			});
+			if (rest) rest.textContent = JSON.stringify(value);
+			const differs = base != null && `${base.label}` !== `${label}`;
+			element.classList.toggle("differs", differs);
+			return differs;
+		},
+		explain(found) {
+			const listed = entries(found?.parts ?? {}).filter(([part]) => !PATCH.test(part)).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST);
+			parts.replaceChildren(...listed.map(([part, value]) => {
+				const bar = barOf();
+				bar.show(part, `${value > 0 ? "+" : ""}${short(value)}`, Math.abs(value / (listed[0][1] || 1)), value < 0 ? "lowers" : "");
+				return bar.element;
+			}));
+			note.textContent = found ? `${line(found.label, short(found.answer))}; ${short(found.reference)} at the reference. Each part adds:` : "";
+		},
+	};
+}
+
+const called = (which) => which.replace(/(es|s)\//, " ") || "that serves";
+
+async function modelView([name, kind, version], query, signal) {
+	const which = version ? `${kind}/${version}` : "";
+	const beside = query.get("with") || "";
+	const sides = (beside ? [which, beside] : [which]).map((one) => ({ which: one, path: pathOf(name, one), cards: {} }));
+	for (const side of sides) side.model = await get(side.path, { signal });
+	const [{ model, path }] = sides;
+	const { heads, batching: { mode } } = model;
+	const whole = mode === "tensor";
+	const forms = {}, ticks = {}, whys = {};
+	for (const [input, entry] of entries(model.inputs)) forms[input] = formOf(input, entry, (whole ? "inputs" : "instances[0]") + step(input));
+	const every = values(forms).flatMap((form) => form.parts);
+	const fill = (row) => entries(forms).forEach(([input, form]) => form.write(row[input]));
+	const read = (inputs = keys(forms)) => fromEntries(inputs.map((input) => [input, forms[input].read()]));
+	const example = model.example?.instances?.[0] ?? model.example?.inputs ?? {};
+	fill(query.has("row") ? JSON.parse(query.get("row")) : carried.name === name ? carried.row : example);
+	carried = {};
+
+	for (const [head, { dtype, shape, kind, labels }] of entries(heads)) {
+		ticks[head] = h("input", { type: "checkbox", checked: true });
+		if (whole || dtype === "string" || (shape.length && (kind !== "multiclass" || !labels))) continue;
+		const why = (whys[head] = button("Why?", () => {
+			why.ariaPressed = why.ariaPressed === "false";
+			changed();
+		}, { "aria-pressed": "false", "aria-label": `Why? ${head}` }));
+	}
+	for (const side of sides) {
+		const { cards, model, which } = side;
+		for (const [head, facts] of entries(model.heads)) cards[head] = headCard(head, facts, ...(side === sides[0] ? [ticks[head], whys[head]] : []));
+		side.element = h("div.side", beside && h("h2", called(which), h("span.note", ` ${model.version}`)), values(cards).map((card) => card.element));
+	}
+	const asked = () => keys(heads).filter((head) => ticks[head].checked);
+	const needed = () => keys(forms).filter((input) => asked().some((head) => heads[head].inputs.includes(input)));
+	const status = h("output.summary", "\u00a0");
+	const code = codeCard();
+
+	let [timer, busy, stale] = [];
+	const changed = () => {
+		clearTimeout(timer);
+		timer = setTimeout(answer, 150);
+	};
+	// Ask for answers until they are those of the form, by one request at a time.
+	async function answer() {
+		stale = true;
+		if (busy) return;
+		busy = true;
+		while (stale && !signal.aborted) {
+			stale = false;
+			try {
+				await once();
+			} catch (error) {
+				if (signal.aborted) return;
+				const { message, problems = [], wait } = error;
+				if (!mark(problems)) tell(error);
+				status.textContent = wait ? `${message} Asks again in ${wait} s` : message;
+				if (wait) await pause(wait);
+				stale ||= wait;
+			}
+		}
+		busy = false;
+	}
+
+	const fieldAt = (at) => every.find((field) => field.at === at) ?? every.find((field) => at.startsWith(field.at) || field.at.startsWith(at));
+
+	// Show problems at their fields; return whether that is all of them.
+	function mark(problems) {
+		for (const { say, odd } of every) say(odd?.(), odd?.() && "mark");
+		const marked = problems.map(({ at, expected, received }) => fieldAt(at)?.say(`expected ${expected}, received ${received}`, "problem") ?? fieldAt(at));
+		return problems.length > 0 && marked.every(Boolean);
+	}
+
+	async function once() {
+		const inputs = needed();
+		for (const input in forms) forms[input].element.hidden = !inputs.includes(input);
+		for (const head in heads) sides[0].cards[head].element.classList.toggle("off", !ticks[head].checked);
+		if (!inputs.length) return void (status.textContent = "Tick a head");
+		const row = read(inputs);
+		let [first, differing] = [undefined, 0];
+		for (const { path, cards } of sides) {
+			const known = asked().filter((head) => cards[head]);
+			const explain = known.filter((head) => whys[head]?.ariaPressed === "true");
+			const body = JSON.stringify({
+				...(whole ? { inputs: row } : { instances: [row] }),
+				...(known.length < keys(cards).length && { heads: known }),
+				...(explain.length && { explain: { heads: explain } }),
+			});
+			if (!first) code.show(`${path}/predict`, body);
+			const said = await get(`${path}/predict`, { body, signal });
+			const { explanations: why = {}, ...answers } = said.predictions?.[0] ?? fromEntries(known.map((head) => [head, { value: said.outputs[head], label: said.labels?.[head] }]));
+			for (const head of known) {
+				differing += cards[head].show(answers[head], first?.[head]);
+				cards[head].explain(why[head]);
+			}
+			if (first) continue;
+			first = answers;
+			tell();
+			mark([]);
+			for (const { at, value } of said.imputed ?? []) fieldAt(at)?.say(`missing: ${short(value)} was used`, "mark");
+			for (const { at } of said.unseen ?? []) fieldAt(at)?.say("training never saw this text", "mark");
+			for (const field of every) field.explain?.(entries(why[explain.at(-1)]?.parts ?? {}));
+		}
+		status.textContent = line(...entries(first).map(([head, { value, label }]) =>
+			`${head}: ${label === undefined ? short(flat(value)[0]) : flat(label).join(", ") || "none"}`), beside && `${differing} labels differ`);
+	}
+
+	const share = (e) => {
+		const row = encode(JSON.stringify(read())).replaceAll("%2C", ",");
+		history.replaceState(null, "", `#/${path}?${beside && `with=${encode(beside)}&`}row=${row}`);
+		copy(location.href, e);
+	};
+	const others = ["versions", "aliases"].flatMap((kind) => keys(model[kind]).map((one) => `${kind}/${one}`));
+	const choice = (id, label, none, chosen) => [h("label", { for: id }, label), h("select", { id, change() {
+		carried = { name, row: read() };
+		const [one, other] = [find("#which").value, find("#beside").value];
+		location.hash = `/${pathOf(name, one)}${other && `?with=${encode(other)}`}`;
+	} }, h("option", { value: "" }, none), others.map((one) => h("option", { value: one, selected: one === chosen }, called(one))))];
+	answer();
+	return [
+		title(name),
+		h("p.row", `version ${model.version}, ${SHARING[mode]}`, saved("Signature", `${name}.json`, path),
+			model.reports?.includes(model.version) && saved("Report", `${name}.html`, `${pathOf(name, `versions/${model.version}`)}/report`)),
+		...(model.warnings ?? []).map(({ head, message }) => h("p.warning", line(head, message))),
+		h("div.row", button("Example", () => (fill(example), changed())), button("Empty", () => (fill({}), changed())),
+			button("Copy a link", share), choice("which", "Version", "that serves", which), choice("beside", "beside", "no other", beside)),
+		h(beside ? "div.try.two" : "div.try", { input: changed }, h("div.inputs", values(forms).map((form) => form.element)), status, h("div.answers", sides.map((side) => side.element))),
+		["rows", "alone"].includes(mode) && csvCard(model, path, asked, needed, signal),
+		code.element,
+	];
+}
+
+async function copy(text, { target }) {
+	await navigator.clipboard.writeText(text);
+	target.textContent = "Copied";
+}
+
+function codeCard() {
+	const texts = ["curl", "Python"].map((name) => h("pre", { tabindex: 0, "aria-label": name }));
+	const element = h("details.card", h("summary", "This request as curl and Python"), texts.flatMap((text) =>
+		[button(`Copy ${text.ariaLabel}`, (e) => copy(text.textContent, e)), text]));
+	const show = (path, body) => {
+		const url = new URL(`../${path}`, location).href.replaceAll("'", "%27");
+		const literal = body.replace(/"(?:[^"\\]|\\.)*"|true|false|null/g, (word) => ({ true: "True", false: "False", null: "None" })[word] ?? word);
+		texts[0].textContent = `curl -sS '${url}' ${token && '-H "Authorization: Bearer $TOKEN" '}-H 'Content-Type: application/json' -d @- <<'ROW'\n${body}\nROW\n`;
+		texts[1].textContent = `${token && "import os\n"}import requests\n\nanswer = requests.post(\n    "${url}",\n` +
+			`${token && '    headers={"Authorization": "Bearer " + os.environ["TOKEN"]},\n'}    json=${literal},\n)\nprint(answer.json())\n`;
+	};
+	return { element, show };
+}
+
+// A CSV, scored in pieces.  Columns and cells mean what they mean to `triceps predict`.
+
+function cellOf(text, { dtype, key }) {
+	if (["", "NA", "N/A", "NaN", "nan", "null", "NULL"].includes(text)) return null;
+	if (key === undefined && text.startsWith("[")) return asJson(text);
+	if (dtype === "bool" && /^[01]$/.test(text)) return text === "1";
+	const value = parse(text, dtype);
+	return dtype !== "bool" && typeof value === "boolean" ? +value : value;
+}
+
+// The records of a CSV, each with its first line and the share of the file so far.
+async function* records(file) {
+	const decoder = new TextDecoder("utf-8", { fatal: true });
+	const cell = / *(?:"([^"]*(?:""[^"]*)*)" *|([^",\r\n][^,\r\n]*)?)(,|\r?\n)/y;
+	const piece = 1e6;
+	let [text, record, begun, number] = ["", [], 1, 1];
+	for (let at = 0; at < file.size; at += piece) {
+		const last = at + piece >= file.size;
+		text += decoder.decode(await file.slice(at, at + piece).arrayBuffer(), { stream: !last });
+		if (last && !text.endsWith("\n")) text += "\n";
+		let from = (cell.lastIndex = 0);
+		for (let found; (found = cell.exec(text)); from = cell.lastIndex) {
+			record.push((found[1]?.replaceAll('""', '"') ?? found[2] ?? "").trim());
+			number += found[0].split("\n").length - 1;
+			if (found[3] === ",") continue;
+			yield [record, begun, (at + from) / file.size];
+			[record, begun] = [[], number];
+		}
+		text = text.slice(from);
+		if (text && (last || text.length > 2e7)) throw new Error(`line ${number}: not CSV`);
+	}
+}
+
+const product = (shape) => shape.reduce((one, two) => one * two, 1);
+
+function columnsOf(header, inputs) {
+	const [full, bare, taken] = [new Map(), new Map(), new Set()];
+	for (const [input, { features = [], shape, dtype }] of entries(inputs)) {
+		const add = (name, key, dtype) => full.set(name, { name, input, key, dtype });
+		for (const { name, dtype } of features) {
+			add(`${input}.${name}`, name, dtype);
+			bare.set(name, bare.has(name) ? undefined : full.get(`${input}.${name}`));
+		}
+		if (!shape) continue;
+		add(input, undefined, dtype);
+		for (let key = 0; key < product(shape); key++) add(`${input}.${key}`, key, dtype);
+	}
+	return header.map((name) => {
+		const column = full.get(name) ?? bare.get(name);
+		if (taken.has(column ?? name)) throw new Error(`line 1: expected ${name} once`);
+		taken.add(column ?? name);
+		return column;
+	});
+}
+
+const columnsFor = (head, { shape, labels }) => [
+	...(product(shape) ? count(product(shape)).map((i) => [shape.length ? `${head}.${i}` : head, ({ value }) => flat(value)[i]])
+		: [[head, ({ value }) => JSON.stringify(value)]]),
+	...(labels ? [[`${head}.label`, ({ label }) => [label].flat().join("|")]] : []),
+].map(([name, of]) => ({ name, of: (answer) => of(answer[head]) }));
+const quoted = (cells) => `${cells.map((cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)).join()}\n`;
+
+function csvCard({ inputs, heads }, path, asked, needed, signal) {
+	const chosen = h("input", { id: "csv", type: "file", accept: ".csv", change: () => start(chosen.files[0]) });
+	const allow = h("input", { type: "checkbox" });
+	const bar = h("progress", { value: 0, hidden: true, "aria-label": "Scored" });
+	const [status, made, wrong] = ["output", "p", "ul"].map((tag) => h(tag));
+	let job = new AbortController();
+
+	async function start(file) {
+		job.abort();
+		job = new AbortController();
+		const cut = AbortSignal.any([signal, job.signal]);
+		const names = asked();
+		const answers = names.flatMap((head) => columnsFor(head, heads[head]));
+		const out = [];
+		let [rows, refused, piece] = [0, 0, []];
+		async function send(sent) {
+			if (!sent.length) return;
+			const body = JSON.stringify({ heads: names, instances: sent.map((row) => row.instance) });
+			try {
+				const { predictions } = await get(`${path}/predict`, { body, signal: cut });
+				predictions.forEach((answer, i) => (sent[i].answer = answer));
+			} catch (error) {
+				const bad = error.problems?.filter(({ at }) => at.startsWith("instances[")) ?? [];
+				if (!error.wait && !bad.length) throw error;
+				if (error.wait) await pause(error.wait);
+				for (const { at, expected, received } of bad) {
+					sent[at.match(/\d+/)].reason ??= `${at.replace(/^.*?\]\.?/, "")}: expected ${expected}, received ${received}`;
+				}
+				await send(sent.filter((row) => !row.reason));
+			}
+		}
+		async function flush(share) {
+			await send(piece.filter((row) => !row.reason));
+			for (const { answer, begun, others, reason } of piece) {
+				out.push(quoted([...others, ...answers.map(({ of }) => (answer ? of(answer) : ""))]));
+				if (reason && ++refused <= 20) wrong.append(h("li", `line ${begun}: ${reason}`));
+			}
+			rows += piece.length;
+			[piece, bar.value] = [[], share];
+			status.textContent = line(`${rows} rows`, refused && `${refused} refused`);
+		}
+		wrong.replaceChildren();
+		made.replaceChildren(button("Cancel", () => job.abort()));
+		bar.hidden = false;
+		try {
+			const lines = records(file);
+			const [header] = (await lines.next()).value ?? [[]];
+			const columns = columnsOf(header, inputs);
+			const othersOf = (record) => columns.flatMap((column, i) => (column ? [] : [record[i] ?? ""]));
+			const got = columns.flatMap((column) => (column ? [column.name, column.input] : []));
+			const absent = needed().flatMap((input) => inputs[input].features?.map(({ name }) => `${input}.${name}`) ?? input).filter((name) => !got.includes(name));
+			if (absent.length && !allow.checked) throw new Error(`line 1: expected a column for ${absent.join(", ")}, received none`);
+			const clash = answers.some(({ name }) => othersOf(header).includes(name));
+			out.push(quoted([...othersOf(header), ...answers.map(({ name }) => (clash ? `predicted.${name}` : name))]));
+			for await (const [record, begun, share] of lines) {
+				const row = { begun, others: othersOf(record), instance: {} };
+				if (record.length !== columns.length) row.reason = `expected ${columns.length} cells, as the header has, received ${record.length}`;
+				else for (const [i, column] of columns.entries()) {
+					if (!column) continue;
+					const { input, key } = column, value = cellOf(record[i], column);
+					if (key === undefined) row.instance[input] = value;
+					else (row.instance[input] ??= typeof key === "number" ? [] : {})[key] = value;
+				}
+				if (piece.push(row) >= Math.min(256, 5e4 / columns.length)) await flush(share);
+			}
+			await flush(1);
+		} catch (error) {
+			status.textContent = line(`${rows} rows`, cut.aborted ? "cancelled" : error.message);
+		}
+		made.replaceChildren(rows ? h("a", { href: URL.createObjectURL(new Blob(out)), download: "answers.csv" }, "Save the answers") : "");
+	}
+
+	addEventListener("drop", ({ dataTransfer }) => {
+		const file = [...dataTransfer.files].find(({ name }) => /csv$/i.test(name));
+		if (file) start(file);
+	}, { signal });
+	return h("section.card.csv", h("h2", "Score a CSV"), h("label", { for: "csv" }, "Drop a file on this page, or choose one"), chosen,
+		h("label", allow, " missing columns take their defaults"), bar, status, made, wrong);
+}
+
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (e) => e.preventDefault());
+route();
