@@ -17,6 +17,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from service import settings as all_settings
 from service.api import authorization, errors, oip, openapi, pages, routes, scoring, v1
+from service.api.console import pages as console
 from service.http import content_encoding, cors, request_ids
 from service.http.access import Access
 from service.inference.direct import Direct
@@ -85,11 +86,13 @@ def create_app(
     is_told_all = partial(authorization.is_told_all, access)
 
     def document() -> dict[str, Any]:
-        return openapi.document(library.current, settings.max_body, closed=access.is_on)
+        return openapi.document(library.current, settings, closed=access.is_on)
 
     # Of dialects with the same name, the last one here counts; it is the plainest form.
     dialects = reversed([*rules.values()])
-    app.register_blueprint(pages.pages(library, dialects, document, is_told_all))
+    app.register_blueprint(pages.pages(library, dialects, document, is_told_all, settings))
+    if settings.console == "on":
+        app.register_blueprint(console.pages())
     app.register_blueprint(oip.pages(library, metrics))
     app.register_blueprint(v1.pages(library))
     app.register_blueprint(scoring.pages(library, settings.health_route, is_told_all))

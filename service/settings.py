@@ -307,6 +307,13 @@ class Settings:
             "The origins whose pages may read answers in a browser, separated by commas; *: all.",
         ),
     )
+    console: str = field(
+        default="on",
+        metadata=_setting(
+            click.Choice(["on", "off"]),
+            "Whether /console/ is a page on which people try the models in a browser.",
+        ),
+    )
     predict_route: str = field(
         default="",
         metadata=_setting(

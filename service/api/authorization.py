@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from service.api.console import pages as console
 from service.errors import NotFound
 from service.http import cors, request_ids
 from service.http.tokens import ADMIN, ALL, METRICS, PREDICT
@@ -46,6 +47,9 @@ class Need(NamedTuple):
     model: str | None
 
 
+_NOTHING = Need(None, None)
+
+
 def need_of(rule: str, names: Mapping[str, Any], default: str | None, settings: Settings) -> Need:
     """Return the scope and the model that a request by a rule needs.
 
@@ -55,8 +59,8 @@ def need_of(rule: str, names: Mapping[str, Any], default: str | None, settings: 
         default: the default model; `None` if there is none.
         settings: the service's settings, which may add rules.
     """
-    if rule in (*OPEN, settings.health_route):
-        return Need(None, None)
+    if rule in (*OPEN, *console.RULES, settings.health_route):
+        return _NOTHING
     if rule == _METRICS:
         return Need(METRICS, None)
     if rule == _REPORT:
@@ -93,7 +97,9 @@ def add(app: Flask, access: Access, settings: Settings, origins: tuple[str, ...]
             g.preflight = True
             return Response(headers=list(allowed), content_type="text/plain")
         repository = library.current
-        if request.url_rule is None:
+        if console.is_wanted(settings):
+            need = _NOTHING
+        elif request.url_rule is None:
             need = _need(app, settings, request.method, request.path, repository.default)
         else:
             names = request.view_args or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service import __version__
+from service.api.console import pages as console
 from service.api.schemas import answer_schema, request_schema
 from service.repository import reports
 from service.wire.native import examples
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from service.api.schemas import Schema
     from service.repository.loader import Servable
     from service.repository.repository import Repository
+    from service.settings import Settings
 
 _PROBLEM: Schema = {
     "type": "object",
@@ -74,7 +76,7 @@ _CLOSED = {
     "Forbidden": "The token lacks the scope or the model.",
 }
 _CLOSED_STATUS = {"401": "Unauthorized", "403": "Forbidden"}
-_OPEN = ("/livez", "/readyz")
+_OPEN = ("/livez", "/readyz", console.PAGE)
 _SCHEME: Schema = {
     "type": "http",
     "scheme": "bearer",
@@ -82,15 +84,20 @@ _SCHEME: Schema = {
 }
 
 
-def document(repository: Repository, max_body: int, *, closed: bool = False) -> dict[str, Any]:
+def document(repository: Repository, settings: Settings, *, closed: bool = False) -> dict[str, Any]:
     """Return the whole document for the models that are loaded.
 
     Args:
         repository: the loaded models.
-        max_body: the largest size of a body, in bytes.
+        settings: the service's settings.
         closed: whether the service requires tokens.
     """
-    whole = _open(repository, max_body)
+    whole = _open(repository, settings.max_body)
+    if settings.console == "on":
+        whole["paths"] |= {console.PAGE: _get("The console.", "console", content=_PAGE)}
+        whole["paths"]["/"]["get"]["responses"]["302"] = {
+            "description": "To the console, for a browser: text/html is preferred to JSON."
+        }
     if closed:
         _close(whole)
     return whole

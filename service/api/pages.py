@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 
 from service import __version__
 from service.api import descriptions, scoring
+from service.api.console import pages as console
 from service.api.replies import respond, respond_json
 from service.errors import BadRequest, NotFound, nearest
 from service.repository import reports
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from service.repository.loader import Servable
     from service.repository.reloader import Library
+    from service.settings import Settings
     from service.wire.dialect import Dialect
 
 
@@ -46,6 +48,7 @@ def pages(
     dialects: Iterable[Dialect],
     document: Callable[[], Any],
     is_told_all: Callable[[], bool],
+    settings: Settings,
 ) -> Blueprint:
     """Return the pages.
 
@@ -54,8 +57,10 @@ def pages(
         dialects: the dialects that the service speaks.
         document: returns the OpenAPI document.
         is_told_all: returns whether the client may know of every model.
+        settings: the service's settings.
     """
     blueprint = Blueprint("pages", __name__)
+    _add_home(blueprint, library, settings)
     _add_health(blueprint, library, is_told_all)
     _add_models(blueprint, library, {dialect.name: dialect for dialect in dialects})
 
@@ -66,16 +71,18 @@ def pages(
     return blueprint
 
 
-def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[], bool]) -> None:
+def _add_home(blueprint: Blueprint, library: Library, settings: Settings) -> None:
     @blueprint.get("/")
     def home() -> Response:
+        if console.is_wanted(settings):
+            return console.redirect()
         links = {
             "models": "/models",
             "openapi": "/openapi.json",
             "live": "/livez",
             "ready": "/readyz",
         }
-        return respond_json(
+        response = respond_json(
             {
                 "status": "alive",
                 "service": f"triceps {__version__}",
@@ -83,7 +90,12 @@ def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[]
                 "links": links,
             }
         )
+        if settings.console == "on":
+            response.vary.add("Accept")
+        return response
 
+
+def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[], bool]) -> None:
     @blueprint.get("/livez")
     def livez() -> Response:
         return respond_json({"status": "alive"})

@@ -60,7 +60,7 @@ def installed(wheel, tmp_path_factory):
 
 
 def test_wheel_holds_code_alone(wheel):
-    """The wheel has every module and the messages, and no spec, data, model or test."""
+    """The wheel has every module, the messages and the console, and no spec, model or test."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
 
@@ -69,7 +69,8 @@ def test_wheel_holds_code_alone(wheel):
         for package in ("service", "training")
         for path in [*(ROOT / package).rglob("*.py"), ROOT / package / "py.typed"]
     }
-    assert expected | {"service/wire/protos/descriptors.binpb"} == names
+    console = {f"service/api/console/console.{end}" for end in ("html", "css", "js")}
+    assert expected | console | {"service/wire/protos/descriptors.binpb"} == names
 
 
 def test_wheel_declares_its_requirements(wheel):
@@ -110,7 +111,7 @@ def test_training_without_its_extra_says_how_to_get_it(installed, tmp_path, comm
 
 
 def test_installed_wheel_serves_a_model(installed, tmp_path):
-    """A copy of the committed model answers the example of its page."""
+    """A copy of the committed model answers the example of its page, and the console is there."""
     shutil.copytree(ROOT / "models", tmp_path / "models")
     command = [str(installed / "triceps"), "serve"]
     with Server(folder=tmp_path, command=command, environment={"PYTHONPATH": ""}) as server:
@@ -118,6 +119,8 @@ def test_installed_wheel_serves_a_model(installed, tmp_path):
         _, about = server.get("/models/triceps")
         body = json.dumps(about["example"]).encode()
         _, _, answer = server.ask("POST", "/predict", body, {"Content-Type": "application/json"})
+        files = ("", "console.css", "console.js")
+        assert {server.status(f"/console/{name}") for name in files} == {200}
 
     assert {"o1", "o2", "o3"} == set(json.loads(answer)["predictions"][0])
 

@@ -22,7 +22,10 @@ def _release():
 
 
 def test_a_commit_is_built_twice_alike(release, tmp_path):
-    """Two builds of the committed files, with the commit's time, must be equal."""
+    """Two builds of the committed files, with the commit's time, must be equal.
+
+    The console is among them, as in the wheel.
+    """
     sdist, wheel = sorted(release.build(tmp_path), key=lambda path: path.suffix)
 
     assert sdist.name == f"triceps-{__version__}.tar.gz"
@@ -31,6 +34,8 @@ def test_a_commit_is_built_twice_alike(release, tmp_path):
     committed = subprocess.run(log, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     with tarfile.open(sdist) as archive:
         times = {member.mtime for member in archive if member.isfile()}
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"service/api/console/console.{end}" for end in ("html", "css", "js")} <= names
     assert times == {int(committed)}
 
 

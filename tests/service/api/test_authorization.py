@@ -42,7 +42,7 @@ ALL, SOME, METER = "Bearer a", "Bearer b", "Bearer c"
 ORIGIN = "https://app.example.com"
 
 # Every rule is listed deliberately: a new rule of the app needs a decision here.
-NOTHING = {*OPEN, "/my/health"}
+NOTHING = {*OPEN, "/my/health", "/console/", "/console/console.css", "/console/console.js"}
 PREDICTIONS = {
     "/predict",
     "/models/<name>/predict",

@@ -71,7 +71,7 @@ def test_the_document_is_openapi_3_1(document):
 
 def test_every_model_version_and_view_has_its_paths(document):
     """The document has paths for models, versions and views, and those of the service."""
-    own = {"/", "/livez", "/readyz", "/models", "/openapi.json", "/predict"}
+    own = {"/", "/console/", "/livez", "/readyz", "/models", "/openapi.json", "/predict"}
     of_models = {
         f"/models/{name}{end}"
         for name in NAMES
@@ -129,7 +129,8 @@ def test_without_models_the_document_is_valid_too(tmp_path):
     document = create_app(Settings(models=tmp_path)).test_client().get("/openapi.json").get_json()
 
     openapi_spec_validator.validate(document)
-    assert set(document["paths"]) == {"/", "/livez", "/readyz", "/models", "/openapi.json"}
+    paths = {"/", "/console/", "/livez", "/readyz", "/models", "/openapi.json"}
+    assert set(document["paths"]) == paths
 
 
 @pytest.fixture(name="closed", scope="module")
@@ -155,7 +156,7 @@ def test_behind_tokens_every_operation_requires_a_token(closed, document):
     assert described["security"] == [{"token": []}]
     for path, operations in described["paths"].items():
         for operation in operations.values():
-            is_open = path in ("/livez", "/readyz")
+            is_open = path in {"/livez", "/readyz", "/console/"}
             assert operation.get("security") == ([] if is_open else None), path
             assert ({"401", "403"} <= set(operation["responses"])) != is_open, path
     assert "security" not in document

@@ -20,7 +20,8 @@ from tests.harness.apps import BODY, LIMIT, NAMES, ROW, SIZE, error_of, post_jso
 TOO_LARGE = f"body: expected at most {LIMIT} bytes (TRICEPS_MAX_BODY), received more"
 ANSWER = {"model": "three", "version": "2", "predictions": [{"size": {"value": 6.0}}]}
 ROUTES = (
-    "/, /livez, /metrics, /models, /models/<name>, /models/<name>/aliases/<alias>, "
+    "/, /console/, /console/console.css, /console/console.js, /livez, /metrics, /models, "
+    "/models/<name>, /models/<name>/aliases/<alias>, "
     "/models/<name>/aliases/<alias>/predict, /models/<name>/example, /models/<name>/predict, "
     "/models/<name>/versions/<version>, /models/<name>/versions/<version>/example, "
     "/models/<name>/versions/<version>/predict, /models/<name>/versions/<version>/report, "
