@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test coverage attack newcomer clients accelerators lint format lock bench tables soak image sbom release clean install-serve install-train install-dev install-clients install-accelerators
+.PHONY: again help serve train test coverage attack newcomer clients browser accelerators lint format lock bench tables soak image sbom release clean install-serve install-train install-dev install-clients install-accelerators
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -44,6 +44,14 @@ newcomer: install-dev ## do a newcomer's first tasks from a fresh clone, by the 
 clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton, with httpx and with shap
 	@set -e; for file in tests/clients/test_*.py; do build/clients/bin/python -m pytest $$file; done
 
+# A page cannot be drawn without any font, which Debian's Chromium only recommends.
+CHROMIUM = $(shell for program in chromium chromium-browser google-chrome; do command -v $$program && break; done)
+browser: ## install Debian's Chromium, in which pages are tested, if there is none and root asks
+	@[ -n "$(CHROMIUM)" ] || { [ "$$(id -u)" = 0 ] && apt-get -q update && DEBIAN_FRONTEND=noninteractive \
+		apt-get -qy install --no-install-recommends chromium fonts-liberation; } || \
+		echo "triceps: there is no Chromium, so the tests of pages are skipped; on Debian, as root:" \
+			"apt-get install chromium fonts-liberation" >&2
+
 accelerators: install-accelerators ## run the tests of execution providers with the ONNX Runtime of OpenVINO
 	@build/accelerators/bin/python -m pytest tests/service/inference/test_accelerators.py $(ARGS)
 
@@ -59,7 +67,7 @@ format: install-dev ## format the code, and fix what ruff can fix
 
 # dev has everything, so it is resolved first, and the smaller sets take their versions from it.
 # That of the clients does too, except for these packages, of which the clients need older versions.
-held_back := grpcio-tools|ml-dtypes|pandas|protobuf|python-dateutil
+held_back := greenlet|grpcio-tools|ml-dtypes|pandas|protobuf|python-dateutil
 compile := $(bin)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --only-binary :all: --generate-hashes --no-annotate \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)

@@ -15,10 +15,14 @@ import sys
 import tempfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.harness.chromium import PROGRAM, Browser, chromium
+from tests.harness.chromium import PROGRAM, chromium, opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "report.png"
@@ -60,8 +64,7 @@ def main() -> None:
             f"img{{display:block;width:{WIDTH}px}}div:first-child{{background:#fff}}</style>"
             + "".join(f"<div>{column}</div>" for column in columns)
         )
-        browser.open(page, width=WIDTH * len(COLUMNS))
-        PICTURE.write_bytes(_small(browser.picture()))
+        PICTURE.write_bytes(_small(_picture(browser, page, width=WIDTH * len(COLUMNS))))
     print(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes")
 
 
@@ -77,9 +80,19 @@ def _report(folder: Path) -> Path:
 
 def _piece(browser: Browser, report: Path, scheme: str, first: str, last: str) -> bytes:
     """Return the piece of a page between two titles as PNG."""
-    browser.open(report, width=WIDTH, scheme=scheme)
-    top, bottom = (browser.value(TOP.format(title)) for title in (first, last))
-    return browser.picture(round(top) - 8, round(bottom - top))
+    return _picture(browser, report, first, last, width=WIDTH, scheme=scheme)
+
+
+def _picture(browser: Browser, path: Path, *titles: str, **window: Any) -> bytes:
+    """Return a page as PNG: all of it, or what is between two titles."""
+    with opened(browser, **window) as page:
+        page.goto(path.as_uri())
+        shot: dict[str, Any] = {"full_page": True}
+        if titles:
+            top, bottom = (page.evaluate(TOP.format(title)) for title in titles)
+            size = {"width": window["width"], "height": round(bottom - top)}
+            shot["clip"] = {"x": 0, "y": round(top) - 8, **size}
+        return page.screenshot(**shot)
 
 
 def _small(png: bytes) -> bytes:

@@ -310,7 +310,9 @@ def test_ci_runs_what_a_contributor_runs():
     assert os.access(script, os.X_OK)
     steps = [line.rpartition(" make ") for line in script.read_text().splitlines()]
     bounds = {what: bound for bound, made, what in steps if made}
-    assert list(bounds) == ["test", "coverage", "attack", "newcomer", "accelerators", "release"]
+    assert list(bounds) == [
+        *("browser", "test", "coverage", "attack", "newcomer", "accelerators", "release"),
+    ]
     seconds = [re.fullmatch(r"timeout --signal=INT (\d+)", bound) for bound in bounds.values()]
     assert sum(int(match[1]) for match in seconds) <= 4500
 
@@ -321,6 +323,45 @@ def test_make_test_runs_the_clients_too():
 
     assert "requirements/install clients" in output
     assert "for file in tests/clients/test_*.py; do build/clients/bin/python" in output[-1]
+
+
+# A fake of each program that the installation of a browser runs: it records how.
+PROGRAMS = {"id": 'echo "${NUMBER:-0}"', "apt-get": 'echo "apt-get $*" >&2; exit "${RESULT:-0}"'}
+SKIPPED = (
+    "triceps: there is no Chromium, so the tests of pages are skipped; on Debian, as root: "
+    "apt-get install chromium fonts-liberation"
+)
+
+
+@pytest.mark.parametrize(
+    ("there", "environment", "said"),
+    [
+        pytest.param(
+            [],
+            {},
+            [
+                "apt-get -q update",
+                "apt-get -qy install --no-install-recommends chromium fonts-liberation",
+            ],
+            id="missing",
+        ),
+        pytest.param(["chromium"], {}, [], id="there"),
+        pytest.param(["google-chrome"], {}, [], id="by another name"),
+        pytest.param([], {"NUMBER": "1000"}, [SKIPPED], id="not root"),
+        pytest.param([], {"RESULT": "1"}, ["apt-get -q update", SKIPPED], id="no network"),
+    ],
+)
+def test_make_browser_installs_it_once_and_only_for_root(tmp_path, there, environment, said):
+    """What cannot be installed is said, and is no error: the tests say that they are skipped."""
+    for name, script in (PROGRAMS | dict.fromkeys(there, "exit 9")).items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    for tool in ("sh", "make"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+
+    done = _make("browser", PATH=str(tmp_path), **environment)
+
+    assert done.stderr.splitlines() == said
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.harness.chromium import chromium, needed
-from tests.training.report.made import page
+from tests.harness.chromium import Faults, chromium, needed, opened
+from tests.training.report import made
 
 pytestmark = needed
 
@@ -44,7 +44,7 @@ def _report(tmp_path_factory):
     columns = ("age", "city", long, "<script>alert(1)</script>")
     names = ("o1", "o2", long)
     path.write_text(
-        page(heads=names, warnings=[long], notes=["a"], layers=5, columns=columns), "utf-8"
+        made.page(heads=names, warnings=[long], notes=["a"], layers=5, columns=columns), "utf-8"
     )
     return path
 
@@ -52,24 +52,23 @@ def _report(tmp_path_factory):
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_report_is_as_wide_as_the_window_and_quiet(browser, report, view):
     """Nothing overflows, nothing but the file is loaded, no script runs, and nothing is wrong."""
-    browser.open(report, **VIEWS[view])
+    with opened(browser, **VIEWS[view]) as page:
+        faults = Faults(page)
+        page.goto(report.as_uri())
 
-    width = browser.value("document.documentElement.scrollWidth")
-    assert (width, browser.value(OVERFLOWING)) == (VIEWS[view]["width"], [])
-    requested = browser.reported("Network.requestWillBeSent")
-    assert [event["params"]["request"]["url"] for event in requested] == [report.as_uri()]
-    wrong = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-    assert browser.reported(*wrong) == []
-    assert browser.reported("Page.javascriptDialogOpening") == []
-    assert browser.value(SMALLEST) >= 8.5  # pixels
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert (width, page.evaluate(OVERFLOWING)) == (VIEWS[view]["width"], [])
+        assert (faults.requests, faults.reports) == ([report.as_uri()], [])
+        assert page.evaluate(SMALLEST) >= 8.5  # pixels
 
 
 def test_a_report_follows_the_colour_scheme_and_is_printed_on_white(browser, report):
     """The ground is white in light and in print, and dark in dark."""
     grounds = {}
     for view in ("desk", "dark desk", "print"):
-        browser.open(report, **VIEWS[view])
-        grounds[view] = browser.value(GROUND)
+        with opened(browser, **VIEWS[view]) as page:
+            page.goto(report.as_uri())
+            grounds[view] = page.evaluate(GROUND)
 
     assert grounds["desk"] == grounds["print"] == "rgb(255, 255, 255)"
     assert grounds["dark desk"] == "rgb(22, 22, 22)"
