@@ -63,8 +63,8 @@ def in_force(servable: Servable) -> dict[str, Any]:
 def summary(repository: Repository, name: str) -> dict[str, Any]:
     """Return the entry of a model in the list of `/models`.
 
-    Its version and heads are those that serve; `None` if no version serves, and no heads if it is
-    not loaded.
+    Its version, heads and batching mode are those that serve; the version is `None` if none serves,
+    and there are no heads and no batching mode if it is not loaded.
     """
     serving = repository.serving.get(name)
     return {
@@ -72,6 +72,7 @@ def summary(repository: Repository, name: str) -> dict[str, Any]:
         "version": repository.answering.get(name),
         **versions(repository, name),
         "heads": [] if serving is None else list(serving.signature.heads),
+        **({} if serving is None else {"batching": serving.model.batching.as_json()}),
     }
 
 

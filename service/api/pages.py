@@ -135,7 +135,8 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
         repository = library.having(name, version, alias)
         servable = repository.find(name, version, alias)
         description = {**descriptions.describe(servable), **descriptions.in_force(servable)}
-        return respond_json({**description, **descriptions.versions(repository, name)})
+        reported = {"reports": reports.versions(repository, name)}
+        return respond_json({**description, **descriptions.versions(repository, name), **reported})
 
     @blueprint.get("/models/<name>/versions/<version>/report")
     def report(name: str, version: str) -> Response:

@@ -406,13 +406,13 @@ def test_without_tokens_health_names_models_to_all(settings):
 def test_a_token_for_a_view_never_reveals_its_model(tmp_path, state, status):
     """No rule reveals the model of a view, whatever the state of the model."""
     models = tmp_path / "models"
-    provenance = {"spec": "hidden", "source": "hidden.onnx", "scores": {"risk": {}, "digits": {}}}
+    provenance = {"spec": "furtive", "source": "furtive.onnx", "scores": {"risk": {}, "digits": {}}}
     changed = replace(
         small.three_signature(models={"risky": ("risk",)}),
         provenance=provenance,
     )
     graph = onnx.load_from_string(small.three())
-    small.put(models, "hidden", 1, small.signed(graph, changed))
+    small.put(models, "furtive", 1, small.signed(graph, changed))
     digest = sha256(tokens.secret("t").encode()).hexdigest()
     file = tmp_path / "tokens.toml"
     file.write_text(
@@ -422,11 +422,11 @@ def test_a_token_for_a_view_never_reveals_its_model(tmp_path, state, status):
     app = create_app(all_settings.load({}, models=models, tokens_file=str(file)))
     library = app.extensions["triceps"]
     if state == "superseded":
-        small.put(models, "hidden", 2, small.three())
+        small.put(models, "furtive", 2, small.three())
     if state == "broken":
-        small.put(models, "hidden", 2, b"")
+        small.put(models, "furtive", 2, b"")
     if state == "unloaded":
-        (models / "hidden" / "unloaded").touch()
+        (models / "furtive" / "unloaded").touch()
     library.refresh()
     client = tokens.bring(app.test_client(), "t")
     answers = []
@@ -436,7 +436,7 @@ def test_a_token_for_a_view_never_reveals_its_model(tmp_path, state, status):
         for method in sorted(rule.methods - {"OPTIONS", "HEAD"}):
             for body in ({}, {"instances": [{"age": 1}]}):
                 answer = client.open(path, method=method, json=body if method == "POST" else None)
-                if "hidden" in answer.text or "digits" in answer.text:
+                if "furtive" in answer.text or "digits" in answer.text:
                     answers.append((method, path, answer.text))
     answer = client.post("/models/risky/predict", json={"instances": [{"age": 1, "bmi": 1}]})
 

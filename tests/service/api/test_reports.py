@@ -33,6 +33,15 @@ def test_report_is_served_inert(repository):
     assert policy.endswith("sandbox")
 
 
+def test_page_of_a_model_has_the_versions_with_a_report(repository):
+    """A view has none, since its model's is not for its clients."""
+    publish(repository, "three", small.three(models={"risky": ["risk"]}))
+
+    assert _get(repository, "/models/three").json["reports"] == ["1"]
+    assert _get(repository, "/models/three/versions/2").json["reports"] == ["1"]
+    assert _get(repository, "/models/risky").json["reports"] == []
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

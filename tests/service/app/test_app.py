@@ -41,7 +41,9 @@ def test_liveness_and_readiness_are_separate(client):
 def test_the_models_are_listed_with_versions_heads_and_refusals(client):
     """The newest version that serves is the one that answers."""
     page = client.get("/models").get_json()
+    batching = client.get("/models/three").get_json()["batching"]
 
+    assert batching["mode"] == "rows"
     assert page["default"] == "three"
     assert [entry["name"] for entry in page["models"]] == NAMES
     assert [entry for entry in page["models"] if entry["name"] in ("risky", "three")] == [
@@ -51,6 +53,7 @@ def test_the_models_are_listed_with_versions_heads_and_refusals(client):
             "versions": {"1": "on demand", "2": "loaded"},
             "aliases": {},
             "heads": ["risk"],
+            "batching": batching,
         },
         {
             "name": "three",
@@ -58,6 +61,7 @@ def test_the_models_are_listed_with_versions_heads_and_refusals(client):
             "versions": {"1": "on demand", "2": "loaded"},
             "aliases": {},
             "heads": ["risk", "size", "digits", "tags"],
+            "batching": batching,
         },
     ]
     assert page["refused"] == [

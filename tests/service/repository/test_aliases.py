@@ -279,6 +279,7 @@ def test_pages_have_versions_states_aliases_and_the_policy(models):
         "versions": {"1": "on demand", "2": "loaded"},
         "aliases": {"canary": "2"},
         "heads": ["risk", "size", "digits", "tags"],
+        "batching": signature["batching"],
     }
     assert (signature["version"], signature["versions"]) == ("1", {"1": "loaded", "2": "loaded"})
     assert (of_alias["name"], of_alias["version"], of_alias["aliases"]) == (
