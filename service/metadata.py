@@ -53,6 +53,7 @@ def dump(signature: Signature) -> str:
                 threshold=head.threshold,
                 targets=list(head.targets) or None,
                 constant=list(head.constant) or None,
+                **_dump_statistics(head.statistics),
             )
             for head in signature.heads.values()
         },
@@ -286,6 +287,7 @@ def _parse_head(tensor: Tensor, note: dict[str, Any], inputs: tuple[str, ...]) -
         inputs=inputs,
         targets=_texts(note["targets"]) if "targets" in note else (),
         constant=_numbers(note["constant"]) if "constant" in note else (),
+        statistics=_parse_statistics(note),
     )
     checks.check_head(head)
     return head

@@ -65,7 +65,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The statistics of a feature, or of all values of an image, with held-out rows included."""
+    """The statistics of a feature, a target or all values of an image, held-out rows included."""
 
     min: float
     max: float
@@ -147,7 +147,8 @@ class Head:
 
     `inputs` are the names of the inputs that its part of the graph reads.  `targets` are the
     columns that it learned, and `constant` is the best answer that ignores the inputs, as values
-    of the head; both are empty if they are not known.
+    of the head; both are empty if they are not known.  `statistics` are those of the target of a
+    regression, if it has a single one.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Head:
     inputs: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     constant: tuple[float, ...] = ()
+    statistics: Statistics | None = None
 
     @cached_property
     def cutoff(self) -> float:

@@ -19,7 +19,8 @@ from service.signature import Head, Signature, Tensor
 from training.built import is_half, predict
 from training.convert import convert
 from training.errors import ExportError, SpecError
-from training.rows import pairs
+from training.features import statistics_of
+from training.rows import known_targets, pairs
 from training.samples import GOLDEN_ROWS, Samples, random_rows
 from training.scaling import advice
 from training.sign import libraries, shortest, sign
@@ -101,6 +102,7 @@ def _heads(spec: Spec, fitted: Fitted, data: Data) -> dict[str, Head]:
         threshold = head.threshold or THRESHOLD if head.kind in THRESHOLDED else None
         tensor = Tensor(name, str(output.dtype), tuple(output.shape[1:]))
         constant = map(np.float32, fitted.scores[name].constant)
+        is_number = head.kind == "regression" and tensor.size == 1
         heads[name] = Head(
             name,
             head.kind,
@@ -109,6 +111,7 @@ def _heads(spec: Spec, fitted: Fitted, data: Data) -> dict[str, Head]:
             threshold,
             targets=data.columns[name],
             constant=tuple(map(shortest, constant)),
+            statistics=statistics_of(known_targets(data, name)) if is_number else None,
         )
     return heads
 

@@ -152,7 +152,7 @@ def _image(entry: InputSpec, size: tuple[int, ...], table: Table, names: list[st
             pixels[:, place] = column.numbers()
     pixels = np.ascontiguousarray(pixels)
     tensor = Tensor(entry.name, "float32", (len(names),))
-    seen = _statistics(pixels)
+    seen = statistics_of(pixels)
     described = Input(entry.name, "image", (tensor,), size=size, statistics=seen)
     return Prepared(described, {entry.name: pixels}, {}, [])
 
@@ -205,7 +205,7 @@ def _number_feature(
     whole = all(is_missing(text) or is_counted(text) for text in column.texts)
     default = middle(values[~missing], whole=whole)
     values[missing] = default
-    return Feature(column.name, "", 0, default, None, _statistics(values)), values
+    return Feature(column.name, "", 0, default, None, statistics_of(values)), values
 
 
 def _text_feature(
@@ -253,7 +253,8 @@ def _is_numeric(column: Column, missing: NDArray[np.bool_], entry: InputSpec) ->
     return False
 
 
-def _statistics(values: NDArray[np.floating]) -> Statistics:
+def statistics_of(values: NDArray[np.floating | np.integer]) -> Statistics:
+    """Return the statistics of numbers."""
     mean = values.mean(dtype=np.float64)
     # Only the sums need double precision: millions of pixels stay float32.
     spread = np.square(values - values.dtype.type(mean)).mean(dtype=np.float64)

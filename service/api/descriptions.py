@@ -129,6 +129,8 @@ def describe_head(head: Head, *, whole: bool = False) -> dict[str, Any]:
         fields["labels"] = list(head.labels)
     if head.threshold is not None:
         fields["threshold"] = head.threshold
+    if head.statistics is not None:
+        fields |= vars(head.statistics)
     return {**fields, "inputs": list(head.inputs)}
 
 

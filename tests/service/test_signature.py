@@ -88,6 +88,7 @@ def heads(draw, name, needs):
         needs,
         targets=draw(st.lists(NAMES, max_size=2).map(tuple)),
         constant=draw(st.just(()) | constant),
+        statistics=draw(st.none() | STATISTICS),
     )
 
 

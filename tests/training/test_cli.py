@@ -194,7 +194,11 @@ epochs = 1
     assert "note: people.csv, visits.csv: 1 of 26 rows has no target and is left out" in done.stderr
     assert re.search(r"(?m)^bought +19  ", done.stdout)
     assert re.search(r"(?m)^spent +14  ", done.stdout)
-    provenance = Model.load(tmp_path / "models/joined/1/model.onnx").signature.provenance
+    signature = Model.load(tmp_path / "models/joined/1/model.onnx").signature
+    provenance = signature.provenance
+    seen = signature.heads["spent"].statistics
+    assert (seen.min, seen.max, seen.mean) == (24, 50, 37)
+    assert signature.heads["bought"].statistics is None
     assert provenance["rows"] == {"people.csv": 25, "visits.csv": 25}
     rows = {name: score["rows"] for name, score in provenance["scores"].items()}
     assert rows == {"bought": 19, "spent": 14}

@@ -9,7 +9,7 @@ from service.inference.model import Model
 from service.repository.loader import Servable
 from service.signature import Feature, Golden, Head, Input, Signature, Statistics, Tensor, tabular
 from service.wire.native import examples
-from tests.harness import small
+from tests.harness import consoles, small
 
 
 def _servable(content, name="m"):
@@ -112,6 +112,16 @@ def test_the_description_of_a_signed_model():
             ]
         },
     }
+
+
+def test_a_regression_has_the_range_of_its_target():
+    """A person can judge an answer by what training has seen; other heads have labels for that."""
+    described = descriptions.describe(_servable(consoles.fields()))["heads"]
+
+    assert {key: described["sum"][key] for key in ("min", "max", "mean", "std")} == vars(
+        consoles.LEARNED
+    )
+    assert "min" not in described["light"]
 
 
 def test_integers_of_an_example_have_no_decimal_point():
