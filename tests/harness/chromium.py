@@ -6,15 +6,12 @@ import contextlib
 import shutil
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import sync_playwright
 
 # As Debian calls it, and as machines of continuous integration have it.
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next(filter(None, map(shutil.which, _NAMES)), None)
-needed = pytest.mark.skipif(
-    PROGRAM is None, reason="needs Debian's Chromium: apt-get install chromium"
-)
+MISSING = "" if PROGRAM else "needs Debian's Chromium: apt-get install chromium"
 MILLISECONDS = 60_000  # a busy machine takes some to start it
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage")
 

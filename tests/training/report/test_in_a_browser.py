@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.harness.chromium import Faults, chromium, needed, opened
+from tests.harness.chromium import MISSING, Faults, chromium, opened
 from tests.training.report import made
 
-pytestmark = needed
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 # What is wider than the window, and scrolls inside of nothing that is as wide as the page.
 OVERFLOWING = """

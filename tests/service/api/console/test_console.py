@@ -14,7 +14,7 @@ from tests.harness.apps import over_http
 from tests.harness.http2 import Peer
 from tests.harness.served import Served
 
-FOLDER = Path(__file__).parents[3] / "service" / "api" / "console"
+FOLDER = Path(__file__).parents[4] / "service" / "api" / "console"
 FILES = {
     "/console/": ("console.html", "text/html; charset=utf-8"),
     "/console/console.css": ("console.css", "text/css; charset=utf-8"),
