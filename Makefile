@@ -10,7 +10,7 @@ export PYTHON
 
 bin := .venv/bin
 specs := $(wildcard training/specs/*.toml)
-learned_from := $(wildcard training/*.py training/data/*) service/signature.py service/metadata.py service/inference/model.py service/inference/runner.py service/inference/arrays.py
+learned_from := $(wildcard training/*.py training/data/*) service/signature.py service/metadata.py service/reference.py $(wildcard service/insight/drift/*.py) service/inference/model.py service/inference/runner.py service/inference/arrays.py
 
 # A variable on the command line of make takes precedence over the environment, which the service
 # reads itself.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
+from service import reference
 from service import signature_checks as checks
 from service.errors import ModelRefused
 from service.kinds import UNSEEN
@@ -61,6 +62,7 @@ def dump(signature: Signature) -> str:
         "golden": None if signature.golden is None else _dump_golden(signature.golden),
         "provenance": signature.provenance,
         "warnings": [dict(warning) for warning in signature.warnings] or None,
+        "reference": None if signature.reference is None else reference.dump(signature.reference),
     }
     return json.dumps(
         _without_none(**note), ensure_ascii=False, separators=(",", ":"), allow_nan=False
@@ -160,6 +162,7 @@ def _join(
         golden=_parse_golden(note.get("golden")),
         provenance=dict(note.get("provenance", {})),
         warnings=tuple(map(_parse_warning, note.get("warnings", ()))),
+        reference=reference.parse(note["reference"]) if "reference" in note else None,
         batch=batch,
     )
 

@@ -19,6 +19,8 @@ from service.kinds import THRESHOLD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from service.reference import Reference
+
 # Entries of a provenance that name the model; a view does not disclose which model it belongs to.
 _NAMING = ("spec", "source")
 # The CSV cells that stand for a missing value, and for true and false, in training and in scoring.
@@ -199,7 +201,8 @@ class Signature:
     every shape is the graph's own.
 
     `warnings` are those of the training run, each with a `code`, a `message` and, if it is about
-    one head, its name as `head`.
+    one head, its name as `head`.  `reference` has the distributions of features and of answers that
+    later rows are compared with.
     """
 
     inputs: Mapping[str, Input]
@@ -210,6 +213,7 @@ class Signature:
     batch: int | None = None
     tensor: str = ""
     warnings: tuple[Mapping[str, str], ...] = ()
+    reference: Reference | None = None
 
     @cached_property
     def head_names(self) -> tuple[str, ...]:
@@ -241,8 +245,15 @@ class Signature:
         }
         # A warning about the whole model may name heads and features that are not the view's.
         warnings = tuple(entry for entry in self.warnings if entry.get("head") in kept)
+        reference = None if self.reference is None else self.reference.restrict(inputs, kept)
         return replace(
-            self, inputs=inputs, heads=kept, models={}, provenance=provenance, warnings=warnings
+            self,
+            inputs=inputs,
+            heads=kept,
+            models={},
+            provenance=provenance,
+            warnings=warnings,
+            reference=reference,
         )
 
 

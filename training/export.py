@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from training.built import is_half, predict
 from training.convert import convert
 from training.errors import ExportError, SpecError
 from training.features import statistics_of
+from training.reference import reference
 from training.rows import known_targets, pairs
 from training.samples import GOLDEN_ROWS, Samples, random_rows
 from training.scaling import advice
@@ -88,6 +90,7 @@ def export(spec: Spec, fitted: Fitted, data: Data, warnings: Iterable[RunWarning
         provenance=_provenance(spec, fitted, data),
         warnings=tuple(warning.as_json() for warning in warnings),
     )
+    signature = replace(signature, reference=reference(signature, data, fitted.answered))
     try:
         return verify(sign(graph, signature, samples), samples)
     except ExportError as error:

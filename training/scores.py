@@ -67,13 +67,15 @@ def in_few_digits(score: float) -> float:
 class Answered:
     """The model's answers to the rows of `data`, a side: "training", "held-out" or "test".
 
-    `sources` are the files with their rows as they went through the network.  `targets` and
-    `answers` have by head those of the rows with that target, in the same order.
+    `sources` are the files with their rows as they went through the network, and `outputs` the
+    answers to all of them, by head.  `targets` and `answers` have by head those of the rows with
+    that target, in the same order.
     """
 
     side: str
     data: Data
     sources: list[Source]
+    outputs: Arrays
     targets: Arrays
     answers: Arrays
 
@@ -122,8 +124,9 @@ def _answer(spec: Spec, built: Built, data: Data, side: str) -> Answered:
     answers = built.model.predict(feeds(built, x), batch_size=BATCH, verbose=0)
     there = {name: known(y[name]) for name in spec.heads}
     targets = {name: y[name][there[name]] for name in spec.heads}
-    answered = {name: np.asarray(answers[name])[there[name]] for name in spec.heads}
-    return Answered(side, data, sources, targets, answered)
+    outputs = {name: np.asarray(answers[name]) for name in spec.heads}
+    answered = {name: outputs[name][there[name]] for name in spec.heads}
+    return Answered(side, data, sources, outputs, targets, answered)
 
 
 def _rows(data: Data, head: str) -> int:

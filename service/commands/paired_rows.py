@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, NDArray[Any]]
 
 
+class Answered(NamedTuple):
+    """Some rows, and the outputs of one model by head, [rows, …]."""
+
+    rows: Sequence[Row]
+    outputs: Outputs
+
+
 class Paired(NamedTuple):
     """Some rows, with the outputs of both models by head, [rows, …]."""
 
@@ -109,8 +116,8 @@ class Pair:
 
     def _in_step(self, first: Iterator[Row], second: Iterator[Row]) -> Iterator[Paired]:
         """Run both, and yield the rows that both have answered; each has runs of its own size."""
-        mine = _single(row_runs.runs(first, self.first, self.heads, self.counts[0]))
-        yours = _single(row_runs.runs(second, self.second, self.heads, self.counts[1]))
+        mine = _answered(row_runs.runs(first, self.first, self.heads, self.counts[0]))
+        yours = _answered(row_runs.runs(second, self.second, self.heads, self.counts[1]))
         left = right = None
         while True:
             left = left or next(mine, None)
@@ -122,18 +129,18 @@ class Pair:
             left, right = _rest(left, number), _rest(right, number)
 
 
-def _single(runs: Iterator[Run]) -> Iterator[Run]:
-    return (run for run in runs if run.rows)
+def _answered(runs: Iterator[Run]) -> Iterator[Answered]:
+    return (Answered(run.rows, run.outputs) for run in runs if run.rows)
 
 
-def _part(run: Run, start: int, end: int) -> Outputs:
-    return {head: output[start:end] for head, output in run.outputs.items()}
+def _part(answered: Answered, start: int, end: int) -> Outputs:
+    return {head: output[start:end] for head, output in answered.outputs.items()}
 
 
-def _rest(run: Run, number: int) -> Run | None:
-    """Return a run without its first rows; `None` if there are no others."""
-    rows = run.rows[number:]
-    return row_runs.Run(rows, _part(run, number, len(run.rows))) if rows else None
+def _rest(answered: Answered, number: int) -> Answered | None:
+    """Return the answers without those to the first rows; `None` if there are no others."""
+    rows = answered.rows[number:]
+    return Answered(rows, _part(answered, number, len(answered.rows))) if rows else None
 
 
 def _rows(

@@ -18,8 +18,7 @@ import click
 import orjson
 
 from service.commands import explained_rows, missing_features, options, progress, row_runs
-from service.commands.csv_rows import read_csv
-from service.commands.json_rows import read_json
+from service.commands.opened_rows import opened
 from service.commands.row_files import Row, RowsError
 from service.host.files import stream, writing
 from service.wire import native
@@ -106,17 +105,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     explain = explained_rows.asked(method, asked, servable, as_csv=as_csv)
     write = _write_csv if as_csv else _write_json
     counts = row_runs.Counts()
-    # utf-8-sig, since spreadsheets write a byte order mark first.
-    with source.open(encoding="utf-8-sig", newline="") as opened:
-        others: Sequence[str] = ()
-        if source.suffix.lower() == ".csv":
-            read = read_csv(source, opened, servable.signature, keep=keep)
-            missing_features.check_header(source, read, servable.signature, needed)
-            others, rows = read.others, read.rows
-        else:
-            rows = missing_features.watch(
-                source, read_json(source, opened), servable.signature, needed
-            )
+    with opened(source, servable.signature, needed, keep=keep) as (others, rows, text):
         chosen = [servable.signature.heads[head] for head in asked]
         answers = [*asked, *([] if explain is None else [ANSWER_KEY])]
         if as_csv:
@@ -124,7 +113,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         header = [*others, *_distinct(source, answers, others)]
         # At a terminal that the answers are written to, they are the progress.
         wanted = not (streamed and sys.stdout.isatty())
-        with progress.shown(f"{source}", opened, wanted=wanted), writing(out) as target:
+        with progress.shown(f"{source}", text, wanted=wanted), writing(out) as target:
             total = write(_score(rows, servable, asked, counts, explain), header, chosen, target)
     row_runs.tell(total, servable, counts)
 

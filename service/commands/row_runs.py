@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from service.wire.explanations import Explain, Explanations
 
 ROWS_AT_ONCE = 256
+# The place of a value in the body of a request: the index of its row, and the place within it.
+_PLACE = re.compile(r"instances\[(\d+)\]\.?(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,16 @@ class Counts:
 
 
 class Run(NamedTuple):
-    """The rows of a run, their outputs by head, [rows, …], and explanations if they are wanted."""
+    """The rows of a run, with their inputs by tensor and outputs by head, [rows, …].
+
+    `missing` has the indices of the rows that a feature takes its default in, by its full name;
+    `explained` has explanations, if they are wanted.
+    """
 
     rows: Sequence[Row]
+    arrays: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]]
+    missing: Mapping[str, Sequence[int]]
     explained: Explanations | None = None
 
 
@@ -91,14 +99,22 @@ def runs(
             request = native.interpret(asked, servable.signature)
         except BadRequest as error:
             raise RowsError(_relocate(error, batch)) from error
-        places = (re.sub(r"^instances\[\d+\]\.?", "", entry.at) for entry in request.imputed)
-        counts.imputed.update(places)
+        missing: dict[str, list[int]] = {}
+        for entry in request.imputed:
+            row, place = _PLACE.fullmatch(entry.at).groups()  # type: ignore[union-attr]
+            missing.setdefault(entry.feature, []).append(int(row))
+            counts.imputed[place] += 1
         counts.unseen.update(entry.feature for entry in request.unseen)
         try:
             start = 0
             for outputs, explained in explained_rows.answers(servable, request, explain):
                 end = start + len(outputs[request.heads[0]])
-                yield Run(batch[start:end], outputs, explained)
+                arrays = {name: array[start:end] for name, array in request.arrays.items()}
+                those = {
+                    feature: [row - start for row in rows_of if start <= row < end]
+                    for feature, rows_of in missing.items()
+                }
+                yield Run(batch[start:end], arrays, outputs, those, explained)
                 start = end
         except TooLarge as error:
             raise RowsError(str(error)) from error
@@ -120,7 +136,7 @@ def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
     """Return the problems of a batch as text, each with the place of its row in the file."""
     problems = []
     for problem in error.problems:
-        index, inside = re.fullmatch(r"instances\[(\d+)\]\.?(.*)", problem.at).groups()  # type: ignore[union-attr]
+        index, inside = _PLACE.fullmatch(problem.at).groups()  # type: ignore[union-attr]
         where = f"{batch[int(index)].place}, {inside}".removesuffix(", ")
         line = f"{where}: expected {problem.expected}, received {problem.received}"
         problems.append((int(index), line))

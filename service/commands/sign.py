@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from service.commands.options import allow_missing
 from service.errors import MISUSED, ModelRefused, TricepsError, nearest, printable
 from service.kinds import HEAD_KINDS, LABELLED, THRESHOLDED, label_count
 from service.repository.publish import check_name
 from service.wire.body import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import onnx
 
     from service.inference.batching import Batching
     from service.signature import Feature, Head, Input, Signature
@@ -72,6 +75,12 @@ _EXAMPLE = (
 @_pairs("--threshold", "HEAD=0.5", "The score above which a binary or multilabel head says yes.")
 @_pairs("--view", "NAME=HEAD,HEAD", "Some heads to serve under a name of their own, too.")
 @click.option(
+    "--reference",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Rows like those of training, in a .csv or .json: the reference for later ones.",
+)
+@options.allow_missing
+@click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file to write, or - for standard output.",
@@ -82,8 +91,15 @@ _EXAMPLE = (
     type=click.Path(file_okay=False, path_type=Path),
     help="The repository to publish into [TRICEPS_MODELS].",
 )
-def sign(
-    file: Path, out: Path | None, name: str | None, models: Path | None, **options: dict[str, str]
+def sign(  # noqa: PLR0913  (click passes each option by its name)
+    file: Path,
+    out: Path | None,
+    name: str | None,
+    models: Path | None,
+    *,
+    reference: Path | None,
+    allow: tuple[str, ...],
+    **options: dict[str, str],
 ) -> None:
     """Write FILE again, with features, labels and defaults in its signature.
 
@@ -99,7 +115,7 @@ def sign(
     repository = all_settings.load(models=models).models
     if name is not None:
         check_name(name)
-    content, batching = signed(file, options)
+    content, batching = signed(file, options, reference, allow)
     verdict = printable(f"batching: {batching}")
     if name is not None:
         version = publish(repository, name, content)
@@ -115,12 +131,19 @@ def sign(
         click.echo(printable(f"wrote {out}"), err=beside)
 
 
-def signed(file: Path, options: Mapping[str, Mapping[str, str]]) -> tuple[bytes, Batching]:
+def signed(
+    file: Path,
+    options: Mapping[str, Mapping[str, str]],
+    rows: Path | None = None,
+    allow: Sequence[str] = (),
+) -> tuple[bytes, Batching]:
     """Return a copy of an ONNX file with an amended signature, after loading and trying the copy.
 
     Args:
         file: an ONNX file; weights in files beside it become part of the copy.
         options: the values of each option (`features`, `labels`, …), by name.
+        rows: a file with the rows of the reference; without one, the reference is kept.
+        allow: the features that these rows may miss.
 
     Returns:
         The bytes of the copy, and its batching mode with the evidence for it.
@@ -128,10 +151,11 @@ def signed(file: Path, options: Mapping[str, Mapping[str, str]]) -> tuple[bytes,
     Raises:
         SignError: the options do not fit the model.
         ModelRefused: the file cannot be served as it is.
+        RowsError: the rows are not what the model takes.
     """
     import onnx
 
-    from service import metadata
+    from service.commands import reference_rows
     from service.inference.model import Model
 
     try:
@@ -146,15 +170,26 @@ def signed(file: Path, options: Mapping[str, Mapping[str, str]]) -> tuple[bytes,
         raise SignError(message)
     signature = _amend(signature, options)
     graph = onnx.load(file, format="protobuf")
+    try:
+        model = Model.load(content := _written(graph, signature))
+        if rows is not None:
+            signature = replace(signature, reference=reference_rows.read(rows, model, allow))
+            model = Model.load(content := _written(graph, signature))
+    except ModelRefused as error:
+        raise SignError(f"{file}: the options do not fit it: {error}") from error
+    return content, model.batching
+
+
+def _written(graph: onnx.ModelProto, signature: Signature) -> bytes:
+    """Return the bytes of a graph with a signature in place of the one that it has."""
+    from service import metadata
+
     kept = [entry for entry in graph.metadata_props if entry.key != metadata.METADATA_KEY]
     del graph.metadata_props[:]
     graph.metadata_props.extend(kept)
     graph.metadata_props.add(key=metadata.METADATA_KEY, value=metadata.dump(signature))
-    content = graph.SerializeToString()
-    try:
-        return content, Model.load(content).batching
-    except ModelRefused as error:
-        raise SignError(f"{file}: the options do not fit it: {error}") from error
+    content: bytes = graph.SerializeToString()
+    return content
 
 
 def _amend(signature: Signature, options: Mapping[str, Mapping[str, str]]) -> Signature:
@@ -187,7 +222,15 @@ def _amend(signature: Signature, options: Mapping[str, Mapping[str, str]]) -> Si
         for name in chosen:
             _known(heads, name, "--view", "head")
         views[view] = chosen
-    return replace(signature, inputs=inputs, heads=heads, models=views)
+    reference = signature.reference
+    if reference is not None:
+        # What has other features or labels by now has no reference any more.
+        inputs_kept = set(inputs).difference(options["features"], options["size"])
+        heads_kept = set(heads).difference(
+            *(options[name] for name in ("labels", "kind", "threshold"))
+        )
+        reference = reference.restrict(inputs_kept, heads_kept)
+    return replace(signature, inputs=inputs, heads=heads, models=views, reference=reference)
 
 
 def _with_features(entry: Input, text: str) -> Input:

@@ -65,6 +65,11 @@ def write(servable: Servable, console: Console) -> None:
         apart = f"{servable.model.difference:.2g}"
         text = f"provider: {execution}, whose answers are up to {apart} from those of the CPU"
         console.print(printable(text), soft_wrap=True)
+    reference = servable.signature.reference
+    if reference is not None:
+        of = {side: reference.rows.get(side, "unknown") for side in ("inputs", "heads")}
+        text = f"reference: features of {of['inputs']} rows, and answers to {of['heads']} rows"
+        console.print(printable(text), soft_wrap=True)
     for warning in servable.signature.warnings:
         text = f"warning: {warning['message']} ({warning['code']})"
         console.print(printable(text), soft_wrap=True)

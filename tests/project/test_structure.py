@@ -14,7 +14,11 @@ HEAVY = {"training", "tensorflow", "keras", "tf2onnx", "pandas"}
 WEB = {"asyncio", "flask", "httptools", "socket", "uvloop", "werkzeug"}
 # The layers of the service, from the lowest; a module imports its own layer and those below.
 LAYERS = (
-    {"errors", "kinds", "metadata", "names", "run", "signature", "signature_checks"},
+    {
+        *("errors", "kinds", "metadata", "names", "reference", "run"),
+        "signature",
+        "signature_checks",
+    },
     {"host"},
     {"wire"},
     {"http"},
@@ -30,9 +34,10 @@ LAYERS = (
 )
 # Training imports these: the contract, and the code that loads and publishes a model.
 OFFERED = {
-    *("errors", "kinds", "metadata", "names", "settings", "signature"),
+    *("errors", "kinds", "metadata", "names", "reference", "settings", "signature"),
     *("host.memory", "inference.arrays", "inference.model", "insight.scores"),
     *("insight.evaluation.judged", "insight.evaluation.losses"),
+    *(f"insight.drift.{part}" for part in ("quantities", "record")),
     *(f"insight.report.{part}" for part in ("chart", "document", "elements", "evaluation")),
     *(f"insight.report.{drawing}" for drawing in ("bars", "compared", "network", "picture")),
     "wire.cells",  # a table is trained on and scored by one reader of CSV
@@ -40,16 +45,8 @@ OFFERED = {
     "commands.progress",  # long work has the same line at a terminal
 }
 PACKAGES = {
-    *(
-        "",
-        "commands",
-        "host",
-        "inference",
-        "insight",
-        "insight.evaluation",
-        "insight.report",
-        "repository",
-    ),
+    *("", "commands", "host", "inference", "insight", "insight.drift", "insight.evaluation"),
+    *("insight.report", "repository"),
     *("server", "service", "wire"),
 }
 
@@ -151,6 +148,17 @@ def test_figures_need_numpy_alone():
                 *("__future__", "collections", "dataclasses", "math", "numpy", "service", "typing")
             }, name
             assert all(need.startswith("insight") for need in needs(name, path)), name
+
+
+def test_drift_needs_numpy_alone():
+    """Training and a command record the reference."""
+    allowed = {"insight", "kinds", "reference", "signature"}
+    for name, path in modules("service").items():
+        if name.startswith("service.insight.drift"):
+            assert {imported.partition(".")[0] for imported in imports(path)} <= {
+                *("__future__", "collections", "dataclasses", "numpy", "service", "typing"),
+            }, name
+            assert {need.partition(".")[0] for need in needs(name, path)} <= allowed, name
 
 
 def test_a_pipeline_knows_neither_flask_nor_sockets():

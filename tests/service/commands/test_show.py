@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from service.app import create_app
 from service.commands.main import main
+from service.reference import Reference
 from service.settings import Settings
 from service.signature import Feature, tabular
 from tests.harness import small
@@ -264,3 +265,14 @@ def test_a_file_does_not_drive_the_terminal(tmp_path):
     assert (code, err) == (0, "")
     assert "\\x1b]0;owned\\x07\\x9b2J" in out
     assert not set(out) & set("\x1b\x07\x9b")
+
+
+def test_the_rows_of_a_reference_are_named(models):
+    """A model that later rows can be compared with says which rows it compares them with."""
+    signature = small.three_signature()
+    reference = Reference(rows={"inputs": "training", "heads": "held-out"})
+    made = onnx.load_model_from_string(small.three())
+    small.put(models, "three", 3, small.signed(made, replace(signature, reference=reference)))
+
+    assert "reference: features of training rows, and answers to held-out rows\n" in run("three")[1]
+    assert "reference" not in run("three/1")[1]

@@ -557,3 +557,67 @@ def test_golden_rows_are_checked_when_signing(tmp_path):
 
     assert code == 1
     assert "head 'size' does not answer its golden rows" in err
+
+
+def test_rows_become_the_reference(file, tmp_path):
+    """Features, summaries of vectors and answers of the file's rows are in its signature."""
+    rows = tmp_path / "rows.csv"
+    lines = [f"{n % 50},{n},{n % 2},{n % 3},{n % 5},{n % 7}" for n in range(100)]
+    others = ',"[""a"", ""b""]",1,"[1, 2]",true'
+    header = "age,income,pixels.0,pixels.1,pixels.2,pixels.3,word,count,any,flag"
+    rows.write_text("\n".join([header, *(line + others for line in lines)]))
+    options = ("--features", "customer=age,income", "--labels", "churn=stays,leaves")
+    size = ("--size", "pixels=2x2", "--default", "customer.age=30")
+
+    reference = signed(file, *options, *size, "--reference", rows).reference
+
+    assert reference.rows == {"inputs": "given", "heads": "given"}
+    assert list(reference.inputs) == ["customer", "pixels", "count", "any"]
+    assert reference.inputs["customer"]["age"].counts == (10,) * 10
+    assert reference.inputs["customer"]["income"].edges[::10] == (0.0, 99.0)
+    assert list(reference.inputs["pixels"]) == ["mean", "deviation", "ink"]
+    assert reference.inputs["count"][""].counts == (100,)
+    assert reference.heads["churn"][""].texts == ("stays", "leaves")
+    assert sum(reference.heads["churn"][""].counts) == 100
+    assert list(reference.heads["digit"]) == ["0", "1", "2", "3"]
+    assert "echo" not in reference.heads  # texts of several values
+
+
+def test_a_reference_stays_until_its_features_or_labels_change(file, tmp_path):
+    """A default or a view changes no distribution; other names, sizes and labels do."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "customer.0,customer.1,pixels,word,count,any,flag\n"
+        + '1,2,"[1, 2, 3, 4]","[""a"", ""b""]",1,"[1, 2]",true\n' * 20
+    )
+    first = signed(file, "--reference", rows)
+    path = file.with_name("signed.onnx")
+    kept = file.with_name("kept.onnx")
+    kept.write_bytes(path.read_bytes())
+
+    view = signed(kept, "--view", "some=churn,digit").reference
+    named = signed(kept, "--features", "customer=age,income", "--size", "pixels=2x2").reference
+    labelled = signed(kept, "--labels", "churn=no,yes", "--kind", "digit=multilabel").reference
+
+    assert view == first.reference
+    assert set(first.reference.inputs) - set(named.inputs) == {"customer", "pixels"}
+    assert named.heads == first.reference.heads
+    assert set(first.reference.heads) - set(labelled.heads) == {"churn", "digit"}
+
+
+def test_a_reference_needs_rows_that_the_model_takes(file, tmp_path):
+    """No rows, a missing column and a wrong cell are errors, and nothing is written."""
+    out = tmp_path / "out.onnx"
+    rows = tmp_path / "rows.csv"
+    messages = []
+    header = "customer.0,customer.1,pixels,word,count,any,flag\n"
+    for text in (header, "age\n1\n", header + '1,x,"[1,2,3,4]","[""a"",""b""]",1,"[1]",1\n'):
+        rows.write_text(text)
+        code, _, said = run(file, "--reference", rows, "--out", out)
+        messages.append((code, said))
+
+    assert [code for code, _ in messages] == [1, 2, 1]
+    assert messages[0][1] == f"triceps: {rows}: expected rows for the reference, received none\n"
+    assert "expected columns of the input 'customer'" in messages[1][1]
+    assert f"{rows}, line 2, customer[1]: expected a number, received" in messages[2][1]
+    assert not out.exists()
