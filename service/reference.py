@@ -1,4 +1,4 @@
-"""The reference of a signature: the distributions that later rows are compared with.
+"""The reference of a signature: the distributions that drift is measured against.
 
 There is one for each feature and each head, or for each part of one that has parts: as counts of
 bins or categories, so that it takes some hundred bytes however many rows it is of.

@@ -201,8 +201,7 @@ class Signature:
     every shape is the graph's own.
 
     `warnings` are those of the training run, each with a `code`, a `message` and, if it is about
-    one head, its name as `head`.  `reference` has the distributions of features and of answers that
-    later rows are compared with.
+    one head, its name as `head`.  `reference` has the distributions that drift is measured against.
     """
 
     inputs: Mapping[str, Input]

@@ -1,4 +1,4 @@
-"""The reference of a trained model, which later rows are compared with.
+"""The reference of a trained model, which `triceps drift` compares later rows with.
 
 Features are those of the training rows, and answers those to the rows that judge the model: held
 out or for the test, if there are any.

@@ -28,7 +28,7 @@ GROUP = "triceps.commands"
 HEADINGS = {
     "Make models": ("init", "up", "train", "export", "sign"),
     "Serve": ("serve", "health", "token", "alias", "prune"),
-    "Look": ("show", "check", "diff", "predict", "score", "report"),
+    "Look": ("show", "check", "diff", "predict", "score", "report", "drift"),
 }
 # The group of commands that other packages provide.
 OTHER = "Other"

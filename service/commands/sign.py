@@ -77,9 +77,9 @@ _EXAMPLE = (
 @click.option(
     "--reference",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Rows like those of training, in a .csv or .json: the reference for later ones.",
+    help="Rows like those of training, in a .csv or .json: the reference of triceps drift.",
 )
-@options.allow_missing
+@allow_missing
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),

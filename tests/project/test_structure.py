@@ -37,7 +37,7 @@ OFFERED = {
     *("errors", "kinds", "metadata", "names", "reference", "settings", "signature"),
     *("host.memory", "inference.arrays", "inference.model", "insight.scores"),
     *("insight.evaluation.judged", "insight.evaluation.losses"),
-    *(f"insight.drift.{part}" for part in ("quantities", "record")),
+    *(f"insight.drift.{part}" for part in ("counting", "quantities", "record", "statistics")),
     *(f"insight.report.{part}" for part in ("chart", "document", "elements", "evaluation")),
     *(f"insight.report.{drawing}" for drawing in ("bars", "compared", "network", "picture")),
     "wire.cells",  # a table is trained on and scored by one reader of CSV
@@ -151,12 +151,13 @@ def test_figures_need_numpy_alone():
 
 
 def test_drift_needs_numpy_alone():
-    """Training and a command record the reference."""
+    """Training records the reference that the service counts by, and that a command compares."""
     allowed = {"insight", "kinds", "reference", "signature"}
     for name, path in modules("service").items():
         if name.startswith("service.insight.drift"):
             assert {imported.partition(".")[0] for imported in imports(path)} <= {
-                *("__future__", "collections", "dataclasses", "numpy", "service", "typing"),
+                *("__future__", "collections", "dataclasses", "functools", "math", "numpy"),
+                *("service", "statistics", "typing"),
             }, name
             assert {need.partition(".")[0] for need in needs(name, path)} <= allowed, name
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from service.insight.drift.counting import compared, counted
+from service.insight.drift.record import numbers, texts
+from service.insight.drift.statistics import compare
 from service.insight.report.elements import rounded
 
 if TYPE_CHECKING:
@@ -128,25 +131,15 @@ def _distribution(sample: _Sample, risk: float) -> Distribution:
 
 
 def differs(first: NDArray[Any], second: NDArray[Any], risk: float) -> bool:
-    """Return whether two samples differ by more than chance explains.
+    """Return whether two samples differ by more than chance explains, as `triceps drift` does.
 
-    Numbers are compared by the largest difference between the shares of rows up to a value (N. V.
-    Smirnov, 1939), and categories by that between the shares of one of them.  Either exceeds its
-    bound with a probability of at most about `risk` if both samples are from one distribution.
+    Texts and numbers are compared by bins of the first sample.  The chance of an error is `risk`
+    if both samples are from one distribution.  Of fewer than some dozen rows, nothing is said.
     """
-    if not len(first) or not len(second):
+    one = texts(first) if first.dtype == object else numbers(first)
+    if one is None:
         return False
-    if first.dtype == object:
-        every, places = np.unique(np.concatenate([first, second]).astype(str), return_inverse=True)
-        sides = places[: len(first)], places[len(first) :]
-        shares = [np.bincount(side, minlength=len(every)) / len(side) for side in sides]
-        risk /= len(every)
-    else:
-        every = np.unique(np.concatenate([first, second]))
-        sides = np.sort(first), np.sort(second)
-        shares = [np.searchsorted(side, every, side="right") / len(side) for side in sides]
-    bound = math.sqrt(-math.log(risk / 2) / 2 * (1 / len(first) + 1 / len(second)))
-    return bool(np.abs(shares[0] - shares[1]).max() > bound)
+    return compare(*compared(one, counted(one, second)), risk).exceeds_chance
 
 
 def _categories(

@@ -70,7 +70,7 @@ def quantities(signature: Signature) -> tuple[Quantity, ...]:
 def columns(
     chosen: Sequence[Quantity], arrays: Mapping[str, Rows], missing: Mapping[str, Any]
 ) -> list[Rows | None]:
-    """Return the values of each quantity, [rows], or `None` without its tensor.
+    """Return the values of each quantity, [rows], or `None` without rows of its tensor.
 
     Missing ones are not a number, `None` in place of a text, and `NO_CODE` in place of a label.
 
@@ -82,7 +82,7 @@ def columns(
     read: list[Rows | None] = []
     for quantity in chosen:
         array = arrays.get(quantity.tensor)
-        values = None if array is None else quantity.read(array)
+        values = None if array is None or not len(array) else quantity.read(array)
         rows = None if quantity.is_head else missing.get(quantity.name)
         if values is not None and rows is not None:
             values = values.copy()
