@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Counts = NDArray[np.int64]
 
 # Rows that a cell has to expect, or it becomes one with the next.  With 10 in place of 20, there
-# are several times as many false alarms as a small risk allows.
+# are several times as many false alarms as a small risk allows (benchmarks/DRIFT.md).
 ENOUGH = 20
 # The two thresholds that are usual for PSI: from the first on, a change is worth a look; above the
 # second, it is large (N. Siddiqi, Credit Risk Scorecards, 2006).
