@@ -69,14 +69,14 @@ def test_the_whole_signature_is_shown(models):
 
 
 def test_json_is_what_the_service_answers(models):
-    """But for the states and the aliases of versions, which are the service's."""
+    """But for the states, aliases and reports of versions, which are the service's."""
     client = create_app(Settings(models=models)).test_client()
     answered = client.get("/models/three").json
 
     code, out, err = run("three", "--json")
 
     assert (code, err, out.count("\n")) == (0, "", 1)
-    assert answered.keys() - json.loads(out) == {"versions", "aliases"}
+    assert answered.keys() - json.loads(out) == {"versions", "aliases", "reports"}
     assert json.loads(out).items() <= answered.items()
 
 
