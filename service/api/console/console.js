@@ -29,7 +29,7 @@ let asking;
 
 const refusal = ({ error, problems = [] }, status, wait) => assign(new Error(error), { problems, status, wait });
 
-// Send a request; a token that is wanted for more than metrics is asked for.
+// Send a request; ask for a token, unless for metrics.
 async function ask(path, options = {}) {
 	const used = token;
 	const headers = { "Content-Type": "application/json", ...(used && { Authorization: `Bearer ${used}` }) };
@@ -88,7 +88,7 @@ let leave = new AbortController();
 let shown;
 let carried = {}; // the row for the next view of the same model
 
-// The path of a model, or a version or an alias of it, here and in the service.
+// The path of a model, version or alias, here and there.
 const pathOf = (name, which = "") => ["models", name, ...which.split("/").filter(Boolean)].map((part) => encode(part.replace(/^\.\.?$/, "$&/"))).join("/");
 
 function tell(error) {
@@ -579,8 +579,9 @@ async function modelView([name, kind, version], query, signal) {
 }
 
 async function copy(text, { target }) {
-	await navigator.clipboard.writeText(text);
-	target.textContent = "Copied";
+	const { clipboard } = navigator; // none without TLS
+	await clipboard?.writeText(text);
+	target.textContent = clipboard ? "Copied" : "Copy by hand";
 }
 
 function codeCard() {
@@ -607,7 +608,7 @@ function cellOf(text, { dtype, key }) {
 	return dtype !== "bool" && typeof value === "boolean" ? +value : value;
 }
 
-// The records of a CSV, each with its first line and the share of the file so far.
+// Records, each with its line and the share of the file so far.
 async function* records(file) {
 	const decoder = new TextDecoder("utf-8", { fatal: true });
 	const cell = / *(?:"([^"]*(?:""[^"]*)*)" *|([^",\r\n][^,\r\n]*)?)(,|\r?\n)/y;

@@ -78,6 +78,18 @@ def test_a_program_is_copied_by_a_button(visit, title):
     assert one.page.evaluate("navigator.clipboard.readText()") == code
 
 
+def test_without_a_clipboard_the_page_says_so(visit):
+    """Browsers have none for pages of other machines without TLS; the address has the row then."""
+    one = visit("#/models/three")
+    one.has_bars("size", {"value": 4})
+    one.page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+
+    one.page.get_by_role("button", name="Copy a link").click()
+
+    expect(one.page.get_by_role("button", name="Copy by hand")).to_be_visible()
+    assert "row=" in one.page.url
+
+
 def test_a_link_brings_the_same_row(visit, service):
     """The row is in the fragment, which no browser sends to a server."""
     one = visit("#/models/three/versions/1", permissions=["clipboard-read", "clipboard-write"])
