@@ -131,16 +131,20 @@ def _show(page: Page, address: str) -> None:
 def _draw(browser: Browser, url: str) -> None:
     """Write the pictures: a model at a desk and on a phone, and the list and two versions."""
     shots = {}
-    for name, view, window in (
-        ("model", "a model", "desk, light"),
-        ("phone", "a model", "phone, dark"),
-        ("list", "models", "desk, light"),
-        ("two", "two versions", "desk, dark"),
+    for name, view, window, height in (
+        ("model", "a model", "desk, light", 800),
+        ("phone", "a model", "phone, dark", 1400),
+        ("list", "models", "desk, light", 420),
+        ("two", "two versions", "desk, dark", 800),
     ):
-        with opened(browser, **WINDOWS[window]) as page:
+        with opened(browser, **WINDOWS[window] | {"height": height}) as page:
             _show(page, url + VIEWS[view])
             if name == "two":
-                page.get_by_text("This request as curl and Python").click()
+                page.locator("details").evaluate("details => details.open = true")
+            if name == "model":
+                page.get_by_role("button", name="Why? o3").click()
+                page.get_by_text("at the reference").wait_for()
+                page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
             shots[name] = page.screenshot(full_page=name != "phone")
     columns = {
         "console": [["model"], ["phone"]],
