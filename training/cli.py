@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import click
 
 from service import __version__
-from service.commands import progress
 from service.errors import INTERRUPTED, TricepsError, printable
+from service.host import progress
 from service.repository.publish import FILE, check_name, versions
 from training import gate, report, repositories, summary
 from training import spec as specs

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from service import settings as all_settings
-from service.commands import options, progress
+from service.commands import options
 from service.errors import ModelRefused, TricepsError, nearest
+from service.host import progress
 from service.names import NAME, NAMES
 from service.repository import aliases
 from service.repository.publish import FILE, versions

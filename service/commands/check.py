@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.commands import options, progress
+from service.commands import options
 from service.errors import FAILED, printable
+from service.host import progress
 from service.wire.body import count
 
 if TYPE_CHECKING:

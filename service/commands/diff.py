@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.commands import options, progress
+from service.commands import options
 from service.errors import FAILED, printable
+from service.host import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.commands import missing_features, options, progress, row_runs
+from service.commands import missing_features, options, row_runs
 from service.commands.opened_rows import opened
 from service.errors import TricepsError, printable
+from service.host import progress
 from service.insight.drift.counting import Layout
 from service.insight.drift.findings import findings
 

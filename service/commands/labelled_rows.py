@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from service.commands import missing_features, progress, row_runs, target_columns
+from service.commands import missing_features, row_runs, target_columns
 from service.commands.csv_rows import read_csv
 from service.errors import printable
+from service.host import progress
 from service.insight import scores
 from service.wire.body import count, listing
 

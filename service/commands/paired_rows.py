@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.commands import missing_features, progress, row_runs
+from service.commands import missing_features, row_runs
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
 from service.commands.row_files import Row, RowsError
+from service.host import progress
 from service.wire import native
 from service.wire.native.examples import golden_instances, instance
 

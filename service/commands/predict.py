@@ -17,9 +17,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import orjson
 
-from service.commands import explained_rows, missing_features, options, progress, row_runs
+from service.commands import explained_rows, missing_features, options, row_runs
 from service.commands.opened_rows import opened
 from service.commands.row_files import Row, RowsError
+from service.host import progress
 from service.host.files import stream, writing
 from service.wire import native
 from service.wire.column_names import of_answer

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from service import settings as all_settings
-from service.commands import options, progress
+from service.commands import options
 from service.commands.alias import open_folder, why_refused
 from service.errors import TricepsError, printable
+from service.host import progress
 from service.host.files import leftovers as leftover_files
 from service.repository import aliases
 from service.repository.publish import leftovers, versions

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from service.commands import explained_rows, progress
+from service.commands import explained_rows
 from service.commands.row_files import RowsError
 from service.errors import BadRequest, CannotRun, TooLarge, printable
+from service.host import progress
 from service.inference.batching import MOST_ROWS_WHOLE
 from service.wire import body, native
 from service.wire.body import count

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.commands import options, progress
+from service.commands import options
+from service.host import progress
 
 if TYPE_CHECKING:
     from pathlib import Path

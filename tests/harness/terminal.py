@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PROGRAM = "from service.commands.main import main; main(prog_name='triceps')"
 # Shows progress nearly at once, if it runs before the program.
-SOON = "from service.commands import progress; progress.AFTER_SECONDS = 0.05"
+SOON = "from service.host import progress; progress.AFTER_SECONDS = 0.05"
 
 
 class Done(NamedTuple):

@@ -42,10 +42,10 @@ OFFERED = {
     *(f"insight.report.{drawing}" for drawing in ("bars", "compared", "network", "picture")),
     "wire.cells",  # a table is trained on and scored by one reader of CSV
     *("repository.publish", "server.listening"),  # `triceps up` looks whether its port is free
-    "commands.progress",  # long work has the same line at a terminal
+    "host.progress",  # long work has the same line at a terminal
 }
 PACKAGES = {
-    *("", "commands", "host", "inference", "insight", "insight.drift", "insight.evaluation"),
+    *("", "host", "inference", "insight", "insight.drift", "insight.evaluation"),
     *("insight.report", "repository"),
     *("server", "service", "wire"),
 }

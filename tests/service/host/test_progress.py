@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from service.commands import progress
+from service.host import progress
 from tests.harness import small, terminal
 
 # Shows progress at once, and makes each run of a model take a while.
