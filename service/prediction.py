@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from service.run import Run
     from service.settings import Settings
     from service.wire.dialect import Codec, Dialect, Query
-    from service.wire.numbers import Tensors
+    from service.wire.numbers import Arrays, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -461,41 +461,30 @@ class Prediction:
         lane, servable = route.lane, route.servable
         plan = Plan.of(servable.signature, query, lane.model)
 
-        def check() -> None:
+        def check_backlog() -> None:
             if lane.backlog > route.queue and lane.slicing >= LEAST_WAITING:
                 # One more would run beside all these, and each of them would be late.
                 raise self._pipeline.too_busy(route)
 
-        check()
+        check_backlog()
         self._hold(plan.size)
 
         def submit(arrays: Tensors, asker: Asker) -> None:
             # In queues of their own, so that the answers of a run are those of callers, or none is.
             executor.submit(lane, f"{servable.name} explained", query.heads, arrays, asker)
 
-        def run(expanded: Any) -> None:
-            try:
-                if isinstance(expanded, Exception):
-                    self._answer_error(expanded)
-                    return
-                check()  # again: others may have begun meanwhile
-                Sliced(submit, expanded, lane, self, partial(self._fold, plan)).start()
-            except Exception as error:  # noqa: BLE001  as in `begin`
-                self._answer_error(error)
+        def run(expanded: Arrays) -> None:
+            check_backlog()  # again: others may have begun meanwhile
+            Sliced(submit, expanded, lane, self, partial(self._fold, plan)).start()
 
         self._do(plan, plan.expand, run)
 
     def _do(self, plan: Plan, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Do work for an explanation here, or where it delays no other request."""
+        """Do work for an explanation here if it is small, and pass its result to `then`."""
         if plan.is_small:
             then(work())
-            return
-
-        def take_turns() -> Any:
-            with limits.turn(plan.size):
-                return work()
-
-        self._pipeline.executor.apart(plan.size, take_turns, then, self.exchange.caller)
+        else:
+            self._apart(plan.size, work, then)
 
     def _fold(self, plan: Plan, result: list[Part] | Exception) -> None:
         """Answer with what follows from the runs of an explanation, or with the error raised."""
@@ -514,16 +503,10 @@ class Prediction:
             run = replace(expanded, outputs=outputs)
             return run, *encode_reply(reply, self.exchange.headers)
 
-        def answer(result: Any) -> None:
-            try:
-                if isinstance(result, Exception):
-                    self._answer_error(result)
-                    return
-                run, content, lines = result
-                self.route.meter.explained(plan.total - plan.rows)
-                self._answer(Part(run, 0, plan.rows), run_at, content, lines)
-            except Exception as error:  # noqa: BLE001  as in `begin`
-                self._answer_error(error)
+        def answer(result: tuple[Run, bytes, bytes]) -> None:
+            run, content, lines = result
+            self.route.meter.explained(plan.total - plan.rows)
+            self._answer(Part(run, 0, plan.rows), run_at, content, lines)
 
         try:
             self._do(plan, encode, answer)
@@ -599,20 +582,34 @@ class Prediction:
         self._hold(limits.held(outputs))
 
         def encode() -> tuple[bytes, bytes]:
-            with limits.turn(size):
-                reply = self.route.codec.encode(self._query, part)
-                return encode_reply(reply, self.exchange.headers)
+            reply = self.route.codec.encode(self._query, part)
+            return encode_reply(reply, self.exchange.headers)
 
-        def answer(result: Any) -> None:
+        def answer(result: tuple[bytes, bytes]) -> None:
+            self._answer(part, run_at, *result)
+
+        self._apart(size, encode, answer)
+
+    def _apart(self, size: int, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Do work in its turn where that delays no other request, and pass its result to `then`.
+
+        An error of either is the answer to the request.
+        """
+
+        def take_turn() -> Any:
+            with limits.turn(size):
+                return work()
+
+        def go_on(result: Any) -> None:
             if isinstance(result, Exception):
                 self._answer_error(result)
                 return
             try:
-                self._answer(part, run_at, *result)
+                then(result)
             except Exception as error:  # noqa: BLE001  as in `begin`
                 self._answer_error(error)
 
-        self._pipeline.executor.apart(size, encode, answer, self.exchange.caller)
+        self._pipeline.executor.apart(size, take_turn, go_on, self.exchange.caller)
 
     def _answer(self, part: Part, run_at: float, content: bytes, lines: bytes) -> float:
         """Count the request and answer it; return when its answer was encoded."""
