@@ -35,6 +35,6 @@ def show(model: str, models: Path | None, *, as_json: bool) -> None:
 
         options.print_json({**describe(servable), **in_force(servable)})
     else:
-        from service.loaded.shown import write
+        from service.loaded.signature_tables import write
 
         write(servable, options.console())

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from service.errors import NotReady
 from service.loaded.answers import Answer, Answers
+from service.loaded.arguments import known_heads, take
 from service.loaded.explanations import Explanations
 from service.loaded.frames import is_frame
-from service.loaded.given import plain
 from service.loaded.in_process import InProcess
+from service.loaded.json_values import plain
 from service.loaded.location import locate
 from service.loaded.reading import read
-from service.loaded.shown import ShownSignature, as_text
-from service.loaded.values import known_heads, take
+from service.loaded.signature_tables import PrintedSignature, as_text
 from service.repository.named_model import open_model
 from service.wire.explanations import METHODS, SAMPLES
 
@@ -47,7 +47,7 @@ class LoadedModel:
     def __init__(self, servable: Servable) -> None:
         """Use `service.load`."""
         self._servable = servable
-        self._signature = ShownSignature.of(servable.signature, partial(as_text, servable))
+        self._signature = PrintedSignature.of(servable.signature, partial(as_text, servable))
         self._pipeline = InProcess()
         self._route = self._pipeline.open(servable)
         self._process = os.getpid()
@@ -105,15 +105,15 @@ class LoadedModel:
         """
         self._check_process()
         signature = self._servable.signature
-        asked = read(take(instances, inputs, heads, signature), signature)
-        outputs = self._pipeline.run(self._route, asked.query).outputs
+        query, imputed, unseen = read(take(instances, inputs, heads, signature), signature)
+        outputs = self._pipeline.run(self._route, query).outputs
         whole = bool(signature.tensor)
         answers = {
             name: Answer.of(signature.heads[name], outputs[name], whole=whole)
-            for name in asked.query.heads
+            for name in query.heads
         }
         index = _index(instances if inputs is None else inputs)
-        return Answers(self._servable.signature, answers, asked.imputed, asked.unseen, index)
+        return Answers(signature, answers, imputed, unseen, index)
 
     def explain(
         self,
@@ -142,12 +142,12 @@ class LoadedModel:
         """
         self._check_process()
         signature = self._servable.signature
-        asked: dict[str, Any] = {"method": plain(method), "samples": plain(samples)}
-        values = take(instances, inputs, heads, signature)
-        if values.heads is not None and known_heads(values.heads, signature):
+        explain: dict[str, Any] = {"method": plain(method), "samples": plain(samples)}
+        arguments = take(instances, inputs, heads, signature)
+        if arguments.heads is not None and known_heads(arguments.heads, signature):
             # Each of them has to be explained, and not only those that can be.
-            asked["heads"] = values.heads
-        query = read(values._replace(explain=asked), signature).query
+            explain["heads"] = arguments.heads
+        query = read(arguments._replace(explain=explain), signature).query
         parts = self._pipeline.explain(self._route, query)
         return Explanations.of(parts, _index(instances if inputs is None else inputs))
 
@@ -166,6 +166,6 @@ class LoadedModel:
         return f"<model {self.name}, version {self.version}: {inputs} -> {heads}>"
 
 
-def _index(given: Any) -> Any:
+def _index(rows: Any) -> Any:
     """Return the index of a DataFrame; `None` for other rows."""
-    return given.index if is_frame(given) else None
+    return rows.index if is_frame(rows) else None

@@ -1,6 +1,6 @@
-"""The reader of a call's values: some thousand rows at a time, by the rules of the native format.
+"""The reader of a call: some thousand rows at a time, by the rules of the native format.
 
-    Values ─ cut ─▶ pieces ─ regular.read, else native.interpret ─▶ arrays by tensor, [rows, …]
+    Arguments ─ cut ─▶ pieces ─ regular.read, else native.interpret ─▶ arrays by tensor, [rows, …]
 
 Only the values of one piece are Python objects at a time, and the bounds of one request of HTTP
 apply to a piece.  Mistakes are reported with their places in the whole.
@@ -16,7 +16,7 @@ import numpy as np
 
 from service.errors import BadRequest
 from service.loaded import regular
-from service.loaded.values import by_column, cut, height, known_heads
+from service.loaded.arguments import by_column, cut, height, known_heads
 from service.wire import native
 from service.wire.body import MOST_IMPUTED, Notes, wrong
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from service.errors import Problem
-    from service.loaded.values import Values
+    from service.loaded.arguments import Arguments
     from service.signature import Signature
     from service.wire.body import Imputed, Unseen
     from service.wire.numbers import Arrays
@@ -54,15 +54,15 @@ class Read(NamedTuple):
     unseen: Places
 
 
-def read(values: Values, signature: Signature) -> Read:
-    """Read the values of a call.
+def read(arguments: Arguments, signature: Signature) -> Read:
+    """Read the arguments of a call.
 
     Raises:
         BadRequest: they have mistakes; the error counts all of them, and has the first.
     """
-    rows = None if signature.tensor else height(values)
+    rows = None if signature.tensor else height(arguments)
     if rows is None:
-        query = _read(values, signature)
+        query = _read(arguments, signature)
         return Read(query, _places([(0, query.imputed)]), _places([(0, query.unseen)]))
     step = _step(signature)
     pieces: list[native.Query[Arrays]] = []
@@ -72,7 +72,7 @@ def read(values: Values, signature: Signature) -> Read:
     count = 0
     for start in range(0, max(1, rows), step):
         try:
-            query = _read(cut(values, start, start + step), signature)
+            query = _read(cut(arguments, start, start + step), signature)
         except BadRequest as error:
             own = [problem for problem in error.problems if not start or _is_in_row(problem)]
             problems += [_moved(problem, start) for problem in own]
@@ -85,19 +85,19 @@ def read(values: Values, signature: Signature) -> Read:
             unseen.append((start, query.unseen))
     if problems:
         raise BadRequest(problems, count)
-    joined = pieces[0]._replace(arrays=_joined(pieces, values.form, step))
+    joined = pieces[0]._replace(arrays=_joined(pieces, arguments.form, step))
     return Read(joined, _places(imputed), _places(unseen))
 
 
-def _read(values: Values, signature: Signature) -> native.Query[Arrays]:
-    heads = known_heads(values.heads, signature)
-    if heads and values.explain is None:
-        columns = by_column(values, signature)
+def _read(arguments: Arguments, signature: Signature) -> native.Query[Arrays]:
+    heads = known_heads(arguments.heads, signature)
+    if heads and arguments.explain is None:
+        columns = by_column(arguments, signature)
         query = None if columns is None else regular.read(columns, signature, heads)
         if query is not None:
             return query
     # A notebook may run in an event loop, where other requests do not wait for this one.
-    return native.interpret(values.body(signature), signature, Notes(MOST_IMPUTED))
+    return native.interpret(arguments.body(signature), signature, Notes(MOST_IMPUTED))
 
 
 def _step(signature: Signature) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from service.loaded.given import plain
+from service.loaded.json_values import plain
 from service.wire import native, tensors
 from service.wire.body import MOST_IMPUTED, Notes, key
 from service.wire.rows import Table

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from service.errors import BadRequest
+from service.loaded.arguments import take
 from service.loaded.reading import read
-from service.loaded.values import take
 from service.signature import Feature, Head, Signature, Tensor, tabular
 
 NAMES = [

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from service.errors import BadRequest
 from service.inference.model import Model
 from service.loaded import regular
-from service.loaded.values import by_column, known_heads, take
+from service.loaded.arguments import by_column, known_heads, take
 from service.wire import native
 from tests.harness import graphs, small
 

@@ -1,4 +1,4 @@
-"""The values that a caller gives, as the values of a JSON body.
+"""The values of a call as those of a JSON body.
 
     dicts, lists, arrays and their scalars ─▶ dicts, lists, str, int, float, bool and None
 
@@ -77,10 +77,10 @@ def named(values: Mapping[Any, Any], of: Callable[[str, Any], Any]) -> dict[str,
     Raises:
         BadRequest: two keys have the same text.
     """
-    made = {str(name): of(str(name), value) for name, value in values.items()}
-    if len(made) != len(values):
+    texts = {str(name): of(str(name), value) for name, value in values.items()}
+    if len(texts) != len(values):
         raise wrong("body", "each key of a dict once, as a text", "two keys of the same text")
-    return made
+    return texts
 
 
 def _of_numpy(value: Any, *, table: bool, depth: int) -> Any:

@@ -1,9 +1,9 @@
-"""The values of a call, in the forms of the native format: `instances`, or `inputs` by name.
+"""The arguments of a call, in the forms of the native format: `instances`, or `inputs` by name.
 
     a row, rows, an array, a DataFrame ─▶ lists and arrays of rows, and tables by feature
 
-Only containers are looked into here; `given.plain` turns their values into those of JSON, some
-thousand rows at a time.
+Only containers are looked into here; `json_values.plain` turns their values into those of JSON,
+some thousand rows at a time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from service.loaded import frames
-from service.loaded.given import array_of, named, plain
+from service.loaded.json_values import array_of, named, plain
 
 if TYPE_CHECKING:
     from service.signature import Signature
 
 
-class Values(NamedTuple):
-    """The values of a call: its rows, in one of two forms, and what is asked of them."""
+class Arguments(NamedTuple):
+    """The arguments of a call: its rows, in one of two forms, and what is asked of them."""
 
     form: str
     """`instances` or `inputs`."""
@@ -34,13 +34,13 @@ class Values(NamedTuple):
     """As in a request; `None` to predict."""
 
     def body(self, signature: Signature) -> dict[str, Any]:
-        """Return the values as the body of a request."""
-        more = {"heads": self.heads, "explain": self.explain}
-        given = {name: value for name, value in more.items() if value is not None}
-        return {self.form: _plain(self, signature), **given}
+        """Return the arguments as the body of a request."""
+        options = {"heads": self.heads, "explain": self.explain}
+        present = {name: value for name, value in options.items() if value is not None}
+        return {self.form: _plain(self, signature), **present}
 
 
-def take(instances: Any, inputs: Any, heads: Any, signature: Signature) -> Values:
+def take(instances: Any, inputs: Any, heads: Any, signature: Signature) -> Arguments:
     """Take the arguments of a call.
 
     Raises:
@@ -54,19 +54,19 @@ def take(instances: Any, inputs: Any, heads: Any, signature: Signature) -> Value
     heads = [heads] if isinstance(heads, str) else plain(heads)
     if frames.is_series(instances):
         instances = instances.to_frame().T
-    given = instances if inputs is None else inputs
-    if frames.is_frame(given) and not signature.tensor:
+    rows = instances if inputs is None else inputs
+    if frames.is_frame(rows) and not signature.tensor:
         needed = signature.needed(known_heads(heads, signature))
-        return Values("inputs", frames.by_input(given, signature, needed), heads)
+        return Arguments("inputs", frames.by_input(rows, signature, needed), heads)
     if inputs is None:
         if not isinstance(instances, Mapping):
-            return Values("instances", _listed(instances), heads)
+            return Arguments("instances", _listed(instances), heads)
         if any(map(frames.is_frame, instances.values())):
             raise TypeError("expected a dict of tables as inputs: a dict of instances is one row")
-        return Values("instances", [instances], heads)
+        return Arguments("instances", [instances], heads)
     if not isinstance(inputs, Mapping):
-        return Values("inputs", _listed(inputs), heads)
-    return Values("inputs", named(inputs, partial(_rows_of, signature)), heads)
+        return Arguments("inputs", _listed(inputs), heads)
+    return Arguments("inputs", named(inputs, partial(_rows_of, signature)), heads)
 
 
 def known_heads(heads: Any, signature: Signature) -> tuple[str, ...]:
@@ -98,13 +98,13 @@ def _listed(rows: Any) -> Any:
     return list(rows) if isinstance(rows, tuple) else rows
 
 
-def height(values: Values) -> int | None:
+def height(arguments: Arguments) -> int | None:
     """Return the number of rows; `None` if lists differ in that, or there is none."""
-    parts = [values.rows]
-    if isinstance(values.rows, dict):
+    parts = [arguments.rows]
+    if isinstance(arguments.rows, dict):
         parts = [
             column
-            for part in values.rows.values()
+            for part in arguments.rows.values()
             for column in (part.values() if isinstance(part, dict) else (part,))
         ]
     if not all(isinstance(part, list) or (_is_array(part) and part.ndim) for part in parts):
@@ -117,9 +117,9 @@ def _is_array(part: Any) -> bool:
     return isinstance(part, np.ndarray)
 
 
-def cut(values: Values, start: int, end: int) -> Values:
-    """Return the values of some of the rows; `height` must have returned a number."""
-    return values._replace(rows=_cut(values.rows, slice(start, end)))
+def cut(arguments: Arguments, start: int, end: int) -> Arguments:
+    """Return the arguments with some of the rows; `height` must have returned a number."""
+    return arguments._replace(rows=_cut(arguments.rows, slice(start, end)))
 
 
 def _cut(rows: Any, part: slice) -> Any:
@@ -128,15 +128,15 @@ def _cut(rows: Any, part: slice) -> Any:
     return rows[part]
 
 
-def by_column(values: Values, signature: Signature) -> Mapping[str, Any] | None:
+def by_column(arguments: Arguments, signature: Signature) -> Mapping[str, Any] | None:
     """Return the rows or columns of each input, for `regular.read`; `None` if they are not such."""
-    if isinstance(values.rows, dict):
-        return values.rows
-    one = len(signature.inputs) == 1 and (values.form == "inputs" or not signature.tensor)
-    return dict.fromkeys(signature.inputs, values.rows) if one else None
+    if isinstance(arguments.rows, dict):
+        return arguments.rows
+    one = len(signature.inputs) == 1 and (arguments.form == "inputs" or not signature.tensor)
+    return dict.fromkeys(signature.inputs, arguments.rows) if one else None
 
 
-def _plain(values: Values, signature: Signature) -> Any:
+def _plain(arguments: Arguments, signature: Signature) -> Any:
     """Return the rows as JSON has them; a NaN in a table is a missing value."""
     tables = frozenset(name for name, entry in signature.inputs.items() if entry.features)
     # Where there is one input, a row or the columns may be without its name.
@@ -147,6 +147,6 @@ def _plain(values: Values, signature: Signature) -> Any:
             return plain(part, table=bare)
         return named(part, lambda name, value: plain(value, table=bare or name in tables))
 
-    if values.form == "instances" and isinstance(values.rows, list):
-        return [values_of(row) for row in values.rows]
-    return values_of(values.rows)
+    if arguments.form == "instances" and isinstance(arguments.rows, list):
+        return [values_of(row) for row in arguments.rows]
+    return values_of(arguments.rows)

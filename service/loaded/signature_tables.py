@@ -22,7 +22,7 @@ _WIDTH = 100
 
 
 @dataclass(frozen=True, repr=False)
-class ShownSignature(Signature):
+class PrintedSignature(Signature):
     """A signature that is printed as tables; `text` returns them."""
 
     text: Callable[[], str] = str
