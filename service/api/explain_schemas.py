@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.wire.explanations import METHODS, MOST_SAMPLES, SAMPLES, explained_heads
+from service.wire.explanations import METHODS, MOST_SAMPLES, SAMPLES, objections
 
 if TYPE_CHECKING:
     from service.signature import Signature
@@ -19,7 +19,7 @@ def explain_schema(signature: Signature, *, joint: bool) -> Schema:
         signature: the signature of the model or view.
         joint: whether the rows of the model depend on each other.
     """
-    able = _able(signature, joint=joint)
+    able = _explainable(signature, joint=joint)
     if not able:
         return {"enum": [False], "description": "No head of this model can be explained."}
     heads: Schema = {
@@ -50,7 +50,7 @@ def explain_schema(signature: Signature, *, joint: bool) -> Schema:
 
 def explain_conditions(signature: Signature, *, joint: bool) -> list[Schema]:
     """Return the conditions of a request that has both `explain` and `heads`."""
-    able = _able(signature, joint=joint)
+    able = _explainable(signature, joint=joint)
     if not able:
         return []
     is_asked: Schema = {"not": {"const": False}}
@@ -67,10 +67,10 @@ def _if(explain: Schema, head: Schema) -> Schema:
     return {"if": asked, "then": {"properties": {"heads": {"contains": head}}}}
 
 
-def _able(signature: Signature, *, joint: bool) -> list[str]:
+def _explainable(signature: Signature, *, joint: bool) -> list[str]:
     if signature.tensor or joint:
         return []
-    return [name for name, reason in explained_heads(signature).items() if not reason]
+    return [name for name, reason in objections(signature).items() if not reason]
 
 
 def explanations_schema(signature: Signature) -> Schema:
@@ -78,7 +78,7 @@ def explanations_schema(signature: Signature) -> Schema:
     number: Schema = {"type": ["number", "null"]}
     parts: Schema = {"type": "object", "additionalProperties": number}
     heads: dict[str, Schema] = {}
-    for name in _able(signature, joint=False):
+    for name in _explainable(signature, joint=False):
         labels = signature.heads[name].labels
         labelled: Schema = {} if labels is None else {"label": {"enum": [*labels, None]}}
         properties = {**labelled, "reference": number, "answer": number, "parts": parts}

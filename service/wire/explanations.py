@@ -64,8 +64,8 @@ class Explanations(NamedTuple):
     about: Mapping[str, Any]
 
 
-def explained_heads(signature: Signature) -> dict[str, str]:
-    """Return for each head why it cannot be explained; an empty text if it can be.
+def objections(signature: Signature) -> dict[str, str]:
+    """Return for each head why it cannot be explained; "" if it can be.
 
     A head can be if it has one value, or labels of which one is right, and if each feature that it
     needs has a reference, which is its default or its mean in training.
@@ -79,13 +79,14 @@ def explained_heads(signature: Signature) -> dict[str, str]:
                 way = f"`triceps sign FILE --default {name}=VALUE` records one"
                 without.setdefault(entry.name, f"{name} has neither a default nor a mean; {way}")
     return {
-        head.name: _form(head) or next((without[n] for n in head.inputs if n in without), "")
+        head.name: _objection_to_values(head)
+        or next((without[name] for name in head.inputs if name in without), "")
         for head in signature.heads.values()
     }
 
 
-def _form(head: Head) -> str:
-    """Return why a head cannot be explained for its values alone; an empty text if it can be."""
+def _objection_to_values(head: Head) -> str:
+    """Return why the values of a head cannot be explained, whatever its inputs; "" if they can."""
     if head.tensor.dtype == "string":
         return "its values are texts"
     one_is_right = head.kind == "multiclass" and head.labels is not None
@@ -129,7 +130,7 @@ def _read_heads(
 ) -> tuple[str, ...]:
     if not heads:
         return ()  # which is a mistake already
-    reasons = explained_heads(signature)
+    reasons = objections(signature)
     able = tuple(name for name in heads if not reasons[name])
     if not able:
         first = heads[0]
