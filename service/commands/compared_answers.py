@@ -6,36 +6,42 @@ paired_rows ─▶ outputs of both ─ insight.comparison ─▶ Compared, by he
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from service.commands import options
 from service.errors import printable
-from service.insight.comparison import apart, objection, tally
+from service.insight import comparison
 from service.wire import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from service.commands.paired_rows import Pair, Paired
-    from service.insight.comparison import Apart, Comparison
+    from service.insight.comparison import Comparison, Differences
     from service.repository.loader import Servable
 
 # The rows that differ most, of each head.
 MOST = 5
 
 
+class DifferingRow(NamedTuple):
+    """A row with the answers of both models to it, and how much these differ."""
+
+    difference: float
+    labels_differ: bool
+    place: str
+    first: Any
+    second: Any
+
+
 @dataclass
 class Compared:
-    """What is known of one head so far: its comparison, and its rows that differ most.
-
-    `most` has the size of the difference, 1 if the labels differ, the place of the row and both
-    answers.
-    """
+    """The comparison of one head so far, and its rows that differ most, worst first."""
 
     comparison: Comparison | None = None
-    most: list[tuple[float, float, str, Any, Any]] = field(default_factory=list)
+    most: list[DifferingRow] = field(default_factory=list)
 
 
 def shared(
@@ -49,7 +55,7 @@ def shared(
             notes.append(f"head {name!r} is not compared: only A has it")
         elif name not in mine:
             notes.append(f"head {name!r} is not compared: only B has it")
-        elif why := objection(mine[name], yours[name]):
+        elif why := comparison.objection(mine[name], yours[name]):
             notes.append(f"head {name!r} is not compared: {why}")
         else:
             heads.append(name)
@@ -64,31 +70,33 @@ def compare(pair: Pair, paired: Iterator[Paired]) -> tuple[int, dict[str, Compar
         rows += len(some.rows)
         for head, compared in answers.items():
             sides = pair.first.signature.heads[head], pair.second.signature.heads[head]
-            differences = apart(*sides, some.first[head], some.second[head])
-            batch = tally(differences)
+            differences = comparison.differences(*sides, some.first[head], some.second[head])
+            batch = comparison.tally(differences)
             before = compared.comparison
             compared.comparison = batch if before is None else before + batch
             _note_most(compared, head, pair, some, differences)
     return rows, answers
 
 
-def _note_most(compared: Compared, head: str, pair: Pair, some: Paired, differences: Apart) -> None:
+def _note_most(
+    compared: Compared, head: str, pair: Pair, some: Paired, differences: Differences
+) -> None:
     """Keep the rows of a batch that are among those that differ most."""
-    nought = np.zeros(len(some.rows))
-    sizes = nought if differences.numbers is None else differences.numbers
-    labels = nought if differences.labels is None else differences.labels.astype(np.float64)
-    least = compared.most[-1][:2] if len(compared.most) == MOST else (0.0, 0.0)
+    rows = len(some.rows)
+    numbers = np.zeros(rows) if differences.numbers is None else differences.numbers
+    labels = np.zeros(rows, bool) if differences.labels is None else differences.labels
+    least = compared.most[-1][:2] if len(compared.most) == MOST else (0.0, False)
     # The first of equal rows is kept, so that the outcome does not depend on batches.
-    for place in np.lexsort((-labels, -sizes))[:MOST].tolist():
-        key = float(sizes[place]), float(labels[place])
+    for index in np.lexsort((~labels, -numbers))[:MOST].tolist():
+        key = float(numbers[index]), bool(labels[index])
         if key <= least:
             break
         answers = (
-            _answer(servable, head, outputs[head][place : place + 1])
+            _answer(servable, head, outputs[head][index : index + 1])
             for servable, outputs in ((pair.first, some.first), (pair.second, some.second))
         )
-        compared.most.append((*key, printable(some.rows[place].place), *answers))
-    compared.most.sort(key=lambda entry: entry[:2], reverse=True)
+        compared.most.append(DifferingRow(*key, printable(some.rows[index].place), *answers))
+    compared.most.sort(key=lambda row: row[:2], reverse=True)
     del compared.most[MOST:]
 
 

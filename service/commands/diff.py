@@ -80,7 +80,7 @@ def diff(  # noqa: PLR0913  (click passes each option by its name)
         servables = open_model(first, models), open_model(second, models)
     changes = signature_changes.changes(*servables)
     shared, notes = compared_answers.shared(*servables, heads)
-    left_out = bool(notes)
+    some_not_compared = bool(notes)
     answers: dict[str, Compared] = {}
     rows = 0
     if (why := _why_no_rows(*servables, shared)) is not None:
@@ -98,7 +98,9 @@ def diff(  # noqa: PLR0913  (click passes each option by its name)
         options.print_json(_as_json(servables, changes, answers, rows, notes))
     else:
         _print(servables, changes, answers, notes, _source(rows, file))
-    if tolerance is not None and (left_out or compared_answers.exceeds(answers, tolerance)):
+    if tolerance is not None and (
+        some_not_compared or compared_answers.exceeds(answers, tolerance)
+    ):
         raise click.exceptions.Exit(FAILED)
 
 
@@ -136,8 +138,13 @@ def _as_json(
             head: {
                 **compared.comparison.as_json(),
                 "most": [
-                    {"row": place, "difference": size, "first": mine, "second": yours}
-                    for size, _, place, mine, yours in compared.most
+                    {
+                        "row": row.place,
+                        "difference": row.difference,
+                        "first": row.first,
+                        "second": row.second,
+                    }
+                    for row in compared.most
                 ],
             }
             for head, compared in answers.items()
@@ -198,8 +205,8 @@ def _number(value: float | None) -> str:
 
 def _most(answers: Mapping[str, Compared]) -> Iterator[tuple[str, ...]]:
     for head, compared in answers.items():
-        for _, _, place, mine, yours in compared.most:
-            yield head, place, _answer_text(mine), _answer_text(yours)
+        for row in compared.most:
+            yield head, row.place, _answer_text(row.first), _answer_text(row.second)
 
 
 def _answer_text(answer: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The comparison of two models' answers to the same rows, head by head, in constant memory.
 
-    answers of both ── apart ─▶ difference of each row ── tally ─▶ Comparison, summed over batches
+    answers of both ── differences ─▶ Differences by row ── tally ─▶ Comparison, summed over batches
 
 The difference of a row is the largest among the values of its answer.  Where both models have the
 labels of a head, values are compared by label, whatever their order.  This module needs numpy
@@ -24,7 +24,7 @@ EDGES = tuple(10.0**power for power in range(-9, 7))
 _BY_LABEL = ("multiclass", "multilabel")
 
 
-class Apart(NamedTuple):
+class Differences(NamedTuple):
     """The differences of some rows, [rows].
 
     `numbers` is the largest difference of a row's values, and infinite if only one of the two
@@ -99,7 +99,9 @@ def objection(first: Head, second: Head) -> str:
     return ""
 
 
-def apart(first: Head, second: Head, answers: NDArray[Any], others: NDArray[Any]) -> Apart:
+def differences(
+    first: Head, second: Head, answers: NDArray[Any], others: NDArray[Any]
+) -> Differences:
     """Return the differences of the answers to the same rows.
 
     Args:
@@ -111,28 +113,30 @@ def apart(first: Head, second: Head, answers: NDArray[Any], others: NDArray[Any]
     rows = len(answers)
     if answers.shape[1:] != others.shape[1:] and not _has_both_labels(first, second):
         # Two free axes that turned out to have different lengths.
-        return Apart(rows, np.full(rows, np.inf), np.ones(rows, bool) if first.labels else None)
+        return Differences(
+            rows, np.full(rows, np.inf), np.ones(rows, bool) if first.labels else None
+        )
     flat, other = answers.reshape(rows, -1), others.reshape(rows, -1)
     if answers.dtype == object:
-        return Apart(rows, None, (flat != other).any(axis=1))
-    return Apart(
+        return Differences(rows, None, (flat != other).any(axis=1))
+    return Differences(
         rows, _distance(*_aligned(first, second, flat, other)), _differ(first, second, flat, other)
     )
 
 
-def tally(rows: Apart) -> Comparison:
+def tally(batch: Differences) -> Comparison:
     """Return the sums over a batch of rows."""
-    differ = None if rows.labels is None else int(rows.labels.sum())
-    if rows.numbers is None:
-        return Comparison(rows.rows, differ, None, None)
-    finite = rows.numbers[np.isfinite(rows.numbers)]
+    differ = None if batch.labels is None else int(batch.labels.sum())
+    if batch.numbers is None:
+        return Comparison(batch.rows, differ, None, None)
+    finite = batch.numbers[np.isfinite(batch.numbers)]
     places = np.searchsorted(EDGES, finite, side="right")
     return Comparison(
-        rows.rows,
+        batch.rows,
         differ,
         float(finite.max(initial=0.0)),
         float(finite.sum()),
-        rows.rows - len(finite),
+        batch.rows - len(finite),
         tuple(np.bincount(places, minlength=len(EDGES) + 1).tolist()),
     )
 

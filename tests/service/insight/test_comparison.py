@@ -30,7 +30,7 @@ def compared(first, second, answers, others):
         np.array(rows, dtypes.get(entry.tensor.dtype, entry.tensor.dtype))
         for entry, rows in ((first, answers), (second, others))
     ]
-    return comparison.tally(comparison.apart(first, second, *arrays))
+    return comparison.tally(comparison.differences(first, second, *arrays))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_free_axes_of_different_lengths_differ_in_every_row():
     """No value of one answer then belongs to a value of the other."""
     free = Head("h", "tensor", Tensor("h", "float32", (None,)))
 
-    found = comparison.tally(comparison.apart(free, free, np.ones((2, 3)), np.ones((2, 4))))
+    found = comparison.tally(comparison.differences(free, free, np.ones((2, 3)), np.ones((2, 4))))
 
     assert (found.rows, found.not_finite, found.labels_differ) == (2, 2, None)
 
