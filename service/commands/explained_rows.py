@@ -101,17 +101,13 @@ def answers(servable: Servable, request: Query[Any], explain: Explain | None) ->
         TooLarge: the explanation of a single row takes too many runs.
         CannotRun: the model has no answer.
     """
-    model, heads, arrays = servable.model, request.heads, request.arrays
+    signature, model = servable.signature, servable.model
     if explain is None:
-        yield model.predict(arrays, heads), None
+        yield model.predict(request.arrays, request.heads), None
         return
-    request = request._replace(explain=explain)
-    rows = len(next(iter(arrays.values())))
-    step = max(1, explanations.most_rows(servable.signature, request, model))
-    for start in range(0, rows, step):
-        some = {name: array[start : start + step] for name, array in arrays.items()}
-        plan = explanations.Plan.of(servable.signature, request._replace(arrays=some), model)
-        yield plan.fold(model.predict(plan.expand(), heads))
+    for piece in explanations.split(signature, request._replace(explain=explain), model):
+        plan = explanations.Plan.of(signature, piece, model)
+        yield plan.fold(model.predict(plan.expand(), piece.heads))
 
 
 def columns(signature: Signature, head: Head, explain: Explain | None) -> Iterator[str]:

@@ -17,11 +17,11 @@ from service.errors import RequestError
 from service.http.access import Access
 from service.inference.direct import Direct
 from service.inference.lane import Lane
-from service.insight.explanations import most_rows
+from service.insight import explanations
 from service.observability.metrics import Metrics
 from service.prediction import Pipeline
 from service.settings import Settings
-from service.wire import limits, native
+from service.wire import native
 from service.wire.dialect import Codec, Reply
 
 if TYPE_CHECKING:
@@ -91,17 +91,10 @@ class InProcess(Pipeline):
             CannotRun, UndeclaredAnswer: as `run`.
             TooLarge: one row alone takes too many runs, or the rows must not be cut.
         """
-        servable, rows = route.servable, limits.rows_of(query.arrays)
-        step = rows
-        if not servable.model.runs_whole:
-            step = max(1, most_rows(servable.signature, query, servable.model))
-        explained = []
-        for start in range(0, rows, step):
-            part = {name: array[start : start + step] for name, array in query.arrays.items()}
-            outcome = self.run(route, query._replace(arrays=part))
-            if outcome.explained is not None:
-                explained.append(outcome.explained)
-        return explained
+        signature, model = route.servable.signature, route.servable.model
+        pieces = [query] if model.runs_whole else explanations.split(signature, query, model)
+        outcomes = (self.run(route, piece) for piece in pieces)
+        return [outcome.explained for outcome in outcomes if outcome.explained is not None]
 
 
 class Exchange:

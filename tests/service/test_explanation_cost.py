@@ -223,7 +223,7 @@ def test_no_plan_is_larger_than_its_bounds(rows, method, samples):
         },
         model.signature,
     )
-    most = explanations.most_rows(model.signature, query, model)
+    most = plan_module.most_rows(model.signature, query, model)
     if rows > most:
         with pytest.raises(TooLarge, match="ask in several requests"):
             explanations.Plan.of(model.signature, query, model)

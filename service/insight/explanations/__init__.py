@@ -13,6 +13,6 @@ Arrays become arrays: the rows are run by others, as any rows are.
 from __future__ import annotations
 
 from service.insight.explanations.features import feature_names
-from service.insight.explanations.plan import Plan, check, most_rows
+from service.insight.explanations.plan import Plan, check, split
 
-__all__ = ["Plan", "check", "feature_names", "most_rows"]
+__all__ = ["Plan", "check", "feature_names", "split"]

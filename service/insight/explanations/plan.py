@@ -22,14 +22,16 @@ from service.wire.explanations import KEY, Explained, Explanations
 from service.wire.limits import MOST_NUMBERS, numbers_a_row
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from service.inference.runner import Runner
     from service.insight.explanations.features import Features
     from service.signature import Head, Signature
+    from service.wire import native
     from service.wire.explanations import Explain
+    from service.wire.numbers import Arrays
 
 # Rows that the explanations of one request run, and the bytes of these rows and of their answers.
 MOST_RUNS = 2**16
@@ -177,6 +179,20 @@ def check(model: Runner) -> None:
 def most_rows(signature: Signature, query: Any, model: Runner) -> int:
     """Return how many rows like those of a request one request may have, as for `Plan.of`."""
     return _Cost.of(signature, query, model).most_rows
+
+
+def split(
+    signature: Signature, query: native.Query[Arrays], model: Runner
+) -> Iterator[native.Query[Arrays]]:
+    """Yield the rows of a request in as many requests as its bounds require.
+
+    Each has a row at least; `Plan.of` refuses one that takes too many runs by itself.
+    """
+    step = max(1, most_rows(signature, query, model))
+    for start in range(0, len(next(iter(query.arrays.values()))), step):
+        yield query._replace(
+            arrays={name: array[start : start + step] for name, array in query.arrays.items()}
+        )
 
 
 class _Cost(NamedTuple):
