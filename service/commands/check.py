@@ -42,7 +42,7 @@ def check(model: str, models: Path | None, *, as_json: bool) -> None:
 
     from service import settings as all_settings
     from service.commands import other_files
-    from service.repository.check import check as load
+    from service.repository.check import check as check_version
     from service.repository.named_model import is_named, locate
     from service.repository.publish import FILE, versions
     from service.repository.scan import look
@@ -57,7 +57,7 @@ def check(model: str, models: Path | None, *, as_json: bool) -> None:
     found = located.found
     # The processes are forked before the line has a thread that holds a lock.
     with progress.shown(f"loading {model}"):
-        checked = load(found, located.own, settings, _describe)
+        checked = check_version(found, located.own, settings, _describe)
     # The name of a file may have any bytes.
     place = printable(found.path)
     facts: dict[str, Any] = {"name": found.name, "version": found.version, "file": place}
@@ -195,6 +195,8 @@ def _provider(provider: Mapping[str, Any]) -> str:
 
 def _times(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield the times of a run as text, each with its rows."""
+    from service.repository.check import MANY
+
     one, many = facts["seconds"]["one"], facts["seconds"]["many"]
     what = "whole tensors" if facts["model"]["batching"]["mode"] == "tensor" else "one row"
     if one is None:
@@ -202,7 +204,7 @@ def _times(facts: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"{what} in {_time(one)}"
     if many is not None:
-        yield f"64 rows in {_time(many)}"
+        yield f"{MANY} rows in {_time(many)}"
     yield "on this machine, the median of some runs"
 
 

@@ -55,15 +55,15 @@ def models(
 ) -> list[CompletionItem[str]]:
     """Return the models, or behind an at sign or a slash the versions and aliases, and files."""
     del parameter
-    found: list[str] = []
+    texts: list[str] = []
     repository = _repository(ctx)
     if repository is not None:
         model, mark, _ = re.match(r"([^@/]*)([@/]?)(.*)", incomplete, re.DOTALL).groups()  # type: ignore[union-attr]
         if mark and NAME.fullmatch(model) and (repository / model).is_dir():
-            found = [f"{model}{mark}{which}" for which in _versions(repository / model)]
+            texts = [f"{model}{mark}{which}" for which in _versions(repository / model)]
         else:
-            found = _names(repository)
-    items = [CompletionItem(text) for text in found if text.startswith(incomplete)]
+            texts = _names(repository)
+    items = [CompletionItem(text) for text in texts if text.startswith(incomplete)]
     # First, since bash forgets what came before it, and takes files only if nothing else is there.
     return [CompletionItem(incomplete, type="file"), *items]
 

@@ -55,7 +55,7 @@ option = click.option(
 )
 
 
-def asked(
+def read_option(
     method: str | None, heads: tuple[str, ...], servable: Servable, *, as_csv: bool
 ) -> Explain | None:
     """Return what the option asks for; `None` if it is not given.

@@ -46,9 +46,9 @@ def health(host: str | None, port: str | None, *, as_json: bool) -> None:
     TRICEPS_TLS_CERTIFICATE the service is asked over TLS.  The exit code is 0
     if the service is ready; else it is 1, and the reason is printed.
     """
-    asked = _ask(all_settings.load(host=host, port=port))
+    url = _ask(all_settings.load(host=host, port=port))
     if as_json:
-        options.print_json({"ready": True, "url": asked})
+        options.print_json({"ready": True, "url": url})
     else:
         click.echo("ready")
 

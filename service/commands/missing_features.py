@@ -69,18 +69,20 @@ def known(signature: Signature, names: Sequence[str]) -> list[str]:
 
 def _allowed(signature: Signature, names: Sequence[str]) -> set[str]:
     """Return the full names of the features that `--allow-missing` names."""
-    known = ColumnNames.of(signature)
+    columns = ColumnNames.of(signature)
     allowed: set[str] = set()
     for name in names:
         entry = signature.inputs.get(name)
-        features = [(owner, step) for owner, step in known.meanings(name) if isinstance(step, str)]
+        features = [
+            (owner, step) for owner, step in columns.meanings(name) if isinstance(step, str)
+        ]
         if len(features) > 1:
             clear = " or ".join(full_name(*feature) for feature in features)
             _refuse(f"{name!r} is a feature of several inputs: say {clear}")
         if not features and entry is not None:
             features = [(entry, feature) for feature in entry.feature_names]
         if not features:
-            near = nearest(name, [*known.bare, *known.full])
+            near = nearest(name, [*columns.bare, *columns.full])
             _refuse(f"expected a feature{near}, received {name!r}")
         for owner, feature in features:
             if owner.features[owner.feature_names.index(feature)].default is None:
@@ -133,7 +135,7 @@ def watch(path: Path, rows: Iterator[Row], signature: Signature, needed: Require
     Raises:
         MissingFeaturesError: there are rows, and a feature with a default is in none of them.
     """
-    absent = {
+    lacking = {
         full_name(signature.inputs[name], feature.name): feature
         for name, features in needed.items()
         for feature in features
@@ -142,15 +144,15 @@ def watch(path: Path, rows: Iterator[Row], signature: Signature, needed: Require
     empty = True
     for row in rows:
         empty = False
-        if absent:
+        if lacking:
             for name in _features_of(row.instance, signature):
-                absent.pop(name, None)
+                lacking.pop(name, None)
         yield row
-    if absent and not empty:
+    if lacking and not empty:
         raise MissingFeaturesError(
             "\n".join(
                 f"{path}: expected {name} in some row, received none{_way_out(name, [feature])}"
-                for name, feature in absent.items()
+                for name, feature in lacking.items()
             )
         )
 

@@ -90,9 +90,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
     from service.errors import printable
 
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    result = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        result.add_column(column, overflow="fold")
     for row in rows:
-        made.add_row(*map(printable, row))
-    return made
+        result.add_row(*map(printable, row))
+    return result

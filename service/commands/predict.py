@@ -103,7 +103,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     asked = options.chosen_heads(heads, servable.signature.head_names)
     needed = missing_features.required(servable.signature, asked, allow)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
-    explain = explained_rows.asked(method, asked, servable, as_csv=as_csv)
+    explain = explained_rows.read_option(method, asked, servable, as_csv=as_csv)
     write = _write_csv if as_csv else _write_json
     counts = row_runs.Counts()
     with opened(source, servable.signature, needed, keep=keep) as (others, rows, text):

@@ -116,10 +116,10 @@ def _is_in_row(problem: Problem) -> bool:
 
 def _moved(problem: Problem, start: int) -> Problem:
     """Return a problem of the piece that begins at the row `start`, with its place in the whole."""
-    found = _IN_ROW.fullmatch(problem.at)
-    if not start or found is None:
+    match = _IN_ROW.fullmatch(problem.at)
+    if not start or match is None:
         return problem
-    return replace(problem, at=f"{found[1]}{int(found[2]) + start}{found[3]}")
+    return replace(problem, at=f"{match[1]}{int(match[2]) + start}{match[3]}")
 
 
 def _places(noted: Sequence[tuple[int, Sequence[Imputed | Unseen]]]) -> Places:
@@ -131,9 +131,9 @@ def _places(noted: Sequence[tuple[int, Sequence[Imputed | Unseen]]]) -> Places:
     rows: dict[str, list[int]] = {}
     for start, notes in noted:
         for note in notes:
-            found = _IN_ROW.fullmatch(note.at)
-            if found is not None:
-                rows.setdefault(note.feature, []).append(start + int(found[2]))
+            match = _IN_ROW.fullmatch(note.at)
+            if match is not None:
+                rows.setdefault(note.feature, []).append(start + int(match[2]))
     return {feature: np.array(places, dtype=np.intp) for feature, places in rows.items()}
 
 

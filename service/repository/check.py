@@ -109,16 +109,13 @@ def check(found: Version, own: ModelSettings, settings: Settings, describe: Desc
 
 def _opset(found: Version) -> dict[str, dict[str, int]]:
     """Return the operator sets of a graph, and the newest that this ONNX Runtime has, by domain."""
-    wanted = {entry.domain or "ai.onnx": entry.version for entry in _imports(found)}
+    graph: Any = model_file.read(Path(found.path))
+    wanted = {entry.domain or "ai.onnx": entry.version for entry in graph.opset_import}
     newest: dict[str, int] = {}
     for schema in _pybind_state.get_all_operator_schema():
         domain = schema.domain or "ai.onnx"
         newest[domain] = max(newest.get(domain, 0), schema.since_version)
     return {"graph": wanted, "newest": {d: newest[d] for d in wanted if d in newest}}
-
-
-def _imports(found: Version) -> Any:
-    return model_file.read(Path(found.path)).opset_import
 
 
 def _seconds(servable: Servable) -> dict[str, float | None]:

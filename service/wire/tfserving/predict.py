@@ -76,8 +76,8 @@ def reader(signature: Signature, *, explains: bool = False) -> Reader:
                 arrays |= arrays_read if tensor in needed else {}
         explain = None
         if explains:
-            asked = value.get(explanations.KEY, True)
-            explain = explanations.read(asked, signature.head_names, signature, notes)
+            heads = signature.head_names
+            explain = explanations.read(value.get(explanations.KEY, True), heads, signature, notes)
         notes.stop()
         return Query(arrays, signature.head_names, by_row, (), notes.unseen, explain)
 
