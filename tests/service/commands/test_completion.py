@@ -93,11 +93,11 @@ def test_a_wrong_setting_prevents_no_completion(folder):
     assert found == [("file", "th")]
 
 
-def test_all_commands_are_completed_without_importing_any(folder):
-    """So that it takes no time; their short help is in `triceps --help`."""
-    found = [value for _, value in completions(folder, "")]
+def test_all_commands_are_completed(folder):
+    """Those of training are among them."""
+    values = [value for _, value in completions(folder, "")]
 
-    assert {"serve", "train", "check", "diff"} <= set(found)
+    assert {"serve", "train", "check", "diff"} <= set(values)
 
 
 _IMPORTED = """
@@ -106,8 +106,35 @@ from service.commands.main import main
 try:
     main(prog_name="triceps")
 finally:
-    print([name for name in ("onnxruntime", "onnx", "keras", "rich") if name in sys.modules])
+    print([name for name in {names} if name in sys.modules])
 """
+
+
+def imported(folder, words, names):
+    """Return those of some modules that the completion of the last word imports, as text."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTED.format(names=names)],
+        cwd=folder,
+        env=environment(
+            folder,
+            _TRICEPS_COMPLETE="bash_complete",
+            COMP_WORDS=" ".join(words),
+            COMP_CWORD=str(len(words) - 1),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_completion_of_a_command_imports_none(folder):
+    """So that it takes no time; the short help of all is in `triceps --help`."""
+    commands = ["service.commands.show", "service.commands.serve", "training.cli"]
+
+    assert imported(folder, ["triceps", "s"], commands) == "[]"
+    assert imported(folder, ["triceps", "show", "--"], commands) == "['service.commands.show']"
 
 
 @pytest.mark.parametrize(
@@ -115,21 +142,9 @@ finally:
 )
 def test_completion_imports_nothing_that_loads_models(folder, command):
     """ONNX Runtime alone takes longer than a person waits for a completion."""
-    done = subprocess.run(
-        [sys.executable, "-c", _IMPORTED],
-        cwd=folder,
-        env=environment(
-            folder,
-            _TRICEPS_COMPLETE="bash_complete",
-            COMP_WORDS=f"triceps {command} --",
-            COMP_CWORD="2",
-        ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    libraries = ["onnxruntime", "onnx", "keras", "rich"]
 
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert imported(folder, ["triceps", command, "--"], libraries) == "[]"
 
 
 class Shell:
