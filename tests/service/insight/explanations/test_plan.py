@@ -105,10 +105,10 @@ def test_the_parts_of_an_answer_are_counted(monkeypatch):
 @pytest.mark.parametrize(
     "figure",
     [
-        f"One request may take {plan.MOST_RUNS:,} runs",
-        f"their answers {plan.MOST_BYTES >> 20} MiB",
-        f"A model that runs each request whole takes {MOST_ROWS_WHOLE}.",
-        f"at most {LEAST_WAITING} explanations run beside each other",
+        f"One request may take up to {plan.MOST_RUNS:,} runs",
+        f"whose rows and answers may have up to {plan.MOST_BYTES >> 20} MiB",
+        f"A model that runs each request whole takes up to {MOST_ROWS_WHOLE} runs.",
+        f"at most {LEAST_WAITING} explanations run at the same time",
         f"{explanations.SAMPLES} by default, 1 to {explanations.MOST_SAMPLES}",
         f"is {features.PATCH} \N{MULTIPLICATION SIGN} {features.PATCH} pixels",
         f"there are at most {features.MOST_PATCHES}",
@@ -129,10 +129,10 @@ def test_the_page_has_the_runs_of_the_model_that_comes_with_the_repository():
 
     number = len(occlusion.features.names)
     expected = (
-        f"A row of the model here has {number} features, 49 of which are patches: "
-        f"{occlusion.total} runs by occlusion, {sampled.total} as Shapley values."
+        f"A row of the model `triceps` in `models/` has {number} features, 49 of which are "
+        f"patches: occlusion takes {occlusion.total} runs, and Shapley values take {sampled.total}."
     )
     page = (ROOT / "docs/explanations.md").read_text(encoding="utf-8")
     assert expected in page
     exact = max(n for n in range(20) if shapley.is_exact(n, explanations.SAMPLES))
-    assert f"with the default `samples`, up to {exact} features" in page
+    assert f"up to {exact} features, with the default `samples`" in page
