@@ -462,7 +462,7 @@ class Prediction:
         plan = Plan.of(servable.signature, query, lane.model)
 
         def check_backlog() -> None:
-            if lane.backlog > route.queue and lane.slicing >= LEAST_WAITING:
+            if lane.backlog > route.queue and lane.sliced_requests >= LEAST_WAITING:
                 # One more would run beside all these, and each of them would be late.
                 raise self._pipeline.too_busy(route)
 

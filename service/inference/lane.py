@@ -81,8 +81,8 @@ class Lane:
 
     __slots__ = (
         *("_row_seconds", "_runs", "admission", "clock", "coming", "due", "free_shapes"),
-        *("is_long", "model", "queues", "requests", "rows", "running", "seconds", "sliced"),
-        *("slicing", "thread", "whole"),
+        *("is_long", "model", "queues", "requests", "rows", "running", "seconds"),
+        *("sliced_requests", "sliced_rows", "thread", "whole"),
     )
 
     def __init__(self, model: Model) -> None:
@@ -93,10 +93,10 @@ class Lane:
         # The requests in all queues, and their rows.
         self.requests = 0
         self.rows = 0
-        # The requests that run in slices, and their rows, without those of slices in the queues.
+        # The requests that run in slices, and their rows that are not in the queues yet.
         # The threads of a WSGI server do not count exactly, and use neither number.
-        self.slicing = 0
-        self.sliced = 0
+        self.sliced_requests = 0
+        self.sliced_rows = 0
         # The number of admitted requests that are not decoded yet.
         self.coming = 0
         self.admission = AdmissionControl()
@@ -122,7 +122,8 @@ class Lane:
     @property
     def backlog(self) -> float:
         """The seconds of all work that waits: in the queues, and slices that come after those."""
-        return self.wait + (self.sliced * self._row_seconds if self._runs >= PACED_RUNS else 0.0)
+        rows = self.rows + self.sliced_rows
+        return rows * self._row_seconds if self._runs >= PACED_RUNS else 0.0
 
     def is_full(self, limit: float, caller: object, now: float) -> bool:
         """Return whether a request that arrives now is refused.

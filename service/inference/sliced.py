@@ -56,8 +56,8 @@ class Sliced:
 
     def start(self) -> None:
         """Submit the first slice; the others follow, each after the answer to the one before."""
-        self._lane.sliced += self._rows
-        self._lane.slicing += 1
+        self._lane.sliced_rows += self._rows
+        self._lane.sliced_requests += 1
         try:
             self._go_on()
         except BaseException:
@@ -71,7 +71,7 @@ class Sliced:
             # A model that runs each request whole gets it whole.
             step = self._rows if self._lane.model.runs_whole else self._lane.most
             start, end = self._submitted, min(self._submitted + step, self._rows)
-            self._lane.sliced -= end - start
+            self._lane.sliced_rows -= end - start
             self._submitted, self._waits = end, True
             self._submit({name: array[start:end] for name, array in self._arrays.items()}, self)
         self._is_going = False
@@ -80,8 +80,8 @@ class Sliced:
         """Forget the slices that are not submitted; called once, by whatever comes first."""
         if not self._is_over:
             self._is_over = True
-            self._lane.slicing -= 1
-            self._lane.sliced -= self._rows - self._submitted
+            self._lane.sliced_requests -= 1
+            self._lane.sliced_rows -= self._rows - self._submitted
             self._submitted = self._rows
 
     def wanted(self) -> bool:

@@ -53,10 +53,10 @@ def settle(served):
     """Wait until nothing waits or runs, and check that nothing is held or counted."""
     lane, room = lane_of(served, PREDICT), served.front.pipeline.room
     deadline = time.monotonic() + 10
-    while lane.has_work or room.held or lane.slicing:
+    while lane.has_work or room.held or lane.sliced_requests:
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    assert (lane.rows, lane.sliced, lane.requests) == (0, 0, 0)
+    assert (lane.rows, lane.sliced_rows, lane.requests) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("rows", [1, 300], ids=["in the loop", "apart"])
@@ -142,7 +142,7 @@ def test_others_are_answered_between_the_slices_of_a_large_explanation(served):
 
     thread = threading.Thread(target=explain)
     thread.start()
-    while not lane.slicing and not done.is_set():
+    while not lane.sliced_requests and not done.is_set():
         time.sleep(0.0005)
     while not done.is_set():
         status, _, _ = served.ask("POST", PREDICT, json.dumps({"instances": [ROW]}).encode(), JSON)
@@ -158,13 +158,13 @@ def test_more_explanations_than_can_run_together_are_refused(served):
     """A request that needs none is still admitted."""
     lane = lane_of(served, PREDICT)
     pace(lane, 1e-3)
-    lane.slicing, lane.sliced = LEAST_WAITING, 1000
+    lane.sliced_requests, lane.sliced_rows = LEAST_WAITING, 1000
     backlog = lane.backlog
     try:
         explained = served.ask("POST", PREDICT, body(True), JSON)
         plain = served.ask("POST", PREDICT, json.dumps({"instances": [ROW]}).encode(), JSON)
     finally:
-        lane.slicing, lane.sliced = 0, 0
+        lane.sliced_requests, lane.sliced_rows = 0, 0
         pace(lane, 1e-6)
 
     assert (explained[0], plain[0]) == (429, 200)
@@ -189,7 +189,7 @@ def test_explanations_that_come_together_are_refused_too(served, monkeypatch):
         thread.start()
     most = 0
     while any(thread.is_alive() for thread in threads):
-        most = max(most, lane.slicing)
+        most = max(most, lane.sliced_requests)
         time.sleep(0.0002)
     settle(served)
     monkeypatch.undo()

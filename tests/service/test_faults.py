@@ -162,7 +162,7 @@ def _settle(front: Front) -> None:
     assert not front.arrived
     for lane in lanes:
         assert (lane.coming, lane.requests, lane.rows, len(lane.due)) == (0, 0, 0, 0)
-        assert (lane.slicing, lane.sliced) == (0, 0)
+        assert (lane.sliced_requests, lane.sliced_rows) == (0, 0)
         assert not any(queue.waiting for queue in lane.queues.values())
 
 

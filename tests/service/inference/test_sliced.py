@@ -52,7 +52,7 @@ def test_all_rows_are_answered_in_order(lane, later):
 
     def submit(arrays, slice_):
         sizes.append(len(arrays["x"]))
-        assert lane.sliced == ROWS - sum(sizes)
+        assert lane.sliced_rows == ROWS - sum(sizes)
         if not slice_.wanted():
             return
         if later:
@@ -62,7 +62,7 @@ def test_all_rows_are_answered_in_order(lane, later):
 
     x = np.arange(2.0 * ROWS).reshape(ROWS, 2)
     Sliced(submit, {"x": x}, lane, asker, asker.done).start()
-    assert lane.slicing == (1 if later else 0)
+    assert lane.sliced_requests == (1 if later else 0)
     while waiting:
         slice_, answer = waiting.pop()
         assert not slice_.may_return()
@@ -72,7 +72,7 @@ def test_all_rows_are_answered_in_order(lane, later):
     run_of_all = join(parts)
     assert (run_of_all.outputs["y"] == x).all()
     assert (run_of_all.rows, max(sizes)) == (ROWS, lane.most)
-    assert (lane.slicing, lane.sliced) == (0, 0)
+    assert (lane.sliced_requests, lane.sliced_rows) == (0, 0)
 
 
 def test_a_request_that_cannot_tell_whether_it_is_wanted_is_forgotten(lane):
@@ -92,7 +92,7 @@ def test_a_request_that_cannot_tell_whether_it_is_wanted_is_forgotten(lane):
     slices[0].done(ValueError("unknown"))
 
     assert [str(result) for result in asker.results] == ["unknown"]
-    assert (lane.slicing, lane.sliced) == (0, 0)
+    assert (lane.sliced_requests, lane.sliced_rows) == (0, 0)
 
 
 @pytest.mark.parametrize("end", ["unwanted", "error", "fault", "later fault"])
@@ -122,4 +122,4 @@ def test_no_slice_is_run_once_the_answer_is_not_wanted(lane, end):
     assert [str(result) for result in asker.results] == (
         [end] if end in ("error", "later fault") else []
     )
-    assert (lane.slicing, lane.sliced) == (0, 0)
+    assert (lane.sliced_requests, lane.sliced_rows) == (0, 0)
