@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 
-def request_schema(signature: Signature, *, joint: bool = False) -> Schema:
+def request_schema(signature: Signature, *, joint: bool) -> Schema:
     """Return the schema of a native body: rows, columns, or whole tensors.
 
     Args:

@@ -160,9 +160,9 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             for domain, version in facts["opset"]["graph"].items()
         ),
     )
-    size = facts["memory"]
-    counted = f"{_mb(size['counted'])} counted for each worker, which has {_mb(size['budget'])}"
-    yield "memory", f"{_mb(size['added'])} added here; {counted}"
+    memory = facts["memory"]
+    counted = f"{_mb(memory['counted'])} counted for each worker, which has {_mb(memory['budget'])}"
+    yield "memory", f"{_mb(memory['added'])} added here; {counted}"
     yield "provider", _provider(facts["provider"])
     yield "time", ", ".join(_times(facts))
 

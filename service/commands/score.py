@@ -63,7 +63,6 @@ def score(  # noqa: PLR0913  (click passes each option by its name)
 
 def _print(scored: Mapping[str, Mapping[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
@@ -72,4 +71,4 @@ def _print(scored: Mapping[str, Mapping[str, Any]]) -> None:
     for name, entry in scored.items():
         numbers = shown(entry["value"]), shown(entry["baseline"])
         table.add_row(printable(name), str(entry["rows"]), entry["metric"], *numbers)
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    options.console().print(table)
