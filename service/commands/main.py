@@ -7,6 +7,7 @@ command that runs is imported, so that `triceps serve` does not wait for the imp
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from functools import cached_property
@@ -19,9 +20,10 @@ from click.shell_completion import CompletionItem
 from service import __version__
 from service.commands import completion  # noqa: F401  (registers the completion of bash)
 from service.errors import FAILED, INTERRUPTED, TricepsError, nearest, printable
+from service.host import standard_streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 GROUP = "triceps.commands"
 # The groups of the help, each with its commands in the order in which they are used.
@@ -95,25 +97,45 @@ class Commands(click.Group):
             ctx.fail(f"No such command {name!r}{nearest(name, names) or '.'}")
         return super().resolve_command(ctx, args)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program, also if its standard streams are closed."""
+        standard_streams.make_usable()
+        return super().main(*args, **kwargs)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], *rest: Any, **extra: Any
+    ) -> click.Context:
+        """Read the command line; `--help` prints while it is read."""
+        with _in_one_line():
+            return super().make_context(info_name, args, *rest, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; print an expected error as one line on stderr, without a traceback."""
         try:
-            return super().invoke(ctx)
-        except TricepsError as error:
-            _fail(str(error), error.exit_code)
+            with _in_one_line():
+                return super().invoke(ctx)
         except ModuleNotFoundError as error:
             if (extra := _extra_of(error)) is None:
                 raise
             _fail(_missing(ctx.invoked_subcommand, error, extra))
-        except OSError as error:
-            if error.errno in _FULL:
-                _fail(f"cannot write {error.filename or 'its output'}: {error.strerror}")
-            if error.errno not in _UNUSABLE or error.filename is None:
-                raise
-            _fail(f"{error.filename}: {error.strerror}")
         except KeyboardInterrupt:
             click.echo(err=True)  # the shell's ^C has no line of its own
             raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Print an expected error, and one of the system, as one line, and exit."""
+    try:
+        yield
+    except TricepsError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno in _FULL:
+            _fail(f"cannot write {error.filename or 'its output'}: {error.strerror}")
+        if error.errno not in _UNUSABLE or error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
 
 
 def _groups(names: Iterable[str]) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ import uuid
 from typing import IO, TYPE_CHECKING
 
 from service.errors import TricepsError
+from service.host import standard_streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,9 +153,9 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     if descriptor is None:
         with replacing(path) as file:
             yield file
-    elif descriptor == _STREAMS["-"] and sys.stdout is None:
-        # Another file that was opened since may have the descriptor 1.
-        raise FileError(f"{path}: cannot be written: standard output is closed")
+    elif descriptor in standard_streams.closed:
+        which = "standard output" if descriptor == _STREAMS["-"] else f"descriptor {descriptor}"
+        raise FileError(f"{path}: cannot be written: {which} is closed")
     elif descriptor == _STREAMS["-"] and not _has_descriptor(sys.stdout):
         yield sys.stdout.buffer
     else:

@@ -27,6 +27,15 @@ HASTY = (
     "from service.commands import main; from service.server import worker; "
     "worker.STOP_SECONDS = 1; main.main()"
 )
+# The standard streams of a program that is started by `triceps serve <&- >&- 2>&-`.
+CLOSED = """
+import os, sys
+for number in range(3):
+    os.close(number)
+sys.stdin = sys.stdout = sys.stderr = None
+from service.commands import main
+main.main()
+"""
 # The end of a pipe that nobody reads in place of standard output.
 UNREAD = """
 import os
@@ -362,6 +371,16 @@ def test_nobody_has_to_read_the_greeting(serve, models):
 
     assert (code, out) == (0, "")
     assert "ended" not in err
+
+
+def test_closed_standard_streams_end_no_process(serve, models):
+    """The service, its keeper and its workers run on as a daemon whose streams were closed."""
+    server = serve("--models", models, "--workers", "2", program=CLOSED)
+    server.until_ready()
+    assert server.get("/readyz")[0] == 200
+    code, *_ = server.end()
+
+    assert code == 0
 
 
 @pytest.mark.parametrize("file", ["bad.onnx", "folder/model.onnx"])
