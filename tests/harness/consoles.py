@@ -123,6 +123,45 @@ def fields() -> bytes:
     )
 
 
+# Names that every JavaScript object has, or that set its prototype.
+INHERITED = ("__proto__", "constructor", "toString")
+
+
+def inherited() -> bytes:
+    """Return a model whose inputs, features and heads have names that objects inherit.
+
+    valueOf and hasOwnProperty = the sums of its two tables, and toString = the first of them.
+    """
+    tables = INHERITED[:2]
+    made = model(
+        [
+            helper.make_node("ReduceSum", ["constructor", "last"], ["valueOf"], keepdims=1),
+            helper.make_node("ReduceSum", ["__proto__", "last"], ["hasOwnProperty"], keepdims=1),
+            helper.make_node("Identity", ["constructor"], ["toString"]),
+        ],
+        [(name, F, ["batch", 3]) for name in tables],
+        [
+            ("valueOf", F, ["batch", 1]),
+            ("hasOwnProperty", F, ["batch", 1]),
+            ("toString", F, ["batch", 3]),
+        ],
+        {"last": np.array([1])},
+    )
+    features = [Feature(name, "", default=1) for name in INHERITED]
+    heads = [
+        Head("valueOf", "regression", Tensor("valueOf", "float32", (1,))),
+        Head("hasOwnProperty", "regression", Tensor("hasOwnProperty", "float32", (1,))),
+        Head("toString", "tensor", Tensor("toString", "float32", (3,))),
+    ]
+    return signed(
+        made,
+        Signature(
+            inputs={name: tabular(name, features) for name in tables},
+            heads={head.name: head for head in heads},
+        ),
+    )
+
+
 class _Silent(WSGIRequestHandler):
     """A handler of requests that logs none."""
 

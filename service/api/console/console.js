@@ -1,11 +1,14 @@
 // The console asks this service alone.  What it says becomes text, never markup.
 
-const { assign, entries, fromEntries, keys, values } = Object;
+const { assign, create, entries, fromEntries, hasOwn, keys, values } = Object;
 const encode = encodeURIComponent;
 const find = (selector) => document.querySelector(selector);
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 const count = (length) => [...Array(length).keys()];
 const flat = (value) => [value].flat(Infinity);
+// Names of models, inputs and heads may be those that any object has, such as constructor.
+const named = () => create(null);
+const own = (object, name) => (object && hasOwn(object, name) ? object[name] : undefined);
 const line = (...parts) => parts.filter(Boolean).join(" · ");
 const short = (value) => (typeof value === "number" ? `${+value.toPrecision(4)}` : `${value ?? "not a number"}`);
 
@@ -17,7 +20,7 @@ function h(tag, ...children) {
 		if (typeof value === "function") made.addEventListener(key, value);
 		else if (value != null && value !== false) made.setAttribute(key, value === true ? "" : value);
 	}
-	made.append(...children.flat().filter(Boolean));
+	made.append(...children.flat().filter(Boolean).map((one) => one.element ?? one));
 	return made;
 }
 
@@ -137,7 +140,7 @@ const SHARING = {
 async function listView(_, query, signal) {
 	const after = query.get("after") ?? "";
 	const list = await get(`models?limit=100${after && `&after=${encode(after)}`}`);
-	const traffic = {};
+	const traffic = named();
 	const cards = list.models.map(({ name, version, versions, aliases, heads, batching }) => {
 		const link = (tag, which, text) => h(tag, { href: `#/${pathOf(name, which)}` }, text);
 		traffic[name] = h("p.note", "\u00a0");
@@ -184,7 +187,7 @@ async function watchTraffic(places, signal) {
 }
 
 function sums(metrics) {
-	const found = {};
+	const found = named();
 	const series = /^triceps_(?:requests|stage_seconds)_(total|count|sum)\{.*?model="((?:[^"\\]|\\.)*)"(.*)\} (\S+)$/gm;
 	for (const [, family, model, labels, value] of metrics.matchAll(series)) {
 		const sum = (found[JSON.parse(`"${model}"`)] ??= { total: 0, count: 0, sum: 0 });
@@ -380,10 +383,10 @@ function formOf(input, entry, at) {
 	const read = () => parts.map((part) => part.read());
 	return {
 		parts,
-		element: h(features || list > 1 ? "fieldset.card" : "fieldset.card.one", h("legend", input), parts.map((part) => part.element)),
+		element: h(features || list > 1 ? "fieldset.card" : "fieldset.card.one", h("legend", input), parts),
 		read: () => (features ? fromEntries(read().map((value, i) => [facts[i].name, value])) : list ? read() : read()[0]),
 		write: (row) => parts.forEach((part, i) => part.write(
-			(features && !Array.isArray(row) ? row?.[facts[i].name] : features || list ? row?.[i] : row) ?? undefined)),
+			(features && !Array.isArray(row) ? own(row, facts[i].name) : features || list ? row?.[i] : row) ?? undefined)),
 	};
 }
 
@@ -412,7 +415,7 @@ function headCard(name, head, tick, why) {
 	const parts = h("ul.bars"), note = h("p.note");
 	const element = h("section.card",
 		h("div.row", h("h2", tick ? h("label", tick, " ", name) : name), h("span.note", kind), why),
-		h("ul.bars", bars.map((bar) => bar.element)), rest,
+		h("ul.bars", bars), rest,
 		h("p.note", line(range(head), names.length > MOST && `${MOST} of ${names.length} labels`)), note, parts);
 	return {
 		element,
@@ -452,15 +455,15 @@ const called = (which) => which.replace(/(es|s)\//, " ") || "that serves";
 async function modelView([name, kind, version], query, signal) {
 	const which = version ? `${kind}/${version}` : "";
 	const beside = query.get("with") || "";
-	const sides = (beside ? [which, beside] : [which]).map((one) => ({ which: one, path: pathOf(name, one), cards: {} }));
+	const sides = (beside ? [which, beside] : [which]).map((one) => ({ which: one, path: pathOf(name, one), cards: named() }));
 	for (const side of sides) side.model = await get(side.path, { signal });
 	const [{ model, path }] = sides;
 	const { heads, batching: { mode } } = model;
 	const whole = mode === "tensor";
-	const forms = {}, ticks = {}, whys = {};
+	const [forms, ticks, whys] = [named(), named(), named()];
 	for (const [input, entry] of entries(model.inputs)) forms[input] = formOf(input, entry, (whole ? "inputs" : "instances[0]") + step(input));
 	const every = values(forms).flatMap((form) => form.parts);
-	const fill = (row) => entries(forms).forEach(([input, form]) => form.write(row[input]));
+	const fill = (row) => entries(forms).forEach(([input, form]) => form.write(own(row, input)));
 	const read = (inputs = keys(forms)) => fromEntries(inputs.map((input) => [input, forms[input].read()]));
 	const example = model.example?.instances?.[0] ?? model.example?.inputs ?? {};
 	fill(query.has("row") ? JSON.parse(query.get("row")) : carried.name === name ? carried.row : example);
@@ -477,7 +480,7 @@ async function modelView([name, kind, version], query, signal) {
 	for (const side of sides) {
 		const { cards, model, which } = side;
 		for (const [head, facts] of entries(model.heads)) cards[head] = headCard(head, facts, ...(side === sides[0] ? [ticks[head], whys[head]] : []));
-		side.element = h("div.side", beside && h("h2", called(which), h("span.note", ` ${model.version}`)), values(cards).map((card) => card.element));
+		side.element = h("div.side", beside && h("h2", called(which), h("span.note", ` ${model.version}`)), values(cards));
 	}
 	const asked = () => keys(heads).filter((head) => ticks[head].checked);
 	const needed = () => keys(forms).filter((input) => asked().some((head) => heads[head].inputs.includes(input)));
@@ -536,10 +539,10 @@ async function modelView([name, kind, version], query, signal) {
 			});
 			if (!first) code.show(`${path}/predict`, body);
 			const said = await get(`${path}/predict`, { body, signal });
-			const { explanations: why = {}, ...answers } = said.predictions?.[0] ?? fromEntries(known.map((head) => [head, { value: said.outputs[head], label: said.labels?.[head] }]));
+			const { explanations: why = {}, ...answers } = said.predictions?.[0] ?? fromEntries(known.map((head) => [head, { value: said.outputs[head], label: own(said.labels, head) }]));
 			for (const head of known) {
 				differing += cards[head].show(answers[head], first?.[head]);
-				cards[head].explain(why[head]);
+				cards[head].explain(own(why, head));
 			}
 			if (first) continue;
 			first = answers;
@@ -572,7 +575,7 @@ async function modelView([name, kind, version], query, signal) {
 		...(model.warnings ?? []).map(({ head, message }) => h("p.warning", line(head, message))),
 		h("div.row", button("Example", () => (fill(example), changed())), button("Empty", () => (fill({}), changed())),
 			button("Copy a link", share), choice("which", "Version", "that serves", which), choice("beside", "beside", "no other", beside)),
-		h(beside ? "div.try.two" : "div.try", { input: changed }, h("div.inputs", values(forms).map((form) => form.element)), status, h("div.answers", sides.map((side) => side.element))),
+		h(beside ? "div.try.two" : "div.try", { input: changed }, h("div.inputs", values(forms)), status, h("div.answers", sides)),
 		["rows", "alone"].includes(mode) && csvCard(model, path, asked, needed, signal),
 		code.element,
 	];
@@ -715,13 +718,13 @@ function csvCard({ inputs, heads }, path, asked, needed, signal) {
 			const clash = answers.some(({ name }) => othersOf(header).includes(name));
 			out.push(quoted([...othersOf(header), ...answers.map(({ name }) => (clash ? `predicted.${name}` : name))]));
 			for await (const [record, begun, share] of lines) {
-				const row = { begun, others: othersOf(record), instance: {} };
+				const row = { begun, others: othersOf(record), instance: named() };
 				if (record.length !== columns.length) row.reason = `expected ${columns.length} cells, as the header has, received ${record.length}`;
 				else for (const [i, column] of columns.entries()) {
 					if (!column) continue;
 					const { input, key } = column, value = cellOf(record[i], column);
 					if (key === undefined) row.instance[input] = value;
-					else (row.instance[input] ??= typeof key === "number" ? [] : {})[key] = value;
+					else (row.instance[input] ??= typeof key === "number" ? [] : named())[key] = value;
 				}
 				if (piece.push(row) >= Math.min(256, 5e4 / columns.length)) await flush(share);
 			}
