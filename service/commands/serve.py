@@ -133,12 +133,16 @@ def _greet(settings: Settings, repository: Repository) -> None:
                 echo(printable(f"  triceps train SPEC.toml --models {models}"))
             return
         echo(printable(f"Triceps {__version__} serves {settings.models} on {url}"))
+        own = address.url(settings, address.own_host(settings))
+        page = f"Try it at {own}/console/ in a browser" if settings.console == "on" else ""
         if (model := _to_try(repository)) is not None:
-            echo("Try it:")
-            echo(printable(f"  {_command(settings, model)}"))
+            echo(printable(f"{page}, or in a shell:" if page else "Try it:"))
+            echo(printable(f"  {_command(settings, model, own)}"))
+        elif page:
+            echo(printable(f"{page}."))
 
 
-def _command(settings: Settings, model: str) -> str:
+def _command(settings: Settings, model: str, url: str) -> str:
     """Return a line for the user's shell that asks a model for its example and posts it back."""
     curl = "curl -sS"
     if settings.tls_certificate:
@@ -147,7 +151,7 @@ def _command(settings: Settings, model: str) -> str:
     if settings.tokens_file:
         # The shell has to fill in the token: the service knows only its hash.
         curl += ' -H "Authorization: Bearer $TOKEN"'
-    models = f"{address.url(settings, address.own_host(settings))}/models/{model}"
+    models = f"{url}/models/{model}"
     # Quoted where it matters: zsh would take the brackets of an IPv6 address for a pattern.
     example, predict = shlex.quote(f"{models}/example"), shlex.quote(f"{models}/predict")
     json = "-H 'Content-Type: application/json' -d @-"

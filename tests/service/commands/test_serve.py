@@ -13,8 +13,10 @@ import urllib.error
 import urllib.request
 import zipfile
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from onnx import TensorProto, helper
 
 from service import __version__
 from service.commands.main import main
@@ -122,7 +124,8 @@ def test_the_service_starts_with_a_greeting_that_works_in_a_shell(serve, models)
     assert seconds < 30
     assert greeting[0].startswith("Triceps ")
     assert greeting[0].endswith(f" serves {models} on http://127.0.0.1:{server.port}\n")
-    assert greeting[1] == "Try it:\n"
+    page = f"http://127.0.0.1:{server.port}/console/"
+    assert greeting[1] == f"Try it at {page} in a browser, or in a shell:\n"
     assert (code, out) == (0, "")
     assert ending < 30
     assert "Traceback" not in err
@@ -161,6 +164,7 @@ def test_the_greeting_works_with_tokens_and_tls(serve, models, tmp_path):
     code, _, _, err = server.end()
 
     assert greeting[0].endswith(f" serves {models} on https://127.0.0.1:{server.port}\n")
+    assert f" at https://127.0.0.1:{server.port}/console/ in a browser" in greeting[1]
     bearer = '-H "Authorization: Bearer $TOKEN"'
     assert greeting[2].startswith(
         f"  curl -sS --cacert cert.pem {bearer} https://127.0.0.1:{server.port}/models/three/"
@@ -194,8 +198,38 @@ def test_the_greeting_of_a_service_for_all_addresses_asks_the_local_one(
     bracketed = f"[{host}]" if ":" in host else host
     assert code == 0
     assert greeting[0].endswith(f" serves {models} on http://{bracketed}:{server.port}\n")
+    page = f"{reached.removeprefix(chr(39))}:{server.port}/console/"
+    assert greeting[1] == f"Try it at {page} in a browser, or in a shell:\n"
     assert greeting[2].count(f" {reached}:{server.port}/models/three/") == 2
     assert pasted is None or json.loads(pasted.stdout)["model"] == "three", pasted
+
+
+def test_the_greeting_names_no_console_that_is_off(serve, models):
+    """Without a page to open, it has the command alone."""
+    server = serve("--models", models, "--console", "off", "--workers", "1")
+    greeting = [server.process.stdout.readline() for _ in range(3)]
+    code, *_ = server.end()
+
+    assert code == 0
+    assert greeting[1] == "Try it:\n"
+    assert f":{server.port}/models/three/predict" in greeting[2]
+
+
+def test_the_greeting_of_a_model_without_an_example_names_the_console_alone(serve, tmp_path):
+    """There is no request to paste, but a page on which one can be made."""
+    made = small.model(
+        [helper.make_node("Gather", ["table", "x"], ["y"])],
+        [("x", TensorProto.INT64, ["n", 1])],
+        [("y", TensorProto.FLOAT, ["n", 1, "m"])],
+        {"table": np.zeros((0, 2), np.float32)},
+    )
+    (tmp_path / "lookup.onnx").write_bytes(made.SerializeToString())
+    server = serve("lookup.onnx", "--workers", "1")
+    server.until_alive()
+    code, _, out, _ = server.end()
+
+    assert code == 0
+    assert out.splitlines()[1:] == [f"Try it at {server.url}/console/ in a browser."]
 
 
 def test_a_greeting_that_fails_says_why(serve, models, tmp_path):
