@@ -212,6 +212,22 @@ def test_the_memory_of_an_explanation_counts(served):
     assert b"TRICEPS_MAX_IN_FLIGHT" in content
 
 
+@pytest.mark.parametrize(
+    "text", ["a" * 3_000_000, "\N{GRINNING FACE}" * 700_000], ids=["a", "emoji"]
+)
+def test_the_bytes_of_texts_count(served, text):
+    """Each run copies them, so a long one makes a request too large to explain, and not to run."""
+    row = {**ROW, "insurance": [47, text, 20]}
+    asked = {"instances": [row], "heads": ["risk", "size"]}
+    asked_plain = json.dumps(asked).encode()
+    asked_explained = json.dumps({**asked, "explain": {"method": "shapley"}}).encode()
+
+    assert served.ask("POST", PREDICT, asked_plain, JSON)[0] == 200
+    status, _, content = served.ask("POST", PREDICT, asked_explained, JSON)
+    assert (status, b"runs of this model in one request" in content) == (413, True)
+    settle(served)
+
+
 @given(st.integers(1, 400), st.sampled_from(["occlusion", "shapley"]), st.integers(1, 1024))
 def test_no_plan_is_larger_than_its_bounds(rows, method, samples):
     """A request that would be is refused; the rows of any other, as they are run, are within."""

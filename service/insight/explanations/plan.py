@@ -9,6 +9,7 @@ and serves all rows.
 from __future__ import annotations
 
 import math
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -165,6 +166,15 @@ def _labels(head: Head, labels: NDArray[Any], answers: NDArray[Any]) -> list[str
     return [names[i] if is_known else None for i, is_known in zip(labels, known, strict=True)]
 
 
+def _row_bytes(array: NDArray[Any]) -> int:
+    """Return the bytes of a row of a tensor, with its texts: each run of a model copies them."""
+    size: int = array[:1].nbytes
+    if array.dtype.kind != "O":
+        return size
+    width = math.prod(array.shape[1:])
+    return size + width * max(map(getsizeof, array.flat), default=0)
+
+
 def check(model: Runner) -> None:
     """Check that the rows of a model can be changed one by one.
 
@@ -218,7 +228,7 @@ class _Cost(NamedTuple):
         runs = number + 1
         if explain.method == "shapley":
             runs = shapley.runs(number, explain.samples)
-        each = sum(array[:1].nbytes for array in arrays.values())
+        each = sum(map(_row_bytes, arrays.values()))
         each += _ANSWER_BYTES * numbers_a_row(signature, query.heads)
         most = min(MOST_RUNS, MOST_BYTES // max(1, each))
         if model.runs_whole:
