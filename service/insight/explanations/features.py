@@ -106,10 +106,14 @@ def _reference(feature: Feature, dtype: np.dtype[Any]) -> Any:
 
 
 def _typical(mean: float, dtype: np.dtype[Any]) -> Any:
-    """Return the value of a dtype that is closest to a mean."""
+    """Return the value of a dtype that is closest to a mean, which may be beyond its range."""
+    if dtype.kind == "b":
+        return mean >= 0.5  # noqa: PLR2004  as often as not
     if dtype.kind == "f":
-        return mean
-    return mean >= 0.5 if dtype.kind == "b" else round(mean)  # noqa: PLR2004  as often as not
+        most = float(np.finfo(dtype).max)
+        return min(max(mean, -most), most)
+    limits = np.iinfo(dtype)
+    return min(max(round(mean), int(limits.min)), int(limits.max))
 
 
 def _fill(entry: Input, dtype: np.dtype[Any]) -> Any:

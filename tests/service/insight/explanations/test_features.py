@@ -144,6 +144,20 @@ def test_no_picture_has_both_ends_for_its_background(values):
     assert not (mean - low < std * (1 - 1e-9) and high - mean < std * (1 - 1e-9))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "reference"),
+    [("uint8", 255), ("int8", 127), ("int64", 2**63 - 1), ("bool", True), ("float16", 65504)],
+)
+def test_a_mean_beyond_the_range_of_a_dtype_is_its_end(dtype, reference):
+    """A file may have recorded one; it is no error, and no infinite number."""
+    beyond = Statistics(0, 2e30, 1e30, 1)
+    table = tabular("t", [Feature("a", "", statistics=beyond)], dtype)
+    picture = image((1, 1), dtype=dtype, statistics=beyond)
+
+    assert features(table).references["t"].tolist() == [reference]
+    assert features(picture).references["x"].tolist() == [reference]
+
+
 def test_features_of_the_same_name_are_refused():
     """One of them would be lost in the answer."""
     tables = [
