@@ -56,11 +56,11 @@ def plain(value: Any, *, table: bool = False, depth: int = 0) -> Any:  # noqa: P
         return value
     if kind is float:
         return None if table and value != value else value  # noqa: PLR0124  a NaN alone differs
+    if depth > _DEEPEST:
+        return Foreign("lists nested too deeply")
     value = array_of(value)
     if isinstance(value, np.ndarray | np.generic):
         return _of_numpy(value, table=table, depth=depth)
-    if depth > _DEEPEST:
-        return Foreign("lists nested too deeply")
     if isinstance(value, Mapping):
         return named(value, lambda _, part: plain(part, table=table, depth=depth + 1))
     if isinstance(value, list | tuple):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_TEXT = 40
+# Bits of whole numbers that are shown by their digits; Python refuses to write thousands of them.
+_MOST_BITS = 2**12
 _LONGEST_NAME = 200
 # An empty row is only three bytes, but takes microseconds: a body of some megabytes would take
 # seconds, in which no other request is answered.
@@ -275,6 +277,8 @@ def show(value: Any) -> str:
         if math.isnan(value):
             return "NaN"
         return f"{'-' if value < 0 else ''}Infinity, or a number too large for any float"
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"a whole number of {value.bit_length()} bits"
     return _shorten(_quote(value), _LONGEST_TEXT)
 
 

@@ -135,6 +135,25 @@ def test_keys_of_the_same_text_are_refused(model, row):
         model.predict(row)
 
 
+def test_a_number_of_thousands_of_digits_is_a_mistake(model):
+    """Python does not even write such a number."""
+    long = 10**5000
+    with pytest.raises(BadRequest, match="received a whole number of 16610 bits"):
+        model.predict({**ROW, "fruit": [long, 1]})
+    with pytest.raises(BadRequest, match="received a whole number of 16610 bits"):
+        model.predict(inputs={"fruit": [[1, -long]]}, heads="size")
+    with pytest.raises(BadRequest, match="received a whole number of 16610 bits"):
+        model.explain(ROW, samples=long)
+
+
+def test_an_array_in_itself_is_a_mistake(model):
+    """It has no end."""
+    endless = np.empty(2, object)
+    endless[:] = [endless, 1]
+    with pytest.raises(BadRequest, match="fruit"):
+        model.predict({**ROW, "fruit": endless})
+
+
 def test_a_nan_is_missing_in_a_table_alone(model):
     """In a picture it is a mistake, and the message says that it came."""
     nan = float("nan")
