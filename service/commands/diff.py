@@ -8,6 +8,7 @@ Only a few hundred rows are in memory at a time, however long the file is.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ _EXAMPLE = (
 )
 
 
+def _tolerance(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse NaN, which no difference exceeds."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("expected a number, received 'nan'", param=parameter)
+    return value
+
+
 @click.command(short_help="Compare two models, and their answers.", epilog=_EXAMPLE)
 @options.model_named("first", "A")
 @options.model_named("second", "B")
@@ -47,7 +55,9 @@ _EXAMPLE = (
 @click.option(
     "--tolerance",
     type=click.FloatRange(0),
-    help="End with 1 if a label differs, a number by more than this, or a head is in one alone.",
+    callback=_tolerance,
+    help="End with 1 if a label differs, a number by more than this, or a head is in one alone; "
+    "or if no rows are compared.",
 )
 @options.heads
 @options.allow_missing
@@ -94,6 +104,8 @@ def diff(  # noqa: PLR0913  (click passes each option by its name)
         paired = pair.of_golden_rows() if file is None else pair.of_file(file, allow)
         rows, answers = compared_answers.compare(pair, paired)
         notes += [*pair.notes, *_counted(pair)]
+        if file is not None and not rows:
+            notes.append(f"no rows are compared: {printable(str(file))} has none")
     if as_json:
         options.print_json(_as_json(servables, changes, answers, rows, notes))
     else:
@@ -221,13 +233,14 @@ def _answer_text(answer: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any, other: Any) -> str:
-    """Return a value of a change; of two lists, what only this one has."""
-    if isinstance(value, list) and isinstance(other, list):
-        own = [entry for entry in value if entry not in other]
-        if own or len(value) != len(other):
-            listed = ", ".join(map(str, own)) or "nothing"
-            return _cut(f"only here: {listed}")
-        return _cut(", ".join(map(str, value)))
+    """Return a value of a change; of two lists of names, what only this one has."""
+    if isinstance(value, list):
+        if not all(isinstance(entry, str) for entry in value):
+            return _cut(str(value))
+        own = [entry for entry in value if entry not in other] if isinstance(other, list) else []
+        if own or (isinstance(other, list) and len(value) != len(other)):
+            return _cut(f"only here: {', '.join(own) or 'nothing'}")
+        return _cut(", ".join(value))
     if isinstance(value, dict):
         return _cut(", ".join(f"{key} {entry}" for key, entry in value.items()))
     return _cut(str(value))

@@ -339,6 +339,47 @@ def test_a_tolerance_decides_the_exit_code(models, tmp_path, arguments, code):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("rows.csv", "weight,length\n", id="a header alone"),
+        pytest.param("rows.json", "[]", id="an empty list"),
+        pytest.param("rows.jsonl", "", id="an empty file"),
+    ],
+)
+def test_a_file_without_rows_is_named(models, tmp_path, name, text):
+    """Nothing else would say why the tolerance is not kept."""
+    (tmp_path / name).write_text(text)
+    arguments = ["three@1", "three@1", "--in", name, "--heads", "size", "--tolerance", "1"]
+
+    code, out, err = run(*arguments)
+
+    assert (code, err) == (1, "")
+    assert out.splitlines()[-1] == f"note: no rows are compared: {name} has none"
+
+
+def test_values_without_parts_in_common_are_shown_whole(models, tmp_path):
+    """A shape is no set: [3] and [4] differ as a whole; and what only one has is a list, too."""
+    digits = {"digits": ("x", "y", "z")}
+    for name, size, labels in (("a", 3, None), ("b", 4, None), ("c", 3, digits["digits"])):
+        made = small.model(
+            [helper.make_node("MatMul", ["x", "w"], ["digits"])],
+            [("x", F, ["n", 2])],
+            [("digits", F, ["n", size])],
+            {"w": np.ones((2, size), np.float32)},
+        )
+        head = Head("digits", "multiclass", Tensor("digits", "float32", (size,)), labels)
+        signature = replace(
+            small.three_signature(golden=False),
+            inputs={"x": tabular("x", [Feature("a", "", default=1.0), Feature("b", "")])},
+            heads={"digits": head},
+        )
+        (tmp_path / f"{name}.onnx").write_bytes(small.signed(made, signature))
+
+    assert ("heads.digits.shape", "[3]", "[4]") in rows(run("a.onnx", "b.onnx")[1])
+    assert ("heads.digits.labels", "x,", "y,", "z", "–") in rows(run("c.onnx", "a.onnx")[1])  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         pytest.param(
@@ -378,6 +419,12 @@ def test_a_tolerance_decides_the_exit_code(models, tmp_path, arguments, code):
             2,
             "no rows are compared: B takes whole tensors",
             id="no model of rows",
+        ),
+        pytest.param(
+            ["three", "three", "--tolerance", "nan"],
+            2,
+            "Invalid value for '--tolerance': expected a number, received 'nan'",
+            id="a tolerance that allows everything",
         ),
         pytest.param(
             ["three", "three", "--in", "pipe"],
