@@ -62,7 +62,8 @@ def test_names_that_objects_inherit_are_names(visit, odd):
 def test_columns_may_have_names_that_objects_inherit(visit, odd):
     """Their cells reach the service, and change nothing of the page."""
     one = visit("#/models/constructor", url=odd.url, moves=True)
-    names = [f"{table}.{name}" for table in ("constructor", "__proto__") for name in consoles.INHERITED]
+    tables = ("constructor", "__proto__")
+    names = [f"{table}.{name}" for table in tables for name in consoles.INHERITED]
 
     _csv(one, f"{','.join(names)}\n1,2,3,4,5,6\n")
 
