@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _LONGEST_TEXT = 40
-# Bits of whole numbers that are shown by their digits; Python refuses to write thousands of them.
-_MOST_BITS = 2**12
+_MOST_BITS = 2**12  # of a whole number that is shown by its digits, which Python limits
 _LONGEST_NAME = 200
 # An empty row is only three bytes, but takes microseconds: a body of some megabytes would take
 # seconds, in which no other request is answered.
@@ -70,9 +69,8 @@ class Notes:
         """Start without notes, and take so many missing values; by default those of a body."""
         self.count = 0
         self._missing = 0
-        if most_missing is None:
-            most_missing = MISSING_AT_ONCE if is_in_loop() else MOST_IMPUTED
-        self._most_missing = most_missing
+        at_once = MISSING_AT_ONCE if is_in_loop() else MOST_IMPUTED
+        self._most_missing = at_once if most_missing is None else most_missing
         self.imputed: list[Imputed] = []
         self.unseen: list[Unseen] = []
         self._first: list[Problem] = []
