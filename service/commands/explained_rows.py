@@ -94,7 +94,7 @@ def read_option(
     return explain
 
 
-def answers(servable: Servable, request: Query[Any], explain: Explain | None) -> Iterator[Answered]:
+def answers(servable: Servable, query: Query[Any], explain: Explain | None) -> Iterator[Answered]:
     """Yield the outputs of the rows of a request, and their explanations, some rows at a time.
 
     Raises:
@@ -103,9 +103,9 @@ def answers(servable: Servable, request: Query[Any], explain: Explain | None) ->
     """
     signature, model = servable.signature, servable.model
     if explain is None:
-        yield model.predict(request.arrays, request.heads), None
+        yield model.predict(query.arrays, query.heads), None
         return
-    for piece in explanations.split(signature, request._replace(explain=explain), model):
+    for piece in explanations.split(signature, query._replace(explain=explain), model):
         plan = explanations.Plan.of(signature, piece, model)
         yield plan.fold(model.predict(plan.expand(), piece.heads))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class OpenedRows(NamedTuple):
-    """The rows of an open file, and the names of the columns that are passed through."""
+    """The rows of an open file, the names of the columns that are passed through, and the file."""
 
     others: Sequence[str]
     rows: Iterator[Row]

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.commands import missing_features, row_runs
-from service.commands.csv_rows import read_csv
-from service.commands.json_rows import read_json
+from service.commands.opened_rows import opened
 from service.commands.row_files import Row, RowsError
 from service.host import progress
 from service.wire import native
@@ -21,7 +20,6 @@ from service.wire.native.examples import golden_instances, instance
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import IO
 
     from numpy.typing import NDArray
 
@@ -80,19 +78,18 @@ class Pair:
             missing_features.required(signature, self.heads, [*names, *strange])
             for signature, names in zip(both, known, strict=True)
         ]
-        # utf-8-sig, since spreadsheets write a byte order mark first.
         with (
-            file.open(encoding="utf-8-sig", newline="") as one,
-            file.open(encoding="utf-8-sig", newline="") as other,
-            progress.shown(f"{file}", one),
+            opened(file, both[0], needed[0]) as first,
+            opened(file, both[1], needed[1]) as second,
+            progress.shown(f"{file}", first.file),
         ):
-            mine, yours = self._signatures()
             yield from self._in_step(
-                _rows(file, one, mine, needed[0]), _rows(file, other, yours, needed[1])
+                _restricted_rows(first.rows, *both), _restricted_rows(second.rows, *both[::-1])
             )
 
     def of_golden_rows(self) -> Iterator[Paired]:
         """Run the golden rows of both models, or their examples; those that both can answer."""
+        both = self.first.signature, self.second.signature
         seen: list[Any] = []
         for side, servable in (("A", self.first), ("B", self.second)):
             for row in _known_rows(side, servable):
@@ -101,7 +98,7 @@ class Pair:
                 seen.append(row.instance)
                 sides = [
                     iter([replace(row, instance=_restricted(row.instance, mine, other))])
-                    for mine, other in self._signatures()
+                    for mine, other in (both, both[::-1])
                 ]
                 try:
                     # All at once, so that a row that the second refuses is not counted.
@@ -110,10 +107,6 @@ class Pair:
                     self.notes.append(f"not compared: {error}")
                 else:
                     yield from answered
-
-    def _signatures(self) -> tuple[tuple[Signature, Signature], tuple[Signature, Signature]]:
-        mine, yours = self.first.signature, self.second.signature
-        return (mine, yours), (yours, mine)
 
     def _in_step(self, first: Iterator[Row], second: Iterator[Row]) -> Iterator[Paired]:
         """Run both, and yield the rows that both have answered; each has runs of its own size."""
@@ -144,22 +137,8 @@ def _rest(answered: Answered, number: int) -> Answered | None:
     return Answered(rows, _part(answered, number, len(answered.rows))) if rows else None
 
 
-def _rows(
-    file: Path,
-    opened: IO[str],
-    signatures: tuple[Signature, Signature],
-    needed: missing_features.Required,
-) -> Iterator[Row]:
-    signature, other = signatures
-    if file.suffix.lower() == ".csv":
-        read = read_csv(file, opened, signature)
-        missing_features.check_header(file, read, signature, needed)
-        return read.rows
-    rows = (
-        replace(row, instance=_restricted(row.instance, signature, other))
-        for row in read_json(file, opened)
-    )
-    return missing_features.watch(file, rows, signature, needed)
+def _restricted_rows(rows: Iterator[Row], signature: Signature, other: Signature) -> Iterator[Row]:
+    return (replace(row, instance=_restricted(row.instance, signature, other)) for row in rows)
 
 
 def _restricted(instance: Any, signature: Signature, other: Signature) -> Any:

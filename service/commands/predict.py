@@ -100,22 +100,22 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         message = f"expected rows in a .csv, which has columns, received {source.name}"
         raise click.BadParameter(message, param_hint="--keep-columns")
     servable = row_runs.open_rows_model(model, models)
-    asked = options.chosen_heads(heads, servable.signature.head_names)
-    needed = missing_features.required(servable.signature, asked, allow)
+    names = options.chosen_heads(heads, servable.signature.head_names)
+    needed = missing_features.required(servable.signature, names, allow)
     as_csv = (source if streamed else out).suffix.lower() == ".csv"
-    explain = explained_rows.read_option(method, asked, servable, as_csv=as_csv)
+    explain = explained_rows.read_option(method, names, servable, as_csv=as_csv)
     write = _write_csv if as_csv else _write_json
     counts = row_runs.Counts()
     with opened(source, servable.signature, needed, keep=keep) as (others, rows, text):
-        chosen = [servable.signature.heads[head] for head in asked]
-        answers = [*asked, *([] if explain is None else [ANSWER_KEY])]
+        chosen = [servable.signature.heads[head] for head in names]
+        answers = [*names, *([] if explain is None else [ANSWER_KEY])]
         if as_csv:
             answers = [n for head in chosen for n in _columns(head, servable.signature, explain)]
         header = [*others, *_distinct(source, answers, others)]
         # At a terminal that the answers are written to, they are the progress.
         wanted = not (streamed and sys.stdout.isatty())
         with progress.shown(f"{source}", text, wanted=wanted), writing(out) as target:
-            total = write(_score(rows, servable, asked, counts, explain), header, chosen, target)
+            total = write(_score(rows, servable, names, counts, explain), header, chosen, target)
     row_runs.tell(total, servable, counts)
 
 

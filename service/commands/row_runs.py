@@ -95,22 +95,22 @@ def runs(
     whole = servable.model.batching.mode == "joint"
     most = MOST_ROWS_WHOLE + 1 if whole else _rows_at_once(servable.signature)
     while batch := list(itertools.islice(rows, most)):
-        asked = {"instances": [row.instance for row in batch], "heads": list(heads)}
+        request = {"instances": [row.instance for row in batch], "heads": list(heads)}
         try:
-            request = native.interpret(asked, servable.signature)
+            query = native.interpret(request, servable.signature)
         except BadRequest as error:
             raise RowsError(_relocate(error, batch)) from error
         missing: dict[str, list[int]] = {}
-        for entry in request.imputed:
+        for entry in query.imputed:
             row, place = _PLACE.fullmatch(entry.at).groups()  # type: ignore[union-attr]
             missing.setdefault(entry.feature, []).append(int(row))
             counts.imputed[place] += 1
-        counts.unseen.update(entry.feature for entry in request.unseen)
+        counts.unseen.update(entry.feature for entry in query.unseen)
         try:
             start = 0
-            for outputs, explained in explained_rows.answers(servable, request, explain):
-                end = start + len(outputs[request.heads[0]])
-                arrays = {name: array[start:end] for name, array in request.arrays.items()}
+            for outputs, explained in explained_rows.answers(servable, query, explain):
+                end = start + len(outputs[query.heads[0]])
+                arrays = {name: array[start:end] for name, array in query.arrays.items()}
                 those = {
                     feature: [row - start for row in rows_of if start <= row < end]
                     for feature, rows_of in missing.items()
