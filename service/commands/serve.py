@@ -24,7 +24,7 @@ from service.errors import ModelRefused, Shortage, TricepsError, printable
 from service.host import descriptors, memory, processors
 from service.http import access, tls
 from service.http.http2 import opening
-from service.observability import logs, samples
+from service.observability import logs
 from service.repository.scan import is_one_file, look
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ def serve(file: str | None, **flags: Any) -> None:
         message = "FILE and --models: expected one of them, received both"
         raise click.UsageError(message)
     settings = all_settings.load(**{**flags, "models": file or flags["models"]})
+    # Imported late, as those below: help and completion need no ONNX Runtime.
+    from service.observability import samples
+
     samples.check(settings)
     scan = look(settings.models)
     other_files.check(settings.models, scan)
-    # Imported late: help and completion need no ONNX Runtime.
     from service.repository import sandbox
     from service.repository.assembly import open_repository
     from service.repository.model_settings import DEFAULTS
