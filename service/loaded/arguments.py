@@ -84,7 +84,7 @@ def _rows_of(signature: Signature, name: str, rows: Any) -> Any:
     if frames.is_frame(rows):
         entry = signature.inputs.get(name)
         if signature.tensor or entry is None or not entry.features:
-            return np.asarray(rows)
+            return frames.whole(rows, "" if entry is None else entry.tensors[0].dtype)
         own = replace(signature, inputs={name: entry})
         return frames.by_input(rows, own, own.inputs)[name]
     if isinstance(rows, Mapping):

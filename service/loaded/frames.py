@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # What a CSV has for booleans, too.
 _TRUTH = {0: False, 1: True}
+# Below this number, floats have all whole numbers; from it on, a float is none to the readers.
+_LONGEST = 2**53
 
 
 def is_frame(value: object) -> bool:
@@ -80,7 +82,35 @@ def by_input(frame: Any, signature: Signature, needed: Collection[str]) -> dict[
             rows[name] = array
         else:
             values.setdefault(name, []).append(array)
-    return rows | {name: np.stack(arrays, axis=1) for name, arrays in values.items()}
+    return rows | {name: _side_by_side(arrays) for name, arrays in values.items()}
+
+
+def whole(frame: Any, dtype: str) -> NDArray[Any]:
+    """Return all columns of a DataFrame as one array, [rows, columns], for a tensor of a dtype."""
+    columns = [_cells(frame.iloc[:, position], dtype) for position in range(frame.shape[1])]
+    return _side_by_side(columns) if columns else np.asarray(frame)
+
+
+def _side_by_side(columns: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return columns as one array; as objects, if one dtype for all of them changed a value."""
+    try:
+        is_exact = np.result_type(*columns).kind != "f" or not any(map(_is_long, columns))
+    except TypeError:  # such as dates beside numbers
+        is_exact = False
+    return np.stack(columns if is_exact else [c.astype(object) for c in columns], axis=1)
+
+
+def _is_long(column: NDArray[Any]) -> bool:
+    """Return whether a column has whole numbers that no float stands for."""
+    if column.dtype.kind not in "iu" or not column.size:
+        return False
+    return bool(column.max() >= _LONGEST or column.min() <= -_LONGEST)
+
+
+def _as_array(series: Any) -> NDArray[Any]:
+    """Return a column as an array; pandas would make floats of whole numbers if one is missing."""
+    has_gaps = getattr(series.dtype, "kind", "") in ("i", "u") and series.hasnans
+    return np.asarray(series, dtype=object if has_gaps else None)
 
 
 def _header(frame: Any, known: ColumnNames) -> tuple[list[int], list[str]]:
@@ -123,7 +153,7 @@ def _cells(series: Any, dtype: str) -> NDArray[Any]:
         series: the column.
         dtype: the dtype of its tensor.
     """
-    array = np.asarray(series)
+    array = _as_array(series)
     kind = array.dtype.kind
     if dtype == "string":
         return array

@@ -26,6 +26,8 @@ def _folder(tmp_path_factory):
         "three",
         "per_column",
         "bool",
+        "int64",
+        "float",
         "plant",
         "string",
         "ragged",
@@ -312,3 +314,48 @@ def test_every_kind_of_head_fits_into_a_table(folder, name, row, columns):
     assert table.columns.tolist() == columns
     cells = table.iloc[0].tolist() if len(columns) > 1 else table.loc[0, "y"]
     assert np.array_equal(np.ravel(cells), np.ravel(answers["y"].value))
+
+
+LONG = 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param([1.0, 2.0], id="floats"),
+        pytest.param(np.array([1, 2], "uint64"), id="another dtype of whole numbers"),
+        pytest.param([True, False], id="booleans"),
+    ],
+)
+@pytest.mark.parametrize("form", ["instances", "inputs"])
+def test_long_whole_numbers_are_exact_beside_other_columns(folder, other, form):
+    """One dtype for all columns would be one of floats, which round them."""
+    frame = pd.DataFrame({"x.0": [LONG, -LONG], "x.1": other})
+    given = frame if form == "instances" else {"x": frame}
+    answers = service.load("int64", folder).predict(**{form: given})
+
+    assert answers["y"].value.tolist() == [[LONG, int(other[0])], [-LONG, int(other[1])]]
+
+
+def test_long_whole_numbers_are_exact_where_one_is_missing(folder):
+    """As pandas has them, with its NA; as numpy has them, they would be floats."""
+    frame = pd.DataFrame({"age": [1.0, 2.0], "city": ["a", "b"]})
+    frame["visits"] = pd.array([LONG, LONG + 2], dtype="Int64")
+    model = service.load("per_column", folder)
+    assert model.predict(frame)["total"].value.tolist() == [np.float32(LONG), np.float32(LONG)]
+
+    frame["visits"] = pd.array([LONG, pd.NA], dtype="Int64")
+    assert [text.partition(":")[0] for text in refusal(lambda: model.predict(frame))] == [
+        "inputs.visits[1]"
+    ]
+
+
+@pytest.mark.parametrize("form", ["instances", "inputs"])
+def test_dates_beside_numbers_are_a_mistake(folder, form):
+    """They have no dtype in common."""
+    frame = pd.DataFrame({"x.0": pd.to_datetime(["2020-01-01"]), "x.1": [1]})
+    given = frame if form == "instances" else {"x": frame}
+    model = service.load("float", folder)
+
+    [problem] = refusal(lambda: model.predict(**{form: given}))
+    assert problem.startswith("inputs.x[0][0]: expected a number, received")
