@@ -6,7 +6,7 @@ const find = (selector) => document.querySelector(selector);
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 const count = (length) => [...Array(length).keys()];
 const flat = (value) => [value].flat(Infinity);
-// Names of models, inputs and heads may be those that any object has, such as constructor.
+// Names may be those that any object has, such as constructor.
 const named = () => create(null);
 const own = (object, name) => (object && hasOwn(object, name) ? object[name] : undefined);
 const line = (...parts) => parts.filter(Boolean).join(" · ");
@@ -72,7 +72,7 @@ find("#another").onclick = () => another("It replaces the one in use.");
 const saved = (text, name, path) => h("a", { "data-save": name, href: `../${path}` }, text);
 
 // A link cannot carry a token: what it names is fetched and saved.
-addEventListener("click", async (e) => {
+onclick = async (e) => {
 	const link = e.target.closest("[data-save]");
 	if (!link || !token) return;
 	e.preventDefault();
@@ -82,16 +82,16 @@ addEventListener("click", async (e) => {
 	} catch (error) {
 		tell(error);
 	}
-});
+};
 
-// Views: the models at #/, one model at #/models/NAME, #/models/NAME/versions/1 or …/aliases/stable
+// Views: #/ lists models; #/models/NAME, …/versions/1 or …/aliases/stable is one
 
 const main = find("main");
 let leave = new AbortController();
 let shown;
-let carried = {}; // the row for the next view of the same model
+let carried = {}; // the row for the next view
 
-// The path of a model, version or alias, here and there.
+// A path here and in the service.
 const pathOf = (name, which = "") => ["models", name, ...which.split("/").filter(Boolean)].map((part) => encode(part.replace(/^\.\.?$/, "$&/"))).join("/");
 
 function tell(error) {
@@ -121,7 +121,7 @@ async function route() {
 	shown = true;
 }
 
-addEventListener("hashchange", route);
+onhashchange = route;
 
 const byName = () => h("form.row", {
 	submit(e) {
@@ -131,9 +131,9 @@ const byName = () => h("form.row", {
 }, h("label", { for: "name" }, "Open a model by name"), h("input", { id: "name", required: true }), h("button", "Open"));
 
 const SHARING = {
-	rows: "requests share runs",
-	alone: "one row in a run",
-	joint: "its rows depend on each other",
+	rows: "batches requests",
+	alone: "no batching",
+	joint: "rows depend on each other",
 	tensor: "whole tensors",
 };
 
@@ -196,11 +196,11 @@ function sums(metrics) {
 	return found;
 }
 
-// The form.  A field has a place in the request (`at`), and can `read()`, `write(value)`, `say(text, kind)`.
+// The form.  A field has a place in the request, `at`, and can `read`, `write` and `say`.
 
 let fields = 0;
 
-// A text as a value of a dtype; if it is none, the service says so of the text.
+// A text as a value of a dtype, if it is one.
 function parse(text, dtype) {
 	const bare = text.trim().toLowerCase();
 	if (dtype === "string") return text;
@@ -227,7 +227,7 @@ function frame(label, at, hint, control, ...more) {
 	const say = (text, kind = "") => {
 		note.textContent = text || hint;
 		element.dataset.kind = kind;
-		control.setAttribute("aria-invalid", kind === "problem");
+		control.ariaInvalid = kind === "problem";
 	};
 	return { at, element, say };
 }
@@ -344,7 +344,7 @@ function imageField(label, at, facts) {
 	const blank = () => Array(width * height * channels).fill(low);
 	const ink = h("input", { type: "color", value: "#ffffff", "aria-label": `${label}, ink` });
 	const file = h("input", { type: "file", accept: "image/*", hidden: true, change: () => take(file.files[0]) });
-	const hint = line(`${width} × ${height}`, range(facts) || `${low} to ${high}`);
+	const hint = line("draw, or drop a picture", `${width} × ${height}`, range(facts) || `${low} to ${high}`);
 	const field = frame(label, at, hint, pad, over, h("div.row", ink, button("Clear", () => draw(() => put(blank()))),
 		button("Invert", () => draw(() => put(pixels.map((value) => low + high - value)))), button("A picture…", () => file.click()), file));
 	field.element.ondrop = (e) => {
@@ -355,10 +355,11 @@ function imageField(label, at, facts) {
 		...field,
 		read: () => pixels,
 		write: (value) => put(Array.isArray(value) ? value : blank()),
-		explain(parts) {
+		explain(parts, head) {
 			const brush = over.getContext("2d"), patches = parts.filter(([part]) => part.startsWith(`${label}[`));
 			const most = Math.max(...patches.map(([, value]) => Math.abs(value)));
 			brush.clearRect(0, 0, width, height);
+			if (patches[0]) field.say(`blue raises ${head}, orange lowers it`);
 			for (const [part, value] of patches) {
 				const [top, bottom, left, right] = part.match(/\d+(?=[:,\]])/g).slice(-4);
 				brush.fillStyle = value > 0 ? "#46f" : "#f80";
@@ -391,7 +392,6 @@ function formOf(input, entry, at) {
 }
 
 const MOST = 12;
-const PATCH = /\[\d+:\d+,\d+:\d+\]$/;
 
 function barOf(threshold, hidden) {
 	const [label, bar, value, mark] = ["span", "i", "span.value", "b"].map((tag) => h(tag));
@@ -419,7 +419,7 @@ function headCard(name, head, tick, why) {
 		h("p.note", line(range(head), names.length > MOST && `${MOST} of ${names.length} labels`)), note, parts);
 	return {
 		element,
-		// Show an answer; return whether its label differs from another's.
+		// Show an answer; return whether the label differs.
 		show({ value, label }, base) {
 			const all = (one) => (kind === "binary" && labels ? [1 - one, one] : flat(one));
 			const [now, before] = [all(value), base && all(base.value)];
@@ -429,7 +429,7 @@ function headCard(name, head, tick, why) {
 				const [text, one] = [names[order[i]], now[order[i]]];
 				const by = before && one - before[order[i]];
 				bar.show(text, labels && one <= 1 && one !== null ? one.toFixed(3) : short(one),
-					one / Math.max(1, ...now), labels && [label].flat().includes(text) ? "picked" : "");
+					one / Math.max(1, ...now), labels && flat(label).includes(text) ? "picked" : "");
 				bar.value.title = one;
 				if (Math.abs(by) > 1e-6 * Math.abs(one)) bar.value.append(" ", h("ins", `${by > 0 ? "+" : "−"}${short(Math.abs(by))}`));
 			});
@@ -439,18 +439,18 @@ function headCard(name, head, tick, why) {
 			return differs;
 		},
 		explain(found) {
-			const listed = entries(found?.parts ?? {}).filter(([part]) => !PATCH.test(part)).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST);
+			const listed = entries(found?.parts ?? {}).filter(([part]) => !/\[\d+:\d+,\d+:\d+\]$/.test(part)).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST);
 			parts.replaceChildren(...listed.map(([part, value]) => {
 				const bar = barOf();
 				bar.show(part, `${value > 0 ? "+" : ""}${short(value)}`, Math.abs(value / (listed[0][1] || 1)), value < 0 ? "lowers" : "");
 				return bar.element;
 			}));
-			note.textContent = found ? `${line(found.label, short(found.answer))}; ${short(found.reference)} at the reference. Each part adds:` : "";
+			note.textContent = found ? `${line(found.label, short(found.answer))}; ${short(found.reference)} at the reference, a row of defaults. Each feature adds:` : "";
 		},
 	};
 }
 
-const called = (which) => which.replace(/(es|s)\//, " ") || "that serves";
+const called = (which) => which.replace(/(es|s)\//, " ") || "serving";
 
 async function modelView([name, kind, version], query, signal) {
 	const which = version ? `${kind}/${version}` : "";
@@ -492,7 +492,7 @@ async function modelView([name, kind, version], query, signal) {
 		clearTimeout(timer);
 		timer = setTimeout(answer, 150);
 	};
-	// Ask for answers until they are those of the form, by one request at a time.
+	// Ask until answers are of the form, one at a time.
 	async function answer() {
 		stale = true;
 		if (busy) return;
@@ -505,6 +505,7 @@ async function modelView([name, kind, version], query, signal) {
 				if (signal.aborted) return;
 				const { message, problems = [], wait } = error;
 				if (!mark(problems)) tell(error);
+				status.classList.add("off");
 				status.textContent = wait ? `${message} Asks again in ${wait} s` : message;
 				if (wait) await pause(wait);
 				stale ||= wait;
@@ -515,7 +516,7 @@ async function modelView([name, kind, version], query, signal) {
 
 	const fieldAt = (at) => every.find((field) => field.at === at) ?? every.find((field) => at.startsWith(field.at) || field.at.startsWith(at));
 
-	// Show problems at their fields; return whether that is all of them.
+	// Show problems at fields; return whether all are.
 	function mark(problems) {
 		for (const { say, odd } of every) say(odd?.(), odd?.() && "mark");
 		const marked = problems.map(({ at, expected, received }) => fieldAt(at)?.say(`expected ${expected}, received ${received}`, "problem") ?? fieldAt(at));
@@ -546,11 +547,12 @@ async function modelView([name, kind, version], query, signal) {
 			}
 			if (first) continue;
 			first = answers;
+			status.classList.remove("off");
 			tell();
 			mark([]);
 			for (const { at, value } of said.imputed ?? []) fieldAt(at)?.say(`missing: ${short(value)} was used`, "mark");
 			for (const { at } of said.unseen ?? []) fieldAt(at)?.say("training never saw this text", "mark");
-			for (const field of every) field.explain?.(entries(why[explain.at(-1)]?.parts ?? {}));
+			for (const field of every) field.explain?.(entries(why[explain.at(-1)]?.parts ?? {}), explain.at(-1));
 		}
 		status.textContent = line(...entries(first).map(([head, { value, label }]) =>
 			`${head}: ${label === undefined ? short(flat(value)[0]) : flat(label).join(", ") || "none"}`), beside && `${differing} labels differ`);
@@ -574,8 +576,8 @@ async function modelView([name, kind, version], query, signal) {
 			model.reports?.includes(model.version) && saved("Report", `${name}.html`, `${pathOf(name, `versions/${model.version}`)}/report`)),
 		...(model.warnings ?? []).map(({ head, message }) => h("p.warning", line(head, message))),
 		h("div.row", button("Example", () => (fill(example), changed())), button("Empty", () => (fill({}), changed())),
-			button("Copy a link", share), choice("which", "Version", "that serves", which), choice("beside", "beside", "no other", beside)),
-		h(beside ? "div.try.two" : "div.try", { input: changed }, h("div.inputs", values(forms)), status, h("div.answers", sides)),
+			button("Copy a link", share), choice("which", "Version", "serving", which), choice("beside", "Compare with", "nothing", beside)),
+		h(`div.try.${beside && "two"}`, { input: changed }, h("div.inputs", values(forms)), status, h("div.answers", sides)),
 		["rows", "alone"].includes(mode) && csvCard(model, path, asked, needed, signal),
 		code.element,
 	];
@@ -601,17 +603,17 @@ function codeCard() {
 	return { element, show };
 }
 
-// A CSV, scored in pieces.  Columns and cells mean what they mean to `triceps predict`.
+// A CSV, read as by `triceps predict`.
 
 function cellOf(text, { dtype, key }) {
-	if (["", "NA", "N/A", "NaN", "nan", "null", "NULL"].includes(text)) return null;
+	if (/^(N\/?A|NaN|nan|null|NULL|)$/.test(text)) return null;
 	if (key === undefined && text.startsWith("[")) return asJson(text);
 	if (dtype === "bool" && /^[01]$/.test(text)) return text === "1";
 	const value = parse(text, dtype);
 	return dtype !== "bool" && typeof value === "boolean" ? +value : value;
 }
 
-// Records, each with its line and the share of the file so far.
+// Records, with their lines and shares of the file.
 async function* records(file) {
 	const decoder = new TextDecoder("utf-8", { fatal: true });
 	const cell = / *(?:"([^"]*(?:""[^"]*)*)" *|([^",\r\n][^,\r\n]*)?)(,|\r?\n)/y;
@@ -659,7 +661,7 @@ function columnsOf(header, inputs) {
 const columnsFor = (head, { shape, labels }) => [
 	...(product(shape) ? count(product(shape)).map((i) => [shape.length ? `${head}.${i}` : head, ({ value }) => flat(value)[i]])
 		: [[head, ({ value }) => JSON.stringify(value)]]),
-	...(labels ? [[`${head}.label`, ({ label }) => [label].flat().join("|")]] : []),
+	...(labels ? [[`${head}.label`, ({ label }) => flat(label).join("|")]] : []),
 ].map(([name, of]) => ({ name, of: (answer) => of(answer[head]) }));
 const quoted = (cells) => `${cells.map((cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)).join()}\n`;
 
@@ -730,7 +732,7 @@ function csvCard({ inputs, heads }, path, asked, needed, signal) {
 			}
 			await flush(1);
 		} catch (error) {
-			status.textContent = line(`${rows} rows`, cut.aborted ? "cancelled" : error.message);
+			status.textContent = line(`${rows} rows`, cut.aborted ? "cancelled" : error instanceof TypeError ? "expected UTF-8" : error.message);
 		}
 		made.replaceChildren(rows ? h("a", { href: URL.createObjectURL(new Blob(out)), download: "answers.csv" }, "Save the answers") : "");
 	}
@@ -739,9 +741,9 @@ function csvCard({ inputs, heads }, path, asked, needed, signal) {
 		const file = [...dataTransfer.files].find(({ name }) => /csv$/i.test(name));
 		if (file) start(file);
 	}, { signal });
-	return h("section.card.csv", h("h2", "Score a CSV"), h("label", { for: "csv" }, "Drop a file on this page, or choose one"), chosen,
+	return h("section.card.csv", h("h2", "Score a CSV"), h("label", { for: "csv" }, "Drop one here, or choose it"), chosen,
 		h("label", allow, " missing columns take their defaults"), bar, status, made, wrong);
 }
 
-for (const kind of ["dragover", "drop"]) addEventListener(kind, (e) => e.preventDefault());
+ondragover = ondrop = (e) => e.preventDefault();
 route();

@@ -9,7 +9,7 @@ def test_a_version_is_chosen_beside_the_one_that_serves(visit):
     one.field("fruit", "weight").fill("4")
     one.has_bars("size", {"value": 10})
 
-    one.page.get_by_label("beside").select_option("version 1")
+    one.page.get_by_label("Compare with").select_option("version 1")
 
     one.has_bars("size", {"value": 10})
     one.has_bars("size", {"value": [5, -5]}, side=1)

@@ -24,7 +24,8 @@ def _table(rows=ROWS, header=HEADER):
 
 
 def _give(one, text, name="rows.csv"):
-    file = {"name": name, "mimeType": "text/csv", "buffer": text.encode()}
+    content = text if isinstance(text, bytes) else text.encode()
+    file = {"name": name, "mimeType": "text/csv", "buffer": content}
     one.page.get_by_label("choose", exact=False).set_input_files(file)
 
 
@@ -130,6 +131,7 @@ def test_only_ticked_heads_are_scored(visit):
         pytest.param("age,bmi\n1,2\n", "expected a column for", id="columns are missing"),
         pytest.param("", "0 rows", id="empty"),
         pytest.param("age,age\n1,2\n", "age", id="a column twice"),
+        pytest.param("age,city\n1,Köln\n".encode("latin-1"), "expected UTF-8", id="not UTF-8"),
     ],
 )
 def test_a_file_that_cannot_be_scored_is_said(visit, text, said):

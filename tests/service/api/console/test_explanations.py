@@ -47,6 +47,8 @@ def test_patches_are_drawn_over_the_picture(visit):
     _why(one, "o3").click()
     expect(one.head("o3")).to_contain_text("at the reference")
 
+    note = one.page.get_by_role("group", name="digit", exact=True).locator(".note")
+    expect(note).to_have_text("blue raises o3, orange lowers it")
     painted = over.evaluate(PAINTED)
     assert max(painted) > 128
     assert painted[0] == painted[27] == 0  # the corners of the example have no ink
@@ -56,6 +58,7 @@ def test_patches_are_drawn_over_the_picture(visit):
     _why(one, "o3").click()
     expect(one.head("o3")).not_to_contain_text("at the reference")
     assert max(over.evaluate(PAINTED)) == 0
+    expect(note).to_contain_text("draw, or drop a picture")
 
 
 def test_heads_without_one_value_have_no_such_button(visit):

@@ -130,6 +130,20 @@ def test_every_problem_stands_at_its_own_field(visit):
     expect(one.note("insurance", "bmi")).to_contain_text('received "c"')
 
 
+def test_answers_to_another_row_are_not_shown_beside_an_error(visit):
+    """Nobody takes them for answers to what stands in the form."""
+    one = _three(visit, fails=[400], moves=True)
+    shown = one.head("size").locator("ul").first
+    expect(shown).to_be_visible()
+
+    one.field("fruit", "weight").fill("a")
+    expect(shown).to_be_hidden()
+    one.field("fruit", "weight").fill("2")
+
+    expect(shown).to_be_visible()
+    one.has_bars("size", {"value": 6})
+
+
 def test_an_empty_form_shows_what_was_used_in_its_place(visit):
     """A default is marked as imputed; what has none is refused at its field."""
     one = _three(visit, fails=[400], moves=True)

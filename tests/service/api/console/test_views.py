@@ -40,7 +40,7 @@ def test_list_has_every_model_with_its_versions_aliases_and_heads(visit, service
     three = _card(page, "three")
     for text in ("risk · size · digits · tags", "stable → 1", "canary → 2", "2 serves", "1 loaded"):
         expect(three).to_contain_text(text)
-    expect(three).to_contain_text("requests share runs")
+    expect(three).to_contain_text("batches requests")
     expect(_card(page, "whole")).to_contain_text("whole tensors")
     expect(_card(page, "triceps")).to_contain_text("default")
 
