@@ -139,6 +139,8 @@ def _print(facts: Mapping[str, Any]) -> None:
     title = f"{facts['name']}, version {facts['version']}: it would serve"
     console.print(printable(title), style="bold", soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, show_header=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")
     for what, text in _lines(facts):
         table.add_row(what, printable(text))
     options.print_table(table)

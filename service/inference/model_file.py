@@ -46,6 +46,8 @@ def read(source: Path | bytes) -> onnx.ModelProto:
     Raises:
         ModelRefused: the file cannot be read, or is not an ONNX model with outputs.
     """
+    if not isinstance(source, bytes):
+        _check_path(source)
     try:
         graph = onnx.load_from_string(source if isinstance(source, bytes) else content(source))
     except DecodeError as error:
@@ -57,6 +59,19 @@ def read(source: Path | bytes) -> onnx.ModelProto:
         message = "it is not an ONNX model: it has no outputs"
         raise ModelRefused(message)
     return graph
+
+
+def _check_path(path: Path) -> None:
+    """Check that ONNX Runtime can open a path.
+
+    Raises:
+        ModelRefused: the path is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        message = "its path is not UTF-8, and ONNX Runtime opens no other: rename it"
+        raise ModelRefused(message) from error
 
 
 def content(path: Path) -> bytes:

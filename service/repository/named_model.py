@@ -80,6 +80,7 @@ def locate(name: str, settings: Settings) -> Located:
     """
     if not is_named(name, settings.models):
         return Located(_only(Path(name)), DEFAULTS)
+    _check_is_name(name, settings.models)
     scan = look(settings.models)
     declared = declare(scan, EMPTY)
     wanted, version, alias = _parts(name)
@@ -158,6 +159,7 @@ def _opened(
     path = Path(name)
     try:
         if is_named(name, repository):
+            _check_is_name(name, repository)
             # Of a thousand models, only the one that is named is loaded.
             budget = Budget(first=0)
             library = Library(repository, "", settings.policy, budget, settings.provider)
@@ -205,9 +207,23 @@ def is_named(name: str, repository: Path) -> bool:
 
     A model of the repository takes precedence over a file of the same name.
     """
-    wanted, _, _ = _parts(name)
-    is_model = NAME.fullmatch(wanted) is not None and (repository / wanted).is_dir()
-    return is_model or not Path(name).exists()
+    return _is_known(_parts(name)[0], repository) or not Path(name).exists()
+
+
+def _is_known(model: str, repository: Path) -> bool:
+    return NAME.fullmatch(model) is not None and (repository / model).is_dir()
+
+
+def _check_is_name(name: str, repository: Path) -> None:
+    """Check that a name can be that of a model, and is not a path at which nothing is.
+
+    Raises:
+        NoSuchModel: it is such a path; no model has to be loaded to look for a view of that name.
+    """
+    wanted, version, _ = _parts(name)
+    is_deep = "/" in name and (not NAME.fullmatch(wanted) or "/" in (version or ""))
+    if (is_deep or name.endswith(".onnx")) and not _is_known(wanted, repository):
+        raise NoSuchModel(f"{name}: there is no file or folder at that path")
 
 
 def _check_form(name: str, known: Sequence[str]) -> None:

@@ -123,12 +123,44 @@ def test_the_name_of_a_file_may_have_any_bytes(tmp_path):
 
     coloured = run(tmp_path, "a\x1b[31m.onnx", "--json")
     plain = run(tmp_path, "a\x1b[31m.onnx")
-    # ONNX Runtime opens no file whose name is not UTF-8, so the service refuses it, too.
     no_text = run(tmp_path, os.fsdecode(b"\xff.onnx"), "--json")
 
     assert (coloured[0], json.loads(coloured[1])["file"]) == (0, "a\\x1b[31m.onnx")
     assert (plain[0], "\x1b" in plain[1]) == (0, False)
     assert (no_text[0], json.loads(no_text[1])["file"]) == (1, "\\udcff.onnx")
+    assert json.loads(no_text[1])["reason"] == (
+        "its path is not UTF-8, and ONNX Runtime opens no other: rename it"
+    )
+
+
+def test_a_narrow_terminal_cuts_nothing_off(models):
+    """A long name is folded."""
+    code, out, _ = run(models.parent, "three", COLUMNS="20")
+
+    assert code == 0
+    assert "…" not in out
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("./my_modle.onnx", id="a path"),
+        pytest.param("my_modle.onnx", id="a file"),
+        pytest.param("dangling.onnx", id="a link to nothing"),
+        pytest.param("modles/three/1", id="a folder"),
+        pytest.param("/nowhere/m.onnx", id="an absolute path"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_a_path_at_which_nothing_is_is_no_name(models, command, path):
+    """No model of the repository is loaded to look for a view of that name."""
+    (models.parent / "dangling.onnx").symlink_to("nothing")
+    program = f"import sys; sys.argv[1:2] = [{command!r}]; {PROGRAM}"
+
+    code, out, err = run(models.parent, path, program=program)
+
+    assert (code, out) == (1, "")
+    assert err == f"triceps: {path}: there is no file or folder at that path\n"
 
 
 def test_a_refused_file_has_the_reason_of_the_service(tmp_path):

@@ -5,15 +5,17 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import helper
 
 from service.app import create_app
 from service.commands.main import main
 from service.reference import Reference
 from service.settings import Settings
-from service.signature import Feature, tabular
+from service.signature import Feature, Head, Tensor, tabular
 from tests.harness import small
 
 
@@ -185,6 +187,25 @@ def test_nothing_is_logged_beside_the_answer(models):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("three, version 2\n")
+
+
+def test_a_narrow_terminal_cuts_no_name_off(tmp_path):
+    """It is folded, so that what a program or a person reads is the whole of it."""
+    feature = Feature("a_name_of_many_characters", "", default=1.0)
+    signature = replace(small.three_signature(golden=False), inputs={"x": tabular("x", [feature])})
+    signature = replace(signature, heads={"y": Head("y", "regression", Tensor("y", "float32", ()))})
+    made = small.model(
+        [helper.make_node("Squeeze", ["x", "axis"], ["y"])],
+        [("x", small.F, ["n", 1])],
+        [("y", small.F, ["n"])],
+        {"axis": np.array([1])},
+    )
+    (tmp_path / "m.onnx").write_bytes(small.signed(made, signature))
+
+    done = CliRunner().invoke(main, ["show", str(tmp_path / "m.onnx")], env={"COLUMNS": "40"})
+
+    assert done.exit_code == 0
+    assert "…" not in done.stdout
 
 
 @pytest.mark.parametrize(
