@@ -66,7 +66,8 @@ class Pair:
             allow: the features that the file may miss, as `--allow-missing` names them.
 
         Raises:
-            RowsError: the file cannot be read, or a row is not what one of the models takes.
+            RowsError: the file cannot be read, has changed meanwhile, or a row is not what one of
+                the models takes.
         """
         if not file.is_file():
             raise RowsError(f"{file}: expected a regular file, which is read twice")
@@ -117,6 +118,11 @@ class Pair:
             left = left or next(mine, None)
             right = right or next(yours, None)
             if left is None or right is None:
+                if rest := left or right:
+                    raise RowsError(
+                        f"{rest.rows[0].place}: one of two readings ended before this row: "
+                        "the file has changed meanwhile"
+                    )
                 return
             number = min(len(left.rows), len(right.rows))
             yield Paired(left.rows[:number], _part(left, 0, number), _part(right, 0, number))

@@ -21,15 +21,15 @@ from service.repository.model_settings import DEFAULTS
 from service.repository.publish import FILE, versions
 from service.repository.reloader import Library
 from service.repository.repository import known_names
-from service.repository.scan import UNLOADED, is_one_file, look
+from service.repository.scan import ALIASES, UNLOADED, is_one_file, look
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from service.repository.loader import Servable
     from service.repository.model_settings import ModelSettings
     from service.repository.repository import Repository
-    from service.repository.scan import Scan, Version
+    from service.repository.scan import Refused, Scan, Version
     from service.settings import Settings
 
 
@@ -90,6 +90,7 @@ def locate(name: str, settings: Settings) -> Located:
     if alias is not None:
         named = declared.aliases.get(wanted, {})
         if alias not in named:
+            _check_aliases(name, wanted, declared.damaged)
             known = ", ".join(sorted(named)) or "none"
             message = f"model {wanted!r} has no alias {alias!r}{nearest(alias, named)}"
             raise NoSuchModel(f"{name}: {message}. Available: {known}")
@@ -167,6 +168,8 @@ def _opened(
             # A name that is not known may be that of a view.
             while wanted not in known_names(library.current) and library.load_more():
                 pass
+            if alias is not None:
+                _check_aliases(name, wanted, library.current.catalog.damaged)
             opened = library.having(wanted, version, alias)
             return opened, opened.find(wanted, version, alias), None
         opened = open_repository(path, provider=settings.provider)
@@ -224,6 +227,17 @@ def _check_is_name(name: str, repository: Path) -> None:
     is_deep = "/" in name and (not NAME.fullmatch(wanted) or "/" in (version or ""))
     if (is_deep or name.endswith(".onnx")) and not _is_known(wanted, repository):
         raise NoSuchModel(f"{name}: there is no file or folder at that path")
+
+
+def _check_aliases(name: str, model: str, damaged: Iterable[Refused]) -> None:
+    """Check that the file of a model's aliases could be read.
+
+    Raises:
+        NoSuchModel: it is damaged, so that an alias in it is not known.
+    """
+    for entry in damaged:
+        if entry.name == model and entry.reason.startswith(ALIASES):
+            raise NoSuchModel(f"{name}: model {model!r}: {entry.reason}")
 
 
 def _check_form(name: str, known: Sequence[str]) -> None:

@@ -265,6 +265,18 @@ def test_a_model_is_named_as_for_other_commands(models, name, version):
     assert (facts["name"], facts["version"], facts["serves"]) == ("three", version, True)
 
 
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_a_damaged_file_of_aliases_is_the_reason(models, command):
+    """The alias may be in it, so that it is no help that there is none of that name."""
+    (models / "three" / "aliases.json").write_text('{"stable": ')
+    program = f"import sys; sys.argv[1:2] = [{command!r}]; {PROGRAM}"
+
+    code, out, err = run(models.parent, "three@stable", program=program)
+
+    assert (code, out) == (1, "")
+    assert err.startswith("triceps: three@stable: model 'three': aliases.json: expected JSON like ")
+
+
 def test_what_is_missing_for_good_service_is_noted(tmp_path):
     """Each note names the command that helps."""
     (tmp_path / "plain.onnx").write_bytes(built([node("Relu", ["x"], ["y"])]))

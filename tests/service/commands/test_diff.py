@@ -492,6 +492,29 @@ def test_a_long_file_is_compared_some_hundred_rows_at_a_time(models, tmp_path, m
     assert [row["row"] for row in size["most"]] == [f"rows.csv, line {i + 2}" for i in order]
 
 
+def test_a_file_that_becomes_shorter_meanwhile_is_refused(models, tmp_path, monkeypatch):
+    """It is read once for each model; rows that only one has read are not compared in silence."""
+    file = tmp_path / "rows.csv"
+    row = f"1,{'2':<198}\n"
+    file.write_text("weight,length\n" + row * 2000)
+    ordinary, cut = row_runs.runs, len("weight,length\n" + row * 100)
+
+    def runs(*arguments):
+        for number, some in enumerate(ordinary(*arguments)):
+            if number == 0:
+                os.truncate(file, cut)
+            yield some
+
+    monkeypatch.setattr(row_runs, "runs", runs)
+
+    code, out, err = run("three@1", "three@2", "--in", file, "--heads", "size")
+
+    assert (code, out) == (1, "")
+    assert err.endswith(
+        ": one of two readings ended before this row: the file has changed meanwhile\n"
+    )
+
+
 def test_a_file_does_not_drive_the_terminal(models, tmp_path):
     """Control characters in its names, labels and provenance are shown in escaped form."""
     evil = "\x1b]0;owned\x07\x9b2J"
