@@ -167,7 +167,11 @@ def _distance(flat: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
     mine, yours = flat.astype(np.float64), other.astype(np.float64)
     same = (mine == yours) | (np.isnan(mine) & np.isnan(yours))
     with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(same, 0.0, np.abs(mine - yours))
+        distance = np.abs(mine - yours)
+    if flat.dtype == other.dtype and flat.dtype.kind in "iu":
+        # A float64 does not tell large integers apart.
+        same, distance = flat == other, np.maximum(distance, 1.0)
+    distance = np.where(same, 0.0, distance)
     largest: NDArray[np.float64] = np.nan_to_num(distance, nan=np.inf, posinf=np.inf).max(
         axis=1, initial=0.0
     )

@@ -160,6 +160,17 @@ def test_no_number_differs_from_any_number():
     assert found.exceeds(10)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_large_integers_that_a_float_does_not_tell_apart_differ(dtype):
+    """Identifiers have as many digits; they differ by one at least."""
+    entry = head("regression", dtype=dtype)
+    answers, others = (np.array([[2**60 + add], [7]], dtype) for add in (0, 1))
+
+    differences = comparison.apart(entry, entry, answers, others).numbers
+
+    assert differences.tolist() == [1.0, 0.0]
+
+
 def test_free_axes_of_different_lengths_differ_in_every_row():
     """No value of one answer then belongs to a value of the other."""
     free = Head("h", "tensor", Tensor("h", "float32", (None,)))
