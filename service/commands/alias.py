@@ -14,6 +14,7 @@ from service.names import NAME, NAMES
 from service.repository import aliases
 from service.repository.publish import FILE, versions
 from service.repository.scan import ALIASES
+from service.wire.body import listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +106,7 @@ def open_folder(models: Path, model: str) -> Path:
         there = models.iterdir() if models.is_dir() else ()
         known = sorted(e.name for e in there if NAME.fullmatch(e.name) and versions(e))
         message = f"{models}: there is no model {model!r}{nearest(model, known)}. Available: "
-        raise CannotAliasError(message + (", ".join(known) or "none"))
+        raise CannotAliasError(message + (listing(known) or "none"))
     return folder
 
 

@@ -22,6 +22,7 @@ from service.repository.publish import FILE, versions
 from service.repository.reloader import Library
 from service.repository.repository import known_names
 from service.repository.scan import ALIASES, UNLOADED, is_one_file, look
+from service.wire.body import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -114,7 +115,7 @@ def _only(path: Path) -> Version:
             f"name {path / str(there[-1])}"
         )
     if not is_one_file(path):
-        names = ", ".join(scan.by_name) or "none"
+        names = listing(scan.by_name) or "none"
         raise NoSuchModel(
             f"{path}: expected a model, received a folder of models: name one of them, "
             f"with --models {path}. Available: {names}"
@@ -128,7 +129,7 @@ def _why_not(wanted: str, scan: Scan) -> str:
     for entry in scan.refused:
         if entry.name == wanted:
             return f"model {wanted!r}: refused, {entry.reason}"
-    known = ", ".join(scan.by_name) or "none yet"
+    known = listing(scan.by_name) or "none yet"
     near = nearest(wanted, scan.by_name)
     return f"model {wanted!r}: there is none of that name{near}. Available: {known}"
 

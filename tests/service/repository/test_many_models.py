@@ -3,7 +3,9 @@
 import threading
 
 import pytest
+from click.testing import CliRunner
 
+from service.commands.main import main
 from service.errors import NotFound, NotReady, Shortage
 from service.host.files import write_file
 from service.repository import loader, reloader, repository, selection
@@ -521,3 +523,17 @@ def test_a_model_is_loaded_by_the_request_to_load_it(many):
     library.load("c")
 
     assert loaded(library) == "ac"
+
+
+@pytest.mark.parametrize("arguments", [["alias", "nosuch"], ["check", "nosuch"]])
+def test_a_command_names_some_of_many_models(tmp_path, arguments):
+    """A message about a misspelt name fits a terminal, however many models there are."""
+    for number in range(60):
+        folder = tmp_path / f"m{number:02}" / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"")
+
+    done = CliRunner().invoke(main, [*arguments, "--models", str(tmp_path)])
+
+    assert done.exit_code == 1
+    assert done.stderr.endswith("m18, m19, … (60 in all)\n")
