@@ -166,7 +166,7 @@ def test_large_integers_that_a_float_does_not_tell_apart_differ(dtype):
     entry = head("regression", dtype=dtype)
     answers, others = (np.array([[2**60 + add], [7]], dtype) for add in (0, 1))
 
-    differences = comparison.apart(entry, entry, answers, others).numbers
+    differences = comparison.differences(entry, entry, answers, others).numbers
 
     assert differences.tolist() == [1.0, 0.0]
 
