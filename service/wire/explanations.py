@@ -133,7 +133,8 @@ def _read_heads(
     reasons = objections(signature)
     able = tuple(name for name in heads if not reasons[name])
     if not able:
-        first = heads[0]
+        named = value if isinstance(value, list) else []
+        first = next((name for name in named if name in heads), heads[0])
         received = f"none: {first} cannot be, since {reasons[first]}"
         notes.add(KEY, f"a head that can be explained among {listing(heads)}", received)
         return ()

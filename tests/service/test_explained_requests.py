@@ -28,6 +28,22 @@ def alone():
     return small.model(nodes, *shapes, constants).SerializeToString()
 
 
+def vague():
+    """Return a model without a head that can be explained: pair = (a, b); total = a + b."""
+    nodes = [
+        helper.make_node("Identity", ["table"], ["pair"]),
+        helper.make_node("ReduceSum", ["table", "last"], ["total"], keepdims=1),
+    ]
+    outputs = [("pair", F, ["n", 2]), ("total", F, ["n", 1])]
+    made = small.model(nodes, [("table", F, ["n", 2])], outputs, {"last": np.array([1])})
+    table = tabular("table", [Feature("a", ""), Feature("b", "", default=1)])
+    heads = [
+        Head("pair", "tensor", Tensor("pair", "float32", (2,))),
+        Head("total", "regression", Tensor("total", "float32", (1,))),
+    ]
+    return small.signed(made, Signature({"table": table}, {head.name: head for head in heads}))
+
+
 def bare():
     """Return a model whose table has no references: total = a + b; double = 2 fruit."""
     nodes = [
@@ -60,6 +76,7 @@ def both(tmp_path_factory):
         "fixed": graphs.fixed(),
         "large": small.same(F, (784,)),
         "bare": bare(),
+        "vague": vague(),
     }
     for name, content in made.items():
         small.put(models, name, 1, content)
@@ -254,6 +271,17 @@ def test_heads_that_are_not_requested_are_not_explained(both):
     assert status == 400
     assert error.startswith("explain: expected a head that can be explained among tags, received")
     assert error_of(both, {**body, "explain": {"heads": ["risk"]}})[0] == 400
+
+
+def test_the_reason_is_that_of_the_named_head(both):
+    """If no head can be explained, the message is about the one that was asked about."""
+    body = {"instances": [{"table": [1, 2]}], "heads": ["pair", "total"]}
+
+    status, error = error_of(both, {**body, "explain": {"heads": ["total"]}}, "vague")
+
+    assert status == 400
+    assert "received none: total cannot be, since table.a has neither" in error
+    assert "pair cannot be, since" in error_of(both, {**body, "explain": True}, "vague")[1]
 
 
 def test_models_whose_rows_cannot_be_changed_one_by_one_are_refused(both):
