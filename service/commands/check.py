@@ -108,11 +108,12 @@ def _notes(servable: Servable) -> Iterator[str]:
 
 def _notes_on_input(entry: Input) -> Iterator[str]:
     tensor = entry.tensors[0]
-    if not entry.features and entry.kind == "tensor" and len(tensor.shape) <= 1:
-        names = "A" if tensor.size == 1 else "A,B,…"
+    # A column alone, as files of scikit-learn have them, goes by the name of its input.
+    is_one = tensor.size == 1
+    if not entry.features and entry.kind == "tensor" and len(tensor.shape) <= 1 and not is_one:
         yield (
             f"input {entry.name!r}: its columns have no names: "
-            f"triceps sign --features {entry.name}={names}"
+            f"triceps sign --features {entry.name}=A,B,…"
         )
     missing = [feature.name for feature in entry.features if feature.default is None]
     if missing:

@@ -294,6 +294,18 @@ def test_what_is_missing_for_good_service_is_noted(tmp_path):
     ]
 
 
+def test_a_column_that_is_an_input_has_a_name(tmp_path):
+    """Files of scikit-learn name each column by its input, as the documentation advises."""
+    column = small.model(
+        [node("Sigmoid", ["age"], ["y"])], [("age", F, ["n", 1])], [("y", F, ["n", 1])]
+    )
+    (tmp_path / "column.onnx").write_bytes(column.SerializeToString())
+
+    notes = json.loads(run(tmp_path, "column.onnx", "--json")[1])["notes"]
+
+    assert [note for note in notes if "age" in note] == []
+
+
 def test_the_settings_of_the_model_and_of_the_service_are_in_force(models):
     """They decide about batching, provider and the memory that it may take."""
     (models / "three" / "settings.toml").write_text("alone = true\n")
