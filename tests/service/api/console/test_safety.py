@@ -18,7 +18,7 @@ def _evil(models):
 
 def test_names_and_labels_with_markup_are_text(visit, evil):
     """They are shown as they are, in every place where a name or a label stands."""
-    one = visit(evil, moves=True)
+    one = visit(evil, fails=[400], moves=True)
     page = one.page
 
     expect(one.summary).to_contain_text(f"{MARKUP}head: {MARKUP}no")
