@@ -33,6 +33,8 @@ MOST_SAMPLES = 1024
 _KEYS = ("heads", "method", "samples")
 # The names in `heads` for each head that exists; a longer list is refused unread.
 _MOST_NAMED = 64
+# Reasons why heads cannot be explained, in one message.
+_MOST_REASONS = 3
 
 
 class Explain(NamedTuple):
@@ -134,8 +136,9 @@ def _read_heads(
     able = tuple(name for name in heads if not reasons[name])
     if not able:
         named = value if isinstance(value, list) else []
-        first = next((name for name in named if name in heads), heads[0])
-        received = f"none: {first} cannot be, since {reasons[first]}"
+        about = [name for name in heads if name in named] or heads
+        why = "; ".join(f"{name} cannot be, since {reasons[name]}" for name in about[:_MOST_REASONS])
+        received = f"none: {why}"
         notes.add(KEY, f"a head that can be explained among {listing(heads)}", received)
         return ()
     if value is MISSING:

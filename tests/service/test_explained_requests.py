@@ -273,15 +273,16 @@ def test_heads_that_are_not_requested_are_not_explained(both):
     assert error_of(both, {**body, "explain": {"heads": ["risk"]}})[0] == 400
 
 
-def test_the_reason_is_that_of_the_named_head(both):
-    """If no head can be explained, the message is about the one that was asked about."""
+def test_the_reasons_are_those_of_the_named_heads(both):
+    """If no head can be explained, the message is about those that were asked about."""
     body = {"instances": [{"table": [1, 2]}], "heads": ["pair", "total"]}
 
     status, error = error_of(both, {**body, "explain": {"heads": ["total"]}}, "vague")
 
     assert status == 400
     assert "received none: total cannot be, since table.a has neither" in error
-    assert "pair cannot be, since" in error_of(both, {**body, "explain": True}, "vague")[1]
+    every = error_of(both, {**body, "explain": True}, "vague")[1]
+    assert "received none: pair cannot be, since it has several numbers; total cannot be" in every
 
 
 def test_models_whose_rows_cannot_be_changed_one_by_one_are_refused(both):
