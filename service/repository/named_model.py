@@ -225,9 +225,12 @@ def _check_is_name(name: str, repository: Path) -> None:
         NoSuchModel: it is such a path; no model has to be loaded to look for a view of that name.
     """
     wanted, version, _ = _parts(name)
+    path = Path(name)
     is_deep = "/" in name and (not NAME.fullmatch(wanted) or "/" in (version or ""))
-    if (is_deep or name.endswith(".onnx")) and not _is_known(wanted, repository):
-        raise NoSuchModel(f"{name}: there is no file or folder at that path")
+    is_in_folder = "/" in name and path.parent.is_dir()
+    if (is_deep or is_in_folder or name.endswith(".onnx")) and not _is_known(wanted, repository):
+        near = nearest(path.name, [other.name for other in path.parent.glob("*")])
+        raise NoSuchModel(f"{name}: there is no file or folder at that path{near}")
 
 
 def _check_aliases(name: str, model: str, damaged: Iterable[Refused]) -> None:

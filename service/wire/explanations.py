@@ -137,7 +137,9 @@ def _read_heads(
     if not able:
         named = value if isinstance(value, list) else []
         about = [name for name in heads if name in named] or heads
-        why = "; ".join(f"{name} cannot be, since {reasons[name]}" for name in about[:_MOST_REASONS])
+        why = "; ".join(
+            f"{name} cannot be, since {reasons[name]}" for name in about[:_MOST_REASONS]
+        )
         received = f"none: {why}"
         notes.add(KEY, f"a head that can be explained among {listing(heads)}", received)
         return ()

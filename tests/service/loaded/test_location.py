@@ -87,6 +87,11 @@ def test_a_link_to_a_model_is_followed(folder):
         pytest.param(["models/three/3"], "refused, it is not an ONNX file", id="broken"),
         pytest.param(["three", "nowhere"], "no repository nowhere", id="no repository"),
         pytest.param(["modles/three"], "modles/three.*there is none of that name", id="no path"),
+        pytest.param(
+            ["models/thre"],
+            r"^models/thre: there is no file or folder at that path \(did you mean 'three'\?\)$",
+            id="a typo in a path",
+        ),
         pytest.param(["empty"], "received none in it", id="an empty folder"),
         pytest.param(["both"], "received a repository of 2: a, b", id="several models"),
     ],
