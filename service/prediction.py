@@ -29,7 +29,7 @@ from service.inference.sliced import Sliced, join
 from service.insight.explanations import Plan
 from service.observability.timing import ASK_TIMING, server_timing
 from service.repository.scan import SETTINGS
-from service.run import Part
+from service.run import Part, Run
 from service.wire import limits, native
 from service.wire.body import LongReadError
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from service.observability.metrics import Metrics
     from service.observability.samples import Sampler
     from service.repository.loader import Servable
-    from service.run import Run
     from service.settings import Settings
     from service.wire.dialect import Codec, Dialect, Query
     from service.wire.numbers import Arrays, Tensors
@@ -473,9 +472,14 @@ class Prediction:
             # In queues of their own, so that the answers of a run are those of callers, or none is.
             executor.submit(lane, f"{servable.name} explained", query.heads, arrays, asker)
 
+        def keep(part: Part, start: int) -> Part:
+            outputs = plan.of_use(part.outputs(), start)
+            rows = part.end - part.start
+            return Part(Run(rows, part.run.started, part.run.ended, outputs), 0, rows)
+
         def run(expanded: Arrays) -> None:
             check_backlog()  # again: others may have begun meanwhile
-            Sliced(submit, expanded, lane, self, partial(self._fold, plan)).start()
+            Sliced(submit, lane, self, partial(self._fold, plan), keep).start(expanded)
 
         self._do(plan, plan.expand, run)
 
@@ -497,6 +501,7 @@ class Prediction:
         def encode() -> tuple[Run, bytes, bytes]:
             expanded = join(parts)
             outputs, explained = plan.fold(expanded.outputs)
+            limits.check_answer(outputs)
             servable = self.route.servable
             names = servable.name, servable.version, servable.signature
             reply = self.route.dialect.encode(query.with_explanations(explained), *names, outputs)

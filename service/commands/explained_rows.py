@@ -8,17 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from service.errors import BadRequest
+from service.inference.lane import ROWS_A_RUN
 from service.insight import explanations
 from service.wire import explanations as wire
 from service.wire.body import Notes, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from service.inference.model import Model
+    from service.insight.explanations import Plan
     from service.repository.loader import Servable
     from service.signature import Head, Signature
     from service.wire.explanations import Explain, Explanations
@@ -107,7 +111,18 @@ def answers(servable: Servable, query: Query[Any], explain: Explain | None) -> I
         return
     for piece in explanations.split(signature, query._replace(explain=explain), model):
         plan = explanations.Plan.of(signature, piece, model)
-        yield plan.fold(model.predict(plan.expand(), piece.heads))
+        yield plan.fold(_run(plan, model, piece.heads))
+
+
+def _run(plan: Plan, model: Model, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Run the rows of an explanation, and return the outputs that are of use."""
+    expanded = plan.expand()
+    step = plan.total if model.runs_whole else ROWS_A_RUN
+    pieces = []
+    for start in range(0, plan.total, step):
+        some = {name: array[start : start + step] for name, array in expanded.items()}
+        pieces.append(plan.of_use(model.predict(some, heads), start))
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in heads}
 
 
 def columns(signature: Signature, head: Head, explain: Explain | None) -> Iterator[str]:

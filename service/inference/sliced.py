@@ -27,35 +27,44 @@ class Sliced:
     def __init__(
         self,
         submit: Callable[[Arrays, Asker], None],
-        arrays: Arrays,
         lane: Lane,
         asker: Asker,
         then: Callable[[list[Part] | Exception], None],
+        keep: Callable[[Part, int], Part] = lambda part, _: part,
     ) -> None:
         """Prepare to run rows; `start` begins.
 
         Args:
             submit: queues rows for an asker.
-            arrays: all rows by tensor, [rows, …].
             lane: the lane of the model.
             asker: the request; its own `done` is not called.
             then: called with the answers to all slices in order, or with the first exception.
+            keep: returns what is kept of the answer to a slice, whose first row it gets the number
+                of; by default all of it.
         """
         self._submit = submit
-        self._arrays = arrays
         self._lane = lane
         self._asker = asker
         self._then = then
-        self._rows = len(next(iter(arrays.values())))
+        self._keep = keep
+        self._arrays: Arrays = {}
+        self._rows = 0
         self._submitted = 0
+        self._answered = 0
         self._parts: list[Part] = []
         # Whether a slice waits or runs, and whether `_go_on` is at work.
         self._waits = False
         self._is_going = False
         self._is_over = False
 
-    def start(self) -> None:
-        """Submit the first slice; the others follow, each after the answer to the one before."""
+    def start(self, arrays: Arrays) -> None:
+        """Submit the first slice; the others follow, each after the answer to the one before.
+
+        Args:
+            arrays: all rows by tensor, [rows, …].
+        """
+        self._arrays = arrays
+        self._rows = len(next(iter(arrays.values())))
         self._lane.sliced_rows += self._rows
         self._lane.sliced_requests += 1
         try:
@@ -105,21 +114,24 @@ class Sliced:
             self._end()
             self._then(result)
             return
-        self._parts.append(result)
-        self._waits = False
-        if self._submitted == self._rows:
+        try:
+            self._parts.append(self._keep(result, self._answered))
+            self._answered += result.end - result.start
+            self._waits = False
+            if self._submitted < self._rows:
+                if not self._is_going:
+                    self._go_on()
+                return
+        except Exception as error:  # noqa: BLE001  the request is answered with it
             self._end()
-            self._then(self._parts)
-        elif not self._is_going:
-            try:
-                self._go_on()
-            except Exception as error:  # noqa: BLE001  the request is answered with it
-                self._end()
-                self._then(error)
+            self._then(error)
+            return
+        self._end()
+        self._then(self._parts)
 
 
 def join(parts: list[Part]) -> Run:
-    """Return the answers to all slices as one run; this copies them all."""
+    """Return the answers to all slices, or what is kept of them, as one run; this copies them."""
     outputs = [part.outputs() for part in parts]
     joined = {head: np.concatenate([each[head] for each in outputs]) for head in outputs[0]}
     rows = sum(part.end - part.start for part in parts)

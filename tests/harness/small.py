@@ -288,6 +288,17 @@ def steps(head: str = "y") -> bytes:
     return model(nodes, *shapes, {"last": np.array([1])}).SerializeToString()
 
 
+def long() -> bytes:
+    """Return a model with a head of one number, and one with 20,000 times the steps of a row."""
+    nodes = [
+        helper.make_node("ReduceSum", ["x", "last"], ["y"], keepdims=1),
+        helper.make_node("Tile", ["x", "times"], ["long"]),
+    ]
+    outputs = [("y", F, ["n", 1]), ("long", F, ["n", "many"])]
+    constants = {"last": np.array([1]), "times": np.array([1, 20_000])}
+    return model(nodes, [("x", F, ["n", "steps"])], outputs, constants).SerializeToString()
+
+
 def ragged() -> bytes:
     """Return a file without a signature that sums any number of steps, [steps, 2]."""
     return model(

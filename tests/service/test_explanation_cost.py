@@ -7,6 +7,7 @@ import http.client
 import json
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ def _served(tmp_path_factory):
     """Serve a front."""
     models = tmp_path_factory.mktemp("models")
     small.put(models, "three", 1, small.three())
+    small.put(models, "long", 1, small.long())
     served = Served(models)
     yield served
     served.stop()
@@ -210,6 +212,33 @@ def test_the_memory_of_an_explanation_counts(served):
 
     assert status == 429
     assert b"TRICEPS_MAX_IN_FLIGHT" in content
+
+
+@pytest.mark.parametrize("way", ["served", "app"])
+def test_a_long_answer_is_kept_for_a_row_and_not_for_its_runs(served, way):
+    """Its head is not explained, and only the row's own answer to it is of use."""
+    row = list(range(8))
+    asked = json.dumps({"instances": [row], "explain": {"method": "shapley"}}).encode()
+    path = "/models/long/predict"
+    tracemalloc.start()
+    try:
+        if way == "served":
+            status, _, content = served.ask("POST", path, asked, JSON)
+        else:
+            answer = served.app.test_client().post(path, data=asked, headers=JSON)
+            status, content = answer.status_code, answer.data
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert status == 200
+    found = json.loads(content)
+    [answers] = found["predictions"]
+    assert answers["long"]["value"] == row * 20_000
+    assert list(answers["explanations"]["y"]["parts"].values()) == row
+    assert found["explained"]["runs"] == 2**8
+    # All runs have 164 MB of answers.
+    assert peak < 2**26
 
 
 @pytest.mark.parametrize(

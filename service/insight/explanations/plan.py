@@ -23,7 +23,7 @@ from service.wire.explanations import KEY, Explained, Explanations
 from service.wire.limits import MOST_NUMBERS, numbers_a_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,6 +49,8 @@ class Plan(NamedTuple):
 
     signature: Signature
     explain: Explain
+    heads: Sequence[str]
+    """The heads that are answered, some of which are explained."""
     arrays: Mapping[str, NDArray[Any]]
     features: Features
     rows: int
@@ -76,12 +78,23 @@ class Plan(NamedTuple):
         if rows > cost.most_rows:
             raise cost.too_many(rows, query.explain)
         size = (rows * cost.runs + 1) * cost.each
-        return cls(signature, query.explain, query.arrays, cost.features, rows, cost.runs, size)
+        return cls(
+            signature,
+            query.explain,
+            query.heads,
+            query.arrays,
+            cost.features,
+            rows,
+            cost.runs,
+            size,
+        )
 
     @property
     def is_small(self) -> bool:
         """True if an event loop may expand and fold it."""
         parts = self.rows * len(self.features.names) * len(self.explain.heads)
+        if any(self.signature.heads[name].tensor.size is None for name in self.heads):
+            return False  # as its answers may have any size
         return self.size <= _SMALL_BYTES and parts <= _SMALL_PARTS
 
     @property
@@ -115,15 +128,36 @@ class Plan(NamedTuple):
             return shapley.masks(features, self.explain.samples)
         return occlusion.masks(features)
 
+    def of_use(self, outputs: Mapping[str, NDArray[Any]], start: int) -> dict[str, NDArray[Any]]:
+        """Return the outputs that `fold` uses: those of the original rows, unless it explains them.
+
+        Only heads of a fixed size are explained, and others may have any.
+
+        Args:
+            outputs: the outputs of some rows of `expand` by head.
+            start: the number of the first of these rows.
+        """
+        rows = len(next(iter(outputs.values())))
+        places = np.arange(-start % self.runs, min(rows, self.total - 1 - start), self.runs)
+        return {
+            # A copy, since a view would keep all outputs of a run.
+            name: output if name in self.explain.heads else output[places]
+            for name, output in outputs.items()
+        }
+
     def fold(
         self, outputs: Mapping[str, NDArray[Any]]
     ) -> tuple[dict[str, NDArray[Any]], Explanations]:
         """Return the outputs of the original rows by head, and the explanations.
 
         Args:
-            outputs: the outputs of the rows of `expand` by head, [rows x runs + 1, …].
+            outputs: the outputs of the rows of `expand` by head, [rows x runs + 1, …]; or of the
+                original rows, [rows, …], as `of_use` returns them.
         """
-        answers = {name: output[: -1 : self.runs] for name, output in outputs.items()}
+        answers = {
+            name: output if len(output) == self.rows else output[: -1 : self.runs]
+            for name, output in outputs.items()
+        }
         heads = {
             name: self._explained(self.signature.heads[name], outputs[name])
             for name in self.explain.heads

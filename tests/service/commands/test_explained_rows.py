@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from service.app import create_app
 from service.commands.main import main
+from service.inference.model import Model
 from service.settings import Settings
 from tests.harness import small
 
@@ -22,6 +23,7 @@ def _models(tmp_path_factory):
     small.put(folder, "three", 1, small.three())
     small.put(folder, "joint", 1, small.joint())
     small.put(folder, "steps", 1, small.steps())
+    small.put(folder, "long", 1, small.long())
     small.put(folder, "named", 1, small.steps("explanations"))
     small.put(folder, "wide", 1, small.wide_table(300, 0.0))
     return folder
@@ -132,3 +134,24 @@ def test_rows_of_any_length_are_explained_as_json_alone(run):
     assert json.loads(text)["explanations"]["y"]["parts"] == {"x[0]": 1, "x[1]": 2, "x[2]": 3}
     assert code == 2
     assert "expected answers in .json, since x has rows of any length" in error
+
+
+def test_the_runs_of_a_row_are_run_some_at_a_time(run, monkeypatch):
+    """All of them have 164 MB of answers to a head that is not explained."""
+    sizes = []
+    predict = Model.predict
+
+    def counted(self, arrays, heads):
+        outputs = predict(self, arrays, heads)
+        sizes.append(sum(output.nbytes for output in outputs.values()))
+        return outputs
+
+    monkeypatch.setattr(Model, "predict", counted)
+    row = json.dumps({"x": list(range(8))})
+    code, out, _ = run(row, "--explain=shapley", model="long", name="rows.json")
+
+    assert code == 0
+    answer = json.loads(out)
+    assert list(answer["explanations"]["y"]["parts"].values()) == list(range(8))
+    assert len(answer["long"]["value"]) == 160_000
+    assert max(sizes) < 2**26

@@ -61,7 +61,7 @@ def test_all_rows_are_answered_in_order(lane, later):
             slice_.done(run(arrays))
 
     x = np.arange(2.0 * ROWS).reshape(ROWS, 2)
-    Sliced(submit, {"x": x}, lane, asker, asker.done).start()
+    Sliced(submit, lane, asker, asker.done).start({"x": x})
     assert lane.sliced_requests == (1 if later else 0)
     while waiting:
         slice_, answer = waiting.pop()
@@ -75,6 +75,26 @@ def test_all_rows_are_answered_in_order(lane, later):
     assert (lane.sliced_requests, lane.sliced_rows) == (0, 0)
 
 
+def test_what_is_kept_of_a_slice_is_chosen_by_its_first_row(lane):
+    """An error in that is the answer."""
+
+    def keep(part, start):
+        kept.append((start, part.end - part.start))
+        if len(kept) == 8:
+            raise ValueError("kept enough")
+        return part
+
+    def submit(arrays, slice_):
+        slice_.done(run(arrays))
+
+    asker, kept = Asker(), []
+    Sliced(submit, lane, asker, asker.done, keep).start({"x": np.zeros((2 * ROWS, 2))})
+
+    assert kept == [(i * lane.most, lane.most) for i in range(8)]
+    assert [str(result) for result in asker.results] == ["kept enough"]
+    assert (lane.sliced_requests, lane.sliced_rows) == (0, 0)
+
+
 def test_a_request_that_cannot_tell_whether_it_is_wanted_is_forgotten(lane):
     """The executor answers it with the error, and the lane has nothing of it."""
     asker, slices = Asker(), []
@@ -83,10 +103,8 @@ def test_a_request_that_cannot_tell_whether_it_is_wanted_is_forgotten(lane):
         raise ValueError("unknown")
 
     asker.wanted = fail
-    sliced = Sliced(
-        lambda _, slice_: slices.append(slice_), {"x": np.zeros((ROWS, 2))}, lane, asker, asker.done
-    )
-    sliced.start()
+    sliced = Sliced(lambda _, slice_: slices.append(slice_), lane, asker, asker.done)
+    sliced.start({"x": np.zeros((ROWS, 2))})
     with pytest.raises(ValueError, match="unknown"):
         slices[0].wanted()
     slices[0].done(ValueError("unknown"))
@@ -108,12 +126,13 @@ def test_no_slice_is_run_once_the_answer_is_not_wanted(lane, end):
             failed = end == "error" and len(submitted) == 3
             waiting.append((slice_, ValueError(end) if failed else run(arrays)))
 
-    sliced = Sliced(submit, {"x": np.zeros((ROWS, 2))}, lane, asker, asker.done)
+    sliced = Sliced(submit, lane, asker, asker.done)
+    rows = {"x": np.zeros((ROWS, 2))}
     if end == "fault":
         with pytest.raises(ValueError, match=end):
-            sliced.start()
+            sliced.start(rows)
     else:
-        sliced.start()
+        sliced.start(rows)
     while waiting:
         slice_, answer = waiting.pop()
         slice_.done(answer)
