@@ -229,7 +229,8 @@ def _check_is_name(name: str, repository: Path) -> None:
     is_deep = "/" in name and (not NAME.fullmatch(wanted) or "/" in (version or ""))
     is_in_folder = "/" in name and path.parent.is_dir()
     if (is_deep or is_in_folder or name.endswith(".onnx")) and not _is_known(wanted, repository):
-        near = nearest(path.name, [other.name for other in path.parent.glob("*")])
+        there = [other.name for other in path.parent.glob("*") if other.exists()]
+        near = nearest(path.name, there)
         raise NoSuchModel(f"{name}: there is no file or folder at that path{near}")
 
 
