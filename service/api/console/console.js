@@ -1,14 +1,14 @@
 // The console asks this service alone.  What it says becomes text, never markup.
 
+const { abs } = Math;
 const { assign, create, entries, fromEntries, hasOwn, keys, values } = Object;
 const encode = encodeURIComponent;
 const find = (selector) => document.querySelector(selector);
 const pause = (seconds) => new Promise((done) => setTimeout(done, 1000 * seconds));
 const count = (length) => [...Array(length).keys()];
 const flat = (value) => [value].flat(Infinity);
-// Names may be those that any object has, such as constructor.
-const named = () => create(null);
-const own = (object, name) => (object && hasOwn(object, name) ? object[name] : undefined);
+// Names may be those that objects inherit, such as constructor.
+const own = (object, name) => (hasOwn(object ?? {}, name) ? object[name] : undefined);
 const line = (...parts) => parts.filter(Boolean).join(" · ");
 const short = (value) => (typeof value === "number" ? `${+value.toPrecision(4)}` : `${value ?? "not a number"}`);
 
@@ -30,26 +30,35 @@ const title = (text) => h("h1", { tabindex: -1 }, text);
 let token = ""; // in memory only
 let asking;
 
-const refusal = ({ error, problems = [] }, status, wait) => assign(new Error(error), { problems, status, wait });
+const refusal = (status, wait, { error = `The status is ${status}.`, problems }) => assign(new Error(error), { problems, status, wait });
 
 // Send a request; ask for a token, unless for metrics.
 async function ask(path, options = {}) {
 	const used = token;
 	const headers = { "Content-Type": "application/json", ...(used && { Authorization: `Bearer ${used}` }) };
-	const response = await fetch(`../${path}`, { method: options.body ? "POST" : "GET", headers, ...options }).catch((error) => {
-		throw options.signal?.aborted ? error : refusal({ error: "The service does not answer." }, 0, 3);
+	const response = await fetch(`../${path}`, { method: options.body ? "POST" : "GET", headers, ...options }).catch(() => {
+		options.signal?.throwIfAborted();
+		throw refusal(0, 3, { error: "The service does not answer." });
 	});
 	if (response.ok) return response;
 	const { status } = response;
-	const said = await response.json().catch(() => ({ error: `The status is ${status}.` }));
+	const said = (await response.json().catch(() => {})) ?? {};
 	if (/40[13]/.test(status) && path !== "metrics") {
 		find("#another").hidden = false;
 		if (status === 401 && (token !== used || (await askToken(said.error)))) return ask(path, options);
 	}
-	throw refusal(said, status, /429|503/.test(status) && +response.headers.get("Retry-After"));
+	throw refusal(status, /429|503/.test(status) && +response.headers.get("Retry-After"), said);
 }
 
-const get = async (path, options) => (await ask(path, options)).json();
+// JSON; whole numbers that would lose digits become texts.
+const decode = (text) => JSON.parse(text, (_, value, at) => (Number.isSafeInteger(value) || !/^-?\d+$/.test(at?.source) ? value : at.source));
+const get = async (path, options) => decode(await (await ask(path, options)).text());
+
+async function predict({ version }, path, options) {
+	const said = await get(`${path}/predict`, options);
+	if (said.version !== version) throw new Error(`Version ${said.version} answers now.`);
+	return said;
+}
 
 function askToken(why) {
 	const [box, field] = [find("dialog"), find("#token")];
@@ -138,12 +147,12 @@ const SHARING = {
 };
 
 async function listView(_, query, signal) {
-	const after = query.get("after") ?? "";
-	const list = await get(`models?limit=100${after && `&after=${encode(after)}`}`);
-	const traffic = named();
+	const list = await get(`models?limit=100&after=${encode(query.get("after") ?? "")}`);
+	const traffic = [];
 	const cards = list.models.map(({ name, version, versions, aliases, heads, batching }) => {
 		const link = (tag, which, text) => h(tag, { href: `#/${pathOf(name, which)}` }, text);
-		traffic[name] = h("p.note", "\u00a0");
+		const lately = h("p.note", "\u00a0");
+		traffic.push([name, lately]);
 		return h("li.card",
 			h("h2", link("a", "", name), name === list.default && h("span.note", " default")),
 			h("p", line(...heads) || "not loaded"),
@@ -151,14 +160,13 @@ async function listView(_, query, signal) {
 				entries(versions).map(([one, state]) => link("a.chip", `versions/${one}`, `${one} ${one === version ? "serves" : state}`)),
 				entries(aliases).map(([alias, one]) => link("a.chip", `aliases/${alias}`, `${alias} → ${one}`))),
 			batching && h("p.note", { title: batching.reason }, SHARING[batching.mode]),
-			traffic[name],
+			lately,
 			saved("Signature", `${name}.json`, pathOf(name)));
 	});
 	watchTraffic(traffic, signal);
 	return [
 		title("Models"),
 		cards.length ? h("ul.cards", cards) : h("p", "No model serves."),
-		after && h("a", { href: "#/" }, "From the beginning"),
 		list.next && h("a", { href: `#/?after=${encode(list.next)}` }, `More, after ${list.next}`),
 		list.refused.length > 0 && h("section.card", h("h2", "Refused"), h("ul", list.refused.map(({ name, version, reason }) =>
 			h("li", h("b", line(name, version && `version ${version}`)), `: ${reason}`)))),
@@ -171,14 +179,14 @@ async function watchTraffic(places, signal) {
 	while (!signal.aborted) {
 		if (!document.hidden) {
 			try {
-				if (polls.push({ ...sums(await (await ask("metrics", { signal })).text()), "": Date.now() / 60000 }) > 30) polls.shift();
+				if (polls.push(sums(await (await ask("metrics", { signal })).text())) > 30) polls.shift();
 			} catch {
 				return; // the token may not see metrics
 			}
 			const [first, last] = [polls[0], polls.at(-1)];
-			for (const [name, i] of polls.length > 1 ? entries(places) : []) {
-				const [asked, answered, seconds] = ["total", "count", "sum"].map((what) => (last[name]?.[what] ?? 0) - (first[name]?.[what] ?? 0));
-				i.textContent = line(asked > 0 ? `${short(asked / (last[""] - first[""]))} requests a minute` : "no requests lately",
+			for (const [name, i] of polls.length > 1 ? places : []) {
+				const [asked, answered, seconds] = ["total", "count", "sum"].map((what) => last[what + name] - (first[what + name] ?? 0));
+				i.textContent = line(asked > 0 ? `${short(asked / (last.at - first.at))} requests a minute` : "no requests lately",
 					answered > 0 && `${short((1000 * seconds) / answered)} ms`);
 			}
 		}
@@ -187,11 +195,10 @@ async function watchTraffic(places, signal) {
 }
 
 function sums(metrics) {
-	const found = named();
-	const series = /^triceps_(?:requests|stage_seconds)_(total|count|sum)\{.*?model="((?:[^"\\]|\\.)*)"(.*)\} (\S+)$/gm;
+	const found = { at: Date.now() / 60000 };
+	const series = /^triceps_(?:requests|stage_seconds)_(total|count|sum)\{.*?model="([^"]*)"(.*)\} (\S+)$/gm;
 	for (const [, family, model, labels, value] of metrics.matchAll(series)) {
-		const sum = (found[JSON.parse(`"${model}"`)] ??= { total: 0, count: 0, sum: 0 });
-		if (family !== "count" || labels.includes('"run"')) sum[family] += +value;
+		if (family !== "count" || labels.includes('"run"')) found[family + model] = (found[family + model] ?? 0) + +value;
 	}
 	return found;
 }
@@ -205,12 +212,12 @@ function parse(text, dtype) {
 	const bare = text.trim().toLowerCase();
 	if (dtype === "string") return text;
 	if (bare === "true" || bare === "false") return bare === "true";
-	return /^[-+.\de]+$/.test(bare) && Number.isFinite(+bare) ? +bare : text;
+	return /^[-+.\de]+$/.test(bare) && abs(+bare) < (dtype.includes("int") ? 2 ** 53 : Infinity) ? +bare : text;
 }
 
 function asJson(text) {
 	try {
-		return JSON.parse(text);
+		return decode(text);
 	} catch {
 		return text;
 	}
@@ -275,7 +282,7 @@ function jsonField(label, at, { dtype, shape }) {
 	return {
 		...frame(label, at, `JSON, ${dtype} ${shape.map((axis) => axis ?? "any").join(" × ")}`, control),
 		read: () => (control.value ? asJson(control.value) : undefined),
-		write: (value) => (control.value = value === undefined ? "" : JSON.stringify(value)),
+		write: (value) => (control.value = JSON.stringify(value) ?? ""),
 	};
 }
 
@@ -336,12 +343,12 @@ function imageField(label, at, facts) {
 	const take = async (file) => {
 		try {
 			const picture = await createImageBitmap(file, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
-			draw(() => pen.drawImage(picture, 0, 0));
+			draw(() => (put(blank(high)), pen.drawImage(picture, 0, 0))); // on white
 		} catch {
 			field.say(`${file.name} is no picture`, "problem");
 		}
 	};
-	const blank = () => Array(width * height * channels).fill(low);
+	const blank = (tone = low) => Array(width * height * channels).fill(tone);
 	const ink = h("input", { type: "color", value: "#ffffff", "aria-label": `${label}, ink` });
 	const file = h("input", { type: "file", accept: "image/*", hidden: true, change: () => take(file.files[0]) });
 	const hint = line("draw, or drop a picture", `${width} × ${height}`, range(facts) || `${low} to ${high}`);
@@ -357,13 +364,13 @@ function imageField(label, at, facts) {
 		write: (value) => put(Array.isArray(value) ? value : blank()),
 		explain(parts, head) {
 			const brush = over.getContext("2d"), patches = parts.filter(([part]) => part.startsWith(`${label}[`));
-			const most = Math.max(...patches.map(([, value]) => Math.abs(value)));
+			const most = Math.max(...patches.map(([, value]) => abs(value)));
 			brush.clearRect(0, 0, width, height);
 			if (patches[0]) field.say(`blue raises ${head}, orange lowers it`);
 			for (const [part, value] of patches) {
 				const [top, bottom, left, right] = part.match(/\d+(?=[:,\]])/g).slice(-4);
 				brush.fillStyle = value > 0 ? "#46f" : "#f80";
-				brush.globalAlpha = (0.75 * Math.abs(value)) / most || 0;
+				brush.globalAlpha = (0.75 * abs(value)) / most || 0;
 				brush.fillRect(left, top, right - left, bottom - top);
 			}
 		},
@@ -421,17 +428,17 @@ function headCard(name, head, tick, why) {
 		element,
 		// Show an answer; return whether the label differs.
 		show({ value, label }, base) {
-			const all = (one) => (kind === "binary" && labels ? [1 - one, one] : flat(one));
+			const all = (one) => (kind === "binary" && labels ? [one === null ? one : 1 - one, one] : flat(one));
 			const [now, before] = [all(value), base && all(base.value)];
 			const order = [...names.keys()];
 			if (labels?.length > MOST) order.sort((one, two) => now[two] - now[one]);
 			bars.forEach((bar, i) => {
 				const [text, one] = [names[order[i]], now[order[i]]];
 				const by = before && one - before[order[i]];
-				bar.show(text, labels && one <= 1 && one !== null ? one.toFixed(3) : short(one),
+				bar.show(text, (labels && one <= 1 && one?.toFixed(3)) || short(one),
 					one / Math.max(1, ...now), labels && flat(label).includes(text) ? "picked" : "");
 				bar.value.title = one;
-				if (Math.abs(by) > 1e-6 * Math.abs(one)) bar.value.append(" ", h("ins", `${by > 0 ? "+" : "−"}${short(Math.abs(by))}`));
+				if (abs(by) > 1e-6 * abs(one)) bar.value.append(" ", h("ins", `${by > 0 ? "+" : "−"}${short(abs(by))}`));
 			});
 			if (rest) rest.textContent = JSON.stringify(value);
 			const differs = base != null && `${base.label}` !== `${label}`;
@@ -442,7 +449,7 @@ function headCard(name, head, tick, why) {
 			const listed = entries(found?.parts ?? {}).filter(([part]) => !/\[\d+:\d+,\d+:\d+\]$/.test(part)).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST);
 			parts.replaceChildren(...listed.map(([part, value]) => {
 				const bar = barOf();
-				bar.show(part, `${value > 0 ? "+" : ""}${short(value)}`, Math.abs(value / (listed[0][1] || 1)), value < 0 ? "lowers" : "");
+				bar.show(part, `${value > 0 ? "+" : ""}${short(value)}`, abs(value / (listed[0][1] || 1)), value < 0 ? "lowers" : "");
 				return bar.element;
 			}));
 			note.textContent = found ? `${line(found.label, short(found.answer))}; ${short(found.reference)} at the reference, a row of defaults. Each feature adds:` : "";
@@ -455,18 +462,18 @@ const called = (which) => which.replace(/(es|s)\//, " ") || "serving";
 async function modelView([name, kind, version], query, signal) {
 	const which = version ? `${kind}/${version}` : "";
 	const beside = query.get("with") || "";
-	const sides = (beside ? [which, beside] : [which]).map((one) => ({ which: one, path: pathOf(name, one), cards: named() }));
+	const sides = (beside ? [which, beside] : [which]).map((one) => ({ which: one, path: pathOf(name, one), cards: create(null) }));
 	for (const side of sides) side.model = await get(side.path, { signal });
 	const [{ model, path }] = sides;
 	const { heads, batching: { mode } } = model;
 	const whole = mode === "tensor";
-	const [forms, ticks, whys] = [named(), named(), named()];
+	const [forms, ticks, whys] = [create(null), create(null), create(null)];
 	for (const [input, entry] of entries(model.inputs)) forms[input] = formOf(input, entry, (whole ? "inputs" : "instances[0]") + step(input));
 	const every = values(forms).flatMap((form) => form.parts);
 	const fill = (row) => entries(forms).forEach(([input, form]) => form.write(own(row, input)));
 	const read = (inputs = keys(forms)) => fromEntries(inputs.map((input) => [input, forms[input].read()]));
 	const example = model.example?.instances?.[0] ?? model.example?.inputs ?? {};
-	fill(query.has("row") ? JSON.parse(query.get("row")) : carried.name === name ? carried.row : example);
+	fill(query.has("row") ? decode(query.get("row")) : carried.name === name ? carried.row : example);
 	carried = {};
 
 	for (const [head, { dtype, shape, kind, labels }] of entries(heads)) {
@@ -530,7 +537,7 @@ async function modelView([name, kind, version], query, signal) {
 		if (!inputs.length) return void (status.textContent = "Tick a head");
 		const row = read(inputs);
 		let [first, differing] = [undefined, 0];
-		for (const { path, cards } of sides) {
+		for (const { path, cards, model } of sides) {
 			const known = asked().filter((head) => cards[head]);
 			const explain = known.filter((head) => whys[head]?.ariaPressed === "true");
 			const body = JSON.stringify({
@@ -539,7 +546,7 @@ async function modelView([name, kind, version], query, signal) {
 				...(explain.length && { explain: { heads: explain } }),
 			});
 			if (!first) code.show(`${path}/predict`, body);
-			const said = await get(`${path}/predict`, { body, signal });
+			const said = await predict(model, path, { body, signal });
 			const { explanations: why = {}, ...answers } = said.predictions?.[0] ?? fromEntries(known.map((head) => [head, { value: said.outputs[head], label: own(said.labels, head) }]));
 			for (const head of known) {
 				differing += cards[head].show(answers[head], first?.[head]);
@@ -559,7 +566,7 @@ async function modelView([name, kind, version], query, signal) {
 	}
 
 	const share = (e) => {
-		const row = encode(JSON.stringify(read())).replaceAll("%2C", ",");
+		const row = encode(JSON.stringify(read()));
 		history.replaceState(null, "", `#/${path}?${beside && `with=${encode(beside)}&`}row=${row}`);
 		copy(location.href, e);
 	};
@@ -595,10 +602,10 @@ function codeCard() {
 		[button(`Copy ${text.ariaLabel}`, (e) => copy(text.textContent, e)), text]));
 	const show = (path, body) => {
 		const url = new URL(`../${path}`, location).href.replaceAll("'", "%27");
-		const literal = body.replace(/"(?:[^"\\]|\\.)*"|true|false|null/g, (word) => ({ true: "True", false: "False", null: "None" })[word] ?? word);
 		texts[0].textContent = `curl -sS '${url}' ${token && '-H "Authorization: Bearer $TOKEN" '}-H 'Content-Type: application/json' -d @- <<'ROW'\n${body}\nROW\n`;
 		texts[1].textContent = `${token && "import os\n"}import requests\n\nanswer = requests.post(\n    "${url}",\n` +
-			`${token && '    headers={"Authorization": "Bearer " + os.environ["TOKEN"]},\n'}    json=${literal},\n)\nprint(answer.json())\n`;
+			`    headers={"Content-Type": "application/json"${token && ', "Authorization": "Bearer " + os.environ["TOKEN"]'}},\n` +
+			`    data=r"""${body}""".encode(),\n)\nprint(answer.json())\n`;
 	};
 	return { element, show };
 }
@@ -615,24 +622,18 @@ function cellOf(text, { dtype, key }) {
 
 // Records, with their lines and shares of the file.
 async function* records(file) {
-	const decoder = new TextDecoder("utf-8", { fatal: true });
+	const text = `${new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer())}\n`;
 	const cell = / *(?:"([^"]*(?:""[^"]*)*)" *|([^",\r\n][^,\r\n]*)?)(,|\r?\n)/y;
-	const piece = 1e6;
-	let [text, record, begun, number] = ["", [], 1, 1];
-	for (let at = 0; at < file.size; at += piece) {
-		const last = at + piece >= file.size;
-		text += decoder.decode(await file.slice(at, at + piece).arrayBuffer(), { stream: !last });
-		if (last && !text.endsWith("\n")) text += "\n";
-		let from = (cell.lastIndex = 0);
-		for (let found; (found = cell.exec(text)); from = cell.lastIndex) {
-			record.push((found[1]?.replaceAll('""', '"') ?? found[2] ?? "").trim());
-			number += found[0].split("\n").length - 1;
-			if (found[3] === ",") continue;
-			yield [record, begun, (at + from) / file.size];
-			[record, begun] = [[], number];
-		}
-		text = text.slice(from);
-		if (text && (last || text.length > 2e7)) throw new Error(`line ${number}: not CSV`);
+	const length = text.length - text.endsWith("\n\n");
+	let [record, begun, number] = [[], 1, 1];
+	while (cell.lastIndex < length) {
+		const found = cell.exec(text);
+		if (!found) throw new Error(`line ${number}: not CSV`);
+		record.push((found[1]?.replaceAll('""', '"') ?? found[2] ?? "").trim());
+		number += found[0].split("\n").length - 1;
+		if (found[3] === ",") continue;
+		yield [record, begun, cell.lastIndex / length];
+		[record, begun] = [[], number];
 	}
 }
 
@@ -658,14 +659,15 @@ function columnsOf(header, inputs) {
 	});
 }
 
-const columnsFor = (head, { shape, labels }) => [
-	...(product(shape) ? count(product(shape)).map((i) => [shape.length ? `${head}.${i}` : head, ({ value }) => flat(value)[i]])
-		: [[head, ({ value }) => JSON.stringify(value)]]),
-	...(labels ? [[`${head}.label`, ({ label }) => flat(label).join("|")]] : []),
-].map(([name, of]) => ({ name, of: (answer) => of(answer[head]) }));
+const columnsFor = (head, { shape, labels }, size = product(shape)) => [
+	...(size ? count(size).map((i) => [shape.length ? `${head}.${i}` : head, (answer) => flat(answer[head].value)[i]])
+		: [[head, (answer) => JSON.stringify(answer[head].value)]]),
+	...(labels ? [[`${head}.label`, (answer) => flat(answer[head].label).join("|")]] : []),
+];
 const quoted = (cells) => `${cells.map((cell) => (/[",\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)).join()}\n`;
 
-function csvCard({ inputs, heads }, path, asked, needed, signal) {
+function csvCard(model, path, asked, needed, signal) {
+	const { inputs, heads } = model;
 	const chosen = h("input", { id: "csv", type: "file", accept: ".csv", change: () => start(chosen.files[0]) });
 	const allow = h("input", { type: "checkbox" });
 	const bar = h("progress", { value: 0, hidden: true, "aria-label": "Scored" });
@@ -673,6 +675,7 @@ function csvCard({ inputs, heads }, path, asked, needed, signal) {
 	let job = new AbortController();
 
 	async function start(file) {
+		if (!file) return;
 		job.abort();
 		job = new AbortController();
 		const cut = AbortSignal.any([signal, job.signal]);
@@ -681,10 +684,10 @@ function csvCard({ inputs, heads }, path, asked, needed, signal) {
 		const out = [];
 		let [rows, refused, piece] = [0, 0, []];
 		async function send(sent) {
-			if (!sent.length) return;
+			if (!sent.length) return pause(0);
 			const body = JSON.stringify({ heads: names, instances: sent.map((row) => row.instance) });
 			try {
-				const { predictions } = await get(`${path}/predict`, { body, signal: cut });
+				const { predictions } = await predict(model, path, { body, signal: cut });
 				predictions.forEach((answer, i) => (sent[i].answer = answer));
 			} catch (error) {
 				const bad = error.problems?.filter(({ at }) => at.startsWith("instances[")) ?? [];
@@ -697,9 +700,10 @@ function csvCard({ inputs, heads }, path, asked, needed, signal) {
 			}
 		}
 		async function flush(share) {
+			cut.throwIfAborted();
 			await send(piece.filter((row) => !row.reason));
 			for (const { answer, begun, others, reason } of piece) {
-				out.push(quoted([...others, ...answers.map(({ of }) => (answer ? of(answer) : ""))]));
+				out.push(quoted([...others, ...answers.map(([, of]) => (answer ? of(answer) : ""))]));
 				if (reason && ++refused <= 20) wrong.append(h("li", `line ${begun}: ${reason}`));
 			}
 			rows += piece.length;
@@ -717,29 +721,29 @@ function csvCard({ inputs, heads }, path, asked, needed, signal) {
 			const got = columns.flatMap((column) => (column ? [column.name, column.input] : []));
 			const absent = needed().flatMap((input) => inputs[input].features?.map(({ name }) => `${input}.${name}`) ?? input).filter((name) => !got.includes(name));
 			if (absent.length && !allow.checked) throw new Error(`line 1: expected a column for ${absent.join(", ")}, received none`);
-			const clash = answers.some(({ name }) => othersOf(header).includes(name));
-			out.push(quoted([...othersOf(header), ...answers.map(({ name }) => (clash ? `predicted.${name}` : name))]));
+			const clash = answers.some(([name]) => othersOf(header).includes(name));
+			out.push(quoted([...othersOf(header), ...answers.map(([name]) => (clash ? `predicted.${name}` : name))]));
 			for await (const [record, begun, share] of lines) {
-				const row = { begun, others: othersOf(record), instance: named() };
+				const row = { begun, others: othersOf(record), instance: create(null) };
 				if (record.length !== columns.length) row.reason = `expected ${columns.length} cells, as the header has, received ${record.length}`;
 				else for (const [i, column] of columns.entries()) {
 					if (!column) continue;
 					const { input, key } = column, value = cellOf(record[i], column);
 					if (key === undefined) row.instance[input] = value;
-					else (row.instance[input] ??= typeof key === "number" ? [] : named())[key] = value;
+					else (row.instance[input] ??= typeof key === "number" ? [] : create(null))[key] = value;
 				}
 				if (piece.push(row) >= Math.min(256, 5e4 / columns.length)) await flush(share);
 			}
 			await flush(1);
 		} catch (error) {
+			if (cut.aborted && !job.signal.aborted) return;
 			status.textContent = line(`${rows} rows`, cut.aborted ? "cancelled" : error instanceof TypeError ? "expected UTF-8" : error.message);
 		}
 		made.replaceChildren(rows ? h("a", { href: URL.createObjectURL(new Blob(out)), download: "answers.csv" }, "Save the answers") : "");
 	}
 
 	addEventListener("drop", ({ dataTransfer }) => {
-		const file = [...dataTransfer.files].find(({ name }) => /csv$/i.test(name));
-		if (file) start(file);
+		start([...dataTransfer.files].find(({ name }) => /csv$/i.test(name)));
 	}, { signal });
 	return h("section.card.csv", h("h2", "Score a CSV"), h("label", { for: "csv" }, "Drop one here, or choose it"), chosen,
 		h("label", allow, " missing columns take their defaults"), bar, status, made, wrong);

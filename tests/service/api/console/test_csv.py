@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from playwright.sync_api import expect
 
 from service.commands.main import main
+from tests.harness.waiting import until
 
 ROWS = 700
 HEADER = "id,age,smoker,bmi,weight,length,digit.0,digit.1,digit.2,digit.3"
@@ -197,7 +198,53 @@ def test_scoring_is_cancelled(visit):
     assert len(_numbers(_saved(one)[1])[1]) == 256
 
 
-def test_cells_cannot_become_formulas_or_markup(visit):
+def test_a_second_file_takes_the_place_of_the_first(visit):
+    """The first ends, and changes nothing of what the page says of the second."""
+    one = visit("#/models/three", moves=True)
+    one.has_bars("size", {"value": 4})
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    one.page.route("**/predict", hold)
+    _give(one, _table())
+    until(lambda: one.page.wait_for_timeout(20) or held)
+
+    _give(one, _table(3))
+    until(lambda: one.page.wait_for_timeout(20) or len(held) == 2)
+
+    expect(one.page.get_by_role("button", name="Cancel")).to_be_visible()
+    expect(one.page.locator("section.csv")).not_to_contain_text("cancelled")
+    held[1].continue_()
+    expect(one.page.get_by_text("3 rows")).to_be_visible()
+    assert len(_saved(one)[1].splitlines()) == 4
+
+
+def test_choosing_no_file_changes_nothing(visit):
+    """What was scored can still be saved."""
+    one = visit("#/models/three", moves=True)
+    _give(one, _table(3))
+    expect(one.page.get_by_text("3 rows")).to_be_visible()
+
+    one.page.get_by_label("choose", exact=False).set_input_files([])
+
+    expect(one.page.locator("section.csv output")).to_have_text("3 rows")
+    assert len(_saved(one)[1].splitlines()) == 4
+
+
+def test_a_file_whose_rows_are_all_refused_is_cancelled(visit):
+    """It asks the service nothing that could be stopped."""
+    one = visit("#/models/three", moves=True)
+    one.has_bars("size", {"value": 4})
+
+    _give(one, HEADER + "\n" + "short\n" * 500_000)
+    one.page.get_by_role("button", name="Cancel").click()
+
+    expect(one.page.get_by_text("cancelled")).to_be_visible()
+
+
+def test_cells_cannot_become_markup(visit):
     """What the file has in other columns comes back as it was."""
     one = visit("#/models/three", fails=[400], moves=True)
     for head in ("risk", "digits", "tags"):

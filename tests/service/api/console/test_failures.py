@@ -5,6 +5,12 @@ import time
 import pytest
 from playwright.sync_api import expect
 
+from tests.harness import small
+from tests.harness.serving import Server
+from tests.harness.waiting import until
+
+ROW = b"age,smoker,bmi,weight,length,digit.0,digit.1,digit.2,digit.3\n30,no,22,1,1,0,1,0,1\n"
+
 
 def _fails(one, status, body, headers=None, times=1):
     """Have the next predictions fail; the list of when they came grows as they do."""
@@ -71,6 +77,43 @@ def test_an_answer_of_a_proxy_is_no_json_and_breaks_nothing(visit):
     one.field("fruit", "weight").fill("2")
 
     expect(one.page.get_by_role("alert")).to_contain_text("502")
+
+
+@pytest.mark.parametrize("body", ["null", "[]", '"Bad"', '{"message": "Bad"}'])
+def test_another_json_of_a_proxy_is_said_by_its_status(visit, body):
+    """Its message has no name that all proxies use."""
+    one = visit("#/models/three", fails=[502], moves=True)
+    one.has_bars("size", {"value": 4})
+    one.page.route("**/predict", lambda route: route.fulfill(status=502, body=body))
+
+    one.field("fruit", "weight").fill("2")
+
+    expect(one.page.get_by_role("alert")).to_contain_text("The status is 502.")
+
+
+def test_answers_of_a_new_version_do_not_stand_below_names_of_the_old_one(
+    visit, tmp_path, tmp_path_factory
+):
+    """The page says which version answers; the view of it has its own labels."""
+    small.put(tmp_path, "three", 1, small.three())
+    options = ("--models", tmp_path, "--workers", 1)
+    with Server(*options, folder=tmp_path_factory.mktemp("service")) as server:
+        server.until_ready()
+        one = visit("#/models/three", url=server.url, moves=True)
+        one.has_bars("size", {"value": 2})
+        small.put(tmp_path, "three", 2, small.three(2.0))
+        until(lambda: server.get("/models/three")[1]["version"] == "2", 20)
+
+        one.field("fruit", "weight").fill("2")
+        expect(one.page.get_by_role("alert")).to_have_text("Version 2 answers now.")
+        file = {"name": "rows.csv", "mimeType": "text/csv", "buffer": ROW}
+        one.page.get_by_label("choose", exact=False).set_input_files(file)
+        expect(one.page.locator("section.csv")).to_contain_text("Version 2 answers now.")
+        one.page.get_by_role("link", name="Models", exact=True).click()
+        one.page.get_by_role("link", name="three", exact=True).click()
+
+        one.has_bars("size", {"value": 4})
+        one.check()
 
 
 def test_a_service_that_is_gone_is_asked_again(visit):

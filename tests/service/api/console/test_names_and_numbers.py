@@ -62,8 +62,9 @@ def test_names_that_objects_inherit_are_names(visit, odd):
 def test_columns_may_have_names_that_objects_inherit(visit, odd):
     """Their cells reach the service, and change nothing of the page."""
     one = visit("#/models/constructor", url=odd.url, moves=True)
-    tables = ("constructor", "__proto__")
-    names = [f"{table}.{name}" for table in tables for name in consoles.INHERITED]
+    names = [
+        f"{table}.{name}" for table in ("constructor", "__proto__") for name in consoles.INHERITED
+    ]
 
     _csv(one, f"{','.join(names)}\n1,2,3,4,5,6\n")
 
@@ -79,3 +80,49 @@ def test_requests_are_counted_for_models_of_any_name(visit, odd):
     expect(one.page.get_by_text("no requests lately")).to_have_count(4)
 
     assert one.page.evaluate(INHERITED) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "meant"),
+    [
+        pytest.param("whole", str(LARGE), str(LARGE), id="a field"),
+        pytest.param("wholes", f"[{', '.join([str(LARGE)] * 20)}]", [str(LARGE)] * 20, id="JSON"),
+    ],
+)
+def test_a_whole_number_that_would_lose_digits_is_refused_and_not_changed(
+    visit, odd, name, text, meant
+):
+    """JavaScript would send its neighbour, and nobody would notice."""
+    one = visit(f"#/models/{name}", url=odd.url, fails=[400], moves=True)
+
+    one.field("x").fill(text)
+    expect(one.note("x")).to_contain_text(f'received "{LARGE}"')
+    assert one.sent[-1]["instances"][0]["x"] in (meant, [meant])
+    _csv(one, f'x\n"{text}"\n')
+
+    expect(one.page.get_by_text("line 2: ")).to_contain_text(f'received "{LARGE}"')
+    assert one.sent[-1]["instances"][0]["x"] == meant
+
+
+def test_the_largest_exact_whole_number_is_sent(visit, odd):
+    """Only numbers beyond it are refused."""
+    one = visit("#/models/whole", url=odd.url, moves=True)
+
+    one.field("x").fill(str(LARGE - 2))
+
+    expect(one.head("y").locator(".value")).to_have_attribute("title", str(LARGE - 2))
+    assert one.sent[-1]["instances"][0]["x"] in (LARGE - 2, [LARGE - 2])
+
+
+def test_a_whole_number_in_an_answer_keeps_its_digits(visit, odd):
+    """On the page, and in the file that is saved."""
+    one = visit("#/models/whole", url=odd.url, moves=True)
+    body = f'{{"model":"whole","version":"1","predictions":[{{"y":{{"value":[{LARGE}]}}}}]}}'
+    one.page.route("**/predict", lambda route: route.fulfill(body=body))
+
+    one.field("x").fill("1")
+    expect(one.head("y").locator(".value")).to_have_text(str(LARGE))
+    _csv(one, "x\n1\n")
+
+    expect(one.page.get_by_text("1 rows")).to_be_visible()
+    assert _saved(one)[1] == [str(LARGE)]

@@ -15,7 +15,7 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 def _png(width, height, colour):
     """Return a picture of one colour as PNG."""
     lines = (b"\0" + bytes(colour) * width) * height
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if len(colour) == 3 else 6, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -167,3 +167,16 @@ def test_a_file_that_is_no_picture_is_said(visit, give):
 
     expect(one.page.get_by_text("p.png is no picture")).to_be_visible()
     assert len(one.sent) == asked
+
+
+def test_a_transparent_picture_is_on_white_whatever_was_there_before(visit):
+    """Browsers show it on white, too; the example must not shine through."""
+    one = visit("#/models/fields", moves=True)
+    expect(one.summary).to_contain_text("light")
+    file = {"name": "clear.png", "mimeType": "image/png", "buffer": _png(6, 4, (0, 0, 0, 0))}
+
+    with one.page.expect_file_chooser() as chooser:
+        _button(one, "picture", "A picture").click()
+    chooser.value.set_files(file)
+
+    until(lambda: one.page.wait_for_timeout(20) or set(_pixels(one, "picture")) == {255})
