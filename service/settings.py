@@ -45,7 +45,7 @@ def _setting(kind: click.ParamType[Any], about: str, *also: str) -> dict[str, An
     return {"kind": kind, "about": about, "also": also}
 
 
-class _Number(click.FloatRange):
+class Number(click.FloatRange):
     """A number in a range; NaN is refused, which comparisons alone would let pass."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
@@ -172,7 +172,7 @@ class Settings:
     queue: float = field(
         default=0.1,
         metadata=_setting(
-            _Number(0, 3600),
+            Number(0, 3600),
             "How many seconds a request may wait for its model, or a fifth of that while more "
             "requests keep coming than it can answer; one that would wait longer is refused.",
         ),
@@ -180,14 +180,14 @@ class Settings:
     timeout: float = field(
         default=30,
         metadata=_setting(
-            _Number(0, 3600, min_open=True),
+            Number(0, 3600, min_open=True),
             "The seconds after which a request is no longer run, unless it sets a time of its own.",
         ),
     )
     grace: float = field(
         default=2,
         metadata=_setting(
-            _Number(0, 600),
+            Number(0, 600),
             "How many seconds the service still accepts connections after SIGTERM, which makes it "
             "not ready.",
         ),
@@ -234,7 +234,7 @@ class Settings:
     watch: float = field(
         default=1,
         metadata=_setting(
-            _Number(0, 3600),
+            Number(0, 3600),
             "The seconds between two checks for new versions and aliases; 0: no checks.",
         ),
     )
@@ -284,7 +284,7 @@ class Settings:
     sample: float = field(
         default=0,
         metadata=_setting(
-            _Number(0, 1),
+            Number(0, 1),
             "The share of predictions whose rows and answers are written to files, such as 0.01.",
         ),
     )

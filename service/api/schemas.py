@@ -61,9 +61,7 @@ def _request_of_tensors(signature: Signature, heads: Schema) -> Schema:
     inputs = _object(whole)
     if len(whole) == 1:
         inputs = {"anyOf": [inputs, *whole.values()]}
-    explain = explain_schemas.explain_schema(signature, joint=False)
-    chosen = {"inputs": inputs, "heads": heads, "explain": explain}
-    request = {**_object(chosen), "required": ["inputs"]}
+    request = {**_object({"inputs": inputs, "heads": heads}), "required": ["inputs"]}
     return {**request, "description": f"Whole tensors and no rows: {signature.tensor}."}
 
 

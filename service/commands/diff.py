@@ -8,7 +8,7 @@ Only a few hundred rows are in memory at a time, however long the file is.
 
 from __future__ import annotations
 
-import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import click
 from service.commands import options
 from service.errors import FAILED, printable
 from service.host import progress
+from service.settings import Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,13 +37,6 @@ _EXAMPLE = (
 )
 
 
-def _tolerance(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """Refuse NaN, which no difference exceeds."""
-    if value is not None and math.isnan(value):
-        raise click.BadParameter("expected a number, received 'nan'", param=parameter)
-    return value
-
-
 @click.command(short_help="Compare two models, and their answers.", epilog=_EXAMPLE)
 @options.model_named("first", "A")
 @options.model_named("second", "B")
@@ -54,8 +48,7 @@ def _tolerance(_: click.Context, parameter: click.Parameter, value: float | None
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
-    callback=_tolerance,
+    type=Number(0, sys.float_info.max),
     help="End with 1 if a label differs, a number by more than this, or a head is in one alone; "
     "or if no rows are compared.",
 )
