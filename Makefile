@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: again help serve train test coverage attack newcomer clients browser accelerators lint format lock bench tables soak image sbom release clean install-serve install-train install-dev install-clients install-accelerators
+.PHONY: again help serve train test coverage attack newcomer clients browser pages accelerators lint format lock bench tables soak image sbom release clean install-serve install-train install-dev install-clients install-accelerators
 .DELETE_ON_ERROR:
 
 export PYTHON
@@ -27,12 +27,15 @@ train: $(specs:training/specs/%.toml=build/trained/%) ## train the shipped specs
 
 # The tests of a file run in one process, since they share servers and models.
 parallel := --numprocesses auto --maxprocesses 4 --dist loadfile
-test: lint ## lint, then run all tests on all processors (ARGS=)
-	@$(bin)/python -m pytest $(parallel) $(ARGS)
+test: lint ## lint, then run all tests on all processors, but for those in a browser (ARGS=)
+	@$(bin)/python -m pytest $(parallel) -m "not browser" $(ARGS)
 	@$(MAKE) clients
 
 coverage: install-dev ## run all tests and check their coverage of the code (ARGS=)
-	@$(bin)/python -m pytest $(parallel) --cov $(ARGS)
+	@$(bin)/python -m pytest $(parallel) -m "not browser" --cov $(ARGS)
+
+pages: install-dev browser ## run the tests of pages in Chromium (ARGS=)
+	@$(bin)/python -m pytest $(parallel) -m browser tests/service/api/console tests/training/report $(ARGS)
 
 attack: install-dev ## attack a service in every way while a client checks its answers (ARGS=--write: docs/attack.md)
 	@$(bin)/python -m pytest tests/attack --attack $(ARGS)

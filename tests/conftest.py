@@ -33,7 +33,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of a marker that has an option, unless that option is given."""
+    """Mark the tests that need a browser, and leave out those of an option that is not given."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
     left_out = [name for name in ("attack", "newcomer") if not config.getoption(f"--{name}")]
     slow = [item for item in items if any(map(item.get_closest_marker, left_out))]
     items[:] = [item for item in items if item not in slow]

@@ -430,7 +430,9 @@ def test_a_token_for_a_view_never_reveals_its_model(tmp_path, state, status):
     library.refresh()
     client = tokens.bring(app.test_client(), "t")
     answers = []
-    for rule in app.url_map.iter_rules():
+    # The files of the console are the same for everybody.
+    rules = [rule for rule in app.url_map.iter_rules() if "/console/" not in rule.rule]
+    for rule in rules:
         path = rule.rule.replace("<name>", "risky").replace("<version>", "1")
         path = path.replace("<alias>", "stable")
         for method in sorted(rule.methods - {"OPTIONS", "HEAD"}):

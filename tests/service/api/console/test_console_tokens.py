@@ -52,6 +52,7 @@ def test_a_token_is_in_no_place_but_memory(visit, guarded):
 def test_a_dialog_that_is_closed_leaves_a_way_back(visit, guarded):
     """Escape is no dead end."""
     one = visit(url=guarded.url, fails=[401])
+    expect(_asked(one)).to_be_visible()
 
     one.page.keyboard.press("Escape")
     expect(_asked(one)).to_be_hidden()
