@@ -90,6 +90,16 @@ def test_v1_predicts(ask, form):
         np.testing.assert_allclose(np.float32(outputs[name]), expected, rtol=1e-6)
 
 
+def test_v1_explains(ask):
+    """The client returns an explanation for each row, of each head that has one."""
+    answer = ask("v1", "explain", data={"instances": _by_row()}, model_name="three")
+
+    assert len(answer["explanations"]) == len(ROWS["fruit"])
+    for i, row in enumerate(answer["explanations"]):
+        np.testing.assert_allclose(row["risk"]["answer"], ANSWERS["risk"][i, 0], rtol=1e-6)
+        assert row["risk"]["parts"]
+
+
 @pytest.mark.parametrize(
     ("method", "model", "status", "message"),
     [
@@ -102,7 +112,9 @@ def test_v1_predicts(ask, form):
             r"instances\[0\]: expected an object of inputs",
             id="a bad row",
         ),
-        pytest.param("explain", "three", 400, "Malformed request", id="explain"),
+        pytest.param(
+            "explain", "three", 400, r"instances\[0\]: expected an object of inputs", id="explain"
+        ),
     ],
 )
 def test_v1_errors_reach_the_caller_with_their_message(ask, method, model, status, message):
