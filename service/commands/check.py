@@ -47,7 +47,7 @@ def check(model: str, models: Path | None, *, as_json: bool) -> None:
     from service.repository.publish import FILE, versions
     from service.repository.scan import look
 
-    # What the trial logs is in its reason.
+    # The reason of the trial has all that it logs.
     logging.getLogger("service").addHandler(logging.NullHandler())
     settings = all_settings.load(models=models)
     path = Path(model)

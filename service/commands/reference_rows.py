@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.inference.model import Model
     from service.reference import Reference
 
-# What the reference says of its rows.
+# The origin of the rows, as the reference names it.
 _OF = {"inputs": "given", "heads": "given"}
 
 

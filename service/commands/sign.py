@@ -224,7 +224,7 @@ def _amend(signature: Signature, options: Mapping[str, Mapping[str, str]]) -> Si
         views[view] = chosen
     reference = signature.reference
     if reference is not None:
-        # What has other features or labels by now has no reference any more.
+        # Inputs and heads whose features or labels have changed lose their reference.
         inputs_kept = set(inputs).difference(options["features"], options["size"])
         heads_kept = set(heads).difference(
             *(options[name] for name in ("labels", "kind", "threshold"))

@@ -49,7 +49,7 @@ class Request:
     keep_alive: bool
     caller: Client
     note: object = field(default=None, kw_only=True)
-    """What the access log is told about the request beside its answer."""
+    """Facts about the request that the access log needs beside its answer."""
 
     @property
     def origin(self) -> Request:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from service.signature import Feature, Signature
     from service.wire.table_columns import Absent
 
-# What a CSV has for booleans, too.
+# The texts of booleans, as in a CSV.
 _TRUTH = {0: False, 1: True}
 # Below this number, floats have all whole numbers; from it on, a float is none to the readers.
 _LONGEST = 2**53

@@ -76,7 +76,7 @@ def read(arguments: Arguments, signature: Signature) -> Read:
         except BadRequest as error:
             own = [problem for problem in error.problems if not start or _is_in_row(problem)]
             problems += [_moved(problem, start) for problem in own]
-            # What is wrong with the whole call, such as the name of a head, is so in each piece.
+            # A mistake in the whole call, such as the name of a head, is in each piece.
             count += error.count - len(error.problems) + len(own)
             continue
         if not problems:
