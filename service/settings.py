@@ -90,31 +90,18 @@ class _Host(click.ParamType[str]):
         return str(value)
 
 
-class _Origins(click.ParamType[str]):
-    """A list of origins."""
+class _Listed(click.ParamType[str]):
+    """A list, as text that `parse` accepts."""
 
-    name = "origins"
-    expected = cors.EXPECTED
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the list as text."""
-        try:
-            cors.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
-
-
-class _Networks(click.ParamType[str]):
-    """A list of networks."""
-
-    name = "networks"
-    expected = forwarded.EXPECTED
+    def __init__(self, name: str, expected: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self.expected = expected
+        self._parse = parse
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return the list as text."""
         try:
-            forwarded.parse(value)
+            self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
@@ -295,7 +282,7 @@ class Settings:
     trusted_proxies: str = field(
         default="",
         metadata=_setting(
-            _Networks(),
+            _Listed("networks", forwarded.EXPECTED, forwarded.parse),
             "The addresses and networks of proxies whose Forwarded and X-Forwarded-For headers say "
             "the address of the client in the access log, separated by commas.",
         ),
@@ -303,7 +290,7 @@ class Settings:
     cors: str = field(
         default="",
         metadata=_setting(
-            _Origins(),
+            _Listed("origins", cors.EXPECTED, cors.parse),
             "The origins whose pages may read answers in a browser, separated by commas; *: all.",
         ),
     )
@@ -417,7 +404,7 @@ def _exists(path: str) -> bool:
 def _expected(kind: Any) -> str:
     if isinstance(kind, click.Choice):
         return f"one of {', '.join(kind.choices)}"
-    if isinstance(kind, _Route | _Host | _Origins | _Networks):
+    if isinstance(kind, _Route | _Host | _Listed):
         return kind.expected
     whole = "whole " if isinstance(kind, click.IntRange) else ""
     return f"a {whole}number from {kind.min} to {kind.max}"

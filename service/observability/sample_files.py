@@ -62,7 +62,7 @@ class SampleFiles:
             while left:
                 left = left[os.write(descriptor, left) :]
         except OSError:
-            # What follows is not to be a part of a line.
+            # The next lines go into a new file, and not behind half of a line.
             self._files.pop(model, None)
             raise
         finally:

@@ -100,7 +100,7 @@ class Sampler:
         self._metrics = metrics
         self._files = SampleFiles(folder)
         self._handed: SimpleQueue[SampledRows | None] = SimpleQueue()
-        # What is private of each version that was sampled.
+        # The private inputs of each version that was sampled.
         self._known: dict[tuple[str, str], tuple[ref[Servable], frozenset[str] | None]] = {}
         # Bytes and rows so far; the thread alone changes the last two.
         self._added = 0

@@ -86,7 +86,7 @@ def check(found: Version, own: ModelSettings, settings: Settings, describe: Desc
         outcome = load(found, execution, admit)
         after = memory.taken()
         if not isinstance(outcome, Loaded):
-            # What is admitted is never left as it was tried.
+            # A file that is admitted is loaded or broken, and never only tried.
             return {"reason": outcome.reason if isinstance(outcome, Broken) else "not loaded"}
         servable = set_up(outcome, {found.name: own}).servable
         added = max(0, after.own - before.own)
