@@ -1,5 +1,6 @@
 """Lines that a thread writes: whole ones, in order, and dropped where nobody reads them."""
 
+import fcntl
 import os
 import select
 import time
@@ -74,7 +75,10 @@ def test_a_write_has_whole_lines_and_no_more_bytes_than_the_kernel_keeps_togethe
 
 
 def test_lines_are_dropped_while_nobody_reads(pipe, monkeypatch):
-    """What waits has a bound, and adding goes on; afterwards, lines are written again."""
+    """What waits has a bound, and adding goes on; each line is written whole, once or never.
+
+    Which lines are dropped depends on when the thread takes them.
+    """
     monkeypatch.setattr(line_writer, "MOST_BYTES", 100_000)
     source, sink = pipe
     writer = LineWriter(sink, "lines")
@@ -83,15 +87,17 @@ def test_lines_are_dropped_while_nobody_reads(pipe, monkeypatch):
         writer.add(line)
         writer.flush()
     dropped = writer.dropped
-    # The kernel has as much again as a pipe takes.
-    assert 10_000 - 3_000 < dropped < 10_000
+    # The kernel has what a pipe takes, besides.
+    most = (100_000 + fcntl.fcntl(sink, fcntl.F_GETPIPE_SZ)) // 100
+    assert 1_000 <= 10_000 - dropped <= most
 
-    kept = read(source, 100 * (10_000 - dropped))
+    kept = read(source, 100 * (10_000 - dropped)).splitlines(keepends=True)
     until(lambda: writer._done == writer._added)
     writer.add(b"the end\n")
     writer.flush()
 
-    assert kept == b"".join(sent[: 10_000 - dropped])
+    assert kept == sorted(set(kept))
+    assert set(kept) <= set(sent)
     assert read(source, 8) == b"the end\n"
     assert writer.dropped == dropped
 
