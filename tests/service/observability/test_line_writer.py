@@ -104,14 +104,18 @@ def test_lines_are_dropped_while_nobody_reads(pipe, monkeypatch):
 
 def test_the_end_waits_for_a_reader_for_so_long(pipe, monkeypatch):
     """A service stops, whoever reads its lines."""
-    writer = LineWriter(pipe[1], "lines")
-    for line in lines(5_000):
+    source, sink = pipe
+    writer = LineWriter(sink, "lines")
+    sent = lines(5_000)
+    for line in sent:
         writer.add(line)
     before = time.monotonic()
 
     writer.close(0.1)
 
     assert 0.1 <= time.monotonic() - before < 10
+    # No thread may write to a pipe that the next test has closed, or opened.
+    assert read(source, 500_000) == b"".join(sent)
 
 
 def test_a_reader_that_has_gone_costs_its_lines(caplog):
