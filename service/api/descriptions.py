@@ -77,11 +77,27 @@ def summary(repository: Repository, name: str) -> dict[str, Any]:
 
 
 def versions(repository: Repository, name: str) -> dict[str, Any]:
-    """Return the states of a model's or view's versions, and the versions of its aliases."""
+    """Return the states of a model's or view's versions, its aliases and its shares."""
     return {
         "versions": repository.states(name),
         "aliases": repository.versions_of_aliases(name),
+        **traffic(repository, name),
     }
+
+
+def traffic(repository: Repository, name: str) -> dict[str, Any]:
+    """Return the shares of a model's or view's traffic; an empty object if it has no file of them.
+
+    A version that gets no share is there with the reason.
+    """
+    shares, reasons = repository.traffic(name), repository.candidates.reasons
+    if shares is None:
+        return {}
+    parts = {
+        role: {**part, **({"reason": reasons[name, role]} if (name, role) in reasons else {})}
+        for role, part in shares.as_json().items()
+    }
+    return {"traffic": parts}
 
 
 def describe_input(entry: Input) -> dict[str, Any]:

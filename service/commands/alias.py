@@ -13,12 +13,15 @@ from service.host import progress
 from service.names import NAME, NAMES
 from service.repository import aliases
 from service.repository.publish import FILE, versions
-from service.repository.scan import ALIASES
+from service.repository.scan import ALIASES, TRAFFIC
+from service.repository.traffic import TrafficError, read_if_there
 from service.wire.body import listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from service.signature import Signature
 
 
 class CannotAliasError(TricepsError):
@@ -67,7 +70,7 @@ def alias(  # noqa: PLR0913  (click passes each option by its name)
         message = f"expected {NAMES}, and not digits alone, received {name!r}"
         raise click.BadParameter(message, param_hint="NAME")
     if version is not None:
-        _prove(folder, version)
+        prove(folder, version)
     with aliases.changing(folder) as named:
         before = named.pop(name, None)
         if version is not None:
@@ -80,7 +83,10 @@ def alias(  # noqa: PLR0913  (click passes each option by its name)
         _list(model, after, as_json=True)
     else:
         click.echo(f"{model}, {name}: {_describe(before)} → {_describe(version)}")
-    click.echo(f"note: {_effect(model, name, version, settings.policy)}", err=True)
+    note = _effect(model, name, version, settings.policy)
+    if name == aliases.STABLE and (folder / TRAFFIC).exists():
+        note = _effect_on_shares(folder, version)
+    click.echo(f"note: {note}", err=True)
 
 
 def _list(model: str, named: Mapping[str, str], *, as_json: bool) -> None:
@@ -110,8 +116,8 @@ def open_folder(models: Path, model: str) -> Path:
     return folder
 
 
-def _prove(folder: Path, version: str) -> None:
-    """Check that a version exists and can serve.
+def prove(folder: Path, version: str) -> Signature:
+    """Return the signature of a version, which has to exist and to be able to serve.
 
     Raises:
         CannotAliasError: it does not exist, or cannot serve.
@@ -120,11 +126,14 @@ def _prove(folder: Path, version: str) -> None:
     if version not in there:
         message = f"{folder.name} has no version {version!r}. Available: {', '.join(there)}"
         raise CannotAliasError(message)
+    from service.inference.model import Model
+
     with progress.shown(f"loading {folder.name}, version {version}"):
-        reason = why_refused(folder / version)
-    if reason is not None:
-        message = f"{folder.name}, version {version}: refused, {reason}"
-        raise CannotAliasError(message)
+        try:
+            return Model.load(folder / version / FILE).signature
+        except ModelRefused as error:
+            message = f"{folder.name}, version {version}: refused, {error}"
+            raise CannotAliasError(message) from error
 
 
 def why_refused(folder: Path) -> str | None:
@@ -158,6 +167,31 @@ def _effect(model: str, name: str, version: str | None, policy: str) -> str:
             f"version answers there; under pinned (triceps serve --policy pinned), {answers} there"
         )
     return f"{alias}; {effect}. /models says the policy of a running service"
+
+
+def _effect_on_shares(folder: Path, version: str | None) -> str:
+    """Return what clients get of a model with shares once its stable version is another."""
+    model = folder.name
+    if version is None:
+        return (
+            f"{TRAFFIC} has no effect any more, and {model} is served by the policy of the service"
+        )
+    rest = "all requests"
+    try:
+        traffic = read_if_there(folder)
+    except TrafficError:
+        # The service says so, and goes on with the former shares.
+        traffic = None
+    named = {} if traffic is None else traffic.versions()
+    if others := [v for role, v in named.items() if role == "canary" and v != version]:
+        rest = f"all requests but for the share of version {others[0]}"
+    effect = (
+        f"version {version} answers {rest} at /models/{model}/predict, whatever the policy of the "
+        f"service is, since there is a file {TRAFFIC}"
+    )
+    if version in named.values():
+        effect += f"; its own share has no effect any more: triceps traffic {model} --off"
+    return effect
 
 
 def _describe(version: str | None) -> str:

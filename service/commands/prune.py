@@ -1,4 +1,4 @@
-"""`triceps prune`: the removal of old versions of a model, except those that an alias names.
+"""`triceps prune`: the removal of old versions of a model, except those that are named.
 
 <models>/<name>/<version> ─ rename ─▶ <models>/<name>/.old-… ─▶ removed, where no reader looks
 """
@@ -17,8 +17,9 @@ from service.commands.alias import open_folder, why_refused
 from service.errors import TricepsError, printable
 from service.host import progress
 from service.host.files import leftovers as leftover_files
-from service.repository import aliases
 from service.repository.publish import leftovers, versions
+from service.repository.scan import TRAFFIC
+from service.repository.traffic import Traffic, locked_with_aliases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +49,9 @@ _EXAMPLE = (
 def prune(model: str, keep: int, models: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Remove all versions of MODEL, except the newest ones and those that an alias names.
 
-    The newest version that reproduces its own golden rows always stays, even if it is not among
-    the newest.  Files that an interrupted command left behind are removed too, once they are an
-    hour old.
+    Those that get a share of the traffic (triceps traffic) stay too.  The newest version that
+    reproduces its own golden rows always stays, even if it is not among the newest.  Files that an
+    interrupted command left behind are removed too, once they are an hour old.
     """
     repository = all_settings.load(models=models).models
     folder = open_folder(repository, model)
@@ -59,13 +60,14 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool, as_json:
         if not as_json:
             click.echo(printable(f"{'would remove' if dry_run else 'removed'} {what}"))
 
-    # Locked, so that no alias can be pointed to a version that is about to be removed.
-    with aliases.locked(folder) as named:
+    # Locked, so that no alias or share can name a version that is about to be removed.
+    with locked_with_aliases(folder) as (named, traffic):
         there = [str(number) for number in versions(folder)]
         serves = (version for version in reversed(there) if why_refused(folder / version) is None)
         with progress.shown(f"loading the newest version of {model}"):
             newest, serving = there[-keep:], next(serves, None)
-        stay = {*newest, *named.values(), serving}
+        shared = (traffic or Traffic()).versions()
+        stay = {*newest, *named.values(), *shared.values(), serving}
         old = [version for version in there if version not in stay]
         for version in old:
             if not dry_run:
@@ -77,6 +79,7 @@ def prune(model: str, keep: int, models: Path | None, *, dry_run: bool, as_json:
             _clear(leftover)
         tell(f"{leftover.name}, left by a command that was interrupted")
     reasons = {serving: "the newest that can serve"}
+    reasons |= {version: f"{role} in {TRAFFIC}" for role, version in shared.items()}
     for version in named.values():
         having = sorted(alias for alias, aliased in named.items() if aliased == version)
         reasons[version] = f"alias {', '.join(having)}"

@@ -46,7 +46,7 @@ def read(file: Path) -> dict[str, str]:
         AliasError: the file is damaged, or cannot be read.
     """
     try:
-        named = json.loads(read_file(file, MAX_FILE), object_pairs_hook=_unique)
+        named = json.loads(read_file(file, MAX_FILE), object_pairs_hook=unique)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -108,7 +108,7 @@ def changing(folder: Path) -> Iterator[dict[str, str]]:
         write_file(folder / ALIASES, content.encode())
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object as a dict; refuse duplicate keys, which are ambiguous."""
     unique = dict(pairs)
     if len(unique) != len(pairs):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from service.errors import SettingsError, nearest
 from service.names import NAME, NAMES
-from service.repository import default_model, selection
+from service.repository import candidates, default_model, selection
 from service.repository.aliases import STABLE
-from service.repository.catalog import EMPTY
+from service.repository.catalog import EMPTY, PINNED
 from service.repository.repository import Repository, known_names
 from service.repository.scan import Refused, look
 from service.repository.selection import Choice
@@ -110,6 +110,8 @@ def assemble(catalog: Catalog, choice: Choice) -> Repository:
         if (entry := _of_version(served.get(name, ()), version))
     }
     default = choice.default or catalog.default
+    shares = candidates.find(catalog, served, serving, owners)
+    refused.extend(shares.refused)
     is_kept = not choice.default and catalog.default != default_model.of_files(catalog.scan)
     return Repository(
         served,
@@ -122,6 +124,7 @@ def assemble(catalog: Catalog, choice: Choice) -> Repository:
         owners,
         is_kept,
         answering,
+        shares,
     )
 
 
@@ -153,7 +156,7 @@ def _answering(catalog: Catalog, policy: str, refused: list[Refused]) -> dict[st
     It need not be loaded.  A model that has no such version is added to `refused`.
     """
     wanted = to_answer(catalog, policy)
-    if policy == "pinned":
+    if policy == PINNED:
         for name in sorted(catalog.scan.by_name.keys() - wanted.keys() - catalog.scan.unloaded):
             if (name, STABLE) not in catalog.amiss:
                 reason = (
@@ -174,7 +177,7 @@ def to_answer(catalog: Catalog, policy: str) -> dict[str, str]:
     for name, versions in catalog.scan.by_name.items():
         if name in catalog.scan.unloaded:
             continue
-        if policy == "pinned":
+        if catalog.policy(name, policy) == PINNED:
             version = catalog.aliases.get(name, {}).get(STABLE)
         else:
             version = next((v for v in reversed(versions) if catalog.can_serve((name, v))), None)

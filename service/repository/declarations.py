@@ -1,4 +1,7 @@
-"""The declarations in the small files beside the versions: aliases, settings, default model."""
+"""The declarations in the small files beside the versions.
+
+They are aliases, settings, shares of traffic and the default model.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from service.errors import ModelRefused
 from service.repository import aliases as files
 from service.repository import default_model
+from service.repository import traffic as traffic_files
 from service.repository.loader import AGAIN_SECONDS, check_place
 from service.repository.model_settings import CAREFUL, ModelSettings, ModelSettingsError
 from service.repository.model_settings import read as read_settings_file
 from service.repository.reasons import is_shortage
 from service.repository.scan import Refused
+from service.repository.traffic import Traffic, TrafficError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Declared(NamedTuple):
-    """The aliases, settings and default model that the files beside the versions declare."""
+    """What the files beside the versions declare."""
 
     aliases: Mapping[str, Mapping[str, str]]
     """The version that each alias names, by model and alias."""
@@ -45,6 +50,13 @@ class Declared(NamedTuple):
     """The views that each model had, by model, as far as is known."""
     replaced: frozenset[Key] = frozenset()
     """The versions that other workers may serve on (see `Catalog.replaced`)."""
+    traffic: Mapping[str, Traffic] = {}
+    """The shares of traffic of each model that has a file of them, by model."""
+
+
+def is_shared(name: str, declared: Declared) -> bool:
+    """Return whether a model has a file of shares, and a stable version to share with."""
+    return name in declared.traffic and files.STABLE in declared.aliases.get(name, {})
 
 
 def declared_in(catalog: Catalog) -> Declared:
@@ -58,11 +70,12 @@ def declared_in(catalog: Catalog) -> Declared:
         catalog.former,
         catalog.views,
         catalog.replaced,
+        catalog.traffic,
     )
 
 
 def declare(scan: Scan, before: Catalog) -> Declared:
-    """Read the files of aliases and settings; for a damaged one, the previous content stays.
+    """Read the files beside the versions; for a damaged one, the previous content stays.
 
     A file that could not be read because the machine was short of something is read again later,
     even if it does not change.
@@ -70,6 +83,7 @@ def declare(scan: Scan, before: Catalog) -> Declared:
     damaged: list[_Damaged] = []
     aliases = _read_aliases(scan, before, damaged)
     settings = _read_settings(scan, before, damaged)
+    traffic = _read_traffic(scan, before, damaged)
     is_short = any(is_shortage(error) for _, error, _ in damaged)
     return Declared(
         aliases,
@@ -82,6 +96,7 @@ def declare(scan: Scan, before: Catalog) -> Declared:
         time.monotonic() + AGAIN_SECONDS if is_short else math.inf,
         _former(before),
         known_views(scan, before),
+        traffic=traffic,
     )
 
 
@@ -145,3 +160,19 @@ def _read_settings(
             damaged.append((name, error, f"; until it is fixed, {stays}"))
         settings.setdefault(name, CAREFUL if former is None else former)
     return settings
+
+
+def _read_traffic(scan: Scan, before: Catalog, damaged: list[_Damaged]) -> dict[str, Traffic]:
+    traffic: dict[str, Traffic] = {}
+    for entry in scan.shared:
+        name, former = entry.name, before.traffic.get(entry.name)
+        try:
+            if name not in scan.unreadable:
+                check_place(entry.file, str(entry.file.parent.parent))
+                traffic[name] = traffic_files.read(entry.file)
+        except (TrafficError, ModelRefused) as error:
+            stays = "the alias stable answers all" if former is None else "the previous shares stay"
+            damaged.append((name, error, f"; until it is fixed, {stays}"))
+        # Whatever the file says, the model has one, so no new version serves by itself.
+        traffic.setdefault(name, Traffic() if former is None else former)
+    return traffic

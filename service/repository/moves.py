@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from service.repository.aliases import STABLE
+from service.repository.catalog import PINNED
 from service.repository.publish import DEFAULT
 from service.repository.repository import known_names
 from service.repository.scan import UNLOADED
@@ -67,8 +68,9 @@ def log_moves(now: Repository, former: Repository) -> None:
                 "now serving %s, alias %s, version %s (was %s)", *where, version, was or "none"
             )
         elif version != was:
-            by = f", alias {STABLE}" if now.policy == "pinned" else ""
+            by = f", alias {STABLE}" if now.catalog.policy(name, now.policy) == PINNED else ""
             log.info("now serving %s, version %s (was %s%s)", name, version, was or "none", by)
+    _log_shares(now, former)
     _log_default(now, former)
 
 
@@ -80,8 +82,29 @@ def _served(repository: Repository) -> Iterator[tuple[tuple[str, str], str]]:
             yield (name, ""), repository.answering[name]
         for alias, version in catalog.aliases.get(name, {}).items():
             # Under the policy pinned, the alias stable and the model are one.
-            if not (repository.policy == "pinned" and alias == STABLE):
+            if not (catalog.policy(name, repository.policy) == PINNED and alias == STABLE):
                 yield (name, alias), version
+
+
+def _log_shares(now: Repository, former: Repository) -> None:
+    """Log the versions that get a share of a model's traffic from now on, or no longer."""
+    shares, before = dict(_shares(now)), dict(_shares(former))
+    for where in sorted(shares.keys() | before.keys()):
+        name, role = where
+        if where not in shares:
+            log.info("%s, version %s, is no %s any more", name, before[where][0], role)
+        elif shares[where] != before.get(where):
+            version, share = shares[where]
+            message = "%s, version %s, is the %s of %g %% of the requests"
+            log.info(message, name, version, role, 100 * share)
+
+
+def _shares(repository: Repository) -> Iterator[tuple[tuple[str, str], tuple[str, float]]]:
+    """Yield each model and role with the version and the share of its candidate."""
+    for role, there in repository.candidates.by_role().items():
+        for name in there.keys() & repository.catalog.traffic.keys():
+            part = getattr(repository.catalog.traffic[name], role)
+            yield (name, role), (part.version, part.share)
 
 
 def _log_default(now: Repository, former: Repository) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.errors import NotFound, NotReady, nearest
+from service.repository.candidates import Candidates
 from service.repository.catalog import EMPTY, Catalog
 from service.repository.publish import DEFAULT
 from service.repository.scan import UNLOADED, Refused
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from service.errors import RequestError
     from service.repository.loader import Servable
     from service.repository.scan import Version
+    from service.repository.traffic import Traffic
 
 # The models that a message names.
 MOST_LISTED = 50
@@ -47,6 +49,8 @@ class Repository:
     answering: Mapping[str, str] = field(default_factory=dict)
     """The version of each model or view that answers a request without a version, by name; it may
     have to be loaded first."""
+    candidates: Candidates = field(default_factory=Candidates)
+    """The versions that get shares of the traffic of models and views."""
 
     def find(
         self, name: str | None = None, version: str | None = None, alias: str | None = None
@@ -116,6 +120,11 @@ class Repository:
         """Return a version's key in the catalog: the model, or the view's model, and `version`."""
         name = self.default or "" if name is None else name
         return self.owners.get(name, name), version
+
+    def traffic(self, name: str) -> Traffic | None:
+        """Return the shares of a model's or view's traffic, in force or not; `None` without any."""
+        owner, _ = self.key(name, "")
+        return self.catalog.traffic.get(owner) if self.catalog.is_shared(owner) else None
 
     def states(self, name: str) -> dict[str, str]:
         """Return the versions of a model or view that are not refused, each with its state.

@@ -5,6 +5,7 @@ A repository has these files, or one model takes the place of a repository; the 
     <models>/<name>/<version>/model.onnx        a repository
     <models>/<name>/aliases.json                names for versions of a model
     <models>/<name>/settings.toml               what is set for the model
+    <models>/<name>/traffic.json                the shares of other versions than the stable one
     <models>/<name>/unloaded                    the model is out of service
     <models>/<name>/default                     the model is the default model
     <models>/model.onnx                         one model, named after its folder
@@ -29,6 +30,7 @@ from service.repository.publish import DEFAULT, FILE, VERSION
 ALIASES = "aliases.json"
 UNLOADED = "unloaded"
 SETTINGS = "settings.toml"
+TRAFFIC = "traffic.json"
 _CHOICE = "--models or TRICEPS_MODELS"
 
 # For each file of a version: its name, and numbers that change when the file does.  The time of the
@@ -56,19 +58,11 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Aliases:
-    """The file of a model's aliases."""
+class Beside:
+    """A small file beside the versions of a model, such as that of its aliases."""
 
     name: str
-    file: Path
-    stamp: Stamp
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The file of a model's settings."""
-
-    name: str
+    """The name of the model."""
     file: Path
     stamp: Stamp
 
@@ -88,17 +82,20 @@ class Scan:
 
     versions: tuple[Version, ...]
     """Sorted by name, and oldest first."""
-    aliases: tuple[Aliases, ...]
+    aliases: tuple[Beside, ...]
+    """Models with aliases."""
     refused: tuple[Refused, ...]
     """Folders that hold no version."""
     unloaded: frozenset[str] = frozenset()
     """Models that a file `unloaded` takes out of service."""
     unreadable: frozenset[str] = frozenset()
     """Models whose folder exists and cannot be read; their loaded versions keep serving."""
-    tuned: tuple[Tuned, ...] = ()
+    tuned: tuple[Beside, ...] = ()
     """Models with settings of their own."""
     defaults: frozenset[str] = frozenset()
     """Models that a file `default` marks as the default model."""
+    shared: tuple[Beside, ...] = ()
+    """Models with shares of their traffic."""
 
     @cached_property
     def by_name(self) -> dict[str, dict[str, Version]]:
@@ -140,8 +137,8 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
     Args:
         now: the scan of this moment.
         before: the scan of a moment earlier; a version that differs from it is being written.
-            Files of aliases are not waited for: they are small and replaced by a rename, and a file
-            that is replaced all the time would never be taken.
+            Files of aliases and of shares are not waited for: they are small and replaced by a
+            rename, and a file that is replaced all the time would never be taken.
         known: the scan that is in use.
     """
     still = {*before.versions, *before.tuned}
@@ -150,6 +147,7 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
     # The versions in a folder that cannot be read are taken to be unchanged.
     versions += [f for f in known.versions if f.name in now.unreadable]
     aliases = [*now.aliases, *(a for a in known.aliases if a.name in now.unreadable)]
+    shared = [*now.shared, *(s for s in known.shared if s.name in now.unreadable)]
     settings = {entry.name: entry for entry in known.tuned}
     tuned = [t if t in still else settings.get(t.name) for t in now.tuned]
     tuned += [t for t in known.tuned if t.name in now.unreadable]
@@ -163,6 +161,7 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
         now.unreadable,
         tuple(t for t in tuned if t is not None),
         now.defaults | (known.defaults & now.unreadable),
+        tuple(sorted(shared, key=lambda s: s.name)),
     )
 
 
@@ -178,11 +177,11 @@ def _look(path: Path) -> Scan:
     if (path / FILE).is_file():
         return _one(as_name(path.resolve().name), path / FILE, str(path))
     found: list[Version] = []
-    aliases: list[Aliases] = []
+    small: dict[str, list[Beside]] = {ALIASES: [], TRAFFIC: []}
     refused: list[Refused] = []
     marked: dict[str, list[str]] = {UNLOADED: [], DEFAULT: []}
     unreadable: list[str] = []
-    tuned: list[Tuned] = []
+    tuned: list[Beside] = []
     for name in _folders(path):
         if not NAME.fullmatch(name):
             reason = f"its folder's name is no model name: expected {NAMES}"
@@ -192,7 +191,7 @@ def _look(path: Path) -> Scan:
         try:
             beside = _folder(folder)
             numbers = sorted(int(n) for n, entry in beside.items() if _is_version(n, entry))
-            listed = _beside(beside.get(ALIASES))
+            stamps = {file: stamp for file in small if (stamp := _beside(beside.get(file)))}
             marks = [mark for mark in marked if _beside(beside.get(mark)) is not None]
         except FileNotFoundError:  # the folder has been removed meanwhile
             continue
@@ -207,19 +206,20 @@ def _look(path: Path) -> Scan:
         for number in map(str, numbers):
             place = f"{folder}/{number}"
             found.append(Version(name, number, f"{place}/{FILE}", _stamp_folder(place), str(path)))
-        if listed is not None:
-            aliases.append(Aliases(name, path / name / ALIASES, (listed,)))
+        for file, stamp in stamps.items():
+            small[file].append(Beside(name, path / name / file, (stamp,)))
         for mark in marks:
             marked[mark].append(name)
-        if SETTINGS in beside and (stamp := _stamp(beside[SETTINGS])) is not None:
-            tuned.append(Tuned(name, path / name / SETTINGS, (stamp,)))
-    entries = (tuple(found), tuple(aliases), tuple(refused))
+        if SETTINGS in beside and (own := _stamp(beside[SETTINGS])) is not None:
+            tuned.append(Beside(name, path / name / SETTINGS, (own,)))
+    entries = (tuple(found), tuple(small[ALIASES]), tuple(refused))
     return Scan(
         *entries,
         frozenset(marked[UNLOADED]),
         frozenset(unreadable),
         tuple(tuned),
         frozenset(marked[DEFAULT]),
+        tuple(small[TRAFFIC]),
     )
 
 

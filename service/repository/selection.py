@@ -3,6 +3,8 @@
 scan + aliases + policy ─▶ selected versions ─┬─ of the first models ──────▶ loaded, or tried
                                               ├─ in place of a loaded one ─▶ loaded, or tried
                                               └─ others ───────────────────▶ loaded later
+
+The file is one idea: what becomes of each version when a catalog follows another.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from service.repository.budget import Budget, taken
-from service.repository.catalog import EMPTY, Catalog
-from service.repository.declarations import Declared, declare, known_views
+from service.repository.catalog import EMPTY, PINNED, Catalog
+from service.repository.declarations import Declared, declare, is_shared, known_views
 from service.repository.loader import Broken, Loaded, Tried, later, load
 from service.repository.model_settings import DEFAULTS, ModelSettings
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from service.repository.catalog import Key
     from service.repository.loader import Servable
     from service.repository.scan import Scan, Version
+    from service.repository.traffic import Traffic
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,11 @@ def select(
         named = _take_aliased(shelf, name, versions, declared, amiss)
         if named:
             aliases[name] = named
-        _take_by_policy(shelf, choice.policy, versions)
+        policy = choice.policy
+        if is_shared(name, declared):
+            policy = PINNED
+            _take_shared(shelf, versions, declared.traffic[name])
+        _take_by_policy(shelf, policy, versions)
     models = {key: set_up(loaded, declared.settings) for key, loaded in shelf.models.items()}
     return Catalog(
         scan,
@@ -87,13 +94,20 @@ def select(
         settings=declared.settings,
         default=declared.default,
         provider=choice.provider,
+        traffic=declared.traffic,
     )
 
 
 def _held(scan: Scan, default: str, declared: Declared) -> frozenset[str]:
     """Return the models that are loaded at once and stay loaded."""
     kept = {name for name, settings in declared.settings.items() if settings.keep}
-    return frozenset({*kept, default or declared.default or ""} & scan.by_name.keys())
+    # Requests are shared among versions that are loaded.
+    shared = {
+        name
+        for name, traffic in declared.traffic.items()
+        if traffic.versions() and is_shared(name, declared)
+    }
+    return frozenset({*kept, *shared, default or declared.default or ""} & scan.by_name.keys())
 
 
 def _first(scan: Scan, choice: Choice) -> frozenset[str]:
@@ -121,6 +135,13 @@ def _take_aliased(
         if served != version:
             amiss[name, alias] = _amiss(shelf, name, alias, version, served)
     return aliases
+
+
+def _take_shared(shelf: _Shelf, versions: Mapping[str, Version], traffic: Traffic) -> None:
+    """Load the versions that get shares of a model's traffic."""
+    for version in traffic.versions().values():
+        if version in versions:
+            shelf.take(versions[version])
 
 
 def _take_by_policy(shelf: _Shelf, policy: str, versions: Mapping[str, Version]) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from service.repository import assembly
 from service.repository.declarations import Declared
 from service.repository.model_settings import ModelSettings
-from service.repository.scan import Aliases, Refused, Scan, Tuned, Version
+from service.repository.scan import Beside, Refused, Scan, Version
+from service.repository.traffic import of_json
 
 if TYPE_CHECKING:
     from service.repository.loader import Broken, Loaded, Tried
@@ -41,12 +42,18 @@ def outcome(repository: Repository) -> int:
         for alias, version in named.items()
         if name in first
     )
-    content = repr((wanted, answering, aliases, repository.default)).encode()
+    shares = sorted(
+        (role, name, servable.version)
+        for role, there in repository.candidates.by_role().items()
+        for name, servable in there.items()
+        if repository.owners.get(name, name) in first
+    )
+    content = repr((wanted, answering, aliases, repository.default, shares)).encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=7).digest(), "big")
 
 
 def dump(scan: Scan, declared: Declared) -> bytes:
-    """Encode a proposal: a scan of the repository, and the aliases and settings in its files."""
+    """Encode a proposal: a scan of the repository, and what the files beside its versions say."""
     return json.dumps(
         {
             "versions": [vars(found) for found in scan.versions],
@@ -55,6 +62,7 @@ def dump(scan: Scan, declared: Declared) -> bytes:
             "unloaded": sorted(scan.unloaded),
             "unreadable": sorted(scan.unreadable),
             "tuned": [{**vars(entry), "file": str(entry.file)} for entry in scan.tuned],
+            "shared": [{**vars(entry), "file": str(entry.file)} for entry in scan.shared],
             "declared": {name: dict(named) for name, named in declared.aliases.items()},
             "settings": {name: vars(settings) for name, settings in declared.settings.items()},
             "damaged": [vars(entry) for entry in declared.damaged],
@@ -64,6 +72,7 @@ def dump(scan: Scan, declared: Declared) -> bytes:
             "former": declared.former,
             "views": {name: sorted(views) for name, views in declared.views.items()},
             "replaced": sorted(declared.replaced),
+            "traffic": {name: t.as_json() for name, t in declared.traffic.items()},
         }
     ).encode()
 
@@ -73,12 +82,13 @@ def load(content: bytes) -> tuple[Scan, Declared]:
     proposal = json.loads(content)
     scan = Scan(
         tuple(Version(**_stamped(entry)) for entry in proposal["versions"]),
-        tuple(Aliases(**_placed(entry)) for entry in proposal["aliases"]),
+        tuple(Beside(**_placed(entry)) for entry in proposal["aliases"]),
         tuple(Refused(**entry) for entry in proposal["refused"]),
         frozenset(proposal["unloaded"]),
         frozenset(proposal["unreadable"]),
-        tuple(Tuned(**_placed(entry)) for entry in proposal["tuned"]),
+        tuple(Beside(**_placed(entry)) for entry in proposal["tuned"]),
         frozenset(proposal["defaults"]),
+        tuple(Beside(**_placed(entry)) for entry in proposal["shared"]),
     )
     settings = {
         name: ModelSettings(**{**entry, "private": tuple(entry["private"])})
@@ -94,6 +104,7 @@ def load(content: bytes) -> tuple[Scan, Declared]:
         proposal["former"],
         {name: frozenset(views) for name, views in proposal["views"].items()},
         frozenset(map(tuple, proposal["replaced"])),
+        {name: of_json(content) for name, content in proposal["traffic"].items()},
     )
 
 
