@@ -12,20 +12,18 @@ const own = (object, name) => (hasOwn(object ?? {}, name) ? object[name] : undef
 const line = (...parts) => parts.filter(Boolean).join(" · ");
 const short = (value) => (typeof value === "number" ? `${+value.toPrecision(4)}` : `${value ?? "not a number"}`);
 
+// An element of classes, with properties and children.
 function h(tag, ...children) {
 	const [name, ...classes] = tag.split(".");
 	const made = document.createElement(name);
 	made.className = classes.join(" ");
-	for (const [key, value] of entries(children[0]?.constructor === Object ? children.shift() : {})) {
-		if (typeof value === "function") made.addEventListener(key, value);
-		else if (value != null && value !== false) made.setAttribute(key, value === true ? "" : value);
-	}
+	if (children[0]?.constructor === Object) assign(made, children.shift());
 	made.append(...children.flat().filter(Boolean).map((one) => one.element ?? one));
 	return made;
 }
 
-const button = (text, click, more) => h("button", { type: "button", click, ...more }, text);
-const title = (text) => h("h1", { tabindex: -1 }, text);
+const button = (text, onclick, more) => h("button", { type: "button", onclick, ...more }, text);
+const title = (text) => h("h1", { tabIndex: -1 }, text);
 
 let token = ""; // in memory only
 let asking;
@@ -78,16 +76,16 @@ function askToken(why) {
 const another = async (why) => (await askToken(why)) && route();
 find("#another").onclick = () => another("It replaces the one in use.");
 
-const saved = (text, name, path) => h("a", { "data-save": name, href: `../${path}` }, text);
+const saved = (text, save, path) => h("a", { save, href: `../${path}` }, text);
 
 // A link cannot carry a token: what it names is fetched and saved.
 onclick = async (e) => {
-	const link = e.target.closest("[data-save]");
+	const link = e.target.closest("[href^='..']");
 	if (!link || !token) return;
 	e.preventDefault();
 	try {
 		const blob = await (await ask(link.getAttribute("href").slice(3))).blob();
-		h("a", { href: URL.createObjectURL(blob), download: link.dataset.save }).click();
+		h("a", { href: URL.createObjectURL(blob), download: link.save ?? "openapi.json" }).click();
 	} catch (error) {
 		tell(error);
 	}
@@ -107,7 +105,7 @@ function tell(error) {
 	find(".banner")?.remove();
 	if (!error) return;
 	const { message, status } = error;
-	main.prepend(h("p.banner", { role: "alert" }, message, " ", /40[13]/.test(status) && button("Use another token", () => another(message))));
+	main.prepend(h("p.card.banner", { role: "alert" }, message, " ", /40[13]/.test(status) && button("Use another token", () => another(message))));
 }
 
 async function route() {
@@ -133,11 +131,11 @@ async function route() {
 onhashchange = route;
 
 const byName = () => h("form.row", {
-	submit(e) {
+	onsubmit(e) {
 		e.preventDefault();
 		location.hash = `/${pathOf(find("#name").value)}`;
 	},
-}, h("label", { for: "name" }, "Open a model by name"), h("input", { id: "name", required: true }), h("button", "Open"));
+}, h("label", { htmlFor: "name" }, "Open a model by name"), h("input", { id: "name", required: true }), h("button", "Open"));
 
 const SHARING = {
 	rows: "batches requests",
@@ -176,21 +174,19 @@ async function listView(_, query, signal) {
 
 async function watchTraffic(places, signal) {
 	const polls = [];
-	while (!signal.aborted) {
-		if (!document.hidden) {
-			try {
-				if (polls.push(sums(await (await ask("metrics", { signal })).text())) > 30) polls.shift();
-			} catch {
-				return; // the token may not see metrics
-			}
-			const [first, last] = [polls[0], polls.at(-1)];
-			for (const [name, i] of polls.length > 1 ? places : []) {
-				const [asked, answered, seconds] = ["total", "count", "sum"].map((what) => last[what + name] - (first[what + name] ?? 0));
-				i.textContent = line(asked > 0 ? `${short(asked / (last.at - first.at))} requests a minute` : "no requests lately",
-					answered > 0 && `${short((1000 * seconds) / answered)} ms`);
-			}
+	for (; !signal.aborted; await pause(polls.length < 2 ? 2 : 10)) {
+		if (document.hidden) continue;
+		try {
+			if (polls.push(sums(await (await ask("metrics", { signal })).text())) > 30) polls.shift();
+		} catch {
+			return; // the token may not see metrics
 		}
-		await pause(polls.length < 2 ? 2 : 10);
+		const [first, last] = [polls[0], polls.at(-1)];
+		for (const [name, place] of polls.length > 1 ? places : []) {
+			const [asked, answered, seconds] = ["total", "count", "sum"].map((what) => last[what + name] - (first[what + name] ?? 0));
+			place.textContent = line(asked > 0 ? `${short(asked / (last.at - first.at))} requests a minute` : "no requests lately",
+				answered > 0 && `${short((1000 * seconds) / answered)} ms`);
+		}
 	}
 }
 
@@ -206,6 +202,8 @@ function sums(metrics) {
 // The form.  A field has a place in the request, `at`, and can `read`, `write` and `say`.
 
 let fields = 0;
+
+const dropped = ({ dataTransfer }, kind) => [...dataTransfer.files].find(({ name, type }) => kind.test(`${type} ${name}`));
 
 // A text as a value of a dtype, if it is one.
 function parse(text, dtype) {
@@ -224,13 +222,14 @@ function asJson(text) {
 }
 
 const range = ({ min, max }) => min != null && `${short(min)} to ${short(max)} in training`;
-const standing = (facts) => facts.default != null && `default ${short(facts.default)}`;
+const hintOf = (facts) => line(range(facts), facts.vocabulary && `${facts.vocabulary.length} texts in training`,
+	facts.default != null && `default ${short(facts.default)}`) || facts.dtype;
 
-function frame(label, at, hint, control, ...more) {
+function frame(at, label, hint, control, ...more) {
 	control.id = `f${++fields}`;
 	const note = h("p.note", { id: `${control.id}-note` }, hint);
 	control.setAttribute("aria-describedby", note.id);
-	const element = h("div.field", h("label", { for: control.id }, label), control, more, note);
+	const element = h("div.field", h("label", { htmlFor: control.id }, label), control, more, note);
 	const say = (text, kind = "") => {
 		note.textContent = text || hint;
 		element.dataset.kind = kind;
@@ -239,16 +238,16 @@ function frame(label, at, hint, control, ...more) {
 	return { at, element, say };
 }
 
-function textField(label, at, facts) {
-	const { dtype, min, max } = facts;
+function textField(at, facts) {
+	const { name, dtype, min, max } = facts;
 	const whole = [min, max, facts.default ?? min].every(Number.isInteger);
-	const control = h("input", { autocomplete: "off", input: () => slider && (slider.value = control.value) });
-	const slider = max > min && h("input", { type: "range", min, max, "aria-label": `${label}, slider`,
-		step: whole ? 1 : (max - min) / 100, input: () => (control.value = short(+slider.value)) });
+	const control = h("input", { autocomplete: "off", oninput: () => slider && (slider.value = control.value) });
+	const slider = max > min && h("input", { type: "range", min, max, ariaLabel: `${name}, slider`,
+		step: whole ? 1 : (max - min) / 100, oninput: () => (control.value = short(+slider.value)) });
 	const empty = dtype === "string" && facts.default === undefined ? "" : undefined;
 	const read = () => (control.value === "" ? empty : parse(control.value, dtype));
 	return {
-		...frame(label, at, line(range(facts), standing(facts)) || dtype, control, slider),
+		...frame(at, name, hintOf(facts), control, slider),
 		read,
 		write(value) {
 			control.value = value ?? "";
@@ -258,40 +257,41 @@ function textField(label, at, facts) {
 	};
 }
 
-function choiceField(label, at, facts) {
-	const known = facts.vocabulary ?? [true, false];
-	const other = h("input", { "aria-label": `${label}, another text` });
+function choiceField(at, facts) {
+	const { name, vocabulary } = facts;
+	const known = vocabulary ?? [true, false];
+	const other = h("input", { ariaLabel: `${name}, another text` });
 	const reveal = () => (other.hidden = control.value !== "other");
-	const control = h("select", { input: () => reveal() || other.focus() },
-		known.map((text, i) => h("option", { value: i }, `${text}`)),
-		facts.vocabulary && h("option", { value: "other" }, "other…"), h("option", { value: "" }, "missing"));
+	const control = h("select", { oninput: () => reveal() || other.focus() },
+		known.map((text, i) => new Option(text, i)),
+		vocabulary && new Option("other…", "other"), new Option("missing", ""));
 	return {
-		...frame(label, at, line(facts.vocabulary && `${known.length} texts in training`, standing(facts)) || facts.dtype, control, other),
+		...frame(at, name, hintOf(facts), control, other),
 		read: () => (control.value === "other" ? other.value : known[control.value]),
 		write(value) {
 			const i = known.indexOf(value);
-			control.value = i >= 0 ? i : value === undefined || !facts.vocabulary ? "" : "other";
+			control.value = i >= 0 ? i : value === undefined || !vocabulary ? "" : "other";
 			other.value = value ?? "";
 			reveal();
 		},
 	};
 }
 
-function jsonField(label, at, { dtype, shape }) {
+function jsonField(at, { name, dtype, shape }) {
 	const control = h("textarea", { rows: 4 });
 	return {
-		...frame(label, at, `JSON, ${dtype} ${shape.map((axis) => axis ?? "any").join(" × ")}`, control),
+		...frame(at, name, `JSON, ${dtype} ${shape.map((axis) => axis ?? "any").join(" × ")}`, control),
 		read: () => (control.value ? asJson(control.value) : undefined),
 		write: (value) => (control.value = JSON.stringify(value) ?? ""),
 	};
 }
 
-function imageField(label, at, facts) {
-	const [height, width, channels = 1] = facts.size;
+function imageField(at, facts) {
+	const { name, size: [height, width, channels = 1] } = facts;
 	const [low, high] = [facts.min ?? 0, facts.max ?? 255];
-	const pad = h("canvas", { width, height, tabindex: 0, role: "img", "aria-label":
-		`${label}: draw by pointer, or by arrow keys; the space bar puts the pen down and up` });
-	const over = h("canvas.over", { width, height, "aria-hidden": "true" });
+	const pad = h("canvas", { width, height, tabIndex: 0, role: "img", ariaLabel:
+		`${name}: draw by pointer, or by arrow keys; the space bar puts the pen down and up` });
+	const over = h("canvas.over", { width, height, ariaHidden: "true" });
 	const pen = pad.getContext("2d", { willReadFrequently: true });
 	let pixels;
 	let [from, down] = [[width / 2, height / 2], false];
@@ -341,6 +341,7 @@ function imageField(label, at, facts) {
 		move(from.map((one, axis) => one + step[axis]), down);
 	};
 	const take = async (file) => {
+		if (!file) return;
 		try {
 			const picture = await createImageBitmap(file, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
 			draw(() => (put(blank(high)), pen.drawImage(picture, 0, 0))); // on white
@@ -349,21 +350,18 @@ function imageField(label, at, facts) {
 		}
 	};
 	const blank = (tone = low) => Array(width * height * channels).fill(tone);
-	const ink = h("input", { type: "color", value: "#ffffff", "aria-label": `${label}, ink` });
-	const file = h("input", { type: "file", accept: "image/*", hidden: true, change: () => take(file.files[0]) });
+	const ink = h("input", { type: "color", value: "#ffffff", ariaLabel: `${name}, ink` });
+	const file = h("input", { type: "file", accept: "image/*", hidden: true, onchange: () => take(file.files[0]) });
 	const hint = line("draw, or drop a picture", `${width} × ${height}`, range(facts) || `${low} to ${high}`);
-	const field = frame(label, at, hint, pad, over, h("div.row", ink, button("Clear", () => draw(() => put(blank()))),
+	const field = frame(at, name, hint, pad, over, h("div.row", ink, button("Clear", () => draw(() => put(blank()))),
 		button("Invert", () => draw(() => put(pixels.map((value) => low + high - value)))), button("A picture…", () => file.click()), file));
-	field.element.ondrop = (e) => {
-		const dropped = [...e.dataTransfer.files].find(({ type }) => type.startsWith("image/"));
-		if (dropped) take(dropped);
-	};
+	field.element.ondrop = (e) => take(dropped(e, /^image\//));
 	return {
 		...field,
 		read: () => pixels,
 		write: (value) => put(Array.isArray(value) ? value : blank()),
 		explain(parts, head) {
-			const brush = over.getContext("2d"), patches = parts.filter(([part]) => part.startsWith(`${label}[`));
+			const brush = over.getContext("2d"), patches = parts.filter(([part]) => part.startsWith(`${name}[`));
 			const most = Math.max(...patches.map(([, value]) => abs(value)));
 			brush.clearRect(0, 0, width, height);
 			if (patches[0]) field.say(`blue raises ${head}, orange lowers it`);
@@ -386,7 +384,7 @@ function formOf(input, entry, at) {
 	const facts = features ?? count(list || 1).map((i) => ({ ...entry, name: list > 1 ? `${i}` : input }));
 	const parts = facts.map((one, i) => {
 		const make = image ? imageField : shape?.length && !list ? jsonField : one.vocabulary || one.dtype === "bool" ? choiceField : textField;
-		return make(one.name, features ? at + step(one.name) : list ? `${at}[${i}]` : at, one);
+		return make(features ? at + step(one.name) : list ? `${at}[${i}]` : at, one);
 	});
 	const read = () => parts.map((part) => part.read());
 	return {
@@ -400,63 +398,62 @@ function formOf(input, entry, at) {
 
 const MOST = 12;
 
-function barOf(threshold, hidden) {
-	const [label, bar, value, mark] = ["span", "i", "span.value", "b"].map((tag) => h(tag));
-	mark.style.setProperty("--share", threshold);
-	const element = h("li", label, h("span.track", { hidden }, bar, threshold != null && mark), value);
-	const show = (text, said, share, kind = "") => {
-		label.textContent = text;
-		value.textContent = said;
-		bar.style.setProperty("--share", share);
-		element.className = kind;
-	};
-	return { element, value, show };
-}
+const sized = (tag, share) => h(tag, { style: `--share: ${share}` });
 
-function headCard(name, head, tick, why) {
-	const { labels, kind, shape } = head;
+// A label, its share of the longest bar, and its value; a mark stands at the threshold.
+const barOf = (label, value, share, { kind = "", threshold, title = "" } = {}) => h(`li.${kind}`, h("span", `${label}`),
+	share != null && h("span.track", sized("i", share), threshold != null && sized("b", threshold)), h("span.value", { title }, value));
+
+// With `changed`, which follows its controls, the head can be ticked off and asked why.
+function headCard(name, head, whole, changed) {
+	const { dtype, labels, kind, shape, threshold } = head;
+	const tick = changed && h("input", { type: "checkbox", checked: true });
+	const single = !shape.length || (kind === "multiclass" && labels);
+	const why = changed && !whole && dtype !== "string" && single && button("Why?", () => {
+		why.ariaPressed = why.ariaPressed === "false";
+		changed();
+	}, { ariaPressed: "false", ariaLabel: `Why? ${name}` });
 	const names = labels ?? (shape.length ? count(shape.length === 1 && shape[0] <= MOST ? shape[0] : 0) : ["value"]);
-	const bars = names.slice(0, MOST).map(() => barOf(head.threshold, !labels));
-	bars.forEach((bar, i) => bar.show(names[i], "\u00a0", 0));
-	const rest = names.length === 0 && h("pre", { tabindex: 0, "aria-label": `${name}, values` });
-	const parts = h("ul.bars"), note = h("p.note");
+	const [bars, parts, note] = ["ul.bars", "ul.bars", "p.note"].map((tag) => h(tag));
+	// Bars without values keep the room of the first answer.
+	bars.append(...names.slice(0, MOST).map((text) => barOf(text, "\u00a0", labels && 0)));
+	const rest = names.length === 0 && h("pre", { tabIndex: 0, ariaLabel: `${name}, values` });
 	const element = h("section.card",
 		h("div.row", h("h2", tick ? h("label", tick, " ", name) : name), h("span.note", kind), why),
-		h("ul.bars", bars), rest,
-		h("p.note", line(range(head), names.length > MOST && `${MOST} of ${names.length} labels`)), note, parts);
+		bars, rest, h("p.note", line(range(head), names.length > MOST && `${MOST} of ${names.length} labels`)), note, parts);
 	return {
 		element,
+		tick,
+		why,
 		// Show an answer; return whether the label differs.
 		show({ value, label }, base) {
 			const all = (one) => (kind === "binary" && labels ? [one === null ? one : 1 - one, one] : flat(one));
 			const [now, before] = [all(value), base && all(base.value)];
 			const order = [...names.keys()];
 			if (labels?.length > MOST) order.sort((one, two) => now[two] - now[one]);
-			bars.forEach((bar, i) => {
-				const [text, one] = [names[order[i]], now[order[i]]];
-				const by = before && one - before[order[i]];
-				bar.show(text, (labels && one <= 1 && one?.toFixed(3)) || short(one),
-					one / Math.max(1, ...now), labels && flat(label).includes(text) ? "picked" : "");
-				bar.value.title = one;
-				if (abs(by) > 1e-6 * abs(one)) bar.value.append(" ", h("ins", `${by > 0 ? "+" : "−"}${short(abs(by))}`));
-			});
+			bars.replaceChildren(...order.slice(0, MOST).map((i) => {
+				const one = now[i];
+				const by = before && one - before[i];
+				const said = [(labels && one <= 1 && one?.toFixed(3)) || short(one),
+					abs(by) > 1e-6 * abs(one) && h("ins", ` ${by > 0 ? "+" : "−"}${short(abs(by))}`)];
+				return barOf(names[i], said, labels && one / Math.max(1, ...now),
+					{ kind: labels && flat(label).includes(names[i]) ? "picked" : "", threshold, title: one });
+			}));
 			if (rest) rest.textContent = JSON.stringify(value);
 			const differs = base != null && `${base.label}` !== `${label}`;
 			element.classList.toggle("differs", differs);
 			return differs;
 		},
 		explain(found) {
-			const listed = entries(found?.parts ?? {}).filter(([part]) => !/\[\d+:\d+,\d+:\d+\]$/.test(part)).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, MOST);
-			parts.replaceChildren(...listed.map(([part, value]) => {
-				const bar = barOf();
-				bar.show(part, `${value > 0 ? "+" : ""}${short(value)}`, abs(value / (listed[0][1] || 1)), value < 0 ? "lowers" : "");
-				return bar.element;
-			}));
+			const listed = entries(found?.parts ?? {}).filter(([part]) => !/\[\d+:\d+,\d+:\d+\]$/.test(part)).sort(([, a], [, b]) => abs(b) - abs(a)).slice(0, MOST);
+			parts.replaceChildren(...listed.map(([part, value]) => barOf(part, `${value > 0 ? "+" : ""}${short(value)}`,
+				abs(value / (listed[0][1] || 1)), { kind: value < 0 ? "lowers" : "" })));
 			note.textContent = found ? `${line(found.label, short(found.answer))}; ${short(found.reference)} at the reference, a row of defaults. Each feature adds:` : "";
 		},
 	};
 }
 
+const expectation = ({ expected, received }) => `expected ${expected}, received ${received}`;
 const called = (which) => which.replace(/(es|s)\//, " ") || "serving";
 
 async function modelView([name, kind, version], query, signal) {
@@ -464,10 +461,10 @@ async function modelView([name, kind, version], query, signal) {
 	const beside = query.get("with") || "";
 	const sides = (beside ? [which, beside] : [which]).map((one) => ({ which: one, path: pathOf(name, one), cards: create(null) }));
 	for (const side of sides) side.model = await get(side.path, { signal });
-	const [{ model, path }] = sides;
+	const [{ model, path, cards: controls }] = sides;
 	const { heads, batching: { mode } } = model;
 	const whole = mode === "tensor";
-	const [forms, ticks, whys] = [create(null), create(null), create(null)];
+	const forms = create(null);
 	for (const [input, entry] of entries(model.inputs)) forms[input] = formOf(input, entry, (whole ? "inputs" : "instances[0]") + step(input));
 	const every = values(forms).flatMap((form) => form.parts);
 	const fill = (row) => entries(forms).forEach(([input, form]) => form.write(own(row, input)));
@@ -476,29 +473,21 @@ async function modelView([name, kind, version], query, signal) {
 	fill(query.has("row") ? decode(query.get("row")) : carried.name === name ? carried.row : example);
 	carried = {};
 
-	for (const [head, { dtype, shape, kind, labels }] of entries(heads)) {
-		ticks[head] = h("input", { type: "checkbox", checked: true });
-		if (whole || dtype === "string" || (shape.length && (kind !== "multiclass" || !labels))) continue;
-		const why = (whys[head] = button("Why?", () => {
-			why.ariaPressed = why.ariaPressed === "false";
-			changed();
-		}, { "aria-pressed": "false", "aria-label": `Why? ${head}` }));
-	}
-	for (const side of sides) {
-		const { cards, model, which } = side;
-		for (const [head, facts] of entries(model.heads)) cards[head] = headCard(head, facts, ...(side === sides[0] ? [ticks[head], whys[head]] : []));
-		side.element = h("div.side", beside && h("h2", called(which), h("span.note", ` ${model.version}`)), values(cards));
-	}
-	const asked = () => keys(heads).filter((head) => ticks[head].checked);
-	const needed = () => keys(forms).filter((input) => asked().some((head) => heads[head].inputs.includes(input)));
-	const status = h("output.summary", "\u00a0");
-	const code = codeCard();
-
 	let [timer, busy, stale] = [];
 	const changed = () => {
 		clearTimeout(timer);
 		timer = setTimeout(answer, 150);
 	};
+	for (const side of sides) {
+		const { cards, model, which } = side;
+		for (const [head, facts] of entries(model.heads)) cards[head] = headCard(head, facts, whole, side === sides[0] && changed);
+		side.element = h("div.side", beside && h("h2", called(which), h("span.note", ` ${model.version}`)), values(cards));
+	}
+	const asked = () => keys(heads).filter((head) => controls[head].tick.checked);
+	const needed = () => keys(forms).filter((input) => asked().some((head) => heads[head].inputs.includes(input)));
+	const status = h("output.summary", "\u00a0");
+	const code = codeCard();
+
 	// Ask until answers are of the form, one at a time.
 	async function answer() {
 		stale = true;
@@ -521,25 +510,30 @@ async function modelView([name, kind, version], query, signal) {
 		busy = false;
 	}
 
-	const fieldAt = (at) => every.find((field) => field.at === at) ?? every.find((field) => at.startsWith(field.at) || field.at.startsWith(at));
+	// Say something at a field; return whether there is one.
+	function sayAt(at, text, kind = "mark") {
+		const field = every.find((field) => field.at === at) ?? every.find((field) => at.startsWith(field.at) || field.at.startsWith(at));
+		field?.say(text, kind);
+		return !!field;
+	}
 
 	// Show problems at fields; return whether all are.
 	function mark(problems) {
 		for (const { say, odd } of every) say(odd?.(), odd?.() && "mark");
-		const marked = problems.map(({ at, expected, received }) => fieldAt(at)?.say(`expected ${expected}, received ${received}`, "problem") ?? fieldAt(at));
-		return problems.length > 0 && marked.every(Boolean);
+		const marked = problems.map(({ at, ...problem }) => sayAt(at, expectation(problem), "problem"));
+		return marked.length > 0 && marked.every(Boolean);
 	}
 
 	async function once() {
 		const inputs = needed();
 		for (const input in forms) forms[input].element.hidden = !inputs.includes(input);
-		for (const head in heads) sides[0].cards[head].element.classList.toggle("off", !ticks[head].checked);
+		for (const head in heads) controls[head].element.classList.toggle("off", !controls[head].tick.checked);
 		if (!inputs.length) return void (status.textContent = "Tick a head");
 		const row = read(inputs);
 		let [first, differing] = [undefined, 0];
 		for (const { path, cards, model } of sides) {
 			const known = asked().filter((head) => cards[head]);
-			const explain = known.filter((head) => whys[head]?.ariaPressed === "true");
+			const explain = known.filter((head) => controls[head].why.ariaPressed === "true");
 			const body = JSON.stringify({
 				...(whole ? { inputs: row } : { instances: [row] }),
 				...(known.length < keys(cards).length && { heads: known }),
@@ -557,8 +551,8 @@ async function modelView([name, kind, version], query, signal) {
 			status.classList.remove("off");
 			tell();
 			mark([]);
-			for (const { at, value } of said.imputed ?? []) fieldAt(at)?.say(`missing: ${short(value)} was used`, "mark");
-			for (const { at } of said.unseen ?? []) fieldAt(at)?.say("training never saw this text", "mark");
+			for (const { at, value } of said.imputed ?? []) sayAt(at, `missing: ${short(value)} was used`);
+			for (const { at } of said.unseen ?? []) sayAt(at, "training never saw this text");
 			for (const field of every) field.explain?.(entries(why[explain.at(-1)]?.parts ?? {}), explain.at(-1));
 		}
 		status.textContent = line(...entries(first).map(([head, { value, label }]) =>
@@ -571,20 +565,20 @@ async function modelView([name, kind, version], query, signal) {
 		copy(location.href, e);
 	};
 	const others = ["versions", "aliases"].flatMap((kind) => keys(model[kind]).map((one) => `${kind}/${one}`));
-	const choice = (id, label, none, chosen) => [h("label", { for: id }, label), h("select", { id, change() {
+	const choice = (id, label, none, chosen) => [h("label", { htmlFor: id }, label), h("select", { id, onchange() {
 		carried = { name, row: read() };
 		const [one, other] = [find("#which").value, find("#beside").value];
 		location.hash = `/${pathOf(name, one)}${other && `?with=${encode(other)}`}`;
-	} }, h("option", { value: "" }, none), others.map((one) => h("option", { value: one, selected: one === chosen }, called(one))))];
+	} }, new Option(none, ""), others.map((one) => new Option(called(one), one, false, one === chosen)))];
 	answer();
 	return [
 		title(name),
 		h("p.row", `version ${model.version}, ${SHARING[mode]}`, saved("Signature", `${name}.json`, path),
 			model.reports?.includes(model.version) && saved("Report", `${name}.html`, `${pathOf(name, `versions/${model.version}`)}/report`)),
-		...(model.warnings ?? []).map(({ head, message }) => h("p.warning", line(head, message))),
+		...(model.warnings ?? []).map(({ head, message }) => h("p.card.warning", line(head, message))),
 		h("div.row", button("Example", () => (fill(example), changed())), button("Empty", () => (fill({}), changed())),
 			button("Copy a link", share), choice("which", "Version", "serving", which), choice("beside", "Compare with", "nothing", beside)),
-		h(`div.try.${beside && "two"}`, { input: changed }, h("div.inputs", values(forms)), status, h("div.answers", sides)),
+		h(`div.try.${beside && "two"}`, { oninput: changed }, h("div.inputs", values(forms)), status, h("div.answers", sides)),
 		["rows", "alone"].includes(mode) && csvCard(model, path, asked, needed, signal),
 		code.element,
 	];
@@ -597,7 +591,7 @@ async function copy(text, { target }) {
 }
 
 function codeCard() {
-	const texts = ["curl", "Python"].map((name) => h("pre", { tabindex: 0, "aria-label": name }));
+	const texts = ["curl", "Python"].map((name) => h("pre", { tabIndex: 0, ariaLabel: name }));
 	const element = h("details.card", h("summary", "This request as curl and Python"), texts.flatMap((text) =>
 		[button(`Copy ${text.ariaLabel}`, (e) => copy(text.textContent, e)), text]));
 	const show = (path, body) => {
@@ -620,9 +614,8 @@ function cellOf(text, { dtype, key }) {
 	return dtype !== "bool" && typeof value === "boolean" ? +value : value;
 }
 
-// Records, with their lines and shares of the file.
-async function* records(file) {
-	const text = `${new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer())}\n`;
+// Records, with their lines and shares of the text.
+function* records(text) {
 	const cell = / *(?:"([^"]*(?:""[^"]*)*)" *|([^",\r\n][^,\r\n]*)?)(,|\r?\n)/y;
 	const length = text.length - text.endsWith("\n\n");
 	let [record, begun, number] = [[], 1, 1];
@@ -668,9 +661,9 @@ const quoted = (cells) => `${cells.map((cell) => (/[",\r\n]/.test(cell) ? `"${ce
 
 function csvCard(model, path, asked, needed, signal) {
 	const { inputs, heads } = model;
-	const chosen = h("input", { id: "csv", type: "file", accept: ".csv", change: () => start(chosen.files[0]) });
+	const chosen = h("input", { id: "csv", type: "file", accept: ".csv", onchange: () => start(chosen.files[0]) });
 	const allow = h("input", { type: "checkbox" });
-	const bar = h("progress", { value: 0, hidden: true, "aria-label": "Scored" });
+	const bar = h("progress", { value: 0, hidden: true, ariaLabel: "Scored" });
 	const [status, made, wrong] = ["output", "p", "ul"].map((tag) => h(tag));
 	let job = new AbortController();
 
@@ -693,9 +686,7 @@ function csvCard(model, path, asked, needed, signal) {
 				const bad = error.problems?.filter(({ at }) => at.startsWith("instances[")) ?? [];
 				if (!error.wait && !bad.length) throw error;
 				if (error.wait) await pause(error.wait);
-				for (const { at, expected, received } of bad) {
-					sent[at.match(/\d+/)].reason ??= `${at.replace(/^.*?\]\.?/, "")}: expected ${expected}, received ${received}`;
-				}
+				for (const { at, ...problem } of bad) sent[at.match(/\d+/)].reason ??= `${at.replace(/^.*?\]\.?/, "")}: ${expectation(problem)}`;
 				await send(sent.filter((row) => !row.reason));
 			}
 		}
@@ -714,8 +705,9 @@ function csvCard(model, path, asked, needed, signal) {
 		made.replaceChildren(button("Cancel", () => job.abort()));
 		bar.hidden = false;
 		try {
-			const lines = records(file);
-			const [header] = (await lines.next()).value ?? [[]];
+			const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+			const lines = records(`${text}\n`);
+			const [header] = lines.next().value ?? [[]];
 			const columns = columnsOf(header, inputs);
 			const othersOf = (record) => columns.flatMap((column, i) => (column ? [] : [record[i] ?? ""]));
 			const got = columns.flatMap((column) => (column ? [column.name, column.input] : []));
@@ -723,7 +715,7 @@ function csvCard(model, path, asked, needed, signal) {
 			if (absent.length && !allow.checked) throw new Error(`line 1: expected a column for ${absent.join(", ")}, received none`);
 			const clash = answers.some(([name]) => othersOf(header).includes(name));
 			out.push(quoted([...othersOf(header), ...answers.map(([name]) => (clash ? `predicted.${name}` : name))]));
-			for await (const [record, begun, share] of lines) {
+			for (const [record, begun, share] of lines) {
 				const row = { begun, others: othersOf(record), instance: create(null) };
 				if (record.length !== columns.length) row.reason = `expected ${columns.length} cells, as the header has, received ${record.length}`;
 				else for (const [i, column] of columns.entries()) {
@@ -742,10 +734,8 @@ function csvCard(model, path, asked, needed, signal) {
 		made.replaceChildren(rows ? h("a", { href: URL.createObjectURL(new Blob(out)), download: "answers.csv" }, "Save the answers") : "");
 	}
 
-	addEventListener("drop", ({ dataTransfer }) => {
-		start([...dataTransfer.files].find(({ name }) => /csv$/i.test(name)));
-	}, { signal });
-	return h("section.card.csv", h("h2", "Score a CSV"), h("label", { for: "csv" }, "Drop one here, or choose it"), chosen,
+	addEventListener("drop", (e) => start(dropped(e, /csv$/i)), { signal });
+	return h("section.card.csv", h("h2", "Score a CSV"), h("label", { htmlFor: "csv" }, "Drop one here, or choose it"), chosen,
 		h("label", allow, " missing columns take their defaults"), bar, status, made, wrong);
 }
 
