@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from service import settings as all_settings
 from service.app import create_app
+from tests.harness import memory
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -196,22 +197,14 @@ def test_the_cache_is_on_a_volume_of_the_user():
 
 def test_the_memory_in_compose_is_enough():
     """The limit of the service is at least what the formula in docs/container.md gives."""
-    page = (ROOT / "docs" / "container.md").read_text()
-    formula = re.search(
-        r"^> (\d+) MB \+ workers . \((\d+) MB \+ (\d+) . models \+ (\d+) . `TRICEPS_MAX_BODY` "
-        r"\+ ([\d.]+) . `TRICEPS_MAX_IN_FLIGHT`\)$",
-        page,
-        re.MULTILINE,
-    )
-    others, worker, models, body, in_flight = map(float, formula.groups())
     serve = SERVICES["serve"]
     settings = serve["environment"]
-    size = sum(path.stat().st_size for path in (ROOT / "models").rglob("*.onnx"))
-    bodies = body * settings["TRICEPS_MAX_BODY"] + in_flight * settings["TRICEPS_MAX_IN_FLIGHT"]
 
     assert serve["cpus"] == 1  # which is one worker
     assert serve["mem_limit"] == "512m"
-    assert (others + worker) * 1e6 + models * size + bodies < 512 * 2**20
+    assert memory.needed(settings["TRICEPS_MAX_BODY"], settings["TRICEPS_MAX_IN_FLIGHT"]) < (
+        512 * 2**20
+    )
 
 
 def test_settings_in_compose_are_settings():

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 PAGE = documents.PAGES["docs/kubernetes.md"]
 MANIFESTS = [
-    manifest for block in documents.blocks(PAGE, "yaml") for manifest in yaml.safe_load_all(block)
+    manifest
+    for block in documents.blocks(PAGE, "yaml")
+    for manifest in yaml.safe_load_all(block)
+    # tests/project/test_kubernetes_manifests.py renders it.
+    if manifest["kind"] != "Kustomization"
 ]
 SETTINGS = {entry.name: entry for entry in fields(all_settings.Settings)}
 PORT = SETTINGS["port"].default
