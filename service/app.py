@@ -90,7 +90,8 @@ def create_app(
 
     # Of dialects with the same name, the last one here counts; it is the plainest form.
     dialects = reversed([*rules.values()])
-    app.register_blueprint(pages.pages(library, dialects, document, is_told_all, settings))
+    app.register_blueprint(pages.pages(library, document, is_told_all, settings))
+    app.register_blueprint(pages.of_models(library, dialects, metrics.tallies))
     if settings.console == "on":
         app.register_blueprint(console.pages())
     app.register_blueprint(oip.pages(library, metrics))
@@ -112,15 +113,19 @@ def _open_library(app: Flask, settings: Settings) -> Library:
 
 def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipeline) -> None:
     library: Library = app.extensions["triceps"]
-    routes_of = _Routes(library, pipeline)
+    routes_of = _Routes(pipeline)
+    pipeline.is_leader = library.is_leader
 
     def predict(
         name: str | None = None, version: str | None = None, alias: str | None = None
     ) -> Response:
         dialect = rules[request.endpoint or ""]
-        g.servable = servable = library.find(name, version, alias)
+        repository = library.having(name, version, alias)
+        g.servable = servable = repository.find(name, version, alias)
         exchange = _Exchange(_body(pipeline.max_body))
-        pipeline.predict(routes_of.find(servable, dialect), exchange)
+        is_shared = version is None and alias is None
+        route = routes_of.find(repository, servable, dialect, is_shared=is_shared)
+        pipeline.predict(route, exchange)
         g.is_counted = True
         return exchange.response
 
@@ -131,28 +136,42 @@ def _add_predictions(app: Flask, rules: Mapping[str, Dialect], pipeline: Pipelin
 class _Routes:
     """The routes of the current repository, each made when it is first requested."""
 
-    def __init__(self, library: Library, pipeline: Pipeline) -> None:
-        self._library = library
+    def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._of: Callable[[], Repository | None] = lambda: None
-        self._routes: dict[tuple[int, int], Route] = {}
+        self._routes: dict[tuple[int, int, bool], Route] = {}
 
-    def find(self, servable: Servable, dialect: Dialect) -> Route:
-        """Return the route to a version in a dialect; any thread may call this."""
-        repository = self._library.current
+    def find(
+        self, repository: Repository, servable: Servable, dialect: Dialect, *, is_shared: bool
+    ) -> Route:
+        """Return the route to a version in a dialect; any thread may call this.
+
+        Args:
+            repository: the repository that has the version.
+            servable: the version.
+            dialect: the dialect.
+            is_shared: whether a canary takes a share of its requests, if there is one.
+        """
         routes = self._routes
         if repository is not self._of():
             routes = {}
+            self._pipeline.trials.use(repository)
             # Routes hold their models, which have to go with the repository, even if no request
             # comes any more: under `triceps serve`, hardly any does.
             self._routes = routes
             self._of = weakref.ref(repository, lambda _: routes.clear())
-        key = id(servable), id(dialect)
-        route = routes.get(key)
-        if route is None:
-            route = self._pipeline.route(servable, dialect, Lane(servable.model))
-            routes[key] = route
-        return route
+
+        def find(servable: Servable, *, is_shared: bool) -> Route:
+            key = id(servable), id(dialect), is_shared
+            route = routes.get(key)
+            if route is None:
+                route = self._pipeline.route(servable, dialect, Lane(servable.model))
+                if is_shared:
+                    route = self._pipeline.shared(repository, route, partial(find, is_shared=False))
+                routes[key] = route
+            return route
+
+        return find(servable, is_shared=is_shared)
 
 
 class _Exchange:

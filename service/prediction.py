@@ -18,7 +18,8 @@ from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, cast
 
-from service.errors import GONE, NotReady, RequestError, TooBusy, TooLate, defect
+from service.canary import Trials
+from service.errors import GONE, CannotRun, NotReady, RequestError, TooBusy, TooLate, defect
 from service.http import content_encoding, deadline
 from service.http.content_encoding import JSON
 from service.http.flow_control import Room
@@ -27,6 +28,7 @@ from service.http.tokens import PREDICT
 from service.inference.lane import LEAST_WAITING
 from service.inference.sliced import Sliced, join
 from service.insight.explanations import Plan
+from service.observability.tallies import CANARY, STABLE
 from service.observability.timing import ASK_TIMING, server_timing
 from service.repository.scan import SETTINGS
 from service.run import Part, Run
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from service.canary import Trial
     from service.http.access import Access
     from service.inference.lane import Asker, Lane
     from service.observability.access_log import AccessLog
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from service.observability.metrics import Metrics
     from service.observability.samples import Sampler
     from service.repository.loader import Servable
+    from service.repository.repository import Repository
     from service.settings import Settings
     from service.wire.dialect import Codec, Dialect, Query
     from service.wire.numbers import Arrays, Tensors
@@ -146,6 +150,12 @@ class Route:
     """The seconds of work that may wait for the model."""
     timeout: float
     """The seconds after which a request is no longer run, unless it sets a time of its own."""
+    canary: Route | None = None
+    """The route to the canary, which takes a share of the requests, if there is one."""
+    trial: Trial | None = None
+    """The counts of the requests that the stable version and its canary share, on either route."""
+    side: int = STABLE
+    """`STABLE` or `CANARY`, for these counts."""
 
 
 class Pipeline:
@@ -178,6 +188,10 @@ class Pipeline:
         self.access = access
         self.guarded = access.is_on
         self.executor = executor
+        self.trials = Trials(metrics.tallies)
+        self.is_leader: Callable[[], bool] = lambda: True
+        """Returns whether this process is the one that decides about canaries."""
+        self._canary_header = settings.canary_header.lower().encode()
         self._metrics = metrics
         self._draining = False
         self._full_answer = lru_cache(MAX_FULL_ANSWERS)(self._encode_full)
@@ -207,6 +221,39 @@ class Pipeline:
             timeout=self._timeout if own.timeout is None else own.timeout,
         )
 
+    def shared(
+        self, repository: Repository, stable: Route, route: Callable[[Servable], Route]
+    ) -> Route:
+        """Return a route that shares the requests of a stable version with its canary, if any.
+
+        Args:
+            repository: the repository that the canary is from.
+            stable: the route to the version that answers requests without a version.
+            route: returns the route to another version in the same dialect.
+        """
+        name = stable.servable.name
+        canary = repository.candidates.canaries.get(name)
+        trial = None if canary is None else self.trials.of(repository, name)
+        if canary is None or trial is None:
+            return stable
+        other = replace(route(canary), trial=trial, side=CANARY)
+        return replace(stable, trial=trial, canary=other)
+
+    def look(self) -> None:
+        """Notice the canaries that are asked no more; to be called once a second or more."""
+        self.trials.look(perf_counter(), self.is_leader)
+
+    def _choose(self, stable: Route, canary: Route, exchange: Exchange) -> tuple[Route, str]:
+        """Return the route that a request takes, and its request ID if that was drawn by."""
+        client, request_id = exchange.headers.get(self._canary_header), ""
+        if not client:
+            # One that is new here is named in the answer, so that its choice can be repeated.
+            request_id = exchange.request_id
+            client = request_id.encode()
+        trial = stable.trial
+        is_drawn = trial is not None and trial.is_drawn(client)
+        return (canary if is_drawn else stable), request_id
+
     def admit(self, route: Route, exchange: Exchange, came: float = 0.0) -> Prediction | None:
         """Admit a request before any of it is decoded.
 
@@ -223,12 +270,16 @@ class Pipeline:
         """
         if self.guarded:
             self.access.check(exchange.header("authorization"), PREDICT, route.servable.name)
+        request_id = ""
+        if route.canary is not None:
+            self.look()
+            route, request_id = self._choose(route, route.canary, exchange)
         if not route.lane.is_full(route.queue, exchange.caller, perf_counter()):
-            return Prediction(self, route, exchange, came)
+            return Prediction(self, route, exchange, came, request_id)
         # A refusal must cost less than an answer, so it is written once.
         status, content, lines = self._full_answer(route)
         self._count(route, exchange, status)
-        exchange.respond(status, content, lines + exchange.common())
+        exchange.respond(status, content, lines + exchange.common(request_id))
         return None
 
     def predict(self, route: Route, exchange: Exchange) -> None:
@@ -259,13 +310,15 @@ class Pipeline:
         error = self.too_busy(route)
         return error.status, *encode_error(route.dialect, error, {})
 
-    def fail(self, route: Route | None, exchange: Exchange, error: Exception) -> None:
+    def fail(
+        self, route: Route | None, exchange: Exchange, error: Exception, request_id: str = ""
+    ) -> None:
         """Answer with an error: the client's own, or a plain 500 for a bug, which is logged.
 
         This raises nothing: where no answer can be given, the connection is closed.
         """
         try:
-            request_id = exchange.request_id
+            request_id = request_id or exchange.request_id
             if not isinstance(error, RequestError):
                 what = exchange.what
                 log.error("%s failed", what, exc_info=error, extra={"request_id": request_id})
@@ -275,6 +328,11 @@ class Pipeline:
                 self._metrics.count("", "", "other", status)
             else:
                 self._count(route, exchange, status)
+                # A model that has no answer for some values is at fault if others have one.
+                if route.trial is not None and (
+                    status >= 500 or isinstance(error, CannotRun)  # noqa: PLR2004
+                ):
+                    route.trial.failed(route.side)
             dialect = native.DIALECT if route is None else route.dialect
             content, lines = encode_error(dialect, error, exchange.headers)
             lines += exchange.common(request_id)
@@ -304,16 +362,20 @@ class Prediction:
 
     __slots__ = (
         *("_came", "_deadline", "_decoded_at", "_held", "_pipeline", "_query", "_received"),
-        *("exchange", "route"),
+        *("_request_id", "exchange", "route"),
     )
 
-    def __init__(self, pipeline: Pipeline, route: Route, exchange: Exchange, came: float) -> None:
+    def __init__(
+        self, pipeline: Pipeline, route: Route, exchange: Exchange, came: float, request_id: str
+    ) -> None:
         """Use `Pipeline.admit`."""
         self.route = route
         self.exchange = exchange
         self._pipeline = pipeline
         # When it came, if that was long before it could be decoded; else 0.
         self._came = came
+        # The request ID that its route was chosen by; empty if it was not.
+        self._request_id = request_id
         # The bytes made of a large body, or of a large answer.
         self._held = 0
 
@@ -621,13 +683,15 @@ class Prediction:
         encoded_at, exchange = perf_counter(), self.exchange
         times = (self._received, self._decoded_at, part.run, run_at, encoded_at)
         self.route.meter.answered(times, self._query.imputed, self._query.unseen)
+        if self.route.trial is not None:
+            self.route.trial.answered(self.route.side, encoded_at - self._received)
         access_log = self._pipeline.access_log
         if access_log is not None:
             rows = part.end - part.start
             access_log.note(exchange.origin, self.route.servable, rows, times)
         if exchange.headers.get(_ASK_TIMING) == b"1":
             lines += b"server-timing: %s\r\n" % server_timing(times).encode()
-        lines += exchange.common()
+        lines += exchange.common(self._request_id)
         sampler = self._pipeline.sampler
         if sampler is not None:
             sampler.take(self.route.servable, self._query, part, lines)
@@ -638,7 +702,7 @@ class Prediction:
 
     def _answer_error(self, error: Exception) -> None:
         self._release()
-        self._pipeline.fail(self.route, self.exchange, error)
+        self._pipeline.fail(self.route, self.exchange, error, self._request_id)
 
     def _hold(self, size: int) -> None:
         """Count `size` bytes more as held until the request is answered.

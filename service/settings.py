@@ -73,6 +73,22 @@ class _Route(click.ParamType[str]):
 _ROUTE = _Route()
 
 
+class _HeaderName(click.ParamType[str]):
+    """The name of a header."""
+
+    name = "header"
+    expected = "the name of a header, such as X-User"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name."""
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{0,128}", value):
+            self.fail(f"expected {self.expected}", param, ctx)
+        return str(value)
+
+
+_HEADER_NAME = _HeaderName()
+
+
 class _Host(click.ParamType[str]):
     """The name or address of a host."""
 
@@ -278,6 +294,14 @@ class Settings:
     sample_dir: str = field(
         default="",
         metadata=_setting(click.Path(), "The folder for these files; needed for any share."),
+    )
+    canary_header: str = field(
+        default="",
+        metadata=_setting(
+            _HEADER_NAME,
+            "The request header that names a client, so that a canary answers all of its requests "
+            "or none; if it is not set, or a request has none, its X-Request-ID.",
+        ),
     )
     trusted_proxies: str = field(
         default="",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from service import canary
 from service.wire.native.examples import dtype_of, example
 
 if TYPE_CHECKING:
+    from service.observability.tallies import Tallies
     from service.repository.loader import Servable
     from service.repository.repository import Repository
     from service.signature import Feature, Head, Input
@@ -60,7 +62,7 @@ def in_force(servable: Servable) -> dict[str, Any]:
     }
 
 
-def summary(repository: Repository, name: str) -> dict[str, Any]:
+def summary(repository: Repository, name: str, tallies: Tallies | None = None) -> dict[str, Any]:
     """Return the entry of a model in the list of `/models`.
 
     Its version, heads and batching mode are those that serve; the version is `None` if none serves,
@@ -70,33 +72,43 @@ def summary(repository: Repository, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "version": repository.answering.get(name),
-        **versions(repository, name),
+        **versions(repository, name, tallies),
         "heads": [] if serving is None else list(serving.signature.heads),
         **({} if serving is None else {"batching": serving.model.batching.as_json()}),
     }
 
 
-def versions(repository: Repository, name: str) -> dict[str, Any]:
+def versions(repository: Repository, name: str, tallies: Tallies | None = None) -> dict[str, Any]:
     """Return the states of a model's or view's versions, its aliases and its shares."""
     return {
         "versions": repository.states(name),
         "aliases": repository.versions_of_aliases(name),
-        **traffic(repository, name),
+        **traffic(repository, name, tallies),
     }
 
 
-def traffic(repository: Repository, name: str) -> dict[str, Any]:
+def traffic(repository: Repository, name: str, tallies: Tallies | None = None) -> dict[str, Any]:
     """Return the shares of a model's or view's traffic; an empty object if it has no file of them.
 
     A version that gets no share is there with the reason.
+
+    Args:
+        repository: the repository.
+        name: the name of the model or view.
+        tallies: tell which canaries are asked no more.
     """
-    shares, reasons = repository.traffic(name), repository.candidates.reasons
+    shares, candidates = repository.traffic(name), repository.candidates
     if shares is None:
         return {}
-    parts = {
-        role: {**part, **({"reason": reasons[name, role]} if (name, role) in reasons else {})}
-        for role, part in shares.as_json().items()
-    }
+    parts = shares.as_json()
+    for role, part in parts.items():
+        if (name, role) in candidates.reasons:
+            part["reason"] = candidates.reasons[name, role]
+    if name in candidates.canaries and tallies is not None:
+        ended = canary.retreat(tallies, repository, name)
+        if ended is not None:
+            parts["canary"] |= {"reason": f"it is asked no more, since {ended}"}
+            parts["canary"] |= {"retreat": ended.as_json()}
     return {"traffic": parts}
 
 

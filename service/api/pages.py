@@ -22,6 +22,7 @@ from service.wire.native import examples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from service.observability.tallies import Tallies
     from service.repository.loader import Servable
     from service.repository.reloader import Library
     from service.settings import Settings
@@ -45,16 +46,14 @@ _INERT = (
 
 def pages(
     library: Library,
-    dialects: Iterable[Dialect],
     document: Callable[[], Any],
     is_told_all: Callable[[], bool],
     settings: Settings,
 ) -> Blueprint:
-    """Return the pages.
+    """Return the pages about the service.
 
     Args:
         library: the models.
-        dialects: the dialects that the service speaks.
         document: returns the OpenAPI document.
         is_told_all: returns whether the client may know of every model.
         settings: the service's settings.
@@ -62,7 +61,6 @@ def pages(
     blueprint = Blueprint("pages", __name__)
     _add_home(blueprint, library, settings)
     _add_health(blueprint, library, is_told_all)
-    _add_models(blueprint, library, {dialect.name: dialect for dialect in dialects})
 
     @blueprint.get("/openapi.json")
     def openapi_json() -> Response:
@@ -111,7 +109,17 @@ def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[]
         return respond_json({"status": "ready", **models})
 
 
-def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dialect]) -> None:
+def of_models(library: Library, spoken: Iterable[Dialect], tallies: Tallies) -> Blueprint:
+    """Return the pages about models.
+
+    Args:
+        library: the models.
+        spoken: the dialects that the service speaks.
+        tallies: tell which canaries are asked no more.
+    """
+    blueprint = Blueprint("models", __name__)
+    dialects = {dialect.name: dialect for dialect in spoken}
+
     @blueprint.get("/models")
     def models() -> Response:
         repository = library.current
@@ -121,7 +129,7 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
             {
                 "default": repository.default,
                 "policy": repository.policy,
-                "models": [descriptions.summary(repository, name) for name in page],
+                "models": [descriptions.summary(repository, name, tallies) for name in page],
                 "refused": [vars(entry) for entry in repository.refused],
                 # The name to go on after, if there are more.
                 **({"next": page[-1]} if page and page[-1] != names[-1] else {}),
@@ -136,7 +144,8 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
         servable = repository.find(name, version, alias)
         description = {**descriptions.describe(servable), **descriptions.in_force(servable)}
         reported = {"reports": reports.versions(repository, name)}
-        return respond_json({**description, **descriptions.versions(repository, name), **reported})
+        states = descriptions.versions(repository, name, tallies)
+        return respond_json({**description, **states, **reported})
 
     @blueprint.get("/models/<name>/versions/<version>/report")
     def report(name: str, version: str) -> Response:
@@ -152,6 +161,8 @@ def _add_models(blueprint: Blueprint, library: Library, dialects: dict[str, Dial
             names = ", ".join(sorted(dialects))
             raise wrong("dialect", f"one of {names}{nearest(dialect, dialects)}", show(dialect))
         return respond_json(_example(servable, dialects[dialect]))
+
+    return blueprint
 
 
 def _page(names: list[str], arguments: Mapping[str, str]) -> list[str]:

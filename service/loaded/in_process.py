@@ -57,8 +57,11 @@ class InProcess(Pipeline):
         settings = Settings(models=Path(), max_in_flight=_ANY_SIZE)
         super().__init__(settings, Metrics(), Access(None), Direct())
 
-    def fail(self, route: Route | None, exchange: Any, error: Exception) -> None:
+    def fail(
+        self, route: Route | None, exchange: Any, error: Exception, request_id: str = ""
+    ) -> None:
         """Keep the error for the caller, to whom it is raised."""
+        del request_id
         if route is not None:
             route.meter.failed(getattr(error, "status", 500))
         exchange.error = error

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from service.observability.metrics import Metrics
+    from service.observability.tallies import Tallies
     from service.repository.loader import Servable
     from service.repository.repository import Repository
 
@@ -71,6 +72,7 @@ class _Collector(Collector):
         about = "How requests share runs of a version; /models/<name> says why, under batching."
         yield _gauge("model_batching", about, ("model", "version", "mode"), modes)
         yield _differences(served)
+        yield _retreats(self._metrics.tallies, self._repository)
         refused = [(entry.name, entry.version or "") for entry in self._repository.refused]
         about = "Versions that do not answer; /models says why."
         yield _gauge("model_refused", about, ("model", "version"), refused)
@@ -107,6 +109,22 @@ def _differences(served: Iterable[Servable]) -> Metric:
         if not execution.is_cpu:
             labels = (entry.name, entry.version, execution.provider)
             gauge.add_metric(labels, entry.model.difference)
+    return gauge
+
+
+def _retreats(tallies: Tallies, repository: Repository) -> Metric:
+    about = (
+        "1 for each canary that is asked no more, since it failed too often or took too long, and "
+        "0 for each that is asked."
+    )
+    labels = ("model", "version")
+    gauge = GaugeMetricFamily("triceps_canary_retreated", about, labels=labels)
+    for name, servable in sorted(repository.candidates.canaries.items()):
+        shares = repository.traffic(name)
+        if shares is not None:
+            owner, _ = repository.key(name, "")
+            is_ended = tallies.ended(shares.identity(owner)) is not None
+            gauge.add_metric((name, servable.version), float(is_ended))
     return gauge
 
 

@@ -20,6 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from service.observability.families import FAMILIES
 from service.observability.meter import Meter
 from service.observability.shared_memory import CONNECTIONS, STARTS, SharedNumbers
+from service.observability.tallies import Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence, Sized
@@ -37,7 +38,10 @@ class Metrics:
 
     def __init__(self, numbers: SharedNumbers | None = None, slot: int = 0) -> None:
         """Count in region `slot` of `numbers`; without `numbers`, in memory of this process."""
-        self._regions = (numbers or SharedNumbers()).regions
+        numbers = numbers or SharedNumbers()
+        self._regions = numbers.regions
+        self.tallies = Tallies(numbers.tallies, slot)
+        """The counts of requests that versions of a model share."""
         self._region = self._regions[slot]
         self._region.join()
         self._meters: dict[tuple[str, str, str], Meter] = {}

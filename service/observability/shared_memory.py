@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
+from service.observability import tallies
 from service.observability.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class SharedNumbers:
         size = _HEADER + names + numbers
         memory = memoryview(mmap.mmap(-1, workers * size))
         self.regions = [Region(memory[i * size : (i + 1) * size], names) for i in range(workers)]
+        shared = memoryview(mmap.mmap(-1, workers * tallies.SIZE))
+        self.tallies = [shared[i * tallies.SIZE : (i + 1) * tallies.SIZE] for i in range(workers)]
+        """For each worker, the memory of its `Tallies`."""
 
 
 class Region:

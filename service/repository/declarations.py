@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
@@ -169,7 +170,7 @@ def _read_traffic(scan: Scan, before: Catalog, damaged: list[_Damaged]) -> dict[
         try:
             if name not in scan.unreadable:
                 check_place(entry.file, str(entry.file.parent.parent))
-                traffic[name] = traffic_files.read(entry.file)
+                traffic[name] = replace(traffic_files.read(entry.file), stamp=repr(entry.stamp))
         except (TrafficError, ModelRefused) as error:
             stays = "the alias stable answers all" if former is None else "the previous shares stay"
             damaged.append((name, error, f"; until it is fixed, {stays}"))

@@ -158,6 +158,10 @@ class Library:
         if key in repository.catalog.kept:
             self.kept.note(key)
 
+    def is_leader(self) -> bool:
+        """Return whether this process decides what concerns the whole service."""
+        return True
+
     def reason_not_ready(self) -> str | None:
         """Return the reason why the service is not ready; `None` if it is ready."""
         if self.stopping:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from service.errors import TricepsError, nearest
@@ -63,22 +64,37 @@ class Traffic:
 
     canary: Canary | None = None
     shadow: Shadow | None = None
+    stamp: str = field(default="", compare=False)
+    """That of the file; what is written anew begins anew, even with the same content."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions that are named, by role."""
         parts = {"canary": self.canary, "shadow": self.shadow}
         return {role: part.version for role, part in parts.items() if part is not None}
 
+    def identity(self, owner: str) -> int:
+        """Return a number for the canary of a model; another file has another number."""
+        return hashed(owner, "" if self.canary is None else self.canary.version, self.stamp)
+
     def as_json(self) -> dict[str, Any]:
         """Return the content of the file."""
-        return {role: part for role, part in asdict(self).items() if part is not None}
+        parts = {"canary": self.canary, "shadow": self.shadow}
+        return {role: asdict(part) for role, part in parts.items() if part is not None}
 
 
-def of_json(content: Mapping[str, Any]) -> Traffic:
-    """Return the shares that `Traffic.as_json` has written."""
+def hashed(*texts: str) -> int:
+    """Return a number for texts that fits into a word of shared memory, and is never 0."""
+    digest = blake2b(repr(texts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1 | 1
+
+
+def of_json(content: Mapping[str, Any], stamp: str = "") -> Traffic:
+    """Return the shares that `Traffic.as_json` has written, with the stamp of their file."""
     canary, shadow = content.get("canary"), content.get("shadow")
     return Traffic(
-        None if canary is None else Canary(**canary), None if shadow is None else Shadow(**shadow)
+        None if canary is None else Canary(**canary),
+        None if shadow is None else Shadow(**shadow),
+        stamp,
     )
 
 

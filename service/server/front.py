@@ -103,7 +103,8 @@ class Front:
         self.poll_coalescing = PollCoalescing(loop)
         self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
         self.pipeline.access_log, self.pipeline.sampler = self.access_log, self.sampler
-        self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline.route)
+        self.pipeline.is_leader = self.library.is_leader
+        self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline)
         calls = self.calls = Calls(self)  # connections call it for gRPC
         self.answer_call, self.call_refusal = calls.answer, calls.refusal
         self.needs_no_token, self.is_streamed = calls.needs_no_token, calls.is_streamed
@@ -129,6 +130,7 @@ class Front:
         if self.sampler is not None:
             self.sampler.look()
         self.metrics.flush()
+        self.pipeline.look()
         waits = self.watchdog.look(self.table.watched.items(), self.connections.now)
         self.metrics.note_waits(waits)
         self.library.stalled = self.watchdog.reason
@@ -137,6 +139,7 @@ class Front:
 
     def use(self, repository: Repository) -> None:
         """Answer from another repository, beginning with the next request."""
+        self.pipeline.trials.use(repository)
         self.table.use(repository)
         self.pipeline.forget()
 
@@ -203,6 +206,7 @@ class Front:
                 self.library.note(route.servable.name, route.servable.version)
             lane = route.lane
             if prediction is not None:
+                lane = prediction.route.lane
                 if not self.arrived:
                     self.loop.call_soon(self._begin)
                 self.arrived.append(prediction)

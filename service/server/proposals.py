@@ -72,7 +72,7 @@ def dump(scan: Scan, declared: Declared) -> bytes:
             "former": declared.former,
             "views": {name: sorted(views) for name, views in declared.views.items()},
             "replaced": sorted(declared.replaced),
-            "traffic": {name: t.as_json() for name, t in declared.traffic.items()},
+            "traffic": {name: (t.as_json(), t.stamp) for name, t in declared.traffic.items()},
         }
     ).encode()
 
@@ -104,7 +104,7 @@ def load(content: bytes) -> tuple[Scan, Declared]:
         proposal["former"],
         {name: frozenset(views) for name, views in proposal["views"].items()},
         frozenset(map(tuple, proposal["replaced"])),
-        {name: of_json(content) for name, content in proposal["traffic"].items()},
+        {name: of_json(*content) for name, content in proposal["traffic"].items()},
     )
 
 

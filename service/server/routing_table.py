@@ -24,12 +24,12 @@ from service.repository.repository import NOTHING
 from service.server import wsgi
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from werkzeug.routing import Map
 
     from service.inference.model import Model
-    from service.prediction import Route
+    from service.prediction import Pipeline, Route
     from service.repository.loader import Servable
     from service.repository.repository import Repository
     from service.wire.dialect import Dialect
@@ -54,14 +54,14 @@ class RoutingTable:
         self,
         rules: Mapping[str, Dialect],
         url_map: Map,
-        make: Callable[[Servable, Dialect, Lane], Route],
+        pipeline: Pipeline,
     ) -> None:
         """Create a table without routes.
 
         Args:
             rules: the URL rules of predictions, each with its dialect.
             url_map: the URL map of the Flask app, which has those rules.
-            make: makes the route to a version in a dialect.
+            pipeline: makes the route to a version in a dialect, and shares requests.
         """
         self.rules = rules
         # The routes that requests have needed, by path or address.
@@ -76,11 +76,13 @@ class RoutingTable:
         self._rules: dict[bytes | Address, Rule] = {}
         self._dialects = {**rules, **methods.PREDICTIONS}
         self._made: dict[tuple[int, Dialect], Route] = {}
+        # Routes that share their requests with a canary, by that to the stable version.
+        self._shared: dict[Route, Route] = {}
         # Routes to versions that are let go of, by the same; `forget` drops them.
         self._lent: dict[tuple[int, Dialect], Route] = {}
         self._repository = NOTHING
         self._url_map = url_map
-        self._make = make
+        self._pipeline = pipeline
         self._known_rule = lru_cache(MOST_PATHS)(self.rule_of)
 
     def use(self, repository: Repository) -> None:
@@ -93,6 +95,7 @@ class RoutingTable:
         self._lanes = {model: lane for model, lane in self._lanes.items() if model in there}
         self.lanes = set(self._lanes.values())
         former, self._made, self.kept_routes = self._made, {}, set()
+        self._shared = {}
         known, self.routes = self._rules, {}
         self._rules = {}
         for target, rule in known.items():
@@ -168,7 +171,7 @@ class RoutingTable:
         if route is None:
             model = servable.model
             lane = next((lane for lane in self.watched if lane.model is model), None) or Lane(model)
-            route = self._lent[key] = self._make(servable, dialect, lane)
+            route = self._lent[key] = self._pipeline.route(servable, dialect, lane)
             self.watched[lane] = self._repository.key(servable.name, servable.version)[0]
         return route
 
@@ -182,29 +185,51 @@ class RoutingTable:
     def _add(
         self, target: bytes | Address, rule: Rule, former: Mapping[tuple[int, Dialect], Route]
     ) -> Route | None:
-        """Add the route of a path or address, one of `former` if that is still right.
+        """Add the route of a path or address.
 
         Returns:
             `None` if the version that answers there is not loaded.
         """
-        servable = self._repository.loaded(*routes.which(rule[1]))
+        name, version, alias = routes.which(rule[1])
+        servable = self._repository.loaded(name, version, alias)
         if servable is None:
             return None
         dialect = self._dialects[rule[0]]
+        route = self._route(servable, dialect, former)
+        if version is None and alias is None:
+            route = self._share(route, dialect, former)
+        self.routes[target], self._rules[target] = route, rule
+        return route
+
+    def _share(
+        self, stable: Route, dialect: Dialect, former: Mapping[tuple[int, Dialect], Route]
+    ) -> Route:
+        """Return the route that shares requests with the canary of a model, if there is one."""
+        shared = self._shared.get(stable)
+        if shared is None:
+            shared = self._pipeline.shared(
+                self._repository, stable, lambda canary: self._route(canary, dialect, former)
+            )
+            self._shared[stable] = shared
+        return shared
+
+    def _route(
+        self, servable: Servable, dialect: Dialect, former: Mapping[tuple[int, Dialect], Route]
+    ) -> Route:
+        """Return the route to a version, one of `former` if that is still right."""
         # The route holds the version, so that no other one gets its number.
         key = id(servable), dialect
         route = self._made.get(key) or former.get(key)
         if route is None:
             lane = self._lanes.setdefault(servable.model, Lane(servable.model))
             self.lanes.add(lane)
-            route = self._make(servable, dialect, lane)
+            route = self._pipeline.route(servable, dialect, lane)
         if key not in self._made:
             self._made[key] = route
             at = self._repository.key(servable.name, servable.version)
             self.watched[route.lane] = at[0]
             if at in self._repository.catalog.kept:
                 self.kept_routes.add(route)
-        self.routes[target], self._rules[target] = route, rule
         return route
 
 

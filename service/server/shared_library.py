@@ -118,6 +118,10 @@ class SharedLibrary(Library):
             self._adopt()
         return self._current
 
+    def is_leader(self) -> bool:
+        """Return whether this worker decides what concerns all workers."""
+        return self._member.is_leader()
+
     def refresh(self) -> None:
         """Have the leader look, and wait until all workers serve what is there now.
 

@@ -27,6 +27,7 @@ LAYERS = (
     {"repository"},
     {"observability"},
     {"insight"},
+    {"canary"},
     {"prediction"},
     {"api", "app", "loaded"},
     {"server"},

@@ -1,0 +1,188 @@
+"""The canary of a model: the choice of its requests, and the watch over its failures and times.
+
+    a request ─ hash of its header or request ID ─┬─ below the share ─▶ canary ─┐
+                                                  └─ else ────────────▶ stable ─┴─▶ counted
+    once a second, in one worker: the counts of all workers ─▶ a bound is left ─▶ no more requests
+
+The choice is made by a hash that is the same in all processes, so a client that names itself gets
+the same version again.  A larger share has all requests of a smaller one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_left
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from service.insight.retreat import BOUNDS, Counts, Retreat, why
+from service.observability.tallies import CANARY, STABLE
+from service.repository.traffic import hashed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from service.observability.tallies import Tallies, Tally
+    from service.repository.repository import Repository
+    from service.repository.traffic import Canary
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+# Counts are taken over one to two periods, so that a canary that was right for a week is found soon
+# once it is not.
+PERIOD_SECONDS = 600.0
+_HASHES = 2**64
+
+
+def retreat(tallies: Tallies, repository: Repository, name: str) -> Retreat | None:
+    """Return why the canary of a model or view is asked no more; `None` if it is."""
+    shares = repository.traffic(name)
+    figures = None
+    if shares is not None:
+        figures = tallies.ended(shares.identity(repository.key(name, "")[0]))
+    return None if figures is None else _retreat(figures)
+
+
+def _retreat(figures: tuple[float, ...]) -> Retreat:
+    is_slow, requests, others, value, stable_value = figures
+    return Retreat(bool(is_slow), int(requests), int(others), value, stable_value)
+
+
+class Trial:
+    """The requests that a stable version and its canary share, in one worker."""
+
+    def __init__(self, tallies: Tallies, repository: Repository, owner: str) -> None:
+        """Begin, or go on with what was counted before.
+
+        Args:
+            tallies: the counts of all workers.
+            repository: the repository, which has a canary of the model.
+            owner: the name of the model.
+        """
+        traffic, catalog = repository.catalog.traffic[owner], repository.catalog
+        canary = traffic.canary
+        if canary is None:
+            raise ValueError(f"{owner} has no canary")
+        self.owner = owner
+        self.canary: Canary = canary
+        versions = catalog.scan.by_name.get(owner, {})
+        stable = repository.answering.get(owner, "")
+        files = (repr(versions.get(version)) for version in (stable, canary.version))
+        self.shares = traffic.identity(owner)
+        self.key = hashed(str(self.shares), *files)
+        self.retreat: Retreat | None = None
+        self.limit = round(canary.share * _HASHES)
+        # Another candidate is another draw: not always the same clients try what is new.
+        self._draw = blake2b(f"{owner}/{canary.version}/".encode(), digest_size=8)
+        self._tallies = tallies
+        self._tally: Tally | None = tallies.take(self.key, self.shares)
+        if self._tally is None:
+            message = "%s, version %s: the canary is not watched, since there are too many"
+            log.warning(message, owner, canary.version)
+        # What was counted when the last two periods began.
+        now = time.monotonic()
+        begun = self._tallies.totals(self.key) * 0
+        self._periods: tuple[NDArray[np.int64], NDArray[np.int64]] = begun, begun
+        self._next_period = now + PERIOD_SECONDS
+
+    def is_drawn(self, client: bytes) -> bool:
+        """Return whether the canary answers a client, or a request, of that name."""
+        if self.retreat is not None:
+            return False
+        draw = self._draw.copy()
+        draw.update(client)
+        return int.from_bytes(draw.digest(), "big") < self.limit
+
+    def answered(self, version: int, seconds: float) -> None:
+        """Count a request that was answered.
+
+        Args:
+            version: `STABLE` or `CANARY`.
+            seconds: the time from its arrival to its answer.
+        """
+        if self._tally is not None:
+            self._tally.count(version, 1 + bisect_left(BOUNDS, seconds))
+
+    def failed(self, version: int) -> None:
+        """Count a request that was answered with an error of the service or of the model."""
+        if self._tally is not None:
+            self._tally.count(version, 0)
+
+    def look(self, *, is_leader: bool) -> None:
+        """Notice that the canary is asked no more; as the leader, decide it and log it."""
+        if self.retreat is not None:
+            return
+        figures = self._tallies.ended(self.shares)
+        if figures is not None:
+            self.retreat = _retreat(figures)
+            return
+        totals = self._tallies.totals(self.key)
+        counted = totals - self._periods[0]
+        if time.monotonic() >= self._next_period:
+            self._next_period += PERIOD_SECONDS
+            self._periods = self._periods[1], totals
+        if not is_leader or self._tally is None:
+            return
+        stable, canary = (
+            Counts(int(row[0]), row[1:]) for row in (counted[STABLE], counted[CANARY])
+        )
+        found = why(stable, canary, self.canary.fail, self.canary.slower)
+        if found is None:
+            return
+        numbers = found.is_slow, found.requests, found.stable_requests
+        self._tally.end((*map(float, numbers), found.value, found.stable_value))
+        self.retreat = found
+        log.warning(
+            "%s, version %s: the canary is asked no more, since %s (%s); the stable version "
+            "answers all requests",
+            self.owner,
+            self.canary.version,
+            found,
+            f"fail {100 * self.canary.fail:g} %, slower {self.canary.slower:g}",
+        )
+
+
+class Trials:
+    """The canaries of a repository, in one worker."""
+
+    def __init__(self, tallies: Tallies) -> None:
+        self._tallies = tallies
+        self._of: dict[str, Trial] = {}
+        self._next_look = 0.0
+
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self._of)
+
+    def use(self, repository: Repository) -> None:
+        """Follow the canaries of another repository."""
+        canaries, before = repository.candidates.canaries, self._of
+        owners = [name for name in canaries if name not in repository.owners]
+        self._of = {}
+        made = {owner: Trial(self._tallies, repository, owner) for owner in owners}
+        for owner, trial in made.items():
+            former = before.get(owner)
+            is_same = former is not None and (former.key, former.canary) == (
+                trial.key,
+                trial.canary,
+            )
+            self._of[owner] = former if former is not None and is_same else trial
+        self._tallies.release({trial.key for trial in self._of.values()})
+
+    def of(self, repository: Repository, name: str) -> Trial | None:
+        """Return the trial of a model or view whose requests are shared; `None` if they are not."""
+        return self._of.get(repository.key(name, "")[0])
+
+    def look(self, now: float, is_leader: Callable[[], bool]) -> None:
+        """Look at all canaries, unless that was done within a second."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        leads = bool(self._of) and is_leader()
+        for trial in [*self._of.values()]:
+            trial.look(is_leader=leads)
