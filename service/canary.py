@@ -172,7 +172,6 @@ class Trials:
                 trial.canary,
             )
             self._of[owner] = former if former is not None and is_same else trial
-        self._tallies.release({trial.key for trial in self._of.values()})
 
     def of(self, repository: Repository, name: str) -> Trial | None:
         """Return the trial of a model or view whose requests are shared; `None` if they are not."""

@@ -76,13 +76,20 @@ class Retreat:
 
     def __str__(self) -> str:
         """Return the reason as a message has it."""
-        beside = f"of {self.requests} requests, and the stable version {{}} of {{}}"
         if self.is_slow:
-            mine, other = (f"{1000 * s:.3g} ms" for s in (self.value, self.stable_value))
-            own = f"half {beside.format(other, self.stable_requests)}"
-            return f"it takes {mine} or more for {own}"
-        other = f"{100 * self.stable_value:.3g} %"
-        return f"it fails {100 * self.value:.3g} % {beside.format(other, self.stable_requests)}"
+            mine, other = map(_time, (self.value, self.stable_value))
+            return (
+                f"the median of its {self.requests} requests takes {mine}, and that of the "
+                f"{self.stable_requests} of the stable version {other}"
+            )
+        return (
+            f"it fails {100 * self.value:.3g} % of {self.requests} requests, and the stable "
+            f"version {100 * self.stable_value:.3g} % of {self.stable_requests}"
+        )
+
+
+def _time(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def why(stable: Counts, canary: Counts, fail: float, slower: float) -> Retreat | None:
@@ -108,8 +115,8 @@ def why(stable: Counts, canary: Counts, fail: float, slower: float) -> Retreat |
     limit = max(slower * usual, usual + FLOOR)
     late = int(canary.times[np.searchsorted(BOUNDS, limit) + 1 :].sum())
     if _evidence(late, answered, 0.5) > -math.log(ALPHA):
-        values = _quantile(canary, 0.5), _quantile(stable, 0.5)
-        return Retreat(True, answered, others, *values)
+        usual, own = (min(_quantile(counts, 0.5), BOUNDS[-1]) for counts in (stable, canary))
+        return Retreat(True, answered, others, own, usual)
     return None
 
 

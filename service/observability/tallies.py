@@ -8,7 +8,9 @@ a canary is asked no more, which is read by all workers.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -40,8 +42,9 @@ class Tallies:
         self._all = [np.frombuffer(memory, np.int64).reshape(shape) for memory in memories]
         self._words = memories[slot].cast("q")
         self._own = self._all[slot]
-        # The places of canaries that are compared now.
-        self._used: set[int] = set()
+        # The tallies that somebody still counts by, by their places.
+        self._used: WeakValueDictionary[int, Tally] = WeakValueDictionary()
+        self._lock = threading.Lock()
 
     def take(self, key: int, shares: int) -> Tally | None:
         """Return the tally of what is compared; `None` if there is no place for it.
@@ -50,26 +53,28 @@ class Tallies:
             key: a hash of the two versions and their shares.
             shares: a hash of the shares alone.
         """
-        keys = self._own[:, _KEY]
-        [there] = np.nonzero(keys == key)
-        if len(there):
-            place = int(there[0])
-        else:
-            # An empty place, or one of a canary that is not compared any more.  Those of canaries
-            # that are asked no more come last.
-            unused = [at for at in range(PLACES) if at not in self._used]
-            if not unused:
+        with self._lock:
+            [there] = np.nonzero(self._own[:, _KEY] == key)
+            place = int(there[0]) if len(there) else self._clear_place(key, shares)
+            if place is None:
                 return None
-            place = min(unused, key=lambda at: (self._own[at, _KEY] != 0, self._own[at, _ENDED]))
-            self._own[place] = 0
-            self._own[place, _SHARES] = shares
-            self._own[place, _KEY] = key
-        self._used.add(place)
-        return Tally(self._words[place * _WORDS : (place + 1) * _WORDS], key)
+            tally = self._used.get(place)
+            if tally is None:
+                tally = Tally(self._words[place * _WORDS : (place + 1) * _WORDS])
+                self._used[place] = tally
+            return tally
 
-    def release(self, keys: set[int]) -> None:
-        """Keep the places of `keys`; others may be taken for other canaries."""
-        self._used = {at for at in self._used if int(self._own[at, _KEY]) in keys}
+    def _clear_place(self, key: int, shares: int) -> int | None:
+        """Take an empty place, or one that nobody counts by; `None` if there is none."""
+        unused = [at for at in range(PLACES) if at not in self._used]
+        if not unused:
+            return None
+        # Those of canaries that are asked no more come last.
+        place = min(unused, key=lambda at: (self._own[at, _KEY] != 0, self._own[at, _ENDED]))
+        self._own[place] = 0
+        self._own[place, _SHARES] = shares
+        self._own[place, _KEY] = key
+        return place
 
     def totals(self, key: int) -> NDArray[np.int64]:
         """Return the sums of all workers, [version, count]."""
@@ -91,12 +96,11 @@ class Tallies:
 class Tally:
     """The counts of one canary and its stable version in one worker."""
 
-    __slots__ = ("_key", "_words")
+    __slots__ = ("__weakref__", "_words")
 
-    def __init__(self, words: memoryview, key: int) -> None:
+    def __init__(self, words: memoryview) -> None:
         """Use `Tallies.take`."""
         self._words = words
-        self._key = key
 
     def count(self, version: int, place: int) -> None:
         """Count a request.
@@ -105,9 +109,7 @@ class Tally:
             version: `STABLE` or `CANARY`.
             place: 0 if it failed; else 1 + the number of bounds that its time is not below.
         """
-        # The place may belong to another canary by now, while a request of this one ends.
-        if self._words[_KEY] == self._key:
-            self._words[_COUNTS + version * COUNTS + place] += 1
+        self._words[_COUNTS + version * COUNTS + place] += 1
 
     def end(self, figures: tuple[float, ...]) -> None:
         """End the shares, with the figures that this rests on."""

@@ -232,7 +232,8 @@ def traffic_of(served):
 
 FAILS = r"it fails 100 % of \d+ requests, and the stable version 0 % of \d+"
 SLOW = (
-    r"it takes [\d.]+ ms or more for half of \d+ requests, and the stable version [\d.]+ ms of \d+"
+    r"the median of its \d+ requests takes [\d.]+ ms, and that of the \d+ of the stable version "
+    r"[\d.]+ ms"
 )
 ONE = {"instances": [{"x": 1}]}
 
