@@ -155,7 +155,7 @@ class _Routes:
         routes = self._routes
         if repository is not self._of():
             routes = {}
-            self._pipeline.trials.use(repository)
+            self._pipeline.splits.use(repository)
             # Routes hold their models, which have to go with the repository, even if no request
             # comes any more: under `triceps serve`, hardly any does.
             self._routes = routes

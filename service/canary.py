@@ -53,7 +53,7 @@ def _retreat(figures: tuple[float, ...]) -> Retreat:
     return Retreat(bool(is_slow), int(requests), int(others), value, stable_value)
 
 
-class Trial:
+class Split:
     """The requests that a stable version and its canary share, in one worker."""
 
     def __init__(self, tallies: Tallies, repository: Repository, owner: str) -> None:
@@ -147,12 +147,12 @@ class Trial:
         )
 
 
-class Trials:
+class Splits:
     """The canaries of a repository, in one worker."""
 
     def __init__(self, tallies: Tallies) -> None:
         self._tallies = tallies
-        self._of: dict[str, Trial] = {}
+        self._of: dict[str, Split] = {}
         self._next_look = 0.0
 
     def __bool__(self) -> bool:
@@ -164,17 +164,17 @@ class Trials:
         canaries, before = repository.candidates.canaries, self._of
         owners = [name for name in canaries if name not in repository.owners]
         self._of = {}
-        made = {owner: Trial(self._tallies, repository, owner) for owner in owners}
-        for owner, trial in made.items():
+        made = {owner: Split(self._tallies, repository, owner) for owner in owners}
+        for owner, split in made.items():
             former = before.get(owner)
             is_same = former is not None and (former.key, former.canary) == (
-                trial.key,
-                trial.canary,
+                split.key,
+                split.canary,
             )
-            self._of[owner] = former if former is not None and is_same else trial
+            self._of[owner] = former if former is not None and is_same else split
 
-    def of(self, repository: Repository, name: str) -> Trial | None:
-        """Return the trial of a model or view whose requests are shared; `None` if they are not."""
+    def of(self, repository: Repository, name: str) -> Split | None:
+        """Return the split of a model or view whose requests are shared; `None` if they are not."""
         return self._of.get(repository.key(name, "")[0])
 
     def look(self, now: float, is_leader: Callable[[], bool]) -> None:
@@ -183,5 +183,5 @@ class Trials:
             return
         self._next_look = now + LOOK_SECONDS
         leads = bool(self._of) and is_leader()
-        for trial in [*self._of.values()]:
-            trial.look(is_leader=leads)
+        for split in [*self._of.values()]:
+            split.look(is_leader=leads)

@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, cast
 
-from service.canary import Trials
+from service.canary import Splits
 from service.errors import GONE, CannotRun, NotReady, RequestError, TooBusy, TooLate, defect
 from service.http import content_encoding, deadline
 from service.http.content_encoding import JSON
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from service.canary import Trial
+    from service.canary import Split
     from service.http.access import Access
     from service.inference.lane import Asker, Lane
     from service.observability.access_log import AccessLog
@@ -152,9 +152,9 @@ class Route:
     """The seconds after which a request is no longer run, unless it sets a time of its own."""
     canary: Route | None = None
     """The route to the canary, which takes a share of the requests, if there is one."""
-    trial: Trial | None = None
+    split: Split | None = None
     """The counts of the requests that the stable version and its canary share, on either route."""
-    side: int = STABLE
+    role: int = STABLE
     """`STABLE` or `CANARY`, for these counts."""
 
 
@@ -188,7 +188,7 @@ class Pipeline:
         self.access = access
         self.guarded = access.is_on
         self.executor = executor
-        self.trials = Trials(metrics.tallies)
+        self.splits = Splits(metrics.tallies)
         self.is_leader: Callable[[], bool] = lambda: True
         """Returns whether this process is the one that decides about canaries."""
         self._canary_header = settings.canary_header.lower().encode()
@@ -233,15 +233,15 @@ class Pipeline:
         """
         name = stable.servable.name
         canary = repository.candidates.canaries.get(name)
-        trial = None if canary is None else self.trials.of(repository, name)
-        if canary is None or trial is None:
+        split = None if canary is None else self.splits.of(repository, name)
+        if canary is None or split is None:
             return stable
-        other = replace(route(canary), trial=trial, side=CANARY)
-        return replace(stable, trial=trial, canary=other)
+        other = replace(route(canary), split=split, role=CANARY)
+        return replace(stable, split=split, canary=other)
 
     def look(self) -> None:
         """Notice the canaries that are asked no more; to be called once a second or more."""
-        self.trials.look(perf_counter(), self.is_leader)
+        self.splits.look(perf_counter(), self.is_leader)
 
     def _choose(self, stable: Route, canary: Route, exchange: Exchange) -> tuple[Route, str]:
         """Return the route that a request takes, and its request ID if that was drawn by."""
@@ -250,8 +250,8 @@ class Pipeline:
             # One that is new here is named in the answer, so that its choice can be repeated.
             request_id = exchange.request_id
             client = request_id.encode()
-        trial = stable.trial
-        is_drawn = trial is not None and trial.is_drawn(client)
+        split = stable.split
+        is_drawn = split is not None and split.is_drawn(client)
         return (canary if is_drawn else stable), request_id
 
     def admit(self, route: Route, exchange: Exchange, came: float = 0.0) -> Prediction | None:
@@ -329,10 +329,10 @@ class Pipeline:
             else:
                 self._count(route, exchange, status)
                 # A model that has no answer for some values is at fault if others have one.
-                if route.trial is not None and (
+                if route.split is not None and (
                     status >= 500 or isinstance(error, CannotRun)  # noqa: PLR2004
                 ):
-                    route.trial.failed(route.side)
+                    route.split.failed(route.role)
             dialect = native.DIALECT if route is None else route.dialect
             content, lines = encode_error(dialect, error, exchange.headers)
             lines += exchange.common(request_id)
@@ -683,8 +683,8 @@ class Prediction:
         encoded_at, exchange = perf_counter(), self.exchange
         times = (self._received, self._decoded_at, part.run, run_at, encoded_at)
         self.route.meter.answered(times, self._query.imputed, self._query.unseen)
-        if self.route.trial is not None:
-            self.route.trial.answered(self.route.side, encoded_at - self._received)
+        if self.route.split is not None:
+            self.route.split.answered(self.route.role, encoded_at - self._received)
         access_log = self._pipeline.access_log
         if access_log is not None:
             rows = part.end - part.start

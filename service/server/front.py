@@ -139,7 +139,7 @@ class Front:
 
     def use(self, repository: Repository) -> None:
         """Answer from another repository, beginning with the next request."""
-        self.pipeline.trials.use(repository)
+        self.pipeline.splits.use(repository)
         self.table.use(repository)
         self.pipeline.forget()
 

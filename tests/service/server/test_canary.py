@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from service.canary import Trial
+from service.canary import Split
 from service.insight.retreat import LEAST
 from tests.harness import exposition, grpc_messages, small
 from tests.harness.apps import app_of
@@ -257,7 +257,7 @@ def test_a_canary_that_leaves_its_bounds_is_asked_no_more(pair, caplog, versions
         return "reason" in traffic_of(served)
 
     until(is_over)
-    until(lambda: served.front.pipeline.trials.of(served.front.library.current, "m").retreat)
+    until(lambda: served.front.pipeline.splits.of(served.front.library.current, "m").retreat)
     after = [ask(served, f"request-{next(names)}", body) for _ in range(2 * LEAST)]
     said = traffic_of(served)
     [listed] = json.loads(served.ask("GET", "/models")[2])["models"]
@@ -296,7 +296,7 @@ def test_what_troubles_both_versions_is_no_reason(pair):
     """Requests that neither version has an answer for are mistakes of clients."""
     served = pair(gathering(3), gathering(3))
     answers = [ask(served, name, BEYOND) for name in IDS[:200]]
-    served.front.pipeline.trials._next_look = 0.0
+    served.front.pipeline.splits._next_look = 0.0
     served.front.loop.call_soon_threadsafe(served.front.pipeline.look)
     drawn = {version for _, version in (ask(served, name, WITHIN) for name in IDS[:40])}
 
@@ -309,7 +309,7 @@ def test_requests_without_shares_are_not_drawn(models, serve, monkeypatch):
     """They cost nothing: no hash is made of them."""
     point(models)
     served = serve()
-    monkeypatch.setattr(Trial, "is_drawn", lambda *_: pytest.fail("a draw"))
+    monkeypatch.setattr(Split, "is_drawn", lambda *_: pytest.fail("a draw"))
 
     assert asked(served, "request-1") == "2"
     assert served.front.table.routes[b"/models/m/predict"].canary is None
