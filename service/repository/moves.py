@@ -94,17 +94,21 @@ def _log_shares(now: Repository, former: Repository) -> None:
         if where not in shares:
             log.info("%s, version %s, is no %s any more", name, before[where][0], role)
         elif shares[where] != before.get(where):
-            version, share = shares[where]
+            version, share, _ = shares[where]
             message = "%s, version %s, is the %s of %g %% of the requests"
             log.info(message, name, version, role, 100 * share)
 
 
-def _shares(repository: Repository) -> Iterator[tuple[tuple[str, str], tuple[str, float]]]:
-    """Yield each model and role with the version and the share of its candidate."""
+def _shares(repository: Repository) -> Iterator[tuple[tuple[str, str], tuple[str, float, str]]]:
+    """Yield each model and role with the version, the share and the file of its candidate.
+
+    A canary that was asked no more is asked again once the file is another.
+    """
     for role, there in repository.candidates.by_role().items():
         for name in there.keys() & repository.catalog.traffic.keys():
-            part = getattr(repository.catalog.traffic[name], role)
-            yield (name, role), (part.version, part.share)
+            traffic = repository.catalog.traffic[name]
+            part = getattr(traffic, role)
+            yield (name, role), (part.version, part.share, traffic.stamp)
 
 
 def _log_default(now: Repository, former: Repository) -> None:
