@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from service.http import request_ids
 
@@ -48,8 +48,8 @@ class Request:
     body: bytes
     keep_alive: bool
     caller: Client
-    note: object = field(default=None, kw_only=True)
-    """Facts about the request that the access log needs beside its answer."""
+    note: Any = field(default=None, kw_only=True)
+    """What the access log has to remember until the request is answered."""
 
     @property
     def origin(self) -> Request:

@@ -11,11 +11,13 @@ note about predictions on their requests before.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -23,8 +25,8 @@ from service.errors import GONE, Unauthorized
 from service.http import request_ids
 from service.http.forwarded import Proxies, parse
 from service.observability.line_writer import LineWriter
-from service.observability.logs import hide, moment
-from service.observability.timing import STAGES, moments
+from service.observability.logs import hide, second
+from service.observability.timing import STAGES, stage_seconds
 
 if TYPE_CHECKING:
     from service.http.access import Access
@@ -48,16 +50,14 @@ _GRPC_CANCELLED = 1
 # Bytes that a URL has to escape, and so does the log.
 _NOT_OF_A_URL = re.compile(r"[^!-~]")
 _REQUEST_ID = re.compile(rb"^[Xx]-[Rr]equest-[IiDd]{2}: ([^\r\n]+)", re.MULTILINE)
+_ID_LINE = b"\r\nx-request-id: "
 _GRPC_STATUS = re.compile(rb"^grpc-status: (\d+)", re.MULTILINE)
-
-
-class Note(NamedTuple):
-    """The version of a model that a prediction is for, and what is known about its answer."""
-
-    name: str
-    version: str
-    rows: int = 0
-    times: Times | None = None
+_LINE = b'{"time":"%b.%03dZ"%b%b%b%b,"status":%d%b%b%b,"bytes_in":%d,"bytes_out":%d%b}\n'
+_STAGES = b',"seconds":{%b}' % b",".join(b'"%b":%%.6f' % stage.encode() for stage in STAGES)
+# What is remembered of earlier lines: addresses, tokens, models, and methods with targets that have
+# no more bytes together.
+_REMEMBERED = 1024
+_SHORT = 256
 
 
 class AccessLog:
@@ -92,7 +92,7 @@ class AccessLog:
         self, request: Request, servable: Servable, rows: int = 0, times: Times | None = None
     ) -> None:
         """Note what a request is for, and its rows and times if it is answered with 200."""
-        request.note = Note(servable.name, servable.version, rows, times)
+        request.note = servable, rows, times
 
     def left(self, request: Request) -> None:
         """Add a request whose client has gone, and that nothing answers."""
@@ -132,36 +132,38 @@ class AccessLog:
             self._counted = dropped
 
     def _line(self, request: Request, status: int, received: int, sent: int, lines: bytes) -> bytes:
-        entry: dict[str, Any] = {"time": moment(time.time())}
-        remote = self._proxies.client(request.caller.peer, request.headers)
-        if remote:
-            entry["remote"] = remote
-        request_id = _request_id(request, lines)
-        if request_id:
-            entry["request_id"] = request_id
-        if self._access.is_on and (token := self._token(request)):
-            entry["token"] = token
-        protocol = entry["protocol"] = request.protocol
-        if request.method:
-            entry["method"] = _escaped(request.method[:_MAX_METHOD])
-        if request.target:
-            entry["path"] = _path(request.target)
-        entry["status"] = status
+        # Each request waits for this, so what many lines have in common is remembered.
+        seconds = time.time()
+        whole = int(seconds)
+        token = grpc_status = model = rows = stages = b""
+        if self._access.is_on:
+            token = _text(b"token", self._token(request))
+        protocol, note = request.protocol, request.note
+        method, target = request.method, request.target
+        asked = _remembered_asked if len(method) + len(target) <= _SHORT else _asked
         if protocol == GRPC and (match := _GRPC_STATUS.search(lines)):
-            entry["grpc_status"] = int(match[1])
-        note = request.note
-        if isinstance(note, Note):
-            entry["model"], entry["version"] = note.name, note.version
-            if note.rows:
-                entry["rows"] = note.rows
-        entry["bytes_in"] = received
-        entry["bytes_out"] = sent
-        if isinstance(note, Note) and note.times is not None:
-            at = moments(note.times)
-            entry["seconds"] = {
-                stage: round(at[end] - at[start], 6) for stage, (start, end) in STAGES.items()
-            }
-        return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+            grpc_status = b',"grpc_status":%d' % int(match[1])
+        if note is not None:
+            servable, number, times = note
+            model = _model(servable.name, servable.version)
+            if times is not None:
+                rows = b',"rows":%d' % number
+                stages = _STAGES % stage_seconds(times)
+        return _LINE % (
+            _second(whole),
+            int(1000 * (seconds - whole)),
+            _text(b"remote", self._proxies.client(request.caller.peer, request.headers)),
+            _request_id(request, lines),
+            token,
+            asked(protocol, method, target),
+            status,
+            grpc_status,
+            model,
+            rows,
+            received,
+            sent,
+            stages,
+        )
 
     def _token(self, request: Request) -> str:
         """Return the name of a request's token, if it has one that the service knows."""
@@ -174,16 +176,49 @@ class AccessLog:
             return ""
 
 
-def _request_id(request: Request, lines: bytes) -> str:
-    """Return the request ID that an answer has, or else the request."""
-    match = _REQUEST_ID.search(lines)
-    if match is not None:
-        request_id = match[1].decode("latin-1")
+@lru_cache(1)
+def _second(seconds: int) -> bytes:
+    return second(seconds).encode()
+
+
+@lru_cache(_REMEMBERED)
+def _text(key: bytes, value: str) -> bytes:
+    """Return an item of a line; nothing for an empty value."""
+    return b',"%b":%b' % (key, json.dumps(value).encode()) if value else b""
+
+
+@lru_cache(_REMEMBERED)
+def _model(name: str, version: str) -> bytes:
+    return _text(b"model", name) + _text(b"version", version)
+
+
+def _asked(protocol: str, method: bytes, target: bytes) -> bytes:
+    """Return the items that say what is asked."""
+    items = b',"protocol":"%b"' % protocol.encode()
+    if method:
+        items += b',"method":%b' % orjson.dumps(_escaped(method[:_MAX_METHOD]))
+    return items + b',"path":%b' % orjson.dumps(_path(target)) if target else items
+
+
+_remembered_asked = lru_cache(_REMEMBERED)(_asked)
+
+
+def _request_id(request: Request, lines: bytes) -> bytes:
+    """Return the item for the request ID that an answer has, or else the request."""
+    # Most answers have it so; a search takes several times as long.
+    _, is_there, rest = lines.partition(_ID_LINE)
+    if is_there:
+        request_id = rest.partition(b"\r\n")[0]
+    elif match := _REQUEST_ID.search(lines):
+        request_id = match[1]
     elif b"x-request-id" in request.headers or b"traceparent" in request.headers:
-        request_id = request_ids.of(request.headers)
+        request_id = request_ids.of(request.headers).encode()
     else:
-        return ""
-    return _hidden(request_id)
+        return b""
+    # Most are in hexadecimal, made here.
+    if request_id.isalnum():
+        return b',"request_id":"%b"' % request_id
+    return b',"request_id":%b' % orjson.dumps(_hidden(request_id.decode("latin-1")))
 
 
 def _path(target: bytes) -> str:

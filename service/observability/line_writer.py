@@ -2,8 +2,8 @@
 
     add ─▶ lines of up to a second ─ flush ─▶ a thread ─ blocking writes ─▶ a pipe or a file
 
-The thread alone waits for a reader.  Several processes may write to one pipe: the kernel does not
-mix writes of at most `PIPE_BUF` bytes, and each write has whole lines.
+The thread alone waits for a reader.  Several processes may write to one pipe or file: the kernel
+does not mix writes to a pipe of at most `PIPE_BUF` bytes, and each write has whole lines.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import stat
 import threading
 from queue import SimpleQueue
 from time import monotonic, sleep
@@ -21,8 +22,6 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 2**20
 # The bytes that are handed to the thread at once; fewer wait for `flush`.
 AT_ONCE = 2**15
-# The bytes of one write: at least as many are never mixed with those of other processes.
-_WRITE = select.PIPE_BUF
 _LOOK_SECONDS = 0.005
 
 
@@ -46,6 +45,9 @@ class LineWriter:
         self._refused = 0
         self._done = 0
         self._failed = 0
+        # The kernel writes to a regular file at once, whatever the size.
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._most = AT_ONCE if is_file else select.PIPE_BUF
         threading.Thread(target=self._write_all, name=what, daemon=True).start()
 
     @property
@@ -80,23 +82,21 @@ class LineWriter:
 
     def _write_all(self) -> None:
         while True:
-            chunk: list[bytes] = []
-            size = 0
-            for line in self._handed.get():
-                if chunk and size + len(line) > _WRITE:
-                    self._write(chunk)
-                    chunk, size = [], 0
-                chunk.append(line)
-                size += len(line)
-            self._write(chunk)
+            data = b"".join(self._handed.get())
+            start, end = 0, len(data)
+            while start < end:
+                # The lines that fit into one write; a longer line is written by itself.
+                next_start = data.rfind(b"\n", start, start + self._most) + 1
+                next_start = next_start or data.find(b"\n", start) + 1 or end
+                self._write(data[start:next_start])
+                start = next_start
 
-    def _write(self, lines: list[bytes]) -> None:
-        """Write lines at once, and wait for the reader if need be."""
-        data = b"".join(lines)
-        size = len(data)
-        while data:
+    def _write(self, data: bytes) -> None:
+        """Write whole lines at once, and wait for the reader if need be."""
+        left = data
+        while left:
             try:
-                data = data[os.write(self._descriptor, data) :]
+                left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
                 # Another process has the descriptor not block, and shares that with this one.
                 waiting = select.poll()
@@ -105,6 +105,6 @@ class LineWriter:
             except OSError as error:
                 if not self._failed:
                     log.error("%s: cannot be written: %s", self._what, error.strerror)  # noqa: TRY400
-                self._failed += len(lines)
+                self._failed += data.count(b"\n")
                 break
-        self._done += size
+        self._done += len(data)

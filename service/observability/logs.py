@@ -48,11 +48,11 @@ def set_up() -> None:
 def moment(seconds: float) -> str:
     """Return a time since the epoch in the form of RFC 3339: UTC, in milliseconds."""
     whole = int(seconds)
-    return f"{_second(whole)}.{int(1000 * (seconds - whole)):03d}Z"
+    return f"{second(whole)}.{int(1000 * (seconds - whole)):03d}Z"
 
 
 @lru_cache(1)
-def _second(seconds: int) -> str:
+def second(seconds: int) -> str:
     """Return the date and the time of day of a second, which many lines may have."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()[: -len("+00:00")]
 

@@ -91,6 +91,35 @@ def test_the_request_id_is_the_one_of_the_answer():
     assert TOKEN.encode() not in line(headers={b"x-request-id": TOKEN.encode()})
 
 
+def test_a_line_has_the_model_the_rows_and_the_stages():
+    """They are those of the request, whatever the lines before it have."""
+    kept = Kept()
+    log = AccessLog(kept, Metrics(), Access.open(""), "")
+    for name, rows in (('a"b', 1), ("ü", 20)):
+        request = Request(b"POST", "1.1", b"/predict", {}, b"", True, PEER)
+        run = SimpleNamespace(started=1.25, ended=1.5)
+        times = (1.0, 1.0625, run, 2.0, 2.00006)
+        log.note(request, SimpleNamespace(name=name, version="3"), rows, times)
+        log.add(request, 200, 7, 8, b"")
+    failed = Request(b"POST", "1.1", b"/predict", {}, b"", True, PEER)
+    log.note(failed, SimpleNamespace(name="a", version="4"))
+    log.add(failed, 503, 7, 8, b"")
+    assert all(line.isascii() for line in kept)
+    lines = [json.loads(line) for line in kept]
+
+    assert [(line["model"], line["version"], line.get("rows")) for line in lines] == [
+        ('a"b', "3", 1),
+        ("ü", "3", 20),
+        ("a", "4", None),
+    ]
+    stages = {"decode": 0.0625, "queue": 0.1875, "run": 0.25, "encode": 0.00006}
+    assert [line.get("seconds") for line in lines] == [stages, stages, None]
+    assert [(line["status"], line["bytes_in"], line["bytes_out"]) for line in lines] == [
+        *[(200, 7, 8)] * 2,
+        (503, 7, 8),
+    ]
+
+
 def test_a_line_that_cannot_be_written_costs_no_request(caplog):
     """It counts as dropped, and the log has the first one."""
     metrics = Metrics()

@@ -74,6 +74,25 @@ def test_a_write_has_whole_lines_and_no_more_bytes_than_the_kernel_keeps_togethe
     assert len(written) < 20
 
 
+def test_a_file_takes_many_lines_at_once(tmp_path, monkeypatch):
+    """Each write costs the thread its turn; still, no line is in two writes."""
+    written = []
+    write = os.write
+    monkeypatch.setattr(
+        line_writer.os, "write", lambda fd, data: written.append(data) or write(fd, data)
+    )
+    file = tmp_path / "lines"
+    with file.open("wb") as sink:
+        writer = LineWriter(sink.fileno(), "lines")
+        for line in lines(1000, 300):
+            writer.add(line)
+        writer.close(10)
+
+    assert file.read_bytes() == b"".join(lines(1000, 300))
+    assert {data[-1:] for data in written} == {b"\n"}
+    assert len(written) < 20
+
+
 def test_lines_are_dropped_while_nobody_reads(pipe, monkeypatch):
     """What waits has a bound, and adding goes on; each line is written whole, once or never.
 
