@@ -62,8 +62,9 @@ class SampleFiles:
             while left:
                 left = left[os.write(descriptor, left) :]
         except OSError:
-            # The next lines go into a new file, and not behind half of a line.
+            # No half of a line stays, and the next lines go into a new file.
             self._files.pop(model, None)
+            os.ftruncate(descriptor, size)
             raise
         finally:
             os.close(descriptor)

@@ -5,8 +5,9 @@
     {"time": "2026-01-31T12:00:00.000Z", "model": "triceps", "version": "1", "request_id": "…",
      "row": 0, "instance": {"insurance": {"age": 47}}, "answers": {"o1": {"value": 0.93, …}}}
 
-An instance is a row as native requests have it, without what the settings of its model call
-private.  The thread alone waits for the disk: what it cannot take is dropped and counted.
+An instance is a row as native requests have it, with `null` for a missing value, and without what
+the settings of its model call private.  The thread alone waits for the disk: what it cannot take is
+dropped and counted.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from service.errors import SettingsError
 from service.observability.logs import hide, moment
 from service.observability.sample_files import SampleFiles
 from service.repository.model_settings import EVERYTHING
-from service.wire import native
+from service.wire import limits, native
 from service.wire.numbers import Numbers
+from service.wire.paths import row_of
 from service.wire.written import plain, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from service.repository.loader import Servable
     from service.run import Part
     from service.settings import Settings
+    from service.wire.body import Imputed
     from service.wire.dialect import Query
 
 log = logging.getLogger(__name__)
@@ -83,6 +86,7 @@ class SampledRows(NamedTuple):
     arrays: Mapping[str, NDArray[Any]]
     heads: tuple[str, ...]
     outputs: Mapping[str, NDArray[Any]]
+    imputed: Sequence[Imputed]
     size: int
 
     @property
@@ -161,6 +165,7 @@ class Sampler:
         arrays = {name: array[:rows] for name, array in whole.items()}
         outputs = {name: array[:rows] for name, array in part.outputs().items()}
         size = sum(map(_size, (*arrays.values(), *outputs.values())))
+        size += limits.held_by_notes(query)
         if self._added - self._done + size > MOST_BYTES:
             self._refused += rows
             return
@@ -173,7 +178,9 @@ class Sampler:
         self._handed.put(
             SampledRows(
                 *(servable, time.time(), request_id, private),
-                *(arrays, query.heads, outputs, size),
+                *(arrays, query.heads, outputs),
+                imputed=query.imputed,
+                size=size,
             )
         )
 
@@ -236,6 +243,7 @@ def _lines(sampled: SampledRows) -> Iterator[bytes]:
         "request_id": sampled.request_id,
     }
     columns = {name: plain(array) for name, array in sampled.arrays.items()}
+    missing = {(note.feature, row_of(note.at)) for note in sampled.imputed}
     for row, answer in enumerate(answers):
         instance: dict[str, Any] = {}
         for name, entry in signature.inputs.items():
@@ -245,9 +253,11 @@ def _lines(sampled: SampledRows) -> Iterator[bytes]:
                 instance[name] = columns[entry.tensors[0].name][row]
                 continue
             features = {
-                feature.name: columns[feature.tensor][row][feature.column]
+                feature.name: None
+                if (full, row) in missing
+                else columns[feature.tensor][row][feature.column]
                 for feature in entry.features
-                if f"{name}.{feature.name}" not in private
+                if (full := f"{name}.{feature.name}") not in private
             }
             if features:
                 instance[name] = features

@@ -182,7 +182,7 @@ def test_the_wire_is_free_of_the_web_and_of_the_model():
 DIALECTS = ("native", "oip", "tfserving", "mlflow")
 # The modules that dialects share, from the lowest; each imports those below it.
 SHARED = [
-    {"messages", "pieces", "scalars"},
+    {"messages", "paths", "pieces", "scalars"},
     {"body", "labels", "written"},
     {"cells", "column_names", "raw", "rows", "tensors", "unseen"},
     {

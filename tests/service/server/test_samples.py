@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -70,7 +71,7 @@ def _served(tmp_path):
 
 
 def test_rows_and_answers_are_written_for_every_protocol(tmp_path):
-    """The rows are as the model took them, and the answers as it gave them."""
+    """The rows are as they were sent, and the answers as the model gave them."""
     rows = {"instances": [RIGHT, {**RIGHT, "fruit": [3, 4]}], "heads": ["size", "risk"]}
     with sampling(tmp_path) as server:
         told = {**JSON, "X-Request-ID": "two-rows"}
@@ -90,7 +91,7 @@ def test_rows_and_answers_are_written_for_every_protocol(tmp_path):
     assert [entry["row"] for entry in two] == [0, 1]
     assert [entry["answers"] for entry in two] == json.loads(answer)["predictions"]
     assert two[1]["instance"] == {
-        "insurance": {"age": 47, "bmi": 20, "smoker": "no"},
+        "insurance": {"age": 47, "bmi": 20, "smoker": None},
         "fruit": {"weight": 3, "length": 4},
     }
     assert (two[0]["version"], set(two[0]["answers"])) == ("1", {"size", "risk"})
@@ -194,6 +195,29 @@ def test_what_the_disk_does_not_take_is_dropped_and_counted(served, tmp_path, mo
 
     until(lambda: dropped() == 2)
     assert caplog.messages.count("samples cannot be written") == 1
+
+
+def test_a_full_disk_leaves_no_half_of_a_line(tmp_path, monkeypatch):
+    """Commands read the file, and the next lines are in another one."""
+    now = 1_000_000.0
+    monkeypatch.setattr(sample_files.time, "time", lambda: now)
+    written = sample_files.SampleFiles(tmp_path)
+    written.write("a", b"1\n")
+    write = os.write
+
+    def fill(descriptor: int, data: bytes) -> int:
+        if len(data) < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:2])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sample_files.os, "write", fill)
+        with pytest.raises(OSError, match="No space"):
+            written.write("a", b"12345\n")
+    now += 1
+    written.write("a", b"2\n")
+
+    assert [file.read_bytes() for file in own(tmp_path)] == [b"1\n", b"2\n"]
 
 
 def test_files_are_followed_by_others_and_removed(tmp_path, monkeypatch):
