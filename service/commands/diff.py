@@ -43,8 +43,9 @@ _EXAMPLE = (
 @click.option(
     "--in",
     "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The rows to answer, .csv or .json; by default the golden rows of both.",
+    type=click.Path(exists=True, path_type=Path),
+    help="The rows to answer, .csv, .json or a folder of samples; by default the golden rows of "
+    "both.",
 )
 @click.option(
     "--tolerance",

@@ -39,8 +39,8 @@ class NoReferenceError(TricepsError):
     "--in",
     "file",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The rows: a .csv with a header, or a .json of instances.",
+    type=click.Path(exists=True, path_type=Path),
+    help="The rows: a .csv with a header, a .json of instances, or a folder of samples.",
 )
 @options.allow_missing
 @options.as_json
@@ -71,7 +71,7 @@ def drift(
         options.print_json({"since": None, "rows": total, "share": 1.0, **found})
     else:
         _print(found)
-    row_runs.tell(total, servable, notes)
+    row_runs.tell(total, servable, notes, read.notes)
     click.echo(printable(_against(servable)), err=True)
 
 

@@ -18,17 +18,25 @@ JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 READ_AT_ONCE = 1 << 20
 # The longest token that stops being a value if it is cut is -Infinity; this leaves some room.
 _LONGEST_TOKEN = 16
+_SAMPLE_BEGINS = '{"time":"'
 _SAMPLE = {"time", "model", "version", "request_id", "row", "instance", "answers"}
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
-def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[Row]:
+class _HalfSampleError(Exception):
+    """A file of samples ends within a line, since its service or its disk came to an end."""
+
+
+def read_json(
+    path: Path, file: IO[str], piece: int = READ_AT_ONCE, notes: list[str] | None = None
+) -> Iterator[Row]:
     """Yield the instances of a file: JSON Lines, a list, the body of a request, or samples.
 
     Args:
         path: the path of the file, for messages.
         file: the file, opened as text.
         piece: the least number of characters to read at once.
+        notes: takes a message if the last sample is incomplete, which is left out.
 
     Raises:
         RowsError: the file is not JSON in UTF-8.
@@ -46,9 +54,12 @@ def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[
                 for i, instance in enumerate(value["instances"]):
                     yield Row(f"{path}, instances[{i}]", instance)
             elif _is_sample(value):
-                yield Row(place, value["instance"])
+                yield Row(place, value["instance"], sample=value)
             else:
                 yield Row(place, value)
+    except _HalfSampleError:
+        if notes is not None:
+            notes.append(f"{path}, line {text.line}: left out, since it is incomplete")
     except UnicodeDecodeError as error:
         raise not_utf8(path, error) from error
     except BadRequest as error:  # an object has a key twice
@@ -57,7 +68,9 @@ def read_json(path: Path, file: IO[str], piece: int = READ_AT_ONCE) -> Iterator[
 
 def _is_sample(value: Any) -> bool:
     """Return whether a value is a line of samples, which `triceps serve` writes."""
-    return isinstance(value, dict) and value.keys() == _SAMPLE
+    return (
+        isinstance(value, dict) and value.keys() == _SAMPLE and isinstance(value["instance"], dict)
+    )
 
 
 def _json_values(text: _Text) -> Iterator[tuple[str, Any]]:
@@ -116,6 +129,8 @@ class _Text:
                 # An incomplete value fails at its end, and an incomplete string at its beginning.
                 cut_off = len(self._text) - error.pos < _LONGEST_TOKEN or "Unterm" in error.msg
                 if self._ended or not cut_off:
+                    if cut_off and self._text.startswith(_SAMPLE_BEGINS, self._position):
+                        raise _HalfSampleError from error
                     self._go(error.pos)
                     self.fail(error.msg[:1].lower() + error.msg[1:])
             except RecursionError:

@@ -7,6 +7,7 @@ rows.csv ─▶ rows ─ row_runs ─▶ outputs by head ─┐
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,8 @@ import click
 
 from service.commands import missing_features, row_runs, target_columns
 from service.commands.csv_rows import read_csv
+from service.commands.json_rows import JSON_SUFFIXES
+from service.commands.row_files import RowsError
 from service.errors import printable
 from service.host import progress
 from service.insight import scores
@@ -133,6 +136,11 @@ def opened(
         RowsError: the file is not CSV, or lacks targets or features.
     """
     signature = servable.signature
+    if file.suffix.lower() in JSON_SUFFIXES:
+        raise RowsError(
+            f"{file}: expected a CSV with targets, received JSON; of samples, triceps samples "
+            f"{servable.name} {shlex.quote(str(file))} --truth TRUTH.csv --out ROWS.csv makes one"
+        )
     # utf-8-sig, since spreadsheets write a byte order mark first.
     with file.open(encoding="utf-8-sig", newline="") as text:
         read = read_csv(file, text, signature, keep=True)

@@ -30,7 +30,7 @@ GROUP = "triceps.commands"
 HEADINGS = {
     "Make models": ("init", "up", "train", "export", "sign"),
     "Serve": ("serve", "health", "token", "alias", "traffic", "prune"),
-    "Look": ("show", "check", "diff", "predict", "score", "report", "drift"),
+    "Look": ("show", "check", "diff", "predict", "score", "report", "drift", "samples"),
 }
 # The group of commands that other packages provide.
 OTHER = "Other"

@@ -1,16 +1,23 @@
-"""The rows of a file of either form, CSV or JSON, checked for features that it misses."""
+"""The rows of a file of either form, CSV or JSON, checked for features that it misses.
+
+A folder stands for the files of samples in it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from typing import IO, TYPE_CHECKING, NamedTuple
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING
 
 from service.commands import missing_features
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
+from service.commands.row_files import RowsError
+from service.wire.body import count, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from service.commands.missing_features import Required
@@ -18,29 +25,46 @@ if TYPE_CHECKING:
     from service.signature import Signature
 
 
-class OpenedRows(NamedTuple):
-    """The rows of an open file, the names of the columns that are passed through, and the file."""
+@dataclass(frozen=True)
+class OpenedRows:
+    """The rows of an open file, and the names of the columns that are passed through."""
 
     others: Sequence[str]
     rows: Iterator[Row]
-    file: IO[str]
+    file: IO[str] | None
+    """The file, unless it is a folder."""
+    notes: list[str] = field(default_factory=list)
+    """Messages about rows that were left out, once all have been read."""
 
 
 @contextlib.contextmanager
 def opened(
-    path: Path, signature: Signature, needed: Required, *, keep: bool = False
+    path: Path,
+    signature: Signature,
+    needed: Required,
+    *,
+    keep: bool = False,
+    complete: Collection[str] | None = None,
 ) -> Iterator[OpenedRows]:
     """Open a file of rows for a model, a CSV by its name or else JSON; close it at the block's end.
 
     Args:
-        path: the file.
+        path: the file, or a folder of samples.
         signature: the signature of the model.
         needed: the features that the file may not miss.
         keep: pass all columns of a CSV through, and not only those that are not the model's.
+        complete: the inputs without which a sample is left out; by default those of `needed`.
 
     Raises:
         RowsError: the file is of another form, or misses features.
     """
+    notes: list[str] = []
+    inputs = needed if complete is None else complete
+    if path.is_dir():
+        rows = _complete(path, samples_of(path, notes), inputs, notes)
+        rows = missing_features.watch(path, rows, signature, needed)
+        yield OpenedRows((), rows, None, notes)
+        return
     # utf-8-sig, since spreadsheets write a byte order mark first.
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() == ".csv":
@@ -48,5 +72,49 @@ def opened(
             missing_features.check_header(path, read, signature, needed)
             yield OpenedRows(read.others, read.rows, file)
         else:
-            rows = missing_features.watch(path, read_json(path, file), signature, needed)
-            yield OpenedRows((), rows, file)
+            rows = _complete(path, read_json(path, file, notes=notes), inputs, notes)
+            rows = missing_features.watch(path, rows, signature, needed)
+            yield OpenedRows((), rows, file, notes)
+
+
+def samples_of(path: Path, notes: list[str]) -> Iterator[Row]:
+    """Yield the rows of a file of samples, or of all files in a folder by the order of their names.
+
+    Raises:
+        RowsError: there is no such file, or one cannot be read.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise RowsError(f"{path}: expected a folder with samples, received one without .jsonl")
+    for one in files:
+        with one.open(encoding="utf-8-sig", newline="") as file:
+            yield from read_json(one, file, notes=notes)
+
+
+def _complete(
+    path: Path, rows: Iterator[Row], inputs: Collection[str], notes: list[str]
+) -> Iterator[Row]:
+    """Yield the rows without the samples that lack inputs, as those of requests for other heads.
+
+    Raises:
+        RowsError: all rows lack some.
+    """
+    lacking: Counter[str] = Counter()
+    left_out = kept = 0
+    for row in rows:
+        lacks = [] if row.sample is None else [n for n in inputs if n not in row.instance]
+        if not lacks:
+            kept += 1
+            yield row
+            continue
+        left_out += 1
+        lacking.update(lacks)
+    if not left_out:
+        return
+    names = listing(lacking)
+    if not kept:
+        raise RowsError(
+            f"{path}: expected samples with the inputs of all heads that are asked, received none "
+            f"with all of {names}: their requests were for other heads, or these are private"
+        )
+    notes.append(f"{count(left_out, 'sample')} left out, without {names}")

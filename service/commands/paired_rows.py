@@ -62,14 +62,14 @@ class Pair:
         """Run the rows of a file, which is read once for each model.
 
         Args:
-            file: a CSV, or JSON.
+            file: a CSV, JSON, or a folder of samples.
             allow: the features that the file may miss, as `--allow-missing` names them.
 
         Raises:
             RowsError: the file cannot be read, has changed meanwhile, or a row is not what one of
                 the models takes.
         """
-        if not file.is_file():
+        if not (file.is_file() or file.is_dir()):
             raise RowsError(f"{file}: expected a regular file, which is read twice")
         both = self.first.signature, self.second.signature
         known = [missing_features.known(signature, allow) for signature in both]
@@ -79,14 +79,17 @@ class Pair:
             missing_features.required(signature, self.heads, [*names, *strange])
             for signature, names in zip(both, known, strict=True)
         ]
+        # A sample that one model cannot answer is left out of both readings.
+        complete = {**needed[0], **needed[1]}
         with (
-            opened(file, both[0], needed[0]) as first,
-            opened(file, both[1], needed[1]) as second,
+            opened(file, both[0], needed[0], complete=complete) as first,
+            opened(file, both[1], needed[1], complete=complete) as second,
             progress.shown(f"{file}", first.file),
         ):
             yield from self._in_step(
                 _restricted_rows(first.rows, *both), _restricted_rows(second.rows, *both[::-1])
             )
+        self.notes += first.notes
 
     def of_golden_rows(self) -> Iterator[Paired]:
         """Run the golden rows of both models, or their examples; those that both can answer."""

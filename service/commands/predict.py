@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # In front of the names of all answers, if a column of the file has the name of one.
 PREDICTED = "predicted."
 
-_ROWS = click.Path(exists=True, dir_okay=False, path_type=Path)
+_ROWS = click.Path(exists=True, path_type=Path)
 _EXAMPLE = "\b\nExample:\n  triceps predict triceps rows.csv --heads o1,o3 --out answers.csv\n"
 
 
@@ -80,7 +80,8 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
 ) -> None:
     """Score the rows of FILE with MODEL: a name in the repository, or a path.
 
-    FILE is a .csv with a header, or a .json of instances, one after another or in a list.
+    FILE is a .csv with a header, or a .json of instances, one after another or in a list; or a
+    folder of samples.
 
     The columns of a CSV are features (age, or insurance.age if two inputs have an age) or values
     of an image or another tensor (digit.0 to digit.783).  All other columns are passed through to
@@ -106,7 +107,8 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
     explain = explained_rows.read_option(method, names, servable, as_csv=as_csv)
     write = _write_csv if as_csv else _write_json
     counts = row_runs.Counts()
-    with opened(source, servable.signature, needed, keep=keep) as (others, rows, text):
+    with opened(source, servable.signature, needed, keep=keep) as read:
+        others, rows, text = read.others, read.rows, read.file
         chosen = [servable.signature.heads[head] for head in names]
         answers = [*names, *([] if explain is None else [ANSWER_KEY])]
         if as_csv:
@@ -116,7 +118,7 @@ def predict(  # noqa: PLR0913  (click passes each option by its name)
         wanted = not (streamed and sys.stdout.isatty())
         with progress.shown(f"{source}", text, wanted=wanted), writing(out) as target:
             total = write(_score(rows, servable, names, counts, explain), header, chosen, target)
-    row_runs.tell(total, servable, counts)
+    row_runs.tell(total, servable, counts, read.notes)
 
 
 def _distinct(source: Path, answers: Sequence[str], others: Sequence[str]) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import TricepsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -22,6 +23,8 @@ class Row:
     place: str
     instance: Any
     others: tuple[str, ...] = ()
+    sample: Mapping[str, Any] | None = None
+    """The whole line, if the row is a sample that `triceps serve` has written."""
 
 
 # The first bytes of packed files, which are never UTF-8.

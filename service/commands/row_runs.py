@@ -148,11 +148,11 @@ def _relocate(error: BadRequest, batch: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def tell(rows: int, servable: Servable, counts: Counts) -> None:
-    """Print on standard error how many rows were scored, and what is counted of their values."""
+def tell(rows: int, servable: Servable, counts: Counts, others: Sequence[str] = ()) -> None:
+    """Print on standard error how many rows were scored, and notes about them and others."""
     scored_by = f"{servable.name}, version {servable.version}"
     click.echo(f"{count(rows, 'row')} scored by {scored_by}", err=True)
-    for message in notes(counts):
+    for message in (*notes(counts), *others):
         click.echo(printable(message), err=True)
 
 

@@ -21,6 +21,8 @@ from service import settings as all_settings
 from service.app import create_app
 from service.http import access
 from service.inference.model import Model
+from service.repository.named_model import open_model
+from service.wire.native.examples import golden_instances
 from tests.harness import documents, small
 from tests.harness.documents import CORPUS, PAGES, ROOT
 
@@ -435,6 +437,8 @@ def _make_readers_files(page: str, folder: Path) -> None:
         (folder / "penguins.toml").write_text(spec, encoding="utf-8")
     if page != "docs/tutorial.md":
         shutil.copytree(ROOT / "models" / "triceps", folder / "models" / "triceps")
+    if page == "docs/operations.md":
+        _make_samples(folder)
     if page in WITH_KERAS and "my_model" in PAGES[page]:
         import keras
 
@@ -445,6 +449,24 @@ def _make_readers_files(page: str, folder: Path) -> None:
         nodes = [helper.make_node("Softmax", ["customer"], ["churn"], axis=1)]
         model = small.model(nodes, [("customer", small.F, axes)], [("churn", small.F, axes)])
         (folder / "my_model.onnx").write_bytes(model.SerializeToString())
+
+
+def _make_samples(folder: Path) -> None:
+    """Create samples of the shipped model, of which one has no truth."""
+    signature = open_model("triceps", folder / "models").signature
+    samples = folder / "samples/triceps"
+    samples.mkdir(parents=True)
+    common = {"time": "2026-01-31T12:00:00.000Z", "model": "triceps", "version": "1", "row": 0}
+    rows = [
+        json.dumps({**common, "request_id": f"{i}", "instance": row, "answers": {}})
+        for i, row in enumerate(golden_instances(signature))
+    ]
+    (samples / "20260131T120000000Z-17.jsonl").write_text("\n".join(rows) + "\n")
+    ids = range(len(rows) - 1)
+    (folder / "truth.csv").write_text(
+        "request_id,row,o1,o2\n" + "".join(f"{i},0,yes,Apple\n" for i in ids)
+    )
+    (folder / "apples.csv").write_text("request_id,o2\n" + "".join(f"{i},Apple\n" for i in ids))
 
 
 @pytest.mark.parametrize(

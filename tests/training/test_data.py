@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import time
 from dataclasses import replace
@@ -11,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from service.commands.main import main
+from service.commands.samples import samples
+from tests.harness import small
+from tests.harness.served import JSON, Served
 from tests.training.csv_data import AGES, head, load, make, refused, source, two
 from training import data, features, table, targets
 from training import spec as specs
@@ -214,3 +220,55 @@ def test_many_columns_and_labels_take_a_time_that_grows_with_their_number(
     work(tmp_path)
 
     assert time.process_time() - started < 10
+
+
+def test_samples_of_a_service_are_trained_on_as_the_rows_that_were_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table for each input, with the truth of its head: numbers, texts, missing cells, images."""
+    monkeypatch.setitem(main.commands, "samples", samples)
+    small.put(tmp_path / "models", "three", 1, small.three())
+    served = Served(tmp_path / "models", sample=1, sample_dir=str(tmp_path / "samples"))
+    rows = [
+        {
+            "insurance": {"age": age, "smoker": smoker, "bmi": 20.1},
+            "fruit": {"weight": 0.1, "length": 1e-7},
+            "digit": [[1, 2], [pixel, 4]],
+        }
+        for age, smoker, pixel in [(47.3, "yes", 255), (None, "no, \u00fc", 0.5), (18, None, 3)]
+    ]
+    body = json.dumps({"instances": rows}).encode()
+    headers = {**JSON, "X-Request-ID": "a"}
+    assert served.ask("POST", "/models/three/predict", body, headers)[0] == 200
+    served.stop()
+    truth = tmp_path / "truth.csv"
+    truth.write_text("request_id,row,bought\na,0,yes\na,1,no\na,2,yes\n")
+    options = ["--truth", str(truth), "--models", str(tmp_path / "models")]
+    for name in ("insurance", "fruit", "digit"):
+        words = ["samples", "three", str(tmp_path / "samples/three"), "--input", name, *options]
+        done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / f"{name}.csv")])
+        assert done.exit_code == 0, done.stderr
+
+    inputs = [
+        InputSpec("insurance", "insurance.csv"),
+        InputSpec("fruit", "fruit.csv"),
+        InputSpec("digit", "digit.csv", image=(2, 2)),
+    ]
+    heads = [
+        HeadSpec(f"o{i}", (entry.name,), "binary", ((entry.name, None),), labels=("no", "yes"))
+        for i, entry in enumerate(inputs)
+    ]
+    loaded = data.load(make(tmp_path, inputs, heads))
+
+    insurance, fruit, digit = loaded.sources.values()
+    numbers, texts = insurance.arrays.values()
+    assert numbers.dtype == np.float32
+    # A missing cell takes the default: the mean of a number, the commonest text.
+    expected = np.array([[47.3, 20.1], [(47.3 + 18) / 2, 20.1], [18, 20.1]], np.float32)
+    np.testing.assert_allclose(numbers, expected, rtol=1e-6)
+    assert texts.ravel().tolist() == ["yes", "no, \u00fc", "no, \u00fc"]
+    assert fruit.arrays["fruit"].tolist() == np.float32([[0.1, 1e-7]] * 3).tolist()
+    assert digit.arrays["digit"].tolist() == [[1, 2, 255, 4], [1, 2, 0.5, 4], [1, 2, 3, 4]]
+    assert [
+        table.targets[f"o{i}"].ravel().tolist() for i, table in enumerate((insurance, fruit))
+    ] == [[1, 0, 1]] * 2
