@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.observability.logs import moment
 
@@ -25,14 +25,23 @@ MOST_SECONDS = 7 * 86400.0
 _NAME = re.compile(r"\d{8}T\d{9}Z-\d+\.jsonl")
 
 
+class _File(NamedTuple):
+    """A file that this process has begun: its path, device and inode, its bytes, and since when."""
+
+    path: Path
+    inode: tuple[int, int]
+    size: int
+    began: float
+
+
 class SampleFiles:
     """The files of samples in one folder, of which other processes write some."""
 
     def __init__(self, folder: Path) -> None:
         """Write into a folder, which is made with the first file."""
         self._folder = folder
-        # The file of each model, its bytes, and the time when it began.
-        self._files: dict[str, tuple[Path, int, float]] = {}
+        # The file of each model.
+        self._files: dict[str, _File] = {}
         self._looked = 0.0
         # The bytes that were written since then.
         self._written = 0
@@ -47,28 +56,37 @@ class SampleFiles:
         self._written += len(lines)
         if self._written > FILE_BYTES:
             self._remove_old(now)
-        path, size, began = self._files.get(model, (None, 0, 0.0))
-        if path is None or size + len(lines) > FILE_BYTES or now - began > FILE_SECONDS:
-            folder = self._folder / model
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            began, size = now, 0
-            # Two files of one millisecond are one file.
-            stamp = re.sub(r"[-:.]", "", moment(now))
-            path = folder / f"{stamp}-{os.getpid()}.jsonl"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
+        file, descriptor = self._files.pop(model, None), None
+        if file and file.size + len(lines) <= FILE_BYTES and now - file.began <= FILE_SECONDS:
+            descriptor = _open_again(file)
+        if file is None or descriptor is None:
+            file, descriptor = self._open_next(model, now)
         try:
             left = lines
             while left:
                 left = left[os.write(descriptor, left) :]
         except OSError:
             # No half of a line stays, and the next lines go into a new file.
-            self._files.pop(model, None)
-            os.ftruncate(descriptor, size)
+            os.ftruncate(descriptor, file.size)
             raise
         finally:
             os.close(descriptor)
-        self._files[model] = path, size + len(lines), began
+        self._files[model] = file._replace(size=file.size + len(lines))
+
+    def _open_next(self, model: str, now: float) -> tuple[_File, int]:
+        """Open a new file of a model; somebody else's file or folder is never taken for it."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = self._folder / model
+        folder.mkdir(mode=0o700, exist_ok=True)
+        name = re.sub(r"[-:.]", "", moment(now)) + f"-{os.getpid()}.jsonl"
+        inside = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(name, flags, 0o600, dir_fd=inside)
+        finally:
+            os.close(inside)
+        status = os.fstat(descriptor)
+        return _File(folder / name, (status.st_dev, status.st_ino), 0, now), descriptor
 
     def look(self) -> None:
         """Remove old files now and then, whether or not there are new ones."""
@@ -80,7 +98,11 @@ class SampleFiles:
         """Remove files that are old, and the oldest of those that are too many bytes together."""
         self._looked, self._written = now, 0
         total = 0
-        found = [path for path in self._folder.glob("*/*.jsonl") if _NAME.fullmatch(path.name)]
+        found = [
+            path
+            for path in self._folder.glob("*/*.jsonl")
+            if _NAME.fullmatch(path.name) and not path.parent.is_symlink()
+        ]
         # Names begin with the time.
         for path in sorted(found, key=lambda path: path.name, reverse=True):
             try:
@@ -91,5 +113,21 @@ class SampleFiles:
             except OSError:
                 # Another process has removed it, or it is removed next time.
                 continue
-        known = {model: file for model, file in self._files.items() if now - file[2] < MOST_SECONDS}
-        self._files = known
+        self._files = {
+            m: file for m, file in self._files.items() if now - file.began < MOST_SECONDS
+        }
+
+
+def _open_again(file: _File) -> int | None:
+    """Open a file to append to it; `None` if it is gone, or something else is there by now."""
+    try:
+        # A pipe would not be opened until somebody reads it.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(file.path, flags)
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    if (status.st_dev, status.st_ino, status.st_size) == (*file.inode, file.size):
+        return descriptor
+    os.close(descriptor)
+    return None

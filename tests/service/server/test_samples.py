@@ -248,18 +248,62 @@ def test_files_are_followed_by_others_and_removed(tmp_path, monkeypatch):
     assert other.exists()
 
 
-def test_links_are_not_followed(tmp_path):
-    """Whoever may write into the folder cannot have other files written to."""
-    folder = tmp_path / "samples"
+@pytest.mark.parametrize("replaced", ["link", "pipe", "file", "folder", "nothing", "no folder"])
+def test_what_has_taken_the_place_of_a_file_is_not_written_to(tmp_path, monkeypatch, replaced):
+    """The next lines go into a new file, and none is lost if files were moved or removed."""
+    now = 1_000_000.0
+    monkeypatch.setattr(sample_files.time, "time", lambda: now)
+    folder, other = tmp_path / "samples", tmp_path / "other"
     written = sample_files.SampleFiles(folder)
     written.write("a", b"1\n")
     (file,) = files(folder)
-    file.unlink()
-    file.symlink_to(tmp_path / "other")
+    if replaced == "no folder":
+        folder.rename(other)
+    else:
+        file.rename(other)
+    if replaced == "link":
+        file.symlink_to(other)
+    elif replaced == "pipe":
+        os.mkfifo(file)
+    elif replaced == "file":
+        file.write_bytes(b"")
+    elif replaced == "folder":
+        file.mkdir()
 
-    with pytest.raises(OSError, match="symbolic links"):
-        written.write("a", b"2\n")
-    assert not (tmp_path / "other").exists()
+    now += 1
+    written.write("a", b"2\n")
+    now += 1
+    written.write("a", b"3\n")
+
+    assert files(folder)[-1].read_bytes() == b"2\n3\n"
+    assert other.is_dir() or other.read_bytes() == b"1\n"
+    assert stat.S_IMODE(files(folder)[-1].stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("there", ["a link to a folder", "a file"])
+def test_nothing_is_written_where_somebody_else_has_prepared_it(tmp_path, monkeypatch, there):
+    """The name of a file can be guessed, as can that of a model's folder."""
+    now = 1_000_000.0
+    monkeypatch.setattr(sample_files.time, "time", lambda: now)
+    folder, other = tmp_path / "samples", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    name = f"19700112T134640000Z-{os.getpid()}.jsonl"
+    if there == "a file":
+        (folder / "a").mkdir()
+        (folder / "a" / name).touch(mode=0o666)
+    else:
+        (folder / "a").symlink_to(other)
+        (other / name.replace("1970", "1969")).touch()
+    written = sample_files.SampleFiles(folder)
+
+    with pytest.raises(OSError, match=r"exists|directory|symbolic"):
+        written.write("a", b"1\n")
+    now += sample_files.MOST_SECONDS * 10
+    written.look()
+
+    assert [path.name[:4] for path in other.iterdir()] == ["1969"] * (there != "a file")
+    assert not any(path.read_bytes() for path in (*files(folder), *other.iterdir()))
 
 
 def test_a_share_needs_a_folder_to_write_to(tmp_path):
