@@ -7,7 +7,6 @@ Only a few hundred rows are in memory at a time, however long the file is.
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import sys
@@ -22,7 +21,7 @@ from service.commands.opened_rows import opened
 from service.commands.row_files import Row, RowsError
 from service.host import progress
 from service.host.files import stream, writing
-from service.wire import native
+from service.wire import cells, native
 from service.wire.column_names import of_answer
 from service.wire.explanations import ANSWER_KEY, listed
 
@@ -158,13 +157,13 @@ def _write_csv(
     scored: Scored, header: Sequence[str], heads: Sequence[Head], target: IO[bytes]
 ) -> int:
     text = io.TextIOWrapper(target, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, lineterminator="\n")
+    writer = cells.writer(text)
     total = 0
     try:
         writer.writerow(header)
         for row, answer in scored:
-            cells = [cell for head in heads for cell in _cells(head, answer)]
-            writer.writerow([*row.others, *cells])
+            answers = [cell for head in heads for cell in _cells(head, answer)]
+            writer.writerow([*row.others, *answers])
             total += 1
     finally:
         text.detach()  # otherwise it would close `target`, which may be standard output

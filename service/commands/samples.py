@@ -8,7 +8,6 @@ One row is in memory at a time, and the whole truth.
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from service.commands.truths import Truths
 from service.errors import printable
 from service.host import progress
 from service.host.files import writing
+from service.wire import cells
 from service.wire.body import count
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def samples(  # noqa: PLR0913  (click passes each option by its name)
         with writing(out) as target:
             text = io.TextIOWrapper(target, encoding="utf-8", newline="", write_through=True)
             try:
-                total = _write(
-                    csv.writer(text, lineterminator="\n"), columns, truths, source, notes
-                )
+                total = _write(cells.writer(text), columns, truths, source, notes)
             finally:
                 text.detach()  # otherwise it would close `target`, which may be standard output
     for note in (f"{count(total, 'sample')} written", *notes):
@@ -106,15 +104,15 @@ def _write(
     writer.writerow([*columns.names, *(() if truths is None else truths.names)])
     total = incomplete = unknown = 0
     for row in _samples(source, notes):
-        cells = columns.cells(row.instance)
+        values = columns.cells(row.instance)
         targets: Sequence[str] | None = () if truths is None else truths.of(row.sample)
-        if cells is None:
+        if values is None:
             incomplete += 1
         elif targets is None:
             unknown += 1
         else:
             total += 1
-            writer.writerow([*cells, *targets])
+            writer.writerow([*values, *targets])
     if incomplete:
         notes.append(f"{count(incomplete, 'sample')} left out, without all inputs")
     if unknown:

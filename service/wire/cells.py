@@ -6,7 +6,7 @@ A CSV does not say whether a cell is a number, a boolean or a text, so the graph
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from service.errors import BadRequest
 from service.signature import MISSING_CELLS, TRUE_FALSE
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Characters of a cell.  A whole image in one cell is long; an unclosed quotation mark makes a cell
 # that is longer still.
 LONGEST = 1 << 24
+_END = "\r\n"
 
 
 def reader(lines: Iterable[str]) -> Any:
@@ -31,6 +32,24 @@ def reader(lines: Iterable[str]) -> Any:
     """
     csv.field_size_limit(LONGEST)
     return csv.reader(lines, strict=True, skipinitialspace=True)
+
+
+def writer(text: IO[str]) -> Any:
+    """Return Python's CSV writer, whose lines end in a line feed.
+
+    It quotes carriage returns too, which Python before 3.13 does only if they end lines.
+    """
+    return csv.writer(_Lines(text), lineterminator=_END)
+
+
+class _Lines:
+    """A text file that csv.writer writes its records to, each by one call."""
+
+    def __init__(self, text: IO[str]) -> None:
+        self._text = text
+
+    def write(self, record: str) -> None:
+        self._text.write(record.removesuffix(_END) + "\n")
 
 
 def said(record: list[str]) -> str:

@@ -217,6 +217,16 @@ def test_a_csv_may_become_json_and_keeps_its_columns(file, run, tmp_path):
     assert out.read_text() == '{"id":"007","size":{"value":30.0}}\n'
 
 
+def test_a_cell_that_is_passed_through_ends_no_record(run, tmp_path):
+    """It is the same cell in the answers, whatever characters it has."""
+    rows = tmp_path / "rows.csv"
+    rows.write_bytes(b'id,weight,length\n"a\rb",1,2\n"c\r\nd",1,2\n')
+
+    assert run(rows, "--heads", "size", "--out", str(tmp_path / "answers.csv"))[0] == 0
+    with (tmp_path / "answers.csv").open(newline="") as answers:
+        assert [record[0] for record in csv.reader(answers)] == ["id", "a\rb", "c\r\nd"]
+
+
 def test_answers_are_prefixed_where_a_column_has_the_name_of_one(file, run, tmp_path):
     """The file that a model was trained on can be scored; either all answers are prefixed or none.
 

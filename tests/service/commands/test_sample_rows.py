@@ -121,6 +121,18 @@ def test_a_missing_value_is_null_in_either_form(tmp_path, form):
     assert found[1]["insurance"]["smoker"] == STRANGE
 
 
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb", 'a,"b"', "=1+1", "\0", "\u2028"])
+def test_any_text_is_in_one_cell(tmp_path, text):
+    """Clients choose texts, and may choose such as end a record or a line elsewhere."""
+    strange = {**WHOLE, "insurance": {**WHOLE["insurance"], "smoker": text}}
+    folder = sample(tmp_path, ("a", {"instances": [strange]}))
+    rows = tmp_path / "rows.csv"
+
+    assert run(tmp_path, "samples", "three", folder, "--out", rows)[0] == 0
+    with rows.open(newline="", encoding="utf-8") as file:
+        assert [record[1] for record in csv.reader(file)] == ["smoker", text]
+
+
 def test_the_truth_is_joined_by_request_id_and_row(sampled, tmp_path):
     """The CSV has it last, and is scored as any other."""
     truth = tmp_path / "truth.csv"
