@@ -66,8 +66,9 @@ class SampleFiles:
             while left:
                 left = left[os.write(descriptor, left) :]
         except OSError:
-            # No half of a line stays, and the next lines go into a new file.
+            # No half of a line stays.  A full disk takes no new files either.
             os.ftruncate(descriptor, file.size)
+            self._files[model] = file
             raise
         finally:
             os.close(descriptor)

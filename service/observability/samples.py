@@ -23,6 +23,8 @@ from random import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
+import numpy as np
+
 from service.errors import SettingsError
 from service.observability.logs import hide, moment
 from service.observability.sample_files import SampleFiles
@@ -250,7 +252,9 @@ def _lines(sampled: SampledRows) -> Iterator[bytes]:
             if name in private or any(tensor.name not in columns for tensor in entry.tensors):
                 continue
             if not entry.features:
-                instance[name] = columns[entry.tensors[0].name][row]
+                # JSON has no NaN and no infinity, and a row of pixels has no missing ones.
+                if _is_finite(sampled.arrays[entry.tensors[0].name][row]):
+                    instance[name] = columns[entry.tensors[0].name][row]
                 continue
             features = {
                 feature.name: None
@@ -262,6 +266,10 @@ def _lines(sampled: SampledRows) -> Iterator[bytes]:
             if features:
                 instance[name] = features
         yield write({**common, "row": row, "instance": instance, "answers": answer}) + b"\n"
+
+
+def _is_finite(values: Any) -> bool:
+    return np.asarray(values).dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _size(array: NDArray[Any]) -> int:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -97,6 +98,29 @@ def test_rows_and_answers_are_written_for_every_protocol(tmp_path):
     assert (two[0]["version"], set(two[0]["answers"])) == ("1", {"size", "risk"})
     assert call[0]["instance"]["digit"] == [1, 2, 3, 4]
     assert set(found[0]["answers"]) == {"risk"}
+
+
+def test_values_that_json_does_not_have_spoil_no_file(served, tmp_path):
+    """A client may send NaN by the Open Inference Protocol; the commands read the other rows."""
+    for name, values in (("digit", [np.nan, 1, np.inf, 2]), ("fruit", [np.nan, 1])):
+        content = np.array([values], np.float32).tobytes()
+        size = {"binary_data_size": len(content)}
+        tensor = {"name": name, "datatype": "FP32", "shape": [1, len(values)], "parameters": size}
+        outputs = [{"name": {"digit": "digits", "fruit": "size"}[name]}]
+        head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+        told = {"Inference-Header-Content-Length": str(len(head))}
+        assert served.ask("POST", "/v2/models/three/infer", head + content, told)[0] == 200
+    served.ask("POST", PREDICT, BODY, JSON)
+    until(lambda: len(read(tmp_path / "samples")) == 3)
+    (file,) = files(tmp_path / "samples")
+    words = ["predict", "three", str(file), "--models", str(tmp_path / "models")]
+
+    assert [entry["instance"] for entry in read(tmp_path / "samples")[:2]] == [
+        {},
+        {"fruit": {"weight": None, "length": 1}},
+    ]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert CliRunner().invoke(main, [*words, "--heads", "digits"]).exit_code == 0
 
 
 def test_the_files_are_for_their_owner_alone(tmp_path):
@@ -198,7 +222,7 @@ def test_what_the_disk_does_not_take_is_dropped_and_counted(served, tmp_path, mo
 
 
 def test_a_full_disk_leaves_no_half_of_a_line(tmp_path, monkeypatch):
-    """Commands read the file, and the next lines are in another one."""
+    """Nor does it leave many empty files; once there is room, the next lines follow."""
     now = 1_000_000.0
     monkeypatch.setattr(sample_files.time, "time", lambda: now)
     written = sample_files.SampleFiles(tmp_path)
@@ -212,12 +236,13 @@ def test_a_full_disk_leaves_no_half_of_a_line(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(sample_files.os, "write", fill)
-        with pytest.raises(OSError, match="No space"):
-            written.write("a", b"12345\n")
-    now += 1
+        for model in ("a", "b", "b", "a"):
+            now += 1
+            with pytest.raises(OSError, match="No space"):
+                written.write(model, b"12345\n")
     written.write("a", b"2\n")
 
-    assert [file.read_bytes() for file in own(tmp_path)] == [b"1\n", b"2\n"]
+    assert [file.read_bytes() for file in files(tmp_path)] == [b"1\n2\n", b""]
 
 
 def test_files_are_followed_by_others_and_removed(tmp_path, monkeypatch):
