@@ -45,6 +45,7 @@ class LineWriter:
         self._refused = 0
         self._done = 0
         self._failed = 0
+        self._is_torn = False
         # The kernel writes to a regular file at once, whatever the size.
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._most = AT_ONCE if is_file else select.PIPE_BUF
@@ -93,10 +94,13 @@ class LineWriter:
 
     def _write(self, data: bytes) -> None:
         """Write whole lines at once, and wait for the reader if need be."""
-        left = data
+        # A full disk took only the beginning of a line; the next one is not to go on with it.
+        left = b"\n" + data if self._is_torn else data
         while left:
             try:
-                left = left[os.write(self._descriptor, left) :]
+                written = os.write(self._descriptor, left)
+                self._is_torn = not left[:written].endswith(b"\n")
+                left = left[written:]
             except BlockingIOError:
                 # Another process has the descriptor not block, and shares that with this one.
                 waiting = select.poll()
@@ -105,6 +109,6 @@ class LineWriter:
             except OSError as error:
                 if not self._failed:
                     log.error("%s: cannot be written: %s", self._what, error.strerror)  # noqa: TRY400
-                self._failed += data.count(b"\n")
+                self._failed += data.count(b"\n", -len(left))
                 break
         self._done += len(data)

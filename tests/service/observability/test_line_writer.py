@@ -1,5 +1,6 @@
 """Lines that a thread writes: whole ones, in order, and dropped where nobody reads them."""
 
+import errno
 import fcntl
 import os
 import select
@@ -91,6 +92,32 @@ def test_a_file_takes_many_lines_at_once(tmp_path, monkeypatch):
     assert file.read_bytes() == b"".join(lines(1000, 300))
     assert {data[-1:] for data in written} == {b"\n"}
     assert len(written) < 20
+
+
+def test_a_full_disk_spoils_one_line(tmp_path, monkeypatch):
+    """The line that it took a part of ends there, and counts as dropped with those behind it."""
+    write = os.write
+
+    def fill(descriptor, data):
+        if len(data) < 300:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:250])
+
+    file = tmp_path / "lines"
+    first, then = lines(5)[:5], [b"a\n", b"b\n"]
+    with file.open("wb") as sink:
+        writer = LineWriter(sink.fileno(), "lines")
+        with monkeypatch.context() as patched:
+            patched.setattr(line_writer.os, "write", fill)
+            for line in first:
+                writer.add(line)
+            writer.close(10)
+        for line in then:
+            writer.add(line)
+        writer.close(10)
+
+    assert file.read_bytes() == b"".join(first)[:250] + b"\n" + b"".join(then)
+    assert writer.dropped == 3
 
 
 def test_lines_are_dropped_while_nobody_reads(pipe, monkeypatch):
