@@ -19,6 +19,7 @@ import click
 
 from service.errors import SettingsError, nearest
 from service.http import cors, forwarded
+from service.names import NAME, NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,6 +107,19 @@ class _Host(click.ParamType[str]):
         return str(value)
 
 
+class _Name(click.ParamType[str]):
+    """The name of a model."""
+
+    name = "name"
+    expected = NAMES
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name."""
+        if not NAME.fullmatch(value):
+            self.fail(f"expected {self.expected}", param, ctx)
+        return str(value)
+
+
 class _Listed(click.ParamType[str]):
     """A list, as text that `parse` accepts."""
 
@@ -134,6 +148,15 @@ class Settings:
             click.Path(readable=False, path_type=Path),
             "The model repository, a folder that holds a model.onnx, or such a file; the variable "
             "may list several paths with a colon between them, and the first that exists counts.",
+        ),
+    )
+    model_name: str = field(
+        default="",
+        metadata=_setting(
+            _Name(),
+            "The name of the model, if --models is one model and no repository; if it is not set, "
+            "that of the folder or file.",
+            "INFERENCE_SERVICE_NAME",
         ),
     )
     host: str = field(
@@ -428,7 +451,7 @@ def _exists(path: str) -> bool:
 def _expected(kind: Any) -> str:
     if isinstance(kind, click.Choice):
         return f"one of {', '.join(kind.choices)}"
-    if isinstance(kind, _Route | _Host | _Listed):
+    if isinstance(kind, _Route | _Host | _Name | _Listed):
         return kind.expected
     whole = "whole " if isinstance(kind, click.IntRange) else ""
     return f"a {whole}number from {kind.min} to {kind.max}"

@@ -60,7 +60,7 @@ def serve(file: str | None, **flags: Any) -> None:
     from service.observability import samples
 
     samples.check(settings)
-    scan = look(settings.models)
+    scan = look(settings.models, settings.model_name)
     other_files.check(settings.models, scan)
     from service.repository import sandbox
     from service.repository.assembly import open_repository

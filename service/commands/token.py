@@ -100,8 +100,9 @@ def token(
 def _note_unknown(models: tuple[str, ...]) -> None:
     """Print a note for each name that is no model of the repository, if there is one here."""
     with contextlib.suppress(SettingsError):  # tokens may be made where no models are
-        place = all_settings.load().models
-        known = look(place).by_name
+        settings = all_settings.load()
+        place = settings.models
+        known = look(place, settings.model_name).by_name
         for model in models:
             if known and model not in known:
                 note = f"note: {place} has no model {model!r} now{nearest(model, known)}"

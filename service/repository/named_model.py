@@ -82,7 +82,7 @@ def locate(name: str, settings: Settings) -> Located:
     if not is_named(name, settings.models):
         return Located(_only(Path(name)), DEFAULTS)
     _check_is_name(name, settings.models)
-    scan = look(settings.models)
+    scan = look(settings.models, settings.model_name)
     declared = declare(scan, EMPTY)
     wanted, version, alias = _parts(name)
     there = scan.by_name.get(wanted)
@@ -164,7 +164,8 @@ def _opened(
             _check_is_name(name, repository)
             # Of a thousand models, only the one that is named is loaded.
             budget = Budget(first=0)
-            library = Library(repository, "", settings.policy, budget, settings.provider)
+            choice = ("", settings.policy, budget, settings.provider)
+            library = Library(repository, *choice, name=settings.model_name)
             _check_form(name, library.current.available())
             # A name that is not known may be that of a view.
             while wanted not in known_names(library.current) and library.load_more():

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from service.repository.catalog import Key
     from service.repository.loader import Admit, Servable
     from service.repository.repository import Repository
+    from service.repository.scan import Scan
     from service.settings import Settings
 
     Follower = Callable[[Repository], None]
@@ -58,13 +59,15 @@ IDLE_SECONDS = 1.0
 class Library:
     """The current repository, and the changes that replace it; threads may share a library."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the settings that say what is served)
         self,
         path: Path,
         default: str = "",
         policy: str = "latest",
         budget: Budget | None = None,
         provider: str = "",
+        *,
+        name: str = "",
     ) -> None:
         """Load the repository.
 
@@ -75,11 +78,13 @@ class Library:
             policy: "latest", "all" or "pinned".
             budget: the memory that models may take; by default, any.
             provider: the execution provider of models whose settings name none.
+            name: the name of the model, if `path` is no repository; by default, that of the path.
 
         Raises:
             SettingsError: there is nothing at `path`, or it cannot be read.
         """
         self._path = path
+        self._name = name
         # A single file has no aliases, so that its only version could never be pinned.
         policy = "latest" if is_one_file(path) else policy
         self._budget = Budget() if budget is None else budget
@@ -105,8 +110,16 @@ class Library:
     def _begin(self) -> None:
         """Load the repository for the first time."""
         former = self._current
-        repository = make(look(self._path), self._choice)
+        repository = make(self._look_there(), self._choice)
         log_moves(self._swap(lambda _: repository), former)
+
+    def _look_there(self) -> Scan:
+        """Return what is there now.
+
+        Raises:
+            SettingsError: there is nothing any more, or it cannot be read.
+        """
+        return look(self._path, self._name)
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
@@ -117,6 +130,7 @@ class Library:
             settings.policy,
             Budget.of(settings.memory, 1),
             settings.provider,
+            name=settings.model_name,
         )
 
     @property
@@ -216,7 +230,7 @@ class Library:
             HTTPError: the mark of an unloaded model cannot be removed.
             SettingsError: the repository cannot be read.
         """
-        if name in look(self._path).unloaded:
+        if name in self._look_there().unloaded:
             unmark(self._path / name)
         self.refresh()
         self.find(name)
@@ -233,12 +247,12 @@ class Library:
             self._unload_idle()
             catalog = self._current.catalog
             known = catalog.scan
-            before = look(self._path)
+            before = self._look_there()
             is_due = catalog.is_due()
             if before == known and not is_due:
                 return
             time.sleep(SETTLE_SECONDS)
-            scan = settled(look(self._path), before, known)
+            scan = settled(self._look_there(), before, known)
             if scan == known and not is_due:
                 return
             previous = self._current

@@ -10,6 +10,8 @@ A repository has these files, or one model takes the place of a repository; the 
     <models>/<name>/default                     the model is the default model
     <models>/model.onnx                         one model, named after its folder
     <models>  (a file.onnx)                     one model, named after the file
+
+The settings may give such a single model another name.
 """
 
 from __future__ import annotations
@@ -104,14 +106,18 @@ class Scan:
         return {name: {entry.version: entry for entry in group} for name, group in grouped}
 
 
-def look(path: Path) -> Scan:
+def look(path: Path, name: str = "") -> Scan:
     """Find all versions at `path`, and the folders that hold none.
+
+    Args:
+        path: a repository, or one model in place of a repository.
+        name: the name of that one model; by default, that of its folder or file.
 
     Raises:
         SettingsError: there is nothing at `path`, or it cannot be read.
     """
     try:
-        return _look(path)
+        return _look(path, name)
     except OSError as error:
         message = f"{path}: cannot be read: {error.strerror}; choose the models by {_CHOICE}"
         raise SettingsError(message) from error
@@ -165,9 +171,9 @@ def settled(now: Scan, before: Scan, known: Scan) -> Scan:
     )
 
 
-def _look(path: Path) -> Scan:
+def _look(path: Path, own_name: str) -> Scan:
     if path.is_file():
-        return _one(as_name(path.stem), path)
+        return _one(own_name or as_name(path.stem), path)
     if not path.is_dir():
         what = "it is neither a folder nor a file" if path.exists() else "there is nothing there"
         raise SettingsError(
@@ -175,7 +181,7 @@ def _look(path: Path) -> Scan:
             f"(<name>/<version>/{FILE}), a folder with a {FILE} or an ONNX file, by {_CHOICE}"
         )
     if (path / FILE).is_file():
-        return _one(as_name(path.resolve().name), path / FILE, str(path))
+        return _one(own_name or as_name(path.resolve().name), path / FILE, str(path))
     found: list[Version] = []
     small: dict[str, list[Beside]] = {ALIASES: [], TRAFFIC: []}
     refused: list[Refused] = []

@@ -28,7 +28,7 @@ from service.repository.changes import with_late
 from service.repository.declarations import declare
 from service.repository.moves import log_moves
 from service.repository.reloader import Library
-from service.repository.scan import look, settled
+from service.repository.scan import settled
 from service.server import proposals
 from service.server.generations import COMMITTED, DIFFER
 from service.server.outliving import ALL, mask, replaced, replaced_since
@@ -108,6 +108,7 @@ class SharedLibrary(Library):
             settings.policy,
             Budget.of(settings.memory, settings.workers),
             settings.provider,
+            name=settings.model_name,
         )
         self.generation = member.common
 
@@ -129,7 +130,7 @@ class SharedLibrary(Library):
             SettingsError: there is nothing any more, it cannot be read, or the workers do not
                 finish in time; they keep serving as before.
         """
-        look(self._path)
+        self._look_there()
         with self._lock:
             asked = self._member.ask()
         deadline = time.monotonic() + REFRESH_SECONDS
@@ -335,7 +336,7 @@ class SharedLibrary(Library):
         self._next_look = now + self._seconds
         asked = self._member.asked()
         is_new = is_new or catalog.is_due()
-        scan = look(self._path)
+        scan = self._look_there()
         # A look at thousands of models takes tenths of seconds, and must not take all the time.
         took = time.monotonic() - now
         self._next_look = max(self._next_look, now + LOOK_PAUSE * took)
@@ -344,7 +345,7 @@ class SharedLibrary(Library):
                 self._member.answer(asked)
                 return
             time.sleep(reloader.SETTLE_SECONDS)
-            scan = settled(look(self._path), scan, catalog.scan)
+            scan = settled(self._look_there(), scan, catalog.scan)
             if scan == catalog.scan and not is_new:
                 self._member.answer(asked)
                 return

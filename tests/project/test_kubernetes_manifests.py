@@ -1,4 +1,4 @@
-"""The manifests of deploy/kubernetes, rendered by kustomize: schemas, and facts of the service."""
+"""The manifests of deploy/kubernetes and deploy/kserve: their schemas, and facts of the service."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGE = documents.PAGES["docs/kubernetes.md"]
+KSERVE = ROOT / "deploy" / "kserve"
+RUNTIME = yaml.safe_load((KSERVE / "runtime.yaml").read_text())
 DEPLOY = ROOT / "deploy" / "kubernetes"
 COMPONENTS = sorted(path.name for path in (DEPLOY / "components").iterdir())
 # All at once, but one autoscaler.
@@ -245,6 +247,48 @@ def test_images_are_those_of_make(render):
     images = {c["image"] for _, pod in pods(render(TOGETHER)) for c in containers(pod)}
 
     assert images == {"triceps", "triceps-train"}
+
+
+# --- KServe ------------------------------------------------------------------------------------
+
+
+def test_the_container_of_the_runtime_is_one_of_a_pod():
+    """Kubernetes knows every field of the container; KServe's own classes are checked elsewhere."""
+    spec = RUNTIME["spec"]
+    pod = {"containers": spec["containers"], "volumes": spec["volumes"]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "churn"}, "spec": pod}
+
+    for version in VERSIONS:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_runtime_has_the_settings_and_rights_of_the_base(render):
+    """The same limits fit into the same memory, with the same rights."""
+    [container] = RUNTIME["spec"]["containers"]
+    [other] = service(render(()))
+    given = {entry["name"]: entry["value"] for entry in container["env"]}
+    settings = all_settings.load({**given, "TRICEPS_MODEL_NAME": "churn"})
+    for_all = {key: f"{value}" for key, value in variables(render(())).items() if key in given}
+
+    assert for_all.items() <= given.items()
+    assert {"TRICEPS_MAX_BODY", "TRICEPS_MAX_IN_FLIGHT"} <= for_all.keys()
+    assert settings.models == Path("/mnt/models")
+    assert container["resources"]["limits"]["memory"] == other["resources"]["limits"]["memory"]
+    assert other["securityContext"].items() <= container["securityContext"].items()
+    probe = container["readinessProbe"]["httpGet"]
+    assert probe["path"] in authorization.OPEN
+    assert probe["port"] == settings.port
+
+
+def test_the_page_lists_the_examples_and_shows_the_plain_one():
+    """Each file has a row, and the block is the file itself."""
+    section = documents.section(PAGE, "KServe")
+    listed = re.findall(r"^\| `([a-z-]+\.yaml)` \|", section, re.MULTILINE)
+    [shown] = documents.blocks(section, "yaml")
+
+    files = {path.name for path in KSERVE.iterdir()}
+    assert set(listed) == files - {"runtime.yaml"}
+    assert yaml.safe_load(shown) == yaml.safe_load((KSERVE / "plain.yaml").read_text())
 
 
 # --- docs/kubernetes.md ------------------------------------------------------------------------

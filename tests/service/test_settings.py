@@ -226,6 +226,12 @@ def test_an_unknown_variable_stops_the_start(name, close):
             id="a host with a blank",
         ),
         pytest.param(
+            {"INFERENCE_SERVICE_NAME": "a b"},
+            {},
+            "INFERENCE_SERVICE_NAME: expected at most 128 letters, digits, '_', '.' and '-', the ",
+            id="a name that no model can have",
+        ),
+        pytest.param(
             {"AIP_PREDICT_ROUTE": "/\udcff"},
             {},
             r"AIP_PREDICT_ROUTE: expected a path that begins with /, received '/\udcff'. Default: ",

@@ -239,7 +239,7 @@ def test_a_repository_that_is_gone_is_logged_once_and_loaded_models_serve_on(mod
 def test_a_bug_while_looking_is_logged_once_and_looking_goes_on(models, monkeypatch, caplog):
     """The log has the traceback."""
     library = Library(models)
-    monkeypatch.setattr(reloader, "look", lambda _: 1 / 0)
+    monkeypatch.setattr(reloader, "look", lambda *_: 1 / 0)
     for _ in range(3):
         library.look_again()
 
