@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -20,9 +21,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+import yaml
 
 from service import __version__
-from tests.harness import small
+from tests.harness import documents, small
 from tests.harness.serving import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -354,6 +356,79 @@ def test_the_job_trains_and_the_running_service_swaps_to_it(start, engine, train
         versions.append(service.ask("/predict", example)["version"])
 
     assert versions == ["1", "2"]
+
+
+# --- in a cluster ------------------------------------------------------------------------------
+
+
+def test_two_lines_put_a_model_into_an_image(engine, image, tmp_path):
+    """The Dockerfile of docs/kubernetes.md makes an image that serves its own model."""
+    [lines] = documents.blocks(documents.PAGES["docs/kubernetes.md"], "dockerfile")
+    (tmp_path / "Dockerfile").write_text(lines.replace("FROM triceps", f"FROM {image}"))
+    small.put(tmp_path / "models", "churn", 1, small.three())
+    run(engine, "build", "--tag", "triceps-tested-baked", tmp_path)
+    service = Container(engine, "triceps-tested-baked")
+    try:
+        service.until((200, {"status": "ready", "models": ["churn"]}))
+    finally:
+        service.remove()
+
+
+def test_the_pod_of_kubernetes_runs_and_ends_in_peace(engine, image, tmp_path):
+    """The pod of the base has its settings and rights; it is not ready first, and then ends."""
+    if engine != "podman":
+        pytest.skip("only podman plays the pods of Kubernetes")
+    kubectl = Path(sys.executable).parent / "kubectl"
+    rendered = run(kubectl, "kustomize", ROOT / "deploy" / "kubernetes" / "base").stdout
+    port, name = free_port(), f"triceps-{uuid.uuid4().hex[:12]}"
+    played = [m for m in yaml.safe_load_all(rendered) if m["kind"] in {"ConfigMap", "Deployment"}]
+    [settings] = [m["data"] for m in played if m["kind"] == "ConfigMap"]
+    settings |= {"PORT": str(port), "HOST": "127.0.0.1"}
+    [deployment] = [m for m in played if m["kind"] == "Deployment"]
+    deployment["metadata"]["name"] = name
+    deployment["spec"]["replicas"] = 1
+    pod = deployment["spec"]["template"]["spec"]
+    # Podman has other probes, which need a shell.
+    [container] = pod["containers"]
+    pod["containers"] = [
+        {k: v for k, v in container.items() if "Probe" not in k and k != "ports"}
+        | {"image": f"localhost/{image}", "imagePullPolicy": "Never"}
+    ]
+    file = tmp_path / "pod.yaml"
+    file.write_text(yaml.safe_dump_all(played))
+    run(engine, "kube", "play", "--network", "host", file)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + PATIENCE
+        while not is_ready(url):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        within = run(engine, "exec", f"{name}-pod-triceps", "grep", "CapEff", "/proc/1/status")
+        statuses = []
+        stopping = threading.Thread(target=run, args=(engine, "pod", "stop", f"{name}-pod"))
+        stopping.start()
+        while stopping.is_alive():
+            with contextlib.suppress(OSError):
+                statuses.append(get(f"{url}/readyz")[0])
+            time.sleep(0.05)
+        stopping.join()
+        code = run(
+            *(engine, "inspect", "--format", "{{.State.ExitCode}}", f"{name}-pod-triceps")
+        ).stdout
+
+        assert within.stdout.split() == ["CapEff:", "0" * 16]
+        assert statuses == sorted(statuses)
+        assert statuses[-1] == 503
+        assert int(code) == 0
+    finally:
+        run(engine, "kube", "down", file)
+
+
+def is_ready(url):
+    """Return whether a service is ready."""
+    with contextlib.suppress(OSError):
+        return get(f"{url}/readyz")[0] == 200
+    return False
 
 
 # --- what is inside ----------------------------------------------------------------------------
