@@ -104,15 +104,20 @@ def service(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # --- the schemas -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("components", RENDERINGS)
-def test_every_manifest_fits_the_schemas(render, components):
-    """Kubernetes and the projects of other resources know every field, and its type."""
-    for manifest in render(components):
+def check(manifests: list[dict[str, Any]]) -> None:
+    """Check that Kubernetes and the projects of other resources know every field, and its type."""
+    for manifest in manifests:
         if manifest["apiVersion"] in CUSTOM:
             jsonschema.validate(manifest, SCHEMA)
             continue
         for version in VERSIONS:
             kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("components", RENDERINGS)
+def test_every_manifest_fits_the_schemas(render, components):
+    """No version of Kubernetes and no other project would refuse one."""
+    check(render(components))
 
 
 def test_the_schemas_are_those_of_the_newest_versions():
@@ -294,16 +299,41 @@ def test_the_page_lists_the_examples_and_shows_the_plain_one():
 # --- docs/kubernetes.md ------------------------------------------------------------------------
 
 
+# The kustomizations that the page shows, each of a reader's own.
+OWN = [b for b in documents.blocks(PAGE, "yaml") if "kind: Kustomization" in b]
+
+
+def beside(folder: Path) -> Path:
+    """Return a folder beside a checkout of Triceps, as on the page."""
+    (folder / "triceps").symlink_to(ROOT)
+    (folder / "production").mkdir()
+    return folder / "production"
+
+
 def test_the_kustomization_of_the_page_is_rendered(tmp_path):
     """It puts all resources into its namespace, and replaces the image."""
-    [own] = [b for b in documents.blocks(PAGE, "yaml") if "kind: Kustomization" in b]
-    (tmp_path / "triceps").symlink_to(ROOT)
-    (tmp_path / "production").mkdir()
-    manifests = kustomize(own, tmp_path / "production")
+    manifests = kustomize(OWN[0], beside(tmp_path))
 
+    check(manifests)
     assert {manifest["metadata"]["namespace"] for manifest in manifests} == {"models"}
     [container] = service(manifests)
     assert container["image"].startswith("registry.example.com/churn:")
+
+
+def test_prometheus_gets_the_token_of_the_page(tmp_path):
+    """The patch names the Secret and the key that the commands of the page make."""
+    manifests = kustomize(OWN[1], beside(tmp_path))
+
+    check(manifests)
+    [endpoint] = one(manifests, "ServiceMonitor")["spec"]["endpoints"]
+    named = endpoint["authorization"]["credentials"]
+    assert f"secret generic {named['name']} --from-file {named['key']}=" in PAGE
+    [volume] = [
+        v
+        for v in one(manifests, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        if v["name"] == "tokens"
+    ]
+    assert f"secret generic {volume['secret']['secretName']} --from-file tokens.toml" in PAGE
 
 
 def test_the_page_lists_the_components():

@@ -225,6 +225,28 @@ def test_a_change_is_followed(file, caplog):
     assert caplog.messages == [f"{file}: has changed, and has 3 tokens"]
 
 
+def test_a_secret_of_kubernetes_is_followed(tmp_path, caplog):
+    """Its files are links, of which one is replaced for all; the group alone may read them."""
+    caplog.set_level(logging.INFO)
+    for number, secret in (("1", "s"), ("2", "new")):
+        (tmp_path / f"..{number}").mkdir()
+        real = tmp_path / f"..{number}" / "tokens.toml"
+        real.write_text(FILE.replace(hashed("s"), hashed(secret)))
+        real.chmod(0o440)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "tokens.toml").symlink_to("..data/tokens.toml")
+    opened = Access.open(tmp_path / "tokens.toml")
+    assert opened.check("Bearer s", "predict", None) == "shop"
+    (tmp_path / "..new").symlink_to("..2")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+    opened.look_again()
+
+    assert opened.check("Bearer new", "predict", None) == "shop"
+    with pytest.raises(Unauthorized):
+        opened.check("Bearer s", "predict", None)
+    assert [entry.levelname for entry in caplog.records] == ["INFO"]
+
+
 def test_the_tokens_file_is_looked_at_once_a_second(file):
     """The number of requests makes no difference."""
     opened = Access.open(file)
