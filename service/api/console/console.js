@@ -28,24 +28,23 @@ const title = (text) => h("h1", { tabIndex: -1 }, text);
 let token = ""; // in memory only
 let asking;
 
-const refusal = (status, wait, { error = `The status is ${status}.`, problems }) => assign(new Error(error), { problems, status, wait });
-
 // Send a request; ask for a token, unless for metrics.
 async function ask(path, options = {}) {
 	const used = token;
 	const headers = { "Content-Type": "application/json", ...(used && { Authorization: `Bearer ${used}` }) };
 	const response = await fetch(`../${path}`, { method: options.body ? "POST" : "GET", headers, ...options }).catch(() => {
 		options.signal?.throwIfAborted();
-		throw refusal(0, 3, { error: "The service does not answer." });
+		return Response.error();
 	});
 	if (response.ok) return response;
 	const { status } = response;
-	const said = (await response.json().catch(() => {})) ?? {};
+	const { error = status ? `The status is ${status}.` : "The service does not answer.", problems } = (await response.json().catch(() => {})) ?? {};
 	if (/40[13]/.test(status) && path !== "metrics") {
 		find("#another").hidden = false;
-		if (status === 401 && (token !== used || (await askToken(said.error)))) return ask(path, options);
+		if (status === 401 && (token !== used || (await askToken(error)))) return ask(path, options);
 	}
-	throw refusal(status, /429|503/.test(status) && +response.headers.get("Retry-After"), said);
+	const wait = status ? /429|503/.test(status) && +response.headers.get("Retry-After") : 3;
+	throw assign(new Error(error), { problems, status, wait });
 }
 
 // JSON; whole numbers that would lose digits become texts.
@@ -135,7 +134,7 @@ const byName = () => h("form.row", {
 		e.preventDefault();
 		location.hash = `/${pathOf(find("#name").value)}`;
 	},
-}, h("label", { htmlFor: "name" }, "Open a model by name"), h("input", { id: "name", required: true }), h("button", "Open"));
+}, h("label", "Open a model by name ", h("input", { id: "name", required: true })), h("button", "Open"));
 
 const SHARING = {
 	rows: "batches requests",
@@ -209,7 +208,7 @@ const dropped = ({ dataTransfer }, kind) => [...dataTransfer.files].find(({ name
 function parse(text, dtype) {
 	const bare = text.trim().toLowerCase();
 	if (dtype === "string") return text;
-	if (bare === "true" || bare === "false") return bare === "true";
+	if (/^(true|false)$/.test(bare)) return bare === "true";
 	return /^[-+.\de]+$/.test(bare) && abs(+bare) < (dtype.includes("int") ? 2 ** 53 : Infinity) ? +bare : text;
 }
 
@@ -318,10 +317,7 @@ function imageField(at, facts) {
 	const move = (to, inked) => {
 		if (inked) draw(() => {
 			assign(pen, { lineWidth: Math.max(1, width / 12), lineCap: "round", strokeStyle: ink.value });
-			pen.beginPath();
-			pen.moveTo(...from);
-			pen.lineTo(...to);
-			pen.stroke();
+			pen.stroke(new Path2D(`M${from}L${to}`));
 		});
 		from = to;
 	};
@@ -389,10 +385,10 @@ function formOf(input, entry, at) {
 	const read = () => parts.map((part) => part.read());
 	return {
 		parts,
-		element: h(features || list > 1 ? "fieldset.card" : "fieldset.card.one", h("legend", input), parts),
+		element: h(`fieldset.card.${features || list > 1 ? "" : "one"}`, h("legend", input), parts),
 		read: () => (features ? fromEntries(read().map((value, i) => [facts[i].name, value])) : list ? read() : read()[0]),
 		write: (row) => parts.forEach((part, i) => part.write(
-			(features && !Array.isArray(row) ? own(row, facts[i].name) : features || list ? row?.[i] : row) ?? undefined)),
+			(features || list ? own(row, Array.isArray(row) ? i : facts[i].name) : row) ?? undefined)),
 	};
 }
 
@@ -405,11 +401,11 @@ const barOf = (label, value, share, { kind = "", threshold, title = "" } = {}) =
 	share != null && h("span.track", sized("i", share), threshold != null && sized("b", threshold)), h("span.value", { title }, value));
 
 // With `changed`, which follows its controls, the head can be ticked off and asked why.
-function headCard(name, head, whole, changed) {
+function headCard(name, head, { batching }, changed) {
 	const { dtype, labels, kind, shape, threshold } = head;
 	const tick = changed && h("input", { type: "checkbox", checked: true });
 	const single = !shape.length || (kind === "multiclass" && labels);
-	const why = changed && !whole && dtype !== "string" && single && button("Why?", () => {
+	const why = changed && batching.mode !== "tensor" && dtype !== "string" && single && button("Why?", () => {
 		why.ariaPressed = why.ariaPressed === "false";
 		changed();
 	}, { ariaPressed: "false", ariaLabel: `Why? ${name}` });
@@ -459,8 +455,18 @@ const called = (which) => which.replace(/(es|s)\//, " ") || "serving";
 async function modelView([name, kind, version], query, signal) {
 	const which = version ? `${kind}/${version}` : "";
 	const beside = query.get("with") || "";
-	const sides = (beside ? [which, beside] : [which]).map((one) => ({ which: one, path: pathOf(name, one), cards: create(null) }));
-	for (const side of sides) side.model = await get(side.path, { signal });
+	let [timer, busy, stale] = [];
+	const changed = () => {
+		clearTimeout(timer);
+		timer = setTimeout(answer, 150);
+	};
+	const sides = [];
+	for (const one of beside ? [which, beside] : [which]) {
+		const [path, cards] = [pathOf(name, one), create(null)];
+		const model = await get(path, { signal });
+		for (const [head, facts] of entries(model.heads)) cards[head] = headCard(head, facts, model, !sides.length && changed);
+		sides.push({ path, cards, model, element: h("div.side", beside && h("h2", called(one), h("span.note", ` ${model.version}`)), values(cards)) });
+	}
 	const [{ model, path, cards: controls }] = sides;
 	const { heads, batching: { mode } } = model;
 	const whole = mode === "tensor";
@@ -473,16 +479,6 @@ async function modelView([name, kind, version], query, signal) {
 	fill(query.has("row") ? decode(query.get("row")) : carried.name === name ? carried.row : example);
 	carried = {};
 
-	let [timer, busy, stale] = [];
-	const changed = () => {
-		clearTimeout(timer);
-		timer = setTimeout(answer, 150);
-	};
-	for (const side of sides) {
-		const { cards, model, which } = side;
-		for (const [head, facts] of entries(model.heads)) cards[head] = headCard(head, facts, whole, side === sides[0] && changed);
-		side.element = h("div.side", beside && h("h2", called(which), h("span.note", ` ${model.version}`)), values(cards));
-	}
 	const asked = () => keys(heads).filter((head) => controls[head].tick.checked);
 	const needed = () => keys(forms).filter((input) => asked().some((head) => heads[head].inputs.includes(input)));
 	const status = h("output.summary", "\u00a0");
@@ -502,7 +498,7 @@ async function modelView([name, kind, version], query, signal) {
 				const { message, problems = [], wait } = error;
 				if (!mark(problems)) tell(error);
 				status.classList.add("off");
-				status.textContent = wait ? `${message} Asks again in ${wait} s` : message;
+				status.value = wait ? `${message} Asks again in ${wait} s` : message;
 				if (wait) await pause(wait);
 				stale ||= wait;
 			}
@@ -528,7 +524,7 @@ async function modelView([name, kind, version], query, signal) {
 		const inputs = needed();
 		for (const input in forms) forms[input].element.hidden = !inputs.includes(input);
 		for (const head in heads) controls[head].element.classList.toggle("off", !controls[head].tick.checked);
-		if (!inputs.length) return void (status.textContent = "Tick a head");
+		if (!inputs.length) return void (status.value = "Tick a head");
 		const row = read(inputs);
 		let [first, differing] = [undefined, 0];
 		for (const { path, cards, model } of sides) {
@@ -555,7 +551,7 @@ async function modelView([name, kind, version], query, signal) {
 			for (const { at } of said.unseen ?? []) sayAt(at, "training never saw this text");
 			for (const field of every) field.explain?.(entries(why[explain.at(-1)]?.parts ?? {}), explain.at(-1));
 		}
-		status.textContent = line(...entries(first).map(([head, { value, label }]) =>
+		status.value = line(...entries(first).map(([head, { value, label }]) =>
 			`${head}: ${label === undefined ? short(flat(value)[0]) : flat(label).join(", ") || "none"}`), beside && `${differing} labels differ`);
 	}
 
@@ -632,8 +628,9 @@ function* records(text) {
 
 const product = (shape) => shape.reduce((one, two) => one * two, 1);
 
+// Columns that name no part of an input stay texts.
 function columnsOf(header, inputs) {
-	const [full, bare, taken] = [new Map(), new Map(), new Set()];
+	const [full, bare] = [new Map(), new Map()];
 	for (const [input, { features = [], shape, dtype }] of entries(inputs)) {
 		const add = (name, key, dtype) => full.set(name, { name, input, key, dtype });
 		for (const { name, dtype } of features) {
@@ -644,12 +641,10 @@ function columnsOf(header, inputs) {
 		add(input, undefined, dtype);
 		for (let key = 0; key < product(shape); key++) add(`${input}.${key}`, key, dtype);
 	}
-	return header.map((name) => {
-		const column = full.get(name) ?? bare.get(name);
-		if (taken.has(column ?? name)) throw new Error(`line 1: expected ${name} once`);
-		taken.add(column ?? name);
-		return column;
-	});
+	const columns = header.map((name) => full.get(name) ?? bare.get(name) ?? name);
+	const twice = header.find((_, i) => columns.indexOf(columns[i]) < i);
+	if (twice != null) throw new Error(`line 1: expected ${twice} once`);
+	return columns;
 }
 
 const columnsFor = (head, { shape, labels }, size = product(shape)) => [
@@ -661,7 +656,7 @@ const quoted = (cells) => `${cells.map((cell) => (/[",\r\n]/.test(cell) ? `"${ce
 
 function csvCard(model, path, asked, needed, signal) {
 	const { inputs, heads } = model;
-	const chosen = h("input", { id: "csv", type: "file", accept: ".csv", onchange: () => start(chosen.files[0]) });
+	const chosen = h("input", { type: "file", accept: ".csv", onchange: () => start(chosen.files[0]) });
 	const allow = h("input", { type: "checkbox" });
 	const bar = h("progress", { value: 0, hidden: true, ariaLabel: "Scored" });
 	const [status, made, wrong] = ["output", "p", "ul"].map((tag) => h(tag));
@@ -676,7 +671,8 @@ function csvCard(model, path, asked, needed, signal) {
 		const answers = names.flatMap((head) => columnsFor(head, heads[head]));
 		const out = [];
 		let [rows, refused, piece] = [0, 0, []];
-		async function send(sent) {
+		async function send() {
+			const sent = piece.filter((row) => !row.reason);
 			if (!sent.length) return pause(0);
 			const body = JSON.stringify({ heads: names, instances: sent.map((row) => row.instance) });
 			try {
@@ -687,19 +683,19 @@ function csvCard(model, path, asked, needed, signal) {
 				if (!error.wait && !bad.length) throw error;
 				if (error.wait) await pause(error.wait);
 				for (const { at, ...problem } of bad) sent[at.match(/\d+/)].reason ??= `${at.replace(/^.*?\]\.?/, "")}: ${expectation(problem)}`;
-				await send(sent.filter((row) => !row.reason));
+				await send();
 			}
 		}
 		async function flush(share) {
 			cut.throwIfAborted();
-			await send(piece.filter((row) => !row.reason));
+			await send();
 			for (const { answer, begun, others, reason } of piece) {
 				out.push(quoted([...others, ...answers.map(([, of]) => (answer ? of(answer) : ""))]));
 				if (reason && ++refused <= 20) wrong.append(h("li", `line ${begun}: ${reason}`));
 			}
 			rows += piece.length;
 			[piece, bar.value] = [[], share];
-			status.textContent = line(`${rows} rows`, refused && `${refused} refused`);
+			status.value = line(`${rows} rows`, refused && `${refused} refused`);
 		}
 		wrong.replaceChildren();
 		made.replaceChildren(button("Cancel", () => job.abort()));
@@ -709,8 +705,8 @@ function csvCard(model, path, asked, needed, signal) {
 			const lines = records(`${text}\n`);
 			const [header] = lines.next().value ?? [[]];
 			const columns = columnsOf(header, inputs);
-			const othersOf = (record) => columns.flatMap((column, i) => (column ? [] : [record[i] ?? ""]));
-			const got = columns.flatMap((column) => (column ? [column.name, column.input] : []));
+			const othersOf = (record) => columns.flatMap(({ input }, i) => (input ? [] : [record[i] ?? ""]));
+			const got = columns.flatMap(({ name, input }) => [name, input]);
 			const absent = needed().flatMap((input) => inputs[input].features?.map(({ name }) => `${input}.${name}`) ?? input).filter((name) => !got.includes(name));
 			if (absent.length && !allow.checked) throw new Error(`line 1: expected a column for ${absent.join(", ")}, received none`);
 			const clash = answers.some(([name]) => othersOf(header).includes(name));
@@ -719,23 +715,23 @@ function csvCard(model, path, asked, needed, signal) {
 				const row = { begun, others: othersOf(record), instance: create(null) };
 				if (record.length !== columns.length) row.reason = `expected ${columns.length} cells, as the header has, received ${record.length}`;
 				else for (const [i, column] of columns.entries()) {
-					if (!column) continue;
-					const { input, key } = column, value = cellOf(record[i], column);
-					if (key === undefined) row.instance[input] = value;
-					else (row.instance[input] ??= typeof key === "number" ? [] : create(null))[key] = value;
+					const { input, key } = column;
+					if (!input) continue;
+					const place = key === undefined ? row.instance : (row.instance[input] ??= typeof key === "number" ? [] : create(null));
+					place[key ?? input] = cellOf(record[i], column);
 				}
 				if (piece.push(row) >= Math.min(256, 5e4 / columns.length)) await flush(share);
 			}
 			await flush(1);
 		} catch (error) {
 			if (cut.aborted && !job.signal.aborted) return;
-			status.textContent = line(`${rows} rows`, cut.aborted ? "cancelled" : error instanceof TypeError ? "expected UTF-8" : error.message);
+			status.value = line(`${rows} rows`, cut.aborted ? "cancelled" : error instanceof TypeError ? "expected UTF-8" : error.message);
 		}
 		made.replaceChildren(rows ? h("a", { href: URL.createObjectURL(new Blob(out)), download: "answers.csv" }, "Save the answers") : "");
 	}
 
 	addEventListener("drop", (e) => start(dropped(e, /csv$/i)), { signal });
-	return h("section.card.csv", h("h2", "Score a CSV"), h("label", { htmlFor: "csv" }, "Drop one here, or choose it"), chosen,
+	return h("section.card.csv", h("h2", "Score a CSV"), h("label", "Drop one here, or choose it ", chosen),
 		h("label", allow, " missing columns take their defaults"), bar, status, made, wrong);
 }
 
