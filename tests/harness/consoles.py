@@ -1,4 +1,4 @@
-"""What the tests of the console show it: models with every sort of field, and a proxy of a path."""
+"""What the tests of the console show it: models of every field, findings, a proxy of a path."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tests.harness.small import model, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from playwright.sync_api import Page, Route
 
 F, S = TensorProto.FLOAT, TensorProto.STRING
 # The target that `sum` of `fields` has learned.
@@ -190,3 +192,90 @@ def proxied(port: int, prefix: str) -> Iterator[str]:
         server.shutdown()
         thread.join(10)
         server.server_close()
+
+
+SHARES = {"canary": {"version": "2", "share": 0.05}, "shadow": {"version": "1", "share": 0.1}}
+_RARE = {"missing": 0.0, "unseen": None, "out_of_range": 0.0}
+_ROWS = {"rows": 1000, "rows_needed": 320, "reference_rows": 4000}
+DRIFT = {
+    "since": "2026-11-02T08:00:00+00:00",
+    "rows": 1000,
+    "share": 0.5,
+    "window": "24h",
+    "features": [
+        {
+            "feature": "insurance.age",
+            "verdict": "drift",
+            "psi": 0.3,
+            "bound": 0.2,
+            "jensen_shannon": 0.1,
+            **_RARE,
+            "out_of_range": 0.336,
+            **_ROWS,
+        },
+        {
+            "feature": "fruit.weight",
+            "verdict": "no drift",
+            "psi": 0.05,
+            "bound": 0.2,
+            "jensen_shannon": 0.01,
+            **_RARE,
+            **_ROWS,
+        },
+    ],
+    "heads": [
+        {
+            "head": "size",
+            "verdict": "too few rows: 0 of 320",
+            "psi": None,
+            "bound": None,
+            "jensen_shannon": None,
+            **_RARE,
+            **_ROWS,
+            "rows": 0,
+        },
+    ],
+}
+COMPARISON = {
+    "version": "2",
+    "with": "1",
+    "since": "2026-11-02T08:00:00+00:00",
+    "stopped": None,
+    "rows": 400,
+    "heads": {
+        "risk": {
+            "rows": 400,
+            "labels_differ": 0.25,
+            "largest": 0.5,
+            "mean": 0.125,
+            "not_finite": 0,
+            "histogram": {"edges": [0.01, 0.1], "rows": [100, 200, 100]},
+        },
+        "size": {
+            "rows": 300,
+            "labels_differ": None,
+            "largest": 2.0,
+            "mean": 1.5,
+            "not_finite": 0,
+            "histogram": {"edges": [0.01, 0.1], "rows": [0, 0, 300]},
+        },
+    },
+    "seconds": {"stable": 0.001, "candidate": 0.002, "rows": 50},
+}
+
+
+def with_findings(page: Page, name: str, version: str) -> None:
+    """Have a page's service say that a version counts drift, and that others get its traffic.
+
+    Its answers are those of the service, with `DRIFT`, `COMPARISON` and `SHARES` in them.
+    """
+
+    def describe(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"traffic": SHARES, "drift": "heads"})
+
+    page.route(f"**/models/{name}", describe)
+    page.route(f"**/models/{name}/compare", lambda route: route.fulfill(json=COMPARISON))
+    page.route(
+        f"**/models/{name}/versions/{version}/drift", lambda route: route.fulfill(json=DRIFT)
+    )

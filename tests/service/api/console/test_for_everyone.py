@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.harness import tokens
+from tests.harness import consoles, tokens
 
 AXE = Axe()
 VIEWS = {
@@ -97,6 +97,25 @@ def test_axe_finds_nothing_in_a_view_with_problems(visit):
     one.tick("digits").uncheck()
     expect(one.note("fruit", "weight")).to_contain_text("expected a number")
 
+    assert _violations(one.page) == []
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_findings_are_for_everybody(visit, window):
+    """Drift and the comparison with the shadow, opened by keys, fit the window and have names."""
+    one = visit("", moves=True, **WINDOWS[window])
+    consoles.with_findings(one.page, "three", "2")
+    one.open("#/models/three")
+    _answered(one, "three")
+
+    for title in ("Shadow", "Drift"):
+        one.page.locator("summary").filter(has_text=title).focus()
+        one.page.keyboard.press("Enter")
+    expect(one.page.get_by_text("too few rows")).to_be_visible()
+    expect(one.page.get_by_text("largest 0.5")).to_be_visible()
+
+    width = one.page.evaluate("document.documentElement.scrollWidth")
+    assert (width <= WINDOWS[window]["width"], one.page.evaluate(OVERFLOWING)) == (True, [])
     assert _violations(one.page) == []
 
 
