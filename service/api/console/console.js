@@ -173,13 +173,14 @@ async function listView(_, query, signal) {
 
 async function watchTraffic(places, signal) {
 	const series = /^triceps_(requests_total|stage_seconds_sum)\{.*?model="([^"]*)".*\} (\S+)$/gm;
-	let [first, polls] = [undefined, 0];
+	let first;
+	let polls = 0;
 	for (; !signal.aborted; await pause(++polls < 2 ? 2 : 10)) {
 		if (document.hidden) continue;
-		const metrics = await ask("metrics", { signal }).catch(() => {});
+		const metrics = await ask("metrics", { signal }).then(said => said.text()).catch(() => {});
 		if (!metrics) return; // the token may not see them
 		const last = { at: Date.now() / 60000 };
-		for (const [, family, model, value] of (await metrics.text()).matchAll(series)) last[family + model] = (last[family + model] ?? 0) + +value;
+		for (const [, family, model, value] of metrics.matchAll(series)) last[family + model] = (last[family + model] ?? 0) + +value;
 		first ??= last;
 		for (const [name, place] of first === last ? [] : places) {
 			const [asked, seconds] = ["requests_total", "stage_seconds_sum"].map(what => last[what + name] - (first[what + name] ?? 0));

@@ -9,6 +9,17 @@ from tests.harness import small
 from tests.harness.serving import Server
 from tests.harness.waiting import until
 
+# The body of /metrics ends before it is read.
+GONE = """
+() => {
+  const { text } = Response.prototype;
+  Response.prototype.text = function () {
+    const gone = () => Promise.reject(new DOMException("gone", "AbortError"));
+    return this.url.endsWith("/metrics") ? gone() : text.call(this);
+  };
+}
+"""
+
 ROW = b"age,smoker,bmi,weight,length,digit.0,digit.1,digit.2,digit.3\n30,no,22,1,1,0,1,0,1\n"
 
 
@@ -160,6 +171,19 @@ def test_a_slow_answer_is_not_shown_in_another_view(visit):
     assert held
     expect(one.page.get_by_role("heading", level=1)).to_have_text("whole")
     assert "77" not in one.page.locator("main").inner_text()
+
+
+def test_numbers_whose_request_ends_while_they_are_read_are_left_out(visit):
+    """The list stays as it is, and the page has no error to report."""
+    one = visit("#/models/three")
+    one.has_bars("size", {"value": 4})
+    one.page.evaluate(GONE)
+
+    with one.page.expect_response("**/metrics"):
+        one.page.get_by_role("link", name="Models", exact=True).click()
+
+    one.page.wait_for_timeout(300)
+    expect(one.page.get_by_role("link", name="three", exact=True)).to_be_visible()
 
 
 def test_the_list_fails_with_the_words_of_the_service(visit):
