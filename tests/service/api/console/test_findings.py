@@ -1,11 +1,14 @@
 """What the service has found about a model: its drift, its shadow, and its shares of traffic."""
 
+import json
 import re
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.harness import consoles
+from service.repository.scan import ALIASES, TRAFFIC
+from tests.harness import consoles, small
+from tests.harness.serving import Server
 
 # How far a bar and the mark in it reach, as shares of what is around them.
 REACH = """
@@ -113,3 +116,20 @@ def test_a_service_that_finds_nothing_is_not_asked(visit):
 
     expect(one.page.locator("details")).to_have_count(1)
     assert [url for url in one.faults.requests if url.endswith(("/drift", "/compare"))] == []
+
+
+def test_the_canary_of_a_service_is_said(visit, tmp_path):
+    """Its share is in the file of the model, and its bounds with it; it needs no section."""
+    for version in (1, 2):
+        small.put(tmp_path / "models", "three", version, small.three(float(version)))
+    model = tmp_path / "models" / "three"
+    (model / ALIASES).write_text(json.dumps({"stable": "1"}))
+    (model / TRAFFIC).write_text(json.dumps({"canary": {"version": "2", "share": 0.05}}))
+    with Server("--models", model.parent, "--workers", 1, folder=tmp_path) as server:
+        server.until_ready()
+        one = visit("#/models/three", url=server.url)
+        line = one.page.get_by_text("version 1, batches requests")
+
+        expect(line).to_contain_text("canary version 2 · share 0.05 · fail 0.01 · slower 2")
+        expect(one.page.locator("details")).to_have_count(1)
+        expect(one.summary).to_contain_text("size: ")
