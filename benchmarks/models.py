@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service import metadata
 from service.inference.model import Model
+from service.insight.drift.quantities import columns, quantities
+from service.insight.drift.record import record
 from service.signature import Feature, Golden, Head, Input, Signature, Tensor, tabular
 from tests.harness import protobuf
 
@@ -44,6 +47,7 @@ JOINED = "joined"
 WIDTH = sum(INPUTS.values())
 
 _SIDE = 28
+_REFERENCE_ROWS = 500
 # The first kernels divide the inputs by these to about 1, so that no head saturates.
 _SCALES = np.repeat([1 / 50, 1 / 3, 1 / 255], list(INPUTS.values()))
 
@@ -101,12 +105,11 @@ class _Graph:
             self._weights,
         )
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        model = Model.load(made.SerializeToString())
         rows = arrays(3)
-        answers = Model.load(made.SerializeToString()).predict(rows, heads)
-        golden = Golden(_lists(rows), _lists(answers))
-        made.metadata_props.add(
-            key=metadata.METADATA_KEY, value=metadata.dump(_signature(heads, golden))
-        )
+        golden = Golden(_lists(rows), _lists(model.predict(rows, heads)))
+        signature = _with_reference(_signature(heads, golden), model)
+        made.metadata_props.add(key=metadata.METADATA_KEY, value=metadata.dump(signature))
         return bytes(made.SerializeToString(deterministic=True))
 
 
@@ -134,6 +137,15 @@ def _signature(heads: Sequence[str], golden: Golden) -> Signature:
         },
         golden=golden,
     )
+
+
+def _with_reference(signature: Signature, model: Model) -> Signature:
+    """Return a signature with a reference, as training records one, so that drift is counted."""
+    rows = arrays(_REFERENCE_ROWS)
+    values = {**rows, **model.predict(rows, list(signature.heads))}
+    chosen = quantities(signature)
+    about = {"inputs": "training", "heads": "training"}
+    return replace(signature, reference=record(chosen, columns(chosen, values, {}), about))
 
 
 def _begin() -> _Graph:

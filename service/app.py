@@ -17,11 +17,14 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from service import settings as all_settings
 from service.api import authorization, errors, oip, openapi, pages, routes, scoring, v1
+from service.api import drift as drift_pages
 from service.api.console import pages as console
 from service.http import content_encoding, cors, request_ids
 from service.http.access import Access
 from service.inference.direct import Direct
 from service.inference.lane import Lane
+from service.insight.serving.drift import Drift
+from service.insight.serving.exposed import exposed
 from service.observability.exposition import expose
 from service.observability.metrics import Metrics
 from service.prediction import Pipeline
@@ -82,6 +85,7 @@ def create_app(
     authorization.add(app, access, settings, cors.parse(settings.cors))
     rules = routes.predictions(settings)
     pipeline = Pipeline(settings, metrics, access, Direct())
+    pipeline.drift = app.extensions["triceps.drift"] = Drift(settings.drift, metrics)
     _add_predictions(app, rules, pipeline)
     is_told_all = partial(authorization.is_told_all, access)
 
@@ -94,6 +98,7 @@ def create_app(
     app.register_blueprint(pages.of_models(library, dialects, metrics.tallies))
     if settings.console == "on":
         app.register_blueprint(console.pages())
+    app.register_blueprint(drift_pages.pages(library, app.extensions["triceps.drift"]))
     app.register_blueprint(oip.pages(library, metrics))
     app.register_blueprint(v1.pages(library))
     app.register_blueprint(scoring.pages(library, settings.health_route, is_told_all))
@@ -229,10 +234,14 @@ def _body(max_body: int) -> bytes:
 
 def _add_metrics(app: Flask, rules: Mapping[str, Dialect], metrics: Metrics) -> None:
     library: Library = app.extensions["triceps"]
+    drift: Drift = app.extensions["triceps.drift"]
 
     @app.get("/metrics")
     def page() -> Response:
-        text, content_type = expose(metrics, library.current, request.headers.get("Accept", ""))
+        repository = library.current
+        more = partial(exposed, drift, repository)
+        accept = request.headers.get("Accept", "")
+        text, content_type = expose(metrics, repository, accept, more)
         return Response(text, content_type=content_type)
 
     @app.after_request

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from service.canary import Split
     from service.http.access import Access
     from service.inference.lane import Asker, Lane
+    from service.insight.serving.drift import Drift
+    from service.insight.serving.drift_meter import DriftMeter
     from service.observability.access_log import AccessLog
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
@@ -142,6 +144,8 @@ class Route:
     codec: Codec
     lane: Lane
     meter: Meter
+    drift_meter: DriftMeter | None
+    """The counts for drift, if there are any."""
     safe_bytes: int
     """A body of no more bytes cannot have more rows than one answer may have."""
     rows_at_once: int
@@ -180,6 +184,8 @@ class Pipeline:
         """The access log, which is told what a request is for, if there is one."""
         self.sampler: Sampler | None = None
         """It takes some of the rows that are answered, if there is one."""
+        self.drift: Drift | None = None
+        """It counts the rows that are answered for drift, if there is one."""
         self._queue = settings.queue
         self._timeout = settings.timeout
         self.max_body = settings.max_body
@@ -215,6 +221,7 @@ class Pipeline:
             dialect.codec(servable.name, servable.version, signature),
             lane,
             self._metrics.meter(servable, dialect.name),
+            None if self.drift is None else self.drift.meter(servable),
             safe_bytes=limits.MOST_NUMBERS // max(1, numbers),
             rows_at_once=limits.rows_at_once(signature),
             queue=self._queue if own.queue is None else own.queue,
@@ -567,7 +574,7 @@ class Prediction:
             servable = self.route.servable
             names = servable.name, servable.version, servable.signature
             reply = self.route.dialect.encode(query.with_explanations(explained), *names, outputs)
-            run = replace(expanded, outputs=outputs)
+            run = replace(expanded, outputs=outputs, inputs=plan.arrays)
             return run, *encode_reply(reply, self.exchange.headers)
 
         def answer(result: tuple[Run, bytes, bytes]) -> None:
@@ -685,6 +692,9 @@ class Prediction:
         self.route.meter.answered(times, self._query.imputed, self._query.unseen)
         if self.route.split is not None:
             self.route.split.answered(self.route.role, encoded_at - self._received)
+        drift_meter = self.route.drift_meter
+        if drift_meter is not None and (part.run.taken is None or self._query.imputed):
+            drift_meter.answered(part, self._query.imputed)
         access_log = self._pipeline.access_log
         if access_log is not None:
             rows = part.end - part.start

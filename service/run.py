@@ -17,7 +17,8 @@ class Run:
 
     Times are those of `perf_counter`, in seconds.  All requests of a run share one `Run`, so the
     metrics mark it as `counted`.  The writers of answers keep the pieces of its text in `pieces`
-    for the other requests, and the bytes of its outputs by head in `contents`.
+    for the other requests, and the bytes of its outputs by head in `contents`.  `inputs` are the
+    rows by tensor, and `taken` the numbers of those whose features are counted for drift.
     """
 
     rows: int
@@ -27,6 +28,8 @@ class Run:
     counted: bool = False
     pieces: list[bytes] | None = None
     contents: Mapping[str, bytes] | None = None
+    inputs: Mapping[str, NDArray[Any]] | None = None
+    taken: range | None = None
 
 
 class Part(NamedTuple):

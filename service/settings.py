@@ -326,6 +326,14 @@ class Settings:
             "or none; if it is not set, or a request has none, its X-Request-ID.",
         ),
     )
+    drift: str = field(
+        default="heads",
+        metadata=_setting(
+            click.Choice(["off", "heads", "features"]),
+            "What is compared with training while models serve: nothing, their answers, or their "
+            "features too.",
+        ),
+    )
     trusted_proxies: str = field(
         default="",
         metadata=_setting(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from service import __version__
 from service.api.console import pages as console
 from service.api.schemas import answer_schema, request_schema
+from service.insight.serving.drift import is_counted
 from service.repository import reports
 from service.wire.native import examples
 
@@ -92,7 +93,7 @@ def document(repository: Repository, settings: Settings, *, closed: bool = False
         settings: the service's settings.
         closed: whether the service requires tokens.
     """
-    whole = _open(repository, settings.max_body)
+    whole = _open(repository, settings)
     if settings.console == "on":
         whole["paths"] |= {console.PAGE: _get("The console.", "console", content=_PAGE)}
         whole["paths"]["/"]["get"]["responses"]["302"] = {
@@ -117,7 +118,8 @@ def _close(document: dict[str, Any]) -> None:
                 operation["responses"] |= answers
 
 
-def _open(repository: Repository, max_body: int) -> dict[str, Any]:
+def _open(repository: Repository, settings: Settings) -> dict[str, Any]:
+    max_body = settings.max_body
     paths: dict[str, Any] = {
         "/": _get("What is here.", "home"),
         "/livez": _get("The process is alive.", "livez"),
@@ -138,6 +140,12 @@ def _open(repository: Repository, max_body: int) -> dict[str, Any]:
         if not serving.proof.no_example:
             paths[f"/models/{name}/example"] = _get(f"A body that {name} takes.", f"{name}:example")
         paths[f"/models/{name}/predict"] = _predict(serving, f"{name}:predict", max_body)
+        if is_counted(settings.drift, serving.signature):
+            about = f"The drift of the rows that {name} was asked."
+            paths[f"/models/{name}/drift"] = _get(about, f"{name}:drift")
+            about = f"The drift of the rows that version {serving.version} was asked."
+            path = f"/models/{name}/versions/{serving.version}/drift"
+            paths[path] = _get(about, f"{name}:{serving.version}:drift")
     for name in repository.available():
         paths |= _of_versions(repository, name, max_body)
     return {

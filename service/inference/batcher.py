@@ -336,8 +336,9 @@ def run_batch(
     """
     started = perf_counter()
     try:
-        outputs = model.predict(join([arrays for _, arrays, _ in batch]), heads)
-        run = Run(rows, started, perf_counter(), outputs)
+        inputs = join([arrays for _, arrays, _ in batch])
+        outputs = model.predict(inputs, heads)
+        run = Run(rows, started, perf_counter(), outputs, inputs=inputs)
         results: list[Part | Exception] = []
         start = 0
         for _, _, own in batch:

@@ -19,6 +19,7 @@ from service.loaded import regular
 from service.loaded.arguments import by_column, cut, height, known_heads
 from service.wire import native
 from service.wire.body import MOST_IMPUTED, Notes, wrong
+from service.wire.paths import STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +39,7 @@ ROWS_AT_ONCE = 2**15
 VALUES_AT_ONCE = 2**21
 
 # The path of a value in a row: the list of rows, the number of the row, and the rest.
-_STEP = r'\.[^.\[\]]+|\["(?:[^"\\]|\\.)*(?:"\]|…\]?)'
-_IN_ROW = re.compile(rf"((?:instances|inputs)(?:{_STEP})*\[)(\d+)(\].*)", re.DOTALL)
+_IN_ROW = re.compile(rf"((?:instances|inputs)(?:{STEP})*\[)(\d+)(\].*)", re.DOTALL)
 
 
 class Read(NamedTuple):

@@ -26,7 +26,7 @@ from service.observability.shared_memory import CONNECTIONS, PID, STARTS
 from service.wire import native
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from prometheus_client import Metric
@@ -37,16 +37,22 @@ if TYPE_CHECKING:
     from service.repository.repository import Repository
 
 
-def expose(metrics: Metrics, repository: Repository, accept: str) -> tuple[bytes, str]:
+def expose(
+    metrics: Metrics,
+    repository: Repository,
+    accept: str,
+    more: Callable[[], Iterator[Metric]] | None = None,
+) -> tuple[bytes, str]:
     """Return the text of /metrics and its content type.
 
     Args:
         metrics: the metrics of this process, which read those of all workers.
         repository: the repository that this process serves now.
         accept: the request's Accept header, which may ask for OpenMetrics.
+        more: returns the metrics to add.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(metrics, repository))
+    registry.register(_Collector(metrics, repository, more))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
@@ -54,7 +60,13 @@ def expose(metrics: Metrics, repository: Repository, accept: str) -> tuple[bytes
 class _Collector(Collector):
     """A collector of prometheus_client that gives all metrics of the service."""
 
-    def __init__(self, metrics: Metrics, repository: Repository) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        repository: Repository,
+        more: Callable[[], Iterator[Metric]] | None,
+    ) -> None:
+        self._more = more
         self._metrics = metrics
         self._repository = repository
 
@@ -83,6 +95,8 @@ class _Collector(Collector):
         there.update(found.key for found in self._repository.catalog.scan.versions)
         there.update((name, v) for name in names for v in self._repository.states(name))
         yield from _counted(self._metrics.totals(there))
+        if self._more is not None:
+            yield from self._more()
         yield from _processes(self._metrics.workers())
 
 

@@ -23,7 +23,7 @@ from service.observability.shared_memory import CONNECTIONS, STARTS, SharedNumbe
 from service.observability.tallies import Tallies
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence, Sized
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Sized
 
     from numpy.typing import NDArray
 
@@ -44,6 +44,13 @@ class Metrics:
         """The counts of requests that versions of a model share."""
         self._region = self._regions[slot]
         self._region.join()
+        self.vectors = numbers.vectors
+        """The vectors of all workers."""
+        self.own_vectors = self.vectors[slot]
+        """The vectors of this worker."""
+        self.own_vectors.join()
+        self.also_flush: list[Callable[[], None]] = []
+        """What else is to be brought up to date whenever the metrics are; it raises nothing."""
         self._meters: dict[tuple[str, str, str], Meter] = {}
         self._former: deque[Meter] = deque(maxlen=_FORMER)
         self._lock = threading.Lock()
@@ -109,6 +116,8 @@ class Metrics:
             self._region.header[CONNECTIONS] = len(self.connections)
         for meter in (*self._meters.values(), *self._former):
             meter.flush()
+        for flush in self.also_flush:
+            flush()
 
     def totals(
         self, there: Container[tuple[str, ...]] | None = None

@@ -2,6 +2,8 @@
 
 a worker ─ writing ─▶ its region ─┐
 the others' regions ─┴─ read ─▶ every series by name, as it was at one moment
+
+A series has as many numbers as its family, or is a vector, whose name ends with its length.
 """
 
 from __future__ import annotations
@@ -32,25 +34,40 @@ _HEADER = 64
 # The bytes of a region for the names of series, and for their numbers.
 NAMES = 4 * 2**20
 NUMBERS = 4 * 2**20
+# Those for vectors, such as the counts of drift.
+VECTOR_NAMES = 2**20
+VECTOR_NUMBERS = 32 * 2**20
 _ATTEMPTS = 100
 # The indices of the numbers in a region's header.
 _SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS = range(6)
 
 
 class SharedNumbers:
-    """The shared memory of all workers, one region each, created before they are forked.
+    """The shared memory of all workers, created before they are forked.
 
-    Pages that are never written take no memory.
+    Each worker has one region for series of a few numbers, and one for vectors.  Pages that are
+    never written take no memory.
     """
 
-    def __init__(self, workers: int = 1, names: int = NAMES, numbers: int = NUMBERS) -> None:
-        """Create the regions of `workers` workers, each with `names` and `numbers` bytes."""
-        size = _HEADER + names + numbers
-        memory = memoryview(mmap.mmap(-1, workers * size))
-        self.regions = [Region(memory[i * size : (i + 1) * size], names) for i in range(workers)]
+    def __init__(
+        self,
+        workers: int = 1,
+        names: int = NAMES,
+        numbers: int = NUMBERS,
+        vectors: int = VECTOR_NUMBERS,
+    ) -> None:
+        """Create the regions of `workers` workers, each with so many bytes."""
+        self.regions = _regions(workers, names, numbers)
+        self.vectors = _regions(workers, VECTOR_NAMES, vectors)
         shared = memoryview(mmap.mmap(-1, workers * tallies.SIZE))
         self.tallies = [shared[i * tallies.SIZE : (i + 1) * tallies.SIZE] for i in range(workers)]
         """For each worker, the memory of its `Tallies`."""
+
+
+def _regions(workers: int, names: int, numbers: int) -> list[Region]:
+    size = _HEADER + names + numbers
+    memory = memoryview(mmap.mmap(-1, workers * size))
+    return [Region(memory[i * size : (i + 1) * size], names) for i in range(workers)]
 
 
 class Region:
@@ -100,14 +117,28 @@ class Region:
         """
         place = self._places.get(name)
         if place is None:
-            place = self._places[name] = self._add(name)
+            place = self._places[name] = self._add(name, FAMILIES[name[0]].width)
         return place
 
-    def _add(self, name: tuple[str, ...]) -> int:
+    def vector(self, name: tuple[str, ...], length: int) -> NDArray[np.float64] | None:
+        """Return the numbers of a vector, adding it if need be; `None` if there is no room.
+
+        Call this, and change the numbers, inside a `writing` block.
+
+        Args:
+            name: the name of a kind that is no family, and more that tells vectors apart.
+            length: its length.
+        """
+        name = (*name, str(length))
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = self._add(name, length)
+        return None if place == self._spill else self._numbers[place : place + length]
+
+    def _add(self, name: tuple[str, ...], width: int) -> int:
         # The name of a folder may not be valid Unicode, but the Prometheus format has to be.
         line = orjson.dumps([part.encode(errors="replace").decode() for part in name]) + b"\n"
         end = self.header[_END]
-        width = FAMILIES[name[0]].width
         if end + len(line) > len(self._names) or self.header[_USED] + width > self._spill:
             if not self._full:
                 log.warning(
@@ -157,6 +188,6 @@ class Region:
         # Line by line, since the series of versions that are gone outnumber the others in time.
         for line in BytesIO(self._names[: self.header[_END]]):
             name = tuple(orjson.loads(line))
-            width = FAMILIES[name[0]].width
+            width = FAMILIES[name[0]].width if name[0] in FAMILIES else int(name[-1])
             yield name, place, width
             place += width

@@ -104,6 +104,7 @@ class Front:
         self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
         self.pipeline.access_log, self.pipeline.sampler = self.access_log, self.sampler
         self.pipeline.is_leader = self.library.is_leader
+        self.pipeline.drift = app.extensions["triceps.drift"]
         self.table = RoutingTable(routes.predictions(settings), app.url_map, self.pipeline)
         calls = self.calls = Calls(self)  # connections call it for gRPC
         self.answer_call, self.call_refusal = calls.answer, calls.refusal

@@ -8,6 +8,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -15,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from service import settings as all_settings
 from service.app import create_app
+from service.insight.drift import statistics
 from tests.harness import memory
 
 ROOT = Path(__file__).parents[2]
@@ -229,7 +231,7 @@ def test_mounted_paths_exist():
     """Every mounted path exists; Compose would create an empty folder for a wrong name."""
     files = [source for name in SERVICES for source in mounts(name) if source.startswith(".")]
 
-    assert len(files) == 4
+    assert len(files) == 5
     assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
@@ -249,6 +251,51 @@ def test_prometheus_asks_the_service_and_grafana_asks_prometheus():
     assert asked == [["serve", str(all_settings.Settings().port)]]
     assert source["url"] == "http://prometheus:9090"
     assert "prometheus" in SERVICES
+
+
+def test_prometheus_finds_its_rules():
+    """They are beside its configuration, whose folder their path begins in."""
+    mounted = {Path(place) for place, _ in mounts("prometheus").values()}
+    names = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["rule_files"]
+
+    assert {Path("/etc/prometheus") / name for name in names} < mounted
+    assert [name for name in names if not (DEPLOY / name).is_file()] == []
+
+
+def test_rules_ask_for_metrics_and_rules_that_there_are():
+    """Each expression has balanced brackets, metrics of the service, and rules above it."""
+    [group] = yaml.safe_load((DEPLOY / "drift-rules.yml").read_text())["groups"]
+    metrics, recorded = exposed(), set()
+
+    for rule in group["rules"]:
+        expression = rule["expr"]
+        assert all(
+            expression.count(left) == expression.count(right) for left, right in ("()", "[]")
+        )
+        names = set(re.findall(r"\btriceps[_:][\w:]+", expression))
+        assert {name for name in names if ":" in name} <= recorded, expression
+        assert {name for name in names if ":" not in name} <= metrics.keys(), expression
+        recorded.add(rule.get("record", ""))
+    asked_for = set(re.findall(r"\btriceps:[\w:]+", (DEPLOY / "grafana/triceps.json").read_text()))
+    assert asked_for <= recorded
+
+
+def test_rules_compute_the_psi_of_the_service():
+    """By its own code, of the counters: half a row more in each bin, and no bins put together."""
+    counts, reference = np.array([0, 40, 70, 3]), np.array([10, 50, 40, 0])
+    shares = [(side + 0.5) / (side + 0.5).sum() for side in (counts, reference)]
+    [group] = yaml.safe_load((DEPLOY / "drift-rules.yml").read_text())["groups"]
+    rules = {rule["record"]: rule["expr"] for rule in group["rules"] if "record" in rule}
+
+    for side in ("head", "feature"):
+        bins = f"triceps:{side}_bin"
+        assert all(rules[f"{bins}:{name}"].endswith("+ 0.5") for name in ("rows1d", "reference"))
+        assert rules[f"triceps:{side}:psi1d"] == (
+            f"sum by (model, version, {side}) ( ({bins}:share1d - {bins}:reference_share) "
+            f"* ln({bins}:share1d / {bins}:reference_share))"
+        )
+    q, p = shares
+    assert statistics.psi(reference, counts) == pytest.approx(((q - p) * np.log(q / p)).sum())
 
 
 def test_grafana_finds_the_dashboard():

@@ -50,18 +50,32 @@ class Place:
 class Layout:
     """The cells of all quantities that a signature's reference has."""
 
-    def __init__(self, signature: Signature) -> None:
-        """Lay out the cells; there are none if the signature has no reference."""
+    def __init__(self, signature: Signature, most: int | None = None) -> None:
+        """Lay out the cells; there are none if the signature has no reference.
+
+        Args:
+            signature: the signature of a model or view.
+            most: the most cells; the quantities after these are left out.
+        """
         places: list[Place] = []
         self.size = 0
         for quantity in () if signature.reference is None else quantities(signature):
             one = reference_of(quantity, signature.reference)
             if one is not None:
-                places.append(Place(quantity, one, self.size, expected(one)))
-                self.size = places[-1].stop
+                place = Place(quantity, one, self.size, expected(one))
+                if most is not None and place.stop > most:
+                    break
+                places.append(place)
+                self.size = place.stop
         self.places = tuple(places)
         self._quantities = tuple(place.quantity for place in places)
         self._counters = [_counter(place.quantity, place.reference) for place in places]
+
+    def cell(self, place: Place, value: NDArray[Any]) -> int:
+        """Return the cell that a value of a feature, [1], is counted in."""
+        dtype = object if place.quantity.dtype == "string" else place.quantity.dtype
+        count = self._counters[self.places.index(place)]
+        return place.start + int(count(value.astype(dtype)).argmax())
 
     def count(self, arrays: Mapping[str, NDArray[Any]], missing: Mapping[str, Any]) -> Counts:
         """Return the counts of the rows of one run; a quantity without its tensor has none.

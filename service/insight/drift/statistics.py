@@ -9,7 +9,7 @@ chi-squared distribution with one degree of freedom less than there are cells (B
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +29,8 @@ SMALL, LARGE = 0.1, 0.25
 # The chance to find a large change that `rows_needed` aims at, by an approximation; in simulations,
 # it was 0.9 at least.
 POWER = 0.95
+# The references whose rows are remembered: a service asks for them again and again.
+_REMEMBERED = 4096
 _HALVINGS = 60  # of an interval, until it is as small as the rounding of its ends
 
 
@@ -158,6 +160,12 @@ def rows_needed(reference: Counts, risk: float) -> int | None:
         reference: the rows of the reference by cell.
         risk: the probability of a false alarm.
     """
+    return _rows_needed(reference.tobytes(), risk)
+
+
+@lru_cache(_REMEMBERED)
+def _rows_needed(content: bytes, risk: float) -> int | None:
+    reference = np.frombuffer(content, np.int64)
     total = int(reference.sum())
     room = LARGE / _noncentrality(_cells(reference) - 1, risk) - 1 / total
     if room <= 0:

@@ -64,6 +64,8 @@ PAGES = {
     "/models/<name>",
     "/models/<name>/versions/<version>",
     "/models/<name>/aliases/<alias>",
+    "/models/<name>/drift",
+    "/models/<name>/versions/<version>/drift",
     "/models/<name>/example",
     "/models/<name>/versions/<version>/example",
     "/openapi.json",
