@@ -16,7 +16,7 @@ from bisect import bisect_left
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from service.insight.retreat import BOUNDS, Counts, Retreat, why
+from service.insight.retreat import BOUNDS, SIZES, Counts, Retreat, why
 from service.observability.tallies import CANARY, STABLE
 from service.repository.traffic import hashed
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from service.observability.tallies import Tallies, Tally
     from service.repository.repository import Repository
     from service.repository.traffic import Canary
+    from service.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ LOOK_SECONDS = 1.0
 # once it is not.
 PERIOD_SECONDS = 600.0
 _HASHES = 2**64
+# The places among the counts of a version.
+_FAILED, _ANSWERED, _TIMES = 0, 1, 2
+# The mark of an error that is counted.
+_COUNTED = "counted by split"
 
 
 def retreat(tallies: Tallies, repository: Repository, name: str) -> Retreat | None:
@@ -51,6 +56,12 @@ def retreat(tallies: Tallies, repository: Repository, name: str) -> Retreat | No
 def _retreat(figures: tuple[float, ...]) -> Retreat:
     is_slow, requests, others, value, stable_value = figures
     return Retreat(bool(is_slow), int(requests), int(others), value, stable_value)
+
+
+def _counts(words: NDArray[np.int64]) -> Counts:
+    """Return the counts of a version."""
+    times = words[_TIMES:].reshape(SIZES, len(BOUNDS) + 1)
+    return Counts(int(words[_FAILED]), int(words[_ANSWERED]), times)
 
 
 class Split:
@@ -98,20 +109,30 @@ class Split:
         draw.update(client)
         return int.from_bytes(draw.digest(), "big") < self.limit
 
-    def answered(self, version: int, seconds: float) -> None:
-        """Count a request that was answered.
+    def answered(self, version: int, run: Run) -> None:
+        """Count a request that was answered, and its run unless that is counted already.
 
         Args:
             version: `STABLE` or `CANARY`.
-            seconds: the time from its arrival to its answer.
+            run: its run, before the meter has counted that.
         """
-        if self._tally is not None:
-            self._tally.count(version, 1 + bisect_left(BOUNDS, seconds))
+        if self._tally is None:
+            return
+        self._tally.count(version, _ANSWERED)
+        if not run.counted:
+            size = min(run.rows.bit_length(), SIZES) - 1
+            time_of_run = bisect_left(BOUNDS, run.ended - run.started)
+            self._tally.count(version, _TIMES + size * (len(BOUNDS) + 1) + time_of_run)
 
-    def failed(self, version: int) -> None:
-        """Count a request that was answered with an error of the service or of the model."""
-        if self._tally is not None:
-            self._tally.count(version, 0)
+    def failed(self, version: int, error: Exception) -> None:
+        """Count a request that was answered with an error of the service or of the model.
+
+        The requests of a run that failed as a whole have the same error, and count once.
+        """
+        if self._tally is not None and not vars(error).get(_COUNTED):
+            # A mark, since to keep the error would keep the body of its request.
+            vars(error)[_COUNTED] = True
+            self._tally.count(version, _FAILED)
 
     def look(self, *, is_leader: bool) -> None:
         """Notice that the canary is asked no more; as the leader, decide it and log it."""
@@ -128,9 +149,7 @@ class Split:
             self._periods = self._periods[1], totals
         if not is_leader or self._tally is None:
             return
-        stable, canary = (
-            Counts(int(row[0]), row[1:]) for row in (counted[STABLE], counted[CANARY])
-        )
+        stable, canary = (_counts(counted[version]) for version in (STABLE, CANARY))
         found = why(stable, canary, self.canary.fail, self.canary.slower)
         if found is None:
             return

@@ -325,7 +325,7 @@ class Pipeline:
         This raises nothing: where no answer can be given, the connection is closed.
         """
         try:
-            request_id = request_id or exchange.request_id
+            request_id, raised = request_id or exchange.request_id, error
             if not isinstance(error, RequestError):
                 what = exchange.what
                 log.error("%s failed", what, exc_info=error, extra={"request_id": request_id})
@@ -339,7 +339,7 @@ class Pipeline:
                 if route.split is not None and (
                     status >= 500 or isinstance(error, CannotRun)  # noqa: PLR2004
                 ):
-                    route.split.failed(route.role)
+                    route.split.failed(route.role, raised)
             dialect = native.DIALECT if route is None else route.dialect
             content, lines = encode_error(dialect, error, exchange.headers)
             lines += exchange.common(request_id)
@@ -689,9 +689,9 @@ class Prediction:
         """Count the request and answer it; return when its answer was encoded."""
         encoded_at, exchange = perf_counter(), self.exchange
         times = (self._received, self._decoded_at, part.run, run_at, encoded_at)
-        self.route.meter.answered(times, self._query.imputed, self._query.unseen)
         if self.route.split is not None:
-            self.route.split.answered(self.route.role, encoded_at - self._received)
+            self.route.split.answered(self.route.role, part.run)
+        self.route.meter.answered(times, self._query.imputed, self._query.unseen)
         drift_meter = self.route.drift_meter
         if drift_meter is not None and (part.run.taken is None or self._query.imputed):
             drift_meter.answered(part, self._query.imputed)

@@ -1,10 +1,13 @@
 """The rule by which a canary is asked no more: it fails too often, or takes too long.
 
-A share of failures is compared with that of the stable version, and the time of a request with the
-median time of the stable version, in the same minutes.  So what troubles both is no reason.
+A share of failures is compared with that of the stable version in the same minutes, so what
+troubles both is no reason.  Times are those of runs, since a version with fewer requests has
+shorter queues.  As it has smaller runs, too, each run is compared with the median of the stable
+version's runs of about as many rows; if there are none, with that of larger runs, or with that of
+smaller ones as if each row took as long.  Both only make the canary look better.
 
-Each comparison asks whether events are more frequent than a bound allows: failures, or requests
-that take longer than `slower` times the stable median.  The evidence is a mixture of likelihood
+Each comparison asks whether events are more frequent than a bound allows: failures, or runs that
+take longer than `slower` times the stable median.  The evidence is a mixture of likelihood
 ratios, each of a higher frequency against the bound.  If the bound is kept, its mean is at most 1
 however many requests there are, so the chance that it *ever* exceeds 1 / ALPHA is at most ALPHA
 (Ville's inequality).  It may be looked at after any request.
@@ -23,33 +26,30 @@ if TYPE_CHECKING:
 
 # The chance of a retreat without a reason, in each period that counts are taken over.
 ALPHA = 1e-6
-# The fewest requests of the canary that any retreat rests on, and of the stable version for its
-# median.
+# The fewest requests, or runs, of the canary that any retreat rests on, and the fewest runs of the
+# stable version for its median.
 LEAST = 20
 # The standard deviations by which the share of failures and the median of the stable version may
 # be above what was counted.
 _MARGIN = 3.0
 # In seconds: a difference that small is one of threads and caches, and not of models.
 FLOOR = 0.001
-# The upper bounds of the counts of request times: in steps of 9 % from 1 ms to a minute.  What is
+# The upper bounds of the counts of times: in steps of 9 % from 1 ms to a minute.  What is
 # faster is all the same, by `FLOOR`.
 BOUNDS = tuple(FLOOR * 2 ** (step / 8) for step in range(8 * 16 + 1))
+# The counts of times are apart for runs of 1 row, of 2 or 3, of 4 to 7, …, and of 128 and more.
+SIZES = 8
 # The frequencies that are held against the bound: half way, a quarter of the way, … to all.
 _STEPS = 2.0 ** -np.arange(1, 9)
 
 
 class Counts(NamedTuple):
-    """The counted requests of one version."""
+    """The counted requests and runs of one version."""
 
     failed: int
+    answered: int
     times: NDArray[np.int64]
-    """The requests that were answered, by the bound that their time is below; the last are above
-    all bounds."""
-
-    @property
-    def answered(self) -> int:
-        """The requests that were answered."""
-        return int(self.times.sum())
+    """The runs by their size and by the bound that their time is not above, [SIZES, bounds + 1]."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Retreat:
     is_slow: bool
     """Whether it takes too long; if not, it fails too often."""
     requests: int
-    """The requests that the canary was given."""
+    """The requests that the canary was given; of a slow one, its runs."""
     stable_requests: int
     value: float
     """The share that the canary failed, or its median time in seconds."""
@@ -67,11 +67,11 @@ class Retreat:
     """The same of the stable version."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures: shares of requests, or seconds."""
-        quantity = "seconds" if self.is_slow else "failed"
+        """Return the figures: shares of requests, or seconds of runs."""
+        of, quantity = ("runs", "seconds") if self.is_slow else ("requests", "failed")
         return {
-            "canary": {"requests": self.requests, quantity: self.value},
-            "stable": {"requests": self.stable_requests, quantity: self.stable_value},
+            "canary": {of: self.requests, quantity: self.value},
+            "stable": {of: self.stable_requests, quantity: self.stable_value},
         }
 
     def __str__(self) -> str:
@@ -79,7 +79,7 @@ class Retreat:
         if self.is_slow:
             mine, other = map(_time, (self.value, self.stable_value))
             return (
-                f"the median of its {self.requests} requests takes {mine}, and that of the "
+                f"the median of its {self.requests} runs takes {mine}, and that of the "
                 f"{self.stable_requests} of the stable version {other}"
             )
         return (
@@ -96,28 +96,43 @@ def why(stable: Counts, canary: Counts, fail: float, slower: float) -> Retreat |
     """Return why a canary is to be asked no more; `None` if it keeps its bounds so far.
 
     Args:
-        stable: the requests that the stable version was given.
-        canary: the requests that the canary was given meanwhile.
+        stable: the requests and runs of the stable version.
+        canary: those of the canary, meanwhile.
         fail: the share of requests that the canary may fail, above that of the stable version.
         slower: how many times as long as the stable version it may take.
     """
-    answered, others = canary.answered, stable.answered
-    requests, stable_requests = answered + canary.failed, others + stable.failed
-    if requests < LEAST:
-        return None
-    bound = fail + (_most(stable.failed, stable_requests) if stable_requests else 0.0)
-    if _evidence(canary.failed, requests, bound) > -math.log(ALPHA):
-        values = canary.failed / requests, stable.failed / max(1, stable_requests)
-        return Retreat(False, requests, stable_requests, *values)
-    if answered < LEAST or others < LEAST:
-        return None
-    usual = _quantile(stable, 0.5 + _MARGIN * 0.5 / math.sqrt(others))
-    limit = max(slower * usual, usual + FLOOR)
-    late = int(canary.times[np.searchsorted(BOUNDS, limit) + 1 :].sum())
-    if _evidence(late, answered, 0.5) > -math.log(ALPHA):
-        usual, own = (min(_quantile(counts, 0.5), BOUNDS[-1]) for counts in (stable, canary))
-        return Retreat(True, answered, others, own, usual)
+    requests, others = canary.answered + canary.failed, stable.answered + stable.failed
+    bound = fail + (_most(stable.failed, others) if others else 0.0)
+    if requests >= LEAST and _evidence(canary.failed, requests, bound) > -math.log(ALPHA):
+        values = canary.failed / requests, stable.failed / max(1, others)
+        return Retreat(False, requests, others, *values)
+    runs = late = 0
+    for size in range(SIZES):
+        limit = _limit(stable.times, size, slower)
+        if limit is not None:
+            runs += int(canary.times[size].sum())
+            late += int(canary.times[size, np.searchsorted(BOUNDS, limit) + 1 :].sum())
+    if runs >= LEAST and _evidence(late, runs, 0.5) > -math.log(ALPHA):
+        of_all = [counts.times.sum(axis=0) for counts in (canary, stable)]
+        number, others = (int(times.sum()) for times in of_all)
+        own, usual = (min(_quantile(times, 0.5), BOUNDS[-1]) for times in of_all)
+        return Retreat(True, number, others, own, usual)
     return None
+
+
+def _limit(stable: NDArray[np.int64], size: int, slower: float) -> float | None:
+    """Return the time that half of the canary's runs of a size may take; `None` if not known."""
+    known = [other for other in range(SIZES) if stable[other].sum() >= LEAST]
+    larger = [other for other in known if other >= size]
+    if not known or (not larger and size == SIZES - 1):
+        # The largest runs have any number of rows.
+        return None
+    other = larger[0] if larger else known[-1]
+    # The most rows of this size for each of the fewest of the other.
+    times = 1.0 if larger else 2.0 ** (size + 1 - other)
+    count = int(stable[other].sum())
+    usual = times * _quantile(stable[other], 0.5 + _MARGIN * 0.5 / math.sqrt(count))
+    return max(slower * usual, usual + FLOOR)
 
 
 def _most(events: int, requests: int) -> float:
@@ -140,8 +155,8 @@ def _evidence(events: int, requests: int, bound: float) -> float:
     return float(np.logaddexp.reduce(ratios)) - math.log(len(higher))
 
 
-def _quantile(counts: Counts, share: float) -> float:
+def _quantile(times: NDArray[np.int64], share: float) -> float:
     """Return the bound below which a share of the times lie; infinity if there is none."""
-    below = np.cumsum(counts.times)
+    below = np.cumsum(times)
     place = int(np.searchsorted(below, min(share, 1.0) * below[-1]))
     return BOUNDS[place] if place < len(BOUNDS) else math.inf

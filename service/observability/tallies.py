@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 # The canaries that one worker counts requests of.
 PLACES = 64
-# The counts of one version: failures, and answers by their time.
-COUNTS = 131
+# The counts of one version: failures, answers, and runs by their size and time.
+COUNTS = 2 + 8 * 130
 # The words of a place: what is compared, whose shares these are, whether they have ended, and the
 # figures of that.
 _KEY, _SHARES, _ENDED, _FIGURES = 0, 1, 2, 3
 FIGURES = 5
-_COUNTS = _FIGURES + FIGURES
-_WORDS = _COUNTS + 2 * COUNTS
-SIZE = 8 * _WORDS * PLACES
+_HEAD = _FIGURES + FIGURES
+# The heads of all places come first, so that a search for one reads few pages.
+_WORDS = PLACES * (_HEAD + 2 * COUNTS)
+SIZE = 8 * _WORDS
 STABLE, CANARY = 0, 1
 
 
@@ -38,10 +39,12 @@ class Tallies:
 
     def __init__(self, memories: Sequence[memoryview], slot: int) -> None:
         """Read `memories`, of `SIZE` bytes each, and write into that of the worker `slot`."""
-        shape = PLACES, _WORDS
-        self._all = [np.frombuffer(memory, np.int64).reshape(shape) for memory in memories]
+        words = [np.frombuffer(memory, np.int64) for memory in memories]
+        self._heads = [each[: PLACES * _HEAD].reshape(PLACES, _HEAD) for each in words]
+        self._counts = [each[PLACES * _HEAD :].reshape(PLACES, 2 * COUNTS) for each in words]
         self._words = memories[slot].cast("q")
-        self._own = self._all[slot]
+        self._own = self._heads[slot]
+        self._own_counts = self._counts[slot]
         # The tallies that somebody still counts by, by their places.
         self._used: WeakValueDictionary[int, Tally] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -60,7 +63,8 @@ class Tallies:
                 return None
             tally = self._used.get(place)
             if tally is None:
-                tally = Tally(self._words[place * _WORDS : (place + 1) * _WORDS])
+                at = PLACES * _HEAD + place * 2 * COUNTS
+                tally = Tally(self._words[at : at + 2 * COUNTS], self._own[place])
                 self._used[place] = tally
             return tally
 
@@ -72,6 +76,7 @@ class Tallies:
         # Those of canaries that are asked no more come last.
         place = min(unused, key=lambda at: (self._own[at, _KEY] != 0, self._own[at, _ENDED]))
         self._own[place] = 0
+        self._own_counts[place] = 0
         self._own[place, _SHARES] = shares
         self._own[place, _KEY] = key
         return place
@@ -79,16 +84,16 @@ class Tallies:
     def totals(self, key: int) -> NDArray[np.int64]:
         """Return the sums of all workers, [version, count]."""
         sums = np.zeros(2 * COUNTS, np.int64)
-        for words in self._all:
-            for place in words[words[:, _KEY] == key]:
-                sums += place[_COUNTS:]
+        for heads, counts in zip(self._heads, self._counts, strict=True):
+            for place in np.flatnonzero(heads[:, _KEY] == key):
+                sums += counts[place]
         return sums.reshape(2, COUNTS)
 
     def ended(self, shares: int) -> tuple[float, ...] | None:
         """Return the figures with which shares have ended; `None` if they have not."""
-        for words in self._all:
-            for place in words[(words[:, _SHARES] == shares) & (words[:, _ENDED] != 0)]:
-                figures = place[_FIGURES : _FIGURES + FIGURES].copy()
+        for heads in self._heads:
+            for head in heads[(heads[:, _SHARES] == shares) & (heads[:, _ENDED] != 0)]:
+                figures = head[_FIGURES : _FIGURES + FIGURES].copy()
                 return tuple(figures.view(np.float64).tolist())
         return None
 
@@ -96,24 +101,23 @@ class Tallies:
 class Tally:
     """The counts of one canary and its stable version in one worker."""
 
-    __slots__ = ("__weakref__", "_words")
+    __slots__ = ("__weakref__", "_counts", "_head")
 
-    def __init__(self, words: memoryview) -> None:
+    def __init__(self, counts: memoryview, head: NDArray[np.int64]) -> None:
         """Use `Tallies.take`."""
-        self._words = words
+        self._counts = counts
+        self._head = head
 
-    def count(self, version: int, place: int) -> None:
-        """Count a request.
+    def count(self, version: int, which: int) -> None:
+        """Count a request or a run.
 
         Args:
             version: `STABLE` or `CANARY`.
-            place: 0 if it failed; else 1 + the number of bounds that its time is not below.
+            which: the place among the counts of the version.
         """
-        self._words[_COUNTS + version * COUNTS + place] += 1
+        self._counts[version * COUNTS + which] += 1
 
     def end(self, figures: tuple[float, ...]) -> None:
         """End the shares, with the figures that this rests on."""
-        packed = np.array(figures, np.float64).view(np.int64).tolist()
-        for at, word in enumerate(packed):
-            self._words[_FIGURES + at] = word
-        self._words[_ENDED] = 1
+        self._head[_FIGURES : _FIGURES + FIGURES] = np.array(figures, np.float64).view(np.int64)
+        self._head[_ENDED] = 1

@@ -11,6 +11,7 @@ from service.observability.metrics import Metrics
 from service.observability.shared_memory import SharedNumbers
 from service.observability.tallies import CANARY, STABLE, Tallies
 from service.repository.reloader import Library
+from service.run import Run
 from tests.harness.changing import point, put
 from tests.harness.shares import share
 
@@ -73,9 +74,9 @@ def test_another_canary_draws_others(models):
 def count(one, side, failed=0, times=()):
     """Count requests."""
     for _ in range(failed):
-        one.failed(side)
+        one.failed(side, RuntimeError())
     for seconds in times:
-        one.answered(side, seconds)
+        one.answered(side, Run(1, 0.0, seconds, {}))
 
 
 def test_what_was_right_for_long_is_found_soon_once_it_fails(models, monkeypatch):
@@ -159,3 +160,17 @@ def test_more_canaries_than_can_be_watched_are_named(models, monkeypatch, caplog
 
     assert one.retreat is None
     assert caplog.messages == ["m, version 2: the canary is not watched, since there are too many"]
+
+
+def test_what_runs_together_counts_once(models):
+    """An accident of one run is one failure, however many requests it has."""
+    tallies = Metrics().tallies
+    one = split(models, tallies)
+    error, run = RuntimeError(), Run(9, 0.0, 0.5, {})
+    for _ in range(9):
+        one.failed(CANARY, error)
+        one.answered(CANARY, run)
+        run.counted = True
+    failed, answered, *runs = tallies.totals(one.key)[CANARY].tolist()
+
+    assert (failed, answered, sum(runs)) == (1, 9, 1)

@@ -4,17 +4,24 @@ import numpy as np
 import pytest
 
 from service.insight import retreat
-from service.insight.retreat import BOUNDS, LEAST, Counts, why
+from service.insight.retreat import BOUNDS, LEAST, SIZES, Counts, why
 
 FAIL, SLOWER = 0.01, 2.0
 # The median of the stable version, in seconds.
 USUAL = 0.004
 
 
-def times(seconds):
-    """Return the counts of times."""
+def times(seconds, size=0):
+    """Return the counts of the times of runs of one size."""
+    counts = np.zeros((SIZES, len(BOUNDS) + 1), np.int64)
     places = np.searchsorted(BOUNDS, seconds, side="left")
-    return np.bincount(places, minlength=len(BOUNDS) + 1)
+    counts[size] = np.bincount(places, minlength=len(BOUNDS) + 1)
+    return counts
+
+
+def of(seconds=(), failed=0, size=0):
+    """Return the counts of requests that ran alone."""
+    return Counts(failed, len(seconds), times(np.asarray(seconds, float), size))
 
 
 def simulate(
@@ -32,7 +39,7 @@ def simulate(
         spread: the standard deviation of the logarithm of times.
     """
     random = np.random.default_rng(seed)
-    counted = [Counts(0, times(np.empty(0)))] * 2
+    counted = [of()] * 2
     for _ in range(looks):
         drawn = random.binomial(requests // looks, share)
         for side, number in enumerate((requests // looks - drawn, drawn)):
@@ -43,7 +50,9 @@ def simulate(
                 * np.exp(spread * random.standard_normal(number - failed))
             )
             before = counted[side]
-            counted[side] = Counts(before.failed + failed, before.times + times(took))
+            counted[side] = Counts(
+                before.failed + failed, before.answered + len(took), before.times + times(took)
+            )
         if (found := why(*counted, FAIL, SLOWER)) is not None:
             return found
     return None
@@ -102,8 +111,8 @@ def test_one_period_of_many_looks_has_a_bound_for_false_alarms():
             counts.append(
                 any(
                     why(
-                        Counts(0, times(np.empty(0))),
-                        Counts(int(number), times(np.full(20 * (look + 1) - number, USUAL))),
+                        of(),
+                        of(np.full(20 * (look + 1) - number, USUAL), int(number)),
                         FAIL,
                         SLOWER,
                     )
@@ -116,48 +125,64 @@ def test_one_period_of_many_looks_has_a_bound_for_false_alarms():
 
 
 def test_few_requests_say_nothing():
-    """Nor do any number of requests of the canary say that it is slow if the other has few."""
-    none, quick = times(np.empty(0)), times(np.full(LEAST - 1, USUAL))
-    slow = times(np.full(10_000, 100 * USUAL))
+    """Nor do any number of runs of the canary say that it is slow if the other has few."""
+    slow = np.full(10_000, 100 * USUAL)
 
-    assert why(Counts(0, quick), Counts(LEAST - 1, none), FAIL, SLOWER) is None
-    assert why(Counts(0, quick), Counts(0, slow), FAIL, SLOWER) is None
-    assert why(Counts(0, none), Counts(0, slow), FAIL, SLOWER) is None
+    assert why(of([USUAL] * 19), of(failed=LEAST - 1), FAIL, SLOWER) is None
+    assert why(of([USUAL] * 19), of(slow), FAIL, SLOWER) is None
+    assert why(of(), of(slow), FAIL, SLOWER) is None
 
 
 def test_a_canary_that_answers_all_may_fail_as_often_as_is_set():
     """Without requests of the stable version, the bound is that of the file."""
-    none = Counts(0, times(np.empty(0)))
+    canary = of([USUAL] * 500, 500)
 
-    assert why(none, Counts(500, times(np.full(500, USUAL))), FAIL, SLOWER) is not None
-    assert why(none, Counts(500, times(np.full(500, USUAL))), 0.6, SLOWER) is None
-    assert why(none, Counts(500, times(np.full(500, USUAL))), 1.0, SLOWER) is None
+    assert why(of(), canary, FAIL, SLOWER) is not None
+    assert why(of(), canary, 0.6, SLOWER) is None
+    assert why(of(), canary, 1.0, SLOWER) is None
 
 
 def test_differences_below_a_millisecond_are_none():
     """They are those of threads and caches."""
-    stable = Counts(0, times(np.full(10_000, 0.0001)))
+    stable = of([0.0001] * 10_000)
 
-    assert why(stable, Counts(0, times(np.full(1000, 0.0009))), FAIL, SLOWER) is None
-    assert why(stable, Counts(0, times(np.full(1000, 0.003))), FAIL, SLOWER).is_slow
+    assert why(stable, of([0.0009] * 1000), FAIL, SLOWER) is None
+    assert why(stable, of([0.003] * 1000), FAIL, SLOWER).is_slow
 
 
 def test_a_bound_of_zero_needs_more_than_one_failure():
     """One may be that of a machine."""
-    stable = Counts(0, times(np.full(10_000_000, USUAL)))
+    stable = of(np.full(1_000_000, USUAL))
 
-    assert why(stable, Counts(1, times(np.full(1000, USUAL))), 0.0, SLOWER) is None
-    assert why(stable, Counts(9, times(np.full(1000, USUAL))), 0.0, SLOWER) is not None
+    assert why(stable, of([USUAL] * 1000, 1), 0.0, SLOWER) is None
+    assert why(stable, of([USUAL] * 1000, 9), 0.0, SLOWER) is not None
+
+
+@pytest.mark.parametrize(
+    ("stable", "canary", "is_slow"),
+    [
+        pytest.param((0, 0.004), (0, 0.02), True, id="as many rows"),
+        pytest.param((4, 0.02), (0, 0.004), False, id="fewer rows in less time"),
+        pytest.param((4, 0.02), (0, 0.03), False, id="fewer rows in hardly more time"),
+        pytest.param((4, 0.02), (0, 0.1), True, id="fewer rows in more time"),
+        pytest.param((0, 0.004), (4, 0.03), False, id="more rows in more time"),
+        pytest.param((0, 0.004), (4, 0.12), False, id="each row in as much time"),
+        pytest.param((0, 0.004), (4, 0.4), True, id="each row in more time"),
+        pytest.param((0, 0.004), (7, 9.0), False, id="any number of rows"),
+    ],
+)
+def test_runs_are_compared_with_those_of_as_many_rows(stable, canary, is_slow):
+    """A version with more requests has larger runs, which is no mistake of the other."""
+    beside, own = (of([seconds] * 500, size=size) for size, seconds in (stable, canary))
+
+    assert (why(beside, own, FAIL, SLOWER) is not None) == is_slow
 
 
 def test_a_minute_and_more_is_counted():
     """The slowest are above all bounds."""
-    stable, canary = (Counts(0, times(np.full(100, seconds))) for seconds in (0.05, 1000.0))
-
-    found = why(stable, canary, FAIL, SLOWER)
+    found = why(of([0.05] * 100), of([1000.0] * 100), FAIL, SLOWER)
 
     assert str(found) == (
-        "the median of its 100 requests takes 65.5 s, and that of the 100 of the stable version "
-        "53.8 ms"
+        "the median of its 100 runs takes 65.5 s, and that of the 100 of the stable version 53.8 ms"
     )
-    assert found.as_json()["stable"]["requests"] == 100
+    assert found.as_json()["stable"]["runs"] == 100
