@@ -374,35 +374,46 @@ def test_two_lines_put_a_model_into_an_image(engine, image, tmp_path):
         service.remove()
 
 
-def test_the_pod_of_kubernetes_runs_and_ends_in_peace(engine, image, tmp_path):
-    """The pod of the base has its settings and rights; it is not ready first, and then ends."""
+def playable(pod, image):
+    """Change a pod to one that podman plays here: its image, and no probes, which need a shell."""
+    [container] = pod["containers"]
+    kept = {k: v for k, v in container.items() if "Probe" not in k and k != "ports"}
+    kept |= {"image": f"localhost/{image}", "imagePullPolicy": "Never"}
+    pod["containers"] = [kept]
+    return kept
+
+
+@contextlib.contextmanager
+def playing(engine, manifests, url, folder):
+    """Have podman play manifests, and yield once a service is ready; remove all at the end."""
     if engine != "podman":
         pytest.skip("only podman plays the pods of Kubernetes")
-    kubectl = Path(sys.executable).parent / "kubectl"
-    rendered = run(kubectl, "kustomize", ROOT / "deploy" / "kubernetes" / "base").stdout
-    port, name = free_port(), f"triceps-{uuid.uuid4().hex[:12]}"
-    played = [m for m in yaml.safe_load_all(rendered) if m["kind"] in {"ConfigMap", "Deployment"}]
-    [settings] = [m["data"] for m in played if m["kind"] == "ConfigMap"]
-    settings |= {"PORT": str(port), "HOST": "127.0.0.1"}
-    [deployment] = [m for m in played if m["kind"] == "Deployment"]
-    deployment["metadata"]["name"] = name
-    deployment["spec"]["replicas"] = 1
-    pod = deployment["spec"]["template"]["spec"]
-    # Podman has other probes, which need a shell.
-    [container] = pod["containers"]
-    pod["containers"] = [
-        {k: v for k, v in container.items() if "Probe" not in k and k != "ports"}
-        | {"image": f"localhost/{image}", "imagePullPolicy": "Never"}
-    ]
-    file = tmp_path / "pod.yaml"
-    file.write_text(yaml.safe_dump_all(played))
-    run(engine, "kube", "play", "--network", "host", file)
+    file = folder / "played.yaml"
+    file.write_text(yaml.safe_dump_all(manifests))
     try:
-        url = f"http://127.0.0.1:{port}"
+        run(engine, "kube", "play", "--network", "host", file)
         end = time.monotonic() + PATIENCE
         while not is_ready(url):
             assert time.monotonic() < end
             time.sleep(0.05)
+        yield
+    finally:
+        run(engine, "kube", "down", file)
+
+
+def test_the_pod_of_kubernetes_runs_and_ends_in_peace(engine, image, tmp_path):
+    """The pod of the base has its settings and rights; it is not ready first, and then ends."""
+    kubectl = Path(sys.executable).parent / "kubectl"
+    rendered = run(kubectl, "kustomize", ROOT / "deploy" / "kubernetes" / "base").stdout
+    port, name = free_port(), f"triceps-{uuid.uuid4().hex[:12]}"
+    url = f"http://127.0.0.1:{port}"
+    played = [m for m in yaml.safe_load_all(rendered) if m["kind"] in {"ConfigMap", "Deployment"}]
+    settings, deployment = sorted(played, key=lambda m: m["kind"])
+    settings["data"] |= {"PORT": str(port), "HOST": "127.0.0.1"}
+    deployment["metadata"]["name"] = name
+    deployment["spec"]["replicas"] = 1
+    playable(deployment["spec"]["template"]["spec"], image)
+    with playing(engine, played, url, tmp_path):
         within = run(engine, "exec", f"{name}-pod-triceps", "grep", "CapEff", "/proc/1/status")
         statuses = []
         stopping = threading.Thread(target=run, args=(engine, "pod", "stop", f"{name}-pod"))
@@ -412,16 +423,43 @@ def test_the_pod_of_kubernetes_runs_and_ends_in_peace(engine, image, tmp_path):
                 statuses.append(get(f"{url}/readyz")[0])
             time.sleep(0.05)
         stopping.join()
-        code = run(
-            *(engine, "inspect", "--format", "{{.State.ExitCode}}", f"{name}-pod-triceps")
-        ).stdout
+        asked = (engine, "inspect", "--format", "{{.State.ExitCode}}", f"{name}-pod-triceps")
+        code = run(*asked).stdout
 
-        assert within.stdout.split() == ["CapEff:", "0" * 16]
-        assert statuses == sorted(statuses)
-        assert statuses[-1] == 503
-        assert int(code) == 0
-    finally:
-        run(engine, "kube", "down", file)
+    assert within.stdout.split() == ["CapEff:", "0" * 16]
+    assert statuses == sorted(statuses)
+    assert statuses[-1] == 503
+    assert int(code) == 0
+
+
+def test_the_container_of_kserve_serves_what_is_mounted(engine, image, volume, tmp_path):
+    """Its model is in the mount itself, and has the name that KServe puts into the template."""
+    (volume / "model.onnx").write_bytes(small.three())
+    text = (ROOT / "deploy" / "kserve" / "runtime.yaml").read_text().replace("{{.Name}}", "churn")
+    spec = yaml.safe_load(text)["spec"]
+    port, name = free_port(), f"triceps-{uuid.uuid4().hex[:12]}"
+    url = f"http://127.0.0.1:{port}"
+    container = playable(spec, image)
+    container["env"] += [
+        {"name": "PORT", "value": str(port)},
+        {"name": "HOST", "value": "127.0.0.1"},
+    ]
+    container["volumeMounts"].append(
+        {"name": "model", "mountPath": "/mnt/models", "readOnly": True}
+    )
+    volumes = [*spec["volumes"], {"name": "model", "hostPath": {"path": str(volume)}}]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [container], "volumes": volumes},
+    }
+    with playing(engine, [pod], url, tmp_path):
+        ready = get(f"{url}/v2/models/churn/ready")
+        listed = get(f"{url}/v1/models")
+
+    assert ready == (200, {"name": "churn", "ready": True})
+    assert listed == (200, {"models": ["churn"]})
 
 
 def is_ready(url):
