@@ -354,6 +354,7 @@ def test_the_page_has_the_values_of_the_manifests(render):
     assert f"It is killed after {spec['terminationGracePeriodSeconds']} s." in PAGE
     assert f"open requests get {worker.STOP_SECONDS} s" in PAGE
     assert f"more than {trigger['threshold']} s of work waits in each" in PAGE
+    assert f"`{trigger['serverAddress']}`" in PAGE
     assert float(trigger["threshold"]) == all_settings.Settings().queue / 10
     assert f"Kubernetes {VERSIONS[0]} or later" in PAGE
     assert "schemas of Kubernetes {}, {} and {},".format(*VERSIONS) in PAGE
