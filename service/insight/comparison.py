@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.signature import Head
 
 EDGES = tuple(10.0**power for power in range(-9, 7))
-"""The bounds of the histogram's bins: below the first (or no difference at all), …, the rest."""
+"""The bounds of the histogram's bins: up to the first (or no difference at all), …, the rest."""
 _BY_LABEL = ("multiclass", "multilabel")
 
 
@@ -42,8 +42,9 @@ class Comparison:
     """The sums over the rows of a head so far.
 
     `not_finite` counts the rows whose difference is no finite number; they are in no other sum.
-    `bins` counts the other rows by their difference, as `EDGES` divides them.  `largest` and
-    `total` are `None` for texts, and `labels_differ` for heads without labels.
+    `bins` counts the other rows by their difference, as `EDGES` divides them; a bin has its upper
+    bound, as a bucket of Prometheus does.  `largest` and `total` are `None` for texts, and
+    `labels_differ` for heads without labels.
     """
 
     rows: int
@@ -130,7 +131,7 @@ def tally(batch: Differences) -> Comparison:
     if batch.numbers is None:
         return Comparison(batch.rows, differ, None, None)
     finite = batch.numbers[np.isfinite(batch.numbers)]
-    places = np.searchsorted(EDGES, finite, side="right")
+    places = np.searchsorted(EDGES, finite)
     return Comparison(
         batch.rows,
         differ,

@@ -271,3 +271,13 @@ def test_the_comparison_is_that_of_one_value_after_the_other(case):
         # A difference right at a bound may be rounded to either side.
         sure = sum(low * 1.000001 < size < high * 0.999999 for size in finite)
         assert count >= sure
+
+
+def test_a_bin_has_its_upper_bound():
+    """As a bucket of Prometheus does, so that the same counts can be both."""
+    plain = head("regression")
+
+    found = compared(plain, plain, [[0], [0], [0]], [[1], [1.5], [0.5]])
+
+    assert found.bins[EDGES.index(1.0)] == 2
+    assert found.bins[EDGES.index(1.0) + 1] == 1
