@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import resource
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import ModelRefused
-from service.host import child, memory
+from service.host import child, memory, priority
 from service.inference.execution import PLAIN, Execution
 from service.inference.model import Model
 from service.inference.prepared import WEIGHTS
@@ -152,8 +151,7 @@ def limit(free: int | None) -> None:
         hard = resource.getrlimit(which)[1]
         most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(which, (most, hard))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    priority.end_first()
 
 
 def allow_mapping(prepared: Path) -> None:
