@@ -26,18 +26,21 @@ _DUMB = ("", "dumb", "unknown")
 
 
 @contextlib.contextmanager
-def shown(what: str, file: IO[Any] | None = None, *, wanted: bool = True) -> Iterator[None]:
+def shown(
+    what: str, file: IO[Any] | None = None, *, size: int | None = None, wanted: bool = True
+) -> Iterator[None]:
     """Show what is being done while the block runs, if that takes long at a terminal.
 
     Args:
         what: the work, as the line names it.
-        file: the open file that the block reads, whose bytes give the share that is done.
+        file: the open file that the block reads or writes; its place gives the share that is done.
+        size: the bytes that the file will have, if the block writes it.
         wanted: false if the block writes to the terminal itself.
     """
     if not (wanted and _is_terminal()):
         yield
         return
-    line = _Line(printable(what), file)
+    line = _Line(printable(what), file, size)
     timer = threading.Timer(AFTER_SECONDS, line.start)
     timer.daemon = True
     timer.start()
@@ -60,10 +63,11 @@ def _is_terminal() -> bool:
 class _Line:
     """The line: a bar if the size of a file is known, and else a spinner."""
 
-    def __init__(self, what: str, file: IO[Any] | None) -> None:
+    def __init__(self, what: str, file: IO[Any] | None, size: int | None) -> None:
         self._what = what
         self._began = time.monotonic()
         self._file = None if file is None else file.fileno()
+        self._size = size
         # Another way to the terminal, since TensorFlow's import mutes the descriptor of the first.
         self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
         self._progress: Progress | None = None
@@ -80,7 +84,9 @@ class _Line:
             TimeElapsedColumn,
         )
 
-        size = None if self._file is None else os.fstat(self._file).st_size or None
+        size = self._size
+        if self._file is not None and size is None:
+            size = os.fstat(self._file).st_size or None
         place = self._place
 
         class Following(Progress):

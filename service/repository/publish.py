@@ -99,6 +99,46 @@ def publish(models: Path, name: str, content: bytes, report: bytes | None = None
         raise PublishError(message) from error
 
 
+def publish_folder(models: Path, name: str, folder: Path, version: str | None) -> str | None:
+    """Move a folder of this file system to its place, as a version of `name`; return the version.
+
+    Its files are on the disk already.  As for `publish`, a reader sees all of it or nothing.
+
+    Args:
+        models: the repository.
+        name: the name of the model.
+        folder: the folder with the files of the version.
+        version: the number of the version; `None` for the next one.
+
+    Returns:
+        The version; `None` if another process has published that one meanwhile.
+
+    Raises:
+        PublishError: the folder cannot be written.
+    """
+    try:
+        staged = models / f".new-{uuid.uuid4().hex}"
+        staged.mkdir()
+        try:
+            first = version or "1"
+            folder.rename(staged / first)
+            sync_folder(staged)
+            _keep_default(models, name)
+            return _move(staged, models / name, first, version)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        message = (
+            f"{models}: cannot publish {name!r}: {error.strerror or error}; nothing was changed"
+        )
+        raise PublishError(message) from error
+
+
+def last(folder: Path) -> int:
+    """Return the highest version that a model has or had; 0 if it had none."""
+    return max([_last(folder), *versions(folder)])
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Return the hidden folders in `folder` that an interrupted publish or prune left behind."""
     since = time.time() - LEFTOVER_SECONDS
@@ -154,12 +194,23 @@ def _note_last(folder: Path, version: str) -> None:
 
 
 def _move_to_next(staged: Path, folder: Path) -> str:
+    version = _move(staged, folder, "1", None)
+    # Without a number of its own, it gets the next one that is free.
+    return str(version)
+
+
+def _move(staged: Path, folder: Path, first: str, wanted: str | None) -> str | None:
+    """Rename the version `first` of a staged model to its place, with the model if that is new.
+
+    Returns:
+        The version; `None` if `wanted` exists already.
+    """
     while True:
         if folder.exists():
-            version = str(max([_last(folder), *versions(folder)]) + 1)
-            source, target = staged / "1", folder / version
+            version = wanted or str(last(folder) + 1)
+            source, target = staged / first, folder / version
         else:
-            version, source, target = "1", staged, folder
+            version, source, target = first, staged, folder
             _note_last(staged, version)
         try:
             # Renaming onto a folder that is not empty fails: another process has been faster.
@@ -167,6 +218,8 @@ def _move_to_next(staged: Path, folder: Path) -> str:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            if source is not staged and wanted is not None:
+                return None
             continue
         if source is not staged:
             _note_last(folder, version)
