@@ -13,6 +13,7 @@ from service.api import descriptions, scoring
 from service.api.console import pages as console
 from service.api.replies import respond, respond_json
 from service.errors import BadRequest, NotFound, nearest
+from service.insight.serving.drift import is_counted
 from service.repository import reports
 from service.wire import native, oip, tensors
 from service.wire.body import show, wrong
@@ -109,13 +110,16 @@ def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[]
         return respond_json({"status": "ready", **models})
 
 
-def of_models(library: Library, spoken: Iterable[Dialect], tallies: Tallies) -> Blueprint:
+def of_models(
+    library: Library, spoken: Iterable[Dialect], tallies: Tallies, drift: str
+) -> Blueprint:
     """Return the pages about models.
 
     Args:
         library: the models.
         spoken: the dialects that the service speaks.
         tallies: tell which canaries are asked no more.
+        drift: TRICEPS_DRIFT, which says what is counted of the models.
     """
     blueprint = Blueprint("models", __name__)
     dialects = {dialect.name: dialect for dialect in spoken}
@@ -143,7 +147,10 @@ def of_models(library: Library, spoken: Iterable[Dialect], tallies: Tallies) -> 
         repository = library.having(name, version, alias)
         servable = repository.find(name, version, alias)
         description = {**descriptions.describe(servable), **descriptions.in_force(servable)}
-        reported = {"reports": reports.versions(repository, name)}
+        reported: dict[str, Any] = {"reports": reports.versions(repository, name)}
+        if is_counted(drift, servable.signature):
+            # The console asks for the page only if there is something on it.
+            reported["drift"] = drift
         states = descriptions.versions(repository, name, tallies)
         return respond_json({**description, **states, **reported})
 

@@ -293,6 +293,20 @@ def test_the_page_is_in_the_openapi_document(models):
     assert "/drift" not in "".join(off.get("/openapi.json").get_json()["paths"])
 
 
+def test_a_description_says_what_is_counted(models):
+    """So that the console asks only where there is something."""
+    counted = {
+        (model, setting): serve(models, setting).get(f"/models/{model}").get_json().get("drift")
+        for model in ("three", "plain")
+        for setting in ("off", "heads", "features")
+    }
+
+    assert {key: value for key, value in counted.items() if value is not None} == {
+        ("three", "heads"): "heads",
+        ("three", "features"): "features",
+    }
+
+
 def test_versions_that_nobody_asks_have_no_series(models):
     """Their cells are not even laid out: there may be a thousand of them."""
     client = serve(models)
