@@ -512,7 +512,7 @@ def test_any_other_error_of_http_is_json_too(app, monkeypatch):
     def fail(*_):
         raise ImATeapot("no coffee here")
 
-    monkeypatch.setattr(Library, "find", fail)
+    monkeypatch.setattr(Library, "having", fail)
 
     assert error_of(post_json(app.test_client(), SIZE)) == (418, "POST /predict: no coffee here")
 
