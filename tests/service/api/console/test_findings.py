@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from service.repository.scan import ALIASES, TRAFFIC
-from tests.harness import consoles, small
+from tests.harness import consoles, drifting, small
 from tests.harness.serving import Server
 
 # How far a bar and the mark in it reach, as shares of what is around them.
@@ -28,6 +28,23 @@ def _found(visit):
     one.open("#/models/three")
     expect(one.summary).to_contain_text("size: 4")
     return one
+
+
+@pytest.fixture(name="counting", scope="module")
+def _counting(tmp_path_factory):
+    """Return a service that has answered rows of other ages than those of training."""
+    folder = tmp_path_factory.mktemp("counting")
+    small.put(folder / "models", "three", 1, drifting.three())
+    options = ("--models", folder / "models", "--workers", 1, "--drift", "features")
+    with Server(*options, folder=folder) as server:
+        server.until_ready()
+        for seed in range(5):
+            body = json.dumps({"instances": drifting.instances(200, seed, older=20)}).encode()
+            status, _, answer = server.ask(
+                "POST", "/models/three/predict", body, {"Content-Type": "application/json"}
+            )
+            assert status == 200, answer
+        yield server
 
 
 def _opened(one, title):
@@ -133,3 +150,17 @@ def test_the_canary_of_a_service_is_said(visit, tmp_path):
         expect(line).to_contain_text("canary version 2 · share 0.05 · fail 0.01 · slower 2")
         expect(one.page.locator("details")).to_have_count(1)
         expect(one.summary).to_contain_text("size: ")
+
+
+@pytest.mark.parametrize("view", ["", "/versions/1"])
+def test_the_drift_of_answered_rows_is_shown(visit, counting, view):
+    """A feature that has moved is named first, by the service itself."""
+    one = visit(f"#/models/three{view}", url=counting.url, moves=True)
+    expect(one.summary).to_contain_text("size: ")
+
+    lines = _opened(one, "Drift").locator("li")
+
+    expect(lines.first).to_contain_text("insurance.age")
+    expect(lines.first).to_contain_text("drift · bound")
+    expect(lines.filter(has_text="no drift").first).to_be_visible()
+    expect(lines).to_have_count(len(drifting.FEATURES) + len(drifting.HEADS))
