@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -161,11 +163,27 @@ class Console:
         if name == "export":
             self._environ.update([arguments[0].split("=", 1)])
             return ""
+        if (name, arguments[:1]) == ("triceps", ["check"]):
+            return self._check(arguments)
         if name == "triceps":
             done = CliRunner().invoke(main, arguments, env=self._environ, prog_name="triceps")
             assert done.exit_code == 0, done.output
             return done.output.strip()
         return self._pipe(command)
+
+    def _check(self, arguments: list[str]) -> str:
+        """Return the output of `triceps check`, which forks: this process has Keras's threads."""
+        program = "from service.commands.main import main; main(prog_name='triceps')"
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            env={**os.environ, **self._environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return (done.stdout + done.stderr).strip()
 
     def _pipe(self, command: str) -> str:
         text = ""
