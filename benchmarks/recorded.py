@@ -188,6 +188,7 @@ def _pages() -> Iterator[Request]:
         *("/models", "/v1/models", "/v2", "/v2/models", "/v2/health/live", "/v2/health/ready"),
         *("/favicon.ico", "/v1", "/v3", "/v2/nothing", "/v1/nothing", "/invocations/none"),
         *(f"/models/{name}" for name in models),
+        *(f"/models/{name}/compare" for name in models),
         *(f"/models/{name}/example" for name in models),
         *(f"/v1/models/{name}" for name in models),
         *(f"/v1/models/{name}/metadata" for name in models),

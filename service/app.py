@@ -16,7 +16,17 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from service import settings as all_settings
-from service.api import authorization, errors, oip, openapi, pages, routes, scoring, v1
+from service.api import (
+    authorization,
+    comparing,
+    errors,
+    oip,
+    openapi,
+    pages,
+    routes,
+    scoring,
+    v1,
+)
 from service.api import drift as drift_pages
 from service.api.console import pages as console
 from service.http import content_encoding, cors, request_ids
@@ -99,6 +109,7 @@ def create_app(
     if settings.console == "on":
         app.register_blueprint(console.pages())
     app.register_blueprint(drift_pages.pages(library, app.extensions["triceps.drift"]))
+    app.register_blueprint(comparing.pages(library, metrics))
     app.register_blueprint(oip.pages(library, metrics))
     app.register_blueprint(v1.pages(library))
     app.register_blueprint(scoring.pages(library, settings.health_route, is_told_all))

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from service.inference.lane import Asker, Lane
     from service.insight.serving.drift import Drift
     from service.insight.serving.drift_meter import DriftMeter
+    from service.insight.shadow.hand_over import HandOver
     from service.observability.access_log import AccessLog
     from service.observability.meter import Meter
     from service.observability.metrics import Metrics
@@ -186,6 +187,8 @@ class Pipeline:
         """It takes some of the rows that are answered, if there is one."""
         self.drift: Drift | None = None
         """It counts the rows that are answered for drift, if there is one."""
+        self.hand_over: HandOver | None = None
+        """It takes some of the rows that were answered, if some model has a shadow."""
         self._queue = settings.queue
         self._timeout = settings.timeout
         self.max_body = settings.max_body
@@ -708,6 +711,9 @@ class Prediction:
         if self._held:
             self._release()
         exchange.respond(200, content, lines)
+        hand_over = self._pipeline.hand_over
+        if hand_over is not None:
+            hand_over.take(self.route.lane, self._query, part)
         return encoded_at
 
     def _answer_error(self, error: Exception) -> None:

@@ -146,6 +146,10 @@ def _open(repository: Repository, settings: Settings) -> dict[str, Any]:
             about = f"The drift of the rows that version {serving.version} was asked."
             path = f"/models/{name}/versions/{serving.version}/drift"
             paths[path] = _get(about, f"{name}:{serving.version}:drift")
+        traffic = repository.traffic(name)
+        if traffic is not None and traffic.shadow is not None:
+            about = f"The comparison of {name} with its shadow."
+            paths[f"/models/{name}/compare"] = _get(about, f"{name}:compare")
     for name in repository.available():
         paths |= _of_versions(repository, name, max_body)
     return {

@@ -15,7 +15,13 @@ SECONDS = (
     *(50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3),
     *(10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5),
 )
+# As `insight.comparison.EDGES`.
+DIFFERENCES = tuple(10.0**power for power in range(-9, 7))
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+
+
+# The labels of what is compared: the candidate, and the version that answers.
+_PAIR = ("model", "version", "stable")
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,54 @@ FAMILIES = {
             "requests have waited without any run, if that is longer.  The maximum over the "
             "workers.",
             ("model",),
+        ),
+        Family(
+            "shadow_sampled_rows",
+            CounterMetricFamily,
+            "Rows that were chosen for the candidate after they had been answered, by outcome: "
+            "compared; failed, since the candidate had no answer; or dropped, since there was no "
+            "time for them.",
+            (*_PAIR, "outcome"),
+        ),
+        Family(
+            "shadow_rows",
+            CounterMetricFamily,
+            "Rows whose answers were compared, by whether the labels differ: yes, no, or none for "
+            "a head without labels.",
+            (*_PAIR, "head", "differs"),
+        ),
+        Family(
+            "shadow_difference",
+            HistogramMetricFamily,
+            "Differences between the numbers of both answers, one per row: the largest among the "
+            "values.  Differences that are no finite numbers are left out.",
+            (*_PAIR, "head"),
+            DIFFERENCES,
+        ),
+        Family(
+            "shadow_largest_difference",
+            GaugeMetricFamily,
+            "The largest of these differences.",
+            (*_PAIR, "head"),
+        ),
+        Family(
+            "shadow_run_seconds",
+            SummaryMetricFamily,
+            "Processor time of rows that both versions ran in the process of the shadow, to "
+            "compare their speed: the seconds, and the number of rows.",
+            (*_PAIR, "of"),
+        ),
+        Family(
+            "shadow_since_timestamp_seconds",
+            GaugeMetricFamily,
+            "The time since when a candidate is compared; 0 once another pair has taken its place.",
+            _PAIR,
+        ),
+        Family(
+            "shadow_stopped",
+            GaugeMetricFamily,
+            "1 if a candidate is not run any more, for the reason that the label names.",
+            (*_PAIR, "reason"),
         ),
         Family(
             "access_log_dropped",

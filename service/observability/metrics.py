@@ -39,11 +39,13 @@ class Metrics:
     def __init__(self, numbers: SharedNumbers | None = None, slot: int = 0) -> None:
         """Count in region `slot` of `numbers`; without `numbers`, in memory of this process."""
         numbers = numbers or SharedNumbers()
-        self._regions = numbers.regions
+        self._workers = numbers.regions
         self.tallies = Tallies(numbers.tallies, slot)
         """The counts of requests that versions of a model share."""
-        self._region = self._regions[slot]
-        self._region.join()
+        # The region of the process that runs shadows, and that of this process.
+        self.shadow = numbers.shadow
+        self.region = self._workers[slot]
+        self.region.join()
         self.vectors = numbers.vectors
         """The vectors of all workers."""
         self.own_vectors = self.vectors[slot]
@@ -72,7 +74,7 @@ class Metrics:
                 if meter is not None:
                     self._former.append(meter)
                 self._let_go()
-                meter = self._meters[name] = Meter(self._region, servable, dialect)
+                meter = self._meters[name] = Meter(self.region, servable, dialect)
         return meter
 
     def _let_go(self) -> None:
@@ -91,8 +93,8 @@ class Metrics:
             dialect: the dialect of a prediction; "other" for all other requests.
             status: the HTTP status of the answer.
         """
-        with self._region.writing() as numbers:
-            numbers[self._region.place("requests", model, version, dialect, str(status))] += 1
+        with self.region.writing() as numbers:
+            numbers[self.region.place("requests", model, version, dialect, str(status))] += 1
 
     def count_dropped(self, family: str, number: int) -> None:
         """Count lines that were dropped; 0 shows that they would be counted.
@@ -101,19 +103,19 @@ class Metrics:
             family: the name of the metric.
             number: the number of lines.
         """
-        with self._region.writing() as numbers:
-            numbers[self._region.place(family)] += number
+        with self.region.writing() as numbers:
+            numbers[self.region.place(family)] += number
 
     def note_waits(self, seconds: Mapping[str, float]) -> None:
         """Note the seconds of work that wait for each model, by the model's name."""
-        with self._region.writing() as numbers:
+        with self.region.writing() as numbers:
             for model, wait in seconds.items():
-                numbers[self._region.place("queue_seconds", model)] = wait
+                numbers[self.region.place("queue_seconds", model)] = wait
 
     def flush(self) -> None:
         """Bring this worker's region up to date."""
         if self.connections is not None:
-            self._region.header[CONNECTIONS] = len(self.connections)
+            self.region.header[CONNECTIONS] = len(self.connections)
         for meter in (*self._meters.values(), *self._former):
             meter.flush()
         for flush in self.also_flush:
@@ -130,7 +132,7 @@ class Metrics:
                 that were ever counted, of which many may not exist any more.
         """
         sums: dict[tuple[str, ...], NDArray[np.float64]] = {}
-        for region in self._regions:
+        for region in (*self._workers, self.shadow):
             for name, numbers in region.read():
                 is_of_no_model = len(name) == 1 or name[2:3] == ("",)
                 if there is None or is_of_no_model or name[1:3] in there:
@@ -140,7 +142,12 @@ class Metrics:
         return sums
 
     def workers(self) -> Iterator[tuple[str, Sequence[int]]]:
-        """Yield the number of each worker that was ever started, and the header of its region."""
-        for slot, region in enumerate(self._regions):
+        """Yield the number of each worker that was ever started, and the header of its region.
+
+        The process that runs shadows has a name in place of a number.
+        """
+        for slot, region in enumerate(self._workers):
             if region.header[STARTS]:
                 yield str(slot), region.header.tolist()
+        if self.shadow.header[STARTS]:
+            yield "shadow", self.shadow.header.tolist()

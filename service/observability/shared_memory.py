@@ -4,6 +4,7 @@ a worker ─ writing ─▶ its region ─┐
 the others' regions ─┴─ read ─▶ every series by name, as it was at one moment
 
 A series has as many numbers as its family, or is a vector, whose name ends with its length.
+The process that runs shadows has a region, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from service.observability import tallies
 from service.observability.families import FAMILIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -39,7 +40,7 @@ VECTOR_NAMES = 2**20
 VECTOR_NUMBERS = 32 * 2**20
 _ATTEMPTS = 100
 # The indices of the numbers in a region's header.
-_SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS = range(6)
+_SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS, RUNNING = range(7)
 
 
 class SharedNumbers:
@@ -57,7 +58,7 @@ class SharedNumbers:
         vectors: int = VECTOR_NUMBERS,
     ) -> None:
         """Create the regions of `workers` workers, each with so many bytes."""
-        self.regions = _regions(workers, names, numbers)
+        *self.regions, self.shadow = _regions(workers + 1, names, numbers)
         self.vectors = _regions(workers, VECTOR_NAMES, vectors)
         shared = memoryview(mmap.mmap(-1, workers * tallies.SIZE))
         self.tallies = [shared[i * tallies.SIZE : (i + 1) * tallies.SIZE] for i in range(workers)]
@@ -119,6 +120,13 @@ class Region:
         if place is None:
             place = self._places[name] = self._add(name, FAMILIES[name[0]].width)
         return place
+
+    def clear(self, is_chosen: Callable[[tuple[str, ...]], bool]) -> None:
+        """Set the numbers of the series whose names `is_chosen` accepts to zero."""
+        with self.writing() as numbers:
+            for name, place, width in self._directory():
+                if is_chosen(name):
+                    numbers[place : place + width] = 0
 
     def vector(self, name: tuple[str, ...], length: int) -> NDArray[np.float64] | None:
         """Return the numbers of a vector, adding it if need be; `None` if there is no room.

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from service.http.grpc.call import Address
     from service.http.request import Request
     from service.inference.cores import Cores
+    from service.insight.shadow.hand_over import HandOver
     from service.observability.metrics import Metrics
     from service.prediction import Prediction
     from service.repository.loader import Servable
@@ -73,6 +74,7 @@ class Front:
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
         cores: Cores | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
         """Answer predictions by the models of `app`, and all other requests through it.
 
@@ -81,6 +83,7 @@ class Front:
             settings: the settings of the service.
             loop: the event loop.
             cores: tells what other workers do, if there are any.
+            hand_over: takes rows that were answered, for shadows, if anything runs these.
         """
         self.app = app
         self.loop = loop
@@ -89,6 +92,7 @@ class Front:
         self.access: Access = app.extensions["triceps.access"]
         self.access_log = AccessLog.of(settings, self.metrics, self.access)
         self.sampler = Sampler.of(settings, self.metrics)
+        self.hand_over = hand_over
         self.origins = cors.parse(settings.cors)
         self.connections = Connections(
             loop, settings.max_body, settings.max_in_flight, guarded=self.access.is_on
@@ -130,6 +134,8 @@ class Front:
             self.access_log.flush()
         if self.sampler is not None:
             self.sampler.look()
+        if self.hand_over is not None:
+            self.hand_over.look()
         self.metrics.flush()
         self.pipeline.look()
         waits = self.watchdog.look(self.table.watched.items(), self.connections.now)
@@ -143,6 +149,10 @@ class Front:
         self.pipeline.splits.use(repository)
         self.table.use(repository)
         self.pipeline.forget()
+        if self.hand_over is not None:
+            self.hand_over.use(repository)
+            is_needed = self.hand_over.is_needed and not self.connections.draining
+            self.pipeline.hand_over = self.hand_over if is_needed else None
 
     def _use_current(self) -> None:
         """Use the current repository, which may have changed since this was scheduled."""
@@ -157,6 +167,7 @@ class Front:
         """Stop being ready, and close each connection after its next answer."""
         self.connections.draining = True
         self.pipeline.drain()
+        self.pipeline.hand_over = None
         self.library.stopping = True
         self.calls.health.look()
 
@@ -173,6 +184,8 @@ class Front:
             self.access_log.close()
         if self.sampler is not None:
             self.sampler.close()
+        if self.hand_over is not None:
+            self.hand_over.look()
         self.metrics.flush()
 
     # Connections call these.

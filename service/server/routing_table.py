@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 MOST_PATHS = 256
 MOST_PATH = 512
 # The ends of the rules of pages about a version that need not be loaded for them.
-_WITHOUT_LOAD = ("/report", "/stats")
+_WITHOUT_LOAD = ("/compare", "/report", "/stats")
 # The rules of health pages that need the default model.
 HEALTH_OF_THE_DEFAULT = ("/ping", "/health")
 

@@ -22,17 +22,20 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from service.errors import TricepsError
 from service.host.descriptors import SHORT
 from service.http.access import Access
+from service.insight.shadow.hand_over import HandOver
 from service.observability.metrics import Metrics
 from service.observability.shared_memory import SharedNumbers
 from service.server import worker as workers
 from service.server import worker_status as statuses
 from service.server.generations import Generations, Member
-from service.server.worker_status import BEAT, CLOSED, ROOM, TAKEN
+from service.server.shadow_process import ShadowProcess
+from service.server.worker_status import BEAT, CLOSED, ROOM, SHADOWS, TAKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +140,7 @@ class Workers:
         self._statuses = statuses.share(settings.workers)
         self._generations = Generations(settings.workers)
         self._numbers = SharedNumbers(settings.workers)
+        self._shadow = ShadowProcess(settings, self._numbers.shadow, keeper)
         self._selector = selectors.DefaultSelector()
         self._is_paused = False
         # Whether connections are being handed out yet, and the latest time at which that starts.
@@ -182,6 +186,7 @@ class Workers:
             self._stopping = self._stopping or signal.SIGTERM
             self._listener.close()
             self._end()
+            self._shadow.close()
             signal.set_wakeup_fd(-1)
         return 0 if healthy else 1
 
@@ -227,6 +232,7 @@ class Workers:
                 self._spawn(slot)
         if self._keeper is not None:
             self._keeper.look_after()
+        self._shadow.look_after(is_needed=any(status[SHADOWS] for status in self._statuses))
 
     def _look_after(self, worker: _Worker) -> None:
         """Count the ticks without a beat of a worker, and kill it after `DEAD_TICKS`."""
@@ -295,7 +301,10 @@ class Workers:
             metrics = Metrics(self._numbers, slot)
             member = Member(self._generations, slot)
             entrance = workers.Entrance(pair, self._access, self._encrypted)
-            code = workers.work(self._settings, entrance, self._statuses[slot], metrics, member)
+            status = self._statuses[slot]
+            note = partial(status.__setitem__, SHADOWS)
+            hand_over = HandOver(partial(self._shadow.channel.send, slot), metrics, note)
+            code = workers.work(self._settings, entrance, status, metrics, member, hand_over)
         except TricepsError as error:
             log.critical("%s", error)
         except BaseException:
@@ -320,6 +329,7 @@ class Workers:
             self._held.close()
         if self._keeper is not None:
             self._keeper.forget()
+        self._shadow.forget()
         for other in self._workers.values():
             other.pair.close()
 

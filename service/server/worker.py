@@ -25,6 +25,7 @@ from service.server.worker_status import BEAT, CLOSED, ROOM, TAKEN
 if TYPE_CHECKING:
     from service.http.access import Access
     from service.http.tls import Tls
+    from service.insight.shadow.hand_over import HandOver
     from service.observability.metrics import Metrics
     from service.server.generations import Member
     from service.server.worker_status import Status
@@ -58,12 +59,13 @@ class Entrance(NamedTuple):
     now."""
 
 
-def work(
+def work(  # noqa: PLR0913, PLR0917  (all that the supervisor shares with a worker)
     settings: Settings,
     entrance: Entrance,
     status: Status,
     metrics: Metrics,
     member: Member,
+    hand_over: HandOver,
 ) -> int:
     """Load the models, answer connections until the supervisor closes the socket pair, and return.
 
@@ -76,6 +78,7 @@ def work(
         status: the numbers by which this worker tells the supervisor how it is.
         metrics: the metrics of this process.
         member: the worker's part in the generations that all workers serve.
+        hand_over: takes rows that were answered, for shadows.
 
     Returns:
         The exit code.
@@ -94,7 +97,7 @@ def work(
     # Not before the fork, since a forked process has none of its parent's threads.
     app.extensions["triceps"].watch(settings.watch)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        front = Front(app, settings, runner.get_loop(), member.cores)
+        front = Front(app, settings, runner.get_loop(), member.cores, hand_over)
         runner.run(_answer(front, entrance, status, settings))
     return 0
 

@@ -15,6 +15,8 @@ CLOSED = 1
 ROOM = 2
 # A number that grows as long as the process runs; it stands still if the process stops or hangs.
 BEAT = 3
+# The number of its models with a shadow.
+SHADOWS = 4
 _WORDS = 8
 
 Status = memoryview

@@ -64,6 +64,7 @@ PAGES = {
     "/models/<name>",
     "/models/<name>/versions/<version>",
     "/models/<name>/aliases/<alias>",
+    "/models/<name>/compare",
     "/models/<name>/drift",
     "/models/<name>/versions/<version>/drift",
     "/models/<name>/example",

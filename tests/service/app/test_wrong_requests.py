@@ -22,8 +22,8 @@ ANSWER = {"model": "three", "version": "2", "predictions": [{"size": {"value": 6
 ROUTES = (
     "/, /console/, /console/console.css, /console/console.js, /livez, /metrics, /models, "
     "/models/<name>, /models/<name>/aliases/<alias>, "
-    "/models/<name>/aliases/<alias>/predict, /models/<name>/drift, /models/<name>/example, "
-    "/models/<name>/predict, /models/<name>/versions/<version>, "
+    "/models/<name>/aliases/<alias>/predict, /models/<name>/compare, /models/<name>/drift, "
+    "/models/<name>/example, /models/<name>/predict, /models/<name>/versions/<version>, "
     "/models/<name>/versions/<version>/drift, /models/<name>/versions/<version>/example, "
     "/models/<name>/versions/<version>/predict, /models/<name>/versions/<version>/report, "
     "/openapi.json, /predict, /readyz"

@@ -1,0 +1,82 @@
+"""The channel from all workers to the process of the shadow: messages of bounded bytes.
+
+    a worker ─ send ─▶ a socket pair ─ receive ─▶ the process of the shadow
+                  └─ a file in memory for a long message ─┘
+
+A message is sent whole or not at all, and never blocks its sender.  The bytes that wait are counted
+in shared memory: each number has one writer, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+
+# The bytes of all messages that wait.
+MOST_WAITING = 2**22
+# A longer message is passed as a file in memory; this many fit into a socket in any case.
+_LONG = 2**14
+_WORD = 8
+
+
+class Channel:
+    """Both ends of the channel, made before the processes are forked."""
+
+    def __init__(self, workers: int) -> None:
+        """Make a channel for `workers` workers and one receiver."""
+        self.sending, self.receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sending.setblocking(False)
+        # The bytes that the receiver has taken, and those that each worker has given.
+        self._numbers = memoryview(mmap.mmap(-1, _WORD * (workers + 1))).cast("q")
+
+    @property
+    def waiting(self) -> int:
+        """The bytes that wait."""
+        taken, *given = self._numbers
+        return sum(given) - taken
+
+    def send(self, slot: int, message: bytes) -> bool:
+        """Send a message, and return whether there was room for it.
+
+        Args:
+            slot: the number of the worker.
+            message: the message.
+        """
+        if self.waiting + len(message) > MOST_WAITING:
+            return False
+        try:
+            if len(message) <= _LONG:
+                self.sending.send(message)
+            else:
+                self._send_file(message)
+        except OSError:
+            # No room, or no descriptor or memory.
+            return False
+        self._numbers[slot + 1] += len(message)
+        return True
+
+    def receive(self) -> bytes:
+        """Wait for the next message and return it; empty once nobody can send one any more."""
+        message, descriptors, _, _ = socket.recv_fds(self.receiving, _LONG, 1)
+        if descriptors:
+            with os.fdopen(descriptors[0], "rb") as file:
+                message = file.read()
+        self._numbers[0] += len(message)
+        return message
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.sending.close()
+        self.receiving.close()
+
+    def _send_file(self, message: bytes) -> None:
+        descriptor = os.memfd_create("shadow", os.MFD_CLOEXEC)
+        try:
+            left = memoryview(message)
+            while left:
+                left = left[os.write(descriptor, left) :]
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            socket.send_fds(self.sending, [b"f"], [descriptor])
+        finally:
+            os.close(descriptor)
