@@ -107,7 +107,7 @@ class Runs:
         before = figures.stopped(self._region)
         with self._region.writing() as numbers:
             numbers[running - 1] = 1
-        for pair in figures.stopped(self._region) - before:
+        for pair in figures.stopped(self._region).keys() - before.keys():
             stops.report(pair, stops.REASONS["ended"])
 
     def _begin(self, handed: Handed, former: _State | None) -> _State | None:
@@ -194,9 +194,9 @@ class Runs:
     ) -> None:
         """Time both versions for the same rows, in this process.
 
-        A run of the service is no measure, since it may have the rows of others, too.  Nor is the
-        first run of some rows, which brings them into the processor's caches; so both are run
-        again, in turns the one or the other first.
+        A run of the service is no measure, since it may have the rows of others, too.  Both run
+        twice, and the second runs count: the first ones bring what they need into the processor's
+        caches.  In turns the one or the other comes first.
         """
         handed, arrays = rows
         runs = [
@@ -205,7 +205,9 @@ class Runs:
         ]
         if state.runs // TIMED % 2:
             runs.reverse()
-        seconds = {of: self._timed(model, own, heads)[1] for of, model, own in runs}
+        seconds: dict[str, float] = {}
+        for _ in range(2):
+            seconds |= {of: self._timed(model, own, heads)[1] for of, model, own in runs}
         figures.add_seconds(self._region, state.pair, handed.rows, seconds)
 
     def _timed(self, model: Model, arrays: Arrays, heads: tuple[str, ...]) -> tuple[Arrays, float]:
