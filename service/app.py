@@ -105,7 +105,7 @@ def create_app(
     # Of dialects with the same name, the last one here counts; it is the plainest form.
     dialects = reversed([*rules.values()])
     app.register_blueprint(pages.pages(library, document, is_told_all, settings))
-    app.register_blueprint(pages.of_models(library, dialects, metrics.tallies, settings.drift))
+    app.register_blueprint(pages.of_models(library, dialects, metrics, settings.drift))
     if settings.console == "on":
         app.register_blueprint(console.pages())
     app.register_blueprint(drift_pages.pages(library, app.extensions["triceps.drift"]))

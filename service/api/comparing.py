@@ -46,7 +46,7 @@ def stopped(repository: Repository, metrics: Metrics, name: str) -> str:
     pair, _ = _pair(repository, name)
     if pair is None:
         return ""
-    return _reason(repository, name, figures.read(metrics, pair))
+    return _reason(repository, name, figures.stopped(metrics.shadow).get(pair, ""))
 
 
 def _compared(repository: Repository, metrics: Metrics, name: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _compared(repository: Repository, metrics: Metrics, name: str) -> dict[str, 
         "with": pair.version,
         "share": share,
         "since": datetime.fromtimestamp(known.since, UTC).isoformat() if known.since else None,
-        "stopped": _reason(repository, name, known) or None,
+        "stopped": _reason(repository, name, known.stopped) or None,
         "rows": known.outcomes.get(figures.COMPARED, 0),
         "dropped": known.outcomes.get(figures.DROPPED, 0),
         "failed": known.outcomes.get(figures.FAILED, 0),
@@ -97,12 +97,18 @@ def _pair(repository: Repository, name: str) -> tuple[Pair | None, float]:
     return Pair(owner, traffic.shadow.version, stable), traffic.shadow.share
 
 
-def _reason(repository: Repository, name: str, known: Figures) -> str:
-    """Return why a candidate is not run; empty if it is."""
+def _reason(repository: Repository, name: str, stop: str) -> str:
+    """Return why a candidate is not run; empty if it is.
+
+    Args:
+        repository: the models.
+        name: the name of the model or view.
+        stop: the reason for which it has stopped, by its name in `REASONS`; empty for none.
+    """
     reason = repository.candidates.reasons.get((name, "shadow"), "")
-    if reason or not known.stopped:
+    if reason or not stop:
         return reason
-    return f"{REASONS.get(known.stopped, known.stopped)}; the log of the service says more"
+    return f"{REASONS.get(stop, stop)}; the log of the service says more"
 
 
 def _not_compared(stable: Servable, candidate: Servable | None) -> dict[str, str]:

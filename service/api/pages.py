@@ -9,7 +9,7 @@ import orjson
 from flask import Blueprint, Response, request
 
 from service import __version__
-from service.api import descriptions, scoring
+from service.api import comparing, descriptions, scoring
 from service.api.console import pages as console
 from service.api.replies import respond, respond_json
 from service.errors import BadRequest, NotFound, nearest
@@ -23,7 +23,7 @@ from service.wire.native import examples
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from service.observability.tallies import Tallies
+    from service.observability.metrics import Metrics
     from service.repository.loader import Servable
     from service.repository.reloader import Library
     from service.settings import Settings
@@ -111,17 +111,17 @@ def _add_health(blueprint: Blueprint, library: Library, is_told_all: Callable[[]
 
 
 def of_models(
-    library: Library, spoken: Iterable[Dialect], tallies: Tallies, drift: str
+    library: Library, spoken: Iterable[Dialect], metrics: Metrics, drift: str
 ) -> Blueprint:
     """Return the pages about models.
 
     Args:
         library: the models.
         spoken: the dialects that the service speaks.
-        tallies: tell which canaries are asked no more.
+        metrics: tell which canaries are asked no more, and which shadows have stopped.
         drift: TRICEPS_DRIFT, which says what is counted of the models.
     """
-    blueprint = Blueprint("models", __name__)
+    blueprint, tallies = Blueprint("models", __name__), metrics.tallies
     dialects = {dialect.name: dialect for dialect in spoken}
 
     @blueprint.get("/models")
@@ -152,6 +152,8 @@ def of_models(
             # The console asks for the page only if there is something on it.
             reported["drift"] = drift
         states = descriptions.versions(repository, name, tallies)
+        if stopped := comparing.stopped(repository, metrics, name):
+            states["traffic"]["shadow"]["reason"] = stopped
         return respond_json({**description, **states, **reported})
 
     @blueprint.get("/models/<name>/versions/<version>/report")

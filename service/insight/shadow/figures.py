@@ -106,13 +106,17 @@ def _add_head(
     numbers[place] = max(numbers[place], comparison.largest)
 
 
-def stopped(region: Region) -> frozenset[Pair]:
-    """Return the pairs whose candidate is not run any more, as the process of the shadow says."""
-    return frozenset(
-        Pair(*name[1:4])
+def stopped(region: Region) -> dict[Pair, str]:
+    """Return the pairs whose candidate is not run any more, each with the reason.
+
+    Args:
+        region: the region of the process that runs shadows.
+    """
+    return {
+        Pair(*name[1:4]): name[4]
         for name, numbers in region.read()
         if name[0] == "shadow_stopped" and numbers[0]
-    )
+    }
 
 
 def read(metrics: Metrics, pair: Pair) -> Figures:

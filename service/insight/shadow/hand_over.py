@@ -62,7 +62,7 @@ class HandOver:
         # The last pair and files of each model, to count anew once they change.
         self._known: dict[str, tuple[Pair, str]] = {}
         self._dropped: Counter[Pair] = Counter()
-        self._stopped: frozenset[Pair] = frozenset()
+        self._stopped: Mapping[Pair, str] = {}
         self._resumes = 0.0
         self._told: dict[Pair, float] = {}
         self._has_failed = False

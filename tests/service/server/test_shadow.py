@@ -146,6 +146,12 @@ def processes_of_shadow(server: Server) -> list[int]:
     return found
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_the_figures_are_those_of_diff(tmp_path):
     """The rows of a file, sent in requests of several sizes, give what the command says of it."""
     put(tmp_path, scored(), scored(0.125))
@@ -245,6 +251,48 @@ def test_a_candidate_that_cannot_be_run_stops(tmp_path, candidate, program, reas
     assert dropped == 0 or reason.startswith("a run")
     assert found["stopped"] is None
     assert found["heads"]["chance"]["labels_differ"] == 1
+
+
+def test_a_candidate_that_ends_the_process_stops(tmp_path):
+    """As one that crashes it, or takes all memory; the process is replaced, and knows of it."""
+    put(tmp_path, scored(), scored(does="hang"))
+    with serving(tmp_path) as server:
+        ask(server, [0.75])
+        server.until(lambda: processes_of_shadow(server))
+        (pid,) = processes_of_shadow(server)
+        # Its run has begun once it takes processor time as no waiting process does.
+        server.until(lambda: processor_seconds(pid) > 1)
+        os.kill(pid, signal.SIGKILL)
+        server.until(lambda: compared(server)["stopped"])
+        reason = compared(server)["stopped"]
+        shadow = server.get("/models/scored")[1]["traffic"]["shadow"]
+        ask(server, [0.75])
+
+    assert reason.startswith("the process of the shadow ended during a run of it")
+    assert shadow["reason"] == reason
+
+
+def test_a_view_has_its_part(tmp_path):
+    """Its rows are those of its model, and it has its own heads, and no name of the model."""
+    small.put(tmp_path / "models", "three", 1, small.three(models={"apple": ["size"]}))
+    small.put(tmp_path / "models", "three", 2, small.three(2.0, models={"apple": ["size"]}))
+    (tmp_path / "models/three/aliases.json").write_text('{"stable": "1"}')
+    traffic = tmp_path / "models/three/traffic.json"
+    traffic.write_text('{"shadow": {"version": "2", "share": 1}}')
+    body = json.dumps({"instances": [{"fruit": [1, 2]}], "heads": ["size"]}).encode()
+    with serving(tmp_path) as server:
+        for name in ("three", "apple"):
+            assert server.ask("POST", f"/models/{name}/predict", body, JSON)[0] == 200
+        server.until(lambda: server.get("/models/apple/compare")[1]["rows"] == 2)
+        of_view = server.get("/models/apple/compare")[1]
+        of_model = server.get("/models/three/compare")[1]
+        traffic.unlink()
+        server.until(lambda: server.get("/models/apple/compare")[0] == 404)
+        error = server.get("/models/apple/compare")[1]["error"]
+
+    assert of_view["heads"] == of_model["heads"]
+    assert of_view["heads"]["size"]["largest"] == 3
+    assert error == "model 'apple': it has no shadow"
 
 
 def test_the_same_shares_set_again_start_it_again(tmp_path):
