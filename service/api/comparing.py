@@ -106,6 +106,9 @@ def _reason(repository: Repository, name: str, stop: str) -> str:
         stop: the reason for which it has stopped, by its name in `REASONS`; empty for none.
     """
     reason = repository.candidates.reasons.get((name, "shadow"), "")
+    serving = repository.serving.get(name)
+    if serving is not None and serving.signature.tensor:
+        return "answers to whole tensors are not compared"
     if reason or not stop:
         return reason
     return f"{REASONS.get(stop, stop)}; the log of the service says more"

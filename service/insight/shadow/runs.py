@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.inference.model import Model
+    from service.insight.comparison import Comparison
     from service.insight.shadow.feeds import Arrays
     from service.insight.shadow.figures import Pair
     from service.insight.shadow.handed import Handed
@@ -71,8 +72,8 @@ class Runs:
         self._states: dict[str, _State] = {}
         # The time of the last look at the files, by model.
         self._looked: dict[str, float] = {}
-        self.began = 0.0
-        """The time at which the run in progress began, by `perf_counter`; 0 if there is none."""
+        # When the run in progress began: by the processor time of this thread, and by the clock.
+        self._began: tuple[float, float] | None = None
         self._current: _State | None = None
         self._blame()
 
@@ -90,6 +91,19 @@ class Runs:
                 self._run(state, state.loaded, handed)
             except StopError as stop:
                 self._stop(state, stop)
+
+    def is_endless(self, processor_time: float) -> bool:
+        """Return whether the run in progress takes too long; another thread may call this.
+
+        Args:
+            processor_time: the processor time of the thread that runs candidates.  The clock says
+                little at the lowest priority: others may take all processors for long.
+        """
+        began = self._began
+        return began is not None and (
+            processor_time - began[0] > stops.RUN_SECONDS
+            or time.perf_counter() - began[1] > stops.WAIT_SECONDS
+        )
 
     def give_up(self) -> None:
         """Stop the pair whose run does not end; a thread calls this before it ends the process."""
@@ -150,7 +164,7 @@ class Runs:
             numbers[place] = numbers[place] or time.time()
 
     def _run(self, state: _State, loaded: LoadedPair, handed: Handed) -> None:
-        feeds, stable, candidate = loaded.feeds, loaded.stable, loaded.candidate
+        feeds = loaded.feeds
         heads = tuple(
             head
             for head in handed.outputs
@@ -161,7 +175,10 @@ class Runs:
         self._mark(state)
         try:
             arrays = feeds.of(handed.arrays, heads, handed.rows)
-            outputs, seconds = self._timed(candidate.model, arrays, heads)
+            outputs, seconds = self._timed(loaded.candidate.model, arrays, heads)
+            compared = _compared(loaded, heads, handed.outputs, outputs)
+            if state.runs % TIMED == 1:
+                self._compare_seconds(state, loaded, (handed, arrays), heads)
         except Exception as error:
             figures.count(self._region, state.pair, figures.FAILED, handed.rows)
             state.failures += 1
@@ -172,17 +189,8 @@ class Runs:
         finally:
             self._region.header[RUNNING] = 0
         state.failures = 0
-        mine, yours = stable.signature.heads, candidate.signature.heads
-        compared = {
-            head: comparison.tally(
-                comparison.differences(mine[head], yours[head], handed.outputs[head], outputs[head])
-            )
-            for head in heads
-        }
-        figures.add(self._region, state.pair, handed.rows, compared)
-        if state.runs % TIMED == 1:
-            self._compare_seconds(state, loaded, (handed, arrays), heads)
         state.runs += 1
+        figures.add(self._region, state.pair, handed.rows, compared)
         _check_pace(state, seconds)
 
     def _compare_seconds(
@@ -213,11 +221,11 @@ class Runs:
     def _timed(self, model: Model, arrays: Arrays, heads: tuple[str, ...]) -> tuple[Arrays, float]:
         """Run a model, and return its answers with the seconds that it took."""
         clock = time.thread_time if model.execution.is_cpu else time.perf_counter
-        self.began, began = time.perf_counter(), clock()
+        self._began, began = (time.thread_time(), time.perf_counter()), clock()
         try:
             return model.predict(arrays, heads), clock() - began
         finally:
-            self.began = 0.0
+            self._began = None
 
     def _mark(self, state: _State) -> None:
         """Note that a run of a candidate begins, for the process after this one."""
@@ -235,6 +243,19 @@ class Runs:
         for model, state in list(self._states.items()):
             if now - state.asked > IDLE_SECONDS and state.loaded is not None:
                 del self._states[model]
+
+
+def _compared(
+    loaded: LoadedPair, heads: tuple[str, ...], answers: Arrays, others: Arrays
+) -> dict[str, Comparison]:
+    """Return the comparison of some rows, by head."""
+    mine, yours = loaded.stable.signature.heads, loaded.candidate.signature.heads
+    return {
+        head: comparison.tally(
+            comparison.differences(mine[head], yours[head], answers[head], others[head])
+        )
+        for head in heads
+    }
 
 
 def _check_pace(state: _State, seconds: float) -> None:

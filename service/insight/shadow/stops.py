@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# One run may take no longer; a run that does not end is ended with its process.
+# One run may take no longer, in processor time and in time; a run that does not end is ended with
+# its process.
 RUN_SECONDS = 10.0
+WAIT_SECONDS = 600.0
 # The mean of the last runs, and their number, from which on a candidate is too slow.
 SLOW_SECONDS = 1.0
 SLOW_RUNS = 8
@@ -28,7 +30,7 @@ REASONS = {
     "unlike": "no head can be compared",
     "failed": f"{MOST_FAILURES} runs in succession failed",
     "slow": f"a run took longer than {RUN_SECONDS:g} s, or the mean of {SLOW_RUNS} runs was above "
-    f"{SLOW_SECONDS:g} s",
+    f"{SLOW_SECONDS:g} s, in processor time",
     "ended": "the process of the shadow ended during a run of it",
 }
 

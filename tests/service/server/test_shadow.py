@@ -196,7 +196,7 @@ def test_callers_get_the_same_bytes_beside_a_shadow(tmp_path):
     assert before == after
 
 
-FAST = "from service.insight.shadow import stops; stops.RUN_SECONDS = 0.5\n" + PROGRAM
+FAST = "from service.insight.shadow import stops; stops.RUN_SECONDS = 0.3\n" + PROGRAM
 NEVER_FAST_ENOUGH = "from service.insight.shadow import stops; stops.SLOW_SECONDS = 0\n" + PROGRAM
 NO_MEMORY = (
     "from service.repository import budget; budget.Budget.of = lambda *_: budget.Budget(1)\n"
