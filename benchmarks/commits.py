@@ -2,20 +2,23 @@
 
     python -m benchmarks.commits BEFORE AFTER [--rounds N] [--seconds N] [--cells W1,heavy-16]
     python -m benchmarks.commits . . --set TRICEPS_ACCESS_LOG=on --cells W1-16
+    python -m benchmarks.commits . . --shadow 0.1 --cells W1-16
 
 Each argument is the folder of a checkout, which is installed in its own `.venv`.  `--set` is an
-environment variable of AFTER alone, so that a setting can be compared in one checkout.  Both serve
-the same model at the same time, and are put under load in turns of one second, so that changes on
-the machine affect both.  Answers are compared with ONNX Runtime's own before and after.  The ratio
-of a cell is the median of the ratios of all rounds; its spread is the middle half of them.  The
-processor time of a request is compared in the same way: it is the better measure if other work
-shares the machine.
+environment variable of AFTER alone, so that a setting can be compared in one checkout.  `--shadow`
+has AFTER serve the model with itself as its shadow, which gets that share of the requests.  Both
+serve the same model at the same time, and are put under load in turns of one second, so that
+changes on the machine affect both.  Answers are compared with ONNX Runtime's own before and after.
+The ratio of a cell is the median of the ratios of all rounds; its spread is the middle half of
+them.  The processor time of a request is compared in the same way: it is the better measure if
+other work shares the machine.  That of the process of a shadow is not part of it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -141,6 +144,28 @@ def with_variables(server: Server, variables: Sequence[str]) -> Server:
             raise NotReadyError(f"--set: expected NAME=VALUE, received {variable!r}")
         more[name] = value
     return replace(server, environment={**server.environment, **more})
+
+
+def with_shadow(server: Server, share: float) -> Server:
+    """Return a server whose model has itself as its shadow."""
+
+    def command(peer: str, model: str, port: str) -> list[str]:
+        return server.command(peer, str(write_pair(Path(model), share).resolve()), port)
+
+    return replace(server, command=command)
+
+
+def write_pair(file: Path, share: float) -> Path:
+    """Write a repository of a model and its shadow, which are the same file, and return it."""
+    folder = FOLDER / "shadow" / file.parent.name
+    model = folder / file.parent.name
+    for version in ("1", "2"):
+        (model / version).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, model / version / file.name)
+    (model / "aliases.json").write_text('{"stable": "1"}')
+    traffic = {"shadow": {"version": "2", "share": share}}
+    (model / "traffic.json").write_text(json.dumps(traffic))
+    return folder
 
 
 def measure(
@@ -276,6 +301,7 @@ console = report.console()
 @click.option("--seconds", type=click.IntRange(1), default=SECONDS, show_default=True)
 @click.option("--cells", type=Names(MEASURED), default=list(MEASURED))
 @click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Of AFTER alone.")
+@click.option("--shadow", type=click.FloatRange(0, 1, min_open=True), help="Of AFTER alone.")
 def main(  # noqa: PLR0913, PLR0917  (click passes each option by its name)
     before: Path,
     after: Path,
@@ -283,13 +309,15 @@ def main(  # noqa: PLR0913, PLR0917  (click passes each option by its name)
     seconds: int,
     cells: list[str],
     variables: tuple[str, ...],
+    shadow: float | None,
 ) -> None:
     """Measure the checkouts BEFORE and AFTER, and exit with 1 if AFTER is too slow."""
     servers.stop_when_told()
     chosen = [CELLS[name] for name in cells]
     try:
         load.find()
-        pair = checkout(before, "before"), with_variables(checkout(after, "after"), variables)
+        later = with_variables(checkout(after, "after"), variables)
+        pair = checkout(before, "before"), with_shadow(later, shadow) if shadow else later
         models.write(models.FOLDER, *dict.fromkeys(cell.model for cell in chosen))
         turns = measure(pair, chosen, rounds, seconds)
     except (load.NoLoadError, NotReadyError) as error:

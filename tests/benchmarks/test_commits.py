@@ -1,12 +1,15 @@
 """The comparison of the speed of two checkouts: measurements, differences and installations."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import commits
 from benchmarks.servers import NotReadyError
+from service.repository.assembly import open_repository
+from tests.harness import small
 
 
 def _turns(cell, ratios):
@@ -69,3 +72,19 @@ def test_a_checkout_is_one_that_is_installed(tmp_path):
     if (root / ".venv/bin/triceps").exists():
         command = commits.checkout(root, "before").command("", "model", "80")
         assert command[0] == str(root / ".venv/bin/triceps")
+
+
+def test_a_share_is_compared_with_none(tmp_path, monkeypatch):
+    """The server has a repository in which the model is its own shadow."""
+    monkeypatch.setattr(commits, "FOLDER", tmp_path / "bench")
+    (tmp_path / "three").mkdir()
+    file = tmp_path / "three/model.onnx"
+    file.write_bytes(small.three())
+
+    folder, _ = commits.with_shadow(
+        replace(commits.servers.TRICEPS, command=lambda _, model, port: [model, port]), 0.1
+    ).command("", str(file), "80")
+
+    repository = open_repository(Path(folder))
+    assert repository.serving["three"].version == "1"
+    assert repository.candidates.shadows["three"].version == "2"
