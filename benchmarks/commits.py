@@ -11,7 +11,7 @@ serve the same model at the same time, and are put under load in turns of one se
 changes on the machine affect both.  Answers are compared with ONNX Runtime's own before and after.
 The ratio of a cell is the median of the ratios of all rounds; its spread is the middle half of
 them.  The processor time of a request is compared in the same way: it is the better measure if
-other work shares the machine.  That of the process of a shadow is not part of it.
+other work shares the machine.  That of the process of a shadow is part of it.
 """
 
 from __future__ import annotations

@@ -77,20 +77,26 @@ class Runs:
         self._current: _State | None = None
         self._blame()
 
-    def handle(self, handed: Handed) -> None:
-        """Run the candidate for some rows, unless it has stopped, and compare its answers."""
+    def handle(self, handed: Handed) -> float:
+        """Run the candidate for some rows, unless it has stopped, and compare its answers.
+
+        Returns:
+            The seconds that this took, without those of loading the pair.
+        """
         state = self._states.get(handed.pair.model)
         if state is None or (state.pair, state.files, state.file) != handed[:3]:
             state = self._begin(handed, state)
             if state is None:
                 figures.count(self._region, handed.pair, figures.DROPPED, handed.rows)
-                return
+                return 0.0
         state.asked = time.monotonic()
+        began = time.perf_counter()
         if state.loaded is not None:
             try:
                 self._run(state, state.loaded, handed)
             except StopError as stop:
                 self._stop(state, stop)
+        return time.perf_counter() - began
 
     def is_endless(self, processor_time: float) -> bool:
         """Return whether the run in progress takes too long; another thread may call this.
