@@ -18,6 +18,7 @@ from service.signature import Feature, Head, Signature, Statistics, Tensor, tabu
 from tests.harness import small
 from tests.harness.exposition import samples
 from tests.harness.serving import PROGRAM, Server
+from tests.harness.waiting import until
 
 JSON = {"Content-Type": "application/json"}
 PREDICT = "/models/scored/predict"
@@ -421,3 +422,13 @@ def test_a_model_without_a_shadow_says_what_to_do(tmp_path):
     assert gone == (
         "model 'scored': it has no shadow: triceps traffic scored --shadow VERSION --share 10%"
     )
+
+
+def test_the_process_ends_with_the_service(tmp_path):
+    """Also if the supervisor is killed, and whatever it runs."""
+    put(tmp_path, scored(), scored(does="hang"))
+    with serving(tmp_path) as server:
+        ask(server, [0.75])
+        server.until(lambda: processes_of_shadow(server))
+        server.process.kill()
+        until(lambda: not processes_of_shadow(server))
