@@ -44,7 +44,7 @@ newcomer: install-dev ## do a newcomer's first tasks from a fresh clone, by the 
 	@$(bin)/python -m pytest tests/newcomer --newcomer $(ARGS)
 
 # Each file has a process of its own, since two clients declare protobuf messages of the same names.
-clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton, with httpx and with shap
+clients: install-clients ## run the tests with the clients of KServe, MLflow and Triton, httpx, shap and a store of objects
 	@set -e; for file in tests/clients/test_*.py; do build/clients/bin/python -m pytest $$file; done
 
 # A page cannot be drawn without any font, which Debian's Chromium only recommends.

@@ -29,7 +29,7 @@ GROUP = "triceps.commands"
 # The groups of the help, each with its commands in the order in which they are used.
 HEADINGS = {
     "Make models": ("init", "up", "train", "export", "sign"),
-    "Serve": ("serve", "health", "token", "alias", "traffic", "prune"),
+    "Serve": ("serve", "health", "token", "pull", "alias", "traffic", "prune"),
     "Look": ("show", "check", "diff", "predict", "score", "report", "drift", "samples"),
 }
 # The group of commands that other packages provide.

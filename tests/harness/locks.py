@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ("serve", "train", "dev", "build", "clients", "accelerators")
 # The extras and the groups of pyproject.toml in each lock; "build" is only a group.
-EXTRAS = {"serve": set(), "train": {"train"}, "dev": {"train", "dev"}, "clients": set()}
+EXTRAS = {"serve": set(), "train": {"train"}, "dev": {"stores", "train", "dev"}, "clients": set()}
 GROUPS = {
     "dev": {"build"},
     "build": {"build"},

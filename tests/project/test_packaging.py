@@ -83,7 +83,7 @@ def test_wheel_declares_its_requirements(wheel):
     needs = [Requirement(text) for text in headers.get_all("Requires-Dist")]
     always = {canonicalize_name(need.name) for need in needs if need.marker is None}
     assert {_name(text) for text in PYPROJECT["project"]["dependencies"]} == always
-    assert set(headers.get_all("Provides-Extra")) == {"train", "dev"}
+    assert set(headers.get_all("Provides-Extra")) == {"stores", "train", "dev"}
     assert len(licences) == 1
 
 
@@ -233,7 +233,7 @@ for module in pkgutil.walk_packages(service.__path__, "service."):
 @pytest.mark.parametrize(
     ("package", "extra", "own"),
     [
-        pytest.param("service", None, {"service"}, id="service"),
+        pytest.param("service", "stores", {"service"}, id="service"),
         pytest.param("training", "train", {"service", "training"}, id="training"),
     ],
 )

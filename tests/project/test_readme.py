@@ -352,6 +352,7 @@ def test_the_glossary_is_in_order_and_each_entry_has_a_place():
 
 CONTAINER = "it needs a container engine; the tests of the image do it"
 SERVICE = "it starts a service; what is asked of it is asked of the app"
+STORE = "tests/project/test_pull_doc.py runs it, with a folder of its own in place of /mnt/share"
 OWN = "the test has a folder of its own"
 NEWCOMER = "`make newcomer` runs it"
 NOT_RUN = {
@@ -362,6 +363,7 @@ NOT_RUN = {
     "cp ../../training/data/penguins.csv all.csv": OWN,
     "pip wheel --no-deps --wheel-dir dist .": "the tests of the wheel build it, and fetch nothing",
     "pip install dist/triceps-0.1.0-py3-none-any.whl": "the tests of the wheel install it",
+    "triceps pull file:///mnt/share/churn --into models": STORE,
     "triceps serve": SERVICE,
     "triceps serve my_model.onnx": SERVICE,
     "triceps serve --tls-certificate tls.crt --tls-key tls.key": SERVICE,

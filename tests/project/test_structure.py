@@ -25,6 +25,7 @@ LAYERS = (
     {"settings"},
     {"inference"},
     {"repository"},
+    {"stores"},
     {"observability"},
     {"insight"},
     {"canary"},

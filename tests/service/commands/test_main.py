@@ -217,7 +217,7 @@ def test_the_help_has_three_groups():
     listed = lines[lines.index("Make models:") : lines.index("Look:") + 7]
     assert [line.split()[0] for line in listed if line] == [
         *("Make", "init", "up", "train", "export", "sign"),
-        *("Serve:", "serve", "health", "token", "alias", "traffic", "prune"),
+        *("Serve:", "serve", "health", "token", "pull", "alias", "traffic", "prune"),
         *("Look:", "show", "check", "diff", "predict", "score", "report"),
     ]
     assert {name for group in HEADINGS.values() for name in group} == {

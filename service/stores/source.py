@@ -1,0 +1,124 @@
+"""The source of a model, as it is given: where it is, the model's name, and what may be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from service.errors import MISUSED, TricepsError, nearest
+from service.repository.publish import FILE, VERSION
+from service.repository.scan import as_name
+
+if TYPE_CHECKING:
+    from service.stores.store import Store
+
+_BUCKETS = ("s3",)
+SCHEMES = (*_BUCKETS, "https", "file")
+FORMS = ", ".join(f"{scheme}://…" for scheme in SCHEMES)
+
+
+class WrongSource(TricepsError):
+    """The source is not one that models can be pulled from."""
+
+    exit_code = MISUSED
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place that has a model: a file, a version, or a folder of versions."""
+
+    url: SplitResult
+    shown: str
+    """The source without its secrets: passwords, and queries, which have signatures."""
+    name: str
+    """The name of the model, as the place has it."""
+    number: str | None
+    """The number of the version, if the source names one."""
+
+    def open(self) -> Store:
+        """Return the store of this source.
+
+        Raises:
+            ModuleNotFoundError: it needs a package that is not installed.
+            StoreError: it cannot be opened.
+        """
+        if self.url.scheme == "file":
+            from service.stores.local import Local
+
+            return Local(Path(unquote(self.url.path)), self.number)
+        if self.url.scheme in _BUCKETS:
+            from service.stores.objects import Objects
+
+            bucket = f"{self.url.scheme}://{self.url.netloc}"
+            return Objects(bucket, self.url.path.strip("/"), self.shown, self.number)
+        from service.stores.web import Web
+
+        return Web(self.url.geturl(), self.shown, self.number)
+
+
+def parse(text: str, *, is_pinned: bool = False) -> Source:
+    """Return a source from its URL.
+
+    Args:
+        text: the URL.
+        is_pinned: true if the SHA-256 of the file is known, which makes sure of its content.
+
+    Raises:
+        WrongSource: it is not the URL of a store.
+    """
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018  it raises
+    except ValueError as error:
+        raise WrongSource(
+            f"expected a URL like {FORMS}, received something else: {error}"
+        ) from error
+    host = url.netloc.rpartition("@")[2]
+    shown = f"{url.scheme}://{host}{url.path}"
+    _check(url, shown, is_pinned=is_pinned)
+    parts = [unquote(part) for part in url.path.split("/") if part]
+    if url.scheme in _BUCKETS:
+        # The folder of a model may be a whole bucket.
+        parts = [host, *parts]
+    name, number = _named(parts)
+    return Source(url, shown, name, number)
+
+
+def _check(url: SplitResult, shown: str, *, is_pinned: bool) -> None:
+    if url.scheme == "http":
+        if not is_pinned:
+            raise WrongSource(
+                f"{shown}: expected https, received http, by which anyone on the way may change "
+                "the file: --sha256 DIGEST makes sure of its content"
+            )
+    elif url.scheme not in SCHEMES:
+        if Path(shown.removeprefix("://")).exists():
+            hint = f" (did you mean file://{Path(shown.removeprefix('://')).resolve()}?)"
+        else:
+            hint = nearest(url.scheme, SCHEMES)
+        received = repr(url.scheme) if url.scheme else "a path"
+        raise WrongSource(f"{shown}: expected one of {FORMS}, received {received}{hint}")
+    if url.scheme == "file":
+        if url.netloc not in ("", "localhost"):
+            raise WrongSource(f"{shown}: expected file:///… with a whole path")
+    elif not url.netloc.rpartition("@")[2]:
+        raise WrongSource(f"{shown}: expected the name of a host or bucket behind ://")
+    if url.scheme in _BUCKETS and (url.query or "@" in url.netloc):
+        raise WrongSource(
+            f"{shown}: expected {url.scheme}://bucket/path alone; credentials come from the "
+            "environment"
+        )
+
+
+def _named(parts: list[str]) -> tuple[str, str | None]:
+    """Return the model and the version that a path names, as in <name>/<version>/model.onnx."""
+    number = None
+    is_file = bool(parts) and parts[-1].endswith(".onnx")
+    if is_file and parts[-1] != FILE:
+        return as_name(parts[-1].removesuffix(".onnx")), None
+    folders = parts[:-1] if is_file else parts
+    if len(folders) > 1 and VERSION.fullmatch(folders[-1]):
+        number, folders = folders[-1], folders[:-1]
+    return as_name(folders[-1] if folders else "model"), number
