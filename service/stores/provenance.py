@@ -46,12 +46,16 @@ class Provenance:
     source: str
     version: str | None
     files: Mapping[str, Stored]
+    digest: str | None = None
+    """The digest that names all files together, in stores that have one."""
 
 
 def write(folder: Path, provenance: Provenance) -> None:
     """Write the provenance of a version into its folder."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     facts = {**asdict(provenance), "pulled": now, "by": f"triceps {__version__}"}
+    if provenance.digest is None:
+        del facts["digest"]
     content = json.dumps(facts, indent=2, sort_keys=True) + "\n"
     write_file(folder / PROVENANCE, content.encode())
 
@@ -61,8 +65,17 @@ def read(folder: Path) -> Provenance | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         facts: Any = json.loads(read_file(folder / PROVENANCE, _MAX_FILE))
         files = {str(name): Stored(**entry) for name, entry in facts["files"].items()}
-        return Provenance(str(facts["source"]), facts["version"], files)
+        return Provenance(str(facts["source"]), facts["version"], files, facts.get("digest"))
     return None
+
+
+def stored_in(folder: Path) -> dict[str, Stored]:
+    """Return the files in a folder, of which the archives that they were in were verified."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): Stored(digest(path), _size(path), "", "sha256")
+        for path in paths
+    }
 
 
 def all_of(folder: Path) -> dict[str, Provenance]:

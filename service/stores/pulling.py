@@ -16,7 +16,7 @@ from service.repository.named_model import NoSuchModel, locate
 from service.repository.publish import FILE, last, publish_folder, versions
 from service.repository.scan import look
 from service.stores import claims, provenance
-from service.stores.download import NEW, STATE, download
+from service.stores.download import NEW, STATE, download, room
 from service.stores.provenance import Provenance
 from service.stores.store import Interrupted, Offer, Replaced, StoreError
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # A source whose files are replaced so often within one pull is left for the next one.
 _LOOKS = 5
+# The files of archives, beside the archives themselves.
+UNPACKED = "unpacked"
 PUBLISHED, UNCHANGED, OLDER = "published", "unchanged", "older"
 
 
@@ -103,6 +105,7 @@ def _pull_into(
 ) -> Pulled:
     model = settings.models / wanted.name
     files: Mapping[str, Stored] = {}
+    place = folder / NEW
     for _ in range(_LOOKS):
         offer = _look(wanted, store, backoff)
         if (known := _known(wanted, offer, model)) is not None:
@@ -114,14 +117,19 @@ def _pull_into(
             continue
         # The graph and the weights of one version may be replaced one after the other.
         if _look(wanted, store, backoff) == offer:
+            if offer.unpack is not None:
+                place = offer.unpack(folder / NEW, folder / UNPACKED, room(folder, wanted.most))
+                files = _unpacked(place, wanted)
             known = _same(offer, files, model)
             break
         backoff.tell(f"{wanted.source.shown}: was replaced while it was read; looking again")
     else:
         raise Interrupted(f"{wanted.source.shown}: is replaced faster than it can be read")
     if known is None:
-        _check(folder, wanted, offer, settings)
-        known = _publish(folder, wanted, offer, files, settings.models)
+        _check(place, wanted, offer, settings)
+        # What is noted of the files is no longer true once they are moved.
+        (folder / STATE).unlink(missing_ok=True)
+        known = _publish(place, wanted, offer, files, settings.models)
     claims.clear(folder)
     return known
 
@@ -156,6 +164,8 @@ def _known(wanted: Wanted, offer: Offer, model: Path) -> Pulled | None:
 
 def _is_of(offer: Offer, known: Provenance, wanted: Wanted) -> bool:
     """Return whether a version is certainly the one that a source has now."""
+    if offer.digest is not None:
+        return known.digest == offer.digest
     if {entry.name for entry in offer.files} != set(known.files):
         return False
     stored = [(entry, known.files[entry.name]) for entry in offer.files]
@@ -190,6 +200,17 @@ def _same(offer: Offer, files: Mapping[str, Stored], model: Path) -> Pulled | No
     return Pulled(outcome, number, files, offer)
 
 
+def _unpacked(place: Path, wanted: Wanted) -> dict[str, Stored]:
+    """Return the files that were unpacked, once they are all on the disk."""
+    files = provenance.stored_in(place)
+    received = files[FILE].sha256
+    if wanted.sha256 not in (None, received):
+        raise StoreError(f"{FILE}: expected the SHA-256 {wanted.sha256}, received {received}")
+    for inner in [place, *(path for path in place.rglob("*") if path.is_dir())]:
+        sync_folder(inner)
+    return files
+
+
 def _check(folder: Path, wanted: Wanted, offer: Offer, settings: Settings) -> None:
     """Load the downloaded version as the service would.
 
@@ -197,7 +218,7 @@ def _check(folder: Path, wanted: Wanted, offer: Offer, settings: Settings) -> No
         Refused: it could not serve.
     """
     number = offer.number or str(last(settings.models / wanted.name) + 1)
-    [found] = look(folder / NEW).versions
+    [found] = look(folder).versions
     try:
         own = locate(wanted.name, settings).own
     except NoSuchModel:
@@ -217,12 +238,10 @@ def _nothing(_servable: Any) -> dict[str, Any]:
 def _publish(
     folder: Path, wanted: Wanted, offer: Offer, files: Mapping[str, Stored], models: Path
 ) -> Pulled:
-    new = folder / NEW
-    provenance.write(new, Provenance(wanted.source.shown, offer.number, files))
-    sync_folder(new)
-    # What is noted of the files is no longer true once they are moved.
-    (folder / STATE).unlink(missing_ok=True)
-    version = publish_folder(models, wanted.name, new, offer.number)
+    found = Provenance(wanted.source.shown, offer.number, files, offer.digest)
+    provenance.write(folder, found)
+    sync_folder(folder)
+    version = publish_folder(models, wanted.name, folder, offer.number)
     if version is None:
         raise Interrupted(f"{wanted.name}, version {offer.number}: was published meanwhile")
     return Pulled(PUBLISHED, version, files, offer)

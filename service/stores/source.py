@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
     from service.stores.store import Store
 
 _BUCKETS = ("s3",)
-SCHEMES = (*_BUCKETS, "https", "file")
+SCHEMES = (*_BUCKETS, "oci", "https", "file")
 FORMS = ", ".join(f"{scheme}://…" for scheme in SCHEMES)
+
+
+# The tag of an image that names none, as for other programs.
+_TAG = "latest"
+_IMAGE = re.compile(
+    r"(?P<path>[a-z0-9]+(?:(?:[./]|_{1,2}|-+)[a-z0-9]+)*)(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
+)
 
 
 class WrongSource(TricepsError):
@@ -53,6 +63,11 @@ class Source:
 
             bucket = f"{self.url.scheme}://{self.url.netloc}"
             return Objects(bucket, self.url.path.strip("/"), self.shown, self.number)
+        if self.url.scheme == "oci":
+            from service.stores.registry import Registry
+
+            path, reference = _reference(self.url.path.strip("/"))
+            return Registry(self.url.netloc, path, reference, self.shown, self.number)
         from service.stores.web import Web
 
         return Web(self.url.geturl(), self.shown, self.number)
@@ -82,7 +97,7 @@ def parse(text: str, *, is_pinned: bool = False) -> Source:
     if url.scheme in _BUCKETS:
         # The folder of a model may be a whole bucket.
         parts = [host, *parts]
-    name, number = _named(parts)
+    name, number = _image(parts) if url.scheme == "oci" else _named(parts)
     return Source(url, shown, name, number)
 
 
@@ -105,10 +120,14 @@ def _check(url: SplitResult, shown: str, *, is_pinned: bool) -> None:
             raise WrongSource(f"{shown}: expected file:///… with a whole path")
     elif not url.netloc.rpartition("@")[2]:
         raise WrongSource(f"{shown}: expected the name of a host or bucket behind ://")
-    if url.scheme in _BUCKETS and (url.query or "@" in url.netloc):
+    if url.scheme == "oci" and not _IMAGE.fullmatch(url.path.strip("/")):
         raise WrongSource(
-            f"{shown}: expected {url.scheme}://bucket/path alone; credentials come from the "
-            "environment"
+            f"{shown}: expected oci://registry/image:tag or oci://registry/image@sha256:digest"
+        )
+    if url.scheme in (*_BUCKETS, "oci") and (url.query or "@" in url.netloc):
+        raise WrongSource(
+            f"{shown}: expected {url.scheme}://… without a password or a query; credentials come "
+            "from the environment"
         )
 
 
@@ -122,3 +141,20 @@ def _named(parts: list[str]) -> tuple[str, str | None]:
     if len(folders) > 1 and VERSION.fullmatch(folders[-1]):
         number, folders = folders[-1], folders[:-1]
     return as_name(folders[-1] if folders else "model"), number
+
+
+def _image(parts: list[str]) -> tuple[str, str | None]:
+    """Return the model and the version that an image names, by its last part and its tag."""
+    found = _IMAGE.fullmatch("/".join(parts))
+    if found is None:
+        return as_name(parts[-1]), None
+    tag = found["tag"] or ""
+    return as_name(found["path"].rpartition("/")[2]), tag if VERSION.fullmatch(tag) else None
+
+
+def _reference(path: str) -> tuple[str, str]:
+    """Return the repository of an image, and its digest or its tag."""
+    found = _IMAGE.fullmatch(path)
+    if found is None:
+        return path, _TAG
+    return found["path"], found["digest"] or found["tag"] or _TAG

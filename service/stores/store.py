@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from service.errors import TricepsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from service.stores.download import Room
 
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 # A file of a version; no part of its path begins with a dot, so that none is hidden or leads out.
@@ -56,6 +59,11 @@ class Offer:
     number: str | None
     """The version's number in the source; `None` if the source has no numbers."""
     files: tuple[Entry, ...]
+    digest: str | None = None
+    """The digest that names all files together, in stores that have one."""
+    unpack: Callable[[Path, Path, Room], Path] | None = field(default=None, compare=False)
+    """Unpacks the folder of the downloaded files into another one, and returns that of the version;
+    `None` if the files are those of the version already."""
 
     @property
     def can_be_known(self) -> bool:

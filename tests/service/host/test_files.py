@@ -378,6 +378,7 @@ ALLOWED = {
     ("service/repository/publish.py", "open"): "into a folder of its own, which is renamed whole",
     ("service/host/priority.py", "write_text"): "to the kernel, below /proc",
     ("service/stores/claims.py", "O_CREAT"): "it creates an empty file, which is only locked",
+    ("service/stores/layers.py", "open"): "into a hidden folder, too",
     ("service/stores/download.py", "open"): "into a hidden folder, which is renamed whole",
     ("service/observability/sample_files.py", "O_CREAT"): "it appends to files of its own process",
 }

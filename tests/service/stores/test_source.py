@@ -20,6 +20,10 @@ from service.stores import source
         ("s3://churn", "churn", None),
         ("s3://models/7", "models", "7"),
         ("s3://models/churn/04", "04", None),
+        ("oci://registry.example:5000/team/churn", "churn", None),
+        ("oci://registry.example/churn:stable", "churn", None),
+        ("oci://registry.example/churn:4", "churn", "4"),
+        (f"oci://registry.example/churn:4@sha256:{'0' * 64}", "churn", "4"),
     ],
 )
 def test_the_name_and_the_number_are_those_of_the_path(text, name, number):
@@ -41,7 +45,11 @@ def test_the_name_and_the_number_are_those_of_the_path(text, name, number):
         ("https://[::1/model.onnx", "received something else"),
         ("s3:///churn", "expected the name of a host or bucket"),
         ("s3://key:secret@models/churn", "credentials come from the environment"),
-        ("s3://models/churn?versionId=3", "expected s3://bucket/path alone"),
+        ("s3://models/churn?versionId=3", "expected s3://… without a password or a query"),
+        ("oci://registry.example/", "expected oci://registry/image:tag"),
+        ("oci://registry.example/a/../b", "expected oci://registry/image:tag"),
+        ("oci://registry.example/churn@sha256:1", "expected oci://registry/image:tag"),
+        ("oci://me:secret@registry.example/churn", "without a password or a query"),
         ("file://host/churn", "with a whole path"),
         ("", "received a path"),
     ],
