@@ -77,8 +77,7 @@ def publish(models: Path, name: str, content: bytes, report: bytes | None = None
     check_name(name)
     try:
         models.mkdir(parents=True, exist_ok=True)
-        for leftover in leftovers(models):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clear_leftovers(models)
         # Not by mkdtemp, whose folders only their owner may read: the service may be another user.
         staged = models / f".new-{uuid.uuid4().hex}"
         staged.mkdir()
@@ -117,6 +116,7 @@ def publish_folder(models: Path, name: str, folder: Path, version: str | None) -
         PublishError: the folder cannot be written.
     """
     try:
+        _clear_leftovers(models)
         staged = models / f".new-{uuid.uuid4().hex}"
         staged.mkdir()
         try:
@@ -149,6 +149,11 @@ def leftovers(folder: Path) -> list[Path]:
             if entry.name.startswith(_LEFTOVERS) and entry.lstat().st_mtime < since:
                 old.append(entry)
     return sorted(old)
+
+
+def _clear_leftovers(models: Path) -> None:
+    for leftover in leftovers(models):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_name(name: str) -> None:

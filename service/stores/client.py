@@ -17,7 +17,7 @@ from service.errors import printable
 from service.stores.store import Interrupted, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
     from email.message import Message
 
     Answer = http.client.HTTPResponse
@@ -83,7 +83,7 @@ class Client:
             )
         return answer  # type: ignore[no-any-return]
 
-    def pieces(self, answer: Answer) -> Iterator[bytes]:
+    def pieces(self, answer: Answer) -> Generator[bytes]:
         """Yield the body of an answer."""
         try:
             with contextlib.closing(answer):
@@ -91,6 +91,24 @@ class Client:
                     yield piece
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._broken(error) from error
+
+    def whole(self, answer: Answer, most: int) -> bytes:
+        """Return the body of an answer, which is closed then, up to `most` bytes.
+
+        Raises:
+            Interrupted: the connection was cut.
+        """
+        # Of a connection that was cut within the headers, none of the rest is missed.
+        is_bounded = answer.length is not None or answer.chunked
+        content = b""
+        with contextlib.closing(self.pieces(answer)) as pieces:
+            for piece in pieces:
+                content += piece
+                if len(content) >= most:
+                    return content[:most]
+        if answer.length or not is_bounded:
+            raise Interrupted(f"{self._shown}: the connection was cut")
+        return content
 
     def _refused(self, error: urllib.error.HTTPError) -> StoreError:
         message = f"{self._shown}: expected a file, received {error.code}"

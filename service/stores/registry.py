@@ -5,7 +5,6 @@ reference ─▶ (index ─▶) manifest ─▶ layers: files with a title, or a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import platform
@@ -110,8 +109,8 @@ class Registry:
 
     def _manifest(self, reference: str) -> tuple[dict[str, Any], str]:
         """Return a manifest or an index, and its digest, which names all that is in it."""
-        with contextlib.closing(self._ask(f"manifests/{reference}", {"Accept": _ACCEPT})) as answer:
-            content = answer.read(_MOST_MANIFEST + 1)
+        answer = self._ask(f"manifests/{reference}", {"Accept": _ACCEPT})
+        content = self._client.whole(answer, _MOST_MANIFEST)
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         if ":" in reference and reference != digest:
             raise StoreError(f"{self._shown}: expected the digest {reference}, received {digest}")
@@ -169,12 +168,12 @@ class Registry:
         query = urlencode(
             {key: value for key, value in asked.items() if key in ("service", "scope")}
         )
-        with contextlib.closing(self._client.ask(urljoin(realm, f"?{query}"), {}, ours)) as answer:
-            try:
-                granted = json.loads(answer.read(_MOST_MANIFEST))
-                token = granted.get("token") or granted["access_token"]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise StoreError(f"{self._shown}: expected a token, received none") from error
+        answer = self._client.ask(urljoin(realm, f"?{query}"), {}, ours)
+        try:
+            granted = json.loads(self._client.whole(answer, _MOST_MANIFEST))
+            token = granted.get("token") or granted["access_token"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{self._shown}: expected a token, received none") from error
         return f"Bearer {token}"
 
     def _no_manifest(self, received: object) -> StoreError:

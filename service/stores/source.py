@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from service.stores.store import Store
 
 _BUCKETS = ("s3",)
-SCHEMES = (*_BUCKETS, "oci", "https", "file")
-FORMS = ", ".join(f"{scheme}://…" for scheme in SCHEMES)
+SCHEMES = (*_BUCKETS, "oci", "mlflow", "https", "file")
+FORMS = ", ".join("mlflow:…" if s == "mlflow" else f"{s}://…" for s in SCHEMES)
 
 
 # The tag of an image that names none, as for other programs.
@@ -63,6 +63,11 @@ class Source:
 
             bucket = f"{self.url.scheme}://{self.url.netloc}"
             return Objects(bucket, self.url.path.strip("/"), self.shown, self.number)
+        if self.url.scheme == "mlflow":
+            from service.stores.mlflow import Mlflow
+
+            model, which = _registered(self.url.path)
+            return Mlflow(model, which, self.shown)
         if self.url.scheme == "oci":
             from service.stores.registry import Registry
 
@@ -90,6 +95,8 @@ def parse(text: str, *, is_pinned: bool = False) -> Source:
         raise WrongSource(
             f"expected a URL like {FORMS}, received something else: {error}"
         ) from error
+    if url.scheme == "mlflow":
+        return _of_mlflow(url)
     host = url.netloc.rpartition("@")[2]
     shown = f"{url.scheme}://{host}{url.path}"
     _check(url, shown, is_pinned=is_pinned)
@@ -158,3 +165,21 @@ def _reference(path: str) -> tuple[str, str]:
     if found is None:
         return path, _TAG
     return found["path"], found["digest"] or found["tag"] or _TAG
+
+
+def _of_mlflow(url: SplitResult) -> Source:
+    """Return the source of a registered model: mlflow:<model>, /<version> or /<alias>."""
+    model, which = _registered(url.path)
+    shown = f"mlflow:{url.path}"
+    if not model or "/" in which or url.netloc or url.query:
+        raise WrongSource(
+            f"{shown}: expected mlflow:MODEL, mlflow:MODEL/VERSION or mlflow:MODEL/ALIAS; "
+            "MLFLOW_TRACKING_URI names the server"
+        )
+    return Source(url, shown, as_name(model), None)
+
+
+def _registered(path: str) -> tuple[str, str]:
+    """Return a registered model, and the version or alias of it; MLflow writes an at sign, too."""
+    model, _, which = path.replace("@", "/", 1).partition("/")
+    return unquote(model), unquote(which)

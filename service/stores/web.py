@@ -13,7 +13,7 @@ from service.errors import printable
 from service.repository.publish import FILE
 from service.stores.client import Client
 from service.stores.credentials import web_authorization
-from service.stores.store import Entry, Offer, Reading, Replaced, StoreError
+from service.stores.store import Entry, Interrupted, Offer, Reading, Replaced, StoreError
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -35,13 +35,15 @@ _CREDENTIALS = (
 class Web:
     """A file of a web server."""
 
-    def __init__(self, url: str, shown: str, number: str | None) -> None:
+    def __init__(self, url: str, shown: str, number: str | None, authorization: str = "") -> None:
         """Keep the URL, without a request.
 
         Args:
             url: the URL, which may have secrets.
             shown: the URL without them, for messages.
             number: the number of the version, if the URL names it.
+            authorization: the header for the server, in place of the credentials that it is
+                known to need.
         """
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
@@ -49,7 +51,9 @@ class Web:
         path, query = quote(parts.path, _SAFE), quote(parts.query, _SAFE)
         self._url = parts._replace(netloc=host, path=path, query=query, fragment="").geturl()
         self._shown, self._number = shown, number
-        self._authorization = web_authorization(parts.username, parts.password, parts.hostname)
+        self._authorization = authorization or web_authorization(
+            parts.username, parts.password, parts.hostname
+        )
         self._client = Client(shown, _CREDENTIALS)
 
     def look(self) -> Offer:
@@ -87,7 +91,8 @@ class Web:
             raise Replaced(f"{self._shown}: was replaced while it was read")
         if size is None and not answer.chunked and entry.sha256 is None:
             answer.close()
-            raise StoreError(
+            # A connection that was cut within the headers looks the same.
+            raise Interrupted(
                 f"{self._shown}: expected a Content-Length, so that a cut connection is noticed, "
                 "received none: --sha256 DIGEST makes sure of the content"
             )
@@ -96,7 +101,7 @@ class Web:
         if place is None or int(place[1]) != start or place[3] not in ("*", str(entry.size)):
             answer.close()
             received = printable(headers.get("Content-Range", "none"))[:80]
-            raise StoreError(
+            raise (Interrupted if place is None else StoreError)(
                 f"{self._shown}: expected the bytes from {start} of {entry.size}, received "
                 f"Content-Range: {received}"
             )
