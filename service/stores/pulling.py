@@ -6,16 +6,12 @@ look ─▶ known? ─▶ download ─▶ look again ─▶ known? ─▶ check 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from service.host import progress
 from service.host.files import sync_folder
-from service.repository import check as checks
-from service.repository.model_settings import DEFAULTS
-from service.repository.named_model import NoSuchModel, locate
 from service.repository.publish import FILE, last, publish_folder, versions
-from service.repository.scan import look
-from service.stores import claims, provenance
+from service.stores import checking, claims, provenance
 from service.stores.download import NEW, STATE, download, room
 from service.stores.provenance import Provenance
 from service.stores.store import Interrupted, Offer, Replaced, StoreError
@@ -218,21 +214,10 @@ def _check(folder: Path, wanted: Wanted, offer: Offer, settings: Settings) -> No
         Refused: it could not serve.
     """
     number = offer.number or str(last(settings.models / wanted.name) + 1)
-    [found] = look(folder).versions
-    try:
-        own = locate(wanted.name, settings).own
-    except NoSuchModel:
-        own = DEFAULTS
-    # The processes are forked before the line has a thread that holds a lock.
     with progress.shown(f"loading {wanted.name}"):
-        named = replace(found, name=wanted.name, version=number)
-        checked = checks.check(named, own, settings, _nothing)
-    if checked.reason is not None:
-        raise Refused(f"{wanted.source.shown}: refused, {checked.reason}; nothing was published")
-
-
-def _nothing(_servable: Any) -> dict[str, Any]:
-    return {}
+        reason = checking.reason(folder, wanted.name, number, settings)
+    if reason is not None:
+        raise Refused(f"{wanted.source.shown}: refused, {reason}; nothing was published")
 
 
 def _publish(

@@ -25,11 +25,10 @@ ONE, TWO = small.three(), small.three(2.0)
 KILLED = """
 import json, os, sys
 from pathlib import Path
-from service.repository import check as checks
-from service.stores import download, pulling
+from service.stores import checking, download
 from tests.harness.stores import Puller, visible
 
-checks.check = lambda *_: checks.Checked(None, {})
+checking.reason = lambda *_: None
 download._SYNC = 500
 models, source = Path(sys.argv[1]), sys.argv[2]
 WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
@@ -227,3 +226,15 @@ def test_a_repository_that_cannot_be_written_is_named(tmp_path):
 
     with pytest.raises(StoreError, match=r"models.*: cannot be written"):
         Puller(tmp_path / "models" / "below", f"file://{tmp_path}/share/churn").pull()
+
+
+def test_the_settings_of_the_model_apply(tmp_path):
+    """A version is checked as it would be served."""
+    small.put(tmp_path / "share", "churn", 4, ONE)
+    small.put(tmp_path / "models", "churn", 1, TWO)
+    (tmp_path / "models/churn/settings.toml").write_text('provider = "NowhereExecutionProvider"\n')
+
+    with pytest.raises(Refused, match="NowhereExecutionProvider"):
+        Puller(tmp_path / "models", f"file://{tmp_path}/share/churn").pull()
+    (tmp_path / "models/churn/settings.toml").unlink()
+    assert Puller(tmp_path / "models", f"file://{tmp_path}/share/churn").pull().version == "4"
