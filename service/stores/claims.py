@@ -68,8 +68,9 @@ def _lock(folder: Path, tell: Callable[[str], None]) -> int:
 def _opened(folder: Path) -> int:
     """Open the file that is locked; the folder may be removed at any moment before it is."""
     while True:
-        folder.mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
+        # The folder may exist, and be gone a moment later, so that either call fails.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir(exist_ok=True)
             return os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
