@@ -1,6 +1,6 @@
-"""s3://: the objects of a bucket, by ranges that are of one and the same object.
+"""s3:// and az://: the objects of a bucket, by ranges that are of one and the same object.
 
-The client is that of obstore, which finds credentials in the environment.
+The clients are those of obstore, which find credentials in the environment.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _RANGE = 8 * 2**20
 _TIMEOUT = timedelta(seconds=60)
 _SMALL = 4096
-# The store in place of Amazon's.
-_ENDPOINT = "AWS_ENDPOINT_URL"
+# The stores in place of those of the clouds, by the scheme of a source.
+_ENDPOINTS = {"s3": "AWS_ENDPOINT_URL", "az": "AZURE_STORAGE_ENDPOINT"}
 # What messages of clients have beside the reason: queries of URLs, in which signatures are.
 _QUERY = re.compile(r"(https?://[^\s?\"']*)\?[^\s\"']*")
 # Statuses after which another attempt has the same outcome; 408 and 429 may pass.
@@ -40,7 +40,7 @@ class Objects:
         """Open the bucket, without a request.
 
         Args:
-            bucket: its URL, such as `s3://models`.
+            bucket: its URL, such as `s3://models`, or `az://models` for a container.
             path: the prefix, or the object; it has no slash at its ends.
             shown: the source, for messages.
             number: the number of the version, if the source names it.
@@ -53,6 +53,7 @@ class Objects:
         # What is not there is an error of Python itself.
         self._failures = (exceptions.BaseError, OSError, ValueError, NotImplementedError)
         self._path, self._shown, self._number = path, shown, number
+        endpoint = _ENDPOINTS[bucket.partition("://")[0]]
         try:
             self._store: Any = store.from_url(
                 bucket,
@@ -60,7 +61,7 @@ class Objects:
                     "timeout": _TIMEOUT,
                     "connect_timeout": timedelta(seconds=10),
                     # Only where the user has chosen such a store, as in a network of their own.
-                    "allow_http": os.environ.get(_ENDPOINT, "").startswith("http://"),
+                    "allow_http": os.environ.get(endpoint, "").startswith("http://"),
                 },
                 # The pauses between attempts are those of all stores.
                 retry_config={"max_retries": 0, "retry_timeout": _TIMEOUT},
@@ -125,7 +126,7 @@ class Objects:
         try:
             options: dict[str, Any] = {"range": (start, end)}
             if entry.tag:
-                options["if_match"] = entry.tag
+                options["if_match"] = f'"{entry.tag}"'
             answer = self._obstore.get(self._store, entry.key, options=options)
             # Not all stores compare the tag.
             if _tag(answer.meta) != entry.tag or answer.meta["size"] != entry.size:
@@ -158,8 +159,8 @@ def _joined(path: str, below: str) -> str:
 
 
 def _tag(meta: Mapping[str, Any]) -> str:
-    """Return what changes when an object does; the number of an edition, where there are some."""
-    return str(meta.get("e_tag") or meta.get("version") or "")
+    """Return the ETag of an object, without the quotes, which not all lists have."""
+    return str(meta.get("e_tag") or "").strip('"')
 
 
 def _reason(error: Exception) -> str:

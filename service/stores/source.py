@@ -15,7 +15,7 @@ from service.repository.scan import as_name
 if TYPE_CHECKING:
     from service.stores.store import Store
 
-_BUCKETS = ("s3",)
+_BUCKETS = ("s3", "az")
 SCHEMES = (*_BUCKETS, "oci", "mlflow", "https", "file")
 FORMS = ", ".join("mlflow:…" if s == "mlflow" else f"{s}://…" for s in SCHEMES)
 

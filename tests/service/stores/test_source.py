@@ -18,6 +18,7 @@ from service.stores import source
         ("https://models.example/model.onnx", "model", None),
         ("s3://models/churn/", "churn", None),
         ("s3://churn", "churn", None),
+        ("az://models/churn", "churn", None),
         ("s3://models/7", "models", "7"),
         ("s3://models/churn/04", "04", None),
         ("oci://registry.example:5000/team/churn", "churn", None),
