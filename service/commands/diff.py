@@ -121,9 +121,9 @@ def _counted(pair: Pair) -> Iterator[str]:
     """Yield what is to be said about missing and unseen values, once if it is the same of both."""
     from service.commands import row_runs
 
-    mine, yours = (list(row_runs.notes(counts)) for counts in pair.counts)
-    for note in dict.fromkeys([*mine, *yours]):
-        side = "" if note in mine and note in yours else ("A: " if note in mine else "B: ")
+    first, second = (list(row_runs.notes(counts)) for counts in pair.counts)
+    for note in dict.fromkeys([*first, *second]):
+        side = "" if note in first and note in second else ("A: " if note in first else "B: ")
         yield f"{side}{note}"
 
 
@@ -236,7 +236,9 @@ def _shown(value: Any, other: Any) -> str:
             return _cut(f"only here: {', '.join(own) or 'nothing'}")
         return _cut(", ".join(value))
     if isinstance(value, dict):
-        return _cut(", ".join(f"{key} {entry}" for key, entry in value.items()))
+        # Of objects, such as features, the names say enough.
+        entries = (k if isinstance(v, dict) else f"{k} {v}" for k, v in value.items())
+        return _cut(", ".join(entries))
     return _cut(str(value))
 
 

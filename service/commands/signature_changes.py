@@ -40,7 +40,9 @@ class Change(NamedTuple):
 
 def changes(first: Servable, second: Servable) -> list[Change]:
     """Return what differs between two models, as `/models/<name>` describes them."""
-    return [*_compare("", _facts(first), _facts(second))]
+    facts, others = _facts(first), _facts(second)
+    _leave_out_orders(facts["inputs"], others["inputs"])
+    return [*_compare("", facts, others)]
 
 
 def _facts(servable: Servable) -> dict[str, Any]:
@@ -65,14 +67,29 @@ def _by_feature(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "features": features, _ORDER: [*features]}
 
 
+def _leave_out_orders(
+    first: Mapping[str, dict[str, Any]], second: Mapping[str, dict[str, Any]]
+) -> None:
+    """Leave out the order of an input's features unless both models have the same features.
+
+    Features that only one of them has are changes by themselves.
+    """
+    for name in first.keys() & second.keys():
+        entries = first[name], second[name]
+        of_first, of_second = ({*entry.get(_ORDER, ())} for entry in entries)
+        if of_first != of_second:
+            for entry in entries:
+                entry.pop(_ORDER, None)
+
+
 def _compare(at: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield the changes between two objects at a place, and between objects inside of them."""
     for key in dict.fromkeys([*first, *second]):
         place = f"{at}.{key}" if at else key
-        mine, yours = first.get(key, ABSENT), second.get(key, ABSENT)
-        if mine == yours:
+        values = first.get(key, ABSENT), second.get(key, ABSENT)
+        if values[0] == values[1]:
             continue
-        if isinstance(mine, dict) and isinstance(yours, dict):
-            yield from _compare(place, mine, yours)
-        elif at.count(".") != 1 or key != _ORDER or {*mine} == {*yours}:
-            # Features that only one has are there by themselves.
-            yield Change(place, mine, yours)
+        if isinstance(values[0], dict) and isinstance(values[1], dict):
+            yield from _compare(place, *values)
+        else:
+            yield Change(place, *values)

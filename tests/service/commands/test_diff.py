@@ -212,6 +212,27 @@ def test_every_fact_of_a_signature_may_differ(models):
     ]
 
 
+def test_an_input_may_have_features_in_one_model_alone(models):
+    """A file without features, as before `triceps sign`, is compared, and has none of them."""
+    signature = small.three_signature()
+    fruit = signature.inputs["fruit"]
+    plain = replace(fruit, kind="tensor", features=())
+    unsigned = replace(signature, inputs={**signature.inputs, "fruit": plain}, golden=None)
+    small.put(models, "three", 3, small.signed(onnx.load_from_string(small.three()), unsigned))
+
+    for sides in (("three@1", "three@3"), ("three@3", "three@1")):
+        changes = facts(*sides)["signature"]
+
+        only = "first" if sides[0] == "three@1" else "second"
+        [features] = [one for one in changes if one["at"] == "inputs.fruit.features"]
+        assert [*features] == ["at", only]
+        assert [*features[only]] == ["weight", "length"]
+        assert not [one for one in changes if one["at"] == "inputs.fruit.columns"]
+    code, out, _ = run("three@1", "three@3")
+    assert code == 0
+    assert ("inputs.fruit.features", "weight,", "length", "–") in rows(out)  # noqa: RUF001
+
+
 CSV = "weight,length,note\n1,1,a\n2,2,b\n,3,c\n"
 JSON = '{"fruit": {"weight": 1, "length": 1}}\n{"fruit": [2, 2]}\n{"fruit": {"length": 3}}\n'
 
