@@ -48,14 +48,14 @@ def shared(
     first: Servable, second: Servable, asked: str | None
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the heads whose answers can be compared, and a message about each other head."""
-    mine, yours = first.signature.heads, second.signature.heads
+    of_first, of_second = first.signature.heads, second.signature.heads
     heads, notes = [], []
-    for name in options.chosen_heads(asked, [*dict.fromkeys([*mine, *yours])]):
-        if name not in yours:
+    for name in options.chosen_heads(asked, [*dict.fromkeys([*of_first, *of_second])]):
+        if name not in of_second:
             notes.append(f"head {name!r} is not compared: only A has it")
-        elif name not in mine:
+        elif name not in of_first:
             notes.append(f"head {name!r} is not compared: only B has it")
-        elif why := comparison.objection(mine[name], yours[name]):
+        elif why := comparison.objection(of_first[name], of_second[name]):
             notes.append(f"head {name!r} is not compared: {why}")
         else:
             heads.append(name)

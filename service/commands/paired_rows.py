@@ -101,8 +101,8 @@ class Pair:
                     continue
                 seen.append(row.instance)
                 sides = [
-                    iter([replace(row, instance=_restricted(row.instance, mine, other))])
-                    for mine, other in (both, both[::-1])
+                    iter([replace(row, instance=_restricted(row.instance, signature, other))])
+                    for signature, other in (both, both[::-1])
                 ]
                 try:
                     # All at once, so that a row that the second refuses is not counted.
@@ -114,22 +114,22 @@ class Pair:
 
     def _in_step(self, first: Iterator[Row], second: Iterator[Row]) -> Iterator[Paired]:
         """Run both, and yield the rows that both have answered; each has runs of its own size."""
-        mine = _answered(row_runs.runs(first, self.first, self.heads, self.counts[0]))
-        yours = _answered(row_runs.runs(second, self.second, self.heads, self.counts[1]))
-        left = right = None
+        of_first = _answered(row_runs.runs(first, self.first, self.heads, self.counts[0]))
+        of_second = _answered(row_runs.runs(second, self.second, self.heads, self.counts[1]))
+        one = two = None
         while True:
-            left = left or next(mine, None)
-            right = right or next(yours, None)
-            if left is None or right is None:
-                if rest := left or right:
+            one = one or next(of_first, None)
+            two = two or next(of_second, None)
+            if one is None or two is None:
+                if rest := one or two:
                     raise RowsError(
                         f"{rest.rows[0].place}: one of two readings ended before this row: "
                         "the file has changed meanwhile"
                     )
                 return
-            number = min(len(left.rows), len(right.rows))
-            yield Paired(left.rows[:number], _part(left, 0, number), _part(right, 0, number))
-            left, right = _rest(left, number), _rest(right, number)
+            number = min(len(one.rows), len(two.rows))
+            yield Paired(one.rows[:number], _part(one, 0, number), _part(two, 0, number))
+            one, two = _rest(one, number), _rest(two, number)
 
 
 def _answered(runs: Iterator[Run]) -> Iterator[Answered]:
@@ -162,8 +162,8 @@ def _restricted(instance: Any, signature: Signature, other: Signature) -> Any:
         if name in other.inputs and name not in signature.inputs:
             continue
         if isinstance(value, dict) and name in signature.inputs and name in other.inputs:
-            mine, theirs = signature.inputs[name].feature_names, other.inputs[name].feature_names
-            value = {k: v for k, v in value.items() if k in mine or k not in theirs}  # noqa: PLW2901
+            own, others = signature.inputs[name].feature_names, other.inputs[name].feature_names
+            value = {k: v for k, v in value.items() if k in own or k not in others}  # noqa: PLW2901
         kept[name] = value
     return kept
 

@@ -101,28 +101,28 @@ def objection(first: Head, second: Head) -> str:
 
 
 def differences(
-    first: Head, second: Head, answers: NDArray[Any], others: NDArray[Any]
+    first: Head, second: Head, first_answers: NDArray[Any], second_answers: NDArray[Any]
 ) -> Differences:
     """Return the differences of the answers to the same rows.
 
     Args:
         first: a head of one model.
         second: the head of the other model, to which there is no `objection`.
-        answers: the answers of `first`, [rows, …].
-        others: the answers of `second`, [rows, …].
+        first_answers: the answers of `first`, [rows, …].
+        second_answers: the answers of `second`, [rows, …].
     """
-    rows = len(answers)
-    if answers.shape[1:] != others.shape[1:] and not _has_both_labels(first, second):
+    rows = len(first_answers)
+    shapes = {first_answers.shape[1:], second_answers.shape[1:]}
+    if len(shapes) > 1 and not _has_both_labels(first, second):
         # Two free axes that turned out to have different lengths.
         return Differences(
             rows, np.full(rows, np.inf), np.ones(rows, bool) if first.labels else None
         )
-    flat, other = answers.reshape(rows, -1), others.reshape(rows, -1)
-    if answers.dtype == object:
-        return Differences(rows, None, (flat != other).any(axis=1))
-    return Differences(
-        rows, _distance(*_aligned(first, second, flat, other)), _differ(first, second, flat, other)
-    )
+    values = first_answers.reshape(rows, -1), second_answers.reshape(rows, -1)
+    if first_answers.dtype == object:
+        return Differences(rows, None, (values[0] != values[1]).any(axis=1))
+    numbers = _distance(*_aligned(first, second, *values))
+    return Differences(rows, numbers, _differ(first, second, *values))
 
 
 def tally(batch: Differences) -> Comparison:
@@ -147,31 +147,31 @@ def _has_both_labels(first: Head, second: Head) -> bool:
 
 
 def _aligned(
-    first: Head, second: Head, flat: NDArray[Any], other: NDArray[Any]
+    first: Head, second: Head, first_values: NDArray[Any], second_values: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the values of both that mean the same, in the same order, [rows, values]."""
-    ours, theirs = first.labels or (), second.labels or ()
-    if ours == theirs:
-        return flat, other
+    labels = first.labels or (), second.labels or ()
+    if labels[0] == labels[1]:
+        return first_values, second_values
     if _has_both_labels(first, second):
-        shared = [label for label in ours if label in theirs]
-        mine, yours = ([labels.index(label) for label in shared] for labels in (ours, theirs))
-        return flat[:, mine], other[:, yours]
-    if first.kind == "binary" and ours == theirs[::-1]:
+        shared = [label for label in labels[0] if label in labels[1]]
+        places = [[own.index(label) for label in shared] for own in labels]
+        return first_values[:, places[0]], second_values[:, places[1]]
+    if first.kind == "binary" and labels[0] == labels[1][::-1]:
         # The value of a binary head is the probability of its second label.
-        return flat, 1 - other
-    return flat, other
+        return first_values, 1 - second_values
+    return first_values, second_values
 
 
-def _distance(flat: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+def _distance(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
     """Return the largest difference in each row, [rows]; NaN equals NaN."""
-    mine, yours = flat.astype(np.float64), other.astype(np.float64)
-    same = (mine == yours) | (np.isnan(mine) & np.isnan(yours))
+    floats = first.astype(np.float64), second.astype(np.float64)
+    same = (floats[0] == floats[1]) | (np.isnan(floats[0]) & np.isnan(floats[1]))
     with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.abs(mine - yours)
-    if flat.dtype == other.dtype and flat.dtype.kind in "iu":
+        distance = np.abs(floats[0] - floats[1])
+    if first.dtype == second.dtype and first.dtype.kind in "iu":
         # A float64 does not tell large integers apart.
-        same, distance = flat == other, np.maximum(distance, 1.0)
+        same, distance = first == second, np.maximum(distance, 1.0)
     distance = np.where(same, 0.0, distance)
     largest: NDArray[np.float64] = np.nan_to_num(distance, nan=np.inf, posinf=np.inf).max(
         axis=1, initial=0.0
@@ -180,34 +180,34 @@ def _distance(flat: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _differ(
-    first: Head, second: Head, flat: NDArray[Any], other: NDArray[Any]
+    first: Head, second: Head, first_values: NDArray[Any], second_values: NDArray[Any]
 ) -> NDArray[np.bool_] | None:
     """Return whether the labels of each row differ; `None` if the head has none."""
     different: NDArray[np.bool_]
     if first.kind in ("binary", *_BY_LABEL):
         names = [*dict.fromkeys([*(first.labels or ()), *(second.labels or ())])]
-        mine, yours = _chosen(first, flat, names), _chosen(second, other, names)
-        different = (mine != yours).any(axis=1)
+        chosen = _chosen(first, first_values, names), _chosen(second, second_values, names)
+        different = (chosen[0] != chosen[1]).any(axis=1)
         return different
-    if first.kind == "regression" or "float" in f"{flat.dtype} {other.dtype}":
+    if first.kind == "regression" or "float" in f"{first_values.dtype} {second_values.dtype}":
         return None
-    different = (flat != other).any(axis=1)  # classes by number
+    different = (first_values != second_values).any(axis=1)  # classes by number
     return different
 
 
-def _chosen(head: Head, flat: NDArray[Any], names: list[str]) -> NDArray[np.int64]:
+def _chosen(head: Head, values: NDArray[Any], names: list[str]) -> NDArray[np.int64]:
     """Return the labels of each row as numbers, [rows, …]: places in `names`, or -1 for none."""
     # Without labels, the number of a class is all that is known of it.
     known = [names.index(label) for label in head.labels or ()]
-    places = np.array(known or range(max(2, flat.shape[1])))
-    unknown = np.isnan(flat.astype(np.float64)).any(axis=1)
+    places = np.array(known or range(max(2, values.shape[1])))
+    unknown = np.isnan(values.astype(np.float64)).any(axis=1)
     if head.kind == "multilabel":
-        width = max(len(names), flat.shape[1])
-        chosen = np.zeros((len(flat), width), np.int64)
-        chosen[:, places[: flat.shape[1]]] = flat > head.cutoff
+        width = max(len(names), values.shape[1])
+        chosen = np.zeros((len(values), width), np.int64)
+        chosen[:, places[: values.shape[1]]] = values > head.cutoff
     elif head.kind == "binary":
-        chosen = places[(flat > head.cutoff).astype(np.int64)]
+        chosen = places[(values > head.cutoff).astype(np.int64)]
     else:
-        chosen = places[flat.argmax(axis=1)][:, None]
+        chosen = places[values.argmax(axis=1)][:, None]
     chosen[unknown] = -1
     return chosen

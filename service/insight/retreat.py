@@ -77,10 +77,10 @@ class Retreat:
     def __str__(self) -> str:
         """Return the reason as a message has it."""
         if self.is_slow:
-            mine, other = map(_time, (self.value, self.stable_value))
+            own, usual = map(_time, (self.value, self.stable_value))
             return (
-                f"the median of its {self.requests} runs takes {mine}, and that of the "
-                f"{self.stable_requests} of the stable version {other}"
+                f"the median of its {self.requests} runs takes {own}, and that of the "
+                f"{self.stable_requests} of the stable version {usual}"
             )
         return (
             f"it fails {100 * self.value:.3g} % of {self.requests} requests, and the stable "

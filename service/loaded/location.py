@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path("models")
 
 
-def locate(
+def place_of(
     model: str | PathLike[str], models: str | PathLike[str] | None = None
 ) -> tuple[str, Path]:
     """Return a name or a path for `open_model`, and the repository.

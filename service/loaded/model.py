@@ -16,7 +16,7 @@ from service.loaded.explanations import Explanations
 from service.loaded.frames import is_frame
 from service.loaded.in_process import InProcess
 from service.loaded.json_values import plain
-from service.loaded.location import locate
+from service.loaded.location import place_of
 from service.loaded.reading import read
 from service.loaded.signature_tables import PrintedSignature, as_text
 from service.repository.named_model import open_model
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def load(model: str | PathLike[str], models: str | PathLike[str] | None = None) -> LoadedModel:
     """Load a model, as `service.load` does."""
-    name, repository = locate(model, models)
+    name, repository = place_of(model, models)
     return LoadedModel(open_model(name, repository, {}))
 
 

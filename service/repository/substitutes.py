@@ -44,11 +44,13 @@ def _differences(stable: Signature, candidate: Signature) -> Iterator[str]:
 
 def _of_input(stable: Input, candidate: Input) -> Iterator[str]:
     if stable.feature_names != candidate.feature_names:
-        mine, yours = (", ".join(e.feature_names) or "none" for e in (candidate, stable))
-        yield f"has the features {mine}, and that of the stable version has {yours}"
-    mine, yours = (", ".join(map(str, entry.tensors)) for entry in (candidate, stable))
-    if mine != yours or stable.kind != candidate.kind:
-        yield f"is {candidate.kind}, {mine}; that of the stable version is {stable.kind}, {yours}"
+        own, usual = (", ".join(e.feature_names) or "none" for e in (candidate, stable))
+        yield f"has the features {own}, and that of the stable version has {usual}"
+    own, usual = (
+        f"{entry.kind}, {', '.join(map(str, entry.tensors))}" for entry in (candidate, stable)
+    )
+    if own != usual:
+        yield f"is {own}; that of the stable version is {usual}"
     for before, after in zip(stable.features, candidate.features, strict=True):
         if before.default is not None and after.default is None:
             yield f"has no default for {after.name!r}, and that of the stable version has one"
@@ -57,9 +59,9 @@ def _of_input(stable: Input, candidate: Input) -> Iterator[str]:
 
 
 def _of_head(stable: Head, candidate: Head) -> Iterator[str]:
-    mine, yours = (f"{head.kind}, {head.tensor}" for head in (candidate, stable))
-    if mine != yours:
-        yield f"is {mine}; that of the stable version is {yours}"
+    own, usual = (f"{head.kind}, {head.tensor}" for head in (candidate, stable))
+    if own != usual:
+        yield f"is {own}; that of the stable version is {usual}"
     for name in candidate.inputs:
         if name not in stable.inputs:
             yield f"reads the input {name!r}, and that of the stable version does not"
