@@ -21,7 +21,7 @@ _LONGEST_ASKED = 60.0
 
 @dataclass(frozen=True)
 class Backoff:
-    """The pauses between attempts, about two minutes in all before a pull gives up."""
+    """The pauses between attempts, about a minute in all before a pull gives up."""
 
     tell: Callable[[str], None]
     """Takes messages for people, about attempts and the like."""
