@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -18,6 +19,7 @@ import yaml
 
 from service import settings as all_settings
 from service.api import authorization
+from service.commands.main import main
 from service.observability.families import FAMILIES
 from service.server import worker
 from tests.harness import documents, memory
@@ -31,8 +33,8 @@ KSERVE = ROOT / "deploy" / "kserve"
 RUNTIME = yaml.safe_load((KSERVE / "runtime.yaml").read_text())
 DEPLOY = ROOT / "deploy" / "kubernetes"
 COMPONENTS = sorted(path.name for path in (DEPLOY / "components").iterdir())
-# All at once, but one autoscaler.
-TOGETHER = tuple(name for name in COMPONENTS if name != "scale-by-cpu")
+# All at once, but for one autoscaler and one source of models.
+TOGETHER = tuple(name for name in COMPONENTS if name not in {"scale-by-cpu", "training"})
 RENDERINGS = [pytest.param((), id="base")]
 RENDERINGS += [pytest.param((name,), id=name) for name in COMPONENTS]
 RENDERINGS += [pytest.param(TOGETHER, id="together")]
@@ -249,7 +251,8 @@ def test_probes_ask_the_port_of_the_image_without_a_token(render):
 
 def test_images_are_those_of_make(render):
     """Images have the names that `make image` gives them, which a kustomization replaces."""
-    images = {c["image"] for _, pod in pods(render(TOGETHER)) for c in containers(pod)}
+    all_pods = [*pods(render(TOGETHER)), *pods(render(("training",)))]
+    images = {c["image"] for _, pod in all_pods for c in containers(pod)}
 
     assert images == {"triceps", "triceps-train"}
 
@@ -322,7 +325,7 @@ def test_the_kustomization_of_the_page_is_rendered(tmp_path):
 
 def test_prometheus_gets_the_token_of_the_page(tmp_path):
     """The patch names the Secret and the key that the commands of the page make."""
-    manifests = kustomize(OWN[1], beside(tmp_path))
+    manifests = kustomize(OWN[2], beside(tmp_path))
 
     check(manifests)
     [endpoint] = one(manifests, "ServiceMonitor")["spec"]["endpoints"]
@@ -408,6 +411,34 @@ def test_the_job_fills_the_volume_that_the_service_reads(render):
 
     assert mounts == {("triceps", "/models"): True, ("triceps-train", "/models"): False}
     assert claims == {m["metadata"]["name"] for m in manifests if "Claim" in m["kind"]}
+
+
+def test_models_are_pulled_before_and_beside_the_service(render):
+    """Both containers run `triceps pull` into the volume that the service reads, with its key."""
+    manifests = render(("pull",))
+    spec = one(manifests, "Deployment")["spec"]["template"]["spec"]
+    [source] = [m["data"]["SOURCE"] for m in manifests if "SOURCE" in m.get("data", {})]
+    first, beside_it = spec["initContainers"]
+
+    for container in (first, beside_it):
+        name, *arguments = [a.replace("$(SOURCE)", source) for a in container["args"]]
+        context = main.get_command(click.Context(main), name).make_context(name, arguments)
+        assert (context.params["source"], context.params["into"]) == (source, Path("/models"))
+        assert (context.params["watch"] is None) == (container is first)
+        assert ("restartPolicy" in container) == (container is beside_it)
+        assert {"name": "models", "mountPath": "/models"} in container["volumeMounts"]
+    [container] = spec["containers"]
+    assert {"name": "models", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
+    assert "source" not in str(container["envFrom"])
+
+
+def test_the_source_of_the_page_replaces_that_of_the_component(tmp_path):
+    """Both containers get the source and the region from the reader's own kustomization."""
+    manifests = kustomize(OWN[1], beside(tmp_path))
+
+    check(manifests)
+    [values] = [m["data"] for m in manifests if "SOURCE" in m.get("data", {})]
+    assert values == {"SOURCE": "s3://models/churn", "AWS_REGION": "eu-central-1"}
 
 
 def test_the_job_trains_a_spec_of_the_image(render):
