@@ -36,6 +36,10 @@ def _differences(stable: Signature, candidate: Signature) -> Iterator[str]:
     for name in stable.heads:
         if name not in candidate.heads:
             yield f"it has no head {name!r}, which the stable version has"
+    if len(candidate.heads) > len(stable.heads) == 1:
+        # In TensorFlow Serving's and MLflow's answers, a single head has no name.
+        heads = ", ".join(candidate.heads)
+        yield f"it has the heads {heads}, and the stable version has a single one"
     for name, entry in stable.inputs.items():
         yield from (f"its input {name!r} {why}" for why in _of_input(entry, candidate.inputs[name]))
     for name, head in stable.heads.items():

@@ -139,6 +139,19 @@ def test_a_version_that_cannot_be_the_canary_gets_no_share(three, version, reaso
     }
 
 
+def test_a_version_with_more_heads_is_no_canary_of_one_with_a_single_head(models):
+    """TensorFlow Serving's and MLflow's answers name heads only where there are several."""
+    for version, content in enumerate((small.steps(), small.long()), 1):
+        small.put(models, "m", version, content)
+    point(models, stable="1")
+    share(models)
+    library = Library(models)
+
+    assert library.current.candidates.canaries == {}
+    [(_, _, reason)] = refused(library)
+    assert "it has the heads y, long, and the stable version has a single one" in reason
+
+
 def test_a_shadow_may_have_another_signature(three):
     """It answers nobody."""
     small.put(three, "m", 5, small.joint())
@@ -165,9 +178,9 @@ def test_the_stable_version_needs_no_share(three):
 
 def test_a_view_is_shared_as_its_file_is(models):
     """A version without the view answers none of its requests."""
-    views = {"fruity": ["size"], "risky": ["risk"]}
+    views = {"fruity": ["risk", "size"], "risky": ["risk"]}
     put(models, 1, models=views)
-    put(models, 2, models={"fruity": ["size", "tags"]})
+    put(models, 2, models={"fruity": ["risk", "size", "tags"]})
     point(models, stable="1")
     share(models)
     repository = Library(models).current
@@ -176,7 +189,8 @@ def test_a_view_is_shared_as_its_file_is(models):
         "m": "2",
         "fruity": "2",
     }
-    assert repository.candidates.canaries["fruity"].signature.head_names == ("size", "tags")
+    canary = repository.candidates.canaries["fruity"]
+    assert canary.signature.head_names == ("risk", "size", "tags")
     assert repository.candidates.reasons == {("risky", "canary"): "version 2 has no such view"}
     assert repository.refused == []
 
