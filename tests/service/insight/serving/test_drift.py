@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from service.inference.model import Model
+from service.insight.serving import drift_meter
 from service.insight.serving.drift import Drift
 from service.insight.serving.windows import ALL, WINDOWS
 from service.observability.metrics import Metrics
@@ -15,6 +17,7 @@ from service.observability.shared_memory import SharedNumbers
 from service.repository.loader import Servable
 from service.run import Part, Run
 from service.wire.body import Imputed
+from service.wire.paths import row_of
 from tests.harness import drifting
 
 if TYPE_CHECKING:
@@ -129,3 +132,32 @@ def test_defaults_of_missing_values_are_counted_as_missing(servable):
         if one["feature"] == "insurance.age"
     )
     assert (ages["rows"], ages["missing"]) == (4, 0.5)
+
+
+@pytest.mark.parametrize("at", ["instances[{}].insurance", "line {}, insurance"])
+def test_some_of_very_many_missing_values_stand_for_all(servable, monkeypatch, at):
+    """Each is looked at in the event loop, and a body may miss a quarter of a million."""
+    looked = []
+    monkeypatch.setattr(drift_meter, "row_of", lambda path: looked.append(path) or row_of(path))
+    drift = Drift("features", Metrics())
+    rows = 50_000
+    arrays = {
+        name: np.resize(array, (rows, *array.shape[1:]))
+        for name, array in drifting.arrays(drifting.instances(1, 5)).items()
+    }
+    arrays["insurance"][::2, 0] = 38  # the default of the age
+    arrays["insurance.smoker"][::2] = "no"
+    outputs = servable.model.predict({n: a[:1] for n, a in arrays.items()}, ["risk"])
+    run = Run(rows, 0.0, 0.0, {"risk": np.resize(outputs["risk"], rows)}, inputs=arrays)
+    missing = [
+        Imputed(f"{at.format(row)}.{name}", default, f"insurance.{name}")
+        for row in range(0, rows, 2)
+        for name, default in (("age", 38), ("smoker", "no"))
+    ]
+    drift.meter(servable).answered(Part(run, 0, rows), missing)
+
+    found = {one["feature"]: one for one in drift.counted(servable, ALL).findings()["features"]}
+    assert 0 < len(looked) <= drift_meter.MOST_NOTES
+    # Six standard deviations of some 300 notes.
+    for name in ("insurance.age", "insurance.smoker"):
+        assert found[name]["missing"] == pytest.approx(0.5, abs=0.2)
