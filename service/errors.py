@@ -151,6 +151,8 @@ class TooLate(RequestError):
     """A request that was not run because its deadline had passed."""
 
     status = 504
+    is_own = False
+    """True if the deadline is the client's, and earlier than that of the service."""
 
 
 class HTTPError(RequestError):

@@ -338,10 +338,7 @@ class Pipeline:
                 self._metrics.count("", "", "other", status)
             else:
                 self._count(route, exchange, status)
-                # A model that has no answer for some values is at fault if others have one.
-                if route.split is not None and (
-                    status >= 500 or isinstance(error, CannotRun)  # noqa: PLR2004
-                ):
+                if route.split is not None and _is_fault(error):
                     route.split.failed(route.role, raised)
             dialect = native.DIALECT if route is None else route.dialect
             content, lines = encode_error(dialect, error, exchange.headers)
@@ -359,6 +356,15 @@ class Pipeline:
         route.meter.failed(status)
         if self.access_log is not None:
             self.access_log.note(exchange.origin, route.servable)
+
+
+def _is_fault(error: RequestError) -> bool:
+    """Return whether the version that was to answer may be at fault for an error."""
+    if isinstance(error, TooLate):
+        # A client could give its requests a microsecond, and no version would look well.
+        return not error.is_own
+    # A model that has no answer for some values is at fault if others have one.
+    return error.status >= 500 or isinstance(error, CannotRun)  # noqa: PLR2004
 
 
 def _set_by(route: Route, key: str) -> str:
@@ -614,7 +620,9 @@ class Prediction:
         """Return the error for a request that had so many seconds."""
         setting = _set_by(self.route, "timeout")
         limit = f"{seconds:g} s (X-Request-Timeout, grpc-timeout or {setting})"
-        return TooLate(f"request: expected to be run within {limit}, and was not; dropped")
+        error = TooLate(f"request: expected to be run within {limit}, and was not; dropped")
+        error.is_own = seconds < self.route.timeout
+        return error
 
     def _is_over(self) -> bool:
         """Return whether the client has gone; then the request is counted as left."""

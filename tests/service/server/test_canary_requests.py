@@ -305,6 +305,22 @@ def test_what_troubles_both_versions_is_no_reason(pair):
     assert "reason" not in traffic_of(served)
 
 
+def test_a_deadline_that_a_client_sets_is_no_reason(pair):
+    """It could be a microsecond, and any client could end a share, or hide failures by it."""
+    served = pair(gathering(3), gathering(3), share=1.0)
+    body, hasty = json.dumps(WITHIN).encode(), {**JSON, "X-Request-Timeout": "0.000001"}
+    answers = [
+        served.ask("POST", "/models/m/predict", body, {**hasty, "X-Request-ID": name})[0]
+        for name in IDS[:60]
+    ]
+    served.front.pipeline.splits._next_look = 0.0
+
+    assert set(answers) == {504}
+    assert ask(served, "another", WITHIN) == (200, "2")
+    assert ask(served, "one more", WITHIN) == (200, "2")
+    assert "reason" not in traffic_of(served)
+
+
 def test_requests_without_shares_are_not_drawn(models, serve, monkeypatch):
     """They cost nothing: no hash is made of them."""
     point(models)
