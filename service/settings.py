@@ -459,10 +459,10 @@ def _exists(path: str) -> bool:
 def _expected(kind: Any) -> str:
     if isinstance(kind, click.Choice):
         return f"one of {', '.join(kind.choices)}"
-    if isinstance(kind, _Route | _Host | _Name | _Listed):
-        return kind.expected
-    whole = "whole " if isinstance(kind, click.IntRange) else ""
-    return f"a {whole}number from {kind.min} to {kind.max}"
+    if isinstance(kind, click.IntRange | click.FloatRange):
+        whole = "whole " if isinstance(kind, click.IntRange) else ""
+        return f"a {whole}number from {kind.min} to {kind.max}"
+    return str(kind.expected)
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:

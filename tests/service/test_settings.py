@@ -238,6 +238,12 @@ def test_an_unknown_variable_stops_the_start(name, close):
             id="a path that is not a string",
         ),
         pytest.param(
+            {"TRICEPS_CANARY_HEADER": "a b"},
+            {},
+            "TRICEPS_CANARY_HEADER: expected the name of a header, such as X-User, received 'a b'",
+            id="a header with a blank",
+        ),
+        pytest.param(
             {"TRICEPS_WORKERS": "-1"},
             {},
             "TRICEPS_WORKERS: expected a whole number from ",
