@@ -80,6 +80,8 @@ def _allowed(signature: Signature, names: Sequence[str]) -> set[str]:
             clear = " or ".join(full_name(*feature) for feature in features)
             _refuse(f"{name!r} is a feature of several inputs: say {clear}")
         if not features and entry is not None:
+            if not entry.features:
+                _refuse(f"the input {name!r} has no default, so no row may miss it")
             features = [(entry, feature) for feature in entry.feature_names]
         if not features:
             near = nearest(name, [*columns.bare, *columns.full])

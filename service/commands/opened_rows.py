@@ -85,7 +85,10 @@ def samples_of(path: Path, notes: list[str]) -> Iterator[Row]:
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
-        raise RowsError(f"{path}: expected a folder with samples, received one without .jsonl")
+        inside = [one.parent.name for one in sorted(path.glob("*/*.jsonl"))]
+        others = f"; those of a model are in {path / inside[0]}" if inside else ""
+        message = f"{path}: expected a folder with samples, received one without .jsonl{others}"
+        raise RowsError(message)
     for one in files:
         with one.open(encoding="utf-8-sig", newline="") as file:
             yield from read_json(one, file, notes=notes)

@@ -385,7 +385,7 @@ def test_a_column_that_may_be_missing_needs_none(allow):
         pytest.param("bmi", "insurance.bmi has no default, so no row may miss it", id="no default"),
         pytest.param("insurance", "insurance.bmi has no default", id="one has no default"),
         pytest.param("digit.0", "expected a feature, received 'digit.0'", id="a value"),
-        pytest.param("digit", "expected a feature", id="an input without features"),
+        pytest.param("digit", "the input 'digit' has no default", id="an input without features"),
         pytest.param("", "expected a feature, received ''", id="nothing"),
     ],
 )

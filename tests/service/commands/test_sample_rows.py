@@ -218,6 +218,14 @@ def test_other_rows_are_no_samples(tmp_path):
     assert "expected a folder with samples" in run(tmp_path, "predict", "three", empty)[2]
 
 
+def test_the_folder_of_all_samples_leads_to_that_of_a_model(sampled, tmp_path):
+    """Who names the folder of the setting is told which folder a command takes."""
+    code, _, err = run(tmp_path, "predict", "three", sampled.parent)
+
+    assert code == 1
+    assert f"without .jsonl; those of a model are in {sampled}" in err
+
+
 def test_predict_answers_samples_as_the_service_did(sampled, tmp_path):
     """It says which rows it left out; for the heads of their request, it answers them too."""
     answers = [
