@@ -93,10 +93,9 @@ def _against(servable: Servable) -> str:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    console = options.console()
     for title, what in (("features", "feature"), ("heads", "head")):
         if found[title]:
-            console.print(_table(what, found[title]))
+            options.print_table(_table(what, found[title]))
 
 
 def _table(what: str, listed: list[dict[str, Any]]) -> Table:

@@ -71,4 +71,4 @@ def _print(scored: Mapping[str, Mapping[str, Any]]) -> None:
     for name, entry in scored.items():
         numbers = shown(entry["value"]), shown(entry["baseline"])
         table.add_row(printable(name), str(entry["rows"]), entry["metric"], *numbers)
-    options.console().print(table)
+    options.print_table(table)

@@ -68,6 +68,7 @@ def test_a_feature_that_has_shifted_comes_first(folder, tmp_path):
     lines = [line.split() for line in shown.splitlines() if line.split()]
 
     assert code == 0
+    assert not [line for line in shown.splitlines() if line.endswith(" ")]
     assert lines[0][:2] == ["feature", "verdict"]
     assert lines[2][:2] == ["insurance.age", "drift"]
     assert lines[2][-4:-1] == ["out", "of", "range:"]
