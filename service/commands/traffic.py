@@ -96,7 +96,11 @@ _EXAMPLE = (
 @click.option(
     "--shadow", type=_Candidate(), help="The version that is compared on a share of rows."
 )
-@click.option("--share", type=SHARE, help="The share of a version without one behind it: 5%.")
+@click.option(
+    "--share",
+    type=SHARE,
+    help="The share of the version, as 5%, unless it is written behind it (4=5%).",
+)
 @click.option(
     "--fail",
     type=Percentage(min=0, max=1),
