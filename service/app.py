@@ -177,17 +177,25 @@ class _Routes:
             self._routes = routes
             self._of = weakref.ref(repository, lambda _: routes.clear())
 
-        def find(servable: Servable, *, is_shared: bool) -> Route:
-            key = id(servable), id(dialect), is_shared
-            route = routes.get(key)
-            if route is None:
-                route = self._pipeline.route(servable, dialect, Lane(servable.model))
-                if is_shared:
-                    route = self._pipeline.shared(repository, route, partial(find, is_shared=False))
-                routes[key] = route
-            return route
+        # No function that calls itself: the cycle would keep the repository.
+        find = partial(self._unshared, routes, dialect)
+        if not is_shared:
+            return find(servable)
+        key = id(servable), id(dialect), True
+        route = routes.get(key)
+        if route is None:
+            route = routes[key] = self._pipeline.shared(repository, find(servable), find)
+        return route
 
-        return find(servable, is_shared=is_shared)
+    def _unshared(
+        self, routes: dict[tuple[int, int, bool], Route], dialect: Dialect, servable: Servable
+    ) -> Route:
+        """Return the route to a version that shares its requests with no canary."""
+        key = id(servable), id(dialect), False
+        route = routes.get(key)
+        if route is None:
+            route = routes[key] = self._pipeline.route(servable, dialect, Lane(servable.model))
+        return route
 
 
 class _Exchange:
