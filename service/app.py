@@ -199,7 +199,7 @@ class _Routes:
 
 
 class _Exchange:
-    """A Flask request as a `service.prediction.Exchange`, and the response to it."""
+    """A Flask request as a `service.exchange.Exchange`, and the response to it."""
 
     caller = None
     # Another server has its own access log.

@@ -35,7 +35,7 @@ class Client(Protocol):
 
 @dataclass(slots=True)
 class Request:
-    """One complete request; `service.prediction.Exchange` to the pipeline.
+    """One complete request; `service.exchange.Exchange` to the pipeline.
 
     Header names are in lower case.  Values of a header that is sent more than once are joined by
     commas.

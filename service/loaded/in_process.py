@@ -101,7 +101,7 @@ class InProcess(Pipeline):
 
 
 class Exchange:
-    """A call of a function as a `service.prediction.Exchange`."""
+    """A call of a function as a `service.exchange.Exchange`."""
 
     caller = None
     origin = None

@@ -29,7 +29,7 @@ LAYERS = (
     {"observability"},
     {"insight"},
     {"canary"},
-    {"prediction"},
+    {"exchange", "prediction"},
     {"api", "app", "loaded"},
     {"server"},
     {"commands"},

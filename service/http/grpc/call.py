@@ -1,4 +1,4 @@
-"""One unary call: `service.prediction.Exchange` to the pipeline.
+"""One unary call: `service.exchange.Exchange` to the pipeline.
 
 StreamRequest ─▶ its only message, metadata ─▶ Call ─▶ … ─▶ respond ─▶ a message, or an error
 """
