@@ -172,7 +172,7 @@ class _Counted:
 
     def note_missing(self, part: Part, imputed: Sequence[Imputed]) -> None:
         """Note the missing values of a request, as far as their rows are taken."""
-        run, start, _ = part
+        run, start, end = part
         taken = run.taken
         if not taken:
             return
@@ -184,8 +184,10 @@ class _Counted:
             if weight > 1:
                 chosen = choices(imputed, k=len(imputed) // weight)  # noqa: S311  no secret
             chosen = [note for note in chosen if _is_taken(note, start, taken)]
+        # An estimate may be too large.
+        most = sum(1 for row in taken if start <= row < end) if weight > 1 else len(chosen)
         for feature, rows in Counter(note.feature for note in chosen).items():
-            self._missing[feature] += weight * rows
+            self._missing[feature] += min(weight * rows, most)
 
     def flush(self, region: Region, *, everything: bool) -> None:
         """Count into the vector of the version what has been noted, or only where that is much."""

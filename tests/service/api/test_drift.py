@@ -217,9 +217,10 @@ def test_a_large_request_is_counted_in_part(models):
     assert told["rows"] < 40_000 / 4
     assert told["share"] == told["rows"] / 40_000
     assert {one["rows"] for one in told["features"]} == {told["rows"]}
-    # Every n-th row is taken, so n decides which values are.
+    # Every n-th row is taken, so n decides which values are; of very many, it is an estimate.
     missing = by_name["insurance.age"]["missing"]
-    assert any(missing == pytest.approx(share, abs=0.01) for share in (0, 0.5, 1))
+    assert missing <= 1
+    assert any(missing == pytest.approx(share, abs=0.15) for share in (0, 0.5, 1))
     assert by_name["insurance.age"]["psi"] is not None
 
 
