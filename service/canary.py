@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from bisect import bisect_left
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from service.insight.retreat import BOUNDS, SIZES, Counts, Retreat, why
+from service.insight.retreat import BOUNDS, SIZES, Counts, Retreat, hung, why
 from service.observability.tallies import CANARY, STABLE
+from service.repository.repository import NOTHING
 from service.repository.traffic import hashed
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from service.inference.model import Model
     from service.observability.tallies import Tallies, Tally
     from service.repository.repository import Repository
     from service.repository.traffic import Canary
@@ -40,6 +43,8 @@ PERIOD_SECONDS = 600.0
 _HASHES = 2**64
 # The places among the counts of a version.
 _FAILED, _ANSWERED, _TIMES = 0, 1, 2
+# The reasons of a retreat, as the figures of a tally have them.
+_FAILS, _SLOW, _HANGS = 0.0, 1.0, 2.0
 # The mark of an error that is counted.
 _COUNTED = "counted by split"
 
@@ -54,8 +59,10 @@ def retreat(tallies: Tallies, repository: Repository, name: str) -> Retreat | No
 
 
 def _retreat(figures: tuple[float, ...]) -> Retreat:
-    is_slow, requests, others, value, stable_value = figures
-    return Retreat(bool(is_slow), int(requests), int(others), value, stable_value)
+    kind, requests, others, value, stable_value = figures
+    return Retreat(
+        kind != _FAILS, int(requests), int(others), value, stable_value, hangs=kind == _HANGS
+    )
 
 
 def _counts(words: NDArray[np.int64]) -> Counts:
@@ -153,8 +160,22 @@ class Split:
         found = why(stable, canary, self.canary.fail, self.canary.slower)
         if found is None:
             return
-        numbers = found.is_slow, found.requests, found.stable_requests
-        self._tally.end((*map(float, numbers), found.value, found.stable_value))
+        self._end(self._tally, found)
+
+    def hangs(self, seconds: float) -> bool:
+        """Ask the canary no more, since a run of it does not end; return whether that is so now."""
+        figures = self._tallies.ended(self.shares)
+        if figures is not None:
+            self.retreat = _retreat(figures)
+        elif self._tally is not None:
+            stable = _counts(self._tallies.totals(self.key)[STABLE])
+            self._end(self._tally, hung(stable, seconds))
+        return self.retreat is not None
+
+    def _end(self, tally: Tally, found: Retreat) -> None:
+        kind = _HANGS if found.hangs else _SLOW if found.is_slow else _FAILS
+        numbers = float(found.requests), float(found.stable_requests)
+        tally.end((kind, *numbers, found.value, found.stable_value))
         self.retreat = found
         log.warning(
             "%s, version %s: the canary is asked no more, since %s (%s); the stable version "
@@ -173,6 +194,9 @@ class Splits:
         self._tallies = tallies
         self._of: dict[str, Split] = {}
         self._next_look = 0.0
+        self._repository = NOTHING
+        # The canaries that are asked no more since a run of theirs does not end.
+        self._hung: weakref.WeakSet[Model] = weakref.WeakSet()
 
     def __bool__(self) -> bool:
         """Return whether there are any."""
@@ -180,7 +204,7 @@ class Splits:
 
     def use(self, repository: Repository) -> None:
         """Follow the canaries of another repository."""
-        canaries, before = repository.candidates.canaries, self._of
+        canaries, before, self._repository = repository.candidates.canaries, self._of, repository
         owners = [name for name in canaries if name not in repository.owners]
         self._of = {}
         made = {owner: Split(self._tallies, repository, owner) for owner in owners}
@@ -195,6 +219,21 @@ class Splits:
     def of(self, repository: Repository, name: str) -> Split | None:
         """Return the split of a model or view whose requests are shared; `None` if they are not."""
         return self._of.get(repository.key(name, "")[0])
+
+    def hangs(self, model: Model, seconds: float) -> bool:
+        """Notice that a run of a model does not end; ask it no more if it is a canary.
+
+        Returns:
+            Whether the service is as ready without it, since it is, or was, only a canary.
+        """
+        repository = self._repository
+        if any(servable.model is model for servable in repository.serving.values()):
+            return False
+        for name, servable in repository.candidates.canaries.items():
+            split = self.of(repository, name)
+            if servable.model is model and split is not None and split.hangs(seconds):
+                self._hung.add(model)
+        return model in self._hung
 
     def look(self, now: float, is_leader: Callable[[], bool]) -> None:
         """Look at all canaries, unless that was done within a second."""

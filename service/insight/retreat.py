@@ -65,6 +65,8 @@ class Retreat:
     """The share that the canary failed, or its median time in seconds."""
     stable_value: float
     """The same of the stable version."""
+    hangs: bool = False
+    """Whether it is slow since a run of it, of these seconds, does not end."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures: shares of requests, or seconds of runs."""
@@ -76,6 +78,8 @@ class Retreat:
 
     def __str__(self) -> str:
         """Return the reason as a message has it."""
+        if self.hangs:
+            return f"a run of it has not ended for {_time(self.value)}"
         if self.is_slow:
             own, usual = map(_time, (self.value, self.stable_value))
             return (
@@ -118,6 +122,13 @@ def why(stable: Counts, canary: Counts, fail: float, slower: float) -> Retreat |
         own, usual = (min(_quantile(times, 0.5), BOUNDS[-1]) for times in of_all)
         return Retreat(True, number, others, own, usual)
     return None
+
+
+def hung(stable: Counts, seconds: float) -> Retreat:
+    """Return that a run of the canary has not ended for so long."""
+    times = stable.times.sum(axis=0)
+    usual = min(_quantile(times, 0.5), BOUNDS[-1]) if times.any() else 0.0
+    return Retreat(True, 1, int(times.sum()), seconds, usual, hangs=True)
 
 
 def _limit(stable: NDArray[np.int64], size: int, slower: float) -> float | None:

@@ -103,9 +103,9 @@ class Front:
         self.turns = Turns(self.threads)
         self.on_demand = OnDemand(loop, self.library, self, settings.timeout)
         self.executor = Queued(loop, cores)
-        self.watchdog = Watchdog(self.executor)
         self.poll_coalescing = PollCoalescing(loop)
         self.pipeline = Pipeline(settings, self.metrics, self.access, self.executor)
+        self.watchdog = Watchdog(self.executor, self.pipeline.splits.hangs)
         self.pipeline.access_log, self.pipeline.sampler = self.access_log, self.sampler
         self.pipeline.is_leader = self.library.is_leader
         self.pipeline.drift = app.extensions["triceps.drift"]

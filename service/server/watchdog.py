@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from service.inference.batcher import Batcher
     from service.inference.lane import Lane
+    from service.inference.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,18 @@ class Bounds:
 class Watchdog:
     """The watchdog of the queues of one event loop; its `look` is called once a second."""
 
-    def __init__(self, batcher: Batcher) -> None:
-        """Watch the queues that `batcher` runs."""
+    def __init__(
+        self, batcher: Batcher, may_hang: Callable[[Model, float], bool] = lambda *_: False
+    ) -> None:
+        """Watch the queues that `batcher` runs.
+
+        Args:
+            batcher: the batcher.
+            may_hang: is told of a model without a turn for so many seconds, and returns whether the
+                service is as ready without it.
+        """
         self._batcher = batcher
+        self._may_hang = may_hang
         self.bounds = Bounds()
         self._stalled: dict[str, float] = {}
 
@@ -66,8 +76,9 @@ class Watchdog:
             if age > 0:
                 self._batcher.drop_unwanted(lane)
             if age > self.bounds.of(lane):
-                stalled[name] = age
                 self._batcher.nudge(lane)
+                if not self._may_hang(lane.model, age):
+                    stalled[name] = age
         for name in stalled.keys() - self._stalled.keys():
             message = "model %r: its requests wait, and it has begun no run for %.0f s; not ready"
             log.error(message, name, stalled[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import threading
@@ -16,9 +17,11 @@ from service.inference.lane import Lane, Queue
 from service.inference.model import Model
 from service.server.watchdog import Bounds, Watchdog
 from tests.harness import small
+from tests.harness.changing import point
 from tests.harness.exposition import samples
 from tests.harness.lanes import lane_of
 from tests.harness.served import BODY, JSON, Served, post
+from tests.harness.shares import share
 
 
 class Calls:
@@ -201,3 +204,57 @@ def test_a_model_that_was_replaced_is_watched_while_it_has_work(hung, tmp_path):
         thread.join(10)
     _until(lambda: former not in served.front.table.watched)
     assert statuses == [504, 200]
+
+
+def test_a_canary_that_hangs_is_asked_no_more_and_the_service_stays_ready(tmp_path, monkeypatch):
+    """It does so too once the share ends, until the version is the stable one."""
+    for version in (1, 2):
+        small.put(tmp_path, "three", version, small.three(float(version)))
+    point(tmp_path, "three", stable="1")
+    share(tmp_path, "three", share=1.0)
+    served = Served(tmp_path, default_model="three", watch=0)
+    served.front.watchdog.bounds = Bounds(running=0.5, usual_runs=0)
+    canary = served.front.table.find(b"/predict").canary
+    go_on = threading.Event()
+    predict = Model.predict
+
+    def wait(self: Model, arrays: Any, heads: Any) -> Any:
+        if self is canary.servable.model:
+            go_on.wait(20)
+        return predict(self, arrays, heads)
+
+    def traffic() -> dict[str, Any]:
+        return json.loads(served.ask("GET", "/models/three")[2])["traffic"]["canary"]
+
+    def waits() -> float:
+        return samples(served.ask("GET", "/metrics")[2].decode())["triceps_queue_seconds", "three"]
+
+    monkeypatch.setattr(Model, "predict", wait)
+    canary.lane.seconds = 1.0
+    statuses: list[int] = []
+    try:
+        threads = [_ask(served, statuses)]
+        _until(lambda: "reason" in traffic())
+        assert re.fullmatch(
+            r"it is asked no more, since a run of it has not ended for [\d.]+ m?s",
+            traffic()["reason"],
+        )
+        assert traffic()["retreat"]["canary"]["runs"] == 1
+        assert [served.ask("POST", "/predict", BODY, JSON)[0] for _ in range(3)] == [200] * 3
+        assert _ready(served)[0] == 200
+
+        share(tmp_path, "three")
+        served.front.library.refresh()
+        before = waits()
+        _until(lambda: waits() > before + 1)  # the watchdog has looked since
+        assert _ready(served)[0] == 200
+
+        point(tmp_path, "three", stable="2")
+        served.front.library.refresh()
+        threads.append(_ask(served, statuses))
+        _until(lambda: _ready(served)[0] == 503)
+    finally:
+        go_on.set()
+        served.stop()
+    for thread in threads:
+        thread.join(10)
