@@ -197,7 +197,7 @@ def _look(path: Path, own_name: str) -> Scan:
         try:
             beside = _folder(folder)
             numbers = sorted(int(n) for n, entry in beside.items() if _is_version(n, entry))
-            stamps = {file: stamp for file in small if (stamp := _beside(beside.get(file)))}
+            stamps = {file: stamp for file in small if (stamp := _declaration(beside.get(file)))}
             marks = [mark for mark in marked if _beside(beside.get(mark)) is not None]
         except FileNotFoundError:  # the folder has been removed meanwhile
             continue
@@ -287,6 +287,20 @@ def _beside(file: os.DirEntry[str] | None) -> tuple[str | int, ...] | None:
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
+    return stamp
+
+
+def _declaration(file: os.DirEntry[str] | None) -> tuple[str | int, ...] | None:
+    """Return the stamp of a file as `_beside` does; that of shares may be a link to nowhere.
+
+    Raises:
+        OSError: the system cannot tell at the moment.
+    """
+    stamp = _beside(file)
+    if stamp is None and file is not None and file.name == TRAFFIC:
+        # Without that file, the newest version would answer all requests.
+        with contextlib.suppress(FileNotFoundError):
+            stamp = file.name, file.stat(follow_symlinks=False).st_mtime_ns
     return stamp
 
 

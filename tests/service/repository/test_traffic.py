@@ -226,6 +226,20 @@ def test_a_damaged_file_leaves_the_former_shares(three):
     assert refused(started)[0][2].endswith("; until it is fixed, the alias stable answers all")
 
 
+@pytest.mark.parametrize("target", ["gone.json", "traffic.json"], ids=["nowhere", "to itself"])
+def test_a_link_that_leads_nowhere_leaves_the_former_shares(three, target):
+    """A file that is gone would let the newest version answer all requests."""
+    share(three)
+    library = Library(three)
+    (three / "m/traffic.json").unlink()
+    (three / "m/traffic.json").symlink_to(target)
+    library.refresh()
+
+    assert library.current.candidates.canaries["m"].version == "2"
+    assert refused(library)[0][2].startswith("traffic.json: cannot be read: ")
+    assert Library(three).find("m").version == "1"
+
+
 def test_a_link_out_of_the_repository_is_not_followed(three, tmp_path):
     """The file may be written by somebody who may not read what the service may."""
     (tmp_path / "secret").write_text("{}")
