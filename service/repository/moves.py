@@ -60,6 +60,9 @@ def log_moves(now: Repository, former: Repository) -> None:
     for where in sorted(served.keys() | before.keys()):
         version, was = served.get(where), before.get(where)
         name, alias = where
+        is_by_stable = now.catalog.policy(name, now.policy) == PINNED
+        if is_by_stable and alias == STABLE:
+            continue  # the alias and the model are one
         if version is None:
             which = f"{name}, alias {alias}" if alias else name
             log.info("no longer serving %s (was version %s)", which, was)
@@ -68,22 +71,20 @@ def log_moves(now: Repository, former: Repository) -> None:
                 "now serving %s, alias %s, version %s (was %s)", *where, version, was or "none"
             )
         elif version != was:
-            by = f", alias {STABLE}" if now.catalog.policy(name, now.policy) == PINNED else ""
+            by = f", alias {STABLE}" if is_by_stable else ""
             log.info("now serving %s, version %s (was %s%s)", name, version, was or "none", by)
     _log_shares(now, former)
     _log_default(now, former)
 
 
 def _served(repository: Repository) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield each model, and each alias that answers by another version, with the version."""
+    """Yield each model, and each alias, with the version that answers by it."""
     catalog = repository.catalog
     for name in catalog.scan.by_name:
         if name in repository.answering:
             yield (name, ""), repository.answering[name]
         for alias, version in catalog.aliases.get(name, {}).items():
-            # Under the policy pinned, the alias stable and the model are one.
-            if not (catalog.policy(name, repository.policy) == PINNED and alias == STABLE):
-                yield (name, alias), version
+            yield (name, alias), version
 
 
 def _log_shares(now: Repository, former: Repository) -> None:

@@ -63,6 +63,34 @@ def test_moves_of_an_alias_name_the_alias_where_it_is_not_the_model(models, log,
     ]
 
 
+def test_shares_do_not_move_the_alias_that_serves_by_them(models, log):
+    """`stable` answers before a model has shares, while it has them, and after that."""
+    for version in (1, 2):
+        put(models, version)
+    point(models, stable="1")
+    library = Library(models)
+    moves(log)
+    file = models / "m/traffic.json"
+    file.write_text("{}")
+    library.refresh()
+    shared = moves(log)
+    file.unlink()
+    library.refresh()
+    later = moves(log)
+    file.write_text("{}")
+    library.refresh()
+    moves(log)
+    point(models)
+    library.refresh()
+
+    assert shared == ["now serving m, version 1 (was 2, alias stable)"]
+    assert later == ["now serving m, version 2 (was 1)"]
+    assert moves(log) == [
+        "now serving m, version 2 (was 1)",
+        "no longer serving m, alias stable (was version 1)",
+    ]
+
+
 def test_an_alias_that_cannot_move_is_not_logged_as_moved(models, log):
     """The version that it named before serves on, and the refusal says so."""
     put(models, 1)
