@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response
@@ -14,6 +13,7 @@ from service.insight.shadow import figures
 from service.insight.shadow.feeds import Feeds
 from service.insight.shadow.figures import Pair
 from service.insight.shadow.stops import REASONS
+from service.observability.logs import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,7 @@ def _compared(repository: Repository, metrics: Metrics, name: str) -> dict[str, 
         "version": pair.stable,
         "with": pair.version,
         "share": share,
-        "since": datetime.fromtimestamp(known.since, UTC).isoformat() if known.since else None,
+        "since": moment(known.since) if known.since else None,
         "stopped": _reason(repository, name, known.stopped) or None,
         "rows": known.outcomes.get(figures.COMPARED, 0),
         "dropped": known.outcomes.get(figures.DROPPED, 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -339,6 +340,7 @@ def test_figures_outlive_the_processes(tmp_path):
         page = samples(server.ask("GET", "/metrics")[2].decode())
 
     assert found["since"] == since
+    assert re.fullmatch(r"[-\d]{10}T[:\d]{8}\.\d{3}Z", since)
     assert found["heads"]["chance"]["labels_differ"] == 1
     labels = {"model": "scored", "version": "2", "stable": "1", "head": "chance"}
     name = "triceps_shadow_rows_total"
