@@ -118,14 +118,14 @@ def _not_compared(stable: Servable, candidate: Servable | None) -> dict[str, str
     """Return why heads are not compared, by head."""
     if candidate is None:
         return {}
-    mine, yours = stable.signature, candidate.model.signature
-    feeds = Feeds(stable.model.signature, yours)
+    of_stable, of_candidate = stable.signature, candidate.model.signature
+    feeds = Feeds(stable.model.signature, of_candidate)
     reasons = {}
-    for head in mine.heads:
-        if head not in yours.heads:
+    for head in of_stable.heads:
+        if head not in of_candidate.heads:
             reasons[head] = f"version {candidate.version} does not have it"
         else:
-            objection = comparison.objection(mine.heads[head], yours.heads[head])
+            objection = comparison.objection(of_stable.heads[head], of_candidate.heads[head])
             reasons[head] = objection or feeds.why_not(head)
     return {head: reason for head, reason in reasons.items() if reason}
 

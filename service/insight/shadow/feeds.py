@@ -130,7 +130,7 @@ def _check(name: str, tensor: Tensor, others: tuple[Tensor, ...]) -> None:
         raise LookupError(f"its input {name!r} is of another kind in the stable version")
     fits = other.dtype == tensor.dtype and len(other.shape) == len(tensor.shape)
     if not fits or any(
-        mine not in (None, theirs) for mine, theirs in zip(tensor.shape, other.shape, strict=True)
+        length not in (None, given) for length, given in zip(tensor.shape, other.shape, strict=True)
     ):
         message = f"its input {name!r} is {tensor}, and {other} in the stable version"
         raise LookupError(message)

@@ -86,14 +86,15 @@ def load_pair(found: FoundPair, room: float) -> LoadedPair:
         raise StopError("refused", "there is no such version")
     stable = _loaded(found.stable, found.execution, room)
     candidate = _loaded(found.candidate, found.execution, room - stable.size)
-    mine, yours = (each.servable.signature for each in (stable, candidate))
-    if yours.tensor:
+    of_stable, of_candidate = (each.servable.signature for each in (stable, candidate))
+    if of_candidate.tensor:
         raise StopError("unlike", "it takes whole tensors")
-    feeds = Feeds(mine, yours)
+    feeds = Feeds(of_stable, of_candidate)
     why = {
-        head: comparison.objection(mine.heads[head], yours.heads[head]) or feeds.why_not(head)
-        for head in mine.heads
-        if head in yours.heads
+        head: comparison.objection(of_stable.heads[head], of_candidate.heads[head])
+        or feeds.why_not(head)
+        for head in of_stable.heads
+        if head in of_candidate.heads
     }
     heads = tuple(head for head, reason in why.items() if not reason)
     if not heads:

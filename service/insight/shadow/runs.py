@@ -255,10 +255,10 @@ def _compared(
     loaded: LoadedPair, heads: tuple[str, ...], answers: Arrays, others: Arrays
 ) -> dict[str, Comparison]:
     """Return the comparison of some rows, by head."""
-    mine, yours = loaded.stable.signature.heads, loaded.candidate.signature.heads
+    of_stable, of_candidate = loaded.stable.signature.heads, loaded.candidate.signature.heads
     return {
         head: comparison.tally(
-            comparison.differences(mine[head], yours[head], answers[head], others[head])
+            comparison.differences(of_stable[head], of_candidate[head], answers[head], others[head])
         )
         for head in heads
     }
