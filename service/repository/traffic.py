@@ -185,14 +185,19 @@ def locked_with_aliases(folder: Path) -> Iterator[tuple[Mapping[str, str], Traff
 
 
 def read_if_there(folder: Path) -> Traffic | None:
-    """Return the shares of the model in a folder; `None` without a file.
+    """Return the shares of the model in a folder, for a command; `None` without a file.
 
     Raises:
-        TrafficError: the file is damaged, or cannot be read.
+        TrafficError: the file is damaged, or cannot be read; the message has its path.
     """
     file = folder / TRAFFIC
     # A link that leads nowhere is a file that cannot be read.
-    return read(file) if file.exists() or file.is_symlink() else None
+    if not (file.exists() or file.is_symlink()):
+        return None
+    try:
+        return read(file)
+    except TrafficError as error:
+        raise TrafficError(f"{folder}/{error}; mend the file, or remove it") from error
 
 
 def write(folder: Path, traffic: Traffic) -> None:

@@ -236,7 +236,9 @@ def test_a_damaged_file_is_not_written_over(models, arguments):
     """The file may still be fixed by hand."""
     (models / "m/traffic.json").write_text("{")
 
-    assert run(*arguments)[2].startswith("traffic.json: expected JSON like")
+    message = run(*arguments)[2]
+    assert message.startswith("models/m/traffic.json: expected JSON like")
+    assert message.endswith("; mend the file, or remove it")
     assert (models / "m/traffic.json").read_text() == "{"
 
 
