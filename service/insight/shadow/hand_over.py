@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from random import random
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.inference.lane import LEAST_WAITING
 from service.insight.shadow import figures
@@ -21,6 +21,8 @@ from service.wire.numbers import Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
 
     from service.inference.lane import Lane
     from service.inference.model import Model
@@ -127,18 +129,30 @@ class HandOver:
             return rows
         arrays = query.arrays.make() if isinstance(query.arrays, Numbers) else query.arrays
         outputs = {head: part.outputs()[head] for head in query.heads}
-        size = sum(map(size_of, (*arrays.values(), *outputs.values())))
-        most = min(MOST_ROWS, rows if size <= MOST_BYTES else rows * MOST_BYTES // size)
-        if rows > most:
-            if not chosen.by_row or not most:
-                return rows
-            arrays = {name: array[:most] for name, array in arrays.items()}
-            outputs = {head: array[:most] for head, array in outputs.items()}
+        # Cut first: to look at all texts of a large request would take long.
+        most = min(MOST_ROWS, rows)
+        arrays, outputs = _first(most, arrays), _first(most, outputs)
+        size = _size(arrays, outputs)
+        if size > MOST_BYTES:
+            most = most * MOST_BYTES // size
+            arrays, outputs = _first(most, arrays), _first(most, outputs)
+            size = _size(arrays, outputs)
+        # One row may have nearly all bytes, and be the first.
+        if not most or size > MOST_BYTES or (most < rows and not chosen.by_row):
+            return rows
         message = Handed(chosen.pair, chosen.files, chosen.file, arrays, outputs).encode()
         if self._send(message):
             return 0
         self._resumes = now + PAUSE_SECONDS
-        return min(rows, most)
+        return most
+
+
+def _first(rows: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: array[:rows] for name, array in arrays.items()}
+
+
+def _size(*groups: Mapping[str, NDArray[Any]]) -> int:
+    return sum(size_of(array) for group in groups for array in group.values())
 
 
 def _is_busy(lane: Lane) -> bool:

@@ -12,7 +12,7 @@ from service.inference.lane import LEAST_WAITING, Lane
 from service.insight.shadow import figures, hand_over
 from service.insight.shadow.figures import Pair
 from service.insight.shadow.hand_over import HandOver
-from service.insight.shadow.handed import decode
+from service.insight.shadow.handed import decode, size_of
 from service.observability.metrics import Metrics
 from service.repository.assembly import open_repository
 from service.run import Part, Run
@@ -89,6 +89,23 @@ def test_a_long_request_gives_its_first_rows(worker):
     assert 0 < wide.rows == len(wide.arrays["fruit"]) < 100
     assert len(worker.messages[1]) < hand_over.MOST_BYTES + 1000
     assert len(many.arrays["fruit"]) == len(many.outputs["size"])
+
+
+@pytest.mark.parametrize("rows", [2, hand_over.MOST_ROWS * 2, 20_000])
+def test_a_row_with_nearly_all_bytes_of_a_request_is_not_handed_over(worker, monkeypatch, rows):
+    """The average of all rows says nothing about the first, and few texts are looked at."""
+    looked = []
+    monkeypatch.setattr(
+        hand_over, "size_of", lambda array: looked.append(len(array)) or size_of(array)
+    )
+    texts = np.array([["x" * 2 * hand_over.MOST_BYTES], *[["x"]] * (rows - 1)], object)
+    query = SimpleNamespace(arrays={"words": texts}, heads=("size",), explain=None)
+    answers = np.zeros((rows, 1), np.float32)
+    worker.hand_over.take(worker.lane, query, Part(Run(rows, 0, 0, {"size": answers}), 0, rows))
+
+    assert worker.messages == []
+    assert worker.dropped() == rows
+    assert max(looked) <= hand_over.MOST_ROWS
 
 
 def test_a_request_whose_rows_belong_together_is_handed_over_whole_or_not(tmp_path):
