@@ -58,9 +58,9 @@ def pull(  # noqa: PLR0913  (click passes each option by its name)
     """Download the model that SOURCE has, check it as `triceps check` does, and publish it.
 
     SOURCE is a file, a folder with a model.onnx, or a folder of versions like models/NAME, of which
-    the newest is pulled under its own number: file:///…, https://… (a file), s3://BUCKET/…; or an
-    image or artifact of a registry, oci://REGISTRY/NAME:TAG; or a registered model of MLflow,
-    mlflow:MODEL, mlflow:MODEL/VERSION or mlflow:MODEL/ALIAS.
+    the newest is pulled under its own number: file:///…, https://… (a file), s3://BUCKET/…,
+    az://CONTAINER/…; or an image or artifact of a registry, oci://REGISTRY/NAME:TAG; or a
+    registered model of MLflow, mlflow:MODEL, mlflow:MODEL/VERSION or mlflow:MODEL/ALIAS.
 
     Nothing happens if its content is in the repository already, or if its number is lower than the
     highest there.  A download that was interrupted goes on where it was.  The exit code is 0 if the

@@ -98,7 +98,7 @@ def parse(text: str, *, is_pinned: bool = False) -> Source:
     if url.scheme == "mlflow":
         return _of_mlflow(url)
     host = url.netloc.rpartition("@")[2]
-    shown = f"{url.scheme}://{host}{url.path}"
+    shown = f"{url.scheme}://{host}{url.path}" if url.scheme else url.path or "SOURCE"
     _check(url, shown, is_pinned=is_pinned)
     parts = [unquote(part) for part in url.path.split("/") if part]
     if url.scheme in _BUCKETS:
@@ -116,8 +116,8 @@ def _check(url: SplitResult, shown: str, *, is_pinned: bool) -> None:
                 "the file: --sha256 DIGEST makes sure of its content"
             )
     elif url.scheme not in SCHEMES:
-        if Path(shown.removeprefix("://")).exists():
-            hint = f" (did you mean file://{Path(shown.removeprefix('://')).resolve()}?)"
+        if not url.scheme and Path(shown).exists():
+            hint = f" (did you mean file://{Path(shown).resolve()}?)"
         else:
             hint = nearest(url.scheme, SCHEMES)
         received = repr(url.scheme) if url.scheme else "a path"

@@ -66,6 +66,7 @@ def test_another_source_is_refused_by_its_mistake(text, message):
         source.parse(text)
 
     assert message in str(raised.value)
+    assert not str(raised.value).startswith(":")
     assert "secret" not in str(raised.value)
     assert raised.value.exit_code == 2
 
