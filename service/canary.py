@@ -17,6 +17,7 @@ from bisect import bisect_left
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from service.errors import CannotRun, RequestError, TooLate
 from service.insight.retreat import BOUNDS, SIZES, Counts, Retreat, hung, why
 from service.observability.tallies import CANARY, STABLE
 from service.repository.repository import NOTHING
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from service.exchange import Exchange
     from service.inference.model import Model
     from service.observability.tallies import Tallies, Tally
     from service.repository.repository import Repository
@@ -69,6 +71,15 @@ def _counts(words: NDArray[np.int64]) -> Counts:
     """Return the counts of a version."""
     times = words[_TIMES:].reshape(SIZES, len(BOUNDS) + 1)
     return Counts(int(words[_FAILED]), int(words[_ANSWERED]), times)
+
+
+def is_at_fault(error: RequestError) -> bool:
+    """Return whether the version that was to answer may be at fault for an error."""
+    if isinstance(error, TooLate):
+        # A client could give its requests a microsecond, and no version would look well.
+        return not error.is_own
+    # A model that has no answer for some values is at fault if others have one.
+    return error.status >= 500 or isinstance(error, CannotRun)  # noqa: PLR2004
 
 
 class Split:
@@ -190,8 +201,15 @@ class Split:
 class Splits:
     """The canaries of a repository, in one worker."""
 
-    def __init__(self, tallies: Tallies) -> None:
+    def __init__(self, tallies: Tallies, header: str = "") -> None:
+        """Choose no requests at first.
+
+        Args:
+            tallies: the counts of all workers.
+            header: the request header that names a client, if there is one.
+        """
         self._tallies = tallies
+        self._header = header.lower().encode()
         self._of: dict[str, Split] = {}
         self._next_look = 0.0
         self._repository = NOTHING
@@ -219,6 +237,15 @@ class Splits:
     def of(self, repository: Repository, name: str) -> Split | None:
         """Return the split of a model or view whose requests are shared; `None` if they are not."""
         return self._of.get(repository.key(name, "")[0])
+
+    def draw(self, split: Split, exchange: Exchange) -> tuple[bool, str]:
+        """Return whether the canary answers a request, and the request ID if that decided it."""
+        client, request_id = exchange.headers.get(self._header), ""
+        if not client:
+            # One that is new here is named in the answer, so that its choice can be repeated.
+            request_id = exchange.request_id
+            client = request_id.encode()
+        return split.is_drawn(client), request_id
 
     def hangs(self, model: Model, seconds: float) -> bool:
         """Notice that a run of a model does not end; ask it no more if it is a canary.

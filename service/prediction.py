@@ -17,8 +17,8 @@ from functools import lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from service.canary import Splits
-from service.errors import GONE, CannotRun, NotReady, RequestError, TooBusy, TooLate, defect
+from service.canary import Splits, is_at_fault
+from service.errors import GONE, NotReady, RequestError, TooBusy, TooLate, defect
 from service.http import content_encoding, deadline
 from service.http.content_encoding import JSON
 from service.http.flow_control import Room
@@ -126,10 +126,9 @@ class Pipeline:
         self.access = access
         self.guarded = access.is_on
         self.executor = executor
-        self.splits = Splits(metrics.tallies)
+        self.splits = Splits(metrics.tallies, settings.canary_header)
         self.is_leader: Callable[[], bool] = lambda: True
         """Returns whether this process is the one that decides about canaries."""
-        self._canary_header = settings.canary_header.lower().encode()
         self._metrics = metrics
         self._draining = False
         self._full_answer = lru_cache(MAX_FULL_ANSWERS)(self._encode_full)
@@ -182,17 +181,6 @@ class Pipeline:
         """Notice the canaries that are asked no more; to be called once a second or more."""
         self.splits.look(perf_counter(), self.is_leader)
 
-    def _choose(self, stable: Route, canary: Route, exchange: Exchange) -> tuple[Route, str]:
-        """Return the route that a request takes, and its request ID if that was drawn by."""
-        client, request_id = exchange.headers.get(self._canary_header), ""
-        if not client:
-            # One that is new here is named in the answer, so that its choice can be repeated.
-            request_id = exchange.request_id
-            client = request_id.encode()
-        split = stable.split
-        is_drawn = split is not None and split.is_drawn(client)
-        return (canary if is_drawn else stable), request_id
-
     def admit(self, route: Route, exchange: Exchange, came: float = 0.0) -> Prediction | None:
         """Admit a request before any of it is decoded.
 
@@ -210,9 +198,10 @@ class Pipeline:
         if self.guarded:
             self.access.check(exchange.header("authorization"), PREDICT, route.servable.name)
         request_id = ""
-        if route.canary is not None:
+        if route.canary is not None and route.split is not None:
             self.look()
-            route, request_id = self._choose(route, route.canary, exchange)
+            is_drawn, request_id = self.splits.draw(route.split, exchange)
+            route = route.canary if is_drawn else route
         if not route.lane.is_full(route.queue, exchange.caller, perf_counter()):
             return Prediction(self, route, exchange, came, request_id)
         # A refusal must cost less than an answer, so it is written once.
@@ -267,7 +256,7 @@ class Pipeline:
                 self._metrics.count("", "", "other", status)
             else:
                 self._count(route, exchange, status)
-                if route.split is not None and _is_fault(error):
+                if route.split is not None and is_at_fault(error):
                     route.split.failed(route.role, raised)
             dialect = native.DIALECT if route is None else route.dialect
             content, lines = encode_error(dialect, error, exchange.headers)
@@ -285,15 +274,6 @@ class Pipeline:
         route.meter.failed(status)
         if self.access_log is not None:
             self.access_log.note(exchange.origin, route.servable)
-
-
-def _is_fault(error: RequestError) -> bool:
-    """Return whether the version that was to answer may be at fault for an error."""
-    if isinstance(error, TooLate):
-        # A client could give its requests a microsecond, and no version would look well.
-        return not error.is_own
-    # A model that has no answer for some values is at fault if others have one.
-    return error.status >= 500 or isinstance(error, CannotRun)  # noqa: PLR2004
 
 
 def _set_by(route: Route, key: str) -> str:
