@@ -10,7 +10,7 @@ import urllib.request
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from service import __version__
 from service.errors import printable
@@ -75,6 +75,12 @@ class Client:
             raise Interrupted(f"{self._shown}: cannot be reached: {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(error) from error
+        except ValueError:
+            # The error has the header, which may be a password.
+            raise StoreError(
+                f"{self._shown}: the request cannot be sent, since its address, or a credential, "
+                f"has a line break or another character that neither may have: {self._credentials}"
+            ) from None
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             answer.close()
             raise StoreError(
@@ -125,6 +131,13 @@ class Client:
         return Interrupted(f"{self._shown}: the connection failed: {printable(what)[:200]}")
 
 
+def split(url: str) -> SplitResult:
+    """Return the parts of a URL that others have named; empty ones if it is none."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(url)
+    return urlsplit("")
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Redirects of an encrypted request to another one that is encrypted, and no others."""
 
@@ -140,7 +153,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         """Return the request for the new URL."""
-        scheme = urlsplit(newurl).scheme
+        scheme = split(newurl).scheme
         if scheme not in (req.type, "https"):
             raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
         new = super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from service.repository.publish import FILE, VERSION
+from service.repository.publish import FILE, MAX_DIGITS, VERSION
 from service.stores.store import Entry, Offer, StoreError, as_sha256, check_path
 from service.wire.body import listing
 
@@ -58,7 +58,8 @@ def offer(store: Folders, shown: str, number: str | None) -> Offer:
     listed = store.list("")
     if _has_model(listed):
         return Offer(number, tuple(_files(store, "", shown)))
-    numbers = sorted((int(n) for n in listed.folders if VERSION.fullmatch(n)), reverse=True)
+    names = [n for n in listed.folders if VERSION.fullmatch(n) and len(n) < MAX_DIGITS]
+    numbers = sorted(map(int, names), reverse=True)
     for newest in map(str, numbers):
         # A folder without a graph is being written: its version does not exist yet.
         if _has_model(store.list(newest)):

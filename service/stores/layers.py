@@ -49,7 +49,11 @@ def unpack(layers: Iterable[Path], folder: Path, room: Room) -> Path:
             bounded = _Bounded(inflated, left, room)
             try:
                 _apply(bounded, folder)
-            except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            # The last two are of headers of comments: in endless rows, or of odd numbers.
+            except (
+                *(tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile),
+                *(RecursionError, ValueError),
+            ) as error:
                 raise StoreError(f"a layer of the image is damaged: {error}") from error
             left = bounded.left
     graphs = sorted(folder.rglob(FILE))

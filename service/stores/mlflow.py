@@ -10,12 +10,12 @@ import os
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode
 
 from service.errors import printable
 from service.repository.publish import VERSION
 from service.stores import folders
-from service.stores.client import Client
+from service.stores.client import Client, split
 from service.stores.credentials import basic
 from service.stores.folders import Listed
 from service.stores.objects import Objects
@@ -48,7 +48,7 @@ class Mlflow:
             shown: the source, for messages.
         """
         server = next(filter(None, map(os.environ.get, _SERVERS)), "")
-        if urlsplit(server).scheme not in ("http", "https"):
+        if split(server).scheme not in ("http", "https"):
             raise StoreError(
                 f"{shown}: expected the address of a server in MLFLOW_TRACKING_URI, received "
                 f"{'nothing' if not server else 'something else'}"
@@ -87,7 +87,7 @@ class Mlflow:
             versions = self._server.ask(
                 f"{_API}/model-versions/search", query | {"max_results": "1"}
             ).get("model_versions")
-            if not versions:
+            if not versions or not isinstance(versions, list):
                 raise StoreError(f"{self._shown}: the model has no version")
             found = {"model_version": versions[0]}
         version = found.get("model_version")
@@ -95,7 +95,7 @@ class Mlflow:
 
     def _opened(self, place: str) -> Store:
         """Return the store of the files, which the server has itself or names."""
-        url = urlsplit(place)
+        url = split(place)
         if url.scheme == "mlflow-artifacts" and url.netloc in ("", self._server.host):
             return _Artifacts(self._server, url.path.strip("/"), self._shown)
         if url.scheme == "s3":
@@ -111,7 +111,7 @@ class _Server:
     """The server, and what it answers."""
 
     def __init__(self, url: str, shown: str) -> None:
-        parts = urlsplit(url)
+        parts = split(url)
         self.host = parts.netloc.rpartition("@")[2]
         self.url = parts._replace(netloc=self.host).geturl()
         self._shown = shown
@@ -154,7 +154,10 @@ class _Artifacts:
     def list(self, path: str) -> Listed:
         listed: tuple[list[str], list[Entry]] = ([], [])
         place = "/".join(part for part in (self._path, path) if part)
-        for entry in self._server.ask(_ARTIFACTS, {"path": place}).get("files", ()):
+        found = self._server.ask(_ARTIFACTS, {"path": place}).get("files", [])
+        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+            raise StoreError(f"{self._shown}: expected a list of files, received something else")
+        for entry in found:
             name = str(entry.get("path", "")).rpartition("/")[2]
             if entry.get("is_dir"):
                 listed[0].append(name)

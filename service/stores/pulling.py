@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from service.host import progress
 from service.host.files import sync_folder
-from service.repository.publish import FILE, last, publish_folder, versions
+from service.repository.publish import FILE, MAX_DIGITS, last, publish_folder, versions
 from service.stores import checking, claims, provenance
 from service.stores.download import NEW, STATE, download, room
 from service.stores.provenance import Provenance
@@ -132,6 +132,11 @@ def _pull_into(
 
 def _look(wanted: Wanted, store: Store, backoff: Backoff) -> Offer:
     offer = backoff.result(store.look)
+    if offer.number is not None and len(offer.number) >= MAX_DIGITS:
+        raise StoreError(
+            f"{wanted.source.shown}: expected the number of a version with fewer than "
+            f"{MAX_DIGITS} digits, received {offer.number[:20]}…"
+        )
     if wanted.sha256 is None:
         return offer
     pinned = (

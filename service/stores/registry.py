@@ -12,12 +12,15 @@ import re
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin
 
+from service.repository.publish import FILE
 from service.stores import layers
-from service.stores.client import Client
+from service.stores.client import Client, split
 from service.stores.credentials import docker_authorization
+from service.stores.folders import MOST_FILES
 from service.stores.store import Entry, Offer, Reading, StoreError, as_sha256, check_path
+from service.wire.body import listing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,18 +79,23 @@ class Registry:
         if "manifests" in manifest:
             manifest, digest = self._manifest(self._chosen(manifest["manifests"]))
         try:
-            parts = [(part["digest"], int(part["size"]), part) for part in manifest["layers"]]
+            parts = [(str(part["digest"]), int(part["size"]), part) for part in manifest["layers"]]
             titles = [(part.get("annotations") or {}).get(_TITLE) for *_, part in parts]
             if any((part.get("annotations") or {}).get(_UNPACK) == "true" for *_, part in parts):
                 raise StoreError(
                     f"{self._shown}: expected files, received a packed folder: push the files "
                     "themselves"
                 )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise self._no_manifest(error) from error
+        if len(parts) > MOST_FILES:
+            raise self._no_manifest(f"more than {MOST_FILES} layers")
         if parts and all(isinstance(title, str) for title in titles):
             named = zip(map(str, titles), parts, strict=True)
             files = [self._entry(check_path(title), *part[:2]) for title, part in named]
+            if FILE not in titles:
+                there = listing(sorted(map(str, titles)))
+                raise StoreError(f"{self._shown}: expected a file {FILE}, found {there}")
             return Offer(self._number, tuple(files), digest)
         files = [self._entry(f"layer-{n}", *part[:2]) for n, part in enumerate(parts)]
         unpack = partial(_unpack, [entry.name for entry in files])
@@ -128,7 +136,7 @@ class Registry:
         ours = _ARCHITECTURES.get(machine, machine)
         try:
             images = {
-                entry["platform"]["architecture"] if "platform" in entry else "": entry["digest"]
+                _architecture(entry): entry["digest"]
                 for entry in manifests
                 # Statements about images have no platform of their own.
                 if (entry.get("platform") or {}).get("os") != "unknown"
@@ -149,6 +157,12 @@ class Registry:
             return answer
         challenge = answer.headers.get("WWW-Authenticate", "")
         answer.close()
+        if split(answer.url)[:2] != (self._scheme, self._host):
+            # Else whoever the registry keeps its files with would get its password.
+            raise StoreError(
+                f"{self._shown}: the registry has sent the request to another server, which asks "
+                "for credentials: those for the registry are for itself alone"
+            )
         self._authorization = self._granted(challenge)
         return self._client.ask(url, headers, self._authorization)
 
@@ -160,8 +174,9 @@ class Registry:
             return ours
         asked = dict(_CHALLENGE.findall(rest))
         realm = asked.pop("realm", "")
-        is_local = _LOOPBACK.fullmatch(urlsplit(realm).netloc) and self._scheme == "http"
-        if urlsplit(realm).scheme != "https" and not is_local:
+        place = split(realm)
+        is_local = _LOOPBACK.fullmatch(place.netloc) and self._scheme == "http"
+        if place.scheme != "https" and not is_local:
             raise StoreError(
                 f"{self._shown}: expected an address of tokens with https, received {realm[:200]!r}"
             )
@@ -180,6 +195,11 @@ class Registry:
         return StoreError(
             f"{self._shown}: expected the manifest of an image or an artifact, received {received}"
         )
+
+
+def _architecture(entry: dict[str, Any]) -> str:
+    """Return the architecture that an image is for; empty if that is not said."""
+    return str(entry["platform"]["architecture"]) if "platform" in entry else ""
 
 
 def _unpack(names: list[str], source: Path, target: Path, room: Room) -> Path:

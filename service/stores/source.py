@@ -91,10 +91,12 @@ def parse(text: str, *, is_pinned: bool = False) -> Source:
     try:
         url = urlsplit(text)
         url.port  # noqa: B018  it raises
-    except ValueError as error:
+    except ValueError:
+        # The error may have a part of a password, which ends the name of the host by a slash.
         raise WrongSource(
-            f"expected a URL like {FORMS}, received something else: {error}"
-        ) from error
+            f"expected a URL like {FORMS}, received something else: the host or the port is none; "
+            "a password has its special characters as %2F and the like"
+        ) from None
     if url.scheme == "mlflow":
         return _of_mlflow(url)
     host = url.netloc.rpartition("@")[2]

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 # A file of a version; no part of its path begins with a dot, so that none is hidden or leads out.
-_PART = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]{0,254}")
+# Halves of characters cannot be in the name of a file, but for those that stand for single bytes.
+_NOT = r"/\\\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff"
+_PART = re.compile(rf"[^.{_NOT}][^{_NOT}]{{0,254}}")
 
 
 class StoreError(TricepsError):
