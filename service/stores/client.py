@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from service import __version__
 from service.errors import printable
+from service.stores.pace import WINDOW_SECONDS, Pace
 from service.stores.store import Interrupted, StoreError
 
 if TYPE_CHECKING:
@@ -107,9 +110,11 @@ class Client:
         # Of a connection that was cut within the headers, none of the rest is missed.
         is_bounded = answer.length is not None or answer.chunked
         content = b""
+        pace = Pace()
         with contextlib.closing(self.pieces(answer)) as pieces:
             for piece in pieces:
                 content += piece
+                pace.count(len(piece), self._shown)
                 if len(content) >= most:
                     return content[:most]
         if answer.length or not is_bounded:
@@ -136,6 +141,48 @@ def split(url: str) -> SplitResult:
     with contextlib.suppress(ValueError):
         return urlsplit(url)
     return urlsplit("")
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose headers arrive in time: each byte of them may take as long as a timeout."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self._connection = sock
+
+    def begin(self) -> None:
+        """Read the headers, and those of any answers before, which only ask for patience."""
+        timer = threading.Timer(WINDOW_SECONDS, _cut, (self._connection,))
+        timer.daemon = True
+        timer.start()
+        try:
+            super().begin()
+        finally:
+            timer.cancel()
+            del self._connection
+
+
+def _cut(connection: socket.socket) -> None:
+    """End a connection: the one below that of TLS, whose other end would have to agree."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+class _InTime(urllib.request.AbstractHTTPHandler):
+    """Connections whose answers are of that kind."""
+
+    def do_open(self, http_class: Any, req: urllib.request.Request, **more: Any) -> Any:
+        """Send a request, and return its answer."""
+        in_time: Any = type("Connection", (http_class,), {"response_class": _Answer})
+        return super().do_open(in_time, req, **more)
+
+
+class _Http(_InTime, urllib.request.HTTPHandler):
+    pass
+
+
+class _Https(_InTime, urllib.request.HTTPSHandler):
+    pass
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -168,8 +215,8 @@ def _opener() -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Http(),
+        _Https(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _Redirects(),

@@ -13,11 +13,11 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from service.host import disk, progress
 from service.host.files import read_file, sync_folder, write_file
+from service.stores.pace import Pace
 from service.stores.provenance import Stored
 from service.stores.store import Interrupted, Replaced, StoreError
 
@@ -31,8 +31,6 @@ STATE, NEW = "state.json", "new"
 _MAX_STATE = 2**22
 # The bytes after which a file is written to the disk, so that they need not be sent again.
 _SYNC = 32 * 2**20
-# A store that sends less than this many bytes a second, for so many seconds, has stalled.
-_SLOWEST, _WINDOW_SECONDS = 1000, 60
 # The part of the free disk that files may take whose size nobody knows before, or says wrongly.
 _SHARE = 0.9
 
@@ -196,7 +194,7 @@ class _File:
         with contextlib.closing(_generator(reading.pieces)) as pieces:
             if reading.start != self._place:
                 self._go_on_at(file, 0)
-            pace = _Pace()
+            pace = Pace()
             for piece in pieces:
                 self._take(file, piece)
                 pace.count(len(piece), entry.name)
@@ -229,22 +227,6 @@ class _File:
         os.fsync(file.fileno())
         self._state.note(self._entry, self._place)
         self._synced = self._place
-
-
-class _Pace:
-    """The bytes of the last minute, so that a store that only drips is left."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._bytes = 0
-
-    def count(self, size: int, name: str) -> None:
-        self._bytes += size
-        passed = time.monotonic() - self._since
-        if passed >= _WINDOW_SECONDS:
-            if self._bytes < _SLOWEST * passed:
-                raise Interrupted(f"{name}: less than {_SLOWEST} bytes a second were received")
-            self._since, self._bytes = time.monotonic(), 0
 
 
 def _generator(pieces: Any) -> Any:

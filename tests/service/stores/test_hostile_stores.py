@@ -2,12 +2,16 @@
 
 import io
 import json
+import socket
 import tarfile
+import threading
+import time
 
 import pytest
 
+from service.stores import client, pace
 from service.stores.source import WrongSource, parse
-from service.stores.store import StoreError
+from service.stores.store import Interrupted, StoreError
 from tests.harness import small
 from tests.harness.saying import Said, saying
 from tests.harness.stores import Puller, digest, visible
@@ -221,3 +225,53 @@ def test_an_odd_address_of_mlflow_is_refused(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="MLFLOW_TRACKING_URI") as caught:
         Puller(tmp_path, "mlflow:churn").pull()
     assert "covert" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "drop"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"a"),
+    ],
+    ids=["patience", "headers", "body"],
+)
+def test_an_answer_that_drips_is_left(tmp_path, monkeypatch, before, drop):
+    """Also within the headers, where each byte may take as long as a connection may stall."""
+    monkeypatch.setattr(client, "WINDOW_SECONDS", 0.3)
+    monkeypatch.setattr(pace, "WINDOW_SECONDS", 0.3)
+    is_over = threading.Event()
+
+    def drip(connection):
+        with connection:
+            try:
+                connection.recv(65536)
+                connection.sendall(before)
+                # Bounded all the same, since a test may fail.
+                for _ in range(1000):
+                    if is_over.wait(0.02):
+                        return
+                    connection.sendall(drop)
+            except OSError:
+                pass
+
+    def accept():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        puller = Puller(tmp_path, f"oci://127.0.0.1:{listener.getsockname()[1]}/churn:1")
+        began = time.monotonic()
+        try:
+            with pytest.raises(Interrupted):
+                puller.pull()
+        finally:
+            is_over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+    # Four attempts; without the limit, the server drips for 20 s each time.
+    assert time.monotonic() - began < 60
