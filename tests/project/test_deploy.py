@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import promql_parser
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -263,21 +264,59 @@ def test_prometheus_finds_its_rules():
 
 
 def test_rules_ask_for_metrics_and_rules_that_there_are():
-    """Each expression has balanced brackets, metrics of the service, and rules above it."""
+    """Each expression has metrics of the service, and rules above it."""
     [group] = yaml.safe_load((DEPLOY / "drift-rules.yml").read_text())["groups"]
     metrics, recorded = exposed(), set()
 
     for rule in group["rules"]:
         expression = rule["expr"]
-        assert all(
-            expression.count(left) == expression.count(right) for left, right in ("()", "[]")
-        )
         names = set(re.findall(r"\btriceps[_:][\w:]+", expression))
         assert {name for name in names if ":" in name} <= recorded, expression
         assert {name for name in names if ":" not in name} <= metrics.keys(), expression
         recorded.add(rule.get("record", ""))
     asked_for = set(re.findall(r"\btriceps:[\w:]+", (DEPLOY / "grafana/triceps.json").read_text()))
     assert asked_for <= recorded
+
+
+def queries():
+    """Return all queries of Prometheus that are shipped or shown, each with its place."""
+    dashboard = [t["expr"] for panel in DASHBOARD["panels"] for t in panel.get("targets", [])]
+    found = [("grafana/triceps.json", text) for text in dashboard]
+    documents = [(path, path.read_text()) for path in DEPLOY.rglob("*.y*ml")]
+    for path in (ROOT / "docs").glob("*.md"):
+        blocks = re.findall(r"^```yaml\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+        documents += [(path, text) for text in blocks if re.search(r"\b(expr|query):", text)]
+    for path, text in documents:
+        for content in yaml.safe_load_all(text):
+            found += [(path.name, query) for query in _queries_in(content)]
+    return found
+
+
+def _queries_in(content):
+    """Yield the texts under the keys of queries, however deep."""
+    if isinstance(content, list):
+        for part in content:
+            yield from _queries_in(part)
+    elif isinstance(content, dict):
+        for key, part in content.items():
+            if key in {"expr", "query"} and isinstance(part, str):
+                yield part
+            else:
+                yield from _queries_in(part)
+
+
+def test_prometheus_can_parse_all_queries():
+    """Those of rules, alerts, panels, autoscalers and pages; a window may be Grafana's."""
+    places = set()
+    for place, query in queries():
+        try:
+            promql_parser.parse(re.sub(r"\$__\w+", "5m", query))
+        except ValueError as error:
+            pytest.fail(f"{place}: {query}: {error}")
+        places.add(place)
+
+    expected = {"grafana/triceps.json", "drift-rules.yml", "autoscaler.yaml", "operations.md"}
+    assert expected <= places
 
 
 def test_rules_compute_the_psi_of_the_service():
