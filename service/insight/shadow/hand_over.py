@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 # The most rows of a request that are handed over, and their bytes.
 MOST_ROWS = 256
 MOST_BYTES = 2**20
+# Rows with more texts are not handed over: to measure each would take milliseconds.
+MOST_TEXTS = 2**15
 # The time for which nothing is handed over after there was no room.
 PAUSE_SECONDS = 0.01
 # The time between two requests of a pair that has stopped: they tell the other process what has
@@ -132,6 +134,8 @@ class HandOver:
         # Cut first: to look at all texts of a large request would take long.
         most = min(MOST_ROWS, rows)
         arrays, outputs = _first(most, arrays), _first(most, outputs)
+        if sum(array.size for array in arrays.values() if array.dtype == object) > MOST_TEXTS:
+            return rows
         size = _size(arrays, outputs)
         if size > MOST_BYTES:
             most = most * MOST_BYTES // size

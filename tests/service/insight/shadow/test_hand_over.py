@@ -45,9 +45,15 @@ class Worker:
             self.messages.append(message)
         return self.has_room
 
-    def answer(self, rows: int = 1, width: int = 2, explain: object = None) -> None:
+    def answer(
+        self, rows: int = 1, width: int = 2, explain: object = None, texts: object = None
+    ) -> None:
         """Answer a request, among others of the same run."""
-        arrays = {"fruit": np.arange(rows * width, dtype=np.float32).reshape(rows, width)}
+        arrays = {
+            "fruit": texts
+            if texts is not None
+            else np.arange(rows * width, dtype=np.float32).reshape(rows, width)
+        }
         query = SimpleNamespace(arrays=arrays, heads=("size",), explain=explain)
         answers = np.arange(rows + 2, dtype=np.float32)[:, None]
         part = Part(Run(rows + 2, 0, 0, {"size": answers, "tags": answers}), 1, 1 + rows)
@@ -106,6 +112,27 @@ def test_a_row_with_nearly_all_bytes_of_a_request_is_not_handed_over(worker, mon
     assert worker.messages == []
     assert worker.dropped() == rows
     assert max(looked) <= hand_over.MOST_ROWS
+
+
+class _Text(str):
+    """A text that counts how often it is measured."""
+
+    __slots__ = ()
+    measured = 0
+
+    def __len__(self) -> int:
+        _Text.measured += 1
+        return super().__len__()
+
+
+@pytest.mark.parametrize(("rows", "width", "handed"), [(10_000, 1, 256), (20, 20_000, 0)])
+def test_texts_that_are_not_handed_over_are_not_measured(worker, rows, width, handed):
+    """The event loop would take a quarter of a second for those of a body of 16 MB."""
+    _Text.measured = 0
+    worker.answer(rows, texts=np.full((rows, width), _Text("x"), object))
+
+    assert sum(decode(message).rows for message in worker.messages) == handed
+    assert _Text.measured <= hand_over.MOST_ROWS
 
 
 def test_a_request_whose_rows_belong_together_is_handed_over_whole_or_not(tmp_path):
