@@ -3,8 +3,8 @@
     a worker ─ send ─▶ a socket pair ─ receive ─▶ the process of the shadow
                   └─ a file in memory for a long message ─┘
 
-A message is sent whole or not at all, and never blocks its sender.  The bytes that wait are counted
-in shared memory: each number has one writer, so no lock is needed.
+A message is sent whole or not at all, behind its length, and never blocks its sender.  The bytes
+that wait are counted in shared memory: each number has one writer, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ class Channel:
         """
         if self.waiting + len(message) > MOST_WAITING:
             return False
+        size = len(message).to_bytes(_WORD, "little")
         try:
             if len(message) <= _LONG:
-                self.sending.send(message)
+                self.sending.send(size + message)
             else:
-                self._send_file(message)
+                self._send_file(size, message)
         except OSError:
             # No room, or no descriptor or memory.
             return False
@@ -58,25 +59,29 @@ class Channel:
 
     def receive(self) -> bytes:
         """Wait for the next message and return it; empty once nobody can send one any more."""
-        message, descriptors, _, _ = socket.recv_fds(self.receiving, _LONG, 1)
+        message, descriptors, _, _ = socket.recv_fds(self.receiving, _WORD + _LONG, 1)
+        if not message:
+            return message
+        # Before anything else: what is never counted would be room that is lost, also for the next
+        # process, if memory runs out or this process is killed meanwhile.
+        self._numbers[0] += int.from_bytes(message[:_WORD], "little")
         if descriptors:
             with os.fdopen(descriptors[0], "rb") as file:
-                message = file.read()
-        self._numbers[0] += len(message)
-        return message
+                return file.read()
+        return message[_WORD:]
 
     def close(self) -> None:
         """Close both ends."""
         self.sending.close()
         self.receiving.close()
 
-    def _send_file(self, message: bytes) -> None:
+    def _send_file(self, size: bytes, message: bytes) -> None:
         descriptor = os.memfd_create("shadow", os.MFD_CLOEXEC)
         try:
             left = memoryview(message)
             while left:
                 left = left[os.write(descriptor, left) :]
             os.lseek(descriptor, 0, os.SEEK_SET)
-            socket.send_fds(self.sending, [b"f"], [descriptor])
+            socket.send_fds(self.sending, [size], [descriptor])
         finally:
             os.close(descriptor)

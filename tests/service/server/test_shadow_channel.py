@@ -39,6 +39,23 @@ def test_what_waits_is_bounded(size):
         assert channel.send(0, b"y" * size)
 
 
+def test_a_message_that_could_not_be_read_takes_no_room(monkeypatch):
+    """As where memory runs out, or the process is killed: the next one has all the room."""
+    channel = Channel(1)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with contextlib.closing(channel):
+        for _ in range(2 * MOST_WAITING // 2**20):
+            assert channel.send(0, b"x" * 2**20)
+            with monkeypatch.context() as patch:
+                patch.setattr(shadow_channel.os, "fdopen", fail)
+                with pytest.raises(MemoryError):
+                    channel.receive()
+        assert channel.waiting == 0
+
+
 def test_a_message_that_cannot_be_sent_is_not_counted(monkeypatch):
     """A process without a free descriptor sends short messages alone."""
     channel = Channel(1)
