@@ -33,8 +33,8 @@ from service.http import content_encoding, cors, request_ids
 from service.http.access import Access
 from service.inference.direct import Direct
 from service.inference.lane import Lane
+from service.insight.serving import drift_metrics
 from service.insight.serving.drift import Drift
-from service.insight.serving.exposed import exposed
 from service.observability.exposition import expose
 from service.observability.metrics import Metrics
 from service.prediction import Pipeline
@@ -258,7 +258,7 @@ def _add_metrics(app: Flask, rules: Mapping[str, Dialect], metrics: Metrics) -> 
     @app.get("/metrics")
     def page() -> Response:
         repository = library.current
-        more = partial(exposed, drift, repository)
+        more = partial(drift_metrics.families, drift, repository)
         accept = request.headers.get("Accept", "")
         text, content_type = expose(metrics, repository, accept, more)
         return Response(text, content_type=content_type)

@@ -72,7 +72,7 @@ class DriftMeter:
         self.version = servable.name, servable.version
         self._shares = heads, features
         self._lock = threading.Lock()
-        self._counted: _Counted | None = None
+        self._cells: _Cells | None = None
         self._has_failed = False
 
     def answered(self, part: Part, imputed: Sequence[Imputed]) -> None:
@@ -84,13 +84,13 @@ class DriftMeter:
         """
         try:
             with self._lock:
-                counted = self._counted or self._lay_out()
-                if counted is None:
+                cells = self._cells or self._lay_out()
+                if cells is None:
                     return
-                if part.run.taken is None and counted.note(part.run):
-                    counted.flush(self._region, everything=False)
+                if part.run.taken is None and cells.note(part.run):
+                    cells.flush(self._region, everything=False)
                 if imputed:
-                    counted.note_missing(part, imputed)
+                    cells.note_missing(part, imputed)
         except Exception as error:  # noqa: BLE001  it is logged, once
             part.run.taken = NONE
             self._log_once(error)
@@ -99,22 +99,22 @@ class DriftMeter:
         """Count what has been noted, and drop what cannot be counted.  This raises nothing."""
         try:
             with self._lock:
-                if self._counted is not None:
-                    self._counted.flush(self._region, everything=True)
+                if self._cells is not None:
+                    self._cells.flush(self._region, everything=True)
         except Exception as error:  # noqa: BLE001  it is logged, once
             self._log_once(error)
 
     def cells(self) -> tuple[Layout, tuple[str, ...]] | None:
         """Return the cells of the version and the name of its vectors, unless it is unloaded."""
         with self._lock:
-            counted = self._lay_out()
-        return None if counted is None else (counted.layout, counted.name)
+            cells = self._lay_out()
+        return None if cells is None else (cells.layout, cells.name)
 
-    def _lay_out(self) -> _Counted | None:
+    def _lay_out(self) -> _Cells | None:
         signature = self.signature()
-        if self._counted is None and signature is not None:
-            self._counted = _Counted(self.version, signature, *self._shares)
-        return self._counted
+        if self._cells is None and signature is not None:
+            self._cells = _Cells(self.version, signature, *self._shares)
+        return self._cells
 
     def _log_once(self, error: Exception) -> None:
         if not self._has_failed:
@@ -123,7 +123,7 @@ class DriftMeter:
             log.error(message, *self.version, exc_info=error)
 
 
-class _Counted:
+class _Cells:
     """The cells of a version, and its rows that wait to be counted into them."""
 
     def __init__(

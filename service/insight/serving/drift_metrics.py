@@ -26,7 +26,7 @@ _BINS = {
 }
 
 
-def exposed(drift: Drift, repository: Repository) -> Iterator[Metric]:
+def families(drift: Drift, repository: Repository) -> Iterator[Metric]:
     """Yield the metrics of drift, if it is counted at all.
 
     Args:
@@ -35,7 +35,7 @@ def exposed(drift: Drift, repository: Repository) -> Iterator[Metric]:
     """
     if drift.setting == "off":
         return
-    families = _Families()
+    made = _Families()
     vectors = drift.vectors()
     # The cells of versions that nobody asks are never laid out.
     asked = {name[1:3] for name in vectors}
@@ -44,12 +44,12 @@ def exposed(drift: Drift, repository: Repository) -> Iterator[Metric]:
         whole = drift.counted(servable, ALL, vectors) if version in asked else None
         if whole is None or whole.since is None:
             continue
-        families.add_bins(version, whole)
+        made.add_bins(version, whole)
         for window in (HOUR, DAY):
             counted = drift.counted(servable, window, vectors)
             if counted is not None:
-                families.add_window(version, window.name, counted)
-    yield from families.metrics()
+                made.add_window(version, window.name, counted)
+    yield from made.metrics()
 
 
 class _Families:
