@@ -13,11 +13,11 @@ from typing import IO, TYPE_CHECKING
 from service.commands import missing_features
 from service.commands.csv_rows import read_csv
 from service.commands.json_rows import read_json
-from service.commands.row_files import RowsError
+from service.commands.row_files import RowsError, open_text
 from service.wire.body import count, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from service.commands.missing_features import Required
@@ -38,13 +38,14 @@ class OpenedRows:
 
 
 @contextlib.contextmanager
-def opened(
+def opened(  # noqa: PLR0913  each of these depends on the command
     path: Path,
     signature: Signature,
     needed: Required,
     *,
     keep: bool = False,
     complete: Collection[str] | None = None,
+    sizes: Mapping[Path, int] | None = None,
 ) -> Iterator[OpenedRows]:
     """Open a file of rows for a model, a CSV by its name or else JSON; close it at the block's end.
 
@@ -54,6 +55,7 @@ def opened(
         needed: the features that the file may not miss.
         keep: pass all columns of a CSV through, and not only those that are not the model's.
         complete: the inputs without which a sample is left out; by default those of `needed`.
+        sizes: the files of a folder and the bytes of each that are read, by default all there are.
 
     Raises:
         RowsError: the file is of another form, or misses features.
@@ -61,12 +63,11 @@ def opened(
     notes: list[str] = []
     inputs = needed if complete is None else complete
     if path.is_dir():
-        rows = _complete(path, samples_of(path, notes), inputs, notes)
+        rows = _complete(path, samples_of(path, notes, sizes), inputs, notes)
         rows = missing_features.watch(path, rows, signature, needed)
         yield OpenedRows((), rows, None, notes)
         return
-    # utf-8-sig, since spreadsheets write a byte order mark first.
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with open_text(path) as file:
         if path.suffix.lower() == ".csv":
             read = read_csv(path, file, signature, keep=keep)
             missing_features.check_header(path, read, signature, needed)
@@ -77,20 +78,27 @@ def opened(
             yield OpenedRows((), rows, file, notes)
 
 
-def samples_of(path: Path, notes: list[str]) -> Iterator[Row]:
+def sizes_of(path: Path) -> Mapping[Path, int]:
+    """Return the files of samples in a folder with their sizes by now; a service may write more."""
+    return {file: file.stat().st_size for file in sorted(path.glob("*.jsonl"))}
+
+
+def samples_of(
+    path: Path, notes: list[str], sizes: Mapping[Path, int] | None = None
+) -> Iterator[Row]:
     """Yield the rows of a file of samples, or of all files in a folder by the order of their names.
 
     Raises:
         RowsError: there is no such file, or one cannot be read.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    files = (sizes_of(path) if sizes is None else sizes) if path.is_dir() else {path: None}
     if not files:
         inside = [one.parent.name for one in sorted(path.glob("*/*.jsonl"))]
         others = f"; those of a model are in {path / inside[0]}" if inside else ""
         message = f"{path}: expected a folder with samples, received one without .jsonl{others}"
         raise RowsError(message)
-    for one in files:
-        with one.open(encoding="utf-8-sig", newline="") as file:
+    for one, size in files.items():
+        with open_text(one, size) as file:
             yield from read_json(one, file, notes=notes)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.commands import missing_features, row_runs
-from service.commands.opened_rows import opened
+from service.commands.opened_rows import opened, sizes_of
 from service.commands.row_files import Row, RowsError
 from service.host import progress
 from service.wire import native
@@ -81,9 +81,11 @@ class Pair:
         ]
         # A sample that one model cannot answer is left out of both readings.
         complete = {**needed[0], **needed[1]}
+        # A service may go on writing samples, and both readings have to end at the same row.
+        sizes = sizes_of(file)
         with (
-            opened(file, both[0], needed[0], complete=complete) as first,
-            opened(file, both[1], needed[1], complete=complete) as second,
+            opened(file, both[0], needed[0], complete=complete, sizes=sizes) as first,
+            opened(file, both[1], needed[1], complete=complete, sizes=sizes) as second,
             progress.shown(f"{file}", first.file),
         ):
             yield from self._in_step(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from service.errors import TricepsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from _typeshed import WriteableBuffer
 
 
 class RowsError(TricepsError):
@@ -38,3 +41,35 @@ def not_utf8(path: Path, error: UnicodeDecodeError) -> RowsError:
             return RowsError(f"{path}: expected text, received a {kind} file: unpack it first")
     received = f"0x{error.object[error.start]:02x}"
     return RowsError(f"{path}: expected UTF-8, received the byte {received}: save it as UTF-8")
+
+
+def open_text(path: Path, size: int | None = None) -> IO[str]:
+    """Open a file as text, or its first bytes alone; in both cases without a byte order mark."""
+    # utf-8-sig, since spreadsheets write a byte order mark first.
+    if size is None:
+        return path.open(encoding="utf-8-sig", newline="")
+    raw = io.BufferedReader(_Beginning(path, size))
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+
+
+class _Beginning(io.RawIOBase):
+    """The first bytes of a file, to which somebody may be appending."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._left = size
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read into a buffer, up to the end of these bytes."""
+        read = self._file.readinto(memoryview(buffer)[: self._left])
+        self._left -= read
+        return read
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()

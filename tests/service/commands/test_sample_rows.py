@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from service.commands import json_rows
 from service.commands.diff import diff
 from service.commands.drift import drift
 from service.commands.main import main
@@ -255,6 +256,27 @@ def test_diff_compares_two_versions_on_samples(sampled, tmp_path):
     assert found["rows"] == 3
     assert found["heads"]["size"]["largest"] == 3.75
     assert "1 sample left out, without insurance, digit" in found["notes"]
+
+
+def test_diff_compares_samples_while_a_service_writes_more(sampled, tmp_path, monkeypatch):
+    """Both versions get the samples that there were at first, in all files."""
+    (file,) = sampled.iterdir()
+    other = sampled / file.name.replace(".jsonl", "9.jsonl")
+    other.write_text(file.read_text())
+    read = json_rows.read_json
+    pieces = iter([other.read_text()])
+
+    def write_more(*arguments, **more):
+        for row in read(*arguments, **more):
+            with file.open("a") as growing:
+                growing.write(next(pieces, ""))
+            yield row
+
+    monkeypatch.setattr("service.commands.opened_rows.read_json", write_more)
+    code, out, err = run(tmp_path, "diff", "three@1", "three@2", "--in", sampled, "--json")
+
+    assert code == 0, err
+    assert json.loads(out)["rows"] == 2 * 3
 
 
 def test_drift_counts_the_missing_values_of_samples(tmp_path):
