@@ -230,7 +230,7 @@ def test_shared_modules_of_the_wire_know_no_dialect():
 
 def test_tests_mirror_the_packages():
     """A folder of tests has the name of a package or module; `project/` tests the rest."""
-    names = ("attack", "benchmarks", "clients", "newcomer", "project")
+    names = ("attack", "benchmarks", "clients", "newcomer", "operator", "project")
     others = {f"tests/{name}" for name in names}
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
 
