@@ -215,7 +215,7 @@ def _round(
                     used[side] += processes.cpu_seconds(up[side].pid) - began
             for running in up:
                 checks[cell.body](running)
-            turn = Turn(cell.name, number, *map(_sum_up, samples, used))
+            turn = Turn(cell.name, number, *map(sum_up, samples, used))
             turns.append(turn)
             console.print(
                 f"round {number + 1}: {cell.name}: {turn.before.rate:,.0f}/s, "
@@ -224,7 +224,8 @@ def _round(
     return turns
 
 
-def _sum_up(samples: Sequence[Load], cpu: float) -> Side:
+def sum_up(samples: Sequence[Load], cpu: float) -> Side:
+    """Return the figures of several turns, which took so many seconds of processor time."""
     requests = sum(sample.requests for sample in samples)
     errors = sum(sample.refused + sample.late + sample.broken for sample in samples)
     rate = requests / sum(sample.seconds for sample in samples)
