@@ -104,15 +104,20 @@ def _write(
     writer.writerow([*columns.names, *(() if truths is None else truths.names)])
     total = incomplete = unknown = 0
     for row in _samples(source, notes):
-        values = columns.cells(row.instance)
         targets: Sequence[str] | None = () if truths is None else truths.of(row.sample)
-        if values is None:
-            incomplete += 1
-        elif targets is None:
-            unknown += 1
-        else:
-            total += 1
-            writer.writerow([*values, *targets])
+        try:
+            values = columns.cells(row.instance)
+            if values is None:
+                incomplete += 1
+            elif targets is None:
+                unknown += 1
+            else:
+                total += 1
+                writer.writerow([*values, *targets])
+        except (TypeError, UnicodeEncodeError) as error:
+            # Half a surrogate pair, NaN or an integer of more than 64 bits.
+            expected = "expected values as triceps serve writes them"
+            raise RowsError(f"{row.place}: {expected}, received one without a cell") from error
     if incomplete:
         notes.append(f"{count(incomplete, 'sample')} left out, without all inputs")
     if unknown:

@@ -219,6 +219,22 @@ def test_other_rows_are_no_samples(tmp_path):
     assert "expected a folder with samples" in run(tmp_path, "predict", "three", empty)[2]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [("47.3", "NaN"), ("47.3", "1" * 30), ('"yes"', r'"\ud800"')],
+    ids=["NaN", "a huge integer", "half a surrogate pair"],
+)
+def test_a_value_that_has_no_cell_is_named_by_its_line(sampled, tmp_path, change):
+    """No service writes it, but other programs or hands may have changed the file."""
+    (file,) = sampled.iterdir()
+    changed = tmp_path / "changed.jsonl"
+    assert change[0] in file.read_text()
+    changed.write_text(file.read_text().replace(*change))
+
+    code, _, err = run(tmp_path, "samples", "three", changed)
+    assert (code, "changed.jsonl, line 1: expected values as triceps serve" in err) == (1, True)
+
+
 def test_the_folder_of_all_samples_leads_to_that_of_a_model(sampled, tmp_path):
     """Who names the folder of the setting is told which folder a command takes."""
     code, _, err = run(tmp_path, "predict", "three", sampled.parent)
