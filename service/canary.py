@@ -113,10 +113,11 @@ class Split:
         if self._tally is None:
             message = "%s, version %s: the canary is not watched, since there are too many"
             log.warning(message, owner, canary.version)
-        # What was counted when the last two periods began.
+        # What was counted when the last two periods began; a former worker may have counted for a
+        # week, or for a second.
         now = time.monotonic()
-        begun = self._tallies.totals(self.key) * 0
-        self._periods: tuple[NDArray[np.int64], NDArray[np.int64]] = begun, begun
+        begun = self._tallies.totals(self.key)
+        self._periods: tuple[NDArray[np.int64], NDArray[np.int64]] = begun * 0, begun
         self._next_period = now + PERIOD_SECONDS
 
     def is_drawn(self, client: bytes) -> bool:

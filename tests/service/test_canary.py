@@ -98,6 +98,26 @@ def test_what_was_right_for_long_is_found_soon_once_it_fails(models, monkeypatch
     assert not one.is_drawn(IDS[0])
 
 
+def test_the_successor_of_a_worker_forgets_what_was_long_ago(models, monkeypatch):
+    """At first it goes on from all counts, since its predecessor may have counted for a second."""
+    now = 1000.0
+    monkeypatch.setattr(canary, "time", SimpleNamespace(monotonic=lambda: now))
+    tallies = Metrics().tallies
+    share(models, share=0.5)
+    repository = Library(models).current
+    former = Split(tallies, repository, "m")
+    count(former, STABLE, times=[0.01] * 8000)
+    count(former, CANARY, times=[0.01] * 8000)
+    one = Split(tallies, repository, "m")
+    now += canary.PERIOD_SECONDS + 1
+    one.look(is_leader=True)
+    count(one, CANARY, failed=100)
+    one.look(is_leader=True)
+
+    assert one.retreat is not None
+    assert one.retreat.requests == 100
+
+
 def test_only_the_leader_decides_and_all_follow(models):
     """The counts of both workers are one."""
     memories = SharedNumbers(2).tallies
