@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.host import priority
+from service.host import memory, priority
 from service.insight.shadow.handed import decode
 from service.insight.shadow.runs import Runs
 from service.repository.budget import Budget
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 # The interval at which a run that does not end, or the end of the supervisor, is looked for.
 LOOK_SECONDS = 0.2
+# The part of the memory that is free at its start which this process may take.
+FREE = 0.9
 # The pause after a run, as a multiple of its time.
 PAUSE = 19
 
@@ -135,6 +138,7 @@ class ShadowProcess:
             np.seterr(all="ignore")
             priority.run_last()
             priority.end_first()
+            _limit_memory()
             self._region.join()
             room = Budget.of(self._settings.memory, self._settings.workers).size
             runs = Runs(self._settings.models, self._settings.provider, room, self._region)
@@ -165,6 +169,20 @@ def _close_others(kept: list[int]) -> None:
         os.closerange(start, descriptor)
         start = descriptor + 1
     os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+
+
+def _limit_memory() -> None:
+    """Have allocations of this process fail before memory runs out.
+
+    The kernel ends this process first then; but where a platform has it end all processes of a
+    container together, as Kubernetes does, that would end the service.
+    """
+    free = memory.available()
+    if free is not None:
+        most = memory.taken().data + int(free * FREE)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _watch(alive: socket.socket, runs: Runs) -> None:

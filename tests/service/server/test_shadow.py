@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from service.commands.main import main
+from service.host import memory
 from service.signature import Feature, Head, Signature, Statistics, Tensor, tabular
 from tests.harness import small
 from tests.harness.exposition import samples
@@ -424,6 +425,19 @@ def test_a_model_without_a_shadow_says_what_to_do(tmp_path):
     assert gone == (
         "model 'scored': it has no shadow: triceps traffic scored --shadow VERSION --share 10%"
     )
+
+
+def test_its_memory_is_limited(tmp_path):
+    """A container of Kubernetes ends as a whole when its memory runs out."""
+    put(tmp_path, scored(), scored(0.125))
+    with serving(tmp_path) as server:
+        ask(server, [0.4375])
+        server.until(lambda: compared(server)["rows"])
+        (shadow,) = processes_of_shadow(server)
+        limits = Path(f"/proc/{shadow}/limits").read_text()
+
+    [soft] = [line.split()[3] for line in limits.splitlines() if line.startswith("Max data size")]
+    assert int(soft) < memory.limit()
 
 
 def test_the_process_ends_with_the_service(tmp_path):
