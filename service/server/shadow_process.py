@@ -139,6 +139,8 @@ class ShadowProcess:
             priority.run_last()
             priority.end_first()
             _limit_memory()
+            # A core file would have rows of clients, also private ones.
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             self._region.join()
             room = Budget.of(self._settings.memory, self._settings.workers).size
             runs = Runs(self._settings.models, self._settings.provider, room, self._region)

@@ -427,8 +427,8 @@ def test_a_model_without_a_shadow_says_what_to_do(tmp_path):
     )
 
 
-def test_its_memory_is_limited(tmp_path):
-    """A container of Kubernetes ends as a whole when its memory runs out."""
+def test_its_memory_is_limited_and_reaches_no_file(tmp_path):
+    """A container of Kubernetes ends as a whole when its memory runs out; rows may be private."""
     put(tmp_path, scored(), scored(0.125))
     with serving(tmp_path) as server:
         ask(server, [0.4375])
@@ -436,8 +436,9 @@ def test_its_memory_is_limited(tmp_path):
         (shadow,) = processes_of_shadow(server)
         limits = Path(f"/proc/{shadow}/limits").read_text()
 
-    [soft] = [line.split()[3] for line in limits.splitlines() if line.startswith("Max data size")]
-    assert int(soft) < memory.limit()
+    lines = {line[:25].strip(): line[25:].split() for line in limits.splitlines()}
+    assert int(lines["Max data size"][0]) < memory.limit()
+    assert lines["Max core file size"][:2] == ["0", "0"]
 
 
 def test_the_process_ends_with_the_service(tmp_path):
