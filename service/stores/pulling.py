@@ -166,7 +166,9 @@ def _known(wanted: Wanted, offer: Offer, model: Path) -> Pulled | None:
 def _is_of(offer: Offer, known: Provenance, wanted: Wanted) -> bool:
     """Return whether a version is certainly the one that a source has now."""
     if offer.digest is not None:
-        return known.digest == offer.digest
+        graph = known.files.get(FILE)
+        is_wanted = wanted.sha256 is None or (graph is not None and graph.sha256 == wanted.sha256)
+        return known.digest == offer.digest and is_wanted
     if {entry.name for entry in offer.files} != set(known.files):
         return False
     stored = [(entry, known.files[entry.name]) for entry in offer.files]

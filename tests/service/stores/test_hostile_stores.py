@@ -275,3 +275,23 @@ def test_an_answer_that_drips_is_left(tmp_path, monkeypatch, before, drop):
             listener.shutdown(socket.SHUT_RDWR)
     # Four attempts; without the limit, the server drips for 20 s each time.
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize("is_image", [False, True])
+def test_a_digest_of_the_command_holds_for_what_is_here_already(tmp_path, is_image):
+    """A version that was pulled without it is not taken for the one that it names."""
+    content = ONE
+    if is_image:
+        written = io.BytesIO()
+        with tarfile.open(fileobj=written, mode="w") as archive:
+            member = tarfile.TarInfo("models/model.onnx")
+            member.size = len(ONE)
+            archive.addfile(member, io.BytesIO(ONE))
+        content = written.getvalue()
+    manifest = {"layers": [layer(content, None if is_image else "model.onnx")]}
+    with saying(registry(manifest, content)) as server:
+        source = f"oci://{server.host}/churn:1"
+        assert Puller(tmp_path, source).pull().outcome == "published"
+        assert Puller(tmp_path, source, sha256=digest(ONE)).pull().outcome == "unchanged"
+        with pytest.raises(StoreError, match="expected the SHA-256"):
+            Puller(tmp_path, source, sha256=digest(b"another")).pull()
