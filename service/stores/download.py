@@ -173,13 +173,14 @@ class _File:
         self._place = self._synced = place
 
     def _read_all(self, file: IO[bytes]) -> None:
-        failures = 0
+        failures, farthest = 0, self._place
         while self._entry.size is None or self._place < self._entry.size:
-            before = self._place
             try:
                 self._read(file)
             except Interrupted as error:
-                failures = 1 if self._place > before else failures + 1
+                # Of bytes that are read again from the start, only those beyond are progress.
+                failures = 1 if self._place > farthest else failures + 1
+                farthest = max(farthest, self._place)
                 self._backoff.pause(failures, error)
                 if not self._entry.tag and self._place:
                     # Without a tag, the rest could be that of another file.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from service.stores.client import Answer
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
 # The characters that a path or a query may have as they are.
 _SAFE = "/%?:@!$&'()*+,;=~-._"

@@ -168,6 +168,16 @@ def test_a_redirect_to_no_address_is_an_error(tmp_path, place):
         Puller(tmp_path, f"oci://{server.host}/churn:1").pull()
 
 
+def test_a_size_of_very_many_digits_is_none(tmp_path):
+    """As the header that has it is none, the length is that of the answer."""
+    headers = (("Content-Range", f"bytes 0-0/{'9' * 5000}"),)
+    with (
+        saying(lambda _: Said(b"a", 206, headers)) as server,
+        pytest.raises(StoreError, match="expected the bytes from 0 of 1"),
+    ):
+        Puller(tmp_path, f"http://{server.host}/churn.onnx").pull()
+
+
 def test_a_credential_with_a_line_break_is_not_shown(tmp_path, monkeypatch):
     """As a file has it that an editor has ended with one; the variable is named."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")

@@ -110,6 +110,17 @@ def test_a_file_that_is_replaced_half_way_is_read_anew(puller, files, has_tags):
     assert "replaced while it was read" in "".join(puller.said)
 
 
+def test_a_server_without_tags_that_always_cuts_is_left(puller, files):
+    """To read the same bytes again, from the start, is no progress."""
+    files.has_tags = False
+    # Not endless, since the test may fail.
+    files.troubles = [fine, fine, *[cut(20)] * 100]
+
+    with pytest.raises(StoreError, match=r"cut|failed"):
+        puller.pull()
+    assert len(files.requests) < 20
+
+
 def test_a_file_that_is_replaced_all_the_time_is_left(puller, files):
     """Nothing is published, and the way out is a later look."""
 
