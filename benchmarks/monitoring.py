@@ -5,8 +5,12 @@
 One service for each way, all of the same model, are up at the same time and put under load in turns
 of one second, so that changes on the machine affect all.  The load is W1 at 16 connections: the
 smallest requests, of which each way takes the largest part.  A ratio is the median of those of all
-rounds; its spread is the middle half of them.  Each service is asked what it has watched, so that
-no way is free because it did nothing.  A shadow works on between its turns, at the lowest priority;
+rounds; its spread is the middle half of them.  A second service that watches nothing shows how much
+of a ratio is chance.  Each service is asked what it has watched, so that no way is free because it
+did nothing.
+
+As services are idle between their turns, drift counts a larger share of the rows than under a
+steady load, and costs somewhat more.  A shadow works on between its turns, at the lowest priority;
 its processor time counts in its turns alone.
 """
 
@@ -111,6 +115,8 @@ _LOG = {"TRICEPS_ACCESS_LOG": "on"}
 OFF = Way("off")
 WAYS = (
     OFF,
+    # What differs here is chance.
+    Way("off-again"),
     Way("drift-heads", {"TRICEPS_DRIFT": "heads"}, watched=_drift, goal=0.97),
     Way("drift-features", {"TRICEPS_DRIFT": "features"}, watched=_drift, goal=0.95),
     Way("shadow", traffic=SHADOW, watched=_shadow),
@@ -121,6 +127,7 @@ WAYS = (
 )
 ABOUT = {
     "off": "nothing (`TRICEPS_DRIFT=off`)",
+    "off-again": "nothing, in another service",
     "drift-heads": "drift of answers, the default",
     "drift-features": "drift of answers and features",
     "shadow": "shadow of 10 %",
