@@ -89,16 +89,22 @@ class Notes:
 
     def _take_large(self, arrays: Mapping[str, Rows], rows: int) -> range:
         """Note the rows of a run that may be many, or of any size."""
-        wanted = {name: arrays[name] for name in self._tensors if name in arrays}
-        size = sum(map(_bytes, wanted.values()))
-        if size > _RUN_BYTES * rows:
-            return NONE
-        step = max(1, -(-size // _RUN_BYTES), -(-rows * self._quantities // _RUN_VALUES))
+        step = max(1, -(-rows * self._quantities // _RUN_VALUES))
         taken = range(randrange(step), rows, step)  # noqa: S311  no secret
+        # Texts differ in length, so those of these rows alone are looked at.
+        wanted = {
+            name: arrays[name][taken.start :: step] for name in self._tensors if name in arrays
+        }
+        size = sum(map(_bytes, wanted.values()))
+        if size > _RUN_BYTES * len(taken):
+            return NONE
+        fewer = max(1, -(-size // _RUN_BYTES))
+        first = randrange(fewer)  # noqa: S311  no secret
+        taken = taken[first::fewer]
         self._size += size
         self.is_full = self._size + size > self._most_bytes
         for name, array in wanted.items():
-            part = array if step == 1 else array[taken.start :: step]
+            part = array[first::fewer]
             # What is counted at once need not be copied.
             self._arrays[name].append(part if self.is_full else part.copy())
         self.taken += len(taken)

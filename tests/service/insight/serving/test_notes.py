@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from service.insight.serving import notes as notes_file
 from service.insight.serving.notes import Notes
 from service.insight.serving.sampling import Share
 from service.signature import Tensor
@@ -94,6 +95,19 @@ def test_of_very_many_rows_every_nth_is_taken(tensor):
     assert 1 < taken.step == len(rows) // len(taken) < 10
     [part] = joined(notes.drain(), tensor.name)
     assert part == rows[taken.start :: taken.step].tolist()
+
+
+def test_of_very_many_texts_only_those_that_are_taken_are_looked_at(monkeypatch):
+    """The event loop does so, and other requests wait."""
+    looked = []
+    size = notes_file._bytes
+    monkeypatch.setattr(notes_file, "_bytes", lambda rows: looked.append(len(rows)) or size(rows))
+    notes = noted(TEXT)
+
+    taken = notes.take({TEXT.name: np.full((300_000, 1), "x", object)}, 300_000)
+
+    assert looked == [len(taken)]
+    assert 0 < len(taken) <= notes_file._RUN_VALUES
 
 
 def test_a_row_that_is_too_large_is_not_taken():
