@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from service import settings as all_settings
 from service.commands import options
 from service.errors import TricepsError, printable
 
@@ -40,7 +41,7 @@ _EXAMPLE = (
 @click.option("--max-bytes", type=click.IntRange(1), help="The most bytes of a version.")
 @click.option(
     "--watch",
-    type=click.FloatRange(1, 86400),
+    type=all_settings.Number(1, 86400),
     metavar="SECONDS",
     help="Look again and again, so many seconds after each look.",
 )
@@ -68,7 +69,6 @@ def pull(  # noqa: PLR0913  (click passes each option by its name)
     """
     import logging
 
-    from service import settings as all_settings
     from service.repository.publish import check_name
     from service.repository.scan import is_one_file
     from service.stores import source as sources
