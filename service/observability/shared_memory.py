@@ -40,7 +40,7 @@ VECTOR_NAMES = 2**20
 VECTOR_NUMBERS = 32 * 2**20
 _ATTEMPTS = 100
 # The indices of the numbers in a region's header.
-_SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS, RUNNING = range(7)
+_SEQUENCE, _END, _USED, PID, STARTS, CONNECTIONS, RUNNING, STOPS = range(8)
 
 
 class SharedNumbers:

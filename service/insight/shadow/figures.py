@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.insight.comparison import EDGES, Comparison
+from service.observability.shared_memory import STOPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,6 +105,11 @@ def _add_head(
     numbers[place + _BINS] += comparison.total
     place = region.place("shadow_largest_difference", *name)
     numbers[place] = max(numbers[place], comparison.largest)
+
+
+def tell(region: Region) -> None:
+    """Have workers look at what has stopped, after it has changed."""
+    region.header[STOPS] += 1
 
 
 def stopped(region: Region) -> dict[Pair, str]:

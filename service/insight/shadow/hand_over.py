@@ -17,6 +17,7 @@ from service.inference.lane import LEAST_WAITING
 from service.insight.shadow import figures
 from service.insight.shadow.handed import Handed, size_of
 from service.insight.shadow.pairs import Chosen, pairs_of
+from service.observability.shared_memory import STOPS
 from service.wire.numbers import Numbers
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class HandOver:
         self._known: dict[str, tuple[Pair, str]] = {}
         self._dropped: Counter[Pair] = Counter()
         self._stopped: Mapping[Pair, str] = {}
+        self._changes = -1
         self._resumes = 0.0
         self._told: dict[Pair, float] = {}
         self._has_failed = False
@@ -117,8 +119,13 @@ class HandOver:
         dropped, self._dropped = self._dropped, Counter()
         for pair, rows in dropped.items():
             figures.count(self._metrics.region, pair, figures.DROPPED, rows)
-        if self._chosen:
-            self._stopped = figures.stopped(self._metrics.shadow)
+        region = self._metrics.shadow
+        changes = region.header[STOPS]
+        if self._chosen and changes != self._changes:
+            # Not each time: there may be the names of thousands of pairs, and the other process may
+            # be left without a processor while it writes.
+            self._changes = changes
+            self._stopped = figures.stopped(region)
 
     def _take(self, chosen: Chosen, lane: Lane, query: Query, part: Part) -> int:
         """Hand over rows of a request, and return the number of rows that are dropped."""

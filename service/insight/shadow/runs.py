@@ -127,6 +127,7 @@ class Runs:
         before = figures.stopped(self._region)
         with self._region.writing() as numbers:
             numbers[running - 1] = 1
+        figures.tell(self._region)
         for pair in figures.stopped(self._region).keys() - before.keys():
             stops.report(pair, stops.REASONS["ended"])
 
@@ -168,6 +169,7 @@ class Runs:
         with region.writing() as numbers:
             place = region.place(_SINCE, *pair)
             numbers[place] = numbers[place] or time.time()
+        figures.tell(region)
 
     def _run(self, state: _State, loaded: LoadedPair, handed: Handed) -> None:
         feeds = loaded.feeds

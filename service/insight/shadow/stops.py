@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from service.insight.shadow import figures
+
 if TYPE_CHECKING:
     from service.insight.shadow.figures import Pair
     from service.observability.shared_memory import Region
@@ -47,6 +49,7 @@ def note(region: Region, pair: Pair, stop: StopError) -> None:
     """Note that the candidate of a pair has stopped, and log why."""
     with region.writing() as numbers:
         numbers[region.place("shadow_stopped", *pair, stop.reason)] = 1
+    figures.tell(region)
     report(pair, str(stop))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.inference.lane import LEAST_WAITING, Lane
-from service.insight.shadow import figures, hand_over
+from service.insight.shadow import figures, hand_over, stops
 from service.insight.shadow.figures import Pair
 from service.insight.shadow.hand_over import HandOver
 from service.insight.shadow.handed import decode, size_of
@@ -192,6 +192,25 @@ def test_a_stopped_pair_gets_a_request_a_second(worker, monkeypatch):
     assert len(worker.messages) == 2
     worker.hand_over.look()
     assert figures.read(worker.metrics, PAIR).outcomes == {figures.DROPPED: 0}
+
+
+def test_what_has_stopped_is_read_after_a_change_alone(worker, monkeypatch):
+    """The event loop waits for nothing then: neither for many names, nor for a writer."""
+    read = []
+    stopped = figures.stopped
+    monkeypatch.setattr(figures, "stopped", lambda region: read.append(1) or stopped(region))
+    shadow = worker.metrics.shadow
+    shadow.join()
+    for _ in range(3):
+        worker.hand_over.look()
+    assert len(read) == 1
+    stops.note(shadow, PAIR, stops.StopError("slow", "it is slow"))
+    for _ in range(3):
+        worker.hand_over.look()
+    assert len(read) == 2
+    worker.answer()
+    worker.answer()
+    assert len(worker.messages) == 1
 
 
 def test_explained_rows_are_left_out(worker):
