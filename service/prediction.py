@@ -530,7 +530,8 @@ class Prediction:
         setting = _set_by(self.route, "timeout")
         limit = f"{seconds:g} s (X-Request-Timeout, grpc-timeout or {setting})"
         error = TooLate(f"request: expected to be run within {limit}, and was not; dropped")
-        error.is_own = seconds < self.route.timeout
+        # The time is a difference of moments, and so not exact.
+        error.is_own = seconds < 0.999 * self.route.timeout
         return error
 
     def _is_over(self) -> bool:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import re
+import time
 
 import pytest
 
@@ -319,6 +321,23 @@ def test_a_deadline_that_a_client_sets_is_no_reason(pair):
     assert ask(served, "another", WITHIN) == (200, "2")
     assert ask(served, "one more", WITHIN) == (200, "2")
     assert "reason" not in traffic_of(served)
+
+
+def test_the_deadline_of_the_service_is_a_reason(pair):
+    """All requests that were too late by it are counted, although a sum of times is rounded."""
+    now = time.perf_counter()
+    timeout = next(s for n in range(10, 99) if (now + (s := n * 1e-7)) - now < s)
+    served = pair(gathering(3), gathering(3), share=1.0)
+    splits = served.front.pipeline.splits
+    splits._next_look = math.inf
+    (served.settings.models / "m/settings.toml").write_text(f"timeout = {timeout:.7f}\n")
+    served.front.library.refresh()
+    answers = [ask(served, name, WITHIN)[0] for name in IDS[:60]]
+    splits._next_look = 0.0
+    ask(served, "another", WITHIN)
+
+    assert set(answers) == {504}
+    assert traffic_of(served)["retreat"]["canary"] == {"requests": 60, "failed": 1.0}
 
 
 def test_requests_without_shares_are_not_drawn(models, serve, monkeypatch):
