@@ -46,7 +46,9 @@ _HASHES = 2**64
 # The places among the counts of a version.
 _FAILED, _ANSWERED, _TIMES = 0, 1, 2
 # The reasons of a retreat, as the figures of a tally have them.
-_FAILS, _SLOW, _HANGS = 0.0, 1.0, 2.0
+_FAILS, _SLOW, _HANGS, _CRASHES = 0.0, 1.0, 2.0, 3.0
+# A process may end during a run of the canary by accident, and hardly three times.
+MOST_CRASHES = 3
 # The mark of an error that is counted.
 _COUNTED = "counted by split"
 
@@ -63,7 +65,13 @@ def retreat(tallies: Tallies, repository: Repository, name: str) -> Retreat | No
 def _retreat(figures: tuple[float, ...]) -> Retreat:
     kind, requests, others, value, stable_value = figures
     return Retreat(
-        kind != _FAILS, int(requests), int(others), value, stable_value, hangs=kind == _HANGS
+        kind in (_SLOW, _HANGS),
+        int(requests),
+        int(others),
+        value,
+        stable_value,
+        crashes=kind == _CRASHES,
+        hangs=kind == _HANGS,
     )
 
 
@@ -170,9 +178,18 @@ class Split:
             return
         stable, canary = (_counts(counted[version]) for version in (STABLE, CANARY))
         found = why(stable, canary, self.canary.fail, self.canary.slower)
+        crashes = self._tallies.crashes(self.key)
+        if crashes >= MOST_CRASHES:
+            others = stable.answered + stable.failed
+            found = Retreat(False, crashes, others, 1.0, 0.0, crashes=True)
         if found is None:
             return
         self._end(self._tally, found)
+
+    def runs(self, *, now: bool) -> None:
+        """Note that a run of the canary begins, or is over, in case it ends the process."""
+        if self._tally is not None:
+            self._tally.runs(now=now)
 
     def hangs(self, seconds: float) -> bool:
         """Ask the canary no more, since a run of it does not end; return whether that is so now."""
@@ -186,6 +203,7 @@ class Split:
 
     def _end(self, tally: Tally, found: Retreat) -> None:
         kind = _HANGS if found.hangs else _SLOW if found.is_slow else _FAILS
+        kind = _CRASHES if found.crashes else kind
         numbers = float(found.requests), float(found.stable_requests)
         tally.end((kind, *numbers, found.value, found.stable_value))
         self.retreat = found

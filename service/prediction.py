@@ -175,6 +175,7 @@ class Pipeline:
         if canary is None or split is None:
             return stable
         other = replace(route(canary), split=split, role=CANARY)
+        other.lane.note_runs = split.runs
         return replace(stable, split=split, canary=other)
 
     def look(self) -> None:

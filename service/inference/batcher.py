@@ -114,7 +114,7 @@ class Batcher:
             queue.turns += 1
             if lane.is_cheap(rows) and rows * queue.row_seconds < INLINE_SECONDS:
                 began = lane.clock()
-                results = run_batch(lane.model, queue.heads, batch, rows)
+                results = _run(lane, lane.model, queue, batch, rows)
                 _note(lane, queue, lane.clock() - began, rows)
                 _hand_on(batch, results)
             else:
@@ -224,7 +224,7 @@ class Batcher:
         seconds = 0.0
         try:
             began = lane.clock()
-            results = run_batch(model, queue.heads, batch, rows)
+            results = _run(lane, model, queue, batch, rows)
             # The work of one thread counts, of which others have done a part.
             parts = 1 if model is lane.model else model.execution.threads
             seconds = (lane.clock() - began) * parts
@@ -316,6 +316,19 @@ def _note(lane: Lane, queue: Queue, seconds: float, rows: int) -> None:
     lane.note_run(seconds, rows)
     if lane.free_shapes:
         queue.row_seconds = seconds / rows
+
+
+def _run(
+    lane: Lane, model: Model, queue: Queue, batch: Sequence[Waiting], rows: int
+) -> list[Part | Exception]:
+    note = lane.note_runs
+    if note is None:
+        return run_batch(model, queue.heads, batch, rows)
+    note(now=True)
+    try:
+        return run_batch(model, queue.heads, batch, rows)
+    finally:
+        note(now=False)
 
 
 def run_batch(

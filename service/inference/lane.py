@@ -76,12 +76,19 @@ class Queue:
         self.since = 0.0
 
 
+class NoteRuns(Protocol):
+    """Notes that a run begins, or is over."""
+
+    def __call__(self, *, now: bool) -> None:
+        """Note it."""
+
+
 class Lane:
     """A model in one event loop, with its queues, its pace and, if it is slow, its thread."""
 
     __slots__ = (
         *("_row_seconds", "_runs", "admission", "clock", "coming", "due", "free_shapes"),
-        *("is_long", "model", "queues", "requests", "rows", "running", "seconds"),
+        *("is_long", "model", "note_runs", "queues", "requests", "rows", "running", "seconds"),
         *("sliced_requests", "sliced_rows", "thread", "whole"),
     )
 
@@ -89,6 +96,8 @@ class Lane:
         self.model = model
         # The clock of its runs: with another provider, this thread waits while others compute.
         self.clock = thread_time if model.execution.is_cpu else perf_counter
+        # Told before and after each run, if somebody has to know that one ends the process.
+        self.note_runs: NoteRuns | None = None
         self.queues: dict[tuple[Any, ...], Queue] = {}
         # The requests in all queues, and their rows.
         self.requests = 0

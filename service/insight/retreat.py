@@ -65,6 +65,8 @@ class Retreat:
     """The share that the canary failed, or its median time in seconds."""
     stable_value: float
     """The same of the stable version."""
+    crashes: bool = False
+    """Whether it has failed by ending the processes that ran it, so many requests."""
     hangs: bool = False
     """Whether it is slow since a run of it, of these seconds, does not end."""
 
@@ -78,6 +80,8 @@ class Retreat:
 
     def __str__(self) -> str:
         """Return the reason as a message has it."""
+        if self.crashes:
+            return f"the process that ran it has ended {self.requests} times"
         if self.hangs:
             return f"a run of it has not ended for {_time(self.value)}"
         if self.is_slow:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 PLACES = 64
 # The counts of one version: failures, answers, and runs by their size and time.
 COUNTS = 2 + 8 * 130
-# The words of a place: what is compared, whose shares these are, whether they have ended, and the
-# figures of that.
-_KEY, _SHARES, _ENDED, _FIGURES = 0, 1, 2, 3
+# The words of a place: what is compared, whose shares these are, whether they have ended, whether
+# the canary runs, how often the process has ended meanwhile, and the figures of the end.
+_KEY, _SHARES, _ENDED, _RUNS, _CRASHES, _FIGURES = range(6)
 FIGURES = 5
 _HEAD = _FIGURES + FIGURES
 # The heads of all places come first, so that a search for one reads few pages.
@@ -63,6 +63,10 @@ class Tallies:
                 return None
             tally = self._used.get(place)
             if tally is None:
+                if self._own[place, _RUNS]:
+                    # The process before this one did not live to see the end of that run.
+                    self._own[place, _RUNS] = 0
+                    self._own[place, _CRASHES] += 1
                 at = PLACES * _HEAD + place * 2 * COUNTS
                 tally = Tally(self._words[at : at + 2 * COUNTS], self._own[place])
                 self._used[place] = tally
@@ -88,6 +92,10 @@ class Tallies:
             for place in np.flatnonzero(heads[:, _KEY] == key):
                 sums += counts[place]
         return sums.reshape(2, COUNTS)
+
+    def crashes(self, key: int) -> int:
+        """Return how often a worker has ended during a run of the canary."""
+        return sum(int(heads[heads[:, _KEY] == key, _CRASHES].sum()) for heads in self._heads)
 
     def ended(self, shares: int) -> tuple[float, ...] | None:
         """Return the figures with which shares have ended; `None` if they have not."""
@@ -116,6 +124,10 @@ class Tally:
             which: the place among the counts of the version.
         """
         self._counts[version * COUNTS + which] += 1
+
+    def runs(self, *, now: bool) -> None:
+        """Note that a run of the canary begins, or is over."""
+        self._head[_RUNS] = now
 
     def end(self, figures: tuple[float, ...]) -> None:
         """End the shares, with the figures that this rests on."""

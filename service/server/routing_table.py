@@ -94,6 +94,8 @@ class RoutingTable:
         there = {servable.model for loaded in repository.served.values() for servable in loaded}
         self._lanes = {model: lane for model, lane in self._lanes.items() if model in there}
         self.lanes = set(self._lanes.values())
+        for lane in self.lanes:
+            lane.note_runs = None  # unless it is that of a canary still
         former, self._made, self.kept_routes = self._made, {}, set()
         self._shared = {}
         known, self.routes = self._rules, {}

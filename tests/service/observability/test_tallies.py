@@ -77,3 +77,15 @@ def test_more_canaries_than_places_are_not_counted(memories):
     assert tallies.take(PLACES + 1, 1) is None
     assert len(set(map(id, held))) == PLACES
     assert np.all(tallies.totals(PLACES + 1) == 0)
+
+
+def test_a_run_whose_end_a_process_did_not_see_is_a_crash(memories):
+    """Its successor counts it, once."""
+    ended, cut_off, counted = ((True, False), 0), ((True,), 1), ((), 1)
+    for runs, crashes in (ended, cut_off, counted):
+        tally = Tallies(memories, 0).take(7, 1)
+        for now in runs:
+            tally.runs(now=now)
+        Tallies(memories, 0).take(7, 1)
+
+        assert Tallies(memories, 1).crashes(7) == crashes

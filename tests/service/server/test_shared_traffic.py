@@ -5,6 +5,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -15,9 +16,28 @@ import pytest
 from tests.harness import small
 from tests.harness.changing import FRUIT, point, put
 from tests.harness.served import JSON
-from tests.harness.serving import Server
+from tests.harness.serving import PROGRAM, Server
 from tests.harness.shares import BEYOND, gathering, share
 from tests.harness.waiting import until
+
+# A service whose workers end when the second version answers, as by a fault in a library.
+CRASHING = (
+    """
+import os
+from service.inference import batcher
+
+run_batch = batcher.run_batch
+
+def end(*arguments):
+    parts = run_batch(*arguments)
+    if any((part.run.outputs["size"] == 4).any() for part in parts):
+        os.kill(os.getpid(), 9)
+    return parts
+
+batcher.run_batch = end
+"""
+    + PROGRAM
+)
 
 
 @pytest.fixture
@@ -148,3 +168,29 @@ def test_a_retreat_is_that_of_all_workers_and_outlives_them(serve, models):
     assert "reason" not in again.get("/models/m")[1]["traffic"]["canary"]
     with contextlib.closing(again.connect()) as connection:
         assert set(statuses(connection)) == {200, 400}
+
+
+def test_a_canary_that_ends_its_workers_is_asked_no_more(models):
+    """Otherwise the service would give up, as after any workers that end again and again."""
+    for version in (1, 2):
+        put(models, version)
+    point(models, stable="1")
+    share(models, share=0.5)
+    names = map("request-{}".format, itertools.count())
+    words = ("--models", models, "--workers", "2")
+    with Server(*words, folder=models, program=CRASHING) as server:
+        server.until_ready()
+
+        def versions():
+            with contextlib.closing(server.connect()) as connection:
+                return {send(connection, FRUIT, next(names))[1]["version"] for _ in range(20)}
+
+        def is_over():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return versions() == {"1"}
+
+        server.until(is_over)
+        assert versions() == {"1"}
+        reason = server.get("/models/m")[1]["traffic"]["canary"]["reason"]
+        expected = r"it is asked no more, since the process that ran it has ended \d times"
+        assert re.fullmatch(expected, reason)
