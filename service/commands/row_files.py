@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from _typeshed import WriteableBuffer
-
 
 class RowsError(TricepsError):
     """The rows of a file cannot be read, or a row is not what the model takes."""
@@ -63,7 +61,7 @@ class _Beginning(io.RawIOBase):
         """Return true."""
         return True
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         """Read into a buffer, up to the end of these bytes."""
         read = self._file.readinto(memoryview(buffer)[: self._left])
         self._left -= read
