@@ -231,7 +231,8 @@ class Splits:
         self._header = header.lower().encode()
         self._of: dict[str, Split] = {}
         self._next_look = 0.0
-        self._repository = NOTHING
+        # A weak reference: under another WSGI server, nobody tells when a repository is replaced.
+        self._repository = weakref.ref(NOTHING)
         # The canaries that are asked no more since a run of theirs does not end.
         self._hung: weakref.WeakSet[Model] = weakref.WeakSet()
 
@@ -241,7 +242,8 @@ class Splits:
 
     def use(self, repository: Repository) -> None:
         """Follow the canaries of another repository."""
-        canaries, before, self._repository = repository.candidates.canaries, self._of, repository
+        canaries, before = repository.candidates.canaries, self._of
+        self._repository = weakref.ref(repository)
         owners = [name for name in canaries if name not in repository.owners]
         self._of = {}
         made = {owner: Split(self._tallies, repository, owner) for owner in owners}
@@ -272,7 +274,7 @@ class Splits:
         Returns:
             Whether the service is as ready without it, since it is, or was, only a canary.
         """
-        repository = self._repository
+        repository = self._repository() or NOTHING
         if any(servable.model is model for servable in repository.serving.values()):
             return False
         for name, servable in repository.candidates.canaries.items():

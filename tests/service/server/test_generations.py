@@ -45,7 +45,7 @@ from service.commands import main
 from service.repository import loader
 from service.server import supervisor
 work = supervisor.workers.work
-def work_slowly(settings, pair, status, metrics, member):
+def work_slowly(settings, pair, status, metrics, member, *more):
     load = loader.Model.load
     def slowly(path, *more):
         if path.parent.name == "2":
@@ -53,7 +53,7 @@ def work_slowly(settings, pair, status, metrics, member):
         return load(path, *more)
     if member.slot == 1:
         loader.Model.load = staticmethod(slowly)
-    return work(settings, pair, status, metrics, member)
+    return work(settings, pair, status, metrics, member, *more)
 supervisor.workers.work = work_slowly
 main.main()
 """
@@ -65,7 +65,7 @@ from service.repository import loader
 from service.server import shared_library, supervisor
 shared_library.AGAIN_SECONDS = 0.01
 work, first = supervisor.workers.work, os.getpid()
-def work_badly(settings, pair, status, metrics, member):
+def work_badly(settings, pair, status, metrics, member, *more):
     load = loader.Model.load
     def badly(path, *more):
         if path.parent.name == "2":
@@ -74,7 +74,7 @@ def work_badly(settings, pair, status, metrics, member):
     if member.slot == 1 and not os.path.exists(str(settings.models) + "/.failed"):
         open(str(settings.models) + "/.failed", "w").close()
         loader.Model.load = staticmethod(badly)
-    return work(settings, pair, status, metrics, member)
+    return work(settings, pair, status, metrics, member, *more)
 supervisor.workers.work = work_badly
 main.main()
 """
@@ -87,7 +87,7 @@ from service.repository import loader
 from service.server import shared_library, supervisor
 shared_library.AGAIN_SECONDS = 0.01
 work = supervisor.workers.work
-def work_badly(settings, pair, status, metrics, member):
+def work_badly(settings, pair, status, metrics, member, *more):
     load = loader.Model.load
     def badly(path, *more):
         if path.parent.name == "2":
@@ -98,7 +98,7 @@ def work_badly(settings, pair, status, metrics, member):
         open(f"begun{number}", "w").close()
         if number == 1:
             loader.Model.load = staticmethod(badly)
-    return work(settings, pair, status, metrics, member)
+    return work(settings, pair, status, metrics, member, *more)
 supervisor.workers.work = work_badly
 main.main()
 """
