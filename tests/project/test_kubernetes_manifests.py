@@ -42,7 +42,7 @@ RENDERINGS += [pytest.param(TOGETHER, id="together")]
 VERSIONS = ("1.30", "1.36", "1.37")
 # The resources that no version of Kubernetes has: their schemas are of their own projects.
 CUSTOM = {"monitoring.coreos.com/v1", "keda.sh/v1alpha1"}
-SCHEMA = yaml.safe_load((ROOT / "tests" / "fixtures" / "custom_resources.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "tests" / "project" / "custom_resources.yaml").read_text())
 
 
 def kustomize(own: str, folder: Path) -> list[dict[str, Any]]:
