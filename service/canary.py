@@ -121,7 +121,7 @@ class Split:
         if self._tally is None:
             message = "%s, version %s: the canary is not watched, since there are too many"
             log.warning(message, owner, canary.version)
-        # What was counted when the last two periods began; a former worker may have counted for a
+        # The counts when the last two periods began; a former worker may have counted for a
         # week, or for a second.
         now = time.monotonic()
         begun = self._tallies.totals(self.key)

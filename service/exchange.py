@@ -1,4 +1,4 @@
-"""What the pipeline knows of the server around it: an exchange for each request, and an executor.
+"""The server as the pipeline knows it: an exchange for each request, and an executor.
 
 An `Exchange` is one HTTP request and the way back to its client.  An `Executor` runs models: from
 the queues of an event loop, or at once in the thread of a WSGI server.

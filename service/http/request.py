@@ -49,7 +49,7 @@ class Request:
     keep_alive: bool
     caller: Client
     note: Any = field(default=None, kw_only=True)
-    """What the access log has to remember until the request is answered."""
+    """Facts for the access log, kept until the request is answered."""
 
     @property
     def origin(self) -> Request:

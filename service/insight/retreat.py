@@ -57,7 +57,7 @@ class Retreat:
     """The reason why a canary is asked no more, with the figures that it rests on."""
 
     is_slow: bool
-    """Whether it takes too long; if not, it fails too often."""
+    """True if the canary takes too long; if not, it fails too often."""
     requests: int
     """The requests that the canary was given; of a slow one, its runs."""
     stable_requests: int
@@ -66,9 +66,9 @@ class Retreat:
     stable_value: float
     """The same of the stable version."""
     crashes: bool = False
-    """Whether it has failed by ending the processes that ran it, so many requests."""
+    """True if the canary has ended the processes that ran it, so many times."""
     hangs: bool = False
-    """Whether it is slow since a run of it, of these seconds, does not end."""
+    """True if the canary is slow since a run of it, of these seconds, does not end."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures: shares of requests, or seconds of runs."""
